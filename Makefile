@@ -1,0 +1,47 @@
+# Everything is made in .venv; all that is needed beforehand is Python 3.11 or newer (and root on Debian for the lab).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint lab-up lab-down test-lab bench screenshots
+.DEFAULT_GOAL := run
+
+# The first session is opened here, as until there was one Streamlit doesn't know the addresses of the pages.
+FIRST_SESSION := import urllib.request as r; r.urlopen("http://127.0.0.1:8501/_stcore/script-health-check")
+
+run: .venv/app  ## the app and its worker; prints the address
+	@$(BIN)/python -m pbx worker --quiet & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; \
+	for try in 1 2 3 4 5 6 7 8 9; do sleep 1; $(BIN)/python -c '$(FIRST_SESSION)' 2>/dev/null && break; done & \
+	$(BIN)/python -m streamlit run streamlit_app.py --server.port 8501
+
+test: .venv/dev  ## needs no PBX, no root and no browser
+	$(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lab-up: .venv/dev  ## real Asterisk 16 and 22 on loopback (root, Debian; the first time takes a few minutes)
+	$(BIN)/python -m tests.lab up
+
+lab-down: .venv/dev
+	$(BIN)/python -m tests.lab down
+
+test-lab: .venv/dev  ## needs lab-up
+	$(BIN)/pytest -m lab
+
+bench: .venv/dev  ## prints figures; needs lab-up
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+screenshots: .venv/dev  ## of the app on the lab, into docs/screenshots; needs lab-up
+	$(BIN)/python -m tests.lab.screenshots
+
+.venv/app: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/app requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,150 @@
+"""Queues: who waits, who is free, and how that went."""
+
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from pbx import ui
+from pbx.ami.snapshot import Queue, QueueMember
+from pbx.charts import line_alt, line_chart
+from pbx.store.engine import reading
+from pbx.store.samples import queue_history, snapshot_gaps
+from pbx.wording import MEMBER_STATUS, ago_text, count_text, duration_text, service_level_text
+
+TONES = {1: "good", 2: "busy", 3: "busy", 6: "warn", 7: "warn", 8: "busy"}
+MEASURES = {
+    "Callers waiting": ("calls", "Callers"),
+    "Longest wait": ("longest_wait_s", "Minutes:seconds"),
+    "Agents free": ("agents_available", "Agents"),
+}
+
+
+def chosen(queues: tuple[Queue, ...]) -> Queue:
+    """The queue of the address, else the busiest."""
+    named = next((queue for queue in queues if queue.name == st.query_params.get("show")), None)
+    return named or max(queues, key=lambda queue: (queue.calls, len(queue.members)))
+
+
+def member_cell(member: QueueMember) -> ui.Cell:
+    if member.paused:
+        return {"text": "Paused", "tone": "warn", "sub": member.pause_reason}
+    return {"text": MEMBER_STATUS.get(member.status, "Unknown"), "tone": TONES.get(member.status, "idle")}
+
+
+def show_all(queues: tuple[Queue, ...], selected: str) -> None:
+    rows: dict[str, list[ui.Cell]] = {
+        queue.name: [
+            queue.name,
+            {"text": f"{queue.calls:,}", "tone": "warn"} if queue.calls else "0",
+            duration_text(queue.longest_wait_s) if queue.calls else "–",
+            f"{queue.agents_available} of {len(queue.members)}",
+            f"{sum(member.paused for member in queue.members)}",
+            f"{queue.completed:,}",
+            f"{queue.abandoned:,}",
+            service_level_text(queue.service_level_perf, queue.service_level_s, queue.completed),
+        ]
+        for queue in queues
+    }
+    columns = ["Queue", "Waiting>", "Longest wait>", "Agents free>", "Paused>", "Completed>", "Abandoned>"]
+    picked = ui.table("Queues", [*columns, "Service level>"], rows, key="queues", selected=selected, pick=True)
+    if picked and picked != selected:
+        st.query_params["show"] = picked
+        st.rerun()
+
+
+def show_members(at: ui.Site, queue: Queue) -> None:
+    st.subheader(f"Members of {ui.plain(queue.name)}", anchor=False)
+    if not queue.members:
+        ui.note("Nobody is logged in to this queue.")
+        return
+    now = datetime.now(UTC)
+    rows: dict[str, list[ui.Cell]] = {
+        member.interface: [
+            {"text": member.name or member.interface, "sub": member.interface if member.name else ""},
+            member_cell(member),
+            f"{member.calls_taken:,}",
+            ago_text(member.last_call_at, now),
+        ]
+        for member in queue.members
+    }
+    ui.table("Members", ["Agent", "Status|", "Calls>", "Last call>"], rows, key="members")
+
+
+def show_callers(queue: Queue) -> None:
+    st.subheader("Callers waiting", anchor=False)
+    if not queue.callers:
+        ui.note("Nobody is waiting.")
+        return
+    rows: dict[str, list[ui.Cell]] = {
+        caller.uniqueid or str(caller.position): [
+            str(caller.position),
+            {"text": caller.caller_name or caller.caller_id or "Unknown", "sub": caller.caller_id},
+            duration_text(caller.wait_s),
+        ]
+        for caller in queue.callers
+    }
+    ui.table("Callers waiting", ["#>", "Caller", "Waiting>"], rows, key="callers")
+
+
+@st.fragment(run_every=ui.LIVE_S)
+@ui.said_clearly
+def live(at: ui.Site) -> None:
+    found = ui.snapshot(at)
+    ui.freshness(at, found.taken_at)
+    ui.not_ok(found, "queues")
+    if not found.queues:
+        ui.empty(
+            "This PBX has no queues",
+            "Queues made in FreePBX under Applications appear here by themselves.",
+            icon="groups",
+        )
+        return
+    queue = chosen(found.queues)
+    show_all(found.queues, queue.name)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        show_members(at, queue)
+    with right:
+        show_callers(queue)
+
+
+@st.fragment(run_every=30)
+@ui.said_clearly
+def history(at: ui.Site) -> None:
+    found = ui.snapshot(at)
+    if not found.queues:
+        return
+    queue = chosen(found.queues).name
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader(f"History of {ui.plain(queue)}", anchor=False, width="content")
+        since, until = ui.span("history")
+    with reading(at.engine) as session:
+        points = queue_history(session, at.active.id, queue, since, until)
+        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+    if not points:
+        ui.note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
+        return
+    for name, (field, unit) in MEASURES.items():
+        series = {name: [(point.taken_at, getattr(point, field)) for point in points]}
+        timed = field.endswith("_s")
+        ui.chart(
+            line_chart(
+                series,
+                gaps,
+                title=name,
+                unit=unit,
+                span=(since, until),
+                zone=at.zone,
+                palette=ui.palette(),
+                durations=timed,
+            ),
+            alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
+            key=f"chart_{field}",
+        )
+    ui.note(f"{count_text(len(gaps), 'gap')}: nothing was observed there.") if gaps else None
+
+
+ui.head("Queues", "Who waits, who is free, and how that went")
+site = ui.site()
+live(site)
+history(site)

@@ -1,0 +1,200 @@
+"""Today: how things stand, what wants attention, and the way to each page."""
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from pbx import ui
+from pbx.ami.snapshot import Snapshot, Trunk
+from pbx.charts import line_alt, line_chart
+from pbx.store.calls import CallFilter, count_calls, find_calls
+from pbx.store.engine import reading
+from pbx.store.jobs import last_job
+from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
+from pbx.wording import ago_text, count_text, duration_text, start_of_day, sync_text
+
+INTERACTIONS = "pages/calls/interactions.py"
+QUEUES = "pages/live/queues.py"
+TRUNKS = "pages/live/trunks.py"
+DOWN = {"unregistered", "rejected", "unreachable"}
+OLD_SNAPSHOTS = 3  # a snapshot older than so many intervals is not how things stand
+CHART_QUEUES = 6  # as many as there are colours; the busiest
+LATEST = 5
+
+
+def sync_tile(at: ui.Site) -> None:
+    now = datetime.now(UTC)
+    with reading(at.engine) as session:
+        last = last_job(session, "sync", "done", connection_id=at.active.id)
+        latest = last_job(session, "sync", connection_id=at.active.id)
+    about, tone = (sync_text(last.result) if last else "Press Sync FreePBX in the sidebar"), "off"
+    if latest and latest.state == "failed":
+        about, tone = f"The one {ago_text(latest.ended_at, now)} failed", "bad"
+    value = ago_text(last.ended_at, now) if last else "Never"
+    ui.tile("Last sync", value, about, page=INTERACTIONS, link="Interactions", tone=tone)
+
+
+def calls_tile(at: ui.Site) -> None:
+    today = start_of_day(datetime.now(UTC), at.zone)
+    with reading(at.engine) as session:
+        new = count_calls(session, CallFilter(connection_id=at.active.id, since=today))
+        week = count_calls(session, CallFilter(connection_id=at.active.id, since=today - timedelta(days=6)))
+    about = f"Since midnight; {week:,} in 7 days"
+    ui.tile("New calls", f"{new:,}", about, page=INTERACTIONS, link="Interactions")
+
+
+def wait_tile(found: Snapshot | None) -> None:
+    queues = found.queues if found else ()
+    worst = max(queues, key=lambda queue: queue.longest_wait_s, default=None)
+    waiting = sum(queue.calls for queue in queues)
+    if worst is None:
+        value, about, tone = "–", "No queue seen yet", "off"
+    elif not waiting:
+        value, about, tone = "0:00", f"Nobody waits in {count_text(len(queues), 'queue')}", "good"
+    else:
+        value, tone = duration_text(worst.longest_wait_s), "warn"
+        about = f"In {worst.name}; {count_text(waiting, 'caller')} waiting in all"
+    ui.tile("Longest wait", value, about, page=QUEUES, link="Queues", tone=tone)
+
+
+def agents_tile(found: Snapshot | None) -> None:
+    members = {member.interface: member for queue in (found.queues if found else ()) for member in queue.members}
+    free = sum(member.available for member in members.values())
+    paused = sum(member.paused for member in members.values())
+    value = f"{free} of {len(members)}" if members else "–"
+    about = f"{paused} paused, {len(members) - free - paused} on a call or away" if members else "No agent seen yet"
+    tone = "bad" if members and not free else "off"
+    ui.tile("Agents free", value, about, page=QUEUES, link="Queues", tone=tone)
+
+
+def trunks_tile(found: Snapshot | None) -> None:
+    trunks = found.trunks if found else ()
+    down = down_trunks(found)
+    value = f"{len(down)} of {len(trunks)}" if trunks else "–"
+    names = ", ".join(trunk.name for trunk in down[:3]) + (f" and {len(down) - 3} more" if len(down) > 3 else "")
+    about = names or ("All can be reached" if trunks else "No trunk seen yet")
+    tone = "bad" if down else "good" if trunks else "off"
+    ui.tile("Trunks down", value, about, page=TRUNKS, link="Trunks", tone=tone)
+
+
+def down_trunks(found: Snapshot | None) -> list[Trunk]:
+    return [trunk for trunk in (found.trunks if found else ()) if trunk.state in DOWN]
+
+
+def attention(at: ui.Site, found: Snapshot | None) -> dict[str, list[ui.Cell]]:
+    """What someone should look at, the worst first: kind, then what it is."""
+    rows: list[tuple[str, str, str, str]] = []
+    now = datetime.now(UTC)
+    if found is None:
+        reason = "No AMI user is set" if not at.active.connection.ami_username else "The first snapshot is awaited"
+        rows.append(("warn", "Live status", reason, "Status of queues and trunks comes through AMI"))
+    elif (now - found.taken_at).total_seconds() > OLD_SNAPSHOTS * at.interval_s:
+        rows.append(
+            ("bad", "Live status", f"Last seen {ago_text(found.taken_at, now)}", "The PBX or the worker is silent")
+        )
+    for trunk in down_trunks(found):
+        rows.append(("bad", "Trunk", f"{trunk.name} is {trunk.state}", trunk.server))
+    for queue in found.queues if found else ():
+        if queue.calls and not queue.agents_available:
+            waiting = count_text(queue.calls, "caller")
+            rows.append(
+                ("bad", "Queue", f"{queue.name}: {waiting} waiting, no agent free", duration_text(queue.longest_wait_s))
+            )
+    for name, part in (found.parts if found else {}).items():
+        if part.state != "ok":
+            rows.append(("warn", "Status", f"{name.replace('_', ' ').capitalize()} not visible", part.reason))
+    with reading(at.engine) as session:
+        for kind, label in (("sync", "Sync"), ("collect", "Live status")):
+            last = last_job(session, kind, connection_id=at.active.id)  # type: ignore[arg-type]
+            if last and last.state == "failed":
+                rows.append(("bad", label, f"Failed {ago_text(last.ended_at, now)}", last.error))
+    return {
+        str(i): [{"text": kind, "tone": tone}, {"text": what, "sub": why}]
+        for i, (tone, kind, what, why) in enumerate(rows)
+    }
+
+
+def show_attention(rows: dict[str, list[ui.Cell]]) -> None:
+    st.subheader("Needs attention", anchor=False)
+    if rows:
+        ui.table("Needs attention", ["Where|", "What"], rows, key="attention")
+    else:
+        with st.container(border=True):
+            st.markdown(":green[:material/check_circle:] Nothing. Trunks stand, nobody waits without an agent.")
+
+
+def show_waiting(at: ui.Site, found: Snapshot | None) -> None:
+    st.subheader("Callers waiting", anchor=False)
+    until = datetime.now(UTC)
+    since = until - timedelta(hours=24)
+    queues = sorted(found.queues if found else (), key=lambda queue: -(queue.completed + queue.abandoned + queue.calls))
+    with reading(at.engine) as session:
+        series = {
+            queue.name: [
+                (p.taken_at, float(p.calls)) for p in queue_history(session, at.active.id, queue.name, since, until)
+            ]
+            for queue in queues[:CHART_QUEUES]
+        }
+        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+    if not any(series.values()):
+        ui.note("Nothing was observed yet. A snapshot is kept every few minutes while the worker runs.")
+        return
+    began = min(points[0][0] for points in series.values() if points)
+    since = max(since, min(began, until - timedelta(minutes=15)))  # a young cache fills the chart
+    figure = line_chart(
+        series, gaps, title="", unit="Callers", span=(since, until), zone=at.zone, palette=ui.palette(), durations=False
+    )
+    ui.chart(figure, alt=line_alt("Callers waiting", series, gaps), key="chart_waiting")
+
+
+def show_latest(at: ui.Site) -> None:
+    st.subheader("Latest calls", anchor=False)
+    with reading(at.engine) as session:
+        calls = find_calls(session, CallFilter(connection_id=at.active.id), offset=0, limit=LATEST)
+    if not calls:
+        ui.note("No calls yet. Press Sync FreePBX in the sidebar: it brings the PBX’s recordings here.")
+        return
+    rows = {str(call.id): ui.call_cells(at, call) for call in calls}
+    picked = ui.table("Latest calls", ui.CALL_COLUMNS, rows, key="latest", pick=True)
+    if picked:
+        st.switch_page(INTERACTIONS, query_params={"call": picked})
+
+
+@st.fragment(run_every=ui.LIVE_S)
+@ui.said_clearly
+def tiles(at: ui.Site) -> None:
+    ui.renew(at)
+    with reading(at.engine) as session:
+        found = latest_snapshot(session, at.active.id)
+    with st.container(horizontal=True, key="tiles"):
+        sync_tile(at)
+        calls_tile(at)
+        wait_tile(found)
+        agents_tile(found)
+        trunks_tile(found)
+
+
+@st.fragment(run_every=30)
+@ui.said_clearly
+def below(at: ui.Site) -> None:
+    with reading(at.engine) as session:
+        found = latest_snapshot(session, at.active.id)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        show_waiting(at, found)
+    with right:
+        show_attention(attention(at, found))
+    show_latest(at)
+
+
+now_at = datetime.now(UTC)
+site = ui.find_site()
+about = (
+    f"{now_at.astimezone(site.zone):%A, %-d %B %Y}, times in {site.zone_name}"
+    if site
+    else "How your phone system stands"
+)
+ui.head("Today", about)
+site = ui.site()
+tiles(site)
+below(site)

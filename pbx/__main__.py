@@ -1,0 +1,348 @@
+"""The command line: `python -m pbx check|collect|sync|worker|status`.
+
+Standard output carries the result and nothing else; progress, logs and errors go to standard error.
+Exit status: 0 all well, 1 something failed, 2 wrong use or settings, 130 stopped by Ctrl-C.
+What a command needs is imported when it runs, so that `--help` is quick.
+"""
+
+import _thread
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pbx import __version__
+from pbx.errors import PbxError, SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlmodel import Session
+
+    from pbx.doctor import Step
+    from pbx.settings import Settings
+    from pbx.store.models import Job, JobKind
+
+app = typer.Typer(
+    help="PBX Notebook: a FreePBX's recordings and status in a cache of your own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, passwords among them
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Check the connection to the PBX step by step, and say how to mend what fails."""
+    from pbx.doctor import check_connection
+
+    with _errors_told(as_json):
+        with _cache() as (engine, settings):
+            from pbx.jobs.queue import needed_connection
+
+            connection = needed_connection(engine, settings).connection
+        steps = []
+        for step in check_connection(connection):
+            steps.append(step)
+            if not as_json:
+                _print_step(step)
+    failed = sum(step.state == "failed" for step in steps)
+    if as_json:
+        _print_json({"ok": not failed, "host": connection.host, "steps": [step.model_dump() for step in steps]})
+    else:
+        _print(Text(f"{failed} of {len(steps)} steps failed." if failed else f"All is well with {connection.host}."))
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def collect(
+    output: Annotated[Path | None, typer.Option(help="Where to write it (data/freepbx.json).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a snapshot of extensions, trunks, queues and calls into the cache, and write it as JSON. Fit for cron."""
+    result = _do("collect", {"output": str(output)} if output else {}, as_json)
+    for name, part in result["not_ok"].items():
+        _print(Text(f"{name}: {part['state']}. {part['reason']}", "yellow"), to_stderr=True)
+    if as_json:
+        _print_json(result)
+    else:
+        counts = ", ".join(f"{result[name]} {name.replace('_', ' ')}" for name in COUNTED)
+        _print(Text(f"{counts} → {result['output']}"))
+    failed = any(part["state"] in ("denied", "failed") for part in result["not_ok"].values())
+    raise typer.Exit(1 if failed else 0)
+
+
+COUNTED = ("extensions", "trunks", "queues", "active_calls")
+SINCE_HELP = "Only recordings from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone)."
+
+
+@app.command()
+def sync(
+    since: Annotated[str, typer.Option(help=SINCE_HELP, metavar="TIME")] = "",
+    until: Annotated[str, typer.Option(help="Only recordings up to this time or day.", metavar="TIME")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Download at most this many.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; download nothing.")] = False,
+    parallel: Annotated[int, typer.Option(min=1, max=32, help="Downloads at once.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Bring the PBX's new recordings into the cache."""
+    with _errors_told(as_json):
+        options: dict[str, Any] = {
+            "since": _parse_time(since, "--since"),
+            "until": _parse_time(until, "--until", whole_day=True),
+            "limit": limit,
+            "dry_run": dry_run,
+            "parallel": parallel,
+        }
+    result = _do("sync", options, as_json)
+    if as_json:
+        _print_json(result)
+    else:
+        for item in result["failed"]:
+            _print(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
+        counts = {name: len(value) if name == "failed" else value for name, value in result.items()}
+        _print(Text(("Would do: " if dry_run else "") + ", ".join(f"{name} {n}" for name, n in counts.items())))
+    raise typer.Exit(1 if result["failed"] else 0)
+
+
+@app.command()
+def worker(
+    once: Annotated[bool, typer.Option("--once", help="Do what is due and asked for, then end (for cron).")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log errors only.")] = False,
+    as_json: Json = False,
+    slot: Annotated[int | None, typer.Option(hidden=True, help="The lock of worker-0, passed on by the app.")] = None,
+) -> None:
+    """Sync and collect at their intervals, and do the jobs the pages ask for, until it is stopped."""
+    failed: list[str] = []
+    signals: list[int] = []
+    stop = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        # An exception raised here could be swallowed by whatever runs at this moment, and a lock might be held by it.
+        signals.append(number)
+        _thread.start_new_thread(stop.set, ())
+
+    def on_end(job: "Job") -> None:
+        if as_json:
+            _print_json(job.model_dump(mode="json"))
+        if job.state == "failed":
+            failed.append(job.id)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
+    logging.getLogger("pbx").setLevel(logging.ERROR if quiet else logging.INFO)
+    with _errors_told(as_json):
+        from pbx.jobs.slots import inherited_slot
+        from pbx.jobs.worker import run_worker
+        from pbx.settings import load_settings
+
+        held = None if slot is None else inherited_slot("worker-0", slot)
+        run_worker(load_settings(), stop, slot=held, once=once, ended=on_end)
+    if signal.SIGINT in signals:
+        raise typer.Exit(130)
+    raise typer.Exit(1 if failed and once else 0)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Tell what is in the cache, how the last jobs went and whether a worker is alive."""
+    with _errors_told(as_json), _cache() as (engine, settings):
+        facts = _status_facts(engine, settings)
+    if as_json:
+        _print_json(facts)
+        return
+    jobs = facts["jobs"]
+    lines = {
+        "Data": f"{facts['data_dir']}, {facts['database']['size_bytes'] / 1e6:.1f} MB database",
+        "Version": f"{facts['version']}, database {facts['database']['revision']}",
+        "PBX": f"{facts['pbx']['host']}" if facts["pbx"] else "none is set up yet",
+        "Worker": "at work" if facts["worker_alive"] else "not running (python -m pbx worker)",
+        **{f"Last {kind}": _job_line(job) for kind, job in facts["last"].items()},
+        "Recordings": ", ".join(f"{n} {state}" for state, n in facts["recordings"].items()) or "none",
+        "Jobs to do": ", ".join(f"{job['kind']} {job['state']}" for job in jobs) or "none",
+    }
+    for name, text in lines.items():
+        _print(Text.assemble((f"{name:<13}", "bold"), text))
+
+
+def _status_facts(engine: "Engine", settings: "Settings") -> dict[str, Any]:
+    from sqlmodel import col, func, select, text
+
+    from pbx.jobs.queue import worker_alive
+    from pbx.store.connections import active_connection
+    from pbx.store.engine import reading
+    from pbx.store.jobs import unfinished_jobs
+    from pbx.store.models import Recording
+
+    active = active_connection(engine, settings)
+    by_state = select(Recording.state, func.count()).group_by(col(Recording.state)).order_by(col(Recording.state))
+    size = (
+        "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+        if engine.dialect.name == "sqlite"
+        else "SELECT pg_database_size(current_database())"
+    )
+    with reading(engine) as session:
+        kinds: tuple[JobKind, ...] = ("sync", "collect")
+        last = {kind: _last_ended(session, kind) for kind in kinds}
+        return {
+            "version": __version__,
+            "data_dir": str(settings.pbx_data_dir.resolve()),
+            "pbx": active and {"host": active.connection.host, "saved": active.saved},
+            "worker_alive": worker_alive(settings),
+            "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},
+            "jobs": [job.model_dump(mode="json") for job in unfinished_jobs(session)],
+            "recordings": dict(session.exec(by_state.where(Recording.connection_id == active.id)).all())
+            if active
+            else {},
+            "database": {
+                "size_bytes": session.scalar(text(size)),
+                "revision": session.scalar(text("SELECT version_num FROM alembic_version")),
+            },
+        }
+
+
+def _last_ended(session: "Session", kind: "JobKind") -> "Job | None":
+    from sqlmodel import col, select
+
+    from pbx.store.models import Job
+
+    ended = select(Job).where(Job.kind == kind, col(Job.ended_at).is_not(None))
+    return session.exec(ended.order_by(col(Job.ended_at).desc()).limit(1)).first()
+
+
+def _job_line(job: dict[str, Any] | None) -> str:
+    if job is None:
+        return "never"
+    counts = ", ".join(f"{name} {n}" for name, n in job["result"].items() if isinstance(n, int))
+    ended_at = datetime.fromisoformat(job["ended_at"]).astimezone()
+    return " · ".join(part for part in (job["state"], f"{ended_at:%Y-%m-%d %H:%M}", job["error"] or counts) if part)
+
+
+def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, Any]:
+    """Do a job here, with a progress bar when standard error is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with _errors_told(as_json), _cache() as (engine, settings):
+        from pbx.jobs.worker import do_here
+
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=_console(to_stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        with bar:
+            task = bar.add_task(kind, total=None)
+
+            def show(done: int, total: int | None) -> None:
+                bar.update(task, completed=done, total=total)
+
+            result = do_here(engine, settings, kind, options, show)
+    return result
+
+
+@contextmanager
+def _cache() -> Iterator[tuple["Engine", "Settings"]]:
+    from pbx.settings import load_settings
+    from pbx.store.engine import open_engine
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    try:
+        yield engine, settings
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _errors_told(as_json: bool) -> Iterator[None]:
+    """Tell an error of ours in a line and its mend in the next, and exit with its status."""
+    try:
+        yield
+    except PbxError as error:
+        if as_json:
+            _print_json({"error": str(error), "mend": error.mend})
+        else:
+            _print(Text(f"✗ {error}", "red"), to_stderr=True)
+            if error.mend:
+                _print(Text(error.mend), to_stderr=True)
+        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
+
+
+def _parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None:
+    """A time as ISO text with its offset; without a zone it is in the PBX's zone, else in this machine's.
+
+    `whole_day`: a date alone means the end of that day.
+    """
+    if not text:
+        return None
+    from pbx.settings import load_settings
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("write it as 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
+    if whole_day and len(text) <= len("2026-01-31"):
+        moment += timedelta(days=1)
+    if moment.tzinfo is None:
+        zone = load_settings().freepbx_timezone
+        moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
+    return moment.isoformat()
+
+
+def _print_step(step: "Step") -> None:
+    mark, style = MARKS[step.state]
+    _print(Text.assemble((f"{mark} {step.name}", style), f"  {step.finding}"))
+    for line in step.mend:
+        _print(Text("    " + line.replace("\n", "\n    ")))
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    print(json.dumps(facts, ensure_ascii=False), flush=True)
+
+
+def _print(text: Text, *, to_stderr: bool = False) -> None:
+    """Print a line as it is: never wrapped, so that a line to copy into a configuration stays one."""
+    _console(to_stderr=to_stderr).print(text, soft_wrap=True, highlight=False)
+
+
+def _console(*, to_stderr: bool) -> Console:
+    return Console(stderr=to_stderr)
+
+
+def main() -> None:
+    """Run a command and exit with its status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job tells how it ended, as with Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that isn't UTF-8 is no reason to fail
+    try:
+        app()
+    except SystemExit as end:
+        if threading.active_count() > 1:  # a download that can't be stopped must not hold the process
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""AMI: how the PBX stands, and what happens on it."""

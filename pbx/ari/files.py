@@ -1,0 +1,104 @@
+"""A recording as a file: where it is kept below data/audio, and what its first bytes say about it."""
+
+import hashlib
+import re
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+HEADER_BYTES = 44  # a WAV header without sound; no format says anything in so few bytes
+_PLAIN_FOLDER = re.compile(r"[a-z0-9_+-]{1,60}")
+_PLAIN_STEM = re.compile(r"[a-z0-9_+(=@][a-z0-9_+(=@),. -]{0,148}[a-z0-9_+)=@]|[a-z0-9]")
+_SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,7}")  # g726-32 is one
+_MAX_FOLDERS = 6
+_UNKNOWN_LENGTH = 0xFFFFFFFF  # what programs that write to a pipe leave as data size
+# Bytes per second of the formats without a header (`core show file formats`).
+_RATES: dict[str, int] = {
+    **dict.fromkeys(("ulaw", "ul", "mu", "ulw", "pcm", "alaw", "al", "alw", "g722"), 8000),
+    **dict.fromkeys(("sln", "raw"), 16000),
+    **{f"sln{khz}": khz * 2000 for khz in (12, 16, 24, 32, 48, 96, 192)},
+    "sln44": 88200,
+    "gsm": 1650,
+    "g729": 1000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a downloaded file is: only `downloaded` ones are kept."""
+
+    state: Literal["downloaded", "waiting", "empty", "unreadable"]
+    reason: str = ""
+    duration_s: float | None = None
+    suffix: str = "wav"  # of the file, by what it holds
+
+
+def stored_path(connection_id: int, name: str, suffix: str) -> str:
+    """The path below data/audio for an ARI recording name: the same for the same name, safe on every file system.
+
+    An ordinary name is kept as it is. One that could leave the directory, clash with another on a file system that
+    ignores case or rewrites accents, or be too long becomes what is readable of it and a hash of the whole.
+    """
+    *folders, stem = name.split("/")
+    plain_folders = len(folders) <= _MAX_FOLDERS and all(_PLAIN_FOLDER.fullmatch(folder) for folder in folders)
+    if not plain_folders:
+        folders = ["other"]
+    if not plain_folders or not _PLAIN_STEM.fullmatch(stem):
+        readable = re.sub(r"[^A-Za-z0-9+-]+", "_", stem)[:80].strip("_")
+        stem = f"{readable}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    return "/".join((str(connection_id), *folders, f"{stem}.{suffix}"))
+
+
+def examine(file: BinaryIO, size_bytes: int, fmt: str) -> Finding:
+    """Judge a whole file of ARI's `format` by its size and header.
+
+    Asterisk writes both sizes of a WAV header as 0 and mends them when the call ends, so a zero size means that it is
+    still being written; ARI may also hand out a WAV under a name that is listed with another format.
+    """
+    if size_bytes <= HEADER_BYTES:
+        return Finding("empty", f"The PBX's file holds no sound ({size_bytes} bytes).")
+    head = file.read(12)
+    named_wav = fmt.lower().startswith("wav")
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        return _examine_wav(file, size_bytes, int.from_bytes(head[4:8], "little"), _suffix(fmt) if named_wav else "wav")
+    if named_wav:
+        return Finding("unreadable", "It is named WAV, but what it holds is not.")
+    rate = _RATES.get(fmt)
+    return Finding("downloaded", duration_s=size_bytes / rate if rate else None, suffix=_suffix(fmt))
+
+
+def _suffix(fmt: str) -> str:
+    return fmt if _SUFFIX.fullmatch(fmt) else "bin"
+
+
+def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -> Finding:
+    """Walk the chunks (LIST, fact and others may stand before the data) up to the data's."""
+    if riff_size == 0:
+        return Finding("waiting", "It is still being written: its header has no length yet.")
+    byte_rate = 0
+    offset = 12
+    while offset + 8 <= size_bytes:
+        file.seek(offset)
+        name, length = struct.unpack("<4sI", file.read(8))
+        offset += 8
+        if name == b"fmt ":
+            fields = file.read(min(length, 16))
+            byte_rate = int.from_bytes(fields[8:12], "little")
+        elif name == b"data":
+            return _examine_data(size_bytes - offset, length, byte_rate, suffix)
+        offset += length + length % 2
+    return Finding("unreadable", "Its WAV header is damaged: no sound is announced in it.")
+
+
+def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suffix: str) -> Finding:
+    if announced_bytes == 0 and present_bytes > 1:  # one byte may pad
+        return Finding("waiting", "It is still being written: its header has no length yet.")
+    if announced_bytes == 0:
+        return Finding("empty", "The PBX's file holds a header and no sound.")
+    if announced_bytes == _UNKNOWN_LENGTH:
+        announced_bytes = present_bytes
+    if announced_bytes > present_bytes:
+        return Finding("unreadable", f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there.")
+    if byte_rate == 0:
+        return Finding("unreadable", "Its WAV header is damaged: it names no format.")
+    return Finding("downloaded", duration_s=announced_bytes / byte_rate, suffix=suffix)

@@ -1,0 +1,112 @@
+"""FreePBX's recording names → what they tell about the call. Pure.
+
+`YYYY/MM/DD/<type>-<dest>-<from>-YYYYMMDD-HHMMSS-<uniqueid>` (dialplan context `sub-record-check`):
+
+    out-<dialled>-<from>        an extension calls out
+    in-<did>-<from>             a caller from outside, recorded by the inbound route
+    external-<ext>-<from>       a caller from outside reaches an extension
+    internal-<ext>-<from>       one extension calls another
+    q-<queue>-<from>            a caller in a queue
+    rg-<group>-<from>           a caller at a ring group
+    exten-, parked-, ondemand-, force-<dest>-<from>   any direction: the numbers' shape tells
+    <room>-<room>-<policy>      a conference; conf-<room>-… on some releases
+
+Each field may hold a dash, and the uniqueid does when `systemname` is set, so the name is anchored on its date. The
+time is the PBX's local time; the number that leads the uniqueid is the same moment as a UTC epoch.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import partial
+from typing import Literal
+
+Direction = Literal["inbound", "outbound", "internal", "unknown"]
+
+_NAME = re.compile(r"([^-]+)-(.*)-(.*)-(\d{8}-\d{6})-(.+)", re.DOTALL)
+_EPOCH = re.compile(r"(?:^|-)(\d{9,10})\.\d+$")
+_EXTENSION = re.compile(r"\d{2,6}")
+_DIRECTIONS: dict[str, Direction] = {
+    "out": "outbound",
+    "in": "inbound",
+    "external": "inbound",
+    "internal": "internal",
+    "page": "internal",
+    "q": "inbound",
+    "rg": "inbound",
+}
+_BY_SHAPE = {"exten", "parked", "ondemand", "force"}
+_QUARTER_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingName:
+    """What a recording's name tells. `type` is FreePBX's word, "" for a name that isn't FreePBX's."""
+
+    type: str = ""
+    direction: Direction = "unknown"
+    from_number: str = ""
+    to_number: str = ""
+    queue: str = ""
+    room: str = ""  # of a conference
+    uniqueid: str = ""
+    started_at: datetime | None = None  # UTC
+    local_time: datetime | None = None  # the PBX's own clock, without a zone
+
+    @property
+    def utc_offset_s(self) -> int | None:
+        """How far the PBX's clock is ahead of UTC, in whole quarters of an hour; None where the name doesn't tell.
+
+        Rounded down but for a minute: the name is made some moments after the channel, never before it.
+        """
+        epoch = _epoch_of(self.uniqueid)
+        if epoch is None or self.local_time is None:
+            return None
+        ahead_s = self.local_time.replace(tzinfo=UTC).timestamp() - epoch
+        offset_s = int((ahead_s + 60) // _QUARTER_S * _QUARTER_S)
+        return offset_s if abs(offset_s) <= 14 * 3600 else None
+
+
+def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
+    """Read an ARI recording name, directories before it allowed; an unknown one gives an empty RecordingName.
+
+    The uniqueid's epoch tells when the call started. Without one the name's local time does, in `zone` (the PBX's),
+    and without a zone nothing does.
+    """
+    found = _NAME.fullmatch(name.rpartition("/")[2])
+    if found is None:
+        return RecordingName()
+    kind, dest, source, written, uniqueid = found.groups()
+    local_time = _local_time(written)
+    epoch = _epoch_of(uniqueid)
+    started_at = None
+    if epoch is not None:
+        started_at = datetime.fromtimestamp(epoch, UTC)
+    elif local_time is not None and zone is not None:
+        started_at = local_time.replace(tzinfo=zone).astimezone(UTC)
+    told = partial(RecordingName, uniqueid=uniqueid, started_at=started_at, local_time=local_time, to_number=dest)
+    if kind in (dest, "conf"):
+        return told(type="conference", room=dest)
+    direction = _by_shape(dest, source) if kind in _BY_SHAPE else _DIRECTIONS.get(kind, "unknown")
+    return told(type=kind, direction=direction, from_number=source, queue=dest if kind == "q" else "")
+
+
+def _by_shape(dest: str, source: str) -> Direction:
+    # FreePBX offers extensions of two to six digits; a longer number, or one with a "+", is outside.
+    if not source or not dest:
+        return "unknown"
+    if not _EXTENSION.fullmatch(source):
+        return "inbound"
+    return "internal" if _EXTENSION.fullmatch(dest) else "outbound"
+
+
+def _epoch_of(uniqueid: str) -> int | None:
+    found = _EPOCH.search(uniqueid)
+    return int(found[1]) if found else None
+
+
+def _local_time(written: str) -> datetime | None:
+    try:
+        return datetime.strptime(written, "%Y%m%d-%H%M%S")  # noqa: DTZ007 - the PBX's zone isn't known here
+    except ValueError:
+        return None

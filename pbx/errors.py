@@ -1,0 +1,87 @@
+"""Every error the package raises on purpose.
+
+    PbxError                    message + mend (what to do next)
+    ├── SettingsError           ours: a setting is missing, malformed or contradictory
+    ├── DataError               ours: the data directory or the database can't be used as it is
+    │   ├── NewerDatabase       written by a newer version of the app
+    │   └── StorageFull         the disk is full
+    ├── Unreachable             the wire: name unknown, port closed, line dropped, TLS refused
+    │   └── Deadline            the peer was too slow
+    ├── AmiError                the peer's: what the manager interface answered
+    │   ├── AmiProtocolError    it doesn't speak AMI, or not any more
+    │   ├── AmiLoginError       login refused
+    │   └── AmiActionError      an action was answered by an error
+    │       └── AmiDenied       ... because the user lacks a right
+    └── AriError                the peer's: what the REST interface answered
+        ├── AriProtocolError    not ARI, or not JSON where JSON belongs
+        ├── AriLoginError       401
+        ├── AriDenied           403
+        ├── AriNotFound         404
+        └── AriServerError      5xx
+
+A message is a sentence for the analyst; `mend` says what to do next. Neither ever holds a password.
+"""
+
+
+class PbxError(Exception):
+    """An error with a message for people and, in `mend`, what to do next."""
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.mend = mend
+
+    @property
+    def advice(self) -> str:
+        """The message and what to do next, as one text."""
+        return f"{self} {self.mend}".strip()
+
+
+class SettingsError(PbxError): ...
+
+
+class DataError(PbxError): ...
+
+
+class NewerDatabase(DataError): ...
+
+
+class StorageFull(DataError): ...
+
+
+class Unreachable(PbxError): ...
+
+
+class Deadline(Unreachable): ...
+
+
+class AmiError(PbxError): ...
+
+
+class AmiProtocolError(AmiError): ...
+
+
+class AmiLoginError(AmiError): ...
+
+
+class AmiActionError(AmiError): ...
+
+
+class AmiDenied(AmiActionError): ...
+
+
+class AriError(PbxError): ...
+
+
+class AriProtocolError(AriError): ...
+
+
+class AriLoginError(AriError): ...
+
+
+class AriDenied(AriError): ...
+
+
+class AriNotFound(AriError): ...
+
+
+class AriServerError(AriError): ...

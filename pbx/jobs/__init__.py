@@ -1,0 +1,8 @@
+"""Jobs: one plain function each, callable from tests, the command line and the queue.
+
+sync.sync_recordings(...)    the PBX's recordings into the cache and data/audio
+collect.collect_snapshot(...)  one AMI snapshot into the cache
+queue                        who does which job when, all in the table `jobs`; what the pages import
+slots                        which processes are alive
+worker                       the process that does the jobs
+"""

@@ -1,0 +1,290 @@
+"""The worker: queues what is due, does what is queued, takes up what a dead worker left. And one job done here, now."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from pbx.errors import DataError, PbxError, SettingsError
+from pbx.jobs import queue
+from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.slots import Slot, take_slot
+from pbx.jobs.sync import sync_recordings
+from pbx.settings import Settings
+from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.jobs import end_job, fail_job, report_progress
+from pbx.store.models import Job, JobKind, now
+
+LOOK_S = 1.0  # how often the worker looks for something to do
+PROGRESS_S = 1.0  # how often progress is written, at most
+END_S = 8.0  # how long a stopping worker waits for its jobs to stop
+LISTED_FAILURES = 100  # how many failed recordings a job's row names
+
+log = logging.getLogger("pbx.worker")
+
+Progress = Callable[[int, int | None], None]
+Ended = Callable[[Job], None]
+
+
+def do_sync(
+    engine: Engine,
+    settings: Settings,
+    active: ActiveConnection,
+    options: dict[str, Any],
+    progress: Progress | None,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Options: since and until (ISO times with an offset), limit, parallel, dry_run."""
+    since, until = (datetime.fromisoformat(options[name]) if options.get(name) else None for name in ("since", "until"))
+    result = sync_recordings(
+        engine,
+        active,
+        settings.audio_dir,
+        since=since,
+        until=until,
+        limit=options.get("limit"),
+        dry_run=options.get("dry_run", False),
+        parallel=options.get("parallel", 4),
+        progress=progress,
+        stop=stop,
+    )
+    return result.model_dump(mode="json")
+
+
+def do_collect(
+    engine: Engine,
+    settings: Settings,
+    active: ActiveConnection,
+    options: dict[str, Any],
+    progress: Progress | None,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Options: output (a path). The result is counts, and each part that isn't there with its reason."""
+    output = Path(options.get("output") or settings.pbx_data_dir / "freepbx.json")
+    snapshot = collect_snapshot(engine, active, output=output)
+    return {
+        "collected_at": snapshot.taken_at.isoformat(),
+        "output": str(output),
+        "extensions": len(snapshot.extensions),
+        "trunks": len(snapshot.trunks),
+        "queues": len(snapshot.queues),
+        "active_calls": len(snapshot.active_calls),
+        "not_ok": {name: part.model_dump() for name, part in snapshot.parts.items() if part.state != "ok"},
+    }
+
+
+JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {"sync": do_sync, "collect": do_collect}
+
+
+def do_here(
+    engine: Engine, settings: Settings, kind: JobKind, options: dict[str, Any], progress: Progress | None = None
+) -> dict[str, Any]:
+    """Do a job in this process, recorded like any other; killed, a worker takes it up.
+
+    Raises SettingsError without a PBX, DataError while one of its kind is running, and what the job raises.
+    """
+    active = queue.needed_connection(engine, settings)
+    if options.get("dry_run"):  # changes nothing, so it is no job to record
+        return JOBS[kind](engine, settings, active, options, progress, threading.Event())
+    with take_slot(settings.pbx_data_dir, "here") as slot:
+        queue.put_back_of_the_dead(engine, settings.pbx_data_dir)
+        job = queue.start_here(engine, kind, active.id, slot.name, options)
+        write = progress_writer(engine, job.id)
+
+        def both(done: int, total: int | None) -> None:
+            write(done, total)
+            if progress is not None:
+                progress(done, total)
+
+        try:
+            result = JOBS[kind](engine, settings, active, options, both, threading.Event())
+        except BaseException as error:  # also Ctrl-C
+            why = error.advice if isinstance(error, PbxError) else "It was stopped before its end. Start it again."
+            record_end(engine, job.id, error=why)
+            raise
+        record_end(engine, job.id, result=result)
+        return result
+
+
+def run_worker(
+    settings: Settings,
+    stop: threading.Event | None = None,
+    *,
+    slot: Slot | None = None,
+    once: bool = False,
+    ended: Ended | None = None,
+) -> None:
+    """Work until `stop` is set; `once`: until nothing is left to do.
+
+    `ended` is told of each job at its end. Raises DataError when the data directory or the database can't be used.
+    """
+    engine = open_engine(settings)
+    with slot or take_slot(settings.pbx_data_dir, "worker") as held:
+        worker = Worker(engine, settings, held, stop or threading.Event(), ended)
+        worker.take_up()
+        if once:
+            worker.work_off()
+        else:
+            worker.work()
+    engine.dispose()
+
+
+class Worker:
+    """One worker on a data directory, holding a slot of it. Each kind of job has a thread of its own.
+
+    So a snapshot is taken every few minutes while a sync runs for an hour.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: Settings, slot: Slot, stop: threading.Event, ended: Ended | None
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._slot = slot
+        self._stop = stop
+        self._ended = ended
+        self._said: dict[str, str] = {}
+
+    def work(self) -> None:
+        """Do what is due and what is asked for until told to stop; then put back what could not end in time.
+
+        Raises DataError when the data directory is deleted meanwhile.
+        """
+        log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
+        threads = [threading.Thread(target=self._work_on, args=(kind,), name=kind, daemon=True) for kind in JOBS]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._stop.is_set() and not self._slot.lost:
+                self._guarded(self._look)
+                self._stop.wait(LOOK_S)
+        finally:
+            self._stop.set()
+            deadline = time.monotonic() + END_S
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        if self._slot.lost:  # what stands under this name in a new directory is another worker's
+            raise DataError(f"{self._settings.pbx_data_dir} was deleted under the worker.", "Start the worker again.")
+        queue.put_back(self._engine, self._slot.name, died=False)
+        log.info("%s has ended.", self._slot.name)
+
+    def work_off(self) -> None:
+        """Do what is due and what is queued, then return."""
+        self._schedule()
+        try:
+            for kind in JOBS:
+                while not self._stop.is_set() and self._do_next(kind):
+                    pass
+        finally:
+            queue.put_back(self._engine, self._slot.name, died=False)
+
+    def take_up(self) -> None:
+        """Queue again what dead workers left; what stands under this slot's name was its former holder's."""
+        left = queue.put_back(self._engine, self._slot.name, died=True)
+        left += queue.put_back_of_the_dead(self._engine, self._settings.pbx_data_dir)
+        for job in left:
+            log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
+
+    def _look(self) -> bool:
+        for job in queue.put_back_of_the_dead(self._engine, self._settings.pbx_data_dir):
+            log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
+        self._schedule()
+        return True
+
+    def _schedule(self) -> None:
+        active = active_connection(self._engine, self._settings)
+        if active is None:
+            self._say("pbx", logging.INFO, "No PBX is set up yet; waiting for one.")
+            return
+        self._say("pbx", logging.INFO, f"The PBX is {active.connection.host}.")
+        queue.schedule_jobs(self._engine, self._settings, active, now())
+
+    def _work_on(self, kind: JobKind) -> None:
+        while not self._stop.is_set():
+            if not self._guarded(lambda: self._do_next(kind)):
+                self._stop.wait(LOOK_S)
+
+    def _do_next(self, kind: JobKind) -> bool:
+        """Do one queued job of a kind, and return whether there was one."""
+        job = queue.claim_job(self._engine, kind, self._slot.name)
+        if job is None:
+            return False
+        try:
+            active = active_connection(self._engine, self._settings)
+            if active is None or active.id != job.connection_id:
+                raise SettingsError("It was asked for another PBX than the one now set up.", "Ask for it again.")
+            write = progress_writer(self._engine, job.id)
+            result = JOBS[kind](self._engine, self._settings, active, job.options, write, self._stop)
+        except PbxError as error:
+            self._end(job, error=error.advice)
+        except Exception as error:  # a mistake of ours ends the job, not the worker
+            log.exception("%s failed", job.id)
+            self._end(job, error=f"An unexpected error ended it ({type(error).__name__}); the log says more.")
+        else:
+            self._end(job, result=result)
+        return True
+
+    def _end(self, job: Job, *, result: dict[str, Any] | None = None, error: str = "") -> None:
+        if self._stop.is_set():
+            return  # it may have done a part only: `work` puts it back
+        while not self._guarded(lambda: record_end(self._engine, job.id, result=result, error=error)):
+            if self._stop.wait(LOOK_S):  # a full disk, say: until the end is recorded the job counts as running
+                return
+        kind = job.kind.capitalize()
+        if error:
+            self._say(job.kind, logging.ERROR, f"{kind} failed: {error}")
+        else:
+            self._say(job.kind, logging.INFO, f"{kind} is well.")
+        if self._ended is not None:
+            with reading(self._engine) as session:
+                self._ended(session.get_one(Job, job.id))
+
+    def _guarded(self, act: Callable[[], bool]) -> bool:
+        """Do it and return its answer; a fault of the database or the disk is said, counts as no, and ends nothing."""
+        try:
+            return act()
+        except PbxError as error:
+            self._say("fault", logging.ERROR, error.advice)
+        except Exception as error:
+            self._say("fault", logging.ERROR, f"An unexpected error: {error!r}", traceback=True)
+        return False
+
+    def _say(self, about: str, level: int, text: str, *, traceback: bool = False) -> None:
+        """Log what is new about something: a PBX that is away for a week is one line, not a line every minute."""
+        if self._said.get(about) != text:
+            self._said[about] = text
+            log.log(level, text, exc_info=traceback)
+
+
+def progress_writer(engine: Engine, job_id: str) -> Progress:
+    """What a job calls at each step: its row shows progress, written at most once in PROGRESS_S."""
+    written_at = 0.0
+
+    def write(done: int, total: int | None) -> None:
+        nonlocal written_at
+        if time.monotonic() - written_at >= PROGRESS_S or done == total:
+            written_at = time.monotonic()
+            with writing(engine) as session:
+                report_progress(session, job_id, done, total)
+
+    return write
+
+
+def record_end(engine: Engine, job_id: str, *, result: dict[str, Any] | None = None, error: str = "") -> bool:
+    """End a job's row: failed when there is an error, else done. Of failed recordings the row names the first 100.
+
+    Returns True; raises DataError when the database can't be written.
+    """
+    with writing(engine) as session:
+        if error:
+            fail_job(session, job_id, error)
+        else:
+            kept = {key: value[:LISTED_FAILURES] if key == "failed" else value for key, value in (result or {}).items()}
+            end_job(session, job_id, kept)
+    return True

@@ -1,0 +1,113 @@
+"""Settings from the environment and `.env`: one frozen, checked object; passwords are masked wherever it is shown."""
+
+import os
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pbx.errors import SettingsError
+
+Port = Field(ge=1, le=65535)
+
+
+def checked_zone(name: str | None) -> str | None:
+    """Return an IANA zone name, or None for empty; raise ValueError for one that doesn't exist."""
+    if not name:
+        return None
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is not a time zone; use a name such as Europe/Berlin") from error
+    return name
+
+
+class Connection(BaseModel):
+    """How to reach one PBX: what the clients, the connection check and the jobs are given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str = Field(min_length=1)
+    ari_port: int = Port
+    ari_tls: bool = False
+    ari_username: str = ""
+    ari_password: SecretStr = SecretStr("")
+    ami_port: int = Port
+    ami_tls: bool = False
+    ami_username: str = ""
+    ami_password: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+    timezone: str | None = None
+
+    @property
+    def ari_url(self) -> str:
+        """Base address of ARI, without a trailing slash and without credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.ari_tls else 'http'}://{host}:{self.ari_port}/ari"
+
+
+class Settings(BaseSettings):
+    """The environment's settings. `connection` is None while no host is set."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    freepbx_host: str = ""
+    freepbx_ari_port: int = Field(8088, ge=1, le=65535)
+    freepbx_ari_tls: bool = False
+    freepbx_ari_username: str = ""
+    freepbx_ari_password: SecretStr = SecretStr("")
+    freepbx_ami_port: int = Field(5038, ge=1, le=65535)
+    freepbx_ami_tls: bool = False
+    freepbx_ami_username: str = ""
+    freepbx_ami_password: SecretStr = SecretStr("")
+    freepbx_ca_file: Path | None = None
+    freepbx_timezone: str | None = None
+    freepbx_sync_interval_minutes: int = Field(10, ge=1)
+    freepbx_collect_interval_minutes: int = Field(5, ge=1)
+    pbx_data_dir: Path = Path("data")
+    pbx_database_url: SecretStr | None = None  # may carry a password
+    pbx_secret_key: SecretStr | None = None
+
+    _zone = field_validator("freepbx_timezone")(checked_zone)
+
+    @property
+    def connection(self) -> Connection | None:
+        """The PBX the environment names, if any."""
+        if not self.freepbx_host:
+            return None
+        return Connection(
+            host=self.freepbx_host,
+            ari_port=self.freepbx_ari_port,
+            ari_tls=self.freepbx_ari_tls,
+            ari_username=self.freepbx_ari_username,
+            ari_password=self.freepbx_ari_password,
+            ami_port=self.freepbx_ami_port,
+            ami_tls=self.freepbx_ami_tls,
+            ami_username=self.freepbx_ami_username,
+            ami_password=self.freepbx_ami_password,
+            ca_file=self.freepbx_ca_file,
+            timezone=self.freepbx_timezone,
+        )
+
+    @property
+    def audio_dir(self) -> Path:
+        return self.pbx_data_dir / "audio"
+
+    @property
+    def database_url(self) -> str:
+        if self.pbx_database_url is not None:
+            return self.pbx_database_url.get_secret_value()
+        return f"sqlite:///{self.pbx_data_dir / 'pbx.sqlite'}"
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env` (or the file that PBX_ENV_FILE names; empty for none).
+
+    Raises SettingsError naming each variable that is wrong, never its value.
+    """
+    try:
+        return Settings(_env_file=os.environ.get("PBX_ENV_FILE", ".env") or None)
+    except ValidationError as error:
+        wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError(f"A setting is not usable: {wrong}.", "Mend it in the environment or in .env.") from None

@@ -1,0 +1,1 @@
+"""Sound: what was recorded, made fit to hear."""

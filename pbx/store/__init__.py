@@ -1,0 +1,1 @@
+"""The cache: all that is known of a PBX, in one database."""

@@ -1,0 +1,102 @@
+"""Which PBX the app talks to: the one saved on the settings page, else the environment's."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select, update
+
+from pbx.settings import Connection, Settings
+from pbx.store.engine import reading, writing
+from pbx.store.models import PbxConnection, now
+from pbx.store.vault import Vault
+
+
+@dataclass(frozen=True)
+class ActiveConnection:
+    """The PBX in use. `id` is what its calls, snapshots and jobs hang on; `saved` tells where its settings are from."""
+
+    id: int
+    connection: Connection
+    saved: bool
+
+
+def active_connection(engine: Engine, settings: Settings) -> ActiveConnection | None:
+    """The PBX to talk to: a saved one wins over the environment's; None when neither is there.
+
+    Raises SettingsError when the saved passwords can't be opened, DataError.
+    """
+    with reading(engine) as session:
+        saved = session.exec(select(PbxConnection).where(col(PbxConnection.active))).first()
+        if saved is not None:
+            return ActiveConnection(_id(saved), _opened(saved, settings), saved=True)
+        if settings.connection is None:
+            return None
+        known = _row(session, settings.connection.host)
+    if known is None:
+        with writing(engine) as session:
+            known = _known_row(session, settings.connection.host)
+    return ActiveConnection(_id(known), settings.connection, saved=False)
+
+
+def save_connection(engine: Engine, settings: Settings, connection: Connection) -> int:
+    """Save a PBX's settings, its passwords sealed, make it the active one and return its id.
+
+    What is known of a PBX of the same host stays. Raises SettingsError for a malformed key, DataError.
+    """
+    vault = Vault(settings)
+    sealed = {
+        "ari_password_encrypted": vault.seal(connection.ari_password),
+        "ami_password_encrypted": vault.seal(connection.ami_password),
+    }
+    plain = connection.model_dump(exclude={"host", "ari_password", "ami_password", "ca_file"})
+    with writing(engine) as session:
+        session.exec(update(PbxConnection).values(active=False))
+        row = _known_row(session, connection.host)
+        ca_file = None if connection.ca_file is None else str(connection.ca_file)
+        row.sqlmodel_update(plain | sealed | {"ca_file": ca_file, "saved": True, "active": True, "updated_at": now()})
+        session.add(row)
+        session.flush()
+        return _id(row)
+
+
+def forget_saved(engine: Engine) -> None:
+    """Go back to the environment's PBX and drop all saved users and passwords; calls and snapshots stay."""
+    empty = {"ari_username": "", "ari_password_encrypted": "", "ami_username": "", "ami_password_encrypted": ""}
+    with writing(engine) as session:
+        session.exec(update(PbxConnection).values(active=False, saved=False, updated_at=now(), **empty))
+
+
+def _row(session: Session, host: str) -> PbxConnection | None:
+    return session.exec(select(PbxConnection).where(PbxConnection.host == host.strip().lower())).one_or_none()
+
+
+def _known_row(session: Session, host: str) -> PbxConnection:
+    row = _row(session, host)
+    if row is None:
+        row = PbxConnection(host=host.strip().lower())
+        session.add(row)
+        session.flush()
+    return row
+
+
+def _id(row: PbxConnection) -> int:
+    return cast(int, row.id)  # it was read or flushed
+
+
+def _opened(row: PbxConnection, settings: Settings) -> Connection:
+    vault = Vault(settings)
+    return Connection(
+        host=row.host,
+        ari_port=row.ari_port,
+        ari_tls=row.ari_tls,
+        ari_username=row.ari_username,
+        ari_password=vault.unseal(row.ari_password_encrypted),
+        ami_port=row.ami_port,
+        ami_tls=row.ami_tls,
+        ami_username=row.ami_username,
+        ami_password=vault.unseal(row.ami_password_encrypted),
+        ca_file=None if row.ca_file is None else Path(row.ca_file),
+        timezone=row.timezone,
+    )

@@ -1,0 +1,224 @@
+"""The cache's database: opened, brought up to date, and lent out for reading or writing.
+
+One writer at a time, on SQLite and on PostgreSQL alike; readers see a state that doesn't move and wait for nobody.
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlmodel import Session
+
+from pbx.errors import DataError, NewerDatabase, PbxError, SettingsError, StorageFull
+from pbx.settings import Settings
+
+BUSY_TIMEOUT_S = 60  # far longer than any write here takes
+_WRITER_LOCK = 0x70627821  # a number of our own for PostgreSQL's advisory lock
+_NEARLY_NOTHING_BYTES = 100_000
+_POSTGRES_FULL = {"53100"}  # disk_full
+_POSTGRES_REFUSED = {"25006", "42501", "53300"}  # read-only, insufficient privilege, too many connections
+_SQLITE_UNUSABLE = {
+    sqlite3.SQLITE_BUSY: "is kept locked by another program",
+    sqlite3.SQLITE_CANTOPEN: "can't be opened",
+    sqlite3.SQLITE_CORRUPT: "is damaged",
+    sqlite3.SQLITE_IOERR: "can't be read or written",
+    sqlite3.SQLITE_NOTADB: "is not a database",
+    sqlite3.SQLITE_PERM: "can't be opened",
+    sqlite3.SQLITE_READONLY: "can't be written to",
+}
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Open the database that the settings name, make it where there is none, and bring its tables up to date.
+
+    Raises SettingsError for an unusable PBX_DATABASE_URL, NewerDatabase, StorageFull, or DataError for one that can't
+    be opened or written. No message holds the URL's password.
+    """
+    url = _checked_url(settings.database_url)
+    _make_data_dir(settings.pbx_data_dir)
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=url.get_backend_name() != "sqlite",
+        connect_args={"timeout": BUSY_TIMEOUT_S} if url.get_backend_name() == "sqlite" else {"connect_timeout": 10},
+    )
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin)
+    try:
+        with _clear_errors(engine):
+            _migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session on the state of this moment; it never waits for a writer. Raises DataError or StorageFull."""
+    with _clear_errors(engine), Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A session that is the only writer until it ends: committed at the end, rolled back on an error.
+
+    Keep it short, others wait: no network within. Raises DataError or StorageFull.
+    """
+    writer = engine.execution_options(pbx_writes=True)
+    with _clear_errors(engine), Session(writer, expire_on_commit=False) as session, session.begin():
+        session.connection()  # takes the lock now, so that what is read here still holds when it is written
+        yield session
+
+
+def _checked_url(address: str) -> URL:
+    try:
+        url = make_url(address)
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+psycopg")
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise SettingsError(
+            "PBX_DATABASE_URL is not an address of a database that can be used here.",
+            "Write it as postgresql+psycopg://user:password@host/name (special characters of the password "
+            "percent-encoded), or leave it empty for SQLite in the data directory.",
+        )
+    return url
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The data directory {path} can't be made: {error.strerror}.",
+            "Set PBX_DATA_DIR to a directory that this user may write to.",
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where _begin says, not where the driver guesses
+    for pragma in ("foreign_keys=ON", "synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-16000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("pbx_writes", False)
+    if connection.dialect.name == "sqlite":
+        # A read that later turns into a write fails at once when another wrote meanwhile, whatever the timeout.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    elif writes:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+    else:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the tables to the newest revision; processes that start at once wait for the first of them."""
+    script = ScriptDirectory(str(Path(__file__).with_name("migrations")))
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == script.get_current_head():
+            return
+    if engine.dialect.name == "sqlite":
+        _use_wal(engine)
+    with engine.execution_options(pbx_writes=True).begin() as connection:
+        upgrade(connection, script)
+
+
+def _use_wal(engine: Engine) -> None:
+    # Kept in the file, so once is enough; it can't be done within a transaction.
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA journal_mode=WAL")
+    finally:
+        raw.close()
+
+
+def upgrade(connection: Connection, script: ScriptDirectory, revision: str = "head") -> None:
+    """Run the steps up to a revision within the connection's transaction: all of them or none.
+
+    Raises NewerDatabase when the database is at a revision that this version doesn't know.
+    """
+    context = MigrationContext.configure(
+        connection,
+        opts={"transactional_ddl": True, "fn": lambda current, _: script._upgrade_revs(revision, current)},
+    )
+    try:
+        with Operations.context(context):
+            context.run_migrations()
+    except CommandError as error:
+        raise NewerDatabase(
+            "The database was written by a newer version of PBX Notebook.",
+            "Update the app to that version or a newer one, or point PBX_DATA_DIR (PBX_DATABASE_URL) at another place.",
+        ) from error
+
+
+@contextmanager
+def _clear_errors(engine: Engine) -> Iterator[None]:
+    """Turn what a full, locked, unreachable or damaged database raises into an error for people."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        clear = _clear_error(engine, getattr(error, "orig", error))
+        if clear is None:
+            raise
+        raise clear from None  # the cause would only repeat it, and a driver's text may hold an address with a password
+
+
+def _clear_error(engine: Engine, error: object) -> PbxError | None:
+    if isinstance(error, sqlite3.Error):
+        return _sqlite_error(engine, error)
+    state = getattr(error, "sqlstate", None) or ""
+    where = f"The database at {engine.url.host or 'this machine'}"
+    if state in _POSTGRES_FULL:
+        return StorageFull(f"{where} has no room left.", "Free some space on the database's machine, then try again.")
+    if state in _POSTGRES_REFUSED or state.startswith(("08", "28", "3D", "57P")):
+        reason = getattr(getattr(error, "diag", None), "message_primary", None) or "the connection was lost"
+        return DataError(f"{where} can't be used: {reason}.", "Check PBX_DATABASE_URL and the user's rights.")
+    if not state and type(error).__name__ == "OperationalError":  # psycopg never got an answer
+        return DataError(
+            f"{where} doesn't answer or refuses the login.",
+            "Check that it runs, and the host, port, user, password and name in PBX_DATABASE_URL.",
+        )
+    return None
+
+
+def _sqlite_error(engine: Engine, error: sqlite3.Error) -> PbxError | None:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    file = Path(engine.url.database or "")
+    full = code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(file))
+    if full:
+        return StorageFull(
+            f"There is no room left for the cache {file}.",
+            "Free some space on its disk, then try again. What was stored before is unharmed.",
+        )
+    if code not in _SQLITE_UNUSABLE:
+        return None
+    mend = {
+        sqlite3.SQLITE_BUSY: "Close the program that has it open, then try again.",
+        sqlite3.SQLITE_CORRUPT: "Restore it from a backup, or move it away: a new one is filled from the PBX.",
+        sqlite3.SQLITE_NOTADB: "Move that file away, or set PBX_DATA_DIR to another directory.",
+    }.get(code, f"Give this user the right to write to {file.parent}, or set PBX_DATA_DIR to another directory.")
+    return DataError(f"The cache {file} {_SQLITE_UNUSABLE[code]} ({error}).", mend)
+
+
+def _is_full(file: Path) -> bool:
+    try:
+        writable = os.access(file.parent, os.W_OK)  # not so on a read-only file system, even for root
+        return writable and shutil.disk_usage(file.parent).free < _NEARLY_NOTHING_BYTES
+    except OSError:
+        return False

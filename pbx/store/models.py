@@ -1,0 +1,253 @@
+"""All tables of the cache. Times are UTC; they are stored as whole epoch seconds, which group and compare as integers.
+
+The registry is our own: Streamlit's hot reload imports this module again, and a shared registry would then refuse.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, UniqueConstraint
+from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+Direction = Literal["inbound", "outbound", "internal", "unknown"]
+RecordingState = Literal["listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed"]
+JobKind = Literal["sync", "collect"]
+JobState = Literal["queued", "running", "done", "failed"]
+SubjectKind = Literal["queue", "member", "trunk", "extension"]
+
+
+class UtcSeconds(TypeDecorator[datetime]):
+    """An aware datetime, stored as whole seconds since 1970 UTC: 4 bytes instead of 26."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone can't be stored")
+        return int(value.timestamp())
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Table(SQLModel, registry=registry()):
+    """Base of all tables, with metadata of its own."""
+
+
+class PbxConnection(Table, table=True):
+    """A PBX that was connected to. Its data hang on its id.
+
+    One row per host. `saved` = made on the settings page, passwords encrypted; else the environment holds them.
+    """
+
+    __tablename__ = "connections"
+
+    id: int | None = Field(default=None, primary_key=True)
+    host: str = Field(unique=True)
+    saved: bool = False
+    active: bool = False
+    ari_port: int = 8088
+    ari_tls: bool = False
+    ari_username: str = ""
+    ari_password_encrypted: str = ""
+    ami_port: int = 5038
+    ami_tls: bool = False
+    ami_username: str = ""
+    ami_password_encrypted: str = ""
+    ca_file: str | None = None
+    timezone: str | None = None
+    utc_offset_s: int | None = None  # learned from a recording's name and uniqueid
+    updated_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+
+
+class Call(Table, table=True):
+    """One call: all that shares a linkedid. `state` is the most telling state of its recordings."""
+
+    __tablename__ = "calls"
+    __table_args__ = (
+        UniqueConstraint("connection_id", "linkedid"),
+        # Newest first; the columns behind let the filters and the count be answered without reading the table.
+        Index(
+            "ix_calls_started",
+            "connection_id",
+            "started_at",
+            "id",
+            "queue",
+            "direction",
+            "state",
+            "from_number",
+            "to_number",
+        ),
+        Index("ix_calls_queue", "connection_id", "queue"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    source: str = "freepbx"
+    linkedid: str  # the uniqueid of the first leg; the recording's name where no uniqueid is known
+    uniqueid: str = ""
+    direction: str = "unknown"
+    from_number: str = ""
+    to_number: str = ""
+    queue: str = ""
+    agent: str = ""
+    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    duration_s: float | None = None
+    state: str = "listed"
+
+
+class Recording(Table, table=True):
+    """One stored recording of the PBX, known by its ARI name. It stays when the PBX has deleted it (`gone_at`)."""
+
+    __tablename__ = "recordings"
+    __table_args__ = (
+        UniqueConstraint("connection_id", "name"),
+        Index("ix_recordings_call", "call_id"),
+        Index("ix_recordings_state", "connection_id", "state"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    call_id: int = Field(foreign_key="calls.id")
+    name: str
+    format: str = "wav"
+    type: str = ""  # FreePBX's word: out, in, external, internal, q, rg, exten ...; "" if the name is not FreePBX's
+    uniqueid: str = ""
+    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    state: str = "listed"
+    reason: str = ""  # why it is not downloaded, for people
+    file: str = ""  # path below data/audio, once downloaded
+    size_bytes: int | None = None
+    duration_s: float | None = None
+    listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    gone_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+
+
+class SnapshotRow(Table, table=True):
+    """One snapshot taken. The row tells that the PBX was looked at: gaps between rows are gaps in what is known."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (UniqueConstraint("connection_id", "taken_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    taken_at: datetime = Field(sa_type=UtcSeconds)
+    took_ms: int = 0
+    active_calls: int = 0
+    channels: int = 0
+    not_ok: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # part → state, reason
+
+
+class LatestSnapshot(Table, table=True):
+    """The newest snapshot of a PBX, whole, as `Snapshot` JSON: what the live pages show."""
+
+    __tablename__ = "latest_snapshots"
+
+    connection_id: int = Field(primary_key=True, foreign_key="connections.id")
+    taken_at: datetime = Field(sa_type=UtcSeconds)
+    document: str
+
+
+class Subject(Table, table=True):
+    """What is sampled: a queue, a queue's member, a trunk or an extension. Samples refer to it by a small number."""
+
+    __tablename__ = "subjects"
+    __table_args__ = (UniqueConstraint("connection_id", "kind", "parent", "tech", "name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    kind: str
+    name: str  # queue, trunk or extension name; a member's interface
+    tech: str = ""
+    parent: str = ""  # a member's queue
+    label: str = ""  # a member's name
+
+
+class QueueSample(Table, table=True):
+    """A queue at a snapshot. Counters are Asterisk's own and restart when it reloads."""
+
+    __tablename__ = "queue_samples"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
+    taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
+    calls: int
+    longest_wait_s: int
+    agents_available: int
+    agents: int
+    agents_paused: int
+    completed: int
+    abandoned: int
+    hold_time_s: int
+    talk_time_s: int
+
+
+class TrunkSample(Table, table=True):
+    """A trunk at a snapshot."""
+
+    __tablename__ = "trunk_samples"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
+    taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
+    state: str
+    roundtrip_ms: float | None = None
+    channels: int = 0
+
+
+class MemberSample(Table, table=True):
+    """A queue member, stored when it changes; it held until the next row."""
+
+    __tablename__ = "member_samples"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
+    taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
+    status: int | None = None  # None: left the queue
+    paused: bool = False
+    pause_reason: str = ""
+    in_call: bool = False
+
+
+class ExtensionSample(Table, table=True):
+    """An extension, stored when it changes; it held until the next row."""
+
+    __tablename__ = "extension_samples"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
+    taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
+    status: str  # "" = no longer there
+
+
+class Job(Table, table=True):
+    """A job asked for by a page, the command line or the schedule, with its progress and what came of it."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_kind", "kind", "asked_at"),)
+
+    id: str = Field(primary_key=True)  # a schedule's job is named by its slot of time, so that it exists once
+    kind: str
+    connection_id: int | None = Field(default=None, foreign_key="connections.id")
+    options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    state: str = "queued"
+    attempts: int = 0  # more than one: a worker died while doing it
+    asked_by: str = ""  # page, schedule or command line
+    asked_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    worker: str = ""
+    done: int = 0
+    total: int | None = None
+    result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    error: str = ""  # for people, with what to do next

@@ -1,0 +1,249 @@
+"""The recordings a PBX was seen to have, and the calls they make. In bulk: a PBX may hold tens of thousands."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, type_coerce, update
+from sqlmodel import Session
+
+from pbx.ari.names import RecordingName
+from pbx.store.models import RecordingState, Table, now
+
+_T = TypeVar("_T")
+YOUNG = timedelta(days=1)  # so long a file that is empty or unreadable may be one that isn't finished yet
+UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried at each sync
+AT_FIRST = ("empty", "unreadable")  # tried again while young
+_MOST_TELLING = ("downloaded", "waiting", "downloading", "listed", "failed", "unreadable", "empty", "missing")
+_CHUNK = 500  # names or ids in one statement
+_FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
+_NOTHING = {"unknown", "", None}
+
+_calls = Table.metadata.tables["calls"]
+_recordings = Table.metadata.tables["recordings"]
+_connections = Table.metadata.tables["connections"]
+
+
+class Listed(NamedTuple):
+    """A recording as the PBX lists it, with what its name tells."""
+
+    name: str
+    format: str
+    facts: RecordingName
+
+
+class Open(NamedTuple):
+    """A recording that is not settled: to be downloaded, or tried again."""
+
+    id: int
+    name: str
+    format: str
+    uniqueid: str
+    state: str
+    young: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recording."""
+
+    id: int
+    state: RecordingState
+    reason: str = ""
+    file: str = ""
+    size_bytes: int | None = None
+    duration_s: float | None = None
+    downloaded_at: datetime | None = None
+
+
+def known_names(session: Session, connection_id: int) -> dict[str, bool]:
+    """All recordings known of a PBX: name → whether it was gone from the PBX when last looked."""
+    rows = session.connection().execute(
+        select(_recordings.c.name, _recordings.c.gone_at.is_not(None)).where(
+            _recordings.c.connection_id == connection_id
+        )
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def open_recordings(
+    session: Session, connection_id: int, since: datetime | None = None, until: datetime | None = None
+) -> list[Open]:
+    """What is on the PBX and not settled, newest first; within since <= start < until.
+
+    With either limit, recordings whose start is unknown are left out.
+    """
+    table = _recordings.c
+    seen_at = func.coalesce(table.started_at, table.listed_at)
+    young = type_coerce(seen_at, BigInteger) > int((now() - YOUNG).timestamp())
+    wanted = (
+        select(table.id, table.name, table.format, table.uniqueid, table.state, young)
+        .where(table.connection_id == connection_id, table.gone_at.is_(None))
+        .where(or_(table.state.in_(UNSETTLED), table.state.in_(AT_FIRST) & young))
+        .order_by(seen_at.desc(), table.id)
+    )
+    if since is not None:
+        wanted = wanted.where(table.started_at >= since)
+    if until is not None:
+        wanted = wanted.where(table.started_at < until)
+    return [Open(*row) for row in session.connection().execute(wanted)]
+
+
+def add_recordings(session: Session, connection_id: int, found: Sequence[Listed]) -> None:
+    """Add recordings that aren't known yet, as `listed`, each to its call: those that share a uniqueid make one."""
+    call_ids = _calls_of(session, connection_id, found)
+    rows = [
+        {
+            "connection_id": connection_id,
+            "call_id": call_ids[_linkedid(item)],
+            "name": item.name,
+            "format": item.format,
+            "type": item.facts.type,
+            "uniqueid": item.facts.uniqueid,
+            "started_at": item.facts.started_at,
+            "state": "listed",
+            "reason": "",
+            "file": "",
+            "listed_at": now(),
+        }
+        for item in found
+    ]
+    if rows:
+        session.connection().execute(insert(_recordings), rows)
+
+
+def _linkedid(item: Listed) -> str:
+    return item.facts.uniqueid or item.name
+
+
+def _calls_of(session: Session, connection_id: int, found: Sequence[Listed]) -> dict[str, int]:
+    """The calls of these recordings, made where there is none yet: linkedid → id."""
+    told: dict[str, dict[str, Any]] = {}
+    for item in found:
+        facts = {field: getattr(item.facts, field) for field in _FACTS}
+        told[_linkedid(item)] = _merged(told.get(_linkedid(item), {}), facts)
+    ids: dict[str, int] = {}
+    columns = [_calls.c[field] for field in _FACTS]
+    for chunk in _chunks(told):
+        known = session.connection().execute(
+            select(_calls.c.id, _calls.c.linkedid, *columns).where(
+                _calls.c.connection_id == connection_id, _calls.c.linkedid.in_(chunk)
+            )
+        )
+        for row in known.mappings():
+            ids[row["linkedid"]] = row["id"]
+            before = {field: row[field] for field in _FACTS}
+            if (merged := _merged(before, told[row["linkedid"]])) != before:
+                session.connection().execute(update(_calls).where(_calls.c.id == row["id"]).values(merged))
+    fresh = [
+        {"connection_id": connection_id, "linkedid": linkedid, "source": "freepbx", "agent": "", "state": "listed"}
+        | facts
+        for linkedid, facts in told.items()
+        if linkedid not in ids
+    ]
+    if fresh:
+        made = session.connection().execute(insert(_calls).returning(_calls.c.linkedid, _calls.c.id), fresh)
+        ids.update((row.linkedid, row.id) for row in made)
+    return ids
+
+
+def _merged(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of two recordings of one call: what the first doesn't tell, the second may."""
+    return {field: more[field] if known.get(field) in _NOTHING else known[field] for field in more}
+
+
+def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int:
+    """Note that the PBX doesn't list these any more; those that were never downloaded become `missing`.
+
+    Returns how many became so. What is downloaded stays.
+    """
+    table = _recordings.c
+    lost: list[int] = []
+    for chunk in _chunks(names):
+        these = (table.connection_id == connection_id) & table.name.in_(chunk)
+        lost += session.connection().scalars(select(table.id).where(these, table.state.in_(UNSETTLED)))
+        session.connection().execute(update(_recordings).where(these).values(gone_at=now()))
+    reason = "The PBX deleted it before it was downloaded."
+    store_outcomes(session, [Outcome(id_, "missing", reason) for id_ in lost])
+    return len(lost)
+
+
+def mark_back(session: Session, connection_id: int, names: Sequence[str]) -> None:
+    """Note that the PBX lists these again."""
+    table = _recordings.c
+    for chunk in _chunks(names):
+        these = (table.connection_id == connection_id) & table.name.in_(chunk)
+        back = case((table.state == "missing", "listed"), else_=table.state)
+        session.connection().execute(update(_recordings).where(these).values(gone_at=None, state=back))
+
+
+def mark_downloading(session: Session, ids: Sequence[int]) -> None:
+    """Note which recordings are fetched now."""
+    session.connection().execute(update(_recordings).where(_recordings.c.id.in_(ids)).values(state="downloading"))
+
+
+def unmark_downloading(session: Session, connection_id: int) -> None:
+    """Set what a sync began and didn't end back to `listed`."""
+    table = _recordings.c
+    session.connection().execute(
+        update(_recordings)
+        .where(table.connection_id == connection_id, table.state == "downloading")
+        .values(state="listed")
+    )
+
+
+def store_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
+    """Write what became of recordings, and what that makes of their calls' state and duration."""
+    if not outcomes:
+        return
+    names = [field.name for field in fields(Outcome)]
+    rows = [{f"new_{name}": getattr(outcome, name) for name in names} for outcome in outcomes]
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names if name != "id"}
+    statement = update(_recordings).where(_recordings.c.id == bindparam("new_id")).values(values)
+    session.connection().execute(statement, rows)
+    for chunk in _chunks(outcome.id for outcome in outcomes):
+        _roll_up(session, chunk)
+
+
+def _roll_up(session: Session, recording_ids: Sequence[int]) -> None:
+    """A call shows the most telling state of its recordings and lasts as long as the longest of them."""
+    table = _recordings.c
+    calls = select(table.call_id).where(table.id.in_(recording_ids))
+    rows = session.connection().execute(
+        select(table.call_id, table.state, table.duration_s).where(table.call_id.in_(calls))
+    )
+    states: dict[int, list[str]] = {}
+    durations_s: dict[int, float] = {}
+    for call_id, state, duration_s in rows:
+        states.setdefault(call_id, []).append(state)
+        if duration_s is not None:
+            durations_s[call_id] = max(duration_s, durations_s.get(call_id, 0))
+    rolled_up = [
+        {"call": call_id, "told": min(held, key=_MOST_TELLING.index), "longest_s": durations_s.get(call_id)}
+        for call_id, held in states.items()
+    ]
+    duration_s = func.coalesce(bindparam("longest_s"), _calls.c.duration_s)
+    session.connection().execute(
+        update(_calls).where(_calls.c.id == bindparam("call")).values(state=bindparam("told"), duration_s=duration_s),
+        rolled_up,
+    )
+
+
+def utc_offset_s(session: Session, connection_id: int) -> int | None:
+    """How far the PBX's clock is ahead of UTC, as learned from its recordings' names."""
+    statement = select(_connections.c.utc_offset_s).where(_connections.c.id == connection_id)
+    return session.connection().scalar(statement)
+
+
+def learn_utc_offset(session: Session, connection_id: int, offset_s: int) -> None:
+    """Keep what a recording's name and uniqueid told about the PBX's clock."""
+    statement = update(_connections).where(_connections.c.id == connection_id).values(utc_offset_s=offset_s)
+    session.connection().execute(statement)
+
+
+def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

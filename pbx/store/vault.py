@@ -1,0 +1,83 @@
+"""Passwords at rest: sealed with a key that is never in the database."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from pydantic import SecretStr
+
+from pbx.errors import DataError, SettingsError
+from pbx.settings import Settings
+
+_NEW_KEY = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
+
+
+class Vault:
+    """Seals and opens passwords with PBX_SECRET_KEY (several keys by commas, the first seals) or data/secret.key.
+
+    The file is made, readable by this user only, when a first password is sealed and no key is set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._environment = settings.pbx_secret_key
+        self._file = settings.pbx_data_dir / "secret.key"
+
+    def seal(self, secret: SecretStr) -> str:
+        """Encrypt a password; an empty one stays empty. Raises SettingsError for a malformed key, DataError."""
+        value = secret.get_secret_value()
+        return self._fernet(make=True).encrypt(value.encode()).decode() if value else ""
+
+    def unseal(self, sealed: str) -> SecretStr:
+        """Decrypt a password. Raises SettingsError when the key is not the one that sealed it, or is gone."""
+        if not sealed:
+            return SecretStr("")
+        try:
+            return SecretStr(self._fernet(make=False).decrypt(sealed).decode())
+        except InvalidToken:
+            raise SettingsError(
+                "The saved passwords can't be read: the key is not the one they were saved with.",
+                f"Bring back the old PBX_SECRET_KEY or {self._file}, or enter the passwords again under "
+                "Settings > FreePBX Integration.",
+            ) from None
+
+    def _fernet(self, *, make: bool) -> MultiFernet:
+        keys = self._environment.get_secret_value().split(",") if self._environment else []
+        origin = "PBX_SECRET_KEY" if keys else str(self._file)
+        try:
+            if make and not keys and not self._file.exists():
+                self._make_file()
+            if self._file.exists():  # also beside PBX_SECRET_KEY: what was sealed before it was set still opens
+                keys.append(self._file.read_text())
+        except OSError as error:
+            raise DataError(
+                f"The key file {self._file} can't be used: {error.strerror}.",
+                f"Give this user the right to read and write in {self._file.parent}, or set PBX_SECRET_KEY.",
+            ) from error
+        if not keys:
+            raise SettingsError(
+                f"The saved passwords can't be read: their key {self._file} is gone.",
+                "Bring it back, or enter the passwords again under Settings > FreePBX Integration.",
+            )
+        try:
+            return MultiFernet([Fernet(key.strip()) for key in keys])
+        except ValueError:
+            raise SettingsError(f"The key in {origin} is malformed.", f"Make one with: {_NEW_KEY}") from None
+
+    def _make_file(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        whole = _private_file(self._file.parent, Fernet.generate_key())
+        try:
+            with suppress(FileExistsError):  # another process was first: its key is the key
+                os.link(whole, self._file)
+        finally:
+            whole.unlink()
+
+
+def _private_file(folder: Path, content: bytes) -> Path:
+    with NamedTemporaryFile(dir=folder, prefix=".key-", delete=False) as file:  # made with mode 0600
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(file.name)

@@ -1,0 +1,68 @@
+// A table whose cells are text and nothing else: whatever a caller calls himself, it is shown, never run.
+const element = (tag, className, text) => {
+  const made = document.createElement(tag)
+  if (className) made.className = className
+  if (text !== undefined) made.textContent = text
+  return made
+}
+
+const fill = (holder, cell) => {
+  const { text, sub, tone, badge } = typeof cell === "string" ? { text: cell } : cell
+  const main = element("span", badge ? "badge" : tone ? `state ${tone}` : "text", text)
+  holder.append(main)
+  if (sub) holder.append(element("span", "sub", sub))
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".table")
+  const focused = parentElement.activeElement?.dataset?.id
+  const table = element("table")
+  table.setAttribute("aria-label", data.label)
+  const head = table.createTHead().insertRow()
+  for (const column of data.columns) {
+    const cell = element("th", column.align ?? "", column.title)
+    cell.scope = "col"
+    head.append(cell)
+  }
+  const body = table.createTBody()
+  for (const row of data.rows) {
+    const line = body.insertRow()
+    row.cells.forEach((cell, index) => {
+      const { title, align } = data.columns[index]
+      const made = line.insertCell()
+      made.className = align ?? ""
+      made.dataset.title = title
+      fill(made, cell)
+    })
+    if (!data.pick) continue
+    const pick = () => {
+      setTriggerValue("pick", row.id)
+      // What was picked is shown above the cards.
+      if (root.classList.contains("cards")) parentElement.host?.closest("section")?.scrollTo({ top: 0 })
+    }
+    line.dataset.id = row.id
+    line.tabIndex = 0
+    line.setAttribute("aria-selected", String(row.id === data.selected))
+    line.onclick = () => getSelection().isCollapsed && pick()
+    line.onkeydown = (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault()
+        pick()
+      } else if (event.key === "ArrowDown") line.nextElementSibling?.focus()
+      else if (event.key === "ArrowUp") line.previousElementSibling?.focus()
+      else return
+      event.preventDefault()
+    }
+  }
+  root.replaceChildren(table)
+  // Where its words don't fit side by side, each row becomes a small card.
+  const fit = () => {
+    root.classList.remove("cards")
+    root.classList.toggle("cards", table.scrollWidth > root.clientWidth)
+  }
+  const observer = new ResizeObserver(fit)
+  observer.observe(parentElement.host ?? root)
+  fit()
+  if (focused) [...body.rows].find((line) => line.dataset.id === focused)?.focus({ preventScroll: true })
+  return () => observer.disconnect()
+}

@@ -1,0 +1,117 @@
+"""How durations, times and Asterisk's codes are said to people: the same on pages and charts. Pure."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+NOTHING = "–"
+DAY_S = 86_400
+MEMBER_STATUS = {
+    0: "Unknown",
+    1: "Free",
+    2: "On a call",
+    3: "Busy",
+    4: "Invalid",
+    5: "Unavailable",
+    6: "Ringing",
+    7: "Ringing, on a call",
+    8: "On hold",
+}
+
+DIRECTIONS = {
+    "inbound": "↙ Inbound",
+    "outbound": "↗ Outbound",
+    "internal": "↔ Internal",
+    "unknown": "Unknown direction",
+}
+RECORDING_STATES = {  # what is said, and its tone in a table
+    "downloaded": ("Recorded", "good"),
+    "listed": ("Not fetched yet", "idle"),
+    "downloading": ("Being fetched", "busy"),
+    "waiting": ("Still being recorded", "busy"),
+    "empty": ("Empty recording", "idle"),
+    "unreadable": ("Unreadable", "bad"),
+    "missing": ("Missing on the PBX", "warn"),
+    "failed": ("Fetching failed", "bad"),
+}
+
+
+def duration_text(duration_s: float | None) -> str:
+    """Say a duration in seconds: 0:07, 1:23, 2 h 05 min, 3 d 4 h."""
+    if duration_s is None:
+        return NOTHING
+    seconds = max(round(duration_s), 0)
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02}"
+    if seconds < DAY_S:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return f"{seconds // DAY_S} d {seconds % DAY_S // 3600} h"
+
+
+def ago_text(at: datetime | None, now: datetime) -> str:
+    """Say how long ago a moment was: just now, 40 s ago, 3 min ago, 2 h ago, 5 d ago."""
+    if at is None:
+        return "never"
+    seconds = (now - at).total_seconds()
+    for limit_s, unit_s, unit in ((60, 1, "s"), (3600, 60, "min"), (2 * DAY_S, 3600, "h")):
+        if seconds < limit_s:
+            return "just now" if seconds < 5 else f"{int(seconds // unit_s)} {unit} ago"
+    return f"{int(seconds // DAY_S)} d ago"
+
+
+def moment_text(at: datetime | None, zone: tzinfo, now: datetime, *, seconds: bool = False) -> str:
+    """Say a moment in local time, the day only as far as it is needed: 08:41, 20 Nov 08:41, 20 Nov 2025 08:41."""
+    if at is None:
+        return NOTHING
+    local, today = at.astimezone(zone), now.astimezone(zone)
+    clock = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    if local.date() == today.date():
+        return clock
+    return f"{local.day} {local:%b} {clock}" if local.year == today.year else f"{local.day} {local:%b %Y} {clock}"
+
+
+def size_text(size_bytes: int | None) -> str:
+    """Say a file's size: 812 B, 160 KB, 1.2 MB (units of 1,000)."""
+    if size_bytes is None:
+        return NOTHING
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    return f"{size_bytes / 1000:,.0f} KB" if size_bytes < 1_000_000 else f"{size_bytes / 1_000_000:,.1f} MB"
+
+
+def count_text(count: int, one: str, many: str | None = None) -> str:
+    """Say a number with its noun: 1 call, 1,234 calls."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def sync_text(result: Mapping[str, Any]) -> str:
+    """Say what came of a sync: 12 new of 431 recordings, 1 waiting, 2 failed."""
+    said = [f"{result.get('new', 0):,} new of {count_text(result.get('listed', 0), 'recording')}"]
+    others = ("waiting", "pending", "empty", "unreadable", "missing")
+    said += [f"{result[name]:,} {name}" for name in others if result.get(name)]
+    return ", ".join(said + ([f"{len(result['failed']):,} failed"] if result.get("failed") else []))
+
+
+def zone_of(timezone_name: str | None, utc_offset_s: int | None) -> tzinfo:
+    """The PBX's zone: the one set, else the offset learned from it, else UTC."""
+    if timezone_name:
+        return ZoneInfo(timezone_name)
+    return UTC if utc_offset_s is None else timezone(timedelta(seconds=utc_offset_s))
+
+
+def zone_text(zone: tzinfo, at: datetime) -> str:
+    """Name a zone: Europe/Berlin, or UTC+02:00 where only the offset is known."""
+    return zone.key if isinstance(zone, ZoneInfo) else str(zone.tzname(at))
+
+
+def start_of_day(at: datetime, zone: tzinfo) -> datetime:
+    """Local midnight before a moment, in UTC."""
+    return at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
+def service_level_text(percent: float, within_s: int, completed: int) -> str:
+    """Asterisk's ServicelevelPerf: of the calls completed, those answered within the queue's own time."""
+    if not within_s:
+        return "–"
+    return f"{percent:.0f}% in {within_s} s" if completed else "n/a"

@@ -1,0 +1,38 @@
+"""The entry of the app: its frame, its pages, and one place where errors become words."""
+
+import streamlit as st
+
+from pbx import ui
+from pbx.errors import PbxError
+
+PAGES = {
+    "": [st.Page("pages/today/overview.py", title="Today", icon=":material/today:", default=True)],
+    "Calls": [
+        st.Page("pages/calls/interactions.py", title="Interactions", icon=":material/forum:", url_path="interactions"),
+    ],
+    "Live": [
+        st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),
+        st.Page("pages/live/trunks.py", title="Trunks", icon=":material/cell_tower:", url_path="trunks"),
+        st.Page("pages/live/extensions.py", title="Extensions & calls", icon=":material/call:", url_path="extensions"),
+    ],
+    "Settings": [
+        st.Page(
+            "pages/settings/freepbx.py",
+            title="FreePBX Integration",
+            icon=":material/settings_ethernet:",
+            url_path="freepbx",
+        ),
+    ],
+}
+
+# Before the navigation, or the browser asks a server of Google's for the page's icon.
+st.set_page_config(page_icon=str(ui.MARK), layout="wide")
+page = st.navigation(PAGES)
+st.set_page_config(page_title=f"{page.title} – PBX Notebook")
+ui.style()
+try:
+    ui.pending_toast()
+    ui.sidebar()
+    page.run()
+except PbxError as error:
+    ui.problem(error)

@@ -1,0 +1,106 @@
+"""FreePBX's names: every type, fields with dashes, times, and names that aren't FreePBX's."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pbx.ari.names import RecordingName, parse_name
+
+AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+TAIL = "20231114-231320-1700000000.12"  # the PBX's clock is an hour ahead
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "direction", "from_number", "to_number"),
+    [
+        ("out-00493012345-1001", "out", "outbound", "1001", "00493012345"),
+        ("in-5550102-+4930123456", "in", "inbound", "+4930123456", "5550102"),
+        ("external-1001-03012345678", "external", "inbound", "03012345678", "1001"),
+        ("internal-1002-1001", "internal", "internal", "1001", "1002"),
+        ("q-6001-+49300495313", "q", "inbound", "+49300495313", "6001"),
+        ("rg-600-03012345678", "rg", "inbound", "03012345678", "600"),
+        ("exten-1002-1001", "exten", "internal", "1001", "1002"),
+        ("exten-1002-03012345678", "exten", "inbound", "03012345678", "1002"),
+        ("exten-03012345678-1002", "exten", "outbound", "1002", "03012345678"),
+        ("parked-71-+4930123", "parked", "inbound", "+4930123", "71"),
+        ("ondemand-1001-1002", "ondemand", "internal", "1002", "1001"),
+        ("force-1001-", "force", "unknown", "", "1001"),
+        ("madeup-1001-1002", "madeup", "unknown", "1002", "1001"),
+    ],
+)
+def test_each_type_tells_who_called_whom(
+    name: str, type_: str, direction: str, from_number: str, to_number: str
+) -> None:
+    facts = parse_name(f"2023/11/14/{name}-{TAIL}")
+    assert (facts.type, facts.direction, facts.from_number, facts.to_number) == (
+        type_,
+        direction,
+        from_number,
+        to_number,
+    )
+    assert facts.uniqueid == "1700000000.12"
+    assert facts.started_at == AT
+
+
+def test_only_a_queue_is_a_queue() -> None:
+    assert parse_name(f"q-sales-1001-{TAIL}").queue == "sales"
+    assert parse_name(f"rg-600-1001-{TAIL}").queue == ""
+
+
+@pytest.mark.parametrize("name", ["8000-8000-always", "conf-8000-1001"])
+def test_a_conference_has_a_room_and_no_caller(name: str) -> None:
+    facts = parse_name(f"{name}-{TAIL}")
+    assert (facts.type, facts.room, facts.from_number, facts.direction) == ("conference", "8000", "", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("dest", "source"),
+    [("my-sales-queue", "1001"), ("späti & söhne", "+49 30 1"), ("日本", "anonymous"), ("a  b", "*97"), ("", "")],
+)
+def test_fields_hold_dashes_spaces_and_any_script(dest: str, source: str) -> None:
+    facts = parse_name(f"q-{dest}-{source}-{TAIL}")
+    assert (facts.to_number, facts.from_number, facts.queue) == (dest, source, dest)
+
+
+def test_a_system_name_stays_in_the_uniqueid() -> None:
+    facts = parse_name("out-5551-1001-20231114-231320-pbx-berlin-1-1700000000.12")
+    assert facts.uniqueid == "pbx-berlin-1-1700000000.12"
+    assert facts.started_at == AT
+    assert facts.utc_offset_s == 3600
+
+
+@pytest.mark.parametrize(
+    ("written", "offset_s"),
+    [
+        ("20231114-221320", 0),
+        ("20231114-221359", 0),  # the name is made some time after the channel
+        ("20231114-222500", 0),
+        ("20231115-034320", 5 * 3600 + 1800),  # Kolkata
+        ("20231115-035905", 5 * 3600 + 2700),  # Kathmandu, 45 s late
+        ("20231114-171320", -5 * 3600),
+        ("20231114-171325", -5 * 3600),
+        ("20241114-171325", None),  # no clock is so wrong: the uniqueid is another moment's
+    ],
+)
+def test_the_offset_to_utc_is_learned_in_quarters_of_an_hour(written: str, offset_s: int | None) -> None:
+    assert parse_name(f"out-1-2-{written}-1700000000.12").utc_offset_s == offset_s
+
+
+def test_without_an_epoch_the_zone_tells_the_time_and_without_a_zone_nothing_does() -> None:
+    name = "out-5551-1001-20230714-231320-unknown"
+    assert parse_name(name).started_at is None
+    assert parse_name(name, ZoneInfo("Europe/Berlin")).started_at == datetime(2023, 7, 14, 21, 13, 20, tzinfo=UTC)
+    assert parse_name(name).utc_offset_s is None
+
+
+def test_an_impossible_date_is_no_time() -> None:
+    facts = parse_name("out-5551-1001-20231399-999999-x", UTC)
+    assert (facts.type, facts.local_time, facts.started_at) == ("out", None, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "hello", "a/b/c", "voicemail-1001", "out-1-2-20231114-1700000000.12", "é\n'\"<b>"]
+)
+def test_another_name_tells_nothing(name: str) -> None:
+    assert parse_name(name) == RecordingName()

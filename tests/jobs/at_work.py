@@ -1,0 +1,38 @@
+"""What can be seen of jobs and workers from outside."""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.settings import Settings
+from pbx.store.engine import reading
+from pbx.store.models import Job
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"never {what}")
+
+
+def jobs_of(engine: Engine) -> list[Job]:
+    with reading(engine) as session:
+        return list(session.exec(select(Job).order_by(Job.asked_at, Job.id)).all())
+
+
+def job_state(engine: Engine, job: Job) -> str:
+    with reading(engine) as session:
+        return session.get_one(Job, job.id).state
+
+
+def log_of(settings: Settings) -> list[str]:
+    log = settings.pbx_data_dir / "log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def go(settings: Settings) -> None:
+    (settings.pbx_data_dir / "go").touch()

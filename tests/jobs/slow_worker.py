@@ -1,0 +1,49 @@
+"""A worker whose sync waits for the file `go`: the tests run it as a process of its own, and kill it.
+
+Arguments: once (optional). Each line of `log` in the data directory is "<pid> begins|ends".
+"""
+
+import os
+import sys
+import threading
+from typing import Any
+
+from sqlalchemy import Engine
+
+from pbx.jobs import worker
+from pbx.settings import Settings, load_settings
+from pbx.store.connections import ActiveConnection
+
+
+def wait_for_go(
+    engine: Engine,
+    settings: Settings,
+    active: ActiveConnection,
+    options: dict[str, Any],
+    progress: worker.Progress,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    folder = settings.pbx_data_dir
+
+    def note(word: str) -> None:
+        with (folder / "log").open("a") as log:
+            log.write(f"{os.getpid()} {word}\n")
+
+    note("begins")
+    progress(1, 2)
+    while not (folder / "go").exists():
+        if stop.wait(0.02) and "deaf" not in options:
+            return {"new": 0}
+    note("ends")
+    return {"new": 2}
+
+
+worker.LOOK_S = 0.05
+worker.END_S = 1.0
+worker.JOBS["sync"] = wait_for_go
+sys.argv[1:] = ["worker", *sys.argv[1:]]
+load_settings()
+
+from pbx.__main__ import main  # noqa: E402
+
+main()

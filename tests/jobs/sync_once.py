@@ -1,0 +1,22 @@
+"""One sync as a process of its own, to be killed: `sync_once.py HOST PORT PASSWORD DATA_DIR`."""
+
+import sys
+from pathlib import Path
+
+from pbx.jobs.sync import sync_recordings
+from pbx.settings import Settings
+from pbx.store.connections import active_connection
+from pbx.store.engine import open_engine
+
+settings = Settings(
+    _env_file=None,
+    freepbx_host=sys.argv[1],
+    freepbx_ari_port=int(sys.argv[2]),
+    freepbx_ari_username="notebook",
+    freepbx_ari_password=sys.argv[3],
+    pbx_data_dir=Path(sys.argv[4]),
+)
+engine = open_engine(settings)
+active = active_connection(engine, settings)
+assert active is not None
+sync_recordings(engine, active, settings.audio_dir)

@@ -1,0 +1,62 @@
+"""A real PostgreSQL of the tests' own: a private cluster on loopback, gone when they are done."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+PASSWORD = "lab-db-secret"
+
+
+def bin_dir() -> Path:
+    """Where Debian's package keeps its programs; the newest version's."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.fail("PostgreSQL is not installed: apt-get install postgresql.", pytrace=False)
+    return found[-1].parent
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def run(*command: str | Path) -> None:
+    # PostgreSQL refuses to run as root.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    subprocess.run([*as_user, *command], check=True, capture_output=True, text=True, cwd="/tmp", timeout=60)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a running cluster's empty database, password included."""
+    folder = Path(tempfile.mkdtemp(prefix="pbx-postgres-"))
+    (folder / "password").write_text(PASSWORD)
+    if os.geteuid() == 0:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres")
+    port, data, tools = free_port(), folder / "data", bin_dir()
+    by_password = ["-U", "notebook", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
+    try:
+        run(tools / "initdb", "-D", data, "-N", "-E", "UTF8", "--locale=C.UTF-8", *by_password)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        run(tools / "pg_ctl", "-D", data, "-w", "-o", options, "-l", folder / "log", "start")
+        try:
+            yield f"postgresql+psycopg://notebook:{PASSWORD}@127.0.0.1:{port}/postgres"
+        finally:
+            run(tools / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(url: str) -> None:
+    """Drop all tables."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")

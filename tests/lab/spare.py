@@ -1,0 +1,89 @@
+"""An Asterisk with ARI and recordings only, for tests that restart it, fill it or break it, and for benchmarks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pbx.settings import Connection
+from tests.lab.server import ARI_SECRET, Asterisk
+
+PORTS = {16: (5416, 5426), 22: (5422, 5432)}  # AMI, HTTP
+
+
+@dataclass(frozen=True)
+class Spare(Asterisk):
+    """One bare Asterisk on ports and in directories of its own, apart from the lab's servers."""
+
+    http_port: int = 0
+
+    @property
+    def recording(self) -> Path:
+        """What ARI lists: a link to `monitor`, as on a prepared FreePBX."""
+        return self.spool / "recording"
+
+    @property
+    def monitor(self) -> Path:
+        return self.spool / "monitor"
+
+    def connection(self) -> Connection:
+        return Connection(
+            host=self.host,
+            ari_port=self.http_port,
+            ari_username="notebook",
+            ari_password=ARI_SECRET,
+            ami_port=self.ami_port,
+        )
+
+    def substitutes(self) -> dict[str, str]:
+        return super().substitutes() | {"SUFFIX": self.suffix, "HTTP_PORT": str(self.http_port)}
+
+    def configure(self) -> None:
+        super().configure()
+        self.monitor.mkdir(exist_ok=True)
+        if not self.recording.is_symlink():
+            self.recording.symlink_to("monitor")
+
+    def empty(self) -> None:
+        """Delete all recordings, and whatever was done to their directory."""
+        shutil.rmtree(self.monitor)
+        self.monitor.mkdir()
+        self.recording.unlink(missing_ok=True)
+        self.recording.symlink_to("monitor")
+
+    def remove(self) -> None:
+        """Stop it and delete all its directories."""
+        self.stop()
+        directories = (self.etc, self.spool, self.logs)
+        for directory in (
+            *directories,
+            self.root / f"run/asterisk{self.suffix}",
+            self.root / f"var/lib/asterisk{self.suffix}",
+        ):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def spare(version: int, purpose: str) -> Iterator[Spare]:
+    """A running spare Asterisk 16 or 22 without recordings; it and its files are gone afterwards."""
+    ami_port, http_port = PORTS[version]
+    server = Spare(
+        name=f"spare-{version}",
+        version=version,
+        ami_port=ami_port,
+        sip_port=0,
+        iax_port=0,
+        rtp_start=0,
+        suffix=f"-{purpose}",
+        templates=("spare",),
+        http_port=http_port,
+    )
+    server.remove()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

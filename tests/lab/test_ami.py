@@ -1,0 +1,152 @@
+"""The manager client against real Asterisk 16 and 22."""
+
+import pytest
+
+from benchmarks.ami_pbx import made_up_pbx
+from pbx.ami.client import AmiClient
+from pbx.ami.protocol import Message
+from pbx.ami.queries import take_snapshot
+from pbx.ami.subscription import Gap
+from pbx.errors import AmiActionError, AmiDenied, AmiLoginError, AmiProtocolError, SettingsError, Unreachable
+from pbx.settings import Connection
+from tests.ami.replay import wait_until
+from tests.lab.calls import hang_up_all, park_callers, start_phone_call
+from tests.lab.server import ODD_MEMBER, SERVERS, TRUNK_SECRET, LabServer
+
+pytestmark = pytest.mark.lab
+
+
+def user(server: LabServer, name: str) -> Connection:
+    return server.connection().model_copy(update={"ami_username": name})
+
+
+@pytest.mark.parametrize("name", ["notebook", "analyst"])
+def test_a_snapshot_has_the_labs_names(server: LabServer, name: str) -> None:
+    with AmiClient.connect(user(server, name)) as client:
+        snapshot = take_snapshot(client)
+    assert {part.state for part in snapshot.parts.values()} == {"ok"}
+    sip = server.version == 16
+    numbers = ["1001", "1002", "1003", "1004", *(["1011"] if sip else []), "1021"]
+    assert [one.extension for one in snapshot.extensions] == numbers
+    assert {one.name: one.state for one in snapshot.trunks} == {
+        "badcarrier": "rejected",
+        "carrier": "registered",
+        "iaxcarrier": "registered",
+        "peer-down": "unreachable",
+    } | ({"oldcarrier": "registered"} if sip else {})
+    assert [queue.name for queue in snapshot.queues] == ["billing", "sales", "support"]
+    assert ODD_MEMBER in [member.name for queue in snapshot.queues for member in queue.members]
+    assert snapshot.system is not None
+    assert snapshot.system.version.startswith(f"{server.version}.")
+    assert snapshot.system.utc_offset_s == {16: 19_800, 22: 0}[server.version]
+    assert snapshot.system.started_at is not None
+    assert TRUNK_SECRET not in snapshot.model_dump_json()
+
+
+def test_the_start_is_what_the_command_line_says(server: LabServer) -> None:
+    with AmiClient.connect(server.connection()) as client:
+        system = take_snapshot(client, ["system"]).system
+        uptime = int(client.command("core show uptime seconds")[0].rpartition(" ")[2])
+    assert system is not None
+    assert system.uptime_s is not None
+    assert abs(system.uptime_s - uptime) <= 2
+
+
+def test_calls_and_waiting_callers_are_seen(server: LabServer) -> None:
+    try:
+        park_callers(server, 2)
+        start_phone_call(server, "5551001")
+        with AmiClient.connect(server.connection()) as client:
+            wait_until(lambda: sum(len(queue.callers) for queue in take_snapshot(client).queues) >= 2)
+            snapshot = take_snapshot(client)
+    finally:
+        hang_up_all(server)
+    support = next(queue for queue in snapshot.queues if queue.name == "support")
+    assert [caller.position for caller in support.callers] == list(range(1, support.calls + 1))
+    assert {caller.uniqueid for caller in support.callers} <= {call.linkedid for call in snapshot.active_calls}
+    trunk_call = next(call for call in snapshot.active_calls if call.exten == "5551001")
+    assert trunk_call.caller_id == "1001"
+    assert any(channel.startswith("PJSIP/carrier-") for channel in trunk_call.channels)
+    assert next(trunk for trunk in snapshot.trunks if trunk.name == "carrier").channels >= 1
+
+
+def test_missing_rights_mark_their_parts(server: LabServer) -> None:
+    with AmiClient.connect(user(server, "clerk")) as client:
+        snapshot = take_snapshot(client)
+        with pytest.raises(AmiDenied, match="class command"):
+            client.command("core show version")
+    denied = {name for name, part in snapshot.parts.items() if part.state == "denied"}
+    assert denied == {"system", "extensions", "trunks", "active_calls"}
+    assert [queue.name for queue in snapshot.queues] == ["billing", "sales", "support"]
+
+
+@pytest.mark.parametrize("change", [{"ami_username": "fenced"}, {"ami_username": "nobody"}, {"ami_password": "wrong"}])
+def test_a_refused_login_names_its_causes(server: LabServer, change: dict[str, str]) -> None:
+    connection = Connection.model_validate(server.connection().model_dump() | change)
+    with pytest.raises(AmiLoginError) as caught:
+        AmiClient.connect(connection)
+    assert "permit=127.0.0.1/255.255.255.255" in caught.value.mend
+    assert "lab-ami-secret" not in caught.value.advice
+
+
+def test_tls_with_the_labs_ca_and_without(server: LabServer) -> None:
+    connection = server.connection(tls=True)
+    with AmiClient.connect(connection) as client:
+        assert len(take_snapshot(client).queues) == 3
+    for host in ("localhost", "127.0.0.1"):
+        with AmiClient.connect(connection.model_copy(update={"host": host})) as client:
+            assert client.command("core show version")[0].startswith(f"Asterisk {server.version}.")
+    with pytest.raises(Unreachable, match="unknown CA"):
+        AmiClient.connect(connection.model_copy(update={"ca_file": None}))
+    with pytest.raises(Unreachable, match="doesn't speak TLS"):
+        AmiClient.connect(connection.model_copy(update={"ami_port": server.ami_port}))
+
+
+def test_aris_port_is_recognised(server: LabServer) -> None:
+    with pytest.raises(AmiProtocolError, match="web server"):
+        AmiClient.connect(server.connection().model_copy(update={"ami_port": server.http_port}), connect_s=0.5)
+
+
+def test_any_command_and_asterisks_own_limits(server: LabServer) -> None:
+    with AmiClient.connect(server.connection()) as client:
+        assert any("sales" in line for line in client.command("queue show"))
+        with pytest.raises(AmiActionError, match="No such command"):
+            client.command("no such command")
+        longest = "x" * (1024 - len("Variable: \r\n"))
+        reply = client.request("Getvar", [("Variable", longest)])
+        assert reply.response.get("Variable") == longest
+        with pytest.raises(SettingsError):
+            client.request("Getvar", [("Variable", longest + "x")])
+        with pytest.raises(SettingsError):
+            client.command("core show version\r\nAction: Logoff")
+
+
+def test_events_arrive_while_calls_are_made(server: LabServer) -> None:
+    with AmiClient.connect(server.connection(), events="call") as client, client.subscribe() as events:
+        call = start_phone_call(server, "1002")
+        call.hangup()
+        seen: list[str] = []
+        wait_until(lambda: seen.append(getattr(events.get(5), "event", "")) or {"Newchannel", "Hangup"} <= set(seen))
+        assert events.dropped == 0
+        assert client.request("Ping").response.get("Ping") == "Pong"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", SERVERS)
+def test_a_restart_is_a_gap_and_the_client_comes_back(version: int) -> None:
+    with made_up_pbx(version, "ami-restart", 5300 + version) as pbx:
+        with AmiClient.connect(pbx.connection(), events="on", retry_s=0.2) as client, client.subscribe() as events:
+            before = take_snapshot(client).system
+            assert {part.state for part in take_snapshot(client).parts.values()} == {"ok"}
+            pbx.restart()
+            wait_until(lambda: bool(client.gaps) and client.connected, 60)
+            after = take_snapshot(client).system
+            heard = [item for item in iter(lambda: events.get(0), None) if isinstance(item, Message | Gap)]
+        assert before is not None
+        assert after is not None
+        assert before.started_at is not None
+        assert after.started_at is not None
+        assert before.started_at < after.started_at
+        gaps = [item for item in heard if isinstance(item, Gap)]
+        assert gaps == list(client.gaps)
+        assert gaps[0].from_at < gaps[0].to_at

@@ -1,0 +1,131 @@
+"""The command line as a process of its own, against real Asterisk 16 and 22."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pbx.settings import Connection
+from tests.lab.calls import place_queue_call
+from tests.lab.server import LabServer
+
+pytestmark = pytest.mark.lab
+ROOT = Path(__file__).parent.parent.parent
+
+
+def environment(connection: Connection, **changes: str) -> dict[str, str]:
+    """The environment that names a PBX; the data directory is the test's own."""
+    settings = {
+        "FREEPBX_HOST": connection.host,
+        "FREEPBX_ARI_PORT": str(connection.ari_port),
+        "FREEPBX_ARI_TLS": str(connection.ari_tls),
+        "FREEPBX_ARI_USERNAME": connection.ari_username,
+        "FREEPBX_ARI_PASSWORD": connection.ari_password.get_secret_value(),
+        "FREEPBX_AMI_PORT": str(connection.ami_port),
+        "FREEPBX_AMI_TLS": str(connection.ami_tls),
+        "FREEPBX_AMI_USERNAME": connection.ami_username,
+        "FREEPBX_AMI_PASSWORD": connection.ami_password.get_secret_value(),
+        "FREEPBX_CA_FILE": str(connection.ca_file or ""),
+    }
+    return os.environ | settings | changes
+
+
+def run(connection: Connection, *command: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pbx", *command],
+        cwd=ROOT,
+        env=environment(connection, **changes),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_check_passes_on_a_prepared_pbx(server: LabServer, tls: bool) -> None:
+    place_queue_call(server, "answered", seconds=2)
+    said = run(server.connection(tls=tls), "check")
+    assert said.returncode == 0, said.stdout
+    assert f"All is well with {server.host}." in said.stdout
+    assert "✗" not in said.stdout
+    told = json.loads(run(server.connection(tls=tls), "check", "--json").stdout)
+    assert (told["ok"], told["host"]) == (True, server.host)
+
+
+def test_check_names_the_missing_rights_and_how_to_give_them(server: LabServer) -> None:
+    said = run(server.connection(), "check", FREEPBX_AMI_USERNAME="clerk")
+    assert said.returncode == 1
+    assert "✗" in said.stdout
+    assert "read" in said.stdout
+    assert server.ami_secret not in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "collect", "sync"])
+def test_a_wrong_password_fails_without_being_said(server: LabServer, command: str) -> None:
+    wrong = "certainly-not-this"
+    said = run(server.connection(), command, FREEPBX_ARI_PASSWORD=wrong, FREEPBX_AMI_PASSWORD=wrong)
+    assert said.returncode == 1
+    assert said.stdout + said.stderr
+    assert "Traceback" not in said.stderr
+    assert wrong not in said.stdout + said.stderr
+
+
+def test_collect_writes_the_snapshot(server: LabServer, no_real_data: Path, tmp_path: Path) -> None:
+    told = run(server.connection(), "collect", "--json")
+    assert told.returncode == 0, told.stderr
+    result = json.loads(told.stdout)
+    document = json.loads((no_real_data / "freepbx.json").read_text())
+    assert document.keys() >= {"collected_at", "system_info", "extensions", "trunks", "queues", "active_calls"}
+    assert {extension["extension"] for extension in document["extensions"]} >= {"1001", "1002", "1003", "1004"}
+    assert (result["extensions"], result["trunks"]) == (len(document["extensions"]), len(document["trunks"]))
+    elsewhere = run(server.connection(), "collect", "--output", str(tmp_path / "pbx.json"))
+    assert elsewhere.returncode == 0
+    assert json.loads((tmp_path / "pbx.json").read_text())["system_info"]["version"].startswith(str(server.version))
+
+
+def test_sync_brings_what_is_new_and_status_tells_it(server: LabServer) -> None:
+    place_queue_call(server, "answered", seconds=2)
+    planned = json.loads(run(server.connection(), "sync", "--dry-run", "--json").stdout)
+    assert (planned["new"], planned["downloaded"]) == (planned["listed"], 0)
+    first = run(server.connection(), "sync", "--json")
+    assert first.returncode == 0, first.stdout
+    result = json.loads(first.stdout)
+    assert result.keys() >= {"listed", "new", "downloaded", "waiting", "empty", "failed"}
+    assert result["new"] == result["listed"] >= planned["listed"]
+    assert result["downloaded"] > 0
+    again = json.loads(run(server.connection(), "sync", "--json").stdout)
+    assert again["new"] == again["listed"] - result["listed"]  # others may have called meanwhile
+    status = json.loads(run(server.connection(), "status", "--json").stdout)
+    assert status["last"]["sync"]["result"]["listed"] == again["listed"]
+    assert status["recordings"]["downloaded"] == result["downloaded"] + again["downloaded"]
+    assert (status["pbx"], status["worker_alive"]) == ({"host": server.host, "saved": False}, False)
+
+
+def test_a_limit_is_kept(server: LabServer) -> None:
+    for _ in range(2):
+        place_queue_call(server, "answered", seconds=1)
+    result = json.loads(run(server.connection(), "sync", "--limit", "1", "--json").stdout)
+    assert result["downloaded"] + result["empty"] == 1
+    assert result["pending"] > 0
+
+
+def test_a_terminal_shows_progress(server: LabServer) -> None:
+    place_queue_call(server, "answered", seconds=1)
+    screen, terminal = pty.openpty()
+    said = subprocess.run(
+        [sys.executable, "-m", "pbx", "sync", "--json"],
+        cwd=ROOT,
+        env=environment(server.connection(), TERM="xterm-256color"),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        timeout=100,
+    )
+    os.close(terminal)
+    shown = os.read(screen, 100_000).decode(errors="replace")
+    os.close(screen)
+    assert json.loads(said.stdout)["downloaded"] > 0
+    assert "━" in shown

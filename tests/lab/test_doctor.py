@@ -1,0 +1,268 @@
+"""The connection check against real Asterisk, sound and broken on purpose; the lines it prints mend what was broken."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pbx.doctor import Step, check_connection
+from pbx.settings import Connection
+from tests.lab.provision import root_dir
+from tests.lab.server import AMI_SECRET, ARI_SECRET, LabServer, wait_until
+from tests.lab.spare import Spare
+
+pytestmark = pytest.mark.lab
+
+NAME = "2026/11/21/out-5551234-1001-20261121-085000-1795251000.1"
+SPEECH = "usr/share/asterisk/sounds/en_US_f_Allison/demo-congrats.wav"
+MANAGER = f"""
+#include manager_custom.conf
+[notebook]
+secret = {AMI_SECRET}
+read = all
+write = all
+"""
+SNAPSHOT_NEEDS_SYSTEM = "PJSIPShowEndpoints, PJSIPShowContacts"
+
+
+def check(connection: Connection) -> dict[str, Step]:
+    steps = {step.name: step for step in check_connection(connection)}
+    assert not any(secret in step.model_dump_json() for step in steps.values() for secret in (AMI_SECRET, ARI_SECRET))
+    return steps
+
+
+def not_ok(steps: dict[str, Step]) -> dict[str, str]:
+    return {name: step.state for name, step in steps.items() if step.state not in ("ok", "skipped")}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_sound_pbx_passes(server: LabServer, tls: bool) -> None:
+    steps = check(server.connection(tls=tls))
+    assert not_ok(steps) == {}
+    assert len(steps) == (13 if tls else 11)
+    assert f"Asterisk {server.version}." in steps["Asterisk version"].finding
+
+
+def test_an_unknown_ca_is_named_on_both_sides(server: LabServer) -> None:
+    steps = check(server.connection(tls=True).model_copy(update={"ca_file": None}))
+    assert not_ok(steps) == {"AMI TLS": "failed", "ARI TLS": "failed"}
+    assert all("unknown CA" in steps[name].finding for name in not_ok(steps))
+
+
+def test_plain_and_tls_mistaken_for_each_other(server: LabServer) -> None:
+    plain, tls = server.connection(), server.connection(tls=True)
+    steps = check(tls.model_copy(update={"ami_port": plain.ami_port, "ari_port": plain.ari_port}))
+    assert not_ok(steps) == {"AMI TLS": "failed", "ARI TLS": "failed"}
+    assert all("doesn't speak TLS" in steps[name].finding for name in not_ok(steps))
+    steps = check(plain.model_copy(update={"ami_port": tls.ami_port, "ari_port": tls.ari_port}))
+    assert not_ok(steps) == {"AMI greeting": "failed", "ARI answers": "failed"}
+    assert "FREEPBX_AMI_TLS" in steps["AMI greeting"].mend[0]
+    assert "FREEPBX_ARI_TLS" in steps["ARI answers"].mend[0]
+
+
+def test_ports_mistaken_for_each_other(server: LabServer) -> None:
+    steps = check(server.connection().model_copy(update={"ami_port": server.http_port, "ari_port": server.ami_port}))
+    assert not_ok(steps) == {"AMI greeting": "failed", "ARI answers": "failed"}
+    assert "A web server answers" in steps["AMI greeting"].finding
+    assert "doesn't speak HTTP" in steps["ARI answers"].finding
+
+
+@pytest.mark.parametrize(("user", "secret"), [("fenced", AMI_SECRET), ("notebook", "wrong"), ("nobody", AMI_SECRET)])
+def test_a_refused_ami_login_leaves_ari_checked(server: LabServer, user: str, secret: str) -> None:
+    changes = {"ami_username": user, "ami_password": secret}
+    steps = check(Connection.model_validate(server.connection().model_dump() | changes))
+    assert not_ok(steps) == {"AMI login": "failed"}
+    assert f"[{user}]\n" in steps["AMI login"].mend[0]
+    assert "permit = 127.0.0.1/255.255.255.255" in steps["AMI login"].mend[1]
+    assert steps["Recording downloads"].state == "ok"
+
+
+def test_a_refused_ari_login_leaves_ami_checked(server: LabServer) -> None:
+    steps = check(server.connection().model_copy(update={"ari_username": "nobody"}))
+    assert not_ok(steps) == {"ARI login": "failed"}
+    assert steps["AMI rights"].state == "ok"
+
+
+def test_the_clerk_lacks_rights_and_is_told_which(server: LabServer) -> None:
+    found = check(server.connection().model_copy(update={"ami_username": "clerk"}))["AMI rights"]
+    assert found.state == "failed"
+    assert "it lacks the class system" in found.finding
+    assert SNAPSHOT_NEEDS_SYSTEM in found.finding
+    assert "write = system,reporting" in found.mend[0]
+
+
+def test_the_rights_that_are_advised_are_enough(server: LabServer) -> None:
+    steps = check(server.connection().model_copy(update={"ami_username": "analyst"}))  # write = system,reporting
+    assert not_ok(steps) == {}
+
+
+# A server of its own, to be broken. It has no queues, no phones, no trunks: that much is always amiss.
+AMISS = {"AMI rights": "warning"}
+
+
+@pytest.fixture(scope="module", params=[16, 22])
+def spare(lab: None, request: pytest.FixtureRequest) -> Iterator[Spare]:
+    version: int = request.param
+    server = Spare(
+        f"doctor-{version}", version, 5600 + version, 0, 0, 0, "-doctor", ("spare",), http_port=5700 + version
+    )
+    server.remove()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def broken(spare: Spare) -> Iterator[Spare]:
+    """The server in good order with one recording, restored to it afterwards."""
+    spare.restart()
+    with (spare.etc / "manager.conf").open("a") as file:
+        file.write(MANAGER)
+    (spare.etc / "manager_custom.conf").touch()
+    spare.cli("manager reload")
+    recording = spare.monitor / f"{NAME}.wav"
+    recording.parent.mkdir(parents=True, exist_ok=True)
+    recording.write_bytes((root_dir(22) / SPEECH).read_bytes())
+    yield spare
+    subprocess.run(["rm", "-rf", *spare.spool.iterdir()], check=True)
+
+
+def connection_to(server: Spare) -> Connection:
+    ami = {"ami_username": "notebook", "ami_password": AMI_SECRET}
+    return Connection.model_validate(server.connection().model_dump() | ami)
+
+
+def lines(mend: str) -> str:
+    """The lines to copy: all but the sentence before them and the one after."""
+    return "\n".join(line for line in mend.splitlines()[1:] if not line.startswith(("then ", "and ")))
+
+
+def run_lines(mend: str, server: Spare) -> None:
+    """Do what the advice says, in the server's own spool."""
+    script = lines(mend).replace("/var/spool/asterisk", str(server.spool)).replace("asterisk:asterisk", "root:root")
+    subprocess.run(["sh", "-c", script], check=True)
+
+
+def set_line(file: Path, old: str, new: str) -> None:
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_in_good_order(broken: Spare) -> None:
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS
+    assert "queues" in steps["AMI rights"].finding
+    assert NAME in steps["Recording downloads"].finding
+
+
+@pytest.mark.parametrize("fault", ["missing", "broken link"])
+def test_without_a_recording_directory(broken: Spare, fault: str) -> None:
+    broken.recording.unlink()
+    if fault != "missing":
+        broken.recording.symlink_to("nowhere")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
+    run_lines(steps["Recordings listed"].mend[0], broken)
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+def test_a_broken_link_below(broken: Spare) -> None:
+    (broken.monitor / "2026/gone.wav").symlink_to("nowhere.wav")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
+    run_lines(steps["Recordings listed"].mend[1], broken)
+    assert not_ok(check(connection_to(broken))) == AMISS
+    assert (broken.monitor / f"{NAME}.wav").exists()
+
+
+def test_a_name_that_is_not_utf8(broken: Spare) -> None:
+    odd = str(broken.monitor / "2026").encode() + b"/caf\xe9.wav"
+    Path(odd.decode(errors="surrogateescape")).write_bytes(b"")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
+    shown = lines(steps["Recordings listed"].mend[2]).replace("/var/spool/asterisk", str(broken.spool))
+    assert subprocess.run(["sh", "-c", shown], capture_output=True, check=True).stdout.endswith(b"/2026/caf\xe9.wav\n")
+
+
+def test_a_directory_of_its_own_lists_nothing(broken: Spare) -> None:
+    broken.recording.unlink()
+    broken.recording.mkdir()
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"Recordings listed": "warning"}
+    run_lines(steps["Recordings listed"].mend[0], broken)
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+@pytest.mark.parametrize("top", ["monitor", "2026"])
+def test_a_folder_that_is_a_link_lists_and_hands_out_nothing(broken: Spare, top: str) -> None:
+    broken.recording.unlink()
+    broken.recording.mkdir()
+    (broken.recording / top).symlink_to("../monitor" if top == "monitor" else "../monitor/2026")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"Recording downloads": "failed"}
+    assert f"recordings in {top}/ " in steps["Recording downloads"].finding
+    run_lines(steps["Recording downloads"].mend[0], broken)
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF" + bytes(40), b"Not a recording.\n" * 99])
+def test_a_recording_without_sound(broken: Spare, content: bytes) -> None:
+    (broken.monitor / f"{NAME}.wav").write_bytes(content)
+    assert not_ok(check(connection_to(broken))) == AMISS | {"Recording downloads": "warning"}
+
+
+def test_ari_switched_off(broken: Spare) -> None:
+    set_line(broken.etc / "ari.conf", "enabled = yes", "enabled = no")
+    broken.cli("module reload res_ari.so")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
+    assert lines(steps["ARI answers"].mend[0]) == "enabled = yes"
+    set_line(broken.etc / "ari.conf", "enabled = no", lines(steps["ARI answers"].mend[0]))
+    broken.cli("module reload res_ari.so")
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+def test_ari_behind_a_prefix(broken: Spare) -> None:
+    set_line(broken.etc / "http.conf", "enabled = yes", "enabled = yes\nprefix = asterisk")
+    broken.cli("module reload http")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
+    set_line(broken.etc / "http.conf", "prefix = asterisk", lines(steps["ARI answers"].mend[1]))
+    broken.cli("module reload http")
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+def test_the_web_server_switched_off(broken: Spare) -> None:
+    (broken.etc / "http.conf").write_text("[general]\nenabled = no\n")
+    broken.cli("module reload http")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == AMISS | {"ARI port open": "failed"}
+    (broken.etc / "http.conf").write_text(lines(steps["ARI port open"].mend[0]))
+    broken.cli("module reload http")
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+def test_ami_switched_off(broken: Spare) -> None:
+    broken.stop()  # switched off by a reload, it isn't always opened again by another
+    set_line(broken.etc / "manager.conf", "enabled = yes", "enabled = no")
+    broken.spawn([*broken.program, "-f"])
+    wait_until("Asterisk without AMI is up", lambda: check(connection_to(broken))["ARI answers"].state == "ok")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == {"AMI port open": "failed"}
+    (broken.etc / "manager_custom.conf").write_text(lines(steps["AMI port open"].mend[0]))
+    broken.cli("manager reload")
+    assert not_ok(check(connection_to(broken))) == AMISS
+
+
+def test_an_ami_user_that_is_not_there(broken: Spare) -> None:
+    set_line(broken.etc / "manager.conf", "[notebook]", "[another]")
+    broken.cli("manager reload")
+    steps = check(connection_to(broken))
+    assert not_ok(steps) == {"AMI login": "failed"}
+    section = lines(steps["AMI login"].mend[0]).replace("(the same as FREEPBX_AMI_PASSWORD)", AMI_SECRET)
+    (broken.etc / "manager_custom.conf").write_text(section)
+    broken.cli("manager reload")
+    assert not_ok(check(connection_to(broken))) == AMISS

@@ -1,0 +1,106 @@
+"""The cache on a real PostgreSQL, where it differs from SQLite; what they share is in tests/store."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine
+
+from pbx.errors import DataError, NewerDatabase, StorageFull
+from pbx.settings import Settings, load_settings
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.models import Job, PbxConnection, Table
+from tests.lab.postgres import PASSWORD, empty, postgres
+
+__all__ = ["postgres"]
+pytestmark = pytest.mark.lab
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    empty(postgres)
+    monkeypatch.setenv("PBX_DATABASE_URL", postgres)
+    return load_settings()
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = open_engine(settings)
+    yield engine
+    engine.dispose()
+
+
+def test_the_steps_end_at_the_models(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def test_processes_that_start_and_write_at_once_lose_nothing(settings: Settings) -> None:
+    code = (
+        "from pbx.settings import load_settings\nfrom pbx.store.engine import *\n"
+        "from pbx.store.models import PbxConnection\nfrom sqlmodel import select\n"
+        "e = open_engine(load_settings())\n"
+        "for turn in range(50):\n"
+        "    with writing(e) as s:\n"
+        "        row = s.exec(select(PbxConnection)).one_or_none() or PbxConnection(host='pbx', ari_port=0)\n"
+        "        row.ari_port += 1\n"
+        "        s.add(row)\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(5)]
+    assert [process.wait(timeout=100) for process in running] == [0] * 5
+    engine = open_engine(settings)
+    with reading(engine) as session:
+        row = session.get(PbxConnection, 1)
+    engine.dispose()
+    assert row is not None
+    assert row.ari_port == 250
+
+
+def test_reading_cannot_write(engine: Engine) -> None:
+    def write() -> None:
+        with reading(engine) as session:
+            session.add(Job(id="one", kind="sync"))
+            session.commit()
+
+    with pytest.raises(DataError, match="read-only transaction"):
+        write()
+
+
+def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> None:
+    with writing(engine) as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(NewerDatabase, match="newer version"):
+        open_engine(settings)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [((PASSWORD, "another-s3cret"), "refuses the login"), (("/postgres", "/nowhere"), "refuses the login")],
+)
+def test_a_refusal_is_told_without_the_password(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str], said: str
+) -> None:
+    monkeypatch.setenv("PBX_DATABASE_URL", settings.database_url.replace(*wrong))
+    with pytest.raises(DataError, match=said) as caught:
+        open_engine(load_settings())
+    assert "PBX_DATABASE_URL" in caught.value.mend
+    for secret in (PASSWORD, "another-s3cret"):
+        assert secret not in f"{caught.value.advice} {caught.value!r}"
+
+
+def test_a_full_disk_is_told(engine: Engine) -> None:
+    raised = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    with pytest.raises(StorageFull, match="no room left"), writing(engine) as session:
+        session.connection().exec_driver_sql(raised)
+
+
+def test_a_lost_server_is_told(engine: Engine) -> None:
+    with pytest.raises(DataError, match="can't be used"), writing(engine) as session:
+        session.connection().exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    with writing(engine) as session:  # and the next one connects anew
+        session.add(Job(id="one", kind="sync"))

@@ -1,0 +1,249 @@
+"""The sync against real Asterisk 16 and 22, each a spare one that may be restarted, filled and broken."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from pbx.ari.client import AriClient
+from pbx.errors import AriServerError, StorageFull, Unreachable
+from pbx.jobs.sync import SyncResult, sync_recordings
+from pbx.settings import Settings
+from pbx.store.connections import active_connection
+from pbx.store.engine import open_engine, reading
+from pbx.store.models import Recording
+from tests.ari.replay import wav
+from tests.lab.server import ARI_SECRET, SERVERS, wait_until
+from tests.lab.spare import Spare, spare
+
+pytestmark = pytest.mark.lab
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module", params=[16, 22])
+def server(request: pytest.FixtureRequest) -> Iterator[Spare]:
+    with spare(request.param, "sync") as running:
+        yield running
+
+
+@pytest.fixture
+def pbx(server: Spare) -> Spare:
+    """The spare without recordings, as it is meant to be."""
+    server.start()
+    server.empty()
+    return server
+
+
+def put(pbx: Spare, count: int, size_bytes: int = 160_000) -> None:
+    for n in range(count):
+        at = datetime(2026, 11, 20, 8, tzinfo=UTC) + timedelta(seconds=n)
+        file = pbx.monitor / f"{at:%Y/%m/%d}/out-5551234-1001-{at:%Y%m%d-%H%M%S}-{int(at.timestamp())}.{n}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(wav(bytes(size_bytes - 48) + b"%4d" % n))
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+class Cache:
+    """A cache in a directory, and syncs into it."""
+
+    def __init__(self, pbx: Spare, data: Path) -> None:
+        self.pbx = pbx
+        self.settings = Settings(
+            _env_file=None,
+            freepbx_host=pbx.host,
+            freepbx_ari_port=pbx.http_port,
+            freepbx_ari_username="notebook",
+            freepbx_ari_password=ARI_SECRET,
+            pbx_data_dir=data,
+        )
+        self.engine = open_engine(self.settings)
+
+    def sync(self, **options: object) -> SyncResult:
+        active = active_connection(self.engine, self.settings)
+        assert active is not None
+        return sync_recordings(self.engine, active, self.settings.audio_dir, **options)
+
+    def rows(self) -> list[Recording]:
+        with reading(self.engine) as session:
+            return list(session.exec(select(Recording)))
+
+    def files(self) -> dict[str, bytes]:
+        folder = self.settings.audio_dir / "1"
+        return on_disk(folder) if folder.exists() else {}
+
+    def is_whole(self) -> bool:
+        """Whether every recording of the PBX is here, stored and byte for byte the same."""
+        states = {row.state for row in self.rows()}
+        return states == {"downloaded"} and self.files() == on_disk(self.pbx.monitor)
+
+
+@pytest.fixture
+def cache(pbx: Spare, tmp_path: Path) -> Iterator[Cache]:
+    made = Cache(pbx, tmp_path / "data")
+    yield made
+    made.engine.dispose()
+
+
+def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: Spare, cache: Cache) -> None:
+    formats = ["wav", "WAV", "gsm", "ulaw", "alaw", "sln"]
+    for fmt in formats:
+        pbx.cli(f"channel originate Local/{fmt}@recorded application Wait 60")
+    # Raw formats are buffered, so that a file of 0 bytes is listed at first.
+    wait_until("all calls are recorded", lambda: len(list(pbx.monitor.rglob("out-*"))) == len(formats))
+    time.sleep(2)
+    assert cache.sync() == SyncResult(listed=len(formats), new=len(formats), waiting=len(formats))
+    assert cache.files() == {}
+    pbx.cli("channel request hangup all")
+    with AriClient(pbx.connection()) as ari:
+        wait_until("the calls end", lambda: not ari.channels())
+    wait_until("WAV headers are finished", lambda: all(file.read_bytes()[4:8] != bytes(4) for file in wavs(pbx)))
+    assert cache.sync() == SyncResult(listed=len(formats), downloaded=len(formats))
+    assert cache.is_whole()
+    assert sorted(row.format for row in cache.rows()) == sorted(formats)
+    for row in cache.rows():
+        assert row.duration_s is not None
+        assert 1 < row.duration_s < 10
+        assert row.started_at is not None
+        assert abs(row.started_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def wavs(pbx: Spare) -> list[Path]:
+    return [file for file in pbx.monitor.rglob("out-*") if file.suffix.lower() == ".wav"]
+
+
+def test_names_of_every_kind_arrive(pbx: Spare, cache: Cache) -> None:
+    names = [
+        "plain",
+        "with space",
+        "plus+and-dash",
+        "é 日本 🎧",
+        'quote"and\\',
+        "<b>&amp;</b>",
+        "100%25",
+        "Case",
+        "case",
+    ]
+    for name in names:
+        (pbx.monitor / f"{name}.wav").parent.mkdir(exist_ok=True)
+        (pbx.monitor / f"{name}.wav").write_bytes(wav(name.encode()))
+    (pbx.monitor / "line\nbreak.wav").write_bytes(wav())
+    assert cache.sync().downloaded == len(names) + 1
+    assert len({file.casefold() for file in cache.files()}) == len(names) + 1
+    assert {row.name for row in cache.rows()} == {*names, "line\nbreak"}
+
+
+def test_asterisk_restarted_in_the_middle(pbx: Spare, cache: Cache) -> None:
+    put(pbx, 400)
+
+    def restart(done: int, total: int | None) -> None:
+        if done and not restarted:
+            restarted.append(True)
+            pbx.restart()
+
+    restarted: list[bool] = []
+    with contextlib.suppress(Unreachable):  # unless it is back before the sync gives up
+        cache.sync(progress=restart)
+    assert restarted
+    assert cache.files().items() <= on_disk(pbx.monitor).items()
+    assert cache.sync().failed == []
+    assert cache.is_whole()
+
+
+def test_asterisk_gone_in_the_middle(pbx: Spare, cache: Cache) -> None:
+    put(pbx, 400)
+    with pytest.raises(Unreachable):
+        cache.sync(progress=lambda done, total: pbx.stop() if done else None)
+    states = Counter(row.state for row in cache.rows())
+    assert states.total() == 400
+    assert states["downloaded"] == len(cache.files()) > 0
+    assert states["downloading"] == 0
+    pbx.start()
+    assert cache.sync().failed == []
+    assert cache.is_whole()
+
+
+def test_killed_in_the_middle(pbx: Spare, cache: Cache) -> None:
+    put(pbx, 400)
+    command = [sys.executable, "-m", "tests.jobs.sync_once", pbx.host, str(pbx.http_port), ARI_SECRET]
+    folder = cache.settings.audio_dir / "1"
+    for files in (1, 60, 200):
+        running = subprocess.Popen([*command, str(cache.settings.pbx_data_dir)], cwd=ROOT)
+        wait_until(f"{files} files are there", lambda enough=files: len(list(folder.rglob("*.wav"))) >= enough)
+        os.kill(running.pid, signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+        final = {name: data for name, data in cache.files().items() if not name.startswith(".parts/")}
+        assert final.items() <= on_disk(pbx.monitor).items()
+    assert cache.sync().failed == []
+    assert cache.is_whole()
+
+
+def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
+    put(pbx, 100)
+    data = tmp_path / "small"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(data)], check=True)
+    try:
+        cache = Cache(pbx, data)
+        with pytest.raises(StorageFull, match="no room left"):
+            cache.sync()
+        kept = {row.file for row in cache.rows() if row.state == "downloaded"}
+        assert kept <= {f"1/{name}" for name in cache.files()}
+        assert cache.files().items() <= on_disk(pbx.monitor).items()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(data)], check=True)
+        assert cache.sync().failed == []
+        assert cache.is_whole()
+        cache.engine.dispose()
+    finally:
+        subprocess.run(["umount", str(data)], check=True)
+
+
+def test_a_folder_linked_from_elsewhere_is_told_file_by_file(pbx: Spare, cache: Cache, tmp_path: Path) -> None:
+    put(pbx, 1)
+    elsewhere = pbx.spool / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    (elsewhere / "a.wav").write_bytes(wav())
+    (pbx.monitor / "linked").symlink_to("../elsewhere")
+    result = cache.sync()
+    assert (result.listed, result.downloaded) == (2, 1)
+    assert [failure.name for failure in result.failed] == ["linked/a"]
+    assert "ln -s monitor" in result.failed[0].reason
+
+
+@pytest.mark.parametrize("trouble", ["broken link", "no directory", "not UTF-8"])
+def test_a_listing_that_fails_says_what_to_do(pbx: Spare, cache: Cache, trouble: str) -> None:
+    put(pbx, 2, 1000)
+    cache.sync()
+    if trouble == "broken link":
+        (pbx.monitor / "broken").symlink_to("/nowhere")
+    elif trouble == "no directory":
+        pbx.recording.unlink()
+    else:
+        Path(os.fsdecode(os.fsencode(pbx.monitor) + b"/bad\xff.wav")).write_bytes(wav())
+    with pytest.raises(AriServerError, match="can't list") as raised:
+        cache.sync()
+    assert "find -L" in raised.value.mend
+    assert {row.gone_at for row in cache.rows()} == {None}
+    assert cache.is_whole() or trouble == "not UTF-8"
+
+
+@pytest.mark.parametrize("version", [16, 22])
+def test_tls_to_the_labs_servers(version: int) -> None:
+    connection = SERVERS[version].connection(tls=True)
+    with AriClient(connection) as ari:
+        assert ari.info().version.startswith(f"{version}.")
+        ari.list_recordings()
+    without_ca = connection.model_copy(update={"ca_file": None})
+    with AriClient(without_ca) as ari, pytest.raises(Unreachable, match="unknown CA"):
+        ari.info()

@@ -1,0 +1,117 @@
+"""Calls: found by each filter, newest first, by the index."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls, get_call, new_calls_since, recordings_of
+from pbx.store.engine import reading, writing
+from pbx.store.models import Call, PbxConnection, Recording
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """Six calls of one PBX, numbered in the order of time but for the last, whose time isn't known; one of another."""
+    columns = ("direction", "from_number", "to_number", "queue", "state")
+    rows = [
+        ("inbound", "+493012345", "600", "sales", "downloaded"),
+        ("inbound", "0170 9999", "601", "support", "waiting"),
+        ("outbound", "1001", "004930777", "", "downloaded"),
+        ("internal", "1001", "1002", "", "failed"),
+        ("inbound", "Anonymous", "50%_off", "sales", "listed"),
+    ]
+    with writing(engine) as session:
+        session.add_all([PbxConnection(id=1, host="pbx"), PbxConnection(id=2, host="other")])
+        session.flush()
+        for number, values in enumerate(rows, start=1):
+            at = NOON + timedelta(hours=number)
+            session.add(
+                Call(
+                    id=number,
+                    connection_id=1,
+                    linkedid=f"{number}",
+                    started_at=at,
+                    **dict(zip(columns, values, strict=True)),
+                )
+            )
+        session.add(Call(id=6, connection_id=1, linkedid="6"))
+        session.add(Call(id=7, connection_id=2, linkedid="1", started_at=NOON, from_number="1001", queue="elsewhere"))
+    with reading(engine) as session:
+        yield session
+
+
+def found(session: Session, **wanted: object) -> list[int | None]:
+    chosen = CallFilter(1, **wanted)  # type: ignore[arg-type]
+    calls = [call.id for call in find_calls(session, chosen, offset=0, limit=100)]
+    assert count_calls(session, chosen) == len(calls)
+    return calls
+
+
+def test_the_newest_comes_first_and_the_timeless_last(session: Session) -> None:
+    assert found(session) == [5, 4, 3, 2, 1, 6]
+
+
+def test_pages_follow_one_another(session: Session) -> None:
+    pages = [[c.id for c in find_calls(session, CallFilter(1), offset=o, limit=4)] for o in (0, 4, 8)]
+    assert pages == [[5, 4, 3, 2], [1, 6], []]
+
+
+def test_the_period_ends_before_until(session: Session) -> None:
+    assert found(session, since=NOON + timedelta(hours=2), until=NOON + timedelta(hours=4)) == [3, 2]
+
+
+def test_filters_narrow_together(session: Session) -> None:
+    assert found(session, direction="inbound") == [5, 2, 1]
+    assert found(session, queue="sales") == [5, 1]
+    assert found(session, state="downloaded") == [3, 1]
+    assert found(session, direction="inbound", queue="sales", state="downloaded") == [1]
+    assert found(session, queue="elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("number", "ids"),
+    [
+        ("1001", [4, 3]),  # as caller and as called
+        ("+49 (30) 12-345", [1]),  # however it is written
+        ("4930", [3, 1]),  # a part of it
+        ("  777 ", [3]),
+        ("anonymous", [5]),
+        ("50%", [5]),  # no wildcards
+        ("_", [5]),
+        ("%", [5]),
+        ("'; --", []),
+        ("   ", [5, 4, 3, 2, 1, 6]),
+    ],
+)
+def test_a_number_is_found_however_it_is_written(session: Session, number: str, ids: list[int]) -> None:
+    assert found(session, number=number) == ids
+
+
+def test_a_call_of_another_pbx_is_not_given_out(session: Session) -> None:
+    assert get_call(session, 1, 7) is None
+    assert get_call(session, 1, 99) is None
+    call = get_call(session, 1, 1)
+    assert call is not None
+    assert (call.from_number, call.started_at) == ("+493012345", NOON + timedelta(hours=1))
+
+
+def test_queues_are_those_of_the_pbx(session: Session) -> None:
+    assert call_queues(session, 1) == ["sales", "support"]
+
+
+def test_new_calls_are_counted(session: Session) -> None:
+    assert new_calls_since(session, 1, NOON + timedelta(hours=4)) == 2
+
+
+def test_recordings_come_in_the_order_they_began(engine: Engine, session: Session) -> None:
+    with writing(engine) as writer:
+        for name, hours in (("b", 2), ("a", 1)):
+            at = NOON + timedelta(hours=hours)
+            writer.add(Recording(connection_id=1, call_id=1, name=name, started_at=at))
+    with reading(engine) as after:
+        assert [recording.name for recording in recordings_of(after, 1)] == ["a", "b"]

@@ -1,0 +1,86 @@
+"""The schema's steps: each earlier revision comes up with its rows, and the last is what the models say."""
+
+import re
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine
+
+import pbx.store.migrations
+from pbx.settings import Settings, load_settings
+from pbx.store.engine import open_engine, upgrade
+from pbx.store.models import Table
+
+SCRIPT = ScriptDirectory(str(Path(pbx.store.migrations.__file__).parent))
+REVISIONS = [step.revision for step in SCRIPT.walk_revisions()][::-1]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """SQLite's: what is tested here is its own."""
+    return load_settings()
+
+
+def add_rows(connection: Connection) -> dict[str, int]:
+    """Put a row of ones into every table, whatever the schema; return how many each has."""
+    metadata = sa.MetaData()
+    metadata.reflect(connection)
+    tables = [table for table in metadata.sorted_tables if table.name != "alembic_version"]
+    for table in tables:
+        values = ["'{}'" if isinstance(column.type, sa.JSON) else "1" for column in table.columns]
+        connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({', '.join(values)})")
+    return {table.name: 1 for table in tables}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_every_earlier_cache_comes_up_with_its_rows(settings: Settings, revision: str) -> None:
+    settings.pbx_data_dir.mkdir()
+    old = create_engine(settings.database_url)
+    with old.begin() as connection:
+        upgrade(connection, SCRIPT, revision)
+        before = add_rows(connection)
+    old.dispose()
+    engine = open_engine(settings)
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == SCRIPT.get_current_head()
+        after = {name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar() for name in before}
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    engine.dispose()
+    assert after == before
+
+
+def test_the_steps_end_at_the_models(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def test_samples_lie_together_by_subject(engine: Engine) -> None:
+    # A month of one queue is then a few hundred pages in a row, not one row on each of 43,200 pages.
+    with engine.connect() as connection:
+        tables = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE name LIKE '%_samples'").all()
+    assert len(tables) == 4
+    for name, ddl in tables:
+        assert re.search(r"PRIMARY KEY \(subject_id, taken_at\)", ddl), name
+        assert "WITHOUT ROWID" in ddl, name
+
+
+def test_a_step_that_fails_leaves_the_cache_as_it_was(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir()
+    old = create_engine(settings.database_url)
+    with old.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE jobs (mine TEXT)")  # stands in the way of the last table
+    old.dispose()
+    with pytest.raises(sa.exc.OperationalError, match="jobs already exists"):
+        open_engine(settings)
+    with create_engine(settings.database_url).connect() as connection:
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+    assert names == ["jobs"]
+
+
+def test_the_steps_form_one_line() -> None:
+    assert len(SCRIPT.get_heads()) == 1
+    assert [Path(SCRIPT.get_revision(name).path).name[:5] for name in REVISIONS] == [f"v{name}" for name in REVISIONS]

@@ -1,0 +1,48 @@
+"""How SQLite answers the questions that must stay quick at a million calls."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, event
+
+from pbx.settings import Settings, load_settings
+from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
+from pbx.store.engine import reading
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        CallFilter(1),
+        CallFilter(1, queue="sales"),
+        CallFilter(1, since=NOON, until=NOON + timedelta(days=1)),
+        CallFilter(1, direction="inbound", queue="sales", state="failed", number="1001"),
+    ],
+)
+def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallFilter) -> None:
+    plans: list[str] = []
+
+    def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if not statement.startswith(("SELECT", "WITH")):
+            return
+        plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
+        plans.append("\n".join(row[3] for row in plan))
+
+    event.listen(engine, "after_cursor_execute", explain)
+    with reading(engine) as session:
+        find_calls(session, wanted, offset=100, limit=50)
+        count_calls(session, wanted)
+        call_queues(session, 1)
+    listing, count, queues = plans
+    assert "INDEX ix_calls_started" in listing
+    assert "TEMP B-TREE" not in listing  # no sorting: the index has the order
+    assert "COVERING INDEX" in count
+    assert "SCAN calls" not in queues
+    assert queues.count("COVERING INDEX ix_calls_queue (connection_id=? AND queue>?)") == 2

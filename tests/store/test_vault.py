@@ -1,0 +1,85 @@
+"""Passwords at rest: sealed, opened with the same key only, the key readable by its user only."""
+
+import stat
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from pbx.errors import DataError, SettingsError
+from pbx.settings import Settings, load_settings
+from pbx.store.vault import Vault
+
+PASSWORD = SecretStr("pä$$ 'word")
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """SQLite's: what is tested here is its own."""
+    return load_settings()
+
+
+def test_a_password_comes_back(settings: Settings) -> None:
+    sealed = Vault(settings).seal(PASSWORD)
+    assert "word" not in sealed
+    assert Vault(settings).unseal(sealed) == PASSWORD
+
+
+def test_an_empty_password_needs_no_key(settings: Settings) -> None:
+    assert Vault(settings).unseal(Vault(settings).seal(SecretStr(""))) == SecretStr("")
+    assert not settings.pbx_data_dir.exists()
+
+
+def test_the_key_file_is_for_its_user_only(settings: Settings) -> None:
+    Vault(settings).seal(PASSWORD)
+    assert stat.S_IMODE((settings.pbx_data_dir / "secret.key").stat().st_mode) == 0o600
+    assert [file.name for file in settings.pbx_data_dir.iterdir()] == ["secret.key"]
+
+
+def test_a_key_of_the_environment_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PBX_SECRET_KEY", Fernet.generate_key().decode())
+    settings = load_settings()
+    assert Vault(settings).unseal(Vault(settings).seal(PASSWORD)) == PASSWORD
+    assert not settings.pbx_data_dir.exists()
+
+
+def test_keys_can_be_changed_and_old_ones_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_file = Vault(settings).seal(PASSWORD)
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    monkeypatch.setenv("PBX_SECRET_KEY", old)
+    by_old = Vault(load_settings()).seal(PASSWORD)
+    monkeypatch.setenv("PBX_SECRET_KEY", f"{new}, {old}")
+    vault = Vault(load_settings())
+    assert [vault.unseal(sealed) for sealed in (by_file, by_old)] == [PASSWORD] * 2
+    assert Fernet(new).decrypt(vault.seal(PASSWORD)).decode() == PASSWORD.get_secret_value()
+
+
+def test_a_wrong_key_is_told_with_its_mend(settings: Settings) -> None:
+    sealed = Vault(settings).seal(PASSWORD)
+    (settings.pbx_data_dir / "secret.key").write_bytes(Fernet.generate_key())
+    with pytest.raises(SettingsError, match="key is not the one") as caught:
+        Vault(settings).unseal(sealed)
+    assert "enter the passwords again" in caught.value.mend
+    assert sealed not in caught.value.advice
+
+
+def test_a_lost_key_is_told_and_not_made_anew(settings: Settings) -> None:
+    sealed = Vault(settings).seal(PASSWORD)
+    (settings.pbx_data_dir / "secret.key").unlink()
+    with pytest.raises(SettingsError, match="is gone"):
+        Vault(settings).unseal(sealed)
+    assert not (settings.pbx_data_dir / "secret.key").exists()
+
+
+def test_a_malformed_key_is_told_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PBX_SECRET_KEY", "my-dog-rex")
+    with pytest.raises(SettingsError, match="PBX_SECRET_KEY is malformed") as caught:
+        Vault(load_settings()).seal(PASSWORD)
+    assert "generate_key" in caught.value.mend
+    assert "my-dog-rex" not in caught.value.advice
+
+
+def test_a_directory_in_place_of_the_key_is_told(settings: Settings) -> None:
+    (settings.pbx_data_dir / "secret.key").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"secret\.key can't be used"):
+        Vault(settings).seal(PASSWORD)

@@ -1,0 +1,127 @@
+"""Charts: values hold until the next look, gaps stay gaps, colours are the theme's, names are text."""
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pbx.charts import DARK, LIGHT, Palette, band_alt, line_alt, line_chart, state_bands
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NINE = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)  # 11:00 in Berlin
+
+
+def at(minute: int) -> datetime:
+    return NINE + timedelta(minutes=minute)
+
+
+def clock(minute: int) -> datetime:
+    """The same moment as the axis holds it: local, without a zone."""
+    return at(minute).astimezone(BERLIN).replace(tzinfo=None)
+
+
+def draw_lines(points, gaps=(), **options):
+    return line_chart(
+        {"support": points},
+        gaps,
+        title="Callers",
+        unit="Callers",
+        span=(at(0), at(60)),
+        zone=BERLIN,
+        palette=LIGHT,
+        **options,
+    )
+
+
+def draw_bands(points, gaps=()):
+    return state_bands(
+        {"carrier": points}, gaps, title="Registration", span=(at(0), at(60)), zone=BERLIN, palette=LIGHT
+    )
+
+
+def corners(figure):
+    return list(zip(figure.data[0].x, figure.data[0].y, strict=True))
+
+
+def bands(figure):
+    """State → its spans in minutes of the span."""
+    return {
+        bar.name: [
+            ((base - clock(0)).total_seconds() / 60, (base - clock(0)).total_seconds() / 60 + length / 60_000)
+            for base, length in zip(bar.base, bar.x, strict=True)
+        ]
+        for bar in figure.data
+    }
+
+
+def test_a_value_holds_until_the_next_look_and_the_last_until_the_end() -> None:
+    drawn = corners(draw_lines([(at(0), 1), (at(20), 3)]))
+    assert drawn == [(clock(0), 1), (clock(20), 1), (clock(20), 3), (clock(60), 3)]
+
+
+def test_a_gap_breaks_the_line_where_it_begins() -> None:
+    figure = draw_lines([(at(0), 1), (at(10), 2), (at(40), 3)], [(at(10), at(40))])
+    assert (clock(10), None) in corners(figure)
+    assert all(not clock(10) < moment < clock(40) for moment, _ in corners(figure))
+    assert figure.data[0].connectgaps is False
+
+
+def test_a_gap_at_the_end_is_not_filled_with_the_last_value() -> None:
+    assert max(moment for moment, _ in corners(draw_lines([(at(0), 1)], [(at(5), at(60))]))) == clock(5)
+
+
+def test_a_value_resumes_after_a_gap_within_one_point() -> None:
+    drawn = corners(draw_lines([(at(0), 4)], [(at(10), at(30))]))
+    assert drawn == [(clock(0), 4), (clock(10), 4), (clock(10), None), (clock(30), 4), (clock(60), 4)]
+
+
+def test_bands_of_one_state_are_one_and_gaps_stay_empty() -> None:
+    looks = [(at(0), "registered"), (at(10), "registered"), (at(20), "rejected"), (at(45), "registered")]
+    drawn = bands(draw_bands(looks, [(at(30), at(45))]))
+    assert drawn == {"Registered": [(0, 20), (45, 60)], "Rejected": [(20, 30)]}
+
+
+def test_states_are_told_apart_without_colour() -> None:
+    looks = [(at(0), "registered"), (at(10), "unregistered"), (at(20), "rejected"), (at(30), "unreachable")]
+    figure = draw_bands(looks)
+    assert len({bar.marker.pattern.shape for bar in figure.data}) == 4
+    assert figure.layout.showlegend
+    assert {bar.name for bar in figure.data} == {"Registered", "Unregistered", "Rejected", "Unreachable"}
+
+
+def test_nothing_observed_is_an_empty_figure_not_an_error() -> None:
+    assert draw_lines([]).data[0].x in ((), None)
+    assert draw_bands([]).data == ()
+
+
+def test_names_are_text_not_markup() -> None:
+    figure = line_chart(
+        {"<b>x</b>": [(at(0), 1)]}, [], title="", unit="", span=(at(0), at(60)), zone=BERLIN, palette=DARK
+    )
+    assert figure.data[0].name == "&lt;b&gt;x&lt;/b&gt;"
+
+
+def test_axes_name_unit_and_zone() -> None:
+    figure = draw_lines([(at(0), 90)], durations=True)
+    assert figure.layout.yaxis.title.text == "Callers"
+    assert figure.layout.xaxis.title.text == "Time (Europe/Berlin)"
+    assert "1:00" in figure.layout.yaxis.ticktext
+
+
+def test_alt_text_says_what_is_seen() -> None:
+    series = {"support": [(at(0), 30), (at(1), 90)]}
+    assert line_alt("Longest wait", series, [(at(2), at(9))], durations=True) == (
+        "Longest wait: support between 0:30 and 1:30, last 1:30. 1 gap in what was observed."
+    )
+    assert band_alt({"carrier": [(at(0), "rejected")]}, []).startswith(
+        "State of each trunk over time: carrier is rejected"
+    )
+
+
+@pytest.mark.parametrize(("mode", "palette"), [("light", LIGHT), ("dark", DARK)])
+def test_charts_and_theme_share_their_colours(mode: str, palette: Palette) -> None:
+    theme = tomllib.loads(Path(".streamlit/config.toml").read_text())["theme"][mode]
+    assert tuple(theme["chartCategoricalColors"]) == palette.lines
+    assert theme["backgroundColor"] == palette.ground
