@@ -5,6 +5,9 @@
     ├── DataError               ours: the data directory or the database can't be used as it is
     │   ├── NewerDatabase       written by a newer version of the app
     │   └── StorageFull         the disk is full
+    ├── ModelError              ours: a speech model is missing, damaged, or too large for this machine
+    ├── QueryError              ours: a search that can't be understood
+    ├── AnalysisError           the peer's: what the language server answered is not usable
     ├── Unreachable             the wire: name unknown, port closed, line dropped, TLS refused
     │   └── Deadline            the peer was too slow
     ├── AmiError                the peer's: what the manager interface answered
@@ -46,6 +49,15 @@ class NewerDatabase(DataError): ...
 
 
 class StorageFull(DataError): ...
+
+
+class ModelError(PbxError): ...
+
+
+class QueryError(PbxError): ...
+
+
+class AnalysisError(PbxError): ...
 
 
 class Unreachable(PbxError): ...

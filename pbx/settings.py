@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -65,6 +66,13 @@ class Settings(BaseSettings):
     freepbx_timezone: str | None = None
     freepbx_sync_interval_minutes: int = Field(10, ge=1)
     freepbx_collect_interval_minutes: int = Field(5, ge=1)
+    whisper_engine: Literal["whisper", "faster-whisper"] = "whisper"
+    whisper_model: str = Field("base", min_length=1)  # a name, or the path of a checkpoint
+    whisper_device: str = "auto"
+    whisper_language: str = "auto"
+    analysis_url: str = ""  # of an OpenAI-compatible server, up to and with /v1; empty: the local engine alone
+    analysis_model: str = ""
+    analysis_key: SecretStr = SecretStr("")
     pbx_data_dir: Path = Path("data")
     pbx_database_url: SecretStr | None = None  # may carry a password
     pbx_secret_key: SecretStr | None = None
@@ -93,6 +101,16 @@ class Settings(BaseSettings):
     @property
     def audio_dir(self) -> Path:
         return self.pbx_data_dir / "audio"
+
+    @property
+    def models_dir(self) -> Path:
+        """Where speech models lie, and are downloaded to."""
+        return self.pbx_data_dir / "models"
+
+    @property
+    def playable_dir(self) -> Path:
+        """What browsers play and draw, made from the recordings; it may be deleted at any time."""
+        return self.pbx_data_dir / "playable"
 
     @property
     def database_url(self) -> str:

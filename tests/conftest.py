@@ -10,7 +10,7 @@ import pytest
 def no_real_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point the data directory at a temporary one and forget every setting of the environment and of `.env`."""
     for name in os.environ:
-        if name.startswith(("FREEPBX_", "PBX_")) and not name.startswith("PBX_LAB"):
+        if name.startswith(("FREEPBX_", "PBX_", "WHISPER_", "ANALYSIS_")) and not name.startswith("PBX_LAB"):
             monkeypatch.delenv(name)
     data = tmp_path / "data"
     monkeypatch.setenv("PBX_DATA_DIR", str(data))

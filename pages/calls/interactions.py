@@ -169,7 +169,7 @@ def show_recording(at: ui.Site, recording: Recording) -> dict[str, str]:
     else:
         try:
             with st.spinner("Preparing the audio"):
-                playable = render_playable(path, at.settings.pbx_data_dir / "playable")
+                playable = render_playable(path, at.settings.playable_dir)
                 sound = probe_audio(path)
             st.audio(
                 playable, format=mimetypes.guess_type(playable.name)[0] or "audio/mpeg", alt="Recording of the call"

@@ -15,6 +15,8 @@ Direction = Literal["inbound", "outbound", "internal", "unknown"]
 RecordingState = Literal["listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed"]
 JobKind = Literal["sync", "collect"]
 JobState = Literal["queued", "running", "done", "failed"]
+# A call or recording that nobody asked to have transcribed is "new".
+TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
 
 
@@ -86,6 +88,7 @@ class Call(Table, table=True):
             "state",
             "from_number",
             "to_number",
+            "transcription",
         ),
         Index("ix_calls_queue", "connection_id", "queue"),
     )
@@ -103,6 +106,7 @@ class Call(Table, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     duration_s: float | None = None
     state: str = "listed"
+    transcription: str = "new"  # the state that tells most about its recordings
 
 
 class Recording(Table, table=True):
@@ -131,6 +135,129 @@ class Recording(Table, table=True):
     listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     gone_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+
+
+class Transcription(Table, table=True):
+    """A recording to transcribe, being transcribed, or done with: the queue of the speech engine. No row: new."""
+
+    __tablename__ = "transcriptions"
+    __table_args__ = (Index("ix_transcriptions_state", "connection_id", "state", "started_at"),)
+
+    recording_id: int = Field(primary_key=True, foreign_key="recordings.id")
+    connection_id: int = Field(foreign_key="connections.id")
+    state: str = "queued"
+    model: str = ""  # asked for; "": the settings' own
+    asked_by: str = ""  # page, rule or command line
+    urgent: bool = False  # asked for by a person: before what queued itself
+    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # of the recording: newest first
+    asked_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    begun_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    worker: str = ""
+    attempts: int = 0  # begun and not ended by its worker
+    done_s: float = 0.0
+    total_s: float | None = None
+    took_s: float | None = None
+    reason: str = ""  # why it failed, for people
+
+
+class TranscriptionRules(Table, table=True):
+    """What is transcribed by itself, one row per PBX; empty lists and None: all."""
+
+    __tablename__ = "transcription_rules"
+
+    connection_id: int = Field(primary_key=True, foreign_key="connections.id")
+    automatic: bool = True
+    paused: bool = False  # nothing is begun until it is resumed
+    min_duration_s: float | None = None
+    max_duration_s: float | None = None
+    queues: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    directions: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+
+
+class Transcript(Table, table=True):
+    """What one model understood of one recording. Of a recording's whole transcripts one is current."""
+
+    __tablename__ = "transcripts"
+    __table_args__ = (Index("ix_transcripts_recording", "recording_id", "current"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    recording_id: int = Field(foreign_key="recordings.id")
+    engine: str
+    model: str
+    language: str = ""
+    audio_sha256: str = ""
+    whole: bool = False
+    current: bool = False
+    channels: int = 1
+    duration_s: float | None = None
+    voiced_s: float = 0.0
+    done_s: float = 0.0
+    made_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+
+
+class SegmentRow(Table, table=True):
+    """A segment of a transcript. In the search index: of current transcripts, all with text."""
+
+    __tablename__ = "segments"
+    __table_args__ = (Index("ix_segments_transcript", "transcript_id", "start_s"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    transcript_id: int = Field(foreign_key="transcripts.id")
+    start_s: float
+    end_s: float
+    channel: int = 0
+    speaker: str = ""  # caller, agent, or "" where it can't be told honestly
+    text: str
+    original_text: str | None = None  # what the model understood, once somebody has edited it
+    confidence: float = 0.0
+    flags: str = ""  # separated by spaces
+    words: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # [start_s, end_s, text, p]
+    edited_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+
+
+class AnalysisRow(Table, table=True):
+    """What was made of a current transcript: `Analysis` of pbx.speech.analysis as JSON."""
+
+    __tablename__ = "analyses"
+
+    transcript_id: int = Field(primary_key=True, foreign_key="transcripts.id")
+    engine: str  # "local", or the language server's model
+    fallback_reason: str = ""  # why the local engine stood in for the server
+    attempts: int = 0  # of the server
+    made_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    document: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class CallNote(Table, table=True):
+    """What the analyst says of a call."""
+
+    __tablename__ = "call_notes"
+
+    call_id: int = Field(primary_key=True, foreign_key="calls.id")
+    note: str = ""
+    rating: int | None = None  # 1 to 5
+    updated_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+
+
+class CallTag(Table, table=True):
+    """A tag of the analyst's on a call."""
+
+    __tablename__ = "call_tags"
+    __table_args__ = (Index("ix_call_tags_tag", "tag"),)
+
+    call_id: int = Field(primary_key=True, foreign_key="calls.id")
+    tag: str = Field(primary_key=True)
+
+
+class Topic(Table, table=True):
+    """A topic of the analyst's own: a name and the phrases that tell of it."""
+
+    __tablename__ = "topics"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    phrases: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
 
 
 class SnapshotRow(Table, table=True):

@@ -6,28 +6,10 @@ Times are whole epoch seconds. Samples are kept by subject, then time: what one 
 import sqlalchemy as sa
 from alembic import op
 
+from pbx.store.migrations.columns import flag, number, refer, text, time
+
 revision = "0001"
 down_revision = None
-
-
-def text(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.String, nullable=False)
-
-
-def number(name: str, *, null: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.Integer, nullable=null)
-
-
-def flag(name: str) -> sa.Column[bool]:
-    return sa.Column(name, sa.Boolean, nullable=False)
-
-
-def time(name: str, *, null: bool = True) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=null)
-
-
-def refer(name: str, target: str, *, null: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.Integer, sa.ForeignKey(target), nullable=null)
 
 
 def upgrade() -> None:
