@@ -269,7 +269,7 @@ class LabServer(Asterisk):
 
     def ready(self) -> None:
         """Wait for trunks and phones to be in the state the lab promises, and pause the agents that pause."""
-        wait_until(f"{self.name}'s trunks register", self.trunks_settled)
+        wait_until(f"{self.name}'s trunks settle", self.trunks_settled, 90)
         for member, reason in PAUSED.items():
             quoted = reason.replace('"', '\\"')
             self.cli(
@@ -282,10 +282,16 @@ class LabServer(Asterisk):
             self.cli(f'queue add member Local/2004@agents/n to sales penalty 9 as "{name}"')
 
     def trunks_settled(self) -> bool:
-        """Whether `carrier` is registered and `badcarrier` rejected."""
-        lines = self.cli("pjsip show registrations").splitlines()
-        states = {line.split("/")[0].strip(): line for line in lines}
-        return "Registered" in states.get("carrier", "") and "Rejected" in states.get("badcarrier", "")
+        """Whether every trunk is in the state the lab promises: registered, rejected or down, on each channel driver."""
+        words = {"carrier": "Registered", "badcarrier": "Rejected"}
+        registrations = self.cli("pjsip show registrations").splitlines()
+        contacts = self.cli("pjsip show contacts").splitlines()
+        registries = ["iax2 show registry", *(["sip show registry"] if self.version == 16 else [])]
+        return (
+            all(any(f" {name}/" in line and word in line for line in registrations) for name, word in words.items())
+            and any("peer-down/" in line and "Unavail" in line for line in contacts)
+            and all(" Registered" in self.cli(command) for command in registries)
+        )
 
     def phones_registered(self) -> bool:
         """Whether 1001 and 1002 are registered and answer their qualification."""
