@@ -282,7 +282,7 @@ class LabServer(Asterisk):
             self.cli(f'queue add member Local/2004@agents/n to sales penalty 9 as "{name}"')
 
     def trunks_settled(self) -> bool:
-        """Whether every trunk is in the state the lab promises: registered, rejected or down, on each channel driver."""
+        """Whether every trunk, of each channel driver, is in the state the lab promises."""
         words = {"carrier": "Registered", "badcarrier": "Rejected"}
         registrations = self.cli("pjsip show registrations").splitlines()
         contacts = self.cli("pjsip show contacts").splitlines()
