@@ -54,7 +54,7 @@ HOSTILE = [
 
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.ensure_worker", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
 
 
 @pytest.fixture
@@ -369,7 +369,7 @@ def test_a_data_directory_that_cannot_be_used_is_said(page: str, monkeypatch: py
     def refuse(settings: object) -> Engine:
         raise DataError("The cache can't be written to.", "Give this user the right to write to data.")
 
-    monkeypatch.setattr("pbx.ui.open_engine", refuse)
+    monkeypatch.setattr("pbx.ui.sites.open_engine", refuse)
     assert "Give this user the right to write" in words(well(open_page(page)))
 
 

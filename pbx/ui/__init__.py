@@ -1,0 +1,80 @@
+"""What pages are made of: the PBX at hand, tiles, tables, the player, empty states, the sidebar.
+
+The only room of the package with Streamlit.
+"""
+
+from pbx.ui.panel import (
+    sidebar,
+)
+from pbx.ui.sites import (
+    FRESH_S,
+    LIVE_S,
+    RETRY_S,
+    SETTINGS_PAGE,
+    Site,
+    cache,
+    find_site,
+    freshness,
+    not_ok,
+    renew,
+    site,
+    snapshot,
+)
+from pbx.ui.tables import (
+    CALL_COLUMNS,
+    Cell,
+    call_cells,
+    table,
+)
+from pbx.ui.words import (
+    MARK,
+    SPANS,
+    chart,
+    empty,
+    facts,
+    head,
+    note,
+    palette,
+    pending_toast,
+    plain,
+    problem,
+    said_clearly,
+    span,
+    style,
+    tile,
+)
+
+__all__ = [
+    "CALL_COLUMNS",
+    "FRESH_S",
+    "LIVE_S",
+    "MARK",
+    "RETRY_S",
+    "SETTINGS_PAGE",
+    "SPANS",
+    "Cell",
+    "Site",
+    "cache",
+    "call_cells",
+    "chart",
+    "empty",
+    "facts",
+    "find_site",
+    "freshness",
+    "head",
+    "not_ok",
+    "note",
+    "palette",
+    "pending_toast",
+    "plain",
+    "problem",
+    "renew",
+    "said_clearly",
+    "sidebar",
+    "site",
+    "snapshot",
+    "span",
+    "style",
+    "table",
+    "tile",
+]

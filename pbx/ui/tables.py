@@ -1,0 +1,67 @@
+"""Tables of text cells, and calls as their rows."""
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from pbx.store.models import Call
+from pbx.ui.sites import Site
+from pbx.ui.words import HERE
+from pbx.wording import DIRECTIONS, RECORDING_STATES, duration_text
+
+CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Source|")
+
+Cell = str | Mapping[str, str]  # text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?}
+
+_table = st.components.v2.component(
+    "pbx_table",
+    html='<div class="table"></div>',
+    css=(HERE / "table.css").read_text(),
+    js=(HERE / "table.js").read_text(),
+)
+
+
+def table(
+    label: str,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[Cell]],
+    *,
+    key: str,
+    selected: str | None = None,
+    pick: bool = False,
+) -> str | None:
+    """A table of text cells, one row per id; returns the id of a row just picked.
+
+    A column's name may end in `>` for numbers (right-aligned) or `|` for short values that never wrap.
+    """
+
+    result = _table(
+        key=key,
+        data={
+            "label": label,
+            "columns": [
+                {"title": name.rstrip(">|"), "align": {">": "right", "|": "tight"}.get(name[-1:], "")}
+                for name in columns
+            ],
+            "rows": [{"id": row, "cells": list(cells)} for row, cells in rows.items()],
+            "selected": selected,
+            "pick": pick,
+        },
+        on_pick_change=lambda: None,
+    )
+    return result.pick if isinstance(result.pick, str) else None
+
+
+def call_cells(at: Site, call: Call) -> list[Cell]:
+    """A call as a row below CALL_COLUMNS."""
+    state, tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
+    queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
+    via = [queue if call.queue else "", f"Agent {call.agent}" if call.agent else ""]
+    return [
+        {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
+        call.from_number or "Unknown",
+        {"text": call.to_number or "Unknown", "sub": ", ".join(filter(None, via))},
+        duration_text(call.duration_s),
+        {"text": state, "tone": tone},
+        {"text": "FreePBX" if call.source == "freepbx" else call.source, "badge": "yes"},
+    ]

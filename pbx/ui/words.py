@@ -1,0 +1,133 @@
+"""What a page says around its data: titles, facts, empty states, errors, tiles, charts.
+
+Whatever comes from a PBX is shown as text: it goes into HTML escaped, into Markdown as code.
+"""
+
+import html
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from pbx.charts import DARK, LIGHT, Palette
+from pbx.errors import PbxError
+
+HERE = Path(__file__).parent
+MARK = HERE / "mark.svg"
+SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
+
+
+def palette() -> Palette:
+    """The chart colours of the mode the browser shows."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
+
+
+def plain(text: str) -> str:
+    """Text as Streamlit's Markdown shows it unchanged: every character that could mean something is escaped."""
+    escaped = re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", " ".join(text.split()))
+    # Emoji, icons, links and arrows are looked for once escapes are resolved: an unseen joiner keeps them text.
+    return re.sub(r"(?<=:)(?=[a-z/])|(?=@)|(?<=www)(?=\\\.)|(?<=-)(?=\\>)|(?<=<)(?=\\-)", "\u2060", escaped)
+
+
+def note(text: str) -> None:
+    """A quiet line of plain text."""
+    st.html(f'<span class="muted">{html.escape(text)}</span>')
+
+
+def head(title: str, about: str) -> None:
+    """A page's title with one line about what is seen."""
+    st.html(f'<div class="page-head"><h1>{html.escape(title)}</h1><p>{html.escape(about)}</p></div>')
+
+
+def facts(pairs: Mapping[str, str]) -> None:
+    """Names with their values, aligned."""
+    items = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in pairs.items() if value
+    )
+    st.html(f'<dl class="facts">{items}</dl>')
+
+
+def empty(
+    title: str,
+    text: str,
+    *,
+    icon: str,
+    link: tuple[str, str] | None = None,
+    action: tuple[str, Callable[[], None]] | None = None,
+) -> None:
+    """A place with nothing to show: why, and the way on: a page with its label, or a label with what it does."""
+    with st.container(border=True, key=f"empty_{icon}", gap="small"):
+        st.markdown(f"### :material/{icon}: {title}")
+        st.html(f'<span class="muted">{html.escape(text)}</span>')
+        if link and st.button(link[1], type="primary", key=f"go_{icon}"):
+            st.switch_page(link[0])
+        if action:
+            st.button(action[0], type="primary", key=f"do_{icon}", on_click=action[1])
+
+
+def problem(error: PbxError) -> None:
+    """An error as a page of its own: what is wrong and what to do next."""
+    with st.container(border=True, key="empty_problem", gap="small"):
+        st.markdown("### :material/error: This page can’t be shown")
+        st.error(plain(str(error)))
+        if error.mend:
+            st.html(f"<b>What to do</b><br>{html.escape(error.mend)}")
+        st.button("Try again", icon=":material/refresh:", key="problem_again")
+
+
+def said_clearly(draw: Callable[..., None]) -> Callable[..., None]:
+    """Let a fragment that draws itself anew end in words instead of an error."""
+
+    @wraps(draw)
+    def drawn(*args: Any) -> None:
+        try:
+            draw(*args)
+        except PbxError as error:
+            problem(error)
+
+    return drawn
+
+
+def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str = "off") -> None:
+    """A figure that leads to its page; call it within `tiles`."""
+    with st.container(border=True, key=f"tile_{label.lower().replace(' ', '_')}"):
+        colour = {"good": "green", "warn": "orange", "bad": "red"}.get(tone)
+        st.metric(label, f":{colour}[{plain(value)}]" if colour else plain(value))
+        st.caption(plain(about))
+        st.page_link(page, label=link, icon=":material/arrow_forward:", icon_position="right")
+
+
+def chart(figure: Any, *, alt: str, key: str) -> None:
+    """A Plotly figure of charts.py."""
+    st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displayModeBar": False, "responsive": True})
+
+
+def span(key: str) -> tuple[datetime, datetime]:
+    """The period of history to show, chosen by the reader and kept in the address; in UTC, up to now."""
+    chosen = st.segmented_control(
+        "History",
+        list(SPANS),
+        default="24 h",
+        required=True,
+        key=key,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    now = datetime.now(UTC)
+    return now - timedelta(hours=SPANS[chosen or "24 h"]), now
+
+
+def style() -> None:
+    st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
+    st.html(HERE / "ui.css")
+
+
+def pending_toast() -> None:
+    """Show what a fragment left to say before it had the page drawn anew."""
+    if toast := st.session_state.pop("toast", None):
+        text, icon = toast
+        st.toast(plain(text), icon=icon, duration="long")
