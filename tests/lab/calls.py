@@ -97,11 +97,11 @@ class PlacedCall:
 
 
 def originate(
-    server: Asterisk, channel: str, to: str, caller: str, variables: dict[str, float] | None = None
+    server: Asterisk, channel: str, to: str, caller: str, variables: dict[str, float | str] | None = None
 ) -> Message:
     """Call `channel`, send it to `to` (exten@context) once it answers; the OriginateResponse event."""
     exten, _, context = to.partition("@")
-    settings = "\n".join(f"__{name}={value:g}" for name, value in (variables or {}).items())
+    settings = "\n".join(f"__{name}={value}" for name, value in (variables or {}).items())
     fields = {
         "Channel": channel,
         "Context": context,
@@ -118,7 +118,7 @@ def originate(
 
 
 def start_queue_call(
-    server: LabServer, queue: str, outcome: str = "waiting", caller: str = "", **variables: float
+    server: LabServer, queue: str, outcome: str = "waiting", caller: str = "", **variables: float | str
 ) -> PlacedCall:
     """A caller joins a queue. Who ends it, when: agent `TALK_S`, caller `PATIENCE_S`, queue `TIMEOUT_S`."""
     caller = caller or new_caller()
@@ -143,7 +143,7 @@ def park_callers(server: LabServer, count: int, queue: str = "support") -> list[
     return calls
 
 
-def start_phone_call(server: LabServer, number: str, outcome: str = "answered", **variables: float) -> PlacedCall:
+def start_phone_call(server: LabServer, number: str, outcome: str = "answered", **variables: float | str) -> PlacedCall:
     """Phone 1001 calls `number` and stays on the line until hung up: 1002, or 555... through the carrier."""
     kind: Literal["outbound", "internal"] = "outbound" if number.startswith("555") else "internal"
     caller = "Ana Ruiz <1001>"
