@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.container import InputContainer
+from numpy.typing import NDArray
 
 from pbx.errors import DataError, StorageFull
 
@@ -26,6 +29,15 @@ _BITS_PER_S = {1: 32_000, 2: 48_000}
 _LAME_SPEED = {"compression_level": "7"}  # a third faster than LAME's default; not to be heard at telephone quality
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MEND = "Sync again to fetch it anew; if it stays so, look at the file on the PBX."
+
+SPEECH_HZ = 16_000  # what voice detection and Whisper take
+MAX_CHANNELS = 2  # a call has two sides; what Asterisk writes has no more
+_PIECE_S = 0.5  # two channels are compared in pieces of that length, short enough to hold one speaker
+_FLOOR = 1e-6  # mean square of a piece that is as good as silent: -60 dB of full scale
+_ALIKE = 0.98  # correlation; telephone codecs that encode each channel for itself leave 0.99 and more
+_MAX_GAIN_DB = 12.0  # beyond it the quieter channel is an echo of the other
+
+Sound = NDArray[np.float32]  # (channels, samples) at SPEECH_HZ, -1 to 1
 
 Format = tuple[str, dict[str, str]]  # FFmpeg's demuxer and its options
 
@@ -71,6 +83,118 @@ def probe_audio(path: Path) -> AudioFacts:
         context = container.streams.audio[0].codec_context
         samples = sum(frame.samples for frame in _frames(container, path))
         return AudioFacts(samples / context.sample_rate, context.channels, context.sample_rate, context.name)
+
+
+def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Iterator[Sound]:
+    """Yield the recording from `start_s` on, as float32 (channels, samples) at 16 kHz, in blocks of `block_s`.
+
+    The last block is shorter. One row per channel, two at most: of more, the first two. A channel without sound is a
+    row of zeros. Needs the memory of two blocks, whatever the length. What lies before `start_s` is decoded (an hour
+    of WAV in a quarter of a second) and dropped, so that the times are exact in every format; yields nothing when all
+    does. Values are within -1 to 1, and finite. Raises DataError where there is no sound or it can't be read.
+    """
+    size = max(round(block_s * SPEECH_HZ), 1)
+    kept: list[Sound] = []
+    length = 0
+    with _opened(path) as container:
+        for piece in _resampled(_skipped(_frames(container, path), start_s)):
+            kept.append(piece)
+            length += piece.shape[1]
+            while length >= size:
+                whole = np.concatenate(kept, axis=1)
+                yield whole[:, :size].copy()
+                kept, length = [whole[:, size:]], length - size
+    if length:
+        yield np.concatenate(kept, axis=1)
+
+
+def load_sound(path: Path) -> Sound:
+    """Return the whole recording, float32 (channels, samples) at 16 kHz: 230 MB for each hour and channel.
+
+    Raises DataError where there is no sound in it or it can't be read.
+    """
+    return np.concatenate(list(read_sound(path)), axis=1)
+
+
+def speakers_apart(path: Path) -> bool:
+    """Whether each channel is a speaker of its own: two channels that are not the same sound twice (dual mono).
+
+    Half-second pieces with sound in them are compared: dual mono correlates in nearly all, at one gain (which may
+    differ up to 12 dB, or have the other sign); where both sides only heard the same music, the rest tells. A channel
+    that is silent throughout leaves the other its speaker, so that is True; both silent, or mono: False. Reads until
+    it is sure, at most the whole recording, in bounded memory. Raises DataError where it can't be read.
+    """
+    powers = np.empty((0, 3))
+    for block in read_sound(path):
+        if block.shape[0] < 2:
+            return False
+        powers = np.concatenate([powers, _powers(block)])
+        loud = _loud(powers)
+        if len(loud) * _PIECE_S > 60 and np.mean(_alike(loud)) < 0.5:
+            return True
+    loud = _loud(powers)
+    return len(loud) > 0 and bool(np.mean(_alike(loud)) < 0.95)
+
+
+def _powers(block: Sound) -> NDArray[np.float64]:
+    """(pieces, 3): the mean square of the left, of the right, and their mean product, each without its mean."""
+    size = min(int(_PIECE_S * SPEECH_HZ), block.shape[1])
+    pieces = block[:, : block.shape[1] // size * size].reshape(2, -1, size)
+    left, right = pieces - pieces.mean(axis=2, keepdims=True)
+    return np.stack([(left * left).mean(1), (right * right).mean(1), (left * right).mean(1)], axis=1).astype(float)
+
+
+def _loud(powers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The pieces in which somebody is heard: no more than 30 dB below the loud ones of the recording."""
+    both = powers[:, 0] + powers[:, 1]
+    return powers[both > max(_FLOOR, float(np.percentile(both, 95)) / 1000 if len(both) else 0.0)]
+
+
+def _alike(loud: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which pieces are the same sound on both channels, at the gain that most have."""
+    left, right, product = loud.T + 1e-15
+    gain_db = 10 * np.log10(left / right)
+    usual_db = float(np.median(gain_db))
+    if abs(usual_db) > _MAX_GAIN_DB:
+        return np.zeros(len(loud), bool)
+    alike: NDArray[np.bool_] = (np.abs(product) > _ALIKE * np.sqrt(left * right)) & (np.abs(gain_db - usual_db) < 3)
+    return alike
+
+
+def _skipped(frames: Iterator[AudioFrame], start_s: float) -> Iterator[tuple[AudioFrame, int]]:
+    """The frames that reach beyond `start_s`, each with how many of its samples lie before it."""
+    at_s = 0.0
+    for frame in frames:
+        end_s = at_s + frame.samples / frame.sample_rate
+        before = max(round((start_s - at_s) * frame.sample_rate), 0)
+        at_s = end_s
+        if before < frame.samples:
+            yield frame, before
+
+
+def _resampled(frames: Iterator[tuple[AudioFrame, int]]) -> Iterator[Sound]:
+    """Frames to arrays at 16 kHz, with as many channels as the first; a later one may differ in all (chained Ogg)."""
+    resampler, form, channels, drop = AudioResampler(), None, 0, 0
+    for frame, before in frames:
+        if form != (form := (frame.sample_rate, frame.layout.name, frame.format.name)):
+            if channels:
+                yield from (_rows(rest, channels) for rest in resampler.resample(None))
+            resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SPEECH_HZ)
+            channels = channels or min(frame.layout.nb_channels, MAX_CHANNELS)
+            drop = round(before * SPEECH_HZ / frame.sample_rate)
+        for piece in resampler.resample(frame):
+            rows = _rows(piece, channels)[:, drop:]
+            drop = max(drop - piece.samples, 0)
+            yield rows
+    if channels:
+        yield from (_rows(rest, channels)[:, drop:] for rest in resampler.resample(None))
+
+
+def _rows(frame: AudioFrame, channels: int) -> Sound:
+    """(channels, samples) of a planar frame, finite and clipped; a channel that it lacks repeats its last."""
+    sound = np.nan_to_num(frame.to_ndarray().astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
+    rows = sound[np.minimum(np.arange(channels), len(sound) - 1)]
+    return np.clip(rows, -1.0, 1.0)
 
 
 def render_playable(source: Path, cache_dir: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pbx.errors import DataError, StorageFull
-from pbx.speech.audio import probe_audio, render_playable
+from pbx.speech.audio import load_sound, probe_audio, render_playable
 
 TONES = sorted((Path(__file__).parent.parent / "fixtures/audio").glob("tone.*"))
 WAV = next(tone for tone in TONES if tone.name == "tone.wav")
@@ -79,6 +79,15 @@ def test_the_rendering_says_how_long_it_is(tmp_path: Path) -> None:
         assert container.duration / av.time_base == pytest.approx(30, abs=0.1)
         container.seek(20 * av.time_base)
         assert float(next(container.decode(audio=0)).time or 0) == pytest.approx(20, abs=0.1)
+
+
+@pytest.mark.parametrize("tone", TONES, ids=lambda tone: tone.name)
+def test_every_format_becomes_an_array(tone: Path) -> None:
+    sound = load_sound(tone)
+    assert (sound.dtype, sound.shape[0]) == (np.float32, 1)
+    assert sound.shape[1] == pytest.approx(probe_audio(tone).duration_s * 16000, abs=2)
+    assert pitch_hz(sound[0], 16000) == pytest.approx(1004, abs=3)
+    assert 0.4 < sound.std() < 0.55
 
 
 def test_every_tone_was_tried() -> None:
