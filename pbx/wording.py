@@ -35,6 +35,13 @@ RECORDING_STATES = {  # what is said, and its tone in a table
     "missing": ("Missing on the PBX", "warn"),
     "failed": ("Fetching failed", "bad"),
 }
+TRANSCRIPTION_STATES = {
+    "new": ("New", "idle"),
+    "queued": ("Queued", "busy"),
+    "transcribing": ("Transcribing", "busy"),
+    "completed": ("Completed", "good"),
+    "failed": ("Failed", "bad"),
+}
 
 
 def duration_text(duration_s: float | None) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col, select
 
-from pbx.store.models import Call, Direction, Recording, RecordingState, Table
+from pbx.store.models import Call, Direction, Recording, RecordingState, Table, TranscriptionState
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,19 @@ class CallFilter:
     number: str = ""
     queue: str | None = None
     state: RecordingState | None = None
+    transcription: TranscriptionState | None = None
 
 
 def count_calls(session: Session, wanted: CallFilter) -> int:
-    return session.exec(select(func.count()).select_from(Call).where(*_conditions(wanted))).one()
+    return session.exec(select(func.count()).select_from(Call).where(*call_conditions(wanted))).one()
 
 
 def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int) -> list[Call]:
     """A page of calls, newest first; those whose time is not known come last."""
     query = (
-        select(Call).where(*_conditions(wanted)).order_by(col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
+        select(Call)
+        .where(*call_conditions(wanted))
+        .order_by(col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
     )
     return list(session.exec(query.offset(offset).limit(limit)).all())
 
@@ -68,7 +71,8 @@ def new_calls_since(session: Session, connection_id: int, since: datetime) -> in
     return count_calls(session, CallFilter(connection_id, since=since))
 
 
-def _conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
+def call_conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
+    """What a filter asks of the columns of `calls`, all to be met."""
     conditions = [col(Call.connection_id) == wanted.connection_id]
     if wanted.since is not None:
         conditions.append(col(Call.started_at) >= wanted.since)
@@ -80,6 +84,8 @@ def _conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
         conditions.append(col(Call.queue) == wanted.queue)
     if wanted.state is not None:
         conditions.append(col(Call.state) == wanted.state)
+    if wanted.transcription is not None:
+        conditions.append(col(Call.transcription) == wanted.transcription)
     if text := wanted.number.strip():
         conditions.append(or_(*(_found_in(col(column), text) for column in (Call.from_number, Call.to_number))))
     return conditions

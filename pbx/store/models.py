@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel
 
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
 RecordingState = Literal["listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed"]
-JobKind = Literal["sync", "collect"]
+JobKind = Literal["sync", "collect", "prepare"]
 JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".
 TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
@@ -141,7 +141,10 @@ class Transcription(Table, table=True):
     """A recording to transcribe, being transcribed, or done with: the queue of the speech engine. No row: new."""
 
     __tablename__ = "transcriptions"
-    __table_args__ = (Index("ix_transcriptions_state", "connection_id", "state", "started_at"),)
+    __table_args__ = (
+        Index("ix_transcriptions_state", "connection_id", "state", "urgent", "started_at"),
+        Index("ix_transcriptions_ended", "connection_id", "ended_at"),
+    )
 
     recording_id: int = Field(primary_key=True, foreign_key="recordings.id")
     connection_id: int = Field(foreign_key="connections.id")
@@ -157,12 +160,12 @@ class Transcription(Table, table=True):
     attempts: int = 0  # begun and not ended by its worker
     done_s: float = 0.0
     total_s: float | None = None
-    took_s: float | None = None
+    took_s: float | None = None  # of the engine's time, its share where several are decoded together
     reason: str = ""  # why it failed, for people
 
 
 class TranscriptionRules(Table, table=True):
-    """What is transcribed by itself, one row per PBX; empty lists and None: all."""
+    """What is transcribed by itself, and what holds it all up. One row per PBX; empty lists and None: all."""
 
     __tablename__ = "transcription_rules"
 
@@ -173,6 +176,8 @@ class TranscriptionRules(Table, table=True):
     max_duration_s: float | None = None
     queues: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     directions: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    hindrance: str = ""  # why nothing is begun now, or what it waits for (a model being loaded), for people
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when what hinders is tried again
 
 
 class Transcript(Table, table=True):

@@ -44,7 +44,8 @@ def make_queue() -> None:
         sa.Column("took_s", sa.Float),
         text("reason"),
     )
-    op.create_index("ix_transcriptions_state", "transcriptions", ["connection_id", "state", "started_at"])
+    op.create_index("ix_transcriptions_state", "transcriptions", ["connection_id", "state", "urgent", "started_at"])
+    op.create_index("ix_transcriptions_ended", "transcriptions", ["connection_id", "ended_at"])
     op.create_table(
         "transcription_rules",
         sa.Column("connection_id", sa.Integer, sa.ForeignKey("connections.id"), primary_key=True),
@@ -54,6 +55,8 @@ def make_queue() -> None:
         sa.Column("max_duration_s", sa.Float),
         sa.Column("queues", sa.JSON, nullable=False),
         sa.Column("directions", sa.JSON, nullable=False),
+        text("hindrance"),
+        time("retry_at"),
     )
 
 
