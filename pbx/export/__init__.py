@@ -1,0 +1,26 @@
+"""Transcripts as files: text, subtitles, JSON, Word, and a ZIP with the audio. Pure but for reading the cache."""
+
+from pbx.export.call import CallTranscript, Line, RecordingTranscript, Take, load_call
+from pbx.export.formats import FORMATS, Format, file_name, make_export, write_export
+from pbx.export.text import to_json, to_srt, to_txt, to_vtt
+from pbx.export.word import to_docx
+from pbx.export.zip import write_zip
+
+__all__ = [
+    "FORMATS",
+    "CallTranscript",
+    "Format",
+    "Line",
+    "RecordingTranscript",
+    "Take",
+    "file_name",
+    "load_call",
+    "make_export",
+    "to_docx",
+    "to_json",
+    "to_srt",
+    "to_txt",
+    "to_vtt",
+    "write_export",
+    "write_zip",
+]

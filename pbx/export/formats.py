@@ -1,0 +1,71 @@
+"""The formats to choose from, and the one way to write any of them for any number of calls."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from pbx.export.call import CallTranscript
+from pbx.export.text import to_json, to_srt, to_txt, to_vtt
+from pbx.export.word import to_docx
+from pbx.export.zip import write_each, write_zip
+
+ZIP_MIME = "application/zip"
+AUDIO = "ZIP with audio"
+Made = Callable[..., str | bytes]
+
+
+class Format(NamedTuple):
+    """A format: how its files end, what they are, what makes them (None: a ZIP with the audio).
+
+    `single`: a file holds one call; several calls make a ZIP with one file each.
+    """
+
+    extension: str
+    mime: str
+    make: Made | None
+    single: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    "Text": Format("txt", "text/plain", to_txt),
+    "Word": Format("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", to_docx),
+    "Subtitles (SRT)": Format("srt", "application/x-subrip", to_srt, single=True),
+    "Subtitles (VTT)": Format("vtt", "text/vtt", to_vtt, single=True),
+    "JSON": Format("json", "application/json", to_json),
+    AUDIO: Format("zip", ZIP_MIME, None),
+}
+
+
+def file_name(label: str, stem: str, *, many: bool = False) -> tuple[str, str]:
+    """The name and MIME type of an export in a format of FORMATS, of one call or `many`."""
+    chosen = FORMATS[label]
+    return (f"{stem}.zip", ZIP_MIME) if chosen.single and many else (f"{stem}.{chosen.extension}", chosen.mime)
+
+
+def write_export(
+    label: str, calls: Iterable[CallTranscript], target: Path, *, many: bool = False, doubtful: bool = False
+) -> None:
+    """Write calls to a file in a format of FORMATS; with audio and as subtitles one call at a time is in memory.
+
+    Raises StorageFull, and whatever reading `calls` raises; then no file is left behind.
+    """
+    _, _, make, single = FORMATS[label]
+    if make is None:
+        write_zip(calls, target, doubtful=doubtful)
+    elif single and many:
+        write_each(calls, target, FORMATS[label].extension, lambda call: _bytes(make(call, doubtful=doubtful)))
+    else:
+        target.write_bytes(_bytes(make(next(iter(calls)) if single else calls, doubtful=doubtful)))
+
+
+def make_export(label: str, calls: Iterable[CallTranscript], *, many: bool = False, doubtful: bool = False) -> bytes:
+    """`write_export`, to memory by way of a temporary file."""
+    with tempfile.TemporaryDirectory(prefix="pbx-export-") as folder:
+        target = Path(folder) / "export"
+        write_export(label, calls, target, many=many, doubtful=doubtful)
+        return target.read_bytes()
+
+
+def _bytes(made: str | bytes) -> bytes:
+    return made.encode() if isinstance(made, str) else made

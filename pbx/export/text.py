@@ -1,0 +1,154 @@
+"""Transcripts as TXT, SubRip, WebVTT and JSON."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from pbx.export.call import SOUNDS, CallTranscript, Line
+
+LEAST_CUE_S = 0.1  # players drop a cue that ends when it begins
+RULE = "=" * 72
+
+Calls = CallTranscript | Iterable[CallTranscript]
+
+
+def several(calls: Calls) -> Iterable[CallTranscript]:
+    return [calls] if isinstance(calls, CallTranscript) else calls
+
+
+def to_txt(calls: Calls, *, doubtful: bool = False) -> str:
+    """Facts, summary, then a line per segment: `[01:23] Agent: text`. Several calls stand below one another."""
+    return f"\n{RULE}\n\n".join(_txt(call, doubtful) for call in several(calls))
+
+
+def to_srt(call: CallTranscript, *, doubtful: bool = False) -> str:
+    """SubRip: numbered cues `HH:MM:SS,mmm --> HH:MM:SS,mmm`, the speaker before the text.
+
+    Times are those of the call's first recording.
+    """
+    cues = []
+    for number, line in enumerate(_spoken(call, doubtful), 1):
+        text = said(line).replace("-->", "→")  # would be read as a time line
+        cues.append(f"{number}\n{_cue_time(line, ',')}\n{text}\n")
+    return "\n".join(cues)
+
+
+def to_vtt(call: CallTranscript, *, doubtful: bool = False) -> str:
+    """WebVTT (W3C): cues with the speaker as `<v Agent>`; `&`, `<` and `>` of the text are escaped."""
+    cues = ["WEBVTT\n"]
+    for line in _spoken(call, doubtful):
+        text = _escape(line.text)
+        cues.append(f"{_cue_time(line, '.')}\n{f'<v {_escape(line.speaker)}>{text}' if line.speaker else text}\n")
+    return "\n".join(cues)
+
+
+def to_json(calls: Calls, *, doubtful: bool = False, indent: int | None = 1) -> str:
+    """`{"calls": [{facts, summary, recordings: [{segments: [{…, words}]}]}]}`; times in seconds of each recording.
+
+    An edited segment bears `edited: true` and its `original_text`.
+    """
+    return json.dumps(
+        {"calls": [as_data(call, doubtful) for call in several(calls)]}, ensure_ascii=False, indent=indent
+    )
+
+
+def as_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
+    """A call as plain data for JSON."""
+    return {
+        "id": call.call_id,
+        "title": call.title,
+        "started_at": _iso(call.started_at),
+        "facts": dict(call.facts),
+        "tags": list(call.tags),
+        "note": call.note,
+        "summary": call.summary,
+        "recordings": [
+            {
+                "name": recording.name,
+                "started_at": _iso(recording.started_at),
+                "offset_s": recording.offset_s,
+                "duration_s": recording.duration_s,
+                "engine": recording.engine,
+                "model": recording.model,
+                "language": recording.language,
+                "segments": [_segment(line) for line in recording.lines if doubtful or not line.flags],
+            }
+            for recording in call.recordings
+        ],
+    }
+
+
+def said(line: Line) -> str:
+    """A line as it is read: who, what, and a mark on what is doubtful."""
+    sounds = [SOUNDS[flag] for flag in line.flags if flag in SOUNDS]
+    if sounds and not line.text:
+        return f"({', '.join(sounds)})"
+    who = " ".join(filter(None, (line.speaker, "(doubtful)" if line.flags else "")))
+    return f"{who}: {line.text}" if who else line.text
+
+
+def clock(at_s: float) -> str:
+    """A time within a call as it is read: 01:23, 1:02:03."""
+    seconds = int(at_s)
+    hours = f"{seconds // 3600}:" if seconds >= 3600 else ""
+    return f"{hours}{seconds % 3600 // 60:02}:{seconds % 60:02}"
+
+
+def _txt(call: CallTranscript, doubtful: bool) -> str:
+    width = max(map(len, call.facts), default=0)
+    parts = [call.title, "", *(f"{name:<{width}}  {value}" for name, value in call.facts.items())]
+    for heading, text in (("Summary", call.summary), ("Note", call.note)):
+        if text:
+            parts += ["", heading, "", text]
+    takes = call.takes(doubtful=doubtful)
+    for take in takes:
+        if len(takes) > 1:
+            parts += ["", f"Recording {', '.join(take.names)}, from {clock(take.offset_s)}"]
+        parts += ["", *(f"[{clock(line.start_s)}] {said(line)}" for line in take.lines)]
+    if not any(take.lines for take in takes):
+        parts += ["", "Nothing was said in this call." if call.recordings else "This call is not transcribed."]
+    return "\n".join(parts) + "\n"
+
+
+def _spoken(call: CallTranscript, doubtful: bool) -> Iterator[Line]:
+    """The lines with text of all recordings, in the order they begin, as subtitles must be."""
+    lines = [line for take in call.takes(doubtful=doubtful) for line in take.lines if line.text]
+    yield from sorted(lines, key=lambda line: line.start_s)
+
+
+def _cue_time(line: Line, point: str) -> str:
+    start_ms = round(line.start_s * 1000)
+    end_ms = max(round(line.end_s * 1000), start_ms + round(LEAST_CUE_S * 1000))
+    return f"{_stamp(start_ms, point)} --> {_stamp(end_ms, point)}"
+
+
+def _stamp(at_ms: int, point: str) -> str:
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{seconds // 3600:02}:{seconds % 3600 // 60:02}:{seconds % 60:02}{point}{ms:03}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _segment(line: Line) -> dict[str, Any]:
+    edited = {} if line.original_text is None else {"edited": True, "original_text": line.original_text}
+    return {
+        "start_s": line.start_s,
+        "end_s": line.end_s,
+        "speaker": line.speaker,
+        "channel": line.channel,
+        "text": line.text,
+        **edited,
+        "confidence": line.confidence,
+        "flags": list(line.flags),
+        "words": [
+            {"start_s": word.start_s, "end_s": word.end_s, "text": word.text, "probability": word.probability}
+            for word in line.words
+        ],
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

@@ -1,0 +1,109 @@
+"""Transcripts as a Word document."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import docx
+from docx.enum.text import WD_BREAK
+from docx.oxml import OxmlElement
+from docx.shared import Cm, Pt, RGBColor
+
+from pbx.export.call import CallTranscript, Line
+from pbx.export.text import Calls, clock, said, several
+
+MUTED = RGBColor(0x5F, 0x6F, 0x77)
+TURN_CHARACTERS = 700  # about where a paragraph gets hard to read
+TIME_COLUMN = Cm(1.6)
+_AFTER_BIDI = ("w:adjustRightInd", "w:snapToGrid", "w:spacing", "w:ind", "w:contextualSpacing", "w:jc", "w:rPr")
+
+
+def to_docx(calls: Calls, *, doubtful: bool = False) -> bytes:
+    """A heading per call, its facts as a table, the summary, and a paragraph per turn with its time and speaker."""
+    document = docx.Document()
+    normal = document.styles["Normal"]
+    normal.font.name, normal.font.size = "Calibri", Pt(10.5)
+    normal.paragraph_format.space_after = Pt(4)
+    about = document.core_properties
+    about.author, about.comments = "PBX Notebook", ""
+    about.created = about.modified = datetime.now(UTC).replace(tzinfo=None)
+    for number, call in enumerate(several(calls)):
+        if number:
+            document.add_paragraph().add_run().add_break(WD_BREAK.PAGE)
+        else:
+            about.title = call.title[:255]
+        _write(document, call, doubtful)
+    file = BytesIO()
+    document.save(file)
+    return file.getvalue()
+
+
+def _write(document: Any, call: CallTranscript, doubtful: bool) -> None:
+    document.add_heading(call.title, level=1)
+    facts = document.add_table(rows=0, cols=2)
+    for name, value in call.facts.items():
+        cells = facts.add_row().cells
+        cells[0].width, cells[1].width = Cm(3.6), Cm(12.4)
+        cells[0].paragraphs[0].add_run(name).font.color.rgb = MUTED
+        _add_text(cells[1].paragraphs[0], value)
+    for heading, text in (("Summary", call.summary), ("Note", call.note)):
+        if text:
+            document.add_heading(heading, level=2)
+            for line in text.splitlines():
+                _add_text(document.add_paragraph(), line)
+    document.add_heading("Transcript", level=2)
+    takes = call.takes(doubtful=doubtful)
+    for take in takes:
+        if len(takes) > 1:
+            document.add_heading(f"{', '.join(take.names)}, from {clock(take.offset_s)}", level=3)
+        for turn in _turns(take.lines):
+            _add_turn(document, turn)
+    if not any(take.lines for take in takes):
+        document.add_paragraph("Nothing was said." if call.recordings else "This call is not transcribed.")
+
+
+def _turns(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """Lines of one speaker that follow one another, as far as they make a readable paragraph."""
+    turn: list[Line] = []
+    length = 0
+    for line in lines:
+        same = turn and (line.speaker, line.flags) == (turn[0].speaker, turn[0].flags) and line.text and line.speaker
+        if not same or length + len(line.text) > TURN_CHARACTERS:
+            if turn:
+                yield turn
+            turn, length = [], 0
+        turn.append(line)
+        length += len(line.text)
+    if turn:
+        yield turn
+
+
+def _add_turn(document: Any, turn: Sequence[Line]) -> None:
+    paragraph = document.add_paragraph()
+    layout = paragraph.paragraph_format
+    layout.left_indent, layout.first_line_indent = TIME_COLUMN, -TIME_COLUMN
+    layout.tab_stops.add_tab_stop(TIME_COLUMN)
+    paragraph.add_run(f"{clock(turn[0].start_s)}\t").font.color.rgb = MUTED
+    text = " ".join(line.text for line in turn)
+    if not text:
+        paragraph.add_run(said(turn[0])).italic = True
+        return
+    if who := " ".join(filter(None, (turn[0].speaker, "(doubtful)" if turn[0].flags else ""))):
+        paragraph.add_run(f"{who}  ").bold = True
+    _add_text(paragraph, text)
+
+
+def _add_text(paragraph: Any, text: str) -> None:
+    """Text as a run; Word orders right-to-left text rightly only where it is told that it is such."""
+    run = paragraph.add_run(text)
+    if _right_to_left(text):
+        run.font.rtl = True
+        # Where it belongs among its siblings, which come in a fixed order.
+        paragraph._p.get_or_add_pPr().insert_element_before(OxmlElement("w:bidi"), *_AFTER_BIDI)
+
+
+def _right_to_left(text: str) -> bool:
+    strong = (unicodedata.bidirectional(character) for character in text)
+    return next((kind for kind in strong if kind in ("L", "R", "AL")), "L") != "L"

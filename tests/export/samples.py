@@ -1,0 +1,51 @@
+"""Calls to export, made without a cache."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pbx.export import CallTranscript, Line, RecordingTranscript
+from pbx.speech.segment import Word
+
+NINE = datetime(2026, 7, 1, 7, 14, 5, tzinfo=UTC)  # 09:14 in Berlin
+HOSTILE = [
+    'He said "yes" & <b>left</b>',
+    "<script>alert(1)</script>",
+    "00:00:01,000 --> 00:00:02,000",
+    "emoji 👩‍👩‍👧 📞 and accents Zoë",
+    "שלום, אני צריך עזרה",
+    "مرحبا كيف حالك",
+    "私の注文番号は一二三です",
+    "tab\there, control \x00\x0b\x1b\x85 and half \ud83d of a pair, \ufffe",
+    "two\n\nlines\r\n3\n",
+    "]]> &amp; &lt; \\ % {c:d} {{x}}",
+    "=1+1",
+]
+
+
+def line(start_s: float, text: str, speaker: str = "Agent", **more) -> Line:
+    return Line(start_s=start_s, end_s=start_s + 2.5, text=text, speaker=speaker, **more)
+
+
+def call(*lines: Line, call_id: int = 7, audio: Path | None = None, name: str = "2026/07/01/in-600", **more):
+    more = {"summary": "The caller asked for a refund.", "facts": {"From": "+4930123", "Queue": "600"}} | more
+    return CallTranscript(
+        call_id=call_id,
+        title="+4930123 → 600",
+        started_at=NINE,
+        zone=ZoneInfo("Europe/Berlin"),
+        recordings=(RecordingTranscript(name=name, audio=audio, started_at=NINE, lines=tuple(lines)),),
+        **more,
+    )
+
+
+def talk(count: int = 2) -> CallTranscript:
+    said = [
+        line(2.5 * number, f"Sentence number {number}.", ("Agent", "Caller")[number % 2]) for number in range(count)
+    ]
+    return call(*said)
+
+
+def with_words() -> Line:
+    words = (Word(1.0, 1.4, "Good", 0.9), Word(1.4, 1.9, "bye.", 0.4))
+    return line(1.0, "Good bye.", words=words, confidence=0.7, original_text="Good pie.")
