@@ -13,6 +13,9 @@
 
 Each field may hold a dash, and the uniqueid does when `systemname` is set, so the name is anchored on its date. The
 time is the PBX's local time; the number that leads the uniqueid is the same moment as a UTC epoch.
+
+Where each side of a call is recorded for itself, both files have the call's name with `-r` (read: what the recorded
+channel says; also `-in`, `-rx`) or `-t` (transmitted: what it hears; also `-out`, `-tx`) behind it.
 """
 
 import re
@@ -25,6 +28,8 @@ Direction = Literal["inbound", "outbound", "internal", "unknown"]
 
 _NAME = re.compile(r"([^-]+)-(.*)-(.*)-(\d{8}-\d{6})-(.+)", re.DOTALL)
 _EPOCH = re.compile(r"(?:^|-)(\d{9,10})\.\d+$")
+_LEG = re.compile(r"-(r|t|in|out|rx|tx)(?:\.[a-z]\w*)?$", re.IGNORECASE)
+_LEGS: dict[str, Literal["r", "t"]] = {"r": "r", "in": "r", "rx": "r", "t": "t", "out": "t", "tx": "t"}
 _EXTENSION = re.compile(r"\d{2,6}")
 _DIRECTIONS: dict[str, Direction] = {
     "out": "outbound",
@@ -77,6 +82,7 @@ def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
     if found is None:
         return RecordingName()
     kind, dest, source, written, uniqueid = found.groups()
+    uniqueid = _LEG.sub("", uniqueid)  # both sides are recordings of one call
     local_time = _local_time(written)
     epoch = _epoch_of(uniqueid)
     started_at = None
@@ -89,6 +95,12 @@ def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
         return told(type="conference", room=dest)
     direction = _by_shape(dest, source) if kind in _BY_SHAPE else _DIRECTIONS.get(kind, "unknown")
     return told(type=kind, direction=direction, from_number=source, queue=dest if kind == "q" else "")
+
+
+def leg_of(name: str) -> Literal["r", "t", ""]:
+    """Which side of a call a recording holds by its name: "r" what the channel said, "t" what it heard, "" both."""
+    found = _LEG.search(name)
+    return _LEGS[found[1].lower()] if found else ""
 
 
 def _by_shape(dest: str, source: str) -> Direction:

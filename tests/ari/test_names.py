@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.ari.names import RecordingName, parse_name
+from pbx.ari.names import RecordingName, leg_of, parse_name
 
 AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 TAIL = "20231114-231320-1700000000.12"  # the PBX's clock is an hour ahead
@@ -104,3 +104,19 @@ def test_an_impossible_date_is_no_time() -> None:
 )
 def test_another_name_tells_nothing(name: str) -> None:
     assert parse_name(name) == RecordingName()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "leg"),
+    [("-r", "r"), ("-t", "t"), ("-in", "r"), ("-out", "t"), ("-rx", "r"), ("-tx", "t"), ("-R.wav", "r"), ("", "")],
+)
+def test_both_sides_of_a_call_share_its_uniqueid(suffix: str, leg: str) -> None:
+    name = f"q-600-1001-{TAIL}{suffix}"
+    assert leg_of(name) == leg
+    assert parse_name(name).uniqueid == "1700000000.12"
+    assert parse_name(name).utc_offset_s == 3600
+
+
+@pytest.mark.parametrize("name", ["", "-", "r", "in", "out-1-2", f"in-1001-1002-{TAIL}.wav", "checkout", "a-r-b"])
+def test_a_side_is_told_only_by_the_end_of_a_name(name: str) -> None:
+    assert leg_of(name) == ""

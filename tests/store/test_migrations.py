@@ -25,11 +25,16 @@ def settings() -> Settings:
     return load_settings()
 
 
+def is_model(name: str | None) -> bool:
+    """Whether a table is one of the models', not alembic's own, nor the search index or a table that FTS5 keeps it in."""
+    return name not in (None, "alembic_version", "said") and not str(name).startswith("said_")
+
+
 def add_rows(connection: Connection) -> dict[str, int]:
     """Put a row of ones into every table, whatever the schema; return how many each has."""
     metadata = sa.MetaData()
-    metadata.reflect(connection)
-    tables = [table for table in metadata.sorted_tables if table.name != "alembic_version"]
+    metadata.reflect(connection, only=lambda name, _: is_model(name))
+    tables = metadata.sorted_tables
     for table in tables:
         values = ["'{}'" if isinstance(column.type, sa.JSON) else "1" for column in table.columns]
         connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({', '.join(values)})")
@@ -55,7 +60,8 @@ def test_every_earlier_cache_comes_up_with_its_rows(settings: Settings, revision
 
 def test_the_steps_end_at_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+        told = {"include_name": lambda name, kind, _: kind != "table" or is_model(name)}
+        assert compare_metadata(MigrationContext.configure(connection, opts=told), Table.metadata) == []
 
 
 def test_samples_lie_together_by_subject(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from pbx.store.migrations.columns import flag, refer, text, time
 
@@ -106,7 +107,24 @@ def make_transcripts() -> None:
 
 
 def make_search() -> None:
-    """The index of what was said, by segment id. Its rows are written by the code, which splits CJK text first."""
+    """The index of what was said; its rows are written by pbx.store.index, which splits text into words first.
+
+    The words come separated by spaces, which is what FTS5's simplest tokenizer splits at.
+    """
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            "CREATE VIRTUAL TABLE said USING fts5("
+            "caller, agent, other, caller_doubted, agent_doubted, other_doubted, tokenize='ascii')"
+        )
+        return
+    op.create_table(
+        "said",
+        sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+        text("speaker"),
+        flag("doubted"),
+        sa.Column("words", TSVECTOR, nullable=False),
+    )
+    op.create_index("ix_said_words", "said", ["words"], postgresql_using="gin")
 
 
 def make_notes() -> None:

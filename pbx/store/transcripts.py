@@ -1,0 +1,242 @@
+"""Transcripts: written part by part, made current when whole, read, and edited.
+
+A recording's current transcript stays until another is whole. Each part is written with how far it reaches, in one
+transaction: who takes up a transcript after a crash goes on at `done_s`, and nothing is there twice.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from sqlalchemy import delete, exists, insert
+from sqlmodel import Session, col, select
+
+from pbx.errors import PbxError
+from pbx.speech.segment import Flag, Segment, Word
+from pbx.speech.transcriber import Part
+from pbx.store.index import index_segment, index_transcript, unindex_segment, unindex_transcript
+from pbx.store.models import AnalysisRow, Recording, SegmentRow, Table, Transcript, now
+from pbx.store.notes import clean_text
+
+Speaker = Literal["caller", "agent", ""]
+_ROWS = 1000  # segments in one statement
+# Who is on the channel that was recorded (what it says is read from it), and who on the other.
+_SIDES: dict[str, tuple[Speaker, Speaker]] = {
+    "inbound": ("caller", "agent"),
+    "outbound": ("agent", "caller"),
+    "internal": ("caller", "agent"),
+}
+_segments = Table.metadata.tables["segments"]
+
+
+def speaker_of(direction: str, channels: int, channel: int, leg: str = "") -> Speaker:
+    """Who speaks on a channel of a recording; "" where it can't be told.
+
+    Of two channels the first is the side that was recorded. A file with one channel tells only if it is one of a pair,
+    `leg` "r" (the recorded side) or "t" (the other).
+    """
+    sides = _SIDES.get(direction)
+    if sides is None:
+        return ""
+    if channels == 2 and channel in (0, 1):
+        return sides[channel]
+    if channels == 1 and leg in ("r", "t"):
+        return sides["rt".index(leg)]
+    return ""
+
+
+def begin_transcript(session: Session, recording_id: int, engine: str, model: str, audio_sha256: str) -> Transcript:
+    """The transcript to go on with: what this engine and model have of this very audio so far, or a new, empty one.
+
+    Other partial transcripts of the recording are deleted; whole ones stay.
+    """
+    partial = select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.whole).is_(False))
+    wanted = (engine, model, audio_sha256)
+    kept: Transcript | None = None
+    for found in session.exec(partial.order_by(col(Transcript.done_s).desc(), col(Transcript.id))).all():
+        if kept is None and (found.engine, found.model, found.audio_sha256) == wanted:
+            kept = found
+        else:
+            _drop(session, found)
+    if kept is None:
+        kept = Transcript(recording_id=recording_id, engine=engine, model=model, audio_sha256=audio_sha256)
+        session.add(kept)
+        session.flush()
+    return kept
+
+
+def add_part(session: Session, transcript_id: int, part: Part, direction: str, leg: str = "") -> None:
+    """Store what is newly known, and that all before `part.done_s` is known now.
+
+    `direction` is the call's, `leg` the recording's (`pbx.ari.names.leg_of`): they tell who speaks. Segments before
+    what was done already are left out, those behind it that are there are replaced. Raises PbxError when the
+    transcript is gone.
+    """
+    transcript = _get(session, transcript_id)
+    known_s = transcript.done_s
+    session.execute(delete(SegmentRow).where(_of(transcript_id), col(SegmentRow.start_s) >= known_s))
+    rows = [
+        _row(transcript_id, segment, speaker_of(direction, part.channels, segment.channel, leg))
+        for segment in part.segments
+        if segment.start_s >= known_s
+    ]
+    for first in range(0, len(rows), _ROWS):
+        session.connection().execute(insert(_segments), rows[first : first + _ROWS])
+    transcript.done_s = max(known_s, part.done_s)
+    transcript.channels = part.channels
+    transcript.voiced_s += part.voiced_s
+    transcript.duration_s = part.duration_s or transcript.duration_s
+    transcript.language = part.language or transcript.language
+    session.add(transcript)
+    session.flush()
+
+
+def finish_transcript(session: Session, transcript_id: int, duration_s: float | None = None) -> None:
+    """Make a transcript whole and current: from now on it is shown and searched.
+
+    The one before it is dropped; one that somebody edited is kept, not current. Raises PbxError when it is gone.
+    """
+    transcript = _get(session, transcript_id)
+    if transcript.current:
+        return
+    former = select(Transcript).where(
+        Transcript.recording_id == transcript.recording_id, col(Transcript.current).is_(True)
+    )
+    for one in session.exec(former).all():
+        if _is_edited(session, one):
+            unindex_transcript(session, _id_of(one))
+            one.current = False
+            session.add(one)
+        else:
+            _drop(session, one)
+    transcript.whole = transcript.current = True
+    transcript.duration_s = duration_s or transcript.duration_s
+    transcript.made_at = now()
+    session.add(transcript)
+    session.flush()
+    index_transcript(session, transcript_id)
+
+
+def current_transcript(session: Session, recording_id: int) -> Transcript | None:
+    """What a recording's transcript is now; None before the first is whole."""
+    return session.exec(
+        select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.current).is_(True))
+    ).first()
+
+
+def transcripts_of_call(session: Session, call_id: int) -> list[tuple[Recording, Transcript, list[SegmentRow]]]:
+    """A call's recordings that have a current transcript, in the order they began, each with what was said."""
+    query = (
+        select(Recording, Transcript)
+        .join(Transcript, col(Transcript.recording_id) == Recording.id)
+        .where(Recording.call_id == call_id, col(Transcript.current).is_(True))
+        .order_by(col(Recording.started_at), col(Recording.id))
+    )
+    return [(recording, found, segments_of(session, _id_of(found))) for recording, found in session.exec(query).all()]
+
+
+def segments_of(session: Session, transcript_id: int) -> list[SegmentRow]:
+    """A transcript's segments in the order of their start."""
+    query = select(SegmentRow).where(_of(transcript_id))
+    return list(session.exec(query.order_by(col(SegmentRow.start_s), col(SegmentRow.id))).all())
+
+
+def edit_segment(session: Session, segment_id: int, text: str) -> SegmentRow:
+    """Correct what a segment says; search finds the new text at once. The model's own text is kept, and is back, with
+    no mark of an edit, when `text` is that again. The words with their times stay the model's.
+
+    Raises PbxError when the segment is gone, because its recording was transcribed again.
+    """
+    row = session.get(SegmentRow, segment_id)
+    if row is None:
+        raise PbxError(
+            "This part of the transcript is no longer there; the recording was transcribed again.",
+            "Open the call again and edit the new text.",
+        )
+    unindex_segment(session, segment_id)
+    original = row.text if row.original_text is None else row.original_text
+    text = clean_text(text).strip()
+    restored = text == original.strip()
+    row.text = original if restored else text
+    row.original_text = None if restored else original
+    row.edited_at = None if restored else now()
+    session.add(row)
+    session.flush()
+    index_segment(session, segment_id)
+    return row
+
+
+def save_analysis(
+    session: Session,
+    transcript_id: int,
+    engine: str,
+    document: dict[str, Any],
+    fallback_reason: str = "",
+    attempts: int = 0,
+) -> None:
+    """Keep what was made of a transcript, in place of what was. Raises PbxError when the transcript is gone."""
+    _get(session, transcript_id)
+    row = session.get(AnalysisRow, transcript_id) or AnalysisRow(transcript_id=transcript_id, engine=engine)
+    row.engine, row.document, row.made_at = engine, document, now()
+    row.fallback_reason, row.attempts = fallback_reason, attempts
+    session.add(row)
+    session.flush()
+
+
+def analysis_of(session: Session, transcript_id: int) -> AnalysisRow | None:
+    """What was made of a transcript; None before it was analysed."""
+    return session.get(AnalysisRow, transcript_id)
+
+
+def to_segment(row: SegmentRow) -> Segment:
+    """A stored segment as the speech engines know it. Of an edited one the text is the edited, the words are not."""
+    words = tuple(Word(start_s, end_s, text, probability) for start_s, end_s, text, probability in row.words)
+    flags = cast(tuple[Flag, ...], tuple(row.flags.split()))  # nothing else is stored
+    return Segment(row.start_s, row.end_s, row.channel, row.text, words, row.confidence, flags)
+
+
+def _row(transcript_id: int, segment: Segment, speaker: Speaker) -> dict[str, Any]:
+    return {
+        "transcript_id": transcript_id,
+        "start_s": round(segment.start_s, 3),
+        "end_s": round(segment.end_s, 3),
+        "channel": segment.channel,
+        "speaker": speaker,
+        "text": clean_text(segment.text),
+        "confidence": round(segment.confidence, 4),
+        "flags": " ".join(segment.flags),
+        "words": [_word(word) for word in segment.words],
+    }
+
+
+def _word(word: Word) -> Sequence[object]:
+    return [round(word.start_s, 3), round(word.end_s, 3), clean_text(word.text), round(word.probability, 3)]
+
+
+def _of(transcript_id: int) -> Any:
+    return col(SegmentRow.transcript_id) == transcript_id
+
+
+def _get(session: Session, transcript_id: int) -> Transcript:
+    transcript = session.get(Transcript, transcript_id)
+    if transcript is None:
+        raise PbxError("This transcript is no longer there.", "Have the recording transcribed again.")
+    return transcript
+
+
+def _id_of(transcript: Transcript) -> int:
+    return cast(int, transcript.id)  # it comes from the database
+
+
+def _is_edited(session: Session, transcript: Transcript) -> bool:
+    edited = exists().where(_of(_id_of(transcript)), col(SegmentRow.original_text).is_not(None))
+    return bool(session.connection().execute(select(edited)).scalar())
+
+
+def _drop(session: Session, transcript: Transcript) -> None:
+    """Delete a transcript with all that hangs on it."""
+    transcript_id = _id_of(transcript)
+    unindex_transcript(session, transcript_id)
+    session.execute(delete(AnalysisRow).where(col(AnalysisRow.transcript_id) == transcript_id))
+    session.execute(delete(SegmentRow).where(_of(transcript_id)))
+    session.delete(transcript)
+    session.flush()
