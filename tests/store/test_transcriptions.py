@@ -1,0 +1,236 @@
+"""The queue of the speech engine: asked for, claimed, ended, called off; calls show what is most telling."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session, select
+
+from pbx.store import claims, transcriptions
+from pbx.store.calls import CallFilter, find_calls
+from pbx.store.engine import writing
+from pbx.store.models import Call, PbxConnection, Recording, Transcript, Transcription, TranscriptionRules
+from pbx.store.transcriptions import cancel, overview, queue_calls, queue_recordings
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ME = "transcriber-0"
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """Six recordings, numbered in the order of time; 1 and 2 are of one call, 5 is not downloaded, 6 another PBX's."""
+    calls = {1: 1, 2: 1, 3: 3, 4: 4, 5: 5, 6: 6}
+    with writing(engine) as session:
+        session.add_all([PbxConnection(id=1, host="pbx"), PbxConnection(id=2, host="other")])
+        session.flush()
+        for number, call in calls.items():
+            pbx, at = (2 if number == 6 else 1), NOON + timedelta(minutes=number)
+            if number != 2:
+                queue, direction = ("sales" if number == 3 else ""), ("outbound" if number == 4 else "inbound")
+                session.add(
+                    Call(
+                        id=call, connection_id=pbx, linkedid=f"{call}", started_at=at, queue=queue, direction=direction
+                    )
+                )
+                session.flush()
+            session.add(
+                Recording(
+                    id=number,
+                    connection_id=pbx,
+                    call_id=call,
+                    name=f"r{number}",
+                    file=f"{number}.wav",
+                    state="listed" if number == 5 else "downloaded",
+                    started_at=at,
+                    duration_s=number * 10.0,
+                )
+            )
+    with writing(engine) as session:
+        yield session
+
+
+def states(session: Session) -> dict[int, str]:
+    session.expire_all()
+    return {row.recording_id: row.state for row in session.exec(select(Transcription)).all()}
+
+
+def of_calls(session: Session) -> dict[int | None, str]:
+    session.expire_all()
+    return {call.id: call.transcription for call in session.exec(select(Call)).all() if call.transcription != "new"}
+
+
+def claimed(session: Session, limit: int = 9, **asked: object) -> list[int]:
+    return [item.recording_id for item in claims.claim(session, 1, ME, "", limit, **asked)]  # type: ignore[arg-type]
+
+
+def test_what_can_be_transcribed_is_queued_once(session: Session) -> None:
+    assert queue_recordings(session, 1, [1, 3, 5, 6, 99], asked_by="page") == 2
+    assert queue_recordings(session, 1, [1, 3], asked_by="page") == 0
+    assert states(session) == {1: "queued", 3: "queued"}
+    assert of_calls(session) == {1: "queued", 3: "queued"}
+
+
+def test_a_person_comes_first_then_the_newest(session: Session) -> None:
+    assert transcriptions.queue_new(session, 1, [1, 2, 3, 4]) == 4
+    queue_recordings(session, 1, [2, 1], asked_by="page")
+    assert [row.recording_id for row, _ in transcriptions.next_up(session, 1, 9)] == [2, 1, 4, 3]
+    assert [claimed(session, 3), claimed(session, 3), claimed(session, 3)] == [[2, 1, 4], [3], []]
+
+
+def test_only_those_that_ask_for_the_same_model_come_together(session: Session) -> None:
+    queue_recordings(session, 1, [1, 4], asked_by="page")
+    queue_recordings(session, 1, [3], asked_by="page", model="small")
+    assert claims.next_model(session, 1) == ""
+    assert claimed(session) == [4, 1]
+    assert claims.next_model(session, 1) == "small"
+    assert claims.next_model(session, 1, among=[1, 4]) is None
+
+
+def test_a_filter_queues_the_recordings_of_its_calls(session: Session) -> None:
+    assert queue_calls(session, CallFilter(1, queue="sales"), asked_by="page") == 1
+    assert queue_calls(session, CallFilter(1, direction="inbound"), asked_by="page", only="failed") == 0
+    assert queue_calls(session, CallFilter(1, direction="inbound"), asked_by="page") == 2
+    assert states(session) == {1: "queued", 2: "queued", 3: "queued"}
+    claimed(session)
+    claims.fail(session, ME, 3, "It holds a header and no sound.")
+    claims.complete(session, ME, 1, 10.0)
+    failed = CallFilter(1, transcription="failed")
+    assert [call.id for call in find_calls(session, failed, offset=0, limit=9)] == [3]
+    assert queue_calls(session, CallFilter(1), asked_by="page", only="failed") == 1
+    assert queue_calls(session, CallFilter(1), asked_by="page", only="all") == 2  # 1 anew, and 4
+    assert states(session) == {1: "queued", 2: "transcribing", 3: "queued", 4: "queued"}
+    assert of_calls(session) == {1: "transcribing", 3: "queued", 4: "queued"}
+
+
+def test_a_call_shows_the_most_telling_of_its_recordings(session: Session) -> None:
+    queue_recordings(session, 1, [1, 2], asked_by="page")
+    assert claimed(session, 1) == [2]
+    seen = [of_calls(session)[1]]
+    claims.fail(session, ME, 2, "broken")
+    seen.append(of_calls(session)[1])
+    claimed(session)
+    claims.complete(session, ME, 1, 10.0)
+    seen.append(of_calls(session)[1])
+    queue_recordings(session, 1, [2], asked_by="page")
+    claimed(session)
+    claims.complete(session, ME, 2, 20.0)
+    seen.append(of_calls(session)[1])
+    assert seen == ["transcribing", "queued", "failed", "completed"]
+
+
+def test_the_rules_choose_what_queues_by_itself(session: Session) -> None:
+    def chosen(**rules: object) -> list[int]:
+        return transcriptions.new_within_rules(session, TranscriptionRules(connection_id=1, **rules))
+
+    assert chosen() == [4, 3, 2, 1]
+    assert chosen(min_duration_s=20.0, max_duration_s=30.0) == [3, 2]
+    assert chosen(queues=["sales", "support"]) == [3]
+    assert chosen(directions=["outbound"]) == [4]
+    transcriptions.queue_new(session, 1, [4, 3])
+    cancel(session, 1, [4])
+    assert chosen() == [2, 1]  # what was called off does not come back by itself
+    assert transcriptions.queue_new(session, 1, [4, 2]) == 1
+
+
+def test_rules_are_kept_and_leave_the_pause_alone(session: Session) -> None:
+    assert transcriptions.rules_of(session, 1).automatic
+    transcriptions.set_paused(session, 1, True)
+    transcriptions.set_hindrance(session, 1, "No model.", NOON)
+    transcriptions.save_rules(session, TranscriptionRules(connection_id=1, automatic=False, queues=["sales"]))
+    session.expire_all()
+    kept = transcriptions.rules_of(session, 1)
+    assert (kept.automatic, kept.queues, kept.paused, kept.hindrance, kept.retry_at) == (
+        False,
+        ["sales"],
+        True,
+        "No model.",
+        NOON,
+    )
+
+
+def test_what_is_called_off_is_what_it_was_before(session: Session) -> None:
+    session.add(Transcript(recording_id=3, engine="whisper", model="base", whole=True, current=True))
+    session.add(Transcript(recording_id=4, engine="whisper", model="base"))
+    session.flush()
+    queue_recordings(session, 1, [1, 3, 4], asked_by="page")
+    assert claimed(session, 1) == [4]
+    assert cancel(session, 1, [2]) == 0
+    assert cancel(session, 1, None) == 3
+    assert states(session) == {1: "new", 3: "completed", 4: "new"}
+    assert of_calls(session) == {3: "completed"}
+    assert claims.still_claimed(session, ME) == set()
+    assert overview(session, 1).new == 3
+
+
+def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
+    queue_recordings(session, 1, [1], asked_by="page")
+    claimed(session)
+    cancel(session, 1, [1])
+    queue_recordings(session, 1, [1], asked_by="page")
+    claims.claim(session, 1, "transcriber-1", "", 1)
+    assert not claims.report_done(session, ME, 1, 5.0, 1.0)
+    assert not claims.fail(session, ME, 1, "broken")
+    assert not claims.complete(session, ME, 1, 10.0)
+    row = transcriptions.state_of(session, 1)
+    assert row is not None
+    assert (row.state, row.worker, row.done_s) == ("transcribing", "transcriber-1", 0.0)
+
+
+def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Session) -> None:
+    queue_recordings(session, 1, [1, 3, 4], asked_by="page")
+    assert claimed(session) == [4, 3, 1]
+    assert sorted(claims.put_back(session, ME, died=True)) == [(1, "queued"), (3, "queued"), (4, "queued")]
+    assert claimed(session) == [4]
+    claims.put_back(session, ME, died=True)
+    assert claimed(session) == [4]
+    assert claims.put_back(session, ME, died=True) == [(4, "failed")]
+    assert claimed(session) == [3]
+    row = transcriptions.state_of(session, 4)
+    assert row is not None
+    assert "ended 3 times" in row.reason
+    assert "smaller model" in row.reason
+    assert queue_recordings(session, 1, [4], asked_by="page") == 1
+    session.expire_all()
+    assert (row.attempts, row.reason) == (0, "")
+
+
+def test_an_orderly_end_burns_no_attempt(session: Session) -> None:
+    queue_recordings(session, 1, [1], asked_by="page")
+    for _ in range(5):
+        assert claimed(session) == [1]
+        assert claims.put_back(session, ME, died=False) == [(1, "queued")]
+
+
+def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: Session) -> None:
+    assert overview(session, 1) == transcriptions.SpeechOverview(new=4)
+    queue_recordings(session, 1, [1, 3, 4], asked_by="page")
+    assert claimed(session, 2) == [4, 3]
+    claims.report_done(session, ME, 4, 25.0, 3.0)
+    claims.report_done(session, ME, 4, 40.0, 2.0)
+    claims.complete(session, ME, 4, 40.0)
+    claims.report_done(session, ME, 3, 16.0, 2.0)
+    found = overview(session, 1)
+    assert (found.new, found.queued, found.transcribing, found.completed, found.failed) == (1, 1, 1, 1, 0)
+    assert (found.done_s, found.total_s, found.speed, found.left_s) == (16.0, 40.0, 8.0, 3.0)
+    (running,) = found.running
+    assert (running.recording_id, running.call_id, running.name, running.done_s, running.total_s) == (
+        3,
+        3,
+        "r3",
+        16,
+        30,
+    )
+
+
+def test_failures_are_listed_with_their_reason(session: Session) -> None:
+    queue_recordings(session, 1, [1, 3], asked_by="page")
+    claimed(session)
+    for number in (1, 3):
+        claims.fail(session, ME, number, f"{number} is broken")
+    found = transcriptions.failed_ones(session, 1, offset=0, limit=1)
+    assert len(found) == 1
+    assert {row.reason for row, _ in transcriptions.failed_ones(session, 1, offset=0, limit=9)} == {
+        "1 is broken",
+        "3 is broken",
+    }
