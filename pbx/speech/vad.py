@@ -1,0 +1,139 @@
+"""Where on one channel somebody speaks, by the Silero model: streaming, times of the recording."""
+
+import functools
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbx.errors import ModelError
+from pbx.speech.audio import SPEECH_HZ
+
+_MODEL = "data/silero_vad_16k_sequence.onnx"  # many frames in one call: 0.2 s for 180 s of sound
+_FRAME = 512  # samples (32 ms) for each probability, as the model was trained
+_CONTEXT = 64  # samples before a frame that the model sees with it
+_STATE = (1, 1, 128)
+_BATCH = 512  # frames in one call: 16 s
+_BEGINS = 0.35  # probability of voice from which it has begun; lower than Silero's 0.5, for telephone lines
+_ENDS = 0.20  # ... and below which it has stopped; Silero's 0.15 less
+_PAD_S = 0.2  # kept before and after: soft beginnings and ends of words
+_LEAST_SILENCE_S = 0.5  # a shorter pause stays in the stretch; longer than two pads, so stretches never touch
+_LEAST_VOICE_S = 0.1  # shorter is a click; the shortest "no" lasts 0.15 s
+
+Wave = NDArray[np.float32]  # (samples,) of one channel at SPEECH_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Somebody speaks from `start_s` to `end_s` of the recording, pauses under half a second included."""
+
+    start_s: float
+    end_s: float
+
+
+class VoiceDetector:
+    """Finds the voiced stretches of one channel, fed in blocks of any length. Keeps less than 0.1 s of sound.
+
+    `at_s`: where in the recording the first block begins. Stretches come in order and never overlap; a stretch is
+    reported once half a second without voice has followed it, however long it is. A detector is for one channel and
+    one thread; all share the model. Raises ModelError where that is missing.
+    """
+
+    def __init__(self, at_s: float = 0.0) -> None:
+        self._session = _load_session()
+        self._begin_s = at_s
+        self._fed = 0  # samples
+        self._rest: Wave = np.zeros(0, np.float32)
+        self._context: Wave = np.zeros(_CONTEXT, np.float32)
+        self._hidden = self._cell = np.zeros(_STATE, np.float32)
+        self._frame = 0  # frames judged
+        self._voice_at: int | None = None  # frame in which the open stretch began
+        self._pause_at: int | None = None  # frame in which the pause within it began
+
+    @property
+    def settled_s(self) -> float:
+        """No stretch that is still to be reported begins before this."""
+        frame = self._frame if self._voice_at is None else self._voice_at
+        return max(self._begin_s, self._time_s(frame) - _PAD_S)
+
+    def feed(self, block: Wave) -> list[Stretch]:
+        """Take the next float32 samples (-1 to 1, 16 kHz) and return the stretches that are now over."""
+        self._fed += len(block)
+        sound = np.concatenate([self._rest, np.asarray(block, np.float32)])
+        whole = len(sound) // _FRAME * _FRAME
+        self._rest = sound[whole:].copy()
+        return list(self._stretches(sound[:whole]))
+
+    def finish(self) -> list[Stretch]:
+        """The last stretches, which reach the end. The detector takes nothing more."""
+        last = np.concatenate([self._rest, np.zeros(-len(self._rest) % _FRAME, np.float32)])
+        found = list(self._stretches(last))
+        if self._voice_at is not None:
+            end = self._frame if self._pause_at is None else self._pause_at
+            found += self._close(self._voice_at, end)
+        return found
+
+    def _stretches(self, sound: Wave) -> Iterator[Stretch]:
+        """Hysteresis: two thresholds, and a stretch ends only when the pause has lasted."""
+        for probability in self._probabilities(sound):
+            if probability >= _BEGINS:
+                self._pause_at = None
+                if self._voice_at is None:
+                    self._voice_at = self._frame
+            elif self._voice_at is not None and probability < _ENDS and self._pause_at is None:
+                self._pause_at = self._frame
+            self._frame += 1
+            if self._voice_at is None or self._pause_at is None:
+                continue
+            if (self._frame - self._pause_at) * _FRAME >= _LEAST_SILENCE_S * SPEECH_HZ:
+                yield from self._close(self._voice_at, self._pause_at)
+                self._voice_at = self._pause_at = None
+
+    def _probabilities(self, sound: Wave) -> Iterator[float]:
+        frames = sound.reshape(-1, _FRAME)
+        for first in range(0, len(frames), _BATCH):
+            batch = frames[first : first + _BATCH]
+            contexts = np.vstack([self._context, batch[:-1, -_CONTEXT:]])
+            self._context = batch[-1, -_CONTEXT:].copy()
+            given = {"input": np.concatenate([contexts, batch], axis=1), "h": self._hidden, "c": self._cell}
+            judged, self._hidden, self._cell = self._session.run(["speech_probs", "hn", "cn"], given)
+            yield from judged.reshape(-1).tolist()
+
+    def _close(self, first: int, after: int) -> list[Stretch]:
+        """The stretch of the frames from `first` to before `after`, padded; none when it is too short for a word."""
+        if (after - first) * _FRAME < _LEAST_VOICE_S * SPEECH_HZ:
+            return []
+        end_s = min(self._time_s(after) + _PAD_S, self._begin_s + self._fed / SPEECH_HZ)
+        return [Stretch(max(self._time_s(first) - _PAD_S, self._begin_s), end_s)]
+
+    def _time_s(self, frame: int) -> float:
+        return self._begin_s + frame * _FRAME / SPEECH_HZ
+
+
+def find_voice(sound: Wave) -> list[Stretch]:
+    """The voiced stretches of a whole channel: float32 (samples,) at 16 kHz. Raises ModelError as VoiceDetector."""
+    detector = VoiceDetector()
+    return detector.feed(sound) + detector.finish()
+
+
+@functools.cache
+def _load_session() -> Any:  # onnxruntime.InferenceSession, which several threads may run
+    """The model out of the silero-vad package, which is not imported: it brings torch, and sets it to one thread."""
+    mend = "Install the requirements again: pip install -r requirements.txt"
+    found = importlib.util.find_spec("silero_vad")
+    places = found.submodule_search_locations if found else None
+    path = Path(places[0], _MODEL) if places else None
+    if path is None or not path.is_file():
+        raise ModelError("The voice detector's model (silero-vad) is not installed.", mend)
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+
+        options = onnxruntime.SessionOptions()
+        options.inter_op_num_threads = options.intra_op_num_threads = 1  # more don't help a model this small
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no type but this
+        raise ModelError(f"The voice detector can't be loaded: {error}", mend) from None
