@@ -42,6 +42,15 @@ TRANSCRIPTION_STATES = {
     "completed": ("Completed", "good"),
     "failed": ("Failed", "bad"),
 }
+SPEAKERS = {"caller": "Caller", "agent": "Agent"}
+SOUNDS = {"music": "hold music", "ringing": "ringing"}  # flags of what is heard instead of speech
+FLAGS = {  # why a segment is not to be trusted
+    "no_voice": "no voice was heard here",
+    "repetition": "the model repeated itself",
+    "compression": "the same words over and over",
+    "improbable": "the model was guessing",
+    "phantom": "a phrase that models make up in silence",
+}
 
 
 def duration_text(duration_s: float | None) -> str:

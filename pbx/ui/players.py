@@ -1,0 +1,189 @@
+"""The player: the sound of a recording and what was said in it, word by word.
+
+Streamlit's own audio element serves the file, a piece at a time; the player hides it, drives it, and draws the rest.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import streamlit as st
+
+from pbx.store.models import SegmentRow
+from pbx.ui.words import HERE
+from pbx.wording import FLAGS, SOUNDS, SPEAKERS
+
+LONGEST_EDIT = 20_000  # characters
+_TONES = ("caller", "agent")
+_NEAR = 0.4  # percent of the waveform: marks that close become one
+
+_player = st.components.v2.component(
+    "pbx_player",
+    html=(HERE / "player.html").read_text(),
+    css=(HERE / "player.css").read_text(),
+    js=(HERE / "player.js").read_text() + (HERE / "transcript.js").read_text(),
+)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A channel's waveform: whose it is ("" where there is but one), its colour, its peaks (0 to 1)."""
+
+    name: str
+    tone: str
+    peaks: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Seek:
+    """Where to go; `number` tells one wish from the next for the same place."""
+
+    at_s: float
+    number: str
+    play: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What somebody wants a segment to say."""
+
+    segment_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An edit that could not be kept, and why; it is offered again. `number` tells one from the next."""
+
+    edit: Edit
+    why: str
+    number: str
+
+
+def player(
+    *,
+    key: str,
+    sound: str,
+    wave: str,
+    lines: str,
+    duration_s: float | None,
+    seek: Seek | None = None,
+    refused: Refusal | None = None,
+    editable: bool = True,
+) -> Edit | None:
+    """The player of the audio in the container `sound`; returns an edit just made.
+
+    `wave` comes from `wave_json`, `lines` from `lines_json`: as text they are told from what is shown already at once.
+    """
+    result = _player(
+        key=key,
+        data={
+            "sound": sound,
+            "wave": wave,
+            "lines": lines,
+            "duration_s": duration_s,
+            "seek": asdict(seek) if seek else None,
+            "refused": {**asdict(refused.edit), "why": refused.why, "number": refused.number} if refused else None,
+            "editable": editable,
+        },
+        on_edit_change=lambda: None,
+    )
+    return _edit_of(result.edit)
+
+
+def _edit_of(sent: object) -> Edit | None:
+    """What the browser sent, if it is what the player sends."""
+    if not isinstance(sent, Mapping):
+        return None
+    segment_id, text = sent.get("id"), sent.get("text")
+    if not isinstance(segment_id, int) or not isinstance(text, str) or not text.strip():
+        return None
+    return Edit(segment_id, text[:LONGEST_EDIT])
+
+
+def speaker_name(speaker: str, channel: int, channels: int) -> str:
+    """Name who speaks: two channels whose sides are not known are two speakers all the same."""
+    return SPEAKERS.get(speaker) or (f"Speaker {channel + 1}" if channels > 1 else "")
+
+
+def tone_of(speaker: str, channel: int, channels: int) -> str:
+    """The colour of who speaks, as a class."""
+    if speaker in _TONES:
+        return speaker
+    return _TONES[channel % 2] if channels > 1 else ""
+
+
+def lines_json(rows: Sequence[SegmentRow], channels: int) -> str:
+    """Segments as the player's lines."""
+    lines = [
+        {
+            "id": row.id,
+            "at": row.start_s,
+            "end": row.end_s,
+            "speaker": speaker_name(row.speaker, row.channel, channels),
+            "tone": tone_of(row.speaker, row.channel, channels),
+            "text": row.text,
+            "words": timed_words(row),
+            "why": why_of(row),
+            "original": row.original_text,
+        }
+        for row in rows
+    ]
+    return json.dumps(lines, ensure_ascii=False, separators=(",", ":"))
+
+
+def why_of(row: SegmentRow) -> str:
+    """Why a segment is shown dimmed, or what is heard instead of speech; "" for one without flags."""
+    flags = row.flags.split()
+    sounds = [SOUNDS[flag] for flag in flags if flag in SOUNDS]
+    if sounds:
+        return ", ".join(sounds).capitalize()
+    doubts = [FLAGS.get(flag, flag) for flag in flags]
+    return f"Doubtful: {', '.join(doubts)}" if doubts else ""
+
+
+def timed_words(row: SegmentRow) -> list[list[Any]]:
+    """A segment's words, [start_s, end_s, text, probability]; after an edit with the new words at their places.
+
+    A word that the edit kept keeps its times; new ones share the time of those they stand for, or of the gap.
+    """
+    if row.original_text is None:
+        return row.words
+    tokens, timed = row.text.split(), list(row.words)
+    matcher = SequenceMatcher(None, [str(word[2]) for word in timed], tokens, autojunk=False)
+    found: list[list[Any]] = []
+    for kind, old, old_end, new, new_end in matcher.get_opcodes():
+        if kind == "equal":
+            found += timed[old:old_end]
+        elif new < new_end:
+            before_s = float(timed[old - 1][1]) if old else row.start_s
+            after_s = float(timed[old_end][0]) if old_end < len(timed) else row.end_s
+            start_s = float(timed[old][0]) if old < old_end else before_s
+            end_s = float(timed[old_end - 1][1]) if old < old_end else max(after_s, before_s)
+            found += _spread(tokens[new:new_end], start_s, end_s)
+    return found
+
+
+def _spread(tokens: Sequence[str], start_s: float, end_s: float) -> Iterator[list[Any]]:
+    step_s = (end_s - start_s) / len(tokens)
+    for index, token in enumerate(tokens):
+        at_s = start_s + index * step_s
+        yield [round(at_s, 3), round(at_s + step_s, 3), token, 1.0]  # a person wrote it: no doubt
+
+
+def wave_json(lanes: Sequence[Lane], rows: Sequence[SegmentRow], duration_s: float | None) -> str:
+    """A waveform as the player's lanes, with marks over what is no speech or is doubted (in percent of its length)."""
+    drawn = [{"name": lane.name, "tone": lane.tone, "peaks": [round(peak, 3) for peak in lane.peaks]} for lane in lanes]
+    marks: list[list[Any]] = []
+    for row in rows if duration_s else ():
+        if not (why := why_of(row)):
+            continue
+        tone = "sound" if set(row.flags.split()) & set(SOUNDS) else "doubted"
+        start, end = (min(max(100 * at_s / duration_s, 0.0), 100.0) for at_s in (row.start_s, row.end_s))
+        if marks and marks[-1][2:] == [tone, why] and start - marks[-1][1] < _NEAR:
+            marks[-1][1] = max(round(end, 3), marks[-1][1])
+        else:
+            marks.append([round(start, 3), round(end, 3), tone, why])
+    return json.dumps({"lanes": drawn, "spans": marks}, ensure_ascii=False, separators=(",", ":"))
