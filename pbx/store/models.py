@@ -6,7 +6,7 @@ The registry is our own: Streamlit's hot reload imports this module again, and a
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -18,6 +18,7 @@ JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".
 TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
+FELL_BACK = "fallback_reason <> ''"  # of an analysis: the words of its partial index, which a query must repeat
 
 
 class UtcSeconds(TypeDecorator[datetime]):
@@ -225,6 +226,9 @@ class AnalysisRow(Table, table=True):
     """What was made of a current transcript: `Analysis` of pbx.speech.analysis as JSON."""
 
     __tablename__ = "analyses"
+    __table_args__ = (  # the few that the server is asked for once more
+        Index("ix_analyses_waiting", "made_at", sqlite_where=text(FELL_BACK), postgresql_where=text(FELL_BACK)),
+    )
 
     transcript_id: int = Field(primary_key=True, foreign_key="transcripts.id")
     engine: str  # "local", or the language server's model

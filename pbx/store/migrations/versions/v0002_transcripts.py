@@ -104,6 +104,8 @@ def make_transcripts() -> None:
         time("made_at", null=False),
         sa.Column("document", sa.JSON, nullable=False),
     )
+    fell_back = sa.text("fallback_reason <> ''")
+    op.create_index("ix_analyses_waiting", "analyses", ["made_at"], sqlite_where=fell_back, postgresql_where=fell_back)
 
 
 def make_search() -> None:
