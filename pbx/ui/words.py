@@ -5,7 +5,7 @@ Whatever comes from a PBX is shown as text: it goes into HTML escaped, into Mark
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -36,6 +36,17 @@ def plain(text: str) -> str:
 def note(text: str) -> None:
     """A quiet line of plain text."""
     st.html(f'<span class="muted">{html.escape(text)}</span>')
+
+
+def passage(text: str) -> None:
+    """Text as it was written, line by line, in the direction it is read."""
+    lines = "".join(f'<p dir="auto">{html.escape(line)}</p>' for line in text.splitlines() if line.strip())
+    st.html(f'<div class="passage">{lines}</div>')
+
+
+def chips(words: Iterable[str]) -> None:
+    """Short words, one after the other."""
+    st.html(f'<div class="chips">{"".join(f"<span>{html.escape(word)}</span>" for word in words)}</div>')
 
 
 def head(title: str, about: str) -> None:
@@ -102,7 +113,7 @@ def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str 
 
 
 def chart(figure: Any, *, alt: str, key: str) -> None:
-    """A Plotly figure of charts.py."""
+    """A Plotly figure of `pbx.charts`."""
     st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displayModeBar": False, "responsive": True})
 
 

@@ -1,0 +1,22 @@
+"""Rows to Plotly figures. Pure: times come in UTC, are drawn in the PBX's zone, and what isn't known is a gap.
+
+States and names differ in hue, lightness and hatching, and are always named.
+"""
+
+from pbx.charts.bars import Count, bars_alt, day_bars, name_bars
+from pbx.charts.frame import DARK, LIGHT, Palette
+from pbx.charts.lines import band_alt, line_alt, line_chart, state_bands
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Count",
+    "Palette",
+    "band_alt",
+    "bars_alt",
+    "day_bars",
+    "line_alt",
+    "line_chart",
+    "name_bars",
+    "state_bands",
+]

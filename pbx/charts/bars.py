@@ -1,0 +1,160 @@
+"""How often something was said, by day or by name, as bars. A bar of no height is zero; no bar is not known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import Any, NamedTuple, TypeGuard
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from pbx.charts.frame import BAND_ROW_PX, LINE_HEIGHT_PX, SPARE_PX, Look, Palette, new_figure, plain_text, whole_ticks
+from pbx.wording import count_text, zone_text
+
+
+class Count(NamedTuple):
+    """How often something was said: places, the calls they are in, and the transcribed calls looked through."""
+
+    hits: int
+    calls: int
+    calls_total: int
+
+    @property
+    def share(self) -> float | None:
+        """Of the transcribed calls those with it, in percent; None where there were none."""
+        return 100 * self.calls / self.calls_total if self.calls_total else None
+
+
+def day_bars(
+    series: Mapping[str, Mapping[date, Count]],
+    days: Sequence[date],
+    *,
+    title: str,
+    share: bool,
+    zone: tzinfo,
+    palette: Palette,
+) -> go.Figure:
+    """Draw a bar per name and day: places, or with `share` the percentage of transcribed calls.
+
+    A day without transcribed calls is shaded: nothing is known of it. A point's customdata begins with name and day.
+    """
+    noons = [datetime.combine(day, time(12)) for day in days]
+    span = (noons[0] - timedelta(hours=12), noons[-1] + timedelta(hours=12))
+    figure = new_figure(
+        palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), LINE_HEIGHT_PX + 40
+    )
+    for (name, counts), look in zip(series.items(), _bar_looks(palette), strict=False):
+        known = [(noon, day, counts[day]) for noon, day in zip(noons, days, strict=True) if _known(counts.get(day))]
+        figure.add_bar(
+            x=[noon for noon, _, _ in known],
+            y=[count.share if share else count.hits for _, _, count in known],
+            customdata=[[name, day.isoformat(), _count_text(count)] for _, day, count in known],
+            **_bar(name, look, palette, several=len(series) > 1),
+        )
+    unknown = [
+        (noon, day)
+        for noon, day in zip(noons, days, strict=True)
+        if not any(_known(counts.get(day)) for counts in series.values())
+    ]
+    _shade(figure, unknown, palette)
+    top = max((bar for trace in figure.data for bar in trace.y if bar), default=0)
+    figure.update_yaxes(**_bar_axis(top, share))
+    figure.update_xaxes(
+        title_text=f"Day ({zone_text(zone, span[1].replace(tzinfo=zone))})",
+        hoverformat="%a %-d %b %Y",
+        **({"dtick": 86_400_000, "tick0": noons[0]} if len(days) <= 10 else {}),
+        tickformatstops=[{"dtickrange": [None, None], "value": "%-d %b"}],
+    )
+    figure.update_layout(
+        title_text=title, margin_l=64, bargap=0.25, showlegend=len(series) > 1 or bool(unknown), barmode="group"
+    )
+    return figure
+
+
+def name_bars(
+    series: Mapping[str, Mapping[str, Count]], *, title: str, share: bool, zone: tzinfo, palette: Palette
+) -> go.Figure:
+    """Draw bars per name of a queue or an agent, the highest first; `share` and customdata as in `day_bars`."""
+    totals: dict[str, float] = {}
+    for counts in series.values():
+        for label, count in counts.items():
+            totals[label] = totals.get(label, 0) + ((count.share or 0) if share else count.hits)
+    labels = sorted(totals, key=lambda label: (totals[label], label))
+    height_px = SPARE_PX + 20 + max(len(labels), 1) * max(BAND_ROW_PX, 20 * len(series))
+    now = datetime.now(zone)
+    figure = new_figure(palette, zone, (now, now), height_px)
+    for (name, counts), look in zip(series.items(), _bar_looks(palette), strict=False):
+        known = [(label, counts[label]) for label in labels if _known(counts.get(label))]
+        figure.add_bar(
+            orientation="h",
+            y=[plain_text(label) or "None" for label, _ in known],
+            x=[count.share if share else count.hits for _, count in known],
+            customdata=[[name, label, _count_text(count)] for label, count in known],
+            **_bar(name, look, palette, several=len(series) > 1),
+        )
+    top = max((bar for trace in figure.data for bar in trace.x if bar), default=0)
+    figure.update_xaxes(type="linear", tickformatstops=[], showgrid=True, ticks="", **_bar_axis(top, share))
+    figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
+    figure.update_layout(
+        title_text=title, hovermode="y unified", barmode="group", bargap=0.3, showlegend=len(series) > 1
+    )
+    return figure
+
+
+def bars_alt(what: str, series: Mapping[str, Mapping[Any, Count]]) -> str:
+    """Say in words what bars of days or names show."""
+    said = []
+    for name, counts in series.items():
+        known = {label: count for label, count in counts.items() if _known(count)}
+        if known:
+            top = max(known, key=lambda label: known[label].hits)
+            total = sum(count.hits for count in known.values())
+            said.append(f"{name} {count_text(total, 'place')}, most at {top or 'none'} with {known[top].hits:,}")
+    return f"{what}: {'; '.join(said) or 'nothing known'}."
+
+
+def _known(count: Count | None) -> TypeGuard[Count]:
+    return count is not None and count.calls_total > 0
+
+
+def _count_text(count: Count) -> str:
+    return (
+        f"{count_text(count.hits, 'place')}, in {count.calls:,} of "
+        f"{count_text(count.calls_total, 'call')} ({count.share or 0:.0f}%)"
+    )
+
+
+def _bar_looks(palette: Palette) -> Iterator[Look]:
+    for colour, hatching in zip(palette.lines, ("", "/", ".", "x", "\\", "+"), strict=True):
+        yield Look(colour, hatching)
+
+
+def _bar(name: str, look: Look, palette: Palette, *, several: bool) -> dict[str, Any]:
+    pattern = {"shape": look.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
+    return {
+        "name": plain_text(name),
+        "marker": {"color": look.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern},
+        "hovertemplate": ("%{fullData.name}: " if several else "") + "%{customdata[2]}<extra></extra>",
+    }
+
+
+def _bar_axis(top: float, share: bool) -> dict[str, Any]:
+    title = {"title_text": "Calls with it (%)" if share else "Places", "title_font_size": 12}
+    return title | {"range": [0, max(top, 1) * 1.12], **({"nticks": 6} if share else whole_ticks(top, False))}
+
+
+def _shade(figure: go.Figure, unknown: Sequence[tuple[datetime, date]], palette: Palette) -> None:
+    """Shade days of which nothing is known; pointing at one says so."""
+    if not unknown:
+        return
+    half_day = timedelta(hours=12)
+    for noon, _ in unknown:
+        figure.add_vrect(
+            x0=noon - half_day, x1=noon + half_day, fillcolor=palette.idle, opacity=0.16, line_width=0, layer="below"
+        )
+    figure.add_scatter(
+        x=[noon for noon, _ in unknown],
+        y=[0] * len(unknown),
+        name="No transcribed calls",
+        mode="markers",
+        marker={"symbol": "square", "size": 10, "color": palette.idle, "opacity": 0.35},
+        hovertemplate="No transcribed calls<extra></extra>",
+    )

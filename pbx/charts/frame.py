@@ -1,0 +1,142 @@
+"""What all charts share: the colours of a mode, the frame of a figure, and how its axes and texts are written.
+
+The colours are those of `.streamlit/config.toml`.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, tzinfo
+from typing import NamedTuple
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from pbx.wording import duration_text, zone_text
+
+FONT = "'Source Sans', 'Segoe UI', sans-serif"
+LINE_HEIGHT_PX = 250
+BAND_ROW_PX = 34
+SPARE_PX = 82  # legend and time axis
+
+
+class Look(NamedTuple):
+    """A colour for each state, with the hatching that tells it apart without colour."""
+
+    colour: str
+    hatching: str = ""
+
+
+class Palette(NamedTuple):
+    """The colours of one mode."""
+
+    text: str
+    grid: str
+    ground: str
+    lines: tuple[str, ...]
+    good: str
+    warn: str
+    bad: str
+    idle: str
+
+    def state(self, state: str) -> Look:
+        """The look of a trunk's state."""
+        looks = {
+            "registered": Look(self.good),
+            "reachable": Look(self.good),
+            "unregistered": Look(self.warn, "/"),
+            "rejected": Look(self.bad, "x"),
+            "unreachable": Look(self.bad, "\\"),
+        }
+        return looks.get(state, Look(self.idle, "."))
+
+
+LIGHT = Palette(
+    text="#43545c",
+    grid="#e3e9eb",
+    ground="#ffffff",
+    lines=("#0b7a84", "#c8640a", "#5b5fc7", "#a8327d", "#6b8e23", "#3f7fbf"),
+    good="#0b7a84",
+    warn="#e0912f",
+    bad="#a3301c",
+    idle="#9aa8ae",
+)
+DARK = Palette(
+    text="#aebcc2",
+    grid="#24323a",
+    ground="#0f171b",
+    lines=("#43b8c0", "#ef9a45", "#a3a6f5", "#e287bf", "#a9c65f", "#82b8ec"),
+    good="#2b98a1",
+    warn="#f0b15c",
+    bad="#d9624a",
+    idle="#5d6d75",
+)
+
+
+def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], height_px: int) -> go.Figure:
+    axis = {"gridcolor": palette.grid, "linecolor": palette.grid, "zeroline": False, "fixedrange": True}
+    figure = go.Figure()
+    figure.update_layout(
+        height=height_px,
+        margin={"l": 8, "r": 12, "t": 40, "b": 8},
+        title={
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad_t": 6,
+        },
+        font={"family": FONT, "size": 13, "color": palette.text},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="x unified",
+        hoverlabel={
+            "bgcolor": palette.ground,
+            "bordercolor": palette.grid,
+            "font": {"family": FONT, "color": palette.text},
+        },
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "xanchor": "right", "x": 1, "title_text": ""},
+        dragmode=False,
+    )
+    figure.update_xaxes(
+        type="date",
+        range=[local_time(at, zone) for at in span],
+        title={"text": f"Time ({zone_text(zone, span[1])})", "standoff": 8, "font_size": 12},
+        showgrid=False,
+        ticks="outside",
+        tickcolor=palette.grid,
+        nticks=8,
+        hoverformat="%-d %b %H:%M:%S",
+        tickformatstops=[
+            {"dtickrange": [None, 86_399_999], "value": "%H:%M\n%-d %b"},
+            {"dtickrange": [86_400_000, None], "value": "%-d %b\n%Y"},
+        ],
+        automargin=True,
+        **axis,
+    )
+    figure.update_yaxes(title_font_size=12, **axis)
+    return figure
+
+
+def whole_ticks(top: float, durations: bool) -> dict[str, object]:
+    """Whole numbers only, and durations as they are said."""
+    if not durations:
+        return {"dtick": 1} if top <= 6 else {"nticks": 6}
+    steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
+    step = next((step for step in steps if top / step <= 6), 7 * 86_400)
+    values = list(range(0, int(top * 1.12) + step, step))
+    return {"tickvals": values, "ticktext": [duration_text(value) for value in values]}
+
+
+def local_time(at: datetime, zone: tzinfo) -> datetime:
+    """Plotly knows no zones: a local time without one is drawn as it is."""
+    return at.astimezone(zone).replace(tzinfo=None)
+
+
+def plain_text(name: str) -> str:
+    """Plotly reads a little HTML in its texts; a name must stay what it is."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cycle(colours: Sequence[str]) -> Iterator[str]:
+    while True:
+        yield from colours

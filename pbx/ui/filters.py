@@ -1,0 +1,76 @@
+"""Filters that several pages offer, each kept in the address so that what is seen can be sent to a colleague."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, cast, get_args
+
+import streamlit as st
+
+from pbx.store.calls import call_queues
+from pbx.store.engine import reading
+from pbx.store.models import Direction
+from pbx.ui.sites import Site
+from pbx.wording import start_of_day
+
+ALL = "All"
+PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
+KEPT: dict[str, Any] = {"bind": "query-params"}
+Bounds = tuple[datetime | None, datetime | None]
+
+
+def period_filter(at: Site, default: str = "All time") -> Bounds:
+    """The bounds of the chosen period in UTC: from the first moment of a local day to that of the day after the last.
+
+    Keys: period, days.
+    """
+    chosen = st.selectbox("Period", PERIODS, PERIODS.index(default), key="period", filter_mode=None, **KEPT)
+    if chosen != "Between":
+        return period_bounds(at, chosen or default)
+    today = datetime.now(at.zone).date()
+    days = st.date_input("From – to", (today - timedelta(days=6), today), key="days", format="DD.MM.YYYY", **KEPT)
+    if len(days) < 2:
+        return None, None
+    first, last = (datetime.combine(day, time.min, at.zone) for day in days)
+    return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
+
+
+def period_bounds(at: Site, name: str) -> Bounds:
+    """The bounds in UTC of a period of PERIODS, except for Between."""
+    today = start_of_day(datetime.now(UTC), at.zone)
+    if name == "Yesterday":
+        return start_of_day(today - timedelta(hours=1), at.zone), today
+    days_back = {"Today": 0, "Last 7 days": 6, "Last 30 days": 29}.get(name)
+    if days_back is None:
+        return None, None
+    return start_of_day(today - timedelta(days=days_back) + timedelta(hours=12), at.zone), None
+
+
+def direction_filter() -> Direction | None:
+    """Key: direction."""
+    chosen = one_of("Direction", get_args(Direction), "direction", said=str.capitalize)
+    return cast(Direction | None, chosen)
+
+
+def number_filter() -> str:
+    """Key: number."""
+    number = st.text_input("Number", key="number", placeholder="Part of a number", live="400ms", **KEPT)
+    return (number or "").strip()
+
+
+def queue_filter(at: Site) -> str | None:
+    """Key: queue."""
+    with reading(at.engine) as session:
+        queues = call_queues(session, at.active.id)
+    return one_of("Queue", queues, "queue")
+
+
+def one_of(label: str, options: Sequence[str], key: str, *, said: Any = str) -> str | None:
+    """A choice among options or all of them (None). What the address asks for stays, even if it is not among them."""
+    known = [ALL, *options]
+    asked = st.session_state.get(key) or st.query_params.get(key)
+    if said is str and asked and asked not in known:
+        known.append(asked)
+    chosen = st.selectbox(
+        label, known, key=key, format_func=said, filter_mode=None if len(known) < 9 else "fuzzy", **KEPT
+    )
+    return None if chosen == ALL else chosen
