@@ -1,9 +1,13 @@
 """What was said, made short: summary, key phrases, questions, figures of the conversation, the analyst's own topics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pbx.settings import Settings
+from pbx.speech import measures
 from pbx.speech.findings import Analysis, Moment, SpokenSegment
+from pbx.speech.phrases import find_key_phrases, match_topics
+from pbx.speech.sentences import find_questions, read_conversation, trusted
+from pbx.speech.summary import summarise_extract
 
 __all__ = ["Analysis", "Moment", "SpokenSegment", "analyse", "analyse_call", "match_topics"]
 
@@ -13,7 +17,19 @@ def analyse(segments: Sequence[SpokenSegment], duration_s: float | None) -> Anal
 
     `duration_s` of the recording, where known, bounds the segments' times. Flagged segments are left out.
     """
-    return Analysis()
+    conversation = read_conversation(segments)
+    spoken = trusted(segments)
+    talk_s = measures.talk_seconds(spoken)
+    return Analysis(
+        summary=summarise_extract(conversation),
+        key_phrases=find_key_phrases(conversation),
+        questions=find_questions(conversation),
+        talk_s=talk_s,
+        talk_ratio=measures.talk_ratio(talk_s),
+        longest_silence=measures.longest_silence(segments, duration_s),
+        interruptions=measures.count_interruptions(spoken, conversation.idioms.fillers),
+        first_response_s=measures.first_response_s(spoken),
+    )
 
 
 def analyse_call(segments: Sequence[SpokenSegment], duration_s: float | None, settings: Settings) -> Analysis:
@@ -22,12 +38,3 @@ def analyse_call(segments: Sequence[SpokenSegment], duration_s: float | None, se
     Where the server's answer can't be used the local summary stands in, and `fallback_reason` says why. Raises nothing.
     """
     return analyse(segments, duration_s)
-
-
-def match_topics(segments: Sequence[SpokenSegment], topics: Mapping[str, Sequence[str]]) -> dict[str, list[Moment]]:
-    """Return the topics that were spoken of, each with the segments that say one of its phrases.
-
-    Case and accents don't matter; a phrase matches whole words, `refund*` also refunds and refunded; Chinese, Japanese,
-    Korean and Thai match anywhere. A phrase may run on into the speaker's next segment; its first one counts.
-    """
-    return {}

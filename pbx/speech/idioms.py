@@ -1,0 +1,60 @@
+"""The turns of phrase of phone calls, by language: what idioms.toml says, made ready to match."""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_UNSPACED = re.compile("[\u3041-\u9fff\uac00-\ud7a3]")
+
+
+@dataclass(frozen=True, slots=True)
+class Idioms:
+    """Patterns for folded text, and words, of one or more languages; idioms.toml explains each."""
+
+    fillers: frozenset[str]
+    openings: re.Pattern[str]
+    courtesies: re.Pattern[str]
+    reasons: re.Pattern[str]
+    outcomes: re.Pattern[str]
+    questions: re.Pattern[str]  # to match at the start
+    endings: re.Pattern[str]  # to search; it is anchored at the end
+
+
+@cache
+def idioms_of(languages: frozenset[str]) -> Idioms:
+    """Return the idioms of these languages (Whisper's codes) together; for those not known, nothing matches."""
+    known = [entry for code, entry in _read().items() if code in languages]
+    endings = "|".join(_patterns(known, "endings"))
+    return Idioms(
+        fillers=frozenset(word for entry in known for word in entry["fillers"].split()),
+        openings=_matcher(_patterns(known, "openings")),
+        courtesies=_matcher(_patterns(known, "courtesies")),
+        reasons=_matcher(_patterns(known, "reasons")),
+        outcomes=_matcher(_patterns(known, "outcomes")),
+        questions=_matcher(_patterns(known, "questions")),
+        endings=re.compile(f"(?:{endings})$" if endings else r"(?!)"),
+    )
+
+
+def own_stop_words(language: str) -> frozenset[str]:
+    """Return the stop words given for a language here; empty where the library's are good enough."""
+    return frozenset(_read().get(language, {}).get("stop_words", "").split())
+
+
+def _patterns(entries: Iterable[dict[str, Any]], kind: str) -> list[str]:
+    return [pattern for entry in entries for pattern in entry.get(kind, ())]
+
+
+def _matcher(patterns: list[str]) -> re.Pattern[str]:
+    # Whole words, but in scripts that put nothing between them.
+    whole = [pattern if _UNSPACED.search(pattern) else rf"\b(?:{pattern})(?!\w)" for pattern in patterns]
+    return re.compile("|".join(whole) or r"(?!)")
+
+
+@cache
+def _read() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
