@@ -26,7 +26,7 @@ def settings() -> Settings:
 
 
 def is_model(name: str | None) -> bool:
-    """Whether a table is one of the models', not alembic's own, nor the search index or a table that FTS5 keeps it in."""
+    """Whether a table is one of the models', not alembic's own, nor the search index or a table it is kept in."""
     return name not in (None, "alembic_version", "said") and not str(name).startswith("said_")
 
 
