@@ -27,7 +27,7 @@ from pbx.store.models import Job, JobKind
 
 ATTEMPTS = 3  # a job that has ended its worker so often is not tried again
 KEPT_DAYS = 30
-KEPT_SNAPSHOTS_DAYS = 1  # the pages ask for one every few seconds while they are open
+KEPT_SNAPSHOTS_DAYS = 1  # of what pages ask for: a snapshot every few seconds, a recording to be heard
 LOG_LIMIT_BYTES = 1_000_000
 
 
@@ -47,11 +47,11 @@ def ask_job(
 ) -> Job:
     """Queue a job for the active PBX, or return the one of its kind that is already queued or running.
 
-    Raises SettingsError when no PBX is set up.
+    Of the kind "prepare" there is one for each recording. Raises SettingsError when no PBX is set up.
     """
     active = needed_connection(engine, settings)
     with writing(engine) as session:
-        job = _unfinished(session, kind, active.id)
+        job = _unfinished(session, kind, active.id, options=options if kind == "prepare" else None)
         if job is None:
             job = _add(session, kind, active.id, asked_by, options or {})
         return job
@@ -173,13 +173,16 @@ def ensure_worker(settings: Settings) -> None:
     threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
 
 
-def _unfinished(session: Session, kind: JobKind, connection_id: int, *states: str) -> Job | None:
+def _unfinished(
+    session: Session, kind: JobKind, connection_id: int, *states: str, options: dict[str, Any] | None = None
+) -> Job | None:
     mine = select(Job).where(Job.kind == kind, Job.connection_id == connection_id)
-    return session.exec(mine.where(col(Job.state).in_(states or ("queued", "running")))).first()
+    found = session.exec(mine.where(col(Job.state).in_(states or ("queued", "running"))))
+    return next((job for job in found if options is None or job.options == options), None)
 
 
 def _forget_old(session: Session, at: datetime) -> None:
-    taken = and_(col(Job.kind) == "collect", col(Job.state) == "done")
+    taken = and_(col(Job.kind).in_(("collect", "prepare")), col(Job.state) == "done")
     old = col(Job.ended_at) < at - timedelta(days=KEPT_DAYS)
     session.exec(delete(Job).where(or_(old, and_(taken, col(Job.ended_at) < at - timedelta(days=KEPT_SNAPSHOTS_DAYS)))))
 

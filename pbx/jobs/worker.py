@@ -14,16 +14,18 @@ from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.slots import Slot, take_slot
+from pbx.jobs.speech import SpeechKeeper, ask_language_server
 from pbx.jobs.sync import sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.jobs import end_job, fail_job, report_progress
-from pbx.store.models import Job, JobKind, now
+from pbx.store.models import Job, JobKind, Recording, now
 
 LOOK_S = 1.0  # how often the worker looks for something to do
 PROGRESS_S = 1.0  # how often progress is written, at most
 END_S = 8.0  # how long a stopping worker waits for its jobs to stop
+SUMMARY_LOOK_S = 20.0  # how often it is looked for summaries that wait for the language server
 LISTED_FAILURES = 100  # how many failed recordings a job's row names
 
 log = logging.getLogger("pbx.worker")
@@ -79,7 +81,28 @@ def do_collect(
     }
 
 
-JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {"sync": do_sync, "collect": do_collect}
+def do_prepare(
+    engine: Engine,
+    settings: Settings,
+    active: ActiveConnection,
+    options: dict[str, Any],
+    progress: Progress | None,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Make what a browser plays and draws of a recording. Options: recording_id."""
+    from pbx.speech.playable import render_playable, waveform
+
+    with reading(engine) as session:
+        recording = session.get(Recording, options.get("recording_id"))
+    if recording is None or recording.connection_id != active.id or not recording.file:
+        raise DataError("There is no such recording in the cache.", "Sync again, then open the call.")
+    source = settings.audio_dir / recording.file
+    render_playable(source, settings.playable_dir)
+    waveform(source, settings.playable_dir)
+    return {"recording_id": recording.id}
+
+
+JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {"sync": do_sync, "collect": do_collect, "prepare": do_prepare}
 
 
 def do_here(
@@ -150,6 +173,7 @@ class Worker:
         self._stop = stop
         self._ended = ended
         self._said: dict[str, str] = {}
+        self._speech = SpeechKeeper(engine, settings)
 
     def work(self) -> None:
         """Do what is due and what is asked for until told to stop; then put back what could not end in time.
@@ -158,6 +182,7 @@ class Worker:
         """
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
         threads = [threading.Thread(target=self._work_on, args=(kind,), name=kind, daemon=True) for kind in JOBS]
+        threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -166,6 +191,7 @@ class Worker:
                 self._stop.wait(LOOK_S)
         finally:
             self._stop.set()
+            self._guarded(self._end_speech)
             deadline = time.monotonic() + END_S
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -176,11 +202,15 @@ class Worker:
 
     def work_off(self) -> None:
         """Do what is due and what is queued, then return."""
-        self._schedule()
+        active = self._schedule()
         try:
             for kind in JOBS:
                 while not self._stop.is_set() and self._do_next(kind):
                     pass
+            if active is not None:
+                self._speech.work_off(active, self._stop)
+            while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
+                pass
         finally:
             queue.put_back(self._engine, self._slot.name, died=False)
 
@@ -194,16 +224,28 @@ class Worker:
     def _look(self) -> bool:
         for job in queue.put_back_of_the_dead(self._engine, self._settings.pbx_data_dir):
             log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
-        self._schedule()
+        active = self._schedule()
+        if active is not None:
+            self._speech.look(active)
         return True
 
-    def _schedule(self) -> None:
+    def _schedule(self) -> ActiveConnection | None:
         active = active_connection(self._engine, self._settings)
         if active is None:
             self._say("pbx", logging.INFO, "No PBX is set up yet; waiting for one.")
-            return
+            return None
         self._say("pbx", logging.INFO, f"The PBX is {active.connection.host}.")
         queue.schedule_jobs(self._engine, self._settings, active, now())
+        return active
+
+    def _end_speech(self) -> bool:
+        self._speech.end()
+        return True
+
+    def _write_summaries(self) -> None:
+        while not self._stop.is_set():
+            if not self._guarded(lambda: ask_language_server(self._engine, self._settings)):
+                self._stop.wait(SUMMARY_LOOK_S)
 
     def _work_on(self, kind: JobKind) -> None:
         while not self._stop.is_set():

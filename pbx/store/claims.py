@@ -87,6 +87,16 @@ def fail(session: Session, worker: str, recording_id: int, reason: str) -> bool:
     return _end(session, worker, recording_id, state="failed", reason=reason)
 
 
+def fail_queued(session: Session, connection_id: int, model: str, reason: str) -> list[int]:
+    """Let all that waits for one model fail, as it can't be had; returns which these were."""
+    mine = and_(_queued(connection_id, None), _queue.c.model == model)
+    ids = list(session.connection().scalars(select(_queue.c.recording_id).where(mine)))
+    values = {"state": "failed", "reason": reason, "ended_at": now(), "urgent": False}
+    session.connection().execute(update(_queue).where(mine).values(values))
+    roll_up(session, ids)
+    return ids
+
+
 def put_back(session: Session, worker: str, *, died: bool) -> list[tuple[int, str]]:
     """Queue again what a worker left: (recording, "queued" or "failed"). One it died with too often fails instead."""
     rows = select(_queue.c.recording_id, _queue.c.attempts).where(_claimed_by(worker))
