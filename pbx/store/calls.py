@@ -66,6 +66,12 @@ def call_queues(session: Session, connection_id: int) -> list[str]:
     return list(session.connection().execute(names).scalars())
 
 
+def call_agents(session: Session, connection_id: int) -> list[str]:
+    """The agents that calls went to, by name."""
+    named = (Call.connection_id == connection_id, col(Call.agent) > "")
+    return list(session.exec(select(Call.agent).where(*named).distinct().order_by(col(Call.agent))).all())
+
+
 def new_calls_since(session: Session, connection_id: int, since: datetime) -> int:
     """How many calls began since a moment."""
     return count_calls(session, CallFilter(connection_id, since=since))

@@ -34,6 +34,7 @@ from pbx.store.query import Query, parse_query
 
 Order = Literal["relevance", "newest", "oldest"]
 Subject = Literal["day", "queue", "agent"]
+_ROWS = 500  # hits read in one statement
 _BUCKET_S = 900  # a day begins at a whole quarter of an hour of UTC, in any zone
 _LONGEST_DAYS = 3660  # of a trend that is filled up to the filter's own limits
 _calls = Table.metadata.tables["calls"]
@@ -127,7 +128,8 @@ def find_hits(
         .order_by(*ranks[order], index.row_id)
     )
     found = list(session.connection().execute(rows.offset(offset).limit(limit)).scalars())
-    return _read_hits(session, tree, found, wanted.doubtful)
+    pages = (found[first : first + _ROWS] for first in range(0, len(found), _ROWS))
+    return [hit for page in pages for hit in _read_hits(session, tree, page, wanted.doubtful)]
 
 
 def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
@@ -138,6 +140,20 @@ def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
     )
     segments, calls = session.connection().execute(counted.where(*_conditions(wanted))).one()
     return int(segments), int(calls)
+
+
+def found_calls(session: Session, wanted: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
+    """The calls with a hit, by time, or by relevance: those with the most hits first. Raises QueryError."""
+    hits = _hits_by_call(session, wanted)
+    newest = _calls.c.started_at.desc().nulls_last()
+    ranks: dict[Order, tuple[Any, ...]] = {
+        "relevance": (hits.c.hits.desc(), newest),
+        "newest": (newest, _calls.c.id.desc()),
+        "oldest": (_calls.c.started_at.asc().nulls_last(),),
+    }
+    rows = select(_calls.c.id).select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
+    rows = rows.where(*_conditions(wanted)).order_by(*ranks[order], _calls.c.id).limit(limit)
+    return list(session.connection().execute(rows).scalars())
 
 
 def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> list[TrendPoint]:
@@ -235,7 +251,7 @@ def _conditions(wanted: SearchFilter) -> list[ColumnElement[bool]]:
     if wanted.agent is not None:
         conditions.append(col(Call.agent) == wanted.agent)
     if wanted.tag is not None:
-        conditions.append(col(Call.id).in_(select(CallTag.call_id).where(col(CallTag.tag) == wanted.tag)))
+        conditions.append(col(Call.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == wanted.tag)))
     return conditions
 
 
