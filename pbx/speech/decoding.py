@@ -1,0 +1,246 @@
+"""Windows to tokens: greedy or sampled, in batches, by Whisper's own rules for timestamps and suppressed tokens."""
+
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pbx.speech.network import Memory, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from whisper.tokenizer import Tokenizer
+
+# openai-whisper's own values (the defaults of `whisper.transcribe` and `DecodingOptions`).
+MAX_COMPRESSION_RATIO = 2.4
+MIN_AVG_LOGPROB = -1.0
+MAX_NO_SPEECH_PROB = 0.6
+_LATEST_FIRST_S = 1.0  # the first timestamp is at most this
+
+
+class Stopped(Exception):
+    """Somebody set the event that stops decoding."""
+
+
+@dataclass(frozen=True)
+class DecodingRules:
+    """How tokens are chosen. The defaults are Whisper's; the benchmark sets others to hold the amount of work fixed."""
+
+    max_tokens: int | None = None  # a window; None: half of the model's text context, as Whisper has it
+    end: bool = True  # False: the end of the text is never chosen
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was written for one window."""
+
+    tokens: tuple[int, ...]  # timestamps included, without what opens and closes a text
+    logprobs: tuple[float, ...]  # of each token
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+    ended: bool  # False: it ran out of room, so what follows is missing
+    looks: "Tensor"  # (tokens + 1 if ended, heads, positions): where it looked for each, before the softmax
+
+    @property
+    def good(self) -> bool:
+        """Whether it passes Whisper's tests of quality; what it takes for silence passes."""
+        if self.avg_logprob < MIN_AVG_LOGPROB and self.no_speech_prob > MAX_NO_SPEECH_PROB:
+            return True
+        return self.ended and self.compression_ratio <= MAX_COMPRESSION_RATIO and self.avg_logprob >= MIN_AVG_LOGPROB
+
+
+def compression_ratio(text: str) -> float:
+    """How much zlib makes of a text: high where it repeats itself. 0 for none."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+@dataclass
+class _Rows:
+    """The state of the rows that are still being written."""
+
+    window: list[int]  # which result each belongs to
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+    looks: "list[list[Tensor]]"
+    floor: "Tensor"  # the least timestamp that may follow, counted from 0.00
+    stamps: "Tensor"  # (rows, 2): whether the last token and the one before were timestamps
+
+    def keep(self, rows: list[int]) -> "_Rows":
+        return _Rows(
+            [self.window[r] for r in rows],
+            [self.tokens[r] for r in rows],
+            [self.logprobs[r] for r in rows],
+            [self.looks[r] for r in rows],
+            self.floor[rows],
+            self.stamps[rows],
+        )
+
+
+@dataclass
+class Decoder:
+    """Decodes batches of encoded windows."""
+
+    network: Network
+    rules: DecodingRules = field(default_factory=DecodingRules)
+
+    def detect_languages(self, encoded: "Tensor") -> "Tensor":
+        """Probabilities (windows, languages) in the order of the tokenizer's `all_language_codes`."""
+        import torch
+
+        tokenizer = self.network.tokenizer(None)
+        memory = self.network.remember(encoded, 1)
+        first = torch.full((len(encoded), 1), tokenizer.sot, device=encoded.device)
+        states, _ = self.network.step(first, memory)
+        logits = self.network.logits(states[:, -1])
+        return logits[:, list(tokenizer.all_language_tokens)].softmax(dim=-1)
+
+    def decode(
+        self,
+        encoded: "Tensor",
+        languages: Sequence[str | None],
+        temperature: float = 0.0,
+        samples: int = 1,
+        stop: threading.Event | None = None,
+    ) -> list[Decoded]:
+        """Decode (windows, positions, state); of several samples of a window the likeliest is returned.
+
+        Raises Stopped when `stop` is set meanwhile.
+        """
+        import torch
+
+        network, tokenizer = self.network, self.network.tokenizer(None)
+        # The same sound gives the same text in every run, sampled or not.
+        self._generator = torch.Generator(network.device).manual_seed(0)
+        opening = [list(network.tokenizer(code).sot_sequence) for code in languages]
+        room = network.dims.n_text_ctx - len(opening[0]) - 1
+        most = min(self.rules.max_tokens or network.dims.n_text_ctx // 2, room)
+        count = len(encoded) * samples
+        with torch.inference_mode():
+            memory = network.remember(encoded, len(opening[0]) + most)
+            if samples > 1:
+                memory = memory.keep(torch.arange(len(encoded)).repeat_interleave(samples))
+            first = torch.tensor(opening, device=network.device).repeat_interleave(samples, dim=0)
+            states, looked = network.step(first, memory)
+            silent = self._no_speech(states[:, 0], tokenizer)
+            rows = _Rows(
+                list(range(count)),
+                [[] for _ in range(count)],
+                [[] for _ in range(count)],
+                [[] for _ in range(count)],
+                torch.zeros(count, dtype=torch.long, device=network.device),
+                torch.ones(count, 2, dtype=torch.bool, device=network.device),
+            )
+            ended = self._write(states[:, -1], looked, memory, rows, most, temperature, tokenizer, stop)
+        results = [_result(rows, r, silent[r], temperature, r in ended, tokenizer) for r in range(count)]
+        groups = [results[i : i + samples] for i in range(0, count, samples)]
+        return [max(group, key=lambda one: one.avg_logprob) for group in groups]
+
+    def _no_speech(self, states: "Tensor", tokenizer: "Tokenizer") -> list[float]:
+        probabilities = self.network.logits(states).softmax(dim=-1)
+        return [float(p) for p in probabilities[:, tokenizer.no_speech]]
+
+    def _write(
+        self,
+        states: "Tensor",
+        looked: "Tensor",
+        memory: Memory,
+        rows: _Rows,
+        most: int,
+        temperature: float,
+        tokenizer: "Tokenizer",
+        stop: threading.Event | None,
+    ) -> set[int]:
+        """Write until every row has ended or is full; return the rows that ended. The lists of `rows` are filled."""
+        suppressed = self._suppressed(tokenizer)
+        ended: set[int] = set()
+        for index in range(most):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            logits = self.network.logits(states)
+            logits.index_fill_(1, suppressed, -float("inf"))
+            _apply_rules(logits, rows, index == 0, tokenizer, self.network.dims.n_audio_ctx)
+            chosen, likely = self._choose(logits, temperature)
+            written, probable = chosen.tolist(), likely.tolist()
+            going: list[int] = []
+            for row, token in enumerate(written):
+                rows.logprobs[row].append(probable[row])
+                rows.looks[row].append(looked[row])
+                if token == tokenizer.eot:
+                    ended.add(rows.window[row])
+                else:
+                    rows.tokens[row].append(token)
+                    going.append(row)
+            if not going:
+                break
+            if len(going) < len(written):  # what has ended leaves the batch
+                rows, memory, chosen = rows.keep(going), memory.keep(chosen.new_tensor(going)), chosen[going]
+            stamp = chosen >= tokenizer.timestamp_begin
+            _move_floor(rows, chosen - tokenizer.timestamp_begin, stamp)
+            if index + 1 < most:
+                states, looked = self.network.step(chosen[:, None], memory)
+                states = states[:, -1]
+        return ended
+
+    def _choose(self, logits: "Tensor", temperature: float) -> "tuple[Tensor, Tensor]":
+        import torch
+
+        if temperature == 0:
+            chosen = logits.argmax(dim=-1)
+        else:
+            chances = (logits / temperature).softmax(dim=-1)
+            chosen = torch.multinomial(chances, 1, generator=self._generator)[:, 0]
+        return chosen, logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
+
+    def _suppressed(self, tokenizer: "Tokenizer") -> "Tensor":
+        import torch
+
+        special = (tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm)
+        never = {*tokenizer.non_speech_tokens, *special, tokenizer.no_speech, tokenizer.no_timestamps}
+        if not self.rules.end:
+            never.add(tokenizer.eot)
+        return torch.tensor(sorted(never), device=self.network.device)
+
+
+def _apply_rules(logits: "Tensor", rows: _Rows, first: bool, tokenizer: "Tokenizer", positions: int) -> None:
+    """Whisper's rules, in place: timestamps in pairs, never backwards, and whenever they are likelier than all text."""
+    import torch
+
+    never = -float("inf")
+    begin = tokenizer.timestamp_begin
+    stamps = logits[:, begin:]
+    if first:
+        logits[:, :begin] = never
+        logits[:, begin + round(_LATEST_FIRST_S * positions / 30) + 1 :] = never
+        return
+    last, before = rows.stamps[:, 0], rows.stamps[:, 1]
+    if bool((last & before).any()):
+        stamps[last & before] = never
+    if bool((last & ~before).any()):
+        logits[:, : tokenizer.eot][last & ~before] = never
+    stamps.masked_fill_(torch.arange(stamps.shape[1], device=logits.device) < rows.floor[:, None], never)
+    pressing = stamps.logsumexp(dim=-1) > logits[:, :begin].amax(dim=-1)
+    if bool(pressing.any()):
+        logits[:, :begin][pressing] = never
+
+
+def _move_floor(rows: _Rows, stamps: "Tensor", stamped: "Tensor") -> None:
+    """After a timestamp that closes a segment the next may be the same; after one that opens it, it must be later."""
+    import torch
+
+    closing = stamped & ~rows.stamps[:, 0]
+    rows.floor = torch.where(stamped, torch.where(closing, stamps, stamps + 1), rows.floor)
+    rows.stamps = torch.stack([stamped, rows.stamps[:, 0]], dim=1)
+
+
+def _result(rows: _Rows, row: int, silent: float, temperature: float, ended: bool, tokenizer: "Tokenizer") -> Decoded:
+    import torch
+
+    tokens, logprobs = rows.tokens[row], rows.logprobs[row]
+    ratio = compression_ratio(tokenizer.decode(tokens).strip())
+    average = sum(logprobs) / (len(tokens) + 1)
+    looks = torch.stack(rows.looks[row])
+    return Decoded(tuple(tokens), tuple(logprobs[: len(tokens)]), average, silent, ratio, temperature, ended, looks)

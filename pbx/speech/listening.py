@@ -1,0 +1,129 @@
+"""A recording on its way through a speech engine: what is voice, in which window it went, and how far it is done.
+
+No engine is in here: it hands out windows, takes their segments back in any order, and gives them on in the
+recording's order, up to where a killed worker may go on without losing or repeating a word.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pbx.speech.audio import read_sound, speakers_apart
+from pbx.speech.segment import Segment
+from pbx.speech.transcriber import Part, Source
+from pbx.speech.vad import Stretch, VoiceDetector
+from pbx.speech.windows import RATE_HZ, Sound, Window, WindowPacker
+
+_BLOCK_S = 60.0
+_LONG_S = 40.0  # who speaks for so long without a pause is packed before the end is known
+
+
+class Track:
+    """One channel: its detectors, its packer, and the stretches found."""
+
+    def __init__(self, channel: int, start_s: float, stretches_per_window: int | None) -> None:
+        self._voice = VoiceDetector(start_s)
+        self._packer = WindowPacker(channel, start_s, stretches_per_window)
+        self._fed_s = start_s
+        self.spans: list[tuple[float, float]] = []  # found, and not yet passed by what is done
+
+    @property
+    def settled_s(self) -> float:
+        """All voice that begins before this is in windows that were handed out."""
+        pending = self._packer.pending_s
+        return self._voice.settled_s if pending is None else min(self._voice.settled_s, pending)
+
+    def feed(self, sound: Sound) -> list[Window]:
+        """Take the channel's next samples; return the windows that are full."""
+        stretches = self._voice.feed(sound)
+        self._fed_s += len(sound) / RATE_HZ
+        return self._pack(sound, stretches)
+
+    def finish(self) -> list[Window]:
+        """The last windows."""
+        return self._pack(np.zeros(0, np.float32), self._voice.finish()) + self._packer.finish()
+
+    def _pack(self, sound: Sound, stretches: list[Stretch]) -> list[Window]:
+        spans = [(stretch.start_s, stretch.end_s) for stretch in stretches]
+        self.spans += spans
+        settled_s = self._voice.settled_s
+        return self._packer.feed(sound, spans, settled_s, speaking=self._fed_s - settled_s > _LONG_S)
+
+
+class Recording:
+    """One source while it is transcribed. `index`: of the source; `language`: set when it is known."""
+
+    def __init__(self, index: int, source: Source, stretches_per_window: int | None = None) -> None:
+        self.index = index
+        self.source = source
+        self.language: str | None = None
+        self.ended = False  # all of it was listened to
+        self.done_s = source.start_s
+        self._stretches = stretches_per_window
+        self._tracks: list[Track] = []
+        self._fed_s = source.start_s
+        self._open: list[Window] = []  # handed out, and not back
+        self._ready: list[Segment] = []
+
+    def listen(self) -> Iterator[list[Window]]:
+        """Read the recording and yield the windows of each minute, none for silence.
+
+        Raises DataError when it can't be read, ModelError when the voice detector is missing.
+        """
+        apart = speakers_apart(self.source.path)
+        for block in read_sound(self.source.path, _BLOCK_S, self.source.start_s):
+            rows = block if apart else block[:1]
+            if not self._tracks:
+                self._tracks = [Track(i, self.source.start_s, self._stretches) for i in range(len(rows))]
+            self._fed_s += block.shape[1] / RATE_HZ
+            yield self._out([w for track, row in zip(self._tracks, rows, strict=True) for w in track.feed(row)])
+        last = [window for track in self._tracks for window in track.finish()]
+        self.ended = True
+        yield self._out(last)
+
+    def take(self, window: Window, segments: list[Segment]) -> None:
+        """A window comes back with what was said in it."""
+        self._open.remove(window)
+        self._ready += segments
+
+    def part(self) -> Part | None:
+        """What is newly known, if anything is; the last part is `whole`."""
+        whole = self.ended and not self._open
+        done_s = max(self._fed_s if whole else self._frontier(), self.done_s)
+        if done_s <= self.done_s and not whole:
+            return None
+        ready = sorted((s for s in self._ready if whole or s.start_s < done_s), key=lambda s: (s.start_s, s.channel))
+        self._ready = [] if whole else [s for s in self._ready if s.start_s >= done_s]
+        part = Part(
+            self.index,
+            tuple(ready),
+            done_s,
+            self._fed_s if self.ended else None,
+            max(1, len(self._tracks)),
+            self._voiced(done_s),
+            self.language,
+            whole,
+        )
+        self.done_s = done_s
+        return part
+
+    def _out(self, windows: list[Window]) -> list[Window]:
+        self._open += windows
+        return windows
+
+    def _frontier(self) -> float:
+        """Up to where all is known, and no stretch of any channel reaches across: who goes on there repeats nothing."""
+        settled = [] if self.ended else [track.settled_s for track in self._tracks]
+        done_s = min([*settled, *(window.start_s for window in self._open)], default=self.done_s)
+        spans = [span for track in self._tracks for span in track.spans]
+        while across := [start for start, end in spans if start < done_s < end]:
+            done_s = min(across)
+        return done_s
+
+    def _voiced(self, done_s: float) -> float:
+        """Seconds of voice that begin before `done_s` and weren't counted yet."""
+        voiced_s = 0.0
+        for track in self._tracks:
+            voiced_s += sum(end - start for start, end in track.spans if start < done_s)
+            track.spans = [span for span in track.spans if span[0] >= done_s]
+        return voiced_s
