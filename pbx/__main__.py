@@ -1,4 +1,4 @@
-"""The command line: `python -m pbx check|collect|sync|worker|status`.
+"""The command line: `python -m pbx check|collect|sync|transcribe|worker|status`.
 
 Standard output carries the result and nothing else; progress, logs and errors go to standard error.
 Exit status: 0 all well, 1 something failed, 2 wrong use or settings, 130 stopped by Ctrl-C.
@@ -24,12 +24,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pbx import __version__
 from pbx.errors import PbxError, SettingsError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-    from sqlmodel import Session
 
     from pbx.doctor import Step
     from pbx.settings import Settings
@@ -120,21 +118,52 @@ def sync(
 
 
 @app.command()
+def transcribe(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Recordings, by name.")] = None,
+    all_new: Annotated[bool, typer.Option("--all-new", help="All that nobody asked for yet.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that failed, once more.")] = False,
+    model: Annotated[str, typer.Option(help="A model's name or path (WHISPER_MODEL).")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, newest first.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Transcribe recordings here and now: named ones, new ones, failed ones, or else what is queued."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pbx.wording import duration_text
+
+    columns = (TextColumn("transcribe"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=_console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with _errors_told(as_json), _cache() as (engine, settings), bar:
+        from pbx.jobs.here import Wanted, transcribe_here
+
+        task = bar.add_task("loading the model", total=None)
+
+        def show(done_s: float, total_s: float) -> None:
+            said = f"{duration_text(done_s)} of {duration_text(total_s)} of sound"
+            bar.update(task, completed=done_s, total=total_s, description=said)
+
+        wanted = Wanted(names or [], all_new, failed, model, limit)
+        result = transcribe_here(engine, settings, wanted, show)
+    if as_json:
+        _print_json(result)
+    else:
+        for item in result["failed"]:
+            _print(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
+        sound = f"{duration_text(result['audio_s'])} of sound in {duration_text(result['took_s'])}"
+        counts = f"asked {result['asked']}, completed {result['completed']}, failed {len(result['failed'])}"
+        _print(Text(f"{counts}: {sound}"))
+    raise typer.Exit(1 if result["failed"] else 0)
+
+
+@app.command()
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Do what is due and asked for, then end (for cron).")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log errors only.")] = False,
     as_json: Json = False,
     slot: Annotated[int | None, typer.Option(hidden=True, help="The lock of worker-0, passed on by the app.")] = None,
 ) -> None:
-    """Sync and collect at their intervals, and do the jobs the pages ask for, until it is stopped."""
+    """Sync and collect at their intervals, transcribe, and do the jobs the pages ask for, until it is stopped."""
     failed: list[str] = []
-    signals: list[int] = []
-    stop = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        # An exception raised here could be swallowed by whatever runs at this moment, and a lock might be held by it.
-        signals.append(number)
-        _thread.start_new_thread(stop.set, ())
 
     def on_end(job: "Job") -> None:
         if as_json:
@@ -142,10 +171,8 @@ def worker(
         if job.state == "failed":
             failed.append(job.id)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
-    logging.getLogger("pbx").setLevel(logging.ERROR if quiet else logging.INFO)
+    stop, signals = _stop_at_signals()
+    _start_log(logging.ERROR if quiet else logging.INFO)
     with _errors_told(as_json):
         from pbx.jobs.slots import inherited_slot
         from pbx.jobs.worker import run_worker
@@ -158,11 +185,50 @@ def worker(
     raise typer.Exit(1 if failed and once else 0)
 
 
+@app.command(hidden=True)
+def transcriber(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is queued.")] = False,
+    slot: Annotated[int | None, typer.Option(help="The lock of transcriber-0, passed on by the worker.")] = None,
+) -> None:
+    """Work the queue of recordings off: the worker starts this."""
+    stop, _ = _stop_at_signals()
+    _start_log(logging.INFO)
+    with _errors_told(as_json=False):
+        from pbx.jobs.slots import inherited_slot
+        from pbx.jobs.transcriber import SLOT, run_transcriber
+        from pbx.settings import load_settings
+
+        held = None if slot is None else inherited_slot(SLOT, slot)
+        run_transcriber(load_settings(), stop, slot=held, once=once)
+
+
+def _stop_at_signals() -> tuple[threading.Event, list[int]]:
+    """What SIGTERM and Ctrl-C set, and the signals that came."""
+    signals: list[int] = []
+    stop = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        # An exception raised here could be swallowed by whatever runs at this moment, and a lock might be held by it.
+        signals.append(number)
+        _thread.start_new_thread(stop.set, ())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop, signals
+
+
+def _start_log(level: int) -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
+    logging.getLogger("pbx").setLevel(level)
+
+
 @app.command()
 def status(as_json: Json = False) -> None:
     """Tell what is in the cache, how the last jobs went and whether a worker is alive."""
     with _errors_told(as_json), _cache() as (engine, settings):
-        facts = _status_facts(engine, settings)
+        from pbx.jobs.status import cache_facts
+
+        facts = cache_facts(engine, settings)
     if as_json:
         _print_json(facts)
         return
@@ -174,55 +240,19 @@ def status(as_json: Json = False) -> None:
         "Worker": "at work" if facts["worker_alive"] else "not running (python -m pbx worker)",
         **{f"Last {kind}": _job_line(job) for kind, job in facts["last"].items()},
         "Recordings": ", ".join(f"{n} {state}" for state, n in facts["recordings"].items()) or "none",
+        "Transcripts": _speech_line(facts["transcriptions"]),
         "Jobs to do": ", ".join(f"{job['kind']} {job['state']}" for job in jobs) or "none",
     }
     for name, text in lines.items():
         _print(Text.assemble((f"{name:<13}", "bold"), text))
 
 
-def _status_facts(engine: "Engine", settings: "Settings") -> dict[str, Any]:
-    from sqlmodel import col, func, select, text
-
-    from pbx.jobs.queue import worker_alive
-    from pbx.store.connections import active_connection
-    from pbx.store.engine import reading
-    from pbx.store.jobs import unfinished_jobs
-    from pbx.store.models import Recording
-
-    active = active_connection(engine, settings)
-    by_state = select(Recording.state, func.count()).group_by(col(Recording.state)).order_by(col(Recording.state))
-    size = (
-        "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
-        if engine.dialect.name == "sqlite"
-        else "SELECT pg_database_size(current_database())"
-    )
-    with reading(engine) as session:
-        kinds: tuple[JobKind, ...] = ("sync", "collect")
-        last = {kind: _last_ended(session, kind) for kind in kinds}
-        return {
-            "version": __version__,
-            "data_dir": str(settings.pbx_data_dir.resolve()),
-            "pbx": active and {"host": active.connection.host, "saved": active.saved},
-            "worker_alive": worker_alive(settings),
-            "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},
-            "jobs": [job.model_dump(mode="json") for job in unfinished_jobs(session)],
-            "recordings": dict(session.exec(by_state.where(Recording.connection_id == active.id)).all())
-            if active
-            else {},
-            "database": {
-                "size_bytes": session.scalar(text(size)),
-                "revision": session.scalar(text("SELECT version_num FROM alembic_version")),
-            },
-        }
-
-
-def _last_ended(session: "Session", kind: "JobKind") -> "Job | None":
-    from sqlmodel import col, select
-
-    from pbx.store.models import Job
-
-    ended = select(Job).where(Job.kind == kind, col(Job.ended_at).is_not(None))
-    return session.exec(ended.order_by(col(Job.ended_at).desc()).limit(1)).first()
+def _speech_line(speech: dict[str, Any] | None) -> str:
+    if speech is None:
+        return "none"
+    counts = [f"{speech[name]} {name}" for name in ("new", "queued", "transcribing", "completed", "failed")]
+    held_up = "paused" if speech["paused"] else speech["hindrance"]
+    return " · ".join(filter(None, (", ".join(counts), held_up)))
 
 
 def _job_line(job: dict[str, Any] | None) -> str:

@@ -97,16 +97,15 @@ class QueueWorker:
         slot: Slot,
         stop: threading.Event,
         *,
-        among: Sequence[int] | None = None,
         ended: Ended | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._slot = slot
         self._stop = stop
-        self._among = among
         self._ended = ended
         self._loaded: tuple[str, Transcriber] | None = None
+        self.among: Sequence[int] | None = None
         self.hindered: ModelError | None = None
 
     def work(self, *, idle_s: float) -> None:
@@ -138,9 +137,9 @@ class QueueWorker:
         """
         with reading(self._engine) as session:
             rules = rules_of(session, active.id)
-            if rules.paused and self._among is None:
+            if rules.paused and self.among is None:
                 return False
-            model = claims.next_model(session, active.id, self._among)
+            model = claims.next_model(session, active.id, self.among)
         if model is None:
             return False
         transcriber = self._model(active, model)
@@ -148,7 +147,7 @@ class QueueWorker:
 
     def _transcribe_next(self, active: ActiveConnection, model: str, transcriber: Transcriber) -> bool:
         with writing(self._engine) as session:
-            claimed = claims.claim(session, active.id, self._slot.name, model, BATCH, self._among)
+            claimed = claims.claim(session, active.id, self._slot.name, model, BATCH, self.among)
         if not claimed:
             return False
         begun_at = time.monotonic()
@@ -161,7 +160,7 @@ class QueueWorker:
                 connection_id=active.id,
                 worker=self._slot.name,
                 stop=self._stop,
-                obeys_pause=self._among is None,
+                obeys_pause=self.among is None,
                 ended=self._ended,
             )
         except ModelError as error:

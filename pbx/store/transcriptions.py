@@ -110,6 +110,16 @@ def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
     return list(session.connection().scalars(wanted))
 
 
+def recordings_in(session: Session, connection_id: int, state: Literal["new", "failed", "queued"]) -> list[int]:
+    """The downloaded recordings of a PBX in one state, newest first, or in the queue's own order."""
+    table = _recordings.c
+    found = select(table.id).outerjoin(_queue, _queue.c.recording_id == table.id)
+    found = found.where(table.connection_id == connection_id, table.state == "downloaded")
+    found = found.where(func.coalesce(_queue.c.state, "new") == state)
+    order = first_come() if state == "queued" else (table.started_at.desc().nulls_last(), table.id.desc())
+    return list(session.connection().scalars(found.order_by(*order)))
+
+
 def queue_new(session: Session, connection_id: int, recording_ids: Sequence[int]) -> int:
     """Queue by rule those of the recordings that still nobody asked for; returns how many."""
     ask = _Ask(connection_id, "rule", "", urgent=False)
