@@ -1,21 +1,24 @@
 """Transcripts as files: text, subtitles, JSON, Word, and a ZIP with the audio. Pure but for reading the cache."""
 
-from pbx.export.call import CallTranscript, Line, RecordingTranscript, Take, load_call
-from pbx.export.formats import FORMATS, Format, file_name, make_export, write_export
+from pbx.export.call import CallTranscript, Line, RecordingTranscript, Take, audio_bytes, load_call, safe_name
+from pbx.export.formats import AUDIO, FORMATS, Format, file_name, make_export, write_export
 from pbx.export.text import to_json, to_srt, to_txt, to_vtt
 from pbx.export.word import to_docx
 from pbx.export.zip import write_zip
 
 __all__ = [
+    "AUDIO",
     "FORMATS",
     "CallTranscript",
     "Format",
     "Line",
     "RecordingTranscript",
     "Take",
+    "audio_bytes",
     "file_name",
     "load_call",
     "make_export",
+    "safe_name",
     "to_docx",
     "to_json",
     "to_srt",

@@ -7,17 +7,15 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, col, func, select
 
 from pbx.errors import DataError
 from pbx.speech.segment import Word
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import get_note, tags_of
 from pbx.store.transcripts import analysis_of, to_segment, transcripts_of_call
-from pbx.wording import DIRECTIONS, duration_text, zone_text
+from pbx.wording import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
 
-SOUNDS = {"music": "hold music", "ringing": "ringing"}  # flags of what is no speech
-SPEAKERS = {"caller": "Caller", "agent": "Agent"}
 SAME_MOMENT_S = 1.5  # the two files of one call bear whole seconds
 # Not allowed in XML 1.0, and of no use in a text: control characters, halves of surrogate pairs, non-characters.
 _UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -132,6 +130,12 @@ def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> 
         note=clean(note.note, lines=True) if note else "",
         tags=tags,
     )
+
+
+def audio_bytes(session: Session, call_ids: Sequence[int]) -> int:
+    """How large the recordings of these calls are together."""
+    query = select(func.sum(Recording.size_bytes)).where(col(Recording.call_id).in_(call_ids))
+    return int(session.exec(query).one() or 0)
 
 
 def clean(text: str, *, lines: bool = False) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pbx.export.call import SOUNDS, CallTranscript, Line
+from pbx.export.call import CallTranscript, Line
+from pbx.wording import SOUNDS
 
 LEAST_CUE_S = 0.1  # players drop a cue that ends when it begins
 RULE = "=" * 72
