@@ -1,9 +1,9 @@
 """Phrases of a window to segments of the recording: true times, no segment across a pause, and the guard's verdict."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from pbx.speech.alignment import Phrase, TimedWord
-from pbx.speech.decoding import Decoded
 from pbx.speech.guard import judge
 from pbx.speech.segment import Segment, Word
 from pbx.speech.windows import Window
@@ -11,7 +11,17 @@ from pbx.speech.windows import Window
 _PAUSE_S = 1.0  # two stretches that lie further apart are two segments
 
 
-def to_segments(window: Window, phrases: Sequence[Phrase], decoded: Decoded) -> list[Segment]:
+class Judged(Protocol):
+    """What any engine's decoding of a window tells of its quality, as openai-whisper counts it."""
+
+    @property
+    def compression_ratio(self) -> float: ...
+
+    @property
+    def no_speech_prob(self) -> float: ...
+
+
+def to_segments(window: Window, phrases: Sequence[Phrase], decoded: Judged) -> list[Segment]:
     """The window's segments; the words of each lie within the stretches that they were heard in."""
     segments = []
     for phrase in phrases:

@@ -30,7 +30,7 @@ PIP_LINES = {"whisper": "pip install openai-whisper==20250625", "faster-whisper"
 
 Progress = Callable[[int, int], None]  # bytes here, bytes in all (0 while that isn't known)
 
-_PACKAGES = {"whisper": ("whisper", "__init__.py"), "faster-whisper": ("faster_whisper", "utils.py")}
+PACKAGES = {"whisper": ("whisper", "__init__.py"), "faster-whisper": ("faster_whisper", "utils.py")}
 _HUB = "https://huggingface.co"
 # A model of faster-whisper is a folder of these; the first that is there of each line. The large one comes last.
 _HUB_FILES = (("config.json",), ("tokenizer.json",), ("vocabulary.json", "vocabulary.txt"), ("model.bin",))
@@ -75,7 +75,7 @@ def known_models(engine: str) -> dict[str, str]:
 
     Empty where the engine is not installed.
     """
-    package, file = _PACKAGES[engine]
+    package, file = PACKAGES[engine]
     spec = importlib.util.find_spec(package)  # finds, doesn't import
     if spec is None or spec.origin is None:
         return {}

@@ -1,0 +1,45 @@
+"""Which speech engine there is, and the one the settings choose, with its model loaded. Importing this imports none."""
+
+import importlib.util
+
+from pbx.errors import ModelError
+from pbx.settings import Settings
+from pbx.speech.transcriber import Transcriber
+from pbx.speech.weights import ENGINES, PACKAGES, PIP_LINES, Progress, find_weights, known_models
+
+
+def engines() -> list[str]:
+    """The installed engines, in the order in which they are offered."""
+    return [engine for engine in ENGINES if importlib.util.find_spec(PACKAGES[engine][0]) is not None]
+
+
+def model_names(engine: str) -> list[str]:
+    """The names by which an engine's own models are known; none where it isn't installed."""
+    return list(known_models(engine))
+
+
+def load_transcriber(
+    settings: Settings,
+    model: str = "",
+    progress: Progress | None = None,
+    *,
+    stretches_per_window: int | None = None,
+) -> Transcriber:
+    """Load the settings' engine with `model` (a name or path; the settings' own if empty), downloaded where need be.
+
+    `progress` is told of a download: bytes here, bytes in all. `stretches_per_window`: at most so many voiced stretches
+    are packed into a window; None: what fits. Raises ModelError when engine or model can't be had, the model is damaged
+    or too large for this machine; StorageFull or DataError when a download can't be written.
+    """
+    engine, name = settings.whisper_engine, model or settings.whisper_model
+    if engine not in engines():
+        mend = f"Install it with: {PIP_LINES[engine]}; or set WHISPER_ENGINE to one that is there."
+        raise ModelError(f"The speech engine {engine} is not installed.", mend)
+    weights = find_weights(name, engine, settings.models_dir, progress)
+    if engine == "whisper":
+        from pbx.speech.whisper import WhisperTranscriber
+
+        return WhisperTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches_per_window)
+    from pbx.speech.faster import FasterTranscriber
+
+    return FasterTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches_per_window)
