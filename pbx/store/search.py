@@ -34,6 +34,7 @@ from pbx.store.query import Query, parse_query
 
 Order = Literal["relevance", "newest", "oldest"]
 Subject = Literal["day", "queue", "agent"]
+MOST_RANKED = 200_000  # ranking takes a microsecond each, and nobody turns that many pages
 _ROWS = 500  # hits read in one statement
 _BUCKET_S = 900  # a day begins at a whole quarter of an hour of UTC, in any zone
 _LONGEST_DAYS = 3660  # of a trend that is filled up to the filter's own limits
@@ -111,22 +112,28 @@ def find_hits(
     """A page of what matches: by BM25 (on PostgreSQL by its own rank), or by the time of the call; calls whose time
     is not known come last.
 
+    Of more than MOST_RANKED segments only those of the calls that were listed last are ranked, and found, by relevance.
     Raises QueryError.
     """
     tree = parse_query(wanted.query)
     index = _Index(session, tree, wanted)
-    ranks: dict[Order, tuple[Any, ...]] = {
-        "relevance": (index.relevance, _calls.c.started_at.desc().nulls_last()),
-        "newest": (_calls.c.started_at.desc().nulls_last(), _calls.c.id.desc()),
-        "oldest": (_calls.c.started_at.asc().nulls_last(), _calls.c.id),
-    }
+    started_at, row_id = _calls.c.started_at, index.row_id
+    columns: list[Any] = [row_id.label("row_id")]
+    if order == "relevance":
+        columns += [index.relevance.label("relevance"), started_at]
     rows = (
-        select(index.row_id)
+        select(*columns)
         .select_from(index.source)
         .join(_calls, _calls.c.id == index.call_id)
         .where(index.matches, *_conditions(wanted))
-        .order_by(*ranks[order], index.row_id)
     )
+    if order == "relevance":
+        latest = rows.order_by(row_id.desc()).limit(MOST_RANKED).subquery().c
+        rows = select(latest.row_id).order_by(latest.relevance, latest.started_at.desc().nulls_last(), latest.row_id)
+    elif order == "newest":
+        rows = rows.order_by(started_at.desc().nulls_last(), _calls.c.id.desc(), row_id)
+    else:
+        rows = rows.order_by(started_at.asc().nulls_last(), _calls.c.id, row_id)
     found = list(session.connection().execute(rows.offset(offset).limit(limit)).scalars())
     pages = (found[first : first + _ROWS] for first in range(0, len(found), _ROWS))
     return [hit for page in pages for hit in _read_hits(session, tree, page, wanted.doubtful)]
@@ -192,7 +199,7 @@ def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> 
 
 
 class _Index:
-    """The search index, asked as the database at hand wants it: `source` where `matches`, best first by `relevance`."""
+    """How the database at hand is asked: rows of `source` where `matches`, by `relevance`, the smallest first."""
 
     row_id: ColumnElement[int]
     source: Any
@@ -213,7 +220,7 @@ class _Index:
         expression = f"{{{columns}}} : {to_fts5(tree)}"
         self.row_id, self.source = literal_column("said.rowid", BigInteger), table("said")
         self.matches = literal_column("said").op("MATCH", is_comparison=True)(expression)
-        self.relevance = literal_column("said.rank")  # BM25, the smaller the better
+        self.relevance = literal_column("said.rank")  # BM25, as a negative number
 
     def _ask_postgresql(self, tree: Query, wanted: SearchFilter) -> None:
         said = table("said", column("id", BigInteger), column("speaker"), column("doubted", Boolean), column("words"))
@@ -224,7 +231,7 @@ class _Index:
             self.matches &= said.c.speaker == wanted.speaker
         if not wanted.doubtful:
             self.matches &= said.c.doubted.is_(False)
-        self.relevance = func.ts_rank(said.c.words, query).desc()
+        self.relevance = -func.ts_rank(said.c.words, query)
 
 
 def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:

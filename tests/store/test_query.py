@@ -1,0 +1,145 @@
+"""What somebody types into the search: understood, or explained."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbx.errors import QueryError
+from pbx.store.query import All, Either, Near, Phrase, Query, Without, parse_query
+
+A, B, C, D = (Phrase((letter,)) for letter in "abcd")
+DON_T = Phrase(("don", "t"))
+KYOTO = Phrase(("京", "都"))
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("A", A),
+        ("  a\t\n", A),
+        ("a b", All((A, B))),
+        ("a AND b c", All((A, B, C))),
+        ("a OR b c OR d", Either((A, All((B, C)), D))),
+        ("(a OR b) c", All((Either((A, B)), C))),
+        ("a NOT b", Without(A, B)),
+        ("a AND NOT b", Without(A, B)),
+        ("a NOT b c", Without(All((A, C)), B)),
+        ("a NOT b NOT c", Without(A, Either((B, C)))),
+        ("a OR b NOT c", Either((A, Without(B, C)))),
+        ("a NOT (b OR c)", Without(A, Either((B, C)))),
+        ("((a))", A),
+        ("and or not near", All(tuple(Phrase((word,)) for word in ("and", "or", "not", "near")))),
+        ('"A, b!"', Phrase(("a", "b"))),
+        ("“a b” „c“", All((Phrase(("a", "b")), C))),  # as phones and word processors write quotation marks
+        ('"AND"', Phrase(("and",))),
+        ('"NEAR(a"', Phrase(("near", "a"))),
+        ("don't", DON_T),
+        ("don’t", DON_T),
+        ("京都", KYOTO),
+        ("a&b", Phrase(("a", "b"))),
+        ("a & b — c 😀", All((A, B, C))),
+        ("1,000", Phrase(("1", "000"))),
+        ("a*", Phrase(("a",), prefix=True)),
+        ('"a b"*', Phrase(("a", "b"), prefix=True)),
+        ('"a b*"', Phrase(("a", "b"), prefix=True)),
+        ("GRÖ*", Phrase(("gro",), prefix=True)),
+        ("NEAR(a b)", Near((A, B), 10)),
+        ("NEAR (a, b, 3)", Near((A, B), 3)),
+        ("NEAR(a,b,0)", Near((A, B), 0)),
+        ('NEAR("a b" c* d, 5) b', All((Near((Phrase(("a", "b")), Phrase(("c",), True), D), 5), B))),
+        ("NEAR(a 1,000 5)", Near((A, Phrase(("1", "000")), Phrase(("5",))), 10)),
+        ("text:a ^b -c +d", All((Phrase(("text", "a")), B, C, D))),  # no language but this one
+    ],
+)
+def test_a_search_is_understood(text: str, tree: Query) -> None:
+    assert parse_query(text) == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no word to search for"),
+        (" \n", "no word to search for"),
+        ("… 😀 -", "no word to search for"),
+        ('"', '" without its partner'),
+        ('a "b c', '" without its partner'),
+        ("a “b", '" without its partner'),
+        ('""', "no word between the quotation marks"),
+        ('"…"', "no word between the quotation marks"),
+        ("*", r"A \* stands only at the end of a word"),
+        ("*a", r"A \* stands only at the end of a word"),
+        ("a*b", r"A \* stands only at the end of a word"),
+        ("a**", r"A \* stands only at the end of a word"),
+        ('"a* b"', r"A \* stands only at the end of a phrase"),
+        ('"*"', "no word between the quotation marks"),
+        ("AND", "AND needs a word before it"),
+        ("OR a", "OR needs a word before it"),
+        ("NOT a", "NOT needs a word before it"),
+        ("(NOT a)", "NOT needs a word before it"),
+        ("a AND", "AND needs a word after it"),
+        ("a OR OR b", "OR needs a word after it"),
+        ("a OR NOT b", "OR needs a word after it"),
+        ("a NOT NOT b", "NOT needs a word after it"),
+        ("a NOT AND b", "NOT needs a word after it"),
+        ("(a OR) b", "OR needs a word after it"),
+        ("a AND …", "AND needs a word after it"),
+        ("(a", r"\( without its \)"),
+        ("((a) b", r"\( without its \)"),
+        ("(", r"\( without its \)"),
+        ("a)", r"\) without its \("),
+        (")", r"\) without its \("),
+        ("()", "nothing between the parentheses"),
+        ("NEAR", "NEAR needs parentheses"),
+        ("a NEAR b", "NEAR needs parentheses"),
+        ("a NEAR/5 b", "NEAR needs parentheses"),
+        ("NEAR(a b", "is not closed"),
+        ("NEAR(a (b c))", "parentheses within NEAR"),
+        ('NEAR(a "b c)', '" without its partner'),
+        ("NEAR()", "two to 8"),
+        ("NEAR(a, 5)", "two to 8"),
+        ("NEAR(a b c d e f g h i)", "two to 8"),
+        ("NEAR(a b, 101)", "0 to 100"),
+        ("NEAR(a b, -1)", "0 to 100"),
+        ("NEAR(a OR b)", "words and phrases only"),
+        ("NEAR(a* *b)", r"A \* stands only"),
+        ("(" * 1000 + "a" + ")" * 999, "too many parentheses"),
+        ("a " * 1500, "too long"),
+    ],
+)
+def test_what_cannot_be_understood_is_explained(text: str, reason: str) -> None:
+    with pytest.raises(QueryError, match=reason) as caught:
+        parse_query(text)
+    assert caught.value.mend
+
+
+PIECES = [
+    "a",
+    "b*",
+    '"',
+    '"c d"',
+    "(",
+    ")",
+    "NEAR(",
+    "NEAR",
+    "AND",
+    "OR",
+    "NOT",
+    ",",
+    "5",
+    " ",
+    "*",
+    "日本",
+    "'",
+    "\0",
+    "“",
+]
+
+
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)))
+def test_any_text_is_a_search_or_an_explanation(text: str) -> None:
+    explained = None
+    try:
+        parse_query(text)
+    except QueryError as error:
+        explained = error
+    assert explained is None or (str(explained).endswith(".") and explained.mend)

@@ -1,0 +1,60 @@
+"""Words of a text: in any script, with their true places."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbx.store.tokens import tokens_of
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Hello, World! 24/7", ["hello", "world", "24", "7"]),
+        ("don't — can’t", ["don", "t", "can", "t"]),
+        ("GRÖSSE Größe naïve", ["grosse", "grosse", "naive"]),
+        ("İstanbul ﬁn ² Ｆｕｌｌ", ["istanbul", "fin", "2", "full"]),
+        ("cafe\u0301 Łódź", ["cafe", "łodz"]),
+        ("日本語のABCテスト", ["日", "本", "語", "の", "abc", "テ", "ス", "ト"]),
+        ("がか ｶﾞ", ["が", "か", "ガ"]),  # voicing is no accent
+        ("학교에서", ["학", "교", "에", "서"]),
+        ("สวัสดี", ["ส", "วั", "ส", "ดี"]),
+        ("هُوَ كِتَابٌ", ["هو", "كتاب"]),  # vowel points don't count
+        ("שָׁלוֹם", ["שלום"]),
+        ("किताब में", ["किताब", "में"]),  # a vowel sign does not end a word
+        ("می‌خواهم", ["میخواهم"]),  # nor does a joiner
+        ("<b>fee</b> 😀 &amp;", ["b", "fee", "b", "amp"]),
+        ("", []),
+        ("😀 — … \u0301 \x00", []),
+    ],
+)
+def test_words_are_found_without_case_and_accents(text: str, words: list[str]) -> None:
+    assert [token.text for token in tokens_of(text)] == words
+
+
+def test_a_word_knows_its_place_in_the_text() -> None:
+    text = "Die Größe, cafe\u0301: 日本 ﬁn."
+    assert [text[token.start : token.end] for token in tokens_of(text)] == [
+        *("Die", "Größe", "cafe\u0301", "日", "本", "ﬁn"),
+    ]
+
+
+def test_an_endless_word_is_cut() -> None:
+    assert [len(token.text) for token in tokens_of("a" * 5000)] == [200]
+    assert [len(token.text) for token in tokens_of("ä" * 5000)] == [200]
+
+
+@given(st.text())
+def test_any_text_splits_into_words_that_split_no_further(text: str) -> None:
+    end = 0
+    for token in tokens_of(text):
+        assert end <= token.start < token.end <= len(text)
+        end = token.end
+        assert "'" not in token.text
+        assert " " not in token.text
+        assert "".join(again.text for again in tokens_of(token.text)) == token.text
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_plain_english_splits_as_any_other_text(text: str) -> None:
+    assert tokens_of(text) == tokens_of(f"{text} é")[:-1]
