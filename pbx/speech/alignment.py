@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pbx.speech.decoding import Decoded
+from pbx.speech.windows import RATE_HZ, Sound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _FRAME_S = 0.02  # a position of the encoder
 _MEDIAN = 7  # positions; the width of openai-whisper's filter
 _MARGIN_S = 0.2  # a phrase's timestamps may be off by so much
+_SPREAD_S, _SPREAD = 0.05, 0.05  # how far speech strays from an even pace: so much, and so much of a phrase's length
+_WEIGHT, _WEIGHT_KNOWN = 1.0, 0.1  # of that, beside heads that may not follow the sound, and that are known to
 _UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}  # as openai-whisper's tokenizer has it
 _PUNCTUATION = set(string.punctuation) | set("。，、！？：；」』”’…¿¡「『“‘،؛؟")
 
@@ -47,13 +50,20 @@ class Phrase:
     confidence: float  # mean probability of its tokens
 
 
-def read_phrases(decoded: Decoded, tokenizer: "Tokenizer", length_s: float, language: str | None) -> list[Phrase]:
-    """The phrases of a window whose sound lasts `length_s`, with the times of their words (all within the window)."""
+def read_phrases(
+    decoded: Decoded, tokenizer: "Tokenizer", sound: Sound, language: str | None, heads_known: bool = False
+) -> list[Phrase]:
+    """The phrases of a window with this sound (16 kHz), and the times of their words, all within the window.
+
+    `heads_known`: whether the heads that were looked at are those that openai-whisper found to follow the sound.
+    """
+    length_s = len(sound) / RATE_HZ
     frames = max(1, min(round(length_s / _FRAME_S), decoded.looks.shape[-1]))
     found = _spans(decoded.tokens, tokenizer.timestamp_begin, length_s)
     if not found:
         return []
     seen = _weigh(decoded.looks[..., :frames])
+    loud = _loud(sound, frames)
     phrases = []
     for start_s, end_s, first, after in found:
         tokens, logprobs = decoded.tokens[first:after], decoded.logprobs[first:after]
@@ -62,13 +72,41 @@ def read_phrases(decoded: Decoded, tokenizer: "Tokenizer", length_s: float, lang
             continue
         low = min(int(max(start_s - _MARGIN_S, 0.0) / _FRAME_S), frames - 1)
         high = max(min(int((end_s + _MARGIN_S) / _FRAME_S) + 1, frames), low + 1)
-        times = [low + at for at in _lay(seen[first : after + 1, low:high])]
-        if len(seen) <= after:  # it ran out of room: nothing was looked at behind the last token
-            times.append(high)
-        words = _words(tokens, logprobs, times, tokenizer, language)
+        weights = seen[first : after + 1, low:high]
+        if len(weights) == len(tokens):  # it ran out of room: nothing was looked at behind the last token
+            weights = np.concatenate([weights, np.zeros_like(weights[:1])])
+        letters = [len(tokenizer.decode([token]).strip()) for token in tokens]
+        pace = _surprise(letters, loud[low:high]) * (_WEIGHT_KNOWN if heads_known else _WEIGHT)
+        starts = _lay(weights - pace)
+        words = _words(tokens, logprobs, [low + at for at in starts], loud, tokenizer, language)
         chances = np.exp(logprobs)
         phrases.append(Phrase(start_s, end_s, text, words, float(np.mean(logprobs)), float(np.mean(chances))))
     return phrases
+
+
+def _loud(sound: Sound, frames: int) -> npt.NDArray[np.bool_]:
+    """In which frames there is sound to speak of: no more than 30 dB below the loud ones."""
+    size = int(_FRAME_S * RATE_HZ)
+    padded = np.zeros(frames * size, np.float32)
+    padded[: min(len(sound), len(padded))] = sound[: len(padded)]
+    power = (padded.reshape(frames, size) ** 2).mean(axis=1)
+    loud: npt.NDArray[np.bool_] = power > np.percentile(power, 95) * 1e-3
+    return loud
+
+
+def _surprise(letters: Sequence[int], loud: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """(tokens + 1, frames): how far a frame is from where the token would be if each letter took as long.
+
+    Time is counted where there is sound. It holds a phrase together where a head looks elsewhere, as those of a
+    checkpoint do of which it isn't known what they follow.
+    """
+    passed = np.cumsum(loud) * _FRAME_S
+    whole_s = max(float(passed[-1]), _FRAME_S)
+    ends = np.cumsum(letters) / max(sum(letters), 1) * whole_s
+    middles = np.append((np.concatenate([[0.0], ends[:-1]]) + ends) / 2, whole_s)
+    spread_s = _SPREAD_S + _SPREAD * whole_s
+    far: npt.NDArray[np.float64] = ((passed[None, :] - middles[:, None]) / spread_s) ** 2
+    return far
 
 
 def _spans(tokens: Sequence[int], begin: int, length_s: float) -> list[tuple[float, float, int, int]]:
@@ -132,6 +170,7 @@ def _words(
     tokens: Sequence[int],
     logprobs: Sequence[float],
     frames: Sequence[int],
+    loud: npt.NDArray[np.bool_],
     tokenizer: "Tokenizer",
     language: str | None,
 ) -> tuple[TimedWord, ...]:
@@ -150,13 +189,14 @@ def _words(
         else:
             words.append((piece, at, after, after))
         at = after
-    return tuple(
-        TimedWord(
-            text,
-            frames[first] * _FRAME_S,
-            max(frames[letters], frames[first] + 1) * _FRAME_S,
-            float(np.mean(np.exp(logprobs[first:after]))),
-        )
-        for text, first, letters, after in words
-        if text.strip()
-    )
+    timed = []
+    for text, first, letters, _ in words:
+        if not text.strip():
+            continue
+        start, end = frames[first], max(frames[letters], frames[first] + 1)
+        sounding = np.flatnonzero(loud[start:end])
+        if len(sounding):
+            start, end = start + int(sounding[0]), start + int(sounding[-1]) + 1
+        probability = float(np.mean(np.exp(logprobs[first:letters])))
+        timed.append(TimedWord(text, start * _FRAME_S, end * _FRAME_S, probability))
+    return tuple(timed)

@@ -64,7 +64,7 @@ def load_network(weights: Path, model: str, device: str, precision: Precision) -
     heads = whisper._ALIGNMENT_HEADS.get(model) or whisper._ALIGNMENT_HEADS.get(weights.stem)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(chosen, torch.float32)
     logits_layer = _quantise(encoder, decoder) if chosen == "int8" else None
-    return Network(encoder, decoder, dims, dtype, _aligned(dims, heads), logits_layer)
+    return Network(encoder, decoder, dims, dtype, _aligned(dims, heads), heads is not None, logits_layer)
 
 
 def _pick_precision(device: str, precision: Precision) -> Literal["fp32", "bf16", "int8", "fp16"]:

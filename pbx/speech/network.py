@@ -38,8 +38,8 @@ class Memory:
 class Network:
     """A loaded model: openai-whisper's encoder and decoder with their weights.
 
-    `aligned`: for each layer of the decoder, the heads that follow the sound. `logits_layer`: from state to vocabulary
-    in place of the embedding's transpose (int8).
+    `aligned`: for each layer of the decoder, the heads that follow the sound; `heads_known`: that is known, not guessed.
+    `logits_layer`: from state to vocabulary in place of the embedding's transpose (int8).
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Network:
         dims: "ModelDimensions",
         dtype: "torch.dtype",
         aligned: list[list[int]],
+        heads_known: bool = False,
         logits_layer: Any = None,
     ) -> None:
         self.encoder = encoder
@@ -56,6 +57,7 @@ class Network:
         self.dims = dims
         self.dtype = dtype
         self.device = decoder.positional_embedding.device
+        self.heads_known = heads_known
         self._aligned = aligned
         self._logits_layer = logits_layer
         self._tokenizers: dict[str, Tokenizer] = {}

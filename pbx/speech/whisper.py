@@ -15,7 +15,7 @@ from pbx.speech.listening import Recording
 from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
 from pbx.speech.transcriber import Part, Source
-from pbx.speech.windows import RATE_HZ, Window
+from pbx.speech.windows import Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,8 +203,8 @@ class WhisperTranscriber:
 
     def _phrases(self, job: _Job, decoded: Decoded) -> list[Phrase]:
         language = job.recording.language
-        length_s = len(job.window.sound) / RATE_HZ
-        return read_phrases(decoded, self._network.tokenizer(language), length_s, language)
+        network = self._network
+        return read_phrases(decoded, network.tokenizer(language), job.window.sound, language, network.heads_known)
 
 
 def _rank(decoded: Decoded) -> tuple[bool, bool, float]:
