@@ -1,0 +1,27 @@
+"""The transcriber as a process of its own, with the scripted engine. The file `heavy`: it dies while it loads."""
+
+import os
+import signal
+import sys
+
+from pbx.jobs import transcribe, transcriber
+from pbx.settings import Settings
+from pbx.speech.transcriber import Transcriber
+from tests.jobs.scripted import Scripted
+
+
+def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:
+    if (settings.pbx_data_dir / "heavy").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Scripted(settings.pbx_data_dir, model or "scripted")
+
+
+transcribe.WATCH_S = 0.1
+transcriber.LOOK_S = 0.05
+transcriber.IDLE_S = float(os.environ.get("IDLE_S", "60"))
+transcriber.load = load
+sys.argv[1:] = ["transcriber", *sys.argv[1:]]
+
+from pbx.__main__ import main  # noqa: E402
+
+main()
