@@ -163,6 +163,19 @@ def found_calls(session: Session, wanted: SearchFilter, *, order: Order = "relev
     return list(session.connection().execute(rows).scalars())
 
 
+def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[Call]:
+    """Calls with a transcript that the filters let through, newest first; query and speaker don't matter."""
+    newest = (col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
+    query = select(Call).where(*_conditions(wanted), _transcribed()).order_by(*newest)
+    return list(session.execute(query.limit(limit)).scalars())
+
+
+def count_transcribed(session: Session, wanted: SearchFilter) -> int:
+    """How many calls have a transcript and pass the filters; query and speaker don't matter."""
+    query = select(func.count()).select_from(_calls).where(*_conditions(wanted), _transcribed())
+    return session.connection().execute(query).scalar_one()
+
+
 def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> list[TrendPoint]:
     """How often something was said, by the day of the call in `zone`, by queue or by agent.
 
@@ -179,12 +192,7 @@ def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> 
         .where(*_conditions(wanted))
         .group_by(key)
     )
-    transcribed = (
-        select(_recordings.c.id)
-        .join(_transcripts, _transcripts.c.recording_id == _recordings.c.id)
-        .where(_recordings.c.call_id == _calls.c.id, _transcripts.c.current.is_(True))
-    )
-    total = select(key, func.count()).where(*_conditions(wanted), transcribed.exists()).group_by(key)
+    total = select(key, func.count()).where(*_conditions(wanted), _transcribed()).group_by(key)
     counts: dict[Any, list[int]] = {}
     for bucket, calls_total in session.connection().execute(total):
         _add(counts, _label(bucket, by, zone), 0, 0, calls_total)
@@ -260,6 +268,15 @@ def _conditions(wanted: SearchFilter) -> list[ColumnElement[bool]]:
     if wanted.tag is not None:
         conditions.append(col(Call.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == wanted.tag)))
     return conditions
+
+
+def _transcribed() -> ColumnElement[bool]:
+    return (
+        select(_recordings.c.id)
+        .join(_transcripts, _transcripts.c.recording_id == _recordings.c.id)
+        .where(_recordings.c.call_id == _calls.c.id, _transcripts.c.current.is_(True))
+        .exists()
+    )
 
 
 def _read_hits(session: Session, tree: Query, row_ids: Sequence[int], doubtful: bool) -> list[Hit]:
