@@ -1,13 +1,11 @@
-"""Recordings as Asterisk writes them: what a file holds, and how a browser plays it. Streams; never a call in memory.
+"""Recordings as Asterisk writes them, as arrays for speech. Streams; never a call in memory.
 
 The bytes decide before the name does, and FFmpeg is told the format, never left to guess it: its guesses include
 playlists, by which a hostile file would have others read.
 """
 
 import contextlib
-import errno
-import hashlib
-import secrets
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +17,11 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from pbx.errors import DataError, StorageFull
+from pbx.errors import DataError
 
 HEADER_BYTES = 44  # an Asterisk WAV of this length or less is a header without sound
 _HEAD_BYTES = 512  # no sound is printable for as long as that
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
-_RATE_HZ = 16_000  # MPEG-2 layer III; at telephone's 8 kHz it would be MPEG 2.5, which is in no standard
-_BITS_PER_S = {1: 32_000, 2: 48_000}
-_LAME_SPEED = {"compression_level": "7"}  # a third faster than LAME's default; not to be heard at telephone quality
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MEND = "Sync again to fetch it anew; if it stays so, look at the file on the PBX."
 
 SPEECH_HZ = 16_000  # what voice detection and Whisper take
@@ -47,6 +41,7 @@ _MAGIC: dict[bytes, Format] = {
     b"OggS": ("ogg", {}),
     b".snd": ("au", {}),
     b"ID3": ("mp3", {}),
+    b"\x1aE\xdf\xa3": ("matroska", {}),  # what this app makes for browsers
 }
 _SLN_HZ = {"": 8_000, "12": 12_000, "16": 16_000, "24": 24_000, "32": 32_000, "44": 44_100, "48": 48_000, "96": 96_000}
 # Files without a header, by the extensions that `core show file formats` prints (16 and 22).
@@ -79,9 +74,9 @@ def probe_audio(path: Path) -> AudioFacts:
 
     Raises DataError where there is no sound in it or it can't be read.
     """
-    with _opened(path) as container:
+    with open_sound(path) as container:
         context = container.streams.audio[0].codec_context
-        samples = sum(frame.samples for frame in _frames(container, path))
+        samples = sum(frame.samples for frame in decode_frames(container, path))
         return AudioFacts(samples / context.sample_rate, context.channels, context.sample_rate, context.name)
 
 
@@ -95,17 +90,25 @@ def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Itera
     """
     size = max(round(block_s * SPEECH_HZ), 1)
     kept: list[Sound] = []
-    length = 0
-    with _opened(path) as container:
-        for piece in _resampled(_skipped(_frames(container, path), start_s)):
-            kept.append(piece)
-            length += piece.shape[1]
+    length, channels, heard = 0, 0, False
+    with open_sound(path) as container:
+        drop_s, frames = _skip(decode_frames(container, path), start_s)
+        drop = round(drop_s * SPEECH_HZ)
+        for frame in resample_frames(frames, SPEECH_HZ, "fltp"):
+            heard = True
+            channels = channels or min(frame.layout.nb_channels, MAX_CHANNELS)
+            rows = _rows(frame, channels)[:, drop:]
+            drop = max(drop - frame.samples, 0)
+            kept.append(rows)
+            length += rows.shape[1]
             while length >= size:
                 whole = np.concatenate(kept, axis=1)
-                yield whole[:, :size].copy()
+                yield _bounded(whole[:, :size].copy())
                 kept, length = [whole[:, size:]], length - size
     if length:
-        yield np.concatenate(kept, axis=1)
+        yield _bounded(np.concatenate(kept, axis=1))
+    elif not heard and start_s <= 0:
+        raise _soundless(path)  # a sample or two, too few to resample
 
 
 def load_sound(path: Path) -> Sound:
@@ -119,21 +122,44 @@ def load_sound(path: Path) -> Sound:
 def speakers_apart(path: Path) -> bool:
     """Whether each channel is a speaker of its own: two channels that are not the same sound twice (dual mono).
 
+    See ChannelComparison. Reads until it is sure, at most the whole recording, in bounded memory. Raises DataError
+    where it can't be read.
+    """
+    comparison = ChannelComparison()
+    for block in read_sound(path):
+        comparison.feed(block)
+        if block.shape[0] < 2 or comparison.is_sure:
+            break
+    return comparison.apart
+
+
+class ChannelComparison:
+    """Tells two speakers from one sound on both channels, fed in blocks of (channels, samples).
+
     Half-second pieces with sound in them are compared: dual mono correlates in nearly all, at one gain (which may
     differ up to 12 dB, or have the other sign); where both sides only heard the same music, the rest tells. A channel
-    that is silent throughout leaves the other its speaker, so that is True; both silent, or mono: False. Reads until
-    it is sure, at most the whole recording, in bounded memory. Raises DataError where it can't be read.
+    that is silent throughout leaves the other its speaker, so they are apart; both silent, or mono: not.
     """
-    powers = np.empty((0, 3))
-    for block in read_sound(path):
-        if block.shape[0] < 2:
-            return False
-        powers = np.concatenate([powers, _powers(block)])
-        loud = _loud(powers)
-        if len(loud) * _PIECE_S > 60 and np.mean(_alike(loud)) < 0.5:
-            return True
-    loud = _loud(powers)
-    return len(loud) > 0 and bool(np.mean(_alike(loud)) < 0.95)
+
+    def __init__(self) -> None:
+        self._powers: NDArray[np.float64] = np.empty((0, 3))
+
+    def feed(self, block: Sound) -> None:
+        """Take the next samples, at least half a second at once (the last may be shorter)."""
+        if block.shape[0] == 2 and block.shape[1]:
+            self._powers = np.concatenate([self._powers, _powers(block)])
+
+    @property
+    def apart(self) -> bool:
+        """Whether each channel is a speaker of its own, by what was fed."""
+        loud = _loud(self._powers)
+        return len(loud) > 0 and bool(np.mean(_alike(loud)) < 0.95)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a minute of sound has shown that they are apart; that they are not only the end shows."""
+        loud = _loud(self._powers)
+        return len(loud) * _PIECE_S > 60 and bool(np.mean(_alike(loud)) < 0.5)
 
 
 def _powers(block: Sound) -> NDArray[np.float64]:
@@ -161,86 +187,51 @@ def _alike(loud: NDArray[np.float64]) -> NDArray[np.bool_]:
     return alike
 
 
-def _skipped(frames: Iterator[AudioFrame], start_s: float) -> Iterator[tuple[AudioFrame, int]]:
-    """The frames that reach beyond `start_s`, each with how many of its samples lie before it."""
+def resample_frames(
+    frames: Iterator[AudioFrame], rate_hz: int, sample_format: str, layout: str | None = None
+) -> Iterator[AudioFrame]:
+    """Frames in one rate and one of FFmpeg's sample formats, whatever changes in between.
+
+    Without a layout, each keeps its own.
+    """
+
+    def form_of(frame: AudioFrame) -> tuple[int, str, str]:
+        return frame.sample_rate, frame.layout.name, frame.format.name
+
+    for _, alike in itertools.groupby(frames, form_of):
+        first = next(alike)
+        resampler = AudioResampler(format=sample_format, layout=layout or first.layout, rate=rate_hz)
+        for frame in itertools.chain([first], alike):
+            yield from resampler.resample(frame)
+        yield from resampler.resample(None)
+
+
+def _skip(frames: Iterator[AudioFrame], start_s: float) -> tuple[float, Iterator[AudioFrame]]:
+    """The frames from the one on that reaches beyond `start_s`, and how much of that one lies before it, in s."""
     at_s = 0.0
     for frame in frames:
         end_s = at_s + frame.samples / frame.sample_rate
-        before = max(round((start_s - at_s) * frame.sample_rate), 0)
+        if end_s > start_s:
+            return max(start_s - at_s, 0.0), itertools.chain([frame], frames)
         at_s = end_s
-        if before < frame.samples:
-            yield frame, before
-
-
-def _resampled(frames: Iterator[tuple[AudioFrame, int]]) -> Iterator[Sound]:
-    """Frames to arrays at 16 kHz, with as many channels as the first; a later one may differ in all (chained Ogg)."""
-    resampler, form, channels, drop = AudioResampler(), None, 0, 0
-    for frame, before in frames:
-        if form != (form := (frame.sample_rate, frame.layout.name, frame.format.name)):
-            if channels:
-                yield from (_rows(rest, channels) for rest in resampler.resample(None))
-            resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SPEECH_HZ)
-            channels = channels or min(frame.layout.nb_channels, MAX_CHANNELS)
-            drop = round(before * SPEECH_HZ / frame.sample_rate)
-        for piece in resampler.resample(frame):
-            rows = _rows(piece, channels)[:, drop:]
-            drop = max(drop - piece.samples, 0)
-            yield rows
-    if channels:
-        yield from (_rows(rest, channels)[:, drop:] for rest in resampler.resample(None))
+    return 0.0, frames
 
 
 def _rows(frame: AudioFrame, channels: int) -> Sound:
-    """(channels, samples) of a planar frame, finite and clipped; a channel that it lacks repeats its last."""
-    sound = np.nan_to_num(frame.to_ndarray().astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
-    rows = sound[np.minimum(np.arange(channels), len(sound) - 1)]
-    return np.clip(rows, -1.0, 1.0)
+    """(channels, samples) of a planar frame; a channel that it lacks repeats its last."""
+    sound = frame.to_ndarray().astype(np.float32, copy=False)
+    return sound if len(sound) == channels else sound[np.minimum(np.arange(channels), len(sound) - 1)]
 
 
-def render_playable(source: Path, cache_dir: Path) -> Path:
-    """Return the recording as an MP3 in `cache_dir` that every browser plays and seeks in; made once per content.
-
-    All are converted, though browsers play PCM WAV and MP3 as they are (and Ogg, but for older Safaris): three hours of
-    WAV are 173 MB, which a page would hold in memory, the MP3 is 43 MB; and a WAV whose writing was cut off says that
-    it lasts 0 s. Raises DataError where there is no sound in it or it can't be read, StorageFull when the disk is full.
-    """
-    try:
-        facts = source.stat()
-    except OSError as error:
-        raise DataError(f"{source.name} can't be read: {error.strerror}.", _MEND) from None
-    identity = f"{source.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode("utf-8", "surrogateescape")
-    target = cache_dir / f"{hashlib.sha256(identity).hexdigest()[:32]}.mp3"
-    if target.exists():
-        return target
-    part = target.with_name(f"{target.stem}.{secrets.token_hex(4)}.part")  # two pages may ask at once
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        _write_mp3(source, part)
-        part.replace(target)
-    except (OSError, av.FFmpegError) as error:
-        if error.errno in _NO_ROOM:
-            raise StorageFull(f"There is no room left in {cache_dir}.", "Make room, then play it again.") from None
-        mend = "Give the account that runs the app the right to write there."
-        raise DataError(f"Nothing can be written to {cache_dir}: {error.strerror}.", mend) from None
-    finally:
-        with contextlib.suppress(OSError):  # there only after a failure, and then the failure matters more
-            part.unlink(missing_ok=True)
-    return target
-
-
-def _write_mp3(source: Path, target: Path) -> None:
-    with _opened(source) as container, av.open(str(target.absolute()), "w", format="mp3") as output:
-        channels = min(container.streams.audio[0].codec_context.channels, 2)
-        layout = "stereo" if channels == 2 else "mono"
-        stream = output.add_stream("libmp3lame", rate=_RATE_HZ, options=_LAME_SPEED, layout=layout)
-        stream.bit_rate = _BITS_PER_S[channels]
-        for frame in _frames(container, source):
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+def _bounded(sound: Sound) -> Sound:
+    """The sound finite and within -1 to 1, as formats of floating-point numbers need not be."""
+    if not (sound.max() <= 1 and sound.min() >= -1):  # so that no number fails too
+        np.clip(np.nan_to_num(sound, copy=False, nan=0.0), -1, 1, out=sound)
+    return sound
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def open_sound(path: Path) -> Iterator[InputContainer]:
     """The file with the one audio stream that is read; whatever FFmpeg finds wrong in reading becomes a DataError."""
     demuxer, options = _format_of(path)
     try:  # an absolute path, as FFmpeg takes what stands before a colon for a protocol
@@ -253,7 +244,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
-def _frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]:
+def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]:
     """What can be decoded, without gaps for what can't. Raises DataError when that is nothing, or the disk fails."""
     found = False
     try:
@@ -267,7 +258,7 @@ def _frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]:
                 frame.pts = None
                 yield frame
     except (av.FFmpegError, OSError) as error:
-        if not (found and isinstance(error, av.InvalidDataError)):
+        if not (found and isinstance(error, av.InvalidDataError | av.ArgumentError)):
             raise _broken(path, error) from None
     if not found:
         raise _soundless(path)

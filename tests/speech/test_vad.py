@@ -1,6 +1,5 @@
 """Voice is found where it is, however the sound is cut into blocks; silence, noise and tones hold none."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,25 +11,15 @@ from pbx.errors import ModelError
 from pbx.speech import vad
 from pbx.speech.audio import load_sound
 from pbx.speech.vad import Stretch, VoiceDetector, find_voice
+from tests.speech.sounds import AUDIO, RATE, hiss, silence, sine
 
-RATE = 16000
-PHRASES = ["Thank you for calling support.", "My account number is four five six two.", "No."]
 PAUSE_S = 2.0
 
 
 @pytest.fixture(scope="session")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
-    """The phrases by a speech synthesiser, without the silence around them."""
-    if not shutil.which("espeak-ng"):
-        pytest.skip("espeak-ng is not installed")
-    sounds = []
-    for phrase in PHRASES:
-        path = tmp_path_factory.mktemp("spoken") / "phrase.wav"
-        subprocess.run(["espeak-ng", "-v", "en-us+m3", "-w", path, phrase], check=True)
-        sound = load_sound(path)[0]
-        heard = np.flatnonzero(np.abs(sound) > 0.02)
-        sounds.append(sound[heard[0] : heard[-1]])
-    return sounds
+def spoken() -> list[np.ndarray]:
+    """Two sentences and a "no" at telephone quality, without silence around them."""
+    return [load_sound(AUDIO / f"phrase-{number}.ulaw")[0] for number in (1, 2, 3)]
 
 
 @pytest.fixture(scope="session")
@@ -41,14 +30,6 @@ def call(spoken: list[np.ndarray]) -> tuple[np.ndarray, list[Stretch]]:
         truth.append(Stretch(len(sound) / RATE, (len(sound) + len(phrase)) / RATE))
         sound = np.concatenate([sound, phrase, silence(PAUSE_S)])
     return sound, truth
-
-
-def silence(length_s: float) -> np.ndarray:
-    return np.zeros(int(length_s * RATE), np.float32)
-
-
-def hiss(length_s: float, level: float) -> np.ndarray:
-    return np.random.default_rng(5).normal(scale=level, size=int(length_s * RATE)).astype(np.float32)
 
 
 def assert_found(found: list[Stretch], truth: list[Stretch]) -> None:
@@ -117,7 +98,7 @@ def test_speech_up_to_the_end_ends_there(spoken: list[np.ndarray]) -> None:
         hiss(20, 0.1),
         hiss(20, 0.003),
         np.clip(hiss(20, 0.5) * 20, -1, 1),
-        (0.3 * np.sin(np.arange(20 * RATE) * 2 * np.pi * 425 / RATE)).astype(np.float32),
+        sine(425, 20),
         hiss(0.2, 0.1),
         silence(0),
         silence(1 / RATE),
