@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pbx.errors import ModelError
 from pbx.speech.network import Network
@@ -62,6 +63,8 @@ def load_network(weights: Path, model: str, device: str, precision: Precision) -
     dims = _dimensions(checkpoint, weights)
     encoder, decoder = _build(checkpoint["model_state_dict"], dims, weights, where, chosen)
     heads = whisper._ALIGNMENT_HEADS.get(model) or whisper._ALIGNMENT_HEADS.get(weights.stem)
+    if heads is not None and len(_unpacked(heads)) != dims.n_text_layer * dims.n_text_head:
+        heads = None  # a model of one's own under a known one's name
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(chosen, torch.float32)
     logits_layer = _quantise(encoder, decoder) if chosen == "int8" else None
     return Network(encoder, decoder, dims, dtype, _aligned(dims, heads), heads is not None, logits_layer)
@@ -119,6 +122,8 @@ def _read(weights: Path) -> dict[str, Any]:
         if not mapped:
             _check_memory(weights.stat().st_size, weights)
         checkpoint = torch.load(weights, map_location="cpu", weights_only=True, mmap=mapped)
+    except ModelError:
+        raise
     except OSError as error:
         raise ModelError(f"{weights.name} can't be read: {error.strerror}.", mend) from None
     except MemoryError:
@@ -186,8 +191,11 @@ def _aligned(dims: "ModelDimensions", dump: bytes | None) -> list[list[int]]:
     if dump is None:
         half = dims.n_text_layer // 2
         return [list(range(dims.n_text_head)) if layer >= half else [] for layer in range(dims.n_text_layer)]
-    known = np.frombuffer(gzip.decompress(base64.b85decode(dump)), bool)
-    return [np.flatnonzero(row).tolist() for row in known.reshape(dims.n_text_layer, dims.n_text_head)]
+    return [np.flatnonzero(row).tolist() for row in _unpacked(dump).reshape(dims.n_text_layer, dims.n_text_head)]
+
+
+def _unpacked(dump: bytes) -> NDArray[np.bool_]:
+    return np.frombuffer(gzip.decompress(base64.b85decode(dump)), np.bool_)
 
 
 def _damaged(weights: Path) -> ModelError:
