@@ -9,6 +9,9 @@ PAGES = {
     "": [st.Page("pages/today/overview.py", title="Today", icon=":material/today:", default=True)],
     "Calls": [
         st.Page("pages/calls/interactions.py", title="Interactions", icon=":material/forum:", url_path="interactions"),
+        st.Page(
+            "pages/calls/transcripts.py", title="Transcripts", icon=":material/manage_search:", url_path="transcripts"
+        ),
     ],
     "Live": [
         st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),

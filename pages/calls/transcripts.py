@@ -1,0 +1,215 @@
+"""Transcripts: what was said in all calls, to search, to follow over time, and to take away."""
+
+from datetime import datetime
+
+import streamlit as st
+
+from pbx import ui
+from pbx.store.calls import call_agents
+from pbx.store.engine import reading
+from pbx.store.notes import all_tags
+from pbx.store.search import SearchFilter, count_hits, count_transcribed, find_hits, found_calls, transcribed_calls
+from pbx.ui import exports, filters, hits
+from pbx.ui.searches import SEARCH, TOPICS, TRENDS, readable, search_for
+from pbx.ui.topics import show_topics
+from pbx.ui.trends import show_trends
+from pbx.wording import SPEAKERS, count_text
+
+PAGE_HITS = 20
+RECENT_CALLS = 10
+ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
+JOBS_PAGE = "pages/settings/jobs.py"
+EXAMPLES = {
+    "refund invoice": "both words",
+    '"order number"': "a phrase",
+    "cancel*": "words that begin so",
+    "NEAR(account number, 5)": "close together",
+    "invoice NOT paid": "one without the other",
+    "(refund OR cancel) order": "either, with a third",
+}
+HELP = (
+    "Words, “phrases”, begin*, NEAR(a b, 5), AND, OR, NOT and parentheses. The operators are written in capitals; "
+    "all else is found whatever its case."
+)
+
+
+def choose(at: ui.Site) -> SearchFilter:
+    """The search box and the filters below it, kept in the address."""
+    query = st.text_input(
+        "Search what was said",
+        key="q",
+        type="search",
+        placeholder='Words, "phrases", begin*, NEAR(a b, 5), AND, OR, NOT',
+        help=HELP,
+        **filters.KEPT,
+    )
+    with reading(at.engine) as session:
+        tags, agents = all_tags(session, at.active.id), call_agents(session, at.active.id)
+    with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
+        since, until = filters.period_filter(at)
+        speaker = filters.one_of("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
+        queue = filters.queue_filter(at)
+        direction = filters.direction_filter()
+        kept = [st.session_state.get(key) or st.query_params.get(key) for key in ("agent", "number", "tag", "doubtful")]
+        active = sum(value not in (None, "", filters.ALL, False, "false") for value in kept)
+        with st.popover(f"More filters ({active})" if active else "More filters", icon=":material/tune:"):
+            agent = filters.one_of("Agent", agents, "agent")
+            number = filters.number_filter()
+            tag = filters.one_of("Tag", tags, "tag")
+            doubtful = st.toggle(
+                "Include doubtful passages",
+                key="doubtful",
+                help="What the speech model may have made up: words where nobody spoke, repetitions, guesses.",
+                **filters.KEPT,
+            )
+    return SearchFilter(
+        connection_id=at.active.id,
+        query=(query or "").strip(),
+        since=since,
+        until=until,
+        direction=direction,
+        queue=queue,
+        agent=agent,
+        number=number,
+        speaker=speaker,
+        doubtful=doubtful,
+        tag=tag,
+    )
+
+
+def clear_filters() -> None:
+    st.session_state.update(
+        period="All time", speaker=filters.ALL, queue=filters.ALL, direction=filters.ALL, agent=filters.ALL
+    )
+    st.session_state.update(number="", tag=filters.ALL, doubtful=False)
+
+
+def offer_examples(title: str) -> None:
+    ui.note(title)
+    with st.container(horizontal=True, key="examples", gap="small"):
+        for query, meaning in EXAMPLES.items():
+            st.button(f"`{query}` {meaning}", key=f"try {query}", on_click=search_for, args=(query,))
+
+
+def show_search(at: ui.Site, wanted: SearchFilter) -> None:
+    if not wanted.query:
+        show_recent(at, wanted)
+        return
+    if not readable(wanted.query):
+        offer_examples("Searches that work:")
+        return
+    with reading(at.engine) as session:
+        places, calls = count_hits(session, wanted)
+    if not places:
+        show_nothing(wanted)
+        return
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="found"):
+        st.html(f"<b>{count_text(places, 'place')} in {count_text(calls, 'call')}</b>")
+        with st.container(horizontal=True, vertical_alignment="center", width="content", key="found_tools"):
+            order = st.segmented_control(
+                "Order",
+                list(ORDERS),
+                default="Relevance",
+                required=True,
+                key="sort",
+                label_visibility="collapsed",
+                persist_state="page",
+                **filters.KEPT,
+            )
+            offer_export(at, wanted, ORDERS[order or "Relevance"], calls)
+    rows, foot = st.container(), st.container(horizontal=True, vertical_alignment="center", key="foot")
+    pages = -(-places // PAGE_HITS)
+    with foot:
+        page = min(st.pagination(pages, key=f"page of {wanted} {order}"), pages) if pages > 1 else 1
+        first = (page - 1) * PAGE_HITS + 1
+        ui.note(f"{first:,}–{min(page * PAGE_HITS, places):,} of {places:,}, times in {at.zone_name}")
+    with reading(at.engine) as session:
+        found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=first - 1, limit=PAGE_HITS)
+    with rows:
+        hits.hits(at, found, key="hits", picked=picked(), on_pick=pick)
+
+
+def picked() -> dict[int, None]:
+    """The calls picked for export, in the order they were picked."""
+    return st.session_state.setdefault("picked_calls", {})
+
+
+def pick(call_id: int, chosen: bool) -> None:
+    picked().pop(call_id, None)
+    if chosen:
+        picked()[call_id] = None
+
+
+def offer_export(at: ui.Site, wanted: SearchFilter, order: str, calls: int) -> None:
+    label = f"Export ({len(picked())} picked)" if picked() else "Export"
+    menu = st.popover(label, icon=":material/download:", key="export", on_change="rerun")
+    if not menu.open:
+        return
+    with menu:
+        scopes = [f"All {count_text(calls, 'call')} found", f"{count_text(len(picked()), 'call')} picked"]
+        scope = st.radio("Calls", scopes if picked() else scopes[:1], len(picked()) and 1, key=f"scope {len(picked())}")
+        if scope == scopes[0]:
+            with reading(at.engine) as session:
+                ids = found_calls(session, wanted, order=order, limit=exports.MOST_CALLS + 1)
+        else:
+            ids = list(picked())
+            st.button("Pick none", on_click=picked().clear, type="tertiary", icon=":material/close:")
+        if not picked():
+            ui.note("Tick calls in the list to export only those.")
+        stem = f"Transcripts {wanted.query} {datetime.now(at.zone):%Y-%m-%d}"
+        exports.export_form(at, ids, stem, key="export", doubtful=wanted.doubtful)
+
+
+def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
+    """Where to begin: examples, and the calls transcribed last."""
+    offer_examples("Type what was said, or begin with an example:")
+    with reading(at.engine) as session:
+        calls = transcribed_calls(session, wanted, limit=RECENT_CALLS)
+        total = count_transcribed(session, wanted)
+    st.subheader("Latest transcripts", anchor=False)
+    if not calls:
+        ui.note("No transcribed call matches these filters.")
+        return
+    cells = {str(call.id): ui.call_cells(at, call) for call in calls}
+    if opened := ui.table("Latest transcripts", ui.CALL_COLUMNS, cells, key="recent_calls", pick=True):
+        hits.open_call(int(opened))
+    ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {at.zone_name}")
+
+
+def show_nothing(wanted: SearchFilter) -> None:
+    bare = SearchFilter(connection_id=wanted.connection_id, query=wanted.query)
+    if wanted != bare:
+        ui.empty(
+            "Nobody said that within these filters",
+            "Widen the period, or search in all calls.",
+            icon="filter_alt_off",
+            action=("Search in all calls", clear_filters),
+        )
+    else:
+        ui.empty(
+            "Nobody said that",
+            "Try fewer words, OR between them, or the beginning of a word with a star: refund* finds refunds and "
+            "refunded. Names may be spelt differently by the speech model.",
+            icon="search_off",
+        )
+
+
+ui.head("Transcripts", "What was said: search it, follow it, take it away")
+site = ui.site()
+with reading(site.engine) as reader:
+    transcribed = transcribed_calls(reader, SearchFilter(site.active.id, ""), limit=1)
+if transcribed:
+    wanted = choose(site)
+    views = st.tabs([SEARCH, TRENDS, TOPICS], key="view", on_change="rerun", **filters.KEPT)
+    for view, show in zip(views, (show_search, show_trends, show_topics), strict=True):
+        if view.open:
+            with view:
+                show(site, wanted)
+else:
+    ui.empty(
+        "Nothing is transcribed yet",
+        "Recordings become text on this machine. The transcription page shows how far it is, what is transcribed by "
+        "itself, and lets you begin with the calls you choose.",
+        icon="speech_to_text",
+        link=(JOBS_PAGE, "See the transcription jobs"),
+    )

@@ -1,0 +1,55 @@
+"""Transcripts to take away: a choice of format and a button that makes the file when it is pressed."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pbx.export import AUDIO, FORMATS, audio_bytes, file_name, load_call, make_export, safe_name
+from pbx.store.engine import reading
+from pbx.ui.sites import Site
+from pbx.ui.words import note
+from pbx.wording import count_text, size_text
+
+MOST_CALLS = 500
+MOST_AUDIO_BYTES = 500_000_000  # the server holds a download in memory
+
+
+def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubtful: bool = False) -> None:
+    """Format, what to leave out, and the download of these calls' transcripts (at most MOST_CALLS are taken)."""
+    ids = list(call_ids[:MOST_CALLS])
+    label = st.selectbox("Format", list(FORMATS), key=f"{key}_format", filter_mode=None)
+    with_doubtful = st.checkbox(
+        "Include doubtful passages",
+        doubtful,
+        key=f"{key}_doubtful",
+        help="What the speech model may have made up is left out otherwise.",
+    )
+    if len(call_ids) > MOST_CALLS:
+        note(f"At most {MOST_CALLS} calls fit in one export: these are the first of them.")
+    too_large = False
+    if label == AUDIO and ids:
+        with reading(at.engine) as session:
+            size_bytes = audio_bytes(session, ids)
+        too_large = size_bytes > MOST_AUDIO_BYTES
+        limit = size_text(MOST_AUDIO_BYTES)
+        note(f"{size_text(size_bytes)} of audio" + (f", more than the {limit} of one export." if too_large else "."))
+    many = len(ids) > 1
+    name, mime = file_name(label, safe_name(stem), many=many)
+
+    def make() -> bytes:
+        with reading(at.engine) as session:
+            calls = (load_call(session, call_id, at.settings.audio_dir, at.zone) for call_id in ids)
+            return make_export(label, calls, many=many, doubtful=with_doubtful)
+
+    st.download_button(
+        f"Download {count_text(len(ids), 'call')}",
+        make,
+        file_name=name,
+        mime=mime,
+        icon=":material/download:",
+        type="primary",
+        width="stretch",
+        on_click="ignore",
+        disabled=too_large or not ids,
+        key=f"{key}_download",
+    )

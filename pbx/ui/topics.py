@@ -1,0 +1,152 @@
+"""The analyst's own topics: what tells of them, how many calls they come up in, and where."""
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from pbx.charts import Count
+from pbx.errors import PbxError, QueryError
+from pbx.store.engine import reading, writing
+from pbx.store.models import Topic
+from pbx.store.notes import delete_topic, save_topic, topics
+from pbx.store.query import parse_query
+from pbx.store.search import SearchFilter, trend
+from pbx.ui.searches import explain, phrase_query, search_for, topic_query
+from pbx.ui.sites import Site
+from pbx.ui.words import empty, note, plain
+from pbx.wording import count_text
+
+
+def show_topics(at: Site, wanted: SearchFilter) -> None:
+    """Each topic with its phrases and its share of the transcribed calls within the filters."""
+    with reading(at.engine) as session:
+        known = topics(session)
+    if known:
+        st.button("Add a topic", icon=":material/add:", on_click=_ask, args=("topic_to_edit", 0))
+    else:
+        empty(
+            "No topics yet",
+            "A topic is a name with the phrases that tell of it: Refunds, say, with “money back” and refund*. "
+            "It is counted here and marked in every call.",
+            icon="sell",
+            action=("Add a topic", lambda: _ask("topic_to_edit", 0)),
+        )
+    for topic in known:
+        _show_topic(topic, _count(at, wanted, topic))
+    by_id = {topic.id: topic for topic in known}
+    # Popped, so that a dialog that is closed stays closed.
+    if (asked := st.session_state.pop("topic_to_edit", None)) is not None:
+        _edit(at, by_id.get(asked))
+    elif (doomed := by_id.get(st.session_state.pop("topic_to_delete", None))) is not None:
+        _confirm_delete(at, doomed)
+
+
+def _ask(what: str, topic_id: int) -> None:
+    st.session_state[what] = topic_id
+
+
+def _count(at: Site, wanted: SearchFilter, topic: Topic) -> Count | QueryError:
+    with reading(at.engine) as session:
+        try:
+            points = trend(session, replace(wanted, query=topic_query(topic)), "queue", at.zone)
+        except QueryError as error:
+            return error
+    return Count(
+        sum(point.hits for point in points),
+        sum(point.calls for point in points),
+        sum(point.calls_total for point in points),
+    )
+
+
+def _show_topic(topic: Topic, count: Count | QueryError) -> None:
+    number = topic.id or 0
+    with st.container(border=True, key=f"topic_{number}", horizontal=True, vertical_alignment="center"):
+        with st.container(key=f"topic_about_{number}", gap="xsmall"):
+            st.markdown(f"**{plain(topic.name)}**")
+            note(", ".join(topic.phrases))
+            if isinstance(count, QueryError):
+                explain(count)
+            elif count.share is None:
+                st.caption("n/a: no transcribed call within these filters")
+            else:
+                total = count_text(count.calls_total, "transcribed call")
+                st.progress(count.share / 100, f"{count.share:.1f}% of {total}")
+        with st.container(horizontal=True, width="content", vertical_alignment="center", key=f"topic_do_{number}"):
+            if isinstance(count, Count):
+                st.button(
+                    f"{count_text(count.hits, 'place')} in {count_text(count.calls, 'call')}",
+                    key=f"find_topic_{number}",
+                    icon=":material/search:",
+                    disabled=not count.hits,
+                    on_click=search_for,
+                    args=(topic_query(topic),),
+                )
+            edit: dict[str, Any] = {"type": "tertiary", "on_click": _ask}
+            st.button(
+                "Edit", key=f"edit_topic_{number}", icon=":material/edit:", args=("topic_to_edit", number), **edit
+            )
+            st.button(
+                "Delete",
+                key=f"delete_topic_{number}",
+                icon=":material/delete:",
+                args=("topic_to_delete", number),
+                **edit,
+            )
+
+
+def _edit(at: Site, topic: Topic | None) -> None:
+    @st.dialog("Add a topic" if topic is None else "Edit the topic", icon=":material/sell:")
+    def ask() -> None:
+        with st.form("topic_form", border=False):
+            name = st.text_input("Name", topic.name if topic else "", placeholder="Refunds", key="topic_name")
+            phrases = st.text_area(
+                "Phrases, one per line",
+                "\n".join(topic.phrases) if topic else "",
+                placeholder="money back\nrefund*\ncancel my contract",
+                help="Whole words count, whatever their case. A star at the end stands for any ending: refund*.",
+                height=180,
+                key="topic_phrases",
+            )
+            saved = st.form_submit_button("Save", type="primary", icon=":material/check:")
+        if saved and _save(at, name or "", phrases or "", topic.id if topic else None):
+            st.rerun()
+
+    ask()
+
+
+def _save(at: Site, name: str, phrases: str, topic_id: int | None) -> bool:
+    """Save, or say why it can't be."""
+    lines = [line.strip() for line in phrases.splitlines() if line.strip()]
+    for line in lines:
+        try:
+            parse_query(phrase_query(line))
+        except QueryError as error:
+            st.error(f"{plain(line)}: {plain(error.advice)}", icon=":material/error:")
+            return False
+    try:
+        with writing(at.engine) as session:
+            save_topic(session, name, lines, topic_id)
+    except PbxError as error:
+        st.error(plain(error.advice), icon=":material/error:")
+        return False
+    st.session_state["toast"] = (f"Topic {' '.join(name.split())} saved.", ":material/sell:")
+    return True
+
+
+def _confirm_delete(at: Site, topic: Topic) -> None:
+    @st.dialog("Delete this topic?", icon=":material/delete:")
+    def ask() -> None:
+        st.markdown(
+            f"**{plain(topic.name)}** with {count_text(len(topic.phrases), 'phrase')}. The calls stay as they are."
+        )
+        with st.container(horizontal=True):
+            if st.button("Delete", type="primary", key="topic_delete_yes"):
+                with writing(at.engine) as session:
+                    delete_topic(session, topic.id or 0)
+                st.session_state["toast"] = (f"Topic {topic.name} deleted.", ":material/delete:")
+                st.rerun()
+            if st.button("Keep it", key="topic_delete_no"):
+                st.rerun()
+
+    ask()

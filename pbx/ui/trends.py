@@ -1,0 +1,123 @@
+"""How often something is said: by day, queue and agent, up to four phrases side by side."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, cast
+
+import streamlit as st
+
+from pbx.charts import Count, bars_alt, day_bars, name_bars
+from pbx.store.engine import reading
+from pbx.store.models import Topic
+from pbx.store.notes import topics
+from pbx.store.search import SearchFilter, trend
+from pbx.ui.filters import ALL, KEPT
+from pbx.ui.searches import readable, search_for, topic_query
+from pbx.ui.sites import Site
+from pbx.ui.tables import table
+from pbx.ui.words import note, palette
+
+MOST_PHRASES = 4
+MOST_DAYS = 400  # more bars can't be told apart
+By = Literal["day", "queue", "agent"]
+Counts = Mapping[str, Mapping[Any, Count]]  # phrase → day or name → how often
+
+
+def show_trends(at: Site, wanted: SearchFilter) -> None:
+    """The phrases to compare, their bars, and their totals; a click on a bar leads to the places behind it."""
+    with reading(at.engine) as session:
+        known = topics(session)
+    phrases, by, share = _choose(wanted, known)
+    if not phrases:
+        note("Name what to follow: a word, a phrase, or a search as in the box above.")
+        return
+    if sum(readable(phrase) for phrase in phrases) < len(phrases):  # each that can't be read says why
+        return
+    counts: dict[str, dict[Any, Count]] = {}
+    with reading(at.engine) as session:
+        for phrase in phrases:
+            points = trend(session, replace(wanted, query=phrase), by, at.zone)
+            counts[phrase] = {
+                point.day or point.label: Count(point.hits, point.calls, point.calls_total) for point in points
+            }
+    if not any(count.calls_total for named in counts.values() for count in named.values()):
+        note("No transcribed call matches these filters, so nothing is known.")
+        return
+    _draw(at, wanted, counts, by, share)
+    _show_totals(counts)
+
+
+def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], By, bool]:
+    kept: dict[str, Any] = {"persist_state": "page", **KEPT}
+    names = {topic_query(topic): topic.name for topic in known}
+    typed = [wanted.query] if wanted.query else []
+    with st.container(horizontal=True, key="trend_choice", vertical_alignment="bottom"):
+        phrases = st.multiselect(
+            "Compare",
+            list(dict.fromkeys([*typed, *names])),
+            default=typed,
+            format_func=lambda query: names.get(query, query),
+            accept_new_options=True,
+            max_selections=MOST_PHRASES,
+            key="phrases",
+            placeholder=f"Up to {MOST_PHRASES} words, phrases or topics",
+            **kept,
+        )
+        by = st.segmented_control("By", ["Day", "Queue", "Agent"], default="Day", required=True, key="by", **kept)
+        measures = ["Places", "Share of calls"]
+        measure = st.segmented_control("Measure", measures, default="Places", required=True, key="measure", **kept)
+    return phrases, cast(By, (by or "Day").lower()), measure == "Share of calls"
+
+
+def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: By, share: bool) -> None:
+    title = f"{'Transcribed calls in which it was said' if share else 'How often it was said'}, by {by}"
+    if by == "day":
+        days = _days(at, wanted, counts)
+        if len(days) > MOST_DAYS:
+            note(f"The last {MOST_DAYS} days are shown; choose a period to see others.")
+        days = days[-MOST_DAYS:]
+        figure = day_bars(counts, days, title=title, share=share, zone=at.zone, palette=palette())
+    else:
+        figure = name_bars(counts, title=title, share=share, zone=at.zone, palette=palette())
+    st.plotly_chart(
+        figure,
+        theme=None,
+        key="trend",
+        alt=bars_alt(title, counts),
+        on_select=_follow_bar,
+        selection_mode="points",
+        config={"displayModeBar": False, "responsive": True},
+    )
+    note("Point at a bar for its figures; click it for the places behind it.")
+
+
+def _days(at: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
+    """Every day from the first to the last: of the period where it is bounded, else of the calls."""
+    seen = sorted({day for named in counts.values() for day in named})
+    first = wanted.since.astimezone(at.zone).date() if wanted.since else seen[0]
+    last = (wanted.until - timedelta(seconds=1)).astimezone(at.zone).date() if wanted.until else None
+    last = last or max(seen[-1], datetime.now(at.zone).date() if wanted.since else seen[-1])
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def _follow_bar() -> None:
+    points = st.session_state["trend"].selection.points
+    if not points or "customdata" not in points[0]:
+        return
+    phrase, label, *_ = points[0]["customdata"]
+    by = st.session_state.get("by") or "Day"
+    if by == "Day":
+        day = date.fromisoformat(label)
+        search_for(phrase, period="Between", days=(day, day))
+    else:
+        search_for(phrase, **{by.lower(): label or ALL})
+
+
+def _show_totals(counts: Counts) -> None:
+    rows = {}
+    for phrase, named in counts.items():
+        places, calls, total = (sum(count[part] for count in named.values()) for part in range(3))
+        share = f"{100 * calls / total:.1f}%" if total else "n/a"
+        rows[phrase] = [phrase, f"{places:,}", f"{calls:,} of {total:,}", share]
+    table("Phrases compared", ("Phrase", "Places>", "Calls with it>", "Share>"), rows, key="trend_totals")
