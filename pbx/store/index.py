@@ -22,7 +22,7 @@ SEGMENT_BITS = 32
 _ROWS = 1000  # in one statement
 _POSITIONS = 16383  # the last position a tsvector tells apart; what is said behind it is no phrase any more
 _TIMES = 255  # a word's positions that a tsvector keeps
-_TSVECTOR_BYTES = 800_000  # well below PostgreSQL's limit of 1 MB
+_TSVECTOR_BYTES = 1_000_000  # a little below PostgreSQL’s limit; what a text has beyond is not found
 _segments, _transcripts, _recordings = (
     Table.metadata.tables[name] for name in ("segments", "transcripts", "recordings")
 )
@@ -89,7 +89,7 @@ def _tsvector(text: str) -> str:
     places: dict[str, list[str]] = {}
     size_bytes = 0
     for position, token in enumerate(tokens_of(text), start=1):
-        size_bytes += 2 if token.text in places else len(token.text.encode()) + 8
+        size_bytes += 2 if token.text in places else len(token.text.encode()) + 5
         if size_bytes > _TSVECTOR_BYTES:
             break
         places.setdefault(token.text, []).append(str(min(position, _POSITIONS)))

@@ -4,7 +4,7 @@ import sqlite3
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx.store.matching import spans_in, to_fts5
@@ -69,6 +69,7 @@ database = sqlite3.connect(":memory:")
 database.execute("CREATE VIRTUAL TABLE said USING fts5(caller, agent, tokenize='ascii')")
 
 
+@settings(deadline=None)
 @given(trees, texts)
 def test_sqlite_finds_what_a_search_means(tree: Query, text: str) -> None:
     words = [token.text for token in tokens_of(text)]
@@ -79,6 +80,7 @@ def test_sqlite_finds_what_a_search_means(tree: Query, text: str) -> None:
     assert bool(found) == means(tree, words)
 
 
+@settings(deadline=None)
 @given(trees, texts)
 def test_what_matched_is_marked(tree: Query, text: str) -> None:
     spans = spans_in(tree, text)

@@ -1,7 +1,7 @@
 """What somebody types into the search: understood, or explained."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx.errors import QueryError
@@ -135,6 +135,7 @@ PIECES = [
 ]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)))
 def test_any_text_is_a_search_or_an_explanation(text: str) -> None:
     explained = None

@@ -1,7 +1,9 @@
 """Words of a text: in any script, with their true places."""
 
+import unicodedata
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx.store.tokens import tokens_of
@@ -44,17 +46,19 @@ def test_an_endless_word_is_cut() -> None:
     assert [len(token.text) for token in tokens_of("ä" * 5000)] == [200]
 
 
+@settings(deadline=None)
 @given(st.text())
-def test_any_text_splits_into_words_that_split_no_further(text: str) -> None:
+def test_any_text_splits_into_words_of_letters_only(text: str) -> None:
     end = 0
     for token in tokens_of(text):
         assert end <= token.start < token.end <= len(text)
         end = token.end
-        assert "'" not in token.text
-        assert " " not in token.text
-        assert "".join(again.text for again in tokens_of(token.text)) == token.text
+        kinds = {unicodedata.category(char) for char in token.text}
+        assert kinds
+        assert all(kind[0] in "LNM" or kind == "Co" for kind in kinds)  # no quote or sign a database would read
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(max_codepoint=127)))
 def test_plain_english_splits_as_any_other_text(text: str) -> None:
     assert tokens_of(text) == tokens_of(f"{text} é")[:-1]

@@ -1,0 +1,51 @@
+"""Calls with something said in them, for the tests of transcripts, search and notes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlmodel import Session
+
+from pbx.speech.segment import Segment
+from pbx.speech.transcriber import Part
+from pbx.store.models import Call, PbxConnection, Recording, Transcript
+from pbx.store.transcripts import add_part, begin_transcript, finish_transcript
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def add_call(session: Session, call_id: int, connection_id: int = 1, **facts: object) -> Recording:
+    """A call of a PBX, made if it isn't there, with one recording of the call's number."""
+    if session.get(PbxConnection, connection_id) is None:
+        session.add(PbxConnection(id=connection_id, host=f"pbx-{connection_id}"))
+        session.flush()
+    values = {"direction": "inbound", "started_at": NOON} | facts
+    session.add(Call(id=call_id, connection_id=connection_id, linkedid=f"{call_id}", **values))
+    session.flush()
+    recording = Recording(id=call_id, connection_id=connection_id, call_id=call_id, name=f"{call_id}", started_at=NOON)
+    session.add(recording)
+    session.flush()
+    return recording
+
+
+def segments(*texts: str | Segment, start_s: float = 0.0) -> tuple[Segment, ...]:
+    """A segment a second, in turns of the two channels."""
+    return tuple(
+        text if isinstance(text, Segment) else Segment(start_s + at, start_s + at + 0.9, at % 2, text)
+        for at, text in enumerate(texts)
+    )
+
+
+def add_transcript(
+    session: Session, recording_id: int, said: Sequence[str | Segment], direction: str = "inbound", model: str = "base"
+) -> Transcript:
+    """A whole, current transcript with two channels: the first text is the caller's, if they called."""
+    transcript = begin_transcript(session, recording_id, "whisper", model, "abc")
+    part = Part(0, segments(*said), done_s=len(said), duration_s=len(said), channels=2, whole=True)
+    add_part(session, id_of(transcript), part, direction)
+    finish_transcript(session, id_of(transcript))
+    return transcript
+
+
+def id_of(transcript: Transcript) -> int:
+    assert transcript.id is not None
+    return transcript.id
