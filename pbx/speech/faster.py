@@ -12,13 +12,14 @@ import numpy as np
 from pbx.errors import ModelError, SettingsError
 from pbx.speech import checkpoints
 from pbx.speech.alignment import Phrase, TimedWord
+from pbx.speech.batching import BatchTranscriber, Job
 from pbx.speech.checkpoints import Precision, default_threads, is_out_of_memory
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB, Stopped, compression_ratio
 from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
 from pbx.speech.transcriber import Source
 from pbx.speech.weights import PIP_LINES
-from pbx.speech.whisper import TEMPERATURES, WhisperTranscriber, _Job
+from pbx.speech.whisper import TEMPERATURES
 from pbx.speech.windows import RATE_HZ, Sound, Window
 
 _COMPUTE_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
@@ -46,10 +47,10 @@ class Written:
         return self.compression_ratio <= MAX_COMPRESSION_RATIO and self.avg_logprob >= MIN_AVG_LOGPROB
 
 
-class FasterTranscriber(WhisperTranscriber):
+class FasterTranscriber(BatchTranscriber):
     """A model of faster-whisper in memory, as a `Transcriber`. Not for several threads at once.
 
-    `weights`: a folder as CTranslate2 has it. `precision`: "auto" takes fp16 on a GPU, else int8. The others are as
+    `weights`: a folder as CTranslate2 wants it. `precision`: "auto" takes fp16 on a GPU, else int8. The others are as
     for `WhisperTranscriber`. Raises ModelError when faster-whisper is not installed, or the model is none, damaged or
     too large.
     """
@@ -67,9 +68,7 @@ class FasterTranscriber(WhisperTranscriber):
         stretches_per_window: int | None = None,
         temperatures: Sequence[float] = TEMPERATURES,
     ) -> None:
-        self.model = model
-        self.max_batch = batch
-        self._stretches = stretches_per_window
+        super().__init__(model, batch, stretches_per_window)
         self._temperatures = temperatures
         self._whisper = _load(weights, device, threads or default_threads(), precision)
 
@@ -82,7 +81,7 @@ class FasterTranscriber(WhisperTranscriber):
         mend = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
         raise SettingsError(f"This model knows no language {source.language!r}.", mend)
 
-    def _hear_language(self, jobs: list[_Job]) -> str:
+    def _hear_language(self, jobs: Sequence[Job]) -> str:
         from faster_whisper.audio import pad_or_trim
 
         features = np.stack([pad_or_trim(self._whisper.feature_extractor(job.window.sound)) for job in jobs])
@@ -92,11 +91,11 @@ class FasterTranscriber(WhisperTranscriber):
                 chances[token[2:-2]] = chances.get(token[2:-2], 0.0) + probability
         return max(chances, key=chances.__getitem__)
 
-    def _release(self) -> None:
+    def _release(self, batch: Sequence[Job]) -> None:
         gc.collect()
 
-    def _decode(self, batch: list[_Job], stop: threading.Event | None) -> list[list[Segment]]:
-        found: dict[_Job, list[Segment]] = {}
+    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
+        found: dict[Job, list[Segment]] = {}
         for language in {job.recording.language for job in batch}:
             jobs = [job for job in batch if job.recording.language == language]
             written = self._write([job.window for job in jobs], language, stop)

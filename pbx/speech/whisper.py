@@ -2,19 +2,18 @@
 
 import gc
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbx.errors import ModelError, PbxError, SettingsError
+from pbx.errors import SettingsError
 from pbx.speech.alignment import Phrase, read_phrases
-from pbx.speech.checkpoints import Precision, default_threads, is_out_of_memory, load_network
-from pbx.speech.decoding import Decoded, Decoder, DecodingRules, Stopped
-from pbx.speech.listening import Recording
+from pbx.speech.batching import BatchTranscriber, Job
+from pbx.speech.checkpoints import Precision, default_threads, load_network
+from pbx.speech.decoding import Decoded, Decoder, DecodingRules
 from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
-from pbx.speech.transcriber import Part, Source
+from pbx.speech.transcriber import Source
 from pbx.speech.windows import Window
 
 if TYPE_CHECKING:
@@ -22,20 +21,10 @@ if TYPE_CHECKING:
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # openai-whisper's, after 0
 _SAMPLES = 5  # of a window at a temperature, as openai-whisper's program has it (--best_of)
-_LANGUAGE_WINDOWS = 4  # the language is told from the first so many voiced windows together
 _MISSED_S = 1.0  # so much voice without a word is decoded again by itself
 
 
-@dataclass(eq=False)
-class _Job:
-    """A window to decode; once encoded it stays so."""
-
-    recording: Recording
-    window: Window
-    encoded: "Tensor | None" = None  # (positions, state)
-
-
-class WhisperTranscriber:
+class WhisperTranscriber(BatchTranscriber):
     """A Whisper model in memory, as a `Transcriber`. Not for several threads at once.
 
     `weights`: a checkpoint in openai-whisper's format; `model`: the name it goes by. `threads`: of torch, in the whole
@@ -63,36 +52,10 @@ class WhisperTranscriber:
         import torch
 
         torch.set_num_threads(threads or default_threads())
-        self.model = model
-        self.max_batch = batch
+        super().__init__(model, batch, stretches_per_window)
         self._network = load_network(weights, model, device, precision)
         self._decoder = Decoder(self._network, rules or DecodingRules())
         self._temperatures = temperatures
-        self._stretches = stretches_per_window
-
-    def transcribe(self, sources: Sequence[Source], stop: threading.Event | None = None) -> Iterator[Part]:
-        """See `Transcriber.transcribe`. Raises ModelError when memory runs out with a batch of one."""
-        jobs: list[_Job] = []
-        try:
-            for index, source in enumerate(sources):
-                recording = Recording(index, source, self._stretches)
-                try:
-                    recording.language = self._language_of(source)
-                    for windows in recording.listen():
-                        if stop is not None and stop.is_set():
-                            return
-                        jobs += [_Job(recording, window) for window in windows]
-                        yield from self._run(jobs, stop)
-                        if part := recording.part():
-                            yield part
-                except ModelError:
-                    raise
-                except PbxError as error:
-                    jobs = [job for job in jobs if job.recording is not recording]
-                    yield Part(index, done_s=recording.done_s, language=recording.language, error=error)
-            yield from self._run(jobs, stop, all_of_them=True)
-        except Stopped:
-            return
 
     def _language_of(self, source: Source) -> str | None:
         if not self._network.multilingual:
@@ -103,62 +66,21 @@ class WhisperTranscriber:
             mend = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
             raise SettingsError(f"This model knows no language {source.language!r}.", mend) from None
 
-    def _run(self, jobs: list[_Job], stop: threading.Event | None, all_of_them: bool = False) -> Iterator[Part]:
-        """Decode the jobs that make full batches, or all; take them off the list, and tell what became known."""
-        while True:
-            self._find_languages(jobs)
-            ready = [job for job in jobs if job.recording.language is not None][: self.max_batch]
-            if not ready or (len(ready) < self.max_batch and not all_of_them):
-                return
-            done = self._sparing(ready, stop)
-            for job in done:
-                jobs.remove(job)
-            for recording in {id(job.recording): job.recording for job in done}.values():
-                if part := recording.part():
-                    yield part
-
-    def _sparing(self, ready: list[_Job], stop: threading.Event | None) -> list[_Job]:
-        """Decode as many of the jobs as memory allows, and return these; what it allows is remembered."""
-        while True:
-            batch = ready[: self.max_batch]
-            try:
-                for job, segments in zip(batch, self._decode(batch, stop), strict=True):
-                    job.recording.take(job.window, segments)
-                return batch
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    mend = "Choose a smaller model (WHISPER_MODEL), or free memory."
-                    raise ModelError(f"Memory ran out with the model {self.model}.", mend) from None
-            for job in batch:
-                job.encoded = None
-            self.max_batch = len(batch) // 2
-            self._release()
-
-    def _release(self) -> None:
+    def _release(self, batch: Sequence[Job]) -> None:
         import torch
 
+        for job in batch:
+            job.encoded = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _find_languages(self, jobs: list[_Job]) -> None:
-        """Tell the language of the recordings that enough voice was heard of."""
-        asked: dict[int, list[_Job]] = {}
-        for job in jobs:
-            if job.recording.language is None:
-                asked.setdefault(job.recording.index, []).append(job)
-        for first in asked.values():
-            if len(first) >= _LANGUAGE_WINDOWS or first[0].recording.ended:
-                first[0].recording.language = self._hear_language(first[:_LANGUAGE_WINDOWS])
-
-    def _hear_language(self, jobs: list[_Job]) -> str:
+    def _hear_language(self, jobs: Sequence[Job]) -> str:
         chances = sum(self._decoder.detect_languages(self._encoded([job]))[0] for job in jobs)
         codes = self._network.tokenizer(None).all_language_codes
         return str(codes[int(chances.argmax())])  # type: ignore[union-attr]
 
-    def _encoded(self, jobs: Sequence[_Job]) -> "Tensor":
+    def _encoded(self, jobs: Sequence[Job]) -> "Tensor":
         import torch
 
         new = [job for job in jobs if job.encoded is None]
@@ -167,7 +89,7 @@ class WhisperTranscriber:
                 job.encoded = encoded
         return torch.stack([job.encoded for job in jobs if job.encoded is not None])
 
-    def _decode(self, batch: list[_Job], stop: threading.Event | None) -> list[list[Segment]]:
+    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
         """What was said in each window: decoded, tried again where it looks wrong, then stretch by stretch."""
         found = self._try(batch, 0.0, 1, stop)
         for temperature in self._temperatures:
@@ -183,12 +105,12 @@ class WhisperTranscriber:
         return [self._segments(job, decoded, stop) for job, decoded in zip(batch, found, strict=True)]
 
     def _try(
-        self, jobs: Sequence[_Job], temperature: float, samples: int, stop: threading.Event | None
+        self, jobs: Sequence[Job], temperature: float, samples: int, stop: threading.Event | None
     ) -> list[Decoded]:
         languages = [job.recording.language for job in jobs]
         return self._decoder.decode(self._encoded(jobs), languages, temperature, samples, stop)
 
-    def _segments(self, job: _Job, decoded: Decoded, stop: threading.Event | None) -> list[Segment]:
+    def _segments(self, job: Job, decoded: Decoded, stop: threading.Event | None) -> list[Segment]:
         """A window's segments. Its stretches are decoded one by one where the whole failed or left some out."""
         phrases = self._phrases(job, decoded)
         alone: list[Window] = []
@@ -196,12 +118,12 @@ class WhisperTranscriber:
             alone = uncovered(job.window, phrases, _MISSED_S) if decoded.good else job.window.unpacked()
         segments = to_segments(job.window, phrases, decoded) if decoded.good or not alone else []
         for first in range(0, len(alone), self.max_batch):
-            jobs = [_Job(job.recording, window) for window in alone[first : first + self.max_batch]]
+            jobs = [Job(job.recording, window) for window in alone[first : first + self.max_batch]]
             for one, again in zip(jobs, self._try(jobs, 0.0, 1, stop), strict=True):
                 segments += to_segments(one.window, self._phrases(one, again), again)
         return segments
 
-    def _phrases(self, job: _Job, decoded: Decoded) -> list[Phrase]:
+    def _phrases(self, job: Job, decoded: Decoded) -> list[Phrase]:
         language = job.recording.language
         network = self._network
         return read_phrases(decoded, network.tokenizer(language), job.window.sound, language, network.heads_known)
