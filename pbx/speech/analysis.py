@@ -1,10 +1,13 @@
 """What was said, made short: summary, key phrases, questions, figures of the conversation, the analyst's own topics."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pbx.errors import AnalysisError
 from pbx.settings import Settings
 from pbx.speech import measures
 from pbx.speech.findings import Analysis, Moment, SpokenSegment
+from pbx.speech.language_server import summarise
 from pbx.speech.phrases import find_key_phrases, match_topics
 from pbx.speech.sentences import find_questions, read_conversation, trusted
 from pbx.speech.summary import summarise_extract
@@ -37,4 +40,21 @@ def analyse_call(segments: Sequence[SpokenSegment], duration_s: float | None, se
 
     Where the server's answer can't be used the local summary stands in, and `fallback_reason` says why. Raises nothing.
     """
-    return analyse(segments, duration_s)
+    local = analyse(segments, duration_s)
+    if not settings.analysis_url or not local.talk_s:
+        return local
+    try:
+        written = summarise(
+            segments, url=settings.analysis_url, model=settings.analysis_model, key=settings.analysis_key
+        )
+    except AnalysisError as error:
+        return replace(local, fallback_reason=error.advice)
+    return replace(
+        local,
+        summary=written.summary,
+        reason=written.reason,
+        outcome=written.outcome,
+        sentiment=written.sentiment,
+        follow_ups=written.follow_ups,
+        engine=written.engine,
+    )

@@ -40,6 +40,17 @@ def idioms_of(languages: frozenset[str]) -> Idioms:
     )
 
 
+@cache
+def spoken_digits() -> dict[str, str]:
+    """Return the words for digits in all languages at once, as written, with the digit that each says."""
+    return {
+        word: str(digit)
+        for entry in _read().values()
+        for digit, words in enumerate(entry.get("digits", "").split())
+        for word in words.split("|")
+    }
+
+
 def own_stop_words(language: str) -> frozenset[str]:
     """Return the stop words given for a language here; empty where the library's are good enough."""
     return frozenset(_read().get(language, {}).get("stop_words", "").split())

@@ -63,6 +63,12 @@ def summarise_extract(conversation: Conversation) -> str:
     return _tell([candidates[index].sentence for index in sorted(chosen)], conversation.idioms)
 
 
+def weigh_sentences(conversation: Conversation) -> list[float]:
+    """Return how much each sentence says, 0 (a courtesy) to about 1.4."""
+    weights = {id(candidate.sentence): candidate.weight for candidate in _candidates(conversation)}
+    return [weights.get(id(sentence), 0.0) for sentence in conversation.sentences]
+
+
 def _candidates(conversation: Conversation) -> list[_Candidate]:
     idioms = conversation.idioms
     stops = all_stop_words(conversation.languages)
