@@ -141,7 +141,7 @@ def _weigh(looks: "Tensor") -> npt.NDArray[np.float32]:
     return mean
 
 
-def _lay(weights: npt.NDArray[np.float32]) -> list[int]:
+def _lay(weights: npt.NDArray[np.float64]) -> list[int]:
     """The first frame of each token's own, when all frames go to the tokens in their order for the greatest sum.
 
     Dynamic programming over (tokens, frames); every token gets a frame at least, or, where there are fewer frames than

@@ -193,7 +193,7 @@ class Decoder:
         else:
             chances = (logits / temperature).softmax(dim=-1)
             chosen = torch.multinomial(chances, 1, generator=self._generator)[:, 0]
-        return chosen, logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        return chosen, logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
 
     def _suppressed(self, tokenizer: "Tokenizer") -> "Tensor":
         import torch
