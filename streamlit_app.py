@@ -25,6 +25,9 @@ PAGES = {
             icon=":material/settings_ethernet:",
             url_path="freepbx",
         ),
+        st.Page(
+            "pages/settings/jobs.py", title="Transcription", icon=":material/speech_to_text:", url_path="transcription"
+        ),
     ],
 }
 

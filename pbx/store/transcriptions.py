@@ -45,8 +45,10 @@ class Running(NamedTuple):
 class SpeechOverview:
     """How the queue of a PBX stands. `new`: downloaded recordings that nobody asked for.
 
-    `done_s` of `total_s`: of the audio queued and running. `speed`: seconds of audio in a second, of the recordings
-    that ended last; None before the first. `left_s`: what the rest will take at this speed.
+    `done_s` of `total_s`: of the audio queued and running. `ended` and `ended_s`: recordings and their audio that ended
+    since the oldest of these was asked for; so (`ended_s` + `done_s`) of (`ended_s` + `total_s`) is how far the whole
+    is. `speed`: seconds of audio in a second, of the recordings that ended last; None before the first. `left_s`: what
+    the rest will take at this speed.
     """
 
     new: int = 0
@@ -56,6 +58,8 @@ class SpeechOverview:
     failed: int = 0
     done_s: float = 0.0
     total_s: float = 0.0
+    ended: int = 0
+    ended_s: float = 0.0
     speed: float | None = None
     left_s: float | None = None
     paused: bool = False
@@ -194,14 +198,13 @@ def overview(session: Session, connection_id: int) -> SpeechOverview:
     """How the queue of a PBX stands."""
     table = _queue.c
     mine = table.connection_id == connection_id
-    counts: dict[str, int] = {}
-    done_s = total_s = 0.0
     by_state = select(table.state, func.count()).where(mine).group_by(table.state)
-    for state, count in session.connection().execute(by_state):
-        counts[state] = count
-    sums = select(func.sum(table.done_s), func.sum(func.coalesce(table.total_s, 0.0))).where(mine)
-    for done, total in session.connection().execute(sums.where(table.state.in_(_OPEN))):
-        done_s, total_s = done or 0.0, total or 0.0
+    counts: dict[str, int] = {row[0]: row[1] for row in session.connection().execute(by_state)}
+    sums = select(func.sum(table.done_s), func.sum(table.total_s), func.min(table.asked_at))
+    done_s, total_s, since = session.connection().execute(sums.where(mine, table.state.in_(_OPEN))).one()
+    done_s, total_s = done_s or 0.0, total_s or 0.0
+    over = select(func.count(), func.sum(table.total_s)).where(mine, table.state.in_(("completed", "failed")))
+    ended, ended_s = session.connection().execute(over.where(table.ended_at >= since)).one() if since else (0, 0.0)
     downloaded = select(func.count()).select_from(_recordings)
     downloaded = downloaded.where(_recordings.c.connection_id == connection_id, _recordings.c.state == "downloaded")
     known = sum(count for state, count in counts.items() if state != "new")
@@ -214,6 +217,8 @@ def overview(session: Session, connection_id: int) -> SpeechOverview:
         failed=counts.get("failed", 0),
         done_s=done_s,
         total_s=total_s,
+        ended=ended,
+        ended_s=ended_s or 0.0,
         speed=speed,
         left_s=max(total_s - done_s, 0.0) / speed if speed else None,
         paused=rules.paused,

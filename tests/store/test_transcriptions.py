@@ -213,6 +213,7 @@ def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: S
     found = overview(session, 1)
     assert (found.new, found.queued, found.transcribing, found.completed, found.failed) == (1, 1, 1, 1, 0)
     assert (found.done_s, found.total_s, found.speed, found.left_s) == (16.0, 40.0, 8.0, 3.0)
+    assert (found.ended, found.ended_s) == (1, 40.0)
     (running,) = found.running
     assert (running.recording_id, running.call_id, running.name, running.done_s, running.total_s) == (
         3,
