@@ -10,7 +10,7 @@ from pbx.store.engine import reading
 from pbx.store.notes import all_tags
 from pbx.store.search import SearchFilter, count_hits, count_transcribed, find_hits, found_calls, transcribed_calls
 from pbx.ui import exports, filters, hits
-from pbx.ui.searches import SEARCH, TOPICS, TRENDS, readable, search_for
+from pbx.ui.searches import NAMELESS, SEARCH, TOPICS, TRENDS, readable, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
 from pbx.wording import SPEAKERS, count_text
@@ -48,12 +48,12 @@ def choose(at: ui.Site) -> SearchFilter:
     with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
         since, until = filters.period_filter(at)
         speaker = filters.one_of("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
-        queue = filters.queue_filter(at)
+        queue = filters.queue_filter(at, none=NAMELESS["queue"])
         direction = filters.direction_filter()
         kept = [st.session_state.get(key) or st.query_params.get(key) for key in ("agent", "number", "tag", "doubtful")]
         active = sum(value not in (None, "", filters.ALL, False, "false") for value in kept)
         with st.popover(f"More filters ({active})" if active else "More filters", icon=":material/tune:"):
-            agent = filters.one_of("Agent", agents, "agent")
+            agent = filters.one_of("Agent", agents, "agent", none=NAMELESS["agent"])
             number = filters.number_filter()
             tag = filters.one_of("Tag", tags, "tag")
             doubtful = st.toggle(

@@ -9,6 +9,8 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from pbx.charts.frame import BAND_ROW_PX, LINE_HEIGHT_PX, SPARE_PX, Look, Palette, new_figure, plain_text, whole_ticks
 from pbx.wording import count_text, zone_text
 
+BARS_ROW_PX = 112
+
 
 class Count(NamedTuple):
     """How often something was said: places, the calls they are in, and the transcribed calls looked through."""
@@ -32,47 +34,53 @@ def day_bars(
     zone: tzinfo,
     palette: Palette,
 ) -> go.Figure:
-    """Draw a bar per name and day: places, or with `share` the percentage of transcribed calls.
+    """Draw a bar per day, each name in its own row: places, or with `share` the percentage of transcribed calls.
 
     A day without transcribed calls is shaded: nothing is known of it. A point's customdata begins with name and day.
     """
-    noons = [datetime.combine(day, time(12)) for day in days]
-    span = (noons[0] - timedelta(hours=12), noons[-1] + timedelta(hours=12))
-    figure = new_figure(
-        palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), LINE_HEIGHT_PX + 40
-    )
-    for (name, counts), look in zip(series.items(), _bar_looks(palette), strict=False):
-        known = [(noon, day, counts[day]) for noon, day in zip(noons, days, strict=True) if _known(counts.get(day))]
+    noons = {day: datetime.combine(day, time(12)) for day in days}
+    half_day = timedelta(hours=12)
+    span = (noons[days[0]] - half_day, noons[days[-1]] + half_day)
+    rows = max(len(series), 1)
+    height_px = LINE_HEIGHT_PX + 20 if rows == 1 else SPARE_PX + 20 + BARS_ROW_PX * rows
+    figure = new_figure(palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), height_px)
+    for row, ((name, counts), look) in enumerate(zip(series.items(), _bar_looks(palette), strict=False)):
+        known = [(day, count) for day in days if _known(count := counts.get(day))]
         figure.add_bar(
-            x=[noon for noon, _, _ in known],
-            y=[count.share if share else count.hits for _, _, count in known],
-            customdata=[[name, day.isoformat(), _count_text(count)] for _, day, count in known],
-            **_bar(name, look, palette, several=len(series) > 1),
+            x=[noons[day] for day, _ in known],
+            y=[count.share if share else count.hits for _, count in known],
+            customdata=[[name, day.isoformat(), _count_text(count)] for day, count in known],
+            yaxis=f"y{row + 1}" if row else "y",
+            **_bar(name, look, palette, several=rows > 1),
         )
-    unknown = [
-        (noon, day)
-        for noon, day in zip(noons, days, strict=True)
-        if not any(_known(counts.get(day)) for counts in series.values())
-    ]
-    _shade(figure, unknown, palette)
+    unknown = [day for day in days if not any(_known(counts.get(day)) for counts in series.values())]
+    _shade(figure, [noons[day] for day in unknown], palette)
     top = max((bar for trace in figure.data for bar in trace.y if bar), default=0)
-    figure.update_yaxes(**_bar_axis(top, share))
+    _stack_rows(figure, rows, _bar_axis(top, share))
     figure.update_xaxes(
         title_text=f"Day ({zone_text(zone, span[1].replace(tzinfo=zone))})",
         hoverformat="%a %-d %b %Y",
-        **({"dtick": 86_400_000, "tick0": noons[0]} if len(days) <= 10 else {}),
+        anchor=f"y{rows}" if rows > 1 else "y",
+        **({"dtick": 86_400_000, "tick0": noons[days[0]]} if len(days) <= 10 else {}),
         tickformatstops=[{"dtickrange": [None, None], "value": "%-d %b"}],
     )
-    figure.update_layout(
-        title_text=title, margin_l=64, bargap=0.25, showlegend=len(series) > 1 or bool(unknown), barmode="group"
-    )
+    figure.update_layout(title_text=title, margin_l=64, bargap=0.25, showlegend=rows > 1 or bool(unknown))
     return figure
 
 
 def name_bars(
-    series: Mapping[str, Mapping[str, Count]], *, title: str, share: bool, zone: tzinfo, palette: Palette
+    series: Mapping[str, Mapping[str, Count]],
+    *,
+    title: str,
+    share: bool,
+    nameless: str,
+    zone: tzinfo,
+    palette: Palette,
 ) -> go.Figure:
-    """Draw bars per name of a queue or an agent, the highest first; `share` and customdata as in `day_bars`."""
+    """Draw bars per name of a queue or an agent, the highest first; `share` and customdata as in `day_bars`.
+
+    `nameless` stands for the empty name.
+    """
     totals: dict[str, float] = {}
     for counts in series.values():
         for label, count in counts.items():
@@ -81,11 +89,12 @@ def name_bars(
     height_px = SPARE_PX + 20 + max(len(labels), 1) * max(BAND_ROW_PX, 20 * len(series))
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), height_px)
-    for (name, counts), look in zip(series.items(), _bar_looks(palette), strict=False):
+    looks = zip(series.items(), _bar_looks(palette), strict=False)
+    for (name, counts), look in reversed(list(looks)):  # the last stands at the top
         known = [(label, counts[label]) for label in labels if _known(counts.get(label))]
         figure.add_bar(
             orientation="h",
-            y=[plain_text(label) or "None" for label, _ in known],
+            y=[plain_text(label or nameless) for label, _ in known],
             x=[count.share if share else count.hits for _, count in known],
             customdata=[[name, label, _count_text(count)] for label, count in known],
             **_bar(name, look, palette, several=len(series) > 1),
@@ -94,7 +103,12 @@ def name_bars(
     figure.update_xaxes(type="linear", tickformatstops=[], showgrid=True, ticks="", **_bar_axis(top, share))
     figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
     figure.update_layout(
-        title_text=title, hovermode="y unified", barmode="group", bargap=0.3, showlegend=len(series) > 1
+        title_text=title,
+        hovermode="y unified",
+        barmode="group",
+        bargap=0.3,
+        showlegend=len(series) > 1,
+        legend_traceorder="reversed",
     )
     return figure
 
@@ -141,17 +155,33 @@ def _bar_axis(top: float, share: bool) -> dict[str, Any]:
     return title | {"range": [0, max(top, 1) * 1.12], **({"nticks": 6} if share else whole_ticks(top, False))}
 
 
-def _shade(figure: go.Figure, unknown: Sequence[tuple[datetime, date]], palette: Palette) -> None:
+def _stack_rows(figure: go.Figure, rows: int, axis: Mapping[str, Any]) -> None:
+    """Give each name a row of its own: they share their days and their scale, and no bar gets too thin."""
+    figure.update_yaxes(axis)
+    if rows == 1:
+        return
+    first = figure.layout.yaxis.to_plotly_json()
+    for row in range(rows):
+        low = (rows - 1 - row) / rows
+        figure.layout[f"yaxis{row + 1}" if row else "yaxis"] = first | {
+            "domain": [low, low + 1 / rows - 0.05],
+            "anchor": "x",
+            "nticks": 3,
+            "title": {},
+        }
+    figure.layout.yaxis.title = first["title"]
+
+
+def _shade(figure: go.Figure, unknown: Sequence[datetime], palette: Palette) -> None:
     """Shade days of which nothing is known; pointing at one says so."""
     if not unknown:
         return
     half_day = timedelta(hours=12)
-    for noon, _ in unknown:
-        figure.add_vrect(
-            x0=noon - half_day, x1=noon + half_day, fillcolor=palette.idle, opacity=0.16, line_width=0, layer="below"
-        )
+    box = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line_width": 0}
+    for noon in unknown:
+        figure.add_shape(x0=noon - half_day, x1=noon + half_day, fillcolor=palette.idle, opacity=0.16, **box)
     figure.add_scatter(
-        x=[noon for noon, _ in unknown],
+        x=unknown,
         y=[0] * len(unknown),
         name="No transcribed calls",
         mode="markers",

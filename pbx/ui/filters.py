@@ -57,20 +57,22 @@ def number_filter() -> str:
     return (number or "").strip()
 
 
-def queue_filter(at: Site) -> str | None:
-    """Key: queue."""
+def queue_filter(at: Site, *, none: str = "") -> str | None:
+    """Key: queue. `none` as in `one_of`."""
     with reading(at.engine) as session:
         queues = call_queues(session, at.active.id)
-    return one_of("Queue", queues, "queue")
+    return one_of("Queue", queues, "queue", none=none)
 
 
-def one_of(label: str, options: Sequence[str], key: str, *, said: Any = str) -> str | None:
-    """A choice among options or all of them (None). What the address asks for stays, even if it is not among them."""
-    known = [ALL, *options]
+def one_of(label: str, options: Sequence[str], key: str, *, said: Any = str, none: str = "") -> str | None:
+    """A choice among options, all of them (None), or with the words of `none` what has none of them ("").
+
+    What the address asks for stays, even if it is not among them.
+    """
+    known = [ALL, *options, *([none] if none else [])]
     asked = st.session_state.get(key) or st.query_params.get(key)
     if said is str and asked and asked not in known:
         known.append(asked)
-    chosen = st.selectbox(
-        label, known, key=key, format_func=said, filter_mode=None if len(known) < 9 else "fuzzy", **KEPT
-    )
-    return None if chosen == ALL else chosen
+    mode = None if len(known) < 9 else "fuzzy"
+    chosen = st.selectbox(label, known, key=key, format_func=said, filter_mode=mode, **KEPT)
+    return None if chosen == ALL else "" if none and chosen == none else chosen

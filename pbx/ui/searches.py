@@ -11,6 +11,7 @@ from pbx.store.query import parse_query
 from pbx.ui.words import plain
 
 SEARCH, TRENDS, TOPICS = "Search", "Trends", "Topics"
+NAMELESS = {"queue": "No queue", "agent": "No agent"}
 
 
 def search_for(query: str, **filters: Any) -> None:

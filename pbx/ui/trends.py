@@ -12,8 +12,8 @@ from pbx.store.engine import reading
 from pbx.store.models import Topic
 from pbx.store.notes import topics
 from pbx.store.search import SearchFilter, trend
-from pbx.ui.filters import ALL, KEPT
-from pbx.ui.searches import readable, search_for, topic_query
+from pbx.ui.filters import KEPT
+from pbx.ui.searches import NAMELESS, readable, search_for, topic_query
 from pbx.ui.sites import Site
 from pbx.ui.tables import table
 from pbx.ui.words import note, palette
@@ -52,7 +52,7 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], By, bo
     kept: dict[str, Any] = {"persist_state": "page", **KEPT}
     names = {topic_query(topic): topic.name for topic in known}
     typed = [wanted.query] if wanted.query else []
-    with st.container(horizontal=True, key="trend_choice", vertical_alignment="bottom"):
+    with st.container(horizontal=True, key="trend_choice"):
         phrases = st.multiselect(
             "Compare",
             list(dict.fromkeys([*typed, *names])),
@@ -79,7 +79,7 @@ def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: By, share: bool) -
         days = days[-MOST_DAYS:]
         figure = day_bars(counts, days, title=title, share=share, zone=at.zone, palette=palette())
     else:
-        figure = name_bars(counts, title=title, share=share, zone=at.zone, palette=palette())
+        figure = name_bars(counts, title=title, share=share, nameless=NAMELESS[by], zone=at.zone, palette=palette())
     st.plotly_chart(
         figure,
         theme=None,
@@ -111,7 +111,7 @@ def _follow_bar() -> None:
         day = date.fromisoformat(label)
         search_for(phrase, period="Between", days=(day, day))
     else:
-        search_for(phrase, **{by.lower(): label or ALL})
+        search_for(phrase, **{by.lower(): label or NAMELESS[by.lower()]})
 
 
 def _show_totals(counts: Counts) -> None:
