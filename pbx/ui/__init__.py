@@ -22,8 +22,10 @@ from pbx.ui.sites import (
 )
 from pbx.ui.tables import (
     CALL_COLUMNS,
+    SHORT_CALL_COLUMNS,
     Cell,
     call_cells,
+    short_call_cells,
     table,
 )
 from pbx.ui.words import (
@@ -51,6 +53,7 @@ __all__ = [
     "MARK",
     "RETRY_S",
     "SETTINGS_PAGE",
+    "SHORT_CALL_COLUMNS",
     "SPANS",
     "Cell",
     "Site",
@@ -70,6 +73,7 @@ __all__ = [
     "problem",
     "renew",
     "said_clearly",
+    "short_call_cells",
     "sidebar",
     "site",
     "snapshot",

@@ -38,14 +38,21 @@ function update(player, data) {
   if (before.sound !== data.sound) bind(player)
   if (before.wave !== data.wave) drawWave(player)
   if (before.sound !== data.sound || before.lines !== data.lines) drawTranscript(player, before.sound === data.sound)
-  if (data.refused && data.refused.number !== before.refused?.number) refuse(player, data.refused)
-  if (data.seek && data.seek.number !== before.seek?.number) jump(player, data.seek)
+  if (isNew(player, data.refused)) refuse(player, data.refused)
+  if (isNew(player, data.seek)) jump(player, data.seek)
   tick(player)
+}
+
+// A wish is for once, however often it is sent.
+function isNew(player, wish) {
+  if (!wish || player.heard.has(wish.number)) return false
+  player.heard.add(wish.number)
+  return true
 }
 
 function setUp(root) {
   const find = (name) => root.querySelector(`.${name}`)
-  const player = { root, wave: find("wave"), box: find("transcript"), find, following: true, lines: [] }
+  const player = { root, wave: find("wave"), box: find("transcript"), find, following: true, lines: [], heard: new Set() }
   player.onkey = (event) => pressed(player, event)
   document.addEventListener("keydown", player.onkey)
   // The page may draw its <audio> after us, or anew.
@@ -92,7 +99,8 @@ function attach(player) {
   const ready = () => settle(player)
   const events = ["timeupdate", "play", "pause", "ended", "seeking", "seeked", "durationchange"]
   for (const name of events) audio.addEventListener(name, () => tick(player), { signal: player.unbind.signal })
-  audio.addEventListener("loadedmetadata", ready, { signal: player.unbind.signal })
+  // Later, as Streamlit winds it to its own start then.
+  audio.addEventListener("loadedmetadata", () => setTimeout(ready), { signal: player.unbind.signal })
   audio.addEventListener("error", () => tell(player, "The sound can’t be played."), { signal: player.unbind.signal })
   ready()
 }

@@ -177,8 +177,8 @@ def wave_json(lanes: Sequence[Lane], rows: Sequence[SegmentRow], duration_s: flo
     """A waveform as the player's lanes, with marks over what is no speech or is doubted (in percent of its length)."""
     drawn = [{"name": lane.name, "tone": lane.tone, "peaks": [round(peak, 3) for peak in lane.peaks]} for lane in lanes]
     marks: list[list[Any]] = []
-    for row in rows if duration_s else ():
-        if not (why := why_of(row)):
+    for row in rows:
+        if not duration_s or not (why := why_of(row)):
             continue
         tone = "sound" if set(row.flags.split()) & set(SOUNDS) else "doubted"
         start, end = (min(max(100 * at_s / duration_s, 0.0), 100.0) for at_s in (row.start_s, row.end_s))

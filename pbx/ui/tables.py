@@ -7,9 +7,10 @@ import streamlit as st
 from pbx.store.models import Call
 from pbx.ui.sites import Site
 from pbx.ui.words import HERE
-from pbx.wording import DIRECTIONS, RECORDING_STATES, duration_text
+from pbx.wording import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STATES, duration_text
 
-CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Source|")
+CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
+SHORT_CALL_COLUMNS = ("Call", "Transcript|")
 
 Cell = str | Mapping[str, str]  # text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?}
 
@@ -63,5 +64,23 @@ def call_cells(at: Site, call: Call) -> list[Cell]:
         {"text": call.to_number or "Unknown", "sub": ", ".join(filter(None, via))},
         duration_text(call.duration_s),
         {"text": state, "tone": tone},
+        transcript_cell(call),
         {"text": "FreePBX" if call.source == "freepbx" else call.source, "badge": "yes"},
     ]
+
+
+def short_call_cells(at: Site, call: Call) -> list[Cell]:
+    """A call as a row below SHORT_CALL_COLUMNS, where there is little room."""
+    numbers = f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"
+    return [
+        {"text": numbers, "sub": f"{at.local(call.started_at)}, {duration_text(call.duration_s)}"},
+        transcript_cell(call),
+    ]
+
+
+def transcript_cell(call: Call) -> Cell:
+    """How far a call's transcript is, where there is a recording to transcribe."""
+    if call.state != "downloaded" and call.transcription == "new":
+        return NOTHING
+    state, tone = TRANSCRIPTION_STATES.get(call.transcription, (call.transcription, "idle"))
+    return {"text": state, "tone": tone}

@@ -44,6 +44,9 @@ function drawAll(player) {
   portion(0)
 }
 
+// What a turn that was never drawn may take: text of about 80 characters a line.
+const heightOf = (lines) => `auto ${lines.reduce((rows, { text }) => rows + Math.ceil((text.length || 1) / 80), 0) * 1.6}em`
+
 function addLine(player, index) {
   const line = player.lines[index]
   const { turn } = player
@@ -54,6 +57,8 @@ function addLine(player, index) {
   node.tabIndex = index ? -1 : 0
   player.nodes[index] = node
   player.turn.lines.append(node)
+  player.turn.all.push(line)
+  player.turn.node.style.containIntrinsicHeight = heightOf(player.turn.all)
 }
 
 function addTurn(player, { speaker, at, tone }) {
@@ -69,7 +74,7 @@ function addTurn(player, { speaker, at, tone }) {
   const lines = element("div", "lines")
   turn.append(who, lines)
   player.box.append(turn)
-  return { speaker, lines }
+  return { speaker, lines, node: turn, all: [] }
 }
 
 function drawLine(player, index) {
@@ -158,7 +163,18 @@ function bringIntoView(player, node) {
   const [box, at] = [player.box.getBoundingClientRect(), node.getBoundingClientRect()]
   if (at.top > box.top + box.height * 0.15 && at.bottom < box.top + box.height * 0.7) return
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches
-  player.box.scrollBy({ top: at.top - box.top - box.height * 0.3, behavior: still ? "auto" : "smooth" })
+  const away = at.top - box.top - box.height * 0.3
+  if (still || Math.abs(away) > 2 * box.height) centre(player, node)
+  else player.box.scrollBy({ top: away, behavior: "smooth" })
+}
+
+// Again and again: what was never in sight only gets its true height once it is near.
+function centre(player, node, times = 8) {
+  const [box, at] = [player.box.getBoundingClientRect(), node.getBoundingClientRect()]
+  const away = at.top - box.top - box.height * 0.3
+  if (!times || Math.abs(away) < 4) return
+  player.box.scrollTop += away
+  requestAnimationFrame(() => centre(player, node, times - 1))
 }
 
 function follow(player, on) {
@@ -178,11 +194,7 @@ function showMark(player) {
   player.box.querySelector(".marked")?.classList.remove("marked")
   node.classList.add("marked")
   rove(player, index)
-  // Twice: what was never seen only gets its true height once it is near.
-  for (let times = 0; times < 2; times++) {
-    const [box, at] = [player.box.getBoundingClientRect(), node.getBoundingClientRect()]
-    player.box.scrollTop += at.top - box.top - box.height * 0.3
-  }
+  centre(player, node)
 }
 
 function listenToTranscript(player) {

@@ -59,7 +59,8 @@ def facts(pairs: Mapping[str, str]) -> None:
     items = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in pairs.items() if value
     )
-    st.html(f'<dl class="facts">{items}</dl>')
+    if items:
+        st.html(f'<dl class="facts">{items}</dl>')
 
 
 def empty(

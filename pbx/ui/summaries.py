@@ -1,0 +1,114 @@
+"""What was made of a transcript: summary, key phrases, topics, questions, figures; moments lead to their sound."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from pbx.speech.analysis import Analysis, Moment, SpokenSegment, match_topics
+from pbx.store.engine import reading
+from pbx.store.models import Recording, Transcript
+from pbx.store.notes import topics
+from pbx.store.transcripts import analysis_of, segments_of
+from pbx.ui.sites import Site
+from pbx.ui.tables import Cell, table
+from pbx.ui.words import chips, facts, note, passage
+from pbx.wording import SPEAKERS, duration_text
+
+UNTOLD = "n/a: who speaks can’t be told in this recording"
+
+
+def show_summary(at: Site, recording: Recording, transcript: Transcript | None) -> None:
+    """The analysis of the current transcript, or when there will be one."""
+    if transcript is None:
+        note("There is a summary once the recording is transcribed.")
+        return
+    with reading(at.engine) as session:
+        row = analysis_of(session, transcript.id or 0)
+        phrases = {topic.name: list(topic.phrases) for topic in topics(session)}
+    if row is None:
+        note("The summary is made as soon as the transcript is whole.")
+        return
+    made = Analysis.from_document(row.document)
+    if made.summary:
+        passage(made.summary)
+    else:
+        note("There is too little speech for a summary.")
+    _engine(row.engine, row.fallback_reason)
+    facts(
+        {
+            "Reason": made.reason,
+            "Outcome": made.outcome,
+            "Sentiment": made.sentiment.capitalize(),
+            "Follow-ups": "\n".join(made.follow_ups),
+        }
+    )
+    if made.key_phrases:
+        st.markdown("##### Key phrases")
+        chips(made.key_phrases)
+    st.markdown("##### Conversation")
+    facts(_figures(made))
+    found = _topics(at, transcript.id or 0, str(transcript.made_at), phrases)
+    rows = {name: moments for name, moments in found.items() if moments}
+    if phrases:
+        st.markdown("##### Topics")
+        _moments(recording, "Topics", rows) if rows else note("None of your topics came up.")
+    if made.questions:
+        st.markdown("##### Questions asked")
+        _moments(recording, "Questions", {"": made.questions})
+
+
+def _engine(engine: str, fallback_reason: str) -> None:
+    if fallback_reason:
+        st.warning(f"Made on this machine, as the language server could not be used. {fallback_reason}")
+    else:
+        note("Made on this machine" if engine == "local" else f"Written by {engine}")
+
+
+def _figures(made: Analysis) -> dict[str, str]:
+    """The figures of a conversation; n/a in words where the recording can't tell them."""
+    told = bool(made.talk_s) and not made.talk_s.get("")
+    talk = ", ".join(f"{SPEAKERS.get(name, name)} {duration_text(talk_s)}" for name, talk_s in made.talk_s.items())
+    share = f"{made.talk_ratio:.0%} agent" if made.talk_ratio is not None else UNTOLD
+    silence = "None"
+    if made.longest_silence:
+        at_s, length_s = made.longest_silence
+        silence = f"{duration_text(length_s)}, at {duration_text(at_s)}"
+    response = "n/a: nobody answered the caller’s first words" if told else UNTOLD
+    if made.first_response_s is not None:
+        response = f"{made.first_response_s:.1f} s"
+    return {
+        "Talk": f"{share} ({talk})" if talk and told else share,
+        "Longest silence": silence,
+        "Interruptions": f"{made.interruptions:,}" if told else UNTOLD,
+        "First response": response,
+    }
+
+
+@st.cache_data(max_entries=16, ttl=60, show_spinner=False)
+def _topics(
+    _at: Site, transcript_id: int, made_at: str, phrases: Mapping[str, Sequence[str]]
+) -> dict[str, list[Moment]]:
+    with reading(_at.engine) as session:
+        rows = segments_of(session, transcript_id)
+    spoken = [SpokenSegment(row.start_s, row.end_s, row.speaker, row.text, row.flags.split()) for row in rows]
+    return match_topics(spoken, phrases)
+
+
+def _moments(recording: Recording, label: str, groups: Mapping[str, Sequence[Moment]]) -> None:
+    """Moments as rows; picking one plays the recording from there."""
+    rows: dict[str, list[Cell]] = {}
+    places: dict[str, float] = {}
+    named = any(groups)
+    for name, moments in groups.items():
+        for index, moment in enumerate(moments):
+            key = f"{name} {index}"
+            places[key] = moment.start_s
+            who = SPEAKERS.get(moment.speaker, "")
+            topic: list[Cell] = [{"text": name, "badge": "yes"}] if named else []
+            rows[key] = [duration_text(moment.start_s), *topic, {"text": moment.text, "sub": who}]
+    columns = ["At|", "Topic|", "What was said"] if named else ["At|", "What was said"]
+    picked = table(label, columns, rows, key=f"{label}_{recording.id}", pick=True)
+    if picked in places:
+        st.session_state["picked_moment"] = (recording.id, places[picked], str(time.monotonic_ns()))
+        st.rerun()
