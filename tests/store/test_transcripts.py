@@ -1,5 +1,6 @@
 """Transcripts: part by part, whole or not at all, edited and replaced without loss."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,34 @@ from pbx.store.transcripts import (
 from tests.store.spoken import add_call, add_transcript, id_of, segments
 
 ROOT = Path(__file__).parents[2]
+KILLED = """
+import os, signal, sys
+from pbx.settings import load_settings
+from pbx.speech.transcriber import Part
+from pbx.store.engine import open_engine, writing
+from pbx.store.transcripts import add_part
+from tests.store.spoken import segments
+with writing(open_engine(load_settings())) as session:
+    add_part(session, int(sys.argv[1]), Part(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+WORKER = """
+import sys
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, writing
+from tests.store.spoken import add_transcript, segments, id_of
+from pbx.store.transcripts import edit_segment, segments_of
+engine = open_engine(load_settings())
+number = int(sys.argv[1])
+for turn in range(15):
+    with writing(engine) as session:
+        said = [f"worker{number} turn{turn}", "both"]
+        made = add_transcript(session, 1 + (number + turn) % 2, said, model=f"m{turn}")
+    with writing(engine) as session:
+        rows = segments_of(session, id_of(made))
+        if rows:
+            edit_segment(session, rows[1].id, "both edited")
+"""
 
 
 @pytest.fixture
@@ -124,14 +153,8 @@ def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
     with writing(ready) as session:
         begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
         add_part(session, begun, Part(0, segments("one", "two"), done_s=10.0), "inbound")
-
-    def killed() -> None:
-        with writing(ready) as session:
-            add_part(session, begun, Part(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        killed()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(begun)], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
     with writing(ready) as session:
         again = begin_transcript(session, 1, "whisper", "base", "abc")
         assert (again.id, again.done_s) == (begun, 10.0)
@@ -192,6 +215,9 @@ def test_an_edited_transcript_outlives_its_successor(ready: Engine) -> None:
         assert (kept.whole, kept.current, now.id) == (True, False, new)
         assert texts(session, old) == ["receive", "bye"]
         assert (hits(session, "receive"), hits(session, "bye")) == (0, 1)  # what is not current is not found
+    with writing(ready) as session:
+        edit_segment(session, segments_of(session, old)[0].id or 0, "receipt")
+        assert hits(session, "receipt") == 0
 
 
 def test_finishing_twice_is_finishing_once(ready: Engine) -> None:
@@ -314,25 +340,6 @@ def test_a_full_disk_loses_nothing_that_was_stored(ready: Engine) -> None:
     fill("1000000")
     with reading(ready) as session:
         assert (len(texts(session, begun)), hits(session, "first"), hits(session, "word")) == (501, 1, 500)
-
-
-WORKER = """
-import sys
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, writing
-from tests.store.spoken import add_transcript, segments, id_of
-from pbx.store.transcripts import edit_segment, segments_of
-engine = open_engine(load_settings())
-number = int(sys.argv[1])
-for turn in range(15):
-    with writing(engine) as session:
-        said = [f"worker{number} turn{turn}", "both"]
-        made = add_transcript(session, 1 + (number + turn) % 2, said, model=f"m{turn}")
-    with writing(engine) as session:
-        rows = segments_of(session, id_of(made))
-        if rows:
-            edit_segment(session, rows[1].id, "both edited")
-"""
 
 
 def test_two_processes_write_and_the_index_follows(ready: Engine) -> None:
