@@ -1,11 +1,14 @@
 """Which speech engine there is, and the one the settings choose, with its model loaded. Importing this imports none."""
 
 import importlib.util
+import re
 
 from pbx.errors import ModelError
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
 from pbx.speech.weights import ENGINES, PACKAGES, PIP_LINES, Progress, find_weights, known_models
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
 def engines() -> list[str]:
@@ -35,6 +38,9 @@ def load_transcriber(
     if engine not in engines():
         mend = f"Install it with: {PIP_LINES[engine]}; or set WHISPER_ENGINE to one that is there."
         raise ModelError(f"The speech engine {engine} is not installed.", mend)
+    if not _DEVICE.fullmatch(settings.whisper_device):
+        mend = "Set WHISPER_DEVICE to auto, cpu, cuda, or cuda:1 for the second GPU."
+        raise ModelError(f"There is no device “{settings.whisper_device}” for speech models.", mend)
     weights = find_weights(name, engine, settings.models_dir, progress)
     if engine == "whisper":
         from pbx.speech.whisper import WhisperTranscriber

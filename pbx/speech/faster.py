@@ -172,7 +172,7 @@ def _written(heard: Iterable[Any], from_s: float, length_s: float) -> Written:
     heard = list(heard)
     phrases = []
     for segment in heard:
-        words = _words(segment.words or (), from_s, length_s)
+        words = _words(segment.words or (), from_s, length_s) or _as_one_word(segment, from_s)
         if words:
             confidence = float(np.mean([word.probability for word in words]))
             start_s, end_s = words[0].start_s, words[-1].end_s
@@ -183,6 +183,13 @@ def _written(heard: Iterable[Any], from_s: float, length_s: float) -> Written:
         max((segment.no_speech_prob for segment in heard), default=1.0),
         compression_ratio("".join(segment.text for segment in heard).strip()),
     )
+
+
+def _as_one_word(segment: Any, from_s: float) -> tuple[TimedWord, ...]:
+    """A text that couldn't be laid to words is told nevertheless."""
+    start_s, end_s = float(segment.start) - from_s, float(segment.end) - from_s
+    text = segment.text.strip()
+    return (TimedWord(text, start_s, end_s, float(np.exp(segment.avg_logprob))),) if text else ()
 
 
 def _words(heard: Sequence[Any], from_s: float, length_s: float) -> tuple[TimedWord, ...]:
@@ -215,28 +222,42 @@ def _load(weights: Path, device: str, threads: int, precision: Precision) -> Any
         mend = f"Install it with: {PIP_LINES['faster-whisper']}; or set WHISPER_ENGINE to whisper."
         raise ModelError("The speech engine faster-whisper is not installed.", mend) from None
     where, _, number = device.partition(":")
-    if where == "auto":
-        where = "cuda" if get_cuda_device_count() else "cpu"
-    elif where == "cuda" and not get_cuda_device_count():
-        raise ModelError("There is no GPU that faster-whisper can use.", "Set WHISPER_DEVICE to auto or cpu.")
+    gpus = get_cuda_device_count()
+    if where == "cuda" and int(number or 0) >= gpus:
+        raise ModelError(f"There is no GPU {device} that faster-whisper can use.", "Set WHISPER_DEVICE to auto or cpu.")
     size = (weights / "model.bin").stat().st_size
+    places = ["cuda", "cpu"] if where == "auto" and gpus else ["cpu" if where == "auto" else where]
+    for place in places:
+        if place == "cpu" and _is_too_much(size):
+            raise _too_large(weights, size)
+        try:
+            model = WhisperModel(
+                str(weights),
+                device=place,
+                device_index=int(number or 0),
+                compute_type=_COMPUTE_TYPES.get(precision, "float16" if place == "cuda" else "int8"),
+                cpu_threads=threads,
+                local_files_only=True,
+            )
+            if place == "cuda":  # CUDA's own libraries are looked for only when they are needed
+                model.encode(np.zeros((model.model.n_mels, 3000), np.float32))
+            return model
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            if place != places[-1]:
+                continue
+            if is_out_of_memory(error):
+                raise _too_large(weights, size) from None
+            if place == "cuda" and "librar" in str(error).lower():
+                mend = "Install CUDA's libraries, or set WHISPER_DEVICE to cpu."
+                raise ModelError(f"faster-whisper can't use the GPU: {error}.", mend) from None
+            mend = "Delete the folder so that it is downloaded again, or name another model in WHISPER_MODEL."
+            raise ModelError(f"{weights.name} is damaged, or no model of faster-whisper: {error}.", mend) from None
+    raise AssertionError("one of the places answers or fails")
+
+
+def _is_too_much(size: int) -> bool:
     free = checkpoints.free_memory()
-    if where == "cpu" and free is not None and size + _OVERHEAD_BYTES > free:
-        raise _too_large(weights, size)
-    try:
-        return WhisperModel(
-            str(weights),
-            device=where,
-            device_index=int(number or 0),
-            compute_type=_COMPUTE_TYPES.get(precision, "float16" if where == "cuda" else "int8"),
-            cpu_threads=threads,
-            local_files_only=True,
-        )
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        if is_out_of_memory(error):
-            raise _too_large(weights, size) from None
-        mend = "Delete the folder so that it is downloaded again, or name another model in WHISPER_MODEL."
-        raise ModelError(f"{weights.name} is damaged, or no model of faster-whisper: {error}.", mend) from None
+    return free is not None and size + _OVERHEAD_BYTES > free
 
 
 def _too_large(weights: Path, size: int) -> ModelError:

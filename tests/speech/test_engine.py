@@ -140,6 +140,19 @@ def test_a_model_too_large_for_the_memory_is_told(monkeypatch: pytest.MonkeyPatc
     assert "Choose a smaller model" in caught.value.mend
 
 
+@pytest.mark.parametrize("engine_name", ["whisper", "faster-whisper"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "cuda:99"])
+def test_a_device_there_is_not_is_told(
+    engine_name: str, device: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHISPER_ENGINE", engine_name)
+    monkeypatch.setenv("WHISPER_DEVICE", device)
+    model = CHECKPOINT if engine_name == "whisper" else folder
+    with pytest.raises(ModelError, match=r"There is no (device|GPU)") as caught:
+        load_transcriber(load_settings(), str(model))
+    assert "WHISPER_DEVICE" in caught.value.mend
+
+
 def test_an_engine_that_isnt_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_ENGINE", "faster-whisper")
     monkeypatch.setattr(engine, "engines", lambda: ["whisper"])

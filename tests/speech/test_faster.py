@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ctranslate2
+import faster_whisper
 import numpy as np
 import pytest
 
@@ -166,6 +168,14 @@ def test_words_without_a_length_share_the_time_up_to_the_next() -> None:
     ]
 
 
+def test_a_text_without_words_is_told_nevertheless() -> None:
+    segment = SimpleNamespace(
+        text=" …? ", words=[], start=41.0, end=42.5, avg_logprob=-0.5, no_speech_prob=0.2, compression_ratio=0.5
+    )
+    (phrase,) = faster._written([segment], 40.0, 3.0).phrases
+    assert (phrase.text, phrase.start_s, phrase.end_s) == ("…?", 1.0, 2.5)
+
+
 def test_without_the_package_it_is_told_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(ModelError, match="not installed") as caught:
@@ -174,12 +184,25 @@ def test_without_the_package_it_is_told_how_to_get_it(folder: Path, monkeypatch:
 
 
 def test_a_gpu_that_isnt_there_is_told(folder: Path) -> None:
-    import ctranslate2
+    with pytest.raises(ModelError, match="no GPU cuda:99 "):
+        FasterTranscriber(folder, "micro", "cuda:99")
 
-    if ctranslate2.get_cuda_device_count():
-        pytest.skip("there is a GPU")
-    with pytest.raises(ModelError, match="no GPU"):
+
+def test_a_gpu_without_its_libraries_is_told_or_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # CTranslate2 counts the GPU that the driver shows, and finds only in loading that it can't use it.
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
+    real = faster_whisper.WhisperModel
+
+    def fussy(path: str, device: str, **options: Any) -> Any:
+        if device == "cuda":
+            raise RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
+        return real(path, device=device, **options)
+
+    monkeypatch.setattr(faster_whisper, "WhisperModel", fussy)
+    with pytest.raises(ModelError, match="can't use the GPU: Library libcublas"):
         FasterTranscriber(folder, "micro", "cuda")
+    transcriber = FasterTranscriber(folder, "micro", "auto", threads=1)
+    assert heard(transcriber.transcribe([Source(PHRASE_2)]))[0][0].text == SAID_2
 
 
 def test_a_model_too_large_is_told_before_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
