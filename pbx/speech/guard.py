@@ -9,12 +9,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB
 from pbx.speech.segment import Flag
-
-# openai-whisper's own thresholds (the defaults of `whisper.transcribe`).
-MAX_COMPRESSION_RATIO = 2.4
-MIN_AVG_LOGPROB = -1.0
-MAX_NO_SPEECH_PROB = 0.6
 
 # The project's own; speech at its fastest has about 25 letters a second (300 words a minute).
 MAX_LETTERS_PER_S = 45.0
