@@ -1,12 +1,12 @@
 """Windows to tokens: greedy or sampled, in batches, by Whisper's own rules for timestamps and suppressed tokens."""
 
-import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pbx.speech.network import Memory, Network
+from pbx.speech.network import Stopped as Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,16 +19,13 @@ MAX_NO_SPEECH_PROB = 0.6
 _LATEST_FIRST_S = 1.0  # the first timestamp is at most this
 
 
-class Stopped(Exception):
-    """Somebody set the event that stops decoding."""
-
-
 @dataclass(frozen=True)
 class DecodingRules:
     """How tokens are chosen. The defaults are Whisper's; the benchmark sets others to hold the amount of work fixed."""
 
     max_tokens: int | None = None  # a window; None: half of the model's text context, as Whisper has it
     end: bool = True  # False: the end of the text is never chosen
+    retry: bool = True  # False: what fails the tests of quality is not decoded again
 
 
 @dataclass(frozen=True)
@@ -104,11 +101,10 @@ class Decoder:
         languages: Sequence[str | None],
         temperature: float = 0.0,
         samples: int = 1,
-        stop: threading.Event | None = None,
     ) -> list[Decoded]:
         """Decode (windows, positions, state); of several samples of a window the likeliest is returned.
 
-        Raises Stopped when `stop` is set meanwhile.
+        Raises Stopped when the network's `stop` is set meanwhile.
         """
         import torch
 
@@ -134,7 +130,7 @@ class Decoder:
                 torch.zeros(count, dtype=torch.long, device=network.device),
                 torch.ones(count, 2, dtype=torch.bool, device=network.device),
             )
-            ended = self._write(states[:, -1], looked, memory, rows, most, temperature, tokenizer, stop)
+            ended = self._write(states[:, -1], looked, memory, rows, most, temperature, tokenizer)
         results = [_result(rows, r, silent[r], temperature, r in ended, tokenizer) for r in range(count)]
         groups = [results[i : i + samples] for i in range(0, count, samples)]
         return [max(group, key=lambda one: one.avg_logprob) for group in groups]
@@ -152,14 +148,11 @@ class Decoder:
         most: int,
         temperature: float,
         tokenizer: "Tokenizer",
-        stop: threading.Event | None,
     ) -> set[int]:
         """Write until every row has ended or is full; return the rows that ended. The lists of `rows` are filled."""
         suppressed = self._suppressed(tokenizer)
         ended: set[int] = set()
         for index in range(most):
-            if stop is not None and stop.is_set():
-                raise Stopped
             logits = self.network.logits(states)
             logits.index_fill_(1, suppressed, -float("inf"))
             _apply_rules(logits, rows, index == 0, tokenizer, self.network.dims.n_audio_ctx)

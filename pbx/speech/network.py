@@ -4,6 +4,7 @@ Every window keeps its encoding, so that a second try costs no second encoding; 
 are kept in place; rows that have ended leave the batch. Importing this imports no torch.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from whisper.tokenizer import Tokenizer
 
 _WINDOW = 480_000  # samples that the encoder reads
+
+
+class Stopped(Exception):
+    """Somebody set the event that stops decoding."""
 
 
 @dataclass
@@ -61,10 +66,15 @@ class Network:
         self._aligned = aligned
         self._logits_layer = logits_layer
         self._tokenizers: dict[str, Tokenizer] = {}
+        self.stop: threading.Event | None = None  # once set, all that is under way ends in Stopped, within a layer
 
     @property
     def multilingual(self) -> bool:
         return bool(self.dims.n_vocab >= 51865)  # as openai-whisper tells it
+
+    def _check(self) -> None:
+        if self.stop is not None and self.stop.is_set():
+            raise Stopped
 
     def tokenizer(self, language: str | None) -> "Tokenizer":
         """Raises ValueError for a language that Whisper doesn't know."""
@@ -85,19 +95,26 @@ class Network:
         import torch
         from whisper.audio import log_mel_spectrogram
 
-        gelu = torch.nn.functional.gelu
         with torch.inference_mode():
             mels = [
                 log_mel_spectrogram(np.ascontiguousarray(s), self.dims.n_mels, padding=_WINDOW - len(s)) for s in sounds
             ]
-            x = torch.stack(mels).to(self.device, self.dtype)
-            x = gelu(self.encoder.conv2(gelu(self.encoder.conv1(x)))).permute(0, 2, 1)
-            x = (x + self.encoder.positional_embedding).to(self.dtype)
-            for block in self.encoder.blocks:
-                attn, normed = block.attn, _norm(block.attn_ln, x)
-                x = x + attn.out(_mix(attn.query(normed), attn.key(normed), attn.value(normed), attn.n_head))
-                x = x + block.mlp(_norm(block.mlp_ln, x))
-            return _norm(self.encoder.ln_post, x)
+            # Together they gain nothing on a CPU, and take the more memory.
+            groups = [[mel] for mel in mels] if self.device.type == "cpu" else [mels]
+            return torch.cat([self._encode(torch.stack(group).to(self.device, self.dtype)) for group in groups])
+
+    def _encode(self, mels: "Tensor") -> "Tensor":
+        import torch
+
+        gelu, encoder = torch.nn.functional.gelu, self.encoder
+        x = gelu(encoder.conv2(gelu(encoder.conv1(mels)))).permute(0, 2, 1)
+        x = (x + encoder.positional_embedding).to(self.dtype)
+        for block in encoder.blocks:
+            self._check()
+            attn, normed = block.attn, _norm(block.attn_ln, x)
+            x = x + attn.out(_mix(attn.query(normed), attn.key(normed), attn.value(normed), attn.n_head))
+            x = x + block.mlp(_norm(block.mlp_ln, x))
+        return _norm(encoder.ln_post, x)
 
     def remember(self, encoded: "Tensor", positions: int) -> Memory:
         """Begin to decode: (rows, positions, state) of encoded windows, with room for so many tokens."""
@@ -107,6 +124,7 @@ class Network:
         cross, own = [], []
         with torch.inference_mode():
             for block in self.decoder.blocks:
+                self._check()
                 heads = block.attn.n_head
                 key = _split(block.cross_attn.key(encoded), heads)
                 value = _split(block.cross_attn.value(encoded), heads)
@@ -131,6 +149,7 @@ class Network:
             mask = self.decoder.mask[start:seen, :seen] if tokens.shape[1] > 1 else None
             layers = zip(self.decoder.blocks, memory.cross, memory.own, self._aligned, strict=True)
             for block, (cross_key, cross_value), (own_key, own_value), aligned in layers:
+                self._check()
                 heads = block.attn.n_head
                 normed = _norm(block.attn_ln, x)
                 own_key[:, :, start:seen] = _split(block.attn.key(normed), heads)

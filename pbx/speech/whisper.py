@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ from pbx.errors import SettingsError
 from pbx.speech.alignment import Phrase, read_phrases
 from pbx.speech.batching import BatchTranscriber, Job
 from pbx.speech.checkpoints import Precision, default_threads, load_network
-from pbx.speech.decoding import Decoded, Decoder, DecodingRules
+from pbx.speech.decoding import MAX_COMPRESSION_RATIO, Decoded, Decoder, DecodingRules
 from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
-from pbx.speech.transcriber import Source
+from pbx.speech.transcriber import Part, Source
 from pbx.speech.windows import Window
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ class WhisperTranscriber(BatchTranscriber):
     `weights`: a checkpoint in openai-whisper's format; `model`: the name it goes by. `threads`: of torch, in the whole
     process. `precision`: "auto" takes fp16 on a GPU, bf16 where a trial of some ms shows it to be faster than fp32,
     else int8. `batch`: windows decoded at once, as memory allows. `stretches_per_window`: at most so many phrases in
-    one (None: what fits), for a model that was trained on less. `rules`, `temperatures`: how tokens are chosen, and
-    chosen again where quality fails.
+    one (None: what fits), for a model that was trained on less. `rules`: how tokens are chosen.
     Raises ModelError when the checkpoint is none, or too large.
     """
 
@@ -47,15 +46,19 @@ class WhisperTranscriber(BatchTranscriber):
         batch: int = 8,
         stretches_per_window: int | None = None,
         rules: DecodingRules | None = None,
-        temperatures: Sequence[float] = TEMPERATURES,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads or default_threads())
         super().__init__(model, batch, stretches_per_window)
         self._network = load_network(weights, model, device, precision)
-        self._decoder = Decoder(self._network, rules or DecodingRules())
-        self._temperatures = temperatures
+        self._rules = rules or DecodingRules()
+        self._decoder = Decoder(self._network, self._rules)
+
+    def transcribe(self, sources: Sequence[Source], stop: threading.Event | None = None) -> Iterator[Part]:
+        """See `Transcriber.transcribe`. Raises ModelError when memory runs out with a batch of one."""
+        self._network.stop = stop  # asked within each layer, as a large model takes minutes for a batch
+        yield from super().transcribe(sources, stop)
 
     def _language_of(self, source: Source) -> str | None:
         if not self._network.multilingual:
@@ -91,35 +94,31 @@ class WhisperTranscriber(BatchTranscriber):
 
     def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
         """What was said in each window: decoded, tried again where it looks wrong, then stretch by stretch."""
-        found = self._try(batch, 0.0, 1, stop)
-        for temperature in self._temperatures:
+        found = self._try(batch)
+        for temperature in TEMPERATURES if self._rules.retry else ():
             failing = [i for i, decoded in enumerate(found) if not decoded.good]
             samples = min(_SAMPLES, self.max_batch)
             size = max(1, self.max_batch // samples)
-            for first in range(0, len(failing), size):
-                group = failing[first : first + size]
-                for i, decoded in zip(
-                    group, self._try([batch[i] for i in group], temperature, samples, stop), strict=True
-                ):
+            for group in (failing[first : first + size] for first in range(0, len(failing), size)):
+                again = self._try([batch[i] for i in group], temperature, samples)
+                for i, decoded in zip(group, again, strict=True):
                     found[i] = max(found[i], decoded, key=_rank)
-        return [self._segments(job, decoded, stop) for job, decoded in zip(batch, found, strict=True)]
+        return [self._segments(job, decoded) for job, decoded in zip(batch, found, strict=True)]
 
-    def _try(
-        self, jobs: Sequence[Job], temperature: float, samples: int, stop: threading.Event | None
-    ) -> list[Decoded]:
+    def _try(self, jobs: Sequence[Job], temperature: float = 0.0, samples: int = 1) -> list[Decoded]:
         languages = [job.recording.language for job in jobs]
-        return self._decoder.decode(self._encoded(jobs), languages, temperature, samples, stop)
+        return self._decoder.decode(self._encoded(jobs), languages, temperature, samples)
 
-    def _segments(self, job: Job, decoded: Decoded, stop: threading.Event | None) -> list[Segment]:
+    def _segments(self, job: Job, decoded: Decoded) -> list[Segment]:
         """A window's segments. Its stretches are decoded one by one where the whole failed or left some out."""
         phrases = self._phrases(job, decoded)
         alone: list[Window] = []
-        if len(job.window.pieces) > 1:
+        if len(job.window.pieces) > 1 and self._rules.retry:
             alone = uncovered(job.window, phrases, _MISSED_S) if decoded.good else job.window.unpacked()
         segments = to_segments(job.window, phrases, decoded) if decoded.good or not alone else []
         for first in range(0, len(alone), self.max_batch):
             jobs = [Job(job.recording, window) for window in alone[first : first + self.max_batch]]
-            for one, again in zip(jobs, self._try(jobs, 0.0, 1, stop), strict=True):
+            for one, again in zip(jobs, self._try(jobs), strict=True):
                 segments += to_segments(one.window, self._phrases(one, again), again)
         return segments
 
@@ -131,4 +130,4 @@ class WhisperTranscriber(BatchTranscriber):
 
 def _rank(decoded: Decoded) -> tuple[bool, bool, float]:
     """Of several decodings of a window the good one is best, then the one that doesn't repeat itself, the likeliest."""
-    return decoded.good, decoded.ended and decoded.compression_ratio <= 2.4, decoded.avg_logprob
+    return decoded.good, decoded.ended and decoded.compression_ratio <= MAX_COMPRESSION_RATIO, decoded.avg_logprob
