@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from pbx.errors import DataError, ModelError, PbxError
+from pbx.errors import DataError, ModelError, PbxError, SettingsError
 from pbx.jobs.slots import Slot, try_slot
 from pbx.jobs.transcribe import Ended, transcribe_queued
 from pbx.settings import Settings
@@ -163,7 +163,7 @@ class QueueWorker:
                 obeys_pause=self.among is None,
                 ended=self._ended,
             )
-        except ModelError as error:
+        except (ModelError, SettingsError) as error:
             self._hinder(active, model, error)
             return True
         took_s = time.monotonic() - begun_at
@@ -184,7 +184,7 @@ class QueueWorker:
         except StoppedLoading:
             self._say(active, "")
             raise ModelError("It was told to stop.") from None
-        except (ModelError, DataError) as error:
+        except PbxError as error:
             self._hinder(active, model, error)
             return None
         self._say(active, "")
