@@ -18,6 +18,7 @@ from pbx.wording import SPEAKERS, count_text
 PAGE_HITS = 20
 RECENT_CALLS = 10
 ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
+CALL_PAGE = "pages/calls/interactions.py"
 JOBS_PAGE = "pages/settings/jobs.py"
 EXAMPLES = {
     "refund invoice": "both words",
@@ -172,7 +173,7 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
         return
     cells = {str(call.id): ui.call_cells(at, call) for call in calls}
     if opened := ui.table("Latest transcripts", ui.CALL_COLUMNS, cells, key="recent_calls", pick=True):
-        hits.open_call(int(opened))
+        st.switch_page(CALL_PAGE, query_params={"call": opened})
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {at.zone_name}")
 
 
