@@ -52,10 +52,15 @@ class _Cell:
     """A second of sound: its share of held partials, and which were the strongest, by bin."""
 
     start_s: float
-    share: float
+    weight: float  # sum of the spectra's amplitudes: what is loud counts, a hum in the pauses hardly
+    held: float  # ... each times its share of held partials
     first_s: float  # of the spectra with held partials; beyond the cell where there are none
     last_s: float
     bins: Counter[int]
+
+    @property
+    def share(self) -> float:
+        return self.held / self.weight if self.weight else 0.0
 
 
 class ToneDetector:
@@ -72,7 +77,7 @@ class ToneDetector:
         self._rings = _Rings()
         self._music = _Music()
         self._count = 0  # spectra so far
-        self._cell: list[tuple[float, int]] = []  # share and strongest bin of each spectrum
+        self._cell: list[tuple[float, float, int]] = []  # amplitude, share and strongest bin of each spectrum
 
     @property
     def settled_s(self) -> float:
@@ -103,20 +108,21 @@ class ToneDetector:
         for power, part, strongest, is_pure in zip(total, share, held.argmax(axis=1), pure, strict=True):
             at_s = self._begin_s + self._count * _HOP_S
             yield from self._rings.feed(at_s, float(power), bool(is_pure))
-            self._cell.append((float(part), int(strongest)))
+            self._cell.append((float(power) ** 0.5, float(part), int(strongest)))
             self._count += 1
             if len(self._cell) == _CELL:
                 yield from self._music.feed(self._close_cell())
 
     def _close_cell(self) -> _Cell:
         start_s = self._begin_s + (self._count - len(self._cell)) * _HOP_S
-        tonal = [i for i, (share, _) in enumerate(self._cell) if share > 0.3]
+        tonal = [i for i, (_, share, _) in enumerate(self._cell) if share > 0.3]
         cell = _Cell(
             start_s,
-            sum(share for share, _ in self._cell) / len(self._cell),
+            sum(weight for weight, _, _ in self._cell),
+            sum(weight * share for weight, share, _ in self._cell),
             start_s + (max(tonal[0] - _HELD, 0) if tonal else _CELL) * _HOP_S,  # it is held once it has lasted
             start_s + (tonal[-1] + 2 if tonal else 0) * _HOP_S,
-            Counter(self._cell[i][1] for i in tonal),
+            Counter(self._cell[i][2] for i in tonal),
         )
         self._cell = []
         return cell
@@ -196,7 +202,9 @@ class _Music:
         return self._recent[-4].start_s if len(self._recent) > 3 else begin_s  # the next step may go back so far
 
     def _step(self, cell: _Cell) -> list[Tone]:
-        mean = sum(each.share for each in self._recent) / len(self._recent)
+        least = max(each.weight for each in self._recent) / 10  # silence counts as soft sound, lest a beep be music
+        weight = sum(max(each.weight, least) for each in self._recent)
+        mean = sum(each.held for each in self._recent) / weight if weight else 0.0
         if mean < (_LASTS if self._run else _BEGINS):
             return self._end()
         if not self._run:  # the two before gave it their part, so it may have begun with them
@@ -230,12 +238,12 @@ class _Music:
 
 
 def _is_varied(cells: Iterable[_Cell]) -> bool:
-    """Whether no bin, nor two, nor three, are the strongest nearly all the time, as in a dialling or engaged tone."""
+    """Whether no partial, nor two, nor three, are the strongest nearly all the time, as in a dialling tone."""
     strongest: Counter[int] = Counter()
     for cell in cells:
-        strongest.update({bin_ // 2: number for bin_, number in cell.bins.items()})
-    most = sum(number for _, number in strongest.most_common(3))
-    return most < 0.9 * sum(strongest.values())
+        for bin_, number in cell.bins.items():
+            strongest[bin_ // 2] += number
+    return sum(number for _, number in strongest.most_common(3)) < 0.95 * strongest.total()
 
 
 class _Rings:
