@@ -80,18 +80,26 @@ def _choose(at: Site, recordings: list[Recording]) -> Recording | None:
         return recordings[0] if recordings else None
     by_id = {str(recording.id): recording for recording in recordings}
     names = {
-        key: f"{number}. {at.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
-        for number, (key, recording) in enumerate(by_id.items(), 1)
+        number: f"{count}. {at.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
+        for count, (number, recording) in enumerate(by_id.items(), 1)
     }
+    numbers, asked = list(by_id), st.query_params.get("recording")
+    key = f"recording_of_{recordings[0].call_id}"
     chosen = st.selectbox(
         f"{count_text(len(recordings), 'recording')} of this call",
-        list(by_id),
-        key="recording",
-        format_func=lambda key: names[key],
+        numbers,
+        numbers.index(asked) if asked in by_id else 0,
+        key=key,
+        format_func=lambda number: names[number],
         filter_mode=None,
-        bind="query-params",
+        on_change=lambda: _remember_recording(key),
     )
     return by_id[chosen]
+
+
+def _remember_recording(key: str) -> None:
+    st.query_params["recording"] = st.session_state[key]
+    st.query_params.pop("t", None)  # a second of the other one
 
 
 @st.cache_data(max_entries=16, ttl=600, show_spinner=False)
