@@ -32,7 +32,7 @@ def find_key_phrases(conversation: Conversation) -> list[str]:
     Candidates are runs of words between stop words, as in Rose et al., "Automatic keyword extraction from individual
     documents" (RAKE, 2010). Unlike there they are weighed by how often their words come back, as the degree favours the
     long phrases that only transcripts have: mean of ln(1 + n) over a phrase's words, times the root of its length,
-    times 1 + ln(times it was said). A phrase half of whose words are in a better one is left out.
+    times 1 + ln(times it was said). A phrase whose last word, or most of whose words, are in better ones is left out.
     """
     stops = all_stop_words(conversation.languages)
     both = zip(conversation.sentences, conversation.plain, strict=True)
@@ -52,7 +52,7 @@ def find_key_phrases(conversation: Conversation) -> list[str]:
     for stems in sorted(texts, key=weight, reverse=True):  # stable: among equals the first said
         if len(chosen) >= _SURE_PHRASES and len(stems) == 1 and times[stems] == 1:
             continue  # a word said once
-        if 2 * len(used & set(stems)) >= len(set(stems)):
+        if stems[-1] in used or 2 * len(used & set(stems)) > len(set(stems)):
             continue
         chosen.append(texts[stems])
         used |= set(stems)

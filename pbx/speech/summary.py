@@ -76,11 +76,18 @@ def _candidates(conversation: Conversation) -> list[_Candidate]:
     idioms = conversation.idioms
     stops = all_stop_words(conversation.languages)
     last = max(len(conversation.sentences) - 1, 1)
+    greeting = _greeting(conversation)
     return [
         _Candidate(sentence, stems, index / last, idioms)
         for index, (sentence, plain) in enumerate(zip(conversation.sentences, conversation.plain, strict=True))
-        if (stems := _said(plain, stops))
+        if sentence is not greeting and (stems := _said(plain, stops))
     ]
+
+
+def _greeting(conversation: Conversation) -> Sentence | None:
+    """The sentence that a call begins with, if it greets: the rest of it are names, of people and companies."""
+    first = next(iter(conversation.sentences), None)
+    return first if first and first.speaker != CALLER and conversation.idioms.openings.search(first.folded) else None
 
 
 def _said(plain: PlainWords, stops: frozenset[str]) -> list[str]:
@@ -179,7 +186,7 @@ def _tell(sentences: Sequence[Sentence], idioms: Idioms) -> str:
 
 def _without_opening(text: str, idioms: Idioms) -> str:
     """Without the "Um," or "Good morning," before what is meant."""
-    while (comma := _COMMA.search(text)) and idioms.openings.fullmatch(fold(text[: comma.start()].strip())):
+    while (comma := _COMMA.search(text)) and not idioms.openings.sub("", fold(text[: comma.start()])).strip():
         text = text[comma.end() :]
     return text[0].upper() + text[1:]
 

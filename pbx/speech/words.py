@@ -14,7 +14,7 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30ff\u3400-\u9
 # Accents, Hebrew points, Arabic vowel signs and the stroke that lengthens: often left out in writing.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
 _STROKES = str.maketrans("łøđ", "lod")  # no accents to Unicode, though left out like them
-_ELISION = re.compile(r"(?:[cdjlmnst]|qu|un|\w{0,4}ll)'(?=\w)")  # l'ordine, d'accord, qu'on, dell'ordine
+_ELISION = re.compile(r"^(?:[cdjlmnst]|qu|un|\w{0,4}ll)'(?=\w)")  # l'ordine, d'accord, qu'on, dell'ordine
 _KANJI = re.compile("[\u4e00-\u9fff\u3005]+|[\u30a0-\u30ff]+")
 _KANA = re.compile("[\u3041-\u3096]")
 # Where stop words can't be counted, or stick to other words; Japanese before Chinese, whose characters it uses.

@@ -7,25 +7,34 @@ from tests.speech.dialogues import read_dialogue
 
 # What a summary must tell, by the line, and what may stand in none.
 SUMMARIES = {
-    "invoice": (
-        ["Caller: I'm calling because I was charged twice on my March invoice.", "two payments of 84 pounds 50"]
-    ),
-    "boiler": (
-        ["Caller: My boiler has stopped working", "Agent: ", "the engineer will be with you tomorrow before noon."]
-    ),
-    "internet": (
-        ["Caller: My broadband keeps dropping every evening", "an engineer will fix the fault", "by Friday evening"]
-    ),
-    "unpunctuated": (["I want to change the booking for my family room", "i have changed the booking to the fourth"]),
-    "reception": (["Caller: I need help with my invoice.", "Agent: I will transfer you to Bob in billing."]),
-    "kuendigung": (["Caller: Ich möchte meinen Stromvertrag kündigen", "Sie erhalten die Kündigungsbestätigung"]),
-    "commande": (
-        ["Caller: J'appelle parce que je n'ai toujours pas reçu ma commande", "vous recevrez les lampes jeudi matin"]
-    ),
-    "reparacion": (["Caller: Llamo porque la lavadora", "Agent: Le envío al técnico el jueves"]),
-    "dingdan": (["Caller: 我想退货", "Agent: 我已经为您申请退款"]),
-    "kaiyaku": (["Caller: 光回線の契約を解約したいのですが。", "Agent: 解約手数料は五千円"]),
-    "taslim": (["أتصل بخصوص الثلاجة", "وسوف نسلم الثلاجة غدا قبل الظهر"]),
+    "invoice": ["Caller: I'm calling because I was charged twice on my March invoice.", "two payments of 84 pounds 50"],
+    "boiler": [
+        "Caller: My boiler has stopped working",
+        "Agent: ",
+        "the engineer will be with you tomorrow before noon.",
+    ],
+    "internet": [
+        "Caller: My broadband keeps dropping every evening",
+        "an engineer will fix the fault",
+        "by Friday evening",
+    ],
+    "unpunctuated": ["I want to change the booking for my family room", "i have changed the booking to the fourth"],
+    "reception": ["Caller: I need help with my invoice.", "Agent: I will transfer you to Bob in billing."],
+    "hotel": [
+        "Caller: We've just come back and the air conditioning",
+        "Agent: If he can't fix it tonight I'm going to move",
+    ],
+    "sales": ["Caller: That's more than the quote", "Agent: I can match any written quote"],
+    "arzt": ["Ich bräuchte dringend einen Termin", "Agent: Also heute um elf Uhr dreißig"],
+    "kuendigung": ["Caller: Ich möchte meinen Stromvertrag kündigen", "Sie erhalten die Kündigungsbestätigung"],
+    "commande": [
+        "Caller: J'appelle parce que je n'ai toujours pas reçu ma commande",
+        "vous recevrez les lampes jeudi matin",
+    ],
+    "reparacion": ["Caller: Llamo porque la lavadora", "Agent: Le envío al técnico el jueves"],
+    "dingdan": ["Caller: 我想退货", "Agent: 我已经为您申请退款"],
+    "kaiyaku": ["Caller: 光回線の契約を解約したいのですが。", "Agent: 解約手数料は五千円"],
+    "taslim": ["أتصل بخصوص الثلاجة", "وسوف نسلم الثلاجة غدا قبل الظهر"],
 }
 COURTESIES = (
     "thank", "good morning", "good afternoon", "help you", "moment", "bye", "the wait", "hold", "weather", "lovely",
@@ -88,6 +97,8 @@ KEY_PHRASES = {
     "boiler": {"boiler", "gas valve", "engineer", "error code F28"},
     "internet": {"router", "fault", "cabinet"},
     "unpunctuated": {"family room", "booking"},
+    "hotel": {"air conditioning", "extra cost"},
+    "sales": {"solar panels", "quote"},
     "kuendigung": {"Stromvertrag kündigen", "Meldebescheinigung"},
     "commande": {"commande", "erreur d'adresse"},
     "reparacion": {"lavadora", "factura", "técnico"},
