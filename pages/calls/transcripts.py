@@ -105,7 +105,8 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
         show_nothing(wanted)
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="found"):
-        st.html(f"<b>{count_text(places, 'place')} in {count_text(calls, 'call')}</b>")
+        chosen = f' <span class="muted">{count_text(len(picked()), "call")} picked</span>' if picked() else ""
+        st.html(f"<b>{count_text(places, 'place')} in {count_text(calls, 'call')}</b>{chosen}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="found_tools"):
             order = st.segmented_control(
                 "Order",
@@ -142,8 +143,7 @@ def pick(call_id: int, chosen: bool) -> None:
 
 
 def offer_export(at: ui.Site, wanted: SearchFilter, order: str, calls: int) -> None:
-    label = f"Export ({len(picked())} picked)" if picked() else "Export"
-    menu = st.popover(label, icon=":material/download:", key="export", on_change="rerun")
+    menu = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     if not menu.open:
         return
     with menu:
@@ -197,6 +197,8 @@ def show_nothing(wanted: SearchFilter) -> None:
 
 ui.head("Transcripts", "What was said: search it, follow it, take it away")
 site = ui.site()
+if st.session_state.setdefault("picked_of", site.active.id) != site.active.id:
+    st.session_state.update(picked_of=site.active.id, picked_calls={})
 with reading(site.engine) as reader:
     transcribed = transcribed_calls(reader, SearchFilter(site.active.id, ""), limit=1)
 if transcribed:

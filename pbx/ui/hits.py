@@ -57,11 +57,12 @@ def _group(at: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
         "who": f"{first.from_number or 'Unknown'} → {first.to_number or 'Unknown'}",
         "about": ", ".join(filter(None, about)),
         "picked": picked,
-        "hits": [_hit(hit) for hit in of_call],
+        "hits": [as_data(hit) for hit in of_call],
     }
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
+def as_data(hit: Hit) -> dict[str, Any]:
+    """A place as the component takes it: times for people and for the link, the text in marked and other parts."""
     second = f"{int(hit.start_s * 10) / 10:g}"
     text, spans, before_cut, after_cut = clip(hit.text, hit.spans)
     return {

@@ -103,15 +103,17 @@ def _days(at: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
 
 def _follow_bar() -> None:
     points = st.session_state["trend"].selection.points
-    if not points or "customdata" not in points[0]:
-        return
-    phrase, label, *_ = points[0]["customdata"]
-    by = st.session_state.get("by") or "Day"
-    if by == "Day":
+    if points and "customdata" in points[0]:
+        phrase, label, *_ = points[0]["customdata"]
+        search_for(phrase, **behind_bar(label, cast(By, (st.session_state.get("by") or "Day").lower())))
+
+
+def behind_bar(label: str, by: By) -> dict[str, Any]:
+    """The filters, by their keys, that leave what one bar counts."""
+    if by == "day":
         day = date.fromisoformat(label)
-        search_for(phrase, period="Between", days=(day, day))
-    else:
-        search_for(phrase, **{by.lower(): label or NAMELESS[by.lower()]})
+        return {"period": "Between", "days": (day, day)}
+    return {by: label or NAMELESS[by]}
 
 
 def _show_totals(counts: Counts) -> None:
