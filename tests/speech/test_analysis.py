@@ -151,6 +151,45 @@ def test_a_sentence_goes_on_over_segments_and_ends_before_a_pause() -> None:
     )
 
 
+def turns(*lines: str) -> list[SpokenSegment]:
+    """Segments of "speaker: words", three seconds apart."""
+    parts = (line.split(": ", 1) for line in lines)
+    return [SpokenSegment(5.0 * i, 5.0 * i + 2, speaker, text) for i, (speaker, text) in enumerate(parts)]
+
+
+def test_reason_and_outcome_come_before_what_is_only_long() -> None:
+    call = turns(
+        "agent: Northwind Windows and Doors of Lower Saxony, the sunny south of Bremen, hello.",
+        "caller: Yesterday the grey dog of our neighbours barked at the postman behind the blue church.",
+        "caller: I need a refund for the lamp.",
+        "agent: Grey lamps are listed on page ninety of the yellow summer catalogue of the Bremen branch.",
+        "agent: I'll transfer the money tomorrow.",
+        "agent: The summer catalogue has shades of cream, green, mustard, walnut, ebony and pearl besides.",
+    )
+    assert analyse(call, None).summary == (
+        "Caller: I need a refund for the lamp.\nAgent: I'll transfer the money tomorrow."
+    )
+
+
+def test_the_greeting_with_its_names_is_not_told() -> None:
+    call = turns(
+        "agent: Good morning, Northwind Windows of Bremen, Alice Miller.", "caller: I need a refund for the lamp."
+    )
+    assert analyse(call, None).summary == "Caller: I need a refund for the lamp."
+
+
+def test_what_is_said_again_is_told_once() -> None:
+    again = "The washing machine leaks water under the door."
+    other = "A plumber mended the old copper pipes last winter."
+    summary = analyse(said(again, other, again, again, again, again, again, speaker=""), None).summary
+    assert sorted(summary.splitlines()) == [other, again]
+
+
+def test_a_phrase_has_no_words_that_say_nothing() -> None:
+    segments = said("My neighbour can't open the garage door.", "We don't like the garage door.")
+    assert analyse(segments, None).key_phrases == ["garage door", "neighbour", "open"]
+
+
 def test_abbreviations_and_figures_end_no_sentence() -> None:
     text = "The technician Mr. Smith will charge 84.50 pounds at 5 p.m. tomorrow for the repair."
     assert analyse(said(text, speaker="agent"), None).summary == f"Agent: {text}"
