@@ -148,7 +148,11 @@ class SpeechKeeper:
                 "Close other programs or choose a smaller model (WHISPER_MODEL)."
             )
         with writing(self._engine) as session:
-            transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
+            if model := claims.next_model(session, active.id):  # one that somebody asked for: the others go on
+                claims.fail_queued(session, active.id, model, why)
+                transcriptions.set_hindrance(session, active.id, "")
+            else:
+                transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
 
 
 def take_up_transcriptions(engine: Engine, settings: Settings) -> None:

@@ -172,15 +172,15 @@ class QueueWorker:
 
     def _model(self, active: ActiveConnection, model: str) -> Transcriber | None:
         """The engine with this model; None when it can't be had and only those that asked for it need it."""
-        if self._loaded is not None and self._loaded[0] == model:
+        name = model or self._settings.whisper_model
+        if self._loaded is not None and self._loaded[0] == name:
             return self._loaded[1]
         self._loaded = None  # two models at once may be more than there is memory for
         gc.collect()
-        name = model or self._settings.whisper_model
         log.info("loading the model %s", name)
         self._say(active, f"The model {name} is being loaded.")
         try:
-            self._loaded = (model, load(self._settings, model, self._download_shown(active, name)))
+            self._loaded = (name, load(self._settings, model, self._download_shown(active, name)))
         except StoppedLoading:
             self._say(active, "")
             raise ModelError("It was told to stop.") from None

@@ -298,7 +298,8 @@ class _Ask:
             "total_s": table.duration_s,
         } | fresh
         rows = select(*row.values()).where(mine, ~_has_row())
-        return session.connection().execute(insert(_queue).from_select(list(row), rows)).rowcount
+        added = insert(_queue).from_select(list(row), rows).execution_options(preserve_rowcount=True)
+        return session.connection().execute(added).rowcount
 
     def _fresh(self) -> dict[str, Any]:
         return {
