@@ -183,10 +183,10 @@ function follow(player, on) {
   if (on && player.lit.length) bringIntoView(player, player.lit.at(-1))
 }
 
-// The line at the second of a link: in sight and marked, as soon as it is drawn.
+// The line at the second of a link, which may be cut to tenths: in sight and marked, as soon as it is drawn.
 function showMark(player) {
   if (player.mark === undefined || !player.lines.length) return
-  let index = player.lines.findLastIndex((line) => line.at <= player.mark + 0.05)
+  let index = player.lines.findLastIndex((line) => line.at <= player.mark + 0.1)
   index = Math.max(index, 0)
   const node = player.nodes[index]
   if (!node) return
@@ -205,7 +205,11 @@ function listenToTranscript(player) {
     const line = event.target.closest(".line")
     if (line) rove(player, Number(line.dataset.line))
   }
-  const scrolled = () => !player.following || !player.audio || player.audio.paused || follow(player, false)
+  const scrolled = () => {
+    if (!player.following || !player.audio || player.audio.paused) return
+    follow(player, false)
+    box.scrollTo({ top: box.scrollTop, behavior: "instant" }) // where it is, not where it was going
+  }
   box.addEventListener("wheel", scrolled, { passive: true })
   box.addEventListener("touchmove", scrolled, { passive: true })
   box.onpointerdown = (event) => event.offsetX > box.clientWidth && event.target === box && scrolled()

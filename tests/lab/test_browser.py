@@ -79,8 +79,9 @@ def hear_a_call(page: Page) -> None:
     player = page.locator("audio")
     player.wait_for(state="attached")
     assert "call=" in page.url
-    player.evaluate("audio => audio.play()")
+    page.get_by_role("button", name="Play", exact=True).click()
     wait_until("the sound goes on", lambda: player.evaluate("audio => audio.currentTime") > 0.5)
+    page.get_by_role("tab", name="Details").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the original").click()
     assert Path(download.value.path()).read_bytes()[:4] == b"RIFF"
