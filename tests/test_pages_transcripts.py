@@ -17,7 +17,7 @@ from pbx.speech.transcriber import Part
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Recording
 from pbx.store.notes import save_topic, set_tags, topics
-from pbx.store.transcripts import add_part, begin_transcript, finish_transcript
+from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
 from tests.test_pages import HOSTILE, add_call, cell_text, open_page, press, save_pbx, well, words
 
 PAGE = "pages/calls/transcripts.py"
@@ -92,10 +92,15 @@ def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engin
 
 def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Hello.", days_ago=1, from_number="old")
-    add_talk(engine, pbx, "Hello.", from_number="new")
+    new = add_talk(engine, pbx, "Hello.", from_number="new")
+    with writing(engine) as session:
+        save_analysis(session, new, "local", {"summary": "They greeted."})
     add_call(engine, pbx, "silent", NOW)
     app = look()
-    assert [row[1] for row in rows(app, "Latest transcripts")] == ["new", "old"]
+    assert [row[1:] for row in rows(app, "Latest transcripts")] == [
+        ["new → 600 | Agent Ada", "–", "They greeted."],
+        ["old → 600 | Agent Ada", "–", "No summary yet"],
+    ]
     assert "2 of 2 transcribed calls" in words(app)
     app = press(app, "`cancel*` words that begin so")
     assert app.text_input(key="q").value == "cancel*"
