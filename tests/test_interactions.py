@@ -155,6 +155,16 @@ def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
     assert data["seek"] == {"at_s": 2.5, "number": f"{call} 2.5", "play": False}
 
 
+def test_what_was_said_is_shown_though_the_sound_is_gone(engine: Engine, pbx: int) -> None:
+    call = add_sound(engine, pbx)
+    transcribe(engine, pbx, call, segment(1, "Hello"))
+    (load_settings().audio_dir / f"{call}.wav").unlink()
+    app = open_call(call)
+    assert "no longer in data/audio" in words(app)
+    (data,) = [found for element in app.get("bidi_component") if "wave" in (found := json.loads(element.proto.json))]
+    assert (data["sound"], data["wave"], json.loads(data["lines"])[0]["text"]) == ("", "", "Hello")
+
+
 def test_silence_is_a_transcript_too(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     transcribe(engine, pbx, call)

@@ -36,7 +36,8 @@ function update(player, data) {
   const before = player.data ?? {}
   player.data = data
   if (before.sound !== data.sound) bind(player)
-  if (before.wave !== data.wave) drawWave(player)
+  player.root.classList.toggle("silent", !data.sound)
+  if (before.wave !== data.wave && data.wave) drawWave(player)
   if (before.sound !== data.sound || before.lines !== data.lines) drawTranscript(player, before.sound === data.sound)
   if (isNew(player, data.refused)) refuse(player, data.refused)
   if (isNew(player, data.seek)) jump(player, data.seek)
@@ -85,11 +86,11 @@ function unbind(player) {
 
 function bind(player) {
   unbind(player)
-  player.pending = null
   attach(player)
 }
 
 function attach(player) {
+  if (!player.data.sound) return
   const audio = document.querySelector(`.st-key-${CSS.escape(player.data.sound)} audio`)
   if (!audio) return
   player.unbind?.abort()

@@ -73,7 +73,7 @@ def player(
     refused: Refusal | None = None,
     editable: bool = True,
 ) -> Edit | None:
-    """The player of the audio in the container `sound`; returns an edit just made.
+    """The player of the audio in the container `sound` ("": there is none, the lines alone); returns an edit just made.
 
     `wave` comes from `wave_json`, `lines` from `lines_json`: as text they are told from what is shown already at once.
     """

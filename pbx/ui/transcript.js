@@ -228,6 +228,7 @@ function clicked(player, target) {
 }
 
 function hear(player, at_s) {
+  if (!player.data.sound) return
   follow(player, true)
   seek(player, at_s, true)
 }
