@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading
@@ -19,7 +20,7 @@ from tests.lab.speech import SpokenCall, place_spoken_calls
 from tests.speech.say import CHECKPOINT, Clip, clips, errors_in
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
-CALLS, CLIPS = 4, 48
+CALLS, CLIPS = 4, 40
 
 
 def pbx(server: LabServer, *command: str) -> dict[str, object]:
@@ -63,7 +64,7 @@ def errors_of_call(settings: Settings, spoken: SpokenCall) -> tuple[int, int]:
     """Words wrong, and words said; what each side said must be the right side's."""
     engine = open_engine(settings)
     with reading(engine) as session:
-        found = session.query(Recording).filter(Recording.name == f"{spoken.call.recording}-r").one()
+        found = session.exec(select(Recording).where(Recording.name == f"{spoken.call.recording}-r")).one()
         transcripts = transcripts_of_call(session, found.call_id)
     engine.dispose()
     heard = {"caller": "", "agent": ""}
