@@ -114,9 +114,11 @@ def test_keys_and_speed(page: Page, address: str) -> None:
 
 def test_a_link_leads_to_its_second_without_sound(page: Page, address: str) -> None:
     audio = open_call(page, address, t=24.5)
+    marked = page.locator(".line.marked")
+    wait_until("it is wound there", lambda: place(audio) == pytest.approx(24.5, abs=0.01))
+    page.wait_for_timeout(500)
     assert place(audio) == pytest.approx(24.5, abs=0.01)
     assert paused(audio)
-    marked = page.locator(".line.marked")
     expect(marked).to_contain_text("مرحبا")
     expect(marked).to_be_in_viewport()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
