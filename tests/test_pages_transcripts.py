@@ -266,6 +266,16 @@ def test_a_trend_without_phrases_or_calls_says_what_to_do(engine: Engine, pbx: i
     assert "AND needs a word" in words(look(view="Trends", q="refund AND"))
 
 
+def test_a_trend_follows_the_search_unless_phrases_were_chosen(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "refund", "invoice")
+    app = look(view="Trends", q="refund")
+    app = well(app.text_input(key="q").set_value("invoice").run())
+    assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice"]
+    app = well(app.multiselect(key="phrases").set_value(["invoice", "refund"]).run())
+    app = well(app.text_input(key="q").set_value("nothing").run())
+    assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice", "refund"]
+
+
 def test_topics_are_counted_and_lead_to_their_places(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "I want my money back.", "A refund, then.")
     add_talk(engine, pbx, "Nothing.")

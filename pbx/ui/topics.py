@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from sqlmodel import Session
 
 from pbx.charts import Count
 from pbx.errors import PbxError, QueryError
@@ -12,7 +13,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Topic
 from pbx.store.notes import delete_topic, save_topic, topics
 from pbx.store.query import parse_query
-from pbx.store.search import SearchFilter, trend
+from pbx.store.search import SearchFilter, count_hits, count_transcribed
 from pbx.ui.searches import explain, phrase_query, search_for, topic_query
 from pbx.ui.sites import Site
 from pbx.ui.words import empty, note, plain
@@ -33,8 +34,11 @@ def show_topics(at: Site, wanted: SearchFilter) -> None:
             icon="sell",
             action=("Add a topic", lambda: _ask("edit", 0)),
         )
-    for topic in known:
-        _show_topic(topic, _count(at, wanted, topic))
+    with reading(at.engine) as session:
+        calls_total = count_transcribed(session, wanted) if known else 0
+        counts = [_count(session, wanted, topic, calls_total) for topic in known]
+    for topic, count in zip(known, counts, strict=True):
+        _show_topic(topic, count)
     by_id = {topic.id: topic for topic in known}
     # Kept until answered or dismissed, so that a page drawn anew meanwhile doesn't take the dialog away.
     asked = st.session_state.get("topic_dialog")
@@ -52,17 +56,11 @@ def _answered() -> None:
     st.session_state.pop("topic_dialog", None)
 
 
-def _count(at: Site, wanted: SearchFilter, topic: Topic) -> Count | QueryError:
-    with reading(at.engine) as session:
-        try:
-            points = trend(session, replace(wanted, query=topic_query(topic)), "queue", at.zone)
-        except QueryError as error:
-            return error
-    return Count(
-        sum(point.hits for point in points),
-        sum(point.calls for point in points),
-        sum(point.calls_total for point in points),
-    )
+def _count(session: Session, wanted: SearchFilter, topic: Topic, calls_total: int) -> Count | QueryError:
+    try:
+        return Count(*count_hits(session, replace(wanted, query=topic_query(topic))), calls_total)
+    except QueryError as error:
+        return error
 
 
 def _show_topic(topic: Topic, count: Count | QueryError) -> None:

@@ -52,6 +52,10 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], By, bo
     kept: dict[str, Any] = {"persist_state": "page", **KEPT}
     names = {topic_query(topic): topic.name for topic in known}
     typed = [wanted.query] if wanted.query else []
+    followed = st.session_state.get("followed")
+    if followed is not None and followed != typed and st.session_state.get("phrases", followed) == followed:
+        st.session_state["phrases"] = typed  # a new search is followed, unless phrases were chosen here
+    st.session_state["followed"] = typed
     with st.container(horizontal=True, key="trend_choice"):
         phrases = st.multiselect(
             "Compare",
