@@ -109,7 +109,10 @@ class QueueWorker:
         self.hindered: ModelError | None = None
 
     def work(self, *, idle_s: float) -> None:
-        """Go on until nothing was queued for `idle_s`, or a model can't be had: the queue then says so."""
+        """Go on until nothing was queued for `idle_s`, or a model can't be had: the queue then says so.
+
+        What can't be stored is waited for, unless `idle_s` is 0: raises DataError or StorageFull then.
+        """
         idle_since = time.monotonic()
         while not self._stop.is_set() and not self._slot.lost:
             try:
@@ -121,6 +124,8 @@ class QueueWorker:
                 self.hindered = error
                 return
             except DataError as error:  # a full disk, say
+                if not idle_s:
+                    raise
                 log.error("%s", error.advice)
                 self._stop.wait(WAIT_S)
                 idle_since = time.monotonic()

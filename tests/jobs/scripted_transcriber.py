@@ -1,4 +1,4 @@
-"""The transcriber as a process of its own, with the scripted engine. Loading the model "heavy", it dies."""
+"""The transcriber as a process of its own, with the scripted engine. Of the model "heavy" it dies, of "faulty" it fails."""
 
 import os
 import signal
@@ -13,6 +13,8 @@ from tests.jobs.scripted import Scripted
 def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:
     if (model or settings.whisper_model) == "heavy":
         os.kill(os.getpid(), signal.SIGKILL)
+    if (model or settings.whisper_model) == "faulty":
+        raise RuntimeError("a fault of ours")
     return Scripted(settings.pbx_data_dir, model or "scripted")
 
 
