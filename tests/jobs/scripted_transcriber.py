@@ -1,4 +1,4 @@
-"""The transcriber as a process of its own, with the scripted engine. Of the model "heavy" it dies, of "faulty" it fails."""
+"""The transcriber as a process of its own, scripted. Of the model "heavy" it dies, of "faulty" it fails."""
 
 import os
 import signal
