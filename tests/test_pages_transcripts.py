@@ -116,7 +116,7 @@ def test_what_was_said_is_marked_in_its_context_with_speaker_and_link(engine: En
     assert (group["who"], group["about"]) == ("+4930123 → 600", "↙ Inbound, Queue 600, Agent Ada")
     (hit,) = group["hits"]
     assert (hit["before"], hit["after"]) == ("How can I help?", "Of course.")
-    assert hit["href"] == f"interactions?call={call}&t=10"
+    assert hit["href"] == f"interactions?call={call}&recording={call}&t=10"
 
 
 @pytest.mark.parametrize("said", [*HOSTILE, "<mark>refund</mark>", "שלום refund עולם"])

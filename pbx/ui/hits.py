@@ -67,7 +67,7 @@ def as_data(hit: Hit) -> dict[str, Any]:
     text, spans, before_cut, after_cut = clip(hit.text, hit.spans)
     return {
         "t": second,
-        "href": f"interactions?{urlencode({'call': hit.call_id, 't': second})}",
+        "href": f"interactions?{urlencode({'call': hit.call_id, 'recording': hit.recording_id, 't': second})}",
         "at": duration_text(int(hit.start_s)),
         "speaker": SPEAKERS.get(hit.speaker, ""),
         "side": hit.speaker if hit.speaker in SPEAKERS else "",

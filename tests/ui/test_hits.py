@@ -78,8 +78,8 @@ def hit(**changes: Any) -> Hit:
 
 def test_a_place_links_to_its_second_and_never_behind_it() -> None:
     shown = as_data(hit())
-    assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&t=61.9", "1:01", "Agent")
-    assert as_data(hit(start_s=0.0))["href"] == "interactions?call=7&t=0"
+    assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&recording=3&t=61.9", "1:01", "Agent")
+    assert as_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
 
 
 def test_what_is_doubtful_edited_or_said_by_nobody_known_is_told() -> None:
