@@ -18,6 +18,7 @@ from pbx.store.transcriptions import set_paused
 
 RATE_HZ = 8000
 WORD_S = 0.4
+LONG_S = 700  # what is so long is prepared by the worker
 SAID = [  # start, speaker, text, flags
     (2.0, "caller", "Hello I have a question about my invoice", ""),
     (6.0, "agent", "Of course what is the number on your invoice", ""),
@@ -121,7 +122,7 @@ def said_rows() -> list[SegmentRow]:
 
 
 def fill(data_dir: Path) -> None:
-    """Four calls: one with all there is to see, one of 100,000 words, one that failed, one that is queued."""
+    """Five calls: one with all there is to see, one of 100,000 words, one failed, one queued, one long and new."""
     settings = Settings(_env_file=None, pbx_data_dir=data_dir)
     engine = open_engine(settings)
     pbx = save_connection(engine, settings, Connection(host="pbx.invalid", ari_port=8088, ami_port=5038))
@@ -142,4 +143,5 @@ def fill(data_dir: Path) -> None:
             row = Transcription(recording_id=recording_id, connection_id=pbx, state=state, reason=reason, total_s=40.0)
             session.add(row)
             session.get_one(Call, recording_id).transcription = state
+    add_call(settings, engine, pbx, "+4930555", seconds=LONG_S)
     engine.dispose()
