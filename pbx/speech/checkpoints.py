@@ -34,7 +34,12 @@ _WORTH = 0.8  # bf16 takes at most so much of fp32's time, or it isn't worth its
 
 
 def default_threads() -> int:
-    """All cores, but one for the pages where there are more than two; with two the worker's niceness has to do."""
+    """What OMP_NUM_THREADS says, as torch itself has it; else all cores, but one for the pages where there are three.
+
+    With two, one thread would halve the speed, and the worker's niceness has to do for the pages.
+    """
+    if (told := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(told) > 0:
+        return int(told)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores - 1 if cores > 2 else cores
 

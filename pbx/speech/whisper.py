@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # openai-whisper's, after 0
-_SAMPLES = 5  # of a window at a temperature, as openai-whisper's program has it (--best_of)
+_SAMPLES = 3  # of a window at a temperature; openai-whisper's program takes five, its transcribe() one
 _ROOM_BYTES = 1_200_000_000  # for a batch: seven windows of "medium", four of "large"
 _MISSED_S = 1.0  # so much voice without a word is decoded again by itself
 

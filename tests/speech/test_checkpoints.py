@@ -94,3 +94,12 @@ def test_a_gpu_that_is_not_there() -> None:
     assert checkpoints.pick_device("auto") == "cpu"
     with pytest.raises(ModelError, match="no GPU"):
         checkpoints.pick_device("cuda")
+
+
+def test_threads_leave_a_core_to_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for cores, threads in ((1, 1), (2, 2), (3, 2), (16, 15)):
+        monkeypatch.setattr(checkpoints.os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
+        assert checkpoints.default_threads() == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert checkpoints.default_threads() == 4

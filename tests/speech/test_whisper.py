@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from pbx.errors import DataError, ModelError, SettingsError
-from pbx.speech import checkpoints
+from pbx.speech import checkpoints, whisper
 from pbx.speech.decoding import Decoded, Decoder, DecodingRules
 from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Part, Source
@@ -59,9 +59,15 @@ def clips() -> list[Clip]:
     return kept_clips()
 
 
-@pytest.fixture
-def engine() -> WhisperTranscriber:
+@pytest.fixture(scope="module")
+def loaded() -> WhisperTranscriber:
     return WhisperTranscriber(CHECKPOINT, "micro", "cpu", threads=1, precision="fp32", stretches_per_window=1)
+
+
+@pytest.fixture
+def engine(loaded: WhisperTranscriber) -> WhisperTranscriber:
+    loaded.max_batch, loaded._stretches = 8, 1
+    return loaded
 
 
 @pytest.fixture
@@ -106,9 +112,9 @@ def test_words_are_where_they_are_said(engine: WhisperTranscriber, tmp_path: Pat
 def test_as_many_words_are_right_as_with_openai_whisper(
     engine: WhisperTranscriber, tmp_path: Path, clips: list[Clip]
 ) -> None:
-    import whisper
+    from whisper import load_model
 
-    model = whisper.load_model(str(CHECKPOINT), device="cpu")
+    model = load_model(str(CHECKPOINT), device="cpu")
     options = {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, "fp16": False}
     paths = [write_wav(tmp_path / f"{i}.wav", place([(1.0, clip)], 5)) for i, clip in enumerate(clips)]
     parts = list(engine.transcribe([Source(path, "en") for path in paths]))
@@ -132,12 +138,12 @@ def test_less_precise_weights_write_the_same(
 
 def test_tokens_are_those_of_openai_whisper(engine: WhisperTranscriber, clips: list[Clip]) -> None:
     import torch
-    import whisper
+    from whisper import load_model, log_mel_spectrogram, pad_or_trim
 
     sounds = [clip.sound for clip in clips[:6]]
     ours = engine._decoder.decode(engine._network.encode(sounds), ["en"] * 6)
-    model = whisper.load_model(str(CHECKPOINT), device="cpu")
-    mels = [whisper.log_mel_spectrogram(whisper.pad_or_trim(sound)) for sound in sounds]
+    model = load_model(str(CHECKPOINT), device="cpu")
+    mels = [log_mel_spectrogram(pad_or_trim(sound)) for sound in sounds]
     theirs = model.decode(torch.stack(mels), language="en", fp16=False)
     for one, other in zip(ours, theirs, strict=True):
         assert list(one.tokens) == other.tokens
@@ -179,18 +185,18 @@ def test_who_goes_on_where_a_killed_worker_was_gets_the_same(
     engine: WhisperTranscriber, tmp_path: Path, clips: list[Clip]
 ) -> None:
     engine.max_batch = 2
-    sides = [[(8.0 * i + 4 * side, clips[(3 * i + side) % 8]) for i in range(14)] for side in (0, 1)]
-    path = write_wav(tmp_path / "long.wav", *(place(side, 117) for side in sides))
+    sides = [[(8.0 * i + 4 * side, clips[(3 * i + side) % 8]) for i in range(9)] for side in (0, 1)]
+    path = write_wav(tmp_path / "long.wav", *(place(side, 77) for side in sides))
     whole = list(engine.transcribe([Source(path, "en")]))
-    assert len(whole) > 2
+    assert len(whole) >= 2
     wanted = [(s.channel, s.text) for s in segments_of(whole)]
-    assert len(wanted) == 28
+    assert len(wanted) == 18
     for cut, part in enumerate(whole, 1):
         assert all(s.start_s < part.done_s for s in segments_of(whole[:cut]))
         assert all(s.start_s >= part.done_s for s in segments_of(whole[cut:]))
     before = whole[: len(whole) // 2]
     after = list(engine.transcribe([Source(path, "en", before[-1].done_s)]))
-    assert after[-1].done_s == pytest.approx(117)
+    assert after[-1].done_s == pytest.approx(77)
     assert [(s.channel, s.text) for s in segments_of(before) + segments_of(after)] == wanted
 
 
@@ -204,6 +210,16 @@ def test_a_broken_recording_stops_no_other(engine: WhisperTranscriber, tmp_path:
     assert errors == {1: DataError, 2: DataError, 3: SettingsError}
     assert [segments_of(parts, i)[0].text for i in (0, 4)] == [clips[0].text] * 2
     assert {part.source for part in parts if part.whole} == {0, 4}
+
+
+def test_one_channel_missing_and_the_other_overdriven(
+    engine: WhisperTranscriber, tmp_path: Path, clips: list[Clip]
+) -> None:
+    loud = np.clip(place([(1.0, clips[0]), (5.0, clips[1])], 9) * 8, -1, 1)
+    parts = list(engine.transcribe([Source(write_wav(tmp_path / "x.wav", silence(9), loud), "en")]))
+    assert parts[-1].channels == 2
+    assert {s.channel for s in segments_of(parts)} == {1}
+    assert len(segments_of(parts)) == 2
 
 
 def test_a_recording_cut_in_the_middle_keeps_what_is_there(
@@ -282,7 +298,13 @@ def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
     engine._stretches = 2
     decode, asked, encodings = Decoder.decode, [], []
     encode = engine._network.encode
-    engine._network.encode = lambda sounds: encodings.append(len(sounds)) or encode(sounds)  # type: ignore[method-assign, func-returns-value, return-value, assignment]
+
+    def counted(sounds: list[Sound]) -> object:
+        encodings.append(len(sounds))
+        return encode(sounds)
+
+    monkeypatch.setattr(engine._network, "encode", counted)
+    monkeypatch.setattr(whisper, "TEMPERATURES", (0.2, 0.8))
 
     def doubtful(
         self: Decoder, encoded: object, languages: list[str], temperature: float, samples: int
@@ -297,11 +319,28 @@ def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
     found = segments_of(list(engine.transcribe([Source(call[0], "en")])))
     assert [s.text for s in found] == [clip.text for _, _, clip in call[1]]
     assert asked[0] == (3, 0.0, 1)
-    assert {temperature for _, temperature, _ in asked} == {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
-    assert all(samples == 5 for _, temperature, samples in asked if temperature > 0)
+    assert {temperature for _, temperature, _ in asked} == {0.0, 0.2, 0.8}
+    assert all(samples == 3 for _, temperature, samples in asked if temperature > 0)
     assert encodings == [3, 2, 2]  # once each window, once each stretch of those that hold several
     # The third holds a single stretch, so it stays as it is, and is flagged.
     assert [bool(s.flags) for s in found] == [False, False, False, False, True]
+
+
+def test_a_loop_is_left_before_its_end(
+    engine: WhisperTranscriber, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    word = engine._network.tokenizer("en").encode(" one")[0]
+
+    def stuck(self: Decoder, logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.full((len(logits),), word), torch.full((len(logits),), -0.1)
+
+    monkeypatch.setattr(Decoder, "_choose", stuck)
+    (looped,) = engine._decoder.decode(engine._network.encode([clips[0].sound]), ["en"])
+    assert len(looped.tokens) == 48
+    assert not looped.good
+    assert looped.compression_ratio > 2.4
 
 
 def test_a_window_that_ran_out_of_room_is_no_good(engine: WhisperTranscriber, clips: list[Clip]) -> None:
