@@ -104,12 +104,22 @@ def test_a_call_without_transcript_can_be_transcribed(engine: Engine, pbx: int) 
     assert shown(app)["lines"] == []
     app = press(app, "Transcribe")
     assert "Queued for transcribing" in said(app)
+    assert "Queued" in app.toast[0].value
     with reading(engine) as session:
         asked = state_of(session, call)
         assert asked is not None
         assert (asked.state, asked.asked_by, asked.urgent) == ("queued", "page", True)
     app = press(app, "Cancel")
     assert "Not transcribed yet" in words(app)
+
+
+def test_one_that_cannot_be_queued_says_why(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageFull("There is no room left.", "Make room.")
+
+    app = open_call(add_sound(engine, pbx))
+    monkeypatch.setattr("pbx.ui.queueing.queue_recordings", full)
+    assert "Make room" in words(press(app, "Transcribe"))
 
 
 def said(app: AppTest) -> str:
