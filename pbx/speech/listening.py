@@ -18,6 +18,7 @@ from pbx.speech.windows import RATE_HZ, Sound, Window, WindowPacker
 
 _BLOCK_S = 60.0
 _REACH_S = 0.5  # how far a ring takes voice away beside it
+_PATIENCE_S = 120.0  # a phrase of who says little waits so long for company: what others say can't be told before
 _LONG_S = 40.0  # who speaks for so long without a pause is packed before the end is known
 
 
@@ -49,7 +50,11 @@ class Track:
         self._stretches += self._voice.feed(sound)
         self._tones += self._tone.feed(sound)
         self._fed_s += len(sound) / RATE_HZ
-        return self._pack(sound, self._voice.settled_s, self._tone.settled_s)
+        windows = self._pack(sound, self._voice.settled_s, self._tone.settled_s)
+        pending_s = self._packer.pending_s
+        if pending_s is not None and self._fed_s - pending_s > _PATIENCE_S:
+            windows += self._packer.finish()
+        return windows
 
     def finish(self) -> list[Window]:
         """The last windows."""
