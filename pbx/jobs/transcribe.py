@@ -134,9 +134,10 @@ class _Run:
         name, model = self._transcriber.engine, self._transcriber.model
         with writing(self._engine) as session:
             transcript = begin_transcript(session, claim.recording_id, name, model, audio_sha256)
-            done_s = transcript.done_s
+            done_s, heard = transcript.done_s, transcript.language  # of a transcript that goes on
             claims.report_done(session, self._worker, claim.recording_id, done_s, 0.0)
-        language = None if self._settings.whisper_language == "auto" else self._settings.whisper_language
+        language = self._settings.whisper_language
+        language = (heard or None) if language == "auto" else language
         assert transcript.id is not None  # noqa: S101 - it was flushed
         self._batch.taken.append(Taken(claim, transcript.id, Source(path, language, done_s)))
 

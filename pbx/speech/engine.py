@@ -35,11 +35,11 @@ def load_transcriber(settings: Settings, model: str = "", progress: Progress | N
         mend = "Set WHISPER_DEVICE to auto, cpu, cuda, or cuda:1 for the second GPU."
         raise ModelError(f"There is no device “{settings.whisper_device}” for speech models.", mend)
     weights = find_weights(name, engine, settings.models_dir, progress)
-    stretches = settings.whisper_stretches
+    device, precision, stretches = settings.whisper_device, settings.whisper_precision, settings.whisper_stretches
     if engine == "whisper":
         from pbx.speech.whisper import WhisperTranscriber
 
-        return WhisperTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches)
+        return WhisperTranscriber(weights, name, device, precision=precision, stretches_per_window=stretches)
     from pbx.speech.faster import FasterTranscriber
 
-    return FasterTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches)
+    return FasterTranscriber(weights, name, device, precision=precision, stretches_per_window=stretches)

@@ -1,7 +1,7 @@
 """A speech engine that does what the file it is given says, for the faults that no recording can provoke.
 
 A file is JSON: `parts` of 10 s each with one segment "part N of FILE"; `fault` in the part `at`. Its log is the file
-`log` of the data directory: "<pid> <file> from <start_s>".
+`log` of the data directory: "<pid> <file> from <start_s> in <language>".
 """
 
 import json
@@ -45,7 +45,8 @@ class Scripted:
         for index, source in enumerate(sources):
             script = json.loads(source.path.read_text())
             with (self._data_dir / "log").open("a") as log:
-                log.write(f"{os.getpid()} {source.path.stem} from {source.start_s:.0f}\n")
+                language = f" in {source.language}" if source.language else ""
+                log.write(f"{os.getpid()} {source.path.stem} from {source.start_s:.0f}{language}\n")
             for part in range(int(source.start_s / PART_S), script["parts"]):
                 if script.get("fault") and part == script.get("at", 0):
                     yield from self._fail(index, script["fault"], stop)

@@ -81,6 +81,21 @@ def test_the_settings_choose_engine_and_model(tmp_path: Path, monkeypatch: pytes
     assert [s.text for part in chosen.transcribe([Source(PHRASE)]) for s in part.segments] == [SAID]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_settings_choose_how_exactly_it_calculates(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHISPER_MODEL", str(CHECKPOINT))
+    monkeypatch.setenv("WHISPER_PRECISION", precision)
+    asked: list[str] = []
+
+    def pick(device: str, wanted: str) -> str:
+        asked.append(wanted)
+        return "fp32"
+
+    monkeypatch.setattr(checkpoints, "_pick_precision", pick)
+    load_transcriber(load_settings())
+    assert asked == [precision]
+
+
 def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     content = CHECKPOINT.read_bytes()
     path = f"/models/{hashlib.sha256(content).hexdigest()}/base.pt"
