@@ -136,8 +136,8 @@ class _Run:
             transcript = begin_transcript(session, claim.recording_id, name, model, audio_sha256)
             done_s, heard = transcript.done_s, transcript.language  # of a transcript that goes on
             claims.report_done(session, self._worker, claim.recording_id, done_s, 0.0)
-        language = self._settings.whisper_language
-        language = (heard or None) if language == "auto" else language
+        chosen = self._settings.whisper_language
+        language = (heard or None) if chosen == "auto" else chosen
         assert transcript.id is not None  # noqa: S101 - it was flushed
         self._batch.taken.append(Taken(claim, transcript.id, Source(path, language, done_s)))
 

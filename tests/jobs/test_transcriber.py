@@ -72,7 +72,7 @@ def test_what_a_killed_transcriber_left_is_completed_by_another(
     go(settings)
     until(lambda: states(engine)[number] == "completed", "completed")
     assert said(engine, number) == ["part 0", "part 1", "part 2", "part 3"]
-    assert [line.split(" ", 1)[1] for line in log_of(settings)] == ["r2 from 0", "r1 from 0", "r1 from 20"]
+    assert [line.split(" ", 1)[1] for line in log_of(settings)] == ["r2 from 0", "r1 from 0", "r1 from 20 in en"]
     assert pids(settings)[-1] != first
 
 
