@@ -5,6 +5,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -181,19 +182,20 @@ def test_a_relative_cache_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatc
     assert render_playable(WAV, Path("c:d")).exists()
 
 
-@pytest.fixture
+@contextmanager
 def little_room() -> Iterator[None]:
-    """No file may grow beyond 4 KB: the kernel refuses as it does on a full disk."""
+    """No file may grow beyond 4 KB: the kernel refuses as it does on a full disk. pytest's own output may be a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("make", [render_playable, waveform])
-def test_a_full_disk_leaves_nothing_behind(make: Make, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_leaves_nothing_behind(make: Make, tmp_path: Path) -> None:
     source = write_wav(tmp_path / "call.wav", [440], duration_s=20)
-    request.getfixturevalue("little_room")
-    with pytest.raises(StorageFull, match="no room left"):
+    with little_room(), pytest.raises(StorageFull, match="no room left"):
         make(source, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
