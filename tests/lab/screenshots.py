@@ -115,13 +115,14 @@ def picture_all(address: str) -> None:
         page.get_by_text("Sync done:").wait_for(timeout=120_000)
         page.get_by_text("Sync done:").wait_for(state="hidden", timeout=60_000)
         save(page, "today-light")
-        go(page, "Transcripts")
-        wait_until("all that was said can be found", lambda: found(page, "phone OR order OR invoice OR account"), 300)
+        wait_until(
+            "all that was said can be found", lambda: found(page, address, "phone OR order OR invoice OR account"), 300
+        )
         save(page, "transcripts-light")
         page.locator("a.hit").filter(has_text="cancel my order").click()
         page.locator(".word").first.wait_for()
         save(page, "interactions-light")
-        show(page, address, "trunks", "Trunks")
+        show_history(page, f"{address}/trunks", "Trunks")
         save(page, "trunks-light")
         go(page, "FreePBX Integration")
         page.get_by_role("button", name="Test Connection").click()
@@ -129,24 +130,24 @@ def picture_all(address: str) -> None:
         page.get_by_test_id("stAlert").scroll_into_view_if_needed()
         save(page, "check-light")
     with browser(WIDTH, HEIGHT, dark=True) as page:
-        show(page, address, "queues", "Queues", show="support")
+        show_history(page, f"{address}/queues", "Queues", show="support")
         save(page, "queues-dark")
 
 
-def found(page: Page, query: str) -> bool:
+def found(page: Page, address: str, query: str) -> bool:
     """Search for it; whether every talk is among what is found."""
-    search = page.get_by_role("searchbox", name="Search what was said")
-    search.fill("")
-    search.press("Enter")
-    search.fill(query)
-    search.press("Enter")
+    show(page, f"{address}/transcripts", "Transcripts", q=query)
     page.wait_for_timeout(3000)
     return all(page.locator("a.hit").filter(has_text=talk[2]).count() for talk in TALKS)
 
 
-def show(page: Page, address: str, path: str, title: str, **query: str) -> None:
-    page.goto(f"{address}/{path}?{urlencode(query | {'history': '15 min'})}")
+def show(page: Page, url: str, title: str, **query: str) -> None:
+    page.goto(f"{url}?{urlencode(query)}")
     page.get_by_role("heading", name=title, level=1).wait_for()
+
+
+def show_history(page: Page, url: str, title: str, **query: str) -> None:
+    show(page, url, title, **query, history="15 min")
     page.locator(".js-plotly-plot").first.wait_for()
 
 
