@@ -108,6 +108,11 @@ class Call(Table, table=True):
     duration_s: float | None = None
     state: str = "listed"
     transcription: str = "new"  # the state that tells most about its recordings
+    from_name: str = ""
+    did: str = ""  # the number that was dialled from outside
+    disposition: str = ""  # of the CDR: ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION
+    talk_s: float | None = None  # of the CDR: billsec
+    wait_s: float | None = None  # until somebody answered
 
 
 class Recording(Table, table=True):
