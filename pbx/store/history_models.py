@@ -4,26 +4,13 @@ They share the registry, and the ways of storing, of `models`.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint
 from sqlmodel import Field
 
+from pbx.history.facts import Outcome as Outcome
 from pbx.store.models import Table, UtcSeconds, now
-
-# How a visit to a queue ended. "transferred": answered, and then passed on; "unknown": nobody was listening.
-Outcome = Literal[
-    "answered",
-    "abandoned",
-    "timeout",
-    "exit_empty",
-    "exit_key",
-    "transferred",
-    "withdrawn",
-    "in_progress",
-    "unknown",
-]
-AgentEventKind = Literal["login", "logout", "pause", "unpause"]
 
 
 class QueueVisit(Table, table=True):
