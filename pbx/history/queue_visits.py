@@ -1,7 +1,7 @@
-"""Folds the events of queue_log into visits, rings and agents' changes. Pure; memory holds the visits that are open only.
+"""Folds the events of queue_log into visits, rings and agents' changes. Pure; only open visits are kept in memory.
 
-What each event's data hold is app_queue.c's, versions 1.4 to 22; older ones leave the last fields out. Fields that may hold a
-`|` themselves (a URL, a caller's name, a reason) are cut from the side whose fields are numbers.
+What each event's data hold is app_queue.c's, versions 1.4 to 22; older ones leave the last fields out. Fields that may
+hold a `|` themselves (a URL, a caller's name, a reason) are cut from the side whose fields are numbers.
 """
 
 from collections import Counter
@@ -57,8 +57,8 @@ class _Open:
 class QueueLogFold:
     """Takes events in the order in which they were written; `take` hands out what they told since the last time.
 
-    A visit is told of when it has ended and, until then, each time it was seen to change; whoever stores it lets the later word
-    win. Events that are not known are counted in `unknown` by name, and not a failure.
+    A visit is told of when it has ended and, until then, each time it was seen to change; whoever stores it lets the
+    later word win. Events that are not known are counted in `unknown` by name, and not a failure.
     """
 
     def __init__(self, going_on: Iterable[Visit] = ()) -> None:
@@ -152,12 +152,12 @@ class QueueLogFold:
 
     def _complete(self, event: QueueEvent) -> None:
         """COMPLETECALLER and COMPLETEAGENT hold|talk|original position."""
-        hold, talk, position = (_numbers(event.data) + [None, None, None])[:3]
+        hold, talk, position = [*_numbers(event.data), None, None, None][:3]
         ended_by = "caller" if event.name == "COMPLETECALLER" else "agent"
         self._end_answered(event, "answered", hold, talk, position, ended_by)
 
     def _transfer(self, event: QueueEvent) -> None:
-        """BLINDTRANSFER and TRANSFER exten|context|hold|talk|position, ATTENDEDTRANSFER how|to[|to]|hold|talk|position."""
+        """BLINDTRANSFER, TRANSFER exten|context|hold|talk|position; ATTENDEDTRANSFER how|to…|hold|talk|position."""
         fields = event.data.split("|")
         hold = talk = position = None
         if len(fields) > 3:
@@ -204,10 +204,10 @@ class QueueLogFold:
         self._close((event.callid, event.queue), held, outcome)
 
     def _exit(self, event: QueueEvent) -> None:
-        """ABANDON, EXITEMPTY, EXITWITHTIMEOUT, WITHDRAW position|original|wait; EXITWITHKEY key|position|original|wait."""
+        """ABANDON, EXITEMPTY, EXITWITHTIMEOUT, WITHDRAW position|original|wait; EXITWITHKEY key| before them."""
         fields = event.data.split("|")
         target = fields.pop(0) if event.name == "EXITWITHKEY" else ""
-        position, original, wait = ([_number(field) for field in fields] + [None, None, None])[:3]
+        position, original, wait = [*map(_number, fields), None, None, None][:3]
         held = self._held(event, wait)
         if held is None:
             return
