@@ -95,6 +95,7 @@ class CallLeg(Table, table=True):
     __table_args__ = (
         UniqueConstraint("connection_id", "linkedid", "channel", "dst_channel"),
         Index("ix_call_legs_call", "call_id"),
+        Index("ix_call_legs_uniqueid", "connection_id", "uniqueid"),  # by which recordings find their call
         Index("ix_call_legs_trunk", "connection_id", "started_at", "trunk", "disposition", "billsec_s", "duration_s"),
     )
 

@@ -12,7 +12,10 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
-RecordingState = Literal["listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed"]
+# A call of which no recording is known is "none".
+RecordingState = Literal[
+    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed", "none"
+]
 JobKind = Literal["sync", "collect", "prepare"]
 JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".

@@ -110,6 +110,7 @@ def make_legs() -> None:
         sa.UniqueConstraint("connection_id", "linkedid", "channel", "dst_channel"),
     )
     op.create_index("ix_call_legs_call", "call_legs", ["call_id"])
+    op.create_index("ix_call_legs_uniqueid", "call_legs", ["connection_id", "uniqueid"])
     figures = ["trunk", "disposition", "billsec_s", "duration_s"]
     op.create_index("ix_call_legs_trunk", "call_legs", ["connection_id", "started_at", *figures])
 
