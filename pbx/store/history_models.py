@@ -185,3 +185,16 @@ class Alert(Table, table=True):
     told_begin: bool = False
     told_end: bool = False
     failure: str = ""  # why it could not be sent
+
+
+class DayPack(Table, table=True):
+    """A UTC day of history packed for the figures: see pbx.store.packs. A copy, dropped when its day changes."""
+
+    __tablename__ = "day_packs"
+
+    connection_id: int = Field(primary_key=True, foreign_key="connections.id")
+    kind: str = Field(primary_key=True)
+    day: int = Field(primary_key=True)  # since 1970
+    rows: int
+    names: str  # JSON
+    data: bytes
