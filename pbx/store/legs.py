@@ -1,8 +1,8 @@
 """Calls' legs, and the calls they fold into. In bulk: an import brings a million."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, insert, select, update
@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from pbx.ari.names import parse_name
 from pbx.history.facts import Leg
-from pbx.history.folding import Source, fold_legs, merge_legs
+from pbx.history.folding import CallFacts, Source, fold_legs, merge_legs
 from pbx.store.history_models import CallLeg
 from pbx.store.merging import delete_empty, merge_calls
 from pbx.store.models import SubjectKind, Table
@@ -19,8 +19,8 @@ _CHUNK = 2000  # legs at once
 _calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))
 _legs = Table.metadata.tables[str(CallLeg.__tablename__)]
 _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
-_TEXTS = ("direction", "from_number", "from_name", "to_number", "did", "queue", "agent", "disposition")
-_BLANK: dict[str, Any] = dict.fromkeys(_TEXTS, "") | dict.fromkeys(("talk_s", "wait_s", "started_at", "duration_s"))
+_FACTS = tuple(one.name for one in fields(CallFacts))
+_stored_part = attrgetter(*_COLUMNS)
 _KEPT = ("queue", "agent")  # what others know better: the queue's own log
 _Key = tuple[str, str, str]
 
@@ -77,13 +77,14 @@ def legs_of(session: Session, call_id: int) -> list[CallLeg]:
 
 def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> int:
     known = _known(session, connection_id, legs)
-    touched = {row.leg.linkedid for row in (_take(known, leg, source) for leg in legs)}
-    _make_calls(session, connection_id, known, touched)
-    _join_recordings(session, connection_id, known, touched)
-    fresh = _write_legs(session, connection_id, known)
-    _write_calls(session, known, touched)
+    touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])
+    fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
+    _make_calls(session, connection_id, known, fresh)
+    joined = _join_recordings(session, connection_id, known, touched)
+    count = _write_legs(session, connection_id, known)
+    _write_calls(session, known, (touched - fresh.keys()) | joined)
     _settle(session, known.left - {call["id"] for call in known.calls.values()})
-    return fresh
+    return count
 
 
 def _known(session: Session, connection_id: int, legs: Sequence[Leg]) -> _Known:
@@ -108,7 +109,7 @@ def _read_legs(session: Session, connection_id: int, known: _Known, which: Colum
 
 
 def _read_calls(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    columns = [_calls.c[name] for name in ("id", "linkedid", "state", *_BLANK)]
+    columns = [_calls.c[name] for name in ("id", "linkedid", *_FACTS)]
     wanted = select(*columns).where(_calls.c.connection_id == connection_id, _calls.c.linkedid.in_(linkedids))
     return {row.linkedid: row._asdict() for row in session.connection().execute(wanted)}
 
@@ -129,6 +130,8 @@ def _take(known: _Known, leg: Leg, source: Source) -> _Row:
         row = _Row(leg, source, changed=True)
         _add(known, row)
         return row
+    if source == row.source and _stored_part(leg) == _stored_part(row.leg):
+        return row
     merged = merge_legs(row.leg, row.source, leg, source)
     better = "cdr" if "cdr" in (row.source, source) else "watch"
     if (merged, better) == (row.leg, row.source):
@@ -146,17 +149,29 @@ def _take(known: _Known, leg: Leg, source: Source) -> _Row:
     return row
 
 
-def _make_calls(session: Session, connection_id: int, known: _Known, touched: Iterable[str]) -> None:
-    """Make the calls that aren't there yet, and tell each leg its call."""
-    fresh = sorted(set(touched) - known.calls.keys())
+def _make_calls(session: Session, connection_id: int, known: _Known, fresh: Iterable[str]) -> None:
+    """Make the calls that aren't there yet, with what their legs tell, and tell each leg its call."""
+    told = _folded(known, fresh)
     rest = {"connection_id": connection_id, "source": "freepbx", "state": "none"}
-    rows = [_BLANK | rest | {"linkedid": linkedid, "uniqueid": linkedid} for linkedid in fresh]
+    rows = [rest | facts | {"linkedid": linkedid, "uniqueid": linkedid} for linkedid, facts in told.items()]
     if rows:
         made = session.connection().execute(insert(_calls).returning(_calls.c.id, _calls.c.linkedid), rows)
-        known.calls |= {row.linkedid: _BLANK | {"id": row.id, "state": "none"} for row in made}
+        known.calls |= {row.linkedid: told[row.linkedid] | {"id": row.id} for row in made}
     for row in known.rows.values():
         if row.call_id is None:
             row.call_id = known.calls[row.leg.linkedid]["id"]
+
+
+def _folded(known: _Known, linkedids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    legs: dict[str, list[Leg]] = {linkedid: [] for linkedid in linkedids}
+    for row in known.rows.values():
+        if row.leg.linkedid in legs:
+            legs[row.leg.linkedid].append(row.leg)
+    return {linkedid: _values(fold_legs(of_call)) for linkedid, of_call in legs.items()}
+
+
+def _values(facts: CallFacts) -> dict[str, Any]:
+    return {name: getattr(facts, name) for name in _FACTS}
 
 
 def _write_legs(session: Session, connection_id: int, known: _Known) -> int:
@@ -174,21 +189,17 @@ def _write_legs(session: Session, connection_id: int, known: _Known) -> int:
     return len(fresh)
 
 
-def _write_calls(session: Session, known: _Known, touched: Iterable[str]) -> None:
+def _write_calls(session: Session, known: _Known, linkedids: set[str]) -> None:
     """Fold the legs of these calls, and write what came out where it is not what is known."""
-    legs: dict[str, list[Leg]] = defaultdict(list)
-    for row in known.rows.values():
-        legs[row.leg.linkedid].append(row.leg)
     changed = []
-    measured = _measured(session, [known.calls[linkedid]["id"] for linkedid in touched])
-    for linkedid in touched:
+    measured = _measured(session, [known.calls[linkedid]["id"] for linkedid in linkedids])
+    for linkedid, told in _folded(known, linkedids).items():
         call = known.calls[linkedid]
-        told = asdict(fold_legs(legs[linkedid]))
-        keep = {name for name in _BLANK if told[name] in (None, "") or (name in _KEPT and call[name])}
+        keep = {name for name in _FACTS if told[name] in (None, "") or (name in _KEPT and call[name])}
         if call["id"] in measured:
             keep.add("duration_s")
-        after = {name: call[name] if name in keep else told[name] for name in _BLANK}
-        if any(after[name] != call[name] for name in _BLANK):
+        after = {name: call[name] if name in keep else told[name] for name in _FACTS}
+        if any(after[name] != call[name] for name in _FACTS):
             changed.append({"call_id": call["id"]} | after)
     if changed:
         session.connection().execute(update(_calls).where(_calls.c.id == bindparam("call_id")), changed)
@@ -201,23 +212,28 @@ def _measured(session: Session, call_ids: Sequence[int]) -> set[int]:
     return set(session.connection().scalars(wanted))
 
 
-def _join_recordings(session: Session, connection_id: int, known: _Known, touched: Iterable[str]) -> None:
-    """Merge calls that are nothing but a recording of one of these legs into the call of that leg."""
-    wanted = set(touched)
+def _join_recordings(session: Session, connection_id: int, known: _Known, touched: set[str]) -> set[str]:
+    """Merge calls that are nothing but a recording of one of these legs into the leg's call; the linkedids of these."""
     of_uniqueid: dict[str, int] = {}
     of_file: dict[str, int] = {}
     for row in known.rows.values():
-        if row.leg.linkedid in wanted and row.call_id is not None:
-            names = (row.leg.uniqueid, parse_name(row.leg.recording_file.rpartition(".")[0]).uniqueid)
-            of_uniqueid |= {name: row.call_id for name in names if name and name != row.leg.linkedid}
-            if row.leg.recording_file and not names[1]:
-                of_file[row.leg.recording_file.rpartition(".")[0]] = row.call_id
+        leg, call_id = row.leg, row.call_id
+        if leg.linkedid not in touched or call_id is None:
+            continue
+        if leg.uniqueid != leg.linkedid:
+            of_uniqueid[leg.uniqueid] = call_id
+        file = leg.recording_file.rpartition(".")[0]
+        if file and not file.endswith((f"-{leg.uniqueid}", f"-{leg.linkedid}")):
+            uniqueid = parse_name(file).uniqueid
+            (of_uniqueid if uniqueid else of_file)[uniqueid or file] = call_id
     into = _strays(session, connection_id, of_uniqueid) | _nameless(session, connection_id, of_file)
     if not into:
-        return
+        return set()
     merge_calls(session, into)
-    ids = {known.calls[linkedid]["id"]: linkedid for linkedid in wanted}
-    known.calls |= _read_calls(session, connection_id, [ids[to_id] for to_id in set(into.values())])
+    remain = set(into.values())
+    joined = {linkedid for linkedid in touched if known.calls[linkedid]["id"] in remain}
+    known.calls |= _read_calls(session, connection_id, list(joined))
+    return joined
 
 
 def _strays(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]) -> dict[int, int]:
@@ -250,5 +266,5 @@ def _settle(session: Session, call_ids: set[int]) -> None:
         found = session.connection().execute(select(_legs).where(_legs.c.call_id == call_id)).mappings()
         legs = [Leg(**{name: row[name] for name in _COLUMNS}) for row in found]
         if legs:
-            told = {name: value for name, value in asdict(fold_legs(legs)).items() if value not in (None, "")}
+            told = {name: value for name, value in _values(fold_legs(legs)).items() if value not in (None, "")}
             session.connection().execute(update(_calls).where(_calls.c.id == call_id).values(told))
