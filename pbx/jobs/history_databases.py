@@ -49,10 +49,10 @@ def source_label(url: URL) -> str:
 def open_source(url: URL) -> Iterator[Engine]:
     """The database, opened for reading; each statement is on its own, so that nothing is held up.
 
-    Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message holds
-    the password.
+    Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message
+    holds the password.
     """
-    kind = url.get_backend_name()
+    kind, label = url.get_backend_name(), source_label(url)
     if kind == "sqlite":
         url = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
     waits: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ def open_source(url: URL) -> Iterator[Engine]:
     try:
         yield engine
     except DBAPIError as error:
-        raise _clear_error(url, error) from None
+        raise _clear_error(label, str(url.password or ""), error) from None
     finally:
         engine.dispose()
 
@@ -93,10 +93,10 @@ def _read_only_postgres(connection: Any, _record: object) -> None:
 _READ_ONLY = {"mysql": _read_only_mysql, "postgresql": _read_only_postgres}
 
 
-def _clear_error(url: URL, error: DBAPIError) -> DataError | Unreachable:
-    where = f"The database {source_label(url)}"
+def _clear_error(label: str, password: str, error: DBAPIError) -> DataError | Unreachable:
+    where = f"The database {label}"
     said = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip()
-    if url.password and str(url.password) in said:
+    if password and password in said:
         said = "it gives a reason that holds the password"
     if type(error.orig).__name__ == "OperationalError":
         mend = (

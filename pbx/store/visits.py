@@ -157,7 +157,10 @@ def _merge(row: _Row, visit: Visit, source: Source) -> None:
     """Let the better word win, and the other one fill in what it leaves open."""
     old, old_source = row.visit, row.source
     sure, old_sure = _CERTAINTY.get(visit.outcome, _SEEN), _CERTAINTY.get(old.outcome, _SEEN)
-    wins = sure > old_sure or (sure == old_sure and (source == "queue_log" or old_source == "watch"))
+    if sure == old_sure and source == old_source:
+        wins = sure < _SEEN  # of an end that is told again the first telling stays: it knew the beginning
+    else:
+        wins = sure > old_sure or (sure == old_sure and source == "queue_log")
     better, worse = (visit, old) if wins else (old, visit)
     agree = better.outcome == worse.outcome or min(sure, old_sure) < _SEEN
     fill = {
