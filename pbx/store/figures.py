@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from pbx.metrics.intervals import DAYS, HOURS, Step, interval_edges, interval_of, period_before, week_cells
 from pbx.metrics.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
-from pbx.store.packs import Packed, load_columns
+from pbx.store.packs import load_columns
 from pbx.store.samples import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]
@@ -146,21 +146,11 @@ def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[s
 
 def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     """The visits wanted, as columns."""
-    found = narrowed(
-        load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until),
-        {"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did},
-    )
+    found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
+    found = found.narrowed({"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did})
     of = found.columns
     return VisitColumns(
         *(of["id"], of["at"], of["queue"], of["agent"], of["did"], of["outcome"]),
         *(of["answered"], of["wait_s"], of["talk_s"], of["caller"]),
         *(found.names[name] for name in ("queue", "agent", "did")),
     )
-
-
-def narrowed(found: Packed, asked: dict[str, str | None]) -> Packed:
-    """Only what has the names asked for; None asks for nothing."""
-    for column, name in asked.items():
-        if name is not None:
-            found = found.where(found.columns[column] == found.code(column, name))
-    return found

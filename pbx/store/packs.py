@@ -7,7 +7,7 @@ day without one is read from the rows, and `pack_days` packs again. So figures a
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -49,6 +49,14 @@ class Packed:
     def code(self, column: str, name: str) -> int:
         """The place of a name in a column's names; -1 when nothing has it."""
         return self.names[column].index(name) if name in self.names[column] else -1
+
+    def narrowed(self, asked: Mapping[str, str | None]) -> "Packed":
+        """Only what has the names asked for; None asks for nothing."""
+        found = self
+        for column, name in asked.items():
+            if name is not None:
+                found = found.where(found.columns[column] == found.code(column, name))
+        return found
 
 
 @dataclass(frozen=True)
