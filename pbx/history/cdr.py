@@ -1,9 +1,9 @@
 """Rows of Asterisk's call detail records → legs. Pure: whoever reads a database or a file hands over the rows.
 
-FreePBX's table `asteriskcdrdb.cdr`: calldate, clid, src, dst, dcontext, channel, dstchannel, lastapp, lastdata, duration,
-billsec, disposition, amaflags, accountcode, uniqueid, userfield, did, recordingfile, cnum, cnam, outbound_cnum,
-outbound_cnam, dst_cnam, linkedid, peeraccount, sequence. Older ones lack those behind userfield, and some schemas have
-Asterisk's own start, answer and end in place of calldate. All times are the PBX's local time.
+FreePBX's table `asteriskcdrdb.cdr`: calldate, clid, src, dst, dcontext, channel, dstchannel, lastapp, lastdata,
+duration, billsec, disposition, amaflags, accountcode, uniqueid, userfield, did, recordingfile, cnum, cnam,
+outbound_cnum, outbound_cnam, dst_cnam, linkedid, peeraccount, sequence. Older ones lack those behind userfield, and
+some schemas have Asterisk's own start, answer and end in place of calldate. All times are the PBX's local time.
 """
 
 import re
@@ -18,30 +18,10 @@ from pbx.history.channels import trunk_of
 from pbx.history.facts import Leg
 
 # What is read of a row, where it is there.
-COLUMNS = [
-    "calldate",
-    "start",
-    "answer",
-    "end",
-    "clid",
-    "src",
-    "dst",
-    "dcontext",
-    "channel",
-    "dstchannel",
-    "lastapp",
-    "duration",
-    "billsec",
-    "disposition",
-    "uniqueid",
-    "userfield",
-    "did",
-    "recordingfile",
-    "cnum",
-    "cnam",
-    "linkedid",
-    "sequence",
-]
+COLUMNS = tuple(
+    """calldate start answer end clid src dst dcontext channel dstchannel lastapp duration billsec disposition uniqueid
+    userfield did recordingfile cnum cnam linkedid sequence""".split()  # noqa: SIM905
+)
 _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some back-ends store
     "0": "NO ANSWER",
     "1": "NO ANSWER",
@@ -100,7 +80,7 @@ def learn_clock(rows: Iterable[Mapping[str, Any]], zone: tzinfo | None, *, certa
     """
     told: list[tuple[datetime, int]] = []
     for row in rows:
-        local, epoch = _moment(row.get("calldate") or row.get("start")), epoch_of(_text(row.get("uniqueid")))
+        local, epoch = local_moment(row.get("calldate") or row.get("start")), epoch_of(_text(row.get("uniqueid")))
         if local is not None and epoch is not None and (offset_s := offset_told(local, epoch)) is not None:
             told.append((local, offset_s))
     if zone is not None:
@@ -175,7 +155,7 @@ def _is_answered(row: Mapping[str, Any]) -> bool:
 
 
 def _at(row: Mapping[str, Any], name: str, clock: Clock, epoch: int | None) -> datetime | None:
-    local = _moment(row.get(name))
+    local = local_moment(row.get(name))
     return None if local is None else clock.to_utc(local, epoch)
 
 
@@ -183,7 +163,7 @@ def _later(at: datetime, duration_s: float | None) -> datetime | None:
     return None if duration_s is None else at + timedelta(seconds=duration_s)
 
 
-def _moment(value: Any) -> datetime | None:
+def local_moment(value: Any) -> datetime | None:
     """A local time, without a zone; None for what isn't one, `0000-00-00 00:00:00` above all."""
     if isinstance(value, datetime):
         local = value

@@ -13,6 +13,7 @@ CallDirection = Literal["inbound", "outbound", "internal", "unknown"]
 # The most telling first. "" goes on still, so that what has failed so far says nothing yet of the call.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")
 _NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # the dialplan's own extensions, dialled by nobody
+_VOICEMAIL = {"VoiceMail", "Voicemail", "MiniVM"}
 _LIVE_ONLY = ("cause", "pdd_s")
 _NOTHING = (None, "")
 _FIELDS = tuple(field.name for field in fields(Leg))
@@ -39,6 +40,11 @@ class CallFacts:
 def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     """Fold the legs of one call, at least one, in any order.
 
+    Where the call was put through to anybody (a leg with a dst_channel) or to voicemail, these legs alone tell how it
+    went: Asterisk writes what the caller's channel did afterwards, if only to hang up, as one more row, and it is
+    ANSWERED if a menu or a queue had answered before [seen on 16 and 22]. A caller for whom no agent of a queue even
+    rang was not answered, whatever the CDR says.
+
     The first leg (the linkedid's own channel's) gives the caller, the first leg that somebody answered the agent: the
     extension called, or of an outbound call the one that called. `talk_s` is the time in which at least one answered
     leg ran, so billsec where there is one; Asterisk counts billsec from when the *caller's* channel was answered, which
@@ -59,8 +65,8 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
         did=_first_of(leg.did for leg in legs),
         queue=_first_of(leg.dst for leg in legs if leg.last_app == "Queue" and leg.dst not in _NOBODY),
         agent=_agent(answering, first, direction) if answering else "",
-        disposition=min((leg.disposition for leg in legs), key=_telling),
-        talk_s=_talk_s(legs, answering),
+        disposition=min((_disposition(leg) for leg in _that_tell(legs)), key=_telling),
+        talk_s=_talk_s(_that_tell(legs)),
         wait_s=(answered_at - started_at).total_seconds() if answered_at is not None else None,
         started_at=started_at,
         duration_s=(max(ended) - started_at).total_seconds() if len(ended) == len(legs) else None,
@@ -123,10 +129,24 @@ def _first_of(texts: Iterable[str]) -> str:
     return next((text for text in texts if text), "")
 
 
+def _that_tell(legs: Sequence[Leg]) -> Sequence[Leg]:
+    """The legs that tell whether somebody answered."""
+    return [leg for leg in legs if leg.dst_channel or leg.last_app in _VOICEMAIL] or legs
+
+
+def _disposition(leg: Leg) -> str:
+    waited_in_vain = leg.last_app == "Queue" and not leg.dst_channel and leg.disposition == "ANSWERED"
+    return "NO ANSWER" if waited_in_vain else leg.disposition
+
+
+def _answered(legs: Sequence[Leg]) -> list[tuple[datetime, Leg]]:
+    return [(leg.answered_at, leg) for leg in legs if leg.answered_at is not None and _disposition(leg) == "ANSWERED"]
+
+
 def _answering(legs: Sequence[Leg]) -> Leg | None:
-    """The leg that somebody answered first; where nobody did, the one that a menu or an announcement answered."""
-    answered = [leg for leg in legs if leg.disposition == "ANSWERED" and leg.answered_at is not None]
-    return min(answered, key=lambda leg: (not leg.dst_channel, leg.answered_at), default=None)
+    """The leg that somebody answered first, rather than voicemail."""
+    answered = _answered(_that_tell(legs))
+    return min(answered, key=lambda one: (not one[1].dst_channel, one[0]))[1] if answered else None
 
 
 def _direction(legs: Sequence[Leg]) -> CallDirection:
@@ -149,21 +169,16 @@ def _agent(answering: Leg, first: Leg, direction: CallDirection) -> str:
     return "" if _goes_through(answering.dst_channel, answering.trunk) else peer_of(answering.dst_channel)
 
 
-def _talk_s(legs: Sequence[Leg], answering: Leg | None) -> float | None:
-    if answering is None:
-        return None
+def _talk_s(legs: Sequence[Leg]) -> float | None:
+    """The time in which at least one of these legs had been answered."""
     spans = sorted(
-        (leg.answered_at, leg.answered_at + timedelta(seconds=leg.billsec_s))
-        for leg in legs
-        if leg.disposition == "ANSWERED"
-        and leg.answered_at is not None
-        and leg.billsec_s is not None
-        and bool(leg.dst_channel) == bool(answering.dst_channel)
+        (answered_at, answered_at + timedelta(seconds=leg.billsec_s))
+        for answered_at, leg in _answered(legs)
+        if leg.billsec_s is not None
     )
     if not spans:
         return None
-    talk = timedelta()
-    until = spans[0][0]
+    talk, until = timedelta(), spans[0][0]
     for begun, ended in spans:
         talk += max(ended - max(begun, until), timedelta())
         until = max(until, ended)

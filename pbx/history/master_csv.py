@@ -15,24 +15,10 @@ from pbx.ari.names import epoch_of
 from pbx.history.cdr import BadRow
 from pbx.history.facts import Leg
 
-_FIXED = [
-    "accountcode",
-    "src",
-    "dst",
-    "dcontext",
-    "clid",
-    "channel",
-    "dstchannel",
-    "lastapp",
-    "lastdata",
-    "start",
-    "answer",
-    "end",
-    "duration",
-    "billsec",
-    "disposition",
-    "amaflags",
-]
+_FIXED = tuple(
+    """accountcode src dst dcontext clid channel dstchannel lastapp lastdata start answer end duration billsec
+    disposition amaflags""".split()  # noqa: SIM905
+)
 _NEW = ("peeraccount", "linkedid", "sequence")
 _HALF = re.compile(r";[12]$")
 _SERIAL = re.compile(r"-[0-9a-f]{8}$")

@@ -21,7 +21,7 @@ _legs = Table.metadata.tables[str(CallLeg.__tablename__)]
 _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
 _FACTS = tuple(one.name for one in fields(CallFacts))
 _stored_part = attrgetter(*_COLUMNS)
-_KEPT = ("queue", "agent")  # what others know better: the queue's own log
+_KEPT = ("queue",)  # what a recording's name knows better
 _Key = tuple[str, str, str]
 
 
@@ -51,7 +51,7 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
 
     A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
     facts win and what only live events know stays (`pbx.history.folding.merge_legs`). All legs of a linkedid are one
-    call (`fold_legs`), which keeps the queue, the agent and the duration of its recording where it knows them.
+    call (`fold_legs`), which keeps the queue and the duration of its recording where it knows them.
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
     return sum(
