@@ -1,4 +1,4 @@
-"""The command line: `python -m pbx check|collect|sync|import|transcribe|worker|status`.
+"""The command line: `python -m pbx check|collect|sync|import|transcribe|watch|worker|status`.
 
 Standard output carries the result and nothing else; progress, logs and errors go to standard error.
 Exit status: 0 all well, 1 something failed, 2 wrong use or settings, 130 stopped by Ctrl-C.
@@ -179,6 +179,22 @@ def worker(
     if signal.SIGINT in signals:
         raise typer.Exit(130)
     raise typer.Exit(1 if failed and once else 0)
+
+
+@app.command()
+def watch(
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors only.")] = False, as_json: Json = False
+) -> None:
+    """Listen to the PBX and store what happens as it happens, until it is stopped. The worker does so too."""
+    stop, signals = _stop_at_signals()
+    _start_log(logging.WARNING if quiet else logging.INFO)
+    with errors_told(as_json), open_cache() as (engine, settings):
+        from pbx.jobs.queue import needed_connection
+        from pbx.jobs.watch import watch_here
+
+        needed_connection(engine, settings)
+        watch_here(settings, engine, stop)
+    raise typer.Exit(130 if signal.SIGINT in signals else 0)
 
 
 @app.command(hidden=True)

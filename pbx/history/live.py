@@ -60,6 +60,7 @@ class LiveHistory:
     def __init__(self) -> None:
         self.visits = LiveVisits()
         self.legs = LiveLegs(self.visits.queue_of)
+        self.visits.did_of = self.legs.did_of
         self._handlers = {
             name: [one.handlers[name] for one in (self.legs, self.visits) if name in one.handlers]
             for name in {*self.legs.handlers, *self.visits.handlers}

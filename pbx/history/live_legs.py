@@ -76,6 +76,11 @@ class LiveLegs:
         """How many channels are known to be there."""
         return len(self._channels)
 
+    def did_of(self, uniqueid: str) -> str:
+        """The number that the caller of a channel had called from outside; "" for none."""
+        channel = self._channels.get(uniqueid)
+        return self._did(self._channels.get(channel.linkedid, channel)) if channel else ""
+
     def add_known(self, legs: Iterable[Leg], channels: Iterable[Message]) -> None:
         """Legs that were stored as lasting; those whose channels are gone are left as they are, see `resume`."""
         uniqueids = {one.get("Channel"): one.get("Uniqueid") for one in channels}

@@ -45,11 +45,12 @@ class _Open:
 class LiveVisits:
     """Takes events in the order they came; `visits`, `rings` and `changes` gather what they told until they are taken.
 
-    `told_status`: whether QUEUESTATUS is heard of.
+    `told_status`: whether QUEUESTATUS is heard of. `did_of` tells which number the caller of a channel had called.
     """
 
     def __init__(self) -> None:
         self.told_status = False
+        self.did_of: Callable[[str], str] = lambda uniqueid: ""
         self.visits: dict[tuple[str, str, datetime], Visit] = {}
         self.rings: list[Ring] = []
         self.changes: list[AgentChange] = []
@@ -86,9 +87,13 @@ class LiveVisits:
         return next(iter(self._open.get(uniqueid, ())), "")
 
     def add_known(self, visits: Iterable[Visit]) -> None:
-        """Visits in progress that were stored before."""
+        """Visits that are stored as in progress; one of which the end was heard is told again."""
         for visit in visits:
-            self._open.setdefault(visit.uniqueid, {})[visit.queue] = _Open(visit)
+            ended = self._ended.get((visit.uniqueid, visit.queue))
+            if ended is not None:
+                self._tell(ended)
+            else:
+                self._open.setdefault(visit.uniqueid, {}).setdefault(visit.queue, _Open(visit))
 
     def resume(self, asked_at: datetime, entries: Iterable[Message], channels: frozenset[str]) -> None:
         """After a time in which nothing was heard: what QueueStatus and the uniqueids of all channels showed.
@@ -128,7 +133,7 @@ class LiveVisits:
         if held is not None:
             self._settle(held)
         self._ended.pop((uniqueid, queue), None)
-        self._begin(_visit(message, at, position))
+        self._begin(replace(_visit(message, at, position), did=self.did_of(uniqueid)))
 
     def _leave(self, message: Message, at: datetime) -> None:
         held = self._held(message)
@@ -164,10 +169,16 @@ class LiveVisits:
         self._update(held, replace(_served(held.visit, message), connected_at=at))
 
     def _complete(self, message: Message, at: datetime) -> None:
-        """AgentComplete: HoldTime and TalkTime in seconds, Reason is caller, agent or transfer."""
+        """AgentComplete: HoldTime and TalkTime in seconds, Reason is caller, agent or transfer.
+
+        Asterisk 16 names no channel in it when the caller's is gone already: then queue and agent tell whose it is.
+        """
         talk_s = decimal(message.get("TalkTime"))
         before_s = (decimal(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
-        held = self._held(message, begun_before_s=before_s, at=at)
+        if message.get("Uniqueid"):
+            held = self._held(message, begun_before_s=before_s, at=at)
+        else:
+            held = self._gone(message.get("Queue"), message.get("Interface"))
         if held is None:
             return
         visit, reason = _served(held.visit, message), message.get("Reason")
@@ -260,6 +271,11 @@ class LiveVisits:
             return None
         self._ended.pop((uniqueid, queue), None)
         return self._begin(replace(ended, outcome="in_progress"))
+
+    def _gone(self, queue: str, interface: str) -> _Open | None:
+        """The visit of an agent whose caller's channel has hung up."""
+        found = (held for held in self._leaving.values() if held.visit.queue == queue and held.connected)
+        return next((held for held in found if held.visit.interface == interface), None)
 
     def _begin(self, visit: Visit) -> _Open:
         held = self._open.setdefault(visit.uniqueid, {})[visit.queue] = _Open(visit)

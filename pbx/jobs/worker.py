@@ -16,6 +16,7 @@ from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.speech import SpeechKeeper, ask_language_server
 from pbx.jobs.sync import sync_recordings
+from pbx.jobs.watch import keep_watch
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -183,6 +184,8 @@ class Worker:
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
         threads = [threading.Thread(target=self._work_on, args=(kind,), name=kind, daemon=True) for kind in JOBS]
         threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
+        if self._settings.freepbx_watch:
+            threads.append(threading.Thread(target=self._watch, name="watch", daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -246,6 +249,15 @@ class Worker:
         while not self._stop.is_set():
             if not self._guarded(lambda: ask_language_server(self._engine, self._settings)):
                 self._stop.wait(SUMMARY_LOOK_S)
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self._guarded(self._listen)
+            self._stop.wait(LOOK_S)
+
+    def _listen(self) -> bool:
+        keep_watch(self._engine, self._settings, self._stop)
+        return True
 
     def _work_on(self, kind: JobKind) -> None:
         while not self._stop.is_set():
