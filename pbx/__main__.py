@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.text import Text
 
-from pbx.commands.history import import_app
+from pbx.commands.cdr import import_app
 from pbx.commands.terminal import Json, console, errors_told, open_cache, print_json, print_line
 
 if TYPE_CHECKING:
