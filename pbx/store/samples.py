@@ -138,6 +138,13 @@ def latest_snapshot(session: Session, connection_id: int) -> Snapshot | None:
         return None
 
 
+def latest_taken_at(session: Session, connection_id: int) -> datetime | None:
+    """When the newest snapshot was taken; None before the first."""
+    column = LatestSnapshot.__table__.c  # type: ignore[attr-defined]
+    mine = select(column.taken_at).where(column.connection_id == connection_id)
+    return session.connection().scalar(mine)
+
+
 def queue_history(
     session: Session, connection_id: int, queue: str, since: datetime, until: datetime, points: int = 1500
 ) -> list[QueuePoint]:
