@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from itertools import pairwise
 
 import numpy as np
 from sqlmodel import Session
 
 from pbx.metrics.agents import AgentFigures, PauseFigures, Spans, overlap_s, spans_of
-from pbx.metrics.intervals import interval_edges
+from pbx.metrics.intervals import epochs, interval_edges
 from pbx.metrics.queues import Flags
 from pbx.store.figures import FigureFilter, by_agent
-from pbx.store.packs import Packed, load_columns
+from pbx.store.packs import Packed, load_columns, remembered
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -97,23 +96,48 @@ def agent_sessions(session: Session, wanted: FigureFilter) -> list[AgentSession]
 def agent_days(session: Session, wanted: FigureFilter, zone: tzinfo) -> list[AgentDay]:
     """Agents' days in `zone`, by day, then agent: a session over midnight is cut there."""
     there = _presence(session, wanted)
-    edges = interval_edges(wanted.since, wanted.until, zone, "day")
-    found = []
-    for start, end in pairwise(edges):
-        logins = there.logins.cut(start.timestamp(), end.timestamp())
-        if not len(logins):
-            continue
-        pauses = there.pauses.cut(start.timestamp(), end.timestamp())
-        in_s, paused_s = logins.total_s(len(there.agents)), overlap_s(logins, pauses, len(there.agents))
-        for who in np.unique(logins.whose):
-            own = logins.where(logins.whose == who)
-            moments = (_at(own.start_s.min()), _at(own.end_s.max()))
-            found.append(AgentDay(there.agents[int(who)], start, *moments, float(in_s[who]), float(paused_s[who])))
+    edges, agents = interval_edges(wanted.since, wanted.until, zone, "day"), len(there.agents)
+    if not edges or not agents:
+        return []
+    logins, owners = _by_day(there.logins, edges, agents), agents * (len(edges) - 1)
+    in_s, paused_s = logins.total_s(owners), overlap_s(logins, _by_day(there.pauses, edges, agents), owners)
+    first, last = np.full(owners, np.inf), np.zeros(owners)
+    np.minimum.at(first, logins.whose, logins.start_s)
+    np.maximum.at(last, logins.whose, logins.end_s)
+    found = [
+        AgentDay(
+            there.agents[i % agents],
+            edges[i // agents],
+            _at(first[i]),
+            _at(last[i]),
+            float(in_s[i]),
+            float(paused_s[i]),
+        )
+        for i in np.flatnonzero(in_s).tolist()
+    ]
     return sorted(found, key=lambda item: (item.day_at, item.agent))
+
+
+def _by_day(spans: Spans, edges: list[datetime], agents: int) -> Spans:
+    """Spans cut at the edges of days, owned by day * agents + agent."""
+    bounds = epochs(edges).astype(np.float64)
+    first = np.searchsorted(bounds, spans.start_s, side="right") - 1
+    last = np.searchsorted(bounds, spans.end_s, side="left") - 1
+    first, last = np.maximum(first, 0), np.minimum(last, len(bounds) - 2)
+    days = np.maximum(last - first + 1, 0)
+    which = np.repeat(np.arange(len(spans)), days)
+    day = np.arange(len(which)) - np.repeat(np.cumsum(days) - days, days) + first[which]
+    start, end = np.maximum(spans.start_s[which], bounds[day]), np.minimum(spans.end_s[which], bounds[day + 1])
+    return Spans(day * agents + spans.whose[which], start, end)
 
 
 def _presence(session: Session, wanted: FigureFilter) -> _Presence:
     """From all changes there ever were: who logged in long ago and never out is still there."""
+    question = ("presence", wanted.connection_id, wanted.since, wanted.until, wanted.queue, wanted.agent)
+    return remembered(session, question, lambda: _find_presence(session, wanted))
+
+
+def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     until = min(wanted.until, datetime.now(UTC))
     changes = load_columns(session, "changes", wanted.connection_id, BEGINNING, until)
     if wanted.queue is not None:

@@ -14,7 +14,7 @@ from pbx.metrics.intervals import Floats, Ints, interval_edges, interval_of, wee
 from pbx.metrics.queues import ABANDONED, OUTCOMES, Flags, VisitColumns
 from pbx.store.figures import FigureFilter, load_visits
 from pbx.store.models import Table
-from pbx.store.packs import load_columns
+from pbx.store.packs import load_columns, remembered
 
 _V, _C, _L = (Table.metadata.tables[name].c for name in ("queue_visits", "calls", "call_legs"))
 
@@ -191,22 +191,25 @@ def _chosen(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone:
 
 def _abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
     """All visits wanted; the places of those that were abandoned; when these ended; when each was next spoken to."""
+    return remembered(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
+
+
+def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
     visits = load_visits(session, wanted)
     places = np.flatnonzero(_gave_up(visits))
     ended_s = visits.joined_s[places] + np.nan_to_num(visits.wait_s[places]).astype(np.int64)
-    answered, at_s = _spoken(session, wanted.connection_id, wanted.since)
+    answered, at_s = _spoken(session, wanted.connection_id, wanted.since, max(wanted.until, datetime.now(UTC)))
     return visits, places, ended_s, next_answer(visits.caller[places], ended_s, answered, at_s)
 
 
-def _spoken(session: Session, connection_id: int, since: datetime) -> tuple[Ints, Ints]:
-    """Numbers that were spoken to since a moment, and when.
+def _spoken(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
+    """Numbers that were spoken to in a time, and when.
 
     A visit an agent answered; a call out that was answered; a call in that an agent took without a queue. What the CDR
     calls ANSWERED isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did.
     """
-    now = datetime.now(UTC)
-    visits = load_columns(session, "visits", connection_id, since, now).columns
-    calls = load_columns(session, "calls", connection_id, since, now)
+    visits = load_columns(session, "visits", connection_id, since, until).columns
+    calls = load_columns(session, "calls", connection_id, since, until)
     of = calls.columns
     won = of["disposition"] == calls.code("disposition", "ANSWERED")
     out = won & (of["direction"] == calls.code("direction", "outbound"))

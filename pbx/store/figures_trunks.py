@@ -20,7 +20,7 @@ from pbx.metrics.trunks import (
     tally_trunks,
 )
 from pbx.store.models import Table
-from pbx.store.packs import Packed, load_columns, seconds
+from pbx.store.packs import Packed, load_columns, remembered, seconds
 from pbx.store.samples import MISSED_LOOKS
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
@@ -143,7 +143,8 @@ def trunk_registration(
 
 
 def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> SeizureColumns:
-    return _columns(_packed(session, connection_id, trunk, since, until))
+    question = ("trunk", connection_id, trunk, since, until)
+    return remembered(session, question, lambda: _columns(_packed(session, connection_id, trunk, since, until)))
 
 
 def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Packed:

@@ -7,10 +7,10 @@ day without one is read from the rows, and `pack_days` packs again. So figures a
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from pbx.store.models import Table
 
 Kind = Literal["visits", "rings", "changes", "calls", "seizures"]
 Columns = dict[str, NDArray[Any]]
+Answer = TypeVar("Answer")
 DAY_S = 86_400
 _READ_DAYS = 31  # so many days without a pack are read at once
 _KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
@@ -167,11 +168,15 @@ def load_columns(session: Session, kind: Kind, connection_id: int, since: dateti
     Within a reading session, whose state doesn't move, the same question is answered from memory.
     """
     span = (int(since.timestamp()), int(until.timestamp()))
-    place = ("packs", kind, connection_id, *span)
-    memory: dict[Any, Any] = {} if _writes(session) else session.info
-    if place not in memory:
-        memory[place] = _load(session, kind, connection_id, *span)
-    found: Packed = memory[place]
+    return remembered(session, (kind, connection_id, *span), lambda: _load(session, kind, connection_id, *span))
+
+
+def remembered(session: Session, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+    """The answer to a question, worked out once in a reading session; every time in a writing one."""
+    memory: dict[Hashable, Any] = {} if _writes(session) else session.info.setdefault("figures", {})
+    if question not in memory:
+        memory[question] = answer()
+    found: Answer = memory[question]
     return found
 
 
