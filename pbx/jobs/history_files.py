@@ -9,22 +9,24 @@ import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pbx.errors import DataError, SettingsError
+from pbx.errors import SettingsError, UnreadableFile
 from pbx.store.marks import Mark
 
 BLOCK_BYTES = 1_048_576
 HEAD_BYTES = 1024
 _GZIP = b"\x1f\x8b"
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 @contextmanager
 def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """A file's uncompressed bytes, and the file itself, whose position tells how far that is.
 
-    Raises SettingsError when there is no such file, DataError when it can't be read or is a damaged gzip file.
+    Raises SettingsError when there is no such file, UnreadableFile when it can't be read or is a damaged gzip file.
     """
     try:
         with path.open("rb") as raw:
@@ -37,11 +39,11 @@ def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
                 yield raw, raw
     except FileNotFoundError as error:
         raise SettingsError(f"There is no file {path}.", "Check its name; a PBX has /var/log/asterisk.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except _DAMAGED as error:
         mend = "What stands before that was read. Fetch the file from the PBX again, then import it once more."
-        raise DataError(f"The file {path} is damaged: {error}.", mend) from error
+        raise UnreadableFile(f"The file {path} is damaged: {error}.", mend) from error
     except OSError as error:
-        raise DataError(f"The file {path} can't be read: {error.strerror}.", "Let this user read it.") from error
+        raise UnreadableFile(f"The file {path} can't be read: {error.strerror}.", "Let this user read it.") from error
 
 
 def is_packed(path: Path) -> bool:
@@ -74,7 +76,8 @@ def skip_to(stream: BinaryIO, position: int) -> bool:
     if position <= 0:
         return position == 0
     stream.seek(position - 1)
-    if stream.read(1) == b"\n":
+    before = stream.read(1)
+    if before == b"\n" or (before and not stream.read(1)):  # of a packed file the last line may have no end
         return True
     stream.seek(0)
     return False
@@ -84,10 +87,10 @@ def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator
     """Blocks of whole lines, without their ends, and the position behind each block, from `position` on.
 
     A line that isn't finished is left, unless `to_the_end`. Of one that is longer than a block only the first block
-    is given: memory stays small whatever the file holds.
+    is given: memory stays small whatever the file holds. A damaged file gives what stands before the damage.
     """
     rest, skipping = b"", False
-    while block := stream.read(BLOCK_BYTES):
+    for block in _blocks(stream):
         if skipping:
             passed, end, block = block.partition(b"\n")
             position += len(passed) + len(end)
@@ -102,6 +105,26 @@ def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator
             yield lines, position
     if rest and to_the_end:
         yield [rest], position + len(rest)
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """A file's bytes, block by block; what raises does so after all that could be read was given."""
+    ended = False
+    while not ended:
+        pieces: list[bytes] = []
+        damage: Exception | None = None
+        try:
+            left = BLOCK_BYTES
+            while left and (piece := cast(BufferedIOBase, stream).read1(left)):
+                pieces.append(piece)
+                left -= len(piece)
+            ended = left > 0
+        except _DAMAGED as error:
+            damage = error
+        if pieces:
+            yield b"".join(pieces)
+        if damage is not None:
+            raise damage
 
 
 def _fingerprint(head: bytes) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from pbx.errors import DataError
+from pbx.errors import UnreadableFile
 from pbx.history.queue_log import BadLine, parse_line
 from pbx.history.queue_visits import QueueLogFold
 from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
@@ -22,7 +22,6 @@ from pbx.store.visits import open_visits, store_agent_changes, store_rings, stor
 
 Progress = Callable[[int, int | None], None]
 _KIND: MarkKind = "queue_log"
-_PEEK_BYTES = 65_536  # in which the time of a file's first event is looked for
 
 
 class SourceRead(BaseModel):
@@ -95,7 +94,7 @@ def _import_file(
     tell: Callable[[int], None],
     stop: threading.Event | None,
 ) -> SourceRead:
-    told = SourceRead(source=path.name)
+    told, intake = SourceRead(source=path.name), None
     try:
         with open_history(path) as (stream, raw):
             head = stream.read(HEAD_BYTES)
@@ -111,9 +110,10 @@ def _import_file(
                 tell(raw.tell())
                 if stop is not None and stop.is_set():
                     break
-            intake.finish()
-    except DataError as error:
+    except UnreadableFile as error:
         told.failure = error.advice
+    if intake is not None:
+        intake.finish()
     return told
 
 
@@ -170,13 +170,13 @@ def _begins_at(path: Path) -> float:
     """The time of a file's first event, by which files are put in order; one that can't be read comes last."""
     try:
         with open_history(path) as (stream, _):
-            for line in stream.read(_PEEK_BYTES).split(b"\n"):
+            for line in next(read_lines(stream, 0, to_the_end=True), ([], 0))[0]:
                 try:
                     event = parse_line(line)
                 except BadLine:
                     continue
                 if event is not None:
                     return event.at_s
-    except DataError:
+    except UnreadableFile:
         pass
     return float("inf")

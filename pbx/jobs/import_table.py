@@ -90,10 +90,10 @@ def import_queue_log_table(
         told = SourceRead(source=label)
         intake = Intake(engine, connection_id, fold, mark, told)
         from_s = since.timestamp() if since else max(mark.position - _LATE_S, 0)
-        until_s = until.timestamp() if until else float(_LAST_S)
+        within = from_s, until.timestamp() if until else float(_LAST_S)
         known_s = mark.position
-        for rows in _pages(connection, source, from_s, until_s):
-            newest_s = _take_in(intake, source, rows, known_s)
+        for rows in _pages(connection, source, *within):
+            newest_s = _take_in(intake, source, rows, within, known_s)
             intake.commit(max(mark.position, newest_s))
             if progress is not None:
                 progress(max(int(newest_s - from_s), 0), None)
@@ -103,8 +103,10 @@ def import_queue_log_table(
     return ImportResult(sources=[told])
 
 
-def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], known_s: int) -> int:
-    """Fold a page's rows and count those that are new; the newest time among them."""
+def _take_in(
+    intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], within: tuple[float, float], known_s: int
+) -> int:
+    """Fold a page's rows that lie within two times, and count those that are new; the newest time among them."""
     mark, told, events = intake.mark, intake.told, []
     for row in rows:
         try:
@@ -112,6 +114,8 @@ def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], kno
         except BadLine as error:
             mark.rows, told.rows, told.bad = mark.rows + 1, told.rows + 1, told.bad + 1
             mark.note_bad(mark.rows, str(error))
+            continue
+        if not within[0] <= event.at_s < within[1]:
             continue
         events.append(event)
         if not known_s - _LATE_S <= event.at_s <= known_s:
