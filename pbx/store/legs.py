@@ -54,6 +54,7 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
     call (`fold_legs`), which keeps the queue and the duration of its recording where it knows them.
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
+    session.flush()  # notes and tags too are moved below the session
     return sum(
         _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
         for start in range(0, len(legs), _CHUNK)
@@ -80,10 +81,10 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])
     fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
     _make_calls(session, connection_id, known, fresh)
-    joined = _join_recordings(session, connection_id, known, touched)
     count = _write_legs(session, connection_id, known)
+    joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
-    _settle(session, known.left - {call["id"] for call in known.calls.values()})
+    _settle(session, known.left)
     return count
 
 
@@ -213,7 +214,7 @@ def _measured(session: Session, call_ids: Sequence[int]) -> set[int]:
 
 
 def _join_recordings(session: Session, connection_id: int, known: _Known, touched: set[str]) -> set[str]:
-    """Merge calls that are nothing but a recording of one of these legs into the leg's call; the linkedids of these."""
+    """Merge calls without legs, which are a recording of one of these, into the leg's call; the linkedids of these."""
     of_uniqueid: dict[str, int] = {}
     of_file: dict[str, int] = {}
     for row in known.rows.values():
