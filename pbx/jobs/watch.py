@@ -99,7 +99,7 @@ class Watch:
         self._engine, self._settings, self._active = engine, settings, active
         self._history = LiveHistory()
         self._listening = False  # nothing has been missed since the last `_resume`
-        self._dropped = 0
+        self._dropped = self._unstored = 0
         self._ahead = timedelta()  # the PBX's clock
         self._heard_until = self._now()
         self._known = False  # what is open in the database has been read
@@ -184,6 +184,9 @@ class Watch:
             self._recover(events)
         elif events.dropped > self._dropped:
             self._lose("More happened than could be taken in.")
+        elif self.writer.dropped > self._unstored:
+            self._unstored = self.writer.dropped
+            self._lose("Some of it could not be stored; the log says why.")
         elif not self.writer.add(facts, self._heard_until):
             self._lose(f"The database was away for long. {self.writer.fault}".strip())
 
