@@ -19,7 +19,7 @@ EFFECTIVE = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
 class SeizureColumns:
     """Seizures as columns of equal length, in no order. `trunk` is a place in `trunks`; not known: NaN, cause -1.
 
-    `open`: neither answered nor ended yet. `effective`: the network did its part, see EFFECTIVE.
+    `open`: neither answered nor, as far as anybody saw, ended. `effective`: the network did its part, see EFFECTIVE.
     """
 
     at_s: Ints
@@ -43,7 +43,7 @@ class TrunkFigures:
     """Counts and sums of some seizures, and the figures made of them (shared/metrics.md names them)."""
 
     seizures: int = 0  # all that were tried, the open ones included
-    open: int = 0  # neither answered nor ended: in no ratio yet
+    open: int = 0  # neither answered nor known how they ended: in no ratio
     answered: int = 0
     effective: int = 0  # answered, busy, no answer, rejected by the called user
     outbound: int = 0

@@ -24,6 +24,7 @@ from pbx.store.packs import Packed, load_columns, remembered, seconds
 from pbx.store.samples import MISSED_LOOKS
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
+UNDECIDED = ("", "UNKNOWN")  # still ringing, or nobody saw how it ended
 _SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
@@ -159,7 +160,7 @@ def _columns(found: Packed) -> SeizureColumns:
     def ended(*wanted: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         return np.array([name in wanted for name in names] or [False], np.bool_)[of["disposition"]]
 
-    lasting = ended("") & np.isnan(of["duration_s"])
+    lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
     ends = of["at"] + np.nan_to_num(of["duration_s"])
     now = datetime.now(UTC).timestamp()
     return SeizureColumns(
@@ -167,8 +168,8 @@ def _columns(found: Packed) -> SeizureColumns:
         trunk=of["trunk"],
         outbound=of["outbound"],
         answered=ended("ANSWERED"),
-        effective=ended(*EFFECTIVE) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~ended("")),
-        open=ended(""),
+        effective=ended(*EFFECTIVE) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~ended(*UNDECIDED)),
+        open=ended(*UNDECIDED),
         cause=of["cause"],
         end_s=np.where(lasting & (of["at"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at"]), ends),
         billsec_s=of["billsec_s"],

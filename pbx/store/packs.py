@@ -79,10 +79,11 @@ def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
 def _seizures() -> Select[Any]:
     """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure."""
     out = case((LEGS.dst_channel.contains("/" + LEGS.trunk + "-"), 1), else_=0)
-    began, won = seconds(LEGS.started_at), LEGS.disposition == "ANSWERED"
+    began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
     ended = began + func.coalesce(LEGS.duration_s, 0)
     picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
     alone = func.count() == 1
+    going_on = func.count(LEGS.duration_s) < func.count()
     return (
         select(
             CALLS.id,
@@ -91,9 +92,11 @@ def _seizures() -> Select[Any]:
             out,
             case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
             func.coalesce(func.max(LEGS.cause), -1),
-            case((alone, func.max(LEGS.duration_s)), else_=func.max(ended) - func.min(began)),
+            case((going_on, None), (alone, func.max(LEGS.duration_s)), else_=func.max(ended) - func.min(began)),
             case(
-                (alone, func.max(LEGS.billsec_s)), else_=func.max(case((won, ended))) - func.min(case((won, picked_up)))
+                (going_on, None),
+                (alone, func.max(LEGS.billsec_s)),
+                else_=func.max(case((won, ended))) - func.min(case((won, picked_up))),
             ),
             func.min(LEGS.pdd_s),
         )
@@ -156,7 +159,8 @@ _SHAPES: dict[Kind, _Shape] = {
 def number_key(number: str) -> int:
     """A number that is the same for all ways of writing a telephone number: by its last nine digits; 0 for none.
 
-    `+49 30 123456`, `030123456` and `0004930123456` (with an outside line's 0) are one.
+    `+49 30 1234567`, `0301234567` and `00049301234567` (with an outside line's 0) are one. A number with fewer digits,
+    area code included, is only the same when it is written with the same prefix.
     """
     digits = re.sub(r"\D", "", number)
     return int("1" + digits[-_KEY_DIGITS:]) if digits else 0
