@@ -2,23 +2,22 @@
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
-from sqlmodel import col, func, select
+from sqlmodel import col, select
 
-from pbx.errors import PbxError, SettingsError, Unreachable
-from pbx.jobs.history_databases import open_source, source_url
+from pbx.ami.protocol import AmiParser
+from pbx.history.live import LiveHistory
 from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
-from pbx.settings import load_settings
-from pbx.store.connections import ActiveConnection
-from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import CallLeg, ImportMark
-from pbx.store.models import Call, PbxConnection, Subject
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import CallLeg
+from pbx.store.legs import store_legs
+from pbx.store.models import Call
 from tests.lab.ami import Ami
 from tests.lab.calls import (
     PlacedCall,
@@ -28,10 +27,11 @@ from tests.lab.calls import (
     session,
     start_phone_call,
 )
-from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
+from tests.lab.imports import active_at, engine
+from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.server import SERVERS, LabServer, wait_until
 
-__all__ = ["mariadb"]
+__all__ = ["engine", "mariadb"]
 pytestmark = pytest.mark.lab
 MASTER = tuple(
     """accountcode src dst dcontext clid channel dstchannel lastapp lastdata start answer end duration billsec
@@ -80,6 +80,7 @@ class Lived:
             self.linkedids, self.dids = self.heard(ami)
         mine = {call.uniqueid for call in self.calls.values()}
         self.uniqueids = {uniqueid for uniqueid, linkedid in self.linkedids.items() if linkedid in mine}
+        self.seen = ami.seen
         wait_until("the CDR is written", lambda: mine <= {row["uniqueid"] for row in self.written()}, 20)
 
     def heard(self, ami: Ami) -> tuple[dict[str, str], dict[str, str]]:
@@ -126,23 +127,6 @@ class Lived:
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=lambda server: server.name)
 def lived(lab: None, request: pytest.FixtureRequest) -> Lived:
     return Lived(request.param)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = open_engine(load_settings())
-    yield engine
-    engine.dispose()
-
-
-def active_at(engine: Engine, server: LabServer) -> ActiveConnection:
-    """The server as the app's PBX, one of whose trunks has been seen."""
-    connection = server.connection()
-    with writing(engine) as session:
-        session.add(PbxConnection(id=1, host=connection.host, active=True))
-        session.flush()
-        session.add(Subject(connection_id=1, kind="trunk", name="carrier", tech="PJSIP"))
-    return ActiveConnection(1, connection, saved=False)
 
 
 def calls_of(engine: Engine, lived: Lived) -> dict[str, Call]:
@@ -219,6 +203,33 @@ def test_master_csv(lived: Lived, engine: Engine, tmp_path: Path) -> None:
     assert_told(engine, lived, by_table=False)
 
 
+def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mariadb: MariaDb) -> None:
+    """Each leg of the CDR in which somebody was dialled is the one that was seen live."""
+    live = LiveHistory()
+    live.legs.trunks = {"carrier"}
+    at = datetime.fromtimestamp(float(lived.calls["answered"].uniqueid), UTC)
+    for message in AmiParser().feed(lived.seen):
+        live.take(message, at)
+    mine = {call.uniqueid for call in lived.calls.values()}
+    watched = [leg for leg in live.facts(at).legs if leg.linkedid in mine]
+    mariadb.fresh_cdr()
+    mariadb.insert("cdr", lived.rows())
+    active = active_at(engine, lived.server)
+    with writing(engine) as session:
+        store_legs(session, 1, watched, "watch")
+    import_cdr_database(engine, active, mariadb.address)
+    assert_told(engine, lived, by_table=True)
+    with reading(engine) as session:
+        legs = session.exec(select(CallLeg)).all()
+    dialled = {leg.dst_channel: leg for leg in legs if leg.dst_channel}
+    assert dialled.keys() == {str(row["dstchannel"]) for row in lived.rows() if row["dstchannel"]}
+    assert {leg.source for leg in legs} == {"cdr"}
+    unheard = {leg.linkedid for leg in dialled.values() if leg.cause is None}
+    assert unheard <= {lived.calls["noanswer"].uniqueid}  # Asterisk gives up itself, and tells no cause
+    busy = next(leg for leg in dialled.values() if leg.linkedid == lived.calls["busy"].uniqueid)
+    assert (busy.cause, busy.disposition) == (17, "BUSY")
+
+
 def test_the_database_after_the_file_adds_no_leg(lived: Lived, engine: Engine, mariadb: MariaDb) -> None:
     mariadb.fresh_cdr("MyISAM")
     mariadb.insert("cdr", lived.rows())
@@ -232,137 +243,3 @@ def test_the_database_after_the_file_adds_no_leg(lived: Lived, engine: Engine, m
         mine = [call.uniqueid for call in lived.calls.values()]
         dids = session.exec(select(Call.did).where(col(Call.linkedid).in_(mine), Call.did != "")).all()
     assert list(dids) == ["5550100"]
-
-
-BROKEN_TABLE = """
-CREATE TABLE broken (
-  calldate datetime, clid varchar(80), src varchar(80), dst varchar(80), dcontext varchar(80), channel varchar(80),
-  dstchannel varchar(80), duration int, billsec int, disposition varchar(45), uniqueid varchar(32), linkedid varchar(32)
-) ENGINE=MyISAM DEFAULT CHARSET=latin1
-"""  # of an old FreePBX: no index, no recordingfile, no sequence
-
-
-def broken_row(number: int, calldate: str | None, **facts: object) -> dict[str, object]:
-    uniqueid = f"{1772452800 + number}.{number}"  # 2 March 2026, noon UTC
-    return {
-        "calldate": calldate,
-        "clid": '"José" <1001>',
-        "src": "1001",
-        "dst": "1002",
-        "dcontext": "from-internal",
-        "channel": f"SIP/1001-{number:08x}",
-        "dstchannel": f"SIP/1002-{number:08x}",
-        "duration": 9,
-        "billsec": 5,
-        "disposition": "ANSWERED",
-        "uniqueid": uniqueid,
-        "linkedid": uniqueid,
-    } | facts
-
-
-@pytest.fixture
-def pbx(engine: Engine) -> ActiveConnection:
-    """A PBX that only its database is asked of."""
-    return active_at(engine, SERVERS[22])
-
-
-def test_a_table_without_indexes_with_nulls_and_zero_dates(
-    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb
-) -> None:
-    mariadb.execute("DROP TABLE IF EXISTS broken", BROKEN_TABLE)
-    rows = [
-        broken_row(0, "2026-03-02 12:00:00"),
-        broken_row(1, "0000-00-00 00:00:00"),
-        broken_row(2, None, clid=None, dcontext=None, duration=None, billsec=None, disposition=None, linkedid=None),
-        broken_row(3, "0000-00-00 00:00:00", uniqueid=""),
-        broken_row(4, "2026-03-02 12:00:04", dstchannel=None, disposition="NO ANSWER", billsec=0),
-    ]
-    mariadb.insert("broken", rows)
-    result = import_cdr_database(engine, pbx, mariadb.address, table="broken")
-    assert (result.rows, result.legs, result.bad) == (5, 4, 1)
-    with reading(engine) as session:
-        calls = {call.linkedid.partition(".")[2]: call for call in session.exec(select(Call)).all()}
-    assert {number: call.started_at.timestamp() for number, call in calls.items() if call.started_at} == {
-        str(number): 1772452800 + number for number in (0, 1, 2, 4)
-    }
-    assert (calls["0"].from_name, calls["0"].talk_s, calls["4"].disposition) == ("José", 5, "NO ANSWER")
-    assert import_cdr_database(engine, pbx, mariadb.address, table="broken").rows == 0
-
-
-@pytest.mark.parametrize("storage", ["InnoDB", "MyISAM"])
-def test_the_pbx_may_write_while_it_is_read(
-    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, storage: str
-) -> None:
-    mariadb.fresh_cdr(storage)
-    start = 1772452800
-    mariadb.execute(
-        "INSERT INTO cdr (calldate, channel, uniqueid, linkedid, duration, billsec, disposition, sequence) "
-        f"SELECT FROM_UNIXTIME({start} + seq * 30), CONCAT('PJSIP/a-', LPAD(HEX(seq), 8, '0')), "
-        f"CONCAT({start} + seq * 30, '.', seq), CONCAT({start} + seq * 30, '.', seq), 9, 5, 'ANSWERED', seq "
-        "FROM seq_1_to_25000"
-    )
-    added = 0
-
-    def add(done: int, total: int | None) -> None:
-        nonlocal added
-        added += 1
-        moment = f"2026-03-02 11:00:{added:02}"
-        mariadb.execute(
-            "SET SESSION lock_wait_timeout = 1",
-            f"INSERT INTO cdr (calldate, channel, uniqueid) VALUES ('{moment}', 'PJSIP/b-{added:08x}', '1.{added}')",
-            "ALTER TABLE cdr COMMENT = 'a change that would wait for whoever reads'",
-        )
-
-    result = import_cdr_database(engine, pbx, mariadb.address, progress=add)
-    assert added > 1
-    assert result.legs >= 25_000
-    with reading(engine) as session:
-        assert session.exec(select(func.count()).select_from(CallLeg)).one() == result.legs
-
-
-def test_the_database_is_only_read(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
-    """Even as a user who may write."""
-    mariadb.fresh_cdr()
-    with (
-        open_source(source_url(mariadb.address.replace("reader:", "admin:"))) as source,
-        source.connect() as connection,
-        pytest.raises(DBAPIError, match="READ ONLY"),
-    ):
-        connection.exec_driver_sql("DELETE FROM cdr")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "said"),
-    [
-        ((QUOTED, "another-s3cret"), Unreachable, "Access denied"),
-        (("/asteriskcdrdb", "/nowhere"), Unreachable, "nowhere"),
-        (("/asteriskcdrdb", ""), SettingsError, "not the address"),
-        (("mysql+pymysql", "sybase"), SettingsError, "not the address"),
-    ],
-)
-def test_a_refusal_is_told_without_the_password(
-    engine: Engine,
-    pbx: ActiveConnection,
-    mariadb: MariaDb,
-    wrong: tuple[str, str],
-    error: type[PbxError],
-    said: str,
-) -> None:
-    with pytest.raises(error, match=said) as caught:
-        import_cdr_database(engine, pbx, mariadb.address.replace(*wrong))
-    for secret in (PASSWORD, QUOTED, "another-s3cret"):
-        assert secret not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
-
-
-def test_no_password_is_kept(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
-    mariadb.fresh_cdr()
-    mariadb.insert("cdr", [broken_row(0, "2026-03-02 12:00:00")])
-    result = import_cdr_database(engine, pbx, mariadb.address)
-    assert result.rows == 1
-    with reading(engine) as session:
-        mark = session.exec(select(ImportMark)).one()
-    engine.dispose()
-    for secret in (PASSWORD, QUOTED):
-        assert secret not in f"{result!r} {mark!r}"
-        for file in load_settings().pbx_data_dir.rglob("*"):
-            assert not file.is_file() or secret.encode() not in file.read_bytes()
