@@ -129,7 +129,7 @@ class QueueLogFold:
             queue=event.queue,
             joined_at=joined_at,
             caller=caller,
-            did=self._dids.pop(event.callid, ""),
+            did=self._dids.get(event.callid, ""),
             original_position=position,
         )
         self._open[key] = _Open(visit, event.at_s)
@@ -259,16 +259,15 @@ class QueueLogFold:
             self._changes.append(of_all)
 
     def _did(self, event: QueueEvent) -> None:
-        """DID number, which FreePBX's dialplan writes before (or after) the caller joins."""
+        """DID number, which a dialplan writes before (or after) the caller joins; it holds for all of the call."""
         if event.callid in NOBODY or not event.data:
             return
-        found = [held for (callid, _), held in self._open.items() if callid == event.callid]
-        for held in found:
-            held.visit, held.changed = replace(held.visit, did=event.data), True
-        if not found:
-            self._dids[event.callid] = event.data
-            if len(self._dids) > _DIDS_LIMIT:
-                del self._dids[next(iter(self._dids))]
+        for (callid, _), held in self._open.items():
+            if callid == event.callid and held.visit.did != event.data:
+                held.visit, held.changed = replace(held.visit, did=event.data), True
+        self._dids[event.callid] = event.data
+        if len(self._dids) > _DIDS_LIMIT:
+            del self._dids[next(iter(self._dids))]
 
     def _part(self, event: QueueEvent) -> None:
         """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
@@ -298,7 +297,7 @@ class QueueLogFold:
         key = (event.callid, event.queue)
         if key not in self._open:
             joined_at = _moment(event.at_s - int(since_s or 0))
-            visit = Visit(event.callid, event.queue, joined_at, did=self._dids.pop(event.callid, ""))
+            visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
             self._open[key] = _Open(visit, event.at_s)
         return self._open[key]
 

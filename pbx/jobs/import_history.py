@@ -7,7 +7,9 @@ is recognised. Databases are read by `pbx.jobs.import_table`.
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel
 from sqlalchemy import Engine
@@ -22,6 +24,7 @@ from pbx.store.visits import open_visits, store_agent_changes, store_rings, stor
 
 Progress = Callable[[int, int | None], None]
 _KIND: MarkKind = "queue_log"
+_RECALLED_BYTES = 4096
 
 
 class SourceRead(BaseModel):
@@ -103,6 +106,7 @@ def _import_file(
             if not skip_to(stream, mark.position):
                 mark.position = mark.rows = mark.bad = 0  # it was cut: begun anew under the same first lines
                 mark.faults = []
+            _recall(fold, stream, mark.position)
             intake = Intake(engine, connection_id, fold, mark, told)
             for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
                 intake.add_lines(lines)
@@ -115,6 +119,18 @@ def _import_file(
     if intake is not None:
         intake.finish()
     return told
+
+
+def _recall(fold: QueueLogFold, stream: BinaryIO, position: int) -> None:
+    """Tell the fold the numbers dialled that were written just before `position`: their calls may join behind it."""
+    start = max(position - _RECALLED_BYTES, 0)
+    stream.seek(start)
+    for line in stream.read(position - start).split(b"\n"):
+        if b"|DID|" in line:
+            with suppress(BadLine):
+                event = parse_line(line)
+                if event is not None and event.name == "DID":
+                    fold.add(event)
 
 
 class Intake:

@@ -217,3 +217,10 @@ def test_ten_thousand_calls_of_one_number_are_as_many_visits() -> None:
     visits = fold(*events).visits
     assert len({visit.uniqueid for visit in visits}) == len(visits) == 10_000
     assert {visit.caller for visit in visits} == {"5551234"}
+
+
+def test_the_number_that_was_dialled_holds_for_each_queue_of_the_call() -> None:
+    visits = fold(
+        "0|9.1|NONE|NONE|DID|5550100", JOINED, "5|9.1|sales|NONE|EXITEMPTY|1|2|5", "5|9.1|support|NONE|ENTERQUEUE||1|1"
+    ).visits
+    assert [visit.did for visit in visits] == ["5550100", "5550100"]

@@ -259,3 +259,12 @@ def test_killed_again_and_again_it_stores_what_one_reading_does(
 def position(engine: Engine) -> int:
     with reading(engine) as session:
         return session.exec(select(ImportMark.position)).first() or 0
+
+
+def test_a_number_dialled_before_the_import_stopped_is_known_to_the_next(engine: Engine, log: Path) -> None:
+    append(log, "0|9.1|NONE|NONE|DID|5550100")
+    read(engine, log)
+    append(log, *CALL)
+    read(engine, log)
+    with reading(engine) as session:
+        assert session.exec(select(QueueVisit.did)).one() == "5550100"
