@@ -34,6 +34,7 @@ SHOWN = frozenset(
         "Registry",
     )
 )
+VARIABLES = ("ABANDONED", "MIXMONITOR_FILENAME", "QUEUESTATUS")
 DEVICES = frozenset(("ContactStatus", "PeerStatus", "Registry"))
 
 
@@ -105,12 +106,12 @@ class LiveHistory:
 
 
 def event_filter(handled: Collection[str]) -> str:
-    """The expression of an AMI Filter action that lets these events pass, VarSet for QUEUESTATUS only.
+    """The expression of an AMI Filter action that lets these events pass, VarSet for a few variables only.
 
     manager.c matches it against an event's whole text, as POSIX extended; a line may have 1,024 bytes.
     """
     plain = "|".join(sorted(set(handled) - {"VarSet"}))
-    return f"^Event: (({plain})[[:cntrl:]]|VarSet[[:cntrl:]].*Variable: QUEUESTATUS)"
+    return f"^Event: (({plain})[[:cntrl:]]|VarSet[[:cntrl:]].*Variable: ({'|'.join(VARIABLES)})[[:cntrl:]])"
 
 
 HANDLED = frozenset({*LiveHistory()._handlers, *SHOWN})

@@ -43,6 +43,7 @@ class _Channel:
     up_at: datetime | None = None
     dialled: bool = False  # it dialled somebody, or was dialled by somebody
     recorded: bool = False
+    recording_file: str = ""
     dials: set[str] = field(default_factory=set)  # uniqueids of those it dialled
 
 
@@ -69,6 +70,7 @@ class LiveLegs:
             "Hangup": self._hang_up,
             "MixMonitorStart": self._record,
             "MixMonitorStop": self._stop_record,
+            "VarSet": self._name_record,
         }
 
     @property
@@ -159,7 +161,7 @@ class LiveLegs:
             disposition="",
             cause=None,
             pdd_s=None,
-            recording_file="",
+            recording_file=channel.recording_file,
             sequence=None,
             from_name=unescape(known(message.get("CallerIDName"))) or channel.caller_name,
         )
@@ -212,6 +214,12 @@ class LiveLegs:
         if channel := self._channels.get(message.get("Uniqueid")):
             channel.recorded = True
 
+    def _name_record(self, message: Message, at: datetime) -> None:
+        """MIXMONITOR_FILENAME: the whole path; only a user with the class `dialplan` hears of it."""
+        channel = self._channels.get(message.get("Uniqueid"))
+        if channel is not None and message.get("Variable") == "MIXMONITOR_FILENAME":
+            channel.recording_file = message.get("Value").rpartition("/")[2]
+
     def _stop_record(self, message: Message, at: datetime) -> None:
         self.recording_ended = True
         if channel := self._channels.get(message.get("Uniqueid")):
@@ -238,7 +246,7 @@ class LiveLegs:
             disposition="",
             cause=cause,
             pdd_s=None,
-            recording_file="",
+            recording_file=channel.recording_file,
             sequence=None,
             from_name=channel.caller_name,
         )

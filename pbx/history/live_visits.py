@@ -1,7 +1,7 @@
 """Visits to queues, rings in vain and agents' changes, from what app_queue tells live. Pure: messages in, facts out.
 
 Asterisk publishes QueueCallerAbandon when a caller hangs up, and when the time is over or the agents are gone too.
-Which of them it was the variable QUEUESTATUS tells, of which only a user with the class `dialplan` hears. Without it a
+Which of them it was the variable QUEUESTATUS tells, of which only a user with the class `dialplan` hears. For others a
 request to hang up, heard before, tells the abandoned from those who were sent on: their time was over, most likely.
 Visits left this way are settled by the next word on the caller's channel, or after `SETTLE_S`.
 """
@@ -233,9 +233,11 @@ class LiveVisits:
         self._targets.pop(message.get("Uniqueid"), None)
 
     def _status(self, message: Message, at: datetime) -> None:
-        if message.get("Variable") != "QUEUESTATUS":
+        """QUEUESTATUS comes after the end; ABANDONED, before an end without an agent: variables are heard of, then."""
+        variable = message.get("Variable")
+        self.told_status = self.told_status or variable in ("QUEUESTATUS", "ABANDONED")
+        if variable != "QUEUESTATUS":
             return
-        self.told_status = True
         outcome = _STATUS.get(message.get("Value"))
         for held in list(self._open.get(message.get("Uniqueid"), {}).values()):
             if outcome and held.left_at is not None and not held.connected:

@@ -166,6 +166,16 @@ def test_hanging_up_is_abandoning() -> None:
     assert (pbx.visit().outcome, pbx.visit().ended_by, pbx.visit().wait_s) == ("abandoned", "caller", 7.0)
 
 
+def test_who_is_hung_up_on_is_told_from_who_is_sent_on() -> None:
+    pbx = Pbx()
+    pbx.join()
+    pbx.tell("VarSet", Uniqueid="1.1", Variable="ABANDONED", Value="TRUE")
+    pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
+    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.tell("Hangup", Uniqueid="1.1")
+    assert pbx.visit().outcome == "abandoned"
+
+
 def test_without_a_word_on_how_the_visit_was_left_it_stays_unknown() -> None:
     pbx = Pbx()
     pbx.join()
