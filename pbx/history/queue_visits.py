@@ -193,6 +193,7 @@ class QueueLogFold:
         held.visit = replace(
             visit,
             connected_at=connected_at,
+            outcome=outcome,
             ended_at=_not_before(event.at_s, connected_at, talk),
             wait_s=hold,
             talk_s=talk,
@@ -214,6 +215,7 @@ class QueueLogFold:
         visit = held.visit
         held.visit = replace(
             visit,
+            outcome=_EXITS[event.name],
             ended_at=_not_before(event.at_s, visit.joined_at, wait),
             wait_s=_waited_s(wait, visit, event.at_s),
             position=_int(position),
@@ -303,7 +305,7 @@ class QueueLogFold:
 
     def _close(self, key: tuple[str, str], held: _Open, outcome: Outcome) -> None:
         del self._open[key]
-        self._visits.append(replace(held.visit, outcome=outcome))
+        self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
 
 
 def _moment(at_s: int) -> datetime:

@@ -6,7 +6,7 @@ moments, so that times within `SAME_S` of each other are the same.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
@@ -88,10 +88,11 @@ def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> 
     added = []
     for ring in sorted(rings, key=lambda ring: ring.rung_at):
         before = known[ring.agent, ring.queue, ring.uniqueid]
-        ring = replace(ring, rung_at=ring.rung_at.replace(microsecond=0))
+        if ring.rung_at.microsecond:
+            ring = replace(ring, rung_at=ring.rung_at.replace(microsecond=0))
         if not any(_same_ring(ring, *other) for other in before):
             before.append((ring.rung_at, ring.ring_s))
-            added.append(asdict(ring) | {"connection_id": connection_id})
+            added.append(_fields(ring) | {"connection_id": connection_id})
     if added:
         session.connection().execute(insert(_rings), added)
     return len(added)
@@ -116,7 +117,7 @@ def store_agent_changes(session: Session, connection_id: int, changes: Sequence[
         undone = known[change.agent, change.queue, _OPPOSITE[change.kind]]
         if not any(_same_change(at, other, undone) for other in before):
             before.append(at)
-            added.append(asdict(change) | {"happened_at": at, "connection_id": connection_id})
+            added.append(_fields(change) | {"happened_at": at, "connection_id": connection_id})
     if added:
         session.connection().execute(insert(_events), added)
     return len(added)
@@ -175,6 +176,10 @@ def _merge(row: _Row, visit: Visit, source: Source) -> None:
     new_source = source if wins else old_source
     if merged != old or new_source != old_source:
         row.visit, row.source, row.changed = merged, new_source, True
+
+
+def _fields(fact: Ring | AgentChange) -> dict[str, Any]:
+    return {name: getattr(fact, name) for name in fact.__dataclass_fields__}  # asdict copies each value deeply
 
 
 def _values(row: _Row) -> dict[str, Any]:
