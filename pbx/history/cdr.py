@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from itertools import islice
 from typing import Any
 
 from pbx.ari.names import epoch_of, parse_name
@@ -36,6 +37,7 @@ _NAME = re.compile(r'\s*"?(.*?)"?\s*<[^<>]*>\s*', re.DOTALL)
 _QUARTER_S = 900
 _SOON_S = 60  # so long after its channel a record may begin, and still be the channel's first
 _EARLIEST_YEAR = 1990
+_LEARN_FROM = 2000  # rows
 
 
 class BadRow(ValueError):
@@ -56,14 +58,17 @@ class Clock:
         It tells which of two readings is meant in the hour that comes twice, and corrects a learned offset: the record
         of a channel begins with it, or later.
         """
+        if epoch is not None and not self.certain:
+            offset_s = offset_told(local, epoch)
+            # By more than summer time it isn't wrong: then the record began so much later than its channel.
+            if offset_s is not None and abs(offset_s - _offset_s(local, self.zone)) in (0, 3600):
+                return (local - timedelta(seconds=offset_s)).replace(tzinfo=UTC)
         readings = sorted({local.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1)})
-        if epoch is None:
+        if epoch is None or len(readings) == 1:
             return readings[0]
-        made_at = datetime.fromtimestamp(epoch, UTC)
-        if not self.certain and (offset_s := offset_told(local, epoch)) is not None:
-            return (local - timedelta(seconds=offset_s)).replace(tzinfo=UTC)
         # Seconds are cut off, so a record may seem to begin a little before its channel.
-        return next((at for at in readings if at >= made_at - timedelta(seconds=2)), readings[0])
+        made_at = datetime.fromtimestamp(epoch, UTC) - timedelta(seconds=2)
+        return next((at for at in readings if at >= made_at), readings[0])
 
 
 def offset_told(local: datetime, epoch: int) -> int | None:
@@ -79,12 +84,12 @@ def learn_clock(rows: Iterable[Mapping[str, Any]], zone: tzinfo | None, *, certa
     (Times may be UTC by `usegmtime` whatever the PBX's zone.) UTC where nothing tells.
     """
     told: list[tuple[datetime, int]] = []
-    for row in rows:
+    for row in islice(rows, _LEARN_FROM):
         local, epoch = local_moment(row.get("calldate") or row.get("start")), epoch_of(_text(row.get("uniqueid")))
         if local is not None and epoch is not None and (offset_s := offset_told(local, epoch)) is not None:
             told.append((local, offset_s))
     if zone is not None:
-        agree = sum(_offset_s(local, zone, fold) == offset_s for local, offset_s in told for fold in {0, local.fold})
+        agree = sum(_offset_s(local, zone) == offset_s for local, offset_s in told)
         if 2 * agree >= len(told):
             return Clock(zone, certain)
     if not told:
@@ -175,8 +180,8 @@ def local_moment(value: Any) -> datetime | None:
     return None if local.year < _EARLIEST_YEAR else local.replace(tzinfo=None)
 
 
-def _offset_s(local: datetime, zone: tzinfo, fold: int) -> int:
-    ahead = local.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta()
+def _offset_s(local: datetime, zone: tzinfo) -> int:
+    ahead = local.replace(tzinfo=zone).utcoffset() or timedelta()
     return int(ahead.total_seconds())
 
 
@@ -198,7 +203,9 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
-    return text.replace("\0", "").encode("utf-8", "ignore").decode().strip()
+    if not text.isascii() or "\0" in text:
+        text = text.replace("\0", "").encode("utf-8", "ignore").decode()
+    return text.strip()
 
 
 def _from_name(row: Mapping[str, Any]) -> str:

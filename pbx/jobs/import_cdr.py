@@ -178,7 +178,7 @@ class _DatabaseImport:
         fresh = 0
         for rows, until, last in self.table.batches(self.known_until - _OVERLAP if self.mark.position else None):
             clock = learn_clock(rows, self.zone, certain=self.target.certain)
-            if self.zone is None and rows:
+            if self.zone is None and clock.zone is not UTC:
                 self.zone = clock.zone
                 self._tell_offset(clock)
             for start in range(0, len(rows), _STORE_AT_ONCE):

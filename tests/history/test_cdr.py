@@ -118,6 +118,8 @@ def test_a_learned_offset_is_corrected_by_the_uniqueid() -> None:
     assert parse_row(ROW, summer).started_at == NOON  # though in March Berlin is one hour ahead
     later = ROW | {"calldate": "2026-03-02 14:20:05"}  # a later leg: no whole quarter tells
     assert parse_row(later, summer).started_at == NOON + timedelta(minutes=20, seconds=5)
+    quarter = ROW | {"calldate": "2026-03-02 14:15:05"}  # nor does one that no summer time is made of
+    assert parse_row(quarter, summer).started_at == NOON + timedelta(minutes=15, seconds=5)
 
 
 def test_the_clock_is_learned() -> None:

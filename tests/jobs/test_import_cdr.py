@@ -199,9 +199,10 @@ def test_an_interrupted_import_goes_on(
 
 
 def test_the_offset_is_learned(engine: Engine, active: ActiveConnection, source: Source, imported: Any) -> None:
+    source.add(NOON, calldate=None)  # tells nothing of it
     source.add(*(NOON + timedelta(minutes=at) for at in range(5)), offset_s=19800)
     imported()
-    assert started(engine)[0] == NOON
+    assert started(engine)[:3] == [NOON, NOON, NOON + timedelta(minutes=1)]
     with reading(engine) as session:
         assert utc_offset_s(session, active.id) == 19800
 

@@ -1,5 +1,8 @@
 """The CDR on a real MariaDB: tables in a bad state, a PBX that goes on writing, and no password told."""
 
+from datetime import UTC, datetime
+
+import psycopg
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -15,9 +18,10 @@ from pbx.store.history_models import CallLeg, ImportMark
 from pbx.store.models import Call
 from tests.lab.imports import active_at, engine
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
+from tests.lab.postgres import postgres
 from tests.lab.server import SERVERS
 
-__all__ = ["engine", "mariadb"]
+__all__ = ["engine", "mariadb", "postgres"]
 pytestmark = pytest.mark.lab
 BROKEN_TABLE = """
 CREATE TABLE broken (
@@ -72,6 +76,24 @@ def test_a_table_without_indexes_with_nulls_and_zero_dates(
     }
     assert (calls["0"].from_name, calls["0"].talk_s, calls["4"].disposition) == ("José", 5, "NO ANSWER")
     assert import_cdr_database(engine, pbx, mariadb.address, table="broken").rows == 0
+
+
+def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
+    """Asterisk's own table, by cdr_pgsql: start, answer and end, and no linkedid."""
+    columns = 'start timestamp, answer timestamp, "end" timestamp, channel text, dstchannel text, uniqueid text'
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE cdr ({columns}, disposition text, duration bigint, billsec bigint)")
+        connection.execute(
+            "INSERT INTO cdr SELECT at, at + interval '3 s', at + interval '9 s', 'SIP/a-' || to_hex(n), 'SIP/b', "
+            "extract(epoch FROM at AT TIME ZONE 'UTC')::bigint || '.' || n, 'ANSWERED', 9, 6 "
+            "FROM (SELECT timestamp '2026-03-02 12:00' + n * interval '1 h' AS at, n FROM generate_series(1, 50) n) t"
+        )
+    assert import_cdr_database(engine, pbx, postgres).legs == 50
+    assert import_cdr_database(engine, pbx, postgres).rows == 0
+    with reading(engine) as session:
+        call = session.exec(select(Call).order_by(Call.started_at)).first()
+    assert call is not None
+    assert (call.started_at, call.wait_s, call.talk_s) == (datetime(2026, 3, 2, 13, tzinfo=UTC), 3, 6)
 
 
 @pytest.mark.parametrize("storage", ["InnoDB", "MyISAM"])
