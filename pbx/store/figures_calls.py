@@ -43,7 +43,7 @@ class CallCount:
 
     @property
     def acd(self) -> Ratio:
-        """Mean talk in seconds of the answered: billsec, which begins when a queue or menu answers, before an agent."""
+        """Mean talk in seconds of the answered: `talk_s` / how many they are."""
         return Ratio(self.talk_s, self.talks)
 
     @property

@@ -25,6 +25,7 @@ Kind = Literal["visits", "rings", "changes", "calls", "seizures"]
 Columns = dict[str, NDArray[Any]]
 Answer = TypeVar("Answer")
 DAY_S = 86_400
+_NEVER = 2**31 - 1  # a day that no database integer exceeds
 _READ_DAYS = 31  # so many days without a pack are read at once
 _KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
 _STORED = {"name": "u2", "key": "i8", "outcome": "u1"}  # other types are numpy's own
@@ -263,7 +264,8 @@ def _read(
     """Rows as columns, and the names of each column of names."""
     at = seconds(shape.at)
     query = shape.rows.where(shape.connection_id == connection_id, at >= since_s, at < until_s)
-    rows = session.connection().execute(query).all()
+    first, second = list(shape.rows.selected_columns)[:2]
+    rows = session.connection().execute(query.order_by(second, first)).all()  # the same from whichever database
     found: Iterable[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(shape.fields)
     columns: Columns = {}
     names: dict[str, list[str]] = {}
@@ -315,7 +317,7 @@ def _first_day(session: Session, kind: Kind, connection_id: int) -> int:
     shape = _SHAPES[kind]
     query = select(func.min(seconds(shape.at))).where(shape.connection_id == connection_id)
     first = session.connection().execute(query).scalar()
-    return int(first) // DAY_S if first is not None else 1 << 40
+    return int(first) // DAY_S if first is not None else _NEVER
 
 
 def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
