@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from pbx.commands.terminal import Json, console, errors_told, open_cache, print_json, print_line
+from pbx.wording import count_text
 
 if TYPE_CHECKING:
     from pbx.jobs.import_history import ImportResult
@@ -66,14 +67,18 @@ def import_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 def _tell(result: "ImportResult") -> None:
     for source in result.sources:
-        stored = f"{source.visits} visits, {source.rings} rings in vain, {source.changes} agent changes"
-        counts = f"{source.rows} lines, {stored} new or completed" if source.rows else "nothing new"
+        kinds = {"visit": source.visits, "ring in vain": source.rings, "agent change": source.changes}
+        names = {"ring in vain": "rings in vain"}
+        stored = ", ".join(count_text(count, kind, names.get(kind)) for kind, count in kinds.items())
+        read = count_text(source.rows, "line")
+        counts = f"{read}, {stored} new or completed" if source.rows else "nothing new"
         print_line(Text(f"{source.source}: {counts}"))
         if source.unknown:
             names = ", ".join(f"{name} ({count})" for name, count in sorted(source.unknown.items()))
             print_line(Text(f"  events that tell nothing here: {names}", "yellow"), to_stderr=True)
         if source.bad:
-            print_line(Text(f"  {source.bad} lines could not be read, for example:", "yellow"), to_stderr=True)
+            said = f"  {count_text(source.bad, 'line')} could not be read, for example:"
+            print_line(Text(said, "yellow"), to_stderr=True)
             for line, why in source.faults[-3:]:
                 print_line(Text(f"    line {line}: {why}", "yellow"), to_stderr=True)
         if source.failure:

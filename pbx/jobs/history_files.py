@@ -54,21 +54,22 @@ def is_packed(path: Path) -> bool:
 
 def mark_of(head: bytes, marks: Sequence[Mark]) -> Mark | None:
     """The mark of the file that begins with `head`: the one that knows most of its first bytes; None for a new file."""
-    known = {mark.source: mark for mark in marks}
+    known = {mark.source: mark for mark in marks if mark.source[:1].isdecimal()}  # the others are databases
     sizes = {int(source.partition(":")[0]) for source in known}
-    for size in sorted(sizes, reverse=True):
+    for size in sorted(sizes - {0}, reverse=True):  # a file without a whole line could be any
         if size <= len(head) and (found := known.get(_fingerprint(head[:size]))):
             return found
     return None
 
 
-def source_of(head: bytes) -> str:
+def source_of(head: bytes, *, whole: bool = False) -> str:
     """What a file is known by: the digest of its first whole lines within a kilobyte, and how many bytes they are.
 
-    The line that is still being written is left out, or the file would be another one once it is whole.
+    The line that is still being written is left out, or the file would be another one once it is whole; a packed file
+    is `whole`.
     """
     head = head[:HEAD_BYTES]
-    return _fingerprint(head if len(head) == HEAD_BYTES else head[: head.rfind(b"\n") + 1])
+    return _fingerprint(head if whole or len(head) == HEAD_BYTES else head[: head.rfind(b"\n") + 1])
 
 
 def skip_to(stream: BinaryIO, position: int) -> bool:

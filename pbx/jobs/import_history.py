@@ -75,6 +75,7 @@ def import_queue_log(
     sizes = {path: path.stat().st_size for path in begun}
     with reading(engine) as session:
         fold = QueueLogFold(open_visits(session, connection_id, "queue_log"))
+        marks = load_marks(session, connection_id, _KIND)
     result, done = ImportResult(), 0
 
     def tell(read: int) -> None:
@@ -84,7 +85,7 @@ def import_queue_log(
     for path in sorted(begun, key=lambda path: begun[path]):
         if stop is not None and stop.is_set():
             break
-        result.sources.append(_import_file(engine, connection_id, path, fold, tell, stop))
+        result.sources.append(_import_file(engine, connection_id, path, fold, marks, tell, stop))
         done += sizes[path]
     return result
 
@@ -94,6 +95,7 @@ def _import_file(
     connection_id: int,
     path: Path,
     fold: QueueLogFold,
+    marks: Sequence[Mark],
     tell: Callable[[int], None],
     stop: threading.Event | None,
 ) -> SourceRead:
@@ -102,7 +104,8 @@ def _import_file(
         with open_history(path) as (stream, raw):
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
-            mark = _mark_for(engine, connection_id, head, path.name)
+            mark = mark_of(head, marks) or Mark("")
+            mark.source, mark.label = source_of(head, whole=is_packed(path)), path.name
             if not skip_to(stream, mark.position):
                 mark.position = mark.rows = mark.bad = 0  # it was cut: begun anew under the same first lines
                 mark.faults = []
@@ -173,13 +176,6 @@ class Intake:
         self.commit(self.mark.position, at_end=True)
         self.told.unknown = dict(self.fold.unknown - self._unknown_before)
         self.told.faults = list(self.mark.faults)
-
-
-def _mark_for(engine: Engine, connection_id: int, head: bytes, label: str) -> Mark:
-    with reading(engine) as session:
-        mark = mark_of(head, load_marks(session, connection_id, _KIND)) or Mark("")
-    mark.source, mark.label = source_of(head), label
-    return mark
 
 
 def _begins_at(path: Path) -> float:

@@ -12,7 +12,7 @@ from sqlmodel import select
 from pbx.errors import DataError, SettingsError, Unreachable
 from pbx.history.queue_log import parse_line
 from pbx.jobs import import_table
-from pbx.jobs.import_history import SourceRead
+from pbx.jobs.import_history import SourceRead, import_queue_log
 from pbx.jobs.import_table import import_queue_log_table
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
@@ -190,3 +190,14 @@ def test_nothing_is_written_to_the_site(engine: Engine, site: Site, tmp_path: Pa
 
 def test_an_empty_table_is_nothing_new(engine: Engine, site: Site) -> None:
     assert read(engine, site) == SourceRead(source=read(engine, site).source)
+
+
+def test_the_same_calls_from_a_table_and_from_a_file_are_there_once(engine: Engine, site: Site, tmp_path: Path) -> None:
+    log = list(write_days(60))
+    site.write(log)
+    read(engine, site)
+    file = tmp_path / "queue_log"
+    file.write_text("".join(log))
+    (source,) = import_queue_log(engine, 1, [file]).sources
+    assert (source.rows, source.visits, source.rings, source.changes) == (len(log), 0, 0, 0)
+    assert len(visits(engine)) == 60
