@@ -19,7 +19,7 @@ from pbx.history.facts import AgentChange, Outcome, Ring, Visit
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 SETTLE_S = 1.5
-_REMEMBERED = 10_000  # visits and rings that have ended, so that an event that comes twice is one
+_REMEMBERED = 2_000  # visits and rings that have ended, so that an event that comes twice is one
 _STATUS: dict[str, Outcome] = {
     "TIMEOUT": "timeout",
     "LEAVEEMPTY": "exit_empty",
