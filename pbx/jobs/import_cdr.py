@@ -63,10 +63,12 @@ class _Target:
         zone = None if offset_s is None else timezone(timedelta(seconds=offset_s))
         return cls(engine, active.id, trunks, zone, certain=False)
 
-    def store(self, legs: Sequence[Leg], mark: Mark) -> int:
+    def store(self, legs: Sequence[Leg], mark: Mark | None) -> int:
+        """Store legs, and in the same transaction how far was read; returns how many are new."""
         with writing(self.engine) as session:
             fresh = store_legs(session, self.connection_id, legs, "cdr")
-            move_mark(session, self.connection_id, "cdr", mark)
+            if mark is not None:
+                move_mark(session, self.connection_id, "cdr", mark)
         return fresh
 
 
@@ -181,13 +183,16 @@ class _DatabaseImport:
             if self.zone is None and clock.zone is not UTC:
                 self.zone = clock.zone
                 self._tell_offset(clock)
-            for start in range(0, len(rows), _STORE_AT_ONCE):
-                legs = _parsed(self._counted(rows[start : start + _STORE_AT_ONCE]), clock, self.target, self.mark)
-                if start + _STORE_AT_ONCE >= len(rows) and until is not None:
+            numbered = self._counted(rows)
+            while numbered:
+                part, numbered = numbered[:_STORE_AT_ONCE], numbered[_STORE_AT_ONCE:]
+                legs = _parsed(part, clock, self.target, self.mark)
+                if not numbered and until is not None:
                     # A date that lies ahead was wrong, and must not hide what comes.
                     now_s = _seconds_of(datetime.now(clock.zone).replace(tzinfo=None))
                     self.mark.position = max(self.mark.position, min(_seconds_of(until), now_s))
-                fresh += self.target.store(legs, self.mark)
+                # Rows come in no order: the mark moves, and they are counted, once the range is read to its end.
+                fresh += self.target.store(legs, None if numbered else self.mark)
             self._tell_progress(until, last)
             if self.stop.is_set():
                 break

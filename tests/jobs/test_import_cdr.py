@@ -198,6 +198,28 @@ def test_an_interrupted_import_goes_on(
     assert mark_of(engine).rows == 120
 
 
+def test_an_import_killed_amid_a_range_counts_no_row_twice(
+    engine: Engine, source: Source, imported: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_cdr, "_STORE_AT_ONCE", 10)
+    source.add(*(NOON + timedelta(minutes=at) for at in range(50)))
+    source.add(NOON, uniqueid=None)
+    store, kills = import_cdr.store_legs, iter([False, False, True])
+
+    def store_twice(*values: Any) -> int:
+        if next(kills):
+            raise KeyboardInterrupt
+        return store(*values)
+
+    monkeypatch.setattr(import_cdr, "store_legs", store_twice)
+    with pytest.raises(KeyboardInterrupt):
+        imported()
+    assert len(started(engine)) == 20
+    monkeypatch.setattr(import_cdr, "store_legs", store)
+    assert imported() == (51, 30, 1)
+    assert (mark_of(engine).rows, mark_of(engine).bad) == (51, 1)
+
+
 def test_the_offset_is_learned(engine: Engine, active: ActiveConnection, source: Source, imported: Any) -> None:
     source.add(NOON, calldate=None)  # tells nothing of it
     source.add(*(NOON + timedelta(minutes=at) for at in range(5)), offset_s=19800)
