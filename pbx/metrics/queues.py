@@ -53,7 +53,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class VisitColumns:
-    """Visits as columns of equal length, in no order. `queue`, `agent`, `did` are places in the tuples of names.
+    """Visits as columns of equal length, in no order. `queue`, `agent`, `did`, `target` are places in names.
 
     `outcome` is a place in OUTCOMES; `answered`: an agent took the call, whether or not its end is known yet. What is
     not known of `wait_s` and `talk_s` is NaN. `caller` is 0 where no number is known, else one for each number.
@@ -69,9 +69,11 @@ class VisitColumns:
     wait_s: Floats
     talk_s: Floats
     caller: Ints
+    target: Ints
     queues: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
     dids: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()  # of transfers
 
     def __len__(self) -> int:
         return len(self.row_id)

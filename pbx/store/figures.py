@@ -151,6 +151,6 @@ def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     of = found.columns
     return VisitColumns(
         *(of["id"], of["at"], of["queue"], of["agent"], of["did"], of["outcome"]),
-        *(of["answered"], of["wait_s"], of["talk_s"], of["caller"]),
-        *(found.names[name] for name in ("queue", "agent", "did")),
+        *(of["answered"], of["wait_s"], of["talk_s"], of["caller"], of["target"]),
+        *(found.names[name] for name in ("queue", "agent", "did", "target")),
     )

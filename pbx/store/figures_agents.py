@@ -1,6 +1,6 @@
 """Figures of agents over a period: calls and talk, rings in vain, sessions, pauses by reason, occupancy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
 import numpy as np
@@ -12,6 +12,7 @@ from pbx.metrics.queues import Flags
 from pbx.store.figures import FigureFilter, by_agent
 from pbx.store.packs import Packed, load_columns, remembered
 
+_Sums = tuple[float | None, float, int, dict[str, PauseFigures]]
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,7 +63,7 @@ def agent_figures(session: Session, wanted: FigureFilter) -> list[AgentFigures]:
     vain = np.bincount(rings.columns["agent"], minlength=len(rings.names["agent"]))
     vain_s = np.bincount(rings.columns["agent"], weights=rings.columns["ring_s"], minlength=len(vain))
     rung = {name: (int(vain[i]), float(vain_s[i])) for i, name in enumerate(rings.names["agent"]) if vain[i]}
-    there = _presences(_presence(session, wanted))
+    there = _presences(session, wanted)
     found = []
     for name in {*taken, *rung, *there} - {""}:
         calls, (count, ring_s) = taken.get(name), rung.get(name, (0, 0.0))
@@ -75,7 +76,7 @@ def agent_figures(session: Session, wanted: FigureFilter) -> list[AgentFigures]:
 def pause_reasons(session: Session, wanted: FigureFilter) -> dict[str, PauseFigures]:
     """The pauses of all agents wanted, by reason, the longest in all first; "" where none was given."""
     found: dict[str, PauseFigures] = {}
-    for _, _, _, pauses in _presences(_presence(session, wanted)).values():
+    for _, _, _, pauses in _presences(session, wanted).values():
         for reason, pause in pauses.items():
             sofar = found.get(reason, PauseFigures(0, 0.0))
             found[reason] = PauseFigures(sofar.count + pause.count, sofar.paused_s + pause.paused_s)
@@ -133,8 +134,11 @@ def _by_day(spans: Spans, edges: list[datetime], agents: int) -> Spans:
 
 def _presence(session: Session, wanted: FigureFilter) -> _Presence:
     """From all changes there ever were: who logged in long ago and never out is still there."""
-    question = ("presence", wanted.connection_id, wanted.since, wanted.until, wanted.queue, wanted.agent)
-    return remembered(session, question, lambda: _find_presence(session, wanted))
+    return remembered(session, ("presence", _question(wanted)), lambda: _find_presence(session, wanted))
+
+
+def _question(wanted: FigureFilter) -> FigureFilter:
+    return replace(wanted, did=None)  # which tells nothing of agents' presence
 
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
@@ -189,10 +193,12 @@ def _spans(changes: Packed, begins: str, until_s: float) -> tuple[Spans, np.ndar
     return Spans(spans.whose // queues, spans.start_s, spans.end_s), places
 
 
-def _presences(
-    there: _Presence,
-) -> dict[str, tuple[float | None, float, int, dict[str, PauseFigures]]]:
+def _presences(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
     """By agent: seconds logged in (None: no login is known), seconds paused, sessions, pauses by reason."""
+    return remembered(session, ("sums", _question(wanted)), lambda: _sum_up(_presence(session, wanted)))
+
+
+def _sum_up(there: _Presence) -> dict[str, _Sums]:
     agents = len(there.agents)
     in_s, sessions = there.logins.total_s(agents), np.bincount(there.logins.whose, minlength=agents)
     paused_s = _while_in(there, there.pauses)

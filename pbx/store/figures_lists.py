@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from pbx.metrics.callbacks import CallbackFigures, callback_figures, next_answer
 from pbx.metrics.intervals import Floats, Ints, interval_edges, interval_of, week_cells
-from pbx.metrics.queues import ABANDONED, OUTCOMES, Flags, VisitColumns
+from pbx.metrics.queues import ABANDONED, OUTCOMES, TRANSFERRED, Flags, VisitColumns
 from pbx.store.figures import FigureFilter, load_visits
 from pbx.store.models import Table
 from pbx.store.packs import load_columns, remembered
@@ -151,17 +151,10 @@ def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) ->
 
 def transfer_targets(session: Session, wanted: FigureFilter, limit: int = 50) -> list[tuple[str, int]]:
     """To where visits were passed on after they were answered, the most frequent first."""
-    conditions = [
-        _V.connection_id == wanted.connection_id,
-        _V.joined_at >= wanted.since,
-        _V.joined_at < wanted.until,
-        _V.outcome == "transferred",
-    ]
-    asked = ((_V.queue, wanted.queue), (_V.agent, wanted.agent), (_V.did, wanted.did))
-    conditions += [column == name for column, name in asked if name is not None]
-    count = func.count()
-    query = select(_V.target, count).where(*conditions).group_by(_V.target).order_by(count.desc(), _V.target)
-    return [(target, int(visits)) for target, visits in session.connection().execute(query.limit(limit))]
+    visits = load_visits(session, wanted)
+    passed = np.bincount(visits.target[visits.outcome == TRANSFERRED], minlength=len(visits.targets))
+    found = [(visits.targets[i], int(passed[i])) for i in np.flatnonzero(passed)]
+    return sorted(found, key=lambda item: (-item[1], item[0]))[:limit]
 
 
 def _gave_up(visits: VisitColumns) -> Flags:
@@ -203,20 +196,11 @@ def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumn
 
 
 def _spoken(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
-    """Numbers that were spoken to in a time, and when.
-
-    A visit an agent answered; a call out that was answered; a call in that an agent took without a queue. What the CDR
-    calls ANSWERED isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did.
-    """
+    """Numbers that were spoken to in a time, and when: visits an agent answered, and talks without a queue."""
     visits = load_columns(session, "visits", connection_id, since, until).columns
-    calls = load_columns(session, "calls", connection_id, since, until)
-    of = calls.columns
-    won = of["disposition"] == calls.code("disposition", "ANSWERED")
-    out = won & (of["direction"] == calls.code("direction", "outbound"))
-    taken = won & (of["direction"] == calls.code("direction", "inbound"))
-    taken &= (of["agent"] != calls.code("agent", "")) & (of["queue"] == calls.code("queue", ""))
-    numbers = (visits["caller"][visits["answered"]], of["to"][out], of["from"][taken])
-    moments = (visits["at"][visits["answered"]], of["at"][out], of["at"][taken])
+    talks = load_columns(session, "talks", connection_id, since, until).columns
+    taken = visits["answered"]
+    numbers, moments = (visits["caller"][taken], talks["number"]), (visits["at"][taken], talks["at"])
     return np.concatenate(numbers), np.concatenate(moments)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import case, func, select
 from sqlmodel import Session
 
-from pbx.metrics.concurrency import Load, sweep
+from pbx.metrics.concurrency import Levels, levels, sweep
 from pbx.metrics.erlang import lines_needed
 from pbx.metrics.intervals import Step, epochs, interval_edges, interval_of
 from pbx.metrics.registration import REGISTERED, Registration
@@ -25,6 +25,7 @@ from pbx.store.samples import MISSED_LOOKS
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
 UNDECIDED = ("", "UNKNOWN")  # still ringing, or nobody saw how it ended
+_Found = tuple[SeizureColumns, Levels]
 _SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
@@ -66,16 +67,20 @@ def trunk_intervals(
 
     A seizure counts in the interval in which it began, its busy seconds in those in which it lasted.
     """
-    edges = interval_edges(since, until, zone, step)
-    figures = _tally(_load(session, connection_id, trunk, since, until), edges)
-    return [TrunkInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+
+    def count() -> list[TrunkInterval]:
+        edges = interval_edges(since, until, zone, step)
+        figures = _tally(_load(session, connection_id, trunk, since, until), edges)
+        return [TrunkInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+
+    return remembered(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
 
 
 def by_trunk(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, TrunkFigures]:
     """Figures of each trunk that was seized in the period, by name."""
     found = _packed(session, connection_id, None, since, until)
     figures = {
-        name: _tally(_columns(found.where(found.columns["trunk"] == code)), [since, until])[0]
+        name: _tally(_found(found.where(found.columns["trunk"] == code)), [since, until])[0]
         for code, name in enumerate(found.names["trunk"])
     }
     return {name: figures[name] for name in sorted(figures) if figures[name].seizures or figures[name].busy_s}
@@ -143,9 +148,14 @@ def trunk_registration(
     return Registration(float(up_s or 0), float(seen_s or 0), int(flaps or 0), float(end - begin))
 
 
-def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> SeizureColumns:
+def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Found:
     question = ("trunk", connection_id, trunk, since, until)
-    return remembered(session, question, lambda: _columns(_packed(session, connection_id, trunk, since, until)))
+    return remembered(session, question, lambda: _found(_packed(session, connection_id, trunk, since, until)))
+
+
+def _found(packed: Packed) -> _Found:
+    seizures = _columns(packed)
+    return seizures, levels(seizures.at_s.astype(np.float64), seizures.end_s)
 
 
 def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Packed:
@@ -178,9 +188,9 @@ def _columns(found: Packed) -> SeizureColumns:
     )
 
 
-def _tally(seizures: SeizureColumns, edges: list[datetime]) -> list[TrunkFigures]:
+def _tally(found: _Found, edges: list[datetime]) -> list[TrunkFigures]:
     if len(edges) < 2:
         return []
-    bounds = epochs(edges)
-    loads: list[Load] = sweep(seizures.at_s.astype(np.float64), seizures.end_s, bounds)
-    return tally_trunks(seizures, interval_of(seizures.at_s, edges), loads, np.diff(bounds).astype(float).tolist())
+    bounds, (seizures, calls) = epochs(edges), found
+    lengths_s = np.diff(bounds).astype(float).tolist()
+    return tally_trunks(seizures, interval_of(seizures.at_s, edges), sweep(calls, bounds), lengths_s)

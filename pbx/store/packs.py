@@ -1,8 +1,9 @@
 """Days of history packed column by column, so that a year's figures are read in a moment.
 
-A row of `day_packs` holds what the figures need of one UTC day of visits, rings, agents' changes, calls or seizures of
-trunks. It is only ever a copy: the database itself drops it when a row of its day changes (triggers of step 0004), a
-day without one is read from the rows, and `pack_days` packs again. So figures are right whether or not it ever runs.
+A row of `day_packs` holds what the figures need of one UTC day of visits, rings, agents' changes, calls, seizures of
+trunks, or talks with a number. It is only ever a copy: the database itself drops it when a row of its day changes
+(triggers of step 0004), a day without one is read from the rows, and `pack_days` packs again. So figures are right
+whether or not it ever runs. Whoever changes a shape here drops all packs in a step of the schema.
 """
 
 import json
@@ -21,7 +22,7 @@ from pbx.metrics.queues import OUTCOMES
 from pbx.store.history_models import DayPack
 from pbx.store.models import Table
 
-Kind = Literal["visits", "rings", "changes", "calls", "seizures"]
+Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures"]
 Columns = dict[str, NDArray[Any]]
 Answer = TypeVar("Answer")
 DAY_S = 86_400
@@ -107,6 +108,9 @@ def _seizures() -> Select[Any]:
     )
 
 
+# Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
+# isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
+_OUT = CALLS.direction == "outbound"
 _SHAPES: dict[Kind, _Shape] = {
     "visits": _Shape(
         select(
@@ -114,12 +118,12 @@ _SHAPES: dict[Kind, _Shape] = {
             seconds(VISITS.joined_at),
             *(VISITS.queue, VISITS.agent, VISITS.did, VISITS.outcome),
             VISITS.connected_at.is_not(None) | VISITS.outcome.in_(("answered", "transferred")),
-            *(VISITS.wait_s, VISITS.talk_s, VISITS.caller),
+            *(VISITS.wait_s, VISITS.talk_s, VISITS.caller, VISITS.target),
         ),
         VISITS.joined_at,
         VISITS.connection_id,
         {"id": "i8", "at": "u4", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
-        | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key"},
+        | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
     ),
     "rings": _Shape(
         select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
@@ -145,6 +149,15 @@ _SHAPES: dict[Kind, _Shape] = {
         {"id": "i8", "at": "u4"}
         | dict.fromkeys(("direction", "disposition", "did", "queue", "agent"), "name")
         | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
+    ),
+    "talks": _Shape(
+        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
+            CALLS.disposition == "ANSWERED",
+            _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"number": "key", "at": "u4"},
     ),
     "seizures": _Shape(
         _seizures(),

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from pbx.metrics.concurrency import Load, sweep
+from pbx.metrics.concurrency import Load, levels, sweep
 
 
 def loads(calls: list[tuple[float, float]], edges: list[int]) -> list[Load]:
     starts, ends = (np.array(times, dtype=np.float64) for times in (zip(*calls, strict=True) if calls else ((), ())))
-    return sweep(starts, ends, np.array(edges, dtype=np.int64))
+    return sweep(levels(starts, ends), np.array(edges, dtype=np.int64))
 
 
 def test_worked_by_hand() -> None:
@@ -55,6 +55,6 @@ def test_as_counting_every_second_does() -> None:
     ends = starts + random.integers(0, 60, 300)
     edges = np.array([0, 37, 38, 120, 300, 401])
     level = np.array([((starts <= s) & (s < ends)).sum() for s in range(401)])
-    found = sweep(starts.astype(float), ends.astype(float), edges)
+    found = sweep(levels(starts.astype(float), ends.astype(float)), edges)
     for load, first, last in zip(found, edges, edges[1:], strict=False):
         assert load == Load(level[first:last].max(), level[first:last].sum())

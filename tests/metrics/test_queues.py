@@ -40,6 +40,7 @@ def columns(visits: list[tuple[str, str, float | None, float | None]]) -> VisitC
         wait_s=np.array([visit[2] for visit in visits], np.float64),
         talk_s=np.array([visit[3] for visit in visits], np.float64),
         caller=zeros,
+        target=zeros,
         queues=queues,
     )
 

@@ -11,7 +11,7 @@ down_revision = "0003"
 # Per table: the columns that are packed, by which column a row belongs to a day, and the kinds of packs.
 _MINE = {
     "queue_visits": (
-        "joined_at, queue, agent, did, outcome, connected_at, wait_s, talk_s, caller",
+        "joined_at, queue, agent, did, outcome, connected_at, wait_s, talk_s, caller, target",
         "{row}.joined_at",
         "'visits'",
     ),
@@ -20,7 +20,7 @@ _MINE = {
     "calls": (
         "started_at, direction, disposition, did, queue, agent, from_number, to_number, talk_s, wait_s, duration_s",
         "{row}.started_at",
-        "'calls', 'seizures'",
+        "'calls', 'talks', 'seizures'",
     ),
     "call_legs": (
         "call_id, trunk, channel, dst_channel, disposition, cause, started_at, answered_at, duration_s, billsec_s,"
