@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from pbx.ari.names import epoch_of, parse_name
-from pbx.history.channels import trunk_of
+from pbx.history.channels import peer_of, trunk_of
 from pbx.history.facts import Leg
 
 # What is read of a row, where it is there.
@@ -111,19 +111,23 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
     duration_s, billsec_s = _seconds(row, "duration"), _seconds(row, "billsec")
     disposition = _text(row.get("disposition")).upper()
     channel, dst_channel, context = (_text(row.get(name)) for name in ("channel", "dstchannel", "dcontext"))
+    trunk = trunk_of(channel, dst_channel, context, trunks)
+    answered_at = _answered_at(row, clock, started_at, duration_s, billsec_s)
+    if trunk and peer_of(dst_channel) == trunk and not _is_answered(row):
+        answered_at = None  # what was answered is the caller's channel, before it dialled [seen on 16 and 22]
     return Leg(
         linkedid=_text(row.get("linkedid")) or uniqueid,
         uniqueid=uniqueid,
         channel=channel,
         dst_channel=dst_channel,
-        trunk=trunk_of(channel, dst_channel, context, trunks),
+        trunk=trunk,
         src=_text(row.get("cnum")) or _text(row.get("src")),
         dst=_text(row.get("dst")),
         did=_text(row.get("did")),
         context=context,
         last_app=_text(row.get("lastapp")),
         started_at=started_at,
-        answered_at=_answered_at(row, clock, started_at, duration_s, billsec_s),
+        answered_at=answered_at,
         ended_at=_at(row, "end", clock, epoch) or _later(started_at, duration_s),
         duration_s=duration_s,
         billsec_s=billsec_s,

@@ -91,6 +91,15 @@ def test_dispositions(written: object, meant: str) -> None:
     assert parse_row(ROW | {"disposition": written}, Clock(BERLIN)).disposition == meant
 
 
+def test_a_trunk_that_nobody_answered_on() -> None:
+    """Its billsec is of the caller's channel, which a queue or Originate had answered before it dialled."""
+    facts = {"channel": "PJSIP/1001-00000001", "dstchannel": "PJSIP/carrier-00000002", "disposition": "NO ANSWER"}
+    assert parse_row(ROW | facts, Clock(BERLIN), {"carrier"}).answered_at is None
+    assert parse_row(ROW | facts | {"disposition": "ANSWERED"}, Clock(BERLIN), {"carrier"}).answered_at is not None
+    inbound = ROW | {"disposition": "NO ANSWER"}  # no agent answered, but the queue did, and so the trunk was
+    assert parse_row(inbound, Clock(BERLIN), {"my-carrier"}).answered_at == NOON + timedelta(seconds=15)
+
+
 def test_text_that_no_database_takes() -> None:
     leg = parse_row(ROW | {"src": b"caf\xe9", "cnum": None, "dst": "6\x0000", "cnam": "a\ud800b"}, Clock(BERLIN))
     assert (leg.src, leg.dst, leg.from_name) == ("caf\N{REPLACEMENT CHARACTER}", "600", "ab")

@@ -182,6 +182,8 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
         transferred = [leg for leg in legs if leg.linkedid == lived.calls["transferred"].uniqueid]
         billed = {leg.dst_channel.partition("-")[0]: leg.billsec_s for leg in transferred}
     assert billed.keys() == {"PJSIP/1002", "PJSIP/carrier"}
+    unanswered = {leg.answered_at for leg in legs if leg.trunk and leg.disposition in ("BUSY", "NO ANSWER")}
+    assert unanswered == {None}
     written = {row["dstchannel"]: float(row["billsec"]) for row in lived.written() if row["dstchannel"]}
     assert {leg.dst_channel: leg.billsec_s for leg in legs if leg.dst_channel} == written
     again = import_cdr_database(engine, active, mariadb.address)
