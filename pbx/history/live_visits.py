@@ -7,7 +7,7 @@ Visits left this way are settled by the next word on the caller's channel, or af
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -56,6 +56,7 @@ class LiveVisits:
         self.changes: list[AgentChange] = []
         self._open: dict[str, dict[str, _Open]] = {}  # by the caller's channel, by queue
         self._leaving: dict[tuple[str, str], _Open] = {}
+        self._absent: set[tuple[str, str]] = set()  # at the look before
         self._ended: OrderedDict[tuple[str, str], Visit] = OrderedDict()
         self._rung: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._targets: OrderedDict[str, str] = OrderedDict()  # of transfers, by the channel passed on
@@ -110,6 +111,23 @@ class LiveVisits:
             if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
                 joined_at = asked_at - timedelta(seconds=integer(entry.get("Wait")))
                 self._begin(_visit(entry, joined_at))
+
+    def lose_absent(self, queues: Collection[str], there: Collection[tuple[str, str]], before: datetime) -> None:
+        """Of who waits since before a moment and was in none of two looks nobody heard how the visit ended: `unknown`.
+
+        `queues`: those that a look showed, `there`: the callers in them, by uniqueid and queue.
+        """
+        absent = {
+            (held.visit.uniqueid, held.visit.queue): held
+            for visits in self._open.values()
+            for held in visits.values()
+            if not held.connected and held.left_at is None and held.visit.joined_at < before
+        }
+        absent = {key: held for key, held in absent.items() if key not in there and key[1] in queues}
+        for key, held in absent.items():
+            if key in self._absent:
+                self._close(held, replace(held.visit, outcome="unknown"))
+        self._absent = set(absent)
 
     def settle(self, at: datetime) -> None:
         """End the visits that were left `SETTLE_S` ago or before, with what is known of how."""

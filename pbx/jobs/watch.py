@@ -39,6 +39,7 @@ HAND_OVER_S = 0.25  # how often facts go to the writer
 KEEPALIVE_S = 5.0
 SYNC_AFTER_S = 3.0  # a recording is complete a moment after the call
 SYNC_EVERY_S = 10.0
+UNHEARD_S = 5  # what goes on for so long and was never heard of won't be
 LOOK_S = 2.0  # how often it is looked whether another PBX was set up
 RETRY_S, MAX_RETRY_S = 2.0, 60.0
 
@@ -105,6 +106,8 @@ class Watch:
         self._known = False  # what is open in the database has been read
         self._recording_ended_at = 0.0
         self._synced_at = 0.0
+        self._seen: Snapshot | None = None  # the last look, until this thread has compared it with what was heard
+        self._said: set[str] = set()
 
     def run(self, stop: threading.Event, started: Callable[["Watch"], None] = lambda watch: None) -> None:
         """Listen until `stop` is set or another PBX is set up. Raises what connecting raises, DataError."""
@@ -180,6 +183,9 @@ class Watch:
             self._history.legs.recording_ended = False
             self._recording_ended_at = time.monotonic()
         facts = self._history.facts(now)
+        snapshot, self._seen = self._seen, None
+        if snapshot is not None and self._listening and not events.waiting:
+            self._compare(snapshot)
         if not self._listening:
             self._recover(events)
         elif events.dropped > self._dropped:
@@ -251,9 +257,28 @@ class Watch:
         self._known = True
 
     def _see(self, snapshot: Snapshot) -> None:
+        self._seen = snapshot
         names = {trunk.name for trunk in snapshot.trunks}
         if not names <= set(self._history.legs.trunks):
             self._history.legs.trunks = {*self._history.legs.trunks, *names}
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Compare a look with what was heard; say once which events this user doesn't hear."""
+        queues = {} if snapshot.parts["queues"].state != "ok" else {queue.name: queue for queue in snapshot.queues}
+        there = {(caller.uniqueid, name) for name, queue in queues.items() for caller in queue.callers}
+        old_at = snapshot.taken_at + self._ahead - timedelta(seconds=UNHEARD_S)
+        if snapshot.parts["queues"].state == "ok":
+            self._history.visits.lose_absent(queues, there, old_at)
+        waiting = [one for queue in queues.values() for one in queue.callers if one.wait_s >= UNHEARD_S]
+        calls = [call for call in snapshot.active_calls if call.duration_s >= UNHEARD_S]
+        unheard = {
+            "agent": any(one.uniqueid and not self._history.visits.queue_of(one.uniqueid) for one in waiting),
+            "call": bool(calls) and not self._history.legs.channels,
+        }
+        for name, missing in unheard.items():
+            if missing and name not in self._said:
+                self._said.add(name)
+                log.warning("The AMI user hears no events of the class %s: add it to read= in manager.conf.", name)
 
     def _ask_sync(self) -> None:
         """Ask for a sync soon after a recording ended: at once for all that ended meanwhile, and not for ever.

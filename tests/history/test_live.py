@@ -262,6 +262,18 @@ def test_what_ended_out_of_hearing_is_completed_by_a_later_word() -> None:
     assert (pbx.visit().outcome, pbx.visit().joined_at, pbx.visit().wait_s) == ("answered", joined_at, 3.0)
 
 
+def test_who_is_gone_from_two_looks_left_unheard() -> None:
+    pbx = Pbx()
+    for uniqueid, queue in (("1.1", "sales"), ("1.2", "sales"), ("1.3", "hidden")):
+        pbx.join(uniqueid, queue)
+    both, one = {("1.1", "sales"), ("1.2", "sales")}, {("1.2", "sales")}
+    for there, outcome in ((one, "in_progress"), (both, "in_progress"), (one, "in_progress"), (one, "unknown")):
+        pbx.history.visits.lose_absent(["sales"], there, pbx.at + LATER)
+        pbx.facts()
+        ends = {visit.uniqueid: visit.outcome for visit in pbx.visits.values()}
+        assert ends == {"1.1": outcome, "1.2": "in_progress", "1.3": "in_progress"}
+
+
 def test_who_waited_before_is_known_by_the_wait() -> None:
     pbx = Pbx()
     entry = event("QueueEntry", Uniqueid="9.9", Queue="sales", Wait=42, CallerIDNum="5559", Position=1)

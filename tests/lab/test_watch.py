@@ -67,6 +67,11 @@ def visits(engine: Engine, calls: list[PlacedCall]) -> dict[str, list[QueueVisit
     return {uniqueid: [row for row in rows if row.uniqueid == uniqueid] for uniqueid in uniqueids}
 
 
+def outcome_of(engine: Engine, call: PlacedCall) -> str:
+    (visit,) = visits(engine, [call])[call.uniqueid]
+    return visit.outcome
+
+
 def legs(engine: Engine, call: PlacedCall) -> list[CallLeg]:
     with reading(engine) as session:
         return list(session.exec(select(CallLeg).where(CallLeg.linkedid == call.uniqueid)))
@@ -126,9 +131,19 @@ def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
     assert (call.direction, call.did, call.disposition, call.queue) == ("inbound", "5550100", "ANSWERED", "sales")
 
 
-def test_a_user_who_hears_little_is_no_failure(server: LabServer, engine: Engine, be: Callable[[str], None]) -> None:
+def test_a_user_who_hears_little_is_no_failure(
+    server: LabServer, engine: Engine, be: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
     be("clerk")  # neither queue nor system events
+    waiting = start_queue_call(server, "support")
+    wait_until("the caller waits", lambda: bool(waiting.queue_events))
     with listening(engine) as watch:
+        wait_until("the caller is known", lambda: bool(visits(engine, [waiting])[waiting.uniqueid]))
+        another = start_queue_call(server, "support")
+        wait_until("it is said", lambda: "no events of the class agent" in caplog.text, 30)
+        another.hangup()
+        waiting.hangup()
+        wait_until("its hang-up is heard", lambda: outcome_of(engine, waiting) == "abandoned")
         call = place_queue_call(server, "answered", seconds=1)
         wait_until("its leg is stored", lambda: any(leg.ended_at for leg in legs(engine, call)))
     assert watch.events
