@@ -34,6 +34,7 @@ RECORDING_STATES = {  # what is said, and its tone in a table
     "unreadable": ("Unreadable", "bad"),
     "missing": ("Missing on the PBX", "warn"),
     "failed": ("Fetching failed", "bad"),
+    "none": ("Not recorded", "idle"),
 }
 TRANSCRIPTION_STATES = {
     "new": ("New", "idle"),

@@ -86,7 +86,7 @@ def show_callers(queue: Queue) -> None:
     ui.table("Callers waiting", ["#>", "Caller", "Waiting>"], rows, key="callers")
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.live_s())
 @ui.said_clearly
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)

@@ -34,7 +34,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
     ui.table("Trunks", ["Trunk", "State|", "Kind", "Server", "Round trip>", "Channels in use>"], rows, key="trunks")
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.live_s())
 @ui.said_clearly
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)

@@ -160,7 +160,7 @@ def show_latest(at: ui.Site) -> None:
         st.switch_page(INTERACTIONS, query_params={"call": picked})
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.live_s())
 @ui.said_clearly
 def tiles(at: ui.Site) -> None:
     ui.renew(at)
