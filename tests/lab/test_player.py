@@ -79,16 +79,14 @@ def test_a_click_on_a_word_is_heard_and_the_light_follows(page: Page, address: s
         ("number", 0, 6.0 + 5 * WORD_S),
         ("退", 0, 27.0 + 4 * WORD_S),
     ):
-        word(page, text, number).click()
-        where_s = place(audio)
-        assert at_s - 0.01 <= where_s <= at_s + NEAR_S, text
-        assert not paused(audio)
-        expect(page.locator(".spoken")).to_have_text(text)
+        assert heard_from(audio, word(page, text, number)) == pytest.approx(at_s, abs=NEAR_S), text
     word(page, "Hello").click()
     page.wait_for_function("document.querySelector('audio').currentTime > 3")
-    at_s, lit = place(audio), page.locator(".spoken").inner_text()
+    page.keyboard.press("k")
+    wait_until("it pauses", lambda: paused(audio))
     starts = {text: start_s for start_s, _, text, _ in words_of(2.0, SAID[0][2])}
-    assert starts[lit] == pytest.approx(at_s, abs=WORD_S + NEAR_S)
+    lit = max((text for text in starts if starts[text] <= place(audio)), key=starts.__getitem__)
+    expect(page.locator(".spoken")).to_have_text(lit)
 
 
 def test_keys_and_speed(page: Page, address: str) -> None:
@@ -197,8 +195,8 @@ def test_a_hundred_thousand_words_stay_light(page: Page, address: str) -> None:
     page.wait_for_function("document.querySelector('audio').currentTime > 36")
     page.keyboard.press("k")
     wait_until("it pauses", lambda: paused(audio))
-    lit = page.locator(".spoken").first.inner_text()
-    assert int(lit.split("x")[0][4:]) / 100 == pytest.approx(place(audio), abs=NEAR_S)  # a line every hundredth
+    lit = page.locator(".spoken").first  # a line every hundredth of a second
+    wait_until("its word is lit", lambda: abs(int(lit.inner_text().split("x")[0][4:]) / 100 - place(audio)) < NEAR_S)
 
 
 def test_states_are_said_with_what_can_be_done(page: Page, address: str) -> None:
