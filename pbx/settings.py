@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     whisper_model: str = Field("base", min_length=1)  # a name, or the path of a checkpoint
     whisper_device: str = "auto"
     whisper_language: str = "auto"
+    whisper_stretches: int | None = Field(None, ge=1)  # voiced stretches decoded together, at most; None: what fits
     analysis_url: str = ""  # of an OpenAI-compatible server, up to and with /v1; empty: the local engine alone
     analysis_model: str = ""
     analysis_key: SecretStr = SecretStr("")

@@ -79,6 +79,8 @@ def tables(app: AppTest) -> dict[str, list[list[str]]]:
     found = {}
     for element in app.get("bidi_component"):
         data = json.loads(element.proto.json)
+        if "rows" not in data:
+            continue
         found[data["label"]] = [[cell_text(cell) for cell in row["cells"]] for row in data["rows"]]
     return found
 

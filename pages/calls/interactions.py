@@ -5,7 +5,7 @@ from typing import cast, get_args
 import streamlit as st
 
 from pbx import ui
-from pbx.store.calls import CallFilter, count_calls, find_calls, get_call
+from pbx.store.calls import CallFilter, count_calls, find_calls, get_call, transcriptions_of
 from pbx.store.engine import reading
 from pbx.store.models import RecordingState, TranscriptionState
 from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, one_of, period_filter, queue_filter
@@ -69,11 +69,22 @@ def show_list(at: ui.Site, chosen: CallFilter, selected: str | None) -> None:
         columns = ui.SHORT_CALL_COLUMNS if selected else ui.CALL_COLUMNS
         cells = {str(call.id): cells_of(at, call) for call in calls}
         picked = ui.table("Calls", columns, cells, key="calls_table", selected=selected, pick=True)
+    if any(call.transcription in ("queued", "transcribing") for call in calls):
+        watch(at, {call.id or 0: call.transcription for call in calls})
     if picked and picked != selected:
         for name in ("t", "recording"):
             st.query_params.pop(name, None)
         st.query_params["call"] = picked
         st.rerun()
+
+
+@st.fragment(run_every=3)
+@ui.said_clearly
+def watch(at: ui.Site, drawn: dict[int, str]) -> None:
+    """Have the page drawn anew once a transcript of the list is further."""
+    with reading(at.engine) as session:
+        if transcriptions_of(session, list(drawn)) != drawn:
+            st.rerun()
 
 
 def clear() -> None:

@@ -1,6 +1,7 @@
 """Transcripts: what was said in all calls, to search, to follow over time, and to take away."""
 
 from datetime import datetime
+from textwrap import shorten
 
 import streamlit as st
 
@@ -9,15 +10,18 @@ from pbx.store.calls import call_agents
 from pbx.store.engine import reading
 from pbx.store.notes import all_tags
 from pbx.store.search import SearchFilter, count_hits, count_transcribed, find_hits, found_calls, transcribed_calls
+from pbx.store.transcripts import summaries_of
 from pbx.ui import exports, filters, hits
 from pbx.ui.searches import NAMELESS, SEARCH, TOPICS, TRENDS, readable, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
-from pbx.wording import SPEAKERS, count_text
+from pbx.wording import DIRECTIONS, SPEAKERS, count_text, duration_text
 
 PAGE_HITS = 20
 RECENT_CALLS = 10
+SUMMARY_CHARACTERS = 180
 ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
+CALL_PAGE = "pages/calls/interactions.py"
 JOBS_PAGE = "pages/settings/jobs.py"
 EXAMPLES = {
     "refund invoice": "both words",
@@ -104,7 +108,8 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
         show_nothing(wanted)
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="found"):
-        st.html(f"<b>{count_text(places, 'place')} in {count_text(calls, 'call')}</b>")
+        chosen = f' <span class="muted">{count_text(len(picked()), "call")} picked</span>' if picked() else ""
+        st.html(f"<b>{count_text(places, 'place')} in {count_text(calls, 'call')}</b>{chosen}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="found_tools"):
             order = st.segmented_control(
                 "Order",
@@ -141,8 +146,7 @@ def pick(call_id: int, chosen: bool) -> None:
 
 
 def offer_export(at: ui.Site, wanted: SearchFilter, order: str, calls: int) -> None:
-    label = f"Export ({len(picked())} picked)" if picked() else "Export"
-    menu = st.popover(label, icon=":material/download:", key="export", on_change="rerun")
+    menu = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     if not menu.open:
         return
     with menu:
@@ -166,13 +170,26 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
     with reading(at.engine) as session:
         calls = transcribed_calls(session, wanted, limit=RECENT_CALLS)
         total = count_transcribed(session, wanted)
+        summaries = summaries_of(session, [call.id or 0 for call in calls])
     st.subheader("Latest transcripts", anchor=False)
     if not calls:
         ui.note("No transcribed call matches these filters.")
         return
-    cells = {str(call.id): ui.call_cells(at, call) for call in calls}
-    if opened := ui.table("Latest transcripts", ui.CALL_COLUMNS, cells, key="recent_calls", pick=True):
-        hits.open_call(int(opened))
+    cells: dict[str, list[ui.Cell]] = {
+        str(call.id): [
+            {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
+            {
+                "text": f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}",
+                "sub": f"Agent {call.agent}" if call.agent else "",
+            },
+            duration_text(call.duration_s),
+            shorten(summaries.get(call.id or 0) or "No summary yet", SUMMARY_CHARACTERS, placeholder=" …"),
+        ]
+        for call in calls
+    }
+    columns = ("Started|", "Call|", "Length>", "Summary")
+    if opened := ui.table("Latest transcripts", columns, cells, key="recent_calls", pick=True):
+        st.switch_page(CALL_PAGE, query_params={"call": opened})
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {at.zone_name}")
 
 
@@ -196,6 +213,8 @@ def show_nothing(wanted: SearchFilter) -> None:
 
 ui.head("Transcripts", "What was said: search it, follow it, take it away")
 site = ui.site()
+if st.session_state.setdefault("picked_of", site.active.id) != site.active.id:
+    st.session_state.update(picked_of=site.active.id, picked_calls={})
 with reading(site.engine) as reader:
     transcribed = transcribed_calls(reader, SearchFilter(site.active.id, ""), limit=1)
 if transcribed:

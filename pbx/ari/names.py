@@ -30,6 +30,7 @@ _NAME = re.compile(r"([^-]+)-(.*)-(.*)-(\d{8}-\d{6})-(.+)", re.DOTALL)
 _EPOCH = re.compile(r"(?:^|-)(\d{9,10})\.\d+$")
 _LEG = re.compile(r"-(r|t|in|out|rx|tx)(?:\.[a-z]\w*)?$", re.IGNORECASE)
 _LEGS: dict[str, Literal["r", "t"]] = {"r": "r", "in": "r", "rx": "r", "t": "t", "out": "t", "tx": "t"}
+LEG_ENDINGS = {leg: [f"-{ending}" for ending, of in _LEGS.items() if of == leg] for leg in ("r", "t")}
 _EXTENSION = re.compile(r"\d{2,6}")
 _DIRECTIONS: dict[str, Direction] = {
     "out": "outbound",

@@ -51,6 +51,7 @@ def day_bars(
             y=[count.share if share else count.hits for _, count in known],
             customdata=[[name, day.isoformat(), _count_text(count)] for day, count in known],
             yaxis=f"y{row + 1}" if row else "y",
+            width=0.72 * 86_400_000,  # of a day in ms; Plotly's own guess at a single bar is a hair
             **_bar(name, look, palette, several=rows > 1),
         )
     unknown = [day for day in days if not any(_known(counts.get(day)) for counts in series.values())]
@@ -64,7 +65,7 @@ def day_bars(
         **({"dtick": 86_400_000, "tick0": noons[days[0]]} if len(days) <= 10 else {}),
         tickformatstops=[{"dtickrange": [None, None], "value": "%-d %b"}],
     )
-    figure.update_layout(title_text=title, margin_l=64, bargap=0.25, showlegend=rows > 1 or bool(unknown))
+    figure.update_layout(title_text=title, margin_l=64, showlegend=rows > 1 or bool(unknown))
     return figure
 
 

@@ -88,6 +88,9 @@ class SpeechKeeper:
             self._child.kill()
             self._child.wait()
         self._child = None
+        self._put_back()
+
+    def _put_back(self) -> None:
         slot = try_slot(self._settings.pbx_data_dir, SLOT)
         if slot is not None:
             with slot, writing(self._engine) as session:
@@ -138,17 +141,25 @@ class SpeechKeeper:
             return
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         log.error("The transcriber ended unexpectedly (%s).", how)
+        if status > 0:  # of its own will: a full disk, say
+            self._put_back()
+            why = f"The transcriber ended with an error ({how}). The end of data/worker.log says which."
+            with writing(self._engine) as session:
+                transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
+            return
         with reading(self._engine) as session:
             if SLOT in claims.workers_at_it(session):
                 return
-        why = f"The transcriber ended with an error ({how}). The end of data/worker.log says which."
-        if status < 0:
-            why = (
-                f"The transcriber was ended while it was loading its model ({how}), most likely for want of memory. "
-                "Close other programs or choose a smaller model (WHISPER_MODEL)."
-            )
+        why = (
+            f"The transcriber was ended while it was loading its model ({how}), most likely for want of memory. "
+            "Close other programs or choose a smaller model (WHISPER_MODEL)."
+        )
         with writing(self._engine) as session:
-            transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
+            if model := claims.next_model(session, active.id):  # one that somebody asked for: the others go on
+                claims.fail_queued(session, active.id, model, why)
+                transcriptions.set_hindrance(session, active.id, "")
+            else:
+                transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
 
 
 def take_up_transcriptions(engine: Engine, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from pbx.errors import DataError, ModelError, PbxError
+from pbx.errors import DataError, ModelError, PbxError, SettingsError
 from pbx.jobs.slots import Slot, try_slot
 from pbx.jobs.transcribe import Ended, transcribe_queued
 from pbx.settings import Settings
@@ -109,7 +109,10 @@ class QueueWorker:
         self.hindered: ModelError | None = None
 
     def work(self, *, idle_s: float) -> None:
-        """Go on until nothing was queued for `idle_s`, or a model can't be had: the queue then says so."""
+        """Go on until nothing was queued for `idle_s`, or a model can't be had: the queue then says so.
+
+        What can't be stored is waited for, unless `idle_s` is 0: raises DataError or StorageFull then.
+        """
         idle_since = time.monotonic()
         while not self._stop.is_set() and not self._slot.lost:
             try:
@@ -121,6 +124,8 @@ class QueueWorker:
                 self.hindered = error
                 return
             except DataError as error:  # a full disk, say
+                if not idle_s:
+                    raise
                 log.error("%s", error.advice)
                 self._stop.wait(WAIT_S)
                 idle_since = time.monotonic()
@@ -163,7 +168,7 @@ class QueueWorker:
                 obeys_pause=self.among is None,
                 ended=self._ended,
             )
-        except ModelError as error:
+        except (ModelError, SettingsError) as error:
             self._hinder(active, model, error)
             return True
         took_s = time.monotonic() - begun_at
@@ -172,19 +177,19 @@ class QueueWorker:
 
     def _model(self, active: ActiveConnection, model: str) -> Transcriber | None:
         """The engine with this model; None when it can't be had and only those that asked for it need it."""
-        if self._loaded is not None and self._loaded[0] == model:
+        name = model or self._settings.whisper_model
+        if self._loaded is not None and self._loaded[0] == name:
             return self._loaded[1]
         self._loaded = None  # two models at once may be more than there is memory for
         gc.collect()
-        name = model or self._settings.whisper_model
         log.info("loading the model %s", name)
         self._say(active, f"The model {name} is being loaded.")
         try:
-            self._loaded = (model, load(self._settings, model, self._download_shown(active, name)))
+            self._loaded = (name, load(self._settings, model, self._download_shown(active, name)))
         except StoppedLoading:
             self._say(active, "")
             raise ModelError("It was told to stop.") from None
-        except (ModelError, DataError) as error:
+        except PbxError as error:
             self._hinder(active, model, error)
             return None
         self._say(active, "")

@@ -94,7 +94,7 @@ def do_prepare(
     from pbx.speech.playable import render_playable, waveform
 
     with reading(engine) as session:
-        recording = session.get(Recording, options.get("recording_id"))
+        recording = session.get(Recording, options.get("recording_id", 0))
     if recording is None or recording.connection_id != active.id or not recording.file:
         raise DataError("There is no such recording in the cache.", "Sync again, then open the call.")
     source = settings.audio_dir / recording.file

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FRAME_S = 0.02  # a position of the encoder
 _MEDIAN = 7  # positions; the width of openai-whisper's filter
 _MARGIN_S = 0.2  # a phrase's timestamps may be off by so much
-_SPREAD_S, _SPREAD = 0.05, 0.05  # how far speech strays from an even pace: so much, and so much of a phrase's length
+_SPREAD_S, _SPREAD = 0.03, 0.03  # how far speech strays from an even pace: so much, and so much of a phrase's length
 _WEIGHT, _WEIGHT_KNOWN = 1.0, 0.1  # of that, beside heads that may not follow the sound, and that are known to
 _UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}  # as openai-whisper's tokenizer has it
 _PUNCTUATION = set(string.punctuation) | set("。，、！？：；」』”’…¿¡「『“‘،؛؟")
@@ -102,11 +102,11 @@ def _surprise(letters: Sequence[int], loud: npt.NDArray[np.bool_]) -> npt.NDArra
     """
     passed = np.cumsum(loud) * _FRAME_S
     whole_s = max(float(passed[-1]), _FRAME_S)
-    ends = np.cumsum(letters) / max(sum(letters), 1) * whole_s
-    middles = np.append((np.concatenate([[0.0], ends[:-1]]) + ends) / 2, whole_s)
+    bounds = np.append(np.concatenate([[0], np.cumsum(letters)]) / max(sum(letters), 1), 1.0) * whole_s
+    begin, end = bounds[:-1, None], bounds[1:, None]  # of the closing one: both at the end
     spread_s = _SPREAD_S + _SPREAD * whole_s
-    far: npt.NDArray[np.float64] = ((passed[None, :] - middles[:, None]) / spread_s) ** 2
-    return far
+    away: npt.NDArray[np.float64] = np.maximum(np.maximum(begin - passed, passed - end), 0.0) / spread_s
+    return away**2
 
 
 def _spans(tokens: Sequence[int], begin: int, length_s: float) -> list[tuple[float, float, int, int]]:

@@ -29,11 +29,17 @@ Precision = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 _SMALLER = "Choose a smaller model (WHISPER_MODEL: tiny, base, small, medium, large-v3, turbo), or free memory."
 _OVERHEAD_BYTES = 300_000_000  # of torch, the sound and one window's decoding
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 4}  # a weight; int8 is made from fp32 layer by layer
+_MOST_HEADS = 32  # that follow the sound, of those that are only guessed to: each keeps 1500 numbers a token
 _WORTH = 0.8  # bf16 takes at most so much of fp32's time, or it isn't worth its rounding
 
 
 def default_threads() -> int:
-    """All cores, but one for the pages where there are more than two; with two the worker's niceness has to do."""
+    """What OMP_NUM_THREADS says, as torch itself has it; else all cores, but one for the pages where there are three.
+
+    With two, one thread would halve the speed, and the worker's niceness has to do for the pages.
+    """
+    if (told := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(told) > 0:
+        return int(told)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores - 1 if cores > 2 else cores
 
@@ -205,10 +211,10 @@ def _damaged(weights: Path) -> ModelError:
 
 
 def _dtype_of(name: str, short: "torch.dtype") -> "torch.dtype":
-    """Norms stay in fp32: Whisper computes them so."""
+    """Norms and positions stay in fp32: Whisper computes with them so."""
     import torch
 
-    return torch.float32 if "_ln." in name or ".ln" in name else short
+    return torch.float32 if "_ln." in name or ".ln" in name or "positional" in name else short
 
 
 def _quantise_layers(*modules: "torch.nn.Module") -> None:
@@ -290,13 +296,15 @@ def free_memory() -> int | None:
         found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     except (OSError, ValueError, IndexError):
         return None
-    for limit, used in (
-        ("memory.max", "memory.current"),  # cgroup v2
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for folder, limit, used, idle in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            root = Path("/sys/fs/cgroup")
-            found.append(int((root / limit).read_text()) - int((root / used).read_text()))
-        except (OSError, ValueError):  # not there, or "max"
+            root = Path(folder)
+            facts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+            taken = int((root / used).read_text()) - int(facts[idle])  # cached files make room when asked
+            found.append(int((root / limit).read_text()) - taken)
+        except (OSError, ValueError, KeyError):  # not there, or "max"
             continue
     return min(found, default=None)

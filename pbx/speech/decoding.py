@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
+_LOOP, _LOOP_WORDS = 48, 8  # so many tokens on end of so few kinds are a loop: it would only go on to the last
 _LATEST_FIRST_S = 1.0  # the first timestamp is at most this
 
 
@@ -38,7 +39,7 @@ class Decoded:
     no_speech_prob: float
     compression_ratio: float
     temperature: float
-    ended: bool  # False: it ran out of room, so what follows is missing
+    ended: bool  # False: it ran out of room or into a loop, so what follows is missing
     looks: "Tensor"  # (tokens + 1 if ended, heads, positions): where it looked for each, before the softmax
 
     @property
@@ -167,6 +168,8 @@ class Decoder:
                 else:
                     rows.tokens[row].append(token)
                     going.append(row)
+            if self.rules.retry and index % 8 == 7:
+                going = [row for row in going if not _loops(rows.tokens[row])]
             if not going:
                 break
             if len(going) < len(written):  # what has ended leaves the batch
@@ -196,6 +199,10 @@ class Decoder:
         if not self.rules.end:
             never.add(tokenizer.eot)
         return torch.tensor(sorted(never), device=self.network.device)
+
+
+def _loops(tokens: list[int]) -> bool:
+    return len(tokens) >= _LOOP and len(set(tokens[-_LOOP:])) <= _LOOP_WORDS
 
 
 def _apply_rules(logits: "Tensor", rows: _Rows, first: bool, tokenizer: "Tokenizer", positions: int) -> None:

@@ -21,18 +21,11 @@ def model_names(engine: str) -> list[str]:
     return list(known_models(engine))
 
 
-def load_transcriber(
-    settings: Settings,
-    model: str = "",
-    progress: Progress | None = None,
-    *,
-    stretches_per_window: int | None = None,
-) -> Transcriber:
+def load_transcriber(settings: Settings, model: str = "", progress: Progress | None = None) -> Transcriber:
     """Load the settings' engine with `model` (a name or path; the settings' own if empty), downloaded where need be.
 
-    `progress` is told of a download: bytes here, bytes in all. `stretches_per_window`: at most so many voiced stretches
-    are packed into a window; None: what fits. Raises ModelError when engine or model can't be had, the model is damaged
-    or too large for this machine; StorageFull or DataError when a download can't be written.
+    `progress` is told of a download: bytes here, bytes in all. Raises ModelError when engine or model can't be had, the
+    model is damaged or too large for this machine; StorageFull or DataError when a download can't be written.
     """
     engine, name = settings.whisper_engine, model or settings.whisper_model
     if engine not in engines():
@@ -42,10 +35,11 @@ def load_transcriber(
         mend = "Set WHISPER_DEVICE to auto, cpu, cuda, or cuda:1 for the second GPU."
         raise ModelError(f"There is no device “{settings.whisper_device}” for speech models.", mend)
     weights = find_weights(name, engine, settings.models_dir, progress)
+    stretches = settings.whisper_stretches
     if engine == "whisper":
         from pbx.speech.whisper import WhisperTranscriber
 
-        return WhisperTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches_per_window)
+        return WhisperTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches)
     from pbx.speech.faster import FasterTranscriber
 
-    return FasterTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches_per_window)
+    return FasterTranscriber(weights, name, settings.whisper_device, stretches_per_window=stretches)

@@ -4,50 +4,87 @@ No engine is in here: it hands out windows, takes their segments back in any ord
 recording's order, up to where a killed worker may go on without losing or repeating a word.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from pbx.speech.audio import read_sound, speakers_apart
 from pbx.speech.segment import Segment
+from pbx.speech.tones import Tone, ToneDetector, settle_claims
 from pbx.speech.transcriber import Part, Source
 from pbx.speech.vad import Stretch, VoiceDetector
 from pbx.speech.windows import RATE_HZ, Sound, Window, WindowPacker
 
 _BLOCK_S = 60.0
+_REACH_S = 0.5  # how far a ring takes voice away beside it
+_PATIENCE_S = 120.0  # a phrase of who says little waits so long for company: what others say can't be told before
 _LONG_S = 40.0  # who speaks for so long without a pause is packed before the end is known
 
 
 class Track:
-    """One channel: its detectors, its packer, and the stretches found."""
+    """One channel: its detectors, its packer, and the stretches and tones found."""
 
     def __init__(self, channel: int, start_s: float, stretches_per_window: int | None) -> None:
+        self._channel = channel
         self._voice = VoiceDetector(start_s)
+        self._tone = ToneDetector(start_s)
         self._packer = WindowPacker(channel, start_s, stretches_per_window)
         self._fed_s = start_s
-        self.spans: list[tuple[float, float]] = []  # found, and not yet passed by what is done
+        self._stretches: list[Stretch] = []  # in which a tone may yet be found
+        self._spoken: list[Stretch] = []  # packed; they may yet cut a hole into music
+        self._tones: list[Tone] = []  # into which a stretch may yet cut, or that may yet take one away
+        self.voice: list[tuple[float, float]] = []  # packed, not yet passed by what is done
+        self.tones: list[tuple[float, float]] = []  # likewise
+        self.marks: list[Segment] = []  # music and rings, until somebody takes them
 
     @property
     def settled_s(self) -> float:
-        """All voice that begins before this is in windows that were handed out."""
-        pending = self._packer.pending_s
-        return self._voice.settled_s if pending is None else min(self._voice.settled_s, pending)
+        """All voice and tones that begin before this are known, and the voice is in windows that were handed out."""
+        pending = [] if self._packer.pending_s is None else [self._packer.pending_s]
+        waiting = [stretch.start_s for stretch in self._stretches] + [tone.start_s for tone in self._tones]
+        return min(self._voice.settled_s, self._tone.settled_s, *pending, *waiting)
 
     def feed(self, sound: Sound) -> list[Window]:
         """Take the channel's next samples; return the windows that are full."""
-        stretches = self._voice.feed(sound)
+        self._stretches += self._voice.feed(sound)
+        self._tones += self._tone.feed(sound)
         self._fed_s += len(sound) / RATE_HZ
-        return self._pack(sound, stretches)
+        windows = self._pack(sound, self._voice.settled_s, self._tone.settled_s)
+        pending_s = self._packer.pending_s
+        if pending_s is not None and self._fed_s - pending_s > _PATIENCE_S:
+            windows += self._packer.finish()
+        return windows
 
     def finish(self) -> list[Window]:
         """The last windows."""
-        return self._pack(np.zeros(0, np.float32), self._voice.finish()) + self._packer.finish()
+        self._stretches += self._voice.finish()
+        self._tones += self._tone.finish()
+        return self._pack(np.zeros(0, np.float32), math.inf, math.inf) + self._packer.finish()
 
-    def _pack(self, sound: Sound, stretches: list[Stretch]) -> list[Window]:
-        spans = [(stretch.start_s, stretch.end_s) for stretch in stretches]
-        self.spans += spans
-        settled_s = self._voice.settled_s
-        return self._packer.feed(sound, spans, settled_s, speaking=self._fed_s - settled_s > _LONG_S)
+    def _pack(self, sound: Sound, voice_s: float, tone_s: float) -> list[Window]:
+        """Pack the stretches that no tone to come can touch: what begins before `voice_s`, or `tone_s`, was found."""
+        ready = [stretch for stretch in self._stretches if stretch.end_s <= tone_s]
+        self._stretches = self._stretches[len(ready) :]
+        open_s = min([voice_s, *(stretch.start_s for stretch in self._stretches)])
+        self._tones.sort(key=lambda tone: tone.start_s)
+        _, spoken = settle_claims(self._tones, ready)
+        self._spoken += spoken
+        self._mark(open_s)
+        spans = [(stretch.start_s, stretch.end_s) for stretch in spoken]
+        self.voice += spans
+        speaking = not self._stretches and self._fed_s - voice_s > _LONG_S
+        return self._packer.feed(sound, spans, open_s, speaking)
+
+    def _mark(self, open_s: float) -> None:
+        """Make segments of the tones that no voice to come can touch, which begins at `open_s` at the earliest."""
+        over = [tone for tone in self._tones if tone.end_s + _REACH_S <= open_s]
+        self._tones = [tone for tone in self._tones if tone.end_s + _REACH_S > open_s]
+        left, _ = settle_claims(over, self._spoken)
+        self.marks += [Segment(tone.start_s, tone.end_s, self._channel, "", flags=(tone.kind,)) for tone in left]
+        self.tones += [(tone.start_s, tone.end_s) for tone in left]
+        waiting_s = min([open_s, *(tone.start_s for tone in self._tones)])
+        self._spoken = [stretch for stretch in self._spoken if stretch.end_s > waiting_s]
 
 
 class Recording:
@@ -109,13 +146,16 @@ class Recording:
 
     def _out(self, windows: list[Window]) -> list[Window]:
         self._open += windows
+        for track in self._tracks:
+            self._ready += track.marks
+            track.marks = []
         return windows
 
     def _frontier(self) -> float:
-        """Up to where all is known, and no stretch of any channel reaches across: who goes on there repeats nothing."""
+        """Up to where all is known, and nothing on any channel reaches across: who goes on there repeats nothing."""
         settled = [] if self.ended else [track.settled_s for track in self._tracks]
         done_s = min([*settled, *(window.start_s for window in self._open)], default=self.done_s)
-        spans = [span for track in self._tracks for span in track.spans]
+        spans = [span for track in self._tracks for span in (*track.voice, *track.tones)]
         while across := [start for start, end in spans if start < done_s < end]:
             done_s = min(across)
         return done_s
@@ -124,6 +164,7 @@ class Recording:
         """Seconds of voice that begin before `done_s` and weren't counted yet."""
         voiced_s = 0.0
         for track in self._tracks:
-            voiced_s += sum(end - start for start, end in track.spans if start < done_s)
-            track.spans = [span for span in track.spans if span[0] >= done_s]
+            voiced_s += sum(end - start for start, end in track.voice if start < done_s)
+            track.voice = [span for span in track.voice if span[0] >= done_s]
+            track.tones = [span for span in track.tones if span[0] >= done_s]
         return voiced_s

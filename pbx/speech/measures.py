@@ -17,7 +17,7 @@ _VOICED_FLAGS = frozenset({"repetition", "compression", "improbable"})
 def talk_seconds(segments: Sequence[SpokenSegment]) -> dict[str, float]:
     """Return how long each speaker spoke, in seconds: what their segments cover together, overlaps counted once."""
     return {
-        speaker: sum(end_s - start_s for start_s, end_s in _union(_spans(segments, speaker)))
+        speaker: round(sum(end_s - start_s for start_s, end_s in _union(_spans(segments, speaker))), 3)
         for speaker in sorted({segment.speaker for segment in segments})
     }
 
@@ -45,7 +45,7 @@ def longest_silence(segments: Sequence[SpokenSegment], duration_s: float | None)
         (next_start_s - end_s, end_s) for (_, end_s), (next_start_s, _) in pairwise(stretches) if next_start_s > end_s
     ]
     length_s, start_s = max(gaps, key=lambda gap: gap[0], default=(0.0, 0.0))
-    return (start_s, length_s) if length_s else None
+    return (round(start_s, 3), round(length_s, 3)) if length_s else None
 
 
 def count_interruptions(segments: Sequence[SpokenSegment], fillers: Collection[str] = ()) -> int:
@@ -75,7 +75,7 @@ def first_response_s(segments: Sequence[SpokenSegment]) -> float | None:
     if answered_s is None:
         return None
     said_s = max(end_s for start_s, end_s in callers if start_s <= ended_s and start_s < answered_s)
-    return max(answered_s - said_s, 0.0)
+    return round(max(answered_s - said_s, 0.0), 3)
 
 
 def _cut_ins(cutting: Sequence[Stretch], speaking: Sequence[Stretch], *, ties: bool = True) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from whisper.tokenizer import Tokenizer
 
 _WINDOW = 480_000  # samples that the encoder reads
+_LIKELY = 32  # logits of a row that are computed exactly
 
 
 class Stopped(Exception):
@@ -71,6 +72,13 @@ class Network:
     @property
     def multilingual(self) -> bool:
         return bool(self.dims.n_vocab >= 51865)  # as openai-whisper tells it
+
+    @property
+    def window_bytes(self) -> int:
+        """Memory that a window takes while it is decoded: keys and values of all layers, for its sound and its text."""
+        positions = self.dims.n_audio_ctx + self.dims.n_text_ctx // 2
+        width = 2 if self.dtype.itemsize == 2 else 4
+        return int(self.dims.n_text_layer * 2 * positions * self.dims.n_text_state * width)
 
     def _check(self) -> None:
         if self.stop is not None and self.stop.is_set():
@@ -170,7 +178,7 @@ class Network:
     def logits(self, state: "Tensor") -> "Tensor":
         """(rows, vocabulary) in fp32 for states (rows, state).
 
-        bf16 and int8 leave logits too coarse to tell likely tokens apart, so those near the top are computed again.
+        bf16 and int8 leave logits too coarse to tell likely tokens apart, so those at the top are computed again.
         """
         import torch
 
@@ -183,9 +191,9 @@ class Network:
                 rough: Tensor = self._logits_layer(state).float()
             else:
                 rough = torch.nn.functional.linear(state.to(weight.dtype), weight).float()
-            top = rough.amax(dim=-1, keepdim=True)
-            rows, columns = (rough >= top - 1.0 - top.abs() / 32).nonzero(as_tuple=True)
-            rough[rows, columns] = (state[rows] * weight[columns].float()).sum(dim=-1)
+            likely = rough.topk(_LIKELY, dim=-1).indices
+            exact = (weight[likely].float() @ state[:, :, None])[..., 0]
+            rough.scatter_(1, likely, exact)
             return rough
 
 

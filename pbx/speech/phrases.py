@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pbx.speech.findings import Moment, SpokenSegment
-from pbx.speech.idioms import Idioms
-from pbx.speech.sentences import Conversation, Sentence, plain_words, trusted
+from pbx.speech.sentences import Conversation, Sentence, trusted
 from pbx.speech.words import UNSPACED, WordAt, all_stop_words, cut_unspaced, fold, is_unspaced, stem
 
 MOST_PHRASES = 8
+_SURE_PHRASES = 6  # beyond these a single word must be said again
 _LONGEST_PHRASE = 4  # words
 _LONGEST_RUN = 8  # characters of a script without spaces
 _GAP_S = 1.5  # a phrase doesn't run on into a later segment than that
@@ -32,12 +32,11 @@ def find_key_phrases(conversation: Conversation) -> list[str]:
     Candidates are runs of words between stop words, as in Rose et al., "Automatic keyword extraction from individual
     documents" (RAKE, 2010). Unlike there they are weighed by how often their words come back, as the degree favours the
     long phrases that only transcripts have: mean of ln(1 + n) over a phrase's words, times the root of its length,
-    times 1 + ln(times it was said). A phrase half of whose words are in a better one is left out.
+    times 1 + ln(times it was said). A phrase whose last word, or most of whose words, are in better ones is left out.
     """
     stops = all_stop_words(conversation.languages)
-    said = [
-        phrase for sentence in conversation.sentences for phrase in _phrases_of(sentence, conversation.idioms, stops)
-    ]
+    both = zip(conversation.sentences, conversation.plain, strict=True)
+    said = [phrase for sentence, plain in both for phrase in _phrases_of(sentence, plain.words, stops)]
     words = Counter(word for phrase in said for word in phrase.stems)
     times = Counter(phrase.stems for phrase in said)
     texts: dict[tuple[str, ...], str] = {}
@@ -51,7 +50,9 @@ def find_key_phrases(conversation: Conversation) -> list[str]:
     chosen: list[str] = []
     used: set[str] = set()
     for stems in sorted(texts, key=weight, reverse=True):  # stable: among equals the first said
-        if 2 * len(used & set(stems)) >= len(set(stems)):
+        if len(chosen) >= _SURE_PHRASES and len(stems) == 1 and times[stems] == 1:
+            continue  # a word said once
+        if stems[-1] in used or 2 * len(used & set(stems)) > len(set(stems)):
             continue
         chosen.append(texts[stems])
         used |= set(stems)
@@ -100,10 +101,10 @@ def content_stems(words: Sequence[WordAt], stops: frozenset[str]) -> list[str]:
     return stems
 
 
-def _phrases_of(sentence: Sentence, idioms: Idioms, stops: frozenset[str]) -> Iterator[_Phrase]:
+def _phrases_of(sentence: Sentence, words: Sequence[WordAt], stops: frozenset[str]) -> Iterator[_Phrase]:
     """Its runs of words that say something, with nothing but spaces and hyphens between them."""
     run: list[WordAt] = []
-    for at in plain_words(sentence, idioms)[0]:
+    for at in words:
         says = at.word not in stops and not at.word.isdigit() and len(at.word) > 1 and not is_unspaced(at.word)
         if run and not (says and _BETWEEN.fullmatch(sentence.text, run[-1].end, at.start)):
             yield _phrase(sentence, run)

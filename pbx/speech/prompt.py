@@ -149,7 +149,7 @@ def _fitting(sizes: Sequence[int], weights: Sequence[float], budget_bytes: int) 
 
 
 def _size(text: str) -> int:
-    return len(text.encode()) + 16  # what a turn's brackets and speaker take
+    return len(text.encode(errors="replace")) + 16  # what a turn's brackets and speaker take
 
 
 def _turns(sentences: Sequence[Sentence], texts: Sequence[str], kept: set[int]) -> list[Turn]:

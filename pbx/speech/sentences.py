@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 from pbx.speech.findings import Moment, SpokenSegment
 from pbx.speech.idioms import Idioms, idioms_of
@@ -16,7 +17,7 @@ _END = re.compile(r"[.!?…؟۔।]+[\"'”’»)\]]*(?=\s|$)|[。！？]+[」�
 _ENDED = re.compile(r"[.!?…؟۔।。！？][\"'”’»)\]」』]*$")
 _ABBREVIATION = re.compile(r"(?:\b(?:[^\W\d_]|mrs?|ms|dr|prof|st|nr|sra?|hr|fr|tel|approx|bzw)|\.\w)\.$", re.I)
 _QUESTION_MARK = re.compile(r"[?？؟;][\"'”’»)\]」』]*$")
-_MUCH_MORE = 6  # words around a courtesy that make it a question of its own
+_MUCH_MORE = 3  # words after a courtesy that are a question of their own
 _GREEK = re.compile("[\u0370-\u03ff]")
 
 
@@ -38,6 +39,16 @@ class Sentence:
         return fold(self.text)
 
 
+class PlainWords(NamedTuple):
+    """The words of a sentence that are part of no greeting and no courtesy.
+
+    `after_courtesy`: how many of them come after the last courtesy, None where there is none.
+    """
+
+    words: list[WordAt]
+    after_courtesy: int | None
+
+
 @dataclass(frozen=True)
 class Conversation:
     """A transcript to be analysed: its trustworthy sentences by start, and the languages they are in."""
@@ -48,6 +59,12 @@ class Conversation:
     @property
     def idioms(self) -> Idioms:
         return idioms_of(self.languages)
+
+    @cached_property
+    def plain(self) -> tuple[PlainWords, ...]:
+        """Of each sentence."""
+        idioms = self.idioms
+        return tuple(_plain(sentence, idioms) for sentence in self.sentences)
 
 
 def read_conversation(segments: Sequence[SpokenSegment]) -> Conversation:
@@ -73,31 +90,31 @@ def find_questions(conversation: Conversation) -> list[Moment]:
     idioms = conversation.idioms
     return [
         Moment(round(sentence.start_s, 2), sentence.speaker, sentence.text)
-        for sentence in conversation.sentences
-        if _is_question(sentence, idioms) and _asks(sentence, idioms)
+        for sentence, plain in zip(conversation.sentences, conversation.plain, strict=True)
+        if _is_question(sentence, idioms) and _asks(plain, idioms)
     ]
 
 
-def plain_words(sentence: Sentence, idioms: Idioms) -> tuple[list[WordAt], bool]:
-    """Return the words of a sentence that are part of no greeting and no courtesy, and whether there was a courtesy."""
+def _asks(plain: PlainWords, idioms: Idioms) -> bool:
+    if plain.after_courtesy is not None and plain.after_courtesy < _MUCH_MORE:
+        return False
+    return any(at.word not in idioms.fillers for at in plain.words)
+
+
+def _plain(sentence: Sentence, idioms: Idioms) -> PlainWords:
     joined = " ".join(at.word for at in sentence.words)
     courtesies = [match.span() for match in idioms.courtesies.finditer(joined)]
     spans = courtesies + [match.span() for match in idioms.openings.finditer(joined)]
+    after = max((last for _, last in courtesies), default=None)
     plain: list[WordAt] = []
-    start = 0
+    start = count_after = 0
     for at in sentence.words:
         end = start + len(at.word)
         if is_unspaced(at.word) or not any(first <= start and end <= last for first, last in spans):
             plain.append(at)
+            count_after += after is not None and start >= after
         start = end + 1
-    return plain, bool(courtesies)
-
-
-def _asks(sentence: Sentence, idioms: Idioms) -> bool:
-    plain, courtesy = plain_words(sentence, idioms)
-    if courtesy:
-        return len(plain) >= _MUCH_MORE
-    return any(at.word not in idioms.fillers for at in plain)
+    return PlainWords(plain, None if after is None else count_after)
 
 
 def _is_question(sentence: Sentence, idioms: Idioms) -> bool:
@@ -117,7 +134,7 @@ def _is_question(sentence: Sentence, idioms: Idioms) -> bool:
 
 def _sentences_of(segments: Sequence[SpokenSegment]) -> Iterator[Sentence]:
     """Join what a speaker goes on saying and cut it at full stops; without any, a segment is a sentence."""
-    punctuated = sum(bool(_ENDED.search(segment.text.strip())) for segment in segments) * 3 > len(segments)
+    punctuated = sum(bool(_END.search(segment.text)) for segment in segments) * 3 > len(segments)
     unfinished: dict[str, Sentence] = {}
     for segment in segments:
         begun = unfinished.pop(segment.speaker, None)

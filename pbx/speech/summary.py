@@ -1,6 +1,7 @@
 """The few sentences of a conversation that tell most of it: why somebody called, and what came of it."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pbx.speech.findings import AGENT, CALLER
 from pbx.speech.idioms import Idioms
 from pbx.speech.phrases import content_stems
-from pbx.speech.sentences import Conversation, Sentence, plain_words
+from pbx.speech.sentences import Conversation, PlainWords, Sentence
 from pbx.speech.words import all_stop_words, fold
 
 MOST_CANDIDATES = 240  # the graph grows by their square
@@ -20,6 +21,8 @@ _FULL_WORDS = 8  # content words; a sentence of more says no more for it
 _DAMPING = 0.85
 _TOO_ALIKE = 0.5  # cosine
 _MUCH_MORE = 4  # content words around a courtesy that make it worth telling
+_COMMA = re.compile(r"[,،，、]\s*(?=\S)")
+_FULL_STOPS = ("。", "！", "？")
 _LABELS = {CALLER: "Caller: ", AGENT: "Agent: "}
 
 
@@ -73,19 +76,25 @@ def _candidates(conversation: Conversation) -> list[_Candidate]:
     idioms = conversation.idioms
     stops = all_stop_words(conversation.languages)
     last = max(len(conversation.sentences) - 1, 1)
+    greeting = _greeting(conversation)
     return [
         _Candidate(sentence, stems, index / last, idioms)
-        for index, sentence in enumerate(conversation.sentences)
-        if (stems := _said(sentence, idioms, stops))
+        for index, (sentence, plain) in enumerate(zip(conversation.sentences, conversation.plain, strict=True))
+        if sentence is not greeting and (stems := _said(plain, stops))
     ]
 
 
-def _said(sentence: Sentence, idioms: Idioms, stops: frozenset[str]) -> list[str]:
+def _greeting(conversation: Conversation) -> Sentence | None:
+    """The sentence that a call begins with, if it greets: the rest of it are names, of people and companies."""
+    first = next(iter(conversation.sentences), None)
+    return first if first and first.speaker != CALLER and conversation.idioms.openings.search(first.folded) else None
+
+
+def _said(plain: PlainWords, stops: frozenset[str]) -> list[str]:
     """The content of a sentence beside its courtesies; nothing when it is hardly more than one."""
-    plain, courtesy = plain_words(sentence, idioms)
-    stems = content_stems(plain, stops)
+    stems = content_stems(plain.words, stops)
     telling = [stem for stem in stems if not stem.isdigit()]
-    return stems if len(telling) >= (_MUCH_MORE if courtesy else 1) else []
+    return stems if len(telling) >= (_MUCH_MORE if plain.after_courtesy is not None else 1) else []
 
 
 def _put_up(candidates: list[_Candidate]) -> list[_Candidate]:
@@ -123,23 +132,34 @@ def _centrality(alike: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _reason_scores(candidates: Sequence[_Candidate]) -> NDArray[np.float64]:
+    """How well each gives the reason: the caller's, where speakers are known, and early."""
     known = any(candidate.sentence.speaker == CALLER for candidate in candidates)
     return np.array(
         [
-            (1 + 2 * c.gives_reason) * (1.2 - c.place) * (c.place <= 0.6) * (not known or c.sentence.speaker == CALLER)
+            (1 + c.gives_reason * _trust(c)) * (1.2 - c.place)
+            if c.place <= 0.6 and (not known or c.sentence.speaker == CALLER)
+            else 0.0
             for c in candidates
         ]
     )
 
 
 def _outcome_scores(candidates: Sequence[_Candidate]) -> NDArray[np.float64]:
+    """How well each gives the outcome: the agent's, where speakers are known, and late."""
     known = any(candidate.sentence.speaker == AGENT for candidate in candidates)
     return np.array(
         [
-            (1 + 2 * c.gives_outcome) * (0.2 + c.place) * (c.place >= 0.4) * (not known or c.sentence.speaker == AGENT)
+            (1 + c.gives_outcome * _trust(c)) * (0.2 + c.place)
+            if c.place >= 0.4 and (not known or c.sentence.speaker == AGENT)
+            else 0.0
             for c in candidates
         ]
     )
+
+
+def _trust(candidate: _Candidate) -> float:
+    """How much a turn of phrase counts: little where there is hardly more than it."""
+    return min(len(candidate.stems) + 1, 3) * 2 / 3
 
 
 def _choose(scores: NDArray[np.float64], alike: NDArray[np.float64], chosen: list[int], until: int) -> None:
@@ -157,7 +177,7 @@ def _tell(sentences: Sequence[Sentence], idioms: Idioms) -> str:
     for sentence in sentences:
         text = _shortened(_without_opening(sentence.text, idioms))
         if sentence.speaker and sentence.speaker == before:
-            lines[-1] += f" {text}"
+            lines[-1] += text if lines[-1].endswith(_FULL_STOPS) else f" {text}"
         else:
             lines.append(_LABELS.get(sentence.speaker, "") + text)
         before = sentence.speaker
@@ -166,10 +186,8 @@ def _tell(sentences: Sequence[Sentence], idioms: Idioms) -> str:
 
 def _without_opening(text: str, idioms: Idioms) -> str:
     """Without the "Um," or "Good morning," before what is meant."""
-    first, comma, rest = text.partition(",")
-    while comma and rest.strip() and idioms.openings.fullmatch(fold(first.strip())):
-        text = rest.strip()
-        first, comma, rest = text.partition(",")
+    while (comma := _COMMA.search(text)) and not idioms.openings.sub("", fold(text[: comma.start()])).strip():
+        text = text[comma.end() :]
     return text[0].upper() + text[1:]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pbx.errors import SettingsError
 from pbx.speech.alignment import Phrase, read_phrases
 from pbx.speech.batching import BatchTranscriber, Job
-from pbx.speech.checkpoints import Precision, default_threads, load_network
+from pbx.speech.checkpoints import Precision, default_threads, free_memory, load_network
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, Decoded, Decoder, DecodingRules
 from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # openai-whisper's, after 0
-_SAMPLES = 5  # of a window at a temperature, as openai-whisper's program has it (--best_of)
+_SAMPLES = 3  # of a window at a temperature; openai-whisper's program takes five, its transcribe() one
+_ROOM_BYTES = 1_200_000_000  # for a batch: seven windows of "medium", four of "large"
 _MISSED_S = 1.0  # so much voice without a word is decoded again by itself
 
 
@@ -50,8 +51,8 @@ class WhisperTranscriber(BatchTranscriber):
         import torch
 
         torch.set_num_threads(threads or default_threads())
-        super().__init__(model, batch, stretches_per_window)
         self._network = load_network(weights, model, device, precision)
+        super().__init__(model, min(batch, self._fitting()), stretches_per_window)
         self._rules = rules or DecodingRules()
         self._decoder = Decoder(self._network, self._rules)
 
@@ -59,6 +60,12 @@ class WhisperTranscriber(BatchTranscriber):
         """See `Transcriber.transcribe`. Raises ModelError when memory runs out with a batch of one."""
         self._network.stop = stop  # asked within each layer, as a large model takes minutes for a batch
         yield from super().transcribe(sources, stop)
+
+    def _fitting(self) -> int:
+        """How many windows memory holds: Linux ends a process that takes too much before it is told so."""
+        free = free_memory() if self._network.device.type == "cpu" else None
+        room = _ROOM_BYTES if free is None else min(_ROOM_BYTES, free // 2)
+        return max(1, room // self._network.window_bytes)
 
     def _language_of(self, source: Source) -> str | None:
         if not self._network.multilingual:

@@ -113,7 +113,7 @@ class WindowPacker:
             stop = min(round(end_s * RATE_HZ), end)
             if stop > start:
                 windows += self._place(start, stop)
-        keep = min(max(round(settled_s * RATE_HZ), self._held_from), end)
+        keep = max(round(min(settled_s, end / RATE_HZ) * RATE_HZ), self._held_from)
         while speaking and end - keep > _WINDOW:
             cut = self._quietest(keep)
             windows += self._place(keep, cut)

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from pbx.speech.idioms import idioms_of, own_stop_words
+from pbx.speech.idioms import idioms_of, own_stop_words, spoken_digits
 
 # Scripts that put no spaces between words: kana, Chinese characters, Thai, Lao, Burmese, Khmer.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # Accents, Hebrew points, Arabic vowel signs and the stroke that lengthens: often left out in writing.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
 _STROKES = str.maketrans("łøđ", "lod")  # no accents to Unicode, though left out like them
-_ELISION = re.compile(r"(?:[cdjlmnst]|qu|un|\w{0,4}ll)'(?=\w)")  # l'ordine, d'accord, qu'on, dell'ordine
+_ELISION = re.compile(r"^(?:[cdjlmnst]|qu|un|\w{0,4}ll)'(?=\w)")  # l'ordine, d'accord, qu'on, dell'ordine
 _KANJI = re.compile("[\u4e00-\u9fff\u3005]+|[\u30a0-\u30ff]+")
 _KANA = re.compile("[\u3041-\u3096]")
 # Where stop words can't be counted, or stick to other words; Japanese before Chinese, whose characters it uses.
@@ -59,7 +59,7 @@ def stem(word: str) -> str:
 
 def is_unspaced(word: str) -> bool:
     """Whether it is a run of a script that puts no spaces between words."""
-    return bool(_unspaced_pattern().match(word))
+    return word >= "\u0e00" and bool(_unspaced_pattern().match(word))  # most words are told by their first letter
 
 
 def cut_unspaced(run: str, stops: Collection[str]) -> list[str]:
@@ -97,10 +97,9 @@ def stop_words_of(language: str) -> frozenset[str]:
     """Return a language's words that say nothing on their own, folded; empty for a language not known."""
     from stopwordsiso import stopwords
 
-    words = own_stop_words(language) or stopwords(language)
-    return frozenset(
-        part for word in (*words, *idioms_of(frozenset({language})).fillers) for part in fold(word).split()
-    )
+    fillers = idioms_of(frozenset({language})).fillers
+    words = {*(own_stop_words(language) or stopwords(language)), *fillers, *spoken_digits()}
+    return frozenset(part for word in words for part in fold(word).split())
 
 
 def _language_of(counts: Counter[str]) -> str:

@@ -1,6 +1,7 @@
 """Calls: found by filters, newest first, a page at a time."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,6 +48,12 @@ def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int)
 def get_call(session: Session, connection_id: int, call_id: int) -> Call | None:
     """A call of this PBX; None when there is none of that id, or it is another's."""
     return session.exec(select(Call).where(Call.id == call_id, Call.connection_id == connection_id)).one_or_none()
+
+
+def transcriptions_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
+    """How far the transcripts of these calls are."""
+    found = session.exec(select(Call.id, Call.transcription).where(col(Call.id).in_(call_ids)))
+    return {call_id: transcription for call_id, transcription in found if call_id is not None}
 
 
 def recordings_of(session: Session, call_id: int) -> list[Recording]:

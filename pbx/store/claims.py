@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, func, literal_column, select, update
 from sqlmodel import Session
 
 from pbx.store.models import Table, now
 from pbx.store.transcriptions import first_come, roll_up
 
+# Not a parameter: so the partial index of those at work is used.
+_AT_WORK: ColumnElement[str] = literal_column("'transcribing'")
 ATTEMPTS = 3  # a recording that has ended the engine so often is not tried again
 
 _queue = Table.metadata.tables["transcriptions"]
@@ -67,7 +69,8 @@ def claim(
 
 def still_claimed(session: Session, worker: str) -> set[int]:
     """The recordings that a worker is to go on with."""
-    return set(session.connection().scalars(select(_queue.c.recording_id).where(_claimed_by(worker))))
+    mine = select(_queue.c.recording_id).where(_claimed_by(worker))
+    return set(session.connection().scalars(mine))
 
 
 def report_done(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
@@ -122,9 +125,8 @@ def died_reason(attempts: int) -> str:
 
 def workers_at_it(session: Session) -> list[str]:
     """The names under which recordings are being transcribed."""
-    return list(
-        session.connection().scalars(select(_queue.c.worker).where(_queue.c.state == "transcribing").distinct())
-    )
+    workers = select(_queue.c.worker).where(_queue.c.state == _AT_WORK)
+    return sorted(set(session.connection().scalars(workers)))
 
 
 def _end(session: Session, worker: str, recording_id: int, **values: Any) -> bool:
@@ -140,7 +142,7 @@ def _change(session: Session, worker: str, recording_id: int, **values: Any) -> 
 
 
 def _claimed_by(worker: str) -> ColumnElement[bool]:
-    return and_(_queue.c.state == "transcribing", _queue.c.worker == worker)
+    return and_(_queue.c.state == _AT_WORK, _queue.c.worker == worker)
 
 
 def _queued(connection_id: int, among: Sequence[int] | None) -> ColumnElement[bool]:

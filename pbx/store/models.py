@@ -21,7 +21,9 @@ JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".
 TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
-FELL_BACK = "fallback_reason <> ''"  # of an analysis: the words of its partial index, which a query must repeat
+# The conditions of partial indexes, which a query must repeat in these words.
+FELL_BACK = "fallback_reason <> ''"  # of an analysis
+AT_WORK = "state = 'transcribing'"  # of a transcription
 
 
 class UtcSeconds(TypeDecorator[datetime]):
@@ -153,6 +155,7 @@ class Transcription(Table, table=True):
     __table_args__ = (
         Index("ix_transcriptions_state", "connection_id", "state", "urgent", "started_at"),
         Index("ix_transcriptions_ended", "connection_id", "ended_at"),
+        Index("ix_transcriptions_at_work", "worker", sqlite_where=text(AT_WORK), postgresql_where=text(AT_WORK)),
     )
 
     recording_id: int = Field(primary_key=True, foreign_key="recordings.id")

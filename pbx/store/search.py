@@ -17,6 +17,7 @@ from sqlalchemy import (
     column,
     func,
     literal_column,
+    or_,
     select,
     table,
     tuple_,
@@ -271,12 +272,13 @@ def _conditions(wanted: SearchFilter) -> list[ColumnElement[bool]]:
 
 
 def _transcribed() -> ColumnElement[bool]:
-    return (
+    # Most calls say it themselves; of one that is transcribed again its recordings do.
+    found = (
         select(_recordings.c.id)
         .join(_transcripts, _transcripts.c.recording_id == _recordings.c.id)
         .where(_recordings.c.call_id == _calls.c.id, _transcripts.c.current.is_(True))
-        .exists()
     )
+    return or_(_calls.c.transcription == "completed", found.exists())
 
 
 def _read_hits(session: Session, tree: Query, row_ids: Sequence[int], doubtful: bool) -> list[Hit]:

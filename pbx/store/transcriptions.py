@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import Select
 
+from pbx.ari.names import LEG_ENDINGS
 from pbx.store.calls import CallFilter, call_conditions
 from pbx.store.models import Recording, Table, Transcription, TranscriptionRules, TranscriptionState, UtcSeconds, now
 
@@ -94,6 +95,7 @@ def queue_calls(session: Session, wanted: CallFilter, *, asked_by: str, model: s
 def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
     """The downloaded recordings that were never asked for and that the rules want, newest first.
 
+    Where each side of a call was recorded for itself, the recording of both is left out: it would say all of it twice.
     Reads every recording of the PBX: seconds for a million, so not at each look.
     """
     table = _recordings.c
@@ -101,6 +103,7 @@ def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
         select(table.id)
         .join(_calls, _calls.c.id == table.call_id)
         .where(table.connection_id == rules.connection_id, table.state == "downloaded", ~_has_row())
+        .where(~and_(*map(_has_leg, LEG_ENDINGS.values())))
         .order_by(table.started_at.desc().nulls_last(), table.id.desc())
     )
     if rules.min_duration_s is not None:
@@ -298,7 +301,8 @@ class _Ask:
             "total_s": table.duration_s,
         } | fresh
         rows = select(*row.values()).where(mine, ~_has_row())
-        return session.connection().execute(insert(_queue).from_select(list(row), rows)).rowcount
+        added = insert(_queue).from_select(list(row), rows).execution_options(preserve_rowcount=True)
+        return session.connection().execute(added).rowcount
 
     def _fresh(self) -> dict[str, Any]:
         return {
@@ -346,6 +350,12 @@ def _cancel(session: Session, connection_id: int, these: ColumnElement[bool]) ->
     for chunk in _chunks(call_ids):
         _roll_up(session, _calls.c.id.in_(chunk))
     return cancelled
+
+
+def _has_leg(endings: Sequence[str]) -> ColumnElement[bool]:
+    leg, table = _recordings.alias(), _recordings.c
+    named = leg.c.name.in_([table.name + ending for ending in endings])
+    return exists().where(leg.c.call_id == table.call_id, named).correlate(_recordings)
 
 
 def _has_row() -> ColumnElement[bool]:

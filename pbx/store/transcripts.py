@@ -187,6 +187,21 @@ def analysis_of(session: Session, transcript_id: int) -> AnalysisRow | None:
     return session.get(AnalysisRow, transcript_id)
 
 
+def summaries_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
+    """The summaries of calls, by call; of several recordings they follow one another."""
+    query = (
+        select(Recording.call_id, AnalysisRow.document)
+        .join(Transcript, col(Transcript.recording_id) == Recording.id)
+        .join(AnalysisRow, col(AnalysisRow.transcript_id) == Transcript.id)
+        .where(col(Recording.call_id).in_(call_ids), col(Transcript.current).is_(True))
+        .order_by(col(Recording.started_at), col(Recording.id))
+    )
+    found: dict[int, str] = {}
+    for call_id, document in session.exec(query).all():
+        found[call_id] = f"{found.get(call_id, '')} {document.get('summary') or ''}".strip()
+    return found
+
+
 def to_segment(row: SegmentRow) -> Segment:
     """A stored segment as the speech engines know it. Of an edited one the text is the edited, the words are not."""
     words = tuple(Word(start_s, end_s, text, probability) for start_s, end_s, text, probability in row.words)

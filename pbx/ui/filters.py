@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import streamlit as st
 
@@ -23,11 +23,15 @@ def period_filter(at: Site, default: str = "All time") -> Bounds:
 
     Keys: period, days.
     """
+    today = datetime.now(at.zone).date()
+    week = (today - timedelta(days=6), today)
+    if "days" not in st.query_params:
+        # Known from the start, or days that a click sets would not be written to the address.
+        st.session_state.setdefault("days", week)
     chosen = st.selectbox("Period", PERIODS, PERIODS.index(default), key="period", filter_mode=None, **KEPT)
     if chosen != "Between":
         return period_bounds(at, chosen or default)
-    today = datetime.now(at.zone).date()
-    days = st.date_input("From – to", (today - timedelta(days=6), today), key="days", format="DD.MM.YYYY", **KEPT)
+    days = st.date_input("From – to", week, key="days", format="DD.MM.YYYY", **KEPT)
     if len(days) < 2:
         return None, None
     first, last = (datetime.combine(day, time.min, at.zone) for day in days)
@@ -73,6 +77,6 @@ def one_of(label: str, options: Sequence[str], key: str, *, said: Any = str, non
     asked = st.session_state.get(key) or st.query_params.get(key)
     if said is str and asked and asked not in known:
         known.append(asked)
-    mode = None if len(known) < 9 else "fuzzy"
-    chosen = st.selectbox(label, known, key=key, format_func=said, filter_mode=mode, **KEPT)
+    typed: Literal["fuzzy"] | None = None if len(known) < 9 else "fuzzy"
+    chosen = st.selectbox(label, known, key=key, format_func=said, filter_mode=typed, **KEPT)
     return None if chosen == ALL else "" if none and chosen == none else chosen

@@ -6,13 +6,20 @@ const element = (tag, className, text) => {
   return made
 }
 
-const place = (hit, open) => {
+// As a click on the sidebar does, but with this search left one step back in the history.
+const open = (link) => {
+  history.pushState({}, "", link.href)
+  dispatchEvent(new PopStateEvent("popstate"))
+  setTimeout(() => link.isConnected && location.reload(), 4000)
+}
+
+const place = (hit) => {
   const link = element("a", `hit ${hit.side}`)
   link.href = hit.href
   link.onclick = (event) => {
     if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
     event.preventDefault()
-    if (getSelection().isCollapsed) open()
+    if (getSelection().isCollapsed) open(link)
   }
   const where = element("span", "where")
   where.append(element("span", "at", hit.at))
@@ -49,7 +56,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const call = element("article", group.picked ? "picked" : "")
       const top = head(group, setTriggerValue)
       top.querySelector("input").dataset.id = group.call
-      call.append(top, ...group.hits.map((hit) => place(hit, () => setTriggerValue("open", { call: group.call, t: hit.t }))))
+      call.append(top, ...group.hits.map(place))
       return call
     }),
   )

@@ -12,7 +12,6 @@ from pbx.ui.sites import Site
 from pbx.ui.words import HERE
 from pbx.wording import DIRECTIONS, SPEAKERS, duration_text
 
-CALL_PAGE = "pages/calls/interactions.py"
 SHOWN_CHARACTERS = 420  # of a segment
 NEAR_CHARACTERS = 110  # of a neighbour
 Spans = Sequence[tuple[int, int]]
@@ -45,19 +44,7 @@ def hits(
     groups = [
         _group(at, list(of_call), call_id in picked) for call_id, of_call in groupby(found, key=lambda hit: hit.call_id)
     ]
-    result = _hits(
-        key=key,
-        data={"label": "Places found", "groups": groups},
-        on_open_change=lambda: None,
-        on_pick_change=pick,
-    )
-    if isinstance(result.open, dict):
-        open_call(int(result.open["call"]), str(result.open["t"]))
-
-
-def open_call(call_id: int, second: str = "") -> None:
-    """Go to a call, at a second of it."""
-    st.switch_page(CALL_PAGE, query_params={"call": str(call_id)} | ({"t": second} if second else {}))
+    _hits(key=key, data={"label": "Places found", "groups": groups}, on_pick_change=pick)
 
 
 def _group(at: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
@@ -70,16 +57,17 @@ def _group(at: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
         "who": f"{first.from_number or 'Unknown'} → {first.to_number or 'Unknown'}",
         "about": ", ".join(filter(None, about)),
         "picked": picked,
-        "hits": [_hit(hit) for hit in of_call],
+        "hits": [as_data(hit) for hit in of_call],
     }
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
+def as_data(hit: Hit) -> dict[str, Any]:
+    """A place as the component takes it: times for people and for the link, the text in marked and other parts."""
     second = f"{int(hit.start_s * 10) / 10:g}"
     text, spans, before_cut, after_cut = clip(hit.text, hit.spans)
     return {
         "t": second,
-        "href": f"interactions?{urlencode({'call': hit.call_id, 't': second})}",
+        "href": f"interactions?{urlencode({'call': hit.call_id, 'recording': hit.recording_id, 't': second})}",
         "at": duration_text(int(hit.start_s)),
         "speaker": SPEAKERS.get(hit.speaker, ""),
         "side": hit.speaker if hit.speaker in SPEAKERS else "",

@@ -37,7 +37,7 @@ def show_call(at: Site, call: Call) -> None:
         transcript = current_transcript(session, chosen.id or 0)
     with st.container(key=f"deck_{chosen.id}", gap="small"):
         sound = find_sound(at, chosen)
-        if sound:
+        if sound or transcript:
             _deck(at, call, chosen, sound, transcript)
     if chosen.state == "downloaded":
         transcription_state(at, chosen, transcript)
@@ -80,23 +80,31 @@ def _choose(at: Site, recordings: list[Recording]) -> Recording | None:
         return recordings[0] if recordings else None
     by_id = {str(recording.id): recording for recording in recordings}
     names = {
-        key: f"{number}. {at.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
-        for number, (key, recording) in enumerate(by_id.items(), 1)
+        number: f"{count}. {at.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
+        for count, (number, recording) in enumerate(by_id.items(), 1)
     }
+    numbers, asked = list(by_id), st.query_params.get("recording")
+    key = f"recording_of_{recordings[0].call_id}"
     chosen = st.selectbox(
         f"{count_text(len(recordings), 'recording')} of this call",
-        list(by_id),
-        key="recording",
-        format_func=lambda key: names[key],
+        numbers,
+        numbers.index(asked) if asked in by_id else 0,
+        key=key,
+        format_func=lambda number: names[number],
         filter_mode=None,
-        bind="query-params",
+        on_change=lambda: _remember_recording(key),
     )
     return by_id[chosen]
 
 
+def _remember_recording(key: str) -> None:
+    st.query_params["recording"] = st.session_state[key]
+    st.query_params.pop("t", None)  # a second of the other one
+
+
 @st.cache_data(max_entries=16, ttl=600, show_spinner=False)
 def _said(
-    _at: Site, _sound: Sound, playable: str, sides: tuple[str, str], transcript: tuple[int, int, str] | None
+    _at: Site, _sound: Sound | None, playable: str, sides: tuple[str, str], transcript: tuple[int, int, str] | None
 ) -> tuple[str, str]:
     """Waveform and lines as the player takes them, made once: 100,000 words take a while to read and to write.
 
@@ -104,32 +112,34 @@ def _said(
     many channels it has, when it was made. The playable file's name tells one content of a recording from another.
     """
     rows: list[SegmentRow] = []
-    channels = len(_sound.peaks)
+    heard = _sound.peaks if _sound else []
+    channels = len(heard)
     if transcript:
         channels = max(channels, transcript[1])
         with reading(_at.engine) as session:
             rows = segments_of(session, transcript[0])
     lanes = []
-    for channel, peaks in enumerate(_sound.peaks):
-        speaker = speaker_of(sides[0], len(_sound.peaks), channel, sides[1])
-        name = speaker_name(speaker, channel, len(_sound.peaks))
-        lanes.append(Lane(name, tone_of(speaker, channel, len(_sound.peaks)), peaks))
-    return wave_json(lanes, rows, _sound.duration_s), lines_json(rows, channels)
+    for channel, peaks in enumerate(heard):
+        speaker = speaker_of(sides[0], len(heard), channel, sides[1])
+        name = speaker_name(speaker, channel, len(heard))
+        lanes.append(Lane(name, tone_of(speaker, channel, len(heard)), peaks))
+    return wave_json(lanes, rows, _sound.duration_s) if _sound else "", lines_json(rows, channels)
 
 
-def _deck(at: Site, call: Call, recording: Recording, sound: Sound, transcript: Transcript | None) -> None:
-    """The player; an edit made in it is kept, or offered again with the reason."""
-    with st.container(key=f"sound_{recording.id}"):
-        st.audio(sound.playable, format=PLAYABLE_TYPE, alt="Recording of the call")
+def _deck(at: Site, call: Call, recording: Recording, sound: Sound | None, transcript: Transcript | None) -> None:
+    """The player, or what was said alone where there is no sound; an edit is kept, or offered again with the reason."""
+    if sound:
+        with st.container(key=f"sound_{recording.id}"):
+            st.audio(sound.playable, format=PLAYABLE_TYPE, alt="Recording of the call")
     sides = (call.direction, leg_of(recording.name))
     made = (transcript.id or 0, transcript.channels, str(transcript.made_at)) if transcript else None
-    wave, lines = _said(at, sound, str(sound.playable.resolve()), sides, made)
+    wave, lines = _said(at, sound, str(sound.playable.resolve()) if sound else "", sides, made)
     edit = player(
         key=f"player_{recording.id}",
-        sound=f"sound_{recording.id}",
+        sound=f"sound_{recording.id}" if sound else "",
         wave=wave,
         lines=lines,
-        duration_s=sound.duration_s,
+        duration_s=sound.duration_s if sound else None,
         seek=_wanted_moment(recording.id or 0),
         refused=st.session_state.pop("refused_edit", None),
     )

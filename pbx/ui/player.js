@@ -2,6 +2,7 @@
 let speed = 1 // kept from call to call while the page is open
 const STEP_S = 5
 const JUMP_S = 10
+const REWOUND_MS = 5000
 const TYPED_IN = "input, textarea, select, [contenteditable=true], [role=dialog], [role=combobox], [role=listbox]"
 const USES_KEYS = "button, a, summary, [role=tab], [role=radio], [role=option], [data-id]"
 
@@ -36,7 +37,8 @@ function update(player, data) {
   const before = player.data ?? {}
   player.data = data
   if (before.sound !== data.sound) bind(player)
-  if (before.wave !== data.wave) drawWave(player)
+  player.root.classList.toggle("silent", !data.sound)
+  if (before.wave !== data.wave && data.wave) drawWave(player)
   if (before.sound !== data.sound || before.lines !== data.lines) drawTranscript(player, before.sound === data.sound)
   if (isNew(player, data.refused)) refuse(player, data.refused)
   if (isNew(player, data.seek)) jump(player, data.seek)
@@ -85,11 +87,11 @@ function unbind(player) {
 
 function bind(player) {
   unbind(player)
-  player.pending = null
   attach(player)
 }
 
 function attach(player) {
+  if (!player.data.sound) return
   const audio = document.querySelector(`.st-key-${CSS.escape(player.data.sound)} audio`)
   if (!audio) return
   player.unbind?.abort()
@@ -99,8 +101,8 @@ function attach(player) {
   const ready = () => settle(player)
   const events = ["timeupdate", "play", "pause", "ended", "seeking", "seeked", "durationchange"]
   for (const name of events) audio.addEventListener(name, () => tick(player), { signal: player.unbind.signal })
-  // Later, as Streamlit winds it to its own start then.
-  audio.addEventListener("loadedmetadata", () => setTimeout(ready), { signal: player.unbind.signal })
+  audio.addEventListener("loadedmetadata", ready, { signal: player.unbind.signal })
+  audio.addEventListener("seeking", () => rewind(player), { signal: player.unbind.signal })
   audio.addEventListener("error", () => tell(player, "The sound can’t be played."), { signal: player.unbind.signal })
   ready()
 }
@@ -110,8 +112,14 @@ function settle(player) {
   const { audio, pending } = player
   if (!pending || !audio || audio.readyState < 1) return
   player.pending = null
-  audio.currentTime = Math.min(pending.at_s, lengthOf(player))
+  player.wound = { at_s: Math.min(pending.at_s, lengthOf(player)), until: performance.now() + REWOUND_MS }
+  audio.currentTime = player.wound.at_s
   if (pending.play) play(player)
+}
+
+// Streamlit winds a new <audio> to its own start, sooner or later, and that is 0.
+function rewind({ audio, wound }) {
+  if (wound?.at_s && audio.currentTime === 0 && performance.now() < wound.until) audio.currentTime = wound.at_s
 }
 
 function seek(player, at_s, andPlay) {

@@ -73,7 +73,7 @@ def player(
     refused: Refusal | None = None,
     editable: bool = True,
 ) -> Edit | None:
-    """The player of the audio in the container `sound`; returns an edit just made.
+    """The player of the audio in the container `sound` ("": there is none, the lines alone); returns an edit just made.
 
     `wave` comes from `wave_json`, `lines` from `lines_json`: as text they are told from what is shown already at once.
     """
@@ -90,15 +90,15 @@ def player(
         },
         on_edit_change=lambda: None,
     )
-    return _edit_of(result.edit)
+    return edit_of(result.edit)
 
 
-def _edit_of(sent: object) -> Edit | None:
+def edit_of(sent: object) -> Edit | None:
     """What the browser sent, if it is what the player sends."""
     if not isinstance(sent, Mapping):
         return None
     segment_id, text = sent.get("id"), sent.get("text")
-    if not isinstance(segment_id, int) or not isinstance(text, str) or not text.strip():
+    if type(segment_id) is not int or not isinstance(text, str) or not text.strip():
         return None
     return Edit(segment_id, text[:LONGEST_EDIT])
 

@@ -11,7 +11,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Recording, Transcript, TranscriptionState
 from pbx.store.transcriptions import Asked, cancel, overview, queue_calls, queue_recordings, state_of
 from pbx.ui.sites import Site
-from pbx.ui.words import note, plain, problem, said_clearly
+from pbx.ui.words import note, plain, said_clearly
 from pbx.wording import count_text, duration_text
 
 MODELS = ("tiny", "base", "small", "medium", "large-v3", "turbo")
@@ -32,13 +32,16 @@ def model_choice(at: Site, key: str) -> str:
 
 
 def ask(at: Site, recording: Recording, model: str = "") -> None:
-    """Have a recording transcribed, before all that queued itself."""
+    """Have a recording transcribed, before all that queued itself, and draw the page anew; or say why it can't be."""
     try:
         with writing(at.engine) as session:
             queue_recordings(session, at.active.id, [recording.id or 0], asked_by="page", model=model)
-        st.toast("Queued. It is transcribed in the background; you can go on.", icon=":material/schedule:")
     except PbxError as error:
-        problem(error)
+        st.error(plain(error.advice))
+        return
+    said = "Queued. It is transcribed in the background; you can go on."
+    st.session_state["toast"] = (said, ":material/schedule:")
+    st.rerun()
 
 
 def ask_again(at: Site, recording: Recording, transcript: Transcript) -> None:
@@ -48,7 +51,6 @@ def ask_again(at: Site, recording: Recording, transcript: Transcript) -> None:
         model = model_choice(at, f"model_{recording.id}")
         if st.button("Transcribe again", type="primary", key=f"again_{recording.id}"):
             ask(at, recording, model)
-            st.rerun()
 
 
 def transcription_state(at: Site, recording: Recording, transcript: Transcript | None) -> None:
@@ -64,13 +66,11 @@ def transcription_state(at: Site, recording: Recording, transcript: Transcript |
             model = model_choice(at, f"retry_model_{recording.id}")
             if st.button("Try again", icon=":material/replay:", key=f"retry_{recording.id}"):
                 ask(at, recording, model)
-                st.rerun()
     elif transcript is None:
         with st.container(border=True, horizontal=True, vertical_alignment="center", key="no_transcript"):
             note("Not transcribed yet.")
             if st.button("Transcribe", icon=":material/speech_to_text:", type="primary", key=f"ask_{recording.id}"):
                 ask(at, recording)
-                st.rerun()
 
 
 @st.fragment(run_every=2)

@@ -43,7 +43,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
     line.dataset.id = row.id
     line.tabIndex = 0
     line.setAttribute("aria-selected", String(row.id === data.selected))
-    line.onclick = () => getSelection().isCollapsed && pick()
+    line.onclick = () => {
+      if (!getSelection().isCollapsed) return
+      pick()
+      line.blur() // the keys are for what was opened, not to pick it again
+    }
     line.onkeydown = (event) => {
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault()

@@ -1,9 +1,11 @@
 """The analyst's own topics: what tells of them, how many calls they come up in, and where."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from sqlmodel import Session
 
 from pbx.charts import Count
 from pbx.errors import PbxError, QueryError
@@ -11,7 +13,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Topic
 from pbx.store.notes import delete_topic, save_topic, topics
 from pbx.store.query import parse_query
-from pbx.store.search import SearchFilter, trend
+from pbx.store.search import SearchFilter, count_hits, count_transcribed
 from pbx.ui.searches import explain, phrase_query, search_for, topic_query
 from pbx.ui.sites import Site
 from pbx.ui.words import empty, note, plain
@@ -23,40 +25,42 @@ def show_topics(at: Site, wanted: SearchFilter) -> None:
     with reading(at.engine) as session:
         known = topics(session)
     if known:
-        st.button("Add a topic", icon=":material/add:", on_click=_ask, args=("topic_to_edit", 0))
+        st.button("Add a topic", icon=":material/add:", on_click=_ask, args=("edit", 0))
     else:
         empty(
             "No topics yet",
             "A topic is a name with the phrases that tell of it: Refunds, say, with “money back” and refund*. "
             "It is counted here and marked in every call.",
             icon="sell",
-            action=("Add a topic", lambda: _ask("topic_to_edit", 0)),
+            action=("Add a topic", lambda: _ask("edit", 0)),
         )
-    for topic in known:
-        _show_topic(topic, _count(at, wanted, topic))
+    with reading(at.engine) as session:
+        calls_total = count_transcribed(session, wanted) if known else 0
+        counts = [_count(session, wanted, topic, calls_total) for topic in known]
+    for topic, count in zip(known, counts, strict=True):
+        _show_topic(topic, count)
     by_id = {topic.id: topic for topic in known}
-    # Popped, so that a dialog that is closed stays closed.
-    if (asked := st.session_state.pop("topic_to_edit", None)) is not None:
-        _edit(at, by_id.get(asked))
-    elif (doomed := by_id.get(st.session_state.pop("topic_to_delete", None))) is not None:
-        _confirm_delete(at, doomed)
+    # Kept until answered or dismissed, so that a page drawn anew meanwhile doesn't take the dialog away.
+    asked = st.session_state.get("topic_dialog")
+    if asked and asked[0] == "edit":
+        _edit(at, by_id.get(asked[1]))
+    elif asked and asked[1] in by_id:
+        _confirm_delete(at, by_id[asked[1]])
 
 
 def _ask(what: str, topic_id: int) -> None:
-    st.session_state[what] = topic_id
+    st.session_state["topic_dialog"] = (what, topic_id)
 
 
-def _count(at: Site, wanted: SearchFilter, topic: Topic) -> Count | QueryError:
-    with reading(at.engine) as session:
-        try:
-            points = trend(session, replace(wanted, query=topic_query(topic)), "queue", at.zone)
-        except QueryError as error:
-            return error
-    return Count(
-        sum(point.hits for point in points),
-        sum(point.calls for point in points),
-        sum(point.calls_total for point in points),
-    )
+def _answered() -> None:
+    st.session_state.pop("topic_dialog", None)
+
+
+def _count(session: Session, wanted: SearchFilter, topic: Topic, calls_total: int) -> Count | QueryError:
+    try:
+        return Count(*count_hits(session, replace(wanted, query=topic_query(topic))), calls_total)
+    except QueryError as error:
+        return error
 
 
 def _show_topic(topic: Topic, count: Count | QueryError) -> None:
@@ -83,20 +87,18 @@ def _show_topic(topic: Topic, count: Count | QueryError) -> None:
                     args=(topic_query(topic),),
                 )
             edit: dict[str, Any] = {"type": "tertiary", "on_click": _ask}
-            st.button(
-                "Edit", key=f"edit_topic_{number}", icon=":material/edit:", args=("topic_to_edit", number), **edit
-            )
+            st.button("Edit", key=f"edit_topic_{number}", icon=":material/edit:", args=("edit", number), **edit)
             st.button(
                 "Delete",
                 key=f"delete_topic_{number}",
                 icon=":material/delete:",
-                args=("topic_to_delete", number),
+                args=("delete", number),
                 **edit,
             )
 
 
 def _edit(at: Site, topic: Topic | None) -> None:
-    @st.dialog("Add a topic" if topic is None else "Edit the topic", icon=":material/sell:")
+    @st.dialog("Add a topic" if topic is None else "Edit the topic", icon=":material/sell:", on_dismiss=_answered)
     def ask() -> None:
         with st.form("topic_form", border=False):
             name = st.text_input("Name", topic.name if topic else "", placeholder="Refunds", key="topic_name")
@@ -110,6 +112,7 @@ def _edit(at: Site, topic: Topic | None) -> None:
             )
             saved = st.form_submit_button("Save", type="primary", icon=":material/check:")
         if saved and _save(at, name or "", phrases or "", topic.id if topic else None):
+            _answered()
             st.rerun()
 
     ask()
@@ -122,7 +125,8 @@ def _save(at: Site, name: str, phrases: str, topic_id: int | None) -> bool:
         try:
             parse_query(phrase_query(line))
         except QueryError as error:
-            st.error(f"{plain(line)}: {plain(error.advice)}", icon=":material/error:")
+            why = error.advice if re.search(r"\w", line) else "There is no word in it that could be said."
+            st.error(f"{plain(line)}: {plain(why)}", icon=":material/error:")
             return False
     try:
         with writing(at.engine) as session:
@@ -135,7 +139,7 @@ def _save(at: Site, name: str, phrases: str, topic_id: int | None) -> bool:
 
 
 def _confirm_delete(at: Site, topic: Topic) -> None:
-    @st.dialog("Delete this topic?", icon=":material/delete:")
+    @st.dialog("Delete this topic?", icon=":material/delete:", on_dismiss=_answered)
     def ask() -> None:
         st.markdown(
             f"**{plain(topic.name)}** with {count_text(len(topic.phrases), 'phrase')}. The calls stay as they are."
@@ -145,8 +149,10 @@ def _confirm_delete(at: Site, topic: Topic) -> None:
                 with writing(at.engine) as session:
                     delete_topic(session, topic.id or 0)
                 st.session_state["toast"] = (f"Topic {topic.name} deleted.", ":material/delete:")
+                _answered()
                 st.rerun()
             if st.button("Keep it", key="topic_delete_no"):
+                _answered()
                 st.rerun()
 
     ask()

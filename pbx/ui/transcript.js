@@ -160,6 +160,8 @@ function markSpoken(player, at_s) {
 }
 
 function bringIntoView(player, node) {
+  if (player.held && player.audio?.paused) return
+  player.held = null
   const [box, at] = [player.box.getBoundingClientRect(), node.getBoundingClientRect()]
   if (at.top > box.top + box.height * 0.15 && at.bottom < box.top + box.height * 0.7) return
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches
@@ -172,9 +174,9 @@ function bringIntoView(player, node) {
 function centre(player, node, times = 8) {
   const [box, at] = [player.box.getBoundingClientRect(), node.getBoundingClientRect()]
   const away = at.top - box.top - box.height * 0.3
-  if (!times || Math.abs(away) < 4) return
+  if (Math.abs(away) < 4) return
   player.box.scrollTop += away
-  requestAnimationFrame(() => centre(player, node, times - 1))
+  if (times > 1) requestAnimationFrame(() => centre(player, node, times - 1))
 }
 
 function follow(player, on) {
@@ -183,10 +185,10 @@ function follow(player, on) {
   if (on && player.lit.length) bringIntoView(player, player.lit.at(-1))
 }
 
-// The line at the second of a link: in sight and marked, as soon as it is drawn.
+// The line at the second of a link, which may be cut to tenths: in sight and marked, as soon as it is drawn.
 function showMark(player) {
   if (player.mark === undefined || !player.lines.length) return
-  let index = player.lines.findLastIndex((line) => line.at <= player.mark + 0.05)
+  let index = player.lines.findLastIndex((line) => line.at <= player.mark + 0.1)
   index = Math.max(index, 0)
   const node = player.nodes[index]
   if (!node) return
@@ -194,21 +196,45 @@ function showMark(player) {
   player.box.querySelector(".marked")?.classList.remove("marked")
   node.classList.add("marked")
   rove(player, index)
-  centre(player, node)
+  hold(player, node)
+}
+
+// Keep it in sight while the lines around it are drawn and take their true heights; whoever does something is let go.
+function hold(player, node) {
+  const until = performance.now() + 2000
+  player.held = node
+  const step = () => {
+    if (player.held !== node || !node.isConnected) return
+    centre(player, node, 1)
+    if (performance.now() < until || player.nodes.length < player.lines.length) requestAnimationFrame(step)
+    else player.held = null
+  }
+  step()
 }
 
 function listenToTranscript(player) {
   const { box } = player
   box.onclick = (event) => clicked(player, event.target)
-  box.onkeydown = (event) => pressedInLine(player, event)
+  box.onkeydown = (event) => {
+    player.held = null
+    pressedInLine(player, event)
+  }
   box.onfocusin = (event) => {
     const line = event.target.closest(".line")
     if (line) rove(player, Number(line.dataset.line))
   }
-  const scrolled = () => !player.following || !player.audio || player.audio.paused || follow(player, false)
+  const scrolled = () => {
+    player.held = null
+    if (!player.following || !player.audio || player.audio.paused) return
+    follow(player, false)
+    box.scrollTo({ top: box.scrollTop, behavior: "instant" }) // where it is, not where it was going
+  }
   box.addEventListener("wheel", scrolled, { passive: true })
   box.addEventListener("touchmove", scrolled, { passive: true })
-  box.onpointerdown = (event) => event.offsetX > box.clientWidth && event.target === box && scrolled()
+  box.onpointerdown = (event) => {
+    player.held = null
+    if (event.target === box && event.offsetX > box.clientWidth) scrolled() // the scroll bar
+  }
 }
 
 function clicked(player, target) {
@@ -224,6 +250,7 @@ function clicked(player, target) {
 }
 
 function hear(player, at_s) {
+  if (!player.data.sound) return
   follow(player, true)
   seek(player, at_s, true)
 }

@@ -52,6 +52,10 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], By, bo
     kept: dict[str, Any] = {"persist_state": "page", **KEPT}
     names = {topic_query(topic): topic.name for topic in known}
     typed = [wanted.query] if wanted.query else []
+    followed = st.session_state.get("followed")
+    if followed is not None and followed != typed and st.session_state.get("phrases", followed) == followed:
+        st.session_state["phrases"] = typed  # a new search is followed, unless phrases were chosen here
+    st.session_state["followed"] = typed
     with st.container(horizontal=True, key="trend_choice"):
         phrases = st.multiselect(
             "Compare",
@@ -103,15 +107,17 @@ def _days(at: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
 
 def _follow_bar() -> None:
     points = st.session_state["trend"].selection.points
-    if not points or "customdata" not in points[0]:
-        return
-    phrase, label, *_ = points[0]["customdata"]
-    by = st.session_state.get("by") or "Day"
-    if by == "Day":
+    if points and "customdata" in points[0]:
+        phrase, label, *_ = points[0]["customdata"]
+        search_for(phrase, **behind_bar(label, cast(By, (st.session_state.get("by") or "Day").lower())))
+
+
+def behind_bar(label: str, by: By) -> dict[str, Any]:
+    """The filters, by their keys, that leave what one bar counts."""
+    if by == "day":
         day = date.fromisoformat(label)
-        search_for(phrase, period="Between", days=(day, day))
-    else:
-        search_for(phrase, **{by.lower(): label or NAMELESS[by.lower()]})
+        return {"period": "Between", "days": (day, day)}
+    return {by: label or NAMELESS[by]}
 
 
 def _show_totals(counts: Counts) -> None:

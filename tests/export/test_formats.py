@@ -139,7 +139,7 @@ def test_word_has_title_facts_summary_and_turns() -> None:
 def test_word_orders_right_to_left_text_from_the_right() -> None:
     read = docx.Document(BytesIO(to_docx(call(line(1, "שלום"), line(4, "Hello", "Caller")))))
     hebrew, english = read.paragraphs[-2:]
-    assert [child.tag.rpartition("}")[2] for child in hebrew._p.pPr] == ["tabs", "bidi", "ind"]
+    assert [child.tag.rpartition("}")[2] for child in hebrew._p.pPr] == ["pStyle", "bidi"]
     assert hebrew.runs[-1].font.rtl
     assert not english.runs[-1].font.rtl
 

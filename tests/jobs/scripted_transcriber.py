@@ -1,4 +1,4 @@
-"""The transcriber as a process of its own, with the scripted engine. The file `heavy`: it dies while it loads."""
+"""The transcriber as a process of its own, scripted. Of the model "heavy" it dies, of "faulty" it fails."""
 
 import os
 import signal
@@ -11,8 +11,10 @@ from tests.jobs.scripted import Scripted
 
 
 def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:
-    if (settings.pbx_data_dir / "heavy").exists():
+    if (model or settings.whisper_model) == "heavy":
         os.kill(os.getpid(), signal.SIGKILL)
+    if (model or settings.whisper_model) == "faulty":
+        raise RuntimeError("a fault of ours")
     return Scripted(settings.pbx_data_dir, model or "scripted")
 
 

@@ -215,23 +215,33 @@ def test_a_model_that_is_not_there_keeps_the_queue_and_one_asked_for_fails_its_o
         assert transcriptions.rules_of(session, connection_id(engine, settings)).hindrance == ""
 
 
+class SmallDisk:
+    """A second engine on the database whose file may not grow by more than a few pages, until `grow`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = open_engine(settings)
+        self._pages = 0
+        event.listen(self.engine, "connect", self._limit)
+        with reading(self.engine) as session:
+            self._pages = session.connection().exec_driver_sql("PRAGMA page_count").scalar_one() + 10
+        self.engine.dispose()
+
+    def grow(self) -> None:
+        self._pages = 1_000_000
+        self.engine.dispose()
+
+    def _limit(self, connection: Any, _record: object) -> None:
+        if self._pages:
+            connection.execute(f"PRAGMA max_page_count={self._pages}")
+
+
 def test_a_full_disk_loses_nothing(engine: Engine, settings: Settings) -> None:
     number = add_recording(engine, settings, parts=400)
     ask(engine, settings, number)
-    small = open_engine(settings)
-    pages = [0]
-
-    @event.listens_for(small, "connect")
-    def limit(connection: Any, record: object) -> None:
-        connection.execute(f"PRAGMA max_page_count={pages[0] or 1_000_000}")
-
-    with reading(small) as session:
-        pages[0] = session.connection().exec_driver_sql("PRAGMA page_count").scalar() + 10  # type: ignore[operator]
-    small.dispose()
+    disk = SmallDisk(settings)
     with pytest.raises(StorageFull):
-        run(small, settings)
-    pages[0] = 0
-    small.dispose()
+        run(disk.engine, settings)
+    disk.grow()
     with writing(engine) as session:
         claims.put_back(session, ME, died=False)
     row = row_of(engine, number)
@@ -239,6 +249,28 @@ def test_a_full_disk_loses_nothing(engine: Engine, settings: Settings) -> None:
     assert 0 < row.done_s < 4000
     run(engine, settings)
     assert said(engine, number) == [f"part {part}" for part in range(400)]
+
+
+def test_the_queue_waits_for_room_on_the_disk(
+    engine: Engine, settings: Settings, loads: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+    number = add_recording(engine, settings, parts=400)
+    ask(engine, settings, number)
+    disk, stop = SmallDisk(settings), threading.Event()
+    with take_slot(settings.pbx_data_dir, "here") as slot:
+        worker = QueueWorker(disk.engine, settings, slot, stop)
+        with pytest.raises(StorageFull):
+            worker.work(idle_s=0.0)  # as on the command line: said, not waited for
+        thread = threading.Thread(target=lambda: worker.work(idle_s=60.0))
+        thread.start()
+        until(lambda: "no room left" in caplog.text, "said")
+        disk.grow()
+        until(lambda: states(engine) == {number: "completed"}, "completed")
+        stop.set()
+        thread.join()
+    assert row_of(engine, number).attempts == 0
+    assert len(said(engine, number)) == 400
 
 
 def test_the_old_transcript_stays_until_the_new_is_whole(

@@ -86,14 +86,31 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
 
 
-def test_a_model_too_large_for_memory_leaves_the_queue_and_is_said(
-    engine: Engine, settings: Settings, start: Start
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("heavy", "ended while it was loading its model (signal 9), most likely for want of memory"),
+        ("faulty", "ended with an error (exit status 1)"),
+    ],
+)
+def test_a_model_that_ends_the_transcriber_leaves_the_queue_and_is_said(
+    engine: Engine, settings: Settings, start: Start, model: str, why: str
 ) -> None:
     number = add_recording(engine, settings)
-    (settings.pbx_data_dir / "heavy").touch()
-    assert start("--once").wait(120) == 0
+    assert start("--once", WHISPER_MODEL=model).wait(120) == 0
     assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 0)
-    assert "loading its model (signal 9), most likely for want of memory" in hindrance(engine, settings)
+    assert why in hindrance(engine, settings)
+
+
+def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
+    engine: Engine, settings: Settings, start: Start
+) -> None:
+    number, other = add_recording(engine, settings), add_recording(engine, settings)
+    ask(engine, settings, number, model="heavy")
+    assert start("--once").wait(120) == 0
+    assert states(engine) == {number: "failed", other: "completed"}
+    assert "for want of memory" in row_of(engine, number).reason
+    assert hindrance(engine, settings) == ""
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
+from tests.speech.say import CHECKPOINT
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,11 @@ def lab() -> None:
 def server(lab: None, request: pytest.FixtureRequest) -> LabServer:
     """One PBX; the test runs once for each version."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def small_model(no_real_data: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker of the tests transcribes with: nothing is downloaded for it."""
+    monkeypatch.setenv("WHISPER_MODEL", str(CHECKPOINT))
+    monkeypatch.setenv("WHISPER_LANGUAGE", "en")
+    monkeypatch.setenv("WHISPER_STRETCHES", "1")

@@ -1,6 +1,7 @@
 """`python -m tests.lab.screenshots`: the README's screenshots, of the app on the lab's Asterisk 16.
 
-What is shown was real: calls placed on the lab, snapshots taken of it. A trunk is cut off and restored on the way.
+What is shown was real: calls placed on the lab, snapshots taken of it. A trunk is cut off and restored on the way, and
+espeak-ng speaks for agent and caller.
 """
 
 import io
@@ -23,11 +24,31 @@ from pbx.store.engine import open_engine
 from tests.lab.browser import ROOT, browser, go, running_app
 from tests.lab.calls import NUMBERS, park_callers, place_queue_call, start_phone_call
 from tests.lab.provision import LabError
-from tests.lab.server import SERVERS, LabServer
+from tests.lab.server import SERVERS, LabServer, wait_until
+from tests.lab.speech import join_sides, place_spoken_call
+from tests.speech.say import CHECKPOINT, Clip, say
 
 TARGET = ROOT / "docs/screenshots"
 WIDTH, HEIGHT, LIMIT_BYTES = 1440, 900, 300_000
 LOOKS, LOOK_EVERY_S = 90, 6  # how often the PBX is looked at before the pictures are taken
+TALKS = [  # what agent and caller say in turns; the small checkpoint of the tests knows no other sentences
+    (
+        "billing",
+        "Carol",
+        "I want to cancel my order.",
+        "My account number is four seven one one.",
+        "Yes that is correct.",
+    ),
+    ("support", "Peter", "I need help with my phone.", "The extension is two zero five.", "No thank you."),
+    ("sales", "Emma", "I need help with my invoice.", "My account number is nine two six.", "Yes that is correct."),
+    (
+        "billing",
+        "David",
+        "I want to cancel my account.",
+        "My account number is three one eight.",
+        "Yes that is correct.",
+    ),
+]
 
 
 def save(page: Page, name: str) -> None:
@@ -65,6 +86,28 @@ def watch(server: LabServer, engine: Engine, active: ActiveConnection, stack: Ex
         time.sleep(LOOK_EVERY_S)
 
 
+def talk(server: LabServer) -> None:
+    """Calls in which something is said, each side on a channel of its own."""
+
+    def place(department: str, name: str, *wishes: str) -> None:
+        agent = (
+            f"Thank you for calling {department}.",
+            f"Hello {name} how can I help you?",
+            "Please hold while I transfer your call.",
+            f"Goodbye {name}.",
+        )
+        caller = (f"My name is {name}.", *wishes)
+        voices = ("en-us+f1", "en-gb+m3")
+        sides = [
+            [Clip(text, voice, say(text, voice)) for text in said]
+            for voice, said in zip(voices, (agent, caller), strict=True)
+        ]
+        join_sides(place_spoken_call(server, sides[1], sides[0], in_turns=True, legs=True))
+
+    with ThreadPoolExecutor(len(TALKS)) as pool:
+        list(pool.map(lambda words: place(*words), TALKS))
+
+
 def picture_all(address: str) -> None:
     with browser(WIDTH, HEIGHT) as page:
         page.goto(address)
@@ -72,9 +115,11 @@ def picture_all(address: str) -> None:
         page.get_by_text("Sync done:").wait_for(timeout=120_000)
         page.get_by_text("Sync done:").wait_for(state="hidden", timeout=60_000)
         save(page, "today-light")
-        go(page, "Interactions")
-        page.locator("tr[data-id]", has_text="Recorded").first.click()
-        page.locator("audio").wait_for(state="attached")
+        go(page, "Transcripts")
+        wait_until("all that was said can be found", lambda: found(page, "phone OR order OR invoice OR account"), 300)
+        save(page, "transcripts-light")
+        page.locator("a.hit").filter(has_text="cancel my order").click()
+        page.locator(".word").first.wait_for()
         save(page, "interactions-light")
         show(page, address, "trunks", "Trunks")
         save(page, "trunks-light")
@@ -86,6 +131,17 @@ def picture_all(address: str) -> None:
     with browser(WIDTH, HEIGHT, dark=True) as page:
         show(page, address, "queues", "Queues", show="support")
         save(page, "queues-dark")
+
+
+def found(page: Page, query: str) -> bool:
+    """Search for it; whether every talk is among what is found."""
+    search = page.get_by_role("searchbox", name="Search what was said")
+    search.fill("")
+    search.press("Enter")
+    search.fill(query)
+    search.press("Enter")
+    page.wait_for_timeout(3000)
+    return all(page.locator("a.hit").filter(has_text=talk[2]).count() for talk in TALKS)
 
 
 def show(page: Page, address: str, path: str, title: str, **query: str) -> None:
@@ -105,7 +161,9 @@ def main() -> int:
         stack.callback(server.cli, "pjsip send register carrier")
         pbx = save_connection(engine, settings, server.connection())
         watch(server, engine, ActiveConnection(pbx, server.connection(), saved=True), stack)
-        with running_app(data_dir, FREEPBX_COLLECT_INTERVAL_MINUTES="1") as address:
+        talk(server)
+        speech = {"WHISPER_MODEL": str(CHECKPOINT), "WHISPER_LANGUAGE": "en", "WHISPER_STRETCHES": "1"}
+        with running_app(data_dir, FREEPBX_COLLECT_INTERVAL_MINUTES="1", **speech) as address:
             picture_all(address)
     return 0
 

@@ -59,6 +59,7 @@ def connect(page: Page, server: LabServer) -> None:
     page.get_by_role("button", name="Save settings").click()
     page.get_by_text("Settings saved.").wait_for()
     password = page.get_by_label("AMI password", exact=True)
+    expect(password).to_have_count(1)  # while the page is drawn anew, the form before it may still be there
     expect(password).to_have_value("")
     expect(password).to_have_attribute("placeholder", "Saved; leave empty to keep it")
     assert server.ami_secret not in page.content()
@@ -79,8 +80,9 @@ def hear_a_call(page: Page) -> None:
     player = page.locator("audio")
     player.wait_for(state="attached")
     assert "call=" in page.url
-    player.evaluate("audio => audio.play()")
+    page.get_by_role("button", name="Play", exact=True).click()
     wait_until("the sound goes on", lambda: player.evaluate("audio => audio.currentTime") > 0.5)
+    page.get_by_role("tab", name="Details").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the original").click()
     assert Path(download.value.path()).read_bytes()[:4] == b"RIFF"

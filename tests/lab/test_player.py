@@ -1,157 +1,23 @@
 """The player in a real browser: words that are heard where they are clicked, keys, speed, edits, links to a moment."""
 
-import math
 import re
-import wave
-from array import array
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from sqlalchemy import Engine
 
-from pbx.settings import Connection, Settings
-from pbx.store.connections import save_connection
-from pbx.store.engine import open_engine, reading, writing
-from pbx.store.index import index_transcript
-from pbx.store.models import AnalysisRow, Call, Recording, SegmentRow, Topic, Transcript, Transcription
+from pbx.settings import Settings
+from pbx.store.engine import open_engine, reading
+from pbx.store.models import SegmentRow
 from pbx.store.notes import get_note, tags_of
-from pbx.store.transcriptions import set_paused
 from tests.lab.browser import browser, running_app
 from tests.lab.server import wait_until
+from tests.lab.talks import SAID, WORD_S, fill, words_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 expect.set_options(timeout=20_000)
-RATE_HZ = 8000
-WORD_S = 0.4
 NEAR_S = 0.3
-SAID = [  # start, speaker, text, flags
-    (2.0, "caller", "Hello I have a question about my invoice", ""),
-    (6.0, "agent", "Of course what is the number on your invoice", ""),
-    (10.5, "caller", "It is four seven one one", ""),
-    (14.0, "agent", "", "music"),
-    (20.0, "agent", "Thank you for watching", "phantom"),
-    (24.0, "caller", "مرحبا أريد استرداد المال", ""),
-    (27.0, "agent", "你好我想退款", ""),
-    (30.0, "agent", "<img src=x onerror=alert(1)> is what you wrote", ""),
-]
-
-
-def words_of(start_s: float, text: str) -> list[list[Any]]:
-    tokens = list(text) if text.startswith("你") else text.split()
-    return [
-        [
-            round(start_s + index * WORD_S, 3),
-            round(start_s + (index + 1) * WORD_S, 3),
-            token,
-            0.31 if token == "invoice" else 0.97,
-        ]
-        for index, token in enumerate(tokens)
-    ]
-
-
-def write_sound(path: Path, seconds: int) -> None:
-    """A tone on the channel of whoever speaks: caller left, agent right."""
-    samples = array("h", bytes(4 * RATE_HZ * seconds))
-    for start_s, speaker, text, _ in SAID:
-        side = int(speaker == "agent")
-        length_s = len(words_of(start_s, text)) * WORD_S or 5.0
-        for index in range(int(start_s * RATE_HZ), min(int((start_s + length_s) * RATE_HZ), RATE_HZ * seconds)):
-            loud = 9000 * abs(math.sin(index / RATE_HZ / WORD_S * math.pi))
-            samples[2 * index + side] = int(loud * math.sin(index * 0.35))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setparams((2, 2, RATE_HZ, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-
-
-def add_call(settings: Settings, engine: Engine, pbx: int, number: str, seconds: int = 40) -> int:
-    """A call with its recording; returns the recording's id, which is the call's too."""
-    with writing(engine) as session:
-        call = Call(
-            connection_id=pbx, linkedid=number, from_number=number, to_number="600", queue="support", agent="1001"
-        )
-        call.sqlmodel_update({"direction": "inbound", "state": "downloaded", "duration_s": float(seconds)})
-        call.started_at = datetime(2026, 7, 1, 9, 30, tzinfo=UTC)
-        session.add(call)
-        session.flush()
-        recording = Recording(connection_id=pbx, call_id=call.id or 0, name=f"2026/07/01/{number}", state="downloaded")
-        recording.sqlmodel_update({"file": f"{number}.wav", "duration_s": float(seconds), "size_bytes": 1000})
-        session.add(recording)
-        session.flush()
-        assert recording.id == call.id
-    write_sound(settings.audio_dir / f"{number}.wav", seconds)
-    return recording.id or 0
-
-
-def add_transcript(engine: Engine, pbx: int, recording_id: int, rows: list[SegmentRow]) -> None:
-    with writing(engine) as session:
-        transcript = Transcript(recording_id=recording_id, engine="whisper", model="base", language="en", channels=2)
-        transcript.sqlmodel_update({"whole": True, "current": True, "duration_s": 40.0, "voiced_s": 18.0})
-        session.add(transcript)
-        session.flush()
-        for row in rows:
-            row.transcript_id = transcript.id or 0
-        session.add_all(rows)
-        session.add(Transcription(recording_id=recording_id, connection_id=pbx, state="completed"))
-        question = {"start_s": 6.0, "speaker": "agent", "text": "Of course what is the number on your invoice"}
-        document = {
-            "summary": "Caller: I have a question about my invoice.\nAgent: What is the number on your invoice?",
-            "key_phrases": ["invoice", "question about my invoice", "number"],
-            "questions": [question],
-            "talk_s": {"agent": 9.0, "caller": 8.0},
-            "talk_ratio": 0.53,
-            "longest_silence": [14.0, 6.0],
-            "interruptions": 1,
-            "first_response_s": 0.8,
-        }
-        session.add(AnalysisRow(transcript_id=transcript.id or 0, engine="local", document=document))
-        session.get_one(Call, recording_id).transcription = "completed"
-        session.flush()
-        index_transcript(session, transcript.id or 0)
-
-
-def said_rows() -> list[SegmentRow]:
-    return [
-        SegmentRow(
-            transcript_id=0,
-            start_s=start_s,
-            end_s=start_s + (len(words_of(start_s, text)) * WORD_S or 5.0),
-            channel=int(speaker == "agent"),
-            speaker=speaker,
-            text=text,
-            flags=flags,
-            words=words_of(start_s, text),
-        )
-        for start_s, speaker, text, flags in SAID
-    ]
-
-
-def fill(data_dir: Path) -> None:
-    settings = Settings(_env_file=None, pbx_data_dir=data_dir)
-    engine = open_engine(settings)
-    pbx = save_connection(engine, settings, Connection(host="pbx.invalid", ari_port=8088, ami_port=5038))
-    with writing(engine) as session:
-        set_paused(session, pbx, True)
-        session.add(Topic(name="Invoices", phrases=["invoice"]))
-    add_transcript(engine, pbx, add_call(settings, engine, pbx, "+4930111"), said_rows())
-    long = [
-        SegmentRow(transcript_id=0, start_s=at / 100, end_s=at / 100 + 0.01, speaker="caller", text=text, words=words)
-        for at in range(4000)
-        for text in [" ".join(f"word{at}x{number}" for number in range(25))]
-        for words in [[[at / 100, at / 100 + 0.01, word, 0.9] for word in text.split()]]
-    ]
-    add_transcript(engine, pbx, add_call(settings, engine, pbx, "+4930222"), long)
-    for number, state, reason in (("+4930333", "failed", "The file holds no speech."), ("+4930444", "queued", "")):
-        recording_id = add_call(settings, engine, pbx, number)
-        with writing(engine) as session:
-            row = Transcription(recording_id=recording_id, connection_id=pbx, state=state, reason=reason, total_s=40.0)
-            session.add(row)
-            session.get_one(Call, recording_id).transcription = state
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +114,11 @@ def test_keys_and_speed(page: Page, address: str) -> None:
 
 def test_a_link_leads_to_its_second_without_sound(page: Page, address: str) -> None:
     audio = open_call(page, address, t=24.5)
+    marked = page.locator(".line.marked")
+    wait_until("it is wound there", lambda: place(audio) == pytest.approx(24.5, abs=0.01))
+    page.wait_for_timeout(500)
     assert place(audio) == pytest.approx(24.5, abs=0.01)
     assert paused(audio)
-    marked = page.locator(".line.marked")
     expect(marked).to_contain_text("مرحبا")
     expect(marked).to_be_in_viewport()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -323,11 +191,14 @@ def test_what_was_made_of_it_leads_to_its_sound_and_notes_are_kept(page: Page, a
 
 def test_a_hundred_thousand_words_stay_light(page: Page, address: str) -> None:
     audio = open_call(page, address, call=2, t=35)
-    expect(page.locator(".line.marked")).to_contain_text(re.compile("word350[0-5]x0"))
+    expect(page.locator(".line.marked")).to_contain_text(re.compile(r"word35\d\dx0"))
     expect(page.locator(".line.marked")).to_be_in_viewport()
-    assert heard_from(audio, page.locator(".line.marked .word").nth(3)) == pytest.approx(35, abs=NEAR_S)
+    assert heard_from(audio, page.locator(".line.marked .word").nth(3)) == pytest.approx(35.05, abs=NEAR_S)
     page.wait_for_function("document.querySelector('audio').currentTime > 36")
-    assert int(page.locator(".spoken").first.inner_text().split("x")[0][4:]) == pytest.approx(3600, abs=60)
+    page.keyboard.press("k")
+    wait_until("it pauses", lambda: paused(audio))
+    lit = page.locator(".spoken").first.inner_text()
+    assert int(lit.split("x")[0][4:]) / 100 == pytest.approx(place(audio), abs=NEAR_S)  # a line every hundredth
 
 
 def test_states_are_said_with_what_can_be_done(page: Page, address: str) -> None:
@@ -340,3 +211,74 @@ def test_states_are_said_with_what_can_be_done(page: Page, address: str) -> None
     page.get_by_text("Not transcribed yet").wait_for()
     page.get_by_role("button", name="Transcribe", exact=True).click()
     page.get_by_text("Queued for transcribing").wait_for()
+
+
+def test_the_transcript_scrolls_along_until_somebody_scrolls_it(page: Page, address: str) -> None:
+    audio = open_call(page, address, call=2)
+    page.locator(".word").first.click()
+    page.wait_for_function("document.querySelector('audio').currentTime > 1.5")
+    lit = page.locator(".spoken").first
+    expect(lit).to_be_in_viewport()
+    follow = page.get_by_role("button", name="Follow")
+    expect(follow).to_be_hidden()
+    page.locator(".transcript").hover()
+    for _ in range(3):
+        page.mouse.wheel(0, -50_000)
+        page.wait_for_timeout(100)
+    expect(page.locator(".line").first).to_be_in_viewport()
+    page.wait_for_timeout(1000)
+    expect(page.locator(".line").first).to_be_in_viewport()
+    follow.click()
+    expect(lit).to_be_in_viewport()
+    expect(follow).to_be_hidden()
+    assert not paused(audio)
+
+
+def test_lines_are_reached_and_edited_with_keys_alone(page: Page, address: str) -> None:
+    audio = open_call(page, address)
+    page.locator(".line").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    wait_until("it plays there", lambda: 10.4 < place(audio) < 13 and not paused(audio))
+    page.keyboard.press("Space")
+    wait_until("it pauses", lambda: paused(audio))
+    page.keyboard.press("F2")
+    field = page.get_by_role("textbox", name="What was said at 0:10")
+    expect(field).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(field).to_have_count(0)
+    expect(page.locator(".line").nth(2)).to_be_focused()
+
+
+def test_a_call_picked_from_the_list_plays_at_a_press_of_space(page: Page, address: str) -> None:
+    page.goto(f"{address}/interactions")
+    page.locator("tr[data-id='1']").click()
+    audio = page.locator("audio")
+    audio.wait_for(state="attached")
+    page.get_by_role("region", name="Transcript", exact=True).wait_for()
+    wait_until("the sound is there", lambda: audio.evaluate("audio => audio.readyState") >= 1)
+    page.keyboard.press("Space")
+    wait_until("it plays", lambda: not paused(audio) and place(audio) > 0.2)
+    page.locator("tr[data-id='2']").click()
+    page.locator(".said", has_text="word0x0").wait_for()
+    assert paused(audio)
+
+
+def test_all_that_is_new_is_queued_once_confirmed(page: Page, address: str) -> None:
+    page.goto(f"{address}/interactions?number=30333")
+    page.locator("tr[data-id='3']").wait_for()
+    page.get_by_role("button", name="Transcribe…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Those that failed: 1").click()
+    dialog.get_by_role("button", name="Transcribe 1 call").click()
+    page.get_by_test_id("stToast").get_by_text("1 recording queued").wait_for()
+    expect(page.locator("tr[data-id='3']")).to_contain_text("Queued")
+
+
+def test_a_long_recording_is_prepared_by_the_worker_and_appears_by_itself(page: Page, address: str) -> None:
+    page.goto(f"{address}/interactions?call=5&t=650")
+    page.get_by_text("The audio is being prepared (11:40 long)").wait_for()
+    page.get_by_role("button", name="Play", exact=True).wait_for(timeout=90_000)
+    audio = page.locator("audio")
+    wait_until("it is wound to its second", lambda: place(audio) == pytest.approx(650, abs=0.1))

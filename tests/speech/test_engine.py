@@ -69,7 +69,7 @@ def test_names_are_those_of_each_engine() -> None:
 
 def test_the_settings_choose_engine_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_MODEL", str(CHECKPOINT))
-    chosen = load_transcriber(load_settings(), stretches_per_window=1)
+    chosen = load_transcriber(load_settings())
     assert isinstance(chosen, WhisperTranscriber)
     assert (chosen.engine, chosen.model) == ("whisper", str(CHECKPOINT))
 
@@ -96,7 +96,7 @@ def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.Monke
         assert (settings.models_dir / "base.pt").read_bytes() == content
         assert seen[-1] == (len(content), len(content))
         monkeypatch.setattr(checkpoints, "_pick_precision", lambda device, precision: "fp32")
-        again = load_transcriber(settings, stretches_per_window=1)
+        again = load_transcriber(settings.model_copy(update={"whisper_stretches": 1}))
         assert len(server.asked) == 2  # the one that was cut, and the rest
     assert [s.text for part in again.transcribe([Source(PHRASE)]) for s in part.segments] == [SAID]
 

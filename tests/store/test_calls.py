@@ -7,7 +7,16 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls, get_call, new_calls_since, recordings_of
+from pbx.store.calls import (
+    CallFilter,
+    call_queues,
+    count_calls,
+    find_calls,
+    get_call,
+    new_calls_since,
+    recordings_of,
+    transcriptions_of,
+)
 from pbx.store.engine import reading, writing
 from pbx.store.models import Call, PbxConnection, Recording
 
@@ -115,3 +124,9 @@ def test_recordings_come_in_the_order_they_began(engine: Engine, session: Sessio
             writer.add(Recording(connection_id=1, call_id=1, name=name, started_at=at))
     with reading(engine) as after:
         assert [recording.name for recording in recordings_of(after, 1)] == ["a", "b"]
+
+
+def test_the_transcripts_of_a_page_of_calls_are_told_by_call(session: Session) -> None:
+    session.get_one(Call, 2).transcription = "failed"
+    assert transcriptions_of(session, [1, 2, 99]) == {1: "new", 2: "failed"}
+    assert transcriptions_of(session, []) == {}

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from pbx.settings import Settings, load_settings
+from pbx.store import claims, transcriptions
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
 from pbx.store.engine import reading
 
@@ -15,6 +16,20 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @pytest.fixture
 def settings() -> Settings:
     return load_settings()
+
+
+def explained(engine: Engine) -> list[str]:
+    """The plans of the queries to come."""
+    plans: list[str] = []
+
+    def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if not statement.startswith(("SELECT", "WITH")):
+            return
+        plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
+        plans.append("\n".join(row[3] for row in plan))
+
+    event.listen(engine, "after_cursor_execute", explain)
+    return plans
 
 
 @pytest.mark.parametrize(
@@ -27,15 +42,7 @@ def settings() -> Settings:
     ],
 )
 def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallFilter) -> None:
-    plans: list[str] = []
-
-    def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
-        if not statement.startswith(("SELECT", "WITH")):
-            return
-        plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
-        plans.append("\n".join(row[3] for row in plan))
-
-    event.listen(engine, "after_cursor_execute", explain)
+    plans = explained(engine)
     with reading(engine) as session:
         find_calls(session, wanted, offset=100, limit=50)
         count_calls(session, wanted)
@@ -46,3 +53,17 @@ def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallF
     assert "COVERING INDEX" in count
     assert "SCAN calls" not in queues
     assert queues.count("COVERING INDEX ix_calls_queue (connection_id=? AND queue>?)") == 2
+
+
+def test_what_is_asked_of_the_speech_queue_every_second_reads_an_index(engine: Engine) -> None:
+    plans = explained(engine)
+    with reading(engine) as session:
+        claims.workers_at_it(session)
+        claims.still_claimed(session, "transcriber-0")
+        claims.next_model(session, 1)
+        transcriptions.next_up(session, 1, 5)
+    at_work, waiting = plans[:2], plans[2:]
+    assert all("INDEX ix_transcriptions_at_work" in plan for plan in at_work)
+    for plan in waiting:
+        assert "ix_transcriptions_state (connection_id=? AND state=?)" in plan
+        assert "FOR ORDER BY" not in plan  # the index has the queue's order

@@ -133,6 +133,14 @@ def test_the_rules_choose_what_queues_by_itself(session: Session) -> None:
     assert transcriptions.queue_new(session, 1, [4, 2]) == 1
 
 
+def test_a_call_whose_sides_are_recorded_apart_is_not_transcribed_twice(session: Session) -> None:
+    session.get_one(Recording, 3).call_id = 1
+    for number, name in ((1, "one-r"), (2, "one-out"), (3, "one"), (4, "four-t")):  # four's other side is missing
+        session.get_one(Recording, number).name = name
+    session.flush()
+    assert transcriptions.new_within_rules(session, TranscriptionRules(connection_id=1)) == [4, 2, 1]
+
+
 def test_rules_are_kept_and_leave_the_pause_alone(session: Session) -> None:
     assert transcriptions.rules_of(session, 1).automatic
     transcriptions.set_paused(session, 1, True)

@@ -47,6 +47,8 @@ def make_queue() -> None:
     )
     op.create_index("ix_transcriptions_state", "transcriptions", ["connection_id", "state", "urgent", "started_at"])
     op.create_index("ix_transcriptions_ended", "transcriptions", ["connection_id", "ended_at"])
+    on = sa.text("state = 'transcribing'")
+    op.create_index("ix_transcriptions_at_work", "transcriptions", ["worker"], sqlite_where=on, postgresql_where=on)
     op.create_table(
         "transcription_rules",
         sa.Column("connection_id", sa.Integer, sa.ForeignKey("connections.id"), primary_key=True),

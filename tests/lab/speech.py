@@ -1,0 +1,89 @@
+"""Calls in which something is said: espeak-ng speaks, Asterisk plays it to the other side, and records it."""
+
+import wave
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from tests.lab.calls import PlacedCall, start_queue_call
+from tests.lab.server import LabServer
+from tests.speech.say import Clip
+
+RATE_HZ = 8000
+PAUSE_S = 1.2  # between two phrases of one side: the voice detector hears two stretches
+FOLDER = "var/spool/asterisk/speech"
+_serial = count()
+
+
+@dataclass(frozen=True)
+class SpokenCall:
+    """A queue call and who says what in it."""
+
+    call: PlacedCall
+    caller: tuple[Clip, ...]
+    agent: tuple[Clip, ...]
+
+
+def write_speech(server: LabServer, clips: Sequence[Clip], first_s: float, every_s: float | None = None) -> str:
+    """Write what one side says, from `first_s` on, as a sound file; return its name as the dialplan takes it.
+
+    `every_s`: from the start of one phrase to the start of the next (None: PAUSE_S after its end).
+    """
+    sound = np.zeros(0, np.float32)
+    for number, clip in enumerate(clips):
+        at_s = first_s if not number else (first_s + number * every_s if every_s else len(sound) / RATE_HZ + PAUSE_S)
+        silence = np.zeros(max(round(at_s * RATE_HZ) - len(sound), 0), np.float32)
+        sound = np.concatenate([sound, silence, clip.sound[::2]])  # nothing in it is above 4 kHz
+    sound = np.concatenate([sound, np.zeros(60 * RATE_HZ, np.float32)])  # the file is played again at its end
+    folder = server.root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"said-{next(_serial)}"
+    with wave.open(str(folder / f"{name}.wav"), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+    return f"/{FOLDER}/{name}"
+
+
+def place_spoken_call(
+    server: LabServer, caller: Sequence[Clip], agent: Sequence[Clip], *, in_turns: bool = False, legs: bool = False
+) -> SpokenCall:
+    """A whole queue call. `in_turns`: the agent begins, then they alternate; else both speak from the start.
+
+    `legs`: what each side says is recorded in a file of its own, too.
+    """
+    longest_s = max(len(clip.sound) for clip in (*caller, *agent)) / 16_000
+    turn_s = longest_s + PAUSE_S
+    if in_turns:
+        said = write_speech(server, caller, 1.0 + turn_s, 2 * turn_s), write_speech(server, agent, 1.0, 2 * turn_s)
+    else:
+        said = write_speech(server, caller, 3.0), write_speech(server, agent, 1.0)
+    talk_s = 5 + max(len(caller), len(agent)) * (2 if in_turns else 1) * turn_s
+    settings = {"CALLER_SAYS": said[0], "AGENT_SAYS": said[1], "TALK_S": round(talk_s)} | ({"LEGS": 1} if legs else {})
+    call = start_queue_call(server, "sales", "answered", **settings)
+    call.wait_end(talk_s + 60)
+    return SpokenCall(call, tuple(caller), tuple(agent))
+
+
+def place_spoken_calls(server: LabServer, clips: Sequence[Clip], calls: int) -> list[SpokenCall]:
+    """Share the clips out among so many calls at once, half of each call's to either side, each side recorded apart."""
+    shares = [clips[number::calls] for number in range(calls)]
+    with ThreadPoolExecutor(calls) as pool:
+        return list(pool.map(lambda own: place_spoken_call(server, own[::2], own[1::2], legs=True), shares))
+
+
+def join_sides(spoken: SpokenCall) -> None:
+    """Put both sides into one stereo recording, as many a FreePBX does in a script after the recording."""
+    both = spoken.call.recording_file
+    legs = [both.with_name(f"{both.stem}-{leg}.wav") for leg in "rt"]
+    sides = []
+    for leg in legs:
+        with wave.open(str(leg)) as file:
+            sides.append(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+        leg.unlink()
+    length = min(map(len, sides))
+    with wave.open(str(both), "wb") as file:
+        file.setparams((2, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes(np.stack([side[:length] for side in sides], axis=1).tobytes())

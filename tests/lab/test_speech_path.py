@@ -1,0 +1,90 @@
+"""What was said on a call, from the telephone to the browser: recorded, fetched, understood, found and heard."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from pbx.speech.audio import SPEECH_HZ, load_sound
+from tests.lab.browser import browser, go, running_app
+from tests.lab.server import LabServer, wait_until
+from tests.lab.speech import SpokenCall, place_spoken_call
+from tests.lab.test_player import heard_from
+from tests.lab.test_speech import freepbx
+from tests.speech.say import Clip, say
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+NEAR_S = 0.3
+SLOW_MS = 90_000
+
+
+def clip(text: str, voice: str) -> Clip:
+    return Clip(text, voice, say(text, voice))
+
+
+@pytest.fixture
+def spoken(server: LabServer) -> SpokenCall:
+    """The agent begins; all of it is in one recording with one channel, as FreePBX records."""
+    agent = [
+        clip(text, "en-us+f1") for text in ("Thank you for calling support.", "Please hold while I transfer your call.")
+    ]
+    caller = [clip(text, "en-gb+m3") for text in ("I want to cancel my phone.", "No thank you.")]
+    return place_spoken_call(server, caller, agent, in_turns=True)
+
+
+@pytest.fixture
+def page(server: LabServer, spoken: SpokenCall, no_real_data: Path) -> Iterator[Page]:
+    with running_app(no_real_data, **freepbx(server)) as address, browser() as page:
+        page.goto(address)
+        yield page
+        assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_words_are_found_and_heard_where_they_were_said(page: Page, spoken: SpokenCall) -> None:
+    number = spoken.call.caller.partition("<+")[2].rstrip(">")
+    wait_for_transcript(page, number)
+    go(page, "Transcripts")
+    search = page.get_by_role("searchbox", name="Search what was said")
+    search.fill("cancel*")
+    search.press("Enter")
+    page.get_by_role("button", name="More filters").click()
+    page.get_by_label("Number", exact=True).fill(number)
+    page.keyboard.press("Escape")
+    hit = page.locator("a.hit").filter(has_text="cancel my phone")
+    expect(hit).to_have_count(1, timeout=SLOW_MS)
+    expect(hit.locator("mark")).to_have_text("cancel")
+    hit.click()
+    audio = page.locator("audio")
+    audio.wait_for(state="attached", timeout=SLOW_MS)
+    wait_until("the sound is there", lambda: audio.evaluate("audio => audio.readyState") >= 1)
+    for said in (spoken.caller[0], spoken.agent[0], spoken.agent[1]):
+        line = page.locator(".line").filter(has_text=said.text)
+        expect(line).to_have_count(1)
+        assert heard_from(audio, line.locator(".word").first) == pytest.approx(true_start_s(spoken, said), abs=NEAR_S)
+
+
+def wait_for_transcript(page: Page, number: str) -> None:
+    """Sync by the button; the worker does the rest by itself."""
+    page.get_by_role("button", name="Sync FreePBX").click()
+    page.get_by_test_id("stToast").filter(has_text="Sync done:").first.wait_for(timeout=SLOW_MS)
+    go(page, "Interactions")
+    page.get_by_label("Number", exact=True).fill(number)
+    row = page.locator("tr[data-id]").filter(has_text=number)
+    expect(row).to_have_count(1)
+    for _ in range(60):
+        if "Completed" in row.inner_text():
+            return
+        page.wait_for_timeout(1000)
+        page.reload()
+        row.wait_for()
+    pytest.fail(f"never transcribed: {row.inner_text()}")
+
+
+def true_start_s(spoken: SpokenCall, said: Clip) -> float:
+    """Where in the recording a phrase begins: where its sound as it was made fits best."""
+    recorded = load_sound(spoken.call.recording_file)[0]
+    size = 1 << (len(recorded) + len(said.sound) - 1).bit_length()
+    fit = np.fft.irfft(np.fft.rfft(recorded, size) * np.conj(np.fft.rfft(said.sound, size)), size)
+    return float(fit[: len(recorded)].argmax()) / SPEECH_HZ

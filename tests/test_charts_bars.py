@@ -1,0 +1,82 @@
+"""Bars: zero is a bar of no height, what isn't known is no bar but shade; each tells its numbers."""
+
+from datetime import date, datetime, time
+from zoneinfo import ZoneInfo
+
+from pbx.charts import DARK, LIGHT, Count, bars_alt, day_bars, name_bars
+
+BERLIN = ZoneInfo("Europe/Berlin")
+DAYS = [date(2026, 7, number) for number in range(1, 5)]
+SAID = {DAYS[0]: Count(6, 3, 12), DAYS[1]: Count(0, 0, 8), DAYS[3]: Count(1, 1, 3)}  # nothing is known of the third
+
+
+def draw_days(series=None, *, share=False, palette=LIGHT):
+    series = {"refund": SAID} if series is None else series
+    return day_bars(series, DAYS, title="How often", share=share, zone=BERLIN, palette=palette)
+
+
+def draw_names(series, *, share=False):
+    return name_bars(series, title="How often", share=share, nameless="No queue", zone=BERLIN, palette=LIGHT)
+
+
+def noon(day: date) -> datetime:
+    return datetime.combine(day, time(12))
+
+
+def test_zero_is_drawn_and_what_is_not_known_is_not() -> None:
+    bars, unknown = draw_days().data
+    assert list(zip(bars.x, bars.y, strict=True)) == [(noon(DAYS[0]), 6), (noon(DAYS[1]), 0), (noon(DAYS[3]), 1)]
+    assert list(unknown.x) == [noon(DAYS[2])]
+    assert "No transcribed calls" in unknown.hovertemplate
+
+
+def test_a_day_that_is_not_known_is_shaded_from_midnight_to_midnight() -> None:
+    (shade,) = draw_days().layout.shapes
+    assert (shade.x0, shade.x1) == (datetime(2026, 7, 3), datetime(2026, 7, 4))  # noqa: DTZ001  # as the axis holds it
+
+
+def test_pointing_at_a_bar_tells_numerator_and_denominator() -> None:
+    first, zero, _ = draw_days().data[0].customdata
+    assert first == ["refund", "2026-07-01", "6 places, in 3 of 12 calls (25%)"]
+    assert zero == ["refund", "2026-07-02", "0 places, in 0 of 8 calls (0%)"]
+
+
+def test_a_share_is_of_the_transcribed_calls() -> None:
+    figure = draw_days(share=True)
+    assert list(figure.data[0].y)[:2] == [25.0, 0.0]
+    assert figure.layout.yaxis.title.text == "Calls with it (%)"
+    assert Count(0, 0, 0).share is None
+
+
+def test_phrases_compared_stand_in_rows_of_one_scale() -> None:
+    figure = draw_days({"a": SAID, "b": {DAYS[0]: Count(90, 9, 9)}, "c": {}})
+    assert [bar.yaxis for bar in figure.data[:3]] == ["y", "y2", "y3"]
+    axes = [figure.layout.yaxis, figure.layout.yaxis2, figure.layout.yaxis3]
+    assert len({axis.range for axis in axes}) == 1
+    assert axes[0].domain[0] > axes[1].domain[1] > axes[1].domain[0] > axes[2].domain[1]
+    assert figure.layout.xaxis.anchor == "y3"
+    assert len({bar.marker.pattern.shape for bar in figure.data[:3]}) == 3
+
+
+def test_names_stand_highest_first_and_calls_without_one_are_named() -> None:
+    (bars,) = draw_names({"refund": {"600": Count(2, 2, 4), "": Count(9, 3, 4), "<b>": Count(0, 0, 2)}}).data
+    assert list(bars.y) == ["&lt;b&gt;", "600", "No queue"]  # the axis begins at the bottom
+    assert [data[1] for data in bars.customdata] == ["<b>", "600", ""]
+
+
+def test_phrases_compared_by_name_stand_in_their_order_from_above() -> None:
+    figure = draw_names({"first": {"600": Count(1, 1, 1)}, "second": {"600": Count(1, 1, 1)}})
+    assert [bar.name for bar in figure.data] == ["second", "first"]
+    assert figure.layout.legend.traceorder == "reversed"
+    assert figure.data[1].marker.color == LIGHT.lines[0]
+
+
+def test_nothing_known_is_an_empty_figure_not_an_error() -> None:
+    assert draw_days({"refund": {}}).data[0].x in ((), None)
+    assert draw_days({}, palette=DARK).data[0].name == "No transcribed calls"
+    assert draw_names({"refund": {}}).data[0].y in ((), None)
+
+
+def test_alt_text_says_how_often_and_where_most() -> None:
+    assert bars_alt("By day", {"refund": SAID}) == "By day: refund 7 places, most at 2026-07-01 with 6."
+    assert bars_alt("By day", {"refund": {}}) == "By day: nothing known."

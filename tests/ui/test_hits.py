@@ -1,0 +1,97 @@
+"""Places found: what is marked, how much of a long text is shown, and where a click leads."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pbx.store.search import Hit
+from pbx.ui.hits import NEAR_CHARACTERS, SHOWN_CHARACTERS, as_data, clip, parts
+
+
+def marked(text: str, spans: list[tuple[int, int]]) -> str:
+    return "".join(f"[{part}]" if hit else part for part, hit in parts(text, spans))
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([], "one two"),
+        ([(0, 3)], "[one] two"),
+        ([(4, 7), (0, 3)], "[one] [two]"),
+        ([(0, 5), (2, 7)], "[one t][wo]"),
+        ([(4, 99)], "one [two]"),
+        ([(9, 12)], "one two"),
+    ],
+)
+def test_what_matched_is_marked_and_nothing_is_lost(spans: list[tuple[int, int]], expected: str) -> None:
+    assert marked("one two", spans) == expected
+
+
+def test_markup_and_emoji_stay_text_and_count_as_characters() -> None:
+    assert list(parts("📞 <b>refund</b>", [(5, 11)])) == [("📞 <b>", False), ("refund", True), ("</b>", False)]
+
+
+@pytest.mark.parametrize("at", [0, 300, 2500, 4990])
+def test_a_long_text_is_cut_to_around_the_first_place(at: int) -> None:
+    words = ["word"] * 1000
+    words[at // 5] = "here"
+    text = " ".join(words)
+    start = text.index("here")
+    shown, spans, cut_before, cut_after = clip(text, [(start, start + 4)])
+    assert len(shown) <= SHOWN_CHARACTERS
+    assert [shown[a:b] for a, b in spans] == ["here"]
+    assert set(shown.split()) <= {"word", "here"}
+    assert (cut_before, cut_after) == (not text.startswith(shown), not text.endswith(shown))
+
+
+def test_a_text_without_spaces_is_cut_too() -> None:
+    text = "字" * 2000
+    shown, spans, _, _ = clip(text, [(1000, 1002)])
+    assert 0 < len(shown) <= SHOWN_CHARACTERS
+    assert [b - a for a, b in spans] == [2]
+
+
+def hit(**changes: Any) -> Hit:
+    known: dict[str, Any] = {
+        "segment_id": 1,
+        "call_id": 7,
+        "recording_id": 3,
+        "start_s": 61.96,
+        "end_s": 64.0,
+        "speaker": "agent",
+        "text": "Your refund.",
+        "spans": ((5, 11),),
+        "started_at": datetime(2026, 7, 1, tzinfo=UTC),
+        "from_number": "1",
+        "to_number": "2",
+        "queue": "",
+        "agent": "",
+        "direction": "inbound",
+        "flags": (),
+        "edited": False,
+        "before": "",
+        "after": "",
+    }
+    return Hit(**(known | changes))
+
+
+def test_a_place_links_to_its_second_and_never_behind_it() -> None:
+    shown = as_data(hit())
+    assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&recording=3&t=61.9", "1:01", "Agent")
+    assert as_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
+
+
+def test_what_is_doubtful_edited_or_said_by_nobody_known_is_told() -> None:
+    assert as_data(hit(flags=("phantom",), edited=True))["marks"] == ["doubtful", "edited"]
+    assert as_data(hit(speaker=""))["speaker"] == ""
+
+
+def test_neighbours_are_cut_on_their_far_side() -> None:
+    long = " ".join(f"w{number}" for number in range(200))
+    shown = as_data(hit(before=long, after=long))
+    assert shown["before"].startswith("… ")
+    assert shown["before"].endswith("w199")
+    assert shown["after"].startswith("w0 ")
+    assert shown["after"].endswith(" …")
+    assert max(len(shown["before"]), len(shown["after"])) <= NEAR_CHARACTERS + 2

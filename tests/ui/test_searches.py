@@ -1,0 +1,39 @@
+"""Topics and bars as searches."""
+
+import pytest
+
+from pbx.store.models import Topic
+from pbx.store.query import Either, Phrase, parse_query
+from pbx.ui.searches import phrase_query, topic_query
+from pbx.ui.trends import behind_bar
+
+
+@pytest.mark.parametrize(
+    ("phrase", "words", "prefix"),
+    [
+        ("refund", ("refund",), False),
+        ("refund*", ("refund",), True),
+        ("money back", ("money", "back"), False),
+        ("my contr*", ("my", "contr"), True),
+        ("AND", ("and",), False),
+        ("NEAR(x)", ("near", "x"), False),
+        ('say "no" now', ("say", "no", "now"), False),
+        ("don't", ("don", "t"), False),
+    ],
+)
+def test_a_phrase_is_searched_as_it_is_written(phrase: str, words: tuple[str, ...], prefix: bool) -> None:
+    assert parse_query(phrase_query(phrase)) == Phrase(words, prefix)
+
+
+def test_a_topic_is_any_of_its_phrases() -> None:
+    topic = Topic(name="Refunds", phrases=["refund*", "money back"])
+    assert topic_query(topic) == 'refund* OR "money back"'
+    assert parse_query(topic_query(topic)) == Either((Phrase(("refund",), True), Phrase(("money", "back"))))
+
+
+def test_a_bar_leads_to_what_it_counts() -> None:
+    filters = behind_bar("2026-07-01", "day")
+    assert filters["period"] == "Between"
+    assert [day.isoformat() for day in filters["days"]] == ["2026-07-01", "2026-07-01"]
+    assert behind_bar("600", "queue") == {"queue": "600"}
+    assert behind_bar("", "agent") == {"agent": "No agent"}
