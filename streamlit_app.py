@@ -12,6 +12,7 @@ PAGES = {
         st.Page(
             "pages/calls/transcripts.py", title="Transcripts", icon=":material/manage_search:", url_path="transcripts"
         ),
+        st.Page("pages/calls/figures.py", title="Figures", icon=":material/query_stats:", url_path="figures"),
     ],
     "Live": [
         st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),
