@@ -21,8 +21,9 @@ def figure_tile(
     definition: str,
     better: Literal["up", "down", ""] = "",
     digits: int = 1,
+    about: str = "",
 ) -> None:
-    """A figure; call it within `figure_tiles`. None, and a Ratio over nothing, is n/a.
+    """A figure; call it within `figure_tiles`. None, and a Ratio over nothing, is n/a. `about` is a line below it.
 
     `before`: the same figure of the period before, None where it isn't compared. `better` tells which way is good:
     it colours the change. A share changes by percentage points, a count by percent, a duration by itself.
@@ -39,6 +40,8 @@ def figure_tile(
             delta_description=description or None,
             help=_help(definition, value, before, kind, digits),
         )
+        if about:
+            st.caption(plain(about))
 
 
 def figure_tiles(key: str = "") -> "st.delta_generator.DeltaGenerator":
