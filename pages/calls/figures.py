@@ -10,18 +10,24 @@ import streamlit as st
 from pbx import ui
 from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
 from pbx.charts.heat import WEEKDAYS, week_heat
+from pbx.export.tables import Value
+from pbx.metrics.ratio import Ratio
 from pbx.store.engine import reading
 from pbx.store.figures_behind import CallSelection
 from pbx.store.figures_calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.models import Direction
 from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import no_history, pick, picked, picks, show_calls
+from pbx.ui.behind import no_history, pick, picked, picker, picks, show_calls
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import ALL, KEPT
-from pbx.wording import DIRECTIONS, DISPOSITIONS, count_text, moment_text
+from pbx.wording import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 
 TOP = 10
 TABLE_ROWS = 50
+MOST_NAMES = 10_000  # of an export
+WAYS = ("inbound", "outbound", "internal")
+EXPORTED = ("By", "Calls", "Inbound", "Outbound", "Internal", "Outcome known", "Answered")
+EXPORTED += ("Talk (s)", "Talks", "Wait (s)", "Waits")
 HEAT_CELLS = "Calls by weekday and hour"
 BREAKDOWNS: dict[str, tuple[By, str]] = {  # what is said: how it is counted, the name of those without
     "Direction": ("direction", "Unknown"),
@@ -61,11 +67,10 @@ def choose_direction() -> Direction | None:
 def show_tiles(now: CallCount, before: CallCount) -> None:
     with figure_tiles("calls"):
         figure_tile("Calls", now.calls, before.calls, kind="count", definition="Calls that began in the period.")
-        for way in ("inbound", "outbound", "internal"):
+        for way in ("inbound", "outbound") if len(now.by_direction) > 1 else ():
             mine, then = now.by_direction.get(way, 0), before.by_direction.get(way, 0)
-            if mine or then:
-                definition = f"Calls of direction {way}: {count_text(mine, 'call')} of {now.calls:,}."
-                figure_tile(way.capitalize(), mine, then, kind="count", definition=definition)
+            definition = f"Calls of direction {way}: {count_text(mine, 'call')} of {now.calls:,}."
+            figure_tile(way.capitalize(), mine, then, kind="count", definition=definition)
         rates = (now.answer_rate, before.answer_rate)
         figure_tile("Answered", *rates, kind="percent", definition=ANSWER_RATE, better="up")
         figure_tile("Average talk", now.acd, before.acd, kind="duration", definition=TALK)
@@ -98,7 +103,7 @@ def show_week(at: ui.Site, cells: list[list[int]]) -> None:
     busiest = max((n, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
     alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
     figure = week_heat(cells, said, title=HEAT_CELLS, zone=at.zone, palette=ui.palette())
-    ui.chart(figure, alt=alt, key=f"calls_by_week_{picks()}", on_pick=lambda data: data and pick("week", *data[:2]))
+    ui.chart(figure, alt=alt, key=f"calls_by_week_{picks()}", on_pick=picker("week", 2))
 
 
 def said_name(by: By, name: str, nameless: str) -> str:
@@ -120,7 +125,7 @@ def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[
     ]
     figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=at.zone)
     key = f"calls_by_{by}_{picks()}"
-    ui.chart(figure, alt=named_alt(title, bars), key=key, on_pick=lambda data: data and pick(by, data[0]))
+    ui.chart(figure, alt=named_alt(title, bars), key=key, on_pick=picker(by, 1))
 
 
 def show_table(at: ui.Site, wanted: CallQuestion) -> None:
@@ -138,26 +143,56 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
         )
     by, nameless = BREAKDOWNS[name or "Direction"]
     with reading(at.engine) as session:
-        limit = None if by in ("hour", "day") else TABLE_ROWS
+        limit = None if by in ("hour", "day") else MOST_NAMES
         counts = [count for count in call_counts(session, wanted, at.zone, by, limit) if count.calls]
-    columns = [f"{name}|", "Calls>", "In>", "Out>", "Internal>", "Answered>", "Average talk>", "Average wait>"]
+    ways = () if by == "direction" else WAYS
     rows: dict[str, list[ui.Cell]] = {}
-    for count in counts:
-        label = said_name(by, count.label, nameless)
-        if count.start_at:
-            label = moment_text(count.start_at, at.zone, datetime.now(at.zone) + timedelta(days=400))
+    for count in counts[:TABLE_ROWS]:
         rows[count.start_at.isoformat() if count.start_at else count.label] = [
-            label,
+            interval_text(at, by, count.start_at) if count.start_at else said_name(by, count.label, nameless),
             f"{count.calls:,}",
-            *(f"{count.by_direction.get(way, 0):,}" for way in ("inbound", "outbound", "internal")),
+            *(f"{count.by_direction.get(way, 0):,}" for way in ways),
             {"text": count.answer_rate.percent_text(), "sub": count.answer_rate.parts_text()},
-            count.acd.duration_text(),
-            count.mean_wait.duration_text(),
+            {"text": count.acd.duration_text(), "sub": parts_of(count.acd)},
+            {"text": count.mean_wait.duration_text(), "sub": parts_of(count.mean_wait)},
         ]
+    columns = [f"{name}|", "Calls>", *(f"{way.capitalize()}>" for way in ways)]
+    columns += ["Answered>", "Average talk>", "Average wait>"]
     chosen = ui.table(f"Calls by {name}", columns, rows, key=f"figures_table_{picks()}", pick=True)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        shown = f"The first {TABLE_ROWS} of {len(counts):,}; the export has them all. " if counts[TABLE_ROWS:] else ""
+        ui.note(f"{shown}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
+        ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="figures")
     if chosen is not None:
         pick_row(by, chosen, counts)
         st.rerun()
+
+
+def interval_text(at: ui.Site, by: By, start: datetime) -> str:
+    local = start.astimezone(at.zone)
+    return f"{local:%a} {local.day} {local:%b %Y}" + (f", {local:%H:%M}" if by == "hour" else "")
+
+
+def parts_of(mean: Ratio) -> str:
+    """What a mean of seconds was made of."""
+    return f"{duration_text(mean.numerator)} / {mean.denominator:,.0f}" if mean.denominator else ""
+
+
+def export_rows(by: By, nameless: str, counts: Sequence[CallCount]) -> list[list[Value]]:
+    return [
+        [
+            count.start_at or said_name(by, count.label, nameless),
+            count.calls,
+            *(count.by_direction.get(way, 0) for way in WAYS),
+            count.told,
+            count.answered,
+            count.talk_s,
+            count.talks,
+            count.wait_s,
+            count.waits,
+        ]
+        for count in counts
+    ]
 
 
 def pick_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
@@ -220,7 +255,7 @@ def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
             return
         times = call_counts(session, wanted, at.zone, period.step)
         cells = call_heat_map(session, wanted, at.zone)
-        named = {by: call_counts(session, wanted, at.zone, by, TOP) for by in ("number", "did", "disposition")}
+        named = {by: call_counts(session, wanted, at.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
     show_tiles(now, before)
     show_time(at, period, times)
     show_week(at, cells)

@@ -1,6 +1,7 @@
 """What is behind a figure: the calls or seizures a chart was clicked for, in a window above the page."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import streamlit as st
@@ -8,7 +9,6 @@ import streamlit as st
 from pbx.store.engine import reading
 from pbx.store.figures_behind import CallSelection, Seizure, SeizureSelection, calls_behind, seizures_behind
 from pbx.store.figures_calls import CallQuestion
-from pbx.ui.bar import Period
 from pbx.ui.sites import SETTINGS_PAGE, Site
 from pbx.ui.tables import Cell, call_cells, table
 from pbx.ui.words import empty, note, plain
@@ -25,6 +25,16 @@ def pick(what: str, *parts: Any) -> None:
     """Remember what was clicked on, to be opened once by `picked`. For callbacks."""
     st.session_state[_PICKED] = (what, *parts)
     st.session_state["picks"] = picks() + 1
+
+
+def picker(what: str, parts: int) -> Callable[[Any], None]:
+    """`on_pick` of a chart: remembers the first `parts` of a point's customdata."""
+
+    def remember(data: Any) -> None:
+        if data:
+            pick(what, *data[:parts])
+
+    return remember
 
 
 def picked() -> tuple[Any, ...] | None:
@@ -61,8 +71,10 @@ def show_calls(
     window()
 
 
-def show_seizures(at: Site, title: str, trunk: str | None, period: Period, chosen: SeizureSelection) -> None:
-    """Open the list of seizures of a trunk (None: of all); a row leads to its call."""
+def show_seizures(
+    at: Site, title: str, trunk: str | None, since: datetime, until: datetime, chosen: SeizureSelection
+) -> None:
+    """Open the list of a trunk's seizures (None: of all) that began in a time; a row leads to its call."""
 
     @st.dialog(plain(title), width="large", icon=":material/cell_tower:")
     def window() -> None:
@@ -72,8 +84,8 @@ def show_seizures(at: Site, title: str, trunk: str | None, period: Period, chose
                 session,
                 at.active.id,
                 trunk,
-                period.since,
-                period.until,
+                since,
+                until,
                 chosen,
                 offset=(page - 1) * PAGE_ROWS,
                 limit=PAGE_ROWS,
