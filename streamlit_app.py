@@ -18,6 +18,7 @@ PAGES = {
         st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),
         st.Page("pages/live/wallboard.py", title="Wallboard", icon=":material/tv:", url_path="wallboard"),
         st.Page("pages/live/trunks.py", title="Trunks", icon=":material/cell_tower:", url_path="trunks"),
+        st.Page("pages/live/agents.py", title="Agents", icon=":material/support_agent:", url_path="agents"),
         st.Page("pages/live/extensions.py", title="Extensions & calls", icon=":material/call:", url_path="extensions"),
     ],
     "Settings": [

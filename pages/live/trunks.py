@@ -100,7 +100,8 @@ now = st.container()
 st.subheader("What happened", anchor=False)
 bar = period_bar(site, queues=False)
 known = known_trunks(site, bar)
-chosen_trunk = one_of("Trunk", known, "trunk")
+with st.container(width=320):
+    chosen_trunk = one_of("Trunk", known, "trunk")
 if clicked := picked():
     open_picked(site, bar, chosen_trunk, *clicked)
 history(site, bar, chosen_trunk, known)

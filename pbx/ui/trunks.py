@@ -88,8 +88,15 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
 
 def show_quality(at: Site, period: Period, trunk: str | None) -> None:
     """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another."""
+    steps: dict[str, Step] = {"By day": "day", "By hour": "hour"}
+    usual = f"By {period.step}"
+    chosen = st.segmented_control(
+        "Interval", list(steps), default=usual, required=True, key=f"trunk_{period.step}", label_visibility="collapsed"
+    )
     with reading(at.engine) as session:
-        found = trunk_intervals(session, at.active.id, trunk, period.since, period.seen_until, at.zone, period.step)
+        found = trunk_intervals(
+            session, at.active.id, trunk, period.since, period.seen_until, at.zone, steps[chosen or usual]
+        )
         causes = cause_counts(session, at.active.id, trunk, period.since, period.until)
         figures = by_trunk(session, at.active.id, period.since, period.seen_until)
     if not any(item.figures.seizures for item in found):
@@ -255,7 +262,10 @@ def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
     }
     columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Most at once>")
     chosen = table("Figures of trunks", columns, rows, key=f"trunk_figures_{picks()}", pick=True)
-    table_export(at, "Trunks", _FIGURES, lambda: [_exported(name, one) for name, one in figures.items()], key="trunks")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note("Below each figure what it is made of.")
+        exported = [_exported(name, one) for name, one in figures.items()]
+        table_export(at, "Trunks", _FIGURES, lambda: exported, key="trunks")
     if chosen is not None:
         pick("trunk", chosen)
         st.rerun()
