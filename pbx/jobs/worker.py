@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.notices import look_after_alerts
 from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.speech import SpeechKeeper, ask_language_server
 from pbx.jobs.sync import sync_recordings
@@ -27,6 +28,7 @@ LOOK_S = 1.0  # how often the worker looks for something to do
 PROGRESS_S = 1.0  # how often progress is written, at most
 END_S = 8.0  # how long a stopping worker waits for its jobs to stop
 SUMMARY_LOOK_S = 20.0  # how often it is looked for summaries that wait for the language server
+ALERTS_LOOK_S = 15.0  # how often alerts are looked after
 LISTED_FAILURES = 100  # how many failed recordings a job's row names
 
 log = logging.getLogger("pbx.worker")
@@ -184,6 +186,7 @@ class Worker:
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
         threads = [threading.Thread(target=self._work_on, args=(kind,), name=kind, daemon=True) for kind in JOBS]
         threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
+        threads.append(threading.Thread(target=self._look_after_alerts, name="alerts", daemon=True))
         if self._settings.freepbx_watch:
             threads.append(threading.Thread(target=self._watch, name="watch", daemon=True))
         for thread in threads:
@@ -214,6 +217,7 @@ class Worker:
                 self._speech.work_off(active, self._stop)
             while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
                 pass
+            self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
         finally:
             queue.put_back(self._engine, self._slot.name, died=False)
 
@@ -249,6 +253,11 @@ class Worker:
         while not self._stop.is_set():
             if not self._guarded(lambda: ask_language_server(self._engine, self._settings)):
                 self._stop.wait(SUMMARY_LOOK_S)
+
+    def _look_after_alerts(self) -> None:
+        while not self._stop.is_set():
+            self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
+            self._stop.wait(ALERTS_LOOK_S)
 
     def _watch(self) -> None:
         while not self._stop.is_set():
