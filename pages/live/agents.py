@@ -24,17 +24,17 @@ from pbx.store.figures_lists import Selection, VisitRow, visits_page
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.behind import CALL_PAGE, no_history
 from pbx.ui.figures import figure_tile, figure_tiles
-from pbx.wording import NOTHING, count_text, duration_text
+from pbx.wording import count_text, duration_text
 
-PAGE_ROWS = 20
+PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows of days can't be told apart
 NO_REASON = "No reason given"
-COLUMNS = ("Agent", "Calls>", "Talk>", "Average>", "Not taken>", "Logged in>", "Paused>", "Occupancy>", "Sessions>")
+COLUMNS = ("Agent", "Calls>", "Average talk>", "Not taken>", "Logged in>", "Paused>", "Occupancy>")
 EXPORTED = ("Agent", "Calls", "Talk (s)", "Talks", "Rings not taken", "Rang in vain (s)", "Logged in (s)")
 EXPORTED += ("Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason")
 DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
 DEFINITIONS = (
-    "Average: talk / calls. Not taken: rings nobody answered / all rings. Paused: while logged in. "
+    "Average talk: talk / calls. Not taken: rings nobody answered / all rings. Paused: while logged in. "
     "Occupancy: talk / (logged in – paused), n/a where no login is known."
 )
 
@@ -60,16 +60,16 @@ def occupancy_cell(agent: AgentFigures) -> ui.Cell:
 
 
 def agent_cells(agent: AgentFigures) -> list[ui.Cell]:
+    pauses = sum(one.count for one in agent.pauses.values())
+    known = agent.logged_in_s is not None
     return [
         agent.agent,
-        f"{agent.calls:,}",
-        duration_text(agent.talk_s),
+        {"text": f"{agent.calls:,}", "sub": f"talk {duration_text(agent.talk_s)}" if agent.talks else ""},
         agent.att.duration_text(),
         share_cell(agent.non_response_rate),
-        NOTHING if agent.logged_in_s is None else duration_text(agent.logged_in_s),
-        {"text": duration_text(agent.paused_s), "sub": reasons_text(dict(agent.pauses))},
+        {"text": duration_text(agent.logged_in_s), "sub": count_text(agent.sessions, "session") if known else ""},
+        {"text": duration_text(agent.paused_s), "sub": count_text(pauses, "pause") if pauses else ""},
         occupancy_cell(agent),
-        f"{agent.sessions:,}" if agent.logged_in_s is not None else NOTHING,
     ]
 
 
@@ -230,9 +230,15 @@ def show_calls(at: ui.Site, wanted: FigureFilter, total: int) -> None:
         ui.note("No call with this visit’s uniqueid is known: bring the CDR with python -m pbx import cdr.")
 
 
+def close_agent() -> None:
+    st.query_params.pop("agent", None)
+
+
 def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
     """The days of one agent, and the calls he took."""
-    st.subheader(f"Days of {ui.plain(agent.agent)}", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader(ui.plain(agent.agent), anchor=False, width="content")
+        st.button("All agents", icon=":material/close:", type="tertiary", on_click=close_agent, key="close_agent")
     wanted = FigureFilter(period.connection_id, period.since, period.until, period.queue, agent.agent)
     days = days_of(period)
     if len(days) > MOST_DAYS:
@@ -247,6 +253,7 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
     left, right = st.columns(2, gap="medium")
     with left, reading(at.engine) as session:
         show_days(at, agent_days(session, wanted, at.zone))
+        show_reasons(at, wanted)
     with right:
         show_calls(at, wanted, agent.calls)
 
@@ -260,10 +267,11 @@ if figures:
     show_totals(figures, figures_before)
     asked = st.query_params.get("agent", "")
     chosen = next((one for one in figures if one.agent == asked), None)
-    show_agents(site, figures, asked)
     if chosen:
         show_agent(site, bar, chosen)
-    else:
+        st.subheader("All agents", anchor=False)
+    show_agents(site, figures, asked)
+    if not chosen:
         ui.note("Pick an agent for the days and the calls.")
         show_reasons(site, bar.wanted)
 else:
