@@ -46,8 +46,6 @@ with foot:
     wanted = one_of("Queue", known, "queue")
     warn = st.number_input("Amber from (s)", 1, 3600, WARN_S, key="warn", help="Longest wait", width=140, **KEPT)
     bad = st.number_input("Red from (s)", 1, 3600, BAD_S, key="bad", help="Longest wait", width=140, **KEPT)
-    ui.note(
-        f"Amber from {duration_text(warn)}, red from {duration_text(bad)} of waiting. In time: within each queue’s T."
-    )
+    ui.note("In time: answered within each queue’s T, of those offered but short abandons.")
 with place:
     live(site, wanted, warn, bad)

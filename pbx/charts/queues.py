@@ -20,9 +20,9 @@ from pbx.wording import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
 Gap = tuple[datetime, datetime]
 KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other endings"}
 SERVICE_LEVELS: dict[str, tuple[str, Callable[[QueueFigures], Ratio]]] = {
-    "sl_answered": ("Of the answered", lambda figures: figures.sl_answered),
-    "sl_inclusive": ("Abandons included", lambda figures: figures.sl_inclusive),
-    "sl_offered": ("Of the offered", lambda figures: figures.sl_offered),
+    "sl_answered": ("SL answered", lambda figures: figures.sl_answered),
+    "sl_inclusive": ("SL inclusive", lambda figures: figures.sl_inclusive),
+    "sl_offered": ("SL offered", lambda figures: figures.sl_offered),
 }
 MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat map: unit, and what is coloured
     "Offered": ("per hour", lambda cell: Ratio(cell.figures.offered, cell.hours)),
@@ -57,7 +57,7 @@ def volume_bars(
     _shade(figure, gaps, zone, palette)
     top = max((item.figures.offered for item in known), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
-    figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64)
+    figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
     return figure
 
 
@@ -130,9 +130,11 @@ def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) 
             **_look(kind, palette),
         )
     top = max((bucket.answered + bucket.abandoned + bucket.other for bucket in buckets), default=0)
-    figure.update_xaxes(type="category", tickformatstops=[], title_text="Waited", range=None, nticks=0, tickangle=0)
+    figure.update_xaxes(type="category", tickformatstops=[], range=None, nticks=0, tickangle=0, tickfont_size=11)
+    figure.update_xaxes(title_text="Waited up to (seconds, then minutes:seconds)")
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="How long callers waited", bargap=0.18, margin_l=64)
+    figure.update_layout(legend_traceorder="normal")
     return figure
 
 
@@ -267,8 +269,8 @@ def _look(kind: str, palette: Palette) -> dict[str, Any]:
 
 def _bucket_text(bucket: WaitBucket) -> str:
     if bucket.up_to_s is None:
-        return f"over {duration_text(bucket.over_s)}"
-    return f"to {bucket.up_to_s:g} s" if bucket.up_to_s < 60 else f"to {duration_text(bucket.up_to_s)}"
+        return "more"
+    return f"{bucket.up_to_s:g}" if bucket.up_to_s < 60 else duration_text(bucket.up_to_s)
 
 
 def _cell_text(day: int, hour: int, cell: HeatCell, ratio: Ratio, measure: str) -> str:

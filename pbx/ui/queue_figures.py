@@ -96,20 +96,23 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
             *("Speed of answer", "asa", "ASA: seconds waited by the answered calls / answered calls."),
             *("Mean wait of those answered", "down", "duration"),
         )
-        about = f"Within {within}"
         tile(
-            *("Of the answered", "sl_answered", "sl_answered: answered within T / answered. T is the queue’s own."),
-            *(about, "up", "percent"),
+            *(
+                "SL answered",
+                "sl_answered",
+                "sl_answered: answered within T / answered. T: the queue’s own, or 20 s.",
+            ),
+            *(f"Within {within}, of the answered", "up", "percent"),
         )
         tile(
-            *("Abandons included", "sl_inclusive"),
+            *("SL inclusive", "sl_inclusive"),
             "sl_inclusive: (answered + abandoned within T) / (answered + abandoned).",
-            *(about, "up", "percent"),
+            *(f"Within {within}, abandons included", "up", "percent"),
         )
         tile(
-            *("Of the offered", "sl_offered"),
+            *("SL offered", "sl_offered"),
             "sl_offered: answered within T / (offered - abandoned within 5 s).",
-            *(about, "up", "percent"),
+            *(f"Within {within}, of the offered", "up", "percent"),
         )
         tile(
             *("Longest wait", "max_wait_s", "The longest time in a queue, abandoned calls included."),
@@ -129,9 +132,8 @@ def _charts(at: Site, period: Period, covered: Coverage, targets: Targets, withi
         key="queue_volume",
         on_pick=pick_behind,
     )
-    target = st.number_input(
-        "Target (%)", 1, 100, TARGET_PERCENT, key="target", help="The line in the chart below.", width=130, **KEPT
-    )
+    with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
+        target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **KEPT)
     chart(
         service_level_lines(
             *(intervals, covered.gaps),

@@ -84,8 +84,8 @@ def _show_by(at: Site, period: Period, by: Dimension, label: str) -> None:
     with reading(at.engine) as session:
         targets = queue_targets(session, at.active.id)
         found = figures_by(session, period.wanted, by, targets)
-    columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "Of the answered>", "Abandons incl.>"]
-    columns += ["Of the offered>", "Speed of answer>", "Talk>", "Longest wait>"]
+    columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
+    columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
     rows: dict[str, list[Cell]] = {
         name or " ": [
             {"text": name or "Not known", "sub": f"T {targets.of(name):g} s" if by == "queue" else ""},

@@ -61,7 +61,7 @@ def pick_behind(customdata: Any) -> None:
 
 def find_behind(period: Period) -> Behind:
     """What the address asks for, within the bar's period; what can't be understood there asks for nothing."""
-    asked = dict(parse_qsl(st.query_params.get(BEHIND, "")))
+    asked = dict(parse_qsl(st.query_params.get(BEHIND, ""), keep_blank_values=True))
     wanted, said = period.wanted, []
     since, until = _moment(asked.get("from")), _moment(asked.get("until"))
     if since and until and max(since, wanted.since) < min(until, wanted.until):
