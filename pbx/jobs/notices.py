@@ -114,9 +114,14 @@ def trial_message(host: str) -> tuple[str, str]:
     return "PBX Notebook: test message", f"Alerts of the PBX {host} will arrive here. Nothing is wrong: this is a test."
 
 
+def alert_title(kind: str, subject: str) -> str:
+    """Name an alert in a few words: Long wait in queue 400."""
+    return TITLES.get(kind, "Alert: {}").format(subject)
+
+
 def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
     """Title and text that tell of an alert at a moment, times in the PBX's zone."""
-    title = TITLES.get(rule.kind, "Alert: {}").format(alert.subject)
+    title = alert_title(rule.kind, alert.subject)
     begun = moment_text(alert.begun_at, zone, at, seconds=True)
     where = f"PBX {host}, times in {zone_text(zone, at)}."
     if alert.ended_at is None:
