@@ -57,7 +57,7 @@ def choose_direction() -> Direction | None:
         default=ALL,
         required=True,
         key="direction",
-        format_func=lambda name: DIRECTIONS.get(name, name),
+        format_func=str.capitalize,  # as in the filter of Interactions: the address holds what is said
         label_visibility="collapsed",
         **kept,
     )
@@ -208,7 +208,7 @@ def pick_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
 def address_of(at: ui.Site, wanted: CallQuestion) -> dict[str, Any]:
     """The filters of Interactions that find the calls of whole local days."""
     first, last = (moment.astimezone(at.zone).date() for moment in (wanted.since, wanted.until - timedelta(seconds=1)))
-    asked = {"direction": wanted.direction, "queue": wanted.queue}
+    asked = {"direction": (wanted.direction or "").capitalize(), "queue": wanted.queue}
     return {"period": "Between", "days": [first.isoformat(), last.isoformat()]} | {
         key: value for key, value in asked.items() if value
     }

@@ -32,9 +32,10 @@ def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = 
     if chosen != "Between":
         return period_bounds(at, chosen or default)
     days = st.date_input("From – to", week, key="days", format="DD.MM.YYYY", **KEPT)
-    if len(days) < 2:
+    if not days:
         return None, None
-    first, last = (datetime.combine(day, time.min, at.zone) for day in days)
+    # The address drops the second of two equal days: one alone is a whole day.
+    first, last = (datetime.combine(day, time.min, at.zone) for day in (days[0], days[-1]))
     return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
 
 

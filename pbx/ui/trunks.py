@@ -81,7 +81,7 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
             Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busiest_then)
         )
         said = f"{TRAFFIC} Here {_hour_text(at, busiest.start_at)}." if busiest else TRAFFIC
-        figure_tile("Busy hour, erlang", traffic, traffic_then, kind="number", definition=said)
+        figure_tile("Busy hour, erlang", traffic, traffic_then, kind="number", definition=said, digits=2)
         lines, lines_then = (found.lines_needed if found else None for found in (busiest, busiest_then))
         figure_tile("Lines for 1 % loss", lines, lines_then, kind="count", definition=LINES)
 
