@@ -96,7 +96,7 @@ def listed(app: AppTest) -> list[str]:
 
 def points(app: AppTest, key: str) -> list[str]:
     """The queries that the points of a chart carry."""
-    (chart,) = [one for one in app.get("plotly_chart") if one.proto.id.endswith(f"-{key}")]
+    (chart,) = [one for one in app.get("plotly_chart") if one.proto.id.endswith(f"-{key}_0")]
     return [point[0] for trace in json.loads(chart.proto.spec)["data"] for point in trace.get("customdata", [])]
 
 

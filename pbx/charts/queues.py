@@ -30,6 +30,7 @@ MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat 
     "Service level": ("%", lambda cell: cell.figures.sl_offered),
     "Speed of answer": ("s", lambda cell: cell.figures.asa),
 }
+_FAINT = 0.45  # what was not clicked on
 _UNKNOWN = "Nothing is known of this time"
 
 
@@ -161,6 +162,8 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
             for name in ordered
         ],
         hovertemplate="%{customdata[1]}: %{customdata[2]}<extra></extra>",
+        selected={"marker": {"opacity": 1}, "textfont": {"color": palette.text}},
+        unselected={"marker": {"opacity": _FAINT}, "textfont": {"color": palette.text}},
     )
     top = max(counts.values(), default=0)
     figure.update_xaxes(
@@ -202,6 +205,7 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
             for day, hour, cell, ratio in known
         ],
         hovertemplate="%{customdata[1]}<extra></extra>",
+        unselected={"marker": {"opacity": _FAINT}},
     )
     figure.update_xaxes(
         type="linear",
@@ -263,7 +267,7 @@ def _kind(outcome: str) -> str:
 def _look(kind: str, palette: Palette) -> dict[str, Any]:
     colour, hatching = {"answered": (palette.good, ""), "abandoned": (palette.bad, "/")}.get(kind, (palette.idle, "."))
     pattern = {"shape": hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.45, "size": 6}
-    faint = {"marker": {"opacity": 0.4}}
+    faint = {"marker": {"opacity": _FAINT}}
     return {"marker": {"color": colour, "line_width": 0, "pattern": pattern}, "unselected": faint}
 
 

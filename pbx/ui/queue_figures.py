@@ -30,8 +30,8 @@ from pbx.ui.bar import Period
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
 from pbx.ui.sites import SETTINGS_PAGE, Site
-from pbx.ui.visits import pick_behind
-from pbx.ui.words import chart, empty, note, palette
+from pbx.ui.visits import behind_chart
+from pbx.ui.words import empty, note, palette
 from pbx.wording import count_text, duration_text
 
 TARGET_PERCENT = 80
@@ -126,15 +126,14 @@ def _charts(at: Site, period: Period, covered: Coverage, targets: Targets, withi
         waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
     span, colours = (period.since, period.until), palette()
-    chart(
+    behind_chart(
         volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
-        on_pick=pick_behind,
     )
     with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
         target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **KEPT)
-    chart(
+    behind_chart(
         service_level_lines(
             *(intervals, covered.gaps),
             target_percent=target,
@@ -145,24 +144,21 @@ def _charts(at: Site, period: Period, covered: Coverage, targets: Targets, withi
         ),
         alt=intervals_alt(f"Service level within {within}", intervals, covered.gaps),
         key="queue_service_level",
-        on_pick=pick_behind,
     )
     left, right = st.columns(2, gap="medium")
     with left:
         total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
-        chart(
+        behind_chart(
             wait_bars(waits, zone=at.zone, palette=colours),
             alt=f"How long callers waited: {count_text(total, 'call')} in {len(waits)} steps.",
             key="queue_waits",
-            on_pick=pick_behind,
         )
     with right:
         said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in outcomes.items())
-        chart(
+        behind_chart(
             outcome_bars(outcomes, zone=at.zone, palette=colours),
             alt=f"How calls ended: {said}.",
             key="queue_outcomes",
-            on_pick=pick_behind,
         )
     _week(at, period, targets)
 
@@ -173,9 +169,8 @@ def _week(at: Site, period: Period, targets: Targets) -> None:
     )
     with reading(at.engine) as session:
         cells = heat_map(session, period.wanted, at.zone, targets)
-    chart(
+    behind_chart(
         week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
         key="queue_week",
-        on_pick=pick_behind,
     )

@@ -26,14 +26,22 @@ from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.visits import MOST_EXPORTED, behind_query, caller_cell, choose_behind, open_call, show_visits
+from pbx.ui.visits import (
+    MOST_EXPORTED,
+    SHOWN,
+    behind_query,
+    caller_cell,
+    choose_behind,
+    open_call,
+    show_all,
+    show_visits,
+)
 from pbx.ui.words import note
 from pbx.wording import NOTHING, ago_text, count_text, duration_text
 
 CALLS = "Calls"
 MOST_ROWS = 50
 PAGE_ROWS = 12
-_SHOWN = "visits_shown"  # set by a click whose calls are to be seen
 
 
 def show_lists(at: Site, period: Period) -> None:
@@ -47,7 +55,7 @@ def show_lists(at: Site, period: Period) -> None:
         "Repeated callers": show_repeated,
         "Transfers": show_transfers,
     }
-    shown = st.session_state.pop(_SHOWN, False)
+    shown = st.session_state.pop(SHOWN, False)
     if shown:
         st.session_state["list"] = CALLS
     with st.container(key="queue_lists"):
@@ -71,8 +79,9 @@ def _scroll_there() -> None:
 
 def _follow(**asked: str) -> None:
     """Show the calls of a row just picked."""
+    show_all()
     choose_behind(behind_query(**asked))
-    st.session_state[_SHOWN] = True
+    st.session_state[SHOWN] = True
     st.rerun()
 
 

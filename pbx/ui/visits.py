@@ -19,7 +19,7 @@ from pbx.ui.bar import Period
 from pbx.ui.exports import table_export
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import note
+from pbx.ui.words import chart, note
 from pbx.wording import NOTHING, RECORDING_STATES, WEEKDAYS, count_text, duration_text
 from pbx.wording import OUTCOMES as OUTCOME_WORDS
 
@@ -32,6 +32,8 @@ EXPORT_COLUMNS = (
     *("Joined", "Caller", "Name", "Queue", "Number called", "Ended as"),
     *("Waited (s)", "Talked (s)", "Rang (s)", "Agent", "Transferred to", "Uniqueid"),
 )
+SHOWN = "visits_shown"  # set by a click whose calls are to be seen
+_DRAWN, _HELD = "charts_drawn", "chart_held"  # how often each chart was drawn anew, and which holds a choice
 _GONE = ("answered", "transferred", "abandoned")
 _KINDS = {"answered": "answered", "abandoned": "abandoned", "other": "ended otherwise"}
 
@@ -53,10 +55,30 @@ def choose_behind(asked: str | None) -> None:
         st.query_params.pop(BEHIND, None)
 
 
-def pick_behind(customdata: Any) -> None:
-    """`on_pick` of a chart whose customdata begins with such a query."""
-    choose_behind(customdata[0] if customdata else None)
-    st.session_state["visits_shown"] = bool(customdata)
+def behind_chart(figure: Any, *, alt: str, key: str) -> None:
+    """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
+
+    One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
+    """
+    drawn = st.session_state.setdefault(_DRAWN, {})
+
+    def pick(customdata: Any) -> None:
+        held = st.session_state.get(_HELD)
+        if held and held != key:
+            drawn[held] = drawn.get(held, 0) + 1
+        st.session_state[_HELD] = key if customdata else None
+        choose_behind(customdata[0] if customdata else None)
+        st.session_state[SHOWN] = bool(customdata)
+
+    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", on_pick=pick)
+
+
+def show_all() -> None:
+    """List all calls again, and let no chart hold a choice."""
+    drawn = st.session_state.setdefault(_DRAWN, {})
+    if held := st.session_state.pop(_HELD, None):
+        drawn[held] = drawn.get(held, 0) + 1
+    choose_behind(None)
 
 
 def find_behind(period: Period) -> Behind:
@@ -103,7 +125,7 @@ def show_visits(at: Site, period: Period) -> None:
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="visits_tools"):
             if behind.text:
-                st.button("Show all", icon=":material/close:", on_click=choose_behind, args=(None,), key="behind_clear")
+                st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
             table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits")
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")
