@@ -297,7 +297,7 @@ def state(at: ui.Site, rule: AlertRule) -> None:
 def show_rules(at: ui.Site, rules: list[AlertRule]) -> None:
     for rule in rules:
         with st.container(border=True, key=f"rule_{rule.id}"):
-            what, how, act = st.columns([5, 3, 3], vertical_alignment="center")
+            what, how = st.columns([5, 6], vertical_alignment="center")
             with what:
                 try:
                     labels = ", ".join(target.label for target in targets_of(at.settings, rule)) or "Seen on Today only"
@@ -306,9 +306,9 @@ def show_rules(at: ui.Site, rules: list[AlertRule]) -> None:
                 st.markdown(
                     f"**{ui.plain(rule_text(rule))}**  \n:small[{ui.plain(subject_text(rule))} · {ui.plain(labels)}]"
                 )
-            with how:
-                state(at, rule)
-            with act, st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
+            with how, st.container(horizontal=True, vertical_alignment="center"):
+                with st.container():
+                    state(at, rule)
                 st.toggle("On", rule.enabled, key=f"enabled_{rule.id}", on_change=switch, args=(at, rule))
                 st.button("Edit", icon=":material/edit:", key=f"edit_{rule.id}", on_click=ask, args=("edit", rule.id))
                 st.button(

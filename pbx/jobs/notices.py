@@ -44,7 +44,7 @@ EXAMPLES = (  # placeholders in capitals
 )
 TITLES = {
     "longest_wait": "Long wait in queue {}",
-    "service_level": "Service level of queue {}",
+    "service_level": "Low service level in queue {}",
     "trunk_down": "Trunk {} is down",
     "no_agent": "No agent in queue {}",
     "sync_failing": "Recording sync is failing",

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from pbx.errors import SettingsError
 from pbx.jobs import notices
 from pbx.jobs.notices import SendError, check_target, message, send, tell_all
+from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store.alerts import PAUSES_S, Target
 from pbx.store.history_models import Alert, AlertRule
@@ -134,6 +135,14 @@ def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web:
     assert (told, len(web.messages)) == (4, 4)
 
 
+def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) -> None:
+    add_rule(engine, settings, "longest_wait", 60, "", web.url)
+    look(engine, settings, datetime.now(UTC), waiting("sales", 90))
+    run_worker(settings, once=True)
+    run_worker(settings, once=True)
+    assert [one["title"] for one in web.messages] == ["PBX Notebook: Long wait in queue sales"]
+
+
 def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
     mail.refusal = "550 No such user here"
     with pytest.raises(SendError, match=r"E-mail by 127\.0\.0\.1 could not be told: it refused the message"):
@@ -200,7 +209,7 @@ def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
 @pytest.mark.parametrize(
     ("kind", "subject", "title"),
     [
-        ("service_level", "400", "PBX Notebook: Service level of queue 400"),
+        ("service_level", "400", "PBX Notebook: Low service level in queue 400"),
         ("trunk_down", "carrier", "PBX Notebook: Trunk carrier is down"),
         ("no_agent", "400", "PBX Notebook: No agent in queue 400"),
         ("sync_failing", "", "PBX Notebook: Recording sync is failing"),
