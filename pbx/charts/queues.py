@@ -89,12 +89,12 @@ def service_level_lines(
             mode="lines+markers",
             connectgaps=False,
             line={"width": 2, "color": colour, "dash": dash},
-            marker={"size": 6, "color": colour},
+            marker={"size": 7, "color": colour},
             customdata=[
-                [_behind(item), f"{ratio.percent_text()} ({ratio.parts_text()}, {key})"]
+                [_behind(item), f"{ratio.percent_text()} ({ratio.parts_text()}, {key})", _when(item, zone)]
                 for item, ratio in zip(intervals, ratios, strict=True)
             ],
-            hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
+            hovertemplate="%{customdata[2]}<br>%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     figure.add_hline(
         y=target_percent,
@@ -104,7 +104,8 @@ def service_level_lines(
     )
     _shade(figure, gaps, zone, palette)
     figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
-    figure.update_layout(title_text="Service level", margin_l=64)
+    # A click takes the point that is pointed at, not all that share its time.
+    figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest")
     return figure
 
 
@@ -135,7 +136,8 @@ def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) 
     figure.update_xaxes(title_text="Waited up to (seconds, then minutes:seconds)")
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="How long callers waited", bargap=0.18, margin_l=64)
-    figure.update_layout(legend_traceorder="normal")
+    # Where few waited so long there is room, and beside the title there is none on a narrow screen.
+    figure.update_layout(legend={"traceorder": "normal", "yanchor": "top", "y": 0.98})
     return figure
 
 
@@ -196,7 +198,7 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
             "color": values,
             "cmin": 0,
             "cmax": 100 if measure == "Service level" else max([*values, 1e-9]),
-            "colorscale": [[0, palette.grid], [0.001, _mix(low, high, 0.16)], [1, high]],
+            "colorscale": [[0, _mix(low, palette.text, 0.06)], [0.001, _mix(low, high, 0.16)], [1, high]],
             "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}, "nticks": 5},
             "cornerradius": 2,
         },
@@ -245,6 +247,12 @@ def _known(intervals: Sequence[QueueInterval], gaps: Sequence[Gap]) -> list[Queu
 def _middle(item: QueueInterval, zone: tzinfo) -> datetime:
     """Local, without a zone: Plotly knows none."""
     return local_time(item.start_at, zone) + (item.end_at - item.start_at) / 2
+
+
+def _when(item: QueueInterval, zone: tzinfo) -> str:
+    start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
+    day = f"{start:%a} {start.day} {start:%b}"
+    return f"{day} {start:%H:%M}–{end:%H:%M}" if start.date() == end.date() else day
 
 
 def _behind(item: QueueInterval, **more: str) -> str:
@@ -302,6 +310,7 @@ def _shade(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Palett
         mode="markers",
         marker={"symbol": "square", "size": 10, "color": palette.idle, "opacity": 0.35},
         hovertemplate=f"{_UNKNOWN}<extra></extra>",
+        showlegend=False,
     )
 
 
