@@ -185,12 +185,12 @@ def alerts(at: ui.Site) -> None:
             lasts = duration_text((now - alert.begun_at).total_seconds())
             title, since = alert_title(rule.kind, alert.subject), f"since {at.local(alert.begun_at)} ({lasts})"
             page, label = SEEN_ON.get(rule.kind, (ALERTS, "Alerts"))
-            with st.container(gap=None):
-                with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                with st.container():  # it shrinks, so that the link stays beside it
                     told = f"**{ui.plain(title)}** :gray[{ui.plain(since)}]"
-                    st.markdown(f":red[:material/notifications_active:] {told}", width="stretch")
-                    st.page_link(page, label=label, icon=":material/arrow_forward:", icon_position="right")
-                st.markdown(f":small[When it began: {ui.plain(alert.about)}]")
+                    more = f":small[When it began: {ui.plain(alert.about)}]"
+                    st.markdown(f":red[:material/notifications_active:] {told}  \n{more}")
+                st.page_link(page, label=label, icon=":material/arrow_forward:", icon_position="right")
         if len(found) > SHOWN_ALERTS:
             st.page_link(ALERTS, label=f"and {len(found) - SHOWN_ALERTS:,} more")
 
