@@ -27,6 +27,16 @@ class AgentSession:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentPause:
+    """A stretch in which an agent was paused in at least one queue, cut to the period."""
+
+    agent: str
+    from_at: datetime
+    until_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentDay:
     """An agent's day in the PBX's zone: first login, last logout, seconds logged in and of these paused."""
 
@@ -91,6 +101,16 @@ def agent_sessions(session: Session, wanted: FigureFilter) -> list[AgentSession]
         AgentSession(there.agents[int(who)], _at(start), _at(end), bool(end >= until_s))
         for who, start, end in zip(logins.whose, logins.start_s, logins.end_s, strict=True)
     ]
+    return sorted(found, key=lambda item: (item.agent, item.from_at))
+
+
+def agent_pauses(session: Session, wanted: FigureFilter) -> list[AgentPause]:
+    """When agents were paused and why, by agent, then in order of time; in several queues at once counts once."""
+    there, found = _presence(session, wanted), []
+    for code in np.unique(there.reasons):
+        merged, reason = there.pauses.where(there.reasons == code).merged(), there.reason_names[code]
+        for who, start, end in zip(merged.whose, merged.start_s, merged.end_s, strict=True):
+            found.append(AgentPause(there.agents[int(who)], _at(start), _at(end), reason))
     return sorted(found, key=lambda item: (item.agent, item.from_at))
 
 

@@ -1,4 +1,4 @@
-"""Calls counted over a period: by hour, day, direction, DID, number, queue or agent."""
+"""Calls counted over a period: by hour, day, direction, DID, number, queue, agent or disposition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from pbx.metrics.ratio import Ratio
 from pbx.store.models import Direction, Table
 from pbx.store.packs import Packed, load_columns
 
-By = Literal["hour", "day", "direction", "did", "queue", "agent", "number"]
+By = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
 
 

@@ -165,7 +165,7 @@ class AlertRule(Table, table=True):
     connection_id: int = Field(foreign_key="connections.id")
     kind: str  # longest_wait, service_level, trunk_down, no_agent or sync_failing
     subject: str = ""  # a queue or trunk; "" for any
-    threshold: float = 0.0  # seconds, percent or minutes, by kind
+    threshold: float = 0.0  # seconds, percent, minutes or syncs, by kind
     enabled: bool = True
     targets_encrypted: str = ""  # where to: addresses hold tokens and passwords
 
@@ -182,8 +182,12 @@ class Alert(Table, table=True):
     begun_at: datetime = Field(sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     about: str = ""  # what was seen, for people
+    cleared_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # seen not to hold, to be confirmed
     told_begin: bool = False
     told_end: bool = False
+    unsent: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids of targets left
+    attempts: int = 0  # to send what is told now
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # before it nobody else sends what is unsent
     failure: str = ""  # why it could not be sent
 
 

@@ -3,6 +3,9 @@
 The only room of the package with Streamlit.
 """
 
+from pbx.ui.exports import (
+    table_export,
+)
 from pbx.ui.panel import (
     sidebar,
 )
@@ -82,5 +85,6 @@ __all__ = [
     "span",
     "style",
     "table",
+    "table_export",
     "tile",
 ]

@@ -18,7 +18,7 @@ KEPT: dict[str, Any] = {"bind": "query-params"}
 Bounds = tuple[datetime | None, datetime | None]
 
 
-def period_filter(at: Site, default: str = "All time") -> Bounds:
+def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:
     """The bounds of the chosen period in UTC: from the first moment of a local day to that of the day after the last.
 
     Keys: period, days.
@@ -28,13 +28,14 @@ def period_filter(at: Site, default: str = "All time") -> Bounds:
     if "days" not in st.query_params:
         # Known from the start, or days that a click sets would not be written to the address.
         st.session_state.setdefault("days", week)
-    chosen = st.selectbox("Period", PERIODS, PERIODS.index(default), key="period", filter_mode=None, **KEPT)
+    chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **KEPT)
     if chosen != "Between":
         return period_bounds(at, chosen or default)
     days = st.date_input("From – to", week, key="days", format="DD.MM.YYYY", **KEPT)
-    if len(days) < 2:
+    if not days:
         return None, None
-    first, last = (datetime.combine(day, time.min, at.zone) for day in days)
+    # The address drops the second of two equal days: one alone is a whole day.
+    first, last = (datetime.combine(day, time.min, at.zone) for day in (days[0], days[-1]))
     return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
 
 

@@ -160,8 +160,12 @@ def make_alerts() -> None:
         time("begun_at", null=False),
         time("ended_at"),
         text("about"),
+        time("cleared_at"),
         flag("told_begin"),
         flag("told_end"),
+        sa.Column("unsent", sa.JSON, nullable=False),
+        number("attempts"),
+        time("retry_at"),
         text("failure"),
     )
     op.create_index("ix_alerts_rule", "alerts", ["rule_id", "begun_at"])
