@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
-from pbx.jobs.packing import pack_history
 from pbx.jobs.notices import look_after_alerts
+from pbx.jobs.packing import pack_history
 from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.speech import SpeechKeeper, ask_language_server
 from pbx.jobs.sync import sync_recordings
