@@ -208,10 +208,8 @@ def pick_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
 def address_of(at: ui.Site, wanted: CallQuestion) -> dict[str, Any]:
     """The filters of Interactions that find the calls of whole local days."""
     first, last = (moment.astimezone(at.zone).date() for moment in (wanted.since, wanted.until - timedelta(seconds=1)))
-    asked = {"direction": (wanted.direction or "").capitalize(), "queue": wanted.queue}
-    return {"period": "Between", "days": [first.isoformat(), last.isoformat()]} | {
-        key: value for key, value in asked.items() if value
-    }
+    asked = {"direction": wanted.direction, "queue": wanted.queue}
+    return {"period": "Between", "days": (first, last)} | {key: value for key, value in asked.items() if value}
 
 
 def open_picked(at: ui.Site, wanted: CallQuestion, what: str, *parts: Any) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from pbx.store.engine import reading
 from pbx.store.figures_behind import CallSelection, Seizure, SeizureSelection, calls_behind, seizures_behind
 from pbx.store.figures_calls import CallQuestion
+from pbx.ui.filters import ALL, lead_to
 from pbx.ui.sites import SETTINGS_PAGE, Site
 from pbx.ui.tables import Cell, call_cells, table
 from pbx.ui.words import empty, note, plain
@@ -63,8 +64,11 @@ def show_calls(
         rows = {str(call.id): call_cells(at, call)[: len(_CALL_COLUMNS)] for call in calls}
         opened = table(title, _CALL_COLUMNS, rows, key="calls_behind", pick=True)
         _foot(at, total, "call", f"calls {title}")
-        if link and st.button("Open in Interactions", icon=":material/forum:", key="open_interactions"):
-            st.switch_page(CALL_PAGE, query_params=dict(link))
+        if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
+            lead_to(
+                CALL_PAGE,
+                {"direction": ALL, "number": "", "queue": ALL, "state": ALL, "transcription": ALL} | dict(link),
+            )
         if opened:
             st.switch_page(CALL_PAGE, query_params={"call": opened})
 

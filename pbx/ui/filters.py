@@ -1,8 +1,8 @@
 """Filters that several pages offer, each kept in the address so that what is seen can be sent to a colleague."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 import streamlit as st
 
@@ -15,7 +15,23 @@ from pbx.wording import start_of_day
 ALL = "All"
 PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
 KEPT: dict[str, Any] = {"bind": "query-params"}
+_LED = "filters_led_with"
 Bounds = tuple[datetime | None, datetime | None]
+
+
+def lead_to(page: str, filters: Mapping[str, Any]) -> NoReturn:
+    """Go to a page with these filters set by their keys; it calls `arrive` before it draws them.
+
+    Not by the address: a page can't be left for one that has the keys of its own widgets.
+    """
+    st.session_state[_LED] = dict(filters)
+    st.switch_page(page)
+
+
+def arrive() -> None:
+    """Take up the filters another page led here with."""
+    for name, value in st.session_state.pop(_LED, {}).items():
+        st.session_state[name] = value
 
 
 def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:

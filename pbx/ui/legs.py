@@ -1,5 +1,7 @@
 """The legs of an opened call: who was called through what, when somebody answered, and how it ended."""
 
+from datetime import datetime
+
 import streamlit as st
 
 from pbx.history.channels import peer_of
@@ -12,7 +14,7 @@ from pbx.ui.words import note
 from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 
 _TONES = {"ANSWERED": "good", "": "busy", "NO ANSWER": "idle"}
-_COLUMNS = ("From", "To", "Through|", "Began|", "Answered|", "Ended|", "Outcome|")
+_COLUMNS = ("From", "To", "Through", "Began|", "Answered|", "Ended|", "Outcome")
 
 
 def show_legs(at: Site, call_id: int) -> None:
@@ -37,10 +39,14 @@ def _cells(at: Site, leg: CallLeg) -> list[Cell]:
         {"text": leg.dst or leg.did or "Unknown", "sub": leg.dst_channel},
         {
             "text": leg.trunk or leg.last_app or NOTHING,
-            "sub": f"{leg.last_app} in {leg.context}" if leg.context else "",
+            "sub": leg.context,
         },
-        {"text": at.local(leg.started_at, seconds=True), "sub": rang},
-        {"text": at.local(leg.answered_at, seconds=True), "sub": talked},
-        at.local(leg.ended_at, seconds=True),
+        {"text": _clock(at, leg.started_at), "sub": rang},
+        {"text": _clock(at, leg.answered_at), "sub": talked},
+        _clock(at, leg.ended_at),
         {"text": ended, "sub": cause_text(leg.cause), "tone": _TONES.get(leg.disposition, "bad")},
     ]
+
+
+def _clock(at: Site, moment: datetime | None) -> str:
+    return f"{moment.astimezone(at.zone):%H:%M:%S}" if moment else NOTHING

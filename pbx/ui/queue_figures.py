@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import streamlit as st
+from sqlmodel import Session
 
 from pbx.charts import (
     MEASURES,
@@ -43,22 +44,22 @@ HOW_TO = (
 
 def show_figures(at: Site, period: Period) -> bool:
     """Headline figures and charts of the period; False, and how to get there, when no call is known."""
-    with reading(at.engine) as session:
+    with reading(at.engine) as session:  # one, in which the period's calls are read once
         covered = queue_coverage(session, at.active.id, period.since, period.seen_until)
+        if covered.begins_at is None:
+            empty("No history of queues yet", HOW_TO, icon="history", link=(SETTINGS_PAGE, "Check the connection"))
+            return False
+        _say_coverage(at, period, covered)
         targets = queue_targets(session, at.active.id)
         totals = queue_totals(session, period.wanted, targets)
-        before = queue_totals(session, period.before, targets)
-        names = visit_names(session, period.wanted, "queue")
-    if covered.begins_at is None:
-        empty("No history of queues yet", HOW_TO, icon="history", link=(SETTINGS_PAGE, "Check the connection"))
-        return False
-    _say_coverage(at, period, covered)
-    if not totals.offered:
-        note("No call joined a queue in this period.")
-        return False
-    compared = before if covered.begins_at < period.before.until else None
-    _headlines(totals, compared, within_text(targets, [period.queue] if period.queue else names))
-    _charts(at, period, covered, targets, within_text(targets, [period.queue] if period.queue else names))
+        if not totals.offered:
+            note("No call joined a queue in this period.")
+            return False
+        before = queue_totals(session, period.before, targets) if covered.begins_at < period.before.until else None
+        within = within_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
+        _headlines(totals, before, within)
+        _charts(session, at, period, covered, targets, within)
+        _week(session, at, period, targets)
     return True
 
 
@@ -120,10 +121,9 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
         )
 
 
-def _charts(at: Site, period: Period, covered: Coverage, targets: Targets, within: str) -> None:
-    with reading(at.engine) as session:
-        found = queue_intervals(session, period.wanted, at.zone, period.step, targets)
-        waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
+def _charts(session: Session, at: Site, period: Period, covered: Coverage, targets: Targets, within: str) -> None:
+    found = queue_intervals(session, period.wanted, at.zone, period.step, targets)
+    waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
     span, colours = (period.since, period.until), palette()
     behind_chart(
@@ -160,15 +160,13 @@ def _charts(at: Site, period: Period, covered: Coverage, targets: Targets, withi
             alt=f"How calls ended: {said}.",
             key="queue_outcomes",
         )
-    _week(at, period, targets)
 
 
-def _week(at: Site, period: Period, targets: Targets) -> None:
+def _week(session: Session, at: Site, period: Period, targets: Targets) -> None:
     measure = st.segmented_control(
         "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **KEPT
     )
-    with reading(at.engine) as session:
-        cells = heat_map(session, period.wanted, at.zone, targets)
+    cells = heat_map(session, period.wanted, at.zone, targets)
     behind_chart(
         week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
