@@ -12,10 +12,13 @@ PAGES = {
         st.Page(
             "pages/calls/transcripts.py", title="Transcripts", icon=":material/manage_search:", url_path="transcripts"
         ),
+        st.Page("pages/calls/figures.py", title="Figures", icon=":material/query_stats:", url_path="figures"),
     ],
     "Live": [
         st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),
+        st.Page("pages/live/wallboard.py", title="Wallboard", icon=":material/tv:", url_path="wallboard"),
         st.Page("pages/live/trunks.py", title="Trunks", icon=":material/cell_tower:", url_path="trunks"),
+        st.Page("pages/live/agents.py", title="Agents", icon=":material/support_agent:", url_path="agents"),
         st.Page("pages/live/extensions.py", title="Extensions & calls", icon=":material/call:", url_path="extensions"),
     ],
     "Settings": [
@@ -28,6 +31,7 @@ PAGES = {
         st.Page(
             "pages/settings/jobs.py", title="Transcription", icon=":material/speech_to_text:", url_path="transcription"
         ),
+        st.Page("pages/settings/alerts.py", title="Alerts", icon=":material/notifications:", url_path="alerts"),
     ],
 }
 

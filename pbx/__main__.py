@@ -1,4 +1,4 @@
-"""The command line: `python -m pbx check|collect|sync|transcribe|worker|status`.
+"""The command line: `python -m pbx check|collect|sync|import|transcribe|watch|worker|status`.
 
 Standard output carries the result and nothing else; progress, logs and errors go to standard error.
 Exit status: 0 all well, 1 something failed, 2 wrong use or settings, 130 stopped by Ctrl-C.
@@ -7,30 +7,24 @@ What a command needs is imported when it runs, so that `--help` is quick.
 
 import _thread
 import io
-import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from pbx.errors import PbxError, SettingsError
+from pbx.commands.cdr import import_app
+from pbx.commands.terminal import Json, console, errors_told, open_cache, print_json, print_line
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from pbx.doctor import Step
-    from pbx.settings import Settings
     from pbx.store.models import Job, JobKind
 
 app = typer.Typer(
@@ -39,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks show local variables, passwords among them
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+app.add_typer(import_app)
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
 
@@ -48,8 +42,8 @@ def check(as_json: Json = False) -> None:
     """Check the connection to the PBX step by step, and say how to mend what fails."""
     from pbx.doctor import check_connection
 
-    with _errors_told(as_json):
-        with _cache() as (engine, settings):
+    with errors_told(as_json):
+        with open_cache() as (engine, settings):
             from pbx.jobs.queue import needed_connection
 
             connection = needed_connection(engine, settings).connection
@@ -60,9 +54,11 @@ def check(as_json: Json = False) -> None:
                 _print_step(step)
     failed = sum(step.state == "failed" for step in steps)
     if as_json:
-        _print_json({"ok": not failed, "host": connection.host, "steps": [step.model_dump() for step in steps]})
+        print_json({"ok": not failed, "host": connection.host, "steps": [step.model_dump() for step in steps]})
     else:
-        _print(Text(f"{failed} of {len(steps)} steps failed." if failed else f"All is well with {connection.host}."))
+        print_line(
+            Text(f"{failed} of {len(steps)} steps failed." if failed else f"All is well with {connection.host}.")
+        )
     raise typer.Exit(1 if failed else 0)
 
 
@@ -74,12 +70,12 @@ def collect(
     """Take a snapshot of extensions, trunks, queues and calls into the cache, and write it as JSON. Fit for cron."""
     result = _do("collect", {"output": str(output)} if output else {}, as_json)
     for name, part in result["not_ok"].items():
-        _print(Text(f"{name}: {part['state']}. {part['reason']}", "yellow"), to_stderr=True)
+        print_line(Text(f"{name}: {part['state']}. {part['reason']}", "yellow"), to_stderr=True)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         counts = ", ".join(f"{result[name]} {name.replace('_', ' ')}" for name in COUNTED)
-        _print(Text(f"{counts} → {result['output']}"))
+        print_line(Text(f"{counts} → {result['output']}"))
     failed = any(part["state"] in ("denied", "failed") for part in result["not_ok"].values())
     raise typer.Exit(1 if failed else 0)
 
@@ -98,7 +94,7 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Bring the PBX's new recordings into the cache."""
-    with _errors_told(as_json):
+    with errors_told(as_json):
         options: dict[str, Any] = {
             "since": _parse_time(since, "--since"),
             "until": _parse_time(until, "--until", whole_day=True),
@@ -108,12 +104,12 @@ def sync(
         }
     result = _do("sync", options, as_json)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         for item in result["failed"]:
-            _print(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
+            print_line(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
         counts = {name: len(value) if name == "failed" else value for name, value in result.items()}
-        _print(Text(("Would do: " if dry_run else "") + ", ".join(f"{name} {n}" for name, n in counts.items())))
+        print_line(Text(("Would do: " if dry_run else "") + ", ".join(f"{name} {n}" for name, n in counts.items())))
     raise typer.Exit(1 if result["failed"] else 0)
 
 
@@ -132,8 +128,8 @@ def transcribe(
     from pbx.wording import duration_text
 
     columns = (TextColumn("transcribe"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    bar = Progress(*columns, console=_console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
-    with _errors_told(as_json), _cache() as (engine, settings), bar:
+    bar = Progress(*columns, console=console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with errors_told(as_json), open_cache() as (engine, settings), bar:
         from pbx.jobs.here import Wanted, transcribe_here
 
         task = bar.add_task("loading the model", total=None)
@@ -145,13 +141,13 @@ def transcribe(
         wanted = Wanted(names or [], all_new, failed, model, limit)
         result = transcribe_here(engine, settings, wanted, show)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         for item in result["failed"]:
-            _print(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
+            print_line(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
         sound = f"{duration_text(result['audio_s'])} of sound in {duration_text(result['took_s'])}"
         counts = f"asked {result['asked']}, completed {result['completed']}, failed {len(result['failed'])}"
-        _print(Text(f"{counts}: {sound}"))
+        print_line(Text(f"{counts}: {sound}"))
     raise typer.Exit(1 if result["failed"] else 0)
 
 
@@ -167,13 +163,13 @@ def worker(
 
     def on_end(job: "Job") -> None:
         if as_json:
-            _print_json(job.model_dump(mode="json"))
+            print_json(job.model_dump(mode="json"))
         if job.state == "failed":
             failed.append(job.id)
 
     stop, signals = _stop_at_signals()
     _start_log(logging.ERROR if quiet else logging.INFO)
-    with _errors_told(as_json):
+    with errors_told(as_json):
         from pbx.jobs.slots import inherited_slot
         from pbx.jobs.worker import run_worker
         from pbx.settings import load_settings
@@ -185,6 +181,22 @@ def worker(
     raise typer.Exit(1 if failed and once else 0)
 
 
+@app.command()
+def watch(
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors only.")] = False, as_json: Json = False
+) -> None:
+    """Listen to the PBX and store what happens as it happens, until it is stopped. The worker does so too."""
+    stop, signals = _stop_at_signals()
+    _start_log(logging.WARNING if quiet else logging.INFO)
+    with errors_told(as_json), open_cache() as (engine, settings):
+        from pbx.jobs.queue import needed_connection
+        from pbx.jobs.watch import watch_here
+
+        needed_connection(engine, settings)
+        watch_here(settings, engine, stop)
+    raise typer.Exit(130 if signal.SIGINT in signals else 0)
+
+
 @app.command(hidden=True)
 def transcriber(
     once: Annotated[bool, typer.Option("--once", help="End when nothing is queued.")] = False,
@@ -193,7 +205,7 @@ def transcriber(
     """Work the queue of recordings off: the worker starts this."""
     stop, _ = _stop_at_signals()
     _start_log(logging.INFO)
-    with _errors_told(as_json=False):
+    with errors_told(as_json=False):
         from pbx.jobs.slots import inherited_slot
         from pbx.jobs.transcriber import SLOT, run_transcriber
         from pbx.settings import load_settings
@@ -225,12 +237,12 @@ def _start_log(level: int) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Tell what is in the cache, how the last jobs went and whether a worker is alive."""
-    with _errors_told(as_json), _cache() as (engine, settings):
+    with errors_told(as_json), open_cache() as (engine, settings):
         from pbx.jobs.status import cache_facts
 
         facts = cache_facts(engine, settings)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     jobs = facts["jobs"]
     lines = {
@@ -244,7 +256,7 @@ def status(as_json: Json = False) -> None:
         "Jobs to do": ", ".join(f"{job['kind']} {job['state']}" for job in jobs) or "none",
     }
     for name, text in lines.items():
-        _print(Text.assemble((f"{name:<13}", "bold"), text))
+        print_line(Text.assemble((f"{name:<13}", "bold"), text))
 
 
 def _speech_line(speech: dict[str, Any] | None) -> str:
@@ -267,7 +279,7 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
     """Do a job here, with a progress bar when standard error is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with _errors_told(as_json), _cache() as (engine, settings):
+    with errors_told(as_json), open_cache() as (engine, settings):
         from pbx.jobs.worker import do_here
 
         bar = Progress(
@@ -275,7 +287,7 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=_console(to_stderr=True),
+            console=console(to_stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
         )
@@ -287,34 +299,6 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
 
             result = do_here(engine, settings, kind, options, show)
     return result
-
-
-@contextmanager
-def _cache() -> Iterator[tuple["Engine", "Settings"]]:
-    from pbx.settings import load_settings
-    from pbx.store.engine import open_engine
-
-    settings = load_settings()
-    engine = open_engine(settings)
-    try:
-        yield engine, settings
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _errors_told(as_json: bool) -> Iterator[None]:
-    """Tell an error of ours in a line and its mend in the next, and exit with its status."""
-    try:
-        yield
-    except PbxError as error:
-        if as_json:
-            _print_json({"error": str(error), "mend": error.mend})
-        else:
-            _print(Text(f"✗ {error}", "red"), to_stderr=True)
-            if error.mend:
-                _print(Text(error.mend), to_stderr=True)
-        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
 
 
 def _parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None:
@@ -340,22 +324,9 @@ def _parse_time(text: str, option: str, *, whole_day: bool = False) -> str | Non
 
 def _print_step(step: "Step") -> None:
     mark, style = MARKS[step.state]
-    _print(Text.assemble((f"{mark} {step.name}", style), f"  {step.finding}"))
+    print_line(Text.assemble((f"{mark} {step.name}", style), f"  {step.finding}"))
     for line in step.mend:
-        _print(Text("    " + line.replace("\n", "\n    ")))
-
-
-def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts, ensure_ascii=False), flush=True)
-
-
-def _print(text: Text, *, to_stderr: bool = False) -> None:
-    """Print a line as it is: never wrapped, so that a line to copy into a configuration stays one."""
-    _console(to_stderr=to_stderr).print(text, soft_wrap=True, highlight=False)
-
-
-def _console(*, to_stderr: bool) -> Console:
-    return Console(stderr=to_stderr)
+        print_line(Text("    " + line.replace("\n", "\n    ")))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@
     ├── SettingsError           ours: a setting is missing, malformed or contradictory
     ├── DataError               ours: the data directory or the database can't be used as it is
     │   ├── NewerDatabase       written by a newer version of the app
+    │   ├── UnreadableFile      a file to import can't be read, or only in part
     │   └── StorageFull         the disk is full
     ├── ModelError              ours: a speech model is missing, damaged, or too large for this machine
     ├── QueryError              ours: a search that can't be understood
@@ -46,6 +47,9 @@ class DataError(PbxError): ...
 
 
 class NewerDatabase(DataError): ...
+
+
+class UnreadableFile(DataError): ...
 
 
 class StorageFull(DataError): ...

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     freepbx_timezone: str | None = None
     freepbx_sync_interval_minutes: int = Field(10, ge=1)
     freepbx_collect_interval_minutes: int = Field(5, ge=1)
+    freepbx_watch: bool = True  # whether the worker listens to live events, where there is an AMI user
     whisper_engine: Literal["whisper", "faster-whisper"] = "whisper"
     whisper_model: str = Field("base", min_length=1)  # a name, or the path of a checkpoint
     whisper_device: str = "auto"

@@ -34,6 +34,7 @@ RECORDING_STATES = {  # what is said, and its tone in a table
     "unreadable": ("Unreadable", "bad"),
     "missing": ("Missing on the PBX", "warn"),
     "failed": ("Fetching failed", "bad"),
+    "none": ("Not recorded", "idle"),
 }
 TRANSCRIPTION_STATES = {
     "new": ("New", "idle"),
@@ -42,6 +43,75 @@ TRANSCRIPTION_STATES = {
     "completed": ("Completed", "good"),
     "failed": ("Failed", "bad"),
 }
+DISPOSITIONS = {  # the CDR's words for how a call ended
+    "ANSWERED": "Answered",
+    "NO ANSWER": "Not answered",
+    "BUSY": "Busy",
+    "FAILED": "Failed",
+    "CONGESTION": "Congestion",
+    "": "Not known",
+}
+CAUSES = {  # ITU-T Q.850, those that Asterisk gives
+    1: "Unallocated number",
+    2: "No route to transit network",
+    3: "No route to destination",
+    6: "Channel unacceptable",
+    7: "Call awarded in an established channel",
+    16: "Normal clearing",
+    17: "User busy",
+    18: "No user responding",
+    19: "No answer from user",
+    20: "Subscriber absent",
+    21: "Call rejected",
+    22: "Number changed",
+    23: "Redirected to a new destination",
+    25: "Exchange routing error",
+    26: "Answered elsewhere",
+    27: "Destination out of order",
+    28: "Invalid number format",
+    29: "Facility rejected",
+    31: "Normal, unspecified",
+    34: "No circuit available",
+    38: "Network out of order",
+    41: "Temporary failure",
+    42: "Switching equipment congestion",
+    43: "Access information discarded",
+    44: "Requested circuit not available",
+    47: "Resource unavailable, unspecified",
+    50: "Facility not subscribed",
+    52: "Outgoing calls barred",
+    54: "Incoming calls barred",
+    57: "Bearer capability not authorised",
+    58: "Bearer capability not available",
+    65: "Bearer capability not implemented",
+    66: "Channel type not implemented",
+    69: "Facility not implemented",
+    81: "Invalid call reference",
+    88: "Incompatible destination",
+    95: "Invalid message",
+    96: "Mandatory information missing",
+    97: "Message type not implemented",
+    98: "Wrong message",
+    99: "Information element not implemented",
+    100: "Invalid information element",
+    101: "Wrong call state",
+    102: "Recovery on timer expiry",
+    103: "Mandatory information of wrong length",
+    111: "Protocol error",
+    127: "Interworking, unspecified",
+}
+OUTCOMES = {  # of a visit to a queue: what is said, its tone in a table, and what it means
+    "answered": ("Answered", "good", "an agent took the call"),
+    "transferred": ("Transferred", "good", "an agent took the call and passed it on"),
+    "abandoned": ("Abandoned", "bad", "the caller hung up before anyone answered"),
+    "timeout": ("Timed out", "warn", "the queue’s longest wait was reached"),
+    "exit_empty": ("No agent", "warn", "nobody was there to answer"),
+    "exit_key": ("Left by key", "idle", "the caller pressed a key to leave"),
+    "withdrawn": ("Withdrawn", "idle", "something other than the caller took the call out of the queue"),
+    "in_progress": ("In progress", "busy", "the call is waiting or being spoken"),
+    "unknown": ("Not known", "idle", "its end was not seen"),
+}
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SPEAKERS = {"caller": "Caller", "agent": "Agent"}
 SOUNDS = {"music": "hold music", "ringing": "ringing"}  # flags of what is heard instead of speech
 FLAGS = {  # why a segment is not to be trusted
@@ -99,6 +169,11 @@ def size_text(size_bytes: int | None) -> str:
 def count_text(count: int, one: str, many: str | None = None) -> str:
     """Say a number with its noun: 1 call, 1,234 calls."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def cause_text(cause: int | None) -> str:
+    """Say a Q.850 cause: User busy (17); "" when none is known."""
+    return "" if cause is None else f"{CAUSES.get(cause, 'Cause')} ({cause})"
 
 
 def sync_text(result: Mapping[str, Any]) -> str:

@@ -14,13 +14,16 @@ RANK = {
     "ami": 1,
     "ari": 1,
     "speech": 1,
+    "metrics": 1,
     "doctor": 2,
-    "store": 2,
-    "jobs": 3,
-    "charts": 4,
-    "export": 4,
-    "ui": 5,
-    "__main__": 5,
+    "history": 2,
+    "store": 3,
+    "jobs": 4,
+    "charts": 5,
+    "export": 5,
+    "ui": 6,
+    "commands": 6,
+    "__main__": 7,
 }
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -12,9 +13,17 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+def commands_of(group: Any, before: str = "") -> dict[str, Any]:
+    """All commands by how they are written, those of groups by both words."""
+    found = {}
+    for name, command in group.commands.items():
+        found |= commands_of(command, f"{name} ") if hasattr(command, "commands") else {before + name: command}
+    return found
+
+
 def test_every_command_and_option_it_names_exists() -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    described = re.findall(r"^python -m pbx (\w+)\s+#(.*)$", README, re.MULTILINE)
+    commands = commands_of(get_command(app))
+    described = re.findall(r"^python -m pbx (\w[\w -]*?)\s+#(.*)$", README, re.MULTILINE)
     assert {name for name, _ in described} == {name for name, command in commands.items() if not command.hidden}
     for name, text in described:
         options = {option for parameter in commands[name].params for option in parameter.opts}

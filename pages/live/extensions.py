@@ -78,7 +78,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
     ui.table("Active calls", ["Caller", "With", "State|", "Doing", "Length>"], rows, key="active_calls")
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.live_s())
 @ui.said_clearly
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)

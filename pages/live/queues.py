@@ -1,4 +1,4 @@
-"""Queues: who waits, who is free, and how that went."""
+"""Queues: who waits and who is free now; then what happened, in figures, charts and the calls behind them."""
 
 from datetime import UTC, datetime
 
@@ -7,8 +7,12 @@ import streamlit as st
 from pbx import ui
 from pbx.ami.snapshot import Queue, QueueMember
 from pbx.charts import line_alt, line_chart
+from pbx.store.coverage import queue_coverage
 from pbx.store.engine import reading
-from pbx.store.samples import queue_history, snapshot_gaps
+from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
+from pbx.ui.bar import Period, period_bar
+from pbx.ui.queue_figures import show_figures
+from pbx.ui.queue_lists import show_lists
 from pbx.wording import MEMBER_STATUS, ago_text, count_text, duration_text, service_level_text
 
 TONES = {1: "good", 2: "busy", 3: "busy", 6: "warn", 7: "warn", 8: "busy"}
@@ -20,8 +24,9 @@ MEASURES = {
 
 
 def chosen(queues: tuple[Queue, ...]) -> Queue:
-    """The queue of the address, else the busiest."""
-    named = next((queue for queue in queues if queue.name == st.query_params.get("show")), None)
+    """The queue of the address, picked in the board or by the bar, else the busiest."""
+    asked = st.query_params.get("show") or st.query_params.get("queue")
+    named = next((queue for queue in queues if queue.name == asked), None)
     return named or max(queues, key=lambda queue: (queue.calls, len(queue.members)))
 
 
@@ -86,7 +91,7 @@ def show_callers(queue: Queue) -> None:
     ui.table("Callers waiting", ["#>", "Caller", "Waiting>"], rows, key="callers")
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.live_s())
 @ui.said_clearly
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)
@@ -110,14 +115,14 @@ def live(at: ui.Site) -> None:
 
 @st.fragment(run_every=30)
 @ui.said_clearly
-def history(at: ui.Site) -> None:
+def history(at: ui.Site, period: Period) -> None:
+    """How the queue looked in the snapshots of the period."""
     found = ui.snapshot(at)
     if not found.queues:
         return
     queue = chosen(found.queues).name
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader(f"History of {ui.plain(queue)}", anchor=False, width="content")
-        since, until = ui.span("history")
+    since, until = period.since, max(period.seen_until, period.since)
+    st.subheader(f"Snapshots of {ui.plain(queue)}", anchor=False)
     with reading(at.engine) as session:
         points = queue_history(session, at.active.id, queue, since, until)
         gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
@@ -146,5 +151,18 @@ def history(at: ui.Site) -> None:
 
 ui.head("Queues", "Who waits, who is free, and how that went")
 site = ui.site()
-live(site)
-history(site)
+with reading(site.engine) as reader:
+    looked = latest_snapshot(reader, site.active.id) is not None
+    known = queue_coverage(reader, site.active.id, datetime.now(UTC), datetime.now(UTC)).begins_at is not None
+if looked or not known:
+    st.page_link("pages/live/wallboard.py", label="Wallboard", icon=":material/tv:", help="For a screen on the wall.")
+    live(site)
+else:
+    ui.renew(site)
+    ui.note("There is no live status of this PBX yet. What is known of the past:")
+st.subheader("What happened", anchor=False)
+chosen_period = period_bar(site)
+if show_figures(site, chosen_period):
+    show_lists(site, chosen_period)
+if looked:
+    history(site, chosen_period)

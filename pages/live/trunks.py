@@ -1,13 +1,21 @@
-"""Trunks: which lines stand, since when, and how many calls they carry."""
+"""Trunks: which lines stand, since when, how well calls get through, and how full they are."""
+
+from collections.abc import Sequence
+from datetime import datetime
 
 import streamlit as st
 
 from pbx import ui
 from pbx.ami.snapshot import Trunk
-from pbx.charts import band_alt, line_alt, line_chart, state_bands
 from pbx.store.engine import reading
-from pbx.store.samples import snapshot_gaps, trunk_history
-from pbx.wording import count_text
+from pbx.store.figures_behind import SeizureSelection
+from pbx.store.figures_trunks import by_trunk
+from pbx.store.samples import latest_snapshot
+from pbx.ui.bar import Period, period_bar
+from pbx.ui.behind import picked, show_seizures
+from pbx.ui.filters import KEPT, one_of
+from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_registration, show_totals
+from pbx.wording import DISPOSITIONS, cause_text
 
 TONES = {
     "registered": "good",
@@ -34,7 +42,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
     ui.table("Trunks", ["Trunk", "State|", "Kind", "Server", "Round trip>", "Channels in use>"], rows, key="trunks")
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.live_s())
 @ui.said_clearly
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)
@@ -50,45 +58,52 @@ def live(at: ui.Site) -> None:
         )
 
 
-@st.fragment(run_every=30)
-@ui.said_clearly
-def history(at: ui.Site) -> None:
-    trunks = ui.snapshot(at).trunks
-    if not trunks:
-        return
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader("History", anchor=False, width="content")
-        since, until = ui.span("history")
+def known_trunks(at: ui.Site, period: Period) -> list[str]:
+    """Those the PBX has now, then those that calls went through in the period."""
     with reading(at.engine) as session:
-        points = {trunk.name: trunk_history(session, at.active.id, trunk.name, since, until) for trunk in trunks}
-        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
-    if not any(points.values()):
-        ui.note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
-        return
-    states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
-    channels = {name: [(point.taken_at, float(point.channels)) for point in seen] for name, seen in points.items()}
-    ui.chart(
-        state_bands(states, gaps, title="Registration", span=(since, until), zone=at.zone, palette=ui.palette()),
-        alt=band_alt(states, gaps),
-        key="chart_states",
-    )
-    ui.chart(
-        line_chart(
-            channels,
-            gaps,
-            title="Channels in use",
-            unit="Channels",
-            span=(since, until),
-            zone=at.zone,
-            palette=ui.palette(),
-        ),
-        alt=line_alt("Channels in use", channels, gaps),
-        key="chart_channels",
-    )
-    ui.note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
+        snapshot = latest_snapshot(session, at.active.id)
+        seized = by_trunk(session, at.active.id, period.since, period.until)
+    return list(dict.fromkeys([*(trunk.name for trunk in (snapshot.trunks if snapshot else ())), *seized]))
 
 
-ui.head("Trunks", "Which lines stand, since when, and how much they carry")
+def open_picked(at: ui.Site, period: Period, trunk: str | None, what: str, *parts: str) -> None:
+    """Show the seizures behind a point, a bar or a row."""
+    name = trunk or "all trunks"
+    if what == "time":
+        since, until = (datetime.fromisoformat(part) for part in parts)
+        title = f"Calls of {name}, {at.local(since)} – {at.local(until)}"
+        show_seizures(at, title, trunk, since, until, SeizureSelection())
+    elif what == "cause":
+        cause, _, disposition = parts[0].partition("|")
+        chosen = SeizureSelection(int(cause), disposition if cause == "-1" else None)
+        said = cause_text(int(cause)) if cause != "-1" else DISPOSITIONS.get(disposition, disposition)
+        show_seizures(at, f"Calls of {name}: {said}", trunk, period.since, period.until, chosen)
+    else:
+        show_seizures(at, f"Calls of {parts[0]}", parts[0], period.since, period.until, SeizureSelection())
+
+
+def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]) -> None:
+    show_totals(at, period, trunk)
+    views = st.tabs(list(VIEWS), key="trunk_view", on_change="rerun", **KEPT)
+    for view, name in zip(views, VIEWS, strict=True):
+        if view.open:
+            with view:
+                if name == REGISTRATION_VIEW:
+                    show_registration(at, period, [trunk] if trunk else names)
+                else:
+                    {"Calls": show_quality, "Load": show_load}[name](at, period, trunk)
+
+
+ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")
 site = ui.site()
-live(site)
-history(site)
+now = st.container()
+st.subheader("What happened", anchor=False)
+bar = period_bar(site, queues=False)
+known = known_trunks(site, bar)
+with st.container(width=320):
+    chosen_trunk = one_of("Trunk", known, "trunk")
+if clicked := picked():
+    open_picked(site, bar, chosen_trunk, *clicked)
+history(site, bar, chosen_trunk, known)
+with now:  # last, as it ends the page where no snapshot is known yet
+    live(site)

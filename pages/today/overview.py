@@ -7,6 +7,8 @@ import streamlit as st
 from pbx import ui
 from pbx.ami.snapshot import Snapshot, Trunk
 from pbx.charts import line_alt, line_chart
+from pbx.jobs.notices import alert_title
+from pbx.store.alerts import current_alerts
 from pbx.store.calls import CallFilter, count_calls, find_calls
 from pbx.store.engine import reading
 from pbx.store.jobs import last_job
@@ -16,6 +18,15 @@ from pbx.wording import ago_text, count_text, duration_text, start_of_day, sync_
 INTERACTIONS = "pages/calls/interactions.py"
 QUEUES = "pages/live/queues.py"
 TRUNKS = "pages/live/trunks.py"
+ALERTS = "pages/settings/alerts.py"
+SEEN_ON = {  # the page that an alert leads to, by its kind
+    "longest_wait": (QUEUES, "Queues"),
+    "service_level": (QUEUES, "Queues"),
+    "no_agent": (QUEUES, "Queues"),
+    "trunk_down": (TRUNKS, "Trunks"),
+    "sync_failing": (ui.SETTINGS_PAGE, "FreePBX Integration"),
+}
+SHOWN_ALERTS = 4
 DOWN = {"unregistered", "rejected", "unreachable"}
 OLD_SNAPSHOTS = 3  # a snapshot older than so many intervals is not how things stand
 CHART_QUEUES = 6  # as many as there are colours; the busiest
@@ -160,6 +171,30 @@ def show_latest(at: ui.Site) -> None:
         st.switch_page(INTERACTIONS, query_params={"call": picked})
 
 
+@st.fragment(run_every=ui.live_s())
+@ui.said_clearly
+def alerts(at: ui.Site) -> None:
+    """What is going on now that somebody wants to be told of; nothing when all is well."""
+    with reading(at.engine) as session:
+        found = current_alerts(session, at.active.id)
+    if not found:
+        return
+    now = datetime.now(UTC)
+    with st.container(border=True, key="alerts"):
+        for alert, rule in found[:SHOWN_ALERTS]:
+            lasts = duration_text((now - alert.begun_at).total_seconds())
+            title, since = alert_title(rule.kind, alert.subject), f"since {at.local(alert.begun_at)} ({lasts})"
+            page, label = SEEN_ON.get(rule.kind, (ALERTS, "Alerts"))
+            with st.container(horizontal=True, vertical_alignment="center"):
+                with st.container():  # it shrinks, so that the link stays beside it
+                    told = f"**{ui.plain(title)}** :gray[{ui.plain(since)}]"
+                    more = f":small[When it began: {ui.plain(alert.about)}]"
+                    st.markdown(f":red[:material/notifications_active:] {told}  \n{more}")
+                st.page_link(page, label=label, icon=":material/arrow_forward:", icon_position="right")
+        if len(found) > SHOWN_ALERTS:
+            st.page_link(ALERTS, label=f"and {len(found) - SHOWN_ALERTS:,} more")
+
+
 @st.fragment(run_every=ui.LIVE_S)
 @ui.said_clearly
 def tiles(at: ui.Site) -> None:
@@ -196,5 +231,6 @@ about = (
 )
 ui.head("Today", about)
 site = ui.site()
+alerts(site)
 tiles(site)
 below(site)

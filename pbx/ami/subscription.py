@@ -75,6 +75,11 @@ class Subscription:
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def waiting(self) -> int:
+        """How many events and gaps wait to be taken."""
+        return len(self._waiting)
+
     def __enter__(self) -> "Subscription":
         return self
 

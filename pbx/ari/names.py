@@ -65,7 +65,7 @@ class RecordingName:
 
         Rounded down but for a minute: the name is made some moments after the channel, never before it.
         """
-        epoch = _epoch_of(self.uniqueid)
+        epoch = epoch_of(self.uniqueid)
         if epoch is None or self.local_time is None:
             return None
         ahead_s = self.local_time.replace(tzinfo=UTC).timestamp() - epoch
@@ -85,7 +85,7 @@ def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
     kind, dest, source, written, uniqueid = found.groups()
     uniqueid = _LEG.sub("", uniqueid)  # both sides are recordings of one call
     local_time = _local_time(written)
-    epoch = _epoch_of(uniqueid)
+    epoch = epoch_of(uniqueid)
     started_at = None
     if epoch is not None:
         started_at = datetime.fromtimestamp(epoch, UTC)
@@ -113,7 +113,8 @@ def _by_shape(dest: str, source: str) -> Direction:
     return "internal" if _EXTENSION.fullmatch(dest) else "outbound"
 
 
-def _epoch_of(uniqueid: str) -> int | None:
+def epoch_of(uniqueid: str) -> int | None:
+    """When a uniqueid's channel was made, by the PBX's clock in UTC; None where the uniqueid is of another kind."""
     found = _EPOCH.search(uniqueid)
     return int(found[1]) if found else None
 

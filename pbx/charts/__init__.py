@@ -6,17 +6,33 @@ States and names differ in hue, lightness and hatching, and are always named.
 from pbx.charts.bars import Count, bars_alt, day_bars, name_bars
 from pbx.charts.frame import DARK, LIGHT, Palette
 from pbx.charts.lines import band_alt, line_alt, line_chart, state_bands
+from pbx.charts.queues import (
+    MEASURES,
+    intervals_alt,
+    outcome_bars,
+    service_level_lines,
+    volume_bars,
+    wait_bars,
+    week_map,
+)
 
 __all__ = [
     "DARK",
     "LIGHT",
+    "MEASURES",
     "Count",
     "Palette",
     "band_alt",
     "bars_alt",
     "day_bars",
+    "intervals_alt",
     "line_alt",
     "line_chart",
     "name_bars",
+    "outcome_bars",
+    "service_level_lines",
     "state_bands",
+    "volume_bars",
+    "wait_bars",
+    "week_map",
 ]

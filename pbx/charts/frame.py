@@ -86,8 +86,9 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
             "pad_t": 6,
         },
         font={"family": FONT, "size": 13, "color": palette.text},
-        paper_bgcolor="rgba(0,0,0,0)",
+        paper_bgcolor=palette.ground,  # the page's own, and that of the chart saved as a picture
         plot_bgcolor="rgba(0,0,0,0)",
+        modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": palette.idle, "activecolor": palette.text},
         hovermode="x unified",
         hoverlabel={
             "bgcolor": palette.ground,

@@ -13,9 +13,12 @@ from sqlalchemy import Engine
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.notices import look_after_alerts
+from pbx.jobs.packing import pack_history
 from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.speech import SpeechKeeper, ask_language_server
 from pbx.jobs.sync import sync_recordings
+from pbx.jobs.watch import keep_watch
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -26,6 +29,8 @@ LOOK_S = 1.0  # how often the worker looks for something to do
 PROGRESS_S = 1.0  # how often progress is written, at most
 END_S = 8.0  # how long a stopping worker waits for its jobs to stop
 SUMMARY_LOOK_S = 20.0  # how often it is looked for summaries that wait for the language server
+PACK_LOOK_S = 60.0  # how often past days are packed for the figures
+ALERTS_LOOK_S = 15.0  # how often alerts are looked after
 LISTED_FAILURES = 100  # how many failed recordings a job's row names
 
 log = logging.getLogger("pbx.worker")
@@ -183,6 +188,10 @@ class Worker:
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
         threads = [threading.Thread(target=self._work_on, args=(kind,), name=kind, daemon=True) for kind in JOBS]
         threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
+        threads.append(threading.Thread(target=self._pack, name="packs", daemon=True))
+        threads.append(threading.Thread(target=self._look_after_alerts, name="alerts", daemon=True))
+        if self._settings.freepbx_watch:
+            threads.append(threading.Thread(target=self._watch, name="watch", daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -209,8 +218,10 @@ class Worker:
                     pass
             if active is not None:
                 self._speech.work_off(active, self._stop)
+                pack_history(self._engine, active.id, self._stop)
             while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
                 pass
+            self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
         finally:
             queue.put_back(self._engine, self._slot.name, died=False)
 
@@ -246,6 +257,29 @@ class Worker:
         while not self._stop.is_set():
             if not self._guarded(lambda: ask_language_server(self._engine, self._settings)):
                 self._stop.wait(SUMMARY_LOOK_S)
+
+    def _pack(self) -> None:
+        while not self._stop.is_set():
+            self._guarded(self._pack_past_days)
+            self._stop.wait(PACK_LOOK_S)
+
+    def _pack_past_days(self) -> bool:
+        active = active_connection(self._engine, self._settings)
+        return active is not None and pack_history(self._engine, active.id, self._stop) > 0
+
+    def _look_after_alerts(self) -> None:
+        while not self._stop.is_set():
+            self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
+            self._stop.wait(ALERTS_LOOK_S)
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self._guarded(self._listen)
+            self._stop.wait(LOOK_S)
+
+    def _listen(self) -> bool:
+        keep_watch(self._engine, self._settings, self._stop)
+        return True
 
     def _work_on(self, kind: JobKind) -> None:
         while not self._stop.is_set():

@@ -50,6 +50,12 @@ def get_call(session: Session, connection_id: int, call_id: int) -> Call | None:
     return session.exec(select(Call).where(Call.id == call_id, Call.connection_id == connection_id)).one_or_none()
 
 
+def calls_by_id(session: Session, call_ids: Sequence[int]) -> dict[int, Call]:
+    """Some calls, by their ids."""
+    found = session.exec(select(Call).where(col(Call.id).in_(call_ids)))
+    return {call.id: call for call in found if call.id is not None}
+
+
 def transcriptions_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
     """How far the transcripts of these calls are."""
     found = session.exec(select(Call.id, Call.transcription).where(col(Call.id).in_(call_ids)))

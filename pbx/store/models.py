@@ -12,7 +12,10 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
-RecordingState = Literal["listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed"]
+# A call of which no recording is known is "none".
+RecordingState = Literal[
+    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed", "none"
+]
 JobKind = Literal["sync", "collect", "prepare"]
 JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".
@@ -110,6 +113,11 @@ class Call(Table, table=True):
     duration_s: float | None = None
     state: str = "listed"
     transcription: str = "new"  # the state that tells most about its recordings
+    from_name: str = ""
+    did: str = ""  # the number that was dialled from outside
+    disposition: str = ""  # of the CDR: ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION
+    talk_s: float | None = None  # of the CDR: billsec
+    wait_s: float | None = None  # until somebody answered
 
 
 class Recording(Table, table=True):

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, t
 from sqlmodel import Session
 
 from pbx.ari.names import RecordingName
+from pbx.store.history_models import CallLeg
 from pbx.store.models import RecordingState, Table, now
 
 _T = TypeVar("_T")
@@ -24,6 +25,7 @@ _NOTHING = {"unknown", "", None}
 _calls = Table.metadata.tables["calls"]
 _recordings = Table.metadata.tables["recordings"]
 _connections = Table.metadata.tables["connections"]
+_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
 
 
 class Listed(NamedTuple):
@@ -125,18 +127,17 @@ def _calls_of(session: Session, connection_id: int, found: Sequence[Listed]) -> 
         facts = {field: getattr(item.facts, field) for field in _FACTS}
         told[_linkedid(item)] = _merged(told.get(_linkedid(item), {}), facts)
     ids: dict[str, int] = {}
-    columns = [_calls.c[field] for field in _FACTS]
+    columns = [_calls.c[field] for field in ("state", *_FACTS)]
     for chunk in _chunks(told):
         known = session.connection().execute(
             select(_calls.c.id, _calls.c.linkedid, *columns).where(
                 _calls.c.connection_id == connection_id, _calls.c.linkedid.in_(chunk)
             )
         )
-        for row in known.mappings():
-            ids[row["linkedid"]] = row["id"]
-            before = {field: row[field] for field in _FACTS}
-            if (merged := _merged(before, told[row["linkedid"]])) != before:
-                session.connection().execute(update(_calls).where(_calls.c.id == row["id"]).values(merged))
+        for row in known:
+            ids[row.linkedid] = row.id
+            _tell(session, row._asdict(), told[row.linkedid])
+        _find_by_leg(session, connection_id, [linkedid for linkedid in chunk if linkedid not in ids], told, ids)
     fresh = [
         {"connection_id": connection_id, "linkedid": linkedid, "source": "freepbx", "agent": "", "state": "listed"}
         | facts
@@ -147,6 +148,31 @@ def _calls_of(session: Session, connection_id: int, found: Sequence[Listed]) -> 
         made = session.connection().execute(insert(_calls).returning(_calls.c.linkedid, _calls.c.id), fresh)
         ids.update((row.linkedid, row.id) for row in made)
     return ids
+
+
+def _find_by_leg(
+    session: Session, connection_id: int, uniqueids: Sequence[str], told: Mapping[str, Any], ids: dict[str, int]
+) -> None:
+    """Add to `ids` the calls that one of these uniqueids is a later leg of, with what their recordings tell."""
+    columns = [_calls.c[field] for field in ("id", "state", *_FACTS)]
+    found = session.connection().execute(
+        select(_legs.c.uniqueid.label("of_leg"), *columns)
+        .join(_calls, _calls.c.id == _legs.c.call_id)
+        .where(_legs.c.connection_id == connection_id, _legs.c.uniqueid.in_(uniqueids))
+        .order_by(_legs.c.id)
+    )
+    for row in found:
+        if row.of_leg not in ids:
+            ids[row.of_leg] = row.id
+            _tell(session, row._asdict(), told[row.of_leg])
+
+
+def _tell(session: Session, call: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Add what a call's recordings tell to what is known of it."""
+    before = {field: call[field] for field in ("state", *_FACTS)}
+    after = _merged(before, facts) | {"state": "listed" if call["state"] == "none" else call["state"]}
+    if after != before:
+        session.connection().execute(update(_calls).where(_calls.c.id == call["id"]).values(after))
 
 
 def _merged(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,10 +230,10 @@ def store_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
     statement = update(_recordings).where(_recordings.c.id == bindparam("new_id")).values(values)
     session.connection().execute(statement, rows)
     for chunk in _chunks(outcome.id for outcome in outcomes):
-        _roll_up(session, chunk)
+        roll_up(session, chunk)
 
 
-def _roll_up(session: Session, recording_ids: Sequence[int]) -> None:
+def roll_up(session: Session, recording_ids: Sequence[int]) -> None:
     """A call shows the most telling state of its recordings and lasts as long as the longest of them."""
     table = _recordings.c
     calls = select(table.call_id).where(table.id.in_(recording_ids))

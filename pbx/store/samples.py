@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     case,
+    delete,
     func,
     insert,
     literal,
@@ -28,7 +29,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import Session
 
-from pbx.ami.snapshot import Queue, Snapshot, TrunkState
+from pbx.ami.snapshot import Queue, Snapshot, Trunk, TrunkState
 from pbx.store.models import (
     LatestSnapshot,
     SnapshotRow,
@@ -105,11 +106,25 @@ def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) ->
             gone=_GONE_MEMBER,
         )
     if "trunks" in ok:
-        own = {"state", "roundtrip_ms", "channels"}
-        writer.add_all(TRUNKS, "trunk", {Key("trunk", t.name): t.model_dump(include=own) for t in snapshot.trunks})
+        writer.add_all(TRUNKS, "trunk", _trunk_samples(snapshot.trunks))
     if "extensions" in ok:
         found = {Key("extension", e.extension, e.tech): {"status": e.status} for e in snapshot.extensions}
         writer.add_changes(EXTENSIONS, "extension", found, gone={"status": ""})
+
+
+def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> None:
+    """Make a snapshot the newest one, without adding it to the history. An older one changes nothing."""
+    at = snapshot.taken_at.replace(microsecond=0)
+    latest = session.get(LatestSnapshot, connection_id)
+    if latest is None or latest.taken_at <= at:
+        session.merge(LatestSnapshot(connection_id=connection_id, taken_at=at, document=snapshot.model_dump_json()))
+
+
+def store_trunk_changes(session: Session, connection_id: int, at: datetime, trunks: Iterable[Trunk]) -> None:
+    """Add a sample for each of these trunks at the moment of its change; of a moment the last word stays."""
+    _Writer(session.connection(), connection_id, at.replace(microsecond=0)).add_all(
+        TRUNKS, "trunk", _trunk_samples(trunks)
+    )
 
 
 def latest_snapshot(session: Session, connection_id: int) -> Snapshot | None:
@@ -121,6 +136,13 @@ def latest_snapshot(session: Session, connection_id: int) -> Snapshot | None:
         return Snapshot.model_validate_json(row.document)
     except ValidationError:
         return None
+
+
+def latest_taken_at(session: Session, connection_id: int) -> datetime | None:
+    """When the newest snapshot was taken; None before the first."""
+    column = LatestSnapshot.__table__.c  # type: ignore[attr-defined]
+    mine = select(column.taken_at).where(column.connection_id == connection_id)
+    return session.connection().scalar(mine)
 
 
 def queue_history(
@@ -213,10 +235,13 @@ def _add_row(session: Session, connection_id: int, snapshot: Snapshot) -> bool:
             not_ok={name: part.model_dump() for name, part in snapshot.parts.items() if part.state != "ok"},
         )
     )
-    latest = session.get(LatestSnapshot, connection_id)
-    if latest is None or latest.taken_at <= at:
-        session.merge(LatestSnapshot(connection_id=connection_id, taken_at=at, document=snapshot.model_dump_json()))
+    store_latest(session, connection_id, snapshot)
     return True
+
+
+def _trunk_samples(trunks: Iterable[Trunk]) -> Samples:
+    own = {"state", "roundtrip_ms", "channels"}
+    return {Key("trunk", trunk.name): trunk.model_dump(include=own) for trunk in trunks}
 
 
 def _queue_values(queue: Queue) -> Values:
@@ -243,6 +268,8 @@ class _Writer:
 
     def add_all(self, table: SqlTable, kind: SubjectKind, found: Samples) -> None:
         ids = self._ids(kind, found)
+        again = table.c.subject_id.in_([ids[key] for key in found]), table.c.taken_at == self.taken_at
+        self.connection.execute(delete(table).where(*again))  # a change seen live in this very second
         self._insert(table, {ids[key]: values for key, values in found.items()})
 
     def add_changes(self, table: SqlTable, kind: SubjectKind, found: Samples, gone: Values) -> None:

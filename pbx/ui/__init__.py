@@ -3,6 +3,9 @@
 The only room of the package with Streamlit.
 """
 
+from pbx.ui.exports import (
+    table_export,
+)
 from pbx.ui.panel import (
     sidebar,
 )
@@ -15,6 +18,7 @@ from pbx.ui.sites import (
     cache,
     find_site,
     freshness,
+    live_s,
     not_ok,
     renew,
     site,
@@ -65,6 +69,7 @@ __all__ = [
     "find_site",
     "freshness",
     "head",
+    "live_s",
     "not_ok",
     "note",
     "palette",
@@ -80,5 +85,6 @@ __all__ = [
     "span",
     "style",
     "table",
+    "table_export",
     "tile",
 ]

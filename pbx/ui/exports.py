@@ -1,10 +1,12 @@
-"""Transcripts to take away: a choice of format and a button that makes the file when it is pressed."""
+"""Transcripts and tables to take away: a choice of format and a button that makes the file when it is pressed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import streamlit as st
 
 from pbx.export import AUDIO, FORMATS, audio_bytes, file_name, load_call, make_export, safe_name
+from pbx.export.tables import CSV_MIME, XLSX_MIME, Rows, to_csv, to_xlsx
 from pbx.store.engine import reading
 from pbx.ui.sites import Site
 from pbx.ui.words import note
@@ -53,3 +55,27 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
         disabled=too_large or not ids,
         key=f"{key}_download",
     )
+
+
+def table_export(at: Site, stem: str, columns: Sequence[str], rows: Callable[[], Rows], *, key: str) -> None:
+    """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's."""
+    name = safe_name(f"{stem} {datetime.now(at.zone):%Y-%m-%d}")
+    with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
+        st.download_button(
+            "CSV",
+            lambda: to_csv(columns, rows(), at.zone),
+            file_name=f"{name}.csv",
+            mime=CSV_MIME,
+            on_click="ignore",
+            width="stretch",
+            key=f"{key}_csv",
+        )
+        st.download_button(
+            "Excel",
+            lambda: to_xlsx(columns, rows(), at.zone, sheet=stem),
+            file_name=f"{name}.xlsx",
+            mime=XLSX_MIME,
+            on_click="ignore",
+            width="stretch",
+            key=f"{key}_xlsx",
+        )

@@ -1,8 +1,8 @@
 """Filters that several pages offer, each kept in the address so that what is seen can be sent to a colleague."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 import streamlit as st
 
@@ -15,10 +15,26 @@ from pbx.wording import start_of_day
 ALL = "All"
 PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
 KEPT: dict[str, Any] = {"bind": "query-params"}
+_LED = "filters_led_with"
 Bounds = tuple[datetime | None, datetime | None]
 
 
-def period_filter(at: Site, default: str = "All time") -> Bounds:
+def lead_to(page: str, filters: Mapping[str, Any]) -> NoReturn:
+    """Go to a page with these filters set by their keys; it calls `arrive` before it draws them.
+
+    Not by the address: a page can't be left for one that has the keys of its own widgets.
+    """
+    st.session_state[_LED] = dict(filters)
+    st.switch_page(page)
+
+
+def arrive() -> None:
+    """Take up the filters another page led here with."""
+    for name, value in st.session_state.pop(_LED, {}).items():
+        st.session_state[name] = value
+
+
+def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:
     """The bounds of the chosen period in UTC: from the first moment of a local day to that of the day after the last.
 
     Keys: period, days.
@@ -28,13 +44,14 @@ def period_filter(at: Site, default: str = "All time") -> Bounds:
     if "days" not in st.query_params:
         # Known from the start, or days that a click sets would not be written to the address.
         st.session_state.setdefault("days", week)
-    chosen = st.selectbox("Period", PERIODS, PERIODS.index(default), key="period", filter_mode=None, **KEPT)
+    chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **KEPT)
     if chosen != "Between":
         return period_bounds(at, chosen or default)
     days = st.date_input("From – to", week, key="days", format="DD.MM.YYYY", **KEPT)
-    if len(days) < 2:
+    if not days:
         return None, None
-    first, last = (datetime.combine(day, time.min, at.zone) for day in days)
+    # The address drops the second of two equal days: one alone is a whole day.
+    first, last = (datetime.combine(day, time.min, at.zone) for day in (days[0], days[-1]))
     return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
 
 

@@ -12,6 +12,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.transcripts import current_transcript, edit_segment, segments_of, speaker_of
 from pbx.ui.exports import export_form
+from pbx.ui.legs import show_legs
 from pbx.ui.players import Edit, Lane, Refusal, Seek, lines_json, player, speaker_name, tone_of, wave_json
 from pbx.ui.queueing import ask_again, transcription_state
 from pbx.ui.remarks import show_remarks
@@ -32,6 +33,7 @@ def show_call(at: Site, call: Call) -> None:
     chosen = _choose(at, recordings)
     if chosen is None:
         facts(_call_facts(at, call))
+        show_legs(at, call.id or 0)
         return
     with reading(at.engine) as session:
         transcript = current_transcript(session, chosen.id or 0)
@@ -176,6 +178,7 @@ def _keep(at: Site, transcript: Transcript, edit: Edit) -> None:
 
 def _details(at: Site, call: Call, recording: Recording, sound: Sound | None, transcript: Transcript | None) -> None:
     facts(_call_facts(at, call) | _recording_facts(at, recording, sound) | _transcript_facts(at, transcript))
+    show_legs(at, call.id or 0)
     path = audio_path(at, recording)
     with st.container(horizontal=True):
         if path:

@@ -7,18 +7,21 @@ import streamlit as st
 from sqlalchemy import Engine
 
 from pbx.ami.snapshot import Snapshot
+from pbx.errors import PbxError
 from pbx.jobs.queue import ask_job
+from pbx.jobs.watch import watch_alive
 from pbx.settings import Settings, load_settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.jobs import last_job
 from pbx.store.models import Job, PbxConnection
-from pbx.store.samples import latest_snapshot
+from pbx.store.samples import latest_snapshot, latest_taken_at
 from pbx.ui.words import empty, note, plain
 from pbx.wording import ago_text, moment_text, zone_of, zone_text
 
 SETTINGS_PAGE = "pages/settings/freepbx.py"
 LIVE_S = 5  # how often a live page looks into the cache
+LISTENING_S = 1  # ... while someone listens to the PBX: then the cache is about a second behind it
 FRESH_S = 15  # a snapshot older than this is renewed while someone looks at a live page
 RETRY_S = 60  # ... and when the last attempt failed, after this
 
@@ -97,10 +100,24 @@ def snapshot(at: Site) -> Snapshot:
     return found
 
 
+def live_s() -> int:
+    """How often a live page looks into the cache, in seconds."""
+    try:
+        return LISTENING_S if watch_alive(load_settings()) else LIVE_S
+    except PbxError:  # the page says so
+        return LIVE_S
+
+
 def renew(at: Site) -> None:
-    """Ask for a snapshot when the newest is old: not while one is asked for, and rarely while it fails."""
+    """Ask for a snapshot when the newest is old: not while one is asked for, and rarely while it fails.
+
+    Whoever listens to the PBX keeps it fresh; only when that one has lost the PBX too is it asked for.
+    """
     now = datetime.now(UTC)
     with reading(at.engine) as session:
+        taken_at = latest_taken_at(session, at.active.id)
+        if taken_at and now - taken_at < timedelta(seconds=FRESH_S) and watch_alive(at.settings):
+            return
         last = last_job(session, "collect", connection_id=at.active.id)
     wait_s = RETRY_S if last and last.state == "failed" else FRESH_S
     if at.active.connection.ami_username and (last is None or now - last.asked_at > timedelta(seconds=wait_s)):

@@ -113,9 +113,31 @@ def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str 
         st.page_link(page, label=link, icon=":material/arrow_forward:", icon_position="right")
 
 
-def chart(figure: Any, *, alt: str, key: str) -> None:
-    """A Plotly figure of `pbx.charts`."""
-    st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displayModeBar": False, "responsive": True})
+def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | None = None) -> None:
+    """A Plotly figure of `pbx.charts`, to be saved as PNG by the button in its corner.
+
+    `on_pick(customdata)` is called with the customdata of a point clicked on, and with None when the choice is undone.
+    """
+
+    def pick() -> None:
+        points = st.session_state[key].selection.points
+        if on_pick is not None:
+            on_pick(points[0].get("customdata") if points else None)
+
+    st.plotly_chart(
+        figure,
+        theme=None,
+        key=key,
+        alt=alt,
+        on_select=pick if on_pick else "ignore",
+        selection_mode="points",
+        config={
+            "displaylogo": False,
+            "modeBarButtons": [["toImage"]],
+            "toImageButtonOptions": {"format": "png", "filename": key, "scale": 2},
+            "responsive": True,
+        },
+    )
 
 
 def span(key: str) -> tuple[datetime, datetime]:

@@ -1,0 +1,112 @@
+"""queue_log into the cache: lines a second and the memory it takes, and how fast they are only read.
+
+    python benchmarks/history.py [--calls 700000] [--big 2000]
+
+`--calls`: of a generated site, about four lines each. `--big`: megabytes of a file for the memory; 0 leaves it out.
+Each figure is of a process of its own, whose peak memory the kernel tells.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pbx.history.queue_log import parse_line
+from pbx.history.queue_visits import QueueLogFold
+from pbx.jobs.history_files import open_history, read_lines
+from pbx.jobs.import_history import import_queue_log
+from pbx.settings import Settings
+from pbx.store.engine import open_engine, writing
+from pbx.store.models import PbxConnection
+from tests.history.queue_logs import write_days
+
+MEMORY_BAR_MB = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=700_000)
+    parser.add_argument("--big", type=int, default=2000)
+    parser.add_argument("--do", choices=["fold", "import", "again"])
+    parser.add_argument("--file", type=Path)
+    wanted = parser.parse_args()
+    if wanted.do:
+        print(json.dumps(measure(wanted.do, wanted.file)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "queue_log"
+        with file.open("w") as out:
+            out.writelines(write_days(wanted.calls))
+        lines = sum(1 for _ in file.open("rb"))
+        print(f"queue_log of {lines:,} lines, {file.stat().st_size / 1e6:.0f} MB")
+        for what, told in (("fold", "read and folded"), ("import", "imported"), ("again", "nothing new")):
+            tell(told, lines, run(what, file))
+        if wanted.big:
+            grow(file, wanted.big * 1_000_000)
+            found = run("fold", file)
+            tell(f"{file.stat().st_size / 1e6:,.0f} MB folded", found["rows"], found)
+            assert found["memory_mb"] < MEMORY_BAR_MB
+
+
+def run(what: str, file: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--do", what, "--file", str(file)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | {"PBX_ENV_FILE": ""})
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def tell(what: str, lines: float, found: dict[str, float]) -> None:
+    took_s, memory_mb = found["took_s"], found["memory_mb"]
+    print(f"{what:24} {took_s:7.1f} s  {lines / took_s:10,.0f} lines/s  peak {memory_mb:5.0f} MB", flush=True)
+
+
+def measure(what: str, file: Path) -> dict[str, float]:
+    """Do it here; the rows read, seconds and the peak of memory."""
+    begun = time.monotonic()
+    rows = fold(file) if what == "fold" else store(file)
+    return {"rows": rows, "took_s": time.monotonic() - begun, "memory_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """The most memory this process had; getrusage would tell that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return float(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
+def fold(file: Path) -> int:
+    log, rows = QueueLogFold(), 0
+    with open_history(file) as (stream, _):
+        for lines, _ in read_lines(stream, 0, to_the_end=False):
+            for line in lines:
+                event = parse_line(line)
+                if event is not None:
+                    log.add(event)
+            rows += len(lines)
+            log.take()
+    return rows
+
+
+def store(file: Path) -> int:
+    engine = open_engine(Settings(_env_file=None, pbx_data_dir=file.parent / "data"))
+    with writing(engine) as session:
+        if session.get(PbxConnection, 1) is None:
+            session.add(PbxConnection(id=1, host="pbx"))
+    return import_queue_log(engine, 1, [file]).sources[0].rows
+
+
+def grow(file: Path, size_bytes: int) -> None:
+    """Append the file to itself until it is so large; its calls then come again, as open visits do."""
+    text = file.read_bytes()
+    with file.open("ab") as out:
+        while out.tell() < size_bytes:
+            out.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Listening at a high rate, printed, never asserted: `python benchmarks/watch.py [events a second] [seconds]`.
+
+The events that real Asterisk 16 and 22 sent, those that pass the filter, again and again with calls of their own, from
+a manager interface in a process of its own, at an even rate; into watch with a real SQLite cache. Printed: what was
+sent, heard and stored, how far behind the reader was, how much waited for the database, and the memory over time.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from sqlalchemy import Engine  # noqa: E402 - run as a script, the project is not on the path before
+from sqlmodel import func, select  # noqa: E402
+
+from pbx.ami.protocol import Message  # noqa: E402
+from pbx.history.live import HANDLED, Facts  # noqa: E402
+from pbx.jobs.live_rows import RowWriter  # noqa: E402
+from pbx.jobs.queue import needed_connection  # noqa: E402
+from pbx.jobs.watch import Watch  # noqa: E402
+from pbx.settings import load_settings  # noqa: E402
+from pbx.store.engine import open_engine, reading  # noqa: E402
+from pbx.store.history_models import AgentRing, CallLeg, QueueVisit, WatchSpan  # noqa: E402
+from tests.ami.replay import ReplayServer, Session  # noqa: E402
+from tests.jobs.listened import Line  # noqa: E402
+
+SLICE_S = 0.02
+EPOCHS = {16: 1795251009, 22: 1795251046}  # in the uniqueids of the captured calls
+
+
+def captured() -> list[tuple[bytes, list[bytes]]]:
+    """For each version the epoch of its uniqueids, and its events that pass the filter."""
+    found = []
+    for version, epoch in EPOCHS.items():
+        frames = (ROOT / f"tests/fixtures/asterisk-{version}/events.bin").read_bytes().split(b"\r\n\r\n")
+        used = [frame + b"\r\n\r\n" for frame in frames if Message(frame).event in HANDLED]
+        found.append((str(epoch).encode(), used))
+    return found
+
+
+def endless() -> Iterator[bytes]:
+    """The events over and over, each time of other calls."""
+    number = 1_700_000_000
+    while True:
+        for epoch, frames in captured():
+            number += 1
+            for frame in frames:
+                yield frame.replace(epoch, str(number).encode())
+
+
+def serve(pipe: "multiprocessing.connection.Connection[int, int]", rate: int, seconds: int) -> None:
+    """Answer one listener; told to, send at the rate, with the time of sending in a pause's reason once a second."""
+    line = Line()
+
+    def script(session: Session) -> None:
+        line.serve(session)
+
+    server = ReplayServer(script, prefix="bare-")
+    pipe.send(server.port)
+    pipe.recv()
+    events, begun, sent = endless(), time.monotonic(), 0
+    while time.monotonic() - begun < seconds:
+        due = int((time.monotonic() - begun) * rate) - sent
+        data = [next(events) for _ in range(due)]
+        if sent // rate != (sent + due) // rate:
+            stamp = f"Queue: mark\r\nMemberName: mark\r\nPaused: 1\r\nPausedReason: {time.time()}"
+            data.append(f"Event: QueueMemberPause\r\n{stamp}\r\n\r\n".encode())
+        line.say(b"".join(data), 1 << 20)
+        sent += due
+        time.sleep(SLICE_S)
+    pipe.send(sent)
+    pipe.recv()
+
+
+def rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def expected(sent: int) -> Counter[str]:
+    """What must be stored of so many events: distinct visits that were joined, dial attempts and rings in vain."""
+    events, seen = endless(), Counter[str]()
+    legs: set[tuple[str, str]] = set()
+    for message in (Message(next(events)) for _ in range(sent)):
+        if message.event == "DialBegin" and message.get("Uniqueid"):
+            legs.add((message.get("Uniqueid"), message.get("DestUniqueid")))
+        seen[message.event] += 1
+    return Counter(
+        {"visits": seen["QueueCallerJoin"], "dialled legs": len(legs), "rings in vain": seen["AgentRingNoAnswer"]}
+    )
+
+
+def stored(engine: Engine) -> Counter[str]:
+    with reading(engine) as session:
+        counts = {
+            "visits": session.exec(select(func.count()).select_from(QueueVisit)).one(),
+            "dialled legs": session.exec(
+                select(func.count()).select_from(CallLeg).where(CallLeg.dst_channel != "")
+            ).one(),
+            "rings in vain": session.exec(select(func.count()).select_from(AgentRing)).one(),
+            "spans": session.exec(select(func.count()).select_from(WatchSpan)).one(),
+        }
+    return Counter(counts)
+
+
+class Meter:
+    """Looks at a watch while it works."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.lags: list[float] = []
+        self.memory: list[float] = []
+        self.queued = self.waiting = 0
+        self.over = threading.Event()
+        take: RowWriter = watch.writer
+        plain = take.add
+
+        def add(facts: Facts, heard_until: object) -> bool:
+            self.lags += [
+                one.happened_at.timestamp() - float(one.reason) for one in facts.changes if one.queue == "mark"
+            ]
+            return plain(facts, heard_until)  # type: ignore[arg-type]
+
+        take.add = add  # type: ignore[method-assign]
+        self.thread = threading.Thread(target=self.look, daemon=True)
+        self.thread.start()
+
+    def look(self) -> None:
+        begun = time.monotonic()
+        while not self.over.wait(0.02):
+            self.queued = max(self.queued, self.watch.queued.waiting)
+            self.waiting = max(self.waiting, self.watch.writer.waiting)
+            if time.monotonic() - begun >= 5 * len(self.memory):
+                self.memory.append(rss_mb())
+
+
+def main() -> None:
+    rate, seconds = (
+        (int(text) for text in [*sys.argv[1:], "2000", "60"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 60)
+    )
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, rate, seconds), daemon=True)
+    server.start()
+    with tempfile.TemporaryDirectory() as folder:
+        facts = {"HOST": "127.0.0.1", "AMI_PORT": str(ours.recv()), "AMI_USERNAME": "notebook", "AMI_PASSWORD": "x"}
+        os.environ |= {f"FREEPBX_{name}": value for name, value in facts.items()}
+        os.environ |= {"PBX_DATA_DIR": folder, "PBX_ENV_FILE": "", "FREEPBX_ARI_USERNAME": ""}
+        settings = load_settings()
+        engine = open_engine(settings)
+        watch, stop, begun = (
+            Watch(engine, settings, needed_connection(engine, settings)),
+            threading.Event(),
+            threading.Event(),
+        )
+        thread = threading.Thread(target=watch.run, args=(stop, lambda _: begun.set()))
+        thread.start()
+        begun.wait(30)
+        meter, cpu_s = Meter(watch), time.process_time()
+        ours.send(0)
+        sent = ours.recv()
+        cpu_s = time.process_time() - cpu_s
+        last = time.monotonic()
+        while (watch.queued.waiting or watch.writer.waiting) and time.monotonic() - last < 60:
+            time.sleep(0.1)
+        print(f"all stored {time.monotonic() - last:.1f} s after the last event was sent")
+        time.sleep(2)
+        meter.over.set()
+        stop.set()
+        thread.join()
+        ours.send(0)
+        report(meter, sent, seconds, cpu_s, engine)
+        engine.dispose()
+
+
+def report(meter: Meter, sent: int, seconds: int, cpu_s: float, engine: Engine) -> None:
+    watch = meter.watch
+    marks = len(meter.lags)
+    print(f"{sent:,} events sent in {seconds} s ({sent / seconds:,.0f}/s), heard {watch.events - marks:,}")
+    print(f"dropped by the reader {watch.queued.dropped}, refused by the writer {watch.writer.dropped}")
+    should, has = expected(sent), stored(engine)
+    for name in ("visits", "dialled legs", "rings in vain"):
+        print(f"{name}: {has[name]:,} stored of {should[name]:,}")
+    print(f"spans: {has['spans']} (1: no gap)")
+    lags = sorted(meter.lags)
+    print(f"reader behind: median {lags[len(lags) // 2] * 1000:.0f} ms, most {lags[-1] * 1000:.0f} ms")
+    print(f"waiting at most: {meter.queued:,} events for the reader, {meter.waiting:,} facts for the database")
+    print(f"looks stored meanwhile: {watch.looks.taken}; one core busy for {cpu_s / seconds:.0%}")
+    print("memory every 5 s, MB: " + " ".join(f"{mb:.0f}" for mb in meter.memory))
+
+
+if __name__ == "__main__":
+    main()

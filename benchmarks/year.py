@@ -1,0 +1,238 @@
+"""A year of history made up: calls with their legs, visits to queues, rings in vain, logins and pauses.
+
+Working days from eight to eight are busy, nights and Sundays nearly still. Rows go straight into the tables, four
+weeks at a time. `write_year` is for benchmarks and screenshots alike: the same seed gives the same year.
+"""
+
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+from sqlalchemy import Engine, func, insert, select
+from sqlmodel import Session
+
+from pbx.store.engine import writing
+from pbx.store.models import Table
+from pbx.store.packs import pack_days
+
+QUEUES = tuple(f"{600 + i}" for i in range(12))
+AGENTS = tuple(f"Agent {i:03}" for i in range(200))
+TRUNKS = ("carrier", "carrier-2", "mobile", "fax")
+DIDS = tuple(f"4930555{100 + i}" for i in range(40))
+REASONS = ("Lunch", "Break", "Training", "Paperwork", "")
+DAYS = 365
+_HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 10, 40, 70, 80, 75, 50, 60, 75, 75, 70, 55, 30, 15, 8, 5, 3, 2], dtype=float)
+_WEEKDAYS = np.array([1.2, 1.1, 1.0, 1.0, 0.9, 0.3, 0.05])
+_OUTCOMES = ("answered", "abandoned", "timeout", "exit_empty", "exit_key", "transferred")
+_SHARES = (0.80, 0.09, 0.04, 0.01, 0.02, 0.04)
+Rows = list[dict[str, Any]]
+
+
+def write_year(
+    engine: Engine, connection_id: int, calls: int = 1_000_000, *, until: datetime | None = None, seed: int = 4
+) -> None:
+    """Write about `calls` calls of the year up to `until` (now), and pack its days.
+
+    Four of five come in to a queue; each call has about two legs, each queued one a visit, one of three a ring in vain.
+    """
+    until = until or datetime.now(UTC)
+    first = (until - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
+    random = np.random.default_rng(seed)
+    weights = np.array([_WEEKDAYS[(first + timedelta(days=day)).weekday()] for day in range(DAYS + 1)])
+    a_day = np.round(weights / weights.sum() * calls).astype(int)
+    with writing(engine) as session:
+        numbers = _Numbers.after(session)
+    for start in range(0, DAYS + 1, 28):
+        with writing(engine) as session:
+            for day in range(start, min(start + 28, DAYS + 1)):
+                midnight = int((first + timedelta(days=day)).timestamp())
+                numbers = _write_day(session, connection_id, midnight, int(a_day[day]), until, numbers, random)
+    while True:
+        with writing(engine) as session:
+            if not pack_days(session, connection_id, until, limit=100):
+                return
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The next free ids."""
+
+    call: int
+
+    @classmethod
+    def after(cls, session: Session) -> "_Numbers":
+        calls = Table.metadata.tables["calls"].c.id
+        return cls((session.connection().execute(select(func.max(calls))).scalar() or 0) + 1)
+
+
+def _write_day(
+    session: Session,
+    connection_id: int,
+    midnight_s: int,
+    count: int,
+    until: datetime,
+    numbers: _Numbers,
+    random: np.random.Generator,
+) -> _Numbers:
+    hours = random.choice(24, count, p=_HOURS / _HOURS.sum())
+    at = np.sort(midnight_s + hours * 3600 + random.integers(0, 3600, count))
+    at = at[at < until.timestamp() - 900]
+    rows: dict[str, Rows] = {"calls": [], "call_legs": [], "queue_visits": [], "agent_rings": [], "agent_events": []}
+    kinds = random.random(len(at))
+    draws = random.random((len(at), 8))
+    outcomes = random.choice(len(_OUTCOMES), len(at), p=_SHARES)
+    for i, moment in enumerate(at.tolist()):
+        day = _Call(connection_id, numbers.call + i, moment, draws[i].tolist())
+        if kinds[i] < 0.8:
+            day.queued(rows, _OUTCOMES[outcomes[i]])
+        elif kinds[i] < 0.95:
+            day.outbound(rows)
+        else:
+            day.internal(rows)
+    _shifts(rows["agent_events"], connection_id, midnight_s, until, random)
+    for name, found in rows.items():
+        if found:
+            session.connection().execute(insert(Table.metadata.tables[name]), found)
+    return _Numbers(numbers.call + len(at))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call being made up; `draw` are numbers from 0 to 1."""
+
+    connection_id: int
+    id: int
+    at_s: int
+    draw: list[float]
+
+    def queued(self, rows: dict[str, Rows], outcome: str) -> None:
+        answered = outcome in ("answered", "transferred")
+        wait_s, talk_s = _round(-22 * _log(self.draw[0])), _round(-210 * _log(self.draw[1])) + 5
+        queue, agent = _one(QUEUES, self.draw[2] ** 1.5), _one(AGENTS, self.draw[3])
+        caller, did = f"+4930{int(self.draw[4] * 300_000):07}", _one(DIDS, self.draw[5])
+        lasted_s = wait_s + (talk_s if answered else 0)
+        self._call(rows, "inbound", caller, did, queue, agent if answered else "", "ANSWERED", lasted_s, wait_s, did)
+        trunk = _one(TRUNKS, self.draw[6])
+        self._leg(
+            rows, f"PJSIP/{trunk}-{self.id:08x}", f"Local/{agent}", trunk, caller, did, lasted_s, "ANSWERED", None
+        )
+        if answered:
+            self._leg(rows, f"Local/{agent}-{self.id:08x}", "PJSIP/1001", "", caller, did, talk_s, "ANSWERED", None)
+        if self.draw[7] < 0.35:
+            ring = {"rung_at": self._moment(wait_s // 2), "agent": _one(AGENTS, self.draw[1]), "queue": queue}
+            rows["agent_rings"].append(self._mine() | ring | {"uniqueid": self._uniqueid(), "ring_s": 15.0})
+        visit = {"uniqueid": self._uniqueid(), "queue": queue, "joined_at": self._moment(), "outcome": outcome}
+        visit |= {"connected_at": self._moment(wait_s) if answered else None, "ended_at": self._moment(lasted_s)}
+        visit |= {"wait_s": wait_s, "talk_s": talk_s if answered else None, "ring_s": 4.0 if answered else None}
+        visit |= {"agent": agent if answered else "", "interface": "", "caller": caller, "caller_name": "", "did": did}
+        visit |= {
+            "position": 1,
+            "original_position": 1,
+            "ended_by": "caller" if answered else "",
+            "source": "queue_log",
+        }
+        rows["queue_visits"].append(self._mine() | visit | {"target": "700" if outcome == "transferred" else ""})
+
+    def outbound(self, rows: dict[str, Rows]) -> None:
+        disposition = "ANSWERED" if self.draw[0] < 0.7 else "NO ANSWER" if self.draw[0] < 0.9 else "BUSY"
+        talk_s = _round(-150 * _log(self.draw[1])) if disposition == "ANSWERED" else 0
+        to, trunk = f"030{int(self.draw[4] * 300_000):07}", _one(TRUNKS, self.draw[6])
+        extension = f"{1000 + int(self.draw[3] * 200)}"
+        self._call(rows, "outbound", extension, to, "", f"PJSIP/{extension}", disposition, talk_s + 8, 8, "")
+        channels = (f"PJSIP/{extension}-{self.id:08x}", f"PJSIP/{trunk}-{self.id:08x}")
+        self._leg(rows, *channels, trunk, extension, to, talk_s + 8, disposition, 1 + 2 * self.draw[7])
+
+    def internal(self, rows: dict[str, Rows]) -> None:
+        talk_s, caller = _round(-60 * _log(self.draw[1])), f"{1000 + int(self.draw[3] * 200)}"
+        self._call(rows, "internal", caller, "1234", "", "PJSIP/1234", "ANSWERED", talk_s + 4, 4, "")
+        self._leg(rows, f"PJSIP/{caller}-{self.id:08x}", "PJSIP/1234", "", caller, "1234", talk_s, "ANSWERED", None)
+
+    def _call(
+        self,
+        rows: dict[str, Rows],
+        direction: str,
+        caller: str,
+        called: str,
+        queue: str,
+        agent: str,
+        disposition: str,
+        lasted_s: int,
+        wait_s: int,
+        did: str,
+    ) -> None:
+        call = {"id": self.id, "source": "freepbx", "linkedid": self._uniqueid(), "uniqueid": self._uniqueid()}
+        call |= {"direction": direction, "from_number": caller, "to_number": called, "queue": queue, "agent": agent}
+        call |= {"started_at": self._moment(), "duration_s": lasted_s, "state": "listed", "transcription": "new"}
+        call |= {"from_name": "", "did": did, "disposition": disposition, "wait_s": wait_s}
+        rows["calls"].append(self._mine() | call | {"talk_s": max(lasted_s - wait_s, 0)})
+
+    def _leg(
+        self,
+        rows: dict[str, Rows],
+        channel: str,
+        dst_channel: str,
+        trunk: str,
+        src: str,
+        dst: str,
+        lasted_s: int,
+        disposition: str,
+        pdd_s: float | None,
+    ) -> None:
+        won = disposition == "ANSWERED"
+        leg = {"call_id": self.id, "linkedid": self._uniqueid(), "uniqueid": self._uniqueid(), "channel": channel}
+        leg |= {"dst_channel": dst_channel, "trunk": trunk, "src": src, "dst": dst, "did": "", "context": "from-trunk"}
+        leg |= {"last_app": "Dial", "started_at": self._moment(), "answered_at": self._moment() if won else None}
+        leg |= {"ended_at": self._moment(lasted_s), "duration_s": lasted_s, "billsec_s": lasted_s if won else 0}
+        leg |= {"disposition": disposition, "cause": 16 if won else 19, "pdd_s": pdd_s, "recording_file": ""}
+        rows["call_legs"].append(self._mine() | leg | {"sequence": None, "source": "cdr"})
+
+    def _uniqueid(self) -> str:
+        return f"{self.at_s}.{self.id}"
+
+    def _moment(self, after_s: float = 0) -> datetime:
+        return datetime.fromtimestamp(self.at_s + after_s, UTC)
+
+    def _mine(self) -> dict[str, Any]:
+        return {"connection_id": self.connection_id}
+
+
+def _shifts(rows: Rows, connection_id: int, midnight_s: int, until: datetime, random: np.random.Generator) -> None:
+    """Agents come on working days, pause three times and go."""
+    if datetime.fromtimestamp(midnight_s, UTC).weekday() > 4:
+        return
+    for agent in AGENTS:
+        come, go = (
+            midnight_s + 7 * 3600 + int(random.integers(3600)),
+            midnight_s + 17 * 3600 + int(random.integers(7200)),
+        )
+        queue = _one(QUEUES, float(random.random()))
+        events = [(come, "login", ""), (go, "logout", "")]
+        for hour in (10, 12, 15):
+            pause_at, reason = (
+                midnight_s + hour * 3600 + int(random.integers(1800)),
+                _one(REASONS, float(random.random())),
+            )
+            events += [(pause_at, "pause", reason), (pause_at + 300 + int(random.integers(1800)), "unpause", "")]
+        rows += [
+            {"connection_id": connection_id, "happened_at": datetime.fromtimestamp(at, UTC), "agent": agent}
+            | {"queue": queue, "kind": kind, "reason": reason}
+            for at, kind, reason in events
+            if at < until.timestamp()
+        ]
+
+
+def _one(names: tuple[str, ...], draw: float) -> str:
+    return names[min(int(draw * len(names)), len(names) - 1)]
+
+
+def _round(value: float) -> int:
+    return int(value)
+
+
+def _log(draw: float) -> float:
+    return float(np.log(max(draw, 1e-9)))

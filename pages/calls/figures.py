@@ -1,0 +1,276 @@
+"""Figures: how many calls there were, when, with whom, and how they went."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast, get_args
+
+import streamlit as st
+
+from pbx import ui
+from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
+from pbx.charts.heat import WEEKDAYS, week_heat
+from pbx.export.tables import Value
+from pbx.metrics.ratio import Ratio
+from pbx.store.engine import reading
+from pbx.store.figures_behind import CallSelection
+from pbx.store.figures_calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.store.models import Direction
+from pbx.ui.bar import Period, period_bar
+from pbx.ui.behind import no_history, pick, picked, picker, picks, show_calls
+from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.filters import ALL, KEPT
+from pbx.wording import DIRECTIONS, DISPOSITIONS, count_text, duration_text
+
+TOP = 10
+TABLE_ROWS = 50
+MOST_NAMES = 10_000  # of an export
+WAYS = ("inbound", "outbound", "internal")
+EXPORTED = ("By", "Calls", "Inbound", "Outbound", "Internal", "Outcome known", "Answered")
+EXPORTED += ("Talk (s)", "Talks", "Wait (s)", "Waits")
+HEAT_CELLS = "Calls by weekday and hour"
+BREAKDOWNS: dict[str, tuple[By, str]] = {  # what is said: how it is counted, the name of those without
+    "Direction": ("direction", "Unknown"),
+    "Outcome": ("disposition", "Not known"),
+    "Number": ("number", "Unknown"),
+    "Dialled number": ("did", "None"),
+    "Queue": ("queue", "No queue"),
+    "Agent": ("agent", "No agent"),
+    "Day": ("day", ""),
+    "Hour": ("hour", ""),
+}
+ANSWER_RATE = "Answered calls / calls whose outcome is known, by the CDR or by live events."
+TALK = "Talk time of the answered calls / how many they are. It begins when a queue or menu answers."
+WAIT = "From the beginning of a call until somebody answered / calls of which this is known."
+
+
+def question(period: Period, direction: Direction | None) -> CallQuestion:
+    return CallQuestion(period.connection_id, period.since, period.until, direction, period.queue)
+
+
+def choose_direction() -> Direction | None:
+    names = [ALL, *get_args(Direction)]
+    kept: dict[str, Any] = {"persist_state": "page", **KEPT}
+    chosen = st.segmented_control(
+        "Direction",
+        names[:4],
+        default=ALL,
+        required=True,
+        key="direction",
+        format_func=str.capitalize,  # as in the filter of Interactions: the address holds what is said
+        label_visibility="collapsed",
+        **kept,
+    )
+    return None if chosen in (None, ALL) else cast(Direction, chosen)
+
+
+def show_tiles(now: CallCount, before: CallCount) -> None:
+    with figure_tiles("calls"):
+        figure_tile("Calls", now.calls, before.calls, kind="count", definition="Calls that began in the period.")
+        for way in ("inbound", "outbound") if len(now.by_direction) > 1 else ():
+            mine, then = now.by_direction.get(way, 0), before.by_direction.get(way, 0)
+            definition = f"Calls of direction {way}: {count_text(mine, 'call')} of {now.calls:,}."
+            figure_tile(way.capitalize(), mine, then, kind="count", definition=definition)
+        rates = (now.answer_rate, before.answer_rate)
+        figure_tile("Answered", *rates, kind="percent", definition=ANSWER_RATE, better="up")
+        figure_tile("Average talk", now.acd, before.acd, kind="duration", definition=TALK)
+        waits = (now.mean_wait, before.mean_wait)
+        figure_tile("Average wait", *waits, kind="duration", definition=WAIT, better="down")
+
+
+def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount]) -> None:
+    starts = [count.start_at for count in counts if count.start_at]
+    ends = [*starts[1:], period.until]
+    rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
+    title = f"Calls by {period.step}"
+    figure = way_bars(
+        rows,
+        title=title,
+        step=period.step,
+        span=(period.since, period.until),
+        zone=at.zone,
+        palette=ui.palette(),
+    )
+    key = f"calls_by_time_{picks()}"
+    ui.chart(figure, alt=way_alt(title, rows, at.zone), key=key, on_pick=lambda data: data and pick("time", *data[:3]))
+
+
+def show_week(at: ui.Site, cells: list[list[int]]) -> None:
+    said = [
+        [f"{WEEKDAYS[day]} {hour:02}:00 – {hour + 1:02}:00: {count_text(n, 'call')}" for hour, n in enumerate(hours)]
+        for day, hours in enumerate(cells)
+    ]
+    busiest = max((n, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
+    alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
+    figure = week_heat(cells, said, title=HEAT_CELLS, zone=at.zone, palette=ui.palette())
+    ui.chart(figure, alt=alt, key=f"calls_by_week_{picks()}", on_pick=picker("week", 2))
+
+
+def said_name(by: By, name: str, nameless: str) -> str:
+    words = {"direction": DIRECTIONS, "disposition": DISPOSITIONS}.get(by, {})
+    return words.get(name, name) or nameless
+
+
+def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[CallCount]) -> None:
+    bars = [
+        Named(
+            count.label,
+            said_name(by, count.label, nameless),
+            count.calls,
+            f"{said_name(by, count.label, nameless)}: {count_text(count.calls, 'call')}, "
+            f"answered {count.answer_rate.percent_text()} ({count.answer_rate.parts_text()}), "
+            f"average talk {count.acd.duration_text()}",
+        )
+        for count in counts[:TOP]
+    ]
+    figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=at.zone)
+    key = f"calls_by_{by}_{picks()}"
+    ui.chart(figure, alt=named_alt(title, bars), key=key, on_pick=picker(by, 1))
+
+
+def show_table(at: ui.Site, wanted: CallQuestion) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader("All figures", anchor=False, width="content")
+        kept: dict[str, Any] = {"persist_state": "page", **KEPT}
+        name = st.segmented_control(
+            "By",
+            list(BREAKDOWNS),
+            default="Direction",
+            required=True,
+            key="by",
+            label_visibility="collapsed",
+            **kept,
+        )
+    by, nameless = BREAKDOWNS[name or "Direction"]
+    with reading(at.engine) as session:
+        limit = None if by in ("hour", "day") else MOST_NAMES
+        counts = [count for count in call_counts(session, wanted, at.zone, by, limit) if count.calls]
+    ways = () if by == "direction" else WAYS
+    rows: dict[str, list[ui.Cell]] = {}
+    for count in counts[:TABLE_ROWS]:
+        rows[count.start_at.isoformat() if count.start_at else count.label] = [
+            interval_text(at, by, count.start_at) if count.start_at else said_name(by, count.label, nameless),
+            f"{count.calls:,}",
+            *(f"{count.by_direction.get(way, 0):,}" for way in ways),
+            {"text": count.answer_rate.percent_text(), "sub": count.answer_rate.parts_text()},
+            {"text": count.acd.duration_text(), "sub": parts_of(count.acd)},
+            {"text": count.mean_wait.duration_text(), "sub": parts_of(count.mean_wait)},
+        ]
+    columns = [f"{name}|", "Calls>", *(f"{way.capitalize()}>" for way in ways)]
+    columns += ["Answered>", "Average talk>", "Average wait>"]
+    chosen = ui.table(f"Calls by {name}", columns, rows, key=f"figures_table_{picks()}", pick=True)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        shown = f"The first {TABLE_ROWS} of {len(counts):,}; the export has them all. " if counts[TABLE_ROWS:] else ""
+        ui.note(f"{shown}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
+        ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="figures")
+    if chosen is not None:
+        pick_row(by, chosen, counts)
+        st.rerun()
+
+
+def interval_text(at: ui.Site, by: By, start: datetime) -> str:
+    local = start.astimezone(at.zone)
+    return f"{local:%a} {local.day} {local:%b %Y}" + (f", {local:%H:%M}" if by == "hour" else "")
+
+
+def parts_of(mean: Ratio) -> str:
+    """What a mean of seconds was made of."""
+    return f"{duration_text(mean.numerator)} / {mean.denominator:,.0f}" if mean.denominator else ""
+
+
+def export_rows(by: By, nameless: str, counts: Sequence[CallCount]) -> list[list[Value]]:
+    return [
+        [
+            count.start_at or said_name(by, count.label, nameless),
+            count.calls,
+            *(count.by_direction.get(way, 0) for way in WAYS),
+            count.told,
+            count.answered,
+            count.talk_s,
+            count.talks,
+            count.wait_s,
+            count.waits,
+        ]
+        for count in counts
+    ]
+
+
+def pick_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
+    if by not in ("hour", "day"):
+        pick(by, row)
+        return
+    start = datetime.fromisoformat(row)
+    later = [count.start_at for count in counts if count.start_at and count.start_at > start]
+    length = timedelta(hours=1) if by == "hour" else timedelta(days=1)
+    pick("time", row, min([start + length, *later]).isoformat(), "")
+
+
+def address_of(at: ui.Site, wanted: CallQuestion) -> dict[str, Any]:
+    """The filters of Interactions that find the calls of whole local days."""
+    first, last = (moment.astimezone(at.zone).date() for moment in (wanted.since, wanted.until - timedelta(seconds=1)))
+    asked = {"direction": wanted.direction, "queue": wanted.queue}
+    return {"period": "Between", "days": (first, last)} | {key: value for key, value in asked.items() if value}
+
+
+def open_picked(at: ui.Site, wanted: CallQuestion, what: str, *parts: Any) -> None:
+    """Show the calls behind a bar, a square or a row."""
+    if what == "time":
+        open_time(at, wanted, *parts)
+    elif what == "week":
+        day, hour = parts
+        title = f"Calls on {WEEKDAYS[day]}s, {hour:02}:00 – {hour + 1:02}:00"
+        show_calls(at, title, wanted, CallSelection(weekday=day, hour=hour))
+    elif what == "number":
+        link = address_of(at, wanted) | {"number": parts[0]}
+        show_calls(at, f"Calls with {parts[0]}", wanted, CallSelection(number=parts[0]), link)
+    elif what == "disposition":
+        title = f"Calls: {said_name(what, parts[0], 'Not known')}"
+        show_calls(at, title, wanted, CallSelection(disposition=parts[0]))
+    else:
+        chosen = replace(wanted, **{what: parts[0]})
+        nameless = next(none for by, none in BREAKDOWNS.values() if by == what)
+        link = address_of(at, chosen) if what in ("direction", "queue") and parts[0] else None
+        show_calls(at, f"Calls: {said_name(cast(By, what), parts[0], nameless)}", chosen, CallSelection(), link)
+
+
+def open_time(at: ui.Site, wanted: CallQuestion, start: str, end: str, way: str) -> None:
+    since, until = datetime.fromisoformat(start), datetime.fromisoformat(end)
+    chosen = replace(wanted, since=since, until=until, direction=cast(Direction, way) if way else wanted.direction)
+    local = since.astimezone(at.zone)
+    day = f"{local:%a} {local.day} {local:%b}"
+    whole_day = until - since > timedelta(hours=2)
+    said = day if whole_day else f"{day} {local:%H:%M} – {until.astimezone(at.zone):%H:%M}"
+    name = DIRECTIONS[chosen.direction] if chosen.direction else "Calls"
+    show_calls(at, f"{name}, {said}", chosen, CallSelection(), address_of(at, chosen) if whole_day else None)
+
+
+def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
+    then = replace(wanted, since=period.before.since, until=period.before.until)
+    with reading(at.engine) as session:
+        now, before = call_totals(session, wanted), call_totals(session, then)
+        if not now.calls:
+            no_history("No calls are known in this period", "query_stats", what="the PBX’s calls", source="cdr")
+            return
+        times = call_counts(session, wanted, at.zone, period.step)
+        cells = call_heat_map(session, wanted, at.zone)
+        named = {by: call_counts(session, wanted, at.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
+    show_tiles(now, before)
+    show_time(at, period, times)
+    show_week(at, cells)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        show_names(at, "number", "Unknown", "The numbers with the most calls", named["number"])
+    with right:
+        show_names(at, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label])
+        show_names(at, "disposition", "Not known", "How calls ended", named["disposition"])
+    ui.note("Point at a bar or a square for its figures; click it for the calls behind it.")
+    show_table(at, wanted)
+
+
+ui.head("Figures", "How many calls, when, with whom, and how they went")
+site = ui.site()
+bar = period_bar(site)
+asked = question(bar, choose_direction())
+if clicked := picked():
+    open_picked(site, asked, *clicked)
+show_figures(site, bar, asked)

@@ -1,0 +1,278 @@
+"""Agents: what each took and let ring, how long he was there, and how his days went."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import streamlit as st
+
+from pbx import ui
+from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars
+from pbx.export.tables import Value
+from pbx.metrics.agents import AgentFigures, PauseFigures
+from pbx.metrics.ratio import Ratio
+from pbx.store.engine import reading
+from pbx.store.figures import FigureFilter, load_visits
+from pbx.store.figures_agents import (
+    AgentDay,
+    agent_days,
+    agent_figures,
+    agent_pauses,
+    agent_sessions,
+    pause_reasons,
+)
+from pbx.store.figures_lists import Selection, VisitRow, visits_page
+from pbx.ui.bar import Period, period_bar
+from pbx.ui.behind import CALL_PAGE, no_history
+from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.wording import count_text, duration_text
+
+PAGE_ROWS = 12
+MOST_DAYS = 35  # more rows of days can't be told apart
+NO_REASON = "No reason given"
+COLUMNS = ("Agent", "Calls>", "Average talk>", "Not taken>", "Logged in>", "Paused>", "Occupancy>")
+EXPORTED = ("Agent", "Calls", "Talk (s)", "Talks", "Rings not taken", "Rang in vain (s)", "Logged in (s)")
+EXPORTED += ("Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason")
+DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
+DEFINITIONS = (
+    "Average talk: talk / calls. Not taken: rings nobody answered / all rings. Paused: while logged in. "
+    "Occupancy: talk / (logged in – paused), n/a where no login is known."
+)
+
+
+def share_cell(ratio: Ratio) -> ui.Cell:
+    return {"text": ratio.percent_text(), "sub": ratio.parts_text() if ratio.value is not None else ""}
+
+
+def reasons_text(pauses: dict[str, PauseFigures]) -> str:
+    """Lunch 1 h 02 min (2), the longest first."""
+    longest = sorted(pauses.items(), key=lambda item: -item[1].paused_s)
+    return ", ".join(f"{name or NO_REASON} {duration_text(one.paused_s)} ({one.count})" for name, one in longest)
+
+
+def occupancy_cell(agent: AgentFigures) -> ui.Cell:
+    found = agent.occupancy
+    if found.value is None:
+        return {"text": "n/a", "sub": "no login known" if agent.logged_in_s is None else ""}
+    return {
+        "text": found.percent_text(),
+        "sub": f"{duration_text(found.numerator)} of {duration_text(found.denominator)}",
+    }
+
+
+def agent_cells(agent: AgentFigures) -> list[ui.Cell]:
+    pauses = sum(one.count for one in agent.pauses.values())
+    known = agent.logged_in_s is not None
+    return [
+        agent.agent,
+        {"text": f"{agent.calls:,}", "sub": f"talk {duration_text(agent.talk_s)}" if agent.talks else ""},
+        agent.att.duration_text(),
+        share_cell(agent.non_response_rate),
+        {"text": duration_text(agent.logged_in_s), "sub": count_text(agent.sessions, "session") if known else ""},
+        {"text": duration_text(agent.paused_s), "sub": count_text(pauses, "pause") if pauses else ""},
+        occupancy_cell(agent),
+    ]
+
+
+def exported(agents: Sequence[AgentFigures]) -> list[list[Value]]:
+    return [
+        [
+            *(one.agent, one.calls, one.talk_s, one.talks, one.non_response, one.rang_in_vain_s, one.logged_in_s),
+            *(one.paused_s, one.sessions, one.occupancy.percent, reasons_text(dict(one.pauses))),
+        ]
+        for one in agents
+    ]
+
+
+def show_totals(now: Sequence[AgentFigures], before: Sequence[AgentFigures]) -> None:
+    """All agents together, beside the period before."""
+
+    def total(agents: Sequence[AgentFigures]) -> AgentFigures:
+        known = [one for one in agents if one.logged_in_s]
+        return AgentFigures(
+            "",
+            sum(one.calls for one in agents),
+            sum(one.talk_s for one in agents),
+            sum(one.talks for one in agents),
+            sum(one.non_response for one in agents),
+            logged_in_s=sum(one.logged_in_s or 0.0 for one in known),
+            paused_s=sum(one.paused_s for one in known),
+        )
+
+    def occupancy(agents: Sequence[AgentFigures]) -> Ratio:
+        known = [one for one in agents if one.logged_in_s]
+        return Ratio(sum(one.talk_s for one in known), sum((one.logged_in_s or 0.0) - one.paused_s for one in known))
+
+    one, other = total(now), total(before)
+    with figure_tiles("agents"):
+        there = "Agents who were logged in, rang or took a call."
+        figure_tile("Agents", len(now), len(before), kind="count", definition=there)
+        figure_tile("Calls taken", one.calls, other.calls, kind="count", definition="Visits to queues they answered.")
+        talk = "Talk / calls taken whose end is known."
+        figure_tile("Average talk", one.att, other.att, kind="duration", definition=talk)
+        vain = "Rings nobody answered / all rings that ended."
+        rates = (one.non_response_rate, other.non_response_rate)
+        figure_tile("Not taken", *rates, kind="percent", definition=vain, better="down")
+        paused = Ratio(one.paused_s, one.logged_in_s or 0.0), Ratio(other.paused_s, other.logged_in_s or 0.0)
+        figure_tile("Paused", *paused, kind="percent", definition="Paused / logged-in time, in seconds.")
+        busy = "Talk / (logged-in time – paused time), in seconds, of the agents whose logins are known."
+        figure_tile("Occupancy", occupancy(now), occupancy(before), kind="percent", definition=busy)
+
+
+def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> None:
+    pages = -(-len(agents) // PAGE_ROWS)
+    page = min(int(st.session_state.get("agents_page", 1) or 1), pages)
+    shown = agents[(page - 1) * PAGE_ROWS :][:PAGE_ROWS]
+    rows = {one.agent: agent_cells(one) for one in shown}
+    picked = ui.table("Agents", COLUMNS, rows, key="agents", selected=selected, pick=True)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        ui.note(f"{count_text(len(agents), 'agent')}. {DEFINITIONS}")
+        if pages > 1:
+            st.pagination(pages, key="agents_page")
+        ui.table_export(at, "Agents", EXPORTED, lambda: exported(agents), key="agents")
+    if picked and picked != selected:
+        st.query_params["agent"] = picked
+        st.rerun()
+
+
+def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
+    with reading(at.engine) as session:
+        reasons = pause_reasons(session, wanted)
+    if not reasons:
+        return
+    bars = [
+        Named(
+            name,
+            name or NO_REASON,
+            one.paused_s,
+            f"{name or NO_REASON}: {duration_text(one.paused_s)} in {count_text(one.count, 'pause')}",
+        )
+        for name, one in reasons.items()
+    ]
+    title = "Pauses by reason"
+    figure = named_bars(bars, title=title, unit="Paused", palette=ui.palette(), zone=at.zone, durations=True)
+    ui.chart(figure, alt=named_alt(title, bars), key="pause_reasons")
+
+
+def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[Stretch]:
+    """An agent's sessions, pauses and talks."""
+    with reading(at.engine) as session:
+        found = [Stretch("Logged in", one.from_at, one.until_at) for one in agent_sessions(session, wanted)]
+        found += [Stretch("Paused", one.from_at, one.until_at, one.reason) for one in agent_pauses(session, wanted)]
+        visits = load_visits(session, wanted)
+    for joined_s, wait_s, talk_s, queue in zip(
+        visits.joined_s.tolist(), visits.wait_s.tolist(), visits.talk_s.tolist(), visits.queue.tolist(), strict=True
+    ):
+        if talk_s == talk_s and wait_s == wait_s:  # both are known
+            start = datetime.fromtimestamp(joined_s + wait_s, UTC)
+            about = f"queue {visits.queues[queue]}"
+            found.append(Stretch("On a call", start, start + timedelta(seconds=talk_s), about))
+    return found
+
+
+def days_of(period: Period) -> list[date]:
+    """The local days of the period so far, the newest first."""
+    last = (period.seen_until - timedelta(seconds=1)).astimezone(period.zone).date()
+    first = period.since.astimezone(period.zone).date()
+    return [last - timedelta(days=back) for back in range((last - first).days + 1)]
+
+
+def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
+    if not days:
+        ui.note("No login of this agent is known in this period.")
+        return
+    rows: dict[str, list[ui.Cell]] = {
+        day.day_at.isoformat(): [
+            f"{day.day_at.astimezone(at.zone):%a %-d %b}",
+            f"{day.first_in_at.astimezone(at.zone):%H:%M}",
+            f"{day.last_out_at.astimezone(at.zone):%H:%M}",
+            duration_text(day.logged_in_s),
+            duration_text(day.paused_s),
+        ]
+        for day in reversed(days)
+    }
+    ui.table("Days", DAY_COLUMNS, rows, key="agent_days")
+    names = ("Day", "First in", "Last out", "Logged in (s)", "Paused (s)")
+    values: list[list[Value]] = [
+        [day.day_at, day.first_in_at, day.last_out_at, day.logged_in_s, day.paused_s] for day in days
+    ]
+    ui.table_export(at, f"Days of {days[0].agent}", names, lambda: values, key="agent_days")
+
+
+def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.Cell]:
+    return [
+        at.local(visit.joined_at, seconds=True),
+        {"text": visit.caller_name or visit.caller or "Unknown", "sub": visit.caller if visit.caller_name else ""},
+        visit.queue,
+        duration_text(visit.wait_s),
+        duration_text(visit.talk_s),
+    ]
+
+
+def show_calls(at: ui.Site, wanted: FigureFilter, total: int) -> None:
+    if not total:
+        ui.note("This agent took no call in this period.")
+        return
+    pages = -(-total // PAGE_ROWS)
+    page = min(int(st.session_state.get("agent_calls_page", 1) or 1), pages)
+    with reading(at.engine) as session:
+        visits = visits_page(
+            session, wanted, Selection(answered=True), at.zone, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS
+        )
+    calls = {str(visit.visit_id): visit.call_id for visit in visits}
+    rows = {str(visit.visit_id): visit_cells(at, visit) for visit in visits}
+    columns = ("Joined|", "Caller", "Queue|", "Waited>", "Talked>")
+    picked = ui.table("Calls taken", columns, rows, key="agent_calls", pick=True)
+    if pages > 1:
+        st.pagination(pages, key="agent_calls_page")
+    if picked and calls.get(picked):
+        st.switch_page(CALL_PAGE, query_params={"call": str(calls[picked])})
+    elif picked:
+        ui.note("No call with this visit’s uniqueid is known: bring the CDR with python -m pbx import cdr.")
+
+
+def close_agent() -> None:
+    st.query_params.pop("agent", None)
+
+
+def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
+    """The days of one agent, and the calls he took."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader(ui.plain(agent.agent), anchor=False, width="content")
+        st.button("All agents", icon=":material/close:", type="tertiary", on_click=close_agent, key="close_agent")
+    wanted = FigureFilter(period.connection_id, period.since, period.until, period.queue, agent.agent)
+    days = days_of(period)
+    if len(days) > MOST_DAYS:
+        ui.note(f"The last {MOST_DAYS} days are drawn; choose a period to see others.")
+    stretches = stretches_of(at, wanted)
+    title = f"{agent.agent} by the clock ({at.zone_name})"
+    figure = agent_days_chart(
+        stretches, days[:MOST_DAYS], title="Logged in, paused and on calls", zone=at.zone, palette=ui.palette()
+    )
+    alt = f"{title}: {agent.sessions} sessions, {agent.calls} calls over {count_text(len(days), 'day')}."
+    ui.chart(figure, alt=alt, key="agent_timeline")
+    left, right = st.columns(2, gap="medium")
+    with left, reading(at.engine) as session:
+        show_days(at, agent_days(session, wanted, at.zone))
+        show_reasons(at, wanted)
+    with right:
+        show_calls(at, wanted, agent.calls)
+
+
+ui.head("Agents", "What each took and let ring, how long they were there, and how their days went")
+site = ui.site()
+bar = period_bar(site)
+with reading(site.engine) as reader:
+    figures, figures_before = agent_figures(reader, bar.wanted), agent_figures(reader, bar.before)
+if figures:
+    show_totals(figures, figures_before)
+    asked = st.query_params.get("agent", "")
+    chosen = next((one for one in figures if one.agent == asked), None)
+    if chosen:
+        show_agent(site, bar, chosen)
+        st.subheader("All agents", anchor=False)
+    show_agents(site, figures, asked)
+    if not chosen:
+        ui.note("Pick an agent for the days and the calls.")
+        show_reasons(site, bar.wanted)
+else:
+    no_history("No agent was seen in this period", "support_agent", what="what agents did", source="queue-log")

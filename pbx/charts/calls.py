@@ -1,0 +1,214 @@
+"""Calls by hour or day, by name, over the day of an agent: how many, how long, of what kind."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta, tzinfo
+from typing import NamedTuple
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from pbx.charts.frame import (
+    BAND_ROW_PX,
+    LINE_HEIGHT_PX,
+    SPARE_PX,
+    Look,
+    Palette,
+    local_time,
+    new_figure,
+    plain_text,
+    whole_ticks,
+)
+from pbx.metrics.intervals import Step
+from pbx.wording import DIRECTIONS, duration_text
+
+BAR_SHARE = 0.8  # of its interval
+WAYS = ("inbound", "outbound", "internal", "unknown")
+DAY_HOURS = 24
+
+
+class Named(NamedTuple):
+    """A bar of a name: what it is called in the address (`key`), how high it is, what is said when pointed at."""
+
+    key: str
+    label: str
+    value: float
+    said: str
+
+
+class Stretch(NamedTuple):
+    """Part of an agent's day: logged in, paused (with the reason), or on a call."""
+
+    kind: str
+    start_at: datetime
+    end_at: datetime
+    about: str = ""
+
+
+def way_bars(
+    counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]],
+    *,
+    title: str,
+    step: Step,
+    span: tuple[datetime, datetime],
+    zone: tzinfo,
+    palette: Palette,
+) -> go.Figure:
+    """Draw calls per hour or day, stacked by direction. `counts`: from, until, calls of each direction.
+
+    A bar's customdata: the beginning and end of its interval (ISO, UTC), and its direction.
+    """
+    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 20)
+    shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
+    looks = dict(zip(WAYS, (*palette.lines[:3], palette.idle), strict=True))
+    for way, hatching in zip(WAYS, ("", "/", ".", "x"), strict=True):
+        mine = [item for item in counts if item[2].get(way)]
+        if way not in shown:
+            continue
+        figure.add_bar(
+            x=[local_time(start + (end - start) / 2, zone) for start, end, _ in mine],
+            y=[ways[way] for _, _, ways in mine],
+            width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in mine],
+            name=DIRECTIONS[way],
+            marker=_marker(Look(looks[way], hatching), palette),
+            customdata=[
+                [start.isoformat(), end.isoformat(), way, _interval_text(start, end, step, zone)]
+                for start, end, _ in mine
+            ],
+            hovertemplate="%{customdata[3]}<br>%{fullData.name}: %{y:,}<extra></extra>",
+        )
+    top = max((sum(ways.values()) for _, _, ways in counts), default=0)
+    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
+    figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
+    return figure
+
+
+def named_bars(
+    bars: Sequence[Named], *, title: str, unit: str, palette: Palette, zone: tzinfo, durations: bool = False
+) -> go.Figure:
+    """Draw a horizontal bar for each name, the first at the top; a bar's customdata begins with its key.
+
+    Names that read the same stay apart: they are told by their places.
+    """
+    now = datetime.now(zone)
+    figure = new_figure(palette, zone, (now, now), SPARE_PX + 14 + max(len(bars), 1) * BAND_ROW_PX)
+    figure.add_bar(
+        orientation="h",
+        y=list(range(len(bars))),
+        x=[bar.value for bar in bars],
+        customdata=[[bar.key, plain_text(bar.said)] for bar in bars],
+        text=[duration_text(bar.value) if durations else f"{bar.value:,.0f}" for bar in bars],
+        textposition="outside",
+        cliponaxis=False,
+        width=0.62,
+        marker=_marker(Look(palette.lines[0]), palette),
+        hovertemplate="%{customdata[1]}<extra></extra>",
+    )
+    top = max((bar.value for bar in bars), default=0)
+    figure.update_xaxes(type="linear", tickformatstops=[], showgrid=True, ticks="", title_text=unit)
+    figure.update_xaxes(range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
+    figure.update_yaxes(
+        tickvals=list(range(len(bars))),
+        ticktext=[plain_text(bar.label) for bar in bars],
+        range=[max(len(bars), 1) - 0.4, -0.6],
+        automargin=True,
+        showgrid=False,
+        ticks="",
+        ticksuffix="  ",
+    )
+    figure.update_layout(title_text=title, hovermode="closest", showlegend=False, margin_r=44)
+    return figure
+
+
+def named_alt(title: str, bars: Sequence[Named]) -> str:
+    """Say in words what bars of names show."""
+    said = ", ".join(f"{bar.label} {bar.value:,.0f}" for bar in bars[:5])
+    return f"{title}: {said or 'nothing'}."
+
+
+def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]], zone: tzinfo) -> str:
+    """Say in words what bars by direction show."""
+    total = sum(sum(ways.values()) for _, _, ways in counts)
+    if not total:
+        return f"{title}: no calls."
+    start, _, most = max(counts, key=lambda item: sum(item[2].values()))
+    return f"{title}: {total:,} in all, most with {sum(most.values()):,} at {start.astimezone(zone):%-d %b %H:%M}."
+
+
+def agent_days_chart(
+    stretches: Sequence[Stretch], days: Sequence[date], *, title: str, zone: tzinfo, palette: Palette
+) -> go.Figure:
+    """Draw each day as a row of 24 hours by the clock of `zone`: logged in behind, pauses and calls before it."""
+    now = datetime.now(zone)
+    figure = new_figure(palette, zone, (now, now), SPARE_PX + 14 + max(len(days), 1) * BAND_ROW_PX)
+    looks = {
+        "Logged in": (0.74, Look(palette.idle), 0.38),
+        "Paused": (0.74, Look(palette.warn, "/"), 1.0),
+        "On a call": (0.4, Look(palette.good), 1.0),
+    }
+    rows = {day: row for row, day in enumerate(days)}
+    for kind, (width, look, opacity) in looks.items():
+        parts = [part for item in stretches if item.kind == kind for part in _by_day(item, zone) if part[0] in rows]
+        figure.add_bar(
+            orientation="h",
+            name=kind,
+            y=[rows[day] for day, *_ in parts],
+            base=[start_h for _, start_h, _, _ in parts],
+            x=[end_h - start_h for _, start_h, end_h, _ in parts],
+            width=width,
+            marker=_marker(look, palette) | {"opacity": opacity, "cornerradius": 0},
+            customdata=[[day.isoformat(), said] for day, _, _, said in parts],
+            hovertemplate="%{customdata[1]}<extra></extra>",
+        )
+    figure.update_xaxes(
+        type="linear",
+        range=[0, DAY_HOURS],
+        tickvals=list(range(0, DAY_HOURS + 1, 3)),
+        ticktext=[f"{hour:02}:00" for hour in range(0, DAY_HOURS + 1, 3)],
+        tickformatstops=[],
+        showgrid=True,
+    )
+    figure.update_yaxes(
+        tickvals=list(rows.values()),
+        ticktext=[f"{day:%a} {day.day} {day:%b}" for day in days],
+        range=[max(len(days), 1) - 0.4, -0.6],
+        automargin=True,
+        showgrid=False,
+        ticks="",
+        ticksuffix="  ",
+    )
+    figure.update_layout(barmode="overlay", hovermode="closest", showlegend=True, title_text=title)
+    return figure
+
+
+def _by_day(item: Stretch, zone: tzinfo) -> list[tuple[date, float, float, str]]:
+    """A stretch cut at local midnights: the day, from and until in hours by the clock, what is said of the whole."""
+    start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
+    length = duration_text((item.end_at - item.start_at).total_seconds())
+    about = f" ({plain_text(item.about)})" if item.about else ""
+    said = f"{item.kind}{about}<br>{_clock(start)} – {_clock(end)} ({length})"
+    found, day = [], start.date()
+    while day <= end.date():
+        from_h = _hour(start) if day == start.date() else 0.0
+        until_h = _hour(end) if day == end.date() else float(DAY_HOURS)
+        if until_h > from_h:  # not so when the clock is put back in between
+            found.append((day, from_h, until_h, said))
+        day += timedelta(days=1)
+    return found
+
+
+def _hour(at: datetime) -> float:
+    return at.hour + at.minute / 60 + at.second / 3600
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%a} {at.day} {at:%b %H:%M}"
+
+
+def _interval_text(start: datetime, end: datetime, step: Step, zone: tzinfo) -> str:
+    first, last = start.astimezone(zone), end.astimezone(zone)
+    day = f"{first:%a} {first.day} {first:%b %Y}"
+    return day if step == "day" else f"{day}, {first:%H:%M} – {last:%H:%M}"
+
+
+def _marker(look: Look, palette: Palette) -> dict[str, object]:
+    pattern = {"shape": look.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
+    return {"color": look.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern}

@@ -1,0 +1,320 @@
+"""What happened in queues: visits by the hour or day, service levels, waits, the week, how visits ended.
+
+A point's customdata begins with the visits behind it, as a query: from and until in epoch seconds, kind (answered,
+abandoned or other), outcome, over and upto in seconds of waiting, weekday and hour.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from urllib.parse import urlencode
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from pbx.charts.frame import BAND_ROW_PX, LINE_HEIGHT_PX, SPARE_PX, Palette, local_time, new_figure, whole_ticks
+from pbx.metrics.queues import QueueFigures, WaitBucket
+from pbx.metrics.ratio import Ratio
+from pbx.store.figures import HeatCell, QueueInterval
+from pbx.wording import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
+
+Gap = tuple[datetime, datetime]
+KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other endings"}
+SERVICE_LEVELS: dict[str, tuple[str, Callable[[QueueFigures], Ratio]]] = {
+    "sl_answered": ("SL answered", lambda figures: figures.sl_answered),
+    "sl_inclusive": ("SL inclusive", lambda figures: figures.sl_inclusive),
+    "sl_offered": ("SL offered", lambda figures: figures.sl_offered),
+}
+MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat map: unit, and what is coloured
+    "Offered": ("per hour", lambda cell: Ratio(cell.figures.offered, cell.hours)),
+    "Abandon rate": ("%", lambda cell: cell.figures.abandon_rate),
+    "Service level": ("%", lambda cell: cell.figures.sl_offered),
+    "Speed of answer": ("s", lambda cell: cell.figures.asa),
+}
+_FAINT = 0.45  # what was not clicked on
+_UNKNOWN = "Nothing is known of this time"
+
+
+def volume_bars(
+    intervals: Sequence[QueueInterval],
+    gaps: Sequence[Gap],
+    *,
+    span: tuple[datetime, datetime],
+    zone: tzinfo,
+    palette: Palette,
+) -> go.Figure:
+    """Draw visits offered by interval, each bar of those answered, abandoned and the rest. Gaps are shaded."""
+    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
+    known = _known(intervals, gaps)
+    for kind, name in KINDS.items():
+        figure.add_bar(
+            x=[_middle(item, zone) for item in known],
+            y=[_count(item.figures, kind) for item in known],
+            width=[0.86 * 1000 * (item.end_at - item.start_at).total_seconds() for item in known],
+            name=name,
+            customdata=[[_behind(item, kind=kind), _volume_text(item.figures, kind)] for item in known],
+            hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
+            **_look(kind, palette),
+        )
+    _shade(figure, gaps, zone, palette)
+    top = max((item.figures.offered for item in known), default=0)
+    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
+    figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
+    return figure
+
+
+def service_level_lines(
+    intervals: Sequence[QueueInterval],
+    gaps: Sequence[Gap],
+    *,
+    target_percent: float,
+    within: str,
+    span: tuple[datetime, datetime],
+    zone: tzinfo,
+    palette: Palette,
+) -> go.Figure:
+    """Draw the three service levels by interval; none is drawn where its denominator is 0, and lines end there.
+
+    `within` says T for people.
+    """
+    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
+    covered = {item.start_at for item in _known(intervals, gaps)}
+    for (key, (name, ratio_of)), colour, dash in zip(
+        SERVICE_LEVELS.items(), palette.lines, ("solid", "dash", "dot"), strict=False
+    ):
+        ratios = [ratio_of(item.figures) if item.start_at in covered else Ratio(0, 0) for item in intervals]
+        figure.add_scatter(
+            x=[_middle(item, zone) for item in intervals],
+            y=[ratio.percent for ratio in ratios],
+            name=name,
+            mode="lines+markers",
+            connectgaps=False,
+            line={"width": 2, "color": colour, "dash": dash},
+            marker={"size": 7, "color": colour},
+            customdata=[
+                [_behind(item), f"{ratio.percent_text()} ({ratio.parts_text()}, {key})", _when(item, zone)]
+                for item, ratio in zip(intervals, ratios, strict=True)
+            ],
+            hovertemplate="%{customdata[2]}<br>%{fullData.name}: %{customdata[1]}<extra></extra>",
+        )
+    figure.add_hline(
+        y=target_percent,
+        line={"color": palette.warn, "width": 1.5, "dash": "dashdot"},
+        annotation={"text": f"Target {target_percent:g}%", "font": {"size": 12, "color": palette.text}},
+        annotation_position="bottom left",
+    )
+    _shade(figure, gaps, zone, palette)
+    figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
+    # A click takes the point that is pointed at, not all that share its time.
+    figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest")
+    return figure
+
+
+def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) -> go.Figure:
+    """Draw how many waited how long, by what came of it."""
+    now = datetime.now(UTC)
+    figure = new_figure(palette, zone, (now, now), LINE_HEIGHT_PX + 50)
+    names = [_bucket_text(bucket) for bucket in buckets]
+    total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in buckets)
+    for kind, name in KINDS.items():
+        counts = [int(getattr(bucket, kind)) for bucket in buckets]
+        figure.add_bar(
+            x=names,
+            y=counts,
+            name=name,
+            customdata=[
+                [
+                    urlencode({"kind": kind, "over": bucket.over_s, "upto": bucket.up_to_s or ""}),
+                    f"{Ratio(count, total).parts_text()} ({Ratio(count, total).percent_text()})",
+                ]
+                for bucket, count in zip(buckets, counts, strict=True)
+            ],
+            hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
+            **_look(kind, palette),
+        )
+    top = max((bucket.answered + bucket.abandoned + bucket.other for bucket in buckets), default=0)
+    figure.update_xaxes(type="category", tickformatstops=[], range=None, nticks=0, tickangle=0, tickfont_size=11)
+    figure.update_xaxes(title_text="Waited up to (seconds, then minutes:seconds)")
+    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
+    figure.update_layout(barmode="stack", title_text="How long callers waited", bargap=0.18, margin_l=64)
+    # Where few waited so long there is room, and beside the title there is none on a narrow screen.
+    figure.update_layout(legend={"traceorder": "normal", "yanchor": "top", "y": 0.98})
+    return figure
+
+
+def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -> go.Figure:
+    """Draw how visits ended, the most frequent first."""
+    now, total = datetime.now(UTC), sum(counts.values())
+    ordered = sorted(counts, key=lambda name: counts[name])
+    figure = new_figure(palette, zone, (now, now), max(LINE_HEIGHT_PX + 50, SPARE_PX + BAND_ROW_PX * len(counts)))
+    looks = [_look(_kind(name), palette)["marker"] for name in ordered]
+    figure.add_bar(
+        orientation="h",
+        y=[OUTCOMES[name][0] for name in ordered],
+        x=[counts[name] for name in ordered],
+        text=[f"{counts[name]:,}  ({Ratio(counts[name], total).percent_text()})" for name in ordered],
+        textposition="outside",
+        cliponaxis=False,
+        marker={
+            "color": [look["color"] for look in looks],
+            "cornerradius": 2,
+            "pattern": looks[0]["pattern"] | {"shape": [look["pattern"]["shape"] for look in looks]} if looks else None,
+        },
+        customdata=[
+            [urlencode({"outcome": name}), Ratio(counts[name], total).parts_text(), OUTCOMES[name][2]]
+            for name in ordered
+        ],
+        hovertemplate="%{customdata[1]}: %{customdata[2]}<extra></extra>",
+        selected={"marker": {"opacity": 1}, "textfont": {"color": palette.text}},
+        unselected={"marker": {"opacity": _FAINT}, "textfont": {"color": palette.text}},
+    )
+    top = max(counts.values(), default=0)
+    figure.update_xaxes(
+        type="linear", tickformatstops=[], title_text="Calls", showgrid=True, ticks="", range=[0, max(top, 1) * 1.35]
+    )
+    figure.update_xaxes(whole_ticks(top, False))
+    figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
+    figure.update_layout(title_text="How calls ended", hovermode="closest", bargap=0.3, showlegend=False)
+    return figure
+
+
+def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo, palette: Palette) -> go.Figure:
+    """Draw the week, an hour a cell, coloured by one of MEASURES; empty where its denominator is 0.
+
+    Cells are bars, as Plotly lets nobody click on a heat map's.
+    """
+    now = datetime.now(UTC)
+    unit, ratio_of = MEASURES[measure]
+    figure = new_figure(palette, zone, (now, now), SPARE_PX + 7 * BAND_ROW_PX)
+    found = [(day, hour, cell, ratio_of(cell)) for day, row in enumerate(cells) for hour, cell in enumerate(row)]
+    known = [(day, hour, cell, ratio) for day, hour, cell, ratio in found if ratio.value is not None]
+    values = [(ratio.percent if unit == "%" else ratio.value) or 0.0 for *_, ratio in known]
+    low, high = palette.ground, palette.bad if measure in ("Abandon rate", "Speed of answer") else palette.good
+    figure.add_bar(
+        x=[hour + 0.5 for _, hour, *_ in known],
+        base=[6 - day + 0.04 for day, *_ in known],
+        y=[0.92] * len(known),
+        width=0.94,
+        marker={
+            "color": values,
+            "cmin": 0,
+            "cmax": 100 if measure == "Service level" else max([*values, 1e-9]),
+            "colorscale": [[0, _mix(low, palette.text, 0.06)], [0.001, _mix(low, high, 0.16)], [1, high]],
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}, "nticks": 5},
+            "cornerradius": 2,
+        },
+        customdata=[
+            [urlencode({"weekday": day, "hour": hour}), _cell_text(day, hour, cell, ratio, measure)]
+            for day, hour, cell, ratio in known
+        ],
+        hovertemplate="%{customdata[1]}<extra></extra>",
+        unselected={"marker": {"opacity": _FAINT}},
+    )
+    figure.update_xaxes(
+        type="linear",
+        tickformatstops=[],
+        range=[0, 24],
+        tickvals=[hour + 0.5 for hour in range(0, 24, 2)],
+        ticktext=[f"{hour:02}" for hour in range(0, 24, 2)],
+        title_text=f"Hour of the day ({zone_text(zone, now)})",
+        ticks="",
+        nticks=0,
+    )
+    figure.update_yaxes(
+        range=[0, 7], tickvals=[6.5 - day for day in range(7)], ticktext=[*WEEKDAYS], showgrid=False, ticksuffix="  "
+    )
+    figure.update_layout(title_text=f"{measure} by weekday and hour", hovermode="closest", margin_l=64)
+    return figure
+
+
+def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[Gap]) -> str:
+    """Say in words what charts of intervals show."""
+    offered, answered, abandoned = (
+        sum(getattr(item.figures, name) for item in intervals) for name in ("offered", "answered", "abandoned")
+    )
+    said = f"{offered:,} offered, {answered:,} answered, {abandoned:,} abandoned"
+    return f"{what}: {said} in {count_text(len(intervals), 'interval')}. {count_text(len(gaps), 'gap')}."
+
+
+def _known(intervals: Sequence[QueueInterval], gaps: Sequence[Gap]) -> list[QueueInterval]:
+    """Intervals of which anything is known: those with visits, and those that are not within a gap."""
+    return [
+        item
+        for item in intervals
+        if item.figures.offered or not any(start <= item.start_at and item.end_at <= end for start, end in gaps)
+    ]
+
+
+def _middle(item: QueueInterval, zone: tzinfo) -> datetime:
+    """Local, without a zone: Plotly knows none."""
+    return local_time(item.start_at, zone) + (item.end_at - item.start_at) / 2
+
+
+def _when(item: QueueInterval, zone: tzinfo) -> str:
+    start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
+    day = f"{start:%a} {start.day} {start:%b}"
+    return f"{day} {start:%H:%M}–{end:%H:%M}" if start.date() == end.date() else day
+
+
+def _behind(item: QueueInterval, **more: str) -> str:
+    return urlencode({"from": int(item.start_at.timestamp()), "until": int(item.end_at.timestamp())} | more)
+
+
+def _count(figures: QueueFigures, kind: str) -> int:
+    return int(getattr(figures, kind))
+
+
+def _volume_text(figures: QueueFigures, kind: str) -> str:
+    share = Ratio(_count(figures, kind), figures.offered)
+    return f"{share.parts_text()} ({share.percent_text()})"
+
+
+def _kind(outcome: str) -> str:
+    return {"answered": "answered", "transferred": "answered", "abandoned": "abandoned"}.get(outcome, "other")
+
+
+def _look(kind: str, palette: Palette) -> dict[str, Any]:
+    colour, hatching = {"answered": (palette.good, ""), "abandoned": (palette.bad, "/")}.get(kind, (palette.idle, "."))
+    pattern = {"shape": hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.45, "size": 6}
+    faint = {"marker": {"opacity": _FAINT}}
+    return {"marker": {"color": colour, "line_width": 0, "pattern": pattern}, "unselected": faint}
+
+
+def _bucket_text(bucket: WaitBucket) -> str:
+    if bucket.up_to_s is None:
+        return "more"
+    return f"{bucket.up_to_s:g}" if bucket.up_to_s < 60 else duration_text(bucket.up_to_s)
+
+
+def _cell_text(day: int, hour: int, cell: HeatCell, ratio: Ratio, measure: str) -> str:
+    unit = MEASURES[measure][0]
+    said = {"%": ratio.percent_text(), "s": ratio.duration_text()}.get(unit, f"{ratio.value or 0:,.1f} per hour")
+    return (
+        f"{WEEKDAYS[day]} {hour:02}:00–{(hour + 1) % 24:02}:00<br>{measure}: {said} ({ratio.parts_text()})"
+        f"<br>{count_text(cell.figures.offered, 'call')} in {count_text(cell.hours, 'such hour')}"
+    )
+
+
+def _shade(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Palette) -> None:
+    """Shade what nobody saw; pointing at it says so."""
+    if not gaps:
+        return
+    box = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line_width": 0}
+    for start, end in gaps:
+        figure.add_shape(
+            x0=local_time(start, zone), x1=local_time(end, zone), fillcolor=palette.idle, opacity=0.16, **box
+        )
+    figure.add_scatter(
+        x=[local_time(start + (end - start) / 2, zone) for start, end in gaps],
+        y=[0] * len(gaps),
+        name=_UNKNOWN,
+        mode="markers",
+        marker={"symbol": "square", "size": 10, "color": palette.idle, "opacity": 0.35},
+        hovertemplate=f"{_UNKNOWN}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _mix(one: str, other: str, share: float) -> str:
+    """A colour between two, both as #rrggbb."""
+    parts = [(int(one[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in parts)

@@ -1,0 +1,63 @@
+"""What every command does with a terminal and the cache: results to standard output, all else to standard error."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pbx.errors import PbxError, SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from pbx.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@contextmanager
+def open_cache() -> Iterator[tuple["Engine", "Settings"]]:
+    """The cache's database and the settings. Raises SettingsError or DataError."""
+    from pbx.settings import load_settings
+    from pbx.store.engine import open_engine
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    try:
+        yield engine, settings
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def errors_told(as_json: bool) -> Iterator[None]:
+    """Tell an error of ours in a line and its mend in the next, and exit with its status."""
+    try:
+        yield
+    except PbxError as error:
+        if as_json:
+            print_json({"error": str(error), "mend": error.mend})
+        else:
+            print_line(Text(f"✗ {error}", "red"), to_stderr=True)
+            if error.mend:
+                print_line(Text(error.mend), to_stderr=True)
+        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print the result of a command for machines, on one line."""
+    print(json.dumps(facts, ensure_ascii=False), flush=True)
+
+
+def print_line(text: Text, *, to_stderr: bool = False) -> None:
+    """Print a line as it is: never wrapped, so that a line to copy into a configuration stays one."""
+    console(to_stderr=to_stderr).print(text, soft_wrap=True, highlight=False)
+
+
+def console(*, to_stderr: bool) -> Console:
+    """The terminal, as Rich sees it."""
+    return Console(stderr=to_stderr)

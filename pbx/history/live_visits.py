@@ -1,0 +1,371 @@
+"""Visits to queues, rings in vain and agents' changes, from what app_queue tells live. Pure: messages in, facts out.
+
+Asterisk publishes QueueCallerAbandon when a caller hangs up, and when the time is over or the agents are gone too.
+Which of them it was the variable QUEUESTATUS tells, of which only a user with the class `dialplan` hears. For others a
+request to hang up, heard before, tells the abandoned from those who were sent on: their time was over, most likely.
+Visits left this way are settled by the next word on the caller's channel, or after `SETTLE_S`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from pbx.ami.protocol import Message
+from pbx.ami.values import decimal, integer, known, unescape
+from pbx.history.facts import AgentChange, Outcome, Ring, Visit
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+SETTLE_S = 1.5
+_REMEMBERED = 2_000  # visits and rings that have ended, so that an event that comes twice is one
+_STATUS: dict[str, Outcome] = {
+    "TIMEOUT": "timeout",
+    "LEAVEEMPTY": "exit_empty",
+    "LEAVEUNAVAIL": "exit_empty",
+    "WITHDRAW": "withdrawn",
+}
+
+
+@dataclass(slots=True)
+class _Open:
+    """A visit that goes on, or has ended in a way that is not known yet."""
+
+    visit: Visit
+    hanging_up: bool = False
+    given_up: bool = False  # QueueCallerAbandon came
+    left_at: datetime | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self.visit.connected_at is not None
+
+
+class LiveVisits:
+    """Takes events in the order they came; `visits`, `rings` and `changes` gather what they told until they are taken.
+
+    `told_status`: whether QUEUESTATUS is heard of. `did_of` tells which number the caller of a channel had called.
+    """
+
+    def __init__(self) -> None:
+        self.told_status = False
+        self.did_of: Callable[[str], str] = lambda uniqueid: ""
+        self.visits: dict[tuple[str, str, datetime], Visit] = {}
+        self.rings: list[Ring] = []
+        self.changes: list[AgentChange] = []
+        self._open: dict[str, dict[str, _Open]] = {}  # by the caller's channel, by queue
+        self._leaving: dict[tuple[str, str], _Open] = {}
+        self._absent: set[tuple[str, str]] = set()  # at the look before
+        self._ended: OrderedDict[tuple[str, str], Visit] = OrderedDict()
+        self._rung: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._targets: OrderedDict[str, str] = OrderedDict()  # of transfers, by the channel passed on
+        self.handlers: dict[str, Callable[[Message, datetime], None]] = {
+            "QueueCallerJoin": self._join,
+            "QueueCallerLeave": self._leave,
+            "QueueCallerAbandon": self._give_up,
+            "AgentConnect": self._connect,
+            "AgentComplete": self._complete,
+            "AgentRingNoAnswer": self._ring,
+            "QueueMemberAdded": self._add_member,
+            "QueueMemberRemoved": self._remove_member,
+            "QueueMemberPause": self._pause,
+            "HangupRequest": self._ask_hangup,
+            "SoftHangupRequest": self._ask_hangup,
+            "Hangup": self._hang_up,
+            "VarSet": self._status,
+            "BlindTransfer": self._transfer,
+            "AttendedTransfer": self._transfer,
+        }
+
+    @property
+    def open(self) -> list[Visit]:
+        """The visits that go on."""
+        return [held.visit for queues in self._open.values() for held in queues.values()]
+
+    def queue_of(self, uniqueid: str) -> str:
+        """The queue in which this caller is; "" for none."""
+        return next(iter(self._open.get(uniqueid, ())), "")
+
+    def add_known(self, visits: Iterable[Visit]) -> None:
+        """Visits that are stored as in progress; one of which the end was heard is told again."""
+        for visit in visits:
+            ended = self._ended.get((visit.uniqueid, visit.queue))
+            if ended is not None:
+                self._tell(ended)
+            else:
+                self._open.setdefault(visit.uniqueid, {}).setdefault(visit.queue, _Open(visit))
+
+    def resume(self, asked_at: datetime, entries: Iterable[Message], channels: frozenset[str]) -> None:
+        """After a time in which nothing was heard: what QueueStatus and the uniqueids of all channels showed.
+
+        A visit that isn't there any more is `unknown`, without an end; one that nobody knew of is begun by its wait.
+        """
+        waiting = {(entry.get("Uniqueid"), entry.get("Queue")): entry for entry in entries}
+        for held in [held for queues in self._open.values() for held in queues.values()]:
+            visit = held.visit
+            there = (visit.uniqueid, visit.queue) in waiting or (held.connected and visit.uniqueid in channels)
+            if not there and visit.joined_at < asked_at:
+                self._close(held, replace(visit, outcome="unknown"))
+        for (uniqueid, queue), entry in waiting.items():
+            if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
+                joined_at = asked_at - timedelta(seconds=integer(entry.get("Wait")))
+                self._begin(_visit(entry, joined_at))
+
+    def lose_absent(self, queues: Collection[str], there: Collection[tuple[str, str]], before: datetime) -> None:
+        """Of who waits since before a moment and was in none of two looks nobody heard how the visit ended: `unknown`.
+
+        `queues`: those that a look showed, `there`: the callers in them, by uniqueid and queue.
+        """
+        absent = {
+            (held.visit.uniqueid, held.visit.queue): held
+            for visits in self._open.values()
+            for held in visits.values()
+            if not held.connected and held.left_at is None and held.visit.joined_at < before
+        }
+        absent = {key: held for key, held in absent.items() if key not in there and key[1] in queues}
+        for key, held in absent.items():
+            if key in self._absent:
+                self._close(held, replace(held.visit, outcome="unknown"))
+        self._absent = set(absent)
+
+    def settle(self, at: datetime) -> None:
+        """End the visits that were left `SETTLE_S` ago or before, with what is known of how."""
+        for held in list(self._leaving.values()):
+            if held.left_at is not None and (at - held.left_at).total_seconds() >= SETTLE_S:
+                self._settle(held)
+
+    def retell(self) -> None:
+        """Tell of all that goes on once more."""
+        for visit in self.open:
+            self._tell(visit)
+
+    def _join(self, message: Message, at: datetime) -> None:
+        uniqueid, queue = message.get("Uniqueid"), message.get("Queue")
+        held = self._open.get(uniqueid, {}).get(queue)
+        position = integer(message.get("Position")) or None
+        if held is not None and held.left_at is None and not held.connected:  # heard twice, or seen by a look before
+            if held.visit.original_position is None:
+                self._update(held, replace(held.visit, original_position=position))
+            return
+        if held is not None:
+            self._settle(held)
+        self._ended.pop((uniqueid, queue), None)
+        self._begin(replace(_visit(message, at, position), did=self.did_of(uniqueid)))
+
+    def _leave(self, message: Message, at: datetime) -> None:
+        held = self._held(message)
+        if held is None or held.connected or held.left_at is not None:
+            return
+        held.left_at = at
+        self._leaving[held.visit.uniqueid, held.visit.queue] = held
+        if held.given_up and held.hanging_up:
+            self._settle(held)
+
+    def _give_up(self, message: Message, at: datetime) -> None:
+        held = self._held(message, begun_before_s=decimal(message.get("HoldTime")) or 0.0, at=at)
+        if held is None or held.given_up:
+            return
+        held.given_up = True
+        self._update(
+            held,
+            replace(
+                held.visit,
+                position=integer(message.get("Position")) or None,
+                original_position=integer(message.get("OriginalPosition")) or held.visit.original_position,
+                wait_s=decimal(message.get("HoldTime")),
+            ),
+        )
+
+    def _connect(self, message: Message, at: datetime) -> None:
+        """AgentConnect: HoldTime and RingTime in seconds (app_queue.c, 13 to 22)."""
+        held = self._held(message, begun_before_s=decimal(message.get("HoldTime")) or 0.0, at=at)
+        if held is None or held.connected:
+            return
+        held.left_at = None
+        self._leaving.pop((held.visit.uniqueid, held.visit.queue), None)
+        self._update(held, replace(_served(held.visit, message), connected_at=at))
+
+    def _complete(self, message: Message, at: datetime) -> None:
+        """AgentComplete: HoldTime and TalkTime in seconds, Reason is caller, agent or transfer.
+
+        Asterisk 16 names no channel in it when the caller's is gone already: then queue and agent tell whose it is.
+        """
+        talk_s = decimal(message.get("TalkTime"))
+        before_s = (decimal(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
+        if message.get("Uniqueid"):
+            held = self._held(message, begun_before_s=before_s, at=at)
+        else:
+            held = self._gone(message.get("Queue"), message.get("Interface"))
+        if held is None:
+            return
+        visit, reason = _served(held.visit, message), message.get("Reason")
+        visit = replace(
+            visit,
+            connected_at=visit.connected_at or at - timedelta(seconds=talk_s or 0.0),
+            ended_at=held.left_at or at,
+            talk_s=talk_s,
+            outcome="transferred" if reason == "transfer" else "answered",
+            ended_by=reason,
+            target=self._targets.pop(visit.uniqueid, "") if reason == "transfer" else "",
+        )
+        self._close(held, visit)
+
+    def _ring(self, message: Message, at: datetime) -> None:
+        """AgentRingNoAnswer: RingTime in milliseconds."""
+        key = (message.get("Uniqueid"), message.get("DestUniqueid"), message.get("Interface"))
+        if key in self._rung:
+            return
+        _remember(self._rung, key, None)
+        ring_s = integer(message.get("RingTime")) / 1000
+        self.rings.append(Ring(at, message.get("MemberName"), message.get("Queue"), key[0], ring_s))
+
+    def _add_member(self, message: Message, at: datetime) -> None:
+        agent, queue = message.get("MemberName"), message.get("Queue")
+        self.changes.append(AgentChange(at, agent, queue, "login"))
+        if message.get("Paused") == "1":
+            self.changes.append(AgentChange(at, agent, queue, "pause", message.get("PausedReason")))
+
+    def _remove_member(self, message: Message, at: datetime) -> None:
+        self.changes.append(AgentChange(at, message.get("MemberName"), message.get("Queue"), "logout"))
+
+    def _pause(self, message: Message, at: datetime) -> None:
+        kind = "pause" if message.get("Paused") == "1" else "unpause"
+        reason = message.get("PausedReason") or message.get("Reason")  # Reason: up to Asterisk 13
+        queue = message.get("Queue")
+        self.changes.append(AgentChange(at, message.get("MemberName"), queue, kind, reason))  # type: ignore[arg-type]
+
+    def _ask_hangup(self, message: Message, at: datetime) -> None:
+        for held in self._open.get(message.get("Uniqueid"), {}).values():
+            held.hanging_up = held.hanging_up or held.left_at is None
+
+    def _hang_up(self, message: Message, at: datetime) -> None:
+        for held in list(self._open.get(message.get("Uniqueid"), {}).values()):
+            if held.connected:  # AgentComplete may follow
+                held.left_at = held.left_at or at
+                self._leaving[held.visit.uniqueid, held.visit.queue] = held
+                continue
+            held.hanging_up = held.hanging_up or held.left_at is None
+            held.left_at = held.left_at or at
+            self._settle(held)
+        self._targets.pop(message.get("Uniqueid"), None)
+
+    def _status(self, message: Message, at: datetime) -> None:
+        """QUEUESTATUS comes after the end; ABANDONED, before an end without an agent: variables are heard of, then."""
+        variable = message.get("Variable")
+        self.told_status = self.told_status or variable in ("QUEUESTATUS", "ABANDONED")
+        if variable != "QUEUESTATUS":
+            return
+        outcome = _STATUS.get(message.get("Value"))
+        for held in list(self._open.get(message.get("Uniqueid"), {}).values()):
+            if outcome and held.left_at is not None and not held.connected:
+                self._settle(held, outcome)
+
+    def _transfer(self, message: Message, at: datetime) -> None:
+        """Where the caller was passed on to: heard before or after AgentComplete."""
+        uniqueid, target = message.get("TransfereeUniqueid"), message.get("Extension")
+        if message.event == "AttendedTransfer":
+            target = message.get("SecondTransfererConnectedLineNum") or message.get("TransferTargetCallerIDNum")
+        target = known(target)
+        if not uniqueid or not target:
+            return
+        _remember(self._targets, uniqueid, target)
+        for key, visit in reversed(self._ended.items()):
+            if key[0] == uniqueid and visit.outcome == "transferred" and not visit.target:
+                self._ended[key] = replace(visit, target=target)
+                self._tell(self._ended[key])
+                break
+
+    def _held(
+        self, message: Message, *, begun_before_s: float | None = None, at: datetime | None = None
+    ) -> _Open | None:
+        """The open visit of an event. One whose end nobody saw goes on with it; one never heard of begins before it."""
+        uniqueid, queue = message.get("Uniqueid"), message.get("Queue")
+        held = self._open.get(uniqueid, {}).get(queue)
+        if held is not None or at is None or begun_before_s is None or not uniqueid:
+            return held
+        ended = self._ended.get((uniqueid, queue))
+        if ended is None:
+            ended = _visit(message, at - timedelta(seconds=begun_before_s))
+        elif ended.outcome != "unknown":  # heard twice
+            return None
+        self._ended.pop((uniqueid, queue), None)
+        return self._begin(replace(ended, outcome="in_progress"))
+
+    def _gone(self, queue: str, interface: str) -> _Open | None:
+        """The visit of an agent whose caller's channel has hung up."""
+        found = (held for held in self._leaving.values() if held.visit.queue == queue and held.connected)
+        return next((held for held in found if held.visit.interface == interface), None)
+
+    def _begin(self, visit: Visit) -> _Open:
+        held = self._open.setdefault(visit.uniqueid, {})[visit.queue] = _Open(visit)
+        self._tell(visit)
+        return held
+
+    def _update(self, held: _Open, visit: Visit) -> None:
+        held.visit = visit
+        self._tell(visit)
+
+    def _settle(self, held: _Open, outcome: Outcome | None = None) -> None:
+        """End a visit that was left without an agent, or without AgentComplete."""
+        visit, ended_at = held.visit, held.left_at
+        if visit.connected_at is not None and ended_at is not None:
+            talk_s = float(round((ended_at - visit.connected_at).total_seconds()))
+            self._close(held, replace(visit, outcome="answered", ended_at=ended_at, talk_s=talk_s))
+            return
+        if outcome is None:
+            outcome = self._outcome(held)
+        wait_s = visit.wait_s
+        if wait_s is None and ended_at is not None:
+            wait_s = float(int((ended_at - visit.joined_at).total_seconds()))
+        by = "caller" if outcome in ("abandoned", "exit_key") else ""
+        self._close(held, replace(visit, outcome=outcome, ended_at=ended_at, wait_s=wait_s, ended_by=by))
+
+    def _outcome(self, held: _Open) -> Outcome:
+        if held.hanging_up:
+            return "abandoned"
+        if self.told_status:  # then silence tells too: no status is set for who hangs up or presses a key
+            return "abandoned" if held.given_up else "exit_key"
+        return "timeout" if held.given_up else "unknown"
+
+    def _close(self, held: _Open, visit: Visit) -> None:
+        key = (visit.uniqueid, visit.queue)
+        queues = self._open.get(visit.uniqueid, {})
+        queues.pop(visit.queue, None)
+        if not queues:
+            self._open.pop(visit.uniqueid, None)
+        self._leaving.pop(key, None)
+        _remember(self._ended, key, visit)
+        self._tell(visit)
+
+    def _tell(self, visit: Visit) -> None:
+        self.visits[visit.uniqueid, visit.queue, visit.joined_at] = visit
+
+
+def _remember(where: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    where[key] = value
+    where.move_to_end(key)
+    if len(where) > _REMEMBERED:
+        where.popitem(last=False)
+
+
+def _visit(message: Message, joined_at: datetime, original_position: int | None = None) -> Visit:
+    return Visit(
+        uniqueid=message.get("Uniqueid"),
+        queue=message.get("Queue"),
+        joined_at=joined_at,
+        caller=known(message.get("CallerIDNum")),
+        caller_name=unescape(known(message.get("CallerIDName"))),
+        original_position=original_position,
+    )
+
+
+def _served(visit: Visit, message: Message) -> Visit:
+    """With who took the call, after what wait."""
+    return replace(
+        visit,
+        wait_s=decimal(message.get("HoldTime")),
+        ring_s=decimal(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
+        agent=message.get("MemberName"),
+        interface=message.get("Interface"),
+    )

@@ -1,0 +1,162 @@
+"""Asterisk's queue_log, from bytes or a table's rows to events. Pure: no file is opened here.
+
+A line is `epoch|callid|queue|agent|event|data1|data2…` (Asterisk's main/logger.c, ast_queue_log). Nothing escapes a `|`
+within a field, so `data` is cut by what each event is known to hold, see `pbx.history.queue_visits`.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import Any, NamedTuple
+
+NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written where a call, queue or agent would stand
+LINE_LIMIT_BYTES = 65_536  # no line of Asterisk's is so long; a file of something else may hold no line end at all
+_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock that says otherwise was never set
+
+
+# Every event of app_queue.c and chan_agent, 1.4 to 22, and DID, which FreePBX's dialplan adds.
+EVENTS = frozenset(
+    re.findall(
+        r"\w+",
+        """ABANDON ADDMEMBER AGENTCALLBACKLOGIN AGENTCALLBACKLOGOFF AGENTDUMP AGENTLOGIN AGENTLOGOFF ATTENDEDTRANSFER
+        BLINDTRANSFER COMPLETEAGENT COMPLETECALLER CONFIGRELOAD CONNECT DID ENTERQUEUE EXITEMPTY EXITWITHKEY
+        EXITWITHTIMEOUT PAUSE PAUSEALL PENALTY QUEUESTART REMOVEMEMBER RINGCANCELED RINGNOANSWER SYSCOMPAT TRANSFER
+        UNPAUSE UNPAUSEALL WITHDRAW""",
+    )
+)
+
+
+class QueueEvent(NamedTuple):
+    """One event of queue_log. "NONE" and the like are kept as they stand; `data` is what follows the event's name."""
+
+    at_s: int  # epoch
+    callid: str
+    queue: str
+    agent: str
+    name: str
+    data: str  # its fields, joined by |
+
+
+class BadLine(ValueError):
+    """A line or row that isn't queue_log's; the text says why, for people."""
+
+
+def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
+    """Cut what was left over and a new block into whole lines, without their ends, and what is left over now."""
+    *lines, rest = (rest + block).split(b"\n")
+    return lines, rest
+
+
+def parse_line(line: bytes) -> QueueEvent | None:
+    """One line without its end; None for an empty one. Raises BadLine.
+
+    Bytes that aren't UTF-8 are replaced. NUL bytes, which a crash of the machine leaves in a file, are passed over.
+    """
+    if b"\0" in line:
+        line = line.replace(b"\0", b"")
+    fields = line.decode("utf-8", "replace").rstrip("\r").split("|", 5)
+    if len(fields) < 5:
+        if not fields[0].strip() and len(fields) == 1:
+            return None
+        raise BadLine(f"{len(fields)} fields where queue_log has 5 or more")
+    try:
+        at_s = int(fields[0])
+    except ValueError:
+        at_s = _epoch_of(fields[0])
+    if not _EARLIEST_S <= at_s < _LATEST_S:
+        raise BadLine(f"the time {fields[0][:30]} is not a time of this century")
+    if fields[4] not in EVENTS:
+        fields = _with_agent_joined(fields)
+    return QueueEvent(at_s, fields[1], fields[2], fields[3], fields[4], fields[5] if len(fields) > 5 else "")
+
+
+def parse_row(
+    time: Any, callid: Any, queue: Any, agent: Any, event: Any, data: Sequence[Any], zone: tzinfo = UTC
+) -> QueueEvent:
+    """One row of the table queue_log. `data`: the one column `data`, or data1 to data5. NULL is "". Raises BadLine.
+
+    The time is an epoch (number or text) or a moment (a naive one in `zone`, which is the PBX's local time unless its
+    logger.conf says queue_log_realtime_use_gmt). In the hour that comes twice in autumn the callid's epoch tells which.
+    """
+    callid, name = _text(callid), _text(event)
+    at_s = _row_time(time, callid, zone)
+    if not _EARLIEST_S <= at_s < _LATEST_S:
+        raise BadLine(f"the time {_text(time)[:30]} is not a time of this century")
+    if not name:
+        raise BadLine("no event is named")
+    fields = [_text(field) for field in data]
+    while len(fields) > 1 and not fields[-1]:
+        fields.pop()
+    return QueueEvent(at_s, callid, _text(queue), _text(agent), name, "|".join(fields))
+
+
+def _with_agent_joined(fields: list[str]) -> list[str]:
+    """The fields, where an agent's name that holds a `|` moved the others on. Raises BadLine when no event is named."""
+    if not fields[4].strip():
+        raise BadLine("no event is named")
+    if not fields[4].isupper():  # not the name of an event that isn't known yet
+        parts = "|".join(fields).split("|")
+        at = next((at for at, part in enumerate(parts[5:], 5) if part in EVENTS), None)
+        if at is not None:
+            return [*parts[:3], "|".join(parts[3:at]), parts[at], "|".join(parts[at + 1 :])]
+    return fields
+
+
+def callid_epoch_s(callid: str) -> float | None:
+    """When a channel was made, by its uniqueid: `1795262830.12`, or `pbx-1795262830.12` with a system name."""
+    head, _, _ = callid.rpartition(".")
+    digits = head.rpartition("-")[2]
+    return float(digits) if digits.isdecimal() and len(digits) >= 9 else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text.replace("\0", "").strip()
+
+
+def _epoch_of(text: str) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadLine(f"{text[:30]!r} is not a time") from None
+    if not math.isfinite(value):
+        raise BadLine(f"{text[:30]!r} is not a time")
+    return int(value)
+
+
+def _row_time(time: Any, callid: str, zone: tzinfo) -> int:
+    if isinstance(time, datetime):
+        return _moment_s(time, callid, zone)
+    text = _text(time)
+    try:
+        return _epoch_of(text)
+    except BadLine:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise BadLine(f"{text[:30]!r} is not a time") from None
+        return _moment_s(moment, callid, zone)
+
+
+def _moment_s(moment: datetime, callid: str, zone: tzinfo) -> int:
+    if moment.tzinfo is not None:
+        return int(moment.timestamp())
+    first, second = (int(moment.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
+    begun_s = callid_epoch_s(callid)
+    # fold=1 is the later one of an hour that comes twice, and the earlier one of an hour that never is.
+    if begun_s is not None and first + 1 < begun_s and second > first:
+        return second
+    return first
+
+
+def ordered(events: Sequence[QueueEvent]) -> Iterator[QueueEvent]:
+    """Events of rows that came in no certain order within a second: joined before connected before ended."""
+    yield from sorted(events, key=lambda event: (event.at_s, _ORDER.get(event.name, 1)))
+
+
+_ORDER = {"QUEUESTART": -1, "DID": 0, "ENTERQUEUE": 0, "CONNECT": 2} | dict.fromkeys(
+    ("COMPLETECALLER", "COMPLETEAGENT", "TRANSFER", "BLINDTRANSFER", "ATTENDEDTRANSFER"), 3
+)

@@ -1,0 +1,85 @@
+"""The table of the CDR in a database, read by ranges of time. It is read only, with or without an index."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import NoSuchTableError
+
+from pbx.errors import DataError
+from pbx.history.cdr import COLUMNS, local_moment
+
+_WANTED_ROWS, _MOST_ROWS = 20_000, 50_000  # of one statement, all of which are held in memory
+_SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=366)  # time that one statement asks for
+_SECOND = timedelta(seconds=1)
+_FIRST_DATE = datetime(1990, 1, 1)  # noqa: DTZ001 - local; what is before is none: 0000-00-00, or a clock never set
+
+
+class Batch(NamedTuple):
+    """Rows dated before `until`, in no order; None: rows without a date. `last` is the table's last date."""
+
+    rows: list[Mapping[str, Any]]
+    until: datetime | None
+    last: datetime
+
+
+class CdrTable:
+    """A table of the CDR, whichever of the known columns it has. Raises DataError when it isn't there or isn't one."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        quote = connection.dialect.identifier_preparer.quote
+        try:
+            found = {column["name"].lower(): column["name"] for column in inspect(connection).get_columns(table)}
+        except NoSuchTableError:
+            found = {}
+        self.dated_by = "calldate" if "calldate" in found else "start"
+        if self.dated_by not in found or "uniqueid" not in found:
+            raise DataError(
+                f"There is no table “{table}” of call detail records in that database.",
+                "FreePBX's is the table cdr in the database asteriskcdrdb; the user needs SELECT on it.",
+            )
+        columns = [name for name in COLUMNS if name in found]
+        self._connection = connection
+        self._date = quote(found[self.dated_by])
+        self._from = f"FROM {quote(table)}"
+        self._select = f"SELECT {', '.join(f'{quote(found[name])} AS {quote(name)}' for name in columns)}"
+
+    def batches(self, since: datetime | None) -> Iterator[Batch]:
+        """All rows from a date on (local time); with None those without a date as well, first.
+
+        Each statement asks for as much time as its number of rows allows, so that neither memory nor, without an index,
+        the number of times that the table is read through grows with it.
+        """
+        first, last = self._bounds(since or _FIRST_DATE)
+        if since is None and (undated := self._undated()):
+            yield Batch(undated, None, last or _FIRST_DATE)
+        step = timedelta(days=1)
+        while first is not None and last is not None and first <= last:
+            until = min(first + step, last + _SECOND)
+            rows = self._between(first, until, None if step == _SHORTEST else _MOST_ROWS + 1)
+            if len(rows) > _MOST_ROWS and step > _SHORTEST:
+                step = max(step / 4, _SHORTEST)
+                continue
+            yield Batch(rows, until, last)
+            if len(rows) < _WANTED_ROWS // 2:
+                step = min(step * 2, _LONGEST)
+            first = until if rows else self._bounds(until)[0]
+
+    def _bounds(self, since: datetime) -> tuple[datetime | None, datetime | None]:
+        """The first and the last date from a date on."""
+        query = f"SELECT MIN({self._date}), MAX({self._date}) {self._from} WHERE {self._date} >= :since"
+        row = self._connection.execute(text(query), {"since": str(since)}).one()
+        return local_moment(row[0]), local_moment(row[1])
+
+    def _between(self, since: datetime, until: datetime, limit: int | None) -> list[Mapping[str, Any]]:
+        query = f"{self._select} {self._from} WHERE {self._date} >= :since AND {self._date} < :until"
+        values = {"since": str(since), "until": str(until)}
+        return self._rows(query + (f" LIMIT {limit}" if limit else ""), values)
+
+    def _undated(self) -> list[Mapping[str, Any]]:
+        query = f"{self._select} {self._from} WHERE {self._date} < :first OR {self._date} IS NULL LIMIT {_MOST_ROWS}"
+        return self._rows(query, {"first": str(_FIRST_DATE)})
+
+    def _rows(self, query: str, values: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        return [row._asdict() for row in self._connection.execute(text(query), values)]

@@ -1,0 +1,106 @@
+"""Databases of history: a FreePBX's MariaDB, PostgreSQL, or an SQLite file. Read only, in short statements.
+
+A statement is always read to its end at once: MyISAM tables, which old FreePBX has, are locked for writing while one
+is open. An address is shown, and noted, without its password.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from pbx.errors import DataError, SettingsError, Unreachable
+
+_DRIVERS = {
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "sqlite": "sqlite",
+}
+_CONNECT_S, _STATEMENT_S = 10, 600
+
+
+def source_url(address: str) -> URL:
+    """The address of a database to read from. Raises SettingsError, which doesn't repeat what was written."""
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        url = None
+    kind = "" if url is None else url.drivername.partition("+")[0]
+    if url is None or kind not in _DRIVERS or not url.database:
+        raise SettingsError(
+            "That is not the address of a database that can be read here.",
+            "Write it as mysql://user:password@host/asteriskcdrdb or postgresql://user:password@host/name "
+            "(special characters of the password percent-encoded: @ is %40, / is %2F, : is %3A).",
+        )
+    return url.set(drivername=_DRIVERS[kind])
+
+
+def source_label(url: URL) -> str:
+    """The address for people and for notes: without password and without options."""
+    return f"{url.drivername.partition('+')[0]}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+@contextmanager
+def open_source(url: URL) -> Iterator[Engine]:
+    """The database, opened for reading; each statement is on its own, so that nothing is held up.
+
+    Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message
+    holds the password.
+    """
+    kind, label = url.get_backend_name(), source_label(url)
+    if kind == "sqlite":
+        url = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
+    waits: dict[str, dict[str, Any]] = {
+        "mysql": {"connect_timeout": _CONNECT_S, "read_timeout": _STATEMENT_S, "charset": "utf8mb4"},
+        "postgresql": {"connect_timeout": _CONNECT_S},
+    }
+    try:
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args=waits.get(kind, {}),
+        )
+    except (NoSuchModuleError, ImportError, TypeError):
+        raise SettingsError("No driver for that kind of database is installed.", "Run `make setup`.") from None
+    event.listen(engine, "connect", _READ_ONLY.get(kind, lambda connection, record: None))
+    try:
+        yield engine
+    except DBAPIError as error:
+        raise _clear_error(label, str(url.password or ""), error) from None
+    finally:
+        engine.dispose()
+
+
+def _read_only_mysql(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        cursor.execute("SET time_zone = '+00:00'")  # TIMESTAMP columns are told in UTC; DATETIME ones as they stand
+
+
+def _read_only_postgres(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        cursor.execute("SET TIME ZONE 'UTC'")
+
+
+_READ_ONLY = {"mysql": _read_only_mysql, "postgresql": _read_only_postgres}
+
+
+def _clear_error(label: str, password: str, error: DBAPIError) -> DataError | Unreachable:
+    where = f"The database {label}"
+    said = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip()
+    if password and password in said:
+        said = "it gives a reason that holds the password"
+    if type(error.orig).__name__ == "OperationalError":
+        mend = (
+            "Check that it runs, and the host, port, user, password and name; the user needs SELECT and nothing else."
+        )
+        return Unreachable(f"{where} doesn't answer or refuses: {said}.", mend)
+    return DataError(f"{where} can't be read: {said}.", "The user needs SELECT on the table.")

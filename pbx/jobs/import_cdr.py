@@ -1,0 +1,235 @@
+"""The CDR into the cache: from a database, by ranges of time, or from Master.csv. Reading again is harmless.
+
+What is read is stored together with the mark of how far it was read, so that an import may end at any moment.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
+from sqlalchemy import Engine
+
+from pbx.history.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
+from pbx.history.facts import Leg
+from pbx.history.master_csv import link_legs, parse_line
+from pbx.jobs.cdr_table import CdrTable
+from pbx.jobs.history_databases import open_source, source_label, source_url
+from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import reading, writing
+from pbx.store.legs import known_trunks, store_legs
+from pbx.store.marks import Mark, load_marks, move_mark
+from pbx.store.recordings import learn_utc_offset, utc_offset_s
+
+Progress = Callable[[int, int | None], None]
+Row = Mapping[str, Any]
+_OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at its end
+_STORE_AT_ONCE = 5000  # rows per transaction, so that other writers get their turn
+_CARRIED = 200  # lines of a file whose call may go on in the next block
+
+
+class CdrResult(BaseModel):
+    """What an import read. `legs` were not known before; `faults` are the first bad rows: [number, why]."""
+
+    source: str
+    rows: int = 0
+    legs: int = 0
+    bad: int = 0
+    faults: list[tuple[int, str]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where to, and how rows are understood."""
+
+    engine: Engine
+    connection_id: int
+    trunks: frozenset[str]
+    zone: tzinfo | None  # the PBX's, if it is known
+    certain: bool
+
+    @classmethod
+    def of(cls, engine: Engine, active: ActiveConnection) -> "_Target":
+        with reading(engine) as session:
+            trunks = known_trunks(session, active.id)
+            offset_s = utc_offset_s(session, active.id)
+        if active.connection.timezone:
+            return cls(engine, active.id, trunks, ZoneInfo(active.connection.timezone), certain=True)
+        zone = None if offset_s is None else timezone(timedelta(seconds=offset_s))
+        return cls(engine, active.id, trunks, zone, certain=False)
+
+    def store(self, legs: Sequence[Leg], mark: Mark | None) -> int:
+        """Store legs, and in the same transaction how far was read; returns how many are new."""
+        with writing(self.engine) as session:
+            fresh = store_legs(session, self.connection_id, legs, "cdr")
+            if mark is not None:
+                move_mark(session, self.connection_id, "cdr", mark)
+        return fresh
+
+
+def import_cdr_database(
+    engine: Engine,
+    active: ActiveConnection,
+    address: str,
+    *,
+    table: str = "cdr",
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> CdrResult:
+    """Read what is new in a database's CDR, and its last known day once more; it is read only, and not locked.
+
+    It works without any index: ranges of time are as long as their number of rows allows. `progress(done, total)` is in
+    seconds of the time covered. Raises SettingsError for an address that isn't one, Unreachable, DataError when the
+    table isn't there or isn't a CDR.
+    """
+    url = source_url(address)
+    target = _Target.of(engine, active)
+    label = f"{source_label(url)} {table}"
+    with reading(engine) as session:
+        marks = [mark for mark in load_marks(session, active.id, "cdr") if mark.source == label]
+    mark = marks[0] if marks else Mark(label, label)
+    before = (mark.rows, mark.bad)
+    with open_source(url) as source, source.connect() as connection:
+        work = _DatabaseImport(target, CdrTable(connection, table), mark, stop or threading.Event(), progress)
+        fresh = work.run()
+    return _result(label, mark, before, fresh)
+
+
+def import_cdr_file(
+    engine: Engine,
+    active: ActiveConnection,
+    path: Path,
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> CdrResult:
+    """Read what is new in a Master.csv, plain or gzip, under whatever name. `progress(done, total)` is in bytes.
+
+    A line that isn't finished is left for the next time. Raises SettingsError when there is no such file, DataError
+    when it can't be read.
+    """
+    target = _Target.of(engine, active)
+    with reading(engine) as session:
+        marks = load_marks(session, active.id, "cdr")
+    total = path.stat().st_size if path.is_file() else None
+    with open_history(path) as (stream, raw):
+        head = stream.read(HEAD_BYTES)
+        mark = mark_of(head, [mark for mark in marks if mark.source[:1].isdecimal()]) or Mark(source_of(head))
+        mark.source, mark.label = source_of(head), path.name
+        stream.seek(0)
+        if not skip_to(stream, mark.position):
+            mark.position = mark.rows = mark.bad = 0
+        before, fresh = (mark.rows, mark.bad), 0
+        carried: list[Leg] = []
+        for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
+            legs = link_legs([*carried, *_legs_of(lines, target, mark)])
+            mark.position = position
+            fresh += target.store(legs, mark)
+            carried = legs[-_CARRIED:]
+            if progress is not None:
+                progress(raw.tell(), total)
+            if stop is not None and stop.is_set():
+                break
+    return _result(path.name, mark, before, fresh)
+
+
+def _legs_of(lines: Sequence[bytes], target: _Target, mark: Mark) -> list[Leg]:
+    """Lines as legs, each counted in the mark."""
+    numbered: list[tuple[int, Row]] = []
+    for line in lines:
+        mark.rows += 1
+        try:
+            if (row := parse_line(line)) is not None:
+                numbered.append((mark.rows, row))
+        except BadRow as fault:
+            mark.note_bad(mark.rows, str(fault))
+    clock = learn_clock((row for _, row in numbered), target.zone, certain=target.certain)
+    return _parsed(numbered, clock, target, mark)
+
+
+def _parsed(numbered: Sequence[tuple[int | None, Row]], clock: Clock, target: _Target, mark: Mark) -> list[Leg]:
+    """Rows as legs. Those with a number are noted in the mark when they are bad; the others were seen before."""
+    legs = []
+    for number, row in numbered:
+        try:
+            legs.append(parse_row(row, clock, target.trunks))
+        except BadRow as fault:
+            if number is not None:
+                mark.note_bad(number, str(fault))
+    return legs
+
+
+class _DatabaseImport:
+    """One import from a table."""
+
+    def __init__(
+        self, target: _Target, table: CdrTable, mark: Mark, stop: threading.Event, progress: Progress | None
+    ) -> None:
+        self.target, self.table, self.mark, self.stop, self.progress = target, table, mark, stop, progress
+        self.zone = target.zone
+        self.known_until = _local(mark.position)  # rows from before were counted when they were read first
+        self.begun_s: int | None = None
+
+    def run(self) -> int:
+        """Read and store, batch by batch; returns the number of new legs."""
+        fresh = 0
+        for rows, until, last in self.table.batches(self.known_until - _OVERLAP if self.mark.position else None):
+            clock = learn_clock(rows, self.zone, certain=self.target.certain)
+            if self.zone is None and clock.zone is not UTC:
+                self.zone = clock.zone
+                self._tell_offset(clock)
+            numbered = self._counted(rows)
+            while numbered:
+                part, numbered = numbered[:_STORE_AT_ONCE], numbered[_STORE_AT_ONCE:]
+                legs = _parsed(part, clock, self.target, self.mark)
+                if not numbered and until is not None:
+                    # A date that lies ahead was wrong, and must not hide what comes.
+                    now_s = _seconds_of(datetime.now(clock.zone).replace(tzinfo=None))
+                    self.mark.position = max(self.mark.position, min(_seconds_of(until), now_s))
+                # Rows come in no order: the mark moves, and they are counted, once the range is read to its end.
+                fresh += self.target.store(legs, None if numbered else self.mark)
+            self._tell_progress(until, last)
+            if self.stop.is_set():
+                break
+        return fresh
+
+    def _counted(self, rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
+        numbered: list[tuple[int | None, Row]] = []
+        for row in rows:
+            local = local_moment(row[self.table.dated_by])
+            new = local is None or local >= self.known_until
+            self.mark.rows += new
+            numbered.append((self.mark.rows if new else None, row))
+        return numbered
+
+    def _tell_offset(self, clock: Clock) -> None:
+        """The recordings' names may not tell the PBX's offset to UTC: keep what its CDR does."""
+        ahead = clock.zone.utcoffset(None)
+        if ahead:
+            with writing(self.target.engine) as session:
+                learn_utc_offset(session, self.target.connection_id, int(ahead.total_seconds()))
+
+    def _tell_progress(self, until: datetime | None, last: datetime) -> None:
+        if until is not None and self.progress is not None:
+            at_s = _seconds_of(until)
+            self.begun_s = at_s if self.begun_s is None else self.begun_s
+            self.progress(at_s - self.begun_s, max(_seconds_of(last) - self.begun_s, 1))
+
+
+def _result(source: str, mark: Mark, before: tuple[int, int], fresh: int) -> CdrResult:
+    rows, bad = mark.rows - before[0], mark.bad - before[1]
+    return CdrResult(source=source, rows=rows, legs=fresh, bad=bad, faults=mark.faults[before[1] :])
+
+
+def _local(position: int) -> datetime:
+    """A mark's position as local time: seconds since 1970 by the PBX's own clock, whatever its zone."""
+    return datetime.fromtimestamp(position, UTC).replace(tzinfo=None)
+
+
+def _seconds_of(local: datetime) -> int:
+    return int(local.replace(tzinfo=UTC).timestamp())

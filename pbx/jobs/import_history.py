@@ -1,0 +1,194 @@
+"""queue_log into the cache, from files. It may be killed at any moment: the next import goes on where this one was.
+
+A block of lines and how far the file was read are stored in one transaction. Reading again is harmless: what is known
+is recognised. Databases are read by `pbx.jobs.import_table`.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import BaseModel
+from sqlalchemy import Engine
+
+from pbx.errors import UnreadableFile
+from pbx.history.queue_log import BadLine, parse_line
+from pbx.history.queue_visits import QueueLogFold
+from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.store.engine import reading, writing
+from pbx.store.marks import Mark, MarkKind, load_marks, move_mark
+from pbx.store.visits import open_visits, store_agent_changes, store_rings, store_visits
+
+Progress = Callable[[int, int | None], None]
+_KIND: MarkKind = "queue_log"
+_RECALLED_BYTES = 4096
+
+
+class SourceRead(BaseModel):
+    """What was read from one file or table this time.
+
+    `rows`: lines or rows; `bad`: those of them that are not queue_log's, `faults`: the first hundred ever met in this
+    source, [line, why]; `unknown`: events by name that tell nothing here; visits, rings and changes are rows added or
+    changed in the cache; `failure`: why it ended early, for people.
+    """
+
+    source: str
+    rows: int = 0
+    bad: int = 0
+    visits: int = 0
+    rings: int = 0
+    changes: int = 0
+    unknown: dict[str, int] = {}
+    faults: list[tuple[int, str]] = []
+    failure: str = ""
+
+
+class ImportResult(BaseModel):
+    """What an import read, source by source, oldest first."""
+
+    sources: list[SourceRead] = []
+
+    @property
+    def failed(self) -> bool:
+        return any(source.failure for source in self.sources)
+
+
+def import_queue_log(
+    engine: Engine,
+    connection_id: int,
+    files: Sequence[Path],
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> ImportResult:
+    """Read what is new in queue_log files (plain, rotated, gzip), in the order in which they were written.
+
+    `progress(done, total)` is called now and then, in bytes as they lie on the disk; a set `stop` ends it soon.
+
+    Raises SettingsError when a file isn't there, DataError or StorageFull when the cache can't be written. A file that
+    can't be read, or only in part, is told of in the result instead.
+    """
+    begun = {path: _begins_at(path) for path in dict.fromkeys(files)}
+    sizes = {path: path.stat().st_size for path in begun}
+    with reading(engine) as session:
+        fold = QueueLogFold(open_visits(session, connection_id, "queue_log"))
+        marks = load_marks(session, connection_id, _KIND)
+    result, done = ImportResult(), 0
+
+    def tell(read: int) -> None:
+        if progress is not None:
+            progress(done + read, sum(sizes.values()))
+
+    for path in sorted(begun, key=lambda path: begun[path]):
+        if stop is not None and stop.is_set():
+            break
+        result.sources.append(_import_file(engine, connection_id, path, fold, marks, tell, stop))
+        done += sizes[path]
+    return result
+
+
+def _import_file(
+    engine: Engine,
+    connection_id: int,
+    path: Path,
+    fold: QueueLogFold,
+    marks: Sequence[Mark],
+    tell: Callable[[int], None],
+    stop: threading.Event | None,
+) -> SourceRead:
+    told, intake = SourceRead(source=path.name), None
+    try:
+        with open_history(path) as (stream, raw):
+            head = stream.read(HEAD_BYTES)
+            stream.seek(0)
+            mark = mark_of(head, marks) or Mark("")
+            mark.source, mark.label = source_of(head, whole=is_packed(path)), path.name
+            if not skip_to(stream, mark.position):
+                mark.position = mark.rows = mark.bad = 0  # it was cut: begun anew under the same first lines
+                mark.faults = []
+            _recall(fold, stream, mark.position)
+            intake = Intake(engine, connection_id, fold, mark, told)
+            for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
+                intake.add_lines(lines)
+                intake.commit(position)
+                tell(raw.tell())
+                if stop is not None and stop.is_set():
+                    break
+    except UnreadableFile as error:
+        told.failure = error.advice
+    if intake is not None:
+        intake.finish()
+    return told
+
+
+def _recall(fold: QueueLogFold, stream: BinaryIO, position: int) -> None:
+    """Tell the fold the numbers dialled that were written just before `position`: their calls may join behind it."""
+    start = max(position - _RECALLED_BYTES, 0)
+    stream.seek(start)
+    for line in stream.read(position - start).split(b"\n"):
+        if b"|DID|" in line:
+            with suppress(BadLine):
+                event = parse_line(line)
+                if event is not None and event.name == "DID":
+                    fold.add(event)
+
+
+class Intake:
+    """Rows of one source on their way into the cache; what was added since the last `commit` is stored with it."""
+
+    def __init__(self, engine: Engine, connection_id: int, fold: QueueLogFold, mark: Mark, told: SourceRead) -> None:
+        self.mark, self.told, self.fold = mark, told, fold
+        self._engine, self._connection_id = engine, connection_id
+        self._unknown_before = Counter(fold.unknown)
+
+    def add_lines(self, lines: Iterable[bytes]) -> None:
+        """Fold lines of a file; bad ones are counted and noted by their number."""
+        mark, add = self.mark, self.fold.add
+        rows, bad = mark.rows, mark.bad
+        for line in lines:
+            mark.rows += 1
+            try:
+                event = parse_line(line)
+            except BadLine as error:
+                mark.note_bad(mark.rows, str(error))
+            else:
+                if event is not None:
+                    add(event)
+        self.told.rows += mark.rows - rows
+        self.told.bad += mark.bad - bad
+
+    def commit(self, position: int, *, at_end: bool = False) -> None:
+        """Store what was added and that the source was read up to `position`, both or neither."""
+        found = self.fold.take(at_end=at_end)
+        told, connection_id = self.told, self._connection_id
+        self.mark.position = position
+        with writing(self._engine) as session:
+            told.visits += store_visits(session, connection_id, found.visits, "queue_log")
+            told.rings += store_rings(session, connection_id, found.rings)
+            told.changes += store_agent_changes(session, connection_id, found.changes)
+            move_mark(session, connection_id, _KIND, self.mark)
+
+    def finish(self) -> None:
+        """Store what was held back, and sum up."""
+        self.commit(self.mark.position, at_end=True)
+        self.told.unknown = dict(self.fold.unknown - self._unknown_before)
+        self.told.faults = list(self.mark.faults)
+
+
+def _begins_at(path: Path) -> float:
+    """The time of a file's first event, by which files are put in order; one that can't be read comes last."""
+    try:
+        with open_history(path) as (stream, _):
+            for line in next(read_lines(stream, 0, to_the_end=True), ([], 0))[0]:
+                try:
+                    event = parse_line(line)
+                except BadLine:
+                    continue
+                if event is not None:
+                    return event.at_s
+    except UnreadableFile:
+        pass
+    return float("inf")

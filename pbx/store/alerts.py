@@ -1,0 +1,308 @@
+"""Alerts: what the analyst wants to be told of, where to, what is going on, and who is still to be told.
+
+A message is claimed in one transaction that also marks it as told, so of several workers one sends it. What was told
+and could not be sent is left in `unsent`, by target, and claimed again later. Addresses are sealed (pbx.store.vault).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from secrets import token_hex
+from typing import Literal, cast, get_args
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from sqlmodel import Session, and_, col, delete, or_, select
+from sqlmodel.sql.expression import Select
+
+from pbx.errors import SettingsError
+from pbx.settings import Settings
+from pbx.store.history_models import Alert, AlertRule
+from pbx.store.vault import Vault
+
+RuleKind = Literal["longest_wait", "service_level", "trunk_down", "no_agent", "sync_failing"]
+KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
+
+CLEAR_S = 30  # an alert ends when its rule was seen not to hold for so long, by two looks at least
+LEASE_S = 600  # a claim that was not reported on in this time belongs to a worker that died
+PAUSES_S = (60, 300, 900, 3600)  # before each further attempt to send
+_SERVICES = {  # what an address's scheme is called, where it is not simply its name
+    "mailto": "E-mail",
+    "mailtos": "E-mail",
+    "json": "Webhook",
+    "jsons": "Webhook",
+    "form": "Webhook",
+    "forms": "Webhook",
+    "xml": "Webhook",
+    "xmls": "Webhook",
+    "msteams": "Teams",
+    "workflow": "Teams",
+    "workflows": "Teams",
+    "tgram": "Telegram",
+    "mmost": "Mattermost",
+    "mmosts": "Mattermost",
+    "ntfys": "ntfy",
+    "ntfy": "ntfy",
+}
+_HOST_IS_NO_SECRET = {"E-mail", "Webhook", "Mattermost"}  # of others the token stands where a host would
+
+
+@dataclass(frozen=True)
+class Target:
+    """An address to tell of alerts, as Apprise writes it; `url` holds its tokens and passwords."""
+
+    url: SecretStr
+    id: str = field(default_factory=lambda: token_hex(4))
+
+    @property
+    def label(self) -> str:
+        """What may be shown of it: the service, and its host where that tells no secret."""
+        return target_label(self.url.get_secret_value())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a rule's look at the cache gave: the subjects for which it holds, with what was seen, for people.
+
+    Of the subjects in `unknown` nothing can be said; for all others it doesn't hold. `at`: how old that knowledge is.
+    """
+
+    at: datetime
+    holds: Mapping[str, str]
+    unknown: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Change:
+    """An alert that began or ended."""
+
+    alert_id: int
+    rule_id: int
+    subject: str
+    what: Literal["begun", "ended"]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A claimed message: an alert with its rule, the targets still to be told (by id), and which attempt this is."""
+
+    alert: Alert
+    rule: AlertRule
+    targets: tuple[str, ...]
+    attempt: int
+
+
+def target_label(url: str) -> str:
+    """Name an address without its secrets: E-mail by smtp.example.com, Webhook to hooks.example.com, Slack."""
+    scheme, _, _ = url.partition("://")
+    name = _SERVICES.get(scheme.lower(), scheme.capitalize() if scheme.isalnum() and scheme != url else "Address")
+    if name not in _HOST_IS_NO_SECRET:
+        return name
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    return f"{name} {'by' if name == 'E-mail' else 'to'} {host}" if host else name
+
+
+def seal_targets(settings: Settings, targets: Sequence[Target]) -> str:
+    """Encrypt a rule's addresses. Raises SettingsError for a malformed key, DataError."""
+    pairs = [[target.id, target.url.get_secret_value()] for target in targets]
+    return Vault(settings).seal(SecretStr(json.dumps(pairs) if pairs else ""))
+
+
+def targets_of(settings: Settings, rule: AlertRule) -> list[Target]:
+    """Decrypt a rule's addresses. Raises SettingsError when the key is not the one that sealed them, or is gone."""
+    try:
+        opened = Vault(settings).unseal(rule.targets_encrypted).get_secret_value()
+    except SettingsError:
+        raise SettingsError(
+            "The addresses of an alert can't be read: the key is not the one they were saved with, or is gone.",
+            "Bring back the old PBX_SECRET_KEY or secret.key, or enter the addresses again under Settings > Alerts.",
+        ) from None
+    return [Target(SecretStr(url), id_) for id_, url in json.loads(opened or "[]")]
+
+
+def list_rules(session: Session, connection_id: int, *, enabled: bool | None = None) -> list[AlertRule]:
+    """The rules for a PBX in the order they were made; the enabled or the others alone, if asked."""
+    query = select(AlertRule).where(AlertRule.connection_id == connection_id).order_by(col(AlertRule.id))
+    if enabled is not None:
+        query = query.where(col(AlertRule.enabled) == enabled)
+    return list(session.exec(query).all())
+
+
+def save_rule(session: Session, rule: AlertRule, at: datetime) -> int:
+    """Store a new or changed rule and return its id. What goes on by one switched off ends without a word."""
+    stored = session.merge(rule)
+    session.flush()
+    if not stored.enabled:
+        for alert in _open_alerts(session, cast(int, stored.id)):
+            alert.sqlmodel_update({"ended_at": at, "told_begin": True, "told_end": True, "unsent": []})
+            session.add(alert)
+    return cast(int, stored.id)
+
+
+def delete_rule(session: Session, rule_id: int) -> None:
+    """Delete a rule with its alerts."""
+    session.exec(delete(Alert).where(col(Alert.rule_id) == rule_id))
+    session.exec(delete(AlertRule).where(col(AlertRule.id) == rule_id))
+
+
+def current_alerts(session: Session, connection_id: int) -> list[tuple[Alert, AlertRule]]:
+    """What is going on at a PBX, the longest first."""
+    mine = _of_connection(connection_id).where(col(Alert.ended_at).is_(None))
+    return [(alert, rule) for alert, rule in session.exec(mine.order_by(col(Alert.begun_at), col(Alert.id))).all()]
+
+
+def past_alerts(session: Session, connection_id: int, limit: int, *, offset: int = 0) -> list[tuple[Alert, AlertRule]]:
+    """All alerts of a PBX, those going on included, the newest first."""
+    mine = _of_connection(connection_id).order_by(col(Alert.begun_at).desc(), col(Alert.id).desc())
+    return [(alert, rule) for alert, rule in session.exec(mine.limit(limit).offset(offset)).all()]
+
+
+def would_change(session: Session, rule_id: int, seen: Seen) -> bool:
+    """Whether `settle` would write anything: so that most looks never take the write lock."""
+    going_on = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
+    if seen.holds.keys() - going_on.keys():
+        return True
+    return any(_step(alert, seen) != "none" for alert in going_on.values())
+
+
+def settle(session: Session, rule_id: int, seen: Seen) -> list[Change]:
+    """Let alerts begin and end by what was seen; returns those that did.
+
+    One begins when its rule is first seen to hold for a subject, and ends as of the moment it was first seen not to,
+    once that was confirmed by a look `CLEAR_S` seconds later or more.
+    """
+    if session.get(AlertRule, rule_id) is None:  # deleted meanwhile
+        return []
+    going_on = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
+    changes = []
+    for alert in going_on.values():
+        step = _step(alert, seen)
+        if step == "clear":
+            alert.cleared_at = seen.at
+        elif step == "hold":
+            alert.cleared_at = None
+        elif step == "end":
+            alert.ended_at = alert.cleared_at
+            changes.append(Change(cast(int, alert.id), rule_id, alert.subject, "ended"))
+        session.add(alert)
+    for subject, about in seen.holds.items():
+        if subject not in going_on:
+            alert = Alert(rule_id=rule_id, subject=subject, begun_at=seen.at, about=about)
+            session.add(alert)
+            session.flush()
+            changes.append(Change(cast(int, alert.id), rule_id, subject, "begun"))
+    return changes
+
+
+def anything_to_tell(session: Session, connection_id: int, at: datetime) -> bool:
+    """Whether `claim_telling` would find something."""
+    return session.exec(_to_tell(connection_id, at)).first() is not None
+
+
+def claim_telling(session: Session, settings: Settings, connection_id: int, at: datetime) -> Telling | None:
+    """Take the next message to send; nobody else gets it. None: nothing is to be sent now.
+
+    An alert that ended before it could be told of is told by one message, that it is over. Raises SettingsError
+    when the addresses can't be opened.
+    """
+    row = session.exec(_to_tell(connection_id, at)).first()
+    if row is None:
+        return None
+    alert, rule = row
+    over = alert.ended_at is not None
+    is_new = not (alert.told_end if over else alert.told_begin)
+    try:
+        known = [target.id for target in targets_of(settings, rule)]
+    except SettingsError as error:
+        _note_unsent(alert, at, error.advice, over=over)
+        session.add(alert)
+        return None
+    targets = known if is_new else [id_ for id_ in alert.unsent if id_ in known]
+    alert.sqlmodel_update(
+        {
+            "told_begin": True,
+            "told_end": over,
+            "unsent": targets,
+            "attempts": 1 if is_new else alert.attempts + 1,
+            "retry_at": at + timedelta(seconds=LEASE_S) if targets else None,
+            "failure": "" if is_new else alert.failure,
+        }
+    )
+    session.add(alert)
+    session.flush()
+    return Telling(alert, rule, tuple(targets), alert.attempts)
+
+
+def record_sent(session: Session, telling: Telling, target_id: str, at: datetime) -> bool:
+    """Note that one target was told; False when the message is not the caller's any more."""
+    alert = _claimed(session, telling)
+    if alert is None:
+        return False
+    alert.unsent = [id_ for id_ in alert.unsent if id_ != target_id]
+    alert.retry_at = at + timedelta(seconds=LEASE_S) if alert.unsent else None
+    if not alert.unsent:
+        alert.failure = ""
+    session.add(alert)
+    return True
+
+
+def record_failure(session: Session, telling: Telling, why: str, at: datetime) -> None:
+    """Note why some targets could not be told: tried again after a pause, a few times. `why` holds no secret."""
+    alert = _claimed(session, telling)
+    if alert is None:
+        return
+    pause_s = PAUSES_S[telling.attempt - 1] if telling.attempt <= len(PAUSES_S) else None
+    alert.failure = why
+    if pause_s is None:
+        alert.unsent, alert.retry_at = [], None
+    else:
+        alert.retry_at = at + timedelta(seconds=pause_s)
+    session.add(alert)
+
+
+def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
+    """What a look means for an alert that is going on."""
+    if alert.subject in seen.unknown:
+        return "none"
+    if alert.subject in seen.holds:
+        return "hold" if alert.cleared_at else "none"
+    if alert.cleared_at is None:
+        return "clear"
+    return "end" if (seen.at - alert.cleared_at).total_seconds() >= CLEAR_S else "none"
+
+
+def _note_unsent(alert: Alert, at: datetime, why: str, *, over: bool) -> None:
+    # It counts as told: its addresses will not become readable by trying again and again.
+    alert.sqlmodel_update({"told_begin": True, "told_end": over, "unsent": [], "retry_at": None, "failure": why})
+
+
+def _open_alerts(session: Session, rule_id: int) -> list[Alert]:
+    return list(session.exec(select(Alert).where(Alert.rule_id == rule_id, col(Alert.ended_at).is_(None))).all())
+
+
+def _claimed(session: Session, telling: Telling) -> Alert | None:
+    """The alert of a claim, while it is the last one made of it and says what it said then."""
+    alert = session.get(Alert, telling.alert.id, populate_existing=True)
+    same = alert and (alert.attempts, alert.told_end) == (telling.attempt, telling.alert.told_end)
+    return alert if same else None
+
+
+def _of_connection(connection_id: int) -> "Select[Alert, AlertRule]":
+    return select(Alert, AlertRule).join(AlertRule).where(AlertRule.connection_id == connection_id)
+
+
+def _to_tell(connection_id: int, at: datetime) -> "Select[Alert, AlertRule]":
+    """The alerts with something to be told now, the oldest first. What is being sent is left to who sends it.
+
+    That one is over is told at once, also while its beginning waits for another attempt.
+    """
+    begins = and_(col(Alert.told_begin).is_(False), col(Alert.ended_at).is_(None))
+    ends = and_(col(Alert.told_end).is_(False), col(Alert.ended_at).is_not(None))
+    free = or_(col(Alert.retry_at).is_(None), col(Alert.retry_at) <= at, col(Alert.failure) != "")
+    again = and_(col(Alert.retry_at).is_not(None), col(Alert.retry_at) <= at)
+    due = or_(begins, and_(ends, free), again)
+    return _of_connection(connection_id).where(due).order_by(col(Alert.begun_at), col(Alert.id)).limit(1)

@@ -1,0 +1,219 @@
+"""The visits and callers behind the figures: lists of them, a page at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlmodel import Session
+
+from pbx.metrics.callbacks import CallbackFigures, callback_figures, next_answer
+from pbx.metrics.intervals import Floats, Ints, interval_edges, interval_of, week_cells
+from pbx.metrics.queues import ABANDONED, OUTCOMES, TRANSFERRED, Flags, VisitColumns
+from pbx.store.figures import FigureFilter, load_visits
+from pbx.store.models import Table
+from pbx.store.packs import load_columns, remembered
+
+_V, _C, _L = (Table.metadata.tables[name].c for name in ("queue_visits", "calls", "call_legs"))
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRow:
+    """A visit for a list. `call_id`: its call, None when none is known."""
+
+    visit_id: int
+    call_id: int | None
+    uniqueid: str
+    queue: str
+    joined_at: datetime
+    outcome: str
+    wait_s: float | None
+    talk_s: float | None
+    ring_s: float | None
+    agent: str
+    caller: str
+    caller_name: str
+    did: str
+    position: int | None
+    target: str
+    ended_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonedCall:
+    """A visit whose caller gave up, and when he was next spoken to; None: not yet, a callback is owed.
+
+    `can_be_called`: he has a number.
+    """
+
+    visit: VisitRow
+    spoken_at: datetime | None
+    time_to_call_back_s: float | None
+    can_be_called: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedCaller:
+    """A number that came to the queues more than once in a period."""
+
+    caller: str
+    caller_name: str
+    visits: int
+    answered: int
+    abandoned: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to."""
+
+    outcomes: Sequence[str] | None = None
+    answered: bool | None = None
+    weekday: int | None = None  # 0 = Monday, with `hour`, in the zone given
+    hour: int | None = None
+    wait_over_s: float | None = None
+    wait_up_to_s: float | None = None
+
+
+def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> int:
+    return int(_chosen(load_visits(session, wanted), wanted, chosen, zone).sum())
+
+
+def visits_page(
+    session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo, *, offset: int, limit: int
+) -> list[VisitRow]:
+    """Visits, the newest first."""
+    visits = load_visits(session, wanted)
+    places = np.flatnonzero(_chosen(visits, wanted, chosen, zone))
+    newest = places[np.lexsort((-visits.row_id[places], -visits.joined_s[places]))]
+    return _rows(session, visits.row_id[newest[offset : offset + limit]])
+
+
+def callbacks(session: Session, wanted: FigureFilter) -> CallbackFigures:
+    """Callbacks owed and made to the callers who gave up in the period; calls until now count."""
+    visits, places, ended_s, spoken_s = _abandoned(session, wanted)
+    return callback_figures(visits.caller[places], ended_s, spoken_s)
+
+
+def abandoned_calls(
+    session: Session, wanted: FigureFilter, *, offset: int, limit: int, owed_only: bool = False
+) -> list[AbandonedCall]:
+    """Visits whose caller gave up, the newest first; `owed_only`: those to whom nobody has spoken since."""
+    visits, places, ended_s, spoken_s = _abandoned(session, wanted)
+    kept = np.isnan(spoken_s) & (visits.caller[places] != 0) if owed_only else np.ones(len(places), np.bool_)
+    order = np.flatnonzero(kept)
+    order = order[np.lexsort((-visits.row_id[places][order], -visits.joined_s[places][order]))][offset : offset + limit]
+    found = zip(
+        _rows(session, visits.row_id[places][order]),
+        spoken_s[order].tolist(),
+        ended_s[order].tolist(),
+        (visits.caller[places][order] != 0).tolist(),
+        strict=True,
+    )
+    return [
+        AbandonedCall(row, None, None, can)
+        if np.isnan(spoken)
+        else AbandonedCall(row, datetime.fromtimestamp(spoken, UTC), spoken - ended, can)
+        for row, spoken, ended, can in found
+    ]
+
+
+def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) -> list[RepeatedCaller]:
+    """Numbers with two visits or more in the period, the most frequent first."""
+    visits = load_visits(session, wanted)
+    known = np.flatnonzero(visits.caller)
+    keys, first, group, counts = np.unique(
+        visits.caller[known], return_index=True, return_inverse=True, return_counts=True
+    )
+    if not len(keys):
+        return []
+    often = np.flatnonzero(counts > 1)
+    often = often[np.argsort(-counts[often], kind="stable")][:limit]
+    joined = visits.joined_s[known]
+    earliest, latest = np.full(len(keys), np.iinfo(np.int64).max), np.zeros(len(keys), np.int64)
+    np.minimum.at(earliest, group, joined)
+    np.maximum.at(latest, group, joined)
+    answered = np.bincount(group[visits.answered[known]], minlength=len(keys))
+    gone = np.bincount(group[_gave_up(visits)[known]], minlength=len(keys))
+    rows = _rows(session, visits.row_id[known][first[often]])
+    return [
+        RepeatedCaller(
+            *(row.caller, row.caller_name, int(counts[i]), int(answered[i]), int(gone[i])),
+            *(datetime.fromtimestamp(int(at[i]), UTC) for at in (earliest, latest)),
+        )
+        for row, i in zip(rows, often, strict=True)
+    ]
+
+
+def transfer_targets(session: Session, wanted: FigureFilter, limit: int = 50) -> list[tuple[str, int]]:
+    """To where visits were passed on after they were answered, the most frequent first."""
+    visits = load_visits(session, wanted)
+    passed = np.bincount(visits.target[visits.outcome == TRANSFERRED], minlength=len(visits.targets))
+    found = [(visits.targets[i], int(passed[i])) for i in np.flatnonzero(passed)]
+    return sorted(found, key=lambda item: (-item[1], item[0]))[:limit]
+
+
+def _gave_up(visits: VisitColumns) -> Flags:
+    gone: Flags = (visits.outcome == ABANDONED) & ~visits.answered
+    return gone
+
+
+def _chosen(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> Flags:
+    found = np.ones(len(visits), np.bool_)
+    if chosen.outcomes is not None:
+        found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])
+    if chosen.answered is not None:
+        found &= visits.answered == chosen.answered
+    if chosen.wait_over_s is not None:
+        found &= visits.wait_s > chosen.wait_over_s
+    if chosen.wait_up_to_s is not None:
+        found &= visits.wait_s <= chosen.wait_up_to_s
+    if (chosen.weekday is not None or chosen.hour is not None) and len(visits):
+        edges = interval_edges(wanted.since, wanted.until, zone, "hour")
+        cell = week_cells(edges, zone)[interval_of(visits.joined_s, edges)]
+        if chosen.weekday is not None:
+            found &= cell // 24 == chosen.weekday
+        if chosen.hour is not None:
+            found &= cell % 24 == chosen.hour
+    return found
+
+
+def _abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
+    """All visits wanted; the places of those that were abandoned; when these ended; when each was next spoken to."""
+    return remembered(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
+
+
+def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
+    visits = load_visits(session, wanted)
+    places = np.flatnonzero(_gave_up(visits))
+    ended_s = visits.joined_s[places] + np.nan_to_num(visits.wait_s[places]).astype(np.int64)
+    answered, at_s = _spoken(session, wanted.connection_id, wanted.since, max(wanted.until, datetime.now(UTC)))
+    return visits, places, ended_s, next_answer(visits.caller[places], ended_s, answered, at_s)
+
+
+def _spoken(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
+    """Numbers that were spoken to in a time, and when: visits an agent answered, and talks without a queue."""
+    visits = load_columns(session, "visits", connection_id, since, until).columns
+    talks = load_columns(session, "talks", connection_id, since, until).columns
+    taken = visits["answered"]
+    numbers, moments = (visits["caller"][taken], talks["number"]), (visits["at"][taken], talks["at"])
+    return np.concatenate(numbers), np.concatenate(moments)
+
+
+def _rows(session: Session, ids: Ints) -> list[VisitRow]:
+    """Visits by id, in the order given, each with its call: that of its uniqueid, or of a leg with it."""
+    wanted = [int(visit) for visit in ids]
+    call = select(_C.id).where(_C.connection_id == _V.connection_id, _C.linkedid == _V.uniqueid)
+    leg = select(func.min(_L.call_id)).where(_L.connection_id == _V.connection_id, _L.uniqueid == _V.uniqueid)
+    query = select(
+        *(_V.id, func.coalesce(call.scalar_subquery(), leg.scalar_subquery()), _V.uniqueid, _V.queue, _V.joined_at),
+        *(_V.outcome, _V.wait_s, _V.talk_s, _V.ring_s, _V.agent, _V.caller, _V.caller_name, _V.did, _V.position),
+        *(_V.target, _V.ended_by),
+    ).where(_V.id.in_(wanted))
+    rows: Any = session.connection().execute(query)
+    found = {row[0]: VisitRow(*row) for row in rows}
+    return [found[visit] for visit in wanted]

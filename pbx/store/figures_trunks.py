@@ -1,0 +1,196 @@
+"""Figures of trunks over a period: by interval and trunk, hang-up causes, busy hour, lines needed, registration."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import numpy as np
+from sqlalchemy import case, func, select
+from sqlmodel import Session
+
+from pbx.metrics.concurrency import Levels, levels, sweep
+from pbx.metrics.erlang import lines_needed
+from pbx.metrics.intervals import Step, epochs, interval_edges, interval_of
+from pbx.metrics.registration import REGISTERED, Registration
+from pbx.metrics.trunks import (
+    EFFECTIVE,
+    EFFECTIVE_CAUSES,
+    CauseCount,
+    SeizureColumns,
+    TrunkFigures,
+    tally_trunks,
+)
+from pbx.store.models import Table
+from pbx.store.packs import Packed, load_columns, remembered, seconds
+from pbx.store.samples import MISSED_LOOKS
+
+LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
+UNDECIDED = ("", "UNKNOWN")  # still ringing, or nobody saw how it ended
+_Found = tuple[SeizureColumns, Levels]
+_SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkInterval:
+    """Figures of the seizures that began from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
+
+    start_at: datetime
+    end_at: datetime
+    figures: TrunkFigures
+
+
+@dataclass(frozen=True, slots=True)
+class BusyHour:
+    """The clock hour with the most traffic, and how many lines that traffic needs for 1 % blocking (Erlang B)."""
+
+    start_at: datetime
+    figures: TrunkFigures
+    lines_needed: int
+
+
+def trunk_totals(
+    session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
+) -> TrunkFigures:
+    """Figures of a trunk, or of all (None), over the whole period."""
+    return _tally(_load(session, connection_id, trunk, since, until), [since, until])[0]
+
+
+def trunk_intervals(
+    session: Session,
+    connection_id: int,
+    trunk: str | None,
+    since: datetime,
+    until: datetime,
+    zone: tzinfo,
+    step: Step,
+) -> list[TrunkInterval]:
+    """Figures by hour or day of `zone`, in order; an interval without seizures is there with zeros.
+
+    A seizure counts in the interval in which it began, its busy seconds in those in which it lasted.
+    """
+
+    def count() -> list[TrunkInterval]:
+        edges = interval_edges(since, until, zone, step)
+        figures = _tally(_load(session, connection_id, trunk, since, until), edges)
+        return [TrunkInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+
+    return remembered(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
+
+
+def by_trunk(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, TrunkFigures]:
+    """Figures of each trunk that was seized in the period, by name."""
+    found = _packed(session, connection_id, None, since, until)
+    figures = {
+        name: _tally(_found(found.where(found.columns["trunk"] == code)), [since, until])[0]
+        for code, name in enumerate(found.names["trunk"])
+    }
+    return {name: figures[name] for name in sorted(figures) if figures[name].seizures or figures[name].busy_s}
+
+
+def cause_counts(
+    session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
+) -> list[CauseCount]:
+    """How the seizures that began in the period ended, the most frequent first: by Q.850 cause, else disposition."""
+    found = _packed(session, connection_id, trunk, since, until)
+    of, names = found.columns, found.names["disposition"]
+    began = of["at"] >= int(since.timestamp())
+    cause, disposition = of["cause"][began], of["disposition"][began]
+    pairs, counts = np.unique((cause + 1) * (len(names) + 1) + disposition, return_counts=True)
+    items = [
+        CauseCount(int(pair // (len(names) + 1)) - 1, names[int(pair % (len(names) + 1))], int(count))
+        for pair, count in zip(pairs, counts, strict=True)
+    ]
+    items = [CauseCount(None, item.disposition, item.count) if item.cause == -1 else item for item in items]
+    return sorted(items, key=lambda item: (-item.count, item.cause or 0, item.disposition))
+
+
+def busy_hour(
+    session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime, zone: tzinfo
+) -> BusyHour | None:
+    """The hour of `zone` with the most busy seconds, the earliest of equals; None without any."""
+    hours = trunk_intervals(session, connection_id, trunk, since, until, zone, "hour")
+    busiest = max(hours, key=lambda hour: hour.figures.busy_s, default=None)
+    if busiest is None or not busiest.figures.busy_s:
+        return None
+    return BusyHour(busiest.start_at, busiest.figures, lines_needed(busiest.figures.busy_s / 3600))
+
+
+def trunk_registration(
+    session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, interval_s: float
+) -> Registration:
+    """Uptime, flaps and coverage of a trunk from the looks at it, which should come every `interval_s` seconds.
+
+    As `registration` of pbx.metrics, but summed by the database: half a million looks a year.
+    """
+    until = min(until, datetime.now(UTC))
+    if since >= until:
+        return Registration(0.0, 0.0, 0, 0.0)
+    mine = (_SUBJECTS.connection_id == connection_id, _SUBJECTS.kind == "trunk", _SUBJECTS.name == trunk)
+    subject = select(_SUBJECTS.id).where(*mine).scalar_subquery()
+    at, begin, end = seconds(_SAMPLES.taken_at), int(since.timestamp()), int(until.timestamp())
+    edge_s = int(interval_s * MISSED_LOOKS)
+    looks = (
+        select(
+            at.label("at"),
+            _SAMPLES.state,
+            func.lead(at).over(order_by=at).label("then"),
+            func.lead(_SAMPLES.state).over(order_by=at).label("next"),
+        )
+        .where(_SAMPLES.subject_id == subject, at >= begin - edge_s, at < end + edge_s)
+        .subquery()
+    ).c
+    from_s = case((looks.at < begin, begin), else_=looks.at)
+    to_s = case((looks.then > end, end), else_=looks.then)
+    held = case(((looks.then - looks.at <= edge_s) & (to_s > from_s), to_s - from_s), else_=0)
+    up = looks.state == REGISTERED
+    fell = up & (looks.next != REGISTERED) & (looks.then >= begin) & (looks.then < end)
+    query = select(func.sum(case((up, held), else_=0)), func.sum(held), func.sum(case((fell, 1), else_=0)))
+    up_s, seen_s, flaps = session.connection().execute(query).one()
+    return Registration(float(up_s or 0), float(seen_s or 0), int(flaps or 0), float(end - begin))
+
+
+def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Found:
+    question = ("trunk", connection_id, trunk, since, until)
+    return remembered(session, question, lambda: _found(_packed(session, connection_id, trunk, since, until)))
+
+
+def _found(packed: Packed) -> _Found:
+    seizures = _columns(packed)
+    return seizures, levels(seizures.at_s.astype(np.float64), seizures.end_s)
+
+
+def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Packed:
+    """Seizures of the period, and those of the day before that may reach into it."""
+    found = load_columns(session, "seizures", connection_id, since - LONGEST_CALL, until)
+    return found if trunk is None else found.where(found.columns["trunk"] == found.code("trunk", trunk))
+
+
+def _columns(found: Packed) -> SeizureColumns:
+    of, names = found.columns, found.names["disposition"]
+
+    def ended(*wanted: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return np.array([name in wanted for name in names] or [False], np.bool_)[of["disposition"]]
+
+    lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
+    ends = of["at"] + np.nan_to_num(of["duration_s"])
+    now = datetime.now(UTC).timestamp()
+    return SeizureColumns(
+        at_s=of["at"],
+        trunk=of["trunk"],
+        outbound=of["outbound"],
+        answered=ended("ANSWERED"),
+        effective=ended(*EFFECTIVE) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~ended(*UNDECIDED)),
+        open=ended(*UNDECIDED),
+        cause=of["cause"],
+        end_s=np.where(lasting & (of["at"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at"]), ends),
+        billsec_s=of["billsec_s"],
+        pdd_s=of["pdd_s"],
+        trunks=found.names["trunk"],
+    )
+
+
+def _tally(found: _Found, edges: list[datetime]) -> list[TrunkFigures]:
+    if len(edges) < 2:
+        return []
+    bounds, (seizures, calls) = epochs(edges), found
+    lengths_s = np.diff(bounds).astype(float).tolist()
+    return tally_trunks(seizures, interval_of(seizures.at_s, edges), sweep(calls, bounds), lengths_s)

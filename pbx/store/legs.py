@@ -1,0 +1,271 @@
+"""Calls' legs, and the calls they fold into. In bulk: an import brings a million."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlmodel import Session
+
+from pbx.ari.names import parse_name
+from pbx.history.facts import Leg
+from pbx.history.folding import CallFacts, Source, fold_legs, merge_legs
+from pbx.store.history_models import CallLeg
+from pbx.store.merging import delete_empty, merge_calls
+from pbx.store.models import SubjectKind, Table
+
+_CHUNK = 2000  # legs at once
+_calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))
+_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
+_COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
+_FACTS = tuple(one.name for one in fields(CallFacts))
+_stored_part = attrgetter(*_COLUMNS)
+_KEPT = ("queue",)  # what a recording's name knows better
+_Key = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A leg as it is stored, or will be."""
+
+    leg: Leg
+    source: str
+    id: int | None = None
+    call_id: int | None = None
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is stored of some legs' calls."""
+
+    calls: dict[str, Mapping[str, Any]]  # by linkedid
+    rows: dict[_Key, _Row] = field(default_factory=dict)  # by linkedid, channel, dst_channel
+    by_uniqueid: dict[_Key, _Row] = field(default_factory=dict)  # by uniqueid, channel, dst_channel
+    left: set[int] = field(default_factory=set)  # calls that legs were moved away from
+
+
+def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> int:
+    """Store legs and what they make of their calls; returns how many were not known before.
+
+    A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
+    facts win and what only live events know stays (`pbx.history.folding.merge_legs`). All legs of a linkedid are one
+    call (`fold_legs`), which keeps the queue and the duration of its recording where it knows them.
+    Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
+    """
+    session.flush()  # notes and tags too are moved below the session
+    return sum(
+        _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
+        for start in range(0, len(legs), _CHUNK)
+    )
+
+
+def known_trunks(session: Session, connection_id: int) -> frozenset[str]:
+    """The names of all trunks this PBX was ever seen to have."""
+    kind: SubjectKind = "trunk"
+    names = select(_subjects.c.name).where(_subjects.c.connection_id == connection_id, _subjects.c.kind == kind)
+    return frozenset(session.connection().scalars(names))
+
+
+def legs_of(session: Session, call_id: int) -> list[CallLeg]:
+    """A call's legs, in the order they began."""
+    rows = session.connection().execute(
+        select(_legs).where(_legs.c.call_id == call_id).order_by(_legs.c.started_at, _legs.c.sequence, _legs.c.id)
+    )
+    return [CallLeg(**row) for row in rows.mappings()]
+
+
+def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> int:
+    known = _known(session, connection_id, legs)
+    touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])
+    fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
+    _make_calls(session, connection_id, known, fresh)
+    count = _write_legs(session, connection_id, known)
+    joined = _join_recordings(session, connection_id, known, touched)
+    _write_calls(session, known, (touched - fresh.keys()) | joined)
+    _settle(session, known.left)
+    return count
+
+
+def _known(session: Session, connection_id: int, legs: Sequence[Leg]) -> _Known:
+    """Read what is stored of these legs' calls: all their legs, and legs of the same uniqueids that hang elsewhere."""
+    linkedids = list({leg.linkedid for leg in legs})
+    known = _Known(_read_calls(session, connection_id, linkedids))
+    _read_legs(session, connection_id, known, _legs.c.linkedid.in_(linkedids))
+    _read_legs(session, connection_id, known, _legs.c.uniqueid.in_(list({leg.uniqueid for leg in legs})))
+    elsewhere = list({row.leg.linkedid for row in known.rows.values()} - set(linkedids))
+    if elsewhere:
+        _read_legs(session, connection_id, known, _legs.c.linkedid.in_(elsewhere))
+        known.calls |= _read_calls(session, connection_id, elsewhere)
+    return known
+
+
+def _read_legs(session: Session, connection_id: int, known: _Known, which: ColumnElement[bool]) -> None:
+    wanted = select(_legs).where(_legs.c.connection_id == connection_id, which)
+    for values in session.connection().execute(wanted).mappings():
+        leg = Leg(**{name: values[name] for name in _COLUMNS})
+        if _key(leg) not in known.rows:
+            _add(known, _Row(leg, values["source"], values["id"], values["call_id"]))
+
+
+def _read_calls(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    columns = [_calls.c[name] for name in ("id", "linkedid", *_FACTS)]
+    wanted = select(*columns).where(_calls.c.connection_id == connection_id, _calls.c.linkedid.in_(linkedids))
+    return {row.linkedid: row._asdict() for row in session.connection().execute(wanted)}
+
+
+def _key(leg: Leg) -> _Key:
+    return leg.linkedid, leg.channel, leg.dst_channel
+
+
+def _add(known: _Known, row: _Row) -> None:
+    known.rows[_key(row.leg)] = row
+    known.by_uniqueid[row.leg.uniqueid, row.leg.channel, row.leg.dst_channel] = row
+
+
+def _take(known: _Known, leg: Leg, source: Source) -> _Row:
+    """Merge a leg into the row it belongs to, or make a new one."""
+    row = known.rows.get(_key(leg)) or known.by_uniqueid.get((leg.uniqueid, leg.channel, leg.dst_channel))
+    if row is None:
+        row = _Row(leg, source, changed=True)
+        _add(known, row)
+        return row
+    if source == row.source and _stored_part(leg) == _stored_part(row.leg):
+        return row
+    merged = merge_legs(row.leg, row.source, leg, source)
+    better = "cdr" if "cdr" in (row.source, source) else "watch"
+    if (merged, better) == (row.leg, row.source):
+        return row
+    if merged.linkedid != row.leg.linkedid:
+        if (taken := (merged.linkedid, merged.channel, merged.dst_channel)) in known.rows:
+            merged = replace(merged, linkedid=row.leg.linkedid)  # both are stored already; each stays where it is
+        else:
+            del known.rows[_key(row.leg)]
+            known.rows[taken] = row
+            if row.call_id is not None:
+                known.left.add(row.call_id)
+            row.call_id = None
+    row.leg, row.source, row.changed = merged, better, True
+    return row
+
+
+def _make_calls(session: Session, connection_id: int, known: _Known, fresh: Iterable[str]) -> None:
+    """Make the calls that aren't there yet, with what their legs tell, and tell each leg its call."""
+    told = _folded(known, fresh)
+    rest = {"connection_id": connection_id, "source": "freepbx", "state": "none"}
+    rows = [rest | facts | {"linkedid": linkedid, "uniqueid": linkedid} for linkedid, facts in told.items()]
+    if rows:
+        made = session.connection().execute(insert(_calls).returning(_calls.c.id, _calls.c.linkedid), rows)
+        known.calls |= {row.linkedid: told[row.linkedid] | {"id": row.id} for row in made}
+    for row in known.rows.values():
+        if row.call_id is None:
+            row.call_id = known.calls[row.leg.linkedid]["id"]
+
+
+def _folded(known: _Known, linkedids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    legs: dict[str, list[Leg]] = {linkedid: [] for linkedid in linkedids}
+    for row in known.rows.values():
+        if row.leg.linkedid in legs:
+            legs[row.leg.linkedid].append(row.leg)
+    return {linkedid: _values(fold_legs(of_call)) for linkedid, of_call in legs.items()}
+
+
+def _values(facts: CallFacts) -> dict[str, Any]:
+    return {name: getattr(facts, name) for name in _FACTS}
+
+
+def _write_legs(session: Session, connection_id: int, known: _Known) -> int:
+    changed = [row for row in known.rows.values() if row.changed]
+    values = [
+        {name: getattr(row.leg, name) for name in _COLUMNS} | {"source": row.source, "call_id": row.call_id}
+        for row in changed
+    ]
+    fresh = [one | {"connection_id": connection_id} for one, row in zip(values, changed, strict=True) if row.id is None]
+    again = [one | {"leg_id": row.id} for one, row in zip(values, changed, strict=True) if row.id is not None]
+    if fresh:
+        session.connection().execute(insert(_legs), fresh)
+    if again:
+        session.connection().execute(update(_legs).where(_legs.c.id == bindparam("leg_id")), again)
+    return len(fresh)
+
+
+def _write_calls(session: Session, known: _Known, linkedids: set[str]) -> None:
+    """Fold the legs of these calls, and write what came out where it is not what is known."""
+    changed = []
+    measured = _measured(session, [known.calls[linkedid]["id"] for linkedid in linkedids])
+    for linkedid, told in _folded(known, linkedids).items():
+        call = known.calls[linkedid]
+        keep = {name for name in _FACTS if told[name] in (None, "") or (name in _KEPT and call[name])}
+        if call["id"] in measured:
+            keep.add("duration_s")
+        after = {name: call[name] if name in keep else told[name] for name in _FACTS}
+        if any(after[name] != call[name] for name in _FACTS):
+            changed.append({"call_id": call["id"]} | after)
+    if changed:
+        session.connection().execute(update(_calls).where(_calls.c.id == bindparam("call_id")), changed)
+
+
+def _measured(session: Session, call_ids: Sequence[int]) -> set[int]:
+    """Calls that have a recording whose length is known."""
+    table = _recordings.c
+    wanted = select(table.call_id).where(table.call_id.in_(call_ids), table.duration_s.is_not(None))
+    return set(session.connection().scalars(wanted))
+
+
+def _join_recordings(session: Session, connection_id: int, known: _Known, touched: set[str]) -> set[str]:
+    """Merge calls without legs, which are a recording of one of these, into the leg's call; the linkedids of these."""
+    of_uniqueid: dict[str, int] = {}
+    of_file: dict[str, int] = {}
+    for row in known.rows.values():
+        leg, call_id = row.leg, row.call_id
+        if leg.linkedid not in touched or call_id is None:
+            continue
+        if leg.uniqueid != leg.linkedid:
+            of_uniqueid[leg.uniqueid] = call_id
+        file = leg.recording_file.rpartition(".")[0]
+        if file and not file.endswith((f"-{leg.uniqueid}", f"-{leg.linkedid}")):
+            uniqueid = parse_name(file).uniqueid
+            (of_uniqueid if uniqueid else of_file)[uniqueid or file] = call_id
+    into = _strays(session, connection_id, of_uniqueid) | _nameless(session, connection_id, of_file)
+    if not into:
+        return set()
+    merge_calls(session, into)
+    remain = set(into.values())
+    joined = {linkedid for linkedid in touched if known.calls[linkedid]["id"] in remain}
+    known.calls |= _read_calls(session, connection_id, list(joined))
+    return joined
+
+
+def _strays(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]) -> dict[int, int]:
+    """Calls without legs whose linkedid is the uniqueid of another call's leg: id → that call's."""
+    has_legs = select(_legs.c.id).where(_legs.c.call_id == _calls.c.id).exists()
+    wanted = select(_calls.c.id, _calls.c.linkedid).where(
+        _calls.c.connection_id == connection_id, _calls.c.linkedid.in_(list(of_uniqueid)), ~has_legs
+    )
+    found = session.connection().execute(wanted)
+    return {row.id: of_uniqueid[row.linkedid] for row in found if row.id != of_uniqueid[row.linkedid]}
+
+
+def _nameless(session: Session, connection_id: int, of_file: Mapping[str, int]) -> dict[int, int]:
+    """Calls of recordings whose names aren't FreePBX's, by the base name that a leg tells: id → the leg's call."""
+    if not of_file:
+        return {}
+    table = _recordings.c
+    wanted = (
+        select(table.name, table.call_id)
+        .join(_calls, _calls.c.id == table.call_id)
+        .where(table.connection_id == connection_id, table.uniqueid == "", _calls.c.linkedid == table.name)
+    )
+    found = {row.call_id: of_file.get(row.name.rpartition("/")[2]) for row in session.connection().execute(wanted)}
+    return {call_id: to_id for call_id, to_id in found.items() if to_id is not None}
+
+
+def _settle(session: Session, call_ids: set[int]) -> None:
+    """Fold anew what remains of calls that legs were moved away from; delete those on which nothing hangs."""
+    for call_id in delete_empty(session, call_ids) if call_ids else ():
+        found = session.connection().execute(select(_legs).where(_legs.c.call_id == call_id)).mappings()
+        legs = [Leg(**{name: row[name] for name in _COLUMNS}) for row in found]
+        if legs:
+            told = {name: value for name, value in _values(fold_legs(legs)).items() if value not in (None, "")}
+            session.connection().execute(update(_calls).where(_calls.c.id == call_id).values(told))

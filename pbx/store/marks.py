@@ -1,0 +1,69 @@
+"""How far each source of history was read: a mark moves in the transaction that stores what was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sqlmodel import Session, col, select
+
+from pbx.store.history_models import ImportMark
+from pbx.store.models import now
+
+MarkKind = Literal["queue_log", "cdr"]
+FAULTS_KEPT = 100
+
+
+@dataclass
+class Mark:
+    """How far one source was read. `position`: bytes of a file (uncompressed), or seconds since 1970 of a database.
+
+    `rows` are all lines or rows read so far, `bad` those that could not be understood, `faults` the first of them:
+    [line's number, why].
+    """
+
+    source: str
+    label: str = ""
+    position: int = 0
+    rows: int = 0
+    bad: int = 0
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    id: int | None = None
+
+    def note_bad(self, row: int, why: str) -> None:
+        """Count a line or row that could not be understood, and keep why, of the first hundred."""
+        self.bad += 1
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults.append((row, why))
+
+
+def load_marks(session: Session, connection_id: int, kind: MarkKind) -> list[Mark]:
+    """All marks of a kind, the last moved first."""
+    query = (
+        select(ImportMark)
+        .where(ImportMark.connection_id == connection_id, ImportMark.kind == kind)
+        .order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc())
+    )
+    return [_mark(row) for row in session.exec(query)]
+
+
+def move_mark(session: Session, connection_id: int, kind: MarkKind, mark: Mark) -> None:
+    """Store how far a source was read; the mark gets its id."""
+    row = None if mark.id is None else session.get(ImportMark, mark.id)
+    if row is None:
+        by_source = (ImportMark.connection_id == connection_id, ImportMark.kind == kind)
+        row = session.exec(select(ImportMark).where(*by_source, ImportMark.source == mark.source)).one_or_none()
+    if row is None:
+        row = ImportMark(connection_id=connection_id, kind=kind, source=mark.source)
+    row.source, row.label, row.position = mark.source, mark.label, mark.position
+    row.rows, row.bad, row.faults = mark.rows, mark.bad, [list(fault) for fault in mark.faults]
+    row.read_at = now()
+    session.add(row)
+    session.flush()
+    mark.id = row.id
+
+
+def _mark(row: ImportMark) -> Mark:
+    faults: Sequence[Sequence[object]] = row.faults
+    return Mark(
+        row.source, row.label, row.position, row.rows, row.bad, [(int(str(n)), str(why)) for n, why in faults], row.id
+    )

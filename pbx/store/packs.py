@@ -1,0 +1,350 @@
+"""Days of history packed column by column, so that a year's figures are read in a moment.
+
+A row of `day_packs` holds what the figures need of one UTC day of visits, rings, agents' changes, calls, seizures of
+trunks, or talks with a number. It is only ever a copy: the database itself drops it when a row of its day changes
+(triggers of step 0004), a day without one is read from the rows, and `pack_days` packs again. So figures are right
+whether or not it ever runs. Whoever changes a shape here drops all packs in a step of the schema.
+"""
+
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, ColumnElement, Select, case, delete, func, insert, select, type_coerce
+from sqlmodel import Session
+
+from pbx.metrics.queues import OUTCOMES
+from pbx.store.history_models import DayPack
+from pbx.store.models import Table
+
+Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures"]
+Columns = dict[str, NDArray[Any]]
+Answer = TypeVar("Answer")
+DAY_S = 86_400
+_NEVER = 2**31 - 1  # a day that no database integer exceeds
+_READ_DAYS = 31  # so many days without a pack are read at once
+_KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
+_STORED = {"name": "u2", "key": "i8", "outcome": "u1"}  # other types are numpy's own
+PACKS = Table.metadata.tables[str(DayPack.__tablename__)].c
+VISITS, RINGS, CHANGES, CALLS, LEGS = (
+    Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
+)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Columns of equal length, and the names that the columns of `names` are places in."""
+
+    columns: Columns
+    names: dict[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.columns["at"])
+
+    def where(self, mask: NDArray[np.bool_]) -> "Packed":
+        return Packed({name: values[mask] for name, values in self.columns.items()}, self.names)
+
+    def code(self, column: str, name: str) -> int:
+        """The place of a name in a column's names; -1 when nothing has it."""
+        return self.names[column].index(name) if name in self.names[column] else -1
+
+    def narrowed(self, asked: Mapping[str, str | None]) -> "Packed":
+        """Only what has the names asked for; None asks for nothing."""
+        found = self
+        for column, name in asked.items():
+            if name is not None:
+                found = found.where(found.columns[column] == found.code(column, name))
+        return found
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names."""
+
+    rows: Select[Any]
+    at: ColumnElement[Any]  # by which a row belongs to a day
+    connection_id: ColumnElement[Any]
+    fields: dict[str, str]
+    earlier_days: int = 0  # how much older a row's day may be than what happened
+
+
+def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
+    """A column of moments as the whole seconds it holds."""
+    return type_coerce(column, BigInteger)
+
+
+def _seizures() -> Select[Any]:
+    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure."""
+    out = case((LEGS.dst_channel.contains("/" + LEGS.trunk + "-"), 1), else_=0)
+    began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
+    ended = began + func.coalesce(LEGS.duration_s, 0)
+    picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
+    alone = func.count() == 1
+    going_on = func.count(LEGS.duration_s) < func.count()
+    return (
+        select(
+            CALLS.id,
+            func.min(began),
+            LEGS.trunk,
+            out,
+            case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
+            func.coalesce(func.max(LEGS.cause), -1),
+            case((going_on, None), (alone, func.max(LEGS.duration_s)), else_=func.max(ended) - func.min(began)),
+            case(
+                (going_on, None),
+                (alone, func.max(LEGS.billsec_s)),
+                else_=func.max(case((won, ended))) - func.min(case((won, picked_up))),
+            ),
+            func.min(LEGS.pdd_s),
+        )
+        .join_from(LEGS.id.table, CALLS.id.table, LEGS.call_id == CALLS.id)
+        .where(LEGS.trunk > "")
+        .group_by(CALLS.id, LEGS.trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
+    )
+
+
+# Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
+# isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
+_OUT = CALLS.direction == "outbound"
+_SHAPES: dict[Kind, _Shape] = {
+    "visits": _Shape(
+        select(
+            VISITS.id,
+            seconds(VISITS.joined_at),
+            *(VISITS.queue, VISITS.agent, VISITS.did, VISITS.outcome),
+            VISITS.connected_at.is_not(None) | VISITS.outcome.in_(("answered", "transferred")),
+            *(VISITS.wait_s, VISITS.talk_s, VISITS.caller, VISITS.target),
+        ),
+        VISITS.joined_at,
+        VISITS.connection_id,
+        {"id": "i8", "at": "u4", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
+        | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
+    ),
+    "rings": _Shape(
+        select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
+        RINGS.rung_at,
+        RINGS.connection_id,
+        {"at": "u4", "agent": "name", "queue": "name", "ring_s": "f8"},
+    ),
+    "changes": _Shape(
+        select(seconds(CHANGES.happened_at), CHANGES.agent, CHANGES.queue, CHANGES.kind, CHANGES.reason),
+        CHANGES.happened_at,
+        CHANGES.connection_id,
+        {"at": "u4", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
+    ),
+    "calls": _Shape(
+        select(
+            CALLS.id,
+            seconds(CALLS.started_at),
+            *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.agent),
+            *(CALLS.from_number, CALLS.to_number, CALLS.talk_s, CALLS.wait_s, CALLS.duration_s),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"id": "i8", "at": "u4"}
+        | dict.fromkeys(("direction", "disposition", "did", "queue", "agent"), "name")
+        | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
+    ),
+    "talks": _Shape(
+        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
+            CALLS.disposition == "ANSWERED",
+            _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"number": "key", "at": "u4"},
+    ),
+    "seizures": _Shape(
+        _seizures(),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"call_id": "i8", "at": "u4", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "i2"}
+        | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
+        earlier_days=1,  # a call's row of the day before may have seized a trunk after midnight
+    ),
+}
+
+
+def number_key(number: str) -> int:
+    """A number that is the same for all ways of writing a telephone number: by its last nine digits; 0 for none.
+
+    `+49 30 1234567`, `0301234567` and `00049301234567` (with an outside line's 0) are one. A number with fewer digits,
+    area code included, is only the same when it is written with the same prefix.
+    """
+    digits = re.sub(r"\D", "", number)
+    return int("1" + digits[-_KEY_DIGITS:]) if digits else 0
+
+
+def load_columns(session: Session, kind: Kind, connection_id: int, since: datetime, until: datetime) -> Packed:
+    """What happened from `since` up to `until`, in no order.
+
+    Within a reading session, whose state doesn't move, the same question is answered from memory.
+    """
+    span = (int(since.timestamp()), int(until.timestamp()))
+    return remembered(session, (kind, connection_id, *span), lambda: _load(session, kind, connection_id, *span))
+
+
+def remembered(session: Session, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+    """The answer to a question, worked out once in a reading session; every time in a writing one."""
+    memory: dict[Hashable, Any] = {} if _writes(session) else session.info.setdefault("figures", {})
+    if question not in memory:
+        memory[question] = answer()
+    found: Answer = memory[question]
+    return found
+
+
+def pack_days(session: Session, connection_id: int, before: datetime | None = None, limit: int | None = None) -> int:
+    """Pack the whole UTC days before a moment (now) that are not packed, the newest first; return how many were.
+
+    For a writing session. `limit`: at most so many, so that no writer waits long; call again until it returns 0.
+    """
+    last = int((before or datetime.now(UTC)).timestamp()) // DAY_S
+    packed = 0
+    for kind in _SHAPES:
+        first = _first_day(session, kind, connection_id)
+        known = set(_packed_days(session, kind, connection_id, first, last))
+        for day in range(last - 1, first - 1, -1):
+            if day in known:
+                continue
+            if limit is not None and packed >= limit:
+                return packed
+            _store(session, kind, connection_id, day)
+            packed += 1
+    return packed
+
+
+def forget_packs(session: Session, connection_id: int) -> None:
+    """Drop all packs of a PBX; they come again."""
+    session.connection().execute(delete(DayPack).where(PACKS.connection_id == connection_id))
+
+
+def _load(session: Session, kind: Kind, connection_id: int, since_s: int, until_s: int) -> Packed:
+    shape = _SHAPES[kind]
+    merger = _Merger(shape.fields)
+    first, last = since_s // DAY_S - shape.earlier_days, -(-until_s // DAY_S)
+    query = select(PACKS.day, PACKS.names, PACKS.rows, PACKS.data).where(
+        PACKS.connection_id == connection_id, PACKS.kind == kind, PACKS.day >= first, PACKS.day < last
+    )
+    known = set()
+    for day, names, rows, data in session.connection().execute(query):
+        known.add(day)
+        merger.add(_unpack(shape.fields, rows, data), json.loads(names))
+    begun = max(first, _first_day(session, kind, connection_id)) if len(known) < last - first else last
+    for start, end in _runs(day for day in range(begun, last) if day not in known):
+        merger.add(*_read(session, shape, connection_id, start * DAY_S, end * DAY_S))
+    found = merger.merged()
+    at = found.columns["at"]
+    within = (at >= since_s) & (at < until_s)
+    return found if within.all() else found.where(within)
+
+
+class _Merger:
+    """Puts days together: columns behind one another, each day's names made places among all names."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        self.parts: dict[str, list[NDArray[Any]]] = {name: [np.zeros(0, _loaded(fields[name]))] for name in fields}
+        self.names: dict[str, dict[str, int]] = {name: {} for name, type_ in fields.items() if type_ == "name"}
+
+    def add(self, columns: Columns, names: dict[str, list[str]]) -> None:
+        for name, values in columns.items():
+            if name in self.names:
+                known = self.names[name]
+                places = np.array([known.setdefault(text, len(known)) for text in names[name]], dtype=np.int64)
+                values = places[values] if len(values) else np.zeros(0, np.int64)
+            self.parts[name].append(values)
+
+    def merged(self) -> Packed:
+        columns = {
+            name: np.concatenate(parts).astype(_loaded(self.fields[name]), copy=False)
+            for name, parts in self.parts.items()
+        }
+        return Packed(columns, {name: tuple(known) for name, known in self.names.items()})
+
+
+def _loaded(type_: str) -> type[Any]:
+    return np.float64 if type_ == "f8" else np.bool_ if type_ == "?" else np.int64
+
+
+def _read(
+    session: Session, shape: _Shape, connection_id: int, since_s: int, until_s: int
+) -> tuple[Columns, dict[str, list[str]]]:
+    """Rows as columns, and the names of each column of names."""
+    at = seconds(shape.at)
+    query = shape.rows.where(shape.connection_id == connection_id, at >= since_s, at < until_s)
+    first, second = list(shape.rows.selected_columns)[:2]
+    rows = session.connection().execute(query.order_by(second, first)).all()  # the same from whichever database
+    found: Iterable[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(shape.fields)
+    columns: Columns = {}
+    names: dict[str, list[str]] = {}
+    for (name, type_), values in zip(shape.fields.items(), found, strict=True):
+        if type_ == "name":
+            known: dict[str, int] = {}
+            columns[name] = np.array([known.setdefault(value, len(known)) for value in values], dtype=np.uint16)
+            names[name] = list(known)
+        elif type_ == "key":
+            columns[name] = np.array([number_key(value) for value in values], dtype=np.int64)
+        elif type_ == "outcome":
+            columns[name] = np.array([OUTCOMES.index(value) for value in values], dtype=np.uint8)
+        elif type_ == "f8":
+            columns[name] = np.array(values, dtype=np.float64)  # None becomes NaN
+        else:
+            columns[name] = np.array(values, dtype=type_)
+    return columns, names
+
+
+def _unpack(fields: dict[str, str], rows: int, data: bytes) -> Columns:
+    columns: Columns = {}
+    place = 0
+    for name, type_ in fields.items():
+        packed = np.dtype(_STORED.get(type_, type_))
+        columns[name] = np.frombuffer(data, packed, rows, place)
+        place += rows * packed.itemsize
+    return columns
+
+
+def _store(session: Session, kind: Kind, connection_id: int, day: int) -> None:
+    shape = _SHAPES[kind]
+    columns, names = _read(session, shape, connection_id, day * DAY_S, (day + 1) * DAY_S)
+    data = b"".join(
+        columns[name].astype(_STORED.get(type_, type_), copy=False).tobytes() for name, type_ in shape.fields.items()
+    )
+    row = {"connection_id": connection_id, "kind": kind, "day": day, "rows": len(columns["at"]), "data": data}
+    session.connection().execute(insert(DayPack), [row | {"names": json.dumps(names)}])
+
+
+def _packed_days(session: Session, kind: Kind, connection_id: int, first: int, last: int) -> Iterator[int]:
+    query = select(PACKS.day).where(
+        PACKS.connection_id == connection_id, PACKS.kind == kind, PACKS.day >= first, PACKS.day < last
+    )
+    return iter(session.connection().execute(query).scalars())
+
+
+def _first_day(session: Session, kind: Kind, connection_id: int) -> int:
+    """The day of the oldest row; one that never comes where there is none."""
+    shape = _SHAPES[kind]
+    query = select(func.min(seconds(shape.at))).where(shape.connection_id == connection_id)
+    first = session.connection().execute(query).scalar()
+    return int(first) // DAY_S if first is not None else _NEVER
+
+
+def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Days that follow one another as (first, after the last), at most `_READ_DAYS` long."""
+    start = end = -1
+    for day in days:
+        if day != end or end - start >= _READ_DAYS:
+            if end > start:
+                yield start, end
+            start = day
+        end = day + 1
+    if end > start:
+        yield start, end
+
+
+def _writes(session: Session) -> bool:
+    return bool(session.connection().get_execution_options().get("pbx_writes", False))

@@ -1,0 +1,213 @@
+"""Visits to queues, rings in vain and agents' changes into the cache. In bulk: a site's history is millions of events.
+
+What was seen live and what queue_log wrote of the same thing is one row. The two clocks are read at slightly different
+moments, so that times within `SAME_S` of each other are the same.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import bindparam, insert, select, update
+from sqlmodel import Session
+
+from pbx.history.facts import AgentChange, Ring, Visit
+from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
+from pbx.store.models import Table
+
+_T = TypeVar("_T")
+Source = Literal["watch", "queue_log"]
+SAME_S = 2
+_CHUNK = 500  # names in one statement
+_TIMES = ("joined_at", "connected_at", "ended_at")
+_NOTHING: tuple[object, ...] = (None, "")
+_WHO = ("caller", "caller_name", "did", "interface", "original_position")  # known however the visit ended
+_FIELDS = tuple(Visit.__dataclass_fields__)
+_KEY = ("uniqueid", "queue", "joined_at", "outcome")
+_SEEN = 2  # an end that somebody saw
+_CERTAINTY = {"in_progress": 0, "unknown": 1}
+_OPPOSITE = {"login": "logout", "logout": "login", "pause": "unpause", "unpause": "pause"}
+
+_visits: SqlTable = Table.metadata.tables[QueueVisit.__tablename__]
+_rings: SqlTable = Table.metadata.tables[AgentRing.__tablename__]
+_events: SqlTable = Table.metadata.tables[AgentEvent.__tablename__]
+
+
+class _Row:
+    """A visit stored or to be stored, and whose figures it holds; `id` None: not stored yet."""
+
+    __slots__ = ("changed", "id", "source", "visit")
+
+    def __init__(self, row_id: int | None, source: str, visit: Visit) -> None:
+        self.id, self.source, self.visit, self.changed = row_id, source, visit, row_id is None
+
+
+def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], source: Source) -> int:
+    """Add visits, or what they tell in addition to those known; the number of rows added or changed.
+
+    A known one is of the same caller's channel and queue and was joined within 2 s. The figures of queue_log win over
+    those seen live; one that was in progress, or whose end nobody saw, is completed by either. Storing the same again
+    changes nothing. Of several words about one visit the later ones come later in `visits`.
+    """
+    rows = _known_visits(session, connection_id, sorted({visit.uniqueid for visit in visits}))
+    for visit in map(_in_seconds, visits):
+        same_caller = rows[visit.uniqueid, visit.queue]
+        row = _known(visit, same_caller, source)
+        if row is None:
+            same_caller.append(_Row(None, source, visit))
+        else:
+            _merge(row, visit, source)
+    changed = [row for same_caller in rows.values() for row in same_caller if row.changed]
+    added = [_values(row) | {"connection_id": connection_id} for row in changed if row.id is None]
+    if added:
+        session.connection().execute(insert(_visits), added)
+    updated = [
+        {f"new_{name}": value for name, value in _values(row).items()} | {"row": row.id} for row in changed if row.id
+    ]
+    if updated:
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_FIELDS, "source")}
+        session.connection().execute(update(_visits).where(_visits.c.id == bindparam("row")).values(values), updated)
+    return len(changed)
+
+
+def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> int:
+    """Add rings in vain that aren't known; the number added. A telephone that rang twice for a call is two of them."""
+    known: dict[tuple[str, str, str], list[tuple[datetime, float]]] = defaultdict(list)
+    columns = _rings.c
+    for names in _chunks(sorted({ring.uniqueid for ring in rings}), _CHUNK):
+        query = select(columns.agent, columns.queue, columns.uniqueid, columns.rung_at, columns.ring_s).where(
+            columns.connection_id == connection_id,
+            columns.uniqueid.in_(names),
+            columns.rung_at.between(*_around(ring.rung_at for ring in rings)),
+        )
+        for row in session.connection().execute(query):
+            known[row[0], row[1], row[2]].append((row[3], row[4]))
+    added = []
+    for ring in sorted(rings, key=lambda ring: ring.rung_at):
+        before = known[ring.agent, ring.queue, ring.uniqueid]
+        if ring.rung_at.microsecond:
+            ring = replace(ring, rung_at=ring.rung_at.replace(microsecond=0))
+        if not any(_same_ring(ring, *other) for other in before):
+            before.append((ring.rung_at, ring.ring_s))
+            added.append(_fields(ring) | {"connection_id": connection_id})
+    if added:
+        session.connection().execute(insert(_rings), added)
+    return len(added)
+
+
+def store_agent_changes(session: Session, connection_id: int, changes: Sequence[AgentChange]) -> int:
+    """Add agents' changes that aren't known; the number added."""
+    if not changes:
+        return 0
+    columns = _events.c
+    known: dict[tuple[str, str, str], list[datetime]] = defaultdict(list)
+    query = select(columns.agent, columns.queue, columns.kind, columns.happened_at).where(
+        columns.connection_id == connection_id,
+        columns.happened_at.between(*_around(change.happened_at for change in changes)),
+    )
+    for row in session.connection().execute(query):
+        known[row[0], row[1], row[2]].append(row[3])
+    added = []
+    for change in changes:
+        before = known[change.agent, change.queue, change.kind]
+        at = change.happened_at.replace(microsecond=0)
+        undone = known[change.agent, change.queue, _OPPOSITE[change.kind]]
+        if not any(_same_change(at, other, undone) for other in before):
+            before.append(at)
+            added.append(_fields(change) | {"happened_at": at, "connection_id": connection_id})
+    if added:
+        session.connection().execute(insert(_events), added)
+    return len(added)
+
+
+def open_visits(session: Session, connection_id: int, source: Source) -> list[Visit]:
+    """The visits that were in progress when this source last told of them."""
+    query = select(*(_visits.c[name] for name in _FIELDS)).where(
+        _visits.c.connection_id == connection_id, _visits.c.outcome == "in_progress", _visits.c.source == source
+    )
+    return [Visit(*row) for row in session.connection().execute(query)]
+
+
+def _known_visits(session: Session, connection_id: int, uniqueids: Sequence[str]) -> dict[tuple[str, str], list[_Row]]:
+    rows: dict[tuple[str, str], list[_Row]] = defaultdict(list)
+    columns = [_visits.c.id, _visits.c.source, *(_visits.c[name] for name in _FIELDS)]
+    for some in _chunks(uniqueids, _CHUNK):
+        query = select(*columns).where(_visits.c.connection_id == connection_id, _visits.c.uniqueid.in_(some))
+        for row_id, source, *fields in session.connection().execute(query):
+            visit = Visit(*fields)
+            rows[visit.uniqueid, visit.queue].append(_Row(row_id, source, visit))
+    return rows
+
+
+def _known(visit: Visit, rows: list[_Row], source: Source) -> _Row | None:
+    """The row of the same visit. A caller who left and came back at once has two, told apart by the first one's end."""
+    best: _Row | None = None
+    best_s: float = SAME_S + 1
+    for row in rows:
+        apart_s = abs((row.visit.joined_at - visit.joined_at).total_seconds())
+        over = row.source == source and row.visit.ended_at is not None and row.visit.ended_at <= visit.joined_at
+        if apart_s < best_s and not (over and apart_s):
+            best, best_s = row, apart_s
+    return best
+
+
+def _merge(row: _Row, visit: Visit, source: Source) -> None:
+    """Let the better word win, and the other one fill in what it leaves open."""
+    old, old_source = row.visit, row.source
+    sure, old_sure = _CERTAINTY.get(visit.outcome, _SEEN), _CERTAINTY.get(old.outcome, _SEEN)
+    if sure == old_sure and source == old_source:
+        wins = sure < _SEEN  # of an end that is told again the first telling stays: it knew the beginning
+    else:
+        wins = sure > old_sure or (sure == old_sure and source == "queue_log")
+    better, worse = (visit, old) if wins else (old, visit)
+    agree = better.outcome == worse.outcome or min(sure, old_sure) < _SEEN
+    fill = {
+        name: value
+        for name in _FIELDS
+        if name not in _KEY and (agree or name in _WHO) and getattr(better, name) in _NOTHING
+        if (value := getattr(worse, name)) not in _NOTHING
+    }
+    # A beginning that was computed backwards, from an end, doesn't replace one that was seen.
+    joined_at = visit.joined_at if source == "queue_log" and old_source == "watch" else old.joined_at
+    merged = replace(better, joined_at=joined_at, **fill)
+    new_source = source if wins else old_source
+    if merged != old or new_source != old_source:
+        row.visit, row.source, row.changed = merged, new_source, True
+
+
+def _fields(fact: Ring | AgentChange) -> dict[str, Any]:
+    return {name: getattr(fact, name) for name in fact.__dataclass_fields__}  # asdict copies each value deeply
+
+
+def _values(row: _Row) -> dict[str, Any]:
+    return {name: getattr(row.visit, name) for name in _FIELDS} | {"source": row.source}
+
+
+def _in_seconds(visit: Visit) -> Visit:
+    """As it will be read back, so that storing it again is seen to change nothing."""
+    times = {name: at.replace(microsecond=0) for name in _TIMES if (at := getattr(visit, name)) and at.microsecond}
+    return replace(visit, **times) if times else visit
+
+
+def _same_ring(ring: Ring, other_at: datetime, other_s: float) -> bool:
+    """Whether a ring is one already known: a second one would have ended no earlier than its own length after it."""
+    apart_s = abs((ring.rung_at - other_at).total_seconds())
+    return apart_s == 0 or (apart_s <= SAME_S and apart_s + 1 <= min(ring.ring_s, other_s))
+
+
+def _same_change(at: datetime, other: datetime, undone: Iterable[datetime]) -> bool:
+    first, last = min(at, other), max(at, other)
+    return (last - first).total_seconds() <= SAME_S and not any(first < moment < last for moment in undone)
+
+
+def _around(times: Iterable[datetime]) -> tuple[datetime, datetime]:
+    found = sorted(times)
+    return found[0] - timedelta(seconds=SAME_S), found[-1] + timedelta(seconds=SAME_S)
+
+
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for at in range(0, len(items), size):
+        yield items[at : at + size]

@@ -1,0 +1,101 @@
+"""The bar that the pages of figures share: which period, which PBX, which queue. It goes along from page to page."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property
+
+import streamlit as st
+
+from pbx.metrics.intervals import Step, period_before
+from pbx.store.calls import call_queues
+from pbx.store.engine import reading
+from pbx.store.figures import FigureFilter, visit_names
+from pbx.store.samples import latest_snapshot
+from pbx.ui.filters import one_of, period_bounds, period_filter
+from pbx.ui.sites import Site
+from pbx.ui.words import note
+from pbx.wording import moment_text, start_of_day
+
+BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
+HOURLY = timedelta(days=3)  # up to so long a period is drawn by the hour, a longer one by the day
+_CARRIED = ("period", "days", "queue")
+_CARRY = "bar_carried"
+
+
+@dataclass(frozen=True)
+class Period:
+    """What the bar says. `since` and `until` are local midnights in UTC: `until` may be in the future, up to which
+    nothing has happened yet; `now` is when the page was drawn, `queue` None when all are wanted."""
+
+    since: datetime
+    until: datetime
+    queue: str | None
+    now: datetime
+    zone: tzinfo
+    connection_id: int
+
+    @cached_property
+    def wanted(self) -> FigureFilter:
+        """The visits wanted, for pbx.store.figures."""
+        return FigureFilter(self.connection_id, self.since, self.until, self.queue)
+
+    @cached_property
+    def before(self) -> FigureFilter:
+        """Those to compare with: as long, right before, and of a period that isn't over only as much of it."""
+        return self.wanted.before(self.zone, self.now)
+
+    @property
+    def seen_until(self) -> datetime:
+        """The period's end, or now: what lies after is not zero but not yet."""
+        return min(self.until, self.now)
+
+    @property
+    def step(self) -> Step:
+        return "hour" if self.until - self.since <= HOURLY else "day"
+
+    @property
+    def before_text(self) -> str:
+        """Say what is compared with: 13 Nov 00:00 – 13 Nov 10:42."""
+        since, until = period_before(self.since, self.until, self.zone, self.now)
+        return f"{moment_text(since, self.zone, self.now)} – {moment_text(until, self.zone, self.now)}"
+
+
+def period_bar(at: Site, *, queues: bool = True, default: str = "Last 7 days") -> Period:
+    """Draw the bar; keys as in pbx.ui.filters: period, days, queue. With `queues` off no queue is asked for."""
+    _carry_in()
+    now = datetime.now(UTC)
+    with st.container(horizontal=True, key="bar", vertical_alignment="bottom"):
+        since, until = period_filter(at, default, BAR_PERIODS)
+        if since is None:  # of Between only one day is chosen yet
+            since, until = period_bounds(at, default)
+        queue = _queue(at, since, now) if queues else None
+        st.text_input(
+            "PBX", at.active.connection.host, key="bar_pbx", disabled=True, help="The PBX set up under Settings."
+        )
+    _carry_out()
+    tomorrow = start_of_day(start_of_day(now, at.zone) + timedelta(hours=36), at.zone)
+    found = Period(since or start_of_day(now, at.zone), until or tomorrow, queue, now, at.zone, at.active.id)
+    note(f"Compared with {found.before_text}. Times in {at.zone_name}.")
+    return found
+
+
+def _queue(at: Site, since: datetime | None, now: datetime) -> str | None:
+    """Any queue that was seen: in the period's visits, in calls, or by the newest snapshot."""
+    with reading(at.engine) as session:
+        wanted = FigureFilter(at.active.id, since or now, now + timedelta(days=1))
+        snapshot = latest_snapshot(session, at.active.id)
+        known = {*visit_names(session, wanted, "queue"), *call_queues(session, at.active.id)}
+    known |= {queue.name for queue in snapshot.queues} if snapshot else set()
+    return one_of("Queue", sorted(known - {""}), "queue")
+
+
+def _carry_in() -> None:
+    """Take up what the bar of the page before said, where the address doesn't say anything."""
+    carried = st.session_state.get(_CARRY, {})
+    if not any(name in st.query_params or name in st.session_state for name in ("period", "queue")):
+        for name, value in carried.items():
+            st.session_state[name] = value
+
+
+def _carry_out() -> None:
+    st.session_state[_CARRY] = {name: st.session_state[name] for name in _CARRIED if name in st.session_state}

@@ -1,0 +1,52 @@
+"""The legs of an opened call: who was called through what, when somebody answered, and how it ended."""
+
+from datetime import datetime
+
+import streamlit as st
+
+from pbx.history.channels import peer_of
+from pbx.store.engine import reading
+from pbx.store.history_models import CallLeg
+from pbx.store.legs import legs_of
+from pbx.ui.sites import Site
+from pbx.ui.tables import Cell, table
+from pbx.ui.words import note
+from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
+
+_TONES = {"ANSWERED": "good", "": "busy", "NO ANSWER": "idle"}
+_COLUMNS = ("From", "To", "Through", "Began|", "Answered|", "Ended|", "Outcome")
+
+
+def show_legs(at: Site, call_id: int) -> None:
+    """A call's legs, in the order they began; nothing where none are known."""
+    with reading(at.engine) as session:
+        legs = legs_of(session, call_id)
+    if not legs:
+        return
+    st.markdown("##### Legs")
+    table("Legs", _COLUMNS, {str(leg.id): _cells(at, leg) for leg in legs}, key=f"legs_{call_id}")
+    sources = {"cdr": "the CDR", "watch": "live events"}
+    told = " and ".join(sorted({sources.get(leg.source, leg.source) for leg in legs}))
+    note(f"{count_text(len(legs), 'leg')}, told by {told}, times in {at.zone_name}")
+
+
+def _cells(at: Site, leg: CallLeg) -> list[Cell]:
+    ended = DISPOSITIONS.get(leg.disposition, leg.disposition) if leg.disposition else "Not ended yet"
+    rang = "" if leg.pdd_s is None else f"rang after {leg.pdd_s:.1f} s"
+    talked = "" if not leg.billsec_s else f"for {duration_text(leg.billsec_s)}"
+    return [
+        {"text": leg.src or peer_of(leg.channel) or "Unknown", "sub": leg.channel},
+        {"text": leg.dst or leg.did or "Unknown", "sub": leg.dst_channel},
+        {
+            "text": leg.trunk or leg.last_app or NOTHING,
+            "sub": leg.context,
+        },
+        {"text": _clock(at, leg.started_at), "sub": rang},
+        {"text": _clock(at, leg.answered_at), "sub": talked},
+        _clock(at, leg.ended_at),
+        {"text": ended, "sub": cause_text(leg.cause), "tone": _TONES.get(leg.disposition, "bad")},
+    ]
+
+
+def _clock(at: Site, moment: datetime | None) -> str:
+    return f"{moment.astimezone(at.zone):%H:%M:%S}" if moment else NOTHING

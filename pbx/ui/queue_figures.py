@@ -1,0 +1,174 @@
+"""What happened in the queues: figures beside those of the period before, and charts that lead to the calls."""
+
+from datetime import timedelta
+
+import streamlit as st
+from sqlmodel import Session
+
+from pbx.charts import (
+    MEASURES,
+    intervals_alt,
+    outcome_bars,
+    service_level_lines,
+    volume_bars,
+    wait_bars,
+    week_map,
+)
+from pbx.metrics.queues import QueueFigures, Targets
+from pbx.metrics.ratio import Ratio
+from pbx.store.coverage import Coverage, queue_coverage
+from pbx.store.engine import reading
+from pbx.store.figures import (
+    heat_map,
+    outcome_counts,
+    queue_intervals,
+    queue_targets,
+    queue_totals,
+    visit_names,
+    wait_distribution,
+)
+from pbx.ui.bar import Period
+from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.filters import KEPT
+from pbx.ui.sites import SETTINGS_PAGE, Site
+from pbx.ui.visits import behind_chart
+from pbx.ui.words import empty, note, palette
+from pbx.wording import count_text, duration_text
+
+TARGET_PERCENT = 80
+HOW_TO = (
+    "Queue calls become history in two ways: the worker listens to the PBX while it runs (python -m pbx watch does it "
+    "alone), and what was before comes from its queue_log: python -m pbx import queue-log FILE…"
+)
+
+
+def show_figures(at: Site, period: Period) -> bool:
+    """Headline figures and charts of the period; False, and how to get there, when no call is known."""
+    with reading(at.engine) as session:  # one, in which the period's calls are read once
+        covered = queue_coverage(session, at.active.id, period.since, period.seen_until)
+        if covered.begins_at is None:
+            empty("No history of queues yet", HOW_TO, icon="history", link=(SETTINGS_PAGE, "Check the connection"))
+            return False
+        _say_coverage(at, period, covered)
+        targets = queue_targets(session, at.active.id)
+        totals = queue_totals(session, period.wanted, targets)
+        if not totals.offered:
+            note("No call joined a queue in this period.")
+            return False
+        before = queue_totals(session, period.before, targets) if covered.begins_at < period.before.until else None
+        within = within_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
+        _headlines(totals, before, within)
+        _charts(session, at, period, covered, targets, within)
+        _week(session, at, period, targets)
+    return True
+
+
+def within_text(targets: Targets, queues: list[str]) -> str:
+    """Say T of these queues: 20 s, or 10–30 s where they differ."""
+    found = sorted({targets.of(queue) for queue in queues}) or [targets.answer_s]
+    return f"{found[0]:g} s" if len(found) == 1 else f"{found[0]:g}–{found[-1]:g} s"
+
+
+def _say_coverage(at: Site, period: Period, covered: Coverage) -> None:
+    if covered.begins_at and covered.begins_at > period.before.since:
+        note(f"History begins {at.local(covered.begins_at)}: of what was before nothing is known. {HOW_TO}")
+    if covered.gaps:
+        unseen = sum(((end - start) for start, end in covered.gaps), timedelta())
+        share = Ratio(unseen.total_seconds(), (period.seen_until - period.since).total_seconds())
+        said = f"{count_text(len(covered.gaps), 'gap')}, {duration_text(unseen.total_seconds())} in all"
+        note(f"{said} ({share.percent_text()} of the period): nobody listened, and no import tells of it.")
+
+
+def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> None:
+    def tile(label: str, name: str, definition: str, about: str = "", better: str = "", kind: str = "count") -> None:
+        value, before = getattr(now, name), getattr(then, name) if then else None
+        figure_tile(label, value, before, kind=kind, definition=definition, better=better, about=about)  # type: ignore[arg-type]
+
+    def share(ratio: Ratio) -> str:
+        return f"{ratio.percent_text()} of those offered"
+
+    with figure_tiles("queues"):
+        tile(
+            "Offered", "offered", "Calls that joined a queue; each visit of a caller to a queue is one.", "Calls joined"
+        )
+        tile("Answered", "answered", "Calls an agent took.", share(now.answer_rate))
+        tile("Abandoned", "abandoned", "Callers who hung up before anyone answered.", share(now.abandon_rate), "down")
+        tile(
+            *("Speed of answer", "asa", "ASA: seconds waited by the answered calls / answered calls."),
+            *("Mean wait of those answered", "down", "duration"),
+        )
+        tile(
+            *(
+                "SL answered",
+                "sl_answered",
+                "sl_answered: answered within T / answered. T: the queue’s own, or 20 s.",
+            ),
+            *(f"Within {within}, of the answered", "up", "percent"),
+        )
+        tile(
+            *("SL inclusive", "sl_inclusive"),
+            "sl_inclusive: (answered + abandoned within T) / (answered + abandoned).",
+            *(f"Within {within}, abandons included", "up", "percent"),
+        )
+        tile(
+            *("SL offered", "sl_offered"),
+            "sl_offered: answered within T / (offered - abandoned within 5 s).",
+            *(f"Within {within}, of the offered", "up", "percent"),
+        )
+        tile(
+            *("Longest wait", "max_wait_s", "The longest time in a queue, abandoned calls included."),
+            *("Abandons included", "down", "duration"),
+        )
+
+
+def _charts(session: Session, at: Site, period: Period, covered: Coverage, targets: Targets, within: str) -> None:
+    found = queue_intervals(session, period.wanted, at.zone, period.step, targets)
+    waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
+    intervals = [item for item in found if item.start_at < period.seen_until]
+    span, colours = (period.since, period.until), palette()
+    behind_chart(
+        volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours),
+        alt=intervals_alt("Calls offered", intervals, covered.gaps),
+        key="queue_volume",
+    )
+    with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
+        target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **KEPT)
+    behind_chart(
+        service_level_lines(
+            *(intervals, covered.gaps),
+            target_percent=target,
+            within=within,
+            span=span,
+            zone=at.zone,
+            palette=colours,
+        ),
+        alt=intervals_alt(f"Service level within {within}", intervals, covered.gaps),
+        key="queue_service_level",
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
+        behind_chart(
+            wait_bars(waits, zone=at.zone, palette=colours),
+            alt=f"How long callers waited: {count_text(total, 'call')} in {len(waits)} steps.",
+            key="queue_waits",
+        )
+    with right:
+        said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in outcomes.items())
+        behind_chart(
+            outcome_bars(outcomes, zone=at.zone, palette=colours),
+            alt=f"How calls ended: {said}.",
+            key="queue_outcomes",
+        )
+
+
+def _week(session: Session, at: Site, period: Period, targets: Targets) -> None:
+    measure = st.segmented_control(
+        "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **KEPT
+    )
+    cells = heat_map(session, period.wanted, at.zone, targets)
+    behind_chart(
+        week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
+        alt=f"{measure} by weekday and hour of the day.",
+        key="queue_week",
+    )

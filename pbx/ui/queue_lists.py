@@ -1,0 +1,300 @@
+"""The lists below the charts of queues: calls, callers who gave up, queues, numbers called, agents, callers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from pbx.export.tables import Value
+from pbx.metrics.agents import AgentFigures
+from pbx.metrics.queues import QueueFigures
+from pbx.metrics.ratio import Ratio
+from pbx.store.engine import reading
+from pbx.store.figures import Dimension, figures_by, queue_targets
+from pbx.store.figures_agents import agent_figures
+from pbx.store.figures_lists import (
+    AbandonedCall,
+    abandoned_calls,
+    callbacks,
+    repeated_callers,
+    transfer_targets,
+)
+from pbx.ui.bar import Period
+from pbx.ui.exports import table_export
+from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.filters import KEPT
+from pbx.ui.sites import Site
+from pbx.ui.tables import Cell, table
+from pbx.ui.visits import (
+    MOST_EXPORTED,
+    SHOWN,
+    behind_query,
+    caller_cell,
+    choose_behind,
+    open_call,
+    show_all,
+    show_visits,
+)
+from pbx.ui.words import note
+from pbx.wording import NOTHING, ago_text, count_text, duration_text
+
+CALLS = "Calls"
+MOST_ROWS = 50
+PAGE_ROWS = 12
+
+
+def show_lists(at: Site, period: Period) -> None:
+    """The lists, one at a time; a click on a chart leads to the first."""
+    lists: dict[str, Callable[[Site, Period], None]] = {
+        CALLS: show_visits,
+        "Abandoned": show_abandoned,
+        "By queue": lambda at, period: _show_by(at, period, "queue", "Queue"),
+        "By number called": lambda at, period: _show_by(at, period, "did", "Number called"),
+        "Agents": show_agents,
+        "Repeated callers": show_repeated,
+        "Transfers": show_transfers,
+    }
+    shown = st.session_state.pop(SHOWN, False)
+    if shown:
+        st.session_state["list"] = CALLS
+    with st.container(key="queue_lists"):
+        for tab, show in zip(st.tabs(list(lists), key="list", on_change="rerun", **KEPT), lists.values(), strict=True):
+            if tab.open:
+                with tab:
+                    show(at, period)
+    if shown:
+        _scroll_there()
+
+
+def _scroll_there() -> None:
+    # The moment makes each one new, or the browser would not run it again.
+    moment = datetime.now(UTC).timestamp()
+    st.html(
+        f"<script>/* {moment} */document.querySelector('.st-key-queue_lists')"
+        "?.scrollIntoView({behavior: 'smooth'})</script>",
+        unsafe_allow_javascript=True,
+    )
+
+
+def _follow(**asked: str) -> None:
+    """Show the calls of a row just picked."""
+    show_all()
+    choose_behind(behind_query(**asked))
+    st.session_state[SHOWN] = True
+    st.rerun()
+
+
+def _of(ratio: Ratio, text: str | None = None) -> Cell:
+    return {"text": text or ratio.percent_text(), "sub": ratio.parts_text() if ratio.denominator else ""}
+
+
+def _show_by(at: Site, period: Period, by: Dimension, label: str) -> None:
+    with reading(at.engine) as session:
+        targets = queue_targets(session, at.active.id)
+        found = figures_by(session, period.wanted, by, targets)
+    columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
+    columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
+    rows: dict[str, list[Cell]] = {
+        name or " ": [
+            {"text": name or "Not known", "sub": f"T {targets.of(name):g} s" if by == "queue" else ""},
+            f"{of.offered:,}",
+            {"text": f"{of.answered:,}", "sub": of.answer_rate.percent_text()},
+            {"text": f"{of.abandoned:,}", "sub": of.abandon_rate.percent_text()},
+            *(_of(of.sl_answered), _of(of.sl_inclusive), _of(of.sl_offered)),
+            of.asa.duration_text(),
+            of.att.duration_text(),
+            duration_text(of.max_wait_s),
+        ]
+        for name, of in list(found.items())[:MOST_ROWS]
+    }
+    exported = [
+        *(label, "Offered", "Answered", "Abandoned", "Answered within T", "sl_answered (%)", "sl_inclusive (%)"),
+        *("sl_offered (%)", "ASA (s)", "Mean talk (s)", "Longest wait (s)"),
+    ]
+    with _head(f"{count_text(len(found), label.lower(), label.lower() + 's')}, the most calls first"):
+        table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
+    picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
+    if picked is not None:
+        _follow(**{by: picked.strip()})
+
+
+def _figures(name: str, of: QueueFigures) -> Sequence[Value]:
+    return (
+        *(name, of.offered, of.answered, of.abandoned, of.answered_within_t, of.sl_answered.percent),
+        *(of.sl_inclusive.percent, of.sl_offered.percent, of.asa.value, of.att.value, of.max_wait_s),
+    )
+
+
+def _head(text: str) -> Any:
+    """A quiet line with room for tools at its end."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note(text)
+        return st.container(width="content")
+
+
+def show_agents(at: Site, period: Period) -> None:
+    """Agents in short: what they took, let ring, how long they were there."""
+    with reading(at.engine) as session:
+        found = agent_figures(session, period.wanted)
+    if not found:
+        note("No agent took a call, rang, or logged in within this period.")
+        return
+    columns = ["Agent", "Calls>", "Talk>", "Mean talk>", "Rang in vain>", "Logged in>", "Paused>", "Occupancy>"]
+    exported = ["Agent", "Calls", "Talk (s)", "Mean talk (s)", "Rang in vain", "Logged in (s)", "Paused (s)"]
+    with _head(f"{count_text(len(found), 'agent')}, the most calls first"):
+        table_export(
+            *(at, "Queue agents", [*exported, "Occupancy (%)"]), lambda: [_agent_values(a) for a in found], key="agents"
+        )
+    picked = table(
+        "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MOST_ROWS]}, key="agents", pick=True
+    )
+    if picked is not None:
+        _follow(agent=picked)
+
+
+def _agent_cells(agent: AgentFigures) -> list[Cell]:
+    return [
+        agent.agent,
+        f"{agent.calls:,}",
+        duration_text(agent.talk_s),
+        agent.att.duration_text(),
+        {"text": f"{agent.non_response:,}", "sub": agent.non_response_rate.percent_text()},
+        duration_text(agent.logged_in_s),
+        duration_text(agent.paused_s),
+        agent.occupancy.percent_text(),
+    ]
+
+
+def _agent_values(agent: AgentFigures) -> Sequence[Value]:
+    return (
+        *(agent.agent, agent.calls, agent.talk_s, agent.att.value, agent.non_response),
+        *(agent.logged_in_s, agent.paused_s, agent.occupancy.percent),
+    )
+
+
+def show_abandoned(at: Site, period: Period) -> None:
+    """Who gave up, and who was spoken to since."""
+    owed_only = st.toggle("Only callbacks owed", key="owed", **KEPT)
+    with reading(at.engine) as session:
+        owed = callbacks(session, period.wanted)
+    if not owed.abandoned:
+        note("Nobody gave up in this period.")
+        return
+    with figure_tiles("callbacks"):
+        figure_tile("Abandoned calls", owed.abandoned, kind="count", definition="Visits whose caller hung up.")
+        figure_tile("Callers who gave up", owed.callers, kind="count", definition="Different numbers among them.")
+        figure_tile(
+            *("Callbacks owed", owed.owed),
+            kind="count",
+            definition="Callers with no answered call from or to their number since they gave up last.",
+            about=f"{owed.owed_share.percent_text()} of the callers",
+        )
+        figure_tile(
+            *("Time to call back", owed.time_to_call_back),
+            kind="duration",
+            definition="Seconds from giving up to the next answered call from or to the number / callers spoken to.",
+        )
+    total = owed.abandoned
+    with reading(at.engine) as session:
+        if owed_only:
+            total = len(abandoned_calls(session, period.wanted, offset=0, limit=MOST_EXPORTED, owed_only=True))
+        pages = -(-total // PAGE_ROWS)
+        with _head(f"{count_text(total, 'call')}, the newest first"):
+            columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Spoken to", "After (s)")
+            table_export(
+                at, "Abandoned calls", columns, lambda: _abandoned_values(at, period, owed_only), key="abandoned"
+            )
+        place = st.container()
+        page = min(st.pagination(pages, key=f"gone of {period.wanted} {owed_only}"), pages) if pages > 1 else 1
+        found = abandoned_calls(
+            session, period.wanted, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS, owed_only=owed_only
+        )
+    rows = {str(item.visit.visit_id): _abandoned_cells(at, item) for item in found}
+    with place:
+        picked = table(
+            "Abandoned calls", ("Joined|", "Caller", "Queue|", "Waited>", "Callback"), rows, key="abandoned", pick=True
+        )
+    open_call(picked, {str(item.visit.visit_id): item.visit.call_id for item in found})
+
+
+def _abandoned_cells(at: Site, item: AbandonedCall) -> list[Cell]:
+    back: Cell
+    if item.spoken_at is not None:
+        back = {
+            "text": f"Spoken to after {duration_text(item.time_to_call_back_s)}",
+            "tone": "good",
+            "sub": at.local(item.spoken_at),
+        }
+    elif item.can_be_called:
+        since = ago_text(item.visit.joined_at, datetime.now(UTC))
+        back = {"text": "Owed", "tone": "bad", "sub": f"gave up {since}"}
+    else:
+        back = {"text": "No number to call", "tone": "idle"}
+    return [
+        at.local(item.visit.joined_at, seconds=True),
+        caller_cell(item.visit),
+        item.visit.queue,
+        duration_text(item.visit.wait_s),
+        back,
+    ]
+
+
+def _abandoned_values(at: Site, period: Period, owed_only: bool) -> list[Sequence[Value]]:
+    with reading(at.engine) as session:
+        found = abandoned_calls(session, period.wanted, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
+    return [
+        (
+            *(item.visit.joined_at, item.visit.caller, item.visit.caller_name, item.visit.queue, item.visit.wait_s),
+            *(item.spoken_at, item.time_to_call_back_s),
+        )
+        for item in found
+    ]
+
+
+def show_repeated(at: Site, period: Period) -> None:
+    """Numbers that came more than once."""
+    with reading(at.engine) as session:
+        found = repeated_callers(session, period.wanted, MOST_ROWS)
+    if not found:
+        note("No number came more than once in this period.")
+        return
+    rows: dict[str, list[Cell]] = {
+        item.caller: [
+            {"text": item.caller_name or item.caller, "sub": item.caller if item.caller_name else ""},
+            f"{item.visits:,}",
+            f"{item.answered:,}",
+            f"{item.abandoned:,}",
+            at.local(item.first_at),
+            at.local(item.last_at),
+        ]
+        for item in found
+    }
+    columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First|", "Last|")
+    with _head(f"{count_text(len(found), 'number')} with two calls or more, at most {MOST_ROWS}"):
+        values: list[Sequence[Value]] = [
+            (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
+            for item in found
+        ]
+        names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First", "Last")
+        table_export(at, "Repeated callers", names, lambda: values, key="repeated")
+    if picked := table("Repeated callers", columns, rows, key="repeated", pick=True):
+        st.switch_page("pages/calls/interactions.py", query_params={"number": picked})
+
+
+def show_transfers(at: Site, period: Period) -> None:
+    """To where calls were passed on after they were answered."""
+    with reading(at.engine) as session:
+        found = transfer_targets(session, period.wanted, MOST_ROWS)
+    if not found:
+        note("No call was passed on in this period.")
+        return
+    total = sum(count for _, count in found)
+    rows: Mapping[str, list[Cell]] = {
+        str(place): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
+        for place, (target, count) in enumerate(found)
+    }
+    with _head(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
+        table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
+    if table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
+        _follow(outcome="transferred")

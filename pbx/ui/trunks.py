@@ -1,0 +1,339 @@
+"""Trunks over a period: how calls got through, how full the lines were, and whether they stood."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import streamlit as st
+
+from pbx.charts import band_alt, line_alt, line_chart, state_bands
+from pbx.charts.calls import Named, named_alt, named_bars
+from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
+from pbx.export.tables import Value
+from pbx.metrics.erlang import blocking
+from pbx.metrics.intervals import Step
+from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
+from pbx.metrics.registration import Registration
+from pbx.metrics.trunks import CauseCount, TrunkFigures
+from pbx.store.engine import reading
+from pbx.store.figures_trunks import (
+    TrunkInterval,
+    busy_hour,
+    by_trunk,
+    cause_counts,
+    trunk_intervals,
+    trunk_registration,
+    trunk_totals,
+)
+from pbx.store.samples import snapshot_gaps, trunk_history
+from pbx.ui.bar import Period
+from pbx.ui.behind import no_history, pick, picker, picks
+from pbx.ui.exports import table_export
+from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.filters import KEPT
+from pbx.ui.sites import Site
+from pbx.ui.tables import Cell, table
+from pbx.ui.words import chart, note, palette
+from pbx.wording import DISPOSITIONS, cause_text, count_text, duration_text
+
+REGISTRATION_VIEW = "Registration"
+VIEWS = (REGISTRATION_VIEW, "Calls", "Load")
+MOST_LINES = 1000
+ASR = "Answer-seizure ratio (ITU-T E.411): answered / seizures. Seizures still open are left out."
+NER = "Network effectiveness ratio (ITU-T E.425): answered, busy, no answer and rejected by the called user / seizures."
+ACD = "Average call duration: billed seconds of the answered / how many they are."
+PDD = "Mean post-dial delay: from dialling to the first ringing, outbound / how many. Live events tell it."
+PEAK = "The most calls at once, ringing included."
+TRAFFIC = "Busy seconds of the busy hour / 3600; the busy hour is the clock hour with the most."
+LINES = "The fewest lines at which at most 1 % of the busy hour’s calls are lost (Erlang B)."
+_FIGURES: tuple[str, ...] = (
+    "Trunk",
+    "Seizures",
+    "Open",
+    "Answered",
+    "Effective",
+    "Outbound",
+    "Billed (s)",
+    "Billed calls",
+    "PDD (s)",
+)
+_FIGURES += ("PDD calls", "Most at once", "Busy (s)")
+
+
+def show_totals(at: Site, period: Period, trunk: str | None) -> None:
+    """The headline figures, beside those of the period before; nothing where no call is known."""
+    then = period.before
+    with reading(at.engine) as session:
+        now = trunk_totals(session, at.active.id, trunk, period.since, period.seen_until)
+        before = trunk_totals(session, at.active.id, trunk, then.since, then.until)
+        busiest = busy_hour(session, at.active.id, trunk, period.since, period.seen_until, at.zone)
+        busiest_then = busy_hour(session, at.active.id, trunk, then.since, then.until, at.zone)
+    if not now.seizures:
+        return
+    with figure_tiles("trunks"):
+        seized = f"Channels taken on a trunk, {now.outbound:,} of them outbound; {now.open:,} still open."
+        figure_tile("Seizures", now.seizures, before.seizures, kind="count", definition=seized)
+        figure_tile("ASR", now.asr, before.asr, kind="percent", definition=ASR, better="up")
+        figure_tile("NER", now.ner, before.ner, kind="percent", definition=NER, better="up")
+        figure_tile("ACD", now.acd, before.acd, kind="duration", definition=ACD)
+        figure_tile("PDD", now.pdd, before.pdd, kind="number", definition=f"{PDD} In seconds.", better="down")
+        figure_tile("Most at once", now.concurrency_peak, before.concurrency_peak, kind="count", definition=PEAK)
+        traffic, traffic_then = (
+            Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busiest_then)
+        )
+        said = f"{TRAFFIC} Here {_hour_text(at, busiest.start_at)}." if busiest else TRAFFIC
+        figure_tile("Busy hour, erlang", traffic, traffic_then, kind="number", definition=said, digits=2)
+        lines, lines_then = (found.lines_needed if found else None for found in (busiest, busiest_then))
+        figure_tile("Lines for 1 % loss", lines, lines_then, kind="count", definition=LINES)
+
+
+def show_quality(at: Site, period: Period, trunk: str | None) -> None:
+    """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another."""
+    steps: dict[str, Step] = {"By day": "day", "By hour": "hour"}
+    usual = f"By {period.step}"
+    chosen = st.segmented_control(
+        "Interval", list(steps), default=usual, required=True, key=f"trunk_{period.step}", label_visibility="collapsed"
+    )
+    with reading(at.engine) as session:
+        found = trunk_intervals(
+            session, at.active.id, trunk, period.since, period.seen_until, at.zone, steps[chosen or usual]
+        )
+        causes = cause_counts(session, at.active.id, trunk, period.since, period.until)
+        figures = by_trunk(session, at.active.id, period.since, period.seen_until)
+    if not any(item.figures.seizures for item in found):
+        _nothing()
+        return
+    shares = {
+        "ASR": _points(found, lambda figures: figures.asr, "percent"),
+        "NER": _points(found, lambda figures: figures.ner, "percent"),
+    }
+    _ratios(at, period, "Calls that got through", shares, "%", "asr", top=104)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        lengths = {"ACD": _points(found, lambda figures: figures.acd, "duration")}
+        _ratios(at, period, "Average call duration (ACD)", lengths, "Minutes:seconds", "acd", durations=True)
+    with right:
+        delays = {"PDD": _points(found, lambda figures: figures.pdd, "seconds")}
+        if any(point.value is not None for point in delays["PDD"]):
+            _ratios(at, period, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
+        else:
+            note("Post-dial delay (PDD): n/a. Only live events tell it: python -m pbx watch.")
+    _causes(at, causes)
+    note("Point at a point or a bar for its figures; click it for the calls behind it.")
+    _show_trunks(at, figures)
+
+
+def show_load(at: Site, period: Period, trunk: str | None) -> None:
+    """Calls at once and traffic by hour, the busy hour, and how many lines that needs."""
+    step: Step = "hour" if (period.until - period.since).days <= 8 else "day"
+    with reading(at.engine) as session:
+        wanted = (session, at.active.id, trunk, period.since, period.seen_until)
+        found = trunk_intervals(*wanted, at.zone, step)
+        busiest = busy_hour(*wanted, at.zone)
+    if busiest is None:
+        _nothing()
+        return
+    lines = st.number_input(
+        "Lines there are",
+        min_value=0,
+        max_value=MOST_LINES,
+        value=0,
+        key="lines",
+        help="No limit is told by the PBX over AMI. Enter what your provider sells to compare; 0 for none.",
+        width=220,
+        **KEPT,
+    )
+    peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in found]
+    means = [
+        _point(item, mean.value, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
+        for item in found
+        for mean in (item.figures.concurrency_mean,)
+    ]
+    title = "How full the lines were"
+    figure = load_chart(
+        peaks,
+        means,
+        title=title,
+        step=step,
+        lines=lines or None,
+        span=(period.since, period.until),
+        zone=at.zone,
+        palette=palette(),
+    )
+    said = points_alt(title, {"Most at once": peaks, "Traffic": means})
+    chart(figure, alt=said, key=f"trunk_load_{picks()}", on_pick=picker("time", 2))
+    traffic = busiest.figures.busy_s / 3600
+    note(
+        f"Busy hour: {_hour_text(at, busiest.start_at)} with {traffic:.2f} erlang "
+        f"({busiest.figures.busy_s:,.0f} busy seconds / 3600), at most {busiest.figures.concurrency_peak:,} at once. "
+        f"{count_text(busiest.lines_needed, 'line')} would lose at most 1 % of its calls (Erlang B)."
+    )
+    if lines:
+        note(f"With {count_text(lines, 'line')} {100 * blocking(traffic, lines):.2f} % of them find all lines busy.")
+    else:
+        note("No limit of lines is set here, so none is drawn.")
+
+
+def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
+    """Each trunk's state, round trip and channels as they were seen, with uptime, flaps and coverage."""
+    since, until = period.since, period.seen_until
+    with reading(at.engine) as session:
+        points = {name: trunk_history(session, at.active.id, name, since, until) for name in trunks}
+        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+        then = period.before
+        uptimes = {
+            name: (
+                trunk_registration(session, at.active.id, name, since, until, at.interval_s),
+                trunk_registration(session, at.active.id, name, then.since, then.until, at.interval_s),
+            )
+            for name in trunks
+        }
+    if not any(points.values()):
+        note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
+        return
+    states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
+    span, colours = (since, until), palette()
+    bands = state_bands(states, gaps, title="Registration", span=span, zone=at.zone, palette=colours)
+    chart(bands, alt=band_alt(states, gaps), key="chart_states")
+    _show_uptimes(at, uptimes)
+    trips = {
+        name: [(point.taken_at, float(point.roundtrip_ms)) for point in seen if point.roundtrip_ms is not None]
+        for name, seen in points.items()
+    }
+    channels = {name: [(point.taken_at, float(point.channels)) for point in seen] for name, seen in points.items()}
+    for title, unit, series in (("Round trip", "ms", trips), ("Channels in use", "Channels", channels)):
+        known = {name: seen for name, seen in series.items() if seen}
+        if known:
+            drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
+            chart(drawn, alt=line_alt(title, known, gaps), key=f"chart_{title.split()[0].lower()}")
+    note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
+
+
+def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
+    rows: dict[str, list[Cell]] = {
+        name: [
+            name,
+            {"text": now.uptime.percent_text(2), "sub": _seconds_text(now.uptime)},
+            before.uptime.percent_text(2),
+            f"{now.flaps:,}",
+            {"text": now.coverage.percent_text(), "sub": _seconds_text(now.coverage)},
+        ]
+        for name, (now, before) in uptimes.items()
+    }
+    columns = ("Trunk", "Registered>", "Before>", "Flaps>", "Coverage>")
+    table("Registration", columns, rows, key="uptimes")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note("Registered: of the time observed. Flaps: changes from registered. Coverage: time observed of the period.")
+        exported: list[list[Value]] = [
+            [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
+        ]
+        names = ("Trunk", "Registered (s)", "Observed (s)", "Flaps", "Period (s)")
+        table_export(at, "Registration", names, lambda: exported, key="registration")
+
+
+def _causes(at: Site, causes: Sequence[CauseCount]) -> None:
+    counts: dict[tuple[int, str], int] = {}
+    for item in causes:
+        key = (-1, item.disposition) if item.cause is None else (item.cause, "")
+        counts[key] = counts.get(key, 0) + item.count
+    total = sum(counts.values())
+    bars = []
+    for (cause, disposition), count in sorted(counts.items(), key=lambda item: -item[1]):
+        name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, no cause told"
+        share = Ratio(count, total)
+        bars.append(
+            Named(f"{cause}|{disposition}", name, count, f"{name}: {share.percent_text()}, {share.parts_text()}")
+        )
+    title = "How calls ended (Q.850 cause)"
+    figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=at.zone)
+    chart(figure, alt=named_alt(title, bars), key=f"trunk_causes_{picks()}", on_pick=picker("cause", 1))
+
+
+def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
+    rows: dict[str, list[Cell]] = {
+        name: [
+            name,
+            {"text": f"{one.seizures:,}", "sub": f"{one.outbound:,} outbound"},
+            *({"text": ratio.percent_text(), "sub": ratio.parts_text()} for ratio in (one.asr, one.ner)),
+            {"text": one.acd.duration_text(), "sub": _mean_text(one.acd)},
+            {"text": _seconds(one.pdd), "sub": _mean_text(one.pdd)},
+            f"{one.concurrency_peak:,}",
+        ]
+        for name, one in figures.items()
+    }
+    columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Most at once>")
+    chosen = table("Figures of trunks", columns, rows, key=f"trunk_figures_{picks()}", pick=True)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note("Below each figure what it is made of.")
+        exported = [_exported(name, one) for name, one in figures.items()]
+        table_export(at, "Trunks", _FIGURES, lambda: exported, key="trunks")
+    if chosen is not None:
+        pick("trunk", chosen)
+        st.rerun()
+
+
+def _exported(name: str, one: TrunkFigures) -> list[Value]:
+    counts: list[Value] = [name, one.seizures, one.open, one.answered, one.effective, one.outbound]
+    return [*counts, one.billsec_s, one.billed, one.pdd_s, one.pdds, one.concurrency_peak, one.busy_s]
+
+
+def _nothing() -> None:
+    no_history("No calls over trunks are known in this period", "cell_tower", what="the PBX’s calls", source="cdr")
+
+
+def _ratios(
+    at: Site,
+    period: Period,
+    title: str,
+    series: dict[str, list[Point]],
+    unit: str,
+    key: str,
+    *,
+    top: float | None = None,
+    durations: bool = False,
+) -> None:
+    figure = ratio_chart(
+        series,
+        title=title,
+        unit=unit,
+        span=(period.since, period.until),
+        zone=at.zone,
+        palette=palette(),
+        top=top,
+        durations=durations,
+    )
+    said = points_alt(title, series)
+    chart(figure, alt=said, key=f"trunk_{key}_{picks()}", on_pick=picker("time", 2))
+
+
+def _points(found: Sequence[TrunkInterval], ratio_of: Callable[[TrunkFigures], Ratio], kind: str) -> list[Point]:
+    points = []
+    for item in found:
+        ratio = ratio_of(item.figures)
+        said, value = {
+            "percent": (f"{ratio.percent_text()} ({ratio.parts_text()})", ratio.percent),
+            "duration": (f"{ratio.duration_text()} ({_mean_text(ratio)})", ratio.value),
+            "seconds": (f"{_seconds(ratio)} ({_mean_text(ratio)})", ratio.value),
+        }[kind]
+        points.append(_point(item, value, said))
+    return points
+
+
+def _point(item: TrunkInterval, value: float | None, said: str) -> Point:
+    return Point(item.start_at, item.end_at, value, said)
+
+
+def _seconds(ratio: Ratio) -> str:
+    return NOT_APPLICABLE if ratio.value is None else f"{ratio.value:.1f} s"
+
+
+def _mean_text(ratio: Ratio) -> str:
+    return f"{ratio.numerator:,.0f} s / {ratio.denominator:,.0f}" if ratio.denominator else ""
+
+
+def _seconds_text(ratio: Ratio) -> str:
+    return f"{duration_text(ratio.numerator)} of {duration_text(ratio.denominator)}"
+
+
+def _hour_text(at: Site, start: datetime) -> str:
+    local = start.astimezone(at.zone)
+    return f"{local:%a} {local.day} {local:%b %H:%M}"

@@ -1,0 +1,223 @@
+"""The visits behind a figure or a chart: what was clicked on, kept in the address, and the list of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import streamlit as st
+
+from pbx.export.tables import Value
+from pbx.metrics.queues import OUTCOMES
+from pbx.store.calls import calls_by_id
+from pbx.store.engine import reading
+from pbx.store.figures import FigureFilter
+from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_page
+from pbx.store.models import Call
+from pbx.ui.bar import Period
+from pbx.ui.exports import table_export
+from pbx.ui.sites import Site
+from pbx.ui.tables import Cell, table
+from pbx.ui.words import chart, note
+from pbx.wording import NOTHING, RECORDING_STATES, WEEKDAYS, count_text, duration_text
+from pbx.wording import OUTCOMES as OUTCOME_WORDS
+
+BEHIND = "behind"  # the part of the address that tells what was clicked on
+CALL_PAGE = "pages/calls/interactions.py"
+PAGE_ROWS = 12
+MOST_EXPORTED = 100_000
+VISIT_COLUMNS = ("Joined|", "Caller", "Queue", "Ended as|", "Waited>", "Talked>", "Agent", "Recording|")
+EXPORT_COLUMNS = (
+    *("Joined", "Caller", "Name", "Queue", "Number called", "Ended as"),
+    *("Waited (s)", "Talked (s)", "Rang (s)", "Agent", "Transferred to", "Uniqueid"),
+)
+SHOWN = "visits_shown"  # set by a click whose calls are to be seen
+_DRAWN, _HELD = "charts_drawn", "chart_held"  # how often each chart was drawn anew, and which holds a choice
+_GONE = ("answered", "transferred", "abandoned")
+_KINDS = {"answered": "answered", "abandoned": "abandoned", "other": "ended otherwise"}
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Some of a period's visits, and how to say which."""
+
+    wanted: FigureFilter
+    selection: Selection
+    text: str  # "" for all
+
+
+def choose_behind(asked: str | None) -> None:
+    """Keep in the address which visits to list: a query as the points of pbx.charts.queues carry it, None for all."""
+    if asked:
+        st.query_params[BEHIND] = asked
+    else:
+        st.query_params.pop(BEHIND, None)
+
+
+def behind_chart(figure: Any, *, alt: str, key: str) -> None:
+    """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
+
+    One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
+    """
+    drawn = st.session_state.setdefault(_DRAWN, {})
+
+    def pick(customdata: Any) -> None:
+        held = st.session_state.get(_HELD)
+        if held and held != key:
+            drawn[held] = drawn.get(held, 0) + 1
+        st.session_state[_HELD] = key if customdata else None
+        choose_behind(customdata[0] if customdata else None)
+        st.session_state[SHOWN] = bool(customdata)
+
+    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", on_pick=pick)
+
+
+def show_all() -> None:
+    """List all calls again, and let no chart hold a choice."""
+    drawn = st.session_state.setdefault(_DRAWN, {})
+    if held := st.session_state.pop(_HELD, None):
+        drawn[held] = drawn.get(held, 0) + 1
+    choose_behind(None)
+
+
+def find_behind(period: Period) -> Behind:
+    """What the address asks for, within the bar's period; what can't be understood there asks for nothing."""
+    asked = dict(parse_qsl(st.query_params.get(BEHIND, ""), keep_blank_values=True))
+    wanted, said = period.wanted, []
+    since, until = _moment(asked.get("from")), _moment(asked.get("until"))
+    if since and until and max(since, wanted.since) < min(until, wanted.until):
+        wanted = replace(wanted, since=max(since, wanted.since), until=min(until, wanted.until))
+        said.append(_span_text(since, until, period))
+    wanted = replace(
+        wanted,
+        queue=asked.get("queue", wanted.queue),
+        agent=asked.get("agent"),
+        did=asked.get("did"),
+    )
+    labels = (("queue", "queue"), ("agent", "agent"), ("did", "number called"))
+    said += [f"{label} {asked[name] or 'not known'}" for name, label in labels if name in asked]
+    weekday, hour = _whole(asked.get("weekday"), 7), _whole(asked.get("hour"), 24)
+    if weekday is not None and hour is not None:
+        said.append(f"{WEEKDAYS[weekday]} {hour:02}:00–{(hour + 1) % 24:02}:00")
+    over_s, upto_s = _number(asked.get("over")), _number(asked.get("upto"))
+    if over_s is not None:
+        to = f"up to {duration_text(upto_s)}" if upto_s is not None else "or more"
+        said.append(f"waited {duration_text(over_s)} {to}" if over_s or upto_s is None else f"waited {to}")
+    outcomes, answered = None, None
+    if (kind := asked.get("kind")) in _KINDS:
+        answered = kind == "answered"
+        outcomes = {"abandoned": ("abandoned",), "other": tuple(o for o in OUTCOMES if o not in _GONE)}.get(kind or "")
+        said.append(_KINDS[kind or ""])
+    elif (outcome := asked.get("outcome")) in OUTCOMES:
+        outcomes = (outcome,)
+        said.append(OUTCOME_WORDS[outcome][0].lower())
+    over_s = over_s if over_s else None  # the first bucket holds those who waited 0 s too
+    return Behind(wanted, Selection(outcomes, answered, weekday, hour, over_s, upto_s), ", ".join(said))
+
+
+def show_visits(at: Site, period: Period) -> None:
+    """The list of the visits chosen, a page at a time; a click opens the call."""
+    behind = find_behind(period)
+    with reading(at.engine) as session:
+        total = count_visits(session, behind.wanted, behind.selection, at.zone)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
+        with st.container(horizontal=True, vertical_alignment="center", width="content", key="visits_tools"):
+            if behind.text:
+                st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
+            table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits")
+    if not total:
+        note("No call is behind this. Click a chart above, or widen the period.")
+        return
+    rows, foot = st.container(), st.container(horizontal=True, horizontal_alignment="center", key="foot")
+    pages = -(-total // PAGE_ROWS)
+    with foot:
+        page = min(st.pagination(pages, key=f"page of {behind}"), pages) if pages > 1 else 1
+    offset = (page - 1) * PAGE_ROWS
+    with reading(at.engine) as session:
+        found = visits_page(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=PAGE_ROWS)
+        calls = calls_by_id(session, [row.call_id for row in found if row.call_id is not None])
+    with rows:
+        open_call(
+            table("Calls", VISIT_COLUMNS, visit_rows(at, found, calls), key="visits", pick=True),
+            {str(row.visit_id): row.call_id for row in found},
+        )
+
+
+def open_call(picked: str | None, call_ids: dict[str, int | None]) -> None:
+    """Open the call of a row just picked."""
+    if picked is None:
+        return
+    if (call_id := call_ids.get(picked)) is None:
+        st.toast(
+            "Only the queue knows of this call: no recording or call record of it is here.", icon=":material/info:"
+        )
+        return
+    st.switch_page(CALL_PAGE, query_params={"call": str(call_id)})
+
+
+def visit_rows(at: Site, found: Sequence[VisitRow], calls: dict[int, Call]) -> dict[str, list[Cell]]:
+    """Visits as rows below VISIT_COLUMNS, by their ids."""
+    return {str(row.visit_id): _cells(at, row, calls.get(row.call_id or 0)) for row in found}
+
+
+def caller_cell(row: VisitRow) -> Cell:
+    named = row.caller_name and row.caller_name != row.caller
+    return {"text": row.caller_name if named else row.caller or "Number withheld", "sub": row.caller if named else ""}
+
+
+def _cells(at: Site, row: VisitRow, call: Call | None) -> list[Cell]:
+    text, tone, _ = OUTCOME_WORDS[row.outcome]
+    recording: Cell = NOTHING
+    if call is not None:
+        state, state_tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
+        transcript = "Transcribed" if call.transcription == "completed" else ""
+        recording = {"text": state, "tone": state_tone, "sub": transcript}
+    return [
+        at.local(row.joined_at, seconds=True),
+        caller_cell(row),
+        {"text": row.queue, "sub": f"called {row.did}" if row.did else ""},
+        {"text": text, "tone": tone, "sub": f"to {row.target}" if row.target else ""},
+        duration_text(row.wait_s),
+        duration_text(row.talk_s),
+        row.agent or NOTHING,
+        recording,
+    ]
+
+
+def _exported(at: Site, behind: Behind) -> Iterator[Sequence[Value]]:
+    with reading(at.engine) as session:
+        for offset in range(0, MOST_EXPORTED, 1000):
+            found = visits_page(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=1000)
+            for row in found:
+                yield (
+                    *(row.joined_at, row.caller, row.caller_name, row.queue, row.did, OUTCOME_WORDS[row.outcome][0]),
+                    *(row.wait_s, row.talk_s, row.ring_s, row.agent, row.target, row.uniqueid),
+                )
+            if len(found) < 1000:
+                return
+
+
+def behind_query(**asked: str) -> str:
+    """A query for `choose_behind`: of a queue, an agent, a did."""
+    return urlencode(asked)
+
+
+def _span_text(since: datetime, until: datetime, period: Period) -> str:
+    first, last = since.astimezone(period.zone), until.astimezone(period.zone)
+    day = f"{first:%a} {first.day} {first:%b}"
+    return f"{day} {first:%H:%M}–{last:%H:%M}" if (until - since).total_seconds() <= 3600 else day
+
+
+def _moment(text: str | None) -> datetime | None:
+    seconds = _whole(text, 2**33)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _whole(text: str | None, below: int) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 12 and int(text) < below else None
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text and text.replace(".", "", 1).isdecimal() and len(text) < 12 else None

@@ -1,0 +1,124 @@
+"""Charts of queues: what is drawn, what is a gap, what a point tells, and which calls it leads to."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pbx.charts import (
+    DARK,
+    LIGHT,
+    MEASURES,
+    intervals_alt,
+    outcome_bars,
+    service_level_lines,
+    volume_bars,
+    wait_bars,
+    week_map,
+)
+from pbx.metrics.queues import QueueFigures, WaitBucket
+from pbx.store.figures import HeatCell, QueueInterval
+
+BERLIN = ZoneInfo("Europe/Berlin")
+START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
+HOUR = timedelta(hours=1)
+SOME = QueueFigures(offered=10, answered=6, abandoned=3, answered_within_t=3, abandoned_within_t=1, short_abandons=2)
+NONE = QueueFigures()
+LATE = QueueFigures(offered=1, abandoned=1)
+
+
+def hours(*figures: QueueFigures) -> list[QueueInterval]:
+    return [QueueInterval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
+
+
+def volume(figures, gaps=(), palette=LIGHT):
+    return volume_bars(hours(*figures), gaps, span=(START, START + HOUR * 4), zone=BERLIN, palette=palette)
+
+
+def levels(figures, gaps=()):
+    span = (START, START + HOUR * 4)
+    return service_level_lines(
+        hours(*figures), gaps, target_percent=80, within="20 s", span=span, zone=BERLIN, palette=LIGHT
+    )
+
+
+def test_bars_stand_for_answered_abandoned_and_the_rest_and_add_up_to_the_offered() -> None:
+    answered, abandoned, other = volume([SOME, NONE]).data
+    assert [tuple(bar.y) for bar in (answered, abandoned, other)] == [(6, 0), (3, 0), (1, 0)]
+    assert answered.x[0] == datetime(2026, 7, 1, 8, 30)  # noqa: DTZ001  # local, as the axis holds it
+    assert abandoned.customdata[0][1] == "3 of 10 (30.0%)"
+    assert abandoned.customdata[1][1] == "0 of 0 (n/a)"
+
+
+def test_a_bar_leads_to_its_calls() -> None:
+    query = parse_qs(volume([SOME, NONE]).data[1].customdata[0][0])
+    assert query == {
+        "from": [str(int(START.timestamp()))],
+        "until": [str(int((START + HOUR).timestamp()))],
+        "kind": ["abandoned"],
+    }
+
+
+def test_what_nobody_saw_is_shaded_and_has_no_bar_unless_calls_are_known() -> None:
+    gap = (START + HOUR, START + HOUR * 3)
+    figure = volume([SOME, NONE, LATE, NONE], [gap])
+    assert [at.hour for at in figure.data[0].x] == [8, 10, 11]
+    (shade,) = figure.layout.shapes
+    assert (shade.x0.hour, shade.x1.hour) == (9, 11)
+    assert "Nothing is known" in figure.data[-1].hovertemplate
+
+
+def test_three_service_levels_beside_a_target_and_none_over_nothing() -> None:
+    figure = levels([SOME, NONE, LATE])
+    answered, inclusive, offered = figure.data
+    assert [round(y, 1) if y is not None else None for y in answered.y] == [50.0, None, None]
+    assert [round(y, 1) if y is not None else None for y in inclusive.y] == [44.4, None, 0.0]  # 4 of 9
+    assert [round(y, 1) if y is not None else None for y in offered.y] == [37.5, None, 0.0]  # 3 of 10 - 2
+    assert answered.connectgaps is False
+    assert answered.customdata[0][1] == "50.0% (3 of 6, sl_answered)"
+    assert [shape.y0 for shape in figure.layout.shapes] == [80]
+    assert "20 s" in figure.layout.yaxis.title.text
+
+
+def test_waits_are_told_with_their_share_and_lead_to_who_waited_so_long() -> None:
+    figure = wait_bars([WaitBucket(0, 5, 3, 1, 0), WaitBucket(600, None, 0, 0, 1)], zone=BERLIN, palette=LIGHT)
+    assert list(figure.data[0].x) == ["5", "more"]
+    assert figure.data[0].customdata[0][1] == "3 of 5 (60.0%)"
+    assert parse_qs(figure.data[2].customdata[1][0]) == {"kind": ["other"], "over": ["600"]}
+
+
+def test_endings_stand_the_most_frequent_first() -> None:
+    figure = outcome_bars({"abandoned": 1, "answered": 3}, zone=BERLIN, palette=LIGHT)
+    (bars,) = figure.data
+    assert list(bars.y) == ["Abandoned", "Answered"]  # Plotly draws the last at the top
+    assert list(bars.text) == ["1  (25.0%)", "3  (75.0%)"]
+    assert bars.customdata[0][0] == "outcome=abandoned"
+    assert len(set(bars.marker.pattern.shape)) == 2
+    assert not outcome_bars({}, zone=BERLIN, palette=LIGHT).data[0].y
+
+
+@pytest.mark.parametrize(("measure", "value"), [("Offered", 5.0), ("Abandon rate", 30.0), ("Service level", 37.5)])
+def test_a_cell_of_the_week_is_coloured_by_its_measure(measure: str, value: float) -> None:
+    cells = [[HeatCell(NONE, 0)] * 24 for _ in range(7)]
+    cells[2][9] = HeatCell(SOME, 2)
+    (bars,) = week_map(cells, measure, zone=BERLIN, palette=LIGHT).data
+    assert list(bars.marker.color) == [value]  # what has no denominator is not drawn
+    assert (bars.x[0], round(bars.base[0])) == (9.5, 4)
+    query, said = bars.customdata[0]
+    assert query == "weekday=2&hour=9"
+    assert "Wed 09:00–10:00" in said
+    assert "10 calls in 2 such hours" in said
+
+
+def test_the_week_can_be_drawn_without_a_call() -> None:
+    cells = [[HeatCell(NONE, 1)] * 24 for _ in range(7)]
+    for measure in MEASURES:
+        assert len(week_map(cells, measure, zone=BERLIN, palette=DARK).data[0].x) == (
+            168 if measure == "Offered" else 0
+        )
+
+
+def test_a_chart_is_told_in_words() -> None:
+    told = intervals_alt("Calls offered", hours(SOME, LATE), [(START, START + HOUR)])
+    assert told == "Calls offered: 11 offered, 6 answered, 4 abandoned in 2 intervals. 1 gap."

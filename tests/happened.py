@@ -1,0 +1,99 @@
+"""A day made up by hand: Monday 2 March 2026 in Berlin, with a little on the Sunday before."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from pbx.ami.snapshot import Part, Snapshot, System, Trunk
+from pbx.history.facts import AgentChange, Leg, Ring, Visit
+from pbx.store.engine import writing
+from pbx.store.legs import store_legs
+from pbx.store.samples import record_snapshot
+from pbx.store.visits import store_agent_changes, store_rings, store_visits
+
+MIDNIGHT = datetime(2026, 3, 1, 23, tzinfo=UTC)  # of Berlin
+DAY: dict[str, Any] = {"period": "Between", "days": ["2026-03-02", "2026-03-02"]}
+PARTS = ("system", "extensions", "trunks", "queues", "active_calls")
+
+
+def clock(hour: int, minute: int = 0, second: int = 0) -> datetime:
+    return MIDNIGHT + timedelta(hours=hour, minutes=minute, seconds=second)
+
+
+def leg(number: int, at: datetime, src: str, dst: str, disposition: str, cause: int, **more: Any) -> Leg:
+    """A call of one leg; `billsec_s` of it after `wait_s`, or `duration_s` in vain."""
+    outbound, billsec_s = more.get("outbound", False), more.get("billsec_s", 0.0)
+    wait_s = more.get("wait_s", 0.0)
+    duration_s = wait_s + billsec_s if billsec_s else more.get("duration_s", 0.0)
+    line, phone = f"PJSIP/carrier-{number:08}", f"PJSIP/1001-{number:08}"
+    return Leg(
+        linkedid=f"{number}.1",
+        uniqueid=f"{number}.1",
+        channel=phone if outbound else line,
+        dst_channel=line if outbound else phone,
+        trunk="carrier",
+        src=src,
+        dst=dst,
+        did="" if outbound else "4930555",
+        context="from-internal" if outbound else "from-trunk",
+        last_app="Dial",
+        started_at=at,
+        answered_at=at + timedelta(seconds=wait_s) if billsec_s else None,
+        ended_at=at + timedelta(seconds=duration_s),
+        duration_s=duration_s,
+        billsec_s=billsec_s,
+        disposition=disposition,
+        cause=cause,
+        pdd_s=more.get("pdd_s"),
+        recording_file="",
+        sequence=None,
+    )
+
+
+def add_calls(engine: Engine, pbx: int) -> None:
+    """Two in, of which one answered; three out, of which one answered; one in on the day before."""
+    legs = [
+        leg(1, clock(9, 10), "+4930111", "1001", "ANSWERED", 16, wait_s=10.0, billsec_s=60.0),
+        leg(2, clock(9, 40), "+4930111", "1001", "NO ANSWER", 19, duration_s=20.0),
+        leg(3, clock(14), "1001", "040222", "ANSWERED", 16, outbound=True, wait_s=5.0, billsec_s=120.0, pdd_s=1.5),
+        leg(4, clock(14, 30), "1001", "040222", "BUSY", 17, outbound=True, duration_s=3.0, pdd_s=2.5),
+        leg(5, clock(14, 40), "1001", "040999", "FAILED", 34, outbound=True),
+        leg(6, clock(-12), "+4930111", "1001", "ANSWERED", 16, wait_s=10.0, billsec_s=30.0),
+    ]
+    with writing(engine) as session:
+        store_legs(session, pbx, legs, "cdr")
+
+
+def add_agents(engine: Engine, pbx: int) -> None:
+    """Ada was there from nine to one with half an hour of lunch and took two calls; Bob, never logged in, took one."""
+
+    def taken(number: int, at: datetime, agent: str, talk_s: float) -> Visit:
+        up, end = at + timedelta(seconds=10), at + timedelta(seconds=10 + talk_s)
+        return Visit(f"{number}.7", "sales", at, up, end, "answered", 10.0, 3.0, talk_s, agent, caller="+4930111")
+
+    changes = [
+        AgentChange(clock(9), "Ada", "sales", "login"),
+        AgentChange(clock(11), "Ada", "sales", "pause", "Lunch"),
+        AgentChange(clock(11, 30), "Ada", "sales", "unpause"),
+        AgentChange(clock(13), "Ada", "sales", "logout"),
+    ]
+    with writing(engine) as session:
+        visits = [
+            taken(1, clock(9, 30), "Ada", 300.0),
+            taken(2, clock(10), "Ada", 600.0),
+            taken(3, clock(10), "Bob", 60.0),
+        ]
+        store_visits(session, pbx, visits, "queue_log")
+        store_rings(session, pbx, [Ring(clock(10, 30), "Ada", "sales", "4.7", 15.0)])
+        store_agent_changes(session, pbx, changes)
+
+
+def look_at_trunk(engine: Engine, pbx: int) -> None:
+    """Looks at the trunk from eight on, five minutes apart: it was registered for 15 of 20 minutes."""
+    with writing(engine) as session:
+        for minute, state in enumerate(("registered", "registered", "unregistered", "registered", "registered")):
+            trunk = Trunk(name="carrier", tech="PJSIP", state=state, registers=True, roundtrip_ms=20.0)
+            parts = {part: Part() for part in PARTS}
+            seen = Snapshot(taken_at=clock(8, 5 * minute), system=System(version="22.1"), trunks=(trunk,), parts=parts)
+            record_snapshot(session, pbx, seen)

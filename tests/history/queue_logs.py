@@ -1,0 +1,70 @@
+"""queue_log as text, read and folded."""
+
+import random
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from pbx.history.queue_log import parse_line
+from pbx.history.queue_visits import Folded, QueueLogFold
+
+T = 1_795_262_830  # 2026-11-21 12:07:10 UTC
+
+
+def lines(*events: str) -> list[bytes]:
+    """Lines from `offset|callid|queue|agent|event|data…`, the offset in seconds after T."""
+    found = []
+    for event in events:
+        offset, _, rest = event.partition("|")
+        found.append(f"{T + int(offset)}|{rest}".encode())
+    return found
+
+
+def fold(*events: str, into: QueueLogFold | None = None, at_end: bool = True) -> Folded:
+    """What the events tell."""
+    into = into or QueueLogFold()
+    for line in lines(*events):
+        event = parse_line(line)
+        assert event is not None
+        into.add(event)
+    return into.take(at_end=at_end)
+
+
+def write_days(calls: int, seed: int = 1) -> Iterator[str]:
+    """A queue_log of so many calls, as a busy site writes it: visits overlap, and end in every way there is."""
+    chance = random.Random(seed)
+    agents = [f"Agent {n:02}" for n in range(20)]
+    pending: list[tuple[float, int, str]] = []
+    at = float(T)
+    for number in range(calls):
+        at += chance.expovariate(1 / 6)
+        for event in _life(chance, f"{int(at)}.{number}", agents):
+            heappush(pending, (at + event[0], len(pending) + number, event[1]))
+        while pending and pending[0][0] <= at:
+            yield _line(*heappop(pending))
+        if number % 500 == 499:
+            yield f"{int(at)}|NONE|sales|{chance.choice(agents)}|{chance.choice(('PAUSE', 'UNPAUSE'))}|Lunch\n"
+    while pending:
+        yield _line(*heappop(pending))
+
+
+def _line(at: float, _order: int, rest: str) -> str:
+    return f"{int(at)}|{rest}\n"
+
+
+def _life(chance: random.Random, callid: str, agents: list[str]) -> Iterator[tuple[float, str]]:
+    queue, agent = chance.choice(("sales", "support", "billing")), chance.choice(agents)
+    yield 0, f"{callid}|{queue}|NONE|ENTERQUEUE||+4930{chance.randrange(10**7):07}|1"
+    wait = chance.randrange(1, 90)
+    if chance.random() < 0.4:
+        yield wait / 2, f"{callid}|{queue}|{chance.choice(agents)}|RINGNOANSWER|5000"
+    fate = chance.random()
+    if fate < 0.8:
+        talk = chance.randrange(5, 900)
+        yield wait, f"{callid}|{queue}|{agent}|CONNECT|{wait}|{callid}1|3"
+        end = f"{wait}|{talk}|1"
+        if fate < 0.7:
+            yield wait + talk, f"{callid}|{queue}|{agent}|{chance.choice(('COMPLETEAGENT', 'COMPLETECALLER'))}|{end}"
+        else:
+            yield wait + talk, f"{callid}|{queue}|{agent}|BLINDTRANSFER|6002|from-internal|{end}"
+    else:
+        yield wait, f"{callid}|{queue}|NONE|{chance.choice(('ABANDON', 'EXITWITHTIMEOUT', 'EXITEMPTY'))}|1|1|{wait}"

@@ -1,0 +1,169 @@
+"""Rows of the CDR → legs: FreePBX's, older ones, broken ones, and the time they mean."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pbx.history.cdr import BadRow, Clock, learn_clock, parse_row
+from pbx.history.channels import peer_of, trunk_of
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+NOON_EPOCH = int(NOON.timestamp())
+# A call from outside through the trunk, answered by an agent of queue 600, as FreePBX writes it.
+ROW: dict[str, Any] = {
+    "calldate": datetime(2026, 3, 2, 13, 0, 0),  # noqa: DTZ001 - as a database gives it
+    "clid": '"Zoë \\"Z\\" Čapek" <+49301234>',
+    "src": "+49301234",
+    "dst": "600",
+    "dcontext": "ext-queues",
+    "channel": "PJSIP/my-carrier-0000001a",
+    "dstchannel": "Local/1001@from-queue-00000003;1",
+    "lastapp": "Queue",
+    "duration": 75,
+    "billsec": 60,
+    "disposition": "ANSWERED",
+    "uniqueid": f"{NOON_EPOCH}.42",
+    "did": "5550100",
+    "recordingfile": "q-600-+49301234-20260302-130000-1772452800.42.wav",
+    "cnum": "+49301234",
+    "cnam": "",
+    "linkedid": f"{NOON_EPOCH}.41",
+    "sequence": 17,
+}
+
+
+def test_a_row_of_freepbx() -> None:
+    leg = parse_row(ROW, Clock(BERLIN), {"my-carrier"})
+    assert (leg.linkedid, leg.uniqueid, leg.sequence) == (f"{NOON_EPOCH}.41", f"{NOON_EPOCH}.42", 17)
+    assert (leg.started_at, leg.answered_at, leg.ended_at) == (
+        NOON,
+        NOON + timedelta(seconds=15),
+        NOON + timedelta(seconds=75),
+    )
+    assert (leg.duration_s, leg.billsec_s, leg.disposition) == (75.0, 60.0, "ANSWERED")
+    assert (leg.trunk, leg.src, leg.dst, leg.did, leg.context) == (
+        "my-carrier",
+        "+49301234",
+        "600",
+        "5550100",
+        "ext-queues",
+    )
+    assert leg.from_name == 'Zoë "Z" Čapek'
+    assert leg.recording_file == ROW["recordingfile"]
+    assert (leg.cause, leg.pdd_s) == (None, None)
+
+
+def test_an_older_table_lacks_columns() -> None:
+    names = ("calldate", "clid", "src", "dst", "dcontext", "channel", "dstchannel", "duration", "billsec", "uniqueid")
+    leg = parse_row({name: ROW[name] for name in names} | {"disposition": None}, Clock(BERLIN))
+    assert (leg.linkedid, leg.did, leg.recording_file, leg.sequence) == (leg.uniqueid, "", "", None)
+    assert (leg.disposition, leg.trunk) == ("", "")
+
+
+def test_every_column_may_be_null_but_the_uniqueid() -> None:
+    leg = parse_row(dict.fromkeys(ROW) | {"uniqueid": f"pbx1-{NOON_EPOCH}.7"}, Clock(BERLIN))
+    assert leg.started_at == NOON  # the uniqueid's own
+    assert (leg.answered_at, leg.ended_at, leg.duration_s, leg.billsec_s) == (None, None, None, None)
+    with pytest.raises(BadRow, match="uniqueid"):
+        parse_row(ROW | {"uniqueid": None}, Clock(BERLIN))
+
+
+@pytest.mark.parametrize("zero", ["0000-00-00 00:00:00", "", None, "1970-01-01 01:00:00"])
+def test_a_date_that_is_none(zero: str | None) -> None:
+    assert parse_row(ROW | {"calldate": zero}, Clock(BERLIN)).started_at == NOON
+    with pytest.raises(BadRow, match="time"):
+        parse_row(ROW | {"calldate": zero, "uniqueid": "asterisk.42"}, Clock(BERLIN))
+
+
+def test_what_is_no_number() -> None:
+    with pytest.raises(BadRow, match="billsec is 'x'"):
+        parse_row(ROW | {"billsec": "x"}, Clock(BERLIN))
+    assert parse_row(ROW | {"duration": -3, "billsec": 0}, Clock(BERLIN)).duration_s == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("ANSWERED", "ANSWERED"), ("NO ANSWER", "NO ANSWER"), (8, "ANSWERED"), ("busy", "BUSY")]
+)
+def test_dispositions(written: object, meant: str) -> None:
+    assert parse_row(ROW | {"disposition": written}, Clock(BERLIN)).disposition == meant
+
+
+def test_a_trunk_that_nobody_answered_on() -> None:
+    """Its billsec is of the caller's channel, which a queue or Originate had answered before it dialled."""
+    facts = {"channel": "PJSIP/1001-00000001", "dstchannel": "PJSIP/carrier-00000002", "disposition": "NO ANSWER"}
+    assert parse_row(ROW | facts, Clock(BERLIN), {"carrier"}).answered_at is None
+    assert parse_row(ROW | facts | {"disposition": "ANSWERED"}, Clock(BERLIN), {"carrier"}).answered_at is not None
+    inbound = ROW | {"disposition": "NO ANSWER"}  # no agent answered, but the queue did, and so the trunk was
+    assert parse_row(inbound, Clock(BERLIN), {"my-carrier"}).answered_at == NOON + timedelta(seconds=15)
+
+
+def test_text_that_no_database_takes() -> None:
+    leg = parse_row(ROW | {"src": b"caf\xe9", "cnum": None, "dst": "6\x0000", "cnam": "a\ud800b"}, Clock(BERLIN))
+    assert (leg.src, leg.dst, leg.from_name) == ("caf\N{REPLACEMENT CHARACTER}", "600", "ab")
+
+
+def test_the_hour_that_comes_twice() -> None:
+    # Berlin, 25 October 2026: 02:00 to 03:00 came at 00:00 UTC, and again at 01:00 UTC.
+    first, second = datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    row = ROW | {"calldate": "2026-10-25 02:30:00"}
+    for at in (first, second):
+        assert parse_row(row | {"uniqueid": f"{int(at.timestamp())}.1"}, Clock(BERLIN)).started_at == at
+    # A later leg of a channel that was made before: it can't have begun before its channel.
+    made = int(datetime(2026, 10, 25, 1, 10, tzinfo=UTC).timestamp())
+    assert parse_row(row | {"uniqueid": f"{made}.1"}, Clock(BERLIN)).started_at == second
+    assert parse_row(row | {"uniqueid": "none"}, Clock(BERLIN)).started_at == first
+
+
+def test_the_hour_that_never_is() -> None:
+    at = parse_row(ROW | {"calldate": "2026-03-29 02:30:00", "uniqueid": "x"}, Clock(BERLIN)).started_at
+    assert at in (datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC))
+
+
+def test_a_learned_offset_is_corrected_by_the_uniqueid() -> None:
+    summer = Clock(timezone(timedelta(hours=2)), certain=False)
+    assert parse_row(ROW, summer).started_at == NOON  # though in March Berlin is one hour ahead
+    later = ROW | {"calldate": "2026-03-02 14:20:05"}  # a later leg: no whole quarter tells
+    assert parse_row(later, summer).started_at == NOON + timedelta(minutes=20, seconds=5)
+    quarter = ROW | {"calldate": "2026-03-02 14:15:05"}  # nor does one that no summer time is made of
+    assert parse_row(quarter, summer).started_at == NOON + timedelta(minutes=15, seconds=5)
+
+
+def test_the_clock_is_learned() -> None:
+    rows = [ROW | {"calldate": f"2026-03-02 13:{m:02}:00", "uniqueid": f"{NOON_EPOCH + 60 * m}.1"} for m in range(5)]
+    assert learn_clock(rows, BERLIN, certain=True) == Clock(BERLIN, certain=True)
+    assert learn_clock(rows, None, certain=False) == Clock(timezone(timedelta(hours=1)), certain=False)
+    assert learn_clock(rows, ZoneInfo("America/Lima"), certain=True).zone == timezone(timedelta(hours=1))
+    assert learn_clock([], None, certain=False) == Clock(UTC, certain=False)
+    by_gmt = [row | {"calldate": datetime.fromtimestamp(NOON_EPOCH + 60 * m, UTC)} for m, row in enumerate(rows)]
+    assert parse_row(by_gmt[2], learn_clock(by_gmt, BERLIN, certain=True)).started_at == NOON + timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("channel", "peer"),
+    [
+        ("PJSIP/carrier-0000001a", "carrier"),
+        ("PJSIP/my-carrier-0000001a", "my-carrier"),
+        ("SIP/1001-000003f2", "1001"),
+        ("IAX2/branch-4211", "branch"),
+        ("DAHDI/i1/5551234-1", "i1"),
+        ("Local/1001@from-queue-000000d1;2", "1001"),
+        ("Local/FMPR-1001@from-internal-000000d1;1", "1001"),
+        ("Local/RG-600-1002@from-internal-000000d1;1", "1002"),
+        ("Local/FMGL-015551234#@from-internal-000000d1;1", "015551234"),
+        ("", ""),
+        ("odd", ""),
+    ],
+)
+def test_whose_channel(channel: str, peer: str) -> None:
+    assert peer_of(channel) == peer
+
+
+def test_trunks() -> None:
+    out, phone = "PJSIP/carrier-00000001", "PJSIP/1001-00000002"
+    assert trunk_of(phone, out, "from-internal", {"carrier"}) == "carrier"
+    assert trunk_of(phone, out, "from-internal", ()) == ""
+    assert trunk_of("PJSIP/unseen-00000001", phone, "from-pstn", ()) == "unseen"
+    assert trunk_of("Local/carrier@from-pstn-00000001;2", phone, "from-pstn", {"carrier"}) == ""

@@ -1,0 +1,160 @@
+"""Legs → their call: who called whom, which way, how it went, and how two sources tell of one leg."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pbx.history.facts import Leg
+from pbx.history.folding import fold_legs, merge_legs
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+PHONE, OTHER, TRUNK = "PJSIP/1001-00000001", "PJSIP/1002-00000002", "PJSIP/carrier-00000003"
+
+
+def leg(channel: str, dst_channel: str = "", at_s: int = 0, ring_s: int = 5, talk_s: int = 20, **facts: object) -> Leg:
+    """A leg that began after `at_s`, rang for `ring_s`, and was talked on for `talk_s` (0: nobody answered)."""
+    started_at = NOON + timedelta(seconds=at_s)
+    answered_at = started_at + timedelta(seconds=ring_s) if talk_s else None
+    made = Leg(
+        linkedid="1.1",
+        uniqueid="1.1",
+        channel=channel,
+        dst_channel=dst_channel,
+        trunk="carrier" if TRUNK in (channel, dst_channel) else "",
+        src="1001" if channel == PHONE else "",
+        dst="1002",
+        did="",
+        context="from-internal",
+        last_app="Dial",
+        started_at=started_at,
+        answered_at=answered_at,
+        ended_at=started_at + timedelta(seconds=ring_s + talk_s),
+        duration_s=float(ring_s + talk_s),
+        billsec_s=float(talk_s),
+        disposition="ANSWERED" if talk_s else "NO ANSWER",
+        cause=None,
+        pdd_s=None,
+        recording_file="",
+        sequence=None,
+    )
+    return replace(made, **facts)  # type: ignore[arg-type]
+
+
+def test_an_internal_call() -> None:
+    told = fold_legs([leg(PHONE, OTHER, from_name="Ana")])
+    assert (told.direction, told.from_number, told.from_name, told.to_number) == ("internal", "1001", "Ana", "1002")
+    assert (told.agent, told.disposition, told.talk_s, told.wait_s) == ("1002", "ANSWERED", 20, 5)
+    assert (told.started_at, told.duration_s) == (NOON, 25)
+
+
+def test_out_through_a_trunk() -> None:
+    told = fold_legs([leg(PHONE, TRUNK, dst="5551001")])
+    assert (told.direction, told.to_number, told.agent) == ("outbound", "5551001", "1001")
+
+
+@pytest.mark.parametrize(
+    "inbound",
+    [
+        leg(TRUNK, OTHER),
+        leg("SIP/unseen-00000001", OTHER, did="5550100"),
+        leg("SIP/unseen-00000001", OTHER, context="from-pstn"),
+        leg(TRUNK, "PJSIP/carrier-00000009"),  # and out again
+    ],
+)
+def test_in_from_outside(inbound: Leg) -> None:
+    assert fold_legs([inbound]).direction == "inbound"
+
+
+def test_in_and_on_to_a_mobile_phone_is_inbound_and_has_no_agent() -> None:
+    told = fold_legs([leg(TRUNK, "PJSIP/carrier-00000009", src="+49301234", dst="0170555")])
+    assert (told.direction, told.from_number, told.agent) == ("inbound", "+49301234", "")
+
+
+def test_a_queue_that_tries_two_agents() -> None:
+    """The order of rows says nothing; the agent's own row is one more leg of the same talk."""
+    facts = {"src": "+49301234", "last_app": "Queue", "dst": "600", "did": "5550100"}
+    first = leg(TRUNK, "Local/1001@from-queue-00000001;1", 0, 15, 0, **facts)
+    second = leg(TRUNK, "Local/1002@from-queue-00000002;1", 15, 5, 60, **facts)
+    own = leg("Local/1002@from-queue-00000002;2", OTHER, 15, 5, 60, uniqueid="1.4", src="+49301234")
+    told = fold_legs([own, second, first])
+    assert (told.direction, told.did, told.queue, told.to_number) == ("inbound", "5550100", "600", "600")
+    assert (told.agent, told.disposition, told.wait_s, told.talk_s) == ("1002", "ANSWERED", 20, 60)
+    assert told.duration_s == 80
+
+
+def test_what_the_caller_did_after_a_failed_dial_is_no_answer() -> None:
+    """Rows as Asterisk 16 and 22 wrote them for a caller whose channel was answered before it dialled."""
+    busy = leg(PHONE, TRUNK, 0, 0, 0, disposition="BUSY")
+    hangup = leg(PHONE, "", 0, 0, 0, disposition="ANSWERED", answered_at=NOON, last_app="Hangup")
+    told = fold_legs([busy, hangup])
+    assert (told.disposition, told.talk_s, told.wait_s, told.agent) == ("BUSY", None, None, "")
+
+
+def test_voicemail_answers_but_is_no_agent() -> None:
+    told = fold_legs([leg(PHONE, OTHER, 0, 20, 0), leg(PHONE, "", 20, 0, 30, last_app="VoiceMail")])
+    assert (told.disposition, told.agent, told.wait_s, told.talk_s) == ("ANSWERED", "", 20, 30)
+
+
+def test_an_announcement_is_all_there_was() -> None:
+    told = fold_legs([leg(TRUNK, "", 0, 0, 12, last_app="Playback")])
+    assert (told.disposition, told.talk_s, told.agent) == ("ANSWERED", 12, "")
+
+
+def test_a_queue_where_no_telephone_rang_answered_nobody() -> None:
+    told = fold_legs([leg(TRUNK, "", 0, 0, 40, last_app="Queue", dst="600")])
+    assert (told.disposition, told.talk_s, told.wait_s) == ("NO ANSWER", None, None)
+
+
+def test_a_transfer_adds_up() -> None:
+    """The first to answer is the agent; the talk goes on, and the time both legs ran counts once."""
+    told = fold_legs([leg(PHONE, OTHER, 0, 5, 20), leg(PHONE, "PJSIP/1003-00000007", 20, 0, 30)])
+    assert (told.agent, told.talk_s, told.duration_s) == ("1002", 45, 50)
+
+
+def test_which_failure_tells() -> None:
+    failed, unheard = leg(PHONE, TRUNK, talk_s=0, disposition="CONGESTION"), leg(PHONE, OTHER, talk_s=0)
+    assert fold_legs([failed, unheard]).disposition == "NO ANSWER"
+    going_on = replace(unheard, disposition="", ended_at=None, channel=TRUNK)
+    told = fold_legs([failed, going_on])
+    assert (told.disposition, told.duration_s) == ("", None)
+
+
+@pytest.mark.parametrize("dst", ["s", "h", "~~s~~", "s-BUSY", ""])
+def test_the_dialplans_own_extensions_are_nobodys_number(dst: str) -> None:
+    assert fold_legs([leg(TRUNK, OTHER, dst=dst, did="5550100")]).to_number == "5550100"
+
+
+def test_the_cdr_wins_over_live_events_and_keeps_what_only_they_know() -> None:
+    live = leg(PHONE, OTHER, talk_s=19, cause=16, pdd_s=0.4, src="anonymous", trunk="seen")
+    row = leg(PHONE, OTHER, talk_s=20, sequence=3, recording_file="x.wav")
+    for merged in (merge_legs(live, "watch", row, "cdr"), merge_legs(row, "cdr", live, "watch")):
+        assert merged == replace(row, cause=16, pdd_s=0.4, trunk="seen")
+
+
+def test_a_later_live_event_completes_an_earlier_one() -> None:
+    begun = leg(PHONE, OTHER, disposition="", answered_at=None, ended_at=None, duration_s=None, billsec_s=None)
+    ended = leg(PHONE, OTHER, src="", cause=16)
+    assert merge_legs(begun, "watch", ended, "watch") == replace(ended, src="1001")
+
+
+def test_two_rows_of_one_pair_of_channels_span_both() -> None:
+    first = leg(PHONE, "", 0, 0, 10, sequence=1)
+    second = leg(PHONE, "", 60, 0, 30, sequence=4, recording_file="later.wav")
+    for merged in (merge_legs(first, "cdr", second, "cdr"), merge_legs(second, "cdr", first, "cdr")):
+        assert (merged.started_at, merged.ended_at) == (NOON, NOON + timedelta(seconds=90))
+        assert (merged.billsec_s, merged.sequence, merged.recording_file) == (30, 1, "later.wav")
+        assert merge_legs(merged, "cdr", second, "cdr") == merged  # read again
+
+
+def test_the_same_row_read_again_is_taken_as_it_is_now() -> None:
+    row = leg(PHONE, OTHER, sequence=3)
+    corrected = replace(row, started_at=NOON - timedelta(hours=1))  # the PBX's zone was set right
+    assert merge_legs(row, "cdr", corrected, "cdr") == corrected
+
+
+def test_a_linkedid_wins_over_a_uniqueid_in_its_place() -> None:
+    weak = leg(PHONE, OTHER, linkedid="2.2", uniqueid="2.2")
+    true = replace(weak, linkedid="1.1")
+    assert merge_legs(weak, "cdr", true, "cdr").linkedid == "1.1"
+    assert merge_legs(true, "cdr", weak, "cdr").linkedid == "1.1"

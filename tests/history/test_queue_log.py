@@ -1,0 +1,121 @@
+"""Lines and rows of queue_log, whatever stands in them."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pbx.history.queue_log import BadLine, QueueEvent, callid_epoch_s, ordered, parse_line, parse_row
+
+AT = 1_795_262_830
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def test_a_line_is_an_event() -> None:
+    line = f'{AT}|1795262830.6|support|Zoë "Zo" <O\'Brien> 日本|CONNECT|38|1795262830.8|3\r'.encode()
+    assert parse_line(line) == QueueEvent(
+        AT, "1795262830.6", "support", 'Zoë "Zo" <O\'Brien> 日本', "CONNECT", "38|1795262830.8|3"
+    )
+
+
+def test_a_line_without_data_and_an_empty_line() -> None:
+    assert parse_line(f"{AT}|NONE|NONE|NONE|QUEUESTART|".encode()) == QueueEvent(
+        AT, "NONE", "NONE", "NONE", "QUEUESTART", ""
+    )
+    assert parse_line(f"{AT}|NONE|NONE|NONE|CONFIGRELOAD".encode()) is not None
+    assert parse_line(b"") is None
+    assert parse_line(b"\r") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"no queue_log at all", "1 fields"),
+        (b"1795262830|1795262830.6|support|NONE", "4 fields"),
+        (b"yesterday|1|support|NONE|ENTERQUEUE|", "'yesterday' is not a time"),
+        (b"nan|1|support|NONE|ENTERQUEUE|", "'nan' is not a time"),
+        (b"0|NONE|NONE|NONE|QUEUESTART|", "the time 0 is not a time of this century"),
+        (b"17952628301|1|support|NONE|ENTERQUEUE|", "is not a time of this century"),
+        (b"1795262830|1|support|NONE||x", "no event is named"),
+    ],
+)
+def test_a_bad_line_says_why(line: bytes, why: str) -> None:
+    with pytest.raises(BadLine, match=why.replace("|", r"\|")):
+        parse_line(line)
+
+
+def test_bytes_that_are_no_text_do_no_harm() -> None:
+    event = parse_line(b"\0\0\0" + f"{AT}|1|caf".encode() + b"\xe9|NONE|ENTERQUEUE||5\xff5|1")
+    assert event is not None
+    assert (event.at_s, event.queue, event.data) == (AT, "caf\ufffd", "|5\ufffd5|1")
+
+
+def test_a_bar_in_an_agents_name_moves_nothing() -> None:
+    event = parse_line(f"{AT}|1.2|sales|Ann | Bob|CONNECT|3|1.4|2".encode())
+    assert event is not None
+    assert (event.agent, event.name, event.data) == ("Ann | Bob", "CONNECT", "3|1.4|2")
+    unknown = parse_line(f"{AT}|1.2|sales|Ann|NEWEVENT|PAUSE|x".encode())
+    assert unknown is not None
+    assert (unknown.agent, unknown.name) == ("Ann", "NEWEVENT")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        AT,
+        str(AT),
+        f"{AT}.834211",
+        float(AT) + 0.5,
+        b"%d" % AT,
+        "2026-11-21 12:07:10.834211",
+        datetime.fromisoformat("2026-11-21 12:07:10"),
+        datetime(2026, 11, 21, 13, 7, 10, tzinfo=timezone(timedelta(hours=1))),
+    ],
+)
+def test_a_rows_time_in_all_its_forms(time: Any) -> None:
+    assert parse_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1")).at_s == AT
+
+
+def test_a_rows_local_time_is_the_pbxs() -> None:
+    assert parse_row("2026-11-21 13:07:10", "", "q", "", "PAUSE", (), BERLIN).at_s == AT
+
+
+@pytest.mark.parametrize("time", [None, "", "0000-00-00 00:00:00", "NULL", 0, float("nan")])
+def test_a_row_without_a_time_is_bad(time: Any) -> None:
+    with pytest.raises(BadLine):
+        parse_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1"))
+
+
+def test_the_hour_that_comes_twice_is_told_by_the_call() -> None:
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 summer time
+    second = first + timedelta(hours=1)  # 02:30 winter time
+    for meant in (first, second):
+        callid = f"{int(meant.timestamp()) - 20}.7"
+        row = parse_row("2026-10-25 02:30:00", callid, "sales", "NONE", "CONNECT", ("20",), BERLIN)
+        assert row.at_s == int(meant.timestamp())
+
+
+def test_the_hour_that_never_is_has_a_time_all_the_same() -> None:
+    row = parse_row("2026-03-29 02:30:00", "1.2", "sales", "NONE", "CONNECT", (), BERLIN)
+    assert abs(row.at_s - int(datetime(2026, 3, 29, 1, 30, tzinfo=UTC).timestamp())) <= 3600
+
+
+def test_both_forms_of_data_make_the_same_event() -> None:
+    split = parse_row(AT, "1.2", "sales", None, "ENTERQUEUE", (None, "555", "1", "", None))
+    assert split == parse_row(AT, "1.2", "sales", "", "ENTERQUEUE", ("|555|1",))
+    assert split.data == "|555|1"
+
+
+def test_an_epoch_of_a_uniqueid() -> None:
+    assert callid_epoch_s("1795262830.12") == AT
+    assert callid_epoch_s("pbx-berlin-1795262830.12") == AT
+    assert callid_epoch_s("NONE") is None
+
+
+def test_rows_of_one_second_are_put_in_order() -> None:
+    names = ["COMPLETEAGENT", "CONNECT", "RINGNOANSWER", "ENTERQUEUE", "DID", "QUEUESTART"]
+    events = [QueueEvent(AT, "1.2", "q", "a", name, "") for name in names]
+    assert [event.name for event in ordered(events)] == [
+        "QUEUESTART", "ENTERQUEUE", "DID", "RINGNOANSWER", "CONNECT", "COMPLETEAGENT",
+    ]  # fmt: skip

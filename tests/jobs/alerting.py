@@ -1,0 +1,108 @@
+"""What tests of alerts stand on: a cache with a PBX, snapshots of it, rules, and what became of them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, Trunk
+from pbx.history.facts import Visit
+from pbx.jobs.alerts import evaluate
+from pbx.settings import Settings
+from pbx.store.alerts import Target, save_rule, seal_targets
+from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import Alert, AlertRule
+from pbx.store.jobs import add_job
+from pbx.store.models import Job, JobState
+from pbx.store.samples import record_snapshot
+from pbx.store.visits import store_visits
+
+T0 = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
+FREE = QueueMember(name="Ada", interface="PJSIP/1001", status=1)
+
+
+def pbx(engine: Engine, settings: Settings) -> ActiveConnection:
+    active = active_connection(engine, settings)
+    assert active is not None
+    return active
+
+
+def add_rule(engine: Engine, settings: Settings, kind: str, threshold: float = 0, subject: str = "", *urls: str) -> int:
+    targets = seal_targets(settings, [Target(SecretStr(url)) for url in urls])
+    rule = AlertRule(
+        connection_id=pbx(engine, settings).id,
+        kind=kind,
+        threshold=threshold,
+        subject=subject,
+        targets_encrypted=targets,
+    )
+    with writing(engine) as session:
+        return save_rule(session, rule, T0)
+
+
+def minutes(count: float) -> datetime:
+    """A moment so many minutes after T0."""
+    return T0 + timedelta(minutes=count)
+
+
+def waiting(name: str, wait_s: int = 0, members: tuple[QueueMember, ...] = (FREE,)) -> Queue:
+    return Queue(name=name, calls=int(wait_s > 0), longest_wait_s=wait_s, members=members, service_level_s=20)
+
+
+def trunk(name: str, state: str) -> Trunk:
+    return Trunk(name=name, tech="PJSIP", state=state, registers=True)  # type: ignore[arg-type]
+
+
+def look(engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk, parts: Any = None) -> None:
+    """The cache gets a snapshot of these queues and trunks."""
+    found = Snapshot(
+        taken_at=at,
+        queues=tuple(one for one in seen if isinstance(one, Queue)),
+        trunks=tuple(one for one in seen if isinstance(one, Trunk)),
+        parts=parts or {"queues": Part(), "trunks": Part()},
+    )
+    connection_id = pbx(engine, settings).id
+    with writing(engine) as session:
+        record_snapshot(session, connection_id, found)
+
+
+def news(engine: Engine, settings: Settings, at: datetime) -> list[tuple[str, str]]:
+    """What a look of the worker's changes: subject and "begun" or "ended"."""
+    return [(one.subject, one.what) for one in evaluate(engine, settings, pbx(engine, settings), at)]
+
+
+def alerts(engine: Engine) -> list[Alert]:
+    with reading(engine) as session:
+        return list(session.exec(select(Alert).order_by(Alert.id)).all())  # type: ignore[arg-type]
+
+
+def add_visits(engine: Engine, settings: Settings, queue: str, at: datetime, *waits_s: float, lost: int = 0) -> None:
+    """Visits answered after these waits, and so many that gave up after a minute."""
+    visits = [
+        Visit(
+            uniqueid=f"{at.timestamp():.0f}.{queue}.{i}",
+            queue=queue,
+            joined_at=at + timedelta(seconds=10 * i),
+            connected_at=None if wait_s is None else at,
+            ended_at=at + timedelta(minutes=5),
+            outcome="abandoned" if wait_s is None else "answered",
+            wait_s=60.0 if wait_s is None else wait_s,
+            ring_s=None,
+            talk_s=None if wait_s is None else 30.0,
+        )
+        for i, wait_s in enumerate([*waits_s, *[None] * lost])
+    ]
+    connection_id = pbx(engine, settings).id
+    with writing(engine) as session:
+        store_visits(session, connection_id, visits, "queue_log")
+
+
+def add_sync(engine: Engine, settings: Settings, at: datetime, state: JobState, error: str = "") -> None:
+    connection_id = pbx(engine, settings).id
+    with writing(engine) as session:
+        job: Job = add_job(session, f"s{at.timestamp()}", "sync", connection_id=connection_id, asked_by="schedule")
+        job.sqlmodel_update({"state": state, "asked_at": at, "ended_at": at, "error": error})
+        session.add(job)

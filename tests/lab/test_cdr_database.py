@@ -1,0 +1,175 @@
+"""The CDR on a real MariaDB: tables in a bad state, a PBX that goes on writing, and no password told."""
+
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import func, select
+
+from pbx.errors import PbxError, SettingsError, Unreachable
+from pbx.jobs.history_databases import open_source, source_url
+from pbx.jobs.import_cdr import import_cdr_database
+from pbx.settings import load_settings
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import reading
+from pbx.store.history_models import CallLeg, ImportMark
+from pbx.store.models import Call
+from tests.lab.imports import active_at, engine
+from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
+from tests.lab.postgres import postgres
+from tests.lab.server import SERVERS
+
+__all__ = ["engine", "mariadb", "postgres"]
+pytestmark = pytest.mark.lab
+BROKEN_TABLE = """
+CREATE TABLE broken (
+  calldate datetime, clid varchar(80), src varchar(80), dst varchar(80), dcontext varchar(80), channel varchar(80),
+  dstchannel varchar(80), duration int, billsec int, disposition varchar(45), uniqueid varchar(32), linkedid varchar(32)
+) ENGINE=MyISAM DEFAULT CHARSET=latin1
+"""  # of an old FreePBX: no index, no recordingfile, no sequence
+
+
+def broken_row(number: int, calldate: str | None, **facts: object) -> dict[str, object]:
+    uniqueid = f"{1772452800 + number}.{number}"  # 2 March 2026, noon UTC
+    return {
+        "calldate": calldate,
+        "clid": '"José" <1001>',
+        "src": "1001",
+        "dst": "1002",
+        "dcontext": "from-internal",
+        "channel": f"SIP/1001-{number:08x}",
+        "dstchannel": f"SIP/1002-{number:08x}",
+        "duration": 9,
+        "billsec": 5,
+        "disposition": "ANSWERED",
+        "uniqueid": uniqueid,
+        "linkedid": uniqueid,
+    } | facts
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> ActiveConnection:
+    """A PBX that only its database is asked of."""
+    return active_at(engine, SERVERS[22])
+
+
+def test_a_table_without_indexes_with_nulls_and_zero_dates(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb
+) -> None:
+    mariadb.execute("DROP TABLE IF EXISTS broken", BROKEN_TABLE)
+    rows = [
+        broken_row(0, "2026-03-02 12:00:00"),
+        broken_row(1, "0000-00-00 00:00:00"),
+        broken_row(2, None, clid=None, dcontext=None, duration=None, billsec=None, disposition=None, linkedid=None),
+        broken_row(3, "0000-00-00 00:00:00", uniqueid=""),
+        broken_row(4, "2026-03-02 12:00:04", dstchannel=None, disposition="NO ANSWER", billsec=0),
+    ]
+    mariadb.insert("broken", rows)
+    result = import_cdr_database(engine, pbx, mariadb.address, table="broken")
+    assert (result.rows, result.legs, result.bad) == (5, 4, 1)
+    with reading(engine) as session:
+        calls = {call.linkedid.partition(".")[2]: call for call in session.exec(select(Call)).all()}
+    assert {number: call.started_at.timestamp() for number, call in calls.items() if call.started_at} == {
+        str(number): 1772452800 + number for number in (0, 1, 2, 4)
+    }
+    assert (calls["0"].from_name, calls["0"].talk_s, calls["4"].disposition) == ("José", 5, "NO ANSWER")
+    assert import_cdr_database(engine, pbx, mariadb.address, table="broken").rows == 0
+
+
+def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
+    """Asterisk's own table, by cdr_pgsql: start, answer and end, and no linkedid."""
+    columns = 'start timestamp, answer timestamp, "end" timestamp, channel text, dstchannel text, uniqueid text'
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE cdr ({columns}, disposition text, duration bigint, billsec bigint)")
+        connection.execute(
+            "INSERT INTO cdr SELECT at, at + interval '3 s', at + interval '9 s', 'SIP/a-' || to_hex(n), 'SIP/b', "
+            "extract(epoch FROM at AT TIME ZONE 'UTC')::bigint || '.' || n, 'ANSWERED', 9, 6 "
+            "FROM (SELECT timestamp '2026-03-02 12:00' + n * interval '1 h' AS at, n FROM generate_series(1, 50) n) t"
+        )
+    assert import_cdr_database(engine, pbx, postgres).legs == 50
+    assert import_cdr_database(engine, pbx, postgres).rows == 0
+    with reading(engine) as session:
+        call = session.exec(select(Call).order_by(Call.started_at)).first()
+    assert call is not None
+    assert (call.started_at, call.wait_s, call.talk_s) == (datetime(2026, 3, 2, 13, tzinfo=UTC), 3, 6)
+
+
+@pytest.mark.parametrize("storage", ["InnoDB", "MyISAM"])
+def test_the_pbx_may_write_while_it_is_read(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, storage: str
+) -> None:
+    mariadb.fresh_cdr(storage)
+    start = 1772452800
+    mariadb.execute(
+        "INSERT INTO cdr (calldate, channel, uniqueid, linkedid, duration, billsec, disposition, sequence) "
+        f"SELECT FROM_UNIXTIME({start} + seq * 30), CONCAT('PJSIP/a-', LPAD(HEX(seq), 8, '0')), "
+        f"CONCAT({start} + seq * 30, '.', seq), CONCAT({start} + seq * 30, '.', seq), 9, 5, 'ANSWERED', seq "
+        "FROM seq_1_to_25000"
+    )
+    added = 0
+
+    def add(done: int, total: int | None) -> None:
+        nonlocal added
+        added += 1
+        moment = f"2026-03-02 11:00:{added:02}"
+        mariadb.execute(
+            "SET SESSION lock_wait_timeout = 1",
+            f"INSERT INTO cdr (calldate, channel, uniqueid) VALUES ('{moment}', 'PJSIP/b-{added:08x}', '1.{added}')",
+            "ALTER TABLE cdr COMMENT = 'a change that would wait for whoever reads'",
+        )
+
+    result = import_cdr_database(engine, pbx, mariadb.address, progress=add)
+    assert added > 1
+    assert result.legs >= 25_000
+    with reading(engine) as session:
+        assert session.exec(select(func.count()).select_from(CallLeg)).one() == result.legs
+
+
+def test_the_database_is_only_read(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
+    """Even as a user who may write."""
+    mariadb.fresh_cdr()
+    with (
+        open_source(source_url(mariadb.address.replace("reader:", "admin:"))) as source,
+        source.connect() as connection,
+        pytest.raises(DBAPIError, match="READ ONLY"),
+    ):
+        connection.exec_driver_sql("DELETE FROM cdr")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ((QUOTED, "another-s3cret"), Unreachable, "Access denied"),
+        (("/asteriskcdrdb", "/nowhere"), Unreachable, "nowhere"),
+        (("/asteriskcdrdb", ""), SettingsError, "not the address"),
+        (("mysql+pymysql", "sybase"), SettingsError, "not the address"),
+    ],
+)
+def test_a_refusal_is_told_without_the_password(
+    engine: Engine,
+    pbx: ActiveConnection,
+    mariadb: MariaDb,
+    wrong: tuple[str, str],
+    error: type[PbxError],
+    said: str,
+) -> None:
+    with pytest.raises(error, match=said) as caught:
+        import_cdr_database(engine, pbx, mariadb.address.replace(*wrong))
+    for secret in (PASSWORD, QUOTED, "another-s3cret"):
+        assert secret not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_no_password_is_kept(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
+    mariadb.fresh_cdr()
+    mariadb.insert("cdr", [broken_row(0, "2026-03-02 12:00:00")])
+    result = import_cdr_database(engine, pbx, mariadb.address)
+    assert result.rows == 1
+    with reading(engine) as session:
+        mark = session.exec(select(ImportMark)).one()
+    engine.dispose()
+    for secret in (PASSWORD, QUOTED):
+        assert secret not in f"{result!r} {mark!r}"
+        for file in load_settings().pbx_data_dir.rglob("*"):
+            assert not file.is_file() or secret.encode() not in file.read_bytes()

@@ -1,0 +1,232 @@
+"""Listening to real Asterisk: the lab's calls as rows, live and by import alike, and how far behind a page is."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+from sqlalchemy import Engine
+from sqlmodel import col, select
+
+from pbx.jobs.import_history import import_queue_log
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, reading
+from pbx.store.history_models import AgentEvent, CallLeg, QueueVisit, WatchSpan
+from pbx.store.models import Call
+from pbx.store.samples import latest_snapshot
+from tests.jobs.listened import listening
+from tests.lab.browser import browser, go, running_app
+from tests.lab.calls import PlacedCall, place_all, place_queue_call, start_queue_call
+from tests.lab.server import LabServer, wait_until
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+BEHIND_S = 3.0  # a requirement; the best of several is held to it, as tests share their machine
+LOOKS = 5
+
+
+def environment(server: LabServer, user: str = "notebook") -> dict[str, str]:
+    facts = {
+        "HOST": server.host,
+        "AMI_PORT": server.ami_port,
+        "AMI_USERNAME": user,
+        "AMI_PASSWORD": server.ami_secret,
+        "ARI_PORT": server.http_port,
+        "ARI_USERNAME": server.ari_username,
+        "ARI_PASSWORD": server.ari_secret,
+    }
+    return {f"FREEPBX_{name}": str(value) for name, value in facts.items()}
+
+
+@pytest.fixture
+def be(server: LabServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Be an AMI user of the server."""
+
+    def become(user: str) -> None:
+        for name, value in environment(server, user).items():
+            monkeypatch.setenv(name, value)
+
+    return become
+
+
+@pytest.fixture
+def engine(be: Callable[[str], None]) -> Iterator[Engine]:
+    be("notebook")
+    engine = open_engine(load_settings())
+    yield engine
+    engine.dispose()
+
+
+def visits(engine: Engine, calls: list[PlacedCall]) -> dict[str, list[QueueVisit]]:
+    """The rows of these calls; others may place calls at the same time."""
+    with reading(engine) as session:
+        uniqueids = [call.uniqueid for call in calls if call.queue]
+        rows = session.exec(select(QueueVisit).where(col(QueueVisit.uniqueid).in_(uniqueids))).all()
+    return {uniqueid: [row for row in rows if row.uniqueid == uniqueid] for uniqueid in uniqueids}
+
+
+def outcome_of(engine: Engine, call: PlacedCall) -> str:
+    (visit,) = visits(engine, [call])[call.uniqueid]
+    return visit.outcome
+
+
+def legs(engine: Engine, call: PlacedCall) -> list[CallLeg]:
+    with reading(engine) as session:
+        return list(session.exec(select(CallLeg).where(CallLeg.linkedid == call.uniqueid)))
+
+
+def queue_log_of(server: LabServer, calls: list[PlacedCall], into: Path) -> Path:
+    uniqueids = {call.uniqueid for call in calls}
+    lines = (server.logs / "queue_log").read_text().splitlines(keepends=True)
+    into.write_text("".join(line for line in lines if line.split("|")[1] in uniqueids))
+    return into
+
+
+@pytest.mark.parametrize("user", ["notebook", "analyst"])
+def test_the_lab_s_calls_live_and_by_import_alike(
+    server: LabServer, engine: Engine, be: Callable[[str], None], tmp_path: Path, user: str
+) -> None:
+    be(user)
+    with listening(engine):
+        calls = place_all(server)
+        time.sleep(2)  # AgentComplete and the like
+    seen = visits(engine, calls)
+    assert {name: len(rows) for name, rows in seen.items()} == dict.fromkeys(seen, 1)
+    for call in calls:
+        if call.queue:
+            (visit,) = seen[call.uniqueid]
+            assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "watch")
+            assert visit.ended_at
+    if user == "notebook":  # hears of variables
+        names = {leg.recording_file for call in calls for leg in legs(engine, call)}
+        assert all(any(call.uniqueid in name for name in names) for call in calls)
+    check_legs(engine, {call.outcome if call.kind == "outbound" else call.kind: call for call in calls})
+
+    import_queue_log(engine, 1, [queue_log_of(server, calls, tmp_path / "queue_log")])
+    again = visits(engine, calls)
+    for name, (before,) in seen.items():
+        (after,) = again[name]
+        assert after.source == "queue_log"
+        assert (after.outcome, after.agent, after.wait_s) == (before.outcome, before.agent, before.wait_s)
+        assert (after.talk_s, after.ended_by, after.caller) == (before.talk_s, before.ended_by, before.caller)
+        assert abs((after.joined_at - before.joined_at).total_seconds()) <= 1
+    assert sum(map(len, again.values())) == sum(map(len, seen.values()))
+
+
+def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
+    (busy,) = legs(engine, by_kind["busy"])
+    assert (busy.trunk, busy.disposition, busy.cause, busy.dst) == ("carrier", "BUSY", 17, "5552001")
+    (rang,) = legs(engine, by_kind["noanswer"])
+    assert (rang.trunk, rang.disposition) == ("carrier", "NO ANSWER")
+    assert rang.pdd_s is not None
+    (answered,) = legs(engine, by_kind["answered"])
+    assert (answered.disposition, answered.cause) == ("ANSWERED", 16)
+    assert answered.billsec_s == pytest.approx(3, abs=3)
+    inbound = legs(engine, by_kind["inbound"])
+    assert {(leg.trunk, leg.did) for leg in inbound} == {("carrier", "5550100")}
+    with reading(engine) as session:
+        call = session.exec(select(Call).where(Call.linkedid == by_kind["inbound"].uniqueid)).one()
+    assert (call.direction, call.did, call.disposition, call.queue) == ("inbound", "5550100", "ANSWERED", "sales")
+
+
+def test_a_user_who_hears_little_is_no_failure(
+    server: LabServer, engine: Engine, be: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    be("clerk")  # neither queue nor system events
+    waiting = start_queue_call(server, "support")
+    wait_until("the caller waits", lambda: bool(waiting.queue_events))
+    with listening(engine) as watch:
+        wait_until("the caller is known", lambda: bool(visits(engine, [waiting])[waiting.uniqueid]))
+        another = start_queue_call(server, "support")
+        wait_until("it is said", lambda: "no events of the class agent" in caplog.text, 30)
+        another.hangup()
+        waiting.hangup()
+        wait_until("its hang-up is heard", lambda: outcome_of(engine, waiting) == "abandoned")
+        call = place_queue_call(server, "answered", seconds=1)
+        wait_until("its leg is stored", lambda: any(leg.ended_at for leg in legs(engine, call)))
+    assert watch.events
+    with reading(engine) as session:
+        assert session.exec(select(WatchSpan)).all()
+
+
+def test_what_went_on_before_is_known(server: LabServer, engine: Engine) -> None:
+    waiting = start_queue_call(server, "support")
+    wait_until("the caller waits", lambda: bool(waiting.queue_events))
+    time.sleep(2)
+    with listening(engine):
+        wait_until("the visit is stored", lambda: bool(visits(engine, [waiting])[waiting.uniqueid]))
+        waiting.hangup()
+        time.sleep(1)
+    (visit,) = visits(engine, [waiting])[waiting.uniqueid]
+    assert visit.outcome == "abandoned"
+    assert visit.wait_s is not None
+    assert visit.wait_s >= 2
+
+
+def test_pauses_are_stored(server: LabServer, engine: Engine) -> None:
+    reason = f"Break {time.time_ns()}"
+    with listening(engine):
+        for command in (
+            f'pause member Local/2002@agents/n queue sales reason "{reason}"',
+            "unpause member Local/2002@agents/n",
+        ):
+            server.cli(f"queue {command}")
+        time.sleep(1)
+    with reading(engine) as session:
+        paused = session.exec(select(AgentEvent).where(AgentEvent.reason == reason)).one()
+    assert (paused.agent, paused.queue, paused.kind) == ("Felix Brandt", "sales", "pause")
+
+
+def test_the_newest_snapshot_is_seconds_behind(
+    server: LabServer, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    behind = []
+    with listening(engine):
+        for _ in range(LOOKS):
+            begun = time.monotonic()
+            call = start_queue_call(server, "support")
+            wait_until("it is in the snapshot", lambda: call.uniqueid in waiting(engine))  # noqa: B023
+            behind.append(time.monotonic() - begun)
+            call.hangup()
+    with capsys.disabled():
+        print(f"\n{server.name}: call placed, seen in the cache after {', '.join(f'{s:.2f}' for s in behind)} s")
+    assert min(behind) <= BEHIND_S
+
+
+def waiting(engine: Engine) -> set[str]:
+    with reading(engine) as session:
+        snapshot = latest_snapshot(session, 1)
+    return {caller.uniqueid for queue in snapshot.queues for caller in queue.callers} if snapshot else set()
+
+
+def test_a_page_is_seconds_behind(server: LabServer, no_real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    behind = []
+    with running_app(no_real_data, **environment(server)) as address, browser() as page:
+        page.goto(address)
+        go(page, "Queues")
+        wait_until("someone listens", lambda: held(no_real_data))
+        page.reload()  # from now on it looks every second
+        page.get_by_role("heading", name="Queues", level=1).wait_for()
+        page.locator("tr[data-id='support']").click()
+        page.get_by_role("heading", name="Members of support").wait_for()
+        for number in range(LOOKS):
+            behind.append(seen_after_s(server, page, f"+49555{time.time_ns() // 1000 % 10**7:07d}{number}"))
+    with capsys.disabled():
+        print(f"\n{server.name}: call placed, seen on the page after {', '.join(f'{s:.2f}' for s in behind)} s")
+    assert min(behind) <= BEHIND_S
+
+
+def held(data_dir: Path) -> bool:
+    from pbx.jobs.slots import anyone_alive
+
+    return anyone_alive(data_dir, "watch")
+
+
+def seen_after_s(server: LabServer, page: Page, number: str) -> float:
+    begun = time.monotonic()
+    call = start_queue_call(server, "support", caller=f"Late Comer <{number}>")
+    page.get_by_text(re.compile(re.escape(number))).first.wait_for(timeout=20_000)
+    took_s = time.monotonic() - begun
+    call.hangup()
+    return took_s

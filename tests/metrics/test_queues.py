@@ -1,0 +1,117 @@
+"""Figures of queues, worked by hand."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from pbx.history.facts import Outcome
+from pbx.metrics.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
+
+# queue, outcome, wait, talk; None: not known
+#   T of sales is the default of 20 s, of help its own 30 s; short abandons are those before 5 s
+DAY = [
+    ("sales", "answered", 5.0, 100.0),  # within T
+    ("sales", "answered", 20.0, 200.0),  # exactly T: within
+    ("sales", "transferred", 21.0, 60.0),  # answered, beyond T
+    ("sales", "abandoned", 4.0, None),  # short, within T
+    ("sales", "abandoned", 40.0, None),  # beyond T
+    ("sales", "timeout", 60.0, None),
+    ("help", "answered", 25.0, None),  # within help's T; still talking
+    ("help", "exit_key", 2.0, None),
+    ("help", "abandoned", 5.0, None),  # exactly 5 s is not short
+    ("help", "in_progress", None, None),  # still waiting
+]
+TARGETS = Targets(answer_s=20, short_s=5, by_queue={"help": 30})
+
+
+def columns(visits: list[tuple[str, str, float | None, float | None]]) -> VisitColumns:
+    queues = tuple(dict.fromkeys(visit[0] for visit in visits))
+    outcomes = [visit[1] for visit in visits]
+    zeros = np.zeros(len(visits), np.int64)
+    return VisitColumns(
+        row_id=np.arange(len(visits)),
+        joined_s=zeros,
+        queue=np.array([queues.index(visit[0]) for visit in visits], np.int64),
+        agent=zeros,
+        did=zeros,
+        outcome=np.array([OUTCOMES.index(outcome) for outcome in outcomes], np.int64),
+        answered=np.array([outcome in ("answered", "transferred") for outcome in outcomes], np.bool_),
+        wait_s=np.array([visit[2] for visit in visits], np.float64),
+        talk_s=np.array([visit[3] for visit in visits], np.float64),
+        caller=zeros,
+        target=zeros,
+        queues=queues,
+    )
+
+
+def in_all(visits: list[tuple[str, str, float | None, float | None]], targets: Targets = TARGETS) -> QueueFigures:
+    found = columns(visits)
+    return tally(found, np.zeros(len(found), np.int64), 1, targets)[0]
+
+
+def test_outcomes_are_those_that_history_tells() -> None:
+    assert get_args(Outcome) == OUTCOMES
+
+
+def test_each_queue_worked_by_hand() -> None:
+    visits = columns(DAY)
+    sales, help_, none = tally(visits, visits.queue, 3, TARGETS)
+    assert (sales.offered, sales.answered, sales.abandoned, sales.other) == (6, 3, 2, 1)
+    assert sales.outcomes == {"answered": 2, "abandoned": 2, "timeout": 1, "transferred": 1}
+    assert sales.sl_answered.value == pytest.approx(2 / 3)  # 2 of 3 answered
+    assert sales.sl_inclusive.value == pytest.approx(3 / 5)  # (2 + 1) of (3 + 2)
+    assert sales.sl_offered.value == pytest.approx(2 / 5)  # 2 of (6 - 1 short)
+    assert sales.asa.value == pytest.approx(46 / 3)  # (5 + 20 + 21) / 3
+    assert sales.att.value == pytest.approx(120)  # (100 + 200 + 60) / 3
+    assert sales.abandon_rate.value == pytest.approx(2 / 6)
+    assert sales.abandon_rate_net.value == pytest.approx(1 / 5)  # (2 - 1) of (6 - 1)
+    assert sales.answer_rate.value == pytest.approx(1 / 2)
+    assert sales.max_wait_s == 60
+    assert (help_.answered_within_t, help_.abandoned_within_t, help_.short_abandons) == (1, 1, 0)
+    assert help_.att.percent_text() == "n/a"  # nobody's talk is over
+    assert help_.other == 2  # the exit and the one still waiting
+    assert none == QueueFigures()
+
+
+def test_the_groups_add_up_to_the_whole() -> None:
+    whole, visits = in_all(DAY), columns(DAY)
+    parts = tally(visits, visits.queue, 2, TARGETS)
+    for name in ("offered", "answered", "abandoned", "answered_within_t", "talk_s", "talks", "answer_wait_s"):
+        assert getattr(whole, name) == sum(getattr(part, name) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("visits", "figure", "text"),
+    [
+        ([], "sl_answered", "n/a"),
+        ([], "abandon_rate", "n/a"),
+        ([("a", "timeout", 60.0, None)], "sl_answered", "n/a"),
+        ([("a", "timeout", 60.0, None)], "sl_inclusive", "n/a"),
+        ([("a", "timeout", 60.0, None)], "sl_offered", "0.0%"),
+        ([("a", "abandoned", 1.0, None)], "sl_offered", "n/a"),  # nothing but a short abandon
+        ([("a", "abandoned", 1.0, None)], "abandon_rate_net", "n/a"),
+        ([("a", "abandoned", 1.0, None)], "abandon_rate", "100.0%"),
+    ],
+)
+def test_nothing_is_never_a_percentage(
+    visits: list[tuple[str, str, float | None, float | None]], figure: str, text: str
+) -> None:
+    assert getattr(in_all(visits), figure).percent_text() == text
+
+
+def test_a_wait_that_is_not_known_is_within_nothing() -> None:
+    found = in_all([("a", "answered", None, 60.0), ("a", "answered", 10.0, 60.0)])
+    assert (found.answered, found.answered_within_t) == (2, 1)
+    assert found.asa.value == 10  # of the one whose wait is known
+    assert found.max_wait_s == 10
+
+
+def test_waits_fall_into_their_buckets() -> None:
+    buckets = {bucket.up_to_s: bucket for bucket in wait_buckets(columns(DAY))}
+    assert buckets[5] == WaitBucket(0, 5, answered=1, abandoned=2, other=1)  # 5; 4 and 5; 2
+    assert buckets[20] == WaitBucket(15, 20, answered=1, abandoned=0, other=0)  # exactly 20 is up to 20
+    assert buckets[30] == WaitBucket(20, 30, answered=2, abandoned=0, other=0)  # 21 and 25
+    assert buckets[60] == WaitBucket(45, 60, answered=0, abandoned=0, other=1)
+    assert buckets[None] == WaitBucket(600, None, 0, 0, 0)
+    assert sum(b.answered + b.abandoned + b.other for b in buckets.values()) == len(DAY) - 1  # one wait is not known

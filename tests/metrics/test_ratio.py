@@ -1,0 +1,30 @@
+"""A figure with its parts: nothing divided by nothing is not a number."""
+
+import pytest
+
+from pbx.metrics.ratio import Ratio
+
+
+def test_a_share_says_its_value_and_its_parts() -> None:
+    share = Ratio(5, 6)
+    assert share.value == pytest.approx(0.8333, abs=1e-4)
+    assert share.percent_text() == "83.3%"
+    assert share.percent_text(0) == "83%"
+    assert share.parts_text() == "5 of 6"
+
+
+def test_a_mean_is_said_as_a_duration() -> None:
+    assert Ratio(1234.5, 15).duration_text() == "1:22"
+    assert Ratio(1234.5, 15).parts_text() == "1,234.5 of 15"
+
+
+@pytest.mark.parametrize("numerator", [0, 3])
+def test_a_denominator_of_0_is_not_applicable(numerator: int) -> None:
+    nothing = Ratio(numerator, 0)
+    assert nothing.value is None
+    assert nothing.percent is None
+    assert nothing.percent_text() == nothing.duration_text() == "n/a"
+
+
+def test_none_of_some_is_0_percent() -> None:
+    assert Ratio(0, 4).percent_text() == "0.0%"

@@ -1,0 +1,61 @@
+"""Figures of trunks, worked by hand."""
+
+import numpy as np
+import pytest
+
+from pbx.metrics.concurrency import Load
+from pbx.metrics.trunks import SeizureColumns, TrunkFigures, tally_trunks
+
+# group, outbound, how it ended, billsec, PDD
+HOUR = [
+    (0, True, "answered", 60.0, 1.0),
+    (0, True, "answered", 120.0, 3.0),
+    (0, True, "busy", 0.0, 2.0),
+    (0, True, "failed", 0.0, None),
+    (0, True, "open", None, 9.0),  # ringing at the moment
+    (0, False, "answered", None, None),  # inbound, still talking
+    (1, True, "failed", 0.0, None),
+    (-1, True, "answered", 60.0, 1.0),  # before the period
+]
+
+
+def figures() -> list[TrunkFigures]:
+    group, outbound, ended, billsec, pdd = (list(column) for column in zip(*HOUR, strict=True))
+    size = len(HOUR)
+    seizures = SeizureColumns(
+        at_s=np.zeros(size, np.int64),
+        trunk=np.zeros(size, np.int64),
+        outbound=np.array(outbound, np.bool_),
+        answered=np.array([how == "answered" for how in ended]),
+        effective=np.array([how in ("answered", "busy") for how in ended]),
+        open=np.array([how == "open" for how in ended]),
+        cause=np.zeros(size, np.int64),
+        end_s=np.zeros(size),
+        billsec_s=np.array(billsec, np.float64),
+        pdd_s=np.array(pdd, np.float64),
+    )
+    return tally_trunks(
+        seizures, np.array(group, np.int64), [Load(3, 5400.0), Load(1, 4.0), Load(0, 0.0)], [3600.0] * 3
+    )
+
+
+def test_an_hour_worked_by_hand() -> None:
+    hour = figures()[0]
+    assert (hour.seizures, hour.open, hour.outbound) == (6, 1, 5)
+    assert hour.asr.parts_text() == "3 of 5"  # the open one is in no ratio yet
+    assert hour.ner.parts_text() == "4 of 5"
+    assert hour.acd.value == 90  # (60 + 120) / 2: the third's length is not known
+    assert hour.pdd.value == pytest.approx(15 / 4)
+    assert hour.pdd_median_s == 2.5  # of 1, 2, 3, 9
+    assert hour.traffic_erlang == 1.5  # 5,400 busy seconds in an hour
+    assert hour.concurrency_peak == 3
+
+
+def test_an_hour_without_is_not_applicable() -> None:
+    failed, empty = figures()[1:]
+    assert failed.asr.percent_text() == "0.0%"
+    assert failed.acd.duration_text() == "n/a"
+    assert failed.pdd_median_s is None
+    assert empty == TrunkFigures(period_s=3600)
+    assert empty.asr.percent_text() == empty.ner.percent_text() == "n/a"
+    assert empty.traffic_erlang == 0

@@ -1,0 +1,73 @@
+"""History put into the cache for tests of figures, and figures read twice: from the rows and from packed days."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
+from pbx.store.models import Call, Table
+from pbx.store.packs import pack_days
+
+Answer = TypeVar("Answer")
+
+
+def store(engine: Engine, *rows: Table) -> None:
+    with writing(engine) as session:
+        for legs in (False, True):  # legs after the calls they refer to
+            session.add_all(row for row in rows if isinstance(row, CallLeg) is legs)
+            session.flush()
+
+
+def visit(joined_at: datetime, outcome: str = "answered", wait_s: float | None = 10.0, **values: Any) -> QueueVisit:
+    """A visit of PBX 1 to `sales`."""
+    answered = outcome in ("answered", "transferred")
+    facts: dict[str, Any] = {
+        "connection_id": 1,
+        "uniqueid": f"{joined_at.timestamp():.0f}.1",
+        "queue": "sales",
+        "connected_at": joined_at + timedelta(seconds=wait_s or 0) if answered else None,
+        "talk_s": 60.0 if answered else None,
+        "agent": "Anna" if answered else "",
+    }
+    return QueueVisit(joined_at=joined_at, outcome=outcome, wait_s=wait_s, **facts | values)
+
+
+def ring(rung_at: datetime, agent: str = "Anna", queue: str = "sales", ring_s: float = 15.0) -> AgentRing:
+    uniqueid = f"{rung_at.timestamp():.0f}.1"
+    return AgentRing(connection_id=1, rung_at=rung_at, agent=agent, queue=queue, uniqueid=uniqueid, ring_s=ring_s)
+
+
+def change(at: datetime, agent: str, kind: str, queue: str = "sales", reason: str = "") -> AgentEvent:
+    return AgentEvent(connection_id=1, happened_at=at, agent=agent, queue=queue, kind=kind, reason=reason)
+
+
+def call(call_id: int, started_at: datetime | None, direction: str = "inbound", **values: Any) -> Call:
+    facts: dict[str, Any] = {"connection_id": 1, "linkedid": f"{call_id}.0", "disposition": "ANSWERED"}
+    return Call(id=call_id, started_at=started_at, direction=direction, **facts | values)
+
+
+def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "", **values: Any) -> CallLeg:
+    facts: dict[str, Any] = {
+        "connection_id": 1,
+        "linkedid": f"{call_id}.0",
+        "uniqueid": f"{call_id}.1",
+        "trunk": "carrier",
+    }
+    facts |= {"disposition": "ANSWERED", "duration_s": 60.0, "billsec_s": 60.0}
+    return CallLeg(call_id=call_id, started_at=started_at, channel=channel, dst_channel=dst_channel, **facts | values)
+
+
+def asked(engine: Engine, question: Callable[[Session], Answer]) -> Answer:
+    """The answer from rows; from packed days it must be the same."""
+    with reading(engine) as session:
+        from_rows = question(session)
+    with writing(engine) as session:
+        assert pack_days(session, 1) > 0
+    with reading(engine) as session:
+        from_packs = question(session)
+    assert from_packs == from_rows
+    return from_rows

@@ -1,0 +1,66 @@
+"""Of which time the queues' history is known: by listening, by an import, or not at all."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.history.facts import Visit
+from pbx.settings import load_settings
+from pbx.store.coverage import queue_coverage
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.visits import store_visits
+from pbx.store.watching import begin_span, prolong_span
+from tests.test_pages import save_pbx
+
+AT = datetime(2026, 7, 1, 6, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    opened = open_engine(load_settings())
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> int:
+    return save_pbx(engine)
+
+
+def seen(engine: Engine, pbx: int, since: datetime = AT, until: datetime = AT + HOUR * 6):
+    with reading(engine) as session:
+        found = queue_coverage(session, pbx, since, until)
+    return found.begins_at, list(found.gaps)
+
+
+def listen(engine: Engine, pbx: int, since: datetime, until: datetime) -> None:
+    with writing(engine) as session:
+        prolong_span(session, begin_span(session, pbx, since), until)
+
+
+def visits_at(engine: Engine, pbx: int, source: str, *moments: datetime) -> None:
+    made = [Visit(f"{n}.{n}", "600", at, None, at, "abandoned", 1.0, None, None) for n, at in enumerate(moments)]
+    with writing(engine) as session:
+        store_visits(session, pbx, made, source)  # type: ignore[arg-type]
+
+
+def test_without_anything_all_is_a_gap(engine: Engine, pbx: int) -> None:
+    assert seen(engine, pbx) == (None, [(AT, AT + HOUR * 6)])
+
+
+def test_between_two_times_of_listening_is_a_gap_but_for_a_short_break(engine: Engine, pbx: int) -> None:
+    listen(engine, pbx, AT - HOUR, AT + HOUR)
+    listen(engine, pbx, AT + HOUR + timedelta(seconds=90), AT + HOUR * 2)
+    listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 9)
+    visits_at(engine, pbx, "watch", AT)
+    assert seen(engine, pbx) == (AT, [(AT + HOUR * 2, AT + HOUR * 4)])
+
+
+def test_an_import_tells_of_all_between_its_first_and_last_call(engine: Engine, pbx: int) -> None:
+    visits_at(engine, pbx, "queue_log", AT + HOUR, AT + HOUR * 4)
+    listen(engine, pbx, AT + HOUR * 3, AT + HOUR * 5)
+    assert seen(engine, pbx) == (AT + HOUR, [(AT, AT + HOUR), (AT + HOUR * 5, AT + HOUR * 6)])
+    assert seen(engine, pbx, AT + HOUR * 7, AT + HOUR * 8)[1] == [(AT + HOUR * 7, AT + HOUR * 8)]

@@ -1,0 +1,158 @@
+"""Packed days: dropped when their day changes, whoever changes it, and made again."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, delete, select, update
+from sqlmodel import Session, col
+
+from pbx.jobs.packing import pack_history
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
+from pbx.store.models import Call, PbxConnection
+from pbx.store.packs import forget_packs, load_columns, number_key, pack_days
+from tests.store.happened import call, change, leg, ring, store, visit
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FIRST = int(NOON.timestamp()) // 86_400  # the day of NOON since 1970
+ALL_KINDS = {"visits", "rings", "changes", "calls", "talks", "seizures"}
+OF_CALLS = {"calls", "talks", "seizures"}
+
+
+def packed(engine: Engine) -> set[tuple[str, int]]:
+    """(kind, days after the first) of what is packed."""
+    with reading(engine) as session:
+        return {(row.kind, row.day - FIRST) for row in session.scalars(select(DayPack))}
+
+
+@pytest.fixture(autouse=True)
+def two_days(engine: Engine) -> None:
+    """Something of each kind on two days, packed; the third day is today."""
+    store(engine, PbxConnection(id=1, host="pbx"))
+    for day in (NOON, NOON + timedelta(days=1)):
+        number = day.day
+        store(engine, call(number, day), visit(day), ring(day), change(day, "Anna", "login"))
+        store(engine, leg(number, day, "PJSIP/carrier-1"))
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOON + timedelta(days=2)) == 12
+
+
+def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
+    assert packed(engine) == {(kind, day) for kind in ALL_KINDS for day in (0, 1)}
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOON + timedelta(days=2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change_it", "kinds"),
+    [
+        (
+            lambda s: s.execute(update(QueueVisit).values(talk_s=9.0).where(col(QueueVisit.joined_at) == NOON)),
+            {"visits"},
+        ),
+        (lambda s: s.execute(delete(QueueVisit).where(col(QueueVisit.joined_at) == NOON)), {"visits"}),
+        (lambda s: s.add(visit(NOON + timedelta(hours=3))), {"visits"}),
+        (lambda s: s.add(ring(NOON + timedelta(hours=3))), {"rings"}),
+        (lambda s: s.execute(delete(AgentRing).where(col(AgentRing.rung_at) == NOON)), {"rings"}),
+        (lambda s: s.add(change(NOON + timedelta(hours=3), "Anna", "logout")), {"changes"}),
+        (
+            lambda s: s.execute(update(AgentEvent).values(reason="x").where(col(AgentEvent.happened_at) == NOON)),
+            {"changes"},
+        ),
+        (
+            lambda s: s.execute(update(Call).values(did="100").where(col(Call.started_at) == NOON)),
+            OF_CALLS,
+        ),
+        (lambda s: s.add(call(99, NOON + timedelta(hours=3))), OF_CALLS),
+        (lambda s: s.add(leg(1, NOON, "PJSIP/carrier-2")), {"seizures"}),
+        (lambda s: s.execute(update(CallLeg).values(cause=17).where(col(CallLeg.started_at) == NOON)), {"seizures"}),
+        (lambda s: s.execute(delete(CallLeg).where(col(CallLeg.started_at) == NOON)), {"seizures"}),
+        # a call's leg of the next day is the call's day's
+        (lambda s: s.add(leg(1, NOON + timedelta(days=1), "PJSIP/carrier-2")), {"seizures"}),
+        # what the figures don't read changes nothing
+        (lambda s: s.execute(update(Call).values(state="failed", transcription="queued")), set()),
+        (lambda s: s.execute(update(QueueVisit).values(caller_name="Anna")), set()),
+    ],
+)
+def test_a_change_drops_its_days_pack_and_no_other(
+    engine: Engine, change_it: Callable[[Session], object], kinds: set[str]
+) -> None:
+    with writing(engine) as session:
+        change_it(session)
+    assert packed(engine) == {(kind, day) for kind in ALL_KINDS for day in (0, 1)} - {(kind, 0) for kind in kinds}
+
+
+def test_what_moves_to_another_day_drops_both(engine: Engine) -> None:
+    with writing(engine) as session:
+        session.execute(update(QueueVisit).values(joined_at=NOON).where(col(QueueVisit.joined_at) > NOON))
+    assert packed(engine) == {(kind, day) for kind in ALL_KINDS - {"visits"} for day in (0, 1)}
+
+
+def test_a_change_rolled_back_drops_nothing(engine: Engine) -> None:
+    def fail() -> None:
+        with writing(engine) as session:
+            session.add(visit(NOON))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert len(packed(engine)) == 12
+
+
+def test_packed_and_unpacked_days_are_read_together(engine: Engine) -> None:
+    today = NOON + timedelta(days=2)
+    store(engine, visit(NOON + timedelta(hours=1), queue="help", caller="+49 30 1"), visit(today, queue="help"))
+    with reading(engine) as session:
+        found = load_columns(session, "visits", 1, NOON, today + timedelta(days=1))
+        names = [found.names["queue"][code] for code in found.columns["queue"]]
+    assert sorted(zip(found.columns["at"].tolist(), names, strict=True)) == [
+        (int(NOON.timestamp()), "sales"),
+        (int(NOON.timestamp()) + 3600, "help"),
+        (int(NOON.timestamp()) + 86_400, "sales"),
+        (int(today.timestamp()), "help"),
+    ]
+
+
+def test_only_the_period_is_read(engine: Engine) -> None:
+    with reading(engine) as session:
+        assert (
+            len(load_columns(session, "visits", 1, NOON, NOON + timedelta(days=1))) == 1
+        )  # the second is no longer in
+        assert len(load_columns(session, "visits", 1, NOON + timedelta(seconds=1), NOON + timedelta(days=1))) == 0
+        assert len(load_columns(session, "visits", 2, NOON, NOON + timedelta(days=9))) == 0
+
+
+def test_a_reading_session_remembers_and_a_writing_one_does_not(engine: Engine) -> None:
+    until = NOON + timedelta(hours=9)
+    with reading(engine) as session:
+        assert load_columns(session, "visits", 1, NOON, until) is load_columns(session, "visits", 1, NOON, until)
+    with writing(engine) as session:
+        assert len(load_columns(session, "visits", 1, NOON, until)) == 1
+        session.add(visit(NOON + timedelta(hours=3)))
+        session.flush()
+        assert len(load_columns(session, "visits", 1, NOON, until)) == 2
+
+
+def test_packing_goes_on_a_few_days_at_a_time(engine: Engine) -> None:
+    with writing(engine) as session:
+        forget_packs(session, 1)
+        assert pack_days(session, 1, NOON + timedelta(days=2), limit=3) == 3
+        assert pack_days(session, 1, NOON + timedelta(days=2), limit=100) == 9
+    with writing(engine) as session:
+        forget_packs(session, 1)
+    days = (datetime.now(UTC) - NOON).days
+    assert pack_history(engine, 1) >= 6 * days  # days without anything too: they are looked up only once
+    assert pack_history(engine, 1) == 0
+
+
+@pytest.mark.parametrize("written", ["+49 30 1234567", "030/1234567", "000493012345 67", "(030) 123 45 67"])
+def test_ways_of_writing_a_number_are_one(written: str) -> None:
+    assert number_key(written) == number_key("+49301234567")
+
+
+def test_other_numbers_are_others() -> None:
+    keys = [number_key(written) for written in ("1001", "11001", "01001", "100", "4930123456", "4930123457")]
+    assert len(set(keys)) == len(keys)
+    assert number_key("") == number_key("anonymous") == 0

@@ -1,0 +1,166 @@
+"""One row for one visit, whoever saw it, however often and in whatever order it is told."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+
+import pytest
+from sqlalchemy import Engine, func
+from sqlmodel import col, select
+
+from pbx.history.facts import AgentChange, Ring, Visit
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
+from pbx.store.models import PbxConnection
+from pbx.store.visits import Source, open_visits, store_agent_changes, store_rings, store_visits
+
+AT = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+JOINED = Visit("9.1", "sales", AT, caller="+4930123", original_position=2)
+
+
+def after(seconds: float) -> datetime:
+    return AT + timedelta(seconds=seconds)
+
+
+ANSWERED = replace(
+    JOINED, connected_at=after(12), ended_at=after(72), outcome="answered", wait_s=12.0, ring_s=3.0, talk_s=60.0,
+    agent="Eve", ended_by="agent",
+)  # fmt: skip
+SEEN = replace(  # the same call, as the watcher sees it
+    ANSWERED, joined_at=after(0.9), wait_s=11.7, talk_s=60.3, ring_s=2.9, ended_at=after(72.8),
+    interface="PJSIP/1001", caller_name="Mara", original_position=None,
+)  # fmt: skip
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> int:
+    with writing(engine) as session:
+        row = PbxConnection(host="pbx")
+        session.add(row)
+        session.flush()
+        assert row.id is not None
+        return row.id
+
+
+def store(engine: Engine, pbx: int, *visits: Visit, source: Source = "queue_log") -> int:
+    with writing(engine) as session:
+        return store_visits(session, pbx, visits, source)
+
+
+def rows(engine: Engine) -> list[QueueVisit]:
+    with reading(engine) as session:
+        return list(session.exec(select(QueueVisit).order_by(col(QueueVisit.joined_at), col(QueueVisit.id))))
+
+
+def test_a_visit_is_stored_as_it_was_told_and_once(engine: Engine, pbx: int) -> None:
+    assert store(engine, pbx, ANSWERED) == 1
+    assert store(engine, pbx, ANSWERED) == 0
+    (row,) = rows(engine)
+    told = {name: getattr(ANSWERED, name) for name in Visit.__dataclass_fields__}
+    assert row.model_dump(exclude={"id", "connection_id"}) == told | {"source": "queue_log"}
+
+
+def test_the_same_visit_of_another_pbx_is_another(engine: Engine, pbx: int) -> None:
+    store(engine, pbx, ANSWERED)
+    with writing(engine) as session:
+        other = PbxConnection(host="other")
+        session.add(other)
+        session.flush()
+        assert other.id is not None
+        store_visits(session, other.id, [ANSWERED], "queue_log")
+    assert len(rows(engine)) == 2
+
+
+def test_live_and_imported_are_one_visit_in_any_order(engine: Engine, pbx: int) -> None:
+    words: list[tuple[Visit, Source]] = [
+        (replace(JOINED, joined_at=after(0.9), caller_name="Mara", original_position=None), "watch"),
+        (SEEN, "watch"),
+        (JOINED, "queue_log"),
+        (ANSWERED, "queue_log"),
+    ]
+    orders = list(permutations(words))
+    for number, order in enumerate(orders):
+        for visit, source in order:
+            store(engine, pbx, replace(visit, uniqueid=f"9.{number}"), source=source)
+    found = rows(engine)
+    assert len(found) == len(orders)
+    for row in found:
+        assert (row.outcome, row.source, row.wait_s, row.talk_s, row.ring_s) == ("answered", "queue_log", 12, 60, 3)
+        assert (row.joined_at, row.caller_name, row.interface, row.original_position) == (AT, "Mara", "PJSIP/1001", 2)
+
+
+@pytest.mark.parametrize("source", ["watch", "queue_log"])
+@pytest.mark.parametrize("open_outcome", ["in_progress", "unknown"])
+def test_either_completes_what_has_no_end(engine: Engine, pbx: int, source: Source, open_outcome: str) -> None:
+    other: Source = "watch" if source == "queue_log" else "queue_log"
+    store(engine, pbx, replace(JOINED, outcome=open_outcome), source=other)
+    store(engine, pbx, replace(JOINED, outcome="abandoned", ended_at=after(30), wait_s=30), source=source)
+    store(engine, pbx, replace(JOINED, outcome=open_outcome), source=other)  # told again, knowing no more
+    (row,) = rows(engine)
+    assert (row.outcome, row.wait_s, row.caller) == ("abandoned", 30, "+4930123")
+
+
+def test_queue_logs_outcome_wins_and_nothing_of_the_other_stays(engine: Engine, pbx: int) -> None:
+    store(engine, pbx, SEEN, source="watch")
+    store(engine, pbx, replace(JOINED, outcome="abandoned", ended_at=after(13), wait_s=13.0))
+    (row,) = rows(engine)
+    assert (row.outcome, row.agent, row.talk_s, row.connected_at) == ("abandoned", "", None, None)
+    assert (row.caller_name, row.interface) == ("Mara", "PJSIP/1001")
+
+
+def test_a_caller_who_comes_back_at_once_has_two_visits(engine: Engine, pbx: int) -> None:
+    first = replace(JOINED, outcome="exit_empty", ended_at=AT, wait_s=0.0)
+    second = replace(first, joined_at=after(1), ended_at=after(1))
+    for visits in ((first, second), (first,), (second,), (second, first)):
+        store(engine, pbx, *visits)
+    assert [row.joined_at for row in rows(engine)] == [AT, after(1)]
+
+
+def test_two_words_about_one_visit_in_one_go(engine: Engine, pbx: int) -> None:
+    assert store(engine, pbx, JOINED, ANSWERED) == 1
+    assert [row.outcome for row in rows(engine)] == ["answered"]
+
+
+def test_an_end_told_again_without_its_beginning_changes_nothing(engine: Engine, pbx: int) -> None:
+    store(engine, pbx, ANSWERED)
+    from_the_middle = replace(ANSWERED, joined_at=after(1), caller="", connected_at=after(13), ring_s=None)
+    assert store(engine, pbx, from_the_middle) == 0
+
+
+def test_visits_that_go_on_are_found_again_by_their_source(engine: Engine, pbx: int) -> None:
+    waits = replace(JOINED, uniqueid="9.2")
+    store(engine, pbx, ANSWERED, waits)
+    store(engine, pbx, replace(JOINED, uniqueid="9.3"), source="watch")
+    with reading(engine) as session:
+        assert open_visits(session, pbx, "queue_log") == [waits]
+
+
+def test_thousands_at_once(engine: Engine, pbx: int) -> None:
+    many = [replace(ANSWERED, uniqueid=f"9.{n}", caller="5551234") for n in range(3000)]
+    assert store(engine, pbx, *many) == 3000
+    assert store(engine, pbx, *many) == 0
+    assert store(engine, pbx, *(replace(visit, did="100") for visit in many[:10])) == 10
+
+
+def test_rings_seen_twice_are_one_and_rung_twice_are_two(engine: Engine, pbx: int) -> None:
+    ring = Ring(AT, "Eve", "sales", "9.1", 5.0)
+    seen = replace(ring, rung_at=after(1.2), ring_s=4.9)
+    again = replace(ring, rung_at=after(6))
+    at_once = [Ring(after(n), "Max", "sales", "9.1", 0.0) for n in (0, 1, 2)]  # a telephone that isn't there
+    for told, added in (([ring], 1), ([seen, again], 1), ([again, ring], 0), (at_once, 3), (at_once, 0), ([], 0)):
+        with writing(engine) as session:
+            assert store_rings(session, pbx, told) == added
+    with reading(engine) as session:
+        assert session.exec(select(func.count()).select_from(AgentRing)).one() == 5
+
+
+def test_changes_seen_twice_are_one(engine: Engine, pbx: int) -> None:
+    pause = AgentChange(AT, "Eve", "sales", "pause", "Lunch")
+    back, again = replace(pause, happened_at=after(1), kind="unpause"), replace(pause, happened_at=after(2))
+    seen = replace(pause, happened_at=after(0.9))
+    for told, added in (([pause, back], 2), ([seen], 0), ([again], 1), ([pause, back, again], 0), ([], 0)):
+        with writing(engine) as session:
+            assert store_agent_changes(session, pbx, told) == added
+    with reading(engine) as session:
+        found = session.exec(select(AgentEvent).order_by(col(AgentEvent.happened_at))).all()
+    assert [(row.kind, row.reason) for row in found] == [("pause", "Lunch"), ("unpause", "Lunch"), ("pause", "Lunch")]

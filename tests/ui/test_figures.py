@@ -1,0 +1,42 @@
+"""How a headline figure and its change are said."""
+
+import pytest
+
+from pbx.metrics.ratio import Ratio
+from pbx.ui.figures import Kind, Value, _change, value_text
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [
+        (1234, "count", "1,234"),
+        (Ratio(5, 6), "percent", "83.3%"),
+        (Ratio(0, 6), "percent", "0.0%"),
+        (Ratio(5, 0), "percent", "n/a"),
+        (Ratio(50, 3), "duration", "0:17"),
+        (None, "duration", "n/a"),
+        (2.345, "number", "2.3"),
+    ],
+)
+def test_a_value_is_said_in_its_unit_or_not_at_all(value: Value, kind: Kind, said: str) -> None:
+    assert value_text(value, kind) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "kind", "change"),
+    [
+        (12, 10, "count", ("+20%", "from 10")),
+        (8, 10, "count", ("-20%", "from 10")),
+        (10, 10, "count", (None, "unchanged, from 10")),
+        (3, 0, "count", (None, "from 0")),  # no percentage of nothing
+        (3, None, "count", (None, "")),
+        (Ratio(1, 2), Ratio(3, 4), "percent", ("-25.0 pp", "from 75.0%")),
+        (Ratio(1, 2), Ratio(0, 0), "percent", (None, "n/a before")),
+        (Ratio(0, 0), Ratio(1, 2), "percent", (None, "from 50.0%")),
+        (65.0, 60.0, "duration", ("+0:05", "from 1:00")),
+    ],
+)
+def test_a_change_has_its_sign_and_what_it_is_from(
+    value: Value, before: Value, kind: Kind, change: tuple[str | None, str]
+) -> None:
+    assert _change(value, before, kind, 1) == change
