@@ -28,7 +28,10 @@ NASTY = [
     "# h | 1. one | \\ back\\*slash 🛠️ 日本",
 ]
 expect.set_options(timeout=SLOW_MS / 2)
-TITLES = ["Today", "Interactions", "Queues", "Trunks", "Extensions & calls", "FreePBX Integration"]
+TITLES = [
+    *("Today", "Interactions", "Transcripts", "Figures", "Queues", "Trunks", "Agents", "Extensions & calls"),
+    *("FreePBX Integration", "Transcription", "Alerts"),
+]
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def look_at_live_pages(page: Page) -> None:
     page.get_by_text(ODD_MEMBER).first.wait_for()
     go(page, "Trunks")
     for name, state in (("badcarrier", "Rejected"), ("carrier", "Registered"), ("peer-down", "Unreachable")):
-        row = page.locator("tr").filter(has=page.get_by_text(name, exact=True))
+        row = page.get_by_role("table", name="Trunks", exact=True).locator("tr", has=page.get_by_text(name, exact=True))
         expect(row).to_contain_text(state)
     go(page, "Extensions & calls")
     page.get_by_text("1001", exact=True).first.wait_for()
