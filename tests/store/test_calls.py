@@ -126,7 +126,9 @@ def test_recordings_come_in_the_order_they_began(engine: Engine, session: Sessio
         assert [recording.name for recording in recordings_of(after, 1)] == ["a", "b"]
 
 
-def test_the_transcripts_of_a_page_of_calls_are_told_by_call(session: Session) -> None:
-    session.get_one(Call, 2).transcription = "failed"
-    assert transcriptions_of(session, [1, 2, 99]) == {1: "new", 2: "failed"}
-    assert transcriptions_of(session, []) == {}
+def test_the_transcripts_of_a_page_of_calls_are_told_by_call(engine: Engine, session: Session) -> None:
+    with writing(engine) as writer:
+        writer.get_one(Call, 2).transcription = "failed"
+    with reading(engine) as after:
+        assert transcriptions_of(after, [1, 2, 99]) == {1: "new", 2: "failed"}
+        assert transcriptions_of(after, []) == {}
