@@ -1,6 +1,7 @@
 """Listening to real Asterisk: the lab's calls as rows, live and by import alike, and how far behind a page is."""
 
 import re
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.lab.calls import PlacedCall, place_all, place_queue_call, start_queue
 from tests.lab.server import LabServer, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
-BEHIND_S = 3.0  # a requirement; the best of several is held to it, as tests share their machine
+BEHIND_S = 3.0  # the most a page may be behind the PBX: a requirement, so that this one time is asserted
 LOOKS = 5
 
 
@@ -122,7 +123,7 @@ def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
     assert rang.pdd_s is not None
     (answered,) = legs(engine, by_kind["answered"])
     assert (answered.disposition, answered.cause) == ("ANSWERED", 16)
-    assert answered.billsec_s == pytest.approx(3, abs=3)
+    assert answered.billsec_s == pytest.approx(3, abs=1.5)
     inbound = legs(engine, by_kind["inbound"])
     assert {(leg.trunk, leg.did) for leg in inbound} == {("carrier", "5550100")}
     with reading(engine) as session:
@@ -191,7 +192,7 @@ def test_the_newest_snapshot_is_seconds_behind(
             call.hangup()
     with capsys.disabled():
         print(f"\n{server.name}: call placed, seen in the cache after {', '.join(f'{s:.2f}' for s in behind)} s")
-    assert min(behind) <= BEHIND_S
+    assert statistics.median(behind) <= BEHIND_S
 
 
 def waiting(engine: Engine) -> set[str]:
@@ -214,7 +215,7 @@ def test_a_page_is_seconds_behind(server: LabServer, no_real_data: Path, capsys:
             behind.append(seen_after_s(server, page, f"+49555{time.time_ns() // 1000 % 10**7:07d}{number}"))
     with capsys.disabled():
         print(f"\n{server.name}: call placed, seen on the page after {', '.join(f'{s:.2f}' for s in behind)} s")
-    assert min(behind) <= BEHIND_S
+    assert statistics.median(behind) <= BEHIND_S
 
 
 def held(data_dir: Path) -> bool:
