@@ -72,7 +72,8 @@ def test_a_model_too_large_for_memory_says_so_before_it_is_loaded(monkeypatch: p
 
 
 def test_free_memory_is_what_linux_says() -> None:
-    psutil = pytest.importorskip("psutil")
+    import psutil
+
     free = checkpoints.free_memory()
     assert free is not None
     assert 0 < free <= psutil.virtual_memory().total
