@@ -156,6 +156,19 @@ class ImportMark(Table, table=True):
     read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
+class CounterReset(Table, table=True):
+    """From this moment on the PBX's own counters count anew: see pbx.store.resets."""
+
+    __tablename__ = "counter_resets"
+    __table_args__ = (Index("ix_counter_resets", "connection_id", "happened_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    happened_at: datetime = Field(sa_type=UtcSeconds)
+    queue: str = ""  # "" for all
+    what: str  # for people
+
+
 class AlertRule(Table, table=True):
     """What the analyst wants to be told of."""
 

@@ -37,6 +37,7 @@ from pbx.store.models import (
     Table,
     UtcSeconds,
 )
+from pbx.store.resets import note_resets
 
 MISSED_LOOKS = 2.5  # so many intervals without a snapshot are a gap; one missed look is not yet
 
@@ -113,10 +114,15 @@ def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) ->
 
 
 def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> None:
-    """Make a snapshot the newest one, without adding it to the history. An older one changes nothing."""
+    """Make a snapshot the newest one, without adding it to the history. An older one changes nothing.
+
+    What the PBX counts anew since the one before is noted: see pbx.store.resets.
+    """
     at = snapshot.taken_at.replace(microsecond=0)
     latest = session.get(LatestSnapshot, connection_id)
     if latest is None or latest.taken_at <= at:
+        if latest is not None and (before := _understood(latest)) is not None:
+            note_resets(session, connection_id, before, snapshot)
         session.merge(LatestSnapshot(connection_id=connection_id, taken_at=at, document=snapshot.model_dump_json()))
 
 
@@ -130,8 +136,10 @@ def store_trunk_changes(session: Session, connection_id: int, at: datetime, trun
 def latest_snapshot(session: Session, connection_id: int) -> Snapshot | None:
     """The newest snapshot, whole; None before the first, or when another version of the app wrote it otherwise."""
     row = session.get(LatestSnapshot, connection_id)
-    if row is None:
-        return None
+    return None if row is None else _understood(row)
+
+
+def _understood(row: LatestSnapshot) -> Snapshot | None:
     try:
         return Snapshot.model_validate_json(row.document)
     except ValidationError:
