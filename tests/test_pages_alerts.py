@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from pydantic import SecretStr
@@ -204,6 +205,27 @@ def test_today_shows_what_goes_on_and_nothing_else(engine: Engine) -> None:
     assert "Long wait in queue support" in said
     assert "The first of 2 callers has waited 2:00." in said
     assert "Trunk carrier is down" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "subject", "chosen"),
+    [
+        ("longest_wait", "pages/live/queues.py", "support", {"Queue": "support"}),
+        ("trunk_down", "pages/live/trunks.py", "carrier", {"Trunk": "carrier"}),
+        ("no_agent", "pages/live/queues.py", "Sales & Co", {}),  # no such queue any more
+    ],
+)
+def test_an_alert_leads_to_its_very_queue_or_trunk(
+    engine: Engine, kind: str, page: str, subject: str, chosen: dict[str, str]
+) -> None:
+    begin(engine, add_rule(engine, fill(engine), kind=kind), subject)
+    links = [link.proto for link in well(open_page()).get("page_link") if link.proto.query_string]
+    (link,) = links
+    assert link.page == page.rpartition("/")[2].removesuffix(".py")
+    asked = dict(parse_qsl(link.query_string))
+    assert list(asked.values()) == [subject]
+    app = well(open_page(page, **asked))
+    assert {field.label: field.value for field in app.selectbox if field.label in chosen} == chosen
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -121,7 +121,7 @@ def history(at: ui.Site, period: Period) -> None:
     if not found.queues:
         return
     queue = chosen(found.queues).name
-    since, until = period.since, max(period.seen_until, period.since)
+    since, until = period.since, max(period.renewed().seen_until, period.since)
     st.subheader(f"Snapshots of {ui.plain(queue)}", anchor=False)
     with reading(at.engine) as session:
         points = queue_history(session, at.active.id, queue, since, until)

@@ -1,6 +1,7 @@
 """Today: how things stand, what wants attention, and the way to each page."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import streamlit as st
 
@@ -19,12 +20,12 @@ INTERACTIONS = "pages/calls/interactions.py"
 QUEUES = "pages/live/queues.py"
 TRUNKS = "pages/live/trunks.py"
 ALERTS = "pages/settings/alerts.py"
-SEEN_ON = {  # the page that an alert leads to, by its kind
-    "longest_wait": (QUEUES, "Queues"),
-    "service_level": (QUEUES, "Queues"),
-    "no_agent": (QUEUES, "Queues"),
-    "trunk_down": (TRUNKS, "Trunks"),
-    "sync_failing": (ui.SETTINGS_PAGE, "FreePBX Integration"),
+SEEN_ON = {  # the page that an alert leads to, by its kind, and as what it takes the alert's subject
+    "longest_wait": (QUEUES, "Queues", "queue"),
+    "service_level": (QUEUES, "Queues", "queue"),
+    "no_agent": (QUEUES, "Queues", "queue"),
+    "trunk_down": (TRUNKS, "Trunks", "trunk"),
+    "sync_failing": (ui.SETTINGS_PAGE, "FreePBX Integration", ""),
 }
 SHOWN_ALERTS = 4
 DOWN = {"unregistered", "rejected", "unreachable"}
@@ -184,13 +185,15 @@ def alerts(at: ui.Site) -> None:
         for alert, rule in found[:SHOWN_ALERTS]:
             lasts = duration_text((now - alert.begun_at).total_seconds())
             title, since = alert_title(rule.kind, alert.subject), f"since {at.local(alert.begun_at)} ({lasts})"
-            page, label = SEEN_ON.get(rule.kind, (ALERTS, "Alerts"))
+            page, label, name = SEEN_ON.get(rule.kind, (ALERTS, "Alerts", ""))
+            asked = {name: alert.subject} if name and alert.subject else None
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container():  # it shrinks, so that the link stays beside it
                     told = f"**{ui.plain(title)}** :gray[{ui.plain(since)}]"
                     more = f":small[When it began: {ui.plain(alert.about)}]"
                     st.markdown(f":red[:material/notifications_active:] {told}  \n{more}")
-                st.page_link(page, label=label, icon=":material/arrow_forward:", icon_position="right")
+                arrow: dict[str, Any] = {"icon": ":material/arrow_forward:", "icon_position": "right"}
+                st.page_link(page, label=label, query_params=asked, **arrow)
         if len(found) > SHOWN_ALERTS:
             st.page_link(ALERTS, label=f"and {len(found) - SHOWN_ALERTS:,} more")
 

@@ -1,6 +1,6 @@
 """The bar that the pages of figures share: which period, which PBX, which queue. It goes along from page to page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 
@@ -48,6 +48,10 @@ class Period:
     def seen_until(self) -> datetime:
         """The period's end, or now: what lies after is not zero but not yet."""
         return min(self.until, self.now)
+
+    def renewed(self) -> "Period":
+        """The same up to now, for what draws itself anew while the page stands."""
+        return replace(self, now=datetime.now(UTC))
 
     @property
     def step(self) -> Step:
