@@ -16,9 +16,9 @@ from tests.lab.server import CARRIER, SERVERS, Asterisk, LabServer, wait_until
 QueueOutcome = Literal["answered", "abandoned", "timeout"]
 TrunkOutcome = Literal["answered", "busy", "noanswer", "inbound"]
 
-QUEUES = {"sales": "6001", "support": "6002", "billing": "6003"}
+QUEUES = {"sales": "6001", "support": "6002", "billing": "6003", "desk": "6004"}
 NUMBERS = {"answered": "5551001", "busy": "5552001", "noanswer": "5553001"}
-DIDS = {"sales": "5550100", "1001": "5550101", "announcement": "5550102"}
+DIDS = {"sales": "5550100", "1001": "5550101", "announcement": "5550102", "desk": "5550103"}
 NAMES = itertools.cycle(["Mara Lindqvist", "Zoë Čapek", "José Núñez", "Anna-Lena Groß", "Pat O'Hara"])
 SERIAL = itertools.count(int(time.time()) % 100_000 * 10)
 
@@ -120,7 +120,10 @@ def originate(
 def start_queue_call(
     server: LabServer, queue: str, outcome: str = "waiting", caller: str = "", **variables: float | str
 ) -> PlacedCall:
-    """A caller joins a queue. Who ends it, when: agent `TALK_S`, caller `PATIENCE_S`, queue `TIMEOUT_S`."""
+    """A caller joins a queue. Who ends it, when: agent `TALK_S`, caller `PATIENCE_S`, queue `TIMEOUT_S`.
+
+    Agents of `desk` answer after `ANSWER_S`.
+    """
     caller = caller or new_caller()
     begun = originate(server, "Local/s@caller/n", f"{QUEUES[queue]}@from-internal", caller, variables)
     return PlacedCall(server, "queue", outcome, caller, QUEUES[queue], queue, begun["Channel"], begun["Uniqueid"])

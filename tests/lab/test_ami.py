@@ -34,7 +34,7 @@ def test_a_snapshot_has_the_labs_names(server: LabServer, name: str) -> None:
         "iaxcarrier": "registered",
         "peer-down": "unreachable",
     } | ({"oldcarrier": "registered"} if sip else {})
-    assert [queue.name for queue in snapshot.queues] == ["billing", "sales", "support"]
+    assert [queue.name for queue in snapshot.queues] == ["billing", "desk", "sales", "support"]
     assert ODD_MEMBER in [member.name for queue in snapshot.queues for member in queue.members]
     assert snapshot.system is not None
     assert snapshot.system.version.startswith(f"{server.version}.")
@@ -77,7 +77,7 @@ def test_missing_rights_mark_their_parts(server: LabServer) -> None:
             client.command("core show version")
     denied = {name for name, part in snapshot.parts.items() if part.state == "denied"}
     assert denied == {"system", "extensions", "trunks", "active_calls"}
-    assert [queue.name for queue in snapshot.queues] == ["billing", "sales", "support"]
+    assert [queue.name for queue in snapshot.queues] == ["billing", "desk", "sales", "support"]
 
 
 @pytest.mark.parametrize("change", [{"ami_username": "fenced"}, {"ami_username": "nobody"}, {"ami_password": "wrong"}])

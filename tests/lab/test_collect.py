@@ -84,7 +84,7 @@ def test_a_look_at_the_lab_is_stored_and_written(server: LabServer, tmp_path: Pa
     assert states["carrier"] == "registered"
     assert states["badcarrier"] == "rejected"
     assert states["peer-down"] == "unreachable"
-    assert {queue["name"] for queue in written["queues"]} == {"billing", "sales", "support"}
+    assert {queue["name"] for queue in written["queues"]} == {"billing", "desk", "sales", "support"}
     assert {"1001", "1002", "1003", "1004"} <= {extension["extension"] for extension in written["extensions"]}
     assert not states.keys() & {extension["extension"] for extension in written["extensions"]}
     assert written["system_info"]["uptime"]

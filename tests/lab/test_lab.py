@@ -87,7 +87,7 @@ def test_queues_have_agents_free_silent_and_paused(server):
     queues = {item["Queue"] for item in items if item.get("Event") == "QueueParams"}
     members = [item for item in items if item.get("Event") == "QueueMember"]
     paused = {item["PausedReason"] for item in members if item["Queue"] == "billing" and item["Paused"] == "1"}
-    assert queues == {"default", "sales", "support", "billing"}
+    assert queues == {"default", "sales", "support", "billing", "desk"}
     assert paused == {"", "Lunch", 'Back at 3 "o\'clock"'}
     assert ODD_MEMBER in {item["Name"] for item in members if item["Queue"] == "sales"}
 
