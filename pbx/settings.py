@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     analysis_key: SecretStr = SecretStr("")
     pbx_data_dir: Path = Path("data")
     pbx_database_url: SecretStr | None = None  # may carry a password
+    pbx_import_url: SecretStr | None = None  # of the database that history is read from
     pbx_secret_key: SecretStr | None = None
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
@@ -114,6 +115,11 @@ class Settings(BaseSettings):
     def playable_dir(self) -> Path:
         """What browsers play and draw, made from the recordings; it may be deleted at any time."""
         return self.pbx_data_dir / "playable"
+
+    @property
+    def imports_dir(self) -> Path:
+        """Where uploaded files of history wait to be read; each is deleted afterwards."""
+        return self.pbx_data_dir / "imports"
 
     @property
     def database_url(self) -> str:

@@ -88,8 +88,11 @@ class Leg:
     duration_s: float | None
     billsec_s: float | None
     disposition: str  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it lasts
-    cause: int | None  # Q.850, of live events
+    cause: int | None  # Q.850, of live events or CEL
     pdd_s: float | None  # from dialling to the first ringing, of live events
     recording_file: str
     sequence: int | None
     from_name: str = ""
+    bridged_at: datetime | None = None  # of CEL: when the two could talk
+    ended_by: str = ""  # of CEL, who hung up: caller or called; "" where neither did or nobody says
+    transferred_to: str = ""  # of CEL: the extension or channel the call was passed on to

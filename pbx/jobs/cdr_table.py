@@ -45,26 +45,33 @@ class CdrTable:
         self._from = f"FROM {quote(table)}"
         self._select = f"SELECT {', '.join(f'{quote(found[name])} AS {quote(name)}' for name in columns)}"
 
-    def batches(self, since: datetime | None) -> Iterator[Batch]:
-        """All rows from a date on (local time); with None those without a date as well, first.
+    def batches(self, since: datetime | None, until: datetime | None = None) -> Iterator[Batch]:
+        """All rows from a date on (local time) up to another; with None those without a date as well, first.
 
         Each statement asks for as much time as its number of rows allows, so that neither memory nor, without an index,
         the number of times that the table is read through grows with it.
         """
         first, last = self._bounds(since or _FIRST_DATE)
+        if last is not None and until is not None:
+            last = min(last, until - _SECOND)
         if since is None and (undated := self._undated()):
             yield Batch(undated, None, last or _FIRST_DATE)
         step = timedelta(days=1)
         while first is not None and last is not None and first <= last:
-            until = min(first + step, last + _SECOND)
-            rows = self._between(first, until, None if step == _SHORTEST else _MOST_ROWS + 1)
+            end = min(first + step, last + _SECOND)
+            rows = self._between(first, end, None if step == _SHORTEST else _MOST_ROWS + 1)
             if len(rows) > _MOST_ROWS and step > _SHORTEST:
                 step = max(step / 4, _SHORTEST)
                 continue
-            yield Batch(rows, until, last)
+            yield Batch(rows, end, last)
             if len(rows) < _WANTED_ROWS // 2:
                 step = min(step * 2, _LONGEST)
-            first = until if rows else self._bounds(until)[0]
+            first = end if rows else self._bounds(end)[0]
+
+    def count(self, since: datetime | None) -> int:
+        """How many rows there are from a date on; all with None."""
+        query = f"SELECT COUNT(*) {self._from}" + ("" if since is None else f" WHERE {self._date} >= :since")
+        return int(self._connection.execute(text(query), {} if since is None else {"since": str(since)}).scalar_one())
 
     def _bounds(self, since: datetime) -> tuple[datetime | None, datetime | None]:
         """The first and the last date from a date on."""

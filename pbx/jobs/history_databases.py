@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from pbx.errors import DataError, SettingsError, Unreachable
+from pbx.store.engine import reading
+from pbx.store.marks import Mark, MarkKind, load_marks
 
 _DRIVERS = {
     "mysql": "mysql+pymysql",
@@ -21,7 +23,8 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "sqlite": "sqlite",
 }
-_CONNECT_S, _STATEMENT_S = 10, 600
+STATEMENT_S = 600  # so long one statement may take
+_CONNECT_S = 10
 
 
 def source_url(address: str) -> URL:
@@ -45,8 +48,22 @@ def source_label(url: URL) -> str:
     return f"{url.drivername.partition('+')[0]}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
+def database_mark(engine: Engine, connection_id: int, kind: MarkKind, url: URL, table: str) -> Mark:
+    """How far a table was read, a new mark for one that never was."""
+    label = f"{source_label(url)} {table}"
+    with reading(engine) as session:
+        known = {mark.source: mark for mark in load_marks(session, connection_id, kind)}
+    return known.get(label, Mark(label, label))
+
+
+def tables_of(connection: Connection) -> set[str]:
+    """The names of a database's tables and views."""
+    looked_at = inspect(connection)
+    return set(looked_at.get_table_names()) | set(looked_at.get_view_names())
+
+
 @contextmanager
-def open_source(url: URL) -> Iterator[Engine]:
+def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     """The database, opened for reading; each statement is on its own, so that nothing is held up.
 
     Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message
@@ -56,7 +73,7 @@ def open_source(url: URL) -> Iterator[Engine]:
     if kind == "sqlite":
         url = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
     waits: dict[str, dict[str, Any]] = {
-        "mysql": {"connect_timeout": _CONNECT_S, "read_timeout": _STATEMENT_S, "charset": "utf8mb4"},
+        "mysql": {"connect_timeout": _CONNECT_S, "read_timeout": statement_s, "charset": "utf8mb4"},
         "postgresql": {"connect_timeout": _CONNECT_S},
     }
     try:

@@ -4,7 +4,7 @@ What is read is stored together with the mark of how far it was read, so that an
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from pbx.history.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
 from pbx.history.facts import Leg
 from pbx.history.master_csv import link_legs, parse_line
-from pbx.jobs.cdr_table import CdrTable
-from pbx.jobs.history_databases import open_source, source_label, source_url
+from pbx.jobs.cdr_table import Batch, CdrTable
+from pbx.jobs.history_databases import database_mark, open_source, source_url
 from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.legs import known_trunks, store_legs
@@ -28,17 +29,19 @@ from pbx.store.recordings import learn_utc_offset, utc_offset_s
 
 Progress = Callable[[int, int | None], None]
 Row = Mapping[str, Any]
+_ANY_ZONE = timedelta(hours=15)  # further no clock is from UTC
 _OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at its end
 _STORE_AT_ONCE = 5000  # rows per transaction, so that other writers get their turn
 _CARRIED = 200  # lines of a file whose call may go on in the next block
 
 
 class CdrResult(BaseModel):
-    """What an import read. `legs` were not known before; `faults` are the first bad rows: [number, why]."""
+    """What an import read. `legs` and `calls` were not known before; `faults` are the first bad rows: [number, why]."""
 
     source: str
     rows: int = 0
     legs: int = 0
+    calls: int = 0
     bad: int = 0
     faults: list[tuple[int, str]] = []
 
@@ -52,24 +55,29 @@ class _Target:
     trunks: frozenset[str]
     zone: tzinfo | None  # the PBX's, if it is known
     certain: bool
+    within: Stretch
 
     @classmethod
-    def of(cls, engine: Engine, active: ActiveConnection) -> "_Target":
+    def of(cls, engine: Engine, active: ActiveConnection, within: Stretch) -> "_Target":
         with reading(engine) as session:
             trunks = known_trunks(session, active.id)
             offset_s = utc_offset_s(session, active.id)
         if active.connection.timezone:
-            return cls(engine, active.id, trunks, ZoneInfo(active.connection.timezone), certain=True)
+            return cls(engine, active.id, trunks, ZoneInfo(active.connection.timezone), True, within)
         zone = None if offset_s is None else timezone(timedelta(seconds=offset_s))
-        return cls(engine, active.id, trunks, zone, certain=False)
+        return cls(engine, active.id, trunks, zone, False, within)
 
-    def store(self, legs: Sequence[Leg], mark: Mark | None) -> int:
-        """Store legs, and in the same transaction how far was read; returns how many are new."""
+    def wanted(self, legs: Sequence[Leg]) -> Sequence[Leg]:
+        """Those of the stretch that is read."""
+        return [leg for leg in legs if self.within.holds(leg.started_at.timestamp())] if self.within else legs
+
+    def store(self, legs: Sequence[Leg], mark: Mark | None, told: CdrResult) -> None:
+        """Store legs, and in the same transaction how far was read, and count what is new."""
         with writing(self.engine) as session:
-            fresh = store_legs(session, self.connection_id, legs, "cdr")
-            if mark is not None:
+            stored = store_legs(session, self.connection_id, legs, "cdr")
+            if mark is not None and not self.within:
                 move_mark(session, self.connection_id, "cdr", mark)
-        return fresh
+        told.legs, told.calls = told.legs + stored.legs, told.calls + stored.calls
 
 
 def import_cdr_database(
@@ -78,26 +86,28 @@ def import_cdr_database(
     address: str,
     *,
     table: str = "cdr",
+    within: Stretch = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> CdrResult:
-    """Read what is new in a database's CDR, and its last known day once more; it is read only, and not locked.
+    """Read what is new in a database's CDR, and its last known day once more; or the calls that began in a stretch.
 
-    It works without any index: ranges of time are as long as their number of rows allows. `progress(done, total)` is in
-    seconds of the time covered. Raises SettingsError for an address that isn't one, Unreachable, DataError when the
-    table isn't there or isn't a CDR.
+    The database is read only, and not locked. It works without any index: ranges of time are as long as their number of
+    rows allows. `progress(done, total)` is in seconds of the time covered. Raises SettingsError for an address that
+    isn't one, Unreachable, DataError when the table isn't there or isn't a CDR.
     """
     url = source_url(address)
-    target = _Target.of(engine, active)
-    label = f"{source_label(url)} {table}"
-    with reading(engine) as session:
-        marks = [mark for mark in load_marks(session, active.id, "cdr") if mark.source == label]
-    mark = marks[0] if marks else Mark(label, label)
-    before = (mark.rows, mark.bad)
+    target, mark = _Target.of(engine, active, within), database_mark(engine, active.id, "cdr", url, table)
+    if within:
+        mark = Mark(mark.source, mark.label)
     with open_source(url) as source, source.connect() as connection:
         work = _DatabaseImport(target, CdrTable(connection, table), mark, stop or threading.Event(), progress)
-        fresh = work.run()
-    return _result(label, mark, before, fresh)
+        return work.run()
+
+
+def count_cdr(connection: Connection, mark: Mark) -> int:
+    """How many rows of the table cdr were never read. Raises DataError when it isn't a CDR."""
+    return CdrTable(connection, "cdr").count(_local(mark.position) if mark.position else None)
 
 
 def import_cdr_file(
@@ -105,17 +115,20 @@ def import_cdr_file(
     active: ActiveConnection,
     path: Path,
     *,
+    within: Stretch = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> CdrResult:
-    """Read what is new in a Master.csv, plain or gzip, under whatever name. `progress(done, total)` is in bytes.
+    """Read what is new in a Master.csv, plain or gzip, under whatever name; or the calls that began in a stretch.
+
+    `progress(done, total)` is in bytes.
 
     A line that isn't finished is left for the next time. Raises SettingsError when there is no such file, DataError
     when it can't be read.
     """
-    target = _Target.of(engine, active)
+    target = _Target.of(engine, active, within)
     with reading(engine) as session:
-        marks = load_marks(session, active.id, "cdr")
+        marks = [] if within else load_marks(session, active.id, "cdr")
     total = path.stat().st_size if path.is_file() else None
     with open_history(path) as (stream, raw):
         head = stream.read(HEAD_BYTES)
@@ -124,18 +137,20 @@ def import_cdr_file(
         stream.seek(0)
         if not skip_to(stream, mark.position):
             mark.position = mark.rows = mark.bad = 0
-        before, fresh = (mark.rows, mark.bad), 0
+        told, bad = CdrResult(source=path.name), mark.bad
         carried: list[Leg] = []
         for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
-            legs = link_legs([*carried, *_legs_of(lines, target, mark)])
+            read = _legs_of(lines, target, mark)
+            told.rows += len(lines) - len(read) + len(target.wanted(read))
+            legs = link_legs([*carried, *read])
             mark.position = position
-            fresh += target.store(legs, mark)
+            target.store(target.wanted(legs), mark, told)
             carried = legs[-_CARRIED:]
             if progress is not None:
                 progress(raw.tell(), total)
             if stop is not None and stop.is_set():
                 break
-    return _result(path.name, mark, before, fresh)
+    return _ended(told, mark, bad)
 
 
 def _legs_of(lines: Sequence[bytes], target: _Target, mark: Mark) -> list[Leg]:
@@ -147,7 +162,7 @@ def _legs_of(lines: Sequence[bytes], target: _Target, mark: Mark) -> list[Leg]:
             if (row := parse_line(line)) is not None:
                 numbered.append((mark.rows, row))
         except BadRow as fault:
-            mark.note_bad(mark.rows, str(fault))
+            mark.note_bad(mark.rows, str(fault), line)
     clock = learn_clock((row for _, row in numbered), target.zone, certain=target.certain)
     return _parsed(numbered, clock, target, mark)
 
@@ -160,7 +175,7 @@ def _parsed(numbered: Sequence[tuple[int | None, Row]], clock: Clock, target: _T
             legs.append(parse_row(row, clock, target.trunks))
         except BadRow as fault:
             if number is not None:
-                mark.note_bad(number, str(fault))
+                mark.note_bad(number, str(fault), ", ".join(str(value) for value in row.values() if value))
     return legs
 
 
@@ -174,11 +189,12 @@ class _DatabaseImport:
         self.zone = target.zone
         self.known_until = _local(mark.position)  # rows from before were counted when they were read first
         self.begun_s: int | None = None
+        self.told = CdrResult(source=mark.label)
 
-    def run(self) -> int:
-        """Read and store, batch by batch; returns the number of new legs."""
-        fresh = 0
-        for rows, until, last in self.table.batches(self.known_until - _OVERLAP if self.mark.position else None):
+    def run(self) -> CdrResult:
+        """Read and store, batch by batch."""
+        bad = self.mark.bad
+        for rows, until, last in self._batches():
             clock = learn_clock(rows, self.zone, certain=self.target.certain)
             if self.zone is None and clock.zone is not UTC:
                 self.zone = clock.zone
@@ -192,11 +208,23 @@ class _DatabaseImport:
                     now_s = _seconds_of(datetime.now(clock.zone).replace(tzinfo=None))
                     self.mark.position = max(self.mark.position, min(_seconds_of(until), now_s))
                 # Rows come in no order: the mark moves, and they are counted, once the range is read to its end.
-                fresh += self.target.store(legs, None if numbered else self.mark)
+                wanted = self.target.wanted(legs)
+                self.told.rows -= len(legs) - len(wanted)
+                self.target.store(wanted, None if numbered else self.mark, self.told)
             self._tell_progress(until, last)
             if self.stop.is_set():
                 break
-        return fresh
+        return _ended(self.told, self.mark, bad)
+
+    def _batches(self) -> Iterator[Batch]:
+        within = self.target.within
+        if not within:
+            return self.table.batches(self.known_until - _OVERLAP if self.mark.position else None)
+        since, until = within.since or datetime.fromtimestamp(0, UTC), within.until or datetime.now(UTC) + _OVERLAP
+        # Whatever the PBX's zone is: legs outside are left out once their time is understood.
+        return self.table.batches(
+            *(at.astimezone(UTC).replace(tzinfo=None) + by for at, by in ((since, -_ANY_ZONE), (until, _ANY_ZONE)))
+        )
 
     def _counted(self, rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
         numbered: list[tuple[int | None, Row]] = []
@@ -204,6 +232,7 @@ class _DatabaseImport:
             local = local_moment(row[self.table.dated_by])
             new = local is None or local >= self.known_until
             self.mark.rows += new
+            self.told.rows += new
             numbered.append((self.mark.rows if new else None, row))
         return numbered
 
@@ -221,9 +250,9 @@ class _DatabaseImport:
             self.progress(at_s - self.begun_s, max(_seconds_of(last) - self.begun_s, 1))
 
 
-def _result(source: str, mark: Mark, before: tuple[int, int], fresh: int) -> CdrResult:
-    rows, bad = mark.rows - before[0], mark.bad - before[1]
-    return CdrResult(source=source, rows=rows, legs=fresh, bad=bad, faults=mark.faults[before[1] :])
+def _ended(told: CdrResult, mark: Mark, bad_before: int) -> CdrResult:
+    told.bad, told.faults = mark.bad - bad_before, mark.faults[bad_before:]
+    return told
 
 
 def _local(position: int) -> datetime:

@@ -18,6 +18,7 @@ from pbx.errors import UnreadableFile
 from pbx.history.queue_log import BadLine, parse_line
 from pbx.history.queue_visits import QueueLogFold
 from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.engine import reading, writing
 from pbx.store.marks import Mark, MarkKind, load_marks, move_mark
 from pbx.store.visits import open_visits, store_agent_changes, store_rings, store_visits
@@ -61,10 +62,11 @@ def import_queue_log(
     connection_id: int,
     files: Sequence[Path],
     *,
+    within: Stretch = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> ImportResult:
-    """Read what is new in queue_log files (plain, rotated, gzip), in the order in which they were written.
+    """Read what is new in queue_log files (plain, rotated, gzip), or what lies within a stretch, oldest file first.
 
     `progress(done, total)` is called now and then, in bytes as they lie on the disk; a set `stop` ends it soon.
 
@@ -75,7 +77,7 @@ def import_queue_log(
     sizes = {path: path.stat().st_size for path in begun}
     with reading(engine) as session:
         fold = QueueLogFold(open_visits(session, connection_id, "queue_log"))
-        marks = load_marks(session, connection_id, _KIND)
+        marks = [] if within else load_marks(session, connection_id, _KIND)
     result, done = ImportResult(), 0
 
     def tell(read: int) -> None:
@@ -85,32 +87,27 @@ def import_queue_log(
     for path in sorted(begun, key=lambda path: begun[path]):
         if stop is not None and stop.is_set():
             break
-        result.sources.append(_import_file(engine, connection_id, path, fold, marks, tell, stop))
+        intake = Intake(engine, connection_id, fold, Mark(""), SourceRead(source=path.name), within)
+        result.sources.append(_import_file(intake, path, marks, tell, stop))
         done += sizes[path]
     return result
 
 
 def _import_file(
-    engine: Engine,
-    connection_id: int,
-    path: Path,
-    fold: QueueLogFold,
-    marks: Sequence[Mark],
-    tell: Callable[[int], None],
-    stop: threading.Event | None,
+    intake: "Intake", path: Path, marks: Sequence[Mark], tell: Callable[[int], None], stop: threading.Event | None
 ) -> SourceRead:
-    told, intake = SourceRead(source=path.name), None
+    begun = False
     try:
         with open_history(path) as (stream, raw):
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
-            mark = mark_of(head, marks) or Mark("")
+            intake.mark = mark = mark_of(head, marks) or Mark("")
             mark.source, mark.label = source_of(head, whole=is_packed(path)), path.name
             if not skip_to(stream, mark.position):
                 mark.position = mark.rows = mark.bad = 0  # it was cut: begun anew under the same first lines
                 mark.faults = []
-            _recall(fold, stream, mark.position)
-            intake = Intake(engine, connection_id, fold, mark, told)
+            _recall(intake.fold, stream, mark.position)
+            begun = True
             for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
                 intake.add_lines(lines)
                 intake.commit(position)
@@ -118,10 +115,10 @@ def _import_file(
                 if stop is not None and stop.is_set():
                     break
     except UnreadableFile as error:
-        told.failure = error.advice
-    if intake is not None:
+        intake.told.failure = error.advice
+    if begun:
         intake.finish()
-    return told
+    return intake.told
 
 
 def _recall(fold: QueueLogFold, stream: BinaryIO, position: int) -> None:
@@ -137,27 +134,34 @@ def _recall(fold: QueueLogFold, stream: BinaryIO, position: int) -> None:
 
 
 class Intake:
-    """Rows of one source on their way into the cache; what was added since the last `commit` is stored with it."""
+    """Rows of one source on their way into the cache; what was added since the last `commit` is stored with it.
 
-    def __init__(self, engine: Engine, connection_id: int, fold: QueueLogFold, mark: Mark, told: SourceRead) -> None:
-        self.mark, self.told, self.fold = mark, told, fold
+    Of a stretch of time only what lies `within` is taken, and the mark is not stored.
+    """
+
+    def __init__(
+        self, engine: Engine, connection_id: int, fold: QueueLogFold, mark: Mark, told: SourceRead, within: Stretch
+    ) -> None:
+        self.mark, self.told, self.fold, self.within = mark, told, fold, within
         self._engine, self._connection_id = engine, connection_id
         self._unknown_before = Counter(fold.unknown)
 
     def add_lines(self, lines: Iterable[bytes]) -> None:
         """Fold lines of a file; bad ones are counted and noted by their number."""
-        mark, add = self.mark, self.fold.add
-        rows, bad = mark.rows, mark.bad
+        mark, add, holds = self.mark, self.fold.add, self.within.holds if self.within else None
+        rows, bad, outside = mark.rows, mark.bad, 0
         for line in lines:
             mark.rows += 1
             try:
                 event = parse_line(line)
             except BadLine as error:
-                mark.note_bad(mark.rows, str(error))
+                mark.note_bad(mark.rows, str(error), line)
             else:
-                if event is not None:
+                if holds is not None and event is not None and not holds(event.at_s):
+                    outside += 1
+                elif event is not None:
                     add(event)
-        self.told.rows += mark.rows - rows
+        self.told.rows += mark.rows - rows - outside
         self.told.bad += mark.bad - bad
 
     def commit(self, position: int, *, at_end: bool = False) -> None:
@@ -169,7 +173,8 @@ class Intake:
             told.visits += store_visits(session, connection_id, found.visits, "queue_log")
             told.rings += store_rings(session, connection_id, found.rings)
             told.changes += store_agent_changes(session, connection_id, found.changes)
-            move_mark(session, connection_id, _KIND, self.mark)
+            if not self.within:
+                move_mark(session, connection_id, _KIND, self.mark)
 
     def finish(self) -> None:
         """Store what was held back, and sum up."""

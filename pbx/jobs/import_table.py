@@ -5,22 +5,23 @@ none in stretches of time. How far it was read is a time, and the last minutes a
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Integer, MetaData, Select, Table, func, inspect, select
+from sqlalchemy import Connection, Engine, Integer, MetaData, Select, Table, func, select
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import Date, DateTime, Numeric
 
 from pbx.errors import DataError
 from pbx.history.queue_log import BadLine, QueueEvent, ordered, parse_row
 from pbx.history.queue_visits import QueueLogFold
-from pbx.jobs.history_databases import open_source, source_label, source_url
+from pbx.jobs.history_databases import database_mark, open_source, source_url, tables_of
 from pbx.jobs.import_history import ImportResult, Intake, Progress, SourceRead
+from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.engine import reading
-from pbx.store.marks import Mark, load_marks
+from pbx.store.marks import Mark
 from pbx.store.visits import open_visits
 
 TABLES = ("queue_log", "queuelog")
@@ -67,12 +68,11 @@ def import_queue_log_table(
     address: str,
     zone: tzinfo,
     *,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    within: Stretch = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> ImportResult:
-    """Read what is new in the queue_log table of the database at `address`, or what lies within since <= time < until.
+    """Read what is new in the queue_log table of the database at `address`, or what lies within a stretch.
 
     `zone` is that of times written without one: the PBX's. `progress(done, total)` counts seconds of the PBX's time.
 
@@ -82,18 +82,17 @@ def import_queue_log_table(
     url = source_url(address)
     with open_source(url) as source_engine, source_engine.connect() as connection:
         source = _find_table(connection, zone)
-        label = f"{source_label(url)} {source.table.name}"
+        mark = database_mark(engine, connection_id, "queue_log", url, source.table.name)
+        if within:
+            mark = Mark(mark.source, mark.label)
         with reading(engine) as session:
-            marks = {mark.source: mark for mark in load_marks(session, connection_id, "queue_log")}
             fold = QueueLogFold(open_visits(session, connection_id, "queue_log"))
-        mark = marks.get(label, Mark(label, label))
-        told = SourceRead(source=label)
-        intake = Intake(engine, connection_id, fold, mark, told)
-        from_s = since.timestamp() if since else max(mark.position - _LATE_S, 0)
-        within = from_s, until.timestamp() if until else float(_LAST_S)
+        told = SourceRead(source=mark.label)
+        intake = Intake(engine, connection_id, fold, mark, told, within)
         known_s = mark.position
-        for rows in _pages(connection, source, *within):
-            newest_s = _take_in(intake, source, rows, within, known_s)
+        from_s = within.from_s if within else max(known_s - _LATE_S, 0)
+        for rows in _pages(connection, source, from_s, min(within.until_s, _LAST_S)):
+            newest_s = _take_in(intake, source, rows, from_s, known_s)
             intake.commit(max(mark.position, newest_s))
             if progress is not None:
                 progress(max(int(newest_s - from_s), 0), None)
@@ -103,19 +102,26 @@ def import_queue_log_table(
     return ImportResult(sources=[told])
 
 
-def _take_in(
-    intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], within: tuple[float, float], known_s: int
-) -> int:
-    """Fold a page's rows that lie within two times, and count those that are new; the newest time among them."""
+def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> tuple[str, int]:
+    """The name of the table of queue_log, and how many of its rows were never read. Raises DataError."""
+    source = _find_table(connection, UTC)  # read to the hour, which is near enough
+    known_s = mark_of(source.table.name).position
+    query = select(func.count()).select_from(source.table)
+    new = query.where(source.time > source.bound(known_s)) if known_s else query
+    return source.table.name, connection.execute(new).scalar_one()
+
+
+def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], from_s: float, known_s: int) -> int:
+    """Fold a page's rows from a time on, and count those that are new; the newest time among them."""
     mark, told, events = intake.mark, intake.told, []
     for row in rows:
         try:
             event = source.event_of(row)
         except BadLine as error:
             mark.rows, told.rows, told.bad = mark.rows + 1, told.rows + 1, told.bad + 1
-            mark.note_bad(mark.rows, str(error))
+            mark.note_bad(mark.rows, str(error), "|".join(str(field) for field in row if field is not None))
             continue
-        if not within[0] <= event.at_s < within[1]:
+        if event.at_s < from_s or not intake.within.holds(event.at_s):
             continue
         events.append(event)
         if not known_s - _LATE_S <= event.at_s <= known_s:
@@ -176,7 +182,7 @@ def _next_step(step_s: int, rows: int) -> int:
 
 
 def _find_table(connection: Connection, zone: tzinfo) -> _Source:
-    there = set(inspect(connection).get_table_names()) | set(inspect(connection).get_view_names())
+    there = tables_of(connection)
     tables = [Table(name, MetaData(), autoload_with=connection) for name in TABLES if name in there]
     if not tables:
         raise DataError(

@@ -22,8 +22,10 @@ from pbx.jobs.slots import anyone_alive, try_slot
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
+from pbx.store.history_source import slot_of
 from pbx.store.jobs import add_job, fail_job, start_job
-from pbx.store.models import Job, JobKind
+from pbx.store.models import Job, JobKind, PbxConnection
+from pbx.wording import zone_of
 
 ATTEMPTS = 3  # a job that has ended its worker so often is not tried again
 KEPT_DAYS = 30
@@ -47,11 +49,11 @@ def ask_job(
 ) -> Job:
     """Queue a job for the active PBX, or return the one of its kind that is already queued or running.
 
-    Of the kind "prepare" there is one for each recording. Raises SettingsError when no PBX is set up.
+    Of "prepare" there is one for each recording, of "import" one for each source. Raises SettingsError without a PBX.
     """
     active = needed_connection(engine, settings)
     with writing(engine) as session:
-        job = _unfinished(session, kind, active.id, options=options if kind == "prepare" else None)
+        job = _unfinished(session, kind, active.id, options=_told_apart(kind, options))
         if job is None:
             job = _add(session, kind, active.id, asked_by, options or {})
         return job
@@ -62,19 +64,23 @@ def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, 
 
     Only what the PBX has a user for is scheduled.
     """
-    plan: list[tuple[JobKind, int, str]] = [
-        ("sync", settings.freepbx_sync_interval_minutes, active.connection.ari_username),
-        ("collect", settings.freepbx_collect_interval_minutes, active.connection.ami_username),
+    minutes = {"sync": settings.freepbx_sync_interval_minutes, "collect": settings.freepbx_collect_interval_minutes}
+    slots = {kind: str(int(at.timestamp()) // (minutes[kind] * 60)) for kind in minutes}
+    plan: list[tuple[JobKind, str, str]] = [
+        ("sync", slots["sync"], active.connection.ari_username),
+        ("collect", slots["collect"], active.connection.ami_username),
+        ("import", _history_slot(engine, settings, active, at), "anybody"),
     ]
-    for kind, interval_minutes, user in plan:
-        job_id = f"{kind}-{active.id}-{int(at.timestamp()) // (interval_minutes * 60)}"
-        if not user:
+    for kind, slot, user in plan:
+        job_id = f"{kind}-{active.id}-{slot}"
+        if not (slot and user):
             continue
+        options = _told_apart(kind)
         with reading(engine) as session:
-            if session.get(Job, job_id) or _unfinished(session, kind, active.id):
+            if session.get(Job, job_id) or _unfinished(session, kind, active.id, options=options):
                 continue
         with writing(engine) as session:
-            if session.get(Job, job_id) is None and _unfinished(session, kind, active.id) is None:
+            if session.get(Job, job_id) is None and _unfinished(session, kind, active.id, options=options) is None:
                 add_job(session, job_id, kind, connection_id=active.id, asked_by="schedule")
                 _forget_old(session, at)
 
@@ -179,6 +185,20 @@ def _unfinished(
     mine = select(Job).where(Job.kind == kind, Job.connection_id == connection_id)
     found = session.exec(mine.where(col(Job.state).in_(states or ("queued", "running"))))
     return next((job for job in found if options is None or job.options == options), None)
+
+
+def _told_apart(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """What makes two jobs of a kind two: their options, or None where there is one at a time."""
+    return (options or {}) if kind in ("prepare", "import") else None
+
+
+def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> str:
+    """The slot of time in which the PBX's database is to be read by itself; "" when it isn't."""
+    with reading(engine) as session:
+        row = session.get_one(PbxConnection, active.id)
+    if row.history_every not in ("hour", "night") or not (row.history_url_encrypted or settings.pbx_import_url):
+        return ""
+    return slot_of(row.history_every, at, zone_of(active.connection.timezone, row.utc_offset_s))
 
 
 def _forget_old(session: Session, at: datetime) -> None:

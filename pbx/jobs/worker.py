@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.imports import do_import
 from pbx.jobs.notices import look_after_alerts
 from pbx.jobs.packing import pack_history
 from pbx.jobs.slots import Slot, take_slot
@@ -107,7 +108,12 @@ def do_prepare(
     return {"recording_id": recording.id}
 
 
-JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {"sync": do_sync, "collect": do_collect, "prepare": do_prepare}
+JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
+    "sync": do_sync,
+    "collect": do_collect,
+    "prepare": do_prepare,
+    "import": do_import,
+}
 
 
 def do_here(

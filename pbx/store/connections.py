@@ -63,7 +63,8 @@ def save_connection(engine: Engine, settings: Settings, connection: Connection) 
 
 def forget_saved(engine: Engine) -> None:
     """Go back to the environment's PBX and drop all saved users and passwords; calls and snapshots stay."""
-    empty = {"ari_username": "", "ari_password_encrypted": "", "ami_username": "", "ami_password_encrypted": ""}
+    saved = ("ari_username", "ari_password_encrypted", "ami_username", "ami_password_encrypted")
+    empty = dict.fromkeys((*saved, "history_url_encrypted", "history_every"), "")
     with writing(engine) as session:
         session.exec(update(PbxConnection).values(active=False, saved=False, updated_at=now(), **empty))
 

@@ -119,10 +119,13 @@ class CallLeg(Table, table=True):
     duration_s: float | None = None
     billsec_s: float | None = None
     disposition: str = ""  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it lasts
-    cause: int | None = None  # Q.850, of live events
+    cause: int | None = None  # Q.850, of live events or CEL
     pdd_s: float | None = None  # from dialling to the first ringing, of live events
     recording_file: str = ""
     source: str = ""  # watch or cdr
+    bridged_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # of CEL: when the two could talk
+    ended_by: str = ""  # of CEL, who hung up: caller or called; "" where neither did or nobody says
+    transferred_to: str = ""  # of CEL: the extension or channel the call was passed on to
 
 
 class WatchSpan(Table, table=True):

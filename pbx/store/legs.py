@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlmodel import Session
@@ -23,6 +23,13 @@ _FACTS = tuple(one.name for one in fields(CallFacts))
 _stored_part = attrgetter(*_COLUMNS)
 _KEPT = ("queue",)  # what a recording's name knows better
 _Key = tuple[str, str, str]
+
+
+class Stored(NamedTuple):
+    """How many legs and calls were not known before."""
+
+    legs: int
+    calls: int
 
 
 @dataclass(slots=True)
@@ -46,8 +53,8 @@ class _Known:
     left: set[int] = field(default_factory=set)  # calls that legs were moved away from
 
 
-def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> int:
-    """Store legs and what they make of their calls; returns how many were not known before.
+def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> Stored:
+    """Store legs and what they make of their calls.
 
     A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
     facts win and what only live events know stays (`pbx.history.folding.merge_legs`). All legs of a linkedid are one
@@ -55,10 +62,11 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
     session.flush()  # notes and tags too are moved below the session
-    return sum(
+    chunks = [
         _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
         for start in range(0, len(legs), _CHUNK)
-    )
+    ]
+    return Stored(sum(chunk.legs for chunk in chunks), sum(chunk.calls for chunk in chunks))
 
 
 def known_trunks(session: Session, connection_id: int) -> frozenset[str]:
@@ -76,7 +84,7 @@ def legs_of(session: Session, call_id: int) -> list[CallLeg]:
     return [CallLeg(**row) for row in rows.mappings()]
 
 
-def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> int:
+def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> Stored:
     known = _known(session, connection_id, legs)
     touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])
     fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
@@ -85,7 +93,7 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
     _settle(session, known.left)
-    return count
+    return Stored(count, len(fresh))
 
 
 def _known(session: Session, connection_id: int, legs: Sequence[Leg]) -> _Known:

@@ -9,8 +9,9 @@ from sqlmodel import Session, col, select
 from pbx.store.history_models import ImportMark
 from pbx.store.models import now
 
-MarkKind = Literal["queue_log", "cdr"]
+MarkKind = Literal["queue_log", "cdr", "cel"]
 FAULTS_KEPT = 100
+SHOWN = 120  # characters of a bad line
 
 
 @dataclass
@@ -29,11 +30,13 @@ class Mark:
     faults: list[tuple[int, str]] = field(default_factory=list)
     id: int | None = None
 
-    def note_bad(self, row: int, why: str) -> None:
-        """Count a line or row that could not be understood, and keep why, of the first hundred."""
+    def note_bad(self, row: int, why: str, line: bytes | str = "") -> None:
+        """Count a line or row that could not be understood; of the first hundred keep why, and how it begins."""
         self.bad += 1
         if len(self.faults) < FAULTS_KEPT:
-            self.faults.append((row, why))
+            text = line[: 4 * SHOWN].decode("utf-8", "replace") if isinstance(line, bytes) else line
+            seen = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[:SHOWN])
+            self.faults.append((row, f"{why}: {seen}" if seen else why))
 
 
 def load_marks(session: Session, connection_id: int, kind: MarkKind) -> list[Mark]:

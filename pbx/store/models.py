@@ -16,7 +16,7 @@ Direction = Literal["inbound", "outbound", "internal", "unknown"]
 RecordingState = Literal[
     "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed", "none"
 ]
-JobKind = Literal["sync", "collect", "prepare"]
+JobKind = Literal["sync", "collect", "prepare", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".
 TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
@@ -52,10 +52,7 @@ class Table(SQLModel, registry=registry()):
 
 
 class PbxConnection(Table, table=True):
-    """A PBX that was connected to. Its data hang on its id.
-
-    One row per host. `saved` = made on the settings page, passwords encrypted; else the environment holds them.
-    """
+    """A PBX that was connected to, by its host. `saved`: made on the settings page; else the environment holds it."""
 
     __tablename__ = "connections"
 
@@ -74,6 +71,8 @@ class PbxConnection(Table, table=True):
     ca_file: str | None = None
     timezone: str | None = None
     utc_offset_s: int | None = None  # learned from a recording's name and uniqueid
+    history_url_encrypted: str = ""  # of the database that history is read from
+    history_every: str = ""  # how often it is read: hour or night; "" by hand only
     updated_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 

@@ -159,10 +159,12 @@ def test_bad_rows_are_told_and_the_rest_is_kept(engine: Engine, source: Source, 
     source.add(NOON + timedelta(seconds=2), billsec="many")
     source.add(NOON + timedelta(seconds=3), duration=None, billsec=None, disposition=None, clid=None, sequence=None)
     assert imported() == (4, 2, 2)
-    assert [why for _, why in mark_of(engine).faults] == [
+    whys = [why.split(": ") for _, why in mark_of(engine).faults]
+    assert [why for why, _ in whys] == [
         "it has no uniqueid (loguniqueid=yes in cdr.conf writes it)",
         "its billsec is 'many'",
     ]
+    assert "PJSIP/1001-00000003" in whys[1][1]
     assert imported() == (0, 0, 0)
     assert mark_of(engine).bad == 2
 
@@ -285,7 +287,7 @@ def test_bad_lines_are_told_by_their_number(engine: Engine, active: ActiveConnec
     result = import_cdr_file(engine, active, file)
     assert counts(result) == (6, 2, 3)
     assert [number for number, _ in result.faults] == [2, 5, 6]
-    assert result.faults[0][1] == "it has 1 columns, not 16 or more"
+    assert result.faults[0][1] == "it has 1 columns, not 16 or more: half a line"
 
 
 def test_what_is_no_cdr(engine: Engine, active: ActiveConnection, source: Source, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pbx.history.queue_log import parse_line
 from pbx.jobs import import_table
 from pbx.jobs.import_history import SourceRead, import_queue_log
 from pbx.jobs.import_table import import_queue_log_table
+from pbx.jobs.stretch import Stretch
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import ImportMark, QueueVisit
@@ -117,10 +118,11 @@ def test_every_form_of_the_table_in_pages(engine: Engine, site: Site, monkeypatc
 def test_only_a_stretch_of_time(engine: Engine, site: Site) -> None:
     site.write(list(write_days(400)))
     since = datetime.fromtimestamp(T + 600, UTC)
-    read(engine, site, since=since, until=since + timedelta(minutes=10))
+    read(engine, site, within=Stretch(since, since + timedelta(minutes=10)))
     times = [joined_at for _, _, joined_at in visits(engine)]
     assert 50 < len(times) < 300
     assert since - timedelta(hours=1) < min(times) < max(times) < since + timedelta(minutes=10)
+    assert read(engine, site).rows == len(list(write_days(400)))  # what lay outside is not taken for read
 
 
 def test_bad_rows_are_counted_and_the_rest_is_read(engine: Engine, site: Site) -> None:

@@ -86,7 +86,7 @@ def record(session: Session, name: str = FILE) -> None:
 
 
 def test_legs_become_a_call(session: Session) -> None:
-    assert store_legs(session, 1, [ON, IN], "cdr") == 2
+    assert store_legs(session, 1, [ON, IN], "cdr").legs == 2
     call = the_call(session)
     assert (call.linkedid, call.direction, call.state) == (CALL, "inbound", "none")
     assert (call.from_number, call.from_name, call.to_number, call.did) == ("+49301234", "Zoë", "600", "5550100")
@@ -105,7 +105,7 @@ def test_legs_become_a_call(session: Session) -> None:
 def test_reading_again_changes_nothing(session: Session) -> None:
     store_legs(session, 1, [IN, ON], "cdr")
     before = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(CallLeg)).all()]
-    assert store_legs(session, 1, [ON, IN, IN], "cdr") == 0
+    assert store_legs(session, 1, [ON, IN, IN], "cdr").legs == 0
     after = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(CallLeg)).all()]
     assert after == before
 
@@ -113,16 +113,16 @@ def test_reading_again_changes_nothing(session: Session) -> None:
 def test_legs_of_one_call_may_come_apart(session: Session) -> None:
     store_legs(session, 1, [ON], "cdr")
     assert the_call(session).direction == "inbound"  # by its did
-    assert store_legs(session, 1, [replace(IN, answered_at=NOON + timedelta(seconds=9))], "cdr") == 1
+    assert store_legs(session, 1, [replace(IN, answered_at=NOON + timedelta(seconds=9))], "cdr").legs == 1
     assert (the_call(session).wait_s, len(legs_of(session, id_of(the_call(session))))) == (9, 2)
 
 
 def test_the_same_leg_seen_live_and_in_the_cdr_is_one(session: Session) -> None:
     live = replace(IN, sequence=None, billsec_s=59.0, cause=16, pdd_s=1.25, from_name="")
     row = replace(IN, src="+49305678")
-    assert store_legs(session, 1, [live], "watch") == 1
-    assert store_legs(session, 1, [row], "cdr") == 0
-    assert store_legs(session, 1, [live], "watch") == 0
+    assert store_legs(session, 1, [live], "watch").legs == 1
+    assert store_legs(session, 1, [row], "cdr").legs == 0
+    assert store_legs(session, 1, [live], "watch").legs == 0
     (leg,) = legs_of(session, id_of(the_call(session)))
     assert (leg.source, leg.billsec_s, leg.src) == ("cdr", 60, "+49305678")
     assert (leg.cause, leg.pdd_s, leg.sequence) == (16, 1.25, 1)
@@ -139,7 +139,7 @@ def test_a_live_call_goes_on_and_ends(session: Session) -> None:
 
 def test_calls_of_different_pbxes_stay_apart(session: Session) -> None:
     store_legs(session, 1, [IN], "cdr")
-    assert store_legs(session, 2, [IN], "cdr") == 1
+    assert store_legs(session, 2, [IN], "cdr").legs == 1
     assert [len(calls(session, connection_id)) for connection_id in (1, 2)] == [1, 1]
 
 
@@ -148,9 +148,9 @@ def test_a_leg_moves_to_the_call_it_really_belongs_to(session: Session) -> None:
     alone = replace(ON, linkedid=LATER)
     store_legs(session, 1, [IN, alone], "cdr")
     assert len(calls(session)) == 2
-    assert store_legs(session, 1, [ON], "cdr") == 0
+    assert store_legs(session, 1, [ON], "cdr").legs == 0
     assert [leg.linkedid for leg in legs_of(session, id_of(the_call(session)))] == [CALL, CALL]
-    assert store_legs(session, 1, [alone], "cdr") == 0  # and isn't torn out of it again
+    assert store_legs(session, 1, [alone], "cdr").legs == 0  # and isn't torn out of it again
     assert len(legs_of(session, id_of(the_call(session)))) == 2
 
 
@@ -236,10 +236,10 @@ def test_thousands_in_few_statements(engine: Engine, session: Session) -> None:
     ]
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    assert store_legs(session, 1, legs, "cdr") == 5000
+    assert store_legs(session, 1, legs, "cdr").legs == 5000
     made = len(statements)
     assert made < 200
-    assert store_legs(session, 1, legs, "cdr") == 0
+    assert store_legs(session, 1, legs, "cdr").legs == 0
     assert len(statements) - made < 30
     assert (len(calls(session)), len(session.exec(select(CallLeg.id)).all())) == (2500, 5000)
 

@@ -1,0 +1,179 @@
+"""One import: uploaded files, or the PBX's database, read into the cache as a job of the worker."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import col, select
+
+from pbx.errors import DataError, SettingsError, UnreadableFile
+from pbx.jobs.history_databases import STATEMENT_S, database_mark, open_source, source_url, tables_of
+from pbx.jobs.import_cdr import count_cdr, import_cdr_database, import_cdr_file
+from pbx.jobs.import_history import import_queue_log
+from pbx.jobs.import_table import TABLES, count_queue_log, import_queue_log_table
+from pbx.jobs.packing import pack_history
+from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
+from pbx.jobs.uploads import delete_uploads, kind_of, sweep_uploads
+from pbx.settings import Settings
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import reading
+from pbx.store.history_source import history_source
+from pbx.store.models import Job
+from pbx.store.recordings import utc_offset_s
+from pbx.wording import zone_of
+
+Progress = Callable[[int, int | None], None]
+Source = dict[str, Any]  # what was read of one file or table: kind, source, rows, bad, faults, …, failure
+_COUNTED = ("rows", "bad", "visits", "calls", "legs")
+_COUNT_S = 20  # how long the database may count
+
+
+def do_import(
+    engine: Engine,
+    settings: Settings,
+    active: ActiveConnection,
+    options: dict[str, Any],
+    progress: Progress | None,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Options: files (paths of uploads, deleted afterwards), or else the PBX's database is read.
+
+    The result is counts, and `sources` with those of each file or table. Raises SettingsError when no address is known,
+    Unreachable or DataError when the database can't be read, DataError when none of the files can.
+    """
+    files = [Path(path) for path in options.get("files", [])]
+    if not files:
+        with reading(engine) as session:
+            address = history_source(session, settings, active.id).address.get_secret_value()
+        if not address:
+            raise SettingsError("No database of the PBX is known.", "Enter its address under Settings > History.")
+        sources = read_database(engine, active, address, progress=progress, stop=stop)
+    else:
+        try:
+            sources = read_files(engine, active, files, progress=progress, stop=stop)
+        finally:
+            if not stop.is_set():  # else the job is done again
+                delete_uploads(settings, files)
+                sweep_uploads(settings, _wanted(engine))
+    pack_history(engine, active.id, stop)
+    failures = [source["failure"] for source in sources if source.get("failure")]
+    if failures and len(failures) == len(sources):
+        raise DataError(" ".join(failures))
+    return {name: sum(source.get(name, 0) for source in sources) for name in _COUNTED} | {"sources": sources}
+
+
+def read_files(
+    engine: Engine,
+    active: ActiveConnection,
+    files: Sequence[Path],
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> list[Source]:
+    """Read what is new in files, each a queue_log or a Master.csv. `progress(done, total)` is in bytes on the disk.
+
+    A file that can't be read has a `failure`.
+    """
+    kinds: dict[Path, str] = {}
+    failed: list[Source] = []
+    for path in files:
+        try:
+            kinds[path] = kind_of(path) if path.stat().st_size else "queue_log"
+        except UnreadableFile as error:
+            failed.append(_failure(path, "", error))
+        except OSError as error:
+            failed.append(_failure(path, "", DataError(f"{path.name} is gone: {error.strerror}.", "Upload it again.")))
+    logs = [path for path, kind in kinds.items() if kind == "queue_log"]
+    records = [path for path, kind in kinds.items() if kind == "cdr"]
+    tell = _Shared(progress, sum(path.stat().st_size for path in kinds))
+    read = import_queue_log(engine, active.id, logs, progress=tell, stop=stop).sources
+    sources = [{"kind": "queue_log"} | one.model_dump() for one in read]
+    tell.done = sum(path.stat().st_size for path in logs)
+    for path in records:
+        if stop is not None and stop.is_set():
+            break
+        try:
+            read_cdr = import_cdr_file(engine, active, path, progress=tell, stop=stop)
+            sources.append({"kind": "cdr"} | read_cdr.model_dump())
+        except UnreadableFile as error:
+            sources.append(_failure(path, "cdr", error))
+        tell.done += path.stat().st_size
+    return sources + failed
+
+
+def read_database(
+    engine: Engine,
+    active: ActiveConnection,
+    address: str,
+    *,
+    within: Stretch = WHATEVER_IS_NEW,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> list[Source]:
+    """Read what is new in whichever tables of history a database has: cdr, queue_log or queuelog.
+
+    Raises SettingsError for an address that isn't one, Unreachable, DataError when it has none of them.
+    """
+    there = _tables(address)
+    sources: list[Source] = []
+    options: dict[str, Any] = {"within": within, "progress": progress, "stop": stop}
+    if "cdr" in there:
+        sources.append({"kind": "cdr"} | import_cdr_database(engine, active, address, **options).model_dump())
+    if there & set(TABLES) and not (stop is not None and stop.is_set()):
+        with reading(engine) as session:
+            zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
+        read = import_queue_log_table(engine, active.id, address, zone, **options)
+        sources += [{"kind": "queue_log"} | one.model_dump() for one in read.sources]
+    return sources
+
+
+def count_new_rows(engine: Engine, active: ActiveConnection, address: str) -> dict[str, int]:
+    """How many rows of each table an import would read now, by the table's name; nothing is stored.
+
+    Raises as `read_database` does, and Unreachable when counting takes the database more than 20 s.
+    """
+    there, url = _tables(address, _COUNT_S), source_url(address)
+    counts = {}
+    with open_source(url, _COUNT_S) as source, source.connect() as connection:
+        if "cdr" in there:
+            counts["cdr"] = count_cdr(connection, database_mark(engine, active.id, "cdr", url, "cdr"))
+        if there & set(TABLES):
+            name, count = count_queue_log(connection, partial(database_mark, engine, active.id, "queue_log", url))
+            counts[name] = count
+    return counts
+
+
+class _Shared:
+    """Progress of one file after the other, as that of all of them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.done, self._progress, self._total = 0, progress, total
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if self._progress is not None:
+            self._progress(min(self.done + done, self._total), self._total)
+
+
+def _tables(address: str, statement_s: int = STATEMENT_S) -> set[str]:
+    with open_source(source_url(address), statement_s) as source, source.connect() as connection:
+        there = tables_of(connection) & {"cdr", *TABLES}
+    if not there:
+        raise DataError(
+            "That database has no table of history: neither cdr nor queue_log.",
+            "FreePBX keeps the CDR in asteriskcdrdb; the user needs SELECT on its tables.",
+        )
+    return there
+
+
+def _failure(path: Path, kind: str, error: UnreadableFile | DataError) -> Source:
+    return {"kind": kind, "source": path.name, "failure": error.advice.replace(str(path), path.name)}
+
+
+def _wanted(engine: Engine) -> set[Path]:
+    """Uploads that jobs still have to read."""
+    with reading(engine) as session:
+        jobs: Iterable[Job] = session.exec(select(Job).where(Job.kind == "import", col(Job.ended_at).is_(None)))
+        return {Path(path) for job in jobs for path in job.options.get("files", [])}
