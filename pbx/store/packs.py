@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, case, delete, func, in
 from sqlmodel import Session
 
 from pbx.metrics.queues import OUTCOMES
+from pbx.store.agent_names import agent_names
 from pbx.store.history_models import DayPack
 from pbx.store.models import Table
 
@@ -26,6 +27,7 @@ Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures"]
 Columns = dict[str, NDArray[Any]]
 Answer = TypeVar("Answer")
 DAY_S = 86_400
+_OF_MEMBERS: tuple[Kind, ...] = ("visits", "rings", "changes")
 _NEVER = 2**31 - 1  # a day that no database integer exceeds
 _READ_DAYS = 31  # so many days without a pack are read at once
 _KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
@@ -60,6 +62,15 @@ class Packed:
             if name is not None:
                 found = found.where(found.columns[column] == found.code(column, name))
         return found
+
+    def renamed(self, column: str, names: Mapping[str, str]) -> "Packed":
+        """Other names for some of a column's; those that are then the same have one place."""
+        if names.keys().isdisjoint(self.names[column]):
+            return self
+        known: dict[str, int] = {}
+        places = [known.setdefault(names.get(name, name), len(known)) for name in self.names[column]]
+        columns = self.columns | {column: np.array(places, dtype=np.int64)[self.columns[column]]}
+        return Packed(columns, self.names | {column: tuple(known)})
 
 
 @dataclass(frozen=True)
@@ -181,12 +192,20 @@ def number_key(number: str) -> int:
 
 
 def load_columns(session: Session, kind: Kind, connection_id: int, since: datetime, until: datetime) -> Packed:
-    """What happened from `since` up to `until`, in no order.
+    """What happened from `since` up to `until`, in no order; of queues' agents by their names, see agent_names.
 
     Within a reading session, whose state doesn't move, the same question is answered from memory.
     """
     span = (int(since.timestamp()), int(until.timestamp()))
-    return remembered(session, (kind, connection_id, *span), lambda: _load(session, kind, connection_id, *span))
+
+    def load() -> Packed:
+        found = _load(session, kind, connection_id, *span)
+        if kind not in _OF_MEMBERS or not len(found):
+            return found
+        names = remembered(session, ("agent names", connection_id), lambda: agent_names(session, connection_id))
+        return found.renamed("agent", names)
+
+    return remembered(session, (kind, connection_id, *span), load)
 
 
 def remembered(session: Session, question: Hashable, answer: Callable[[], Answer]) -> Answer:
