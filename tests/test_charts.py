@@ -53,6 +53,7 @@ def bands(figure):
             for base, length in zip(bar.base, bar.x, strict=True)
         ]
         for bar in figure.data
+        if bar.name != "Not observed"
     }
 
 

@@ -9,8 +9,9 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
-from tests.happened import DAY, add_calls
-from tests.test_pages import open_page, save_pbx, tables, well, words
+from tests.drawn import charts, points
+from tests.happened import DAY, add_calls, clock
+from tests.test_pages import add_call, open_page, save_pbx, tables, well, words
 
 FIGURES = "pages/calls/figures.py"
 INTERACTIONS = "pages/calls/interactions.py"
@@ -39,11 +40,9 @@ def metrics(app: AppTest) -> dict[str, tuple[str, str]]:
     return {metric.label: (metric.value, metric.delta) for metric in app.metric}
 
 
-def picking(what: str, *parts: object, **query: object) -> AppTest:
-    """The page after a bar was clicked on: what the chart's callback leaves."""
-    app = well(open_page(FIGURES, **(DAY | query)))
-    app.session_state["picked_figure"] = (what, *parts)
-    return well(app.run())
+def behind(asked: str, **query: object) -> AppTest:
+    """The page as its address keeps it after a bar was clicked on."""
+    return well(open_page(FIGURES, **(DAY | {"behind": asked} | query)))
 
 
 def test_headline_figures_are_those_worked_by_hand(filled: int) -> None:
@@ -81,34 +80,58 @@ def test_one_direction_alone(filled: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("clicked", "title", "senders"),
+    ("asked", "said", "senders"),
     [
-        (("week", 0, 9), "Calls on Mondays, 09:00 – 10:00", ["+4930111", "+4930111"]),
-        (("week", 1, 9), "Calls on Tuesdays, 09:00 – 10:00", []),
-        (("number", "+49 30 111"), "Calls with +49 30 111", ["+4930111", "+4930111"]),
-        (("disposition", "BUSY"), "Calls: Busy", ["1001"]),
-        (("did", "4930555"), "Calls: 4930555", ["+4930111", "+4930111"]),
-        (("direction", "outbound"), "Calls: ↗ Outbound", ["1001", "1001", "1001"]),
+        ("weekday=0&hour=9", "2 calls: Mon 09:00–10:00", ["+4930111", "+4930111"]),
+        ("weekday=1&hour=9", "0 calls: Tue 09:00–10:00", []),
+        ("number=%2B49+30+111", "2 calls: with +49 30 111", ["+4930111", "+4930111"]),
+        ("disposition=BUSY", "1 call: Busy", ["1001"]),
+        ("did=4930555", "2 calls: number called 4930555", ["+4930111", "+4930111"]),
+        ("did=", "3 calls: no number called", ["1001", "1001", "1001"]),
+        ("direction=outbound", "3 calls: ↗ Outbound", ["1001", "1001", "1001"]),
         (
-            ("time", "2026-03-02T13:00:00+00:00", "2026-03-02T14:00:00+00:00", "outbound"),
-            "↗ Outbound, Mon 2 Mar 14:00 – 15:00",
+            "from=1772456400&until=1772460000&direction=outbound",
+            "3 calls: Mon 2 Mar 14:00–15:00, ↗ Outbound",
             ["1001", "1001", "1001"],
         ),
+        ("from=0&until=99999999999&weekday=8&hour=1&direction=up&nonsense=%", "All 5 calls", ["1001"] * 3),
     ],
 )
-def test_a_click_lists_the_calls_behind(
-    filled: int, clicked: tuple[object, ...], title: str, senders: list[str]
-) -> None:
-    assert [row[1] for row in tables(picking(*clicked))[title]] == senders
+def test_the_calls_behind_a_bar_are_listed_below(filled: int, asked: str, said: str, senders: list[str]) -> None:
+    app = behind(asked)
+    assert f">{said}<" in words(app)
+    assert [row[1] for row in tables(app).get("Calls", [])][: len(senders)] == senders
+
+
+def test_every_bar_adds_up_to_the_calls_behind_it(filled: int) -> None:
+    app = well(open_page(FIGURES, **DAY))
+    for key in ("calls_by_time", "calls_by_number", "calls_by_disposition"):
+        listed = [len(tables(behind(query))["Calls"]) for query in points(app, key)]
+        assert sum(listed) == 5, key
+        assert min(listed) > 0, key
 
 
 def test_a_list_leads_to_the_same_calls_in_interactions(filled: int) -> None:
-    app = picking("direction", "outbound")
-    assert any(button.label == "Open in Interactions" for button in app.button)
-    day = date(2026, 3, 2)  # what the button hands over: AppTest can't click within a window
+    app = behind("direction=outbound")
+    assert "Open in Interactions" in [button.label for button in app.button]
+    day = date(2026, 3, 2)  # what the button hands over: AppTest can't follow to another page
     app.session_state["filters_led_with"] = {"period": "Between", "days": (day, day), "direction": "outbound"}
     app.switch_page(INTERACTIONS)
     assert [row[1] for row in tables(well(app.run()))["Calls"]] == ["1001", "1001", "1001"]
+
+
+def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> None:
+    for asked in ("disposition=BUSY", "weekday=0&hour=9", "from=1772456400&until=1772460000", "did=4930555"):
+        assert "Open in Interactions" not in [button.label for button in behind(asked).button], asked
+
+
+def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
+    pbx = save_pbx(engine)
+    add_call(engine, pbx, "+4930111", clock(9))
+    app = well(open_page(FIGURES, **DAY))
+    assert "1 gap, 1 d 0 h in all (100.0% of the period)" in words(app)
+    assert "of what was before nothing is known" in words(app)
+    assert "Not observed" in str(charts(app)["calls_by_time"])
 
 
 def test_without_history_the_page_says_how_it_arrives(engine: Engine) -> None:

@@ -1,6 +1,5 @@
 """The page Queues over a period, and the wallboard: figures worked by hand, selections, lists, empty states."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from pbx.store.engine import open_engine, writing
 from pbx.store.samples import record_snapshot
 from pbx.store.visits import store_visits
 from pbx.wording import start_of_day
+from tests.drawn import points
 from tests.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -92,12 +92,6 @@ def shown(app: AppTest) -> dict[str, str]:
 def listed(app: AppTest) -> list[str]:
     """The outcomes of the calls listed."""
     return [row[3].split(" | ")[0] for row in tables(app).get("Calls", [])]
-
-
-def points(app: AppTest, key: str) -> list[str]:
-    """The queries that the points of a chart carry."""
-    (chart,) = [one for one in app.get("plotly_chart") if one.proto.id.endswith(f"-{key}_0")]
-    return [point[0] for trace in json.loads(chart.proto.spec)["data"] for point in trace.get("customdata", [])]
 
 
 def test_headlines_are_those_worked_by_hand(day: int) -> None:
@@ -201,7 +195,7 @@ def test_a_click_shows_the_calls_and_a_second_undoes_it(day: int) -> None:
     app = look(list="Agents")
     app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
     app.query_params["behind"] = "outcome=timeout"
-    app.session_state["visits_shown"] = True
+    app.session_state["behind_shown"] = True
     app = well(app.run())
     assert listed(app) == ["Timed out"]
     next(button for button in app.button if button.label == "Show all").click()

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine
-from streamlit.testing.v1 import AppTest
 
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
+from pbx.ui.trunks import lines_of
+from tests.drawn import charts, points
 from tests.happened import DAY, add_calls, look_at_trunk
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
@@ -27,12 +28,6 @@ def engine() -> Iterator[Engine]:
     look_at_trunk(opened, pbx)
     yield opened
     opened.dispose()
-
-
-def picking(what: str, *parts: object) -> AppTest:
-    app = well(open_page(TRUNKS, **DAY))
-    app.session_state["picked_figure"] = (what, *parts)
-    return well(app.run())
 
 
 def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
@@ -66,31 +61,61 @@ def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> No
 
 
 def test_the_busy_hour_tells_how_many_lines_are_needed(engine: Engine) -> None:
-    said = words(well(open_page(TRUNKS, **DAY, trunk_view="Load", lines="1")))
+    said = words(well(open_page(TRUNKS, **DAY, trunk_view="Load")))
     assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlang (128 busy seconds / 3600), at most 1 at once." in said
     assert "2 lines would lose at most 1 % of its calls" in said
-    assert "With 1 line 3.43 % of them find all lines busy." in said  # A / (1 + A)
-    without = words(well(open_page(TRUNKS, **DAY, trunk_view="Load")))
-    assert "No limit of lines is set here" in without
+    assert "How many lines there are is not known" in said
+
+
+def test_the_lines_of_a_trunk_are_set_once_and_compared(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Load"))
+    app = well(app.number_input(key="lines of carrier").set_value(1).run())
+    for seen in (app, well(open_page(TRUNKS, **DAY, trunk_view="Load", trunk="carrier"))):
+        assert "At most 1 of 1 line were in use (100%)" in words(seen)
+        assert "With 1 line 3.43 % of the busy hour’s" in words(seen)  # A / (1 + A)
+        assert [shape["y0"] for shape in charts(seen)["trunk_load"]["layout"]["shapes"]] == [1]
+
+
+def test_of_several_trunks_all_lines_must_be_known() -> None:
+    assert lines_of({"carrier": 30, "mobile": 4}, ["carrier", "mobile"]) == 34
+    assert lines_of({"carrier": 30}, ["carrier", "mobile"]) is None
+    assert lines_of({}, []) is None
 
 
 @pytest.mark.parametrize(
-    ("clicked", "title", "called"),
+    ("asked", "said", "called"),
     [
-        (("cause", "17|"), "Calls of all trunks: User busy (17)", ["040222"]),
-        (("cause", "16|"), "Calls of all trunks: Normal clearing (16)", ["040222", "1001"]),
-        (("trunk", "carrier"), "Calls of carrier", ["040999", "040222", "040222", "1001", "1001"]),
-        (
-            ("time", "2026-03-02T08:00:00+00:00", "2026-03-02T09:00:00+00:00"),
-            "Calls of all trunks, 2 Mar 09:00 – 2 Mar 10:00",
-            ["1001", "1001"],
-        ),
+        ("cause=17", "1 call: User busy (17)", ["040222"]),
+        ("cause=16", "2 calls: Normal clearing (16)", ["040222", "1001"]),
+        ("trunk=carrier", "5 calls: trunk carrier", ["040999", "040222", "040222", "1001", "1001"]),
+        ("from=1772438400&until=1772442000", "2 calls: Mon 2 Mar 09:00–10:00", ["1001", "1001"]),
+        ("disposition=BUSY", "0 calls: Busy, no cause told", []),
+        ("cause=999&from=x&trunk=", "All 5 calls", ["040999", "040222", "040222", "1001", "1001"]),
     ],
 )
-def test_a_click_lists_the_seizures_behind(
-    engine: Engine, clicked: tuple[str, ...], title: str, called: list[str]
-) -> None:
-    assert [row[2] for row in tables(picking(*clicked))[title]] == called
+def test_the_seizures_behind_a_point_are_listed_below(engine: Engine, asked: str, said: str, called: list[str]) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=asked))
+    assert f">{said}<" in words(app)
+    assert [row[2] for row in tables(app).get("Calls over trunks", [])] == called
+
+
+def test_every_bar_adds_up_to_the_seizures_behind_it(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
+    listed = [
+        len(tables(well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=query)))["Calls over trunks"])
+        for query in points(app, "trunk_causes")
+    ]
+    assert (sum(listed), min(listed)) == (5, 1)
+
+
+def test_hours_of_which_nobody_knows_are_no_calls_at_once(engine: Engine) -> None:
+    load = charts(well(open_page(TRUNKS, **DAY, trunk_view="Load")))["trunk_load"]
+    peaks, traffic, unseen = load["data"]
+    # From the CDR's first row on the day before until its last at 14:40, but after it nothing.
+    assert [(point[0], value) for point, value in zip(peaks["customdata"], peaks["y"], strict=True)][-1][1] == 1
+    assert len(peaks["y"]) == 15
+    assert traffic["y"][15:] == [None] * 9
+    assert unseen["customdata"] == [["", "Mon 2 Mar 14:40 – Tue 3 Mar 00:00"]]
 
 
 def test_a_trunk_without_calls_shows_how_history_arrives(engine: Engine) -> None:

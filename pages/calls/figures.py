@@ -4,20 +4,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast, get_args
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from pbx import ui
 from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
+from pbx.charts.frame import Gap
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.export.tables import Value
 from pbx.metrics.ratio import Ratio
+from pbx.store.coverage import call_coverage
 from pbx.store.engine import reading
-from pbx.store.figures_behind import CallSelection
 from pbx.store.figures_calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.models import Direction
 from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import no_history, pick, picked, picker, picks, show_calls
+from pbx.ui.behind import behind_chart, behind_list, follow, no_history
+from pbx.ui.calls_behind import show_calls
+from pbx.ui.coverage import say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import ALL, KEPT
 from pbx.wording import DIRECTIONS, DISPOSITIONS, count_text, duration_text
@@ -64,46 +68,52 @@ def choose_direction() -> Direction | None:
     return None if chosen in (None, ALL) else cast(Direction, chosen)
 
 
-def show_tiles(now: CallCount, before: CallCount) -> None:
+def show_tiles(now: CallCount, before: CallCount | None) -> None:
+    """The headline figures, beside those of the period before, if anything is known of it."""
     with figure_tiles("calls"):
-        figure_tile("Calls", now.calls, before.calls, kind="count", definition="Calls that began in the period.")
+        total = before.calls if before else None
+        figure_tile("Calls", now.calls, total, kind="count", definition="Calls that began in the period.")
         for way in ("inbound", "outbound") if len(now.by_direction) > 1 else ():
-            mine, then = now.by_direction.get(way, 0), before.by_direction.get(way, 0)
+            mine, then = now.by_direction.get(way, 0), before.by_direction.get(way, 0) if before else None
             definition = f"Calls of direction {way}: {count_text(mine, 'call')} of {now.calls:,}."
             figure_tile(way.capitalize(), mine, then, kind="count", definition=definition)
-        rates = (now.answer_rate, before.answer_rate)
+        rates = (now.answer_rate, before.answer_rate if before else None)
         figure_tile("Answered", *rates, kind="percent", definition=ANSWER_RATE, better="up")
-        figure_tile("Average talk", now.acd, before.acd, kind="duration", definition=TALK)
-        waits = (now.mean_wait, before.mean_wait)
+        talks = (now.acd, before.acd if before else None)
+        figure_tile("Average talk", *talks, kind="duration", definition=TALK)
+        waits = (now.mean_wait, before.mean_wait if before else None)
         figure_tile("Average wait", *waits, kind="duration", definition=WAIT, better="down")
 
 
-def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount]) -> None:
+def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Sequence[Gap]) -> None:
     starts = [count.start_at for count in counts if count.start_at]
     ends = [*starts[1:], period.until]
     rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
     title = f"Calls by {period.step}"
     figure = way_bars(
         rows,
+        gaps,
         title=title,
         step=period.step,
         span=(period.since, period.until),
         zone=at.zone,
         palette=ui.palette(),
     )
-    key = f"calls_by_time_{picks()}"
-    ui.chart(figure, alt=way_alt(title, rows, at.zone), key=key, on_pick=lambda data: data and pick("time", *data[:3]))
+    behind_chart(figure, alt=way_alt(title, rows, at.zone), key="calls_by_time")
 
 
-def show_week(at: ui.Site, cells: list[list[int]]) -> None:
+def show_week(at: ui.Site, cells: list[list[int | None]]) -> None:
     said = [
-        [f"{WEEKDAYS[day]} {hour:02}:00 – {hour + 1:02}:00: {count_text(n, 'call')}" for hour, n in enumerate(hours)]
+        [
+            f"{WEEKDAYS[day]} {hour:02}:00 – {hour + 1:02}:00: {count_text(n or 0, 'call')}"
+            for hour, n in enumerate(hours)
+        ]
         for day, hours in enumerate(cells)
     ]
-    busiest = max((n, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
+    busiest = max((n or 0, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
     alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
     figure = week_heat(cells, said, title=HEAT_CELLS, zone=at.zone, palette=ui.palette())
-    ui.chart(figure, alt=alt, key=f"calls_by_week_{picks()}", on_pick=picker("week", 2))
+    behind_chart(figure, alt=alt, key="calls_by_week")
 
 
 def said_name(by: By, name: str, nameless: str) -> str:
@@ -114,7 +124,7 @@ def said_name(by: By, name: str, nameless: str) -> str:
 def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[CallCount]) -> None:
     bars = [
         Named(
-            count.label,
+            urlencode({by: count.label}),
             said_name(by, count.label, nameless),
             count.calls,
             f"{said_name(by, count.label, nameless)}: {count_text(count.calls, 'call')}, "
@@ -124,8 +134,7 @@ def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[
         for count in counts[:TOP]
     ]
     figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=at.zone)
-    key = f"calls_by_{by}_{picks()}"
-    ui.chart(figure, alt=named_alt(title, bars), key=key, on_pick=picker(by, 1))
+    behind_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}")
 
 
 def show_table(at: ui.Site, wanted: CallQuestion) -> None:
@@ -158,14 +167,13 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
         ]
     columns = [f"{name}|", "Calls>", *(f"{way.capitalize()}>" for way in ways)]
     columns += ["Answered>", "Average talk>", "Average wait>"]
-    chosen = ui.table(f"Calls by {name}", columns, rows, key=f"figures_table_{picks()}", pick=True)
+    chosen = ui.table(f"Calls by {name}", columns, rows, key="figures_table", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         shown = f"The first {TABLE_ROWS} of {len(counts):,}; the export has them all. " if counts[TABLE_ROWS:] else ""
         ui.note(f"{shown}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
         ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="figures")
     if chosen is not None:
-        pick_row(by, chosen, counts)
-        st.rerun()
+        follow_row(by, chosen, counts)
 
 
 def interval_text(at: ui.Site, by: By, start: datetime) -> str:
@@ -195,67 +203,32 @@ def export_rows(by: By, nameless: str, counts: Sequence[CallCount]) -> list[list
     ]
 
 
-def pick_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
+def follow_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
+    """Show the calls of a row of the table."""
     if by not in ("hour", "day"):
-        pick(by, row)
+        follow(**{by: row})
         return
     start = datetime.fromisoformat(row)
     later = [count.start_at for count in counts if count.start_at and count.start_at > start]
     length = timedelta(hours=1) if by == "hour" else timedelta(days=1)
-    pick("time", row, min([start + length, *later]).isoformat(), "")
-
-
-def address_of(at: ui.Site, wanted: CallQuestion) -> dict[str, Any]:
-    """The filters of Interactions that find the calls of whole local days."""
-    first, last = (moment.astimezone(at.zone).date() for moment in (wanted.since, wanted.until - timedelta(seconds=1)))
-    asked = {"direction": wanted.direction, "queue": wanted.queue}
-    return {"period": "Between", "days": (first, last)} | {key: value for key, value in asked.items() if value}
-
-
-def open_picked(at: ui.Site, wanted: CallQuestion, what: str, *parts: Any) -> None:
-    """Show the calls behind a bar, a square or a row."""
-    if what == "time":
-        open_time(at, wanted, *parts)
-    elif what == "week":
-        day, hour = parts
-        title = f"Calls on {WEEKDAYS[day]}s, {hour:02}:00 – {hour + 1:02}:00"
-        show_calls(at, title, wanted, CallSelection(weekday=day, hour=hour))
-    elif what == "number":
-        link = address_of(at, wanted) | {"number": parts[0]}
-        show_calls(at, f"Calls with {parts[0]}", wanted, CallSelection(number=parts[0]), link)
-    elif what == "disposition":
-        title = f"Calls: {said_name(what, parts[0], 'Not known')}"
-        show_calls(at, title, wanted, CallSelection(disposition=parts[0]))
-    else:
-        chosen = replace(wanted, **{what: parts[0]})
-        nameless = next(none for by, none in BREAKDOWNS.values() if by == what)
-        link = address_of(at, chosen) if what in ("direction", "queue") and parts[0] else None
-        show_calls(at, f"Calls: {said_name(cast(By, what), parts[0], nameless)}", chosen, CallSelection(), link)
-
-
-def open_time(at: ui.Site, wanted: CallQuestion, start: str, end: str, way: str) -> None:
-    since, until = datetime.fromisoformat(start), datetime.fromisoformat(end)
-    chosen = replace(wanted, since=since, until=until, direction=cast(Direction, way) if way else wanted.direction)
-    local = since.astimezone(at.zone)
-    day = f"{local:%a} {local.day} {local:%b}"
-    whole_day = until - since > timedelta(hours=2)
-    said = day if whole_day else f"{day} {local:%H:%M} – {until.astimezone(at.zone):%H:%M}"
-    name = DIRECTIONS[chosen.direction] if chosen.direction else "Calls"
-    show_calls(at, f"{name}, {said}", chosen, CallSelection(), address_of(at, chosen) if whole_day else None)
+    end = min([start + length, *later])
+    follow(**{"from": str(int(start.timestamp())), "until": str(int(end.timestamp()))})
 
 
 def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
     then = replace(wanted, since=period.before.since, until=period.before.until)
     with reading(at.engine) as session:
+        covered = call_coverage(session, at.active.id, period.since, period.seen_until)
         now, before = call_totals(session, wanted), call_totals(session, then)
         if not now.calls:
             no_history("No calls are known in this period", "query_stats", what="the PBX’s calls", source="cdr")
             return
         times = call_counts(session, wanted, at.zone, period.step)
-        cells = call_heat_map(session, wanted, at.zone)
+        cells = call_heat_map(session, wanted, at.zone, (*covered.gaps, (period.seen_until, period.until)))
         named = {by: call_counts(session, wanted, at.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
-    show_tiles(now, before)
-    show_time(at, period, times)
+    say_coverage(at, period, covered, "Recordings tell only of the calls recorded.")
+    show_tiles(now, before if covered.begins_at and covered.begins_at < period.before.until else None)
+    show_time(at, period, times, covered.gaps)
     show_week(at, cells)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -263,14 +236,14 @@ def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
     with right:
         show_names(at, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label])
         show_names(at, "disposition", "Not known", "How calls ended", named["disposition"])
-    ui.note("Point at a bar or a square for its figures; click it for the calls behind it.")
+    ui.note("Point at a bar or a square for its figures; click it for the calls behind it, listed below.")
+    with behind_list("calls_behind_list"):
+        st.subheader("Calls", anchor=False)
+        show_calls(at, period, wanted)
     show_table(at, wanted)
 
 
 ui.head("Figures", "How many calls, when, with whom, and how they went")
 site = ui.site()
 bar = period_bar(site)
-asked = question(bar, choose_direction())
-if clicked := picked():
-    open_picked(site, asked, *clicked)
-show_figures(site, bar, asked)
+show_figures(site, bar, question(bar, choose_direction()))

@@ -1,21 +1,19 @@
 """Trunks: which lines stand, since when, how well calls get through, and how full they are."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import streamlit as st
 
 from pbx import ui
 from pbx.ami.snapshot import Trunk
 from pbx.store.engine import reading
-from pbx.store.figures_behind import SeizureSelection
 from pbx.store.figures_trunks import by_trunk
 from pbx.store.samples import latest_snapshot
 from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import picked, show_seizures
+from pbx.ui.behind import behind_list
 from pbx.ui.filters import KEPT, one_of
+from pbx.ui.seizures import show_seizures
 from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_registration, show_totals
-from pbx.wording import DISPOSITIONS, cause_text
 
 TONES = {
     "registered": "good",
@@ -66,23 +64,10 @@ def known_trunks(at: ui.Site, period: Period) -> list[str]:
     return list(dict.fromkeys([*(trunk.name for trunk in (snapshot.trunks if snapshot else ())), *seized]))
 
 
-def open_picked(at: ui.Site, period: Period, trunk: str | None, what: str, *parts: str) -> None:
-    """Show the seizures behind a point, a bar or a row."""
-    name = trunk or "all trunks"
-    if what == "time":
-        since, until = (datetime.fromisoformat(part) for part in parts)
-        title = f"Calls of {name}, {at.local(since)} – {at.local(until)}"
-        show_seizures(at, title, trunk, since, until, SeizureSelection())
-    elif what == "cause":
-        cause, _, disposition = parts[0].partition("|")
-        chosen = SeizureSelection(int(cause), disposition if cause == "-1" else None)
-        said = cause_text(int(cause)) if cause != "-1" else DISPOSITIONS.get(disposition, disposition)
-        show_seizures(at, f"Calls of {name}: {said}", trunk, period.since, period.until, chosen)
-    else:
-        show_seizures(at, f"Calls of {parts[0]}", parts[0], period.since, period.until, SeizureSelection())
-
-
+@st.fragment(run_every=30)
+@ui.said_clearly
 def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]) -> None:
+    period = period.renewed()
     show_totals(at, period, trunk)
     views = st.tabs(list(VIEWS), key="trunk_view", on_change="rerun", **KEPT)
     for view, name in zip(views, VIEWS, strict=True):
@@ -90,8 +75,10 @@ def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]
             with view:
                 if name == REGISTRATION_VIEW:
                     show_registration(at, period, [trunk] if trunk else names)
-                else:
-                    {"Calls": show_quality, "Load": show_load}[name](at, period, trunk)
+                elif {"Calls": show_quality, "Load": show_load}[name](at, period, trunk, names):
+                    with behind_list("seizures_list"):
+                        st.subheader("Calls over trunks", anchor=False)
+                        show_seizures(at, period, trunk)
 
 
 ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")
@@ -102,8 +89,6 @@ bar = period_bar(site, queues=False)
 known = known_trunks(site, bar)
 with st.container(width=320):
     chosen_trunk = one_of("Trunk", known, "trunk")
-if clicked := picked():
-    open_picked(site, bar, chosen_trunk, *clicked)
 history(site, bar, chosen_trunk, known)
 with now:  # last, as it ends the page where no snapshot is known yet
     live(site)

@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
+    NOT_OBSERVED,
     SPARE_PX,
+    Gap,
     Look,
     Palette,
     local_time,
     new_figure,
     plain_text,
+    shade_gaps,
     whole_ticks,
 )
 from pbx.metrics.intervals import Step
@@ -26,7 +30,7 @@ DAY_HOURS = 24
 
 
 class Named(NamedTuple):
-    """A bar of a name: what it is called in the address (`key`), how high it is, what is said when pointed at."""
+    """A bar of a name: what is behind it as a query (`key`), how high it is, what is said when pointed at."""
 
     key: str
     label: str
@@ -35,7 +39,7 @@ class Named(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Part of an agent's day: logged in, paused (with the reason), or on a call."""
+    """Part of an agent's day: logged in, paused (with the reason), on a call, or not observed by anybody."""
 
     kind: str
     start_at: datetime
@@ -45,6 +49,7 @@ class Stretch(NamedTuple):
 
 def way_bars(
     counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]],
+    gaps: Sequence[Gap],
     *,
     title: str,
     step: Step,
@@ -54,7 +59,7 @@ def way_bars(
 ) -> go.Figure:
     """Draw calls per hour or day, stacked by direction. `counts`: from, until, calls of each direction.
 
-    A bar's customdata: the beginning and end of its interval (ISO, UTC), and its direction.
+    A bar's customdata begins with the calls behind it, as a query: from and until in epoch seconds, direction.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 20)
     shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
@@ -70,15 +75,21 @@ def way_bars(
             name=DIRECTIONS[way],
             marker=_marker(Look(looks[way], hatching), palette),
             customdata=[
-                [start.isoformat(), end.isoformat(), way, _interval_text(start, end, step, zone)]
+                [span_query(start, end, direction=way), _interval_text(start, end, step, zone)]
                 for start, end, _ in mine
             ],
-            hovertemplate="%{customdata[3]}<br>%{fullData.name}: %{y:,}<extra></extra>",
+            hovertemplate="%{customdata[1]}<br>%{fullData.name}: %{y:,}<extra></extra>",
         )
     top = max((sum(ways.values()) for _, _, ways in counts), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
+    shade_gaps(figure, gaps, zone, palette)
     return figure
+
+
+def span_query(start: datetime, end: datetime, **more: str) -> str:
+    """The time behind a bar or point, as the address keeps it."""
+    return urlencode({"from": int(start.timestamp()), "until": int(end.timestamp())} | more)
 
 
 def named_bars(
@@ -136,10 +147,14 @@ def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, 
 def agent_days_chart(
     stretches: Sequence[Stretch], days: Sequence[date], *, title: str, zone: tzinfo, palette: Palette
 ) -> go.Figure:
-    """Draw each day as a row of 24 hours by the clock of `zone`: logged in behind, pauses and calls before it."""
+    """Draw each day as a row of 24 hours by the clock of `zone`: logged in behind, pauses and calls before it.
+
+    A bar's customdata begins with its time, as a query: from and until in epoch seconds.
+    """
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), SPARE_PX + 14 + max(len(days), 1) * BAND_ROW_PX)
     looks = {
+        NOT_OBSERVED: (0.92, Look(palette.idle, "/"), 0.28),
         "Logged in": (0.74, Look(palette.idle), 0.38),
         "Paused": (0.74, Look(palette.warn, "/"), 1.0),
         "On a call": (0.4, Look(palette.good), 1.0),
@@ -151,11 +166,11 @@ def agent_days_chart(
             orientation="h",
             name=kind,
             y=[rows[day] for day, *_ in parts],
-            base=[start_h for _, start_h, _, _ in parts],
-            x=[end_h - start_h for _, start_h, end_h, _ in parts],
+            base=[start_h for _, start_h, *_ in parts],
+            x=[end_h - start_h for _, start_h, end_h, *_ in parts],
             width=width,
             marker=_marker(look, palette) | {"opacity": opacity, "cornerradius": 0},
-            customdata=[[day.isoformat(), said] for day, _, _, said in parts],
+            customdata=[[query, said] for *_, query, said in parts],
             hovertemplate="%{customdata[1]}<extra></extra>",
         )
     figure.update_xaxes(
@@ -179,18 +194,19 @@ def agent_days_chart(
     return figure
 
 
-def _by_day(item: Stretch, zone: tzinfo) -> list[tuple[date, float, float, str]]:
-    """A stretch cut at local midnights: the day, from and until in hours by the clock, what is said of the whole."""
+def _by_day(item: Stretch, zone: tzinfo) -> list[tuple[date, float, float, str, str]]:
+    """A stretch cut at local midnights: the day, from and until in hours by the clock, the whole as query and words."""
     start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
     length = duration_text((item.end_at - item.start_at).total_seconds())
     about = f" ({plain_text(item.about)})" if item.about else ""
     said = f"{item.kind}{about}<br>{_clock(start)} – {_clock(end)} ({length})"
+    query = span_query(item.start_at, item.end_at)
     found, day = [], start.date()
     while day <= end.date():
         from_h = _hour(start) if day == start.date() else 0.0
         until_h = _hour(end) if day == end.date() else float(DAY_HOURS)
         if until_h > from_h:  # not so when the clock is put back in between
-            found.append((day, from_h, until_h, said))
+            found.append((day, from_h, until_h, query, said))
         day += timedelta(days=1)
     return found
 

@@ -4,7 +4,7 @@ The colours are those of `.streamlit/config.toml`.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
@@ -15,6 +15,10 @@ FONT = "'Source Sans', 'Segoe UI', sans-serif"
 LINE_HEIGHT_PX = 250
 BAND_ROW_PX = 34
 SPARE_PX = 82  # legend and time axis
+NOT_OBSERVED = "Not observed"
+
+Gap = tuple[datetime, datetime]
+Moment = tuple[datetime, str]  # with what is said of it
 
 
 class Look(NamedTuple):
@@ -126,6 +130,74 @@ def whole_ticks(top: float, durations: bool) -> dict[str, object]:
     step = next((step for step in steps if top / step <= 6), 7 * 86_400)
     values = list(range(0, int(top * 1.12) + step, step))
     return {"tickvals": values, "ticktext": [duration_text(value) for value in values]}
+
+
+def is_within(start: datetime, end: datetime, gaps: Sequence[Gap]) -> bool:
+    """Whether an interval lies in a gap, so that nobody knows whether there was nothing."""
+    return any(gap_start <= start and end <= gap_end for gap_start, gap_end in gaps)
+
+
+def shade_gaps(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Palette) -> None:
+    """Hatch what nobody observed, behind all else; pointing at it says so, from when until when.
+
+    Last, as `update_yaxes` would change the axis that this brings too.
+    """
+    if not gaps:
+        return
+    _lay_ground(figure)
+    figure.add_bar(
+        x=[local_time(start, zone) + (end - start) / 2 for start, end in gaps],
+        y=[1] * len(gaps),
+        width=[(end - start) / timedelta(milliseconds=1) for start, end in gaps],
+        name=NOT_OBSERVED,
+        yaxis="y2",
+        marker={
+            "color": palette.idle,
+            "opacity": 0.28,
+            "line_width": 0,
+            "pattern": {"shape": "/", "fillmode": "replace", "fgcolor": palette.idle, "size": 7, "solidity": 0.22},
+        },
+        unselected={"marker": {"opacity": 0.28}},
+        customdata=[["", _span_text(start, end, zone)] for start, end in gaps],
+        hovertemplate=f"{NOT_OBSERVED}: %{{customdata[1]}}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def mark_moments(figure: go.Figure, moments: Sequence[Moment], zone: tzinfo, palette: Palette) -> None:
+    """Draw a thin line at each moment; pointing at its head says what happened. Last, as `shade_gaps`."""
+    if not moments:
+        return
+    _lay_ground(figure)
+    for at, _ in moments:
+        place = local_time(at, zone)
+        line = {"color": palette.text, "width": 1, "dash": "dot"}
+        figure.add_shape(type="line", xref="x", yref="paper", x0=place, x1=place, y0=0, y1=1, line=line, opacity=0.7)
+    figure.add_scatter(
+        x=[local_time(at, zone) for at, _ in moments],
+        y=[0.97] * len(moments),
+        yaxis="y2",
+        mode="markers",
+        marker={"symbol": "triangle-down", "size": 10, "color": palette.text},
+        unselected={"marker": {"opacity": 1}},
+        customdata=[["", f"{plain_text(said)}, {_clock_text(at, zone)}"] for at, said in moments],
+        hovertemplate="%{customdata[1]}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _lay_ground(figure: go.Figure) -> None:
+    """An axis from 0 to 1 below the figure's own, for what reaches over all its height."""
+    figure.update_layout(yaxis2={"range": [0, 1], "visible": False, "fixedrange": True}, yaxis_overlaying="y2")
+
+
+def _span_text(start: datetime, end: datetime, zone: tzinfo) -> str:
+    return f"{_clock_text(start, zone)} – {_clock_text(end, zone)}"
+
+
+def _clock_text(at: datetime, zone: tzinfo) -> str:
+    local = at.astimezone(zone)
+    return f"{local:%a} {local.day} {local:%b %H:%M}"
 
 
 def local_time(at: datetime, zone: tzinfo) -> datetime:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
+from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
@@ -22,7 +23,7 @@ def week_heat(
 ) -> go.Figure:
     """Draw 7 lists of 24 values as squares, Monday at the top; None stays empty. `said` is shown when pointed at.
 
-    A square's customdata: weekday (0 = Monday), hour, what is said.
+    A square's customdata: what is behind it as a query (weekday, 0 = Monday, and hour), and what is said.
     """
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), HEIGHT_PX)
@@ -33,7 +34,7 @@ def week_heat(
         base=[day - 0.46 for day, _ in cells],
         y=[0.92] * len(cells),
         width=0.94,
-        customdata=[[day, hour, said[day][hour]] for day, hour in cells],
+        customdata=[[urlencode({"weekday": day, "hour": hour}), said[day][hour]] for day, hour in cells],
         marker={
             "color": [values[day][hour] for day, hour in cells],
             "colorscale": [[0, palette.grid], [1, palette.good]],
@@ -42,7 +43,7 @@ def week_heat(
             "line_width": 0,
             "cornerradius": 2,
         },
-        hovertemplate="%{customdata[2]}<extra></extra>",
+        hovertemplate="%{customdata[1]}<extra></extra>",
     )
     figure.update_xaxes(
         type="linear",

@@ -10,16 +10,19 @@ from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     SPARE_PX,
+    Gap,
+    Moment,
     Palette,
     cycle,
     local_time,
+    mark_moments,
     new_figure,
     plain_text,
+    shade_gaps,
     whole_ticks,
 )
 from pbx.wording import count_text, duration_text, moment_text
 
-Gap = tuple[datetime, datetime]  # the last look before it and the first after it
 Series = Mapping[str, Sequence[tuple[datetime, float]]]
 T = TypeVar("T")
 
@@ -42,10 +45,12 @@ def line_chart(
     zone: tzinfo,
     palette: Palette,
     durations: bool = False,
+    resets: Sequence[Moment] = (),
 ) -> go.Figure:
     """Draw one step line per name: a value holds until the next look, and ends at a gap.
 
     `title` says what is measured, `unit` names the value axis; with `durations` the values are seconds, read as 1:23.
+    A gap is the last look before it and the first after it.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX)
     for (name, points), colour in zip(series.items(), cycle(palette.lines), strict=False):
@@ -65,6 +70,8 @@ def line_chart(
         )
     top = max((value for points in series.values() for _, value in points), default=0)
     figure.update_yaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
+    shade_gaps(figure, gaps, zone, palette)
+    mark_moments(figure, resets, zone, palette)
     # The same margin for all, so that charts below one another share their time.
     figure.update_layout(showlegend=len(series) > 1, title_text=title, margin_l=64)
     return figure
@@ -79,7 +86,7 @@ def state_bands(
     zone: tzinfo,
     palette: Palette,
 ) -> go.Figure:
-    """Draw a band per name, coloured and hatched by state, where it was looked at; gaps stay empty."""
+    """Draw a band per name, coloured and hatched by state, where it was looked at; gaps are hatched."""
     figure = new_figure(palette, zone, span, SPARE_PX + BAND_ROW_PX * max(len(histories), 1))
     bands = [(name, *b) for name, points in histories.items() for b in _bands(_pieces(points, gaps, span[1]))]
     for state in sorted({band[3] for band in bands}):
@@ -118,6 +125,7 @@ def state_bands(
         showgrid=False,
         ticks="",
     )
+    shade_gaps(figure, gaps, zone, palette)
     return figure
 
 

@@ -11,13 +11,25 @@ from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.charts.frame import BAND_ROW_PX, LINE_HEIGHT_PX, SPARE_PX, Palette, local_time, new_figure, whole_ticks
+from pbx.charts.frame import (
+    BAND_ROW_PX,
+    LINE_HEIGHT_PX,
+    SPARE_PX,
+    Gap,
+    Moment,
+    Palette,
+    is_within,
+    local_time,
+    mark_moments,
+    new_figure,
+    shade_gaps,
+    whole_ticks,
+)
 from pbx.metrics.queues import QueueFigures, WaitBucket
 from pbx.metrics.ratio import Ratio
 from pbx.store.figures import HeatCell, QueueInterval
 from pbx.wording import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
 
-Gap = tuple[datetime, datetime]
 KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other endings"}
 SERVICE_LEVELS: dict[str, tuple[str, Callable[[QueueFigures], Ratio]]] = {
     "sl_answered": ("SL answered", lambda figures: figures.sl_answered),
@@ -31,7 +43,6 @@ MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat 
     "Speed of answer": ("s", lambda cell: cell.figures.asa),
 }
 _FAINT = 0.45  # what was not clicked on
-_UNKNOWN = "Nothing is known of this time"
 
 
 def volume_bars(
@@ -41,8 +52,12 @@ def volume_bars(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    resets: Sequence[Moment] = (),
 ) -> go.Figure:
-    """Draw visits offered by interval, each bar of those answered, abandoned and the rest. Gaps are shaded."""
+    """Draw visits offered by interval, each bar of those answered, abandoned and the rest.
+
+    Gaps are hatched, and moments at which Asterisk began to count anew are marked.
+    """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
     known = _known(intervals, gaps)
     for kind, name in KINDS.items():
@@ -55,10 +70,11 @@ def volume_bars(
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
             **_look(kind, palette),
         )
-    _shade(figure, gaps, zone, palette)
     top = max((item.figures.offered for item in known), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
+    shade_gaps(figure, gaps, zone, palette)
+    mark_moments(figure, resets, zone, palette)
     return figure
 
 
@@ -71,6 +87,7 @@ def service_level_lines(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    resets: Sequence[Moment] = (),
 ) -> go.Figure:
     """Draw the three service levels by interval; none is drawn where its denominator is 0, and lines end there.
 
@@ -102,10 +119,11 @@ def service_level_lines(
         annotation={"text": f"Target {target_percent:g}%", "font": {"size": 12, "color": palette.text}},
         annotation_position="bottom left",
     )
-    _shade(figure, gaps, zone, palette)
     figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
     # A click takes the point that is pointed at, not all that share its time.
     figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest")
+    shade_gaps(figure, gaps, zone, palette)
+    mark_moments(figure, resets, zone, palette)
     return figure
 
 
@@ -237,11 +255,7 @@ def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[
 
 def _known(intervals: Sequence[QueueInterval], gaps: Sequence[Gap]) -> list[QueueInterval]:
     """Intervals of which anything is known: those with visits, and those that are not within a gap."""
-    return [
-        item
-        for item in intervals
-        if item.figures.offered or not any(start <= item.start_at and item.end_at <= end for start, end in gaps)
-    ]
+    return [item for item in intervals if item.figures.offered or not is_within(item.start_at, item.end_at, gaps)]
 
 
 def _middle(item: QueueInterval, zone: tzinfo) -> datetime:
@@ -291,26 +305,6 @@ def _cell_text(day: int, hour: int, cell: HeatCell, ratio: Ratio, measure: str) 
     return (
         f"{WEEKDAYS[day]} {hour:02}:00–{(hour + 1) % 24:02}:00<br>{measure}: {said} ({ratio.parts_text()})"
         f"<br>{count_text(cell.figures.offered, 'call')} in {count_text(cell.hours, 'such hour')}"
-    )
-
-
-def _shade(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Palette) -> None:
-    """Shade what nobody saw; pointing at it says so."""
-    if not gaps:
-        return
-    box = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line_width": 0}
-    for start, end in gaps:
-        figure.add_shape(
-            x0=local_time(start, zone), x1=local_time(end, zone), fillcolor=palette.idle, opacity=0.16, **box
-        )
-    figure.add_scatter(
-        x=[local_time(start + (end - start) / 2, zone) for start, end in gaps],
-        y=[0] * len(gaps),
-        name=_UNKNOWN,
-        mode="markers",
-        marker={"symbol": "square", "size": 10, "color": palette.idle, "opacity": 0.35},
-        hovertemplate=f"{_UNKNOWN}<extra></extra>",
-        showlegend=False,
     )
 
 

@@ -6,14 +6,26 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.charts.frame import LINE_HEIGHT_PX, Palette, local_time, new_figure, plain_text, whole_ticks
+from pbx.charts.calls import span_query
+from pbx.charts.frame import (
+    LINE_HEIGHT_PX,
+    Gap,
+    Moment,
+    Palette,
+    local_time,
+    mark_moments,
+    new_figure,
+    plain_text,
+    shade_gaps,
+    whole_ticks,
+)
 from pbx.metrics.intervals import Step
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 class Point(NamedTuple):
-    """A figure of an interval: None where its denominator is 0; `said`: with what it is made of."""
+    """A figure of an interval: None where its denominator is 0 or nobody looked; `said`: with what it is made of."""
 
     start_at: datetime
     end_at: datetime
@@ -23,6 +35,7 @@ class Point(NamedTuple):
 
 def ratio_chart(
     series: Mapping[str, Sequence[Point]],
+    gaps: Sequence[Gap],
     *,
     title: str,
     unit: str,
@@ -34,7 +47,8 @@ def ratio_chart(
 ) -> go.Figure:
     """Draw figures by interval, in its middle; a figure over nothing is not drawn, and the line ends there.
 
-    With `durations` the values are seconds, read as 1:23. A point's customdata: its interval's bounds (ISO, UTC).
+    With `durations` the values are seconds, read as 1:23. Gaps are hatched.
+    A point's customdata begins with its interval, as a query: from and until in epoch seconds.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 10)
     for (name, points), colour, dash in zip(series.items(), palette.lines, DASHES, strict=False):
@@ -46,19 +60,21 @@ def ratio_chart(
             connectgaps=False,
             line={"width": 2, "color": colour, "dash": dash},
             marker={"size": 6, "color": colour},
-            customdata=[[point.start_at.isoformat(), point.end_at.isoformat(), point.said] for point in points],
-            hovertemplate="%{fullData.name}: %{customdata[2]}<extra></extra>",
+            customdata=[[span_query(point.start_at, point.end_at), point.said] for point in points],
+            hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     found = max((point.value for points in series.values() for point in points if point.value is not None), default=0)
     ticks = whole_ticks(found, True) if durations else {"nticks": 6}
     figure.update_yaxes(title_text=unit, range=[0, top or max(found, 1) * 1.12], **ticks)
     figure.update_layout(title_text=title, showlegend=len(series) > 1, margin_l=64)
+    shade_gaps(figure, gaps, zone, palette)
     return figure
 
 
 def load_chart(
     peaks: Sequence[Point],
     means: Sequence[Point],
+    gaps: Sequence[Gap],
     *,
     title: str,
     step: Step,
@@ -66,14 +82,15 @@ def load_chart(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    resets: Sequence[Moment] = (),
 ) -> go.Figure:
     """Draw the most calls at once as bars, the mean (the traffic in erlang) as points, and the lines there are.
 
-    A bar's customdata as in `ratio_chart`.
+    Gaps are hatched, restarts of Asterisk marked. A bar's customdata as in `ratio_chart`.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
     middle = [local_time(point.start_at + (point.end_at - point.start_at) / 2, zone) for point in peaks]
-    data = [[point.start_at.isoformat(), point.end_at.isoformat(), point.said] for point in peaks]
+    data = [[span_query(point.start_at, point.end_at), point.said] for point in peaks]
     figure.add_bar(
         x=middle,
         y=[point.value for point in peaks],
@@ -81,7 +98,7 @@ def load_chart(
         name="Most calls at once",
         marker={"color": palette.lines[5], "line_width": 0, "cornerradius": 2, "opacity": 0.55},
         customdata=data,
-        hovertemplate="Most at once: %{customdata[2]}<extra></extra>",
+        hovertemplate="Most at once: %{customdata[1]}<extra></extra>",
     )
     figure.add_scatter(
         x=middle,
@@ -91,8 +108,8 @@ def load_chart(
         connectgaps=False,
         line={"width": 2, "color": palette.lines[0]},
         marker={"size": 6, "color": palette.lines[0]},
-        customdata=[[point.start_at.isoformat(), point.end_at.isoformat(), point.said] for point in means],
-        hovertemplate="Traffic: %{customdata[2]}<extra></extra>",
+        customdata=[[span_query(point.start_at, point.end_at), point.said] for point in means],
+        hovertemplate="Traffic: %{customdata[1]}<extra></extra>",
     )
     top = max((point.value or 0 for point in peaks), default=0)
     if lines:
@@ -107,6 +124,8 @@ def load_chart(
         title_text=f"Calls at once, by {step}", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False)
     )
     figure.update_layout(title_text=title, showlegend=True, margin_l=64)
+    shade_gaps(figure, gaps, zone, palette)
+    mark_moments(figure, resets, zone, palette)
     return figure
 
 

@@ -3,6 +3,7 @@
 Intervals are instants: the hour that comes twice is two intervals with the same name, the hour that never is has none.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Literal
 
@@ -46,6 +47,17 @@ def epochs(edges: list[datetime]) -> Ints:
 def interval_of(at_s: Ints, edges: list[datetime]) -> Ints:
     """In which interval each moment lies: -1 before the first, len(edges) - 1 from the end on."""
     found: Ints = np.searchsorted(epochs(edges), at_s, side="right").astype(np.int64) - 1
+    return found
+
+
+def unseen(edges: list[datetime], gaps: Sequence[tuple[datetime, datetime]]) -> NDArray[np.bool_]:
+    """Of each interval between two edges, whether it lies in a gap. Gaps come in order and don't overlap."""
+    starts, ends = (epochs([gap[i] for gap in gaps]) for i in (0, 1))
+    bounds = epochs(edges)
+    if not len(starts) or len(bounds) < 2:
+        return np.zeros(max(len(bounds) - 1, 0), np.bool_)
+    before = np.searchsorted(starts, bounds[:-1], side="right") - 1
+    found: NDArray[np.bool_] = (before >= 0) & (bounds[1:] <= ends[before])
     return found
 
 

@@ -4,6 +4,7 @@ All of them read packed columns (pbx.store.packs), within a session only once fo
 as many as it needs. The formulas are those of pbx.metrics.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 from sqlmodel import Session
 
-from pbx.metrics.intervals import DAYS, HOURS, Step, interval_edges, interval_of, period_before, week_cells
+from pbx.metrics.intervals import DAYS, HOURS, Step, interval_edges, interval_of, period_before, unseen, week_cells
 from pbx.metrics.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
 from pbx.store.packs import load_columns
 from pbx.store.samples import latest_snapshot
@@ -47,7 +48,7 @@ class QueueInterval:
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """An hour of the week: figures of all its visits, and how many such hours the period has."""
+    """An hour of the week: figures of all its visits, and how many such hours of the period were observed."""
 
     figures: QueueFigures
     hours: int
@@ -121,18 +122,23 @@ def wait_distribution(session: Session, wanted: FigureFilter) -> list[WaitBucket
 
 
 def heat_map(
-    session: Session, wanted: FigureFilter, zone: tzinfo, targets: Targets | None = None
+    session: Session,
+    wanted: FigureFilter,
+    zone: tzinfo,
+    targets: Targets | None = None,
+    gaps: Sequence[tuple[datetime, datetime]] = (),
 ) -> list[list[HeatCell]]:
     """Figures by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24.
 
-    Both of the hours that come twice when summer time ends are in their cell, and counted as two.
+    Both of the hours that come twice when summer time ends are in their cell, and counted as two. An hour within one of
+    the `gaps` (in order), of which nobody knows anything, is not counted.
     """
     visits = load_visits(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
     cells = week_cells(edges, zone)
     place = cells[interval_of(visits.joined_s, edges)] if edges else np.zeros(0, np.int64)
     figures = tally(visits, place, DAYS * HOURS, targets or Targets())
-    hours = np.bincount(cells, minlength=DAYS * HOURS)
+    hours = np.bincount(cells[~unseen(edges, gaps)], minlength=DAYS * HOURS)
     found = [HeatCell(*cell) for cell in zip(figures, hours.tolist(), strict=True)]
     return [found[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 

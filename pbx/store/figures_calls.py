@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlmodel import Session
 
-from pbx.metrics.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, week_cells
+from pbx.metrics.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, unseen, week_cells
 from pbx.metrics.ratio import Ratio
 from pbx.store.models import Direction, Table
 from pbx.store.packs import Packed, load_columns
@@ -88,14 +88,22 @@ def call_counts(
     return sorted(counts, key=lambda item: (-item.calls, item.label))[:limit]
 
 
-def call_heat_map(session: Session, wanted: CallQuestion, zone: tzinfo) -> list[list[int]]:
-    """How many calls began by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24."""
+def call_heat_map(
+    session: Session, wanted: CallQuestion, zone: tzinfo, gaps: Sequence[tuple[datetime, datetime]] = ()
+) -> list[list[int | None]]:
+    """How many calls began by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24.
+
+    None where the period has no such hour, or none outside the `gaps` (in order), and no call is known.
+    """
     found = _load(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
     if not edges:
-        return [[0] * HOURS for _ in range(DAYS)]
-    place = week_cells(edges, zone)[interval_of(found.columns["at"], edges)]
-    return [[int(n) for n in day] for day in np.bincount(place, minlength=DAYS * HOURS).reshape(DAYS, HOURS)]
+        return [[None] * HOURS for _ in range(DAYS)]
+    cells = week_cells(edges, zone)
+    calls = np.bincount(cells[interval_of(found.columns["at"], edges)], minlength=DAYS * HOURS)
+    hours = np.bincount(cells[~unseen(edges, gaps)], minlength=DAYS * HOURS)
+    counts = [n if n or seen else None for n, seen in zip(calls.tolist(), hours.tolist(), strict=True)]
+    return [counts[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
 def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:

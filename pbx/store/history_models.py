@@ -207,6 +207,16 @@ class Alert(Table, table=True):
     failure: str = ""  # why it could not be sent
 
 
+class TrunkLimit(Table, table=True):
+    """How many lines a trunk has, as the analyst says."""
+
+    __tablename__ = "trunk_limits"
+
+    connection_id: int = Field(primary_key=True, foreign_key="connections.id")
+    trunk: str = Field(primary_key=True)
+    lines: int
+
+
 class DayPack(Table, table=True):
     """A UTC day of history packed for the figures: see pbx.store.packs. A copy, dropped when its day changes."""
 

@@ -1,106 +1,123 @@
-"""What is behind a figure: the calls or seizures a chart was clicked for, in a window above the page."""
+"""What is behind a figure: what was clicked on, kept in the address, and the list below the charts that shows it."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
-from pbx.store.engine import reading
-from pbx.store.figures_behind import CallSelection, Seizure, SeizureSelection, calls_behind, seizures_behind
-from pbx.store.figures_calls import CallQuestion
-from pbx.ui.filters import ALL, lead_to
-from pbx.ui.sites import SETTINGS_PAGE, Site
-from pbx.ui.tables import Cell, call_cells, table
-from pbx.ui.words import empty, note, plain
-from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
+from pbx.ui.bar import Period
+from pbx.ui.sites import HISTORY_PAGE
+from pbx.ui.words import chart, empty
 
+BEHIND = "behind"  # the part of the address that tells what was clicked on
 CALL_PAGE = "pages/calls/interactions.py"
 PAGE_ROWS = 12
-_PICKED = "picked_figure"
-_CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")
-_SEIZURE_COLUMNS = ("Started|", "From", "To", "Trunk|", "Ended|", "Length>", "Ringing after>")
+MOST_EXPORTED = 100_000
+EXPORT_STEP = 1000
+_SHOWN = "behind_shown"  # set by a click whose calls are to be seen
+_DRAWN, _HELD = "charts_drawn", "chart_held"  # how often each chart was drawn anew, and which holds a choice
 
 
-def pick(what: str, *parts: Any) -> None:
-    """Remember what was clicked on, to be opened once by `picked`. For callbacks."""
-    st.session_state[_PICKED] = (what, *parts)
-    st.session_state["picks"] = picks() + 1
+def choose_behind(asked: str | None) -> None:
+    """Keep in the address which calls to list: a query as the points of charts carry it, None for all."""
+    if asked:
+        st.query_params[BEHIND] = asked
+    else:
+        st.query_params.pop(BEHIND, None)
 
 
-def picker(what: str, parts: int) -> Callable[[Any], None]:
-    """`on_pick` of a chart: remembers the first `parts` of a point's customdata."""
+def behind_chart(figure: Any, *, alt: str, key: str) -> None:
+    """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
 
-    def remember(data: Any) -> None:
-        if data:
-            pick(what, *data[:parts])
+    One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
+    """
+    drawn = st.session_state.setdefault(_DRAWN, {})
 
-    return remember
+    def pick(customdata: Any) -> None:
+        held = st.session_state.get(_HELD)
+        if held and held != key:
+            drawn[held] = drawn.get(held, 0) + 1
+        st.session_state[_HELD] = key if customdata else None
+        choose_behind(customdata[0] if customdata else None)
+        st.session_state[_SHOWN] = bool(customdata and customdata[0])
 
-
-def picked() -> tuple[Any, ...] | None:
-    """What was just clicked on: told once."""
-    found: tuple[Any, ...] | None = st.session_state.pop(_PICKED, None)
-    return found
-
-
-def picks() -> int:
-    """How often something was clicked on: in a chart's key it makes Plotly forget the bar chosen before."""
-    return int(st.session_state.get("picks", 0))
+    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", on_pick=pick)
 
 
-def show_calls(
-    at: Site, title: str, wanted: CallQuestion, chosen: CallSelection, link: Mapping[str, Any] | None = None
-) -> None:
-    """Open the list of calls; `link`: the filters of Interactions that find the same, if there are."""
-
-    @st.dialog(plain(title), width="large", icon=":material/call:")
-    def window() -> None:
-        page = _pages(f"calls {title}")
-        with reading(at.engine) as session:
-            total, calls = calls_behind(
-                session, wanted, chosen, at.zone, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS
-            )
-        rows = {str(call.id): call_cells(at, call)[: len(_CALL_COLUMNS)] for call in calls}
-        opened = table(title, _CALL_COLUMNS, rows, key="calls_behind", pick=True)
-        _foot(at, total, "call", f"calls {title}")
-        if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
-            lead_to(
-                CALL_PAGE,
-                {"direction": ALL, "number": "", "queue": ALL, "state": ALL, "transcription": ALL} | dict(link),
-            )
-        if opened:
-            st.switch_page(CALL_PAGE, query_params={"call": opened})
-
-    window()
+def show_all() -> None:
+    """List all calls again, and let no chart hold a choice."""
+    drawn = st.session_state.setdefault(_DRAWN, {})
+    if held := st.session_state.pop(_HELD, None):
+        drawn[held] = drawn.get(held, 0) + 1
+    choose_behind(None)
 
 
-def show_seizures(
-    at: Site, title: str, trunk: str | None, since: datetime, until: datetime, chosen: SeizureSelection
-) -> None:
-    """Open the list of a trunk's seizures (None: of all) that began in a time; a row leads to its call."""
+def follow(**asked: str) -> None:
+    """Show the calls of a table's row just picked: of a queue, an agent, a did."""
+    show_all()
+    choose_behind(urlencode(asked))
+    st.session_state[_SHOWN] = True
+    st.rerun()
 
-    @st.dialog(plain(title), width="large", icon=":material/cell_tower:")
-    def window() -> None:
-        page = _pages(f"seizures {title}")
-        with reading(at.engine) as session:
-            total, found = seizures_behind(
-                session,
-                at.active.id,
-                trunk,
-                since,
-                until,
-                chosen,
-                offset=(page - 1) * PAGE_ROWS,
-                limit=PAGE_ROWS,
-            )
-        rows = {f"{number} {item.call_id}": _seizure_cells(at, item) for number, item in enumerate(found)}
-        opened = table(title, _SEIZURE_COLUMNS, rows, key="seizures_behind", pick=True)
-        _foot(at, total, "call", f"seizures {title}")
-        if opened:
-            st.switch_page(CALL_PAGE, query_params={"call": opened.partition(" ")[2]})
 
-    window()
+def was_clicked() -> bool:
+    """Whether the calls behind something just clicked on are to be seen: told once."""
+    return bool(st.session_state.pop(_SHOWN, False))
+
+
+@contextmanager
+def behind_list(key: str) -> Iterator[None]:
+    """A place for the list, which a click on a chart leads to."""
+    shown = was_clicked()
+    with st.container(key=key):
+        yield
+    if shown:
+        scroll_to(key)
+
+
+def scroll_to(key: str) -> None:
+    """Bring a keyed container into view."""
+    # The moment makes each one new, or the browser would not run it again.
+    moment = datetime.now(UTC).timestamp()
+    st.html(
+        f"<script>/* {moment} */document.querySelector('.st-key-{key}')"
+        "?.scrollIntoView({behavior: 'smooth'})</script>",
+        unsafe_allow_javascript=True,
+    )
+
+
+def asked_behind() -> dict[str, str]:
+    """What the address asks for; `asked_span` and the like read it, and what they can't understand asks for nothing."""
+    return dict(parse_qsl(st.query_params.get(BEHIND, ""), keep_blank_values=True))
+
+
+def asked_span(asked: Mapping[str, str], since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
+    """The time asked for, as far as it lies in the period."""
+    first, last = _moment(asked.get("from")), _moment(asked.get("until"))
+    if first is None or last is None or max(first, since) >= min(last, until):
+        return None
+    return max(first, since), min(last, until)
+
+
+def asked_whole(asked: Mapping[str, str], name: str, below: int) -> int | None:
+    """A whole number asked for, if it is one, and in its bounds."""
+    text = asked.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 12 and int(text) < below else None
+
+
+def asked_number(asked: Mapping[str, str], name: str) -> float | None:
+    text = asked.get(name, "")
+    return float(text) if text.replace(".", "", 1).isdecimal() and len(text) < 12 else None
+
+
+def span_text(span: tuple[datetime, datetime], period: Period) -> str:
+    """Say a time behind a point: a day, or hours of one."""
+    first, last = (moment.astimezone(period.zone) for moment in span)
+    day = f"{first:%a} {first.day} {first:%b}"
+    return f"{day} {first:%H:%M}–{last:%H:%M}" if (span[1] - span[0]).total_seconds() < 23 * 3600 else day
 
 
 def no_history(title: str, icon: str, *, what: str, source: str) -> None:
@@ -110,30 +127,10 @@ def no_history(title: str, icon: str, *, what: str, source: str) -> None:
         f"Choose another period, or bring {what} here: python -m pbx import {source} reads what the PBX wrote down so "
         "far, and python -m pbx watch keeps what happens from now on.",
         icon=icon,
-        link=(SETTINGS_PAGE, "See the connection"),
+        link=(HISTORY_PAGE, "Bring history here"),
     )
 
 
-def _pages(name: str) -> int:
-    return int(st.session_state.get(f"page of {name}", 1) or 1)
-
-
-def _foot(at: Site, total: int, noun: str, name: str) -> None:
-    pages = -(-total // PAGE_ROWS)
-    with st.container(horizontal=True, vertical_alignment="center", key="foot_behind"):
-        note(f"{count_text(total, noun)}, times in {at.zone_name}; pick one to open it")
-        if pages > 1:
-            st.pagination(pages, key=f"page of {name}")
-
-
-def _seizure_cells(at: Site, item: Seizure) -> list[Cell]:
-    ended = DISPOSITIONS.get(item.disposition, item.disposition) if item.disposition else "Still going on"
-    return [
-        {"text": at.local(item.started_at, seconds=True), "sub": "Outbound" if item.outbound else "Inbound"},
-        item.from_number or "Unknown",
-        item.to_number or "Unknown",
-        item.trunk,
-        {"text": ended, "sub": cause_text(item.cause)},
-        duration_text(item.duration_s),
-        NOTHING if item.pdd_s is None else f"{item.pdd_s:.1f} s",
-    ]
+def _moment(text: str | None) -> datetime | None:
+    seconds = asked_whole({"at": text or ""}, "at", 2**33)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,7 +1,5 @@
 """What happened in the queues: figures beside those of the period before, and charts that lead to the calls."""
 
-from datetime import timedelta
-
 import streamlit as st
 from sqlmodel import Session
 
@@ -27,13 +25,15 @@ from pbx.store.figures import (
     visit_names,
     wait_distribution,
 )
+from pbx.store.resets import resets_of
 from pbx.ui.bar import Period
+from pbx.ui.behind import behind_chart
+from pbx.ui.coverage import say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
-from pbx.ui.sites import SETTINGS_PAGE, Site
-from pbx.ui.visits import behind_chart
+from pbx.ui.sites import HISTORY_PAGE, Site
 from pbx.ui.words import empty, note, palette
-from pbx.wording import count_text, duration_text
+from pbx.wording import count_text
 
 TARGET_PERCENT = 80
 HOW_TO = (
@@ -47,9 +47,9 @@ def show_figures(at: Site, period: Period) -> bool:
     with reading(at.engine) as session:  # one, in which the period's calls are read once
         covered = queue_coverage(session, at.active.id, period.since, period.seen_until)
         if covered.begins_at is None:
-            empty("No history of queues yet", HOW_TO, icon="history", link=(SETTINGS_PAGE, "Check the connection"))
+            empty("No history of queues yet", HOW_TO, icon="history", link=(HISTORY_PAGE, "Bring history here"))
             return False
-        _say_coverage(at, period, covered)
+        say_coverage(at, period, covered, HOW_TO)
         targets = queue_targets(session, at.active.id)
         totals = queue_totals(session, period.wanted, targets)
         if not totals.offered:
@@ -59,7 +59,7 @@ def show_figures(at: Site, period: Period) -> bool:
         within = within_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
         _headlines(totals, before, within)
         _charts(session, at, period, covered, targets, within)
-        _week(session, at, period, targets)
+        _week(session, at, period, covered, targets)
     return True
 
 
@@ -67,16 +67,6 @@ def within_text(targets: Targets, queues: list[str]) -> str:
     """Say T of these queues: 20 s, or 10–30 s where they differ."""
     found = sorted({targets.of(queue) for queue in queues}) or [targets.answer_s]
     return f"{found[0]:g} s" if len(found) == 1 else f"{found[0]:g}–{found[-1]:g} s"
-
-
-def _say_coverage(at: Site, period: Period, covered: Coverage) -> None:
-    if covered.begins_at and covered.begins_at > period.before.since:
-        note(f"History begins {at.local(covered.begins_at)}: of what was before nothing is known. {HOW_TO}")
-    if covered.gaps:
-        unseen = sum(((end - start) for start, end in covered.gaps), timedelta())
-        share = Ratio(unseen.total_seconds(), (period.seen_until - period.since).total_seconds())
-        said = f"{count_text(len(covered.gaps), 'gap')}, {duration_text(unseen.total_seconds())} in all"
-        note(f"{said} ({share.percent_text()} of the period): nobody listened, and no import tells of it.")
 
 
 def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> None:
@@ -126,8 +116,10 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
     span, colours = (period.since, period.until), palette()
+    began_anew = resets_of(session, at.active.id, period.since, period.until, period.queue)
+    resets = [(reset.at, reset.what) for reset in began_anew]
     behind_chart(
-        volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours),
+        volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours, resets=resets),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
     )
@@ -141,6 +133,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
             span=span,
             zone=at.zone,
             palette=colours,
+            resets=resets,
         ),
         alt=intervals_alt(f"Service level within {within}", intervals, covered.gaps),
         key="queue_service_level",
@@ -162,11 +155,12 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
         )
 
 
-def _week(session: Session, at: Site, period: Period, targets: Targets) -> None:
+def _week(session: Session, at: Site, period: Period, covered: Coverage, targets: Targets) -> None:
     measure = st.segmented_control(
         "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **KEPT
     )
-    cells = heat_map(session, period.wanted, at.zone, targets)
+    unknown = (*covered.gaps, (period.seen_until, period.until))
+    cells = heat_map(session, period.wanted, at.zone, targets, unknown)
     behind_chart(
         week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",

@@ -21,19 +21,15 @@ from pbx.store.figures_lists import (
     transfer_targets,
 )
 from pbx.ui.bar import Period
+from pbx.ui.behind import MOST_EXPORTED, follow, scroll_to, was_clicked
 from pbx.ui.exports import table_export
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
 from pbx.ui.visits import (
-    MOST_EXPORTED,
-    SHOWN,
-    behind_query,
     caller_cell,
-    choose_behind,
     open_call,
-    show_all,
     show_visits,
 )
 from pbx.ui.words import note
@@ -55,7 +51,7 @@ def show_lists(at: Site, period: Period) -> None:
         "Repeated callers": show_repeated,
         "Transfers": show_transfers,
     }
-    shown = st.session_state.pop(SHOWN, False)
+    shown = was_clicked()
     if shown:
         st.session_state["list"] = CALLS
     with st.container(key="queue_lists"):
@@ -64,25 +60,7 @@ def show_lists(at: Site, period: Period) -> None:
                 with tab:
                     show(at, period)
     if shown:
-        _scroll_there()
-
-
-def _scroll_there() -> None:
-    # The moment makes each one new, or the browser would not run it again.
-    moment = datetime.now(UTC).timestamp()
-    st.html(
-        f"<script>/* {moment} */document.querySelector('.st-key-queue_lists')"
-        "?.scrollIntoView({behavior: 'smooth'})</script>",
-        unsafe_allow_javascript=True,
-    )
-
-
-def _follow(**asked: str) -> None:
-    """Show the calls of a row just picked."""
-    show_all()
-    choose_behind(behind_query(**asked))
-    st.session_state[SHOWN] = True
-    st.rerun()
+        scroll_to("queue_lists")
 
 
 def _of(ratio: Ratio, text: str | None = None) -> Cell:
@@ -116,7 +94,7 @@ def _show_by(at: Site, period: Period, by: Dimension, label: str) -> None:
         table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
     picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
     if picked is not None:
-        _follow(**{by: picked.strip()})
+        follow(**{by: picked.strip()})
 
 
 def _figures(name: str, of: QueueFigures) -> Sequence[Value]:
@@ -150,7 +128,7 @@ def show_agents(at: Site, period: Period) -> None:
         "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MOST_ROWS]}, key="agents", pick=True
     )
     if picked is not None:
-        _follow(agent=picked)
+        follow(agent=picked)
 
 
 def _agent_cells(agent: AgentFigures) -> list[Cell]:
@@ -297,4 +275,4 @@ def show_transfers(at: Site, period: Period) -> None:
     with _head(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
         table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
     if table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
-        _follow(outcome="transferred")
+        follow(outcome="transferred")

@@ -1,12 +1,14 @@
 """Trunks over a period: how calls got through, how full the lines were, and whether they stood."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from pbx.charts import band_alt, line_alt, line_chart, state_bands
 from pbx.charts.calls import Named, named_alt, named_bars
+from pbx.charts.frame import Gap, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
 from pbx.export.tables import Value
 from pbx.metrics.erlang import blocking
@@ -14,7 +16,8 @@ from pbx.metrics.intervals import Step
 from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
 from pbx.metrics.registration import Registration
 from pbx.metrics.trunks import CauseCount, TrunkFigures
-from pbx.store.engine import reading
+from pbx.store.coverage import call_coverage
+from pbx.store.engine import reading, writing
 from pbx.store.figures_trunks import (
     TrunkInterval,
     busy_hour,
@@ -24,15 +27,16 @@ from pbx.store.figures_trunks import (
     trunk_registration,
     trunk_totals,
 )
+from pbx.store.resets import RESTARTED, resets_of
 from pbx.store.samples import snapshot_gaps, trunk_history
+from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
 from pbx.ui.bar import Period
-from pbx.ui.behind import no_history, pick, picker, picks
+from pbx.ui.behind import behind_chart, follow, no_history
 from pbx.ui.exports import table_export
 from pbx.ui.figures import figure_tile, figure_tiles
-from pbx.ui.filters import KEPT
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import chart, note, palette
+from pbx.ui.words import chart, note, palette, plain
 from pbx.wording import DISPOSITIONS, cause_text, count_text, duration_text
 
 REGISTRATION_VIEW = "Registration"
@@ -86,8 +90,8 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
         figure_tile("Lines for 1 % loss", lines, lines_then, kind="count", definition=LINES)
 
 
-def show_quality(at: Site, period: Period, trunk: str | None) -> None:
-    """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another."""
+def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
+    """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another; False without any call."""
     steps: dict[str, Step] = {"By day": "day", "By hour": "hour"}
     usual = f"By {period.step}"
     chosen = st.segmented_control(
@@ -99,52 +103,50 @@ def show_quality(at: Site, period: Period, trunk: str | None) -> None:
         )
         causes = cause_counts(session, at.active.id, trunk, period.since, period.until)
         figures = by_trunk(session, at.active.id, period.since, period.seen_until)
+        gaps = call_coverage(session, at.active.id, period.since, period.seen_until).gaps
     if not any(item.figures.seizures for item in found):
         _nothing()
-        return
+        return False
     shares = {
         "ASR": _points(found, lambda figures: figures.asr, "percent"),
         "NER": _points(found, lambda figures: figures.ner, "percent"),
     }
-    _ratios(at, period, "Calls that got through", shares, "%", "asr", top=104)
+    _ratios(at, period, gaps, "Calls that got through", shares, "%", "asr", top=104)
     left, right = st.columns(2, gap="medium")
     with left:
         lengths = {"ACD": _points(found, lambda figures: figures.acd, "duration")}
-        _ratios(at, period, "Average call duration (ACD)", lengths, "Minutes:seconds", "acd", durations=True)
+        _ratios(at, period, gaps, "Average call duration (ACD)", lengths, "Minutes:seconds", "acd", durations=True)
     with right:
         delays = {"PDD": _points(found, lambda figures: figures.pdd, "seconds")}
         if any(point.value is not None for point in delays["PDD"]):
-            _ratios(at, period, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
+            _ratios(at, period, gaps, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
         else:
             note("Post-dial delay (PDD): n/a. Only live events tell it: python -m pbx watch.")
     _causes(at, causes)
     note("Point at a point or a bar for its figures; click it for the calls behind it.")
     _show_trunks(at, figures)
+    return True
 
 
-def show_load(at: Site, period: Period, trunk: str | None) -> None:
-    """Calls at once and traffic by hour, the busy hour, and how many lines that needs."""
+def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
+    """Calls at once and traffic by hour, the busy hour, and how many lines that needs; False without any call."""
     step: Step = "hour" if (period.until - period.since).days <= 8 else "day"
     with reading(at.engine) as session:
         wanted = (session, at.active.id, trunk, period.since, period.seen_until)
         found = trunk_intervals(*wanted, at.zone, step)
         busiest = busy_hour(*wanted, at.zone)
+        gaps = call_coverage(session, at.active.id, period.since, period.seen_until).gaps
+        resets = resets_of(session, at.active.id, period.since, period.until, "")
+        limits = trunk_lines(session, at.active.id)
     if busiest is None:
         _nothing()
-        return
-    lines = st.number_input(
-        "Lines there are",
-        min_value=0,
-        max_value=MOST_LINES,
-        value=0,
-        key="lines",
-        help="No limit is told by the PBX over AMI. Enter what your provider sells to compare; 0 for none.",
-        width=220,
-        **KEPT,
-    )
-    peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in found]
+        return False
+    lines = lines_of(limits, [trunk] if trunk else trunks)
+    _lines_menu(at, [trunk] if trunk else trunks, limits)
+    seen = [item for item in found if item.figures.busy_s or not is_within(item.start_at, item.end_at, gaps)]
+    peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in seen]
     means = [
-        _point(item, mean.value, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
+        _point(item, mean.value if item in seen else None, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
         for item in found
         for mean in (item.figures.concurrency_mean,)
     ]
@@ -152,15 +154,17 @@ def show_load(at: Site, period: Period, trunk: str | None) -> None:
     figure = load_chart(
         peaks,
         means,
+        gaps,
         title=title,
         step=step,
-        lines=lines or None,
+        lines=lines,
         span=(period.since, period.until),
         zone=at.zone,
         palette=palette(),
+        resets=[(reset.at, reset.what) for reset in resets if reset.what == RESTARTED],
     )
     said = points_alt(title, {"Most at once": peaks, "Traffic": means})
-    chart(figure, alt=said, key=f"trunk_load_{picks()}", on_pick=picker("time", 2))
+    behind_chart(figure, alt=said, key="trunk_load")
     traffic = busiest.figures.busy_s / 3600
     note(
         f"Busy hour: {_hour_text(at, busiest.start_at)} with {traffic:.2f} erlang "
@@ -168,9 +172,38 @@ def show_load(at: Site, period: Period, trunk: str | None) -> None:
         f"{count_text(busiest.lines_needed, 'line')} would lose at most 1 % of its calls (Erlang B)."
     )
     if lines:
-        note(f"With {count_text(lines, 'line')} {100 * blocking(traffic, lines):.2f} % of them find all lines busy.")
+        most = max((item.figures.concurrency_peak for item in found), default=0)
+        note(
+            f"At most {most:,} of {count_text(lines, 'line')} were in use ({Ratio(most, lines).percent_text(0)}). With "
+            f"{count_text(lines, 'line')} {100 * blocking(traffic, lines):.2f} % of the busy hour’s find none free."
+        )
     else:
-        note("No limit of lines is set here, so none is drawn.")
+        note("How many lines there are is not known: the PBX tells no limit over AMI. Set it above to compare.")
+    return True
+
+
+def lines_of(limits: Mapping[str, int], trunks: Sequence[str]) -> int | None:
+    """How many lines these trunks have in all; None where that isn't known of each."""
+    return sum(limits[trunk] for trunk in trunks) if trunks and all(trunk in limits for trunk in trunks) else None
+
+
+def _lines_menu(at: Site, trunks: Sequence[str], limits: Mapping[str, int]) -> None:
+    """Where the analyst says how many lines each trunk has; kept in the database."""
+    with (
+        st.container(horizontal_alignment="right"),
+        st.popover("Lines there are", icon=":material/tune:", key="lines_menu"),
+    ):
+        note(
+            "FreePBX’s Maximum Channels, or what your provider sells: AMI doesn’t tell it. Empty where it isn’t known."
+        )
+        for trunk in trunks:
+            key = f"lines of {trunk}"
+
+            def keep(trunk: str = trunk, key: str = key) -> None:
+                with writing(at.engine) as session:
+                    set_trunk_lines(session, at.active.id, trunk, st.session_state[key])
+
+            st.number_input(plain(trunk), 1, MOST_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
 
 
 def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
@@ -241,11 +274,17 @@ def _causes(at: Site, causes: Sequence[CauseCount]) -> None:
         name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, no cause told"
         share = Ratio(count, total)
         bars.append(
-            Named(f"{cause}|{disposition}", name, count, f"{name}: {share.percent_text()}, {share.parts_text()}")
+            Named(
+                _cause_query(cause, disposition), name, count, f"{name}: {share.percent_text()}, {share.parts_text()}"
+            )
         )
     title = "How calls ended (Q.850 cause)"
     figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=at.zone)
-    chart(figure, alt=named_alt(title, bars), key=f"trunk_causes_{picks()}", on_pick=picker("cause", 1))
+    behind_chart(figure, alt=named_alt(title, bars), key="trunk_causes")
+
+
+def _cause_query(cause: int, disposition: str) -> str:
+    return urlencode({"cause": cause} if cause >= 0 else {"disposition": disposition})
 
 
 def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
@@ -261,14 +300,13 @@ def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
         for name, one in figures.items()
     }
     columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Most at once>")
-    chosen = table("Figures of trunks", columns, rows, key=f"trunk_figures_{picks()}", pick=True)
+    chosen = table("Figures of trunks", columns, rows, key="trunk_figures", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         note("Below each figure what it is made of.")
         exported = [_exported(name, one) for name, one in figures.items()]
         table_export(at, "Trunks", _FIGURES, lambda: exported, key="trunks")
     if chosen is not None:
-        pick("trunk", chosen)
-        st.rerun()
+        follow(trunk=chosen)
 
 
 def _exported(name: str, one: TrunkFigures) -> list[Value]:
@@ -283,6 +321,7 @@ def _nothing() -> None:
 def _ratios(
     at: Site,
     period: Period,
+    gaps: Sequence[Gap],
     title: str,
     series: dict[str, list[Point]],
     unit: str,
@@ -293,6 +332,7 @@ def _ratios(
 ) -> None:
     figure = ratio_chart(
         series,
+        gaps,
         title=title,
         unit=unit,
         span=(period.since, period.until),
@@ -302,7 +342,7 @@ def _ratios(
         durations=durations,
     )
     said = points_alt(title, series)
-    chart(figure, alt=said, key=f"trunk_{key}_{picks()}", on_pick=picker("time", 2))
+    behind_chart(figure, alt=said, key=f"trunk_{key}")
 
 
 def _points(found: Sequence[TrunkInterval], ratio_of: Callable[[TrunkFigures], Ratio], kind: str) -> list[Point]:

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
@@ -16,24 +13,30 @@ from pbx.store.figures import FigureFilter
 from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_page
 from pbx.store.models import Call
 from pbx.ui.bar import Period
+from pbx.ui.behind import (
+    CALL_PAGE,
+    EXPORT_STEP,
+    MOST_EXPORTED,
+    PAGE_ROWS,
+    asked_behind,
+    asked_number,
+    asked_span,
+    asked_whole,
+    show_all,
+    span_text,
+)
 from pbx.ui.exports import table_export
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import chart, note
+from pbx.ui.words import note
 from pbx.wording import NOTHING, RECORDING_STATES, WEEKDAYS, count_text, duration_text
 from pbx.wording import OUTCOMES as OUTCOME_WORDS
 
-BEHIND = "behind"  # the part of the address that tells what was clicked on
-CALL_PAGE = "pages/calls/interactions.py"
-PAGE_ROWS = 12
-MOST_EXPORTED = 100_000
 VISIT_COLUMNS = ("Joined|", "Caller", "Queue", "Ended as|", "Waited>", "Talked>", "Agent", "Recording|")
 EXPORT_COLUMNS = (
     *("Joined", "Caller", "Name", "Queue", "Number called", "Ended as"),
     *("Waited (s)", "Talked (s)", "Rang (s)", "Agent", "Transferred to", "Uniqueid"),
 )
-SHOWN = "visits_shown"  # set by a click whose calls are to be seen
-_DRAWN, _HELD = "charts_drawn", "chart_held"  # how often each chart was drawn anew, and which holds a choice
 _GONE = ("answered", "transferred", "abandoned")
 _KINDS = {"answered": "answered", "abandoned": "abandoned", "other": "ended otherwise"}
 
@@ -47,48 +50,13 @@ class Behind:
     text: str  # "" for all
 
 
-def choose_behind(asked: str | None) -> None:
-    """Keep in the address which visits to list: a query as the points of pbx.charts.queues carry it, None for all."""
-    if asked:
-        st.query_params[BEHIND] = asked
-    else:
-        st.query_params.pop(BEHIND, None)
-
-
-def behind_chart(figure: Any, *, alt: str, key: str) -> None:
-    """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
-
-    One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
-    """
-    drawn = st.session_state.setdefault(_DRAWN, {})
-
-    def pick(customdata: Any) -> None:
-        held = st.session_state.get(_HELD)
-        if held and held != key:
-            drawn[held] = drawn.get(held, 0) + 1
-        st.session_state[_HELD] = key if customdata else None
-        choose_behind(customdata[0] if customdata else None)
-        st.session_state[SHOWN] = bool(customdata)
-
-    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", on_pick=pick)
-
-
-def show_all() -> None:
-    """List all calls again, and let no chart hold a choice."""
-    drawn = st.session_state.setdefault(_DRAWN, {})
-    if held := st.session_state.pop(_HELD, None):
-        drawn[held] = drawn.get(held, 0) + 1
-    choose_behind(None)
-
-
 def find_behind(period: Period) -> Behind:
     """What the address asks for, within the bar's period; what can't be understood there asks for nothing."""
-    asked = dict(parse_qsl(st.query_params.get(BEHIND, ""), keep_blank_values=True))
+    asked = asked_behind()
     wanted, said = period.wanted, []
-    since, until = _moment(asked.get("from")), _moment(asked.get("until"))
-    if since and until and max(since, wanted.since) < min(until, wanted.until):
-        wanted = replace(wanted, since=max(since, wanted.since), until=min(until, wanted.until))
-        said.append(_span_text(since, until, period))
+    if span := asked_span(asked, wanted.since, wanted.until):
+        wanted = replace(wanted, since=span[0], until=span[1])
+        said.append(span_text(span, period))
     wanted = replace(
         wanted,
         queue=asked.get("queue", wanted.queue),
@@ -97,10 +65,10 @@ def find_behind(period: Period) -> Behind:
     )
     labels = (("queue", "queue"), ("agent", "agent"), ("did", "number called"))
     said += [f"{label} {asked[name] or 'not known'}" for name, label in labels if name in asked]
-    weekday, hour = _whole(asked.get("weekday"), 7), _whole(asked.get("hour"), 24)
+    weekday, hour = asked_whole(asked, "weekday", 7), asked_whole(asked, "hour", 24)
     if weekday is not None and hour is not None:
         said.append(f"{WEEKDAYS[weekday]} {hour:02}:00–{(hour + 1) % 24:02}:00")
-    over_s, upto_s = _number(asked.get("over")), _number(asked.get("upto"))
+    over_s, upto_s = asked_number(asked, "over"), asked_number(asked, "upto")
     if over_s is not None:
         to = f"up to {duration_text(upto_s)}" if upto_s is not None else "or more"
         said.append(f"waited {duration_text(over_s)} {to}" if over_s or upto_s is None else f"waited {to}")
@@ -188,36 +156,12 @@ def _cells(at: Site, row: VisitRow, call: Call | None) -> list[Cell]:
 
 def _exported(at: Site, behind: Behind) -> Iterator[Sequence[Value]]:
     with reading(at.engine) as session:
-        for offset in range(0, MOST_EXPORTED, 1000):
-            found = visits_page(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=1000)
+        for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
+            found = visits_page(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=EXPORT_STEP)
             for row in found:
                 yield (
                     *(row.joined_at, row.caller, row.caller_name, row.queue, row.did, OUTCOME_WORDS[row.outcome][0]),
                     *(row.wait_s, row.talk_s, row.ring_s, row.agent, row.target, row.uniqueid),
                 )
-            if len(found) < 1000:
+            if len(found) < EXPORT_STEP:
                 return
-
-
-def behind_query(**asked: str) -> str:
-    """A query for `choose_behind`: of a queue, an agent, a did."""
-    return urlencode(asked)
-
-
-def _span_text(since: datetime, until: datetime, period: Period) -> str:
-    first, last = since.astimezone(period.zone), until.astimezone(period.zone)
-    day = f"{first:%a} {first.day} {first:%b}"
-    return f"{day} {first:%H:%M}–{last:%H:%M}" if (until - since).total_seconds() <= 3600 else day
-
-
-def _moment(text: str | None) -> datetime | None:
-    seconds = _whole(text, 2**33)
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def _whole(text: str | None, below: int) -> int | None:
-    return int(text) if text and text.isdecimal() and len(text) < 12 and int(text) < below else None
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text and text.replace(".", "", 1).isdecimal() and len(text) < 12 else None

@@ -64,9 +64,32 @@ def test_what_nobody_saw_is_shaded_and_has_no_bar_unless_calls_are_known() -> No
     gap = (START + HOUR, START + HOUR * 3)
     figure = volume([SOME, NONE, LATE, NONE], [gap])
     assert [at.hour for at in figure.data[0].x] == [8, 10, 11]
-    (shade,) = figure.layout.shapes
-    assert (shade.x0.hour, shade.x1.hour) == (9, 11)
-    assert "Nothing is known" in figure.data[-1].hovertemplate
+    shade = figure.data[-1]
+    assert (shade.x[0].hour, shade.width[0]) == (10, 2 * 3_600_000)  # its middle, and how long it is
+    assert shade.customdata[0][1] == "Wed 1 Jul 09:00 – Wed 1 Jul 11:00"
+    assert "Not observed" in shade.hovertemplate
+    assert (shade.yaxis, figure.layout.yaxis.overlaying) == ("y2", "y2")  # behind the bars
+
+
+def test_where_counters_began_anew_is_a_line_that_says_so() -> None:
+    at = START + timedelta(minutes=30)
+    span = (START, START + HOUR * 4)
+    resets = [(at, "Asterisk restarted <b>")]
+    figure = volume_bars(hours(SOME), (), span=span, zone=BERLIN, palette=LIGHT, resets=resets)
+    (line,) = figure.layout.shapes
+    assert (line.x0, line.x1) == (datetime(2026, 7, 1, 8, 30), datetime(2026, 7, 1, 8, 30))  # noqa: DTZ001
+    assert figure.data[-1].customdata[0][1] == "Asterisk restarted &lt;b&gt;, Wed 1 Jul 08:30"
+    lines = service_level_lines(
+        *(hours(SOME), ()),
+        target_percent=80,
+        within="20 s",
+        span=span,
+        zone=BERLIN,
+        palette=LIGHT,
+        resets=resets,
+    )
+    assert len(lines.layout.shapes) == 2  # beside the target
+    assert list(lines.layout.yaxis.range) == [0, 104]
 
 
 def test_three_service_levels_beside_a_target_and_none_over_nothing() -> None:

@@ -8,11 +8,13 @@ from sqlalchemy import Engine
 
 from pbx.history.facts import Visit
 from pbx.settings import load_settings
-from pbx.store.coverage import queue_coverage
+from pbx.store.coverage import call_coverage, queue_coverage
 from pbx.store.engine import open_engine, reading, writing
+from pbx.store.legs import store_legs
 from pbx.store.visits import store_visits
 from pbx.store.watching import begin_span, prolong_span
-from tests.test_pages import save_pbx
+from tests.happened import leg
+from tests.test_pages import add_call, save_pbx
 
 AT = datetime(2026, 7, 1, 6, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -64,3 +66,24 @@ def test_an_import_tells_of_all_between_its_first_and_last_call(engine: Engine, 
     listen(engine, pbx, AT + HOUR * 3, AT + HOUR * 5)
     assert seen(engine, pbx) == (AT + HOUR, [(AT, AT + HOUR), (AT + HOUR * 5, AT + HOUR * 6)])
     assert seen(engine, pbx, AT + HOUR * 7, AT + HOUR * 8)[1] == [(AT + HOUR * 7, AT + HOUR * 8)]
+
+
+def test_what_was_heard_live_after_an_import_doesnt_stretch_it(engine: Engine, pbx: int) -> None:
+    visits_at(engine, pbx, "queue_log", AT, AT + HOUR)
+    listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 6)
+    with writing(engine) as session:
+        later = Visit("9.9", "600", AT + HOUR * 5, None, AT + HOUR * 5, "abandoned", 1.0, None, None)
+        store_visits(session, pbx, [later], "watch")
+    assert seen(engine, pbx)[1] == [(AT + timedelta(hours=1, seconds=1), AT + HOUR * 4)]
+
+
+def test_calls_are_known_by_listening_and_by_the_cdr_but_not_by_recordings(engine: Engine, pbx: int) -> None:
+    add_call(engine, pbx, "+4930123", AT - HOUR)
+    listen(engine, pbx, AT + HOUR * 5, AT + HOUR * 6)
+    with writing(engine) as session:
+        legs = [leg(n, AT + HOUR * n, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0) for n in (1, 2)]
+        store_legs(session, pbx, legs, "cdr")
+    with reading(engine) as session:
+        found = call_coverage(session, pbx, AT, AT + HOUR * 6)
+    assert found.begins_at == AT - HOUR
+    assert found.gaps == ((AT, AT + HOUR), (AT + timedelta(hours=2, seconds=1), AT + HOUR * 5))

@@ -153,6 +153,14 @@ def test_the_hour_that_never_is_is_missing(engine: Engine) -> None:
     assert [(cell.figures.offered, cell.hours) for cell in cells[6][:5]] == [(0, 1), (1, 1), (0, 0), (1, 1), (0, 1)]
 
 
+def test_an_hour_nobody_observed_is_not_counted_in_the_week(engine: Engine) -> None:
+    store(engine, visit(at(9.5)))
+    with reading(engine) as session:
+        cells = heat_map(session, period(days=8), BERLIN, None, [(at(8), at(10)), (at(10.5), at(11))])[0]
+    assert [cell.hours for cell in cells[7:12]] == [2, 1, 1, 2, 2]  # of two Mondays
+    assert cells[9].figures.offered == 1
+
+
 def test_a_zone_of_half_an_hour_cuts_where_its_hours_begin(engine: Engine) -> None:
     kolkata = ZoneInfo("Asia/Kolkata")
     day = datetime(2026, 5, 1, tzinfo=kolkata)

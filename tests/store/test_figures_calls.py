@@ -57,8 +57,12 @@ def test_by_hour_and_day_without_gaps(engine: Engine) -> None:
     with reading(engine) as session:
         (one,) = call_counts(session, day(), BERLIN, "day")
         cells = call_heat_map(session, day(), BERLIN)
+        most = call_heat_map(session, day(), BERLIN, [(at(7), at(9)), (at(10.5), at(13))])
     assert (one.start_at, one.calls) == (MONDAY, 6)
-    assert (cells[0][9], cells[0][10], sum(map(sum, cells))) == (2, 2, 6)
+    assert (cells[0][9], cells[0][10], cells[0][8], sum(filter(None, cells[0]))) == (2, 2, 0, 6)
+    assert cells[1:] == [[None] * 24] * 6  # the period has no such day
+    # What nobody observed is unknown, but what is known nevertheless is told.
+    assert [most[0][hour] for hour in (6, 7, 8, 9, 10, 11, 12, 13)] == [0, None, None, 2, 2, 1, None, 0]
 
 
 def test_by_name_the_most_frequent_first(engine: Engine) -> None:
@@ -89,4 +93,4 @@ def test_nothing_was_called(engine: Engine) -> None:
         assert call_counts(session, nothing, BERLIN, "number") == []
         assert call_counts(session, nothing, BERLIN, "did") == []
         assert len(call_counts(session, nothing, BERLIN, "hour")) == 24
-        assert call_heat_map(session, CallQuestion(1, at(2), at(1)), BERLIN) == [[0] * 24] * 7
+        assert call_heat_map(session, CallQuestion(1, at(2), at(1)), BERLIN) == [[None] * 24] * 7

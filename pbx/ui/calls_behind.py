@@ -1,0 +1,133 @@
+"""The calls behind a figure of calls: which the address asks for, and their list below the charts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
+from typing import Any, cast, get_args
+
+import streamlit as st
+
+from pbx.export.tables import Value
+from pbx.store.engine import reading
+from pbx.store.figures_behind import CallSelection, calls_behind
+from pbx.store.figures_calls import CallQuestion
+from pbx.store.models import Direction
+from pbx.ui.bar import Period
+from pbx.ui.behind import (
+    CALL_PAGE,
+    EXPORT_STEP,
+    MOST_EXPORTED,
+    PAGE_ROWS,
+    asked_behind,
+    asked_span,
+    asked_whole,
+    show_all,
+    span_text,
+)
+from pbx.ui.exports import table_export
+from pbx.ui.filters import ALL, lead_to
+from pbx.ui.sites import Site
+from pbx.ui.tables import call_cells, table
+from pbx.ui.words import note
+from pbx.wording import DIRECTIONS, DISPOSITIONS, WEEKDAYS, count_text
+
+COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")
+EXPORTED = (
+    *("Started", "From", "To", "Direction", "Number called", "Queue", "Agent", "Outcome"),
+    *("Length (s)", "Talked (s)", "Waited (s)", "Linkedid"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallsBehind:
+    """Some of a period's calls, and how to say which."""
+
+    wanted: CallQuestion
+    selection: CallSelection
+    text: str  # "" for all
+
+
+def find_calls_behind(period: Period, wanted: CallQuestion) -> CallsBehind:
+    """What the address asks for, within the page's filters; what can't be understood there asks for nothing."""
+    asked, said = asked_behind(), []
+    if span := asked_span(asked, wanted.since, wanted.until):
+        wanted = replace(wanted, since=span[0], until=span[1])
+        said.append(span_text(span, period))
+    if (way := asked.get("direction")) in get_args(Direction):
+        wanted = replace(wanted, direction=cast(Direction, way))
+        said.append(DIRECTIONS[way or ""])
+    for name, label in (("queue", "queue"), ("agent", "agent"), ("did", "number called")):
+        if name in asked:
+            wanted = replace(wanted, **{name: asked[name]})  # type: ignore[arg-type]
+            said.append(f"{label} {asked[name]}" if asked[name] else f"no {label}")
+    weekday, hour = asked_whole(asked, "weekday", 7), asked_whole(asked, "hour", 24)
+    if weekday is not None and hour is not None:
+        said.append(f"{WEEKDAYS[weekday]} {hour:02}:00–{(hour + 1) % 24:02}:00")
+    else:
+        weekday = hour = None
+    if number := asked.get("number"):
+        said.append(f"with {number}")
+    disposition = asked.get("disposition")
+    if disposition is not None:
+        said.append(DISPOSITIONS.get(disposition, disposition) or "outcome not known")
+    return CallsBehind(wanted, CallSelection(number or None, disposition, weekday, hour), ", ".join(said))
+
+
+def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
+    """The list of the calls chosen, a page at a time; a click opens the call."""
+    behind = find_calls_behind(period, wanted)
+    # Named by what is listed: another choice begins at its first page.
+    name = f"page of {behind}"
+    page = int(st.session_state.get(name, 1) or 1)
+    with reading(at.engine) as session:
+        total, calls = calls_behind(
+            session, behind.wanted, behind.selection, at.zone, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS
+        )
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
+        with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
+            if behind.text:
+                st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
+            link = _filters(at, behind)
+            if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
+                none = {"direction": ALL, "number": "", "queue": ALL, "state": ALL, "transcription": ALL}
+                lead_to(CALL_PAGE, none | link)
+            table_export(at, "Calls", EXPORTED, lambda: _exported(at, behind), key="calls_behind")
+    if not total:
+        note("No call is behind this. Click a chart above, or widen the period.")
+        return
+    rows = {str(call.id): call_cells(at, call)[: len(COLUMNS)] for call in calls}
+    opened = table("Calls", COLUMNS, rows, key="calls_behind", pick=True)
+    if total > PAGE_ROWS:
+        with st.container(horizontal=True, horizontal_alignment="center", key="foot"):
+            st.pagination(-(-total // PAGE_ROWS), key=name)
+    if opened:
+        st.switch_page(CALL_PAGE, query_params={"call": opened})
+
+
+def _filters(at: Site, behind: CallsBehind) -> dict[str, Any] | None:
+    """The filters of Interactions that find the same calls; None where it has none that do."""
+    wanted, chosen = behind.wanted, behind.selection
+    first, last = (moment.astimezone(at.zone) for moment in (wanted.since, wanted.until))
+    whole_days = first.time() == last.time() == time.min
+    other = (wanted.did, wanted.agent, chosen.disposition, chosen.weekday, wanted.queue == "" or None)
+    if not whole_days or any(asked is not None for asked in other):
+        return None
+    asked = {"direction": wanted.direction, "queue": wanted.queue, "number": chosen.number}
+    days = (first.date(), (last - timedelta(seconds=1)).date())
+    return {"period": "Between", "days": days} | {key: value for key, value in asked.items() if value}
+
+
+def _exported(at: Site, behind: CallsBehind) -> Iterator[Sequence[Value]]:
+    with reading(at.engine) as session:
+        for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
+            _, calls = calls_behind(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=EXPORT_STEP)
+            for call in calls:
+                started: datetime | None = call.started_at
+                yield (
+                    *(started, call.from_number, call.to_number, DIRECTIONS.get(call.direction, call.direction)),
+                    *(call.did, call.queue, call.agent, DISPOSITIONS.get(call.disposition, call.disposition)),
+                    *(call.duration_s, call.talk_s, call.wait_s, call.linkedid),
+                )
+            if len(calls) < EXPORT_STEP:
+                return

@@ -1,0 +1,22 @@
+"""The charts a page draws, as tests of pages read them."""
+
+import json
+import re
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+
+def charts(app: AppTest) -> dict[str, dict[str, Any]]:
+    """Plotly's figures, by the keys their page gave them."""
+    found = {}
+    for chart in app.get("plotly_chart"):
+        key = re.sub(r"^.*-(?=[a-z])|_\d+$", "", chart.proto.id)
+        found[key] = json.loads(chart.proto.spec)
+    return found
+
+
+def points(app: AppTest, key: str) -> list[str]:
+    """The queries that the points of a chart carry, without those of what nobody observed."""
+    traces = charts(app)[key]["data"]
+    return [point[0] for trace in traces for point in trace.get("customdata", []) if point[0]]
