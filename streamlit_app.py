@@ -31,6 +31,7 @@ PAGES = {
         st.Page(
             "pages/settings/jobs.py", title="Transcription", icon=":material/speech_to_text:", url_path="transcription"
         ),
+        st.Page("pages/settings/history.py", title="History", icon=":material/history:", url_path="history"),
         st.Page("pages/settings/alerts.py", title="Alerts", icon=":material/notifications:", url_path="alerts"),
     ],
 }

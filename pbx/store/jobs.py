@@ -59,6 +59,12 @@ def last_job(
     return session.exec(query.limit(1)).first()
 
 
+def ended_jobs(session: Session, kind: JobKind, connection_id: int, limit: int) -> list[Job]:
+    """The jobs of a kind that ended last, the latest first."""
+    mine = select(Job).where(Job.kind == kind, Job.connection_id == connection_id, col(Job.ended_at).is_not(None))
+    return list(session.exec(mine.order_by(col(Job.ended_at).desc(), col(Job.id)).limit(limit)))
+
+
 def unfinished_jobs(session: Session) -> list[Job]:
     """The jobs queued or running, in the order they were asked for."""
     query = select(Job).where(col(Job.state).in_(("queued", "running"))).order_by(col(Job.asked_at), col(Job.id))

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from sqlmodel import Session, col, select
 
-from pbx.store.history_models import ImportMark
-from pbx.store.models import now
+from pbx.store.history_models import ImportMark, QueueVisit
+from pbx.store.models import Call, now
 
 MarkKind = Literal["queue_log", "cdr", "cel"]
 FAULTS_KEPT = 100
@@ -47,6 +48,25 @@ def load_marks(session: Session, connection_id: int, kind: MarkKind) -> list[Mar
         .order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc())
     )
     return [_mark(row) for row in session.exec(query)]
+
+
+def list_marks(session: Session, connection_id: int, limit: int) -> list[ImportMark]:
+    """How far sources of any kind were read, the last read first."""
+    query = select(ImportMark).where(ImportMark.connection_id == connection_id)
+    return list(session.exec(query.order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc()).limit(limit)))
+
+
+def known_span(
+    session: Session, connection_id: int, kind: Literal["visits", "calls"]
+) -> tuple[datetime, datetime] | None:
+    """When the first and the last visit to a queue, or call, that is known began; None where none is."""
+    mine, at = {
+        "visits": (QueueVisit.connection_id == connection_id, col(QueueVisit.joined_at)),
+        "calls": (Call.connection_id == connection_id, col(Call.started_at)),
+    }[kind]
+    first = session.exec(select(at).where(mine, at.is_not(None)).order_by(at).limit(1)).first()
+    last = session.exec(select(at).where(mine, at.is_not(None)).order_by(at.desc()).limit(1)).first()
+    return (first, last) if first and last else None
 
 
 def move_mark(session: Session, connection_id: int, kind: MarkKind, mark: Mark) -> None:

@@ -38,6 +38,12 @@ def end_spans(session: Session, connection_id: int) -> int:
     return session.connection().execute(update(_spans).where(*mine).values(ended_by=CUT_OFF)).rowcount
 
 
+def listening_since(session: Session, connection_id: int) -> datetime | None:
+    """When the span that goes on began; None when none does. (One whose listener died seems to go on, too.)"""
+    mine = select(_spans.c.from_at).where(_spans.c.connection_id == connection_id, _spans.c.ended_by == "")
+    return session.connection().scalar(mine.order_by(_spans.c.from_at.desc()).limit(1))
+
+
 def watch_spans(
     session: Session, connection_id: int, since: datetime, until: datetime
 ) -> list[tuple[datetime, datetime]]:

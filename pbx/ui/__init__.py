@@ -11,6 +11,7 @@ from pbx.ui.panel import (
 )
 from pbx.ui.sites import (
     FRESH_S,
+    HISTORY_PAGE,
     LIVE_S,
     RETRY_S,
     SETTINGS_PAGE,
@@ -53,6 +54,7 @@ from pbx.ui.words import (
 __all__ = [
     "CALL_COLUMNS",
     "FRESH_S",
+    "HISTORY_PAGE",
     "LIVE_S",
     "MARK",
     "RETRY_S",

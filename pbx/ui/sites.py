@@ -20,6 +20,7 @@ from pbx.ui.words import empty, note, plain
 from pbx.wording import ago_text, moment_text, zone_of, zone_text
 
 SETTINGS_PAGE = "pages/settings/freepbx.py"
+HISTORY_PAGE = "pages/settings/history.py"
 LIVE_S = 5  # how often a live page looks into the cache
 LISTENING_S = 1  # ... while someone listens to the PBX: then the cache is about a second behind it
 FRESH_S = 15  # a snapshot older than this is renewed while someone looks at a live page
