@@ -20,8 +20,8 @@ from pbx.history.facts import Leg
 
 # What is read of a row, where it is there.
 COLUMNS = tuple(
-    """calldate start answer end clid src dst dcontext channel dstchannel lastapp duration billsec disposition uniqueid
-    userfield did recordingfile cnum cnam linkedid sequence""".split()  # noqa: SIM905
+    """calldate start answer end clid src dst dcontext channel dstchannel lastapp lastdata duration billsec disposition
+    uniqueid userfield did recordingfile cnum cnam linkedid sequence""".split()  # noqa: SIM905
 )
 _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some back-ends store
     "0": "NO ANSWER",
@@ -122,7 +122,7 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         dst_channel=dst_channel,
         trunk=trunk,
         src=_text(row.get("cnum")) or _text(row.get("src")),
-        dst=_text(row.get("dst")),
+        dst=_dst(row),
         did=_text(row.get("did")),
         context=context,
         last_app=_text(row.get("lastapp")),
@@ -138,6 +138,12 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         sequence=_sequence(row.get("sequence")),
         from_name=_from_name(row),
     )
+
+
+def _dst(row: Mapping[str, Any]) -> str:
+    """Who was called: of a queue's row the queue it was for, as a blind transfer puts its target into dst [seen]."""
+    queue = _text(row.get("lastdata")).partition(",")[0] if _text(row.get("lastapp")) == "Queue" else ""
+    return queue or _text(row.get("dst"))
 
 
 def _started_at(row: Mapping[str, Any], clock: Clock, epoch: int | None) -> datetime:

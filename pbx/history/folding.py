@@ -1,6 +1,6 @@
 """Legs that share a linkedid → what they tell about their call. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -13,6 +13,7 @@ CallDirection = Literal["inbound", "outbound", "internal", "unknown"]
 # The most telling first. "" goes on still, so that what has failed so far says nothing yet of the call.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")
 _NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # the dialplan's own extensions, dialled by nobody
+_QUEUE_HALF, _AGENT_HALF = ";1", ";2"  # of a Local channel that a queue dials
 _VOICEMAIL = {"VoiceMail", "Voicemail", "MiniVM"}
 _LIVE_ONLY = ("cause", "pdd_s")
 _NOTHING = (None, "")
@@ -48,9 +49,10 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     The first leg (the linkedid's own channel's) gives the caller, the first leg that somebody answered the agent: the
     extension called, or of an outbound call the one that called. `talk_s` is the time in which at least one answered
     leg ran, so billsec where there is one; Asterisk counts billsec from when the *caller's* channel was answered, which
-    is before the agent did where a queue or a menu answered first. `wait_s` lasts from the start until that answer.
+    is before the agent did where a queue or a menu answered first. Of an agent behind a Local channel its other half's
+    leg tells when he answered, and that counts. `wait_s` lasts from the start until that answer.
     """
-    legs = sorted(legs, key=_order)
+    legs = _from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)
     direction = _direction(legs)
     started_at = min(leg.started_at for leg in legs)
@@ -115,6 +117,24 @@ def _spanned(one: Leg, two: Leg) -> Leg:
 
 def _pick(choose: Any, *values: Any) -> Any:
     return choose((value for value in values if value is not None), default=None)
+
+
+def _from_agents_answer(legs: Sequence[Leg]) -> Sequence[Leg]:
+    answers: dict[str, datetime] = {}
+    for leg in legs:
+        if leg.channel.endswith(_AGENT_HALF) and leg.answered_at is not None:
+            answers[leg.channel] = min(leg.answered_at, answers.get(leg.channel, leg.answered_at))
+    return [_answered_later(leg, answers) for leg in legs] if answers else legs
+
+
+def _answered_later(leg: Leg, answers: Mapping[str, datetime]) -> Leg:
+    if leg.last_app != "Queue" or leg.answered_at is None or not leg.dst_channel.endswith(_QUEUE_HALF):
+        return leg
+    at = answers.get(leg.dst_channel.removesuffix(_QUEUE_HALF) + _AGENT_HALF)
+    if at is None or at <= leg.answered_at:
+        return leg
+    billsec_s = None if leg.billsec_s is None else max(leg.billsec_s - (at - leg.answered_at).total_seconds(), 0.0)
+    return replace(leg, answered_at=at, billsec_s=billsec_s)
 
 
 def _order(leg: Leg) -> tuple[bool, datetime, int, str]:

@@ -56,6 +56,12 @@ def test_a_row_of_freepbx() -> None:
     assert (leg.cause, leg.pdd_s) == (None, None)
 
 
+def test_a_queue_s_row_is_the_queue_s_whereto_its_caller_was_passed_on() -> None:
+    passed_on = ROW | {"dst": "100", "dcontext": "elsewhere", "lastdata": "600,tR,,,300"}  # seen on 16 and 22
+    assert parse_row(passed_on, Clock(BERLIN)).dst == "600"
+    assert parse_row(passed_on | {"lastapp": "Dial", "lastdata": "PJSIP/1001,20"}, Clock(BERLIN)).dst == "100"
+
+
 def test_an_older_table_lacks_columns() -> None:
     names = ("calldate", "clid", "src", "dst", "dcontext", "channel", "dstchannel", "duration", "billsec", "uniqueid")
     leg = parse_row({name: ROW[name] for name in names} | {"disposition": None}, Clock(BERLIN))

@@ -83,6 +83,19 @@ def test_a_queue_that_tries_two_agents() -> None:
     assert told.duration_s == 80
 
 
+def test_an_agent_behind_a_local_channel_is_answered_when_he_is() -> None:
+    """Rows as Asterisk 16 and 22 wrote them: the caller was answered by the dialplan, before he was in the queue."""
+    facts = {"src": "+49301234", "last_app": "Queue", "dst": "desk"}
+    caller = leg("Local/s@caller-00000001;1", "Local/5001@agents-00000002;1", 0, 0, 10, **facts)
+    agent = leg("Local/5001@agents-00000002;2", "", 0, 7, 3, uniqueid="1.4", last_app="Playback")
+    told = fold_legs([agent, caller])
+    assert (told.agent, told.disposition, told.wait_s, told.talk_s) == ("5001", "ANSWERED", 7, 3)
+    assert told.duration_s == 10
+    assert fold_legs([caller]).wait_s == 0  # of which nothing else tells
+    in_vain = replace(agent, answered_at=None, disposition="FAILED")
+    assert fold_legs([replace(caller, disposition="NO ANSWER"), in_vain]).talk_s is None
+
+
 def test_what_the_caller_did_after_a_failed_dial_is_no_answer() -> None:
     """Rows as Asterisk 16 and 22 wrote them for a caller whose channel was answered before it dialled."""
     busy = leg(PHONE, TRUNK, 0, 0, 0, disposition="BUSY")
