@@ -12,16 +12,15 @@ import os
 import signal
 import sys
 import threading
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.text import Text
 
 from pbx.commands.cdr import import_app
-from pbx.commands.terminal import Json, console, errors_told, open_cache, print_json, print_line
+from pbx.commands.terminal import Json, console, errors_told, open_cache, parse_time, print_json, print_line
 
 if TYPE_CHECKING:
     from pbx.doctor import Step
@@ -96,8 +95,8 @@ def sync(
     """Bring the PBX's new recordings into the cache."""
     with errors_told(as_json):
         options: dict[str, Any] = {
-            "since": _parse_time(since, "--since"),
-            "until": _parse_time(until, "--until", whole_day=True),
+            "since": parse_time(since, "--since"),
+            "until": parse_time(until, "--until", whole_day=True),
             "limit": limit,
             "dry_run": dry_run,
             "parallel": parallel,
@@ -299,27 +298,6 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
 
             result = do_here(engine, settings, kind, options, show)
     return result
-
-
-def _parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None:
-    """A time as ISO text with its offset; without a zone it is in the PBX's zone, else in this machine's.
-
-    `whole_day`: a date alone means the end of that day.
-    """
-    if not text:
-        return None
-    from pbx.settings import load_settings
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("write it as 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
-    if whole_day and len(text) <= len("2026-01-31"):
-        moment += timedelta(days=1)
-    if moment.tzinfo is None:
-        zone = load_settings().freepbx_timezone
-        moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
-    return moment.isoformat()
 
 
 def _print_step(step: "Step") -> None:

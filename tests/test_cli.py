@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pbx.__main__ import _parse_time, app
+from pbx.__main__ import app
+from pbx.commands.terminal import parse_time
 from pbx.errors import Unreachable
 from pbx.jobs import worker
 from pbx.jobs.slots import take_slot
@@ -244,8 +245,8 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 def test_times_without_a_zone_are_the_pbx_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_TIMEZONE", "Europe/Berlin")
-    assert _parse_time("2026-01-31", "--since") == "2026-01-31T00:00:00+01:00"
-    assert _parse_time("2026-01-31", "--until", whole_day=True) == "2026-02-01T00:00:00+01:00"
-    assert _parse_time("2026-07-31T08:30", "--until", whole_day=True) == "2026-07-31T08:30:00+02:00"
-    assert _parse_time("2026-07-31T08:30Z", "--since") == "2026-07-31T08:30:00+00:00"
-    assert _parse_time("", "--since") is None
+    assert parse_time("2026-01-31", "--since") == "2026-01-31T00:00:00+01:00"
+    assert parse_time("2026-01-31", "--until", whole_day=True) == "2026-02-01T00:00:00+01:00"
+    assert parse_time("2026-07-31T08:30", "--until", whole_day=True) == "2026-07-31T08:30:00+02:00"
+    assert parse_time("2026-07-31T08:30Z", "--since") == "2026-07-31T08:30:00+00:00"
+    assert parse_time("", "--since") is None

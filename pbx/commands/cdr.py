@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from pbx.commands.history import Url, import_app, import_progress
+from pbx.commands.history import Since, Until, Url, import_app, import_progress, stretch, wanted
 from pbx.commands.terminal import Json, errors_told, open_cache, print_json, print_line
 
 if TYPE_CHECKING:
@@ -18,23 +18,26 @@ __all__ = ["import_app"]
 
 @import_app.command("cdr")
 def import_cdr(
+    context: typer.Context,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Master.csv, plain or gzip.")] = None,
     url: Url = "",
+    since: Since = "",
+    until: Until = "",
     table: Annotated[str, typer.Option(help="The table's name.")] = "cdr",
     as_json: Json = False,
 ) -> None:
     """Read what is new in the call detail records, from a database or from Master.csv."""
-    if not files and not url:
-        raise typer.BadParameter("name a file, such as /var/log/asterisk/cdr-csv/Master.csv, or a database with --url")
+    files, url = wanted(context, files, url, "/var/log/asterisk/cdr-csv/Master.csv")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
         from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
+        from pbx.jobs.packing import pack_history
         from pbx.jobs.queue import needed_connection
 
-        active = needed_connection(engine, settings)
-        if files:
-            results = [import_cdr_file(engine, active, file, progress=show) for file in files]
-        else:
-            results = [import_cdr_database(engine, active, url, table=table, progress=show)]
+        active, within = needed_connection(engine, settings), stretch(since, until)
+        results = [import_cdr_file(engine, active, file, within=within, progress=show) for file in files]
+        if url:
+            results.append(import_cdr_database(engine, active, url, table=table, within=within, progress=show))
+        pack_history(engine, active.id)  # so that the figures of a long time are quick at once
     if as_json:
         print_json({"sources": [result.model_dump() for result in results]})
     else:

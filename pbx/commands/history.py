@@ -3,55 +3,99 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from pbx.commands.terminal import Json, console, errors_told, open_cache, print_json, print_line
+from pbx.commands.terminal import (
+    Json,
+    console,
+    errors_told,
+    open_cache,
+    parse_time,
+    print_json,
+    print_line,
+)
 from pbx.wording import count_text
 
 if TYPE_CHECKING:
-    from pbx.jobs.import_history import ImportResult
+    from pbx.jobs.import_history import SourceRead
+    from pbx.jobs.stretch import Stretch
 
 import_app = typer.Typer(name="import", help="Read what happened from the PBX's own records.", no_args_is_help=True)
 URL_HELP = (
-    "Read a database instead: mysql://user:password@host/asteriskcdrdb. Put it into the environment as PBX_IMPORT_URL, "
-    "and no other user of this machine sees the password."
+    "Read a database, mysql://user:password@host/asteriskcdrdb, behind the files if any are named. Put it into the "
+    "environment as PBX_IMPORT_URL, and no other user of this machine sees the password; then files alone are read "
+    "where some are named."
+)
+SINCE_HELP = (
+    "Only what happened from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone). Such a stretch is "
+    "read whole, and how far the import has come stays as it was."
 )
 Url = Annotated[str, typer.Option("--url", help=URL_HELP, envvar="PBX_IMPORT_URL", metavar="URL", show_envvar=False)]
+Since = Annotated[str, typer.Option(help=SINCE_HELP, metavar="TIME")]
+Until = Annotated[str, typer.Option(help="Only what happened up to this time or day.", metavar="TIME")]
 
 
 @import_app.command("queue-log")
 def import_queue_log(
+    context: typer.Context,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Plain, rotated or gzip.")] = None,
     url: Url = "",
+    since: Since = "",
+    until: Until = "",
     as_json: Json = False,
 ) -> None:
     """Read what is new in queue_log files, or in a database's queue_log table."""
-    if not files and not url:
-        raise typer.BadParameter("name a file, such as /var/log/asterisk/queue_log, or a database with --url")
+    files, url = wanted(context, files, url, "/var/log/asterisk/queue_log")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("queue_log") as show:
         from pbx.jobs.import_history import import_queue_log
         from pbx.jobs.import_table import import_queue_log_table
+        from pbx.jobs.packing import pack_history
         from pbx.jobs.queue import needed_connection
         from pbx.store.engine import reading
         from pbx.store.recordings import utc_offset_s
         from pbx.wording import zone_of
 
-        active = needed_connection(engine, settings)
-        if files:
-            result = import_queue_log(engine, active.id, files, progress=show)
-        else:
+        active, within = needed_connection(engine, settings), stretch(since, until)
+        sources = import_queue_log(engine, active.id, files, within=within, progress=show).sources if files else []
+        if url:
             with reading(engine) as session:
                 zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
-            result = import_queue_log_table(engine, active.id, url, zone, progress=show)
+            sources += import_queue_log_table(engine, active.id, url, zone, within=within, progress=show).sources
+        pack_history(engine, active.id)  # so that the figures of a long time are quick at once
     if as_json:
-        print_json(result.model_dump())
+        print_json({"sources": [source.model_dump() for source in sources]})
     else:
-        _tell(result)
-    raise typer.Exit(1 if result.failed else 0)
+        for source in sources:
+            _tell(source)
+    raise typer.Exit(1 if any(source.failure for source in sources) else 0)
+
+
+def wanted(context: typer.Context, files: list[Path] | None, url: str, example: str) -> tuple[list[Path], str]:
+    """What to read: files, and the database that is named, or that the environment names where no file is.
+
+    Raises BadParameter when there is neither.
+    """
+    if not files and not url:
+        raise typer.BadParameter(f"name a file, such as {example}, or a database with --url")
+    source = context.get_parameter_source("url")
+    named = source is not None and source.name == "COMMANDLINE"
+    return files or [], url if named or not files else ""
+
+
+def stretch(since: str, until: str) -> "Stretch":
+    """The stretch of time asked for. Raises BadParameter when it is none."""
+    from pbx.jobs.stretch import Stretch
+
+    bounds = [parse_time(since, "--since"), parse_time(until, "--until", whole_day=True)]
+    begun, ended = (datetime.fromisoformat(bound) if bound else None for bound in bounds)
+    if begun and ended and begun >= ended:
+        raise typer.BadParameter("it ends before it begins", param_hint="--until")
+    return Stretch(begun, ended)
 
 
 @contextmanager
@@ -65,21 +109,20 @@ def import_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _tell(result: "ImportResult") -> None:
-    for source in result.sources:
-        kinds = {"visit": source.visits, "ring in vain": source.rings, "agent change": source.changes}
-        many = {"ring in vain": "rings in vain"}
-        stored = ", ".join(count_text(count, kind, many.get(kind)) for kind, count in kinds.items())
-        read = count_text(source.rows, "line")
-        counts = f"{read}, {stored} new or completed" if source.rows else "nothing new"
-        print_line(Text(f"{source.source}: {counts}"))
-        if source.unknown:
-            names = ", ".join(f"{name} ({count})" for name, count in sorted(source.unknown.items()))
-            print_line(Text(f"  events that tell nothing here: {names}", "yellow"), to_stderr=True)
-        if source.bad:
-            said = f"  {count_text(source.bad, 'line')} could not be read, for example:"
-            print_line(Text(said, "yellow"), to_stderr=True)
-            for line, why in source.faults[-3:]:
-                print_line(Text(f"    line {line}: {why}", "yellow"), to_stderr=True)
-        if source.failure:
-            print_line(Text(f"✗ {source.failure}", "red"), to_stderr=True)
+def _tell(source: "SourceRead") -> None:
+    kinds = {"visit": source.visits, "ring in vain": source.rings, "agent change": source.changes}
+    many = {"ring in vain": "rings in vain"}
+    stored = ", ".join(count_text(count, kind, many.get(kind)) for kind, count in kinds.items())
+    read = count_text(source.rows, "line")
+    counts = f"{read}, {stored} new or completed" if source.rows else "nothing new"
+    print_line(Text(f"{source.source}: {counts}"))
+    if source.unknown:
+        names = ", ".join(f"{name} ({count})" for name, count in sorted(source.unknown.items()))
+        print_line(Text(f"  events that tell nothing here: {names}", "yellow"), to_stderr=True)
+    if source.bad:
+        said = f"  {count_text(source.bad, 'line')} could not be read, for example:"
+        print_line(Text(said, "yellow"), to_stderr=True)
+        for line, why in source.faults[-3:]:
+            print_line(Text(f"    line {line}: {why}", "yellow"), to_stderr=True)
+    if source.failure:
+        print_line(Text(f"✗ {source.failure}", "red"), to_stderr=True)

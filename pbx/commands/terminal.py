@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -61,3 +63,24 @@ def print_line(text: Text, *, to_stderr: bool = False) -> None:
 def console(*, to_stderr: bool) -> Console:
     """The terminal, as Rich sees it."""
     return Console(stderr=to_stderr)
+
+
+def parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None:
+    """A time as ISO text with its offset; without a zone it is in the PBX's zone, else in this machine's.
+
+    `whole_day`: a date alone means the end of that day.
+    """
+    if not text:
+        return None
+    from pbx.settings import load_settings
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("write it as 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
+    if whole_day and len(text) <= len("2026-01-31"):
+        moment += timedelta(days=1)
+    if moment.tzinfo is None:
+        zone = load_settings().freepbx_timezone
+        moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
+    return moment.isoformat()

@@ -1,13 +1,18 @@
 """`python -m pbx import queue-log`: exit status, words and JSON."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlmodel import select
 from typer.testing import CliRunner
 
 from pbx.__main__ import app
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, reading
+from pbx.store.history_models import DayPack
 from tests.history.queue_logs import T, lines
 
 run = CliRunner().invoke
@@ -81,3 +86,84 @@ def test_a_database_of_which_no_password_is_told(pbx: None, tmp_path: Path, monk
         said = run(app, ["import", "queue-log", "--url", wrong])
         assert said.exit_code in (1, 2)
         assert "geheim" not in said.output
+
+
+def make_site(path: Path) -> str:
+    """A database with a visit that was joined; its address."""
+    site = create_engine(f"sqlite:///{path}")
+    with site.begin() as connection:
+        connection.execute(text("create table queuelog (time, callid, queuename, agent, event, data)"))
+        connection.execute(text(f"insert into queuelog values ('{T}', '8.1', 'sales', 'NONE', 'ENTERQUEUE', '|555|1')"))
+        columns = "calldate, src, dst, channel, dstchannel, duration, billsec, uniqueid"
+        connection.execute(text(f"create table cdr ({columns})"))
+        connection.execute(
+            text("insert into cdr values ('2026-03-02 12:00:00', '1', '2', 'SIP/1', 'SIP/2', 9, 5, '1772452800.1')")
+        )
+    site.dispose()
+    return str(site.url)
+
+
+def sources_of(*arguments: str) -> dict[str, int]:
+    told = run(app, ["import", *arguments, "--json"])
+    assert told.exit_code == 0, told.output
+    return {source["source"].rpartition(" ")[2]: source["rows"] for source in json.loads(told.stdout)["sources"]}
+
+
+def test_files_and_a_database_in_one_call_are_both_read(
+    pbx: None, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = make_site(tmp_path / "site.sqlite")
+    assert sources_of("queue-log", str(log), "--url", address) == {"queue_log": 5, "queuelog": 1}
+    record = tmp_path / "Master.csv"
+    record.write_text("")
+    assert sources_of("cdr", str(record), "--url", address) == {"Master.csv": 0, "cdr": 1}
+    monkeypatch.setenv("PBX_IMPORT_URL", address)  # is there for when nothing else is named
+    assert sources_of("queue-log", str(log)) == {"queue_log": 0}
+
+
+def test_a_stretch_of_a_file_leaves_the_rest_to_be_read(pbx: None, tmp_path: Path) -> None:
+    log = tmp_path / "queue_log"
+    log.write_bytes(b"\n".join(lines(*(f"{n * 60}|{n}.1|sales|NONE|ENTERQUEUE||555|1" for n in range(10)))) + b"\n")
+    bounds = ["--since", moment(T + 120), "--until", moment(T + 300)]
+    for _ in range(2):  # whole, known or not
+        assert sources_of("queue-log", str(log), *bounds) == {"queue_log": 3}
+    assert sources_of("queue-log", str(log)) == {"queue_log": 10}
+    assert sources_of("queue-log", str(log)) == {"queue_log": 0}
+    assert sources_of("queue-log", str(log), *bounds) == {"queue_log": 3}
+    assert sources_of("queue-log", str(log)) == {"queue_log": 0}
+
+
+def test_a_stretch_of_the_cdr(pbx: None, tmp_path: Path) -> None:
+    address = make_site(tmp_path / "site.sqlite")
+    noon = 1772452800
+    for since, until, rows in ((-60, 0, 0), (0, 60, 1), (1, 60, 0)):
+        bounds = ["--since", moment(noon + since), "--until", moment(noon + until)]
+        assert sources_of("cdr", "--url", address, *bounds) == {"cdr": rows}
+    record = tmp_path / "Master.csv"
+    record.write_text(
+        '"","1","2","c","","SIP/1-00000001","SIP/2-00000001","Dial","","2026-03-02 12:00:00","","2026-03-02 12:00:09",'
+        '9,0,"NO ANSWER","","1772452800.1",""\n'
+    )
+    assert sources_of("cdr", str(record), "--since", moment(noon + 1)) == {"Master.csv": 0}
+    assert sources_of("cdr", str(record), "--since", moment(noon)) == {"Master.csv": 1}
+    assert sources_of("cdr", "--url", address) == {"cdr": 1}  # not taken for read by any of these
+
+
+def test_a_stretch_that_is_none(pbx: None, log: Path) -> None:
+    assert run(app, ["import", "queue-log", str(log), "--since", "yesterday"]).exit_code == 2
+    assert run(app, ["import", "cdr", str(log), "--since", "2026-03-02", "--until", "2026-03-01"]).exit_code == 2
+
+
+def test_an_import_packs_its_days(pbx: None, tmp_path: Path) -> None:
+    log, at = tmp_path / "queue_log", 1_772_452_800
+    log.write_text(f"{at}|{at}.1|sales|NONE|ENTERQUEUE||555|1\n{at + 9}|{at}.1|sales|NONE|ABANDON|1|1|9\n")
+    run(app, ["import", "queue-log", str(log)])
+    engine = open_engine(load_settings())
+    with reading(engine) as session:
+        packed = {pack.day for pack in session.exec(select(DayPack).where(DayPack.kind == "visits"))}
+    engine.dispose()
+    assert packed == {at // 86_400}
+
+
+def moment(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat()
