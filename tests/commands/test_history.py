@@ -162,7 +162,7 @@ def test_an_import_packs_its_days(pbx: None, tmp_path: Path) -> None:
     with reading(engine) as session:
         packed = {pack.day for pack in session.exec(select(DayPack).where(DayPack.kind == "visits"))}
     engine.dispose()
-    assert packed == {at // 86_400}
+    assert at // 86_400 in packed
 
 
 def moment(at_s: int) -> str:
