@@ -262,11 +262,12 @@ class LiveVisits:
                 self._settle(held, outcome)
 
     def _transfer(self, message: Message, at: datetime) -> None:
-        """Where the caller was passed on to: heard before or after AgentComplete."""
+        """Where the caller was passed on to, as queue_log has it: heard before or after AgentComplete."""
         uniqueid, target = message.get("TransfereeUniqueid"), message.get("Extension")
         if message.event == "AttendedTransfer":
-            target = message.get("SecondTransfererConnectedLineNum") or message.get("TransferTargetCallerIDNum")
-        target = known(target)
+            target = known(message.get("SecondTransfererConnectedLineNum") or message.get("TransferTargetCallerIDNum"))
+        elif target and message.get("Context"):
+            target = f"{target}@{message.get('Context')}"
         if not uniqueid or not target:
             return
         _remember(self._targets, uniqueid, target)

@@ -1,10 +1,15 @@
 """Figures of queues, from visits: one caller, once in one queue.
 
-Asterisk's own counters (QueueStatus) differ, and a queue's page explains it from here: they count since app_queue was
-loaded and restart when it reloads; `Completed` counts a call when it ends, so who is still talking is missing;
-`Abandoned` counts every caller who left without an agent, timeouts, exits by key and emptied queues included, where
-`abandoned` here is only who hung up; `ServicelevelPerf` and `ServicelevelPerf2` are `sl_answered` and `sl_inclusive`,
-but over all the queue's callers since the reload, with that wider `Abandoned` in the second one's denominator.
+Asterisk's own counters (QueueStatus, apps/app_queue.c of 16 to 22) are made of the same calls, otherwise:
+
+- They count since Asterisk started, app_queue was loaded or `queue reset stats`; a reload of queues.conf keeps them.
+- `Completed` (callscompleted) counts a call when it ends, transfers included: our `answered` without who still talks.
+- `Abandoned` (callsabandoned) counts all who left without an agent, timeouts, emptied queues, the withdrawn, but not
+  who left by a key; our `abandoned` is only who hung up.
+- `ServicelevelPerf` = 100 * callscompletedinsl / callscompleted is our `sl_answered`: answered after at most
+  `servicelevel` whole seconds. It is 0.0 where nothing was completed, ours is n/a.
+- `ServicelevelPerf2` = 100 * (callscompletedinsl + callsabandonedinsl) / (callscompleted + callsabandoned) is our
+  `sl_inclusive` with that wider `Abandoned` above and below: who timed out within T counts in its favour.
 """
 
 from collections.abc import Mapping
@@ -109,14 +114,14 @@ class QueueFigures:
 
     @property
     def sl_answered(self) -> Ratio:
-        """Answered within T / answered: Asterisk's ServicelevelPerf."""
+        """Answered within T / answered: Asterisk's ServicelevelPerf, but for who is still talking."""
         return Ratio(self.answered_within_t, self.answered)
 
     @property
     def sl_inclusive(self) -> Ratio:
-        """(Answered + abandoned within T) / (answered + abandoned): Asterisk's ServicelevelPerf2.
+        """(Answered + abandoned within T) / (answered + abandoned): Asterisk's ServicelevelPerf2 without timeouts.
 
-        Asterisk's denominator holds the timeouts and exits too: its `Abandoned` counts them.
+        Asterisk's numerator and denominator hold the timeouts and emptied queues too: its `Abandoned` counts them.
         """
         return Ratio(self.answered_within_t + self.abandoned_within_t, self.answered + self.abandoned)
 

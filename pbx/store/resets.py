@@ -1,4 +1,4 @@
-"""When a PBX's own counters began anew: Asterisk restarted, or a queue's statistics were reset or reloaded."""
+"""When a PBX's own counters began anew: Asterisk restarted, or a queue's statistics were reset."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,8 +56,8 @@ def note_resets(session: Session, connection_id: int, before: Snapshot, after: S
 def resets_between(before: Snapshot, after: Snapshot) -> list[Reset]:
     """What began anew between two looks: at its start when Asterisk restarted, else at the later look.
 
-    Counters only grow (QueueParams' Completed and Abandoned), so one that fell was reset, whether by `queue reset
-    stats`, by a reload of app_queue or with the queue.
+    Counters only grow (QueueParams' Completed and Abandoned), so one that fell was reset: by `queue reset stats`, or as
+    app_queue was loaded anew. A reload of queues.conf keeps them (seen on 16 and 22).
     """
     was, now = _start_of(before), _start_of(after)
     if was and now and now - was > _TOLERANCE and now > before.taken_at - _TOLERANCE:

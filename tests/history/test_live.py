@@ -148,13 +148,13 @@ def test_a_transfer_tells_where_to(transfer_first: bool) -> None:
     pbx = Pbx()
     pbx.join()
     pbx.connect()
-    told = {"TransfereeUniqueid": "1.1", "Extension": "1044"}
+    told = {"TransfereeUniqueid": "1.1", "Extension": "1044", "Context": "from-internal"}
     if transfer_first:
         pbx.tell("BlindTransfer", **told)
     pbx.complete(reason="transfer")
     if not transfer_first:
         pbx.tell("BlindTransfer", **told)
-    assert (pbx.visit().outcome, pbx.visit().target, pbx.visit().talk_s) == ("transferred", "1044", 60.0)
+    assert (pbx.visit().outcome, pbx.visit().target, pbx.visit().talk_s) == ("transferred", "1044@from-internal", 60.0)
 
 
 def test_the_end_is_told_of_the_right_call_even_without_its_channel() -> None:

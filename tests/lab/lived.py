@@ -1,0 +1,104 @@
+"""One shift of a lab server in two caches: in one as it was heard live, in the other as its files tell it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, delete
+from sqlmodel import col, select
+
+from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.import_cdr import import_cdr_file
+from pbx.jobs.import_history import import_queue_log
+from pbx.jobs.queue import needed_connection
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, writing
+from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
+from pbx.store.models import Call
+from tests.jobs.listened import listening
+from tests.lab.server import LabServer
+from tests.lab.shift import DESK, Shift, alone_at, work_shift
+
+LIVE, IMPORTED = "live", "imported"
+WAYS = (LIVE, IMPORTED)
+
+
+def environment(server: LabServer) -> dict[str, str]:
+    """How the app is told of a server."""
+    facts = {
+        "HOST": server.host,
+        "AMI_PORT": server.ami_port,
+        "AMI_USERNAME": "notebook",
+        "AMI_PASSWORD": server.ami_secret,
+        "ARI_PORT": server.http_port,
+        "ARI_USERNAME": server.ari_username,
+        "ARI_PASSWORD": server.ari_secret,
+    }
+    return {f"FREEPBX_{name}": str(value) for name, value in facts.items()}
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A shift, and where the caches are: by way."""
+
+    shift: Shift
+    folder: Path
+
+    @contextmanager
+    def opened(self, way: str) -> Iterator[Engine]:
+        """The cache of a way; meanwhile it is the app's."""
+        with be(self.shift.server, self.folder / way), opened() as engine:
+            yield engine
+
+
+def live_shift(server: LabServer, folder: Path) -> Lived:
+    """Have the server work a shift, listen to it, and import what it wrote of it."""
+    with be(server, folder / LIVE), opened() as live, alone_at(server):
+        with listening(live):
+            shift = work_shift(server, lambda: look_once(server, folder))
+            time.sleep(2)  # what is told late
+        forget_others(live, shift)
+    with be(server, folder / IMPORTED), opened() as imported:
+        active = needed_connection(imported, load_settings())
+        (read,) = import_queue_log(imported, active.id, [shift.write_queue_log(folder / "queue_log")]).sources
+        assert (read.bad, read.unknown) == (0, {})
+        assert import_cdr_file(imported, active, shift.write_cdr(folder / "Master.csv")).bad == 0
+    return Lived(shift, folder)
+
+
+def look_once(server: LabServer, folder: Path) -> None:
+    """Files tell neither T, nor the trunks, nor the names of agents' interfaces."""
+    with be(server, folder / IMPORTED), opened() as engine:
+        collect_snapshot(engine, needed_connection(engine, load_settings()), output=None)
+
+
+@contextmanager
+def be(server: LabServer, folder: Path) -> Iterator[None]:
+    """Meanwhile the app's settings are this PBX and this directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PBX_DATA_DIR", str(folder))
+        for name, value in environment(server).items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextmanager
+def opened() -> Iterator[Engine]:
+    engine = open_engine(load_settings())
+    yield engine
+    engine.dispose()
+
+
+def forget_others(engine: Engine, shift: Shift) -> None:
+    """Others may place calls on the same server at the same time."""
+    with writing(engine) as session:
+        mine = select(Call.id).where(col(Call.linkedid).in_(shift.linkedids))
+        for query in (
+            delete(CallLeg).where(col(CallLeg.call_id).not_in(mine)),
+            delete(Call).where(col(Call.linkedid).not_in(shift.linkedids)),
+            *(delete(table).where(col(table.queue) != DESK) for table in (QueueVisit, AgentRing, AgentEvent)),
+        ):
+            session.connection().execute(query)

@@ -1,0 +1,144 @@
+"""Some minutes of a lab server's life: the same calls for whoever listens, for an import, and counted by Asterisk."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from tests.lab.ami import Ami, Message
+from tests.lab.calls import (
+    PlacedCall,
+    place_internal_call,
+    place_trunk_call,
+    session,
+    start_inbound_call,
+    start_queue_call,
+)
+from tests.lab.provision import lab_dir
+from tests.lab.server import LabServer, wait_until
+
+DESK = "desk"  # nobody else sends calls to it
+PAUSED, REASON = "Local/5010@agents/n", "Coffee"
+TEMP, TEMP_NAME = "Local/5011@agents/n", "Wanda Kern"
+ELSEWHERE = {"Exten": "100", "Context": "elsewhere"}
+# Who ends it, and when: each at least two seconds away from the desk's service level of four.
+QUEUE_CALLS: dict[str, dict[str, float | str]] = {
+    "soon": {"ANSWER_S": 1, "TALK_S": 3},
+    "late": {"ANSWER_S": 7, "TALK_S": 3},
+    "gone_soon": {"ANSWER_S": 60, "PATIENCE_S": 2},
+    "gone_late": {"ANSWER_S": 60, "PATIENCE_S": 8},
+    "timeout": {"ANSWER_S": 60, "TIMEOUT_S": 2},
+    "blind": {},
+    "attended": {},
+}
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What happened. `calls` by name; `counted` is QueueParams of the desk afterwards, reset before."""
+
+    server: LabServer
+    calls: dict[str, PlacedCall]
+    uniqueids: frozenset[str]  # of all channels of these calls
+    counted: Message
+    since: datetime
+    until: datetime
+
+    @property
+    def linkedids(self) -> set[str]:
+        return {call.uniqueid for call in self.calls.values()}
+
+    def write_queue_log(self, into: Path) -> Path:
+        """The desk's lines of these minutes."""
+        lines = (self.server.logs / "queue_log").read_text().splitlines(keepends=True)
+        mine = (line for line in lines if line.split("|")[2] == DESK)
+        into.write_text("".join(line for line in mine if int(line.split("|")[0]) >= int(self.since.timestamp())))
+        return into
+
+    def write_cdr(self, into: Path) -> Path:
+        """The lines of Master.csv of these calls."""
+        lines = (self.server.logs / "cdr-csv/Master.csv").read_text().splitlines(keepends=True)
+        into.write_text("".join(line for line in lines if line.rsplit(",", 2)[1].strip('"') in self.uniqueids))
+        return into
+
+
+@contextmanager
+def alone_at(server: LabServer) -> Iterator[None]:
+    """Nobody else of this machine's tests works at the desk meanwhile."""
+    with (lab_dir() / f"{server.name}-{DESK}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def work_shift(server: LabServer, meanwhile: Callable[[], object]) -> Shift:
+    """Seven callers and one through the trunk come to the desk, three calls go out, one stays inside; all at once."""
+    since = datetime.now(UTC)
+    server.cli(f"queue reset stats {DESK}")
+    server.cli(f'queue add member {TEMP} to {DESK} penalty 1 as "{TEMP_NAME}"')
+    server.cli(f"queue pause member {PAUSED} queue {DESK} reason {REASON}")
+    wanted: dict[str, Callable[[], PlacedCall]] = {
+        name: partial(_queue_call, server, name, settings) for name, settings in QUEUE_CALLS.items()
+    }
+    wanted |= {
+        "inbound": lambda: _ended(start_inbound_call(server, DESK, seconds=5)),
+        "internal": lambda: place_internal_call(server, 3),
+        "out": lambda: place_trunk_call(server, "answered", 3),
+        "busy": lambda: place_trunk_call(server, "busy", 3),
+        "noanswer": lambda: place_trunk_call(server, "noanswer", 3),
+    }
+    with session(server, events="call") as ami:
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            placed = {name: pool.submit(place) for name, place in wanted.items()}
+            meanwhile()
+            calls = {name: future.result() for name, future in placed.items()}
+        uniqueids = _channels(ami, {call.uniqueid for call in calls.values()})
+    server.cli(f"queue unpause member {PAUSED} queue {DESK}")
+    server.cli(f"queue remove member {TEMP} from {DESK}")
+    shift = Shift(server, calls, uniqueids, _counted(server), since, datetime.now(UTC) + timedelta(seconds=1))
+    wait_until("the CDR is written", lambda: all(call.disposition for call in calls.values()), 20)
+    return shift
+
+
+def _queue_call(server: LabServer, name: str, settings: dict[str, float | str]) -> PlacedCall:
+    call = start_queue_call(server, DESK, name, **settings)
+    if name in ("blind", "attended"):
+        wait_until(f"somebody answers {name}", lambda: "CONNECT" in call.queue_events)
+        time.sleep(1.5)  # so that there is talk to count
+        _pass_on(call, attended=name == "attended")
+    return _ended(call)
+
+
+def _ended(call: PlacedCall) -> PlacedCall:
+    call.wait_end()
+    return call
+
+
+def _pass_on(call: PlacedCall, *, attended: bool) -> None:
+    """The agent transfers the caller to somebody, to whom he speaks first if attended."""
+    with session(call.server) as ami:
+        items = {item["Channel"]: item for item in ami.action("CoreShowChannels") if "Channel" in item}
+        bridge = items[call.channel]["BridgeId"]
+        agent = next(name for name, item in items.items() if item["BridgeId"] == bridge and name != call.channel)
+        action = "Atxfer" if attended else "BlindTransfer"
+        ami.action(action, {"Channel": agent, **ELSEWHERE})
+        if attended:
+            time.sleep(1.5)
+            ami.action("Hangup", {"Channel": agent})
+
+
+def _channels(ami: Ami, linkedids: set[str]) -> frozenset[str]:
+    """All channels of these calls: Master.csv tells no linkedid."""
+    ami.action("Ping")
+    heard = [event for event in ami.events if event.get("Uniqueid")]
+    return frozenset(event["Uniqueid"] for event in heard if event.get("Linkedid") in linkedids)
+
+
+def _counted(server: LabServer) -> Message:
+    with session(server) as ami:
+        items = ami.action("QueueStatus", {"Queue": DESK})
+    return next(item for item in items if item.get("Event") == "QueueParams")
