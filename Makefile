@@ -14,7 +14,7 @@ run: .venv/app  ## the app and its worker; prints the address
 	$(BIN)/python -m streamlit run streamlit_app.py --server.port 8501
 
 test: .venv/dev  ## needs no PBX, no root and no browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ lab-down: .venv/dev
 	$(BIN)/python -m tests.lab down
 
 test-lab: .venv/dev  ## needs lab-up
-	$(BIN)/pytest -m lab
+	$(BIN)/pytest -m lab -n 2 --dist loadgroup
 
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

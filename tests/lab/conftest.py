@@ -5,6 +5,16 @@ import pytest
 from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
 from tests.speech.say import CHECKPOINT
 
+APART = ("test_player", "test_postgres")  # need no Asterisk, and may run beside those that do
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that place calls run one after the other: they share the phones."""
+    for item in items:
+        if item.path.parent.name == "lab":
+            item.add_marker(pytest.mark.xdist_group("apart" if item.path.stem in APART else "asterisk"))
+
 
 @pytest.fixture(scope="session")
 def lab() -> None:
