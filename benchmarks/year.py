@@ -16,9 +16,11 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, select
 from sqlmodel import Session
 
+from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.models import Table
 from pbx.store.packs import pack_days
+from pbx.store.samples import store_latest
 
 QUEUES = tuple(f"{600 + i}" for i in range(12))
 AGENTS = tuple(f"Agent {i:03}" for i in range(200))
@@ -26,6 +28,7 @@ TRUNKS = ("carrier", "carrier-2", "mobile", "fax")
 DIDS = tuple(f"4930555{100 + i}" for i in range(40))
 REASONS = ("Lunch", "Break", "Training", "Paperwork", "")
 DAYS = 365
+LOOK_EVERY = timedelta(minutes=5)
 _HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 10, 40, 70, 80, 75, 50, 60, 75, 75, 70, 55, 30, 15, 8, 5, 3, 2], dtype=float)
 _WEEKDAYS = np.array([1.2, 1.1, 1.0, 1.0, 0.9, 0.3, 0.05])
 _OUTCOMES = ("answered", "abandoned", "timeout", "exit_empty", "exit_key", "transferred")
@@ -56,6 +59,68 @@ def write_year(
         with writing(engine) as session:
             if not pack_days(session, connection_id, until, limit=100):
                 return
+
+
+def write_looks(engine: Engine, connection_id: int, *, until: datetime | None = None, seed: int = 5) -> None:
+    """Write a snapshot every five minutes of the year up to `until` (now), with some gaps, and the newest one whole.
+
+    One trunk of four comes and goes some times a day, as a line that is bad does.
+    """
+    until = (until or datetime.now(UTC)).replace(microsecond=0)
+    random = np.random.default_rng(seed)
+    tables = Table.metadata.tables
+    subjects = [("queue", name) for name in QUEUES] + [("trunk", name) for name in TRUNKS]
+    with writing(engine) as session:
+        rows = [
+            {"connection_id": connection_id, "kind": kind, "name": name, "tech": "", "parent": "", "label": ""}
+            for kind, name in subjects
+        ]
+        session.connection().execute(insert(tables["subjects"]), rows)
+        found = session.connection().execute(select(tables["subjects"].c.id, tables["subjects"].c.name))
+        ids = {name: id_ for id_, name in found}
+    looks = int(timedelta(days=DAYS) / LOOK_EVERY)
+    seen = random.random(looks) > 0.002
+    for start in range(0, looks, 10_000):
+        made: dict[str, Rows] = {"snapshots": [], "queue_samples": [], "trunk_samples": []}
+        for look in range(start, min(start + 10_000, looks)):
+            if seen[look]:
+                _look(made, connection_id, ids, until - LOOK_EVERY * (looks - 1 - look), random)
+        with writing(engine) as session:
+            for name, rows in made.items():
+                session.connection().execute(insert(tables[name]), rows)
+    with writing(engine) as session:
+        store_latest(session, connection_id, _newest(until))
+
+
+def _look(made: dict[str, Rows], connection_id: int, ids: dict[str, int], at: datetime, random: Any) -> None:
+    made["snapshots"].append(
+        {"connection_id": connection_id, "taken_at": at, "took_ms": 60, "active_calls": 9, "channels": 18, "not_ok": {}}
+    )
+    busy = int(_HOURS[at.hour])
+    for queue in QUEUES:
+        calls = int(random.integers(1 + busy // 20))
+        sample = {"calls": calls, "longest_wait_s": calls * 12, "agents_available": 6, "agents": 17, "agents_paused": 2}
+        sample |= {"completed": 0, "abandoned": 0, "hold_time_s": 0, "talk_time_s": 0}
+        made["queue_samples"].append(sample | {"subject_id": ids[queue], "taken_at": at})
+    draws = random.random((len(TRUNKS), 2))
+    for i, trunk in enumerate(TRUNKS):
+        state = "unregistered" if i == 2 and draws[i, 0] < 0.02 else "registered"
+        sample = {"state": state, "roundtrip_ms": 18 + 9 * float(draws[i, 1]), "channels": int(draws[i, 0] * busy / 4)}
+        made["trunk_samples"].append(sample | {"subject_id": ids[trunk], "taken_at": at})
+
+
+def _newest(at: datetime) -> Snapshot:
+    members = tuple(QueueMember(name=AGENTS[i], interface=f"PJSIP/{1000 + i}", status=1 + i % 2) for i in range(17))
+    return Snapshot(
+        taken_at=at,
+        system=System(version="22.1"),
+        queues=tuple(
+            Queue(name=name, calls=i % 3, longest_wait_s=i % 3 * 25, service_level_s=20, members=members)
+            for i, name in enumerate(QUEUES)
+        ),
+        trunks=tuple(Trunk(name=name, tech="PJSIP", state="registered", registers=True, channels=7) for name in TRUNKS),
+        parts={part: Part() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
+    )
 
 
 @dataclass(frozen=True)

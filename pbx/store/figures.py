@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from pbx.metrics.intervals import DAYS, HOURS, Step, interval_edges, interval_of, period_before, unseen, week_cells
 from pbx.metrics.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
-from pbx.store.packs import load_columns
+from pbx.store.packs import load_columns, remembered
 from pbx.store.samples import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]
@@ -152,6 +152,10 @@ def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[s
 
 def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     """The visits wanted, as columns."""
+    return remembered(session, ("visits", wanted), lambda: _load_visits(session, wanted))
+
+
+def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
     found = found.narrowed({"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did})
     of = found.columns

@@ -12,7 +12,7 @@ from sqlmodel import select as select_rows
 
 from pbx.metrics.intervals import Ints, interval_edges, interval_of, week_cells
 from pbx.metrics.queues import Flags
-from pbx.store.figures_calls import CallQuestion
+from pbx.store.figures_calls import CallQuestion, load_calls
 from pbx.store.models import Call, Table
 from pbx.store.packs import Packed, load_columns, number_key
 
@@ -61,15 +61,13 @@ def calls_behind(
     session: Session, wanted: CallQuestion, chosen: CallSelection, zone: tzinfo, *, offset: int, limit: int
 ) -> tuple[int, list[Call]]:
     """How many calls were chosen, and a page of them, the newest first."""
-    found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
-    asked = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
-    found = found.narrowed(asked | {"disposition": chosen.disposition})
+    found = load_calls(session, wanted).narrowed({"disposition": chosen.disposition})
     if chosen.number is not None:
         found = found.where(_other_party(found) == number_key(chosen.number))
     if chosen.weekday is not None or chosen.hour is not None:
         found = found.where(_in_week(found.columns["at"], wanted, chosen, zone))
     ids = found.columns["id"]
-    page = [int(call) for call in ids[np.lexsort((-ids, -found.columns["at"].astype(np.int64)))][offset:][:limit]]
+    page = [int(call) for call in ids[newest(found.columns["at"], ids, offset, limit)]]
     rows = {call.id: call for call in session.exec(select_rows(Call).where(col(Call.id).in_(page)))}
     return len(found), [rows[call] for call in page]
 
@@ -91,9 +89,21 @@ def seizures_behind(
     if chosen.cause is not None:
         found = found.where(found.columns["cause"] == chosen.cause)
     of = found.columns
-    page = np.lexsort((-of["call_id"], -of["at"].astype(np.int64)))[offset:][:limit]
+    page = newest(of["at"], of["call_id"], offset, limit)
     numbers = _numbers(session, [int(of["call_id"][i]) for i in page])
     return len(found), [_seizure(found, int(i), numbers) for i in page]
+
+
+def newest(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
+    """The places of a page of rows, the newest first, of one second the highest id: of many only those are sorted."""
+    places: Ints = np.arange(len(at_s))
+    reached = offset + limit
+    if reached < len(at_s):
+        oldest = -np.partition(-at_s, reached)[reached]
+        places = np.flatnonzero(at_s >= oldest)
+    order = np.lexsort((-ids[places], -at_s[places]))
+    page: Ints = places[order][offset:reached]
+    return page
 
 
 def _other_party(found: Packed) -> Ints:

@@ -12,7 +12,7 @@ from sqlmodel import Session
 from pbx.metrics.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, unseen, week_cells
 from pbx.metrics.ratio import Ratio
 from pbx.store.models import Direction, Table
-from pbx.store.packs import Packed, load_columns
+from pbx.store.packs import Packed, load_columns, remembered
 
 By = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
@@ -66,7 +66,7 @@ class CallQuestion:
 
 def call_totals(session: Session, wanted: CallQuestion) -> CallCount:
     """All calls wanted, in one."""
-    found = _load(session, wanted)
+    found = load_calls(session, wanted)
     return _counts(found, np.zeros(len(found), np.int64), [""])[0]
 
 
@@ -78,7 +78,7 @@ def call_counts(
     By number: the other party's, the caller's of an inbound call, the called one's of an outbound; internal calls are
     left out. `limit`: at most so many names.
     """
-    found = _load(session, wanted)
+    found = load_calls(session, wanted)
     if by in ("hour", "day"):
         edges = interval_edges(wanted.since, wanted.until, zone, "hour" if by == "hour" else "day")
         return _counts(found, interval_of(found.columns["at"], edges), edges[:-1])
@@ -95,7 +95,7 @@ def call_heat_map(
 
     None where the period has no such hour, or none outside the `gaps` (in order), and no call is known.
     """
-    found = _load(session, wanted)
+    found = load_calls(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
     if not edges:
         return [[None] * HOURS for _ in range(DAYS)]
@@ -129,10 +129,15 @@ def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:
     return _counts(known.where(within), place[group][within], [written[call] for call in ids])
 
 
-def _load(session: Session, wanted: CallQuestion) -> Packed:
-    found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
-    asked = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
-    return found.narrowed(asked)
+def load_calls(session: Session, wanted: CallQuestion) -> Packed:
+    """The calls wanted, as columns."""
+
+    def load() -> Packed:
+        found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
+        asked = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
+        return found.narrowed(asked)
+
+    return remembered(session, ("narrowed calls", wanted), load)
 
 
 def _counts(found: Packed, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:

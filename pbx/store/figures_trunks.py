@@ -10,6 +10,7 @@ from sqlmodel import Session
 from pbx.metrics.concurrency import Levels, levels, sweep
 from pbx.metrics.erlang import lines_needed
 from pbx.metrics.intervals import Step, epochs, interval_edges, interval_of
+from pbx.metrics.queues import Flags
 from pbx.metrics.registration import REGISTERED, Registration
 from pbx.metrics.trunks import (
     EFFECTIVE,
@@ -167,12 +168,14 @@ def _packed(session: Session, connection_id: int, trunk: str | None, since: date
 def _columns(found: Packed) -> SeizureColumns:
     of, names = found.columns, found.names["disposition"]
 
-    def ended(*wanted: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        return np.array([name in wanted for name in names] or [False], np.bool_)[of["disposition"]]
+    def ended(*wanted: str) -> Flags:
+        found: Flags = np.array([name in wanted for name in names] or [False], np.bool_)[of["disposition"]]
+        return found
 
     lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
     ends = of["at"] + np.nan_to_num(of["duration_s"])
     now = datetime.now(UTC).timestamp()
+    uncaused = of["cause"] < 0
     return SeizureColumns(
         at_s=of["at"],
         trunk=of["trunk"],
@@ -180,6 +183,7 @@ def _columns(found: Packed) -> SeizureColumns:
         answered=ended("ANSWERED"),
         effective=ended(*EFFECTIVE) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~ended(*UNDECIDED)),
         open=ended(*UNDECIDED),
+        unsure=ended("FAILED") & uncaused,
         cause=of["cause"],
         end_s=np.where(lasting & (of["at"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at"]), ends),
         billsec_s=of["billsec_s"],

@@ -38,18 +38,42 @@ VISITS, RINGS, CHANGES, CALLS, LEGS = (
 )
 
 
+class _Chosen(Mapping[str, NDArray[Any]]):
+    """Some rows of columns: taken out of a column once it is asked for, as most questions need few columns."""
+
+    def __init__(self, whole: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> None:
+        self.whole, self.rows = whole, rows
+        self.taken: Columns = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self.taken:
+            self.taken[name] = self.whole[name][self.rows]
+        return self.taken[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+
 @dataclass(frozen=True)
 class Packed:
     """Columns of equal length, and the names that the columns of `names` are places in."""
 
-    columns: Columns
+    columns: Mapping[str, NDArray[Any]]
     names: dict[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.columns["at"])
 
     def where(self, mask: NDArray[np.bool_]) -> "Packed":
-        return Packed({name: values[mask] for name, values in self.columns.items()}, self.names)
+        if mask.all():
+            return self
+        rows = np.flatnonzero(mask)
+        if isinstance(self.columns, _Chosen):
+            return Packed(_Chosen(self.columns.whole, self.columns.rows[rows]), self.names)
+        return Packed(_Chosen(self.columns, rows), self.names)
 
     def code(self, column: str, name: str) -> int:
         """The place of a name in a column's names; -1 when nothing has it."""
@@ -57,11 +81,8 @@ class Packed:
 
     def narrowed(self, asked: Mapping[str, str | None]) -> "Packed":
         """Only what has the names asked for; None asks for nothing."""
-        found = self
-        for column, name in asked.items():
-            if name is not None:
-                found = found.where(found.columns[column] == found.code(column, name))
-        return found
+        masks = [self.columns[column] == self.code(column, name) for column, name in asked.items() if name is not None]
+        return self.where(np.logical_and.reduce(masks)) if masks else self
 
     def renamed(self, column: str, names: Mapping[str, str]) -> "Packed":
         """Other names for some of a column's; those that are then the same have one place."""
@@ -69,8 +90,11 @@ class Packed:
             return self
         known: dict[str, int] = {}
         places = [known.setdefault(names.get(name, name), len(known)) for name in self.names[column]]
-        columns = self.columns | {column: np.array(places, dtype=np.int64)[self.columns[column]]}
-        return Packed(columns, self.names | {column: tuple(known)})
+        of = self.columns
+        whole = of.whole if isinstance(of, _Chosen) else of
+        columns = dict(whole) | {column: np.array(places, dtype=np.int64)[whole[column]]}
+        named = self.names | {column: tuple(known)}
+        return Packed(_Chosen(columns, of.rows) if isinstance(of, _Chosen) else columns, named)
 
 
 @dataclass(frozen=True)
