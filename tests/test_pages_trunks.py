@@ -1,15 +1,17 @@
 """Trunks over a period, on a day worked by hand: what got through, how full, whether they stood."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine
 
 from pbx.settings import load_settings
-from pbx.store.engine import open_engine
+from pbx.store.engine import open_engine, writing
+from pbx.store.legs import store_legs
 from pbx.ui.trunks import lines_of
 from tests.drawn import charts, points
-from tests.happened import DAY, add_calls, look_at_trunk
+from tests.happened import DAY, add_calls, clock, leg, look_at_trunk
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
 TRUNKS = "pages/live/trunks.py"
@@ -58,6 +60,17 @@ def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> No
     assert tables(app)["Figures of trunks"] == [
         ["carrier", "5 | 3 outbound", "40.0% | 2 of 5", "80.0% | 4 of 5", "1:30 | 180 s / 2", "2.0 s | 4 s / 2", "1"]
     ]
+
+
+def test_what_may_have_been_rejected_is_said_beside_ner(engine: Engine) -> None:
+    with writing(engine) as session:
+        rejected = leg(8, clock(15), "1001", "040999", "FAILED", 0, outbound=True)
+        store_legs(session, 1, [replace(rejected, cause=None)], "cdr")
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
+    assert tables(app)["Figures of trunks"][0][3] == "66.7% | 4 of 6 or more"
+    (ner,) = (metric for metric in app.metric if metric.label == "NER")
+    assert "Of 1 failed call no cause is told" in ner.help
+    assert "NER is 83.3%" in ner.help.replace("\\", "")
 
 
 def test_the_busy_hour_tells_how_many_lines_are_needed(engine: Engine) -> None:

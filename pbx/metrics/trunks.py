@@ -20,6 +20,7 @@ class SeizureColumns:
     """Seizures as columns of equal length, in no order. `trunk` is a place in `trunks`; not known: NaN, cause -1.
 
     `open`: neither answered nor, as far as anybody saw, ended. `effective`: the network did its part, see EFFECTIVE.
+    `unsure`: failed without a cause that would tell whose fault it was.
     """
 
     at_s: Ints
@@ -28,6 +29,7 @@ class SeizureColumns:
     answered: Flags
     effective: Flags
     open: Flags
+    unsure: Flags
     cause: Ints
     end_s: Floats
     billsec_s: Floats
@@ -46,6 +48,7 @@ class TrunkFigures:
     open: int = 0  # neither answered nor known how they ended: in no ratio
     answered: int = 0
     effective: int = 0  # answered, busy, no answer, rejected by the called user
+    unsure: int = 0  # failed, and no Q.850 cause tells whether the called user rejected it: not among the effective
     outbound: int = 0
     billsec_s: float = 0.0
     billed: int = 0  # answered seizures whose length is known
@@ -65,9 +68,15 @@ class TrunkFigures:
     def ner(self) -> Ratio:
         """Network effectiveness ratio, ITU-T E.425: (answered + busy + no answer + rejected by the called) / seizures.
 
-        Without a Q.850 cause (CDR has none) a rejected call can't be told from a failed one, and counts as failed.
+        Without a Q.850 cause (the CDR has none) a rejected call can't be told from a failed one, and counts as failed:
+        then it is at least this, and at most `ner_most`.
         """
         return Ratio(self.effective, self.seizures - self.open)
+
+    @property
+    def ner_most(self) -> Ratio:
+        """NER if all that may have been rejected by the called user were."""
+        return Ratio(self.effective + self.unsure, self.seizures - self.open)
 
     @property
     def acd(self) -> Ratio:
@@ -123,6 +132,7 @@ def tally_trunks(
         count(seizures.open),
         count(seizures.answered),
         count(seizures.effective),
+        count(seizures.unsure),
         count(seizures.outbound),
         total(seizures.billsec_s, billed),
         count(billed),

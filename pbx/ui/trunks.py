@@ -77,7 +77,7 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
         seized = f"Channels taken on a trunk, {now.outbound:,} of them outbound; {now.open:,} still open."
         figure_tile("Seizures", now.seizures, before.seizures, kind="count", definition=seized)
         figure_tile("ASR", now.asr, before.asr, kind="percent", definition=ASR, better="up")
-        figure_tile("NER", now.ner, before.ner, kind="percent", definition=NER, better="up")
+        figure_tile("NER", now.ner, before.ner, kind="percent", definition=f"{NER} {_unsure_text(now)}", better="up")
         figure_tile("ACD", now.acd, before.acd, kind="duration", definition=ACD)
         figure_tile("PDD", now.pdd, before.pdd, kind="number", definition=f"{PDD} In seconds.", better="down")
         figure_tile("Most at once", now.concurrency_peak, before.concurrency_peak, kind="count", definition=PEAK)
@@ -109,7 +109,7 @@ def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[s
         return False
     shares = {
         "ASR": _points(found, lambda figures: figures.asr, "percent"),
-        "NER": _points(found, lambda figures: figures.ner, "percent"),
+        "NER": _points(found, lambda figures: figures.ner, "percent", _unsure_text),
     }
     _ratios(at, period, gaps, "Calls that got through", shares, "%", "asr", top=104)
     left, right = st.columns(2, gap="medium")
@@ -292,7 +292,8 @@ def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
         name: [
             name,
             {"text": f"{one.seizures:,}", "sub": f"{one.outbound:,} outbound"},
-            *({"text": ratio.percent_text(), "sub": ratio.parts_text()} for ratio in (one.asr, one.ner)),
+            {"text": one.asr.percent_text(), "sub": one.asr.parts_text()},
+            {"text": one.ner.percent_text(), "sub": one.ner.parts_text() + (" or more" if one.unsure else "")},
             {"text": one.acd.duration_text(), "sub": _mean_text(one.acd)},
             {"text": _seconds(one.pdd), "sub": _mean_text(one.pdd)},
             f"{one.concurrency_peak:,}",
@@ -302,7 +303,9 @@ def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
     columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Most at once>")
     chosen = table("Figures of trunks", columns, rows, key="trunk_figures", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        note("Below each figure what it is made of.")
+        more = " “Or more”: of some failed calls no cause tells whether the called user rejected them."
+        unsure = any(one.unsure for one in figures.values())
+        note(f"Below each figure what it is made of.{more if unsure else ''}")
         exported = [_exported(name, one) for name, one in figures.items()]
         table_export(at, "Trunks", _FIGURES, lambda: exported, key="trunks")
     if chosen is not None:
@@ -345,7 +348,20 @@ def _ratios(
     behind_chart(figure, alt=said, key=f"trunk_{key}")
 
 
-def _points(found: Sequence[TrunkInterval], ratio_of: Callable[[TrunkFigures], Ratio], kind: str) -> list[Point]:
+def _unsure_text(one: TrunkFigures) -> str:
+    """Say why NER may be more than it says; "" where it is what it says."""
+    if not one.unsure:
+        return ""
+    failed, most = count_text(one.unsure, "failed call"), one.ner_most.percent_text()
+    return f"Of {failed} no cause is told (the CDR has none): if the called user rejected all of these, NER is {most}."
+
+
+def _points(
+    found: Sequence[TrunkInterval],
+    ratio_of: Callable[[TrunkFigures], Ratio],
+    kind: str,
+    remark: Callable[[TrunkFigures], str] = lambda figures: "",
+) -> list[Point]:
     points = []
     for item in found:
         ratio = ratio_of(item.figures)
@@ -354,7 +370,7 @@ def _points(found: Sequence[TrunkInterval], ratio_of: Callable[[TrunkFigures], R
             "duration": (f"{ratio.duration_text()} ({_mean_text(ratio)})", ratio.value),
             "seconds": (f"{_seconds(ratio)} ({_mean_text(ratio)})", ratio.value),
         }[kind]
-        points.append(_point(item, value, said))
+        points.append(_point(item, value, f"{said}. {more}" if (more := remark(item.figures)) else said))
     return points
 
 

@@ -29,6 +29,7 @@ def figures() -> list[TrunkFigures]:
         answered=np.array([how == "answered" for how in ended]),
         effective=np.array([how in ("answered", "busy") for how in ended]),
         open=np.array([how == "open" for how in ended]),
+        unsure=np.array([how == "failed" for how in ended]),
         cause=np.zeros(size, np.int64),
         end_s=np.zeros(size),
         billsec_s=np.array(billsec, np.float64),

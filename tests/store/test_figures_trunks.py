@@ -80,6 +80,32 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
     ]
 
 
+def test_whose_end_nobody_saw_is_in_no_ratio(engine: Engine) -> None:
+    store(
+        engine,
+        *outbound(1, 60),
+        *outbound(2, 61, None, disposition="UNKNOWN"),  # whoever listened was away when it ended
+        *outbound(3, 62, None, disposition="UNKNOWN", cause=16),
+        *outbound(4, 63, None, disposition="", billsec_s=None),  # it rings
+    )
+    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    assert (found.seizures, found.open) == (4, 3)
+    assert (found.asr.parts_text(), found.ner.parts_text(), found.ner_most.parts_text()) == ("1 of 1",) * 3
+
+
+def test_without_a_cause_a_failed_call_may_have_been_rejected(engine: Engine) -> None:
+    store(
+        engine,
+        *outbound(1, 60),
+        *outbound(2, 61, 1.0, disposition="FAILED", billsec_s=0.0),  # as the CDR tells it
+        *outbound(3, 62, 1.0, disposition="FAILED", billsec_s=0.0, cause=38),  # network out of order
+        *outbound(4, 63, 1.0, disposition="CONGESTION", billsec_s=0.0),
+    )
+    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    assert found.unsure == 1
+    assert (found.ner.parts_text(), found.ner_most.parts_text()) == ("1 of 4", "2 of 4")
+
+
 def test_the_agents_that_a_call_rings_are_one_seizure(engine: Engine) -> None:
     # One channel comes in, three telephones ring for 20 s each, the third answers and talks for 100 s.
     rows = [
