@@ -1,0 +1,120 @@
+"""Listening to real Asterisk and alerts with the cache on a real PostgreSQL, where several processes write at once."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.ami.snapshot import Queue
+from pbx.jobs.alerts import evaluate
+from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.queue import needed_connection
+from pbx.settings import Settings, load_settings
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.figures import FigureFilter, queue_totals
+from pbx.store.history_models import Alert, AlertRule, CallLeg, QueueVisit, WatchSpan
+from pbx.store.packs import pack_days
+from pbx.store.samples import latest_snapshot, record_snapshot
+from tests.jobs.listened import listening
+from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
+from tests.lab.lived import environment
+from tests.lab.postgres import empty, postgres
+from tests.lab.server import SERVERS, LabServer, wait_until
+from tests.lab.shift import DESK, alone_at
+
+__all__ = ["postgres"]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def server(lab: None) -> LabServer:
+    """The newer PBX alone: what is tested here is the database."""
+    return SERVERS[22]
+
+
+@pytest.fixture
+def settings(server: LabServer, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    empty(postgres)
+    for name, value in (environment(server) | {"PBX_DATABASE_URL": postgres}).items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = open_engine(settings)
+    assert engine.dialect.name == "postgresql"
+    yield engine
+    engine.dispose()
+
+
+def visit_of(engine: Engine, call: PlacedCall) -> QueueVisit | None:
+    with reading(engine) as session:
+        return session.exec(select(QueueVisit).where(QueueVisit.uniqueid == call.uniqueid)).one_or_none()
+
+
+def test_what_happens_is_stored_while_others_write(server: LabServer, settings: Settings, engine: Engine) -> None:
+    since, active = datetime.now(UTC), needed_connection(engine, settings)
+    with listening(engine), ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(place_queue_call, server, outcome, 2) for outcome in ("answered", "abandoned")]
+        trunk = pool.submit(place_trunk_call, server, "busy", 2)
+        while not all(call.done() for call in (*calls, trunk)):
+            collect_snapshot(engine, active, output=None)
+            with writing(engine) as session:
+                pack_days(session, active.id)
+        time.sleep(2)
+    for call in (one.result() for one in calls):
+        visit = visit_of(engine, call)
+        assert visit is not None
+        assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "watch")
+    with reading(engine) as session:
+        (leg,) = session.exec(select(CallLeg).where(CallLeg.linkedid == trunk.result().uniqueid)).all()
+        (span,) = session.exec(select(WatchSpan)).all()
+        figures = queue_totals(session, FigureFilter(active.id, since, datetime.now(UTC)))
+    assert (leg.trunk, leg.disposition, leg.cause) == ("carrier", "BUSY", 17)
+    assert span.ended_by == "It was stopped."
+    assert figures.outcomes.get("answered", 0) >= 1
+
+
+def test_an_alert_begins_and_ends_once_though_many_look(server: LabServer, settings: Settings, engine: Engine) -> None:
+    active = needed_connection(engine, settings)
+    with writing(engine) as session:
+        session.add(AlertRule(connection_id=active.id, kind="longest_wait", subject=DESK, threshold=1))
+    with alone_at(server), listening(engine):
+        call = start_queue_call(server, DESK, ANSWER_S=60)
+        wait_until("a look shows the wait", lambda: desk_of(engine, active).longest_wait_s > 1)
+        assert looked(engine, settings, active, datetime.now(UTC)) == [(DESK, "begun")]
+        call.hangup()
+        wait_until("a look shows the end", lambda: desk_of(engine, active).calls == 0)
+    seen_at = datetime.now(UTC)
+    for later_s, ended in ((60, []), (120, [(DESK, "ended")])):  # a second look confirms it
+        at = seen_at + timedelta(seconds=later_s)
+        with writing(engine) as session:
+            found = latest_snapshot(session, active.id)
+            assert found is not None
+            record_snapshot(session, active.id, found.model_copy(update={"taken_at": at}))
+        assert looked(engine, settings, active, at) == ended
+    with reading(engine) as session:
+        (alert,) = session.exec(select(Alert)).all()
+    assert alert.ended_at is not None
+    assert alert.about.startswith("The first of 1 caller has waited 0:0")
+
+
+def desk_of(engine: Engine, active: ActiveConnection) -> Queue:
+    with reading(engine) as session:
+        found = latest_snapshot(session, active.id)
+    return (
+        next((queue for queue in found.queues if queue.name == DESK), Queue(name=DESK)) if found else Queue(name=DESK)
+    )
+
+
+def looked(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> list[tuple[str, str]]:
+    """What the looks of several workers at once change."""
+    with ThreadPoolExecutor(4) as pool:
+        told = pool.map(lambda _: evaluate(engine, settings, active, at), range(4))
+        return [(change.subject, change.what) for changes in told for change in changes]
