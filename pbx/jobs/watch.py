@@ -38,7 +38,7 @@ EVENTS_LIMIT = 50_000  # events that may wait for this thread: more are dropped,
 HAND_OVER_S = 0.25  # how often facts go to the writer
 KEEPALIVE_S = 5.0
 SYNC_AFTER_S = 3.0  # a recording is complete a moment after the call
-SYNC_EVERY_S = 10.0
+SYNC_EVERY_S, MAX_SYNC_EVERY_S = 10.0, 300.0
 UNHEARD_S = 5  # what goes on for so long and was never heard of won't be
 LOOK_S = 2.0  # how often it is looked whether another PBX was set up
 RETRY_S, MAX_RETRY_S = 2.0, 60.0
@@ -283,7 +283,8 @@ class Watch:
     def _ask_sync(self) -> None:
         """Ask for a sync soon after a recording ended: at once for all that ended meanwhile, and not for ever.
 
-        On a PBX with very many recordings a sync takes its time: then it is asked for the more seldom.
+        On a PBX with very many recordings a sync takes its time, as ARI lists all of them or none: then it is asked for
+        the more seldom, but not for hours after the first one, which fetched them all.
         """
         now = time.monotonic()
         ended_at = self._recording_ended_at
@@ -292,7 +293,7 @@ class Watch:
         with reading(self._engine) as session:
             last = last_job(session, "sync", connection_id=self._active.id)
         took = last.ended_at - last.started_at if last and last.ended_at and last.started_at else timedelta()
-        if now - self._synced_at < max(SYNC_EVERY_S, 10 * took.total_seconds()):
+        if now - self._synced_at < min(max(SYNC_EVERY_S, 10 * took.total_seconds()), MAX_SYNC_EVERY_S):
             return
         job = ask_job(self._engine, self._settings, "sync", asked_by="watch")
         if job.state == "queued":  # one that runs already may have listed the recordings before this one was complete

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from pbx.jobs.import_cdr import import_cdr_file
 from pbx.jobs.import_history import import_queue_log
 from pbx.jobs.queue import needed_connection
 from pbx.settings import load_settings
-from pbx.store.engine import open_engine, writing
+from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
 from pbx.store.models import Call
+from pbx.store.resets import Reset, resets_of
 from tests.jobs.listened import listening
-from tests.lab.server import LabServer
+from tests.lab.server import LabServer, wait_until
 from tests.lab.shift import DESK, Shift, alone_at, work_shift
 
 LIVE, IMPORTED = "live", "imported"
@@ -57,9 +59,12 @@ class Lived:
 def live_shift(server: LabServer, folder: Path) -> Lived:
     """Have the server work a shift, listen to it, and import what it wrote of it."""
     with be(server, folder / LIVE), opened() as live, alone_at(server):
-        with listening(live):
+        with listening(live) as watch:
             shift = work_shift(server, lambda: look_once(server, folder))
             time.sleep(2)  # what is told late
+            server.cli(f"queue reset stats {DESK}")
+            watch.looks.wake()
+            wait_until("a look shows the reset", lambda: bool(resets_since(live, shift.until)))
         forget_others(live, shift)
     with be(server, folder / IMPORTED), opened() as imported:
         active = needed_connection(imported, load_settings())
@@ -67,6 +72,12 @@ def live_shift(server: LabServer, folder: Path) -> Lived:
         assert (read.bad, read.unknown) == (0, {})
         assert import_cdr_file(imported, active, shift.write_cdr(folder / "Master.csv")).bad == 0
     return Lived(shift, folder)
+
+
+def resets_since(engine: Engine, since: datetime) -> list[Reset]:
+    """When the desk's counters began anew."""
+    with reading(engine) as session:
+        return resets_of(session, 1, since - timedelta(seconds=1), since + timedelta(hours=1), DESK)
 
 
 def look_once(server: LabServer, folder: Path) -> None:

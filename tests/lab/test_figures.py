@@ -24,7 +24,7 @@ from pbx.store.figures_agents import agent_figures, pause_reasons
 from pbx.store.figures_calls import CallQuestion, call_counts, call_totals
 from pbx.store.figures_trunks import cause_counts, trunk_totals
 from pbx.store.models import Call
-from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift
+from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
 from tests.lab.server import SERVERS
 from tests.lab.shift import DESK, TEMP_NAME
 from tests.test_pages import open_page, tables, well
@@ -109,6 +109,12 @@ def test_asterisks_own_counters_follow(lived: Lived, engine: Engine) -> None:
     assert counted["ServicelevelPerf"] == f"{figures.sl_answered.percent:.1f}" == "80.0"
     in_time = figures.answered_within_t + left_in_time
     assert counted["ServicelevelPerf2"] == f"{100 * in_time / (completed + abandoned):.1f}" == "75.0"
+
+
+def test_a_reset_of_those_counters_is_noted(lived: Lived) -> None:
+    with lived.opened(LIVE) as engine:
+        (reset,) = resets_since(engine, lived.shift.until)
+    assert (reset.queue, reset.what) == (DESK, "The counters of desk began anew")
 
 
 def test_trunk_figures(lived: Lived, engine: Engine, way: str) -> None:
