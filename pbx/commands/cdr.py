@@ -8,9 +8,11 @@ from rich.text import Text
 
 from pbx.commands.history import Since, Until, Url, import_app, import_progress, stretch, wanted
 from pbx.commands.terminal import Json, errors_told, open_cache, print_json, print_line
+from pbx.wording import count_text
 
 if TYPE_CHECKING:
     from pbx.jobs.import_cdr import CdrResult
+    from pbx.jobs.import_cel import CelResult
 
 
 __all__ = ["import_app"]
@@ -26,27 +28,32 @@ def import_cdr(
     table: Annotated[str, typer.Option(help="The table's name.")] = "cdr",
     as_json: Json = False,
 ) -> None:
-    """Read what is new in the call detail records, from a database or from Master.csv."""
+    """Read what is new in the call detail records, from a database (with CEL, where it is there) or from Master.csv."""
     files, url = wanted(context, files, url, "/var/log/asterisk/cdr-csv/Master.csv")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
         from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
+        from pbx.jobs.import_cel import import_cel_if_there
         from pbx.jobs.packing import pack_history
         from pbx.jobs.queue import needed_connection
 
         active, within = needed_connection(engine, settings), stretch(since, until)
         results = [import_cdr_file(engine, active, file, within=within, progress=show) for file in files]
+        events = None
         if url:
             results.append(import_cdr_database(engine, active, url, table=table, within=within, progress=show))
+            events = import_cel_if_there(engine, active, url, within=within, progress=show)
         pack_history(engine, active.id)  # so that the figures of a long time are quick at once
     if as_json:
-        print_json({"sources": [result.model_dump() for result in results]})
-    else:
-        for result in results:
-            _tell(result)
+        print_json({"sources": [result.model_dump() for result in (*results, *([events] if events else []))]})
+        return
+    for result in results:
+        _tell(result, f"{result.legs} legs new")
+    if events:
+        _tell(events, f"{count_text(events.told, 'leg')} told more of")
 
 
-def _tell(result: "CdrResult") -> None:
-    counts = f"{result.rows} rows, {result.legs} legs new" if result.rows else "nothing new"
+def _tell(result: "CdrResult | CelResult", came_of_it: str) -> None:
+    counts = f"{result.rows} rows, {came_of_it}" if result.rows else "nothing new"
     print_line(Text(f"{result.source}: {counts}"))
     if result.bad:
         print_line(Text(f"  {result.bad} rows could not be read, for example:", "yellow"), to_stderr=True)

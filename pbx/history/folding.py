@@ -50,7 +50,8 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     extension called, or of an outbound call the one that called. `talk_s` is the time in which at least one answered
     leg ran, so billsec where there is one; Asterisk counts billsec from when the *caller's* channel was answered, which
     is before the agent did where a queue or a menu answered first. Of an agent behind a Local channel its other half's
-    leg tells when he answered, and that counts. `wait_s` lasts from the start until that answer.
+    leg tells when he answered, and of any leg CEL when the two were bridged, and that counts. `wait_s` lasts from the
+    start until that answer.
     """
     legs = _from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)
@@ -124,14 +125,14 @@ def _from_agents_answer(legs: Sequence[Leg]) -> Sequence[Leg]:
     for leg in legs:
         if leg.channel.endswith(_AGENT_HALF) and leg.answered_at is not None:
             answers[leg.channel] = min(leg.answered_at, answers.get(leg.channel, leg.answered_at))
-    return [_answered_later(leg, answers) for leg in legs] if answers else legs
+    return [_answered_later(leg, answers) for leg in legs]
 
 
 def _answered_later(leg: Leg, answers: Mapping[str, datetime]) -> Leg:
-    if leg.last_app != "Queue" or leg.answered_at is None or not leg.dst_channel.endswith(_QUEUE_HALF):
-        return leg
-    at = answers.get(leg.dst_channel.removesuffix(_QUEUE_HALF) + _AGENT_HALF)
-    if at is None or at <= leg.answered_at:
+    at = leg.bridged_at
+    if at is None and leg.last_app == "Queue" and leg.dst_channel.endswith(_QUEUE_HALF):
+        at = answers.get(leg.dst_channel.removesuffix(_QUEUE_HALF) + _AGENT_HALF)
+    if at is None or leg.answered_at is None or at <= leg.answered_at:
         return leg
     billsec_s = None if leg.billsec_s is None else max(leg.billsec_s - (at - leg.answered_at).total_seconds(), 0.0)
     return replace(leg, answered_at=at, billsec_s=billsec_s)

@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from pbx.errors import DataError, SettingsError, UnreadableFile
 from pbx.jobs.history_databases import STATEMENT_S, database_mark, open_source, source_url, tables_of
 from pbx.jobs.import_cdr import count_cdr, import_cdr_database, import_cdr_file
+from pbx.jobs.import_cel import count_cel, import_cel
 from pbx.jobs.import_history import import_queue_log
 from pbx.jobs.import_table import TABLES, count_queue_log, import_queue_log_table
 from pbx.jobs.packing import pack_history
@@ -113,7 +114,7 @@ def read_database(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> list[Source]:
-    """Read what is new in whichever tables of history a database has: cdr, queue_log or queuelog.
+    """Read what is new in whichever tables of history a database has: cdr with cel, queue_log or queuelog.
 
     Raises SettingsError for an address that isn't one, Unreachable, DataError when it has none of them.
     """
@@ -122,6 +123,8 @@ def read_database(
     options: dict[str, Any] = {"within": within, "progress": progress, "stop": stop}
     if "cdr" in there:
         sources.append({"kind": "cdr"} | import_cdr_database(engine, active, address, **options).model_dump())
+    if "cel" in there and "cdr" in there and not (stop is not None and stop.is_set()):
+        sources.append({"kind": "cel"} | import_cel(engine, active, address, **options).model_dump())
     if there & set(TABLES) and not (stop is not None and stop.is_set()):
         with reading(engine) as session:
             zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
@@ -140,6 +143,8 @@ def count_new_rows(engine: Engine, active: ActiveConnection, address: str) -> di
     with open_source(url, _COUNT_S) as source, source.connect() as connection:
         if "cdr" in there:
             counts["cdr"] = count_cdr(connection, database_mark(engine, active.id, "cdr", url, "cdr"))
+        if "cel" in there:
+            counts["cel"] = count_cel(connection, database_mark(engine, active.id, "cel", url, "cel"))
         if there & set(TABLES):
             name, count = count_queue_log(connection, partial(database_mark, engine, active.id, "queue_log", url))
             counts[name] = count
@@ -159,8 +164,8 @@ class _Shared:
 
 def _tables(address: str, statement_s: int = STATEMENT_S) -> set[str]:
     with open_source(source_url(address), statement_s) as source, source.connect() as connection:
-        there = tables_of(connection) & {"cdr", *TABLES}
-    if not there:
+        there = tables_of(connection) & {"cdr", "cel", *TABLES}
+    if not there - {"cel"}:
         raise DataError(
             "That database has no table of history: neither cdr nor queue_log.",
             "FreePBX keeps the CDR in asteriskcdrdb; the user needs SELECT on its tables.",

@@ -84,6 +84,15 @@ def legs_of(session: Session, call_id: int) -> list[CallLeg]:
     return [CallLeg(**row) for row in rows.mappings()]
 
 
+def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[Source, list[Leg]]:
+    """The legs known of these calls, by who told of them."""
+    found: dict[Source, list[Leg]] = {"watch": [], "cdr": []}
+    wanted = select(_legs).where(_legs.c.connection_id == connection_id, _legs.c.linkedid.in_(linkedids))
+    for row in session.connection().execute(wanted).mappings():
+        found["cdr" if row["source"] == "cdr" else "watch"].append(Leg(**{name: row[name] for name in _COLUMNS}))
+    return found
+
+
 def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> Stored:
     known = _known(session, connection_id, legs)
     touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])

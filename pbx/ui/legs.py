@@ -14,6 +14,7 @@ from pbx.ui.words import note
 from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 
 _TONES = {"ANSWERED": "good", "": "busy", "NO ANSWER": "idle"}
+_HUNG_UP = {"caller": "the caller hung up", "called": "the called hung up"}
 _COLUMNS = ("From", "To", "Through", "Began|", "Answered|", "Ended|", "Outcome")
 
 
@@ -34,6 +35,9 @@ def _cells(at: Site, leg: CallLeg) -> list[Cell]:
     ended = DISPOSITIONS.get(leg.disposition, leg.disposition) if leg.disposition else "Not ended yet"
     rang = "" if leg.pdd_s is None else f"rang after {leg.pdd_s:.1f} s"
     talked = "" if not leg.billsec_s else f"for {duration_text(leg.billsec_s)}"
+    if leg.bridged_at and leg.answered_at and leg.bridged_at > leg.answered_at:  # the caller's own channel was first
+        talked = f"spoke from {_clock(at, leg.bridged_at)}"
+    passed_on = f"passed on to {leg.transferred_to}" if leg.transferred_to else _HUNG_UP.get(leg.ended_by, "")
     return [
         {"text": leg.src or peer_of(leg.channel) or "Unknown", "sub": leg.channel},
         {"text": leg.dst or leg.did or "Unknown", "sub": leg.dst_channel},
@@ -43,7 +47,7 @@ def _cells(at: Site, leg: CallLeg) -> list[Cell]:
         },
         {"text": _clock(at, leg.started_at), "sub": rang},
         {"text": _clock(at, leg.answered_at), "sub": talked},
-        _clock(at, leg.ended_at),
+        {"text": _clock(at, leg.ended_at), "sub": passed_on},
         {"text": ended, "sub": cause_text(leg.cause), "tone": _TONES.get(leg.disposition, "bad")},
     ]
 

@@ -1,0 +1,171 @@
+"""CEL beside the CDR as Asterisk 16 and 22 write both, on a real MariaDB with FreePBX's tables."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.jobs.import_cdr import import_cdr_database
+from pbx.jobs.import_cel import CelResult, import_cel
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import reading
+from pbx.store.history_models import CallLeg
+from pbx.store.models import Call
+from tests.lab.calls import new_caller, originate
+from tests.lab.events import CEL_TABLE, EventSite, event_site
+from tests.lab.imports import active_at, engine
+from tests.lab.mariadb import MariaDb, mariadb
+from tests.lab.queues import OPEN
+from tests.lab.server import SERVERS, wait_until
+
+__all__ = ["engine", "mariadb"]
+pytestmark = pytest.mark.lab
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What one Asterisk wrote, and the uniqueids of its calls by kind."""
+
+    cel: list[dict[str, str]]
+    cdr: list[dict[str, str]]
+    uniqueids: dict[str, str]
+
+
+def place(site: EventSite, to: str, **variables: float | str) -> str:
+    return originate(site, "Local/s@caller/n", f"{to}@calls", new_caller(), variables)["Uniqueid"]
+
+
+@pytest.fixture(scope="module", params=[16, 22])
+def lived(request: pytest.FixtureRequest) -> Lived:
+    with event_site(request.param) as site:
+        uniqueids = {
+            "talk": place(site, "talk", TALK_S=2),
+            "busy": place(site, "busy", PATIENCE_S=3),
+            "noanswer": place(site, "noanswer", PATIENCE_S=5),
+            "late": place(site, "late"),
+        }
+        queue, blind, attended = site.call(OPEN, TALK_S=2), site.call(OPEN), site.call(OPEN)
+        uniqueids |= {"queue": queue.uniqueid, "blind": blind.uniqueid, "attended": attended.uniqueid}
+        for caller in (blind, attended):
+            caller.wait_for("CONNECT")
+        time.sleep(1.1)
+        to = {"Exten": "100", "Context": "elsewhere"}
+        agent = attended.partner()
+        site.act("Atxfer", Channel=agent, **to)
+        wait_until("who it is transferred to is there", lambda: "100@elsewhere" in site.cli("core show channels"))
+        time.sleep(0.5)
+        site.act("Hangup", Channel=agent)
+        site.act("BlindTransfer", Channel=blind.partner(), **to)
+
+        def ended() -> bool:
+            over = {row["linkedid"] for row in site.cel() if row["eventtype"] == "LINKEDID_END"}
+            return set(uniqueids.values()) <= over
+
+        wait_until("all calls are over", ended, 40)
+        time.sleep(0.5)
+        return Lived(site.cel(), site.cdr(), uniqueids)
+
+
+def fill(mariadb: MariaDb, lived: Lived) -> None:
+    mariadb.fresh_cdr()
+    mariadb.insert("cdr", [{name: row[name] for name in row if name not in ("answer", "end")} for row in lived.cdr])
+    mariadb.execute("DROP TABLE IF EXISTS cel", CEL_TABLE)
+    mariadb.insert("cel", [dict(row) for row in lived.cel])
+
+
+@pytest.fixture
+def active(engine: Engine) -> ActiveConnection:
+    return active_at(engine, SERVERS[22])
+
+
+def legs(engine: Engine, lived: Lived) -> dict[str, list[CallLeg]]:
+    """The legs that dialled somebody, by the kind of their call."""
+    kinds = {uniqueid: kind for kind, uniqueid in lived.uniqueids.items()}
+    found: dict[str, list[CallLeg]] = {kind: [] for kind in lived.uniqueids}
+    with reading(engine) as session:
+        for leg in session.exec(select(CallLeg)):
+            if leg.dst_channel and leg.uniqueid == leg.linkedid:
+                found[kinds[leg.linkedid]].append(leg)
+    return found
+
+
+def read(engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> CelResult:
+    import_cdr_database(engine, active, mariadb.address)
+    return import_cel(engine, active, mariadb.address)
+
+
+def test_what_cel_adds_to_the_cdr(lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> None:
+    fill(mariadb, lived)
+    result = read(engine, active, mariadb)
+    assert (result.bad, result.faults) == (0, [])
+    told = legs(engine, lived)
+    causes = {kind: told[kind][0].cause for kind in ("talk", "busy", "noanswer", "late")}
+    assert causes == {"talk": 16, "busy": 17, "noanswer": None, "late": 16}
+    assert sorted(leg.cause or 0 for leg in told["queue"]) == [16, 26]  # the other agent rang, and was let go
+    assert [leg.bridged_at for kind in ("busy", "noanswer") for leg in told[kind]] == [None, None]
+    for kind, ring_s in (("talk", 0), ("late", 3)):
+        (leg,) = told[kind]
+        assert leg.bridged_at is not None
+        assert abs((leg.bridged_at - leg.started_at).total_seconds() - ring_s) <= 1
+        assert abs(leg.bridged_at.timestamp() - float(leg.uniqueid) - ring_s) <= 2  # whatever the PBX's zone
+    passed_on = {kind: {leg.transferred_to for leg in told[kind] if leg.bridged_at} for kind in ("blind", "attended")}
+    assert passed_on["blind"] == {"100"}
+    assert "100" in passed_on["attended"]
+    assert {leg.transferred_to for kind in ("talk", "busy", "late", "queue") for leg in told[kind]} == {""}
+
+
+def test_a_call_answered_before_anybody_did_gets_its_true_wait(
+    lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb
+) -> None:
+    fill(mariadb, lived)
+    waits = []
+    for with_cel in (False, True):
+        if with_cel:
+            import_cel(engine, active, mariadb.address)
+        else:
+            import_cdr_database(engine, active, mariadb.address)
+        with reading(engine) as session:
+            call = session.exec(select(Call).where(Call.linkedid == lived.uniqueids["late"])).one()
+        waits.append((call.wait_s, call.talk_s))
+    before, after = waits
+    assert before[0] == 0  # the CDR's: from when the caller's own channel was up
+    assert after[0] == pytest.approx(3, abs=1)
+    assert after[1] == pytest.approx(2, abs=1)
+
+
+def test_again_and_again_it_is_the_same(
+    lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb
+) -> None:
+    fill(mariadb, lived)
+    first = read(engine, active, mariadb)
+    assert first.rows == sum(
+        row["eventtype"] in ("HANGUP", "BRIDGE_ENTER", "BLINDTRANSFER", "ATTENDEDTRANSFER") for row in lived.cel
+    )
+    before = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
+    again = read(engine, active, mariadb)  # the last day's CDR and CEL are read once more
+    assert (again.rows, again.told, again.bad) == (0, 0, 0)
+    assert {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found} == before
+
+
+def test_without_ids_and_indexes(lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> None:
+    fill(mariadb, lived)
+    assert read(engine, active, mariadb).told > 0
+    with_ids = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
+    mariadb.execute("ALTER TABLE cel DROP COLUMN id", "ALTER TABLE cel DROP KEY linkedid_index")
+    mariadb.execute(
+        "ALTER TABLE cel DROP KEY uniqueid_index", "UPDATE cel SET eventtime = eventtime + INTERVAL 1 SECOND"
+    )
+    assert import_cel(engine, active, mariadb.address).told >= 0
+    without = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
+    assert with_ids.keys() == without.keys()
+    moved = {
+        (after["bridged_at"] or before["bridged_at"]) - before["bridged_at"]
+        for (before, after) in zip(with_ids.values(), without.values(), strict=True)
+        if before["bridged_at"]
+    }
+    assert moved <= {timedelta(), timedelta(seconds=1)}
+    assert any(moved)
+    assert max(leg["started_at"] for leg in without.values()) < datetime.now(UTC) + timedelta(minutes=1)
