@@ -27,7 +27,8 @@ from pbx.settings import Settings
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import PbxConnection, Subject
-from pbx.store.samples import queue_history, record_snapshot, snapshot_gaps, trunk_history
+from pbx.store.samples import queue_history, record_snapshot, snapshot_gaps
+from pbx.store.trunk_looks import trunk_history
 
 Result = TypeVar("Result")
 QUEUES, MEMBERS, TRUNKS, EXTENSIONS = 50, 20, 20, 500

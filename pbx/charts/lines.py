@@ -1,5 +1,6 @@
 """Values and states over time: they hold until the next look, and what wasn't observed is a gap."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Generic, NamedTuple, TypeVar
@@ -110,12 +111,8 @@ def state_bands(
                     "size": 6,
                 },
             },
-            customdata=[
-                [_clock(start, zone, span[1]), _clock(end, zone, span[1]), duration_text((end - start).total_seconds())]
-                for _, start, end, _ in mine
-            ],
-            hovertemplate=f"%{{y}}: {state}<br>%{{customdata[0]}} – %{{customdata[1]}} (%{{customdata[2]}})"
-            "<extra></extra>",
+            customdata=[_stretch_text(start, end, zone, span[1]) for _, start, end, _ in mine],
+            hovertemplate=f"%{{y}}: {state}<br>%{{customdata}}<extra></extra>",
         )
     figure.update_layout(barmode="overlay", hovermode="closest", showlegend=True, title_text=title)
     figure.update_yaxes(
@@ -152,11 +149,11 @@ def _pieces(points: Sequence[tuple[datetime, T]], gaps: Sequence[Gap], until: da
     """How long each value held: to the next look, at most to the beginning of a gap, and again from its end."""
     gaps = sorted(gaps)
     ends = [at for at, _ in points[1:]] + [until]
+    starts = [gap_start for gap_start, _ in gaps]
     for (start, value), end in zip(points, ends, strict=False):
-        for gap_start, gap_end in gaps:
-            if start <= gap_start < end:
-                yield Piece(start, gap_start, value)
-                start = gap_end
+        for gap_start, gap_end in gaps[bisect_left(starts, start) : bisect_left(starts, end)]:
+            yield Piece(start, gap_start, value)
+            start = gap_end
         if start < end:
             yield Piece(start, end, value)
 
@@ -186,5 +183,6 @@ def _bands(pieces: Iterable[Piece[str]]) -> Iterator[Piece[str]]:
         yield whole
 
 
-def _clock(at: datetime, zone: tzinfo, now: datetime) -> str:
-    return moment_text(at, zone, now, seconds=True)
+def _stretch_text(start: datetime, end: datetime, zone: tzinfo, now: datetime) -> str:
+    first, last = (moment_text(at, zone, now, seconds=True) for at in (start, end))
+    return f"{first} – {last} ({duration_text((end - start).total_seconds())})"

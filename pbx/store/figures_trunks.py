@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
-from sqlalchemy import case, func, select
 from sqlmodel import Session
 
 from pbx.metrics.concurrency import Levels, levels, sweep
 from pbx.metrics.erlang import lines_needed
 from pbx.metrics.intervals import Step, epochs, interval_edges, interval_of
 from pbx.metrics.queues import Flags
-from pbx.metrics.registration import REGISTERED, Registration
 from pbx.metrics.trunks import (
     EFFECTIVE,
     EFFECTIVE_CAUSES,
@@ -21,8 +19,7 @@ from pbx.metrics.trunks import (
     tally_trunks,
 )
 from pbx.store.models import Table
-from pbx.store.packs import Packed, load_columns, remembered, seconds
-from pbx.store.samples import MISSED_LOOKS
+from pbx.store.packs import Packed, load_columns, remembered
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
 UNDECIDED = ("", "UNKNOWN")  # still ringing, or nobody saw how it ended
@@ -113,40 +110,6 @@ def busy_hour(
     if busiest is None or not busiest.figures.busy_s:
         return None
     return BusyHour(busiest.start_at, busiest.figures, lines_needed(busiest.figures.busy_s / 3600))
-
-
-def trunk_registration(
-    session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, interval_s: float
-) -> Registration:
-    """Uptime, flaps and coverage of a trunk from the looks at it, which should come every `interval_s` seconds.
-
-    As `registration` of pbx.metrics, but summed by the database: half a million looks a year.
-    """
-    until = min(until, datetime.now(UTC))
-    if since >= until:
-        return Registration(0.0, 0.0, 0, 0.0)
-    mine = (_SUBJECTS.connection_id == connection_id, _SUBJECTS.kind == "trunk", _SUBJECTS.name == trunk)
-    subject = select(_SUBJECTS.id).where(*mine).scalar_subquery()
-    at, begin, end = seconds(_SAMPLES.taken_at), int(since.timestamp()), int(until.timestamp())
-    edge_s = int(interval_s * MISSED_LOOKS)
-    looks = (
-        select(
-            at.label("at"),
-            _SAMPLES.state,
-            func.lead(at).over(order_by=at).label("then"),
-            func.lead(_SAMPLES.state).over(order_by=at).label("next"),
-        )
-        .where(_SAMPLES.subject_id == subject, at >= begin - edge_s, at < end + edge_s)
-        .subquery()
-    ).c
-    from_s = case((looks.at < begin, begin), else_=looks.at)
-    to_s = case((looks.then > end, end), else_=looks.then)
-    held = case(((looks.then - looks.at <= edge_s) & (to_s > from_s), to_s - from_s), else_=0)
-    up = looks.state == REGISTERED
-    fell = up & (looks.next != REGISTERED) & (looks.then >= begin) & (looks.then < end)
-    query = select(func.sum(case((up, held), else_=0)), func.sum(held), func.sum(case((fell, 1), else_=0)))
-    up_s, seen_s, flaps = session.connection().execute(query).one()
-    return Registration(float(up_s or 0), float(seen_s or 0), int(flaps or 0), float(end - begin))
 
 
 def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Found:

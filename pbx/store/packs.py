@@ -1,9 +1,9 @@
 """Days of history packed column by column, so that a year's figures are read in a moment.
 
 A row of `day_packs` holds what the figures need of one UTC day of visits, rings, agents' changes, calls, seizures of
-trunks, or talks with a number. It is only ever a copy: the database itself drops it when a row of its day changes
-(triggers of step 0004), a day without one is read from the rows, and `pack_days` packs again. So figures are right
-whether or not it ever runs. Whoever changes a shape here drops all packs in a step of the schema.
+trunks, talks with a number, or looks at trunks (`pack_shapes`). It is only ever a copy: the database itself drops it
+when a row of its day changes (triggers of steps 0004 and 0008), a day without one is read from the rows, and
+`pack_days` packs again. So figures are right whether or not it ever runs.
 """
 
 import json
@@ -11,19 +11,20 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ColumnElement, Select, case, delete, func, insert, select, type_coerce
+from sqlalchemy import delete, func, insert, select
 from sqlmodel import Session
 
 from pbx.metrics.queues import OUTCOMES
 from pbx.store.agent_names import agent_names
 from pbx.store.history_models import DayPack
 from pbx.store.models import Table
+from pbx.store.pack_shapes import SHAPES, Kind, Shape
+from pbx.store.pack_shapes import seconds as seconds
 
-Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures"]
 Columns = dict[str, NDArray[Any]]
 Answer = TypeVar("Answer")
 DAY_S = 86_400
@@ -33,9 +34,6 @@ _READ_DAYS = 31  # so many days without a pack are read at once
 _KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
 _STORED = {"name": "u2", "key": "i8", "outcome": "u1"}  # other types are numpy's own
 PACKS = Table.metadata.tables[str(DayPack.__tablename__)].c
-VISITS, RINGS, CHANGES, CALLS, LEGS = (
-    Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
-)
 
 
 class _Chosen(Mapping[str, NDArray[Any]]):
@@ -97,114 +95,6 @@ class Packed:
         return Packed(_Chosen(columns, of.rows) if isinstance(of, _Chosen) else columns, named)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names."""
-
-    rows: Select[Any]
-    at: ColumnElement[Any]  # by which a row belongs to a day
-    connection_id: ColumnElement[Any]
-    fields: dict[str, str]
-    earlier_days: int = 0  # how much older a row's day may be than what happened
-
-
-def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
-    """A column of moments as the whole seconds it holds."""
-    return type_coerce(column, BigInteger)
-
-
-def _seizures() -> Select[Any]:
-    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure."""
-    out = case((LEGS.dst_channel.contains("/" + LEGS.trunk + "-"), 1), else_=0)
-    began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
-    ended = began + func.coalesce(LEGS.duration_s, 0)
-    picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
-    alone = func.count() == 1
-    going_on = func.count(LEGS.duration_s) < func.count()
-    return (
-        select(
-            CALLS.id,
-            func.min(began),
-            LEGS.trunk,
-            out,
-            case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
-            func.coalesce(func.max(LEGS.cause), -1),
-            case((going_on, None), (alone, func.max(LEGS.duration_s)), else_=func.max(ended) - func.min(began)),
-            case(
-                (going_on, None),
-                (alone, func.max(LEGS.billsec_s)),
-                else_=func.max(case((won, ended))) - func.min(case((won, picked_up))),
-            ),
-            func.min(LEGS.pdd_s),
-        )
-        .join_from(LEGS.id.table, CALLS.id.table, LEGS.call_id == CALLS.id)
-        .where(LEGS.trunk > "")
-        .group_by(CALLS.id, LEGS.trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
-    )
-
-
-# Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
-# isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
-_OUT = CALLS.direction == "outbound"
-_SHAPES: dict[Kind, _Shape] = {
-    "visits": _Shape(
-        select(
-            VISITS.id,
-            seconds(VISITS.joined_at),
-            *(VISITS.queue, VISITS.agent, VISITS.did, VISITS.outcome),
-            VISITS.connected_at.is_not(None) | VISITS.outcome.in_(("answered", "transferred")),
-            *(VISITS.wait_s, VISITS.talk_s, VISITS.caller, VISITS.target),
-        ),
-        VISITS.joined_at,
-        VISITS.connection_id,
-        {"id": "i8", "at": "u4", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
-        | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
-    ),
-    "rings": _Shape(
-        select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
-        RINGS.rung_at,
-        RINGS.connection_id,
-        {"at": "u4", "agent": "name", "queue": "name", "ring_s": "f8"},
-    ),
-    "changes": _Shape(
-        select(seconds(CHANGES.happened_at), CHANGES.agent, CHANGES.queue, CHANGES.kind, CHANGES.reason),
-        CHANGES.happened_at,
-        CHANGES.connection_id,
-        {"at": "u4", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
-    ),
-    "calls": _Shape(
-        select(
-            CALLS.id,
-            seconds(CALLS.started_at),
-            *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.agent),
-            *(CALLS.from_number, CALLS.to_number, CALLS.talk_s, CALLS.wait_s, CALLS.duration_s),
-        ),
-        CALLS.started_at,
-        CALLS.connection_id,
-        {"id": "i8", "at": "u4"}
-        | dict.fromkeys(("direction", "disposition", "did", "queue", "agent"), "name")
-        | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
-    ),
-    "talks": _Shape(
-        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
-            CALLS.disposition == "ANSWERED",
-            _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
-        ),
-        CALLS.started_at,
-        CALLS.connection_id,
-        {"number": "key", "at": "u4"},
-    ),
-    "seizures": _Shape(
-        _seizures(),
-        CALLS.started_at,
-        CALLS.connection_id,
-        {"call_id": "i8", "at": "u4", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "i2"}
-        | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
-        earlier_days=1,  # a call's row of the day before may have seized a trunk after midnight
-    ),
-}
-
-
 def number_key(number: str) -> int:
     """A number that is the same for all ways of writing a telephone number: by its last nine digits; 0 for none.
 
@@ -248,7 +138,7 @@ def pack_days(session: Session, connection_id: int, before: datetime | None = No
     """
     last = int((before or datetime.now(UTC)).timestamp()) // DAY_S
     packed = 0
-    for kind in _SHAPES:
+    for kind in SHAPES:
         first = _first_day(session, kind, connection_id)
         known = set(_packed_days(session, kind, connection_id, first, last))
         for day in range(last - 1, first - 1, -1):
@@ -267,7 +157,7 @@ def forget_packs(session: Session, connection_id: int) -> None:
 
 
 def _load(session: Session, kind: Kind, connection_id: int, since_s: int, until_s: int) -> Packed:
-    shape = _SHAPES[kind]
+    shape = SHAPES[kind]
     merger = _Merger(shape.fields)
     first, last = since_s // DAY_S - shape.earlier_days, -(-until_s // DAY_S)
     query = select(PACKS.day, PACKS.names, PACKS.rows, PACKS.data).where(
@@ -315,7 +205,7 @@ def _loaded(type_: str) -> type[Any]:
 
 
 def _read(
-    session: Session, shape: _Shape, connection_id: int, since_s: int, until_s: int
+    session: Session, shape: Shape, connection_id: int, since_s: int, until_s: int
 ) -> tuple[Columns, dict[str, list[str]]]:
     """Rows as columns, and the names of each column of names."""
     at = seconds(shape.at)
@@ -352,7 +242,7 @@ def _unpack(fields: dict[str, str], rows: int, data: bytes) -> Columns:
 
 
 def _store(session: Session, kind: Kind, connection_id: int, day: int) -> None:
-    shape = _SHAPES[kind]
+    shape = SHAPES[kind]
     columns, names = _read(session, shape, connection_id, day * DAY_S, (day + 1) * DAY_S)
     data = b"".join(
         columns[name].astype(_STORED.get(type_, type_), copy=False).tobytes() for name, type_ in shape.fields.items()
@@ -370,8 +260,9 @@ def _packed_days(session: Session, kind: Kind, connection_id: int, first: int, l
 
 def _first_day(session: Session, kind: Kind, connection_id: int) -> int:
     """The day of the oldest row; one that never comes where there is none."""
-    shape = _SHAPES[kind]
-    query = select(func.min(seconds(shape.at))).where(shape.connection_id == connection_id)
+    shape = SHAPES[kind]
+    at, mine = shape.begins or (shape.at, shape.connection_id)
+    query = select(func.min(seconds(at))).where(mine == connection_id)
     first = session.connection().execute(query).scalar()
     return int(first) // DAY_S if first is not None else _NEVER
 

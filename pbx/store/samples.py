@@ -16,7 +16,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    case,
     delete,
     func,
     insert,
@@ -29,7 +28,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import Session
 
-from pbx.ami.snapshot import Queue, Snapshot, Trunk, TrunkState
+from pbx.ami.snapshot import Queue, Snapshot, Trunk
 from pbx.store.models import (
     LatestSnapshot,
     SnapshotRow,
@@ -75,16 +74,6 @@ class QueuePoint:
     agents_available: int
     agents: int
     agents_paused: int
-
-
-@dataclass(frozen=True)
-class TrunkPoint:
-    """A trunk from `taken_at` on, until its state changes or a bucket of time ends: most channels, mean round trip."""
-
-    taken_at: datetime
-    state: TrunkState
-    channels: int
-    roundtrip_ms: float | None
 
 
 def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) -> None:
@@ -175,32 +164,6 @@ def queue_history(
         .order_by(func.min(sample.taken_at))
     )
     return [QueuePoint(*row) for row in session.connection().execute(query)]
-
-
-def trunk_history(
-    session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, points: int = 1500
-) -> list[TrunkPoint]:
-    """A trunk from `since` up to `until`: a point at each change of state, and at about `points` moments at most."""
-    sample = TRUNKS.c
-    looks = (
-        select(
-            sample.taken_at,
-            sample.state,
-            sample.channels,
-            sample.roundtrip_ms,
-            func.lag(sample.state).over(order_by=sample.taken_at).label("before"),
-        )
-        .where(*_samples_of(sample, connection_id, "trunk", trunk), *_within(sample.taken_at, since, until))
-        .subquery()
-    ).c
-    changes = func.sum(case((looks.state == looks.before, 0), else_=1)).over(order_by=looks.taken_at)
-    runs = select(looks.taken_at, looks.state, looks.channels, looks.roundtrip_ms, changes.label("run")).subquery().c
-    query = (
-        select(func.min(runs.taken_at), func.min(runs.state), func.max(runs.channels), func.avg(runs.roundtrip_ms))
-        .group_by(runs.run, _seconds(runs.taken_at) // _bucket_s(since, until, points))
-        .order_by(func.min(runs.taken_at))
-    )
-    return [TrunkPoint(*row) for row in session.connection().execute(query)]
 
 
 def snapshot_gaps(

@@ -24,12 +24,12 @@ from pbx.store.figures_trunks import (
     by_trunk,
     cause_counts,
     trunk_intervals,
-    trunk_registration,
     trunk_totals,
 )
 from pbx.store.resets import RESTARTED, resets_of
-from pbx.store.samples import snapshot_gaps, trunk_history
+from pbx.store.samples import snapshot_gaps
 from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
+from pbx.store.trunk_looks import trunk_history, trunk_registration
 from pbx.ui.bar import Period
 from pbx.ui.behind import behind_chart, follow, no_history
 from pbx.ui.exports import table_export
@@ -42,6 +42,7 @@ from pbx.wording import DISPOSITIONS, cause_text, count_text, duration_text
 REGISTRATION_VIEW = "Registration"
 VIEWS = (REGISTRATION_VIEW, "Calls", "Load")
 MOST_LINES = 1000
+MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
 ASR = "Answer-seizure ratio (ITU-T E.411): answered / seizures. Seizures still open are left out."
 NER = "Network effectiveness ratio (ITU-T E.425): answered, busy, no answer and rejected by the called user / seizures."
 ACD = "Average call duration: billed seconds of the answered / how many they are."
@@ -210,7 +211,8 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
     """Each trunk's state, round trip and channels as they were seen, with uptime, flaps and coverage."""
     since, until = period.since, period.seen_until
     with reading(at.engine) as session:
-        points = {name: trunk_history(session, at.active.id, name, since, until) for name in trunks}
+        most = max(MOST_POINTS // max(len(trunks), 1), FEWEST_POINTS)
+        points = {name: trunk_history(session, at.active.id, name, since, until, most) for name in trunks}
         gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
         then = period.before
         uptimes = {

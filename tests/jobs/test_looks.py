@@ -17,7 +17,8 @@ from pbx.jobs.queue import needed_connection
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
 from pbx.store.models import SnapshotRow
-from pbx.store.samples import latest_snapshot, latest_taken_at, record_snapshot, trunk_history
+from pbx.store.samples import latest_snapshot, latest_taken_at, record_snapshot
+from pbx.store.trunk_looks import trunk_history
 from tests.ami.replay import wait_until
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

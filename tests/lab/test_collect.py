@@ -18,7 +18,8 @@ from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import ExtensionSample, Job, MemberSample, QueueSample, SnapshotRow, TrunkSample
-from pbx.store.samples import latest_snapshot, queue_history, trunk_history
+from pbx.store.samples import latest_snapshot, queue_history
+from pbx.store.trunk_looks import trunk_history
 from tests.lab.calls import place_queue_call
 from tests.lab.server import LabServer
 

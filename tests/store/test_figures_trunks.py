@@ -15,11 +15,11 @@ from pbx.store.figures_trunks import (
     by_trunk,
     cause_counts,
     trunk_intervals,
-    trunk_registration,
     trunk_totals,
 )
 from pbx.store.models import PbxConnection
 from pbx.store.samples import record_snapshot
+from pbx.store.trunk_looks import trunk_registration
 from tests.store.happened import asked, call, leg, store
 
 ZONE = timezone(timedelta(hours=2))

@@ -19,7 +19,8 @@ from pbx.store.models import (
     Subject,
     TrunkSample,
 )
-from pbx.store.samples import latest_snapshot, queue_history, record_snapshot, snapshot_gaps, trunk_history
+from pbx.store.samples import latest_snapshot, queue_history, record_snapshot, snapshot_gaps
+from pbx.store.trunk_looks import trunk_history
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OK = Part()

@@ -1,0 +1,138 @@
+"""Which rows of a day are packed, and which of their columns: see pbx.store.packs.
+
+Whoever changes a shape drops its packs in a step of the schema.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import BigInteger, ColumnElement, Select, case, func, select, type_coerce
+
+from pbx.store.history_models import QueueVisit as QueueVisit  # its room's tables are known with it
+from pbx.store.models import Table
+
+Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
+VISITS, RINGS, CHANGES, CALLS, LEGS = (
+    Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
+)
+LOOKS, SUBJECTS, SNAPSHOTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects", "snapshots"))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names."""
+
+    rows: Select[Any]
+    at: ColumnElement[Any]  # by which a row belongs to a day
+    connection_id: ColumnElement[Any]
+    fields: dict[str, str]
+    earlier_days: int = 0  # how much older a row's day may be than what happened
+    begins: tuple[ColumnElement[Any], ColumnElement[Any]] | None = (
+        None  # where the first is found sooner: as `at`, whose
+    )
+
+
+def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
+    """A column of moments as the whole seconds it holds."""
+    return type_coerce(column, BigInteger)
+
+
+def _seizures() -> Select[Any]:
+    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure."""
+    out = case((LEGS.dst_channel.contains("/" + LEGS.trunk + "-"), 1), else_=0)
+    began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
+    ended = began + func.coalesce(LEGS.duration_s, 0)
+    picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
+    alone = func.count() == 1
+    going_on = func.count(LEGS.duration_s) < func.count()
+    return (
+        select(
+            CALLS.id,
+            func.min(began),
+            LEGS.trunk,
+            out,
+            case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
+            func.coalesce(func.max(LEGS.cause), -1),
+            case((going_on, None), (alone, func.max(LEGS.duration_s)), else_=func.max(ended) - func.min(began)),
+            case(
+                (going_on, None),
+                (alone, func.max(LEGS.billsec_s)),
+                else_=func.max(case((won, ended))) - func.min(case((won, picked_up))),
+            ),
+            func.min(LEGS.pdd_s),
+        )
+        .join_from(LEGS.id.table, CALLS.id.table, LEGS.call_id == CALLS.id)
+        .where(LEGS.trunk > "")
+        .group_by(CALLS.id, LEGS.trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
+    )
+
+
+# Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
+# isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
+_OUT = CALLS.direction == "outbound"
+SHAPES: dict[Kind, Shape] = {
+    "visits": Shape(
+        select(
+            VISITS.id,
+            seconds(VISITS.joined_at),
+            *(VISITS.queue, VISITS.agent, VISITS.did, VISITS.outcome),
+            VISITS.connected_at.is_not(None) | VISITS.outcome.in_(("answered", "transferred")),
+            *(VISITS.wait_s, VISITS.talk_s, VISITS.caller, VISITS.target),
+        ),
+        VISITS.joined_at,
+        VISITS.connection_id,
+        {"id": "i8", "at": "u4", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
+        | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
+    ),
+    "rings": Shape(
+        select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
+        RINGS.rung_at,
+        RINGS.connection_id,
+        {"at": "u4", "agent": "name", "queue": "name", "ring_s": "f8"},
+    ),
+    "changes": Shape(
+        select(seconds(CHANGES.happened_at), CHANGES.agent, CHANGES.queue, CHANGES.kind, CHANGES.reason),
+        CHANGES.happened_at,
+        CHANGES.connection_id,
+        {"at": "u4", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
+    ),
+    "calls": Shape(
+        select(
+            CALLS.id,
+            seconds(CALLS.started_at),
+            *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.agent),
+            *(CALLS.from_number, CALLS.to_number, CALLS.talk_s, CALLS.wait_s, CALLS.duration_s),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"id": "i8", "at": "u4"}
+        | dict.fromkeys(("direction", "disposition", "did", "queue", "agent"), "name")
+        | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
+    ),
+    "talks": Shape(
+        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
+            CALLS.disposition == "ANSWERED",
+            _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"number": "key", "at": "u4"},
+    ),
+    "seizures": Shape(
+        _seizures(),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"call_id": "i8", "at": "u4", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "i2"}
+        | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
+        earlier_days=1,  # a call's row of the day before may have seized a trunk after midnight
+    ),
+    "looks": Shape(
+        select(seconds(LOOKS.taken_at), SUBJECTS.name, LOOKS.state, LOOKS.channels, LOOKS.roundtrip_ms)
+        .join_from(SUBJECTS.id.table, LOOKS.taken_at.table, LOOKS.subject_id == SUBJECTS.id)
+        .where(SUBJECTS.kind == "trunk"),
+        LOOKS.taken_at,
+        SUBJECTS.connection_id,
+        {"at": "u4", "trunk": "name", "state": "name", "channels": "u4", "roundtrip_ms": "f8"},
+        begins=(SNAPSHOTS.taken_at, SNAPSHOTS.connection_id),  # all trunks are looked at in snapshots first
+    ),
+}
