@@ -3,6 +3,7 @@
 Whoever changes a shape drops its packs in a step of the schema.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "look
 VISITS, RINGS, CHANGES, CALLS, LEGS = (
     Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
 )
-LOOKS, SUBJECTS, SNAPSHOTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects", "snapshots"))
+LOOKS, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,7 @@ class Shape:
     connection_id: ColumnElement[Any]
     fields: dict[str, str]
     earlier_days: int = 0  # how much older a row's day may be than what happened
-    begins: tuple[ColumnElement[Any], ColumnElement[Any]] | None = (
-        None  # where the first is found sooner: as `at`, whose
-    )
+    begins: Callable[[int], Select[Any]] | None = None  # asks for a PBX's first row, if sooner found so
 
 
 def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
@@ -65,6 +64,16 @@ def _seizures() -> Select[Any]:
         .where(LEGS.trunk > "")
         .group_by(CALLS.id, LEGS.trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
     )
+
+
+def _first_look(connection_id: int) -> Select[Any]:
+    """One step in the index for each trunk."""
+    first = select(func.min(seconds(LOOKS.taken_at))).where(LOOKS.subject_id == SUBJECTS.id)
+    first = first.correlate(SUBJECTS.id.table)
+    firsts = select(first.scalar_subquery().label("at")).where(
+        SUBJECTS.connection_id == connection_id, SUBJECTS.kind == "trunk"
+    )
+    return select(func.min(firsts.subquery().c.at))
 
 
 # Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
@@ -133,6 +142,6 @@ SHAPES: dict[Kind, Shape] = {
         LOOKS.taken_at,
         SUBJECTS.connection_id,
         {"at": "u4", "trunk": "name", "state": "name", "channels": "u4", "roundtrip_ms": "f8"},
-        begins=(SNAPSHOTS.taken_at, SNAPSHOTS.connection_id),  # all trunks are looked at in snapshots first
+        begins=_first_look,
     ),
 }

@@ -261,8 +261,8 @@ def _packed_days(session: Session, kind: Kind, connection_id: int, first: int, l
 def _first_day(session: Session, kind: Kind, connection_id: int) -> int:
     """The day of the oldest row; one that never comes where there is none."""
     shape = SHAPES[kind]
-    at, mine = shape.begins or (shape.at, shape.connection_id)
-    query = select(func.min(seconds(at))).where(mine == connection_id)
+    mine = shape.connection_id == connection_id
+    query = shape.begins(connection_id) if shape.begins else select(func.min(seconds(shape.at))).where(mine)
     first = session.connection().execute(query).scalar()
     return int(first) // DAY_S if first is not None else _NEVER
 

@@ -7,11 +7,14 @@ import pytest
 from sqlalchemy import Engine, delete, select, update
 from sqlmodel import Session, col
 
+from pbx.ami.snapshot import Trunk
 from pbx.jobs.packing import pack_history
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
 from pbx.store.models import Call, PbxConnection
 from pbx.store.packs import forget_packs, load_columns, number_key, pack_days
+from pbx.store.samples import store_trunk_changes
+from pbx.store.trunk_looks import trunk_history
 from tests.store.happened import call, change, leg, ring, store, visit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -156,3 +159,26 @@ def test_other_numbers_are_others() -> None:
     keys = [number_key(written) for written in ("1001", "11001", "01001", "100", "4930123456", "4930123457")]
     assert len(set(keys)) == len(keys)
     assert number_key("") == number_key("anonymous") == 0
+
+
+def test_a_trunk_s_looks_are_packed_and_dropped_with_their_day(engine: Engine) -> None:
+    def look(minutes: float, state: str) -> None:
+        trunk = Trunk(name="carrier", tech="PJSIP", state=state, channels=2)
+        with writing(engine) as session:
+            store_trunk_changes(session, 1, NOON + timedelta(minutes=minutes), [trunk])
+
+    def seen() -> list[tuple[str, int]]:
+        with reading(engine) as session:
+            points = trunk_history(session, 1, "carrier", NOON, NOON + timedelta(days=1))
+        return [(point.state, round((point.taken_at - NOON).total_seconds() / 60)) for point in points]
+
+    look(1, "registered")
+    look(60 * 13, "rejected")  # on the next day
+    assert seen() == (rows := [("registered", 1), ("rejected", 60 * 13)])
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOON + timedelta(days=2)) == 2
+    assert seen() == rows
+    look(5, "unreachable")
+    assert packed(engine) >= {("looks", 1)}
+    assert ("looks", 0) not in packed(engine)
+    assert seen() == [rows[0], ("unreachable", 5), rows[1]]
