@@ -38,7 +38,7 @@ PAGES = {
 
 # Before the navigation, or the browser asks a server of Google's for the page's icon.
 st.set_page_config(page_icon=str(ui.MARK), layout="wide")
-page = st.navigation(PAGES)
+page = st.navigation(PAGES, expanded=True)
 st.set_page_config(page_title=f"{page.title} – PBX Notebook")
 ui.style()
 try:

@@ -235,7 +235,7 @@ def _start_log(level: int) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Tell what is in the cache, how the last jobs went and whether a worker is alive."""
+    """Tell what is in the cache, how the last jobs went, who is at work and listens, and how far history was read."""
     with errors_told(as_json), open_cache() as (engine, settings):
         from pbx.jobs.status import cache_facts
 
@@ -249,13 +249,30 @@ def status(as_json: Json = False) -> None:
         "Version": f"{facts['version']}, database {facts['database']['revision']}",
         "PBX": f"{facts['pbx']['host']}" if facts["pbx"] else "none is set up yet",
         "Worker": "at work" if facts["worker_alive"] else "not running (python -m pbx worker)",
+        "Listening": _listening_line(facts["listening"]),
         **{f"Last {kind}": _job_line(job) for kind, job in facts["last"].items()},
         "Recordings": ", ".join(f"{n} {state}" for state, n in facts["recordings"].items()) or "none",
         "Transcripts": _speech_line(facts["transcriptions"]),
         "Jobs to do": ", ".join(f"{job['kind']} {job['state']}" for job in jobs) or "none",
     }
+    for place, mark in enumerate(facts["imports"]):
+        lines[" " * place or "History"] = _mark_line(mark)
     for name, text in lines.items():
         print_line(Text.assemble((f"{name:<13}", "bold"), text))
+
+
+def _listening_line(listening: dict[str, Any]) -> str:
+    if not listening["alive"]:
+        return "nobody (the worker does, or python -m pbx watch)"
+    since = listening["since"]
+    return f"since {datetime.fromisoformat(since).astimezone():%Y-%m-%d %H:%M}" if since else "being taken up"
+
+
+def _mark_line(mark: dict[str, Any]) -> str:
+    upto = f"up to {mark['until'].replace('T', ' ')}" if mark["until"] else f"up to byte {mark['bytes']:,}"
+    bad = f", {mark['bad']:,} unreadable" if mark["bad"] else ""
+    read_at = datetime.fromisoformat(mark["read_at"]).astimezone()
+    return f"{mark['source']} ({mark['kind']}): {mark['rows']:,} rows{bad}, {upto}, read {read_at:%Y-%m-%d %H:%M}"
 
 
 def _speech_line(speech: dict[str, Any] | None) -> str:

@@ -28,7 +28,9 @@ from pbx.store.models import Job
 from pbx.store.watching import listening_since
 from pbx.wording import NOTHING, ago_text, count_text, duration_text, size_text
 
-COMMAND = ".venv/bin/python -m pbx import queue-log /var/log/asterisk/queue_log*"
+COMMANDS = """\
+.venv/bin/python -m pbx import queue-log /var/log/asterisk/queue_log*
+.venv/bin/python -m pbx import cdr /var/log/asterisk/cdr-csv/Master.csv"""
 EXAMPLE = "mysql://user:password@pbx.example.com/asteriskcdrdb"
 EVERY: dict[Every, str] = {"": "By hand only", "hour": "Every hour", "night": "Every night, at 2 o’clock of the PBX"}
 KINDS = {"queue_log": "queue_log", "cdr": "CDR", "cel": "CEL"}
@@ -36,6 +38,7 @@ ASKED = {"page": "on this page", "schedule": "by itself", "command line": "on th
 SOURCE_COLUMNS = (
     "Source", "Rows>", "Queue calls>", "Rings in vain>", "Agents’ changes>", "Calls>", "Legs>", "Unreadable>"
 )  # fmt: skip
+FAULT_COLUMNS = ("Line|", "How it begins, and what is wrong")
 JOB_ROWS, MARK_ROWS = 10, 12
 WATCHED = "watched_imports"
 
@@ -67,7 +70,7 @@ def files_form(at: ui.Site) -> None:
         )
         pressed = st.form_submit_button("Import the files", type="primary", icon=":material/upload_file:")
         ui.note("On a PBX: /var/log/asterisk/queue_log and /var/log/asterisk/cdr-csv/Master.csv. Larger than 250 MB:")
-        st.code(COMMAND, language=None, wrap_lines=True)
+        st.code(COMMANDS, language=None, wrap_lines=True)
     if pressed and not files:
         st.warning("Choose a file first.", icon=":material/upload_file:")
     elif pressed:
@@ -259,8 +262,9 @@ def details(job: Job) -> None:
         if source.get("bad") and faults:
             with st.expander(f"{count_text(source['bad'], 'line')} of {ui.plain(source['source'])} could not be read"):
                 shown = {f"{place}": fault_cells(fault) for place, fault in enumerate(faults)}
-                ui.table("Unreadable lines", ["Line>", "Why, and how it begins"], shown, key=f"faults_{number}")
-                ui.note(f"The first {len(faults)} that this source ever had. The others were read.")
+                ui.table("Unreadable lines", FAULT_COLUMNS, shown, key=f"faults_{number}")
+                first = f"The first {len(faults)} of this source. " if source["bad"] > len(faults) else ""
+                ui.note(f"{first}All other lines were read.")
 
 
 def source_cells(source: dict[str, Any]) -> list[ui.Cell]:

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from pbx.errors import UnreadableFile
+from pbx.history.facts import Visit
 from pbx.history.queue_log import BadLine, parse_line
 from pbx.history.queue_visits import QueueLogFold
 from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
@@ -32,8 +34,8 @@ class SourceRead(BaseModel):
     """What was read from one file or table this time.
 
     `rows`: lines or rows; `bad`: those of them that are not queue_log's, `faults`: the first hundred ever met in this
-    source, [line, why]; `unknown`: events by name that tell nothing here; visits, rings and changes are rows added or
-    changed in the cache; `failure`: why it ended early, for people.
+    source, [line, why]; `unknown`: events by name that tell nothing here; visits, rings and changes are those added to
+    the cache or completed there; `failure`: why it ended early, for people.
     """
 
     source: str
@@ -145,6 +147,7 @@ class Intake:
         self.mark, self.told, self.fold, self.within = mark, told, fold, within
         self._engine, self._connection_id = engine, connection_id
         self._unknown_before = Counter(fold.unknown)
+        self._open: set[tuple[str, str, datetime]] = set()
 
     def add_lines(self, lines: Iterable[bytes]) -> None:
         """Fold lines of a file; bad ones are counted and noted by their number."""
@@ -170,11 +173,21 @@ class Intake:
         told, connection_id = self.told, self._connection_id
         self.mark.position = position
         with writing(self._engine) as session:
-            told.visits += store_visits(session, connection_id, found.visits, "queue_log")
+            stored = store_visits(session, connection_id, found.visits, "queue_log")
             told.rings += store_rings(session, connection_id, found.rings)
             told.changes += store_agent_changes(session, connection_id, found.changes)
             if not self.within:
                 move_mark(session, connection_id, _KIND, self.mark)
+        told.visits += max(stored - self._counted(found.visits), 0)
+
+    def _counted(self, visits: Iterable[Visit]) -> int:
+        """How many of these visits were counted already when they were told of as going on."""
+        counted = 0
+        for visit in visits:
+            key = visit.uniqueid, visit.queue, visit.joined_at
+            counted += key in self._open
+            (self._open.add if visit.outcome == "in_progress" else self._open.discard)(key)
+        return counted
 
     def finish(self) -> None:
         """Store what was held back, and sum up."""

@@ -1,5 +1,6 @@
 """How the cache and its jobs stand: what the command `status` tells."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine
@@ -7,19 +8,24 @@ from sqlmodel import Session, col, func, select, text
 
 from pbx import __version__
 from pbx.jobs.queue import worker_alive
+from pbx.jobs.watch import watch_alive
 from pbx.settings import Settings
-from pbx.store.connections import active_connection
+from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
+from pbx.store.history_models import ImportMark
 from pbx.store.jobs import unfinished_jobs
+from pbx.store.marks import list_marks
 from pbx.store.models import Job, JobKind, Recording
 from pbx.store.transcriptions import overview
+from pbx.store.watching import listening_since
 
-KINDS: tuple[JobKind, ...] = ("sync", "collect")
+KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
+MARKS = 5  # sources of history that are told of
 _TOLD = ("new", "queued", "transcribing", "completed", "failed", "paused", "hindrance", "left_s")
 
 
 def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
-    """What is in the cache, how the last jobs went, how far the transcripts are, and whether a worker is alive.
+    """What is in the cache, how the last jobs went, how far the transcripts and imports are, and who is at work.
 
     JSON values only. Raises SettingsError or DataError.
     """
@@ -38,6 +44,8 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
             "data_dir": str(settings.pbx_data_dir.resolve()),
             "pbx": active and {"host": active.connection.host, "saved": active.saved},
             "worker_alive": worker_alive(settings),
+            "listening": _listening(session, settings, active),
+            "imports": [_told(mark) for mark in list_marks(session, active.id, MARKS)] if active else [],
             "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},
             "jobs": [job.model_dump(mode="json") for job in unfinished_jobs(session)],
             "recordings": dict(session.exec(by_state.where(Recording.connection_id == active.id)).all())
@@ -49,6 +57,28 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
                 "revision": session.scalar(text("SELECT version_num FROM alembic_version")),
             },
         }
+
+
+def _listening(session: Session, settings: Settings, active: ActiveConnection | None) -> dict[str, Any]:
+    """Whether somebody listens to the PBX, and since when without a break."""
+    alive = watch_alive(settings)
+    since = listening_since(session, active.id) if alive and active else None
+    return {"alive": alive, "since": since and since.isoformat()}
+
+
+def _told(mark: ImportMark) -> dict[str, Any]:
+    """How far a source of history was read: a database up to a time (of the PBX's clock), a file up to a byte."""
+    is_file = mark.source[:1].isdecimal()
+    until = None if is_file else datetime.fromtimestamp(mark.position, UTC).replace(tzinfo=None).isoformat()
+    return {
+        "kind": mark.kind,
+        "source": mark.label,
+        "rows": mark.rows,
+        "bad": mark.bad,
+        "read_at": mark.read_at.isoformat(),
+        "bytes": mark.position if is_file else None,
+        "until": until,
+    }
 
 
 def _last_ended(session: Session, kind: JobKind) -> Job | None:

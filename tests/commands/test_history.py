@@ -10,6 +10,7 @@ from sqlmodel import select
 from typer.testing import CliRunner
 
 from pbx.__main__ import app
+from pbx.jobs.slots import take_slot
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import DayPack
@@ -167,3 +168,19 @@ def test_an_import_packs_its_days(pbx: None, tmp_path: Path) -> None:
 
 def moment(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat()
+
+
+def test_status_says_how_far_the_imports_are_and_who_listens(pbx: None, log: Path, tmp_path: Path) -> None:
+    before = run(app, ["status"])
+    assert "Listening    nobody" in before.stdout
+    assert "History" not in before.stdout
+    run(app, ["import", "queue-log", str(log), "--url", make_site(tmp_path / "site.sqlite")])
+    said = run(app, ["status"]).stdout
+    assert f"queue_log (queue_log): 5 rows, 1 unreadable, up to byte {log.stat().st_size:,}" in said
+    facts = json.loads(run(app, ["status", "--json"]).stdout)
+    table, file = facts["imports"]
+    assert (table["source"].rpartition(" ")[2], table["rows"], table["bytes"]) == ("queuelog", 1, None)
+    assert datetime.fromisoformat(table["until"]).replace(tzinfo=UTC).timestamp() == T
+    assert (file["rows"], file["bad"], file["until"]) == (5, 1, None)
+    with take_slot(load_settings().pbx_data_dir, "watch"):
+        assert json.loads(run(app, ["status", "--json"]).stdout)["listening"] == {"alive": True, "since": None}
