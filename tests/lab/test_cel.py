@@ -10,6 +10,7 @@ from sqlmodel import select
 
 from pbx.jobs.import_cdr import import_cdr_database
 from pbx.jobs.import_cel import CelResult, import_cel
+from pbx.jobs.imports import count_new_rows, read_database
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg
@@ -169,3 +170,28 @@ def test_without_ids_and_indexes(lived: Lived, engine: Engine, active: ActiveCon
     assert moved <= {timedelta(), timedelta(seconds=1)}
     assert any(moved)
     assert max(leg["started_at"] for leg in without.values()) < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_the_database_as_a_whole(lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> None:
+    """What the page's button does: every table of history that is there, and how many rows a test of it promises."""
+    fill(mariadb, lived)
+    mariadb.execute(
+        "DROP TABLE IF EXISTS queue_log",
+        "DROP TABLE IF EXISTS queuelog",
+        "CREATE TABLE queuelog (time int, callid varchar(40), queuename varchar(40), agent varchar(40), "
+        "event varchar(40), data varchar(100))",
+    )
+    at = int(float(lived.uniqueids["queue"]))
+    row = f"{at}, '{lived.uniqueids['queue']}', 'open', 'NONE', 'ENTERQUEUE', '|1|1'"
+    mariadb.execute(f"INSERT INTO queuelog VALUES ({row})")
+    promised = count_new_rows(engine, active, mariadb.address)
+    sources = read_database(engine, active, mariadb.address)
+    assert {source["kind"]: source["rows"] for source in sources} == {
+        "cdr": promised["cdr"],
+        "cel": promised["cel"],
+        "queue_log": promised["queuelog"],
+    }
+    assert min(promised.values()) > 0
+    assert set(count_new_rows(engine, active, mariadb.address).values()) == {0}
+    assert [source["rows"] for source in read_database(engine, active, mariadb.address)] == [0, 0, 0]
+    mariadb.execute("DROP TABLE queuelog")
