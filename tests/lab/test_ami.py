@@ -92,7 +92,7 @@ def test_a_refused_login_names_its_causes(server: LabServer, change: dict[str, s
 def test_tls_with_the_labs_ca_and_without(server: LabServer) -> None:
     connection = server.connection(tls=True)
     with AmiClient.connect(connection) as client:
-        assert len(take_snapshot(client).queues) == 3
+        assert len(take_snapshot(client).queues) == 4
     for host in ("localhost", "127.0.0.1"):
         with AmiClient.connect(connection.model_copy(update={"host": host})) as client:
             assert client.command("core show version")[0].startswith(f"Asterisk {server.version}.")
