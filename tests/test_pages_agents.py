@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
+from tests.drawn import charts
 from tests.happened import DAY, add_agents
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
@@ -69,3 +70,29 @@ def test_of_an_agent_without_logins_the_page_says_so(engine: Engine) -> None:
 def test_a_queue_nobody_works_in_shows_how_history_arrives(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, queue="support"))
     assert "python -m pbx import queue-log" in words(app)
+
+
+def test_a_stretch_of_the_day_leads_to_its_calls(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    timeline = charts(app)["agent_timeline"]["data"]
+    by_kind = {trace["name"]: [point[0] for point in trace["customdata"]] for trace in timeline}
+    assert {kind: len(queries) for kind, queries in by_kind.items()} == {
+        "Not observed": 2,  # before the first call the log tells of, and after the last
+        "Logged in": 1,
+        "Paused": 1,
+        "On a call": 2,
+    }
+
+    def taken(query: str) -> list[str]:
+        seen = well(open_page(AGENTS, **DAY, agent="Ada", behind=query))
+        return [row[0] for row in tables(seen).get("Calls taken", [])]
+
+    assert taken(by_kind["On a call"][0]) == ["2 Mar 09:30:00"]
+    assert taken(by_kind["Logged in"][0]) == ["2 Mar 10:00:00", "2 Mar 09:30:00"]
+    assert taken(by_kind["Paused"][0]) == []
+
+
+def test_nothing_is_compared_where_history_begins(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY))
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "of what was before nothing is known" in words(app)

@@ -1,15 +1,18 @@
 """Agents: what each took and let ring, how long he was there, and how his days went."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
 from pbx import ui
 from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars
+from pbx.charts.frame import NOT_OBSERVED
 from pbx.export.tables import Value
 from pbx.metrics.agents import AgentFigures, PauseFigures
 from pbx.metrics.ratio import Ratio
+from pbx.store.coverage import queue_coverage
 from pbx.store.engine import reading
 from pbx.store.figures import FigureFilter, load_visits
 from pbx.store.figures_agents import (
@@ -20,9 +23,18 @@ from pbx.store.figures_agents import (
     agent_sessions,
     pause_reasons,
 )
-from pbx.store.figures_lists import Selection, VisitRow, visits_page
+from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_page
 from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import CALL_PAGE, no_history
+from pbx.ui.behind import (
+    CALL_PAGE,
+    asked_behind,
+    asked_span,
+    behind_chart,
+    behind_list,
+    no_history,
+    show_all,
+)
+from pbx.ui.coverage import say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.wording import count_text, duration_text
 
@@ -83,8 +95,8 @@ def exported(agents: Sequence[AgentFigures]) -> list[list[Value]]:
     ]
 
 
-def show_totals(now: Sequence[AgentFigures], before: Sequence[AgentFigures]) -> None:
-    """All agents together, beside the period before."""
+def show_totals(now: Sequence[AgentFigures], before: Sequence[AgentFigures] | None) -> None:
+    """All agents together, beside the period before, if anything is known of it."""
 
     def total(agents: Sequence[AgentFigures]) -> AgentFigures:
         known = [one for one in agents if one.logged_in_s]
@@ -102,20 +114,23 @@ def show_totals(now: Sequence[AgentFigures], before: Sequence[AgentFigures]) -> 
         known = [one for one in agents if one.logged_in_s]
         return Ratio(sum(one.talk_s for one in known), sum((one.logged_in_s or 0.0) - one.paused_s for one in known))
 
-    one, other = total(now), total(before)
+    one, other = total(now), None if before is None else total(before)
     with figure_tiles("agents"):
         there = "Agents who were logged in, rang or took a call."
-        figure_tile("Agents", len(now), len(before), kind="count", definition=there)
-        figure_tile("Calls taken", one.calls, other.calls, kind="count", definition="Visits to queues they answered.")
+        count_before = None if before is None else len(before)
+        figure_tile("Agents", len(now), count_before, kind="count", definition=there)
+        taken = "Visits to queues they answered."
+        figure_tile("Calls taken", one.calls, other.calls if other else None, kind="count", definition=taken)
         talk = "Talk / calls taken whose end is known."
-        figure_tile("Average talk", one.att, other.att, kind="duration", definition=talk)
+        figure_tile("Average talk", one.att, other.att if other else None, kind="duration", definition=talk)
         vain = "Rings nobody answered / all rings that ended."
-        rates = (one.non_response_rate, other.non_response_rate)
+        rates = (one.non_response_rate, other.non_response_rate if other else None)
         figure_tile("Not taken", *rates, kind="percent", definition=vain, better="down")
-        paused = Ratio(one.paused_s, one.logged_in_s or 0.0), Ratio(other.paused_s, other.logged_in_s or 0.0)
+        paused = [Ratio(each.paused_s, each.logged_in_s or 0.0) if each else None for each in (one, other)]
         figure_tile("Paused", *paused, kind="percent", definition="Paused / logged-in time, in seconds.")
         busy = "Talk / (logged-in time – paused time), in seconds, of the agents whose logins are known."
-        figure_tile("Occupancy", occupancy(now), occupancy(before), kind="percent", definition=busy)
+        before_busy = None if before is None else occupancy(before)
+        figure_tile("Occupancy", occupancy(now), before_busy, kind="percent", definition=busy)
 
 
 def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> None:
@@ -130,6 +145,7 @@ def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> N
             st.pagination(pages, key="agents_page")
         ui.table_export(at, "Agents", EXPORTED, lambda: exported(agents), key="agents")
     if picked and picked != selected:
+        show_all()
         st.query_params["agent"] = picked
         st.rerun()
 
@@ -154,18 +170,21 @@ def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
 
 
 def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[Stretch]:
-    """An agent's sessions, pauses and talks."""
+    """An agent's sessions, pauses and talks, and what nobody observed."""
     with reading(at.engine) as session:
-        found = [Stretch("Logged in", one.from_at, one.until_at) for one in agent_sessions(session, wanted)]
+        gaps = queue_coverage(session, at.active.id, wanted.since, min(wanted.until, datetime.now(UTC))).gaps
+        found = [Stretch(NOT_OBSERVED, start, end) for start, end in gaps]
+        found += [Stretch("Logged in", one.from_at, one.until_at) for one in agent_sessions(session, wanted)]
         found += [Stretch("Paused", one.from_at, one.until_at, one.reason) for one in agent_pauses(session, wanted)]
         visits = load_visits(session, wanted)
     for joined_s, wait_s, talk_s, queue in zip(
         visits.joined_s.tolist(), visits.wait_s.tolist(), visits.talk_s.tolist(), visits.queue.tolist(), strict=True
     ):
         if talk_s == talk_s and wait_s == wait_s:  # both are known
-            start = datetime.fromtimestamp(joined_s + wait_s, UTC)
+            joined, start = (datetime.fromtimestamp(at, UTC) for at in (joined_s, joined_s + wait_s))
             about = f"queue {visits.queues[queue]}"
-            found.append(Stretch("On a call", start, start + timedelta(seconds=talk_s), about))
+            behind = (joined, joined + timedelta(seconds=1))
+            found.append(Stretch("On a call", start, start + timedelta(seconds=talk_s), about, behind))
     return found
 
 
@@ -208,9 +227,18 @@ def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.Cell]:
     ]
 
 
-def show_calls(at: ui.Site, wanted: FigureFilter, total: int) -> None:
+def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
+    """The calls an agent took; of a stretch of his day if one was clicked on."""
+    span = asked_span(asked_behind(), wanted.since, wanted.until)
+    if span:
+        wanted = replace(wanted, since=span[0], until=span[1])
+    with reading(at.engine) as session:
+        total = count_visits(session, wanted, Selection(answered=True), at.zone)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        ui.note(f"{count_text(total, 'call')} taken" + (f", {times_text(span, period)}" if span else ""))
+        if span:
+            st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
     if not total:
-        ui.note("This agent took no call in this period.")
         return
     pages = -(-total // PAGE_ROWS)
     page = min(int(st.session_state.get("agent_calls_page", 1) or 1), pages)
@@ -230,8 +258,16 @@ def show_calls(at: ui.Site, wanted: FigureFilter, total: int) -> None:
         ui.note("No call with this visit’s uniqueid is known: bring the CDR with python -m pbx import cdr.")
 
 
+def times_text(span: tuple[datetime, datetime], period: Period) -> str:
+    """Say a stretch of a day: Mon 2 Mar 09:00–13:00."""
+    first, last = (moment.astimezone(period.zone) for moment in span)
+    day = "" if first.date() == last.date() else f"{last:%a} {last.day} {last:%b} "
+    return f"joined {first:%a} {first.day} {first:%b} {first:%H:%M} – {day}{last:%H:%M}"
+
+
 def close_agent() -> None:
     st.query_params.pop("agent", None)
+    show_all()
 
 
 def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
@@ -249,21 +285,26 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
         stretches, days[:MOST_DAYS], title="Logged in, paused and on calls", zone=at.zone, palette=ui.palette()
     )
     alt = f"{title}: {agent.sessions} sessions, {agent.calls} calls over {count_text(len(days), 'day')}."
-    ui.chart(figure, alt=alt, key="agent_timeline")
+    behind_chart(figure, alt=alt, key="agent_timeline")
+    ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")
     left, right = st.columns(2, gap="medium")
     with left, reading(at.engine) as session:
         show_days(at, agent_days(session, wanted, at.zone))
         show_reasons(at, wanted)
-    with right:
-        show_calls(at, wanted, agent.calls)
+    with right, behind_list("agent_calls_list"):
+        show_calls(at, period, wanted)
 
 
 ui.head("Agents", "What each took and let ring, how long they were there, and how their days went")
 site = ui.site()
 bar = period_bar(site)
 with reading(site.engine) as reader:
-    figures, figures_before = agent_figures(reader, bar.wanted), agent_figures(reader, bar.before)
+    figures = agent_figures(reader, bar.wanted)
+    covered = queue_coverage(reader, bar.connection_id, bar.since, bar.seen_until)
+    compared = covered.begins_at is not None and covered.begins_at < bar.before.until
+    figures_before = agent_figures(reader, bar.before) if compared else None
 if figures:
+    say_coverage(site, bar, covered)
     show_totals(figures, figures_before)
     asked = st.query_params.get("agent", "")
     chosen = next((one for one in figures if one.agent == asked), None)

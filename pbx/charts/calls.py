@@ -39,12 +39,16 @@ class Named(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Part of an agent's day: logged in, paused (with the reason), on a call, or not observed by anybody."""
+    """Part of an agent's day: logged in, paused (with the reason), on a call, or not observed by anybody.
+
+    `behind`: when the calls behind it joined, its own time unless told.
+    """
 
     kind: str
     start_at: datetime
     end_at: datetime
     about: str = ""
+    behind: tuple[datetime, datetime] | None = None
 
 
 def way_bars(
@@ -149,7 +153,7 @@ def agent_days_chart(
 ) -> go.Figure:
     """Draw each day as a row of 24 hours by the clock of `zone`: logged in behind, pauses and calls before it.
 
-    A bar's customdata begins with its time, as a query: from and until in epoch seconds.
+    A bar's customdata begins with the time of the calls behind it, as a query: from and until in epoch seconds.
     """
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), SPARE_PX + 14 + max(len(days), 1) * BAND_ROW_PX)
@@ -200,7 +204,7 @@ def _by_day(item: Stretch, zone: tzinfo) -> list[tuple[date, float, float, str, 
     length = duration_text((item.end_at - item.start_at).total_seconds())
     about = f" ({plain_text(item.about)})" if item.about else ""
     said = f"{item.kind}{about}<br>{_clock(start)} – {_clock(end)} ({length})"
-    query = span_query(item.start_at, item.end_at)
+    query = span_query(*(item.behind or (item.start_at, item.end_at)))
     found, day = [], start.date()
     while day <= end.date():
         from_h = _hour(start) if day == start.date() else 0.0

@@ -125,7 +125,7 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
 def whole_ticks(top: float, durations: bool) -> dict[str, object]:
     """Whole numbers only, and durations as they are said."""
     if not durations:
-        return {"dtick": 1} if top <= 6 else {"nticks": 6}
+        return {"dtick": 1} if top <= 6 else {"nticks": 6, "tickformat": ","}
     steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
     step = next((step for step in steps if top / step <= 6), 7 * 86_400)
     values = list(range(0, int(top * 1.12) + step, step))
@@ -188,6 +188,9 @@ def mark_moments(figure: go.Figure, moments: Sequence[Moment], zone: tzinfo, pal
 
 def _lay_ground(figure: go.Figure) -> None:
     """An axis from 0 to 1 below the figure's own, for what reaches over all its height."""
+    own = figure.layout.yaxis
+    # Said, or an axis over another takes ticks where the other has some, whatever its own numbers.
+    own.tickmode = "array" if own.tickvals is not None else "linear" if own.dtick is not None else "auto"
     figure.update_layout(yaxis2={"range": [0, 1], "visible": False, "fixedrange": True}, yaxis_overlaying="y2")
 
 

@@ -85,7 +85,8 @@ def _change(value: Value, before: Value, kind: Kind, digits: int) -> tuple[str |
     elif not then:
         return None, said
     else:
-        text = f"{100 * by / then:+.0f}%"
+        share = 100 * by / then
+        text = f"{share:+.1f}%" if abs(share) < 1 else f"{share:+.0f}%"
     return (None, f"unchanged, {said}") if not any(digit in text for digit in "123456789") else (text, said)
 
 

@@ -38,7 +38,8 @@ from pbx.wording import count_text
 TARGET_PERCENT = 80
 HOW_TO = (
     "Queue calls become history in two ways: the worker listens to the PBX while it runs (python -m pbx watch does it "
-    "alone), and what was before comes from its queue_log, under Settings ▸ History or by python -m pbx import queue-log."
+    "alone), and what was before comes from its queue_log, under Settings ▸ History or by python -m pbx import "
+    "queue-log."
 )
 
 
