@@ -17,8 +17,8 @@ Who asks for which kind, in this order, each at most once for a spot:
     slow_list      before a list is answered (the path `recordings/stored`, an AMI action that answers with items):
                    wait `seconds`, then answer.
     server_error   ARI only, before an answer is made: answer `status` with Asterisk's body for it instead.
-    wrong_length   ARI only, when the headers are made: Content-Length says `extra_bytes` more than are sent (fewer where
-                   it is negative; never below 0); close the connection after the body.
+    wrong_length   ARI only, when the headers are made: Content-Length says `extra_bytes` more than are sent (fewer
+                   where it is negative; never below 0); close the connection after the body.
     stall          while sending: after `after_bytes` wait `seconds`, then send the rest.
     cut            while sending: after `after_bytes` reset the connection.
     trickle        while sending: one byte at a time, `seconds` between two (0: only a turn of the loop).
