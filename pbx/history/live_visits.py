@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pbx.ami.protocol import Message
-from pbx.ami.values import decimal, integer, known, unescape
+from pbx.ami.values import integer, known, span_s, unescape
 from pbx.history.facts import AgentChange, Outcome, Ring, Visit
 
 _K = TypeVar("_K")
@@ -163,7 +163,7 @@ class LiveVisits:
             self._settle(held)
 
     def _give_up(self, message: Message, at: datetime) -> None:
-        held = self._held(message, begun_before_s=decimal(message.get("HoldTime")) or 0.0, at=at)
+        held = self._held(message, begun_before_s=span_s(message.get("HoldTime")) or 0.0, at=at)
         if held is None or held.given_up:
             return
         held.given_up = True
@@ -173,13 +173,13 @@ class LiveVisits:
                 held.visit,
                 position=integer(message.get("Position")) or None,
                 original_position=integer(message.get("OriginalPosition")) or held.visit.original_position,
-                wait_s=decimal(message.get("HoldTime")),
+                wait_s=span_s(message.get("HoldTime")),
             ),
         )
 
     def _connect(self, message: Message, at: datetime) -> None:
         """AgentConnect: HoldTime and RingTime in seconds (app_queue.c, 13 to 22)."""
-        held = self._held(message, begun_before_s=decimal(message.get("HoldTime")) or 0.0, at=at)
+        held = self._held(message, begun_before_s=span_s(message.get("HoldTime")) or 0.0, at=at)
         if held is None or held.connected:
             return
         held.left_at = None
@@ -191,8 +191,8 @@ class LiveVisits:
 
         Asterisk 16 names no channel in it when the caller's is gone already: then queue and agent tell whose it is.
         """
-        talk_s = decimal(message.get("TalkTime"))
-        before_s = (decimal(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
+        talk_s = span_s(message.get("TalkTime"))
+        before_s = (span_s(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
         if message.get("Uniqueid"):
             held = self._held(message, begun_before_s=before_s, at=at)
         else:
@@ -310,14 +310,14 @@ class LiveVisits:
         """End a visit that was left without an agent, or without AgentComplete."""
         visit, ended_at = held.visit, held.left_at
         if visit.connected_at is not None and ended_at is not None:
-            talk_s = float(round((ended_at - visit.connected_at).total_seconds()))
+            talk_s = float(max(round((ended_at - visit.connected_at).total_seconds()), 0))
             self._close(held, replace(visit, outcome="answered", ended_at=ended_at, talk_s=talk_s))
             return
         if outcome is None:
             outcome = self._outcome(held)
         wait_s = visit.wait_s
         if wait_s is None and ended_at is not None:
-            wait_s = float(int((ended_at - visit.joined_at).total_seconds()))
+            wait_s = float(max(int((ended_at - visit.joined_at).total_seconds()), 0))
         by = "caller" if outcome in ("abandoned", "exit_key") else ""
         self._close(held, replace(visit, outcome=outcome, ended_at=ended_at, wait_s=wait_s, ended_by=by))
 
@@ -364,8 +364,8 @@ def _served(visit: Visit, message: Message) -> Visit:
     """With who took the call, after what wait."""
     return replace(
         visit,
-        wait_s=decimal(message.get("HoldTime")),
-        ring_s=decimal(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
+        wait_s=span_s(message.get("HoldTime")),
+        ring_s=span_s(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
         agent=message.get("MemberName"),
         interface=message.get("Interface"),
     )
