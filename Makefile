@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint lab-up lab-down test-lab bench screenshots
+.PHONY: run test lint lab-up lab-down test-lab bench screenshots demo-recordings
 .DEFAULT_GOAL := run
 
 # The first session is opened here, as until there was one Streamlit doesn't know the addresses of the pages.
@@ -35,6 +35,9 @@ bench: .venv/dev  ## prints figures; needs lab-up
 
 screenshots: .venv/dev  ## of the app on the lab, into docs/screenshots; needs lab-up
 	$(BIN)/python -m tests.lab.screenshots
+
+demo-recordings: .venv/dev  ## the demo's calls, from their scripts; needs espeak-ng
+	$(BIN)/python -m pbx.demo.voices
 
 .venv/app: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
