@@ -204,20 +204,19 @@ class _Day:
         call.outcome, call.end_s = "answered", now + talk_s
         call.ended_by = "agent" if self.dice.random() < 0.3 else "caller"
         if due is None and talk_s > 40 and self.dice.random() < 0.045:
-            self._transfer(call)
-        self._occupy(agent, call.left_s + WRAP_UP_S)
-        self._at(call.left_s + WRAP_UP_S, self._serve_all)
+            self._transfer(call, now, now + talk_s)
+        self._occupy(agent, now + talk_s + WRAP_UP_S)
+        self._at(now + talk_s + WRAP_UP_S, self._serve_all)
 
-    def _transfer(self, call: _Call) -> None:
+    def _transfer(self, call: _Call, now: float, left_s: float) -> None:
         """To a member of the staff who is free for long enough: he isn't called by anybody else meanwhile."""
-        assert call.left_s is not None and call.answered_s is not None
-        staff = [one for one in STAFF if self._is_free(one, call.left_s) and self._is_free(one, call.answered_s)]
+        staff = [one for one in STAFF if self._is_free(one, left_s) and self._is_free(one, now)]
         if not staff:
             return
         target = self.dice.choice(staff)
         call.target, call.target_ring_s = target.extension, 1.5 + self.dice.uniform(0, 6)
         call.outcome, call.ended_by = "transferred", "transfer"
-        call.end_s = call.left_s + call.target_ring_s + self.dice.uniform(30, 200)
+        call.end_s = left_s + call.target_ring_s + self.dice.uniform(30, 200)
         self._occupy(target, call.end_s + 1)
 
     def _give_up(self, caller: _Caller, now: float) -> None:

@@ -1,6 +1,6 @@
 """When the demo's agents are at work, when they pause, and when the trunk that flaps is away. Pure.
 
-Times are seconds from the day's local midnight in UTC terms (`DayClock.start_at`), so that a day may have 23 or 25 hours.
+Times are seconds since the day's local midnight (`DayClock.start_at`), so that a day may have 23 or 25 hours.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pbx.demo.cast import AGENTS, TRUNKS, ZONE, Agent, TrunkState
 HOUR_S = 3600
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
 _EVENING, _NIGHT = {"209", "210"}, {"211", "212"}
-_WEEKEND = {"201", "205", "208"}  # of the day shift, those who come then
+_WEEKEND = {"201", "203", "205", "206", "208"}  # of the day shift, those who come then
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Shift:
 
 def random_of(day: date, seed: int, what: str) -> Random:
     """Dice of their own for one purpose on one day: the same for ever."""
-    return Random(f"{seed} {day.isoformat()} {what}")
+    return Random(f"{seed} {day.isoformat()} {what}")  # noqa: S311 - a story, not a secret
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +117,7 @@ def _pauses(clock: DayClock, dice: Random, lunch_s: float, lunch_min: int, short
 
 @lru_cache(maxsize=64)
 def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, TrunkState], ...]:
-    """From when to when the trunk that flaps was away, in seconds of the day, and how; sorted, apart from each other."""
+    """From when to when the trunk that flaps was away, in seconds of the day, and how; sorted, none overlap."""
     clock, dice = DayClock(day), random_of(day, seed, "trunks")
     outages: list[tuple[float, float, TrunkState]] = []
     for _ in range(dice.randint(3, 6)):
