@@ -3,6 +3,10 @@
 The only room of the package with Streamlit.
 """
 
+from pbx.ui.demo import (
+    demo_settings_page,
+    offer_beside_form,
+)
 from pbx.ui.exports import (
     table_export,
 )
@@ -36,6 +40,7 @@ from pbx.ui.words import (
     MARK,
     SPANS,
     chart,
+    demo_pill,
     empty,
     facts,
     head,
@@ -64,6 +69,8 @@ __all__ = [
     "cache",
     "call_cells",
     "chart",
+    "demo_pill",
+    "demo_settings_page",
     "empty",
     "facts",
     "find_site",
@@ -72,6 +79,7 @@ __all__ = [
     "live_s",
     "not_ok",
     "note",
+    "offer_beside_form",
     "palette",
     "pending_toast",
     "plain",

@@ -15,9 +15,12 @@ import streamlit as st
 
 from pbx.charts import DARK, LIGHT, Palette
 from pbx.errors import PbxError
+from pbx.settings import load_settings
 
 HERE = Path(__file__).parent
 MARK = HERE / "mark.svg"
+SETTINGS_PAGE = "pages/settings/freepbx.py"
+DEMO_PILL = '<span class="demo-pill">Demo</span>'
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
 
@@ -50,8 +53,15 @@ def chips(words: Iterable[str]) -> None:
 
 
 def head(title: str, about: str) -> None:
-    """A page's title with one line about what is seen."""
-    st.html(f'<div class="page-head"><h1>{html.escape(title)}</h1><p>{html.escape(about)}</p></div>')
+    """A page's title with one line about what is seen; in the demo it says so."""
+    pill = DEMO_PILL if load_settings().demo else ""
+    st.html(f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>')
+
+
+def demo_pill() -> None:
+    """A word that this is the demo, where a page has no title; nothing with real data."""
+    if load_settings().demo:
+        st.html(DEMO_PILL)
 
 
 def facts(pairs: Mapping[str, str]) -> None:
