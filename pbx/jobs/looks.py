@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from pbx.ami.client import AmiClient
 from pbx.ami.queries import take_snapshot
 from pbx.ami.snapshot import Snapshot, Trunk
+from pbx.ami.values import decimal
 from pbx.errors import PbxError
 from pbx.store.engine import writing
 from pbx.store.samples import store_latest, store_trunk_changes
@@ -111,8 +112,10 @@ def pbx_clock_s(client: AmiClient) -> float:
     before = datetime.now(UTC)
     try:
         reply = client.submit("Getvar", [("Variable", "STRFTIME(,,%s.%3q)")], deadline_s=5).result()
-        told = float(reply.response.get("Value"))
-    except (PbxError, ValueError):
+    except PbxError:
+        return 0.0
+    told = decimal(reply.response.get("Value"))
+    if not told or told < 0:  # nothing, or nothing that is a time
         return 0.0
     after = datetime.now(UTC)
     return told - (before.timestamp() + after.timestamp()) / 2
