@@ -13,18 +13,22 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
+from uuid import NAMESPACE_OID, uuid5
 from zoneinfo import ZoneInfo
 
 from pbx.demo.cast import ZONE
 from pbx.demo.faults import Faults
 from pbx.demo.http import BadRequest, Reply, Request, html_reply, json_reply, read_request
+from pbx.demo.lines import DOWN, RING, RINGING, UP, Line
 from pbx.demo.shelf import Shelf, StoredFile
 from pbx.demo.wire import Wire
+from pbx.demo.world import World
 
 ENTITY_ID = "02:00:00:00:60:00"  # of the locally administered addresses, which no network card has
 VERSIONS = {"16": "16.28.0", "22": "22.10.1"}
 _LIST = "recordings/stored"
 _REALM = 'WWW-Authenticate: Basic realm="Asterisk REST Interface"'
+_STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _NOT_THERE = "The requested URL was not found on this server."
 
 
@@ -36,6 +40,8 @@ class Host(Protocol):
     password: str
     faults: Faults
     shelf: Shelf
+    world: World
+    clock: Callable[[], datetime]  # of the story
 
     def pbx_now(self) -> datetime: ...
 
@@ -156,7 +162,7 @@ def _failure(status: int, server: str) -> Reply:
 
 def _info(pbx: Host, _name: str) -> Reply:
     build = {"os": "Linux", "kernel": "unknown", "machine": "unknown", "options": "OPTIONAL_API"}
-    begun = stamp(pbx.pbx_now())
+    begun = stamp(pbx.world.booted_at)
     return json_reply(
         {
             "build": build | {"date": "2026-01-05 08:00:00 UTC", "user": "demo"},
@@ -172,11 +178,34 @@ def _ping(pbx: Host, _name: str) -> Reply:
 
 
 def _channels(pbx: Host, _name: str) -> Reply:
-    return json_reply([])
+    return json_reply([_channel_document(line) for line in pbx.world.lines(pbx.clock())])
 
 
 def _channel(pbx: Host, name: str) -> Reply:
-    return _missing("Channel not found")
+    found = next((line for line in pbx.world.lines(pbx.clock()) if name in (line.uniqueid, line.name)), None)
+    return json_reply(_channel_document(found)) if found else _missing("Channel not found")
+
+
+def _channel_document(line: Line) -> dict[str, object]:
+    """A channel as Asterisk's ast_channel_snapshot_to_json writes it."""
+    return {
+        "id": line.uniqueid,
+        "name": line.name,
+        "state": _STATES[line.state],
+        "protocol_id": str(uuid5(NAMESPACE_OID, line.uniqueid)),  # SIP's Call-ID
+        "caller": {"name": line.caller_name, "number": line.number},
+        "connected": {"name": line.connected_name, "number": line.connected},
+        "accountcode": "",
+        "dialplan": {
+            "context": line.context,
+            "exten": line.exten,
+            "priority": line.priority,
+            "app_name": line.application,
+            "app_data": line.data,
+        },
+        "creationtime": stamp(line.begun_at),
+        "language": "en",
+    }
 
 
 def _list(pbx: Host, _name: str) -> Reply:

@@ -178,7 +178,7 @@ def name_of(call: PlannedCall) -> str:
     return f"{at:%Y/%m/%d}/q-{call.queue}-{call.from_number}-{at:%Y%m%d-%H%M%S}-{call.uniqueid}"
 
 
-def recorded_shelf(now: datetime, seed: int = 1) -> Shelf:
+def stock_shelf(now: datetime, seed: int = 1) -> Shelf:
     """The shelf with the story's recorded calls as they are on it at `now`."""
     shelf = Shelf()
     for call in recorded_calls(now, seed):
