@@ -135,6 +135,8 @@ STAFF = (
     Agent("222", "Accounts", ()),
     Agent("223", "Priya Shah", ()),
 )
+PHONES = (*AGENTS, *STAFF)
+UNUSED_PHONE = Agent("224", "Meeting room", ())  # nobody plugged it in
 CALLER_NAMES = (
     *("A Whitcombe", "Bracken Lodge", "C Oyelaran", "D McAllister", "E Thornbury", "F Kowalski", "G Pemberton"),
     *("Hollis & Sons", "I Rahman", "J Treharne", "K Abernathy", "L Fenwick", "M Castellano", "N Greaves"),
