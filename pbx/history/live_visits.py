@@ -58,6 +58,7 @@ class LiveVisits:
         self._leaving: dict[tuple[str, str], _Open] = {}
         self._absent: set[tuple[str, str]] = set()  # at the look before
         self._ended: OrderedDict[tuple[str, str], Visit] = OrderedDict()
+        self._gave_up: OrderedDict[str, str] = OrderedDict()  # queues, by the channel of who hung up in one
         self._rung: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._targets: OrderedDict[str, str] = OrderedDict()  # of transfers, by the channel passed on
         self.handlers: dict[str, Callable[[Message, datetime], None]] = {
@@ -84,8 +85,8 @@ class LiveVisits:
         return [held.visit for queues in self._open.values() for held in queues.values()]
 
     def queue_of(self, uniqueid: str) -> str:
-        """The queue in which this caller is; "" for none."""
-        return next(iter(self._open.get(uniqueid, ())), "")
+        """The queue in which this caller is, or in which he has hung up; "" for none."""
+        return next(iter(self._open.get(uniqueid, ())), self._gave_up.get(uniqueid, ""))
 
     def add_known(self, visits: Iterable[Visit]) -> None:
         """Visits that are stored as in progress; one of which the end was heard is told again."""
@@ -336,6 +337,8 @@ class LiveVisits:
             self._open.pop(visit.uniqueid, None)
         self._leaving.pop(key, None)
         _remember(self._ended, key, visit)
+        if visit.outcome == "abandoned":
+            _remember(self._gave_up, visit.uniqueid, visit.queue)
         self._tell(visit)
 
     def _tell(self, visit: Visit) -> None:
