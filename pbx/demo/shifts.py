@@ -89,19 +89,24 @@ def shifts_of_day(day: date, seed: int = 1) -> tuple[Shift, ...]:
 
 def _shift(agent: Agent, clock: DayClock, dice: Random) -> Shift | None:
     if agent.extension in _NIGHT:
-        begin, end = 0.0, 8 * HOUR_S + dice.uniform(60, 900)
-        return Shift(agent, clock.second_of(0), end, _pauses(clock, dice, begin + dice.uniform(3, 4.5) * HOUR_S, 20, 1))
+        end = clock.second_of(8) + dice.uniform(60, 900)
+        return _work(agent, 0.0, end, _pauses(clock, dice, dice.uniform(3, 4.5) * HOUR_S, 20, 1))
     if agent.extension in _EVENING:
         begin = clock.second_of(14.75) + dice.uniform(0, 1200)
-        return Shift(
-            agent, begin, clock.length_s - 1.0, _pauses(clock, dice, clock.second_of(dice.uniform(19, 20.5)), 25, 2)
-        )
+        supper_s = clock.second_of(dice.uniform(19, 20.5))
+        return _work(agent, begin, clock.length_s - 1.0, _pauses(clock, dice, supper_s, 25, 2))
     if clock.weekend and agent.extension not in _WEEKEND:
         return None
     begin = clock.second_of(7.85) + dice.uniform(0, 1200)
     end = clock.second_of(17.4) + dice.uniform(0, 1800)
     lunch = clock.second_of(12 + 0.5 * (int(agent.extension) % 4)) + dice.uniform(0, 300)
-    return Shift(agent, begin, end, _pauses(clock, dice, lunch, 35, 3))
+    return _work(agent, begin, end, _pauses(clock, dice, lunch, 35, 3))
+
+
+def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -> Shift:
+    """To the millisecond, as calls are."""
+    rounded = (Pause(round(pause.from_s, 3), round(pause.to_s, 3), pause.reason) for pause in pauses)
+    return Shift(agent, round(from_s, 3), round(to_s, 3), tuple(rounded))
 
 
 def _pauses(clock: DayClock, dice: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:

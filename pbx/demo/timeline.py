@@ -128,8 +128,8 @@ def _connect(play: Play, call: PlannedCall, ring: Ring, boot: Boot) -> None:
     told = (("HoldTime", str(hold_s)), ("RingTime", str(ring_s)))
     member = _member(call, ring.agent.extension, ring.agent.name)
     play.tell_of("AgentConnect", "caller", *member, *told, group="agent", other="agent")
-    play.device(ring.agent.extension, _IN_USE)
     play.bridge(_bridge_id(call, 0), "caller", "agent")
+    play.device(ring.agent.extension, _IN_USE)
 
 
 def _bridge_id(call: PlannedCall, place: int) -> str:
@@ -252,11 +252,11 @@ def _let_ring(play: Play) -> None:
 
 def _answer(play: Play, call: PlannedCall) -> None:
     play.move("callee", UP)
+    play.bridge(_bridge_id(call, 1), "caller", "callee")
     play.tell_of("DialEnd", "caller", ("DialStatus", "ANSWER"), other="callee")
     if play.lines["caller"].state != UP:
         play.move("caller", UP)
     _device_of_callee(play, _IN_USE)
-    play.bridge(_bridge_id(call, 1), "caller", "callee")
 
 
 def _device_of_callee(play: Play, status: int) -> None:
