@@ -63,23 +63,27 @@ async def serve_ari(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     Asks the faults for what lies before the bytes (see pbx.demo.faults); a ConnectionError is the line's.
     """
     wire = Wire(reader, writer, pbx.faults)
-    server = f"Asterisk/{VERSIONS[pbx.version]}"
     going_on = True
     while going_on:
         try:
             request = await read_request(reader)
         except BadRequest as error:
-            reply = html_reply(error.status, error.text, server, close=True)
-            head = reply.head(server, pbx.pbx_now(), len(reply.body), close=True)
+            reply = html_reply(error.status, error.text, _server(pbx), close=True)
+            head = reply.head(_server(pbx), pbx.pbx_now(), len(reply.body), close=True)
             await wire.send(head + reply.body, "ari/")
             return
         if request is None:
             return
-        going_on = await _serve_one(request, wire, pbx, server)
+        going_on = await _serve_one(request, wire, writer, pbx)
 
 
-async def _serve_one(request: Request, wire: Wire, pbx: Host, server: str) -> bool:
+def _server(pbx: Host) -> str:
+    return f"Asterisk/{VERSIONS[pbx.version]}"
+
+
+async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter, pbx: Host) -> bool:
     """Answer a request, or do to it what is armed; whether the connection stays open."""
+    server = _server(pbx)
     where = f"ari/{request.path.removeprefix('/ari/').lstrip('/')}"
     if pbx.faults.take("mute", where):
         return True
@@ -94,14 +98,18 @@ async def _serve_one(request: Request, wire: Wire, pbx: Host, server: str) -> bo
     head = reply.head(server, pbx.pbx_now(), length_bytes, close=request.wants_close)
     await wire.send(head + reply.body, where)
     if file:
-        await _send_growth(file, len(reply.body), wire, where)
+        await _send_growth(file, len(reply.body), writer)
     return not (wrong or reply.close or request.wants_close)
 
 
-async def _send_growth(file: StoredFile, sent_bytes: int, wire: Wire, where: str) -> None:
-    """What a file has grown by meanwhile: Asterisk reads to its end, whatever length it has announced."""
+async def _send_growth(file: StoredFile, sent_bytes: int, writer: asyncio.StreamWriter) -> None:
+    """What a file has grown by meanwhile: Asterisk reads to its end, whatever length it has announced.
+
+    Past the faults, which had their turn with the answer.
+    """
     while more := file.read()[sent_bytes:]:
-        await wire.send(more, where)
+        writer.write(more)
+        await writer.drain()
         sent_bytes += len(more)
 
 
