@@ -173,7 +173,7 @@ def test_a_failure_that_lasts_is_told_as_asterisks(pbx: DemoPbx, client: AriClie
 
 def test_503_is_what_an_asterisk_that_starts_says(pbx: DemoPbx) -> None:
     pbx.faults.arm(Fault("server_error", LIST, status=503))
-    found = ask(pbx, "/ari/recordings/stored")
+    found = ask(pbx.connection(), "/ari/recordings/stored")
     assert found.status == "503 Service Unavailable"
     assert found.header("Connection") == "close"
     assert found.body == b'{"message":"Asterisk not booted"}'
@@ -200,8 +200,8 @@ def test_a_trouble_that_lasts_has_a_name(pbx: DemoPbx, fault: Fault, error: type
 def test_a_fault_is_for_the_path_it_names(pbx: DemoPbx, client: AriClient) -> None:
     pbx.shelf.add("a/b", SOUND)
     pbx.faults.arm(Fault("server_error", "ari/recordings/stored/a%2Fb/file", status=404), None)
-    assert ask(pbx, "/ari/recordings/stored/a%2Fb").status == "200 OK"
-    assert ask(pbx, "/ari/recordings/stored/a%2Fb/file").status == "404 Not Found"
+    assert ask(pbx.connection(), "/ari/recordings/stored/a%2Fb").status == "200 OK"
+    assert ask(pbx.connection(), "/ari/recordings/stored/a%2Fb/file").status == "404 Not Found"
     assert len(client.list_recordings()) == 1
 
 
@@ -209,7 +209,7 @@ def test_a_wrong_length_ends_the_connection_behind_it(pbx: DemoPbx) -> None:
     pbx.shelf.add("call", SOUND)
     for extra_bytes, announced in ((7, len(SOUND) + 7), (-7, len(SOUND) - 7), (-(10**9), 0)):
         pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=extra_bytes))
-        found = ask(pbx, "/ari/recordings/stored/call/file")
+        found = ask(pbx.connection(), "/ari/recordings/stored/call/file")
         assert (found.header("Content-Length"), found.body) == (str(announced), SOUND)
 
 
@@ -230,8 +230,10 @@ def test_a_recording_that_grows_while_it_is_sent_overflows_its_length_as_asteris
     """More bytes come than announced: the client takes those announced, and no other answer begins with the rest."""
     pbx.shelf.grow("call", SOUND)
     pbx.faults.arm(Fault("stall", FILES, after_bytes=1000, seconds=1), 2)
-    head = f"GET /ari/recordings/stored/call/file HTTP/1.1\r\n{authorization(pbx.username, pbx.password)}\r\n\r\n"
-    raw = while_it_stalls(pbx, lambda: ask_raw(pbx, head.encode()), lambda: pbx.shelf.grow("call", b"more"))
+    head = f"GET /ari/recordings/stored/call/file HTTP/1.1\r\n{authorization(pbx.connection())}\r\n\r\n"
+    raw = while_it_stalls(
+        pbx, lambda: ask_raw(pbx.connection(), head.encode()), lambda: pbx.shelf.grow("call", b"more")
+    )
     found = Answer(raw)
     assert (found.header("Content-Length"), found.body) == (str(len(SOUND)), SOUND + b"more")
 
@@ -283,7 +285,7 @@ def test_a_name_that_is_listed_twice_is_kept_once(bench: Bench) -> None:
 
 def test_a_reset_is_a_reset(pbx: DemoPbx) -> None:
     pbx.faults.arm(Fault("cut", LIST, after_bytes=5))
-    login = authorization(pbx.username, pbx.password)
+    login = authorization(pbx.connection())
     with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:
         line.sendall(f"GET /{LIST} HTTP/1.1\r\n{login}\r\n\r\n".encode())
         with pytest.raises(ConnectionResetError):
