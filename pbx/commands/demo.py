@@ -66,7 +66,8 @@ def _serve(slot: int | None, stop: threading.Event, as_json: bool) -> None:
         )
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     settings.home_dir.mkdir(parents=True, exist_ok=True)
-    (settings.home_dir / LEFT).unlink(missing_ok=True)
+    if slot is None:
+        (settings.home_dir / LEFT).unlink(missing_ok=True)
     if not as_json:
         print_line(Text(SAID))
 

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from pbx.demo.past import STORY, fill_gaps, fill_past
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.place import PROGRESS, SLOT, demo_place, remove_folder
+from pbx.demo.place import PROGRESS, SLOT, demo_place, reap, remove_folder, was_left
 from pbx.errors import DataError, PbxError
 from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.queue import needed_connection
@@ -120,24 +120,28 @@ class _House:
         if self._mark:
             fill_gaps(engine, active.id, now - PAST, now)
             return
-        _write(self._folder / PROGRESS, json.dumps({"done": 0.0}))
+        self._tell(0.0)
         fill_past(engine, active.id, now - FIRST, now, self._tell)
         with suppress(PbxError):  # the worker does so too, some seconds later
-            collect_snapshot(engine, active)
+            collect_snapshot(engine, active, output=None)
             sync_recordings(engine, active, audio_dir)
         self._mark = f"{STORY}-{secrets.token_hex(8)}"
         _write(self._folder / DEMO_MARK, self._mark)
         (self._folder / PROGRESS).unlink(missing_ok=True)
 
     def _tell(self, done: float) -> None:
-        progress = self._folder / PROGRESS
-        if not progress.exists() or self._stop.is_set():
+        if self._over:
             raise _Left
-        _write(progress, json.dumps({"done": round(done, 3)}))
+        _write(self._folder / PROGRESS, json.dumps({"done": round(done, 3)}))
+
+    @property
+    def _over(self) -> bool:
+        """Whether it was told to end, or the demo was left."""
+        return self._stop.is_set() or was_left(self._real)
 
     def _live(self, engine: Engine, connection_id: int) -> None:
         looked_at = -GAPS_S
-        while not self._stop.is_set() and demo_mark(self._folder) == self._mark:
+        while not self._over and demo_mark(self._folder):
             self._keep_worker()
             if time.monotonic() - looked_at >= GAPS_S:
                 self._mend(engine, connection_id)
@@ -148,20 +152,14 @@ class _House:
         """Take from the story what nobody listened to: days further back, a worker's absence."""
         now = datetime.now(UTC)
         try:
-            fill_gaps(
-                engine,
-                connection_id,
-                now - PAST,
-                now,
-                live=True,
-                going_on=lambda: not self._stop.is_set() and bool(demo_mark(self._folder)),
-            )
+            fill_gaps(engine, connection_id, now - PAST, now, live=True, going_on=lambda: not self._over)
         except PbxError as error:
             log.warning("%s", error.advice)
 
     def _keep_worker(self) -> None:
         if self._worker is not None and self._worker.poll() is None:
             return
+        self._reap()
         if time.monotonic() - self._started_at < AGAIN_S:
             return
         self._started_at = time.monotonic()
@@ -182,7 +180,12 @@ class _House:
             self._worker.wait(END_S)
         except subprocess.TimeoutExpired:
             self._worker.kill()
-            self._worker.wait()
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._worker is not None:
+            reap(self._worker)
+            self._worker = None
 
 
 def _as_json(ami_port: int, ari_port: int, username: str, password: str) -> str:

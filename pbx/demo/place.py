@@ -24,7 +24,7 @@ from pbx.store.engine import open_engine
 
 ROLE, SLOT = "demo", "demo-0"
 PROGRESS = "preparing.json"  # in the folder, until the mark stands
-LEFT = "demo-left"  # in the data directory: the demo was removed, and doesn't come again by itself
+LEFT = "demo-left"  # in the data directory: the demo was removed; its process ends, and doesn't come again by itself
 LEAVE_S = 20.0  # how long a demo that is left may take to end
 _LOOK_S = 0.1
 _started: list[subprocess.Popen[bytes]] = []  # their standard input tells them that this process lives
@@ -67,7 +67,7 @@ def is_unconfigured(settings: Settings) -> bool:
     Raises DataError when the cache can't be read.
     """
     if settings.demo or settings.freepbx_host:
-        return not settings.freepbx_host
+        return bool(settings.demo)
     if settings.pbx_database_url is None and not (settings.pbx_data_dir / "pbx.sqlite").exists():
         return True
     engine = open_engine(settings)
@@ -98,6 +98,7 @@ def enter_demo(settings: Settings) -> None:
     slot = try_slot(settings.home_dir, SLOT)
     if slot is None:
         return
+    (settings.home_dir / LEFT).unlink(missing_ok=True)
     with slot, (settings.home_dir / "demo.log").open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - this Python, this package
             [sys.executable, "-m", "pbx", "demo", "--slot", str(slot.descriptor)],
@@ -108,8 +109,15 @@ def enter_demo(settings: Settings) -> None:
             pass_fds=[slot.descriptor],
             start_new_session=True,
         )
-    _started.append(process)
-    threading.Thread(target=process.wait, daemon=True, name="demo reaper").start()
+    _started[:] = [one for one in _started if one.poll() is None] + [process]
+    threading.Thread(target=reap, args=(process,), daemon=True, name="demo reaper").start()
+
+
+def reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process's end, and only then close its standard input."""
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def ensure_demo(settings: Settings) -> None:
@@ -119,7 +127,7 @@ def ensure_demo(settings: Settings) -> None:
 
 
 def leave_demo(settings: Settings) -> None:
-    """Remove the demo: its mark, its processes, its folder. Nothing else is touched; without a demo nothing happens.
+    """Remove the demo: its mark, its processes, its folder. Nothing else is touched.
 
     Raises DataError when it can't be removed.
     """
@@ -128,7 +136,8 @@ def leave_demo(settings: Settings) -> None:
         if settings.home_dir.is_dir():
             (settings.home_dir / LEFT).touch()
         (folder / DEMO_MARK).unlink(missing_ok=True)
-        _end_preparing(folder)
+        for process in _started:
+            process.terminate()
         deadline = time.monotonic() + LEAVE_S
         while demo_alive(settings) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
@@ -138,11 +147,6 @@ def leave_demo(settings: Settings) -> None:
         raise DataError(
             f"The demo in {folder} can't be removed: {error.strerror}.", "Delete that folder; nothing real lies in it."
         ) from error
-
-
-def _end_preparing(folder: Path) -> None:
-    """Have a process that is preparing the demo give up: without the folder it has nothing to prepare."""
-    (folder / PROGRESS).unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

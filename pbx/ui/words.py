@@ -144,7 +144,7 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         config={
             "displaylogo": False,
             "modeBarButtons": [["toImage"]],
-            "toImageButtonOptions": {"format": "png", "filename": key, "scale": 2},
+            "toImageButtonOptions": {"format": "png", "filename": f"demo-{key}" if load_settings().demo else key, "scale": 2},
             "responsive": True,
         },
     )
