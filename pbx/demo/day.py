@@ -19,9 +19,10 @@ WRAP_UP_S = 30.0
 RETRY_S = 5.0
 UNANSWERED_S = 15.0
 TIMEOUT_S = 180.0
-# Inbound calls in each hour of a working day; at night and in the evening only the support line is open.
-_CURVE = (3, 3, 2, 2, 2, 3, 5, 8, 14, 25, 42, 23, 16, 18, 37, 21, 16, 10, 7, 7, 6, 6, 5, 4)
-_WEEKEND_SHARE = 0.4
+# Inbound calls in each hour of a working day; in the evening and at night, when only the support line is open, there
+# are more than such a company would have: whoever looks at the demo then sees something happen too.
+_CURVE = (7, 6, 6, 5, 5, 6, 7, 8, 12, 20, 37, 20, 13, 16, 32, 18, 14, 9, 9, 9, 9, 8, 8, 7)
+_WEEKEND_SHARE = 0.5
 _TALK = {SALES: (240, 0.65), SUPPORT: (320, 0.6), BILLING: (265, 0.6)}  # median seconds, spread
 _SHARE = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
 
@@ -95,8 +96,8 @@ class _Day:
         return tuple(self._planned(index, call) for index, call in enumerate(self.calls))
 
     def _plan(self) -> None:
-        share = _WEEKEND_SHARE if self.clock.weekend else 1.0
         for hour, rate in enumerate(_CURVE):
+            share = _WEEKEND_SHARE if self.clock.weekend and 8 <= hour < 18 else 1.0
             begin, end = self.clock.second_of(hour), self.clock.second_of(hour + 1)
             self._scatter(begin, end, rate * share * self.dice.uniform(0.85, 1.15), self._ring_in)
             if 8 <= hour < 18:
