@@ -6,8 +6,18 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
+from pbx.demo.world import World, usual_boot
 from pbx.settings import Connection
+
+
+def busy_moment() -> datetime:
+    """A moment of a working day on which several calls go on."""
+    at = datetime(2026, 11, 20, 9, tzinfo=UTC)
+    while len(World(1, usual_boot(at), "16").lines(at)) < 5:
+        at += timedelta(seconds=30)
+    return at
 
 
 class Answer:

@@ -17,16 +17,16 @@ from pbx.demo.shelf import Shelf
 from pbx.doctor import check_connection
 from pbx.errors import AriLoginError, AriNotFound, AriServerError
 from tests.ari.replay import captured, wav
-from tests.demo.http_talk import Answer, ask, ask_raw, authorization
+from tests.demo.http_talk import Answer, ask, ask_raw, authorization, busy_moment
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)  # a Friday, so that people are on the telephone
+BUSY = busy_moment()
 STORED = "/ari/recordings/stored"
 VERSIONS = ("16", "22")
 
 
 @pytest.fixture(params=VERSIONS)
 def pbx(request: pytest.FixtureRequest) -> Iterator[DemoPbx]:
-    with DemoPbx(version=request.param, shelf=Shelf(), clock=lambda: NOON) as made:
+    with DemoPbx(version=request.param, shelf=Shelf(), clock=lambda: BUSY) as made:
         yield made
 
 
@@ -76,11 +76,11 @@ def test_these_answers_are_the_captured_ones_but_for_server_and_date(pbx: DemoPb
 def test_info_tells_the_version_and_since_when_it_runs(pbx: DemoPbx, client: AriClient) -> None:
     info = client.info()
     assert info.version.startswith(f"{pbx.version}.")
-    assert info.started_at == pbx.world.booted_at < NOON
+    assert info.started_at == pbx.world.booted_at < BUSY
 
 
 def test_channels_are_those_of_the_calls_that_go_on(pbx: DemoPbx, client: AriClient) -> None:
-    lines = pbx.world.lines(NOON)
+    lines = pbx.world.lines(BUSY)
     assert len(lines) > 3
     assert client.channels() == {line.uniqueid for line in lines}
     document = json.loads(ask(pbx.connection(), f"/ari/channels/{lines[0].uniqueid}").body)
@@ -228,10 +228,13 @@ def test_gone_between_listing_and_download(pbx: DemoPbx, client: AriClient, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_times_are_the_companys(pbx: DemoPbx) -> None:
+def test_times_are_the_companys() -> None:
     assert ZONE == "Europe/London"
-    assert json.loads(ask(pbx.connection(), "/ari/asterisk/ping").body)["timestamp"] == "2026-11-20T12:00:00.000+0000"
-    assert ask(pbx.connection(), "/ari/asterisk/ping").header("Date") == "Fri, 20 Nov 2026 12:00:00 GMT"
+    noon = datetime(2026, 7, 1, 12, 0, 0, 70_500, tzinfo=UTC)
+    with DemoPbx(shelf=Shelf(), clock=lambda: noon) as pbx:
+        found = ask(pbx.connection(), "/ari/asterisk/ping")
+    assert json.loads(found.body)["timestamp"] == "2026-07-01T13:00:00.070+0100"
+    assert found.header("Date") == "Wed, 01 Jul 2026 12:00:00 GMT"
 
 
 def test_the_connection_check_finds_nothing_wrong(pbx: DemoPbx) -> None:

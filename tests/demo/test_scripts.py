@@ -14,6 +14,7 @@ from pbx.speech.findings import SpokenSegment
 from pbx.speech.prompt import REMOVED, mask_cards
 from pbx.speech.sentences import read_conversation
 from pbx.speech.tones import Tone, find_tones
+from pbx.speech.vad import find_voice
 
 SPEAKERS = {channel: speaker for speaker, channel in CHANNELS.items()}
 SILENT = 1e-3  # root mean square, -60 dB; what G.711 leaves of silence is below
@@ -136,6 +137,19 @@ def test_no_voice_passes_for_a_tone(name: str) -> None:
     assert tones_of(name, "caller") == []
     if name not in ("hold-music", "wrong-number"):
         assert tones_of(name, "agent") == []
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: str) -> None:
+    for channel, sound in enumerate(sound_of(name)):
+        spoken, voiced = np.zeros(len(sound) // 160 + 1, bool), np.zeros(len(sound) // 160 + 1, bool)  # by 10 ms
+        for segment in ready_transcript(name):
+            if segment.text and segment.channel == channel:
+                spoken[round(segment.start_s * 100) : round(segment.end_s * 100)] = True
+        for stretch in find_voice(sound):
+            voiced[round(stretch.start_s * 100) : round(stretch.end_s * 100)] = True
+        assert (spoken & voiced).sum() >= 0.95 * spoken.sum()
+        assert (voiced & ~spoken).sum() <= 300  # it keeps some 0.2 s before and after each phrase
 
 
 def test_the_card_number_is_kept_from_language_servers() -> None:

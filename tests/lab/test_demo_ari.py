@@ -2,8 +2,8 @@
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -12,12 +12,11 @@ from pbx.demo.pbx import DemoPbx
 from pbx.demo.shelf import Shelf
 from pbx.settings import Connection
 from tests.ari.replay import wav
-from tests.demo.http_talk import ask, ask_and_stay, authorization, request
+from tests.demo.http_talk import Answer, ask, ask_and_stay, authorization, busy_moment, request
 from tests.lab.calls import start_phone_call
 from tests.lab.server import LabServer
 
 pytestmark = pytest.mark.lab
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)  # a Friday, so that people are on the telephone
 STORED = "/ari/recordings/stored"
 NAME = f"demo-{os.getpid()}/Zoë's 50% + ?"  # of a recording that both have
 QUOTED = quote(NAME, safe="")
@@ -134,7 +133,8 @@ def demo(server: LabServer) -> Iterator[Connection]:
     """The demo PBX of the same version, with it too."""
     shelf = Shelf()
     shelf.add(NAME, wav())
-    with DemoPbx(version="16" if server.version == 16 else "22", shelf=shelf, clock=lambda: NOON) as pbx:
+    busy = busy_moment()
+    with DemoPbx(version="16" if server.version == 16 else "22", shelf=shelf, clock=lambda: busy) as pbx:
         yield pbx.connection()
 
 
@@ -157,3 +157,18 @@ def test_channels_have_the_same_fields(server: LabServer, real: Connection, demo
     assert ours.shape == theirs.shape
     first_id = json.loads(ours.body)[0]["id"]
     assert ask(demo, f"/ari/channels/{first_id}").shape == one.shape
+
+
+def test_a_recording_that_grows_while_it_is_sent_overflows_its_length(server: LabServer, real: Connection) -> None:
+    """What the demo PBX does too (tests/demo/test_ari_faults.py): more bytes come than were announced."""
+    path = server.monitor / f"{NAME}.wav"
+    path.write_bytes(bytes(20_000_000))
+    with socket.create_connection((real.host, real.ari_port), timeout=10) as line:
+        line.sendall(request(real, f"{STORED}/{QUOTED}/file", "Connection: close"))
+        raw = line.recv(100)  # the rest waits until it is taken
+        with path.open("ab") as file:
+            file.write(b"more")
+        raw += b"".join(iter(lambda: line.recv(65536), b""))
+    found = Answer(raw)
+    assert found.header("Content-Length") == "20000000"
+    assert (len(found.body), found.body[-4:]) == (20_000_004, b"more")
