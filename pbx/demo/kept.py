@@ -49,7 +49,7 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         segments = tuple(ready_transcript(call.recording))
         length_s = float(told.duration_s)
         voiced_s = sum(one.end_s - one.start_s for one in segments if one.text)
-        transcript_id = begin_transcript(session, recording_id, READY, told.title, "").id or 0
+        transcript_id = begin_transcript(session, recording_id, READY, told.name, "").id or 0
         part = Part(0, segments, length_s, length_s, 2, voiced_s, "en", whole=True)
         add_part(session, transcript_id, part, "inbound")
         finish_transcript(session, transcript_id, length_s)

@@ -36,6 +36,9 @@ from pbx.ui.tables import (
     short_call_cells,
     table,
 )
+from pbx.ui.tour import (
+    demo_tour,
+)
 from pbx.ui.words import (
     MARK,
     SPANS,
@@ -71,6 +74,7 @@ __all__ = [
     "chart",
     "demo_pill",
     "demo_settings_page",
+    "demo_tour",
     "empty",
     "facts",
     "find_site",

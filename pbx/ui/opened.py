@@ -226,7 +226,7 @@ def _transcript_facts(at: Site, transcript: Transcript | None) -> dict[str, str]
         return {}
     made = f"{at.local(transcript.made_at)} by {transcript.engine}, model {transcript.model}"
     if transcript.engine == READY:
-        made = f"ready, the demo’s script “{transcript.model}”; no model made it"
+        made = f"ready: the demo’s script {transcript.model}; no model made it"
     about = {"Transcript": made, "Language": transcript.language}
     if transcript.duration_s:
         about["Voice"] = f"{duration_text(transcript.voiced_s)} of {duration_text(transcript.duration_s)}"

@@ -42,6 +42,11 @@ class Site:
         return self.settings.freepbx_collect_interval_minutes * 60
 
     @property
+    def pbx_name(self) -> str:
+        """What the PBX is called on pages."""
+        return "Demo PBX" if self.settings.demo else self.active.connection.host
+
+    @property
     def zone_name(self) -> str:
         return zone_text(self.zone, datetime.now(UTC))
 

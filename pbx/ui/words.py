@@ -134,6 +134,7 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         if on_pick is not None:
             on_pick(points[0].get("customdata") if points else None)
 
+    name = f"demo-{key}" if load_settings().demo else key
     st.plotly_chart(
         figure,
         theme=None,
@@ -144,7 +145,11 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         config={
             "displaylogo": False,
             "modeBarButtons": [["toImage"]],
-            "toImageButtonOptions": {"format": "png", "filename": f"demo-{key}" if load_settings().demo else key, "scale": 2},
+            "toImageButtonOptions": {
+                "format": "png",
+                "filename": name,
+                "scale": 2,
+            },
             "responsive": True,
         },
     )
