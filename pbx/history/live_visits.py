@@ -15,6 +15,7 @@ from typing import TypeVar
 from pbx.ami.protocol import Message
 from pbx.ami.values import integer, known, span_s, unescape
 from pbx.history.facts import AgentChange, Outcome, Ring, Visit
+from pbx.history.live_legs import begun_before
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -106,7 +107,7 @@ class LiveVisits:
         for held in [held for queues in self._open.values() for held in queues.values()]:
             visit = held.visit
             there = (visit.uniqueid, visit.queue) in waiting or (held.connected and visit.uniqueid in channels)
-            if not there and visit.joined_at < asked_at:
+            if not there and begun_before(visit.joined_at, asked_at):
                 self._close(held, replace(visit, outcome="unknown"))
         for (uniqueid, queue), entry in waiting.items():
             if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
@@ -185,7 +186,8 @@ class LiveVisits:
             return
         held.left_at = None
         self._leaving.pop((held.visit.uniqueid, held.visit.queue), None)
-        self._update(held, replace(_served(held.visit, message), connected_at=at))
+        visit = _served(held.visit, message)
+        self._update(held, replace(visit, connected_at=_not_before(at, visit.joined_at, visit.wait_s)))
 
     def _complete(self, message: Message, at: datetime) -> None:
         """AgentComplete: HoldTime and TalkTime in seconds, Reason is caller, agent or transfer.
@@ -201,10 +203,11 @@ class LiveVisits:
         if held is None:
             return
         visit, reason = _served(held.visit, message), message.get("Reason")
+        connected_at = visit.connected_at or max(at - timedelta(seconds=talk_s or 0.0), visit.joined_at)
         visit = replace(
             visit,
-            connected_at=visit.connected_at or at - timedelta(seconds=talk_s or 0.0),
-            ended_at=held.left_at or at,
+            connected_at=connected_at,
+            ended_at=_not_before(held.left_at or at, connected_at, talk_s),
             talk_s=talk_s,
             outcome="transferred" if reason == "transfer" else "answered",
             ended_by=reason,
@@ -311,14 +314,16 @@ class LiveVisits:
         """End a visit that was left without an agent, or without AgentComplete."""
         visit, ended_at = held.visit, held.left_at
         if visit.connected_at is not None and ended_at is not None:
-            talk_s = float(max(round((ended_at - visit.connected_at).total_seconds()), 0))
+            ended_at = max(ended_at, visit.connected_at)
+            talk_s = float(round((ended_at - visit.connected_at).total_seconds()))
             self._close(held, replace(visit, outcome="answered", ended_at=ended_at, talk_s=talk_s))
             return
         if outcome is None:
             outcome = self._outcome(held)
         wait_s = visit.wait_s
-        if wait_s is None and ended_at is not None:
-            wait_s = float(max(int((ended_at - visit.joined_at).total_seconds()), 0))
+        if ended_at is not None:
+            ended_at = _not_before(ended_at, visit.joined_at, wait_s)
+            wait_s = float(int((ended_at - visit.joined_at).total_seconds())) if wait_s is None else wait_s
         by = "caller" if outcome in ("abandoned", "exit_key") else ""
         self._close(held, replace(visit, outcome=outcome, ended_at=ended_at, wait_s=wait_s, ended_by=by))
 
@@ -350,6 +355,11 @@ def _remember(where: OrderedDict[_K, _V], key: _K, value: _V) -> None:
     where.move_to_end(key)
     if len(where) > _REMEMBERED:
         where.popitem(last=False)
+
+
+def _not_before(at: datetime, earlier: datetime, lasted_s: float | None) -> datetime:
+    """When something ended; where the clock was set back meanwhile, by how long it lasted."""
+    return at if at >= earlier else earlier + timedelta(seconds=lasted_s or 0.0)
 
 
 def _visit(message: Message, joined_at: datetime, original_position: int | None = None) -> Visit:

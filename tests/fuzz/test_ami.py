@@ -81,6 +81,7 @@ def test_spoilt_events_become_history_or_nothing(data: bytes) -> None:
     for visit in facts.visits:
         assert visit.joined_at.tzinfo is UTC
         assert visit.wait_s is None or visit.wait_s >= 0
+        assert visit.ended_at is None or visit.ended_at >= (visit.connected_at or visit.joined_at)
 
 
 @pytest.mark.parametrize("header", ["Timestamp", "HoldTime", "TalkTime", "RingTime", "Wait", "Position", "Duration"])
