@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from pbx.ari.client import AriClient
+from pbx.demo import http
 from pbx.demo.cast import ZONE
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.shelf import Shelf
@@ -178,6 +179,17 @@ def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: DemoPbx
             raw += more
     assert re.findall(rb"HTTP/1.1 (\d+)", raw) == [b"200", b"401", b"200", b"404"]
     assert raw.count(b"Connection: close\r\n") == 1
+
+
+def test_a_connection_that_asks_nothing_is_closed(pbx: DemoPbx, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http.KEEP_ALIVE_S == 15  # seen on 16 and 22, before the first request and after
+    monkeypatch.setattr(http, "KEEP_ALIVE_S", 0.05)
+    login = authorization(pbx.connection())
+    for first in (b"", b"GET /ari/cha", f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n".encode()):
+        with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:
+            line.sendall(first)
+            raw = b"".join(iter(lambda at=line: at.recv(65536), b""))
+        assert raw.startswith(b"HTTP/1.1 200 OK") == (len(first) > 50)
 
 
 def test_a_password_is_changed_meanwhile(pbx: DemoPbx, client: AriClient) -> None:
