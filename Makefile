@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint soak lab-up lab-down test-lab bench screenshots demo-recordings
+.PHONY: run test lint soak lab-up lab-down test-lab test-browser bench screenshots demo-recordings
 .DEFAULT_GOAL := run
 
 # The first session is opened here, as until there was one Streamlit doesn't know the addresses of the pages.
@@ -33,6 +33,9 @@ lab-down: .venv/dev
 
 test-lab: .venv/dev  ## needs lab-up
 	$(BIN)/pytest -m lab
+
+test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
+	$(BIN)/pytest -m browser
 
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
