@@ -111,11 +111,13 @@ def strays(data_dir: Path) -> list[psutil.Process]:
 
 
 def end_strays(data_dir: Path) -> None:
-    found = strays(data_dir)
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(found, 20)
+    """End them as they wish, or by force when they don't."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        found = strays(data_dir)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                end(process)
+        psutil.wait_procs(found, 30)
 
 
 def answers(address: str) -> bool:

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pbx.demo.shelf import Shelf
 
@@ -26,12 +27,13 @@ class Recorder:
     """Adds, grows, finishes and deletes on a thread of its own until it is closed; then nothing grows any more.
 
     `recorded` is what was ever whole on the shelf: name → sha256. `deleted` names those that were taken away.
+    Whole ones lie in `folder`, so that the demo PBX's memory doesn't grow by them.
     """
 
-    def __init__(self, shelf: Shelf, seed: int, every_s: float) -> None:
+    def __init__(self, shelf: Shelf, folder: Path, seed: int, every_s: float) -> None:
         self.recorded = {name: hashlib.sha256(shelf.content(name)).hexdigest() for name in shelf.names()}
         self.deleted: set[str] = set()
-        self._shelf, self._every_s = shelf, every_s
+        self._shelf, self._folder, self._every_s = shelf, folder, every_s
         self._chance = random.Random(seed)
         self._growing: dict[str, tuple[bytes, float]] = {}  # name → its sound so far, and when its call ends
         self._serial = 0
@@ -75,13 +77,15 @@ class Recorder:
 
     def _keep(self, name: str, content: bytes) -> None:
         self.recorded[name] = hashlib.sha256(content).hexdigest()
-        self._shelf.add(name, content)
+        file = self._folder / f"{len(self.recorded)}.wav"
+        file.write_bytes(content)
+        self._shelf.add(name, file)
 
     def _finish(self, name: str) -> None:
         sound, _ = self._growing.pop(name)
         content = wav(sound or b"\1\2")
-        self.recorded[name] = hashlib.sha256(content).hexdigest()
-        self._shelf.finish(name, content)
+        self._shelf.finish(name, content)  # for whoever reads it just now
+        self._keep(name, content)
 
     def _more(self) -> bytes:
         return self._chance.randbytes(RATE_BYTES // 4)
