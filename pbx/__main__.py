@@ -221,6 +221,7 @@ def transcriber(
 def _start_log(level: int) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("pbx").setLevel(level)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # that it asks once more is no news; how it ends is told
 
 
 @app.command()
