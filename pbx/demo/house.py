@@ -22,13 +22,14 @@ from sqlalchemy import Engine
 from pbx.demo.past import STORY, fill_gaps, fill_past
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.place import PROGRESS, SLOT, demo_place, reap, remove_folder, was_left
+from pbx.demo.scripts import script
+from pbx.demo.shelf import Shelf, name_of
+from pbx.demo.story import recorded_calls
 from pbx.errors import DataError, PbxError
-from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.queue import needed_connection
 from pbx.jobs.slots import Slot, try_slot
-from pbx.jobs.sync import sync_recordings
+from pbx.jobs.worker import do_here
 from pbx.settings import DEMO_MARK, DEMO_PBX, Settings, demo_mark, demo_settings
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import open_engine
 
 PAST = timedelta(days=30)
@@ -94,10 +95,9 @@ class _House:
             settings = demo_settings(self._real, self._folder, self._mark or "preparing")
             engine = open_engine(settings)
             try:
-                active = needed_connection(engine, settings)
-                self._prepare(engine, active, settings.audio_dir)
+                self._prepare(engine, settings)
                 ready(reached.ami_port, reached.ari_port)
-                self._live(engine, active.id)
+                self._live(engine, needed_connection(engine, settings).id, pbx.shelf)
             finally:
                 self._end_worker()
                 engine.dispose()
@@ -114,17 +114,17 @@ class _House:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._folder / DEMO_PBX).unlink(missing_ok=True)
 
-    def _prepare(self, engine: Engine, active: ActiveConnection, audio_dir: Path) -> None:
+    def _prepare(self, engine: Engine, settings: Settings) -> None:
         """Write what is missing up to now, and set the mark; what lies further back may follow."""
-        now = datetime.now(UTC)
+        now, connection_id = datetime.now(UTC), needed_connection(engine, settings).id
         if self._mark:
-            fill_gaps(engine, active.id, now - PAST, now)
+            fill_gaps(engine, connection_id, now - PAST, now)
             return
         self._tell(0.0)
-        fill_past(engine, active.id, now - FIRST, now, self._tell)
-        with suppress(PbxError):  # the worker does so too, some seconds later
-            collect_snapshot(engine, active, output=None)
-            sync_recordings(engine, active, audio_dir)
+        fill_past(engine, connection_id, now - FIRST, now, self._tell)
+        for kind in ("collect", "sync"):
+            with suppress(PbxError):  # the worker does so too, some seconds later
+                do_here(engine, settings, kind, {})
         self._mark = f"{STORY}-{secrets.token_hex(8)}"
         _write(self._folder / DEMO_MARK, self._mark)
         (self._folder / PROGRESS).unlink(missing_ok=True)
@@ -139,11 +139,12 @@ class _House:
         """Whether it was told to end, or the demo was left."""
         return self._stop.is_set() or was_left(self._real)
 
-    def _live(self, engine: Engine, connection_id: int) -> None:
+    def _live(self, engine: Engine, connection_id: int, shelf: Shelf) -> None:
         looked_at = -GAPS_S
         while not self._over and demo_mark(self._folder):
             self._keep_worker()
             if time.monotonic() - looked_at >= GAPS_S:
+                restock(shelf, datetime.now(UTC))
                 self._mend(engine, connection_id)
                 looked_at = time.monotonic()
             self._stop.wait(LOOK_S)
@@ -186,6 +187,13 @@ class _House:
         if self._worker is not None:
             reap(self._worker)
             self._worker = None
+
+
+def restock(shelf: Shelf, now: datetime) -> None:
+    """Put recordings on the shelf that came since it was stocked: another day's."""
+    for call in recorded_calls(now):
+        if shelf.file(name_of(call)) is None:
+            shelf.add(name_of(call), script(call.recording).sound)
 
 
 def _as_json(ami_port: int, ari_port: int, username: str, password: str) -> str:

@@ -11,7 +11,7 @@ from pbx.settings import Settings, load_settings
 from pbx.ui.words import SETTINGS_PAGE, facts, head, note, plain, said_clearly
 
 TODAY_PAGE = "pages/today/overview.py"
-LOOK_S = 0.5  # how often a page that waits for the demo looks whether it is there
+LOOK_S = 1.0  # how often a page that waits for the demo looks whether it is there
 _STAY = "demo_stay"  # which stay in the demo, or none, this session has seen
 
 TRY = "Try with a demo PBX"

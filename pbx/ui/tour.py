@@ -8,7 +8,6 @@ from pbx.demo.kept import READY
 from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
 from pbx.ui.sites import Site
-from pbx.ui.words import note
 
 SHOWN_FIRST = "angry-caller"
 _INTERACTIONS, _TRANSCRIPTS, _QUEUES = (
@@ -24,7 +23,7 @@ def demo_tour(at: Site) -> None:
         return
     call_id = _call_to_hear(at)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="demo_tour"):
-        note("Try it:")
+        st.markdown("**Begin here**", width="content")
         if call_id is not None:
             query = {"call": str(call_id)}
             st.page_link(_INTERACTIONS, label="Hear a call, read along", icon=":material/hearing:", query_params=query)
