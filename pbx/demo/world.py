@@ -233,7 +233,7 @@ class World(Boot):
         member = self.member(agent, change.queue, at - before, device)
         headers = member_headers(member) if member is not None else ()
         names = {"login": "QueueMemberAdded", "logout": "QueueMemberRemoved"}
-        if change.kind == "pause":
+        if change.kind == "pause" and self.version == "16":
             headers += (("Reason", change.reason),)
         return Event(at, names.get(change.kind, "QueueMemberPause"), "agent", headers)
 
