@@ -238,7 +238,7 @@ def status(as_json: Json = False) -> None:
     lines = {
         "Data": f"{facts['data_dir']}, {facts['database']['size_bytes'] / 1e6:.1f} MB database",
         "Version": f"{facts['version']}, database {facts['database']['revision']}",
-        "PBX": f"{facts['pbx']['host']}" if facts["pbx"] else "none is set up yet",
+        "PBX": _pbx_line(facts),
         "Worker": "at work" if facts["worker_alive"] else "not running (python -m pbx worker)",
         **{f"Last {kind}": _job_line(job) for kind, job in facts["last"].items()},
         "Recordings": ", ".join(f"{n} {state}" for state, n in facts["recordings"].items()) or "none",
@@ -247,6 +247,12 @@ def status(as_json: Json = False) -> None:
     }
     for name, text in lines.items():
         print_line(Text.assemble((f"{name:<13}", "bold"), text))
+
+
+def _pbx_line(facts: dict[str, Any]) -> str:
+    if facts["demo"]:
+        return "the demo PBX: made-up calls (python -m pbx demo --remove)"
+    return str(facts["pbx"]["host"]) if facts["pbx"] else "none is set up yet"
 
 
 def _speech_line(speech: dict[str, Any] | None) -> str:

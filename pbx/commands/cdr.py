@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from pbx.commands.history import Url, import_app, import_progress
+from pbx.commands.history import Url, import_app, import_progress, refuse_in_demo
 from pbx.commands.terminal import Json, errors_told, open_cache, print_json, print_line
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def import_cdr(
         from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
         from pbx.jobs.queue import needed_connection
 
+        refuse_in_demo(settings)
         active = needed_connection(engine, settings)
         if files:
             results = [import_cdr_file(engine, active, file, progress=show) for file in files]

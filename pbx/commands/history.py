@@ -10,10 +10,12 @@ import typer
 from rich.text import Text
 
 from pbx.commands.terminal import Json, console, errors_told, open_cache, print_json, print_line
+from pbx.errors import SettingsError
 from pbx.wording import count_text
 
 if TYPE_CHECKING:
     from pbx.jobs.import_history import ImportResult
+    from pbx.settings import Settings
 
 import_app = typer.Typer(name="import", help="Read what happened from the PBX's own records.", no_args_is_help=True)
 URL_HELP = (
@@ -40,6 +42,7 @@ def import_queue_log(
         from pbx.store.recordings import utc_offset_s
         from pbx.wording import zone_of
 
+        refuse_in_demo(settings)
         active = needed_connection(engine, settings)
         if files:
             result = import_queue_log(engine, active.id, files, progress=show)
@@ -52,6 +55,15 @@ def import_queue_log(
     else:
         _tell(result)
     raise typer.Exit(1 if result.failed else 0)
+
+
+def refuse_in_demo(settings: "Settings") -> None:
+    """Raise SettingsError in the demo: what really happened is never mixed with made-up calls."""
+    if settings.demo:
+        raise SettingsError(
+            "This is the demo, and its cache holds made-up calls only.",
+            "Remove the demo (python -m pbx demo --remove), connect your PBX, then import.",
+        )
 
 
 @contextmanager
