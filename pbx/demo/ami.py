@@ -110,7 +110,7 @@ class Session:
             texts = (_event_text(event.name, event.group, event.headers) for event in events)
             wanted = [one for one in texts if not self._filters or any(find.search(one) for find in self._filters)]
             if wanted:
-                await self._wire.send("".join(wanted).encode(), "ami/events")
+                await self._wire.send(_bytes("".join(wanted)), "ami/events")
 
     async def _read(self) -> Ask | None:
         """The next action; None once the client has gone."""
@@ -138,7 +138,7 @@ class Session:
             told = reply(ask, "Goodbye", ("Message", "Thanks for all the fish."))
             await self._wire.send(told.encode(), where)
             return False
-        await self._wire.send(self._answer(ask, name).encode(), where)
+        await self._wire.send(_bytes(self._answer(ask, name)), where)
         return True
 
     def _answer(self, ask: Ask, name: str) -> str:
@@ -212,6 +212,11 @@ class Session:
 
 def _event_text(name: str, group: str, headers: Iterable[tuple[str, str]]) -> str:
     return text((("Event", name), ("Privilege", f"{group},all"), *headers))
+
+
+def _bytes(text: str) -> bytes:
+    """As sent: what is not UTF-8, in a caller's name say, stands in a text as Python's "surrogateescape" has it."""
+    return text.encode(errors="surrogateescape")
 
 
 def _mask(words: str) -> frozenset[str]:

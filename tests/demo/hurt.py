@@ -18,7 +18,7 @@ from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Job, JobKind, Recording, SnapshotRow
 
-IMPATIENT_S = 0.5
+IMPATIENT_S = 0.7
 
 
 class House:
@@ -85,8 +85,8 @@ class House:
 
 @contextmanager
 def housed(pbx: DemoPbx, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """The app set up for a demo PBX by its environment, with clients that wait for half a second only."""
-    usual = {"idle_s": IMPATIENT_S, "deadline_s": 5.0, "connect_s": 1.5, "retry_s": 0.05}
+    """The app set up for a demo PBX by its environment, with clients that don't wait for long."""
+    usual = {"idle_s": IMPATIENT_S, "deadline_s": 5.0, "connect_s": 3.0, "retry_s": 0.05}
     connect = AmiClient.connect
     monkeypatch.setattr(AmiClient, "connect", lambda connection, **more: connect(connection, **(usual | more)))
     monkeypatch.setattr("pbx.jobs.sync.AriClient", partial(AriClient, idle_timeout_s=IMPATIENT_S, backoff_s=0.001))

@@ -173,7 +173,6 @@ def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(house: House
         trouble("cut", "ami/Login", Unreachable, after_bytes=30),
         trouble("cut", "ami/QueueStatus", Unreachable, after_bytes=700),
         trouble("mute", "ami/*", Deadline),
-        trouble("stall", "ami/greeting", Deadline, after_bytes=5, seconds=NEVER_S),
     ],
 )
 def test_a_snapshot_that_is_not_whole_is_none(house: House, fault: Fault, error: type[PbxError]) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
+from pbx.demo import story
 from pbx.demo.faults import Fault
 from pbx.demo.pbx import DemoPbx
 from pbx.jobs import looks, watch
@@ -93,6 +94,22 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
     assert len(heard) > 5
     assert all(found[call.uniqueid].ended_at for call in heard)
     assert not [row for uniqueid, row in found.items() if row.outcome == "in_progress" and uniqueid in ended]
+
+
+def test_callers_names_that_are_not_utf_8_are_heard_with_a_mark(
+    demo: tuple[DemoPbx, Clock], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pbx, clock = demo
+    monkeypatch.setattr("pbx.demo.day.caller_of", lambda index: (f"07700900{index:03}", "Zo\udceb \udcff"))
+    story.calls_of_day.cache_clear()
+    try:
+        with listening(house.engine, house.settings) as at:
+            hear(pbx, clock, at)
+        house.do("collect")
+    finally:
+        story.calls_of_day.cache_clear()
+    names = {row.caller_name for row in visits(house).values()}
+    assert names == {"Zo\ufffd \ufffd"}
 
 
 def test_a_pbx_that_falls_silent_is_a_gap_from_its_last_word(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
