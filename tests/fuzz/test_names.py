@@ -80,6 +80,14 @@ def test_a_spoilt_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, 
     assert found.duration_s is None or 0 <= found.duration_s < 2**32
 
 
+def test_a_file_of_zeros_behind_a_header_is_judged_without_walking_through_it(tmp_path: Path) -> None:
+    with (tmp_path / "zeros.wav").open("w+b") as file:
+        file.write(b"RIFF\x40\0\0\0WAVE")
+        file.truncate(2**40)  # a hole: it takes no disk
+        file.seek(0)
+        assert examine(file, 2**40, "wav").state == "unreadable"
+
+
 @pytest.mark.parametrize("name", NASTY, ids=lambda value: repr(value[:20]))
 def test_a_nasty_name_is_only_a_name(name: bytes) -> None:
     text = name.decode("utf-8", "replace")
