@@ -3,12 +3,12 @@
 Numbers are of the ranges that Ofcom keeps for drama: nobody can be rung there.
 """
 
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
+from pbx.demo import scripts
+from pbx.demo.scripts import script
 from pbx.history.facts import Outcome
 
 COMPANY = "Larkfield Coffee Supplies"
@@ -154,11 +154,5 @@ def caller_of(index: int) -> tuple[str, str]:
     return f"{_AREAS[index // 3 % len(_AREAS)]}0{100 + index // 3:03d}", name
 
 
-def _load_scripts() -> tuple[Script, ...]:
-    text = (Path(__file__).parent / "recordings" / "scripts.toml").read_text(encoding="utf-8")
-    scripts = tomllib.loads(text)["scripts"]
-    numbers = {queue.name.lower(): queue.number for queue in QUEUES}
-    return tuple(Script(one["name"], numbers[one["queue"]], float(one["duration_s"])) for one in scripts)
-
-
-SCRIPTS = _load_scripts()
+_NUMBERS = {queue.name.lower(): queue.number for queue in QUEUES}
+SCRIPTS = tuple(Script(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in scripts.SCRIPTS)

@@ -23,7 +23,7 @@ TIMEOUT_S = 180.0
 # are more than such a company would have: whoever looks at the demo then sees something happen too.
 _CURVE = (7, 6, 6, 5, 5, 6, 7, 8, 12, 20, 37, 20, 13, 16, 32, 18, 14, 9, 9, 9, 9, 8, 8, 7)
 _WEEKEND_SHARE = 0.5
-_TALK = {SALES: (240, 0.65), SUPPORT: (320, 0.6), BILLING: (265, 0.6)}  # median seconds, spread
+_TALK = {SALES: (270, 0.65), SUPPORT: (330, 0.6), BILLING: (300, 0.6)}  # median seconds, spread
 _SHARE = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
 
 
@@ -101,7 +101,7 @@ class _Day:
             begin, end = self.clock.second_of(hour), self.clock.second_of(hour + 1)
             self._scatter(begin, end, rate * share * self.dice.uniform(0.85, 1.15), self._ring_in)
             if 8 <= hour < 18:
-                self._scatter(begin, end, 4.5 * share, self._ring_out)
+                self._scatter(begin, end, 3.8 * share, self._ring_out)
                 self._scatter(begin, end, 2.2 * share, self._ring_inside)
         for shift in self.shifts.values():
             for second in (shift.from_s, *(pause.to_s for pause in shift.pauses)):
@@ -136,8 +136,8 @@ class _Day:
         )
         self.calls.append(call)
         caller = _Caller(call, queue, joined_s)
-        hasty = self.dice.random() < 0.07
-        patience_s = self.dice.uniform(2, 25) if hasty else 8 + self.dice.weibullvariate(170, 1.4)
+        hasty = self.dice.random() < 0.05
+        patience_s = self.dice.uniform(2, 25) if hasty else 10 + self.dice.weibullvariate(210, 1.5)
         self._at(joined_s, lambda now: self._join(caller))
         self._at(joined_s + min(patience_s, TIMEOUT_S), lambda now: self._give_up(caller, now))
 
@@ -269,7 +269,7 @@ class _Day:
         chance = self.dice.random()
         if flapping and self._away(second):
             call.end_s, call.cause, call.ended_by = second + self.dice.uniform(0.3, 1.5), 34, ""
-            if self.dice.random() < 0.6:  # somebody tries again, by the same line
+            if self.dice.random() < 0.8:  # somebody tries again, by the same line
                 self._at(call.end_s + self.dice.uniform(15, 60), lambda now: self._ring_out(now, number, again=True))
         elif chance < 0.08:
             call.end_s, call.cause, call.ended_by = second + self.dice.uniform(1, 4), 17, ""

@@ -13,6 +13,16 @@ from pbx.demo.cast import AGENTS, TRUNKS, ZONE, Agent, TrunkState
 
 HOUR_S = 3600
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
+_HOURS = {  # of the day shift: fewer are there than at the busiest hours were needed
+    "201": (8, 15),
+    "202": (10, 17.5),
+    "203": (8, 17),
+    "204": (8, 15.5),
+    "205": (10.5, 17.5),
+    "206": (9, 17.5),
+    "207": (8, 16),
+    "208": (9.5, 17.5),
+}
 _EVENING, _NIGHT = {"209", "210"}, {"211", "212"}
 _WEEKEND = {"201", "203", "205", "206", "208"}  # of the day shift, those who come then
 
@@ -97,10 +107,11 @@ def _shift(agent: Agent, clock: DayClock, dice: Random) -> Shift | None:
         return _work(agent, begin, clock.length_s - 1.0, _pauses(clock, dice, supper_s, 25, 2))
     if clock.weekend and agent.extension not in _WEEKEND:
         return None
-    begin = clock.second_of(7.85) + dice.uniform(0, 1200)
-    end = clock.second_of(17.4) + dice.uniform(0, 1800)
-    lunch = clock.second_of(12 + 0.5 * (int(agent.extension) % 4)) + dice.uniform(0, 300)
-    return _work(agent, begin, end, _pauses(clock, dice, lunch, 35, 3))
+    from_h, to_h = _HOURS[agent.extension]
+    begin = clock.second_of(from_h) + dice.uniform(-600, 300)
+    end = clock.second_of(to_h) + dice.uniform(-300, 900)
+    lunch = clock.second_of((from_h + to_h) / 2 + dice.uniform(-0.4, 0.2))
+    return _work(agent, begin, end, _pauses(clock, dice, lunch, 35, 2))
 
 
 def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -> Shift:
@@ -127,7 +138,7 @@ def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, TrunkS
     outages: list[tuple[float, float, TrunkState]] = []
     for _ in range(dice.randint(3, 6)):
         begin = dice.uniform(clock.second_of(7), clock.second_of(20))
-        length_s = dice.choice((dice.uniform(25, 120), dice.uniform(180, 1500)))
+        length_s = dice.choice((dice.uniform(25, 120), dice.uniform(300, 2400)))
         if all(begin > until + 900 or begin + length_s < since - 900 for since, until, _ in outages):
             outages.append((begin, begin + length_s, "Rejected" if dice.random() < 0.3 else "Unregistered"))
     return tuple(sorted(outages))

@@ -17,7 +17,12 @@ from pbx.demo.world import Event, World, events_between, state_at, usual_boot
 from pbx.history.facts import Leg, Ring, Visit
 from pbx.history.live import LiveHistory
 
-DAY = date(2026, 11, 18)
+# A working day with calls of every kind of failure.
+DAY = next(
+    day
+    for day in (date(2026, 11, 16) + timedelta(days=number) for number in range(60))
+    if day.weekday() < 5 and {call.cause for call in calls_of_day(day)} == {1, 16, 17, 34}
+)
 CLOCK = DayClock(DAY)
 BOOT = CLOCK.start_at
 END = CLOCK.start_at + timedelta(days=1, hours=1)
@@ -86,6 +91,28 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
         assert (visit.position or 1) <= visit.original_position
 
 
+def test_positions_and_counts_are_those_of_who_waits(events: tuple[Event, ...], heard: Heard) -> None:
+    waiting: dict[str, list[str]] = {queue.number: [] for queue in QUEUES}
+    told = [one for one in events if one.name in ("QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon")]
+    longest = 0
+    for event in told:
+        fields = dict(event.headers)
+        line, uniqueid = waiting[fields["Queue"]], fields["Uniqueid"]
+        if event.name == "QueueCallerJoin":
+            line.append(uniqueid)
+            assert fields["Position"] == fields["Count"] == str(len(line))
+        elif event.name == "QueueCallerLeave":
+            assert fields["Position"] == str(line.index(uniqueid) + 1)
+            line.remove(uniqueid)
+            assert fields["Count"] == str(len(line))
+        else:
+            assert fields["Position"] == str(line.index(uniqueid) + 1)
+            assert fields["OriginalPosition"] == str(heard.visits[uniqueid].original_position)
+        longest = max(longest, len(line))
+    assert longest > 1
+    assert not any(waiting.values())
+
+
 def test_rings_in_vain_are_those_planned(heard: Heard) -> None:
     planned = [
         (ring.at + timedelta(seconds=ring.ring_s), ring.agent.name, call.queue, call.uniqueid)
@@ -109,7 +136,7 @@ def test_legs_of_calls_that_agents_make_are_those_planned(heard: Heard) -> None:
     dispositions = {17: "BUSY", 34: "CONGESTION", 1: "FAILED"}
     legs = {leg.linkedid: leg for leg in heard.legs}
     planned = [call for call in CALLS if call.direction != "inbound"]
-    assert {call.cause for call in planned} > {16, 17}
+    assert {call.cause for call in planned} == {1, 16, 17, 34}
     for call in planned:
         leg = legs[call.linkedid]
         expected = "ANSWERED" if call.answered_at else dispositions.get(call.cause, "NO ANSWER")
@@ -261,7 +288,7 @@ def test_names_of_a_recording_are_told_before_the_caller_joins(events: tuple[Eve
         names = [event.name for event in mine]
         assert names.index("MixMonitorStart") < names.index("QueueCallerJoin")
         told = next(dict(event.headers)["Value"] for event in mine if event.name == "VarSet")
-        assert told.startswith("/var/spool/asterisk/monitor/2026/11/18/q-60")
+        assert told.startswith(f"/var/spool/asterisk/monitor/{DAY:%Y/%m/%d}/q-60")
         assert told.endswith(f"-{call.uniqueid}.wav")
 
 
