@@ -31,6 +31,7 @@ from pbx.jobs.slots import Slot, try_slot
 from pbx.jobs.worker import do_here
 from pbx.settings import DEMO_MARK, DEMO_PBX, Settings, demo_mark, demo_settings
 from pbx.store.engine import open_engine
+from pbx.store.models import JobKind
 
 PAST = timedelta(days=30)
 FIRST = timedelta(days=8)  # written before the demo is shown: what the pages ask for first
@@ -119,15 +120,17 @@ class _House:
         now, connection_id = datetime.now(UTC), needed_connection(engine, settings).id
         if self._mark:
             fill_gaps(engine, connection_id, now - PAST, now)
-            return
-        self._tell(0.0)
-        fill_past(engine, connection_id, now - FIRST, now, self._tell)
-        for kind in ("collect", "sync"):
+        else:
+            self._tell(0.0)
+            fill_past(engine, connection_id, now - FIRST, now, self._tell)
+        kinds: tuple[JobKind, ...] = ("collect", "sync")
+        for kind in kinds:
             with suppress(PbxError):  # the worker does so too, some seconds later
                 do_here(engine, settings, kind, {})
-        self._mark = f"{STORY}-{secrets.token_hex(8)}"
-        _write(self._folder / DEMO_MARK, self._mark)
-        (self._folder / PROGRESS).unlink(missing_ok=True)
+        if not self._mark:
+            self._mark = f"{STORY}-{secrets.token_hex(8)}"
+            _write(self._folder / DEMO_MARK, self._mark)
+            (self._folder / PROGRESS).unlink(missing_ok=True)
 
     def _tell(self, done: float) -> None:
         if self._over:
