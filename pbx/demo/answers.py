@@ -179,7 +179,7 @@ def _queue_summary(ask: Ask, moment: Moment) -> str:
     return list_of(ask, "Queue summary will follow", "QueueSummaryComplete", items)
 
 
-_BOTH: dict[str, Callable[[Ask, Moment], str]] = {
+ACTIONS: dict[str, Callable[[Ask, Moment], str]] = {
     "ping": _ping,
     "coresettings": _core_settings,
     "corestatus": _core_status,
@@ -195,7 +195,7 @@ _BOTH: dict[str, Callable[[Ask, Moment], str]] = {
     "iaxpeerlist": list_of_none("IAX Peer status list will follow", "PeerlistComplete"),
     "iaxregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
 }
-_ONLY_16 = {
+ONLY_16 = {  # chan_sip is gone from 21 on
     "sippeers": list_of_none("Peer status list will follow", "PeerlistComplete"),
     "sipshowregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
 }
@@ -203,7 +203,7 @@ _ONLY_16 = {
 
 def answer(ask: Ask, moment: Moment) -> str:
     """The whole answer to an action of somebody who is logged in."""
-    known = _BOTH if moment.world.version != "16" else _BOTH | _ONLY_16
+    known = ACTIONS if moment.world.version != "16" else ACTIONS | ONLY_16
     handler = known.get(ask.action.lower())
     if handler is None:
         why = f"Invalid/unknown command: {ask.action}. Use Action: ListCommands to show available commands."

@@ -63,7 +63,7 @@ class DemoPbx:
         self._ami = AmiServer(self)
         self._wires: set[Wire] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def connection(self) -> Connection:
@@ -101,7 +101,7 @@ class DemoPbx:
 
     def drop_connections(self) -> None:
         """Reset every connection there is; who connects again is served."""
-        self._loop.call_soon_threadsafe(self._drop)
+        self._call(self._drop)
 
     def _drop(self) -> None:
         for wire in list(self._wires):
@@ -114,14 +114,12 @@ class DemoPbx:
         fault: list[BaseException] = []
 
         def run() -> None:
-            asyncio.set_event_loop(self._loop)
             try:
-                self._loop.run_until_complete(self._serve(ready))
+                asyncio.run(self._serve(ready))
             except OSError as error:
                 fault.append(error)
             finally:
                 ready.set()
-                self._loop.close()
 
         self._thread = threading.Thread(target=run, name="demo-pbx", daemon=True)
         self._thread.start()
@@ -141,12 +139,17 @@ class DemoPbx:
         """End it, and every connection to it. It can't be started again."""
         if self._thread is None or not self._thread.is_alive():
             return
-        with contextlib.suppress(RuntimeError):  # it ended by itself just now
-            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._call(self._stopped.set)
         self._thread.join(_START_S)
 
+    def _call(self, do: Callable[[], None]) -> None:
+        """Have the loop do it, if it runs."""
+        with contextlib.suppress(RuntimeError):  # it ended just now
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(do)
+
     async def _serve(self, ready: threading.Event) -> None:
-        self._stopped = asyncio.Event()
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         ami = await asyncio.start_server(self._handler("ami"), HOST, self.ami_port, limit=READ_LIMIT_BYTES)
         try:
             ari = await asyncio.start_server(self._handler("ari"), HOST, self.ari_port, limit=READ_LIMIT_BYTES)

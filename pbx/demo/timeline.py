@@ -150,17 +150,12 @@ def _end_talk(play: Play, call: PlannedCall) -> None:
     if call.agent is None:
         return
     play.at = call.ended_at
-    by_agent = call.ended_by == "agent"
-    play.ask_hangup("agent" if by_agent else "caller")
+    by = "agent" if call.ended_by == "agent" else "caller"
+    play.ask_hangup(by)
     play.bridge("", "caller", "agent")
-    if by_agent:
-        _complete(play, call, "agent")
-        play.hang_up("agent")
-        play.hang_up("caller", itself=True)
-    else:
-        _complete(play, call, "caller")
-        play.hang_up("agent")
-        play.hang_up("caller", itself=True)
+    _complete(play, call, by)
+    play.hang_up("agent")
+    play.hang_up("caller", itself=True)
     play.device(call.agent.extension, _IDLE)
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from pbx.demo.answers import _BOTH, _ONLY_16
+from pbx.demo.answers import ACTIONS, ONLY_16
 from pbx.demo.cast import QUEUES
 from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
@@ -302,4 +302,4 @@ def test_every_action_it_serves_is_compared() -> None:
     compared = {name.lower() for name in LISTS} | {
         found[1].lower() for text in WORDS if (found := re.match(r"(?i)action: *(\w+)", text))
     }
-    assert {*_BOTH, *_ONLY_16} <= compared
+    assert {*ACTIONS, *ONLY_16} <= compared
