@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from pbx.demo.past import STORY, fill_gaps, fill_past
+from pbx.demo.past import fill_gaps, fill_past, story_version
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.place import PROGRESS, SLOT, demo_place, reap, remove_folder, was_left
 from pbx.demo.scripts import script
@@ -109,7 +109,7 @@ class _House:
     def _clean(self) -> None:
         """A folder to begin with: the one that was left well, or an empty one."""
         self._mark = demo_mark(self._folder)
-        if not self._mark.startswith(f"{STORY}-"):
+        if not self._mark.startswith(f"{story_version()}-"):
             remove_folder(self._folder)
             self._mark = ""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -128,7 +128,7 @@ class _House:
             with suppress(PbxError):  # the worker does so too, some seconds later
                 do_here(engine, settings, kind, {})
         if not self._mark:
-            self._mark = f"{STORY}-{secrets.token_hex(8)}"
+            self._mark = f"{story_version()}-{secrets.token_hex(8)}"
             _write(self._folder / DEMO_MARK, self._mark)
             (self._folder / PROGRESS).unlink(missing_ok=True)
 
