@@ -30,7 +30,7 @@ Told = Callable[[float], None]
 
 def story_version() -> str:
     """Tells one version of the story from any other: what one wrote, another doesn't go on with."""
-    told = (Path(__file__).with_name(name).read_bytes() for name in _TOLD_BY)
+    told = ((Path(__file__).parent / name).read_bytes() for name in _TOLD_BY)
     return sha256(b"".join(told)).hexdigest()[:12]
 
 
