@@ -11,7 +11,7 @@ from pbx.demo import scripts
 from pbx.demo.scripts import script
 from pbx.history.facts import Outcome
 
-COMPANY = "Larkfield Coffee Supplies"
+COMPANY = "Larkfield Garden Supplies"
 ZONE = "Europe/London"
 TrunkState = Literal["Registered", "Unregistered", "Rejected"]
 
