@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint lab-up lab-down test-lab bench screenshots
+.PHONY: run test lint soak lab-up lab-down test-lab test-browser bench screenshots demo-recordings
 .DEFAULT_GOAL := run
 
 # The first session is opened here, as until there was one Streamlit doesn't know the addresses of the pages.
 FIRST_SESSION := import urllib.request as r; r.urlopen("http://127.0.0.1:8501/_stcore/script-health-check")
 
-run: .venv/app  ## the app and its worker; prints the address
-	@$(BIN)/python -m pbx worker --quiet & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; \
+run: .venv/app  ## the app and its worker, or the demo while nothing is configured; prints the address
+	@$(BIN)/python -m pbx demo --if-unconfigured & demo=$$!; $(BIN)/python -m pbx worker --quiet & worker=$$!; \
+	trap 'kill $$demo $$worker 2>/dev/null; wait $$demo $$worker' EXIT; \
 	for try in 1 2 3 4 5 6 7 8 9; do sleep 1; $(BIN)/python -c '$(FIRST_SESSION)' 2>/dev/null && break; done & \
 	$(BIN)/python -m streamlit run streamlit_app.py --server.port 8501
 
@@ -21,6 +22,9 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+soak: .venv/dev  ## ten minutes of the whole app on a demo PBX that misbehaves, while it is killed (SOAK_S=30: half a minute)
+	$(BIN)/python -m tests.soak
+
 lab-up: .venv/dev  ## real Asterisk 16 and 22 on loopback (root, Debian; the first time takes a few minutes)
 	$(BIN)/python -m tests.lab up
 
@@ -30,11 +34,17 @@ lab-down: .venv/dev
 test-lab: .venv/dev  ## needs lab-up
 	$(BIN)/pytest -m lab -n 2 --dist loadgroup
 
+test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
+	$(BIN)/pytest -m browser
+
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 screenshots: .venv/dev  ## of the app on the lab, into docs/screenshots; needs lab-up
 	$(BIN)/python -m tests.lab.screenshots
+
+demo-recordings: .venv/dev  ## the demo's calls, from their scripts; needs espeak-ng
+	$(BIN)/python -m pbx.demo.voices
 
 .venv/app: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'

@@ -1,11 +1,10 @@
-"""The command line: `python -m pbx check|collect|sync|import|transcribe|watch|worker|status`.
+"""The command line: `python -m pbx check|collect|sync|import|transcribe|watch|worker|status|demo`.
 
 Standard output carries the result and nothing else; progress, logs and errors go to standard error.
 Exit status: 0 all well, 1 something failed, 2 wrong use or settings, 130 stopped by Ctrl-C.
 What a command needs is imported when it runs, so that `--help` is quick.
 """
 
-import _thread
 import io
 import logging
 import os
@@ -20,7 +19,17 @@ import typer
 from rich.text import Text
 
 from pbx.commands.cdr import import_app
-from pbx.commands.terminal import Json, console, errors_told, open_cache, parse_time, print_json, print_line
+from pbx.commands.demo import demo, end_with_parent
+from pbx.commands.terminal import (
+    Json,
+    console,
+    errors_told,
+    open_cache,
+    parse_time,
+    print_json,
+    print_line,
+    stop_at_signals,
+)
 
 if TYPE_CHECKING:
     from pbx.doctor import Step
@@ -33,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks show local variables, passwords among them
 )
 app.add_typer(import_app)
+app.command()(demo)
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
 
@@ -156,6 +166,7 @@ def worker(
     quiet: Annotated[bool, typer.Option("--quiet", help="Log errors only.")] = False,
     as_json: Json = False,
     slot: Annotated[int | None, typer.Option(hidden=True, help="The lock of worker-0, passed on by the app.")] = None,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
 ) -> None:
     """Sync and collect at their intervals, transcribe, and do the jobs the pages ask for, until it is stopped."""
     failed: list[str] = []
@@ -166,15 +177,17 @@ def worker(
         if job.state == "failed":
             failed.append(job.id)
 
-    stop, signals = _stop_at_signals()
+    stop, signals = stop_at_signals()
     _start_log(logging.ERROR if quiet else logging.INFO)
     with errors_told(as_json):
         from pbx.jobs.slots import inherited_slot
         from pbx.jobs.worker import run_worker
-        from pbx.settings import load_settings
+        from pbx.settings import load_folder_settings
 
+        if with_parent:
+            end_with_parent(stop)
         held = None if slot is None else inherited_slot("worker-0", slot)
-        run_worker(load_settings(), stop, slot=held, once=once, ended=on_end)
+        run_worker(load_folder_settings(), stop, slot=held, once=once, ended=on_end)
     if signal.SIGINT in signals:
         raise typer.Exit(130)
     raise typer.Exit(1 if failed and once else 0)
@@ -185,7 +198,7 @@ def watch(
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors only.")] = False, as_json: Json = False
 ) -> None:
     """Listen to the PBX and store what happens as it happens, until it is stopped. The worker does so too."""
-    stop, signals = _stop_at_signals()
+    stop, signals = stop_at_signals()
     _start_log(logging.WARNING if quiet else logging.INFO)
     with errors_told(as_json), open_cache() as (engine, settings):
         from pbx.jobs.queue import needed_connection
@@ -202,35 +215,21 @@ def transcriber(
     slot: Annotated[int | None, typer.Option(help="The lock of transcriber-0, passed on by the worker.")] = None,
 ) -> None:
     """Work the queue of recordings off: the worker starts this."""
-    stop, _ = _stop_at_signals()
+    stop, _ = stop_at_signals()
     _start_log(logging.INFO)
     with errors_told(as_json=False):
         from pbx.jobs.slots import inherited_slot
         from pbx.jobs.transcriber import SLOT, run_transcriber
-        from pbx.settings import load_settings
+        from pbx.settings import load_folder_settings
 
         held = None if slot is None else inherited_slot(SLOT, slot)
-        run_transcriber(load_settings(), stop, slot=held, once=once)
-
-
-def _stop_at_signals() -> tuple[threading.Event, list[int]]:
-    """What SIGTERM and Ctrl-C set, and the signals that came."""
-    signals: list[int] = []
-    stop = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        # An exception raised here could be swallowed by whatever runs at this moment, and a lock might be held by it.
-        signals.append(number)
-        _thread.start_new_thread(stop.set, ())
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop, signals
+        run_transcriber(load_folder_settings(), stop, slot=held, once=once)
 
 
 def _start_log(level: int) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("pbx").setLevel(level)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # that it asks once more is no news; how it ends is told
 
 
 @app.command()
@@ -247,7 +246,7 @@ def status(as_json: Json = False) -> None:
     lines = {
         "Data": f"{facts['data_dir']}, {facts['database']['size_bytes'] / 1e6:.1f} MB database",
         "Version": f"{facts['version']}, database {facts['database']['revision']}",
-        "PBX": f"{facts['pbx']['host']}" if facts["pbx"] else "none is set up yet",
+        "PBX": _pbx_line(facts),
         "Worker": "at work" if facts["worker_alive"] else "not running (python -m pbx worker)",
         "Listening": _listening_line(facts["listening"]),
         **{f"Last {kind}": _job_line(job) for kind, job in facts["last"].items()},
@@ -273,6 +272,12 @@ def _mark_line(mark: dict[str, Any]) -> str:
     bad = f", {mark['bad']:,} unreadable" if mark["bad"] else ""
     read_at = datetime.fromisoformat(mark["read_at"]).astimezone()
     return f"{mark['source']} ({mark['kind']}): {mark['rows']:,} rows{bad}, {upto}, read {read_at:%Y-%m-%d %H:%M}"
+
+
+def _pbx_line(facts: dict[str, Any]) -> str:
+    if facts["demo"]:
+        return "the demo PBX: made-up calls (python -m pbx demo --remove)"
+    return str(facts["pbx"]["host"]) if facts["pbx"] else "none is set up yet"
 
 
 def _speech_line(speech: dict[str, Any] | None) -> str:

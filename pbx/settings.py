@@ -1,16 +1,23 @@
 """Settings from the environment and `.env`: one frozen, checked object; passwords are masked wherever it is shown."""
 
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)
+DEMO_DIR = "demo"  # below the data directory: all that the demo PBX brought
+DEMO_MARK = "on"  # in it, from the moment it is complete: holds a word that is new each time
+DEMO_PBX = "pbx.json"  # in it: how the running demo PBX is reached
+DEMO_ZONE = "Europe/London"
+_NOBODY_S_PORT = 1  # while the demo PBX isn't running: refused at once
 
 
 def checked_zone(name: str | None) -> str | None:
@@ -82,6 +89,17 @@ class Settings(BaseSettings):
     pbx_secret_key: SecretStr | None = None
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
+    _demo: str = PrivateAttr("")
+
+    @property
+    def demo(self) -> str:
+        """What tells this stay in the demo from any other; "" with real data."""
+        return self._demo
+
+    @property
+    def home_dir(self) -> Path:
+        """The data directory as it was set: the demo's own lies in it."""
+        return self.pbx_data_dir.parent if self._demo else self.pbx_data_dir
 
     @property
     def connection(self) -> Connection | None:
@@ -108,8 +126,8 @@ class Settings(BaseSettings):
 
     @property
     def models_dir(self) -> Path:
-        """Where speech models lie, and are downloaded to."""
-        return self.pbx_data_dir / "models"
+        """Where speech models lie, and are downloaded to. The demo has none of its own."""
+        return self.home_dir / "models"
 
     @property
     def playable_dir(self) -> Path:
@@ -131,10 +149,59 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the environment and `.env` (or the file that PBX_ENV_FILE names; empty for none).
 
+    In the demo they are the demo's: its folder, its PBX, never a database from elsewhere. The demo is on while its
+    mark stands and no PBX is named.
     Raises SettingsError naming each variable that is wrong, never its value.
     """
+    own = load_folder_settings()
+    folder = own.pbx_data_dir / DEMO_DIR
+    if not own.demo and not own.freepbx_host and (mark := demo_mark(folder)):
+        return demo_settings(own, folder, mark)
+    return own
+
+
+def load_folder_settings() -> Settings:
+    """The settings of the very data directory that is set: real, though a demo lies in it, or the demo's.
+
+    For what works on a directory for long, whatever is entered or left meanwhile. Raises SettingsError.
+    """
     try:
-        return Settings(_env_file=os.environ.get("PBX_ENV_FILE", ".env") or None)
+        settings = Settings(_env_file=os.environ.get("PBX_ENV_FILE", ".env") or None)
     except ValidationError as error:
         wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
         raise SettingsError(f"A setting is not usable: {wrong}.", "Mend it in the environment or in .env.") from None
+    mark = demo_mark(settings.pbx_data_dir)
+    return demo_settings(settings, settings.pbx_data_dir, mark) if mark else settings
+
+
+def demo_mark(folder: Path) -> str:
+    """The mark of a complete demo in its folder; "" where there is none."""
+    try:
+        return (folder / DEMO_MARK).read_text().strip()
+    except OSError:
+        return ""
+
+
+def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
+    """The settings of the demo in a folder. While its PBX isn't running they name a port that refuses at once."""
+    reached: dict[str, object] = {"ami_port": _NOBODY_S_PORT, "ari_port": _NOBODY_S_PORT}
+    reached |= {"username": "demo", "password": ""}
+    with suppress(OSError, ValueError):  # while it is being started
+        reached |= json.loads((folder / DEMO_PBX).read_text())
+    user, password = reached["username"], SecretStr(str(reached["password"]))
+    own: dict[str, object] = {
+        "pbx_data_dir": folder,
+        "pbx_database_url": None,
+        "pbx_secret_key": None,
+        "freepbx_host": "127.0.0.1",
+        "freepbx_timezone": DEMO_ZONE,
+        "freepbx_watch": True,
+        "freepbx_ca_file": None,
+        "analysis_url": "",  # nothing of the demo is sent anywhere
+    }
+    for name in ("ami", "ari"):
+        own |= {f"freepbx_{name}_port": reached[f"{name}_port"], f"freepbx_{name}_tls": False}
+        own |= {f"freepbx_{name}_username": user, f"freepbx_{name}_password": password}
+    demo = real.model_copy(update=own)
+    demo._demo = mark
+    return demo

@@ -20,6 +20,7 @@ RANK = {
     "store": 3,
     "jobs": 4,
     "charts": 5,
+    "demo": 5,
     "export": 5,
     "ui": 6,
     "commands": 6,

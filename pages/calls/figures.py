@@ -171,7 +171,7 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         shown = f"The first {TABLE_ROWS} of {len(counts):,}; the export has them all. " if counts[TABLE_ROWS:] else ""
         ui.note(f"{shown}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
-        ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="figures")
+        ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
     if chosen is not None:
         follow_row(by, chosen, counts)
 

@@ -159,14 +159,19 @@ def where_from(active: ActiveConnection | None) -> None:
         ui.note("In use: the environment’s settings (.env). What is saved here wins over them.")
 
 
-ui.head("FreePBX Integration", "How the PBX is reached, and whether all is in place there")
 app_settings, app_engine = ui.cache()
+if app_settings.demo:
+    ui.demo_settings_page(app_settings)
+    st.stop()
+ui.head("FreePBX Integration", "How the PBX is reached, and whether all is in place there")
 try:
     in_use = active_connection(app_engine, app_settings)
 except SettingsError as error:  # the saved passwords can't be opened: they can be entered anew here
     st.error(ui.plain(error.advice))
     in_use = None
 where_from(in_use)
+if in_use is None:
+    ui.offer_beside_form(app_settings)
 fields, pressed_save, pressed_test = form(in_use)
 if pressed_save or pressed_test:
     try:

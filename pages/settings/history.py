@@ -323,6 +323,9 @@ site = ui.site()
 with reading(site.engine) as opened:
     in_use = history_source(opened, site.settings, site.active.id)
 known(site)
+if site.settings.demo:  # what really happened is never mixed with made-up calls
+    ui.note("The demo brings its own past. To import a real one, connect your FreePBX first.")
+    st.stop()
 left, right = st.columns(2, gap="large")
 with left:
     files_form(site)

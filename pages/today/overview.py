@@ -234,6 +234,7 @@ about = (
 )
 ui.head("Today", about)
 site = ui.site()
+ui.demo_tour(site)
 alerts(site)
 tiles(site)
 below(site)

@@ -152,9 +152,10 @@ class Snapshot(Row):
 def parse_start(status: Message, what: Literal["Startup", "Reload"] = "Startup") -> datetime | None:
     """When Asterisk started or last reloaded, from CoreStatus: the PBX's local time, so without a zone."""
     try:
-        return datetime.fromisoformat(f"{status.get(f'Core{what}Date')}T{status.get(f'Core{what}Time')}")
+        local = datetime.fromisoformat(f"{status.get(f'Core{what}Date')}T{status.get(f'Core{what}Time')}")
     except ValueError:
         return None
+    return local.replace(tzinfo=None) if 1970 <= local.year < 9999 else None  # no further than an offset may move it
 
 
 def parse_system(

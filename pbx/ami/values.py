@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_MOST = 10**10  # no count, duration or epoch of Asterisk's is larger; calendars and databases go on from there
 _MILLISECONDS = re.compile(r"\((\d+) ms\)")
 
 
@@ -22,19 +23,27 @@ def unescape(text: str) -> str:
 
 
 def integer(text: str) -> int:
-    """The number, 0 for anything else."""
+    """The number, 0 for anything else, and for one so large that nothing is counted by it."""
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         return 0
+    return number if abs(number) < _MOST else 0
 
 
 def decimal(text: str) -> float | None:
-    """The number, None for anything else."""
+    """The number, None for anything else, infinity and what comes near it too."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if abs(number) < _MOST else None  # which no nan is
+
+
+def span_s(text: str) -> float | None:
+    """A time that something took; None for anything else, and where the clock was set back meanwhile: below 0."""
+    number = decimal(text)
+    return None if number is None or number < 0 else number
 
 
 def roundtrip_ms(text: str) -> float | None:
@@ -47,16 +56,14 @@ def roundtrip_ms(text: str) -> float | None:
 
 def moment(epoch: str) -> datetime | None:
     """A UTC time from epoch seconds; None for 0 and for anything that is no time."""
-    try:
-        return datetime.fromtimestamp(int(epoch), UTC) if int(epoch) > 0 else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    epoch_s = integer(epoch)
+    return datetime.fromtimestamp(epoch_s, UTC) if epoch_s > 0 else None
 
 
 def seconds(clock: str) -> int:
     """Seconds of `hh:mm:ss`; 0 for anything else."""
     parts = clock.split(":")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) < 10 for part in parts):
         return 0
     hours, minutes, rest = map(int, parts)
     return hours * 3600 + minutes * 60 + rest

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -113,7 +113,7 @@ class AriClient:
         """The uniqueids of all live channels."""
         answer = self._json("/channels")
         try:
-            return {channel["id"] for channel in answer}
+            return set(self._texts(channel["id"] for channel in answer))
         except (KeyError, TypeError):
             raise faults.not_json(self.connection) from None
 
@@ -121,9 +121,11 @@ class AriClient:
         """All stored recordings; ARI knows no paging, no filter and no dates. One that grows is listed too."""
         answer = self._json("/recordings/stored")
         try:
-            return [StoredRecording(item["name"], item["format"]) for item in answer]
+            names = self._texts(item["name"] for item in answer)
+            formats = self._texts(item["format"] for item in answer)
         except (KeyError, TypeError):
             raise faults.not_json(self.connection) from None
+        return list(map(StoredRecording, names, formats))
 
     def download(self, name: str, target: Path) -> int:
         """Fetch a recording into `target`, which appears only when all of it is there; return its size in bytes.
@@ -154,6 +156,17 @@ class AriClient:
             return json.loads(body.getvalue())
         except ValueError:
             raise faults.not_json(self.connection) from None
+
+    def _texts(self, values: Iterable[Any]) -> list[str]:
+        """Values that must be texts which a database takes. Raises AriProtocolError."""
+        texts = list(values)
+        try:
+            together = "".join(texts).encode()
+        except (TypeError, UnicodeEncodeError):  # a number, say, or half a pair of surrogates
+            raise faults.not_json(self.connection) from None
+        if b"\0" in together:
+            raise faults.not_json(self.connection)
+        return texts
 
     def _fetch(self, path: str, sink: BinaryIO) -> int:
         """GET into `sink`, all of it again when the transfer breaks off: ARI has no Range (it sends the whole file)."""

@@ -11,6 +11,7 @@ _PLAIN_FOLDER = re.compile(r"[a-z0-9_+-]{1,60}")
 _PLAIN_STEM = re.compile(r"[a-z0-9_+(=@][a-z0-9_+(=@),. -]{0,148}[a-z0-9_+)=@]|[a-z0-9]")
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,7}")  # g726-32 is one
 _MAX_FOLDERS = 6
+_MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 bytes without end
 _UNKNOWN_LENGTH = 0xFFFFFFFF  # what programs that write to a pipe leave as data size
 # Bytes per second of the formats without a header (`core show file formats`).
 _RATES: dict[str, int] = {
@@ -77,7 +78,9 @@ def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -
         return Finding("waiting", "It is still being written: its header has no length yet.")
     byte_rate = 0
     offset = 12
-    while offset + 8 <= size_bytes:
+    for _ in range(_MOST_CHUNKS):
+        if offset + 8 > size_bytes:
+            break
         file.seek(offset)
         name, length = struct.unpack("<4sI", file.read(8))
         offset += 8

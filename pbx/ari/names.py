@@ -43,6 +43,7 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 _BY_SHAPE = {"exten", "parked", "ondemand", "force"}
 _QUARTER_S = 900
+_EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # other years were never meant, and lie where no zone can move them
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ def epoch_of(uniqueid: str) -> int | None:
 
 def _local_time(written: str) -> datetime | None:
     try:
-        return datetime.strptime(written, "%Y%m%d-%H%M%S")  # noqa: DTZ007 - the PBX's zone isn't known here
+        local = datetime.strptime(written, "%Y%m%d-%H%M%S")  # noqa: DTZ007 - the PBX's zone isn't known here
     except ValueError:
         return None
+    return local if _EARLIEST_YEAR <= local.year < _LATEST_YEAR else None

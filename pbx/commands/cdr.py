@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from pbx.commands.history import Since, Until, Url, import_app, import_progress, stretch, wanted
+from pbx.commands.history import (
+    Since,
+    Until,
+    Url,
+    import_app,
+    import_progress,
+    stretch,
+    wanted,
+)
 from pbx.commands.terminal import Json, errors_told, open_cache, print_json, print_line
 from pbx.wording import count_text
 
@@ -33,9 +41,11 @@ def import_cdr(
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
         from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
         from pbx.jobs.import_cel import import_cel_if_there
+        from pbx.jobs.imports import refuse_in_demo
         from pbx.jobs.packing import pack_history
         from pbx.jobs.queue import needed_connection
 
+        refuse_in_demo(settings)
         active, within = needed_connection(engine, settings), stretch(since, until)
         results = [import_cdr_file(engine, active, file, within=within, progress=show) for file in files]
         events = None

@@ -54,12 +54,14 @@ def import_queue_log(
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("queue_log") as show:
         from pbx.jobs.import_history import import_queue_log
         from pbx.jobs.import_table import import_queue_log_table
+        from pbx.jobs.imports import refuse_in_demo
         from pbx.jobs.packing import pack_history
         from pbx.jobs.queue import needed_connection
         from pbx.store.engine import reading
         from pbx.store.recordings import utc_offset_s
         from pbx.wording import zone_of
 
+        refuse_in_demo(settings)
         active, within = needed_connection(engine, settings), stretch(since, until)
         sources = import_queue_log(engine, active.id, files, within=within, progress=show).sources if files else []
         if url:

@@ -1,6 +1,9 @@
 """What every command does with a terminal and the cache: results to standard output, all else to standard error."""
 
+import _thread
 import json
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -84,3 +87,18 @@ def parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None
         zone = load_settings().freepbx_timezone
         moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
     return moment.isoformat()
+
+
+def stop_at_signals() -> tuple[threading.Event, list[int]]:
+    """What SIGTERM and Ctrl-C set, and the signals that came."""
+    signals: list[int] = []
+    stop = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        # An exception raised here could be swallowed by whatever runs at this moment, and a lock might be held by it.
+        signals.append(number)
+        _thread.start_new_thread(stop.set, ())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop, signals

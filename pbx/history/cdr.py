@@ -6,6 +6,7 @@ outbound_cnum, outbound_cnam, dst_cnam, linkedid, peeraccount, sequence. Older o
 some schemas have Asterisk's own start, answer and end in place of calldate. All times are the PBX's local time.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -36,7 +37,8 @@ _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some
 _NAME = re.compile(r'\s*"?(.*?)"?\s*<[^<>]*>\s*', re.DOTALL)
 _QUARTER_S = 900
 _SOON_S = 60  # so long after its channel a record may begin, and still be the channel's first
-_EARLIEST_YEAR = 1990
+_EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # a clock that says otherwise was never set
+_LONGEST_S = 10**9
 _LEARN_FROM = 2000  # rows
 
 
@@ -187,7 +189,7 @@ def local_moment(value: Any) -> datetime | None:
             local = datetime.fromisoformat(_text(value))
         except ValueError:
             return None
-    return None if local.year < _EARLIEST_YEAR else local.replace(tzinfo=None)
+    return local.replace(tzinfo=None) if _EARLIEST_YEAR <= local.year < _LATEST_YEAR else None
 
 
 def _offset_s(local: datetime, zone: tzinfo) -> int:
@@ -198,9 +200,14 @@ def _offset_s(local: datetime, zone: tzinfo) -> int:
 def _seconds(row: Mapping[str, Any], name: str) -> float | None:
     text = _text(row.get(name))
     try:
-        return max(float(text), 0.0) if text else None  # below 0 where the clock was set back
+        seconds = float(text) if text else None
     except ValueError:
-        raise BadRow(f"its {name} is {text[:30]!r}") from None
+        seconds = math.nan
+    if seconds is None:
+        return None
+    if not seconds < _LONGEST_S:  # so that no number fails too
+        raise BadRow(f"its {name} is {text[:30]!r}")
+    return max(seconds, 0.0)  # below 0 where the clock was set back
 
 
 def _sequence(value: Any) -> int | None:

@@ -15,6 +15,7 @@ from pbx.history.facts import Leg
 
 _RINGING = "5"  # ChannelState
 _UP = "6"
+_ANSWERED_WITHIN = timedelta(minutes=1)  # an action is, or it has failed
 _NOBODY = {"", "s", "h", "i", "t"}
 _DISPOSITIONS = {  # of DialEnd's DialStatus, as the CDR would have it
     "ANSWER": "ANSWERED",
@@ -98,12 +99,12 @@ class LiveLegs:
         there = {one.get("Uniqueid"): one for one in channels}
         for uniqueid, leg in list(self._dials.items()):
             gone = uniqueid not in there or (leg.uniqueid not in there and leg.answered_at is not None)
-            if gone and leg.started_at < asked_at:
+            if gone and begun_before(leg.started_at, asked_at):
                 del self._dials[uniqueid]
                 if leg.ended_at is None:
                     self._tell(replace(leg, disposition="ANSWERED" if leg.answered_at else "UNKNOWN"))
         for uniqueid, channel in list(self._channels.items()):
-            if uniqueid not in there and channel.begun_at < asked_at:
+            if uniqueid not in there and begun_before(channel.begun_at, asked_at):
                 del self._channels[uniqueid]
                 self.recording_ended = self.recording_ended or channel.recorded
         for uniqueid, one in there.items():
@@ -179,7 +180,7 @@ class LiveLegs:
     def _ringing(self, uniqueid: str, at: datetime) -> None:
         leg = self._dials.get(uniqueid)
         if leg is not None and leg.pdd_s is None and leg.answered_at is None and leg.ended_at is None:
-            self._update(uniqueid, replace(leg, pdd_s=round((at - leg.started_at).total_seconds(), 3)))
+            self._update(uniqueid, replace(leg, pdd_s=round(max((at - leg.started_at).total_seconds(), 0.0), 3)))
 
     def _end_dial(self, message: Message, at: datetime) -> None:
         uniqueid = message.get("DestUniqueid")
@@ -188,7 +189,7 @@ class LiveLegs:
             return
         disposition = _DISPOSITIONS.get(message.get("DialStatus"), "FAILED")
         if disposition == "ANSWERED":
-            self._update(uniqueid, replace(leg, answered_at=at))
+            self._update(uniqueid, replace(leg, answered_at=max(at, leg.started_at)))
         else:
             self._update(uniqueid, _ended(leg, at, disposition))
 
@@ -284,7 +285,16 @@ def _disposition(leg: Leg, cause: int | None) -> str:
     return "ANSWERED" if leg.answered_at is not None else _CAUSES.get(cause or 0, "NO ANSWER")
 
 
+def begun_before(begun_at: datetime, asked_at: datetime) -> bool:
+    """Whether what was begun then was there when all was asked for, and not begun until the answer came.
+
+    What lies far behind it was begun by a clock that was set back meanwhile.
+    """
+    return begun_at < asked_at or begun_at > asked_at + _ANSWERED_WITHIN
+
+
 def _ended(leg: Leg, at: datetime, disposition: str) -> Leg:
+    at = max(at, leg.answered_at or leg.started_at)  # the clock may have been set back
     billsec_s = (at - leg.answered_at).total_seconds() if leg.answered_at is not None else 0.0
     duration_s = (at - leg.started_at).total_seconds()
     return replace(

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pbx.ami.protocol import Message
-from pbx.ami.values import decimal, integer, known, unescape
+from pbx.ami.values import integer, known, span_s, unescape
 from pbx.history.facts import AgentChange, Outcome, Ring, Visit
+from pbx.history.live_legs import begun_before
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -58,6 +59,7 @@ class LiveVisits:
         self._leaving: dict[tuple[str, str], _Open] = {}
         self._absent: set[tuple[str, str]] = set()  # at the look before
         self._ended: OrderedDict[tuple[str, str], Visit] = OrderedDict()
+        self._gave_up: OrderedDict[str, str] = OrderedDict()  # queues, by the channel of who hung up in one
         self._rung: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._targets: OrderedDict[str, str] = OrderedDict()  # of transfers, by the channel passed on
         self.handlers: dict[str, Callable[[Message, datetime], None]] = {
@@ -84,8 +86,8 @@ class LiveVisits:
         return [held.visit for queues in self._open.values() for held in queues.values()]
 
     def queue_of(self, uniqueid: str) -> str:
-        """The queue in which this caller is; "" for none."""
-        return next(iter(self._open.get(uniqueid, ())), "")
+        """The queue in which this caller is, or in which he has hung up; "" for none."""
+        return next(iter(self._open.get(uniqueid, ())), self._gave_up.get(uniqueid, ""))
 
     def add_known(self, visits: Iterable[Visit]) -> None:
         """Visits that are stored as in progress; one of which the end was heard is told again."""
@@ -105,7 +107,7 @@ class LiveVisits:
         for held in [held for queues in self._open.values() for held in queues.values()]:
             visit = held.visit
             there = (visit.uniqueid, visit.queue) in waiting or (held.connected and visit.uniqueid in channels)
-            if not there and visit.joined_at < asked_at:
+            if not there and begun_before(visit.joined_at, asked_at):
                 self._close(held, replace(visit, outcome="unknown"))
         for (uniqueid, queue), entry in waiting.items():
             if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
@@ -163,7 +165,7 @@ class LiveVisits:
             self._settle(held)
 
     def _give_up(self, message: Message, at: datetime) -> None:
-        held = self._held(message, begun_before_s=decimal(message.get("HoldTime")) or 0.0, at=at)
+        held = self._held(message, begun_before_s=span_s(message.get("HoldTime")) or 0.0, at=at)
         if held is None or held.given_up:
             return
         held.given_up = True
@@ -173,26 +175,27 @@ class LiveVisits:
                 held.visit,
                 position=integer(message.get("Position")) or None,
                 original_position=integer(message.get("OriginalPosition")) or held.visit.original_position,
-                wait_s=decimal(message.get("HoldTime")),
+                wait_s=span_s(message.get("HoldTime")),
             ),
         )
 
     def _connect(self, message: Message, at: datetime) -> None:
         """AgentConnect: HoldTime and RingTime in seconds (app_queue.c, 13 to 22)."""
-        held = self._held(message, begun_before_s=decimal(message.get("HoldTime")) or 0.0, at=at)
+        held = self._held(message, begun_before_s=span_s(message.get("HoldTime")) or 0.0, at=at)
         if held is None or held.connected:
             return
         held.left_at = None
         self._leaving.pop((held.visit.uniqueid, held.visit.queue), None)
-        self._update(held, replace(_served(held.visit, message), connected_at=at))
+        visit = _served(held.visit, message)
+        self._update(held, replace(visit, connected_at=_not_before(at, visit.joined_at, visit.wait_s)))
 
     def _complete(self, message: Message, at: datetime) -> None:
         """AgentComplete: HoldTime and TalkTime in seconds, Reason is caller, agent or transfer.
 
         Asterisk 16 names no channel in it when the caller's is gone already: then queue and agent tell whose it is.
         """
-        talk_s = decimal(message.get("TalkTime"))
-        before_s = (decimal(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
+        talk_s = span_s(message.get("TalkTime"))
+        before_s = (span_s(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
         if message.get("Uniqueid"):
             held = self._held(message, begun_before_s=before_s, at=at)
         else:
@@ -200,10 +203,11 @@ class LiveVisits:
         if held is None:
             return
         visit, reason = _served(held.visit, message), message.get("Reason")
+        connected_at = visit.connected_at or max(at - timedelta(seconds=talk_s or 0.0), visit.joined_at)
         visit = replace(
             visit,
-            connected_at=visit.connected_at or at - timedelta(seconds=talk_s or 0.0),
-            ended_at=held.left_at or at,
+            connected_at=connected_at,
+            ended_at=_not_before(held.left_at or at, connected_at, talk_s),
             talk_s=talk_s,
             outcome="transferred" if reason == "transfer" else "answered",
             ended_by=reason,
@@ -311,14 +315,16 @@ class LiveVisits:
         """End a visit that was left without an agent, or without AgentComplete."""
         visit, ended_at = held.visit, held.left_at
         if visit.connected_at is not None and ended_at is not None:
+            ended_at = max(ended_at, visit.connected_at)
             talk_s = float(round((ended_at - visit.connected_at).total_seconds()))
             self._close(held, replace(visit, outcome="answered", ended_at=ended_at, talk_s=talk_s))
             return
         if outcome is None:
             outcome = self._outcome(held)
         wait_s = visit.wait_s
-        if wait_s is None and ended_at is not None:
-            wait_s = float(int((ended_at - visit.joined_at).total_seconds()))
+        if ended_at is not None:
+            ended_at = _not_before(ended_at, visit.joined_at, wait_s)
+            wait_s = float(int((ended_at - visit.joined_at).total_seconds())) if wait_s is None else wait_s
         by = "caller" if outcome in ("abandoned", "exit_key") else ""
         self._close(held, replace(visit, outcome=outcome, ended_at=ended_at, wait_s=wait_s, ended_by=by))
 
@@ -337,6 +343,8 @@ class LiveVisits:
             self._open.pop(visit.uniqueid, None)
         self._leaving.pop(key, None)
         _remember(self._ended, key, visit)
+        if visit.outcome == "abandoned":
+            _remember(self._gave_up, visit.uniqueid, visit.queue)
         self._tell(visit)
 
     def _tell(self, visit: Visit) -> None:
@@ -348,6 +356,11 @@ def _remember(where: OrderedDict[_K, _V], key: _K, value: _V) -> None:
     where.move_to_end(key)
     if len(where) > _REMEMBERED:
         where.popitem(last=False)
+
+
+def _not_before(at: datetime, earlier: datetime, lasted_s: float | None) -> datetime:
+    """When something ended; where the clock was set back meanwhile, by how long it lasted."""
+    return at if at >= earlier else earlier + timedelta(seconds=lasted_s or 0.0)
 
 
 def _visit(message: Message, joined_at: datetime, original_position: int | None = None) -> Visit:
@@ -365,8 +378,8 @@ def _served(visit: Visit, message: Message) -> Visit:
     """With who took the call, after what wait."""
     return replace(
         visit,
-        wait_s=decimal(message.get("HoldTime")),
-        ring_s=decimal(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
+        wait_s=span_s(message.get("HoldTime")),
+        ring_s=span_s(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
         agent=message.get("MemberName"),
         interface=message.get("Interface"),
     )

@@ -32,6 +32,15 @@ _COUNTED = ("rows", "bad", "visits", "calls", "legs")
 _COUNT_S = 20  # how long the database may count
 
 
+def refuse_in_demo(settings: Settings) -> None:
+    """Raise SettingsError in the demo: what really happened is never mixed with made-up calls."""
+    if settings.demo:
+        raise SettingsError(
+            "This is the demo, and its cache holds made-up calls only.",
+            "Remove the demo (python -m pbx demo --remove), connect your PBX, then import.",
+        )
+
+
 def do_import(
     engine: Engine,
     settings: Settings,
@@ -42,9 +51,10 @@ def do_import(
 ) -> dict[str, Any]:
     """Options: files (paths of uploads, deleted afterwards), or else the PBX's database is read.
 
-    The result is counts, and `sources` with those of each file or table. Raises SettingsError when no address is known,
-    Unreachable or DataError when the database can't be read, DataError when none of the files can.
+    The result is counts, and `sources` with those of each file or table. Raises SettingsError in the demo and when no
+    address is known, Unreachable or DataError when the database can't be read, DataError when none of the files can.
     """
+    refuse_in_demo(settings)
     files = [Path(path) for path in options.get("files", [])]
     if not files:
         with reading(engine) as session:

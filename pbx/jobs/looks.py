@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from pbx.ami.client import AmiClient
 from pbx.ami.queries import take_snapshot
 from pbx.ami.snapshot import Snapshot, Trunk
+from pbx.ami.values import decimal
 from pbx.errors import PbxError
 from pbx.store.engine import writing
 from pbx.store.samples import store_latest, store_trunk_changes
@@ -22,6 +23,7 @@ GATHER_S = 0.1  # what follows an event at once is seen with it
 EVERY_S = 1.0  # at most
 BUSY_S = 2.0  # while callers wait or talk: their times go on without an event
 QUIET_S = 10.0
+CLOCK_S = 30.0  # how often the PBX is asked what its clock shows
 SHARE = 10  # of its time a PBX spends at most this part with our looks
 
 log = logging.getLogger("pbx.watch")
@@ -32,11 +34,13 @@ class Looks:
 
     def __init__(self, engine: Engine, connection_id: int, client: AmiClient, seen: Callable[[Snapshot], None]) -> None:
         self.taken = 0
+        self.ahead_s: float | None = None  # the PBX's clock, as it was found last; None before, or if it can't be asked
         self._engine, self._connection_id, self._client, self._seen = engine, connection_id, client, seen
         self._trunks: dict[str, str] | None = None  # states at the look before
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._device_at: datetime | None = None
+        self._clock_due_at = time.monotonic() + CLOCK_S
         self._said = ""
         self._thread = threading.Thread(target=self._run, name="looks", daemon=True)
 
@@ -89,6 +93,7 @@ class Looks:
             begun = time.monotonic()
             try:
                 snapshot = self.look()
+                self._ask_clock()
             except PbxError as error:
                 self._say(error.advice)
                 wait_s, rest_s = QUIET_S, EVERY_S
@@ -100,19 +105,26 @@ class Looks:
             self._stop.wait(rest_s)
             wait_s = max(wait_s - rest_s, 0.0)
 
+    def _ask_clock(self) -> None:
+        if time.monotonic() >= self._clock_due_at:
+            self.ahead_s = pbx_clock_s(self._client)
+            self._clock_due_at = time.monotonic() + CLOCK_S
+
     def _say(self, text: str) -> None:
         if text and text != self._said:
             log.warning("The PBX could not be looked at just now. %s", text)
         self._said = text
 
 
-def pbx_clock_s(client: AmiClient) -> float:
-    """By how many seconds the PBX's clock is ahead of this machine's; 0 where it may not be asked (Getvar)."""
+def pbx_clock_s(client: AmiClient) -> float | None:
+    """By how many seconds the PBX's clock is ahead of this machine's; None where it doesn't tell (Getvar)."""
     before = datetime.now(UTC)
     try:
         reply = client.submit("Getvar", [("Variable", "STRFTIME(,,%s.%3q)")], deadline_s=5).result()
-        told = float(reply.response.get("Value"))
-    except (PbxError, ValueError):
-        return 0.0
+    except PbxError:
+        return None
+    told = decimal(reply.response.get("Value"))
+    if not told or told < 0:  # nothing, or nothing that is a time
+        return None
     after = datetime.now(UTC)
     return told - (before.timestamp() + after.timestamp()) / 2

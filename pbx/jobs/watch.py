@@ -19,7 +19,7 @@ from pbx.ami.reply import Reply
 from pbx.ami.snapshot import Snapshot
 from pbx.ami.subscription import Gap, Subscription
 from pbx.errors import DataError, PbxError
-from pbx.history.live import CLASSES, DEVICES, HANDLED, SHOWN, LiveHistory, event_filter
+from pbx.history.live import CLASSES, DEVICES, HANDLED, SHOWN, Facts, LiveHistory, event_filter
 from pbx.jobs.live_rows import RowWriter
 from pbx.jobs.looks import Looks, pbx_clock_s
 from pbx.jobs.queue import ask_job
@@ -40,6 +40,7 @@ KEEPALIVE_S = 5.0
 SYNC_AFTER_S = 3.0  # a recording is complete a moment after the call
 SYNC_EVERY_S, MAX_SYNC_EVERY_S = 10.0, 300.0
 UNHEARD_S = 5  # what goes on for so long and was never heard of won't be
+CLOCK_SET_S = 5.0  # so much further ahead or behind than before, the PBX's clock was set: no answer is so late
 LOOK_S = 2.0  # how often it is looked whether another PBX was set up
 RETRY_S, MAX_RETRY_S = 2.0, 60.0
 
@@ -134,7 +135,8 @@ class Watch:
 
     def _prepare(self, client: AmiClient) -> None:
         """Ask for those events only that are used; a new connection forgets it."""
-        self._ahead = timedelta(seconds=pbx_clock_s(client))
+        self._ahead = timedelta(seconds=pbx_clock_s(client) or 0.0)
+        self.looks.ahead_s = None
         reply = client.submit("Filter", [("Operation", "Add"), ("Filter", event_filter(HANDLED))]).result()
         if reply.failed:
             log.info("The AMI user may not filter events (class system in write=): all of them come, and that is fine.")
@@ -183,6 +185,8 @@ class Watch:
             self._history.legs.recording_ended = False
             self._recording_ended_at = time.monotonic()
         facts = self._history.facts(now)
+        told_s = self.looks.ahead_s
+        set_by_s = 0.0 if told_s is None else told_s - self._ahead.total_seconds()
         snapshot, self._seen = self._seen, None
         if snapshot is not None and self._listening and not events.waiting:
             self._compare(snapshot)
@@ -193,6 +197,8 @@ class Watch:
         elif self.writer.dropped > self._unstored:
             self._unstored = self.writer.dropped
             self._lose("Some of it could not be stored; the log says why.")
+        elif abs(set_by_s) > CLOCK_SET_S:
+            self._set_clock(facts, set_by_s)
         elif not self.writer.add(facts, self._heard_until):
             self._lose(f"The database was away for long. {self.writer.fault}".strip())
 
@@ -200,6 +206,15 @@ class Watch:
         log.error("What happens from now on is missing. %s", why)
         self.writer.end(self._heard_until, why)
         self._listening = self._known = False
+
+    def _set_clock(self, facts: Facts, by_s: float) -> None:
+        """The PBX's clock was set: times from now on are by the new one, and no span may hold both."""
+        log.warning("The PBX's clock was set %s by %.0f s.", "forward" if by_s > 0 else "back", abs(by_s))
+        self.writer.add(facts, self._heard_until)
+        self.writer.end(self._heard_until, "The PBX's clock was set.")
+        self._ahead += timedelta(seconds=by_s)
+        self._heard_until = self._now()
+        self._listening = False
 
     def _recover(self, events: Subscription) -> None:
         """Go on once there is room in the writer and a look at everything can be taken."""

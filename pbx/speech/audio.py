@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
@@ -25,6 +26,8 @@ _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 _MEND = "Sync again to fetch it anew; if it stays so, look at the file on the PBX."
 
 SPEECH_HZ = 16_000  # what voice detection and Whisper take
+_RATES_HZ = range(1_000, 384_001)  # 900 MHz, which a damaged header says, are a resampler of half a gigabyte
+_CHANNELS_LIMIT = 8  # PyAV reads the planes of more from where none are
 MAX_CHANNELS = 2  # a call has two sides; what Asterisk writes has no more
 _PIECE_S = 0.5  # two channels are compared in pieces of that length, short enough to hold one speaker
 _FLOOR = 1e-6  # mean square of a piece that is as good as silent: -60 dB of full scale
@@ -241,7 +244,18 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
     with container:
         if not container.streams.audio:
             raise _soundless(path)
+        _check_sane(container.streams.audio[0], path)
         yield container
+
+
+def _check_sane(stream: AudioStream, path: Path) -> None:
+    """Refuse what a damaged header asks for and FFmpeg or PyAV would die of, or take gigabytes for."""
+    context = stream.codec_context
+    if context is None:  # whatever its type says: there is no decoder for it
+        raise DataError(f"{path.name} can't be played: it holds no sound format that this app knows.", _MEND)
+    if context.sample_rate not in _RATES_HZ or not 1 <= context.channels <= _CHANNELS_LIMIT:
+        found = f"{context.sample_rate:,} Hz, {context.channels} channels"
+        raise DataError(f"{path.name} can't be read as sound: its header says {found}.", _MEND)
 
 
 def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]:

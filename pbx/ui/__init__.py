@@ -3,6 +3,10 @@
 The only room of the package with Streamlit.
 """
 
+from pbx.ui.demo import (
+    demo_settings_page,
+    offer_beside_form,
+)
 from pbx.ui.exports import (
     table_export,
 )
@@ -33,10 +37,14 @@ from pbx.ui.tables import (
     short_call_cells,
     table,
 )
+from pbx.ui.tour import (
+    demo_tour,
+)
 from pbx.ui.words import (
     MARK,
     SPANS,
     chart,
+    demo_pill,
     empty,
     facts,
     head,
@@ -66,6 +74,9 @@ __all__ = [
     "cache",
     "call_cells",
     "chart",
+    "demo_pill",
+    "demo_settings_page",
+    "demo_tour",
     "empty",
     "facts",
     "find_site",
@@ -74,6 +85,7 @@ __all__ = [
     "live_s",
     "not_ok",
     "note",
+    "offer_beside_form",
     "palette",
     "pending_toast",
     "plain",

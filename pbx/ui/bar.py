@@ -73,9 +73,7 @@ def period_bar(at: Site, *, queues: bool = True, default: str = "Last 7 days") -
         if since is None:  # of Between only one day is chosen yet
             since, until = period_bounds(at, default)
         queue = _queue(at, since, now) if queues else None
-        st.text_input(
-            "PBX", at.active.connection.host, key="bar_pbx", disabled=True, help="The PBX set up under Settings."
-        )
+        st.text_input("PBX", at.pbx_name, key="bar_pbx", disabled=True, help="The PBX set up under Settings.")
     _carry_out()
     tomorrow = start_of_day(start_of_day(now, at.zone) + timedelta(hours=36), at.zone)
     found = Period(since or start_of_day(now, at.zone), until or tomorrow, queue, now, at.zone, at.active.id)

@@ -36,7 +36,7 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
         limit = size_text(MOST_AUDIO_BYTES)
         note(f"{size_text(size_bytes)} of audio" + (f", more than the {limit} of one export." if too_large else "."))
     many = len(ids) > 1
-    name, mime = file_name(label, safe_name(stem), many=many)
+    name, mime = file_name(label, safe_name(_marked(at, stem)), many=many)
 
     def make() -> bytes:
         with reading(at.engine) as session:
@@ -59,7 +59,7 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
 
 def table_export(at: Site, stem: str, columns: Sequence[str], rows: Callable[[], Rows], *, key: str) -> None:
     """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's."""
-    name = safe_name(f"{stem} {datetime.now(at.zone):%Y-%m-%d}")
+    name = safe_name(_marked(at, f"{stem} {datetime.now(at.zone):%Y-%m-%d}"))
     with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
         st.download_button(
             "CSV",
@@ -79,3 +79,8 @@ def table_export(at: Site, stem: str, columns: Sequence[str], rows: Callable[[],
             width="stretch",
             key=f"{key}_xlsx",
         )
+
+
+def _marked(at: Site, stem: str) -> str:
+    """A file's name that tells made-up calls from real ones."""
+    return f"demo {stem}" if at.settings.demo else stem

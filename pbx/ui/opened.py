@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from pbx.ari.names import leg_of
+from pbx.demo.kept import READY
 from pbx.errors import PbxError
 from pbx.speech.playable import PLAYABLE_TYPE
 from pbx.store.calls import recordings_of
@@ -145,6 +146,8 @@ def _deck(at: Site, call: Call, recording: Recording, sound: Sound | None, trans
         seek=_wanted_moment(recording.id or 0),
         refused=st.session_state.pop("refused_edit", None),
     )
+    if transcript and transcript.engine == READY:
+        note("Ready transcript of the demo (its script), not made by a model")
     if transcript and lines == "[]":
         note("No speech was found in this recording.")
     if edit and transcript:
@@ -222,6 +225,8 @@ def _transcript_facts(at: Site, transcript: Transcript | None) -> dict[str, str]
     if transcript is None:
         return {}
     made = f"{at.local(transcript.made_at)} by {transcript.engine}, model {transcript.model}"
+    if transcript.engine == READY:
+        made = f"ready: the demo’s script {transcript.model}; no model made it"
     about = {"Transcript": made, "Language": transcript.language}
     if transcript.duration_s:
         about["Voice"] = f"{duration_text(transcript.voiced_s)} of {duration_text(transcript.duration_s)}"

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pbx.jobs.queue import ask_job, ensure_worker, worker_alive
+from pbx.settings import load_settings
 from pbx.store.engine import reading
 from pbx.store.jobs import get_job, last_job, unfinished_jobs
 from pbx.store.models import Job
+from pbx.ui.demo import changed_mode, demo_banner, follow_mode
 from pbx.ui.sites import SETTINGS_PAGE, Site, find_site
 from pbx.ui.words import plain, said_clearly
 from pbx.wording import ago_text, count_text, sync_text
@@ -16,23 +18,30 @@ from pbx.wording import ago_text, count_text, sync_text
 
 def sidebar() -> None:
     """The PBX at hand, the Sync button with its progress, the last sync, the worker."""
+    follow_mode(load_settings())
     found = find_site()
     if found is None:
         st.sidebar.page_link(SETTINGS_PAGE, label="Connect a FreePBX", icon=":material/cable:")
         return
-    ensure_worker(found.settings)
     with st.sidebar:
+        if found.settings.demo:
+            demo_banner(found.settings)
+        else:
+            ensure_worker(found.settings)
         _sync_panel(found)
 
 
 @st.fragment(run_every=2)
 @said_clearly
 def _sync_panel(at: Site) -> None:
+    if changed_mode(at.settings):
+        st.rerun()
     with reading(at.engine) as session:
         job = next((j for j in unfinished_jobs(session) if (j.kind, j.connection_id) == ("sync", at.active.id)), None)
         last = last_job(session, "sync", connection_id=at.active.id)
         watched = get_job(session, st.session_state.get("watched_sync", ""))
-    st.html(f'<span class="host">{html.escape(at.active.connection.host)}</span>')
+    if not at.settings.demo:
+        st.html(f'<span class="host">{html.escape(at.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
         said = "A sync is already under way." if job else "Sync queued. It runs in the background; you can go on."
         job = ask_job(at.engine, at.settings, "sync", asked_by="page")

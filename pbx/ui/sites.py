@@ -16,10 +16,11 @@ from pbx.store.engine import open_engine, reading
 from pbx.store.jobs import last_job
 from pbx.store.models import Job, PbxConnection
 from pbx.store.samples import latest_snapshot, latest_taken_at
+from pbx.ui.demo import no_pbx
+from pbx.ui.words import SETTINGS_PAGE as SETTINGS_PAGE
 from pbx.ui.words import empty, note, plain
 from pbx.wording import ago_text, moment_text, zone_of, zone_text
 
-SETTINGS_PAGE = "pages/settings/freepbx.py"
 HISTORY_PAGE = "pages/settings/history.py"
 LIVE_S = 5  # how often a live page looks into the cache
 LISTENING_S = 1  # ... while someone listens to the PBX: then the cache is about a second behind it
@@ -42,6 +43,11 @@ class Site:
         return self.settings.freepbx_collect_interval_minutes * 60
 
     @property
+    def pbx_name(self) -> str:
+        """What the PBX is called on pages."""
+        return "Demo PBX" if self.settings.demo else self.active.connection.host
+
+    @property
     def zone_name(self) -> str:
         return zone_text(self.zone, datetime.now(UTC))
 
@@ -57,7 +63,7 @@ def _opened(key: str, _settings: Settings) -> Engine:
 def cache() -> tuple[Settings, Engine]:
     """The settings and the opened cache. Raises SettingsError, DataError."""
     settings = load_settings()
-    return settings, _opened(f"{settings.database_url} {settings.pbx_data_dir.resolve()}", settings)
+    return settings, _opened(f"{settings.database_url} {settings.pbx_data_dir.resolve()} {settings.demo}", settings)
 
 
 def find_site() -> Site | None:
@@ -75,13 +81,7 @@ def site() -> Site:
     """The PBX at hand; without one the page ends with what to do next."""
     found = find_site()
     if found is None:
-        empty(
-            "No PBX is connected yet",
-            "Enter your FreePBX under Settings: its address, an AMI user for live status, an ARI user for recordings. "
-            "The connection check there tells whether everything is in place, and what to do where it is not.",
-            icon="cable",
-            link=(SETTINGS_PAGE, "Connect a FreePBX"),
-        )
+        no_pbx(cache()[0])
         st.stop()
     return found
 

@@ -15,9 +15,12 @@ import streamlit as st
 
 from pbx.charts import DARK, LIGHT, Palette
 from pbx.errors import PbxError
+from pbx.settings import load_settings
 
 HERE = Path(__file__).parent
 MARK = HERE / "mark.svg"
+SETTINGS_PAGE = "pages/settings/freepbx.py"
+DEMO_PILL = '<span class="demo-pill">Demo</span>'
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
 
@@ -50,8 +53,15 @@ def chips(words: Iterable[str]) -> None:
 
 
 def head(title: str, about: str) -> None:
-    """A page's title with one line about what is seen."""
-    st.html(f'<div class="page-head"><h1>{html.escape(title)}</h1><p>{html.escape(about)}</p></div>')
+    """A page's title with one line about what is seen; in the demo it says so."""
+    pill = DEMO_PILL if load_settings().demo else ""
+    st.html(f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>')
+
+
+def demo_pill() -> None:
+    """A word that this is the demo, where a page has no title; nothing with real data."""
+    if load_settings().demo:
+        st.html(DEMO_PILL)
 
 
 def facts(pairs: Mapping[str, str]) -> None:
@@ -124,6 +134,7 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         if on_pick is not None:
             on_pick(points[0].get("customdata") if points else None)
 
+    name = f"demo-{key}" if load_settings().demo else key
     st.plotly_chart(
         figure,
         theme=None,
@@ -134,7 +145,11 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         config={
             "displaylogo": False,
             "modeBarButtons": [["toImage"]],
-            "toImageButtonOptions": {"format": "png", "filename": key, "scale": 2},
+            "toImageButtonOptions": {
+                "format": "png",
+                "filename": name,
+                "scale": 2,
+            },
             "responsive": True,
         },
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pbx.ami.protocol import AmiParser, Message
+from pbx.history.folding import fold_legs
 from pbx.history.live import HANDLED, Facts, LiveHistory, event_filter
 from tests.ami.replay import VERSIONS, raw
 from tests.history.live_pbx import LATER, START, Pbx, dial, event
@@ -115,6 +116,20 @@ def test_hanging_up_is_abandoning() -> None:
     pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
     pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
     assert (pbx.visit().outcome, pbx.visit().ended_by, pbx.visit().wait_s) == ("abandoned", "caller", 7.0)
+
+
+def test_who_hung_up_before_any_telephone_rang_was_not_answered() -> None:
+    pbx = Pbx()
+    pbx.tell("Newchannel", Channel="PJSIP/carrier-1", Uniqueid="1.1", Linkedid="1.1", ChannelState=4, Exten="0305550")
+    pbx.tell("Newstate", Channel="PJSIP/carrier-1", Uniqueid="1.1", ChannelState=6)
+    pbx.join()
+    pbx.tell("HangupRequest", Uniqueid="1.1")
+    pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
+    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.tell("Hangup", Uniqueid="1.1", Cause=16)
+    pbx.facts()
+    (leg,) = pbx.legs.values()
+    assert (leg.last_app, fold_legs([leg]).disposition) == ("Queue", "NO ANSWER")
 
 
 def test_who_is_hung_up_on_is_told_from_who_is_sent_on() -> None:

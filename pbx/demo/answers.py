@@ -1,0 +1,211 @@
+"""What the demo PBX answers to each AMI action, byte for byte as Asterisk 16 and 22 write it. Pure."""
+
+from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from pbx.demo.ari import VERSIONS
+from pbx.demo.cast import QUEUES, ZONE
+from pbx.demo.devices import contacts, endpoints, one_endpoint, registrations
+from pbx.demo.lines import UNKNOWN, Headers, Line
+from pbx.demo.messages import Ask, Moment, list_of, list_of_none, refuse, reply
+from pbx.demo.world import IDLE, Member, QueueState, member_headers
+
+AMI_VERSIONS = {"16": "5.0.4", "22": "11.0.0"}
+
+
+# The system
+
+
+def _ping(ask: Ask, moment: Moment) -> str:
+    return reply(ask, "Success", ("Ping", "Pong"), ("Timestamp", f"{moment.clock_at.timestamp():.6f}"))
+
+
+def _core_settings(ask: Ask, moment: Moment) -> str:
+    version = moment.world.version
+    told = {
+        "AMIversion": AMI_VERSIONS[version],
+        "AsteriskVersion": VERSIONS[version],
+        "SystemName": "",
+        "CoreMaxCalls": "0",
+        "CoreMaxLoadAvg": "0.000000",
+        "CoreRunUser": "asterisk",
+        "CoreRunGroup": "asterisk",
+        "CoreMaxFilehandles": "0",
+        "CoreRealTimeEnabled": "No",
+        "CoreCDRenabled": "Yes",
+        "CoreHTTPenabled": "Yes",
+    }
+    told |= {} if version == "16" else {"SoundsSearchCustomDir": "No"}
+    return reply(ask, "Success", *told.items())
+
+
+def _core_status(ask: Ask, moment: Moment) -> str:
+    world = moment.world
+    started = (world.booted_at + (moment.clock_at - moment.at)).astimezone(ZoneInfo(ZONE))
+    told = [
+        (f"Core{what}{part}", f"{started:{form}}")
+        for what in ("Startup", "Reload")
+        for part, form in (("Date", "%Y-%m-%d"), ("Time", "%H:%M:%S"))
+    ]
+    told.append(("CoreCurrentCalls", str(len(world.lines(moment.at)))))
+    if world.version != "16":
+        told.append(("CoreProcessedCalls", str(sum(1 for _ in world.calls_between(world.booted_at, moment.at)))))
+    return reply(ask, "Success", *told)
+
+
+def _getvar(ask: Ask, moment: Moment) -> str:
+    """A global variable, of which there is none, or the function STRFTIME(epoch,zone,format)."""
+    name = ask.get("variable")
+    if not name:
+        return refuse(ask, "No variable specified")
+    value = ""
+    if name.startswith("STRFTIME(") and name.endswith(")"):
+        epoch, _, form = (*name[9:-1].split(",", 2), "", "")[:3]
+        at = datetime.fromtimestamp(float(epoch), ZoneInfo("UTC")) if epoch.isdecimal() else moment.clock_at
+        form = form.replace("%s", str(int(at.timestamp()))).replace("%3q", f"{at.microsecond // 1000:03d}")
+        value = at.astimezone(ZoneInfo(ZONE)).strftime(form)
+    return reply(ask, "Success", ("Variable", name), ("Value", value))
+
+
+def _command(ask: Ask, moment: Moment) -> str:
+    """The one CLI command it knows."""
+    command, follows = ask.get("command"), ("Message", "Command output follows")
+    if not command:
+        return refuse(ask, "No command provided")
+    if command == "core show version":
+        version = f"Asterisk {VERSIONS[moment.world.version]} built by nobody @ demo on a x86_64 running Linux on"
+        return reply(ask, "Success", follows, ("Output", f"{version} 2024-01-04 17:58:50 UTC"))
+    similar = f"(type 'core show help {' '.join(command.split()[:2])}' for other possible commands)"
+    return reply(ask, "Error", follows, ("Output", f"No such command '{command}' {similar}"))
+
+
+def _channels(ask: Ask, moment: Moment) -> str:
+    def item(line: Line) -> Headers:
+        age_s = max(int((moment.at - line.begun_at).total_seconds()), 0)
+        blank = {UNKNOWN: ""}
+        headers = tuple((name, blank.get(value, value)) for name, value in line.headers())
+        return (
+            ("Event", "CoreShowChannel"),
+            *ask.id_line,
+            *headers,
+            ("Application", line.application),
+            ("ApplicationData", line.data),
+            ("Duration", f"{age_s // 3600:02d}:{age_s // 60 % 60:02d}:{age_s % 60:02d}"),
+            ("BridgeId", line.bridge),
+        )
+
+    lines = moment.world.lines(moment.at)
+    return list_of(ask, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(lines)))
+
+
+# Queues
+
+
+def _queue_status(ask: Ask, moment: Moment) -> str:
+    items: list[Headers] = []
+    wanted, member = ask.get("queue"), ask.get("member")
+    if wanted in ("", "default"):
+        items.append(_params(ask, None))
+    for queue in QUEUES:
+        if wanted in ("", queue.number):
+            state = moment.world.queue(queue, moment.at)
+            items.append(_params(ask, state))
+            found = (one for one in state.members if member in ("", f"PJSIP/{one.agent.extension}"))
+            items += [_member(ask, one) for one in found]
+            items += _entries(ask, state)
+    return list_of(ask, "Queue status will follow", "QueueStatusComplete", items)
+
+
+def _params(ask: Ask, state: QueueState | None) -> Headers:
+    """A queue; None is FreePBX's `default`, which nobody uses."""
+    counted = state.counters if state else None
+    return (
+        ("Event", "QueueParams"),
+        ("Queue", state.queue.number if state else "default"),
+        ("Max", "0"),
+        ("Strategy", state.queue.strategy if state else "ringall"),
+        ("Calls", str(len(state.callers) if state else 0)),
+        ("Holdtime", str(counted.hold_s if counted else 0)),
+        ("TalkTime", str(counted.talk_s if counted else 0)),
+        ("Completed", str(counted.completed if counted else 0)),
+        ("Abandoned", str(counted.abandoned if counted else 0)),
+        ("ServiceLevel", str(state.queue.service_level_s if state else 0)),
+        ("ServicelevelPerf", f"{counted.level_perf if counted else 0.0:.1f}"),
+        ("ServicelevelPerf2", f"{counted.level_perf2 if counted else 0.0:.1f}"),
+        ("Weight", "0"),
+        *ask.id_line,
+    )
+
+
+def _member(ask: Ask, member: Member) -> Headers:
+    names = {"MemberName": "Name", "Interface": "Location"}
+    headers = tuple((names.get(name, name), value) for name, value in member_headers(member) if name != "Ringinuse")
+    return (("Event", "QueueMember"), *headers, *ask.id_line)
+
+
+def _entries(ask: Ask, state: QueueState) -> list[Headers]:
+    found: list[Headers] = []
+    for waiter in state.callers:
+        line = dict(waiter.line.headers())
+        who = tuple((name, line[name]) for name in ("Channel", "Uniqueid", "CallerIDNum", "CallerIDName"))
+        connected = tuple((name, line[name]) for name in ("ConnectedLineNum", "ConnectedLineName"))
+        place = (("Queue", state.queue.number), ("Position", str(waiter.position)))
+        rest = (("Wait", str(waiter.wait_s)), ("Priority", "0"), *ask.id_line)
+        found.append((("Event", "QueueEntry"), *place, *who, *connected, *rest))
+    return found
+
+
+def _queue_summary(ask: Ask, moment: Moment) -> str:
+    items: list[Headers] = []
+    for queue in (None, *QUEUES):
+        name = queue.number if queue else "default"
+        if ask.get("queue") not in ("", name):
+            continue
+        state = moment.world.queue(queue, moment.at) if queue else None
+        members, callers = (state.members, state.callers) if state else ((), ())
+        free = sum(1 for member in members if member.status == IDLE and not member.paused)
+        told = {
+            "Queue": name,
+            "LoggedIn": len(members),
+            "Available": free,
+            "Callers": len(callers),
+            "HoldTime": state.counters.hold_s if state else 0,
+            "TalkTime": state.counters.talk_s if state else 0,
+            "LongestHoldTime": max((waiter.wait_s for waiter in callers), default=0),
+        }
+        headers = tuple((key, str(value)) for key, value in told.items())
+        items.append((("Event", "QueueSummary"), *headers, *ask.id_line))
+    return list_of(ask, "Queue summary will follow", "QueueSummaryComplete", items)
+
+
+ACTIONS: dict[str, Callable[[Ask, Moment], str]] = {
+    "ping": _ping,
+    "coresettings": _core_settings,
+    "corestatus": _core_status,
+    "getvar": _getvar,
+    "command": _command,
+    "coreshowchannels": _channels,
+    "pjsipshowendpoints": endpoints,
+    "pjsipshowendpoint": one_endpoint,
+    "pjsipshowcontacts": contacts,
+    "pjsipshowregistrationsoutbound": registrations,
+    "queuestatus": _queue_status,
+    "queuesummary": _queue_summary,
+    "iaxpeerlist": list_of_none("IAX Peer status list will follow", "PeerlistComplete"),
+    "iaxregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
+}
+ONLY_16 = {  # chan_sip is gone from 21 on
+    "sippeers": list_of_none("Peer status list will follow", "PeerlistComplete"),
+    "sipshowregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
+}
+
+
+def answer(ask: Ask, moment: Moment) -> str:
+    """The whole answer to an action of somebody who is logged in."""
+    known = ACTIONS if moment.world.version != "16" else ACTIONS | ONLY_16
+    handler = known.get(ask.action.lower())
+    if handler is None:
+        why = f"Invalid/unknown command: {ask.action}. Use Action: ListCommands to show available commands."
+        return refuse(ask, why)
+    return handler(ask, moment)

@@ -1,0 +1,124 @@
+"""What the demo's queues have counted since Asterisk started, and who waits in them: as app_queue.c does it. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Literal
+
+from pbx.demo.cast import QUEUES, PlannedCall
+from pbx.demo.story import calls_between
+
+_DAY, _LONGEST = timedelta(days=1), timedelta(hours=1)
+_SERVICE_LEVELS_S = {queue.number: queue.service_level_s for queue in QUEUES}
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Which PBX it is: its story, when its Asterisk started, and which Asterisk that is."""
+
+    seed: int
+    booted_at: datetime
+    version: Literal["16", "22"]
+
+    def calls_between(self, from_at: datetime, to_at: datetime) -> Iterator[PlannedCall]:
+        """The calls of which some part lies in a period, but those that the restart ended."""
+        return (call for call in calls_between(from_at, to_at, self.seed) if call.started_at >= self.booted_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of one queue: as QueueParams has them. Averages are moving ones, of whole seconds."""
+
+    completed: int = 0
+    abandoned: int = 0  # those whose time was over too
+    hold_s: int = 0
+    talk_s: int = 0
+    in_level: int = 0  # of the completed, by their wait
+    abandoned_in_level: int = 0
+
+    @property
+    def level_perf(self) -> float:
+        """ServicelevelPerf, percent."""
+        return 100 * self.in_level / self.completed if self.completed else 0.0
+
+    @property
+    def level_perf2(self) -> float:
+        """ServicelevelPerf2, percent."""
+        ended = self.completed + self.abandoned
+        return 100 * (self.in_level + self.abandoned_in_level) / ended if ended else 0.0
+
+
+def whole_s(since: datetime, until: datetime) -> int:
+    """Seconds between two moments as Asterisk counts them, by whole seconds of its clock."""
+    return int(until.timestamp()) - int(since.timestamp())
+
+
+def waits(call: PlannedCall, at: datetime) -> bool:
+    """Whether its caller is in a queue, unanswered."""
+    until = call.answered_at or call.left_at
+    return call.joined_at is not None and until is not None and call.joined_at <= at < until
+
+
+def waiting(boot: Boot, call: PlannedCall, at: datetime) -> tuple[int, int]:
+    """A caller's position at a moment, and how many others wait in the same queue."""
+    others = [
+        other.joined_at
+        for other in boot.calls_between(at, at + timedelta(milliseconds=1))
+        if other.queue == call.queue and other.uniqueid != call.uniqueid and waits(other, at)
+    ]
+    before = sum(1 for joined_at in others if joined_at and call.joined_at and joined_at < call.joined_at)
+    return before + 1, len(others)
+
+
+def counters(boot: Boot, queue: str, at: datetime) -> Counters:
+    """What a queue has counted up to a moment."""
+    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if day <= boot.booted_at:
+        return _count(Counters(), boot, queue, boot.booted_at, at)
+    return _count(_until(boot, queue, day), boot, queue, day, at)
+
+
+@lru_cache(maxsize=2048)
+def _until(boot: Boot, queue: str, day: datetime) -> Counters:
+    before = day - _DAY
+    if before <= boot.booted_at:
+        return _count(Counters(), boot, queue, boot.booted_at, day)
+    return _count(_until(boot, queue, before), boot, queue, before, day)
+
+
+def _count(counted: Counters, boot: Boot, queue: str, since: datetime, until: datetime) -> Counters:
+    moments: list[tuple[datetime, int, PlannedCall]] = []
+    for call in boot.calls_between(since - _LONGEST, until):
+        if call.queue == queue and call.left_at is not None:
+            moments += [(call.answered_at, 0, call)] if call.answered_at is not None else []
+            moments.append((call.left_at, 1, call))
+    level_s = _SERVICE_LEVELS_S[queue]
+    for at, ended, call in sorted(moments, key=lambda moment: moment[:2]):
+        if since < at <= until:
+            counted = _ended(counted, call, level_s) if ended else _connected(counted, call)
+    return counted
+
+
+def _connected(counted: Counters, call: PlannedCall) -> Counters:
+    """recalc_holdtime of app_queue.c: the first counts whole, then each a quarter."""
+    if call.joined_at is None or call.answered_at is None:
+        return counted
+    hold_s = whole_s(call.joined_at, call.answered_at)
+    first = counted.completed + counted.abandoned == 0
+    return replace(counted, hold_s=hold_s if first else (counted.hold_s * 3 + hold_s) // 4)
+
+
+def _ended(counted: Counters, call: PlannedCall, level_s: int) -> Counters:
+    if call.joined_at is None or call.left_at is None:
+        return counted
+    if call.answered_at is None:
+        early = whole_s(call.joined_at, call.left_at) <= level_s
+        return replace(counted, abandoned=counted.abandoned + 1, abandoned_in_level=counted.abandoned_in_level + early)
+    early, talk_s = whole_s(call.joined_at, call.answered_at) <= level_s, whole_s(call.answered_at, call.left_at)
+    return replace(
+        counted,
+        completed=counted.completed + 1,
+        in_level=counted.in_level + early,
+        talk_s=talk_s if counted.completed == 0 else (counted.talk_s * 3 + talk_s) // 4,
+    )

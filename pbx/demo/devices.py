@@ -1,0 +1,161 @@
+"""What the demo PBX tells of its telephones and trunks over AMI. Pure."""
+
+import hashlib
+
+from pbx.demo.cast import PHONES, TRUNKS, UNUSED_PHONE, Agent
+from pbx.demo.lines import Line
+from pbx.demo.messages import Ask, Moment, item_of, list_of, refuse, reply, text
+from pbx.demo.timeline import INSIDE, OUTSIDE
+from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING
+
+_STATES = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
+_USER_AGENT = "Yealink SIP-T54W 96.86.0.70"
+_TRUNK_USER = "larkfield"
+_SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one with each AuthDetail, the app must drop it
+
+
+def _address(phone: Agent) -> str:
+    return f"10.20.0.{phone.extension[-2:].lstrip('0')}"
+
+
+def _digest(what: str) -> str:
+    return hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()
+
+
+def _endpoint(peer: str, moment: Moment, lines: tuple[Line, ...]) -> dict[str, str]:
+    """What tells one endpoint from another, in whichever form."""
+    trunk = any(trunk.name == peer for trunk in TRUNKS)
+    world, mine = moment.world, sum(1 for line in lines if line.peer == peer)
+    state = (IN_USE if mine else IDLE) if trunk else world.device(peer, lines)
+    phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == peer), None)
+    return {
+        "ObjectName": peer,
+        "Transport": "0.0.0.0-udp",
+        "Aor": peer,
+        "Aors": peer,
+        "Auth": "" if trunk else f"{peer}-auth",
+        "Auths": "" if trunk else f"{peer}-auth",
+        "OutboundAuth": peer if trunk else "",
+        "OutboundAuths": peer if trunk else "",
+        "Contacts": f"{peer}/{_uri(peer)}," if _uri(peer) else "",
+        "DeviceState": _STATES[state],
+        "ActiveChannels": "" if world.version == "16" else str(mine),
+        "Context": OUTSIDE if trunk else INSIDE,
+        "DeviceStateBusyAt": "0" if trunk else "1",
+        "Callerid": f'"{phone.name}" <{peer}>' if phone else "<unknown>",
+        "FromUser": _TRUNK_USER if trunk else "",
+    }
+
+
+def _uri(peer: str) -> str:
+    phone = next((phone for phone in PHONES if phone.extension == peer), None)
+    if phone is not None:
+        return f"sip:{peer}@{_address(phone)}:5060"
+    return f"sip:{peer}.example:5060" if any(trunk.name == peer for trunk in TRUNKS) else ""
+
+
+def _peers() -> tuple[str, ...]:
+    phones = (*PHONES, UNUSED_PHONE)
+    return (*(trunk.name for trunk in TRUNKS), *(phone.extension for phone in phones))
+
+
+def endpoints(ask: Ask, moment: Moment) -> str:
+    """PJSIPShowEndpoints."""
+    lines = moment.world.lines(moment.at)
+    items = [item_of(ask, moment, "EndpointList", _endpoint(peer, moment, lines)) for peer in _peers()]
+    message = "A listing of Endpoints follows, presented as EndpointList events"
+    return list_of(ask, message, "EndpointListComplete", items)
+
+
+def contacts(ask: Ask, moment: Moment) -> str:
+    """PJSIPShowContacts: those of telephones, as a trunk's is static."""
+    items = []
+    for phone in PHONES:
+        peer = phone.extension
+        values = {
+            "ObjectName": f"{peer};@{_digest(peer)}",
+            "ViaAddr": _address(phone),
+            "ViaPort": "5060",
+            "CallId": f"{_digest(peer)[:16]}@{_address(phone)}",
+            "Endpoint": peer,
+            "Uri": _uri(peer),
+            "UserAgent": _USER_AGENT,
+            "ExpirationTime": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600),
+            "Status": "Reachable",
+            "RoundtripUsec": str(moment.world.roundtrip_us(peer, moment.at)),
+        }
+        items.append(item_of(ask, moment, "ContactList", values))
+    message = "A listing of Contacts follows, presented as ContactList events"
+    return list_of(ask, message, "ContactListComplete", items)
+
+
+def one_endpoint(ask: Ask, moment: Moment) -> str:
+    """PJSIPShowEndpoint."""
+    peer = ask.get("endpoint")
+    if not peer:
+        return refuse(ask, "PJSIPShowEndpoint requires an endpoint name\n")
+    if peer not in _peers():
+        return refuse(ask, f"Unable to retrieve endpoint {peer}\n")
+    trunk, uri = any(trunk.name == peer for trunk in TRUNKS), _uri(peer)
+    phone = next((phone for phone in PHONES if phone.extension == peer), None)
+    endpoint = _endpoint(peer, moment, moment.world.lines(moment.at))
+    aor = {"ObjectName": peer, "EndpointName": peer, "Contacts": f"{peer}/{uri}" if uri else ""}
+    aor |= {"TotalContacts": str(int(bool(uri))), "ContactsRegistered": str(int(phone is not None))}
+    items = [
+        item_of(ask, moment, "EndpointDetail", endpoint),
+        item_of(ask, moment, "AuthDetail", _auth(peer, trunk=trunk)),
+        item_of(ask, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": peer}),
+        item_of(ask, moment, "AorDetail", aor | ({"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {})),
+    ]
+    if uri:
+        contact = {
+            "AOR": peer,
+            "URI": uri,
+            "UserAgent": _USER_AGENT if phone else "",
+            "RegExpire": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600) if phone else "0",
+            "ViaAddress": f"{_address(phone)}:5060" if phone else "",
+            "CallID": f"{_digest(peer)[:16]}@{_address(phone)}" if phone else "",
+            "Status": "Reachable",
+            "RoundtripUsec": str(moment.world.roundtrip_us(peer, moment.at)),
+            "EndpointName": peer,
+            "ID": f"{peer};@{_digest(peer)}" if phone else f"{peer}@@{_digest(peer)}",
+        }
+        leave = () if phone else ("ViaAddress", "CallID")
+        items.append(item_of(ask, moment, "ContactStatusDetail", contact, leave))
+    message = "Following are Events for each object associated with the Endpoint"
+    return list_of(ask, message, "EndpointDetailComplete", items)
+
+
+def _auth(peer: str, *, trunk: bool) -> dict[str, str]:
+    username = _TRUNK_USER if trunk else peer
+    name = peer if trunk else f"{peer}-auth"
+    return {"ObjectName": name, "Username": username, "Password": _SECRET, "EndpointName": peer}
+
+
+def registrations(ask: Ask, moment: Moment) -> str:
+    """PJSIPShowRegistrationsOutbound: of those, only the registrations count as items."""
+    states, items = moment.world.registrations(moment.at), []
+    for trunk in TRUNKS:
+        host = f"{trunk.name}.example:5060"
+        values = {
+            "ObjectName": trunk.name,
+            "ClientUri": f"sip:{_TRUNK_USER}@{host}",
+            "ServerUri": f"sip:{host}",
+            "Transport": "0.0.0.0-udp",
+            "ContactUser": _TRUNK_USER,
+            "Endpoint": trunk.name,
+            "OutboundAuth": trunk.name,
+            "Status": states[trunk.name],
+        }
+        items.append(item_of(ask, moment, "OutboundRegistrationDetail", values))
+        items.append(item_of(ask, moment, "AuthDetail", _auth(trunk.name, trunk=True), ("EndpointName",)))
+    registered = sum(1 for state in states.values() if state == "Registered")
+    message = "Following are Events for each Outbound registration"
+    start = reply(ask, "Success", ("EventList", "start"), ("Message", message))
+    end = (
+        ("ListItems", str(len(TRUNKS))),
+        ("Registered", str(registered)),
+        ("NotRegistered", str(len(states) - registered)),
+    )
+    done = (("Event", "OutboundRegistrationDetailComplete"), *ask.id_line, ("EventList", "Complete"), *end)
+    return start + "".join(text(item) for item in items) + text(done)

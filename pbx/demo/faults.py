@@ -1,0 +1,95 @@
+"""Faults on demand: what shall go wrong between the demo PBX and its clients, and where.
+
+A test arms a fault; the server asks for it at each of its spots and does the harm itself. A spot is named by what is
+going on, as `Fault.where` is matched against it (a glob, `*` matches `/` too):
+
+    ami                     a connection was accepted            ari    likewise
+    ami/QueueStatus         the answer to that action, all of it (`ami/Login` and `ami/Ping` too)
+    ami/events              a batch of events nobody asked for
+    ari/recordings/stored   the answer to that path, without its leading `/ari/` and without its query
+    ari/recordings/stored/2026%2F07%2F31%2Fq-600-…/file          (as it was asked, so still quoted)
+
+Who asks for which kind, in this order, each at most once for a spot:
+
+    refuse         on accept, before a byte is sent (spots `ami`, `ari`): reset the connection. A port on which nobody
+                   listens at all is no fault but the DemoPbx's own closing of it.
+    mute           before an answer is sent: send nothing, and leave the connection open.
+    slow_list      before a list is answered (the path `recordings/stored`, an AMI action that answers with items):
+                   wait `seconds`, then answer.
+    server_error   ARI only, before an answer is made: answer `status` with Asterisk's body for it instead.
+    wrong_length   ARI only, when the headers are made: Content-Length says `extra_bytes` more than are sent (fewer
+                   where it is negative; never below 0); close the connection after the body.
+    stall          while sending: after `after_bytes` wait `seconds`, then send the rest.
+    cut            while sending: after `after_bytes` reset the connection.
+    trickle        while sending: one byte at a time, `seconds` between two (0: only a turn of the loop).
+
+The wire asks for the last three, AMI and ARI for those before. A spot whose data is no longer than `after_bytes` gets
+all of it before the harm: then `cut` closes behind a whole message and `stall` delays what follows.
+"""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+Kind = Literal["refuse", "mute", "slow_list", "server_error", "wrong_length", "stall", "cut", "trickle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong at the spots that `where` matches; which fields count depends on the kind."""
+
+    kind: Kind
+    where: str = "*"
+    after_bytes: int = 0  # stall, cut: so much of the data goes out first
+    seconds: float = 0.0  # stall, slow_list: how long; trickle: between two bytes
+    status: int = 500  # server_error
+    extra_bytes: int = 1000  # wrong_length
+
+
+class Faults:
+    """The armed faults of one demo PBX. Safe to share among threads: tests arm, the server's loop takes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._armed: list[tuple[Fault, int | None]] = []
+        self._taken: Counter[str] = Counter()
+
+    def arm(self, fault: Fault, times: int | None = 1) -> None:
+        """Let a fault happen at the next `times` spots that it matches; with None at each, until `clear`."""
+        if times is not None and times < 1:
+            raise ValueError("A fault happens at least once.")
+        with self._lock:
+            self._armed.append((fault, times))
+
+    def take(self, kind: Kind, where: str) -> Fault | None:
+        """For the server at the spot `where`: the oldest armed fault of that kind for it, used up by one; else None."""
+        with self._lock:
+            for position, (fault, times) in enumerate(self._armed):
+                if fault.kind != kind or not fnmatchcase(where, fault.where):
+                    continue
+                if times == 1:
+                    del self._armed[position]
+                elif times is not None:
+                    self._armed[position] = (fault, times - 1)
+                self._taken[kind] += 1
+                return fault
+        return None
+
+    def clear(self) -> None:
+        """Disarm all; a fault under way ends as it began."""
+        with self._lock:
+            self._armed.clear()
+
+    @property
+    def armed(self) -> tuple[Fault, ...]:
+        """What is still to happen."""
+        with self._lock:
+            return tuple(fault for fault, _ in self._armed)
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """How often each kind has happened so far, since the demo PBX was made."""
+        with self._lock:
+            return dict(self._taken)

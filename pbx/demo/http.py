@@ -1,0 +1,148 @@
+"""HTTP as Asterisk's small server speaks it: requests read, replies written, header by header in its order."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+from urllib.parse import parse_qs
+
+KEEP_ALIVE_S = 15.0  # session_keep_alive of http.conf: a connection that asks nothing for so long is closed
+_LONGEST_LINE = 4096  # bytes, MAX_HTTP_LINE_LENGTH
+_MOST_HEADERS = 100
+_PIECE_BYTES = 65_536
+_PHRASES = {
+    200: "OK",
+    204: "No Content",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Request Entity Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request; `path` as it was asked, still quoted, without the query. The names of `headers` are in lower case."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+
+    @property
+    def wants_close(self) -> bool:
+        """Whether the client asked for no further answer; unlike other servers, HTTP/1.0 alone means nothing."""
+        return self.headers.get("connection", "").lower() == "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply before it has a server and a date. `headers`: those between Cache-Control and Content-Length."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[str, ...] = ()
+    close: bool = False
+
+    def head(self, server: str, at: datetime, length_bytes: int, *, close: bool) -> bytes:
+        """Status line and headers, with the length that shall be announced."""
+        lines = [
+            f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}",
+            f"Server: {server}",
+            f"Date: {format_datetime(at, usegmt=True)}",
+            *(["Connection: close"] if self.close or close else []),
+            "Cache-Control: no-cache, no-store",
+            *self.headers,
+            f"Content-Length: {length_bytes}",
+        ]
+        return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
+@dataclass(frozen=True)
+class BadRequest(Exception):
+    """What the client sent is no request that can be answered otherwise; the connection ends with that answer."""
+
+    status: int
+    text: str
+
+
+def json_reply(answer: object, status: int = 200, *headers: str, close: bool = False) -> Reply:
+    """ARI's kind of reply: compact JSON in UTF-8; an error's has one `message`."""
+    body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+    return Reply(status, body, (*headers, "Content-type: application/json"), close)
+
+
+def html_reply(status: int, text: str, server: str, *, close: bool = False) -> Reply:
+    """The web server's own kind, for what is no business of ARI's."""
+    phrase = _PHRASES.get(status, "Error")
+    lines = (
+        '<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">',
+        "<html><head>",
+        f"<title>{status} {phrase}</title>",
+        "</head><body>",
+        f"<h1>{phrase}</h1>",
+        f"<p>{text}</p>",
+        "<hr />",
+        f"<address>{server}</address>",
+        "</body></html>",
+    )
+    return Reply(status, "".join(f"{line}\r\n" for line in lines).encode(), ("Content-type: text/html",), close)
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    """The next request of a connection, its body skipped; None when the client is gone or asked nothing for 15 s.
+
+    Raises BadRequest.
+    """
+    try:
+        async with asyncio.timeout(KEEP_ALIVE_S):
+            words = (await _read_line(reader, "Request line too long")).split()
+            headers = await _read_headers(reader)
+            if len(words) < 2:
+                raise BadRequest(400, "Invalid Request")
+            await _skip_body(reader, headers)
+    except (TimeoutError, EOFError, OSError):
+        return None
+    path, _, query = words[1].partition("?")
+    return Request(words[0].upper(), path, parse_qs(query, errors="surrogateescape"), headers)
+
+
+async def _read_line(reader: asyncio.StreamReader, trouble: str) -> str:
+    try:
+        line = await reader.readuntil(b"\n")
+    except asyncio.LimitOverrunError:
+        raise BadRequest(400, trouble) from None
+    if len(line) >= _LONGEST_LINE:
+        raise BadRequest(400, trouble)
+    return line.decode(errors="surrogateescape").strip()
+
+
+async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
+    """Up to the empty line; what holds no colon is ignored."""
+    headers: dict[str, str] = {}
+    for _ in range(_MOST_HEADERS + 1):
+        line = await _read_line(reader, "Header line too long")
+        if not line:
+            return headers
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    raise BadRequest(413, "Too many headers")
+
+
+async def _skip_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
+    """Nothing that is served here takes one."""
+    length = headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise BadRequest(400, "Invalid Content-Length in request!")
+    left_bytes = int(length)
+    while left_bytes:
+        piece = await reader.read(min(left_bytes, _PIECE_BYTES))
+        if not piece:
+            raise EOFError
+        left_bytes -= len(piece)

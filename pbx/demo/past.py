@@ -1,0 +1,112 @@
+"""The demo's past, from its story into its cache: as if somebody had listened and looked for thirty days.
+
+What was seen live stays as it is; what nobody saw is written: the demo has no gap. The same stretch may be written
+twice.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from pbx.demo.kept import keep_recordings
+from pbx.demo.looks import BEFORE, write_looks
+from pbx.demo.story import agent_changes_of_day, calls_between, days_between
+from pbx.demo.told import legs_of, places, rings_of, visit_of
+from pbx.store.engine import reading, writing
+from pbx.store.legs import store_legs
+from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.watching import begin_span, prolong_span, watch_spans
+
+WRITTEN = "Written from the demo’s story."
+STRETCH = timedelta(days=2)  # written at once: other writers wait so long
+_GAP = timedelta(seconds=1.5)  # a shorter one is none
+_TOLD_BY = ("cast.py", "day.py", "shifts.py", "story.py", "timeline.py", "told.py", "recordings/scripts.toml")
+Told = Callable[[float], None]
+
+
+def story_version() -> str:
+    """Tells one version of the story from any other: what one wrote, another doesn't go on with."""
+    told = ((Path(__file__).parent / name).read_bytes() for name in _TOLD_BY)
+    return sha256(b"".join(told)).hexdigest()[:12]
+
+
+def fill_past(
+    engine: Engine, connection_id: int, since: datetime, until: datetime, told: Told = lambda done: None
+) -> None:
+    """Write all from `since` up to `until`, the newest first, and the recordings. `told`: how much is done, 0 to 1.
+
+    What `told` raises ends it; raises DataError or StorageFull too.
+    """
+    for begin_at, end_at in _stretches(since, until):
+        with writing(engine) as session:
+            write_past(session, connection_id, begin_at, end_at)
+            if end_at == until:
+                keep_recordings(session, connection_id, until)
+        told((until - begin_at) / (until - since))
+
+
+def fill_gaps(
+    engine: Engine,
+    connection_id: int,
+    since: datetime,
+    now: datetime,
+    *,
+    live: bool = False,
+    going_on: Callable[[], bool] = lambda: True,
+) -> int:
+    """Write what nobody saw since a moment, the newest first; returns how many gaps there were.
+
+    Up to now, or with `live` up to what is being listened to. `going_on` is asked between two stretches. Raises
+    DataError or StorageFull.
+    """
+    with reading(engine) as session:
+        spans = watch_spans(session, connection_id, since, now)
+    gaps = list(_gaps(spans, since, max((span[1] for span in spans), default=since) if live else now))
+    for gap in reversed(gaps):
+        for begin_at, end_at in _stretches(*gap):
+            if not going_on():
+                return len(gaps)
+            with writing(engine) as session:
+                write_past(session, connection_id, begin_at, end_at)
+    with writing(engine) as session:
+        keep_recordings(session, connection_id, now)
+    return len(gaps)
+
+
+def write_past(session: Session, connection_id: int, since: datetime, until: datetime) -> None:
+    """Write what the story tells of a stretch, as it was known at its end: the calls that go on then go on."""
+    calls = list(calls_between(since - BEFORE, until))
+    standing = places(calls)
+    within = [call for call in calls if call.ended_at >= since]
+    visits = [visit for call in within if (visit := visit_of(call, standing.get(call.uniqueid), until))]
+    store_visits(session, connection_id, visits, "watch")
+    store_rings(session, connection_id, [ring for call in within for ring in rings_of(call, until)])
+    changes = [one for day in days_between(since, until) for one in agent_changes_of_day(day)]
+    store_agent_changes(session, connection_id, [one for one in changes if since <= one.happened_at < until])
+    store_legs(session, connection_id, [leg for call in within for leg in legs_of(call, until)], "watch")
+    write_looks(session, connection_id, calls, since, until)
+    prolong_span(session, begin_span(session, connection_id, since), until, WRITTEN)
+
+
+def _stretches(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """The newest first."""
+    while until > since:
+        begin_at = max(since, until - STRETCH)
+        yield begin_at, until
+        until = begin_at
+
+
+def _gaps(
+    spans: list[tuple[datetime, datetime]], since: datetime, until: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    reached = since
+    for begun_at, ended_at in sorted(spans):
+        if begun_at - reached > _GAP:
+            yield reached, begun_at
+        reached = max(reached, ended_at)
+    if until - reached > _GAP:
+        yield reached, until

@@ -1,0 +1,148 @@
+"""When the demo's agents are at work, when they pause, and when the trunk that flaps is away. Pure.
+
+Times are seconds since the day's local midnight (`DayClock.start_at`), so that a day may have 23 or 25 hours.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from random import Random
+from zoneinfo import ZoneInfo
+
+from pbx.demo.cast import AGENTS, TRUNKS, ZONE, Agent, TrunkState
+
+HOUR_S = 3600
+_LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
+_HOURS = {  # of the day shift: fewer are there than at the busiest hours were needed
+    "201": (8, 15),
+    "202": (10, 17.5),
+    "203": (8, 17),
+    "204": (8, 15.5),
+    "205": (10.5, 17.5),
+    "206": (9, 17.5),
+    "207": (8, 16),
+    "208": (9.5, 17.5),
+}
+_EVENING, _NIGHT = {"209", "210"}, {"211", "212"}
+_WEEKEND = {"201", "203", "205", "206", "208"}  # of the day shift, those who come then
+
+
+@dataclass(frozen=True, slots=True)
+class DayClock:
+    """A local day of the demo's zone."""
+
+    day: date
+
+    @property
+    def start_at(self) -> datetime:
+        """Local midnight, in UTC."""
+        return datetime.combine(self.day, time(), ZoneInfo(ZONE)).astimezone(UTC)
+
+    @property
+    def length_s(self) -> int:
+        """82,800 to 90,000 seconds."""
+        return round((DayClock(self.day + timedelta(days=1)).start_at - self.start_at).total_seconds())
+
+    def at(self, second: float) -> datetime:
+        """The moment so many seconds after midnight, to the millisecond."""
+        return self.start_at + timedelta(milliseconds=round(second * 1000))
+
+    def second_of(self, hour: float) -> float:
+        """When the wall clock shows an hour, 0 to 24."""
+        local = datetime.combine(self.day, time(), ZoneInfo(ZONE)) + timedelta(hours=hour)
+        return (local.astimezone(UTC) - self.start_at).total_seconds()
+
+    def hour_of(self, second: float) -> float:
+        """What the wall clock shows: 13.5 is half past one."""
+        local = self.at(second).astimezone(ZoneInfo(ZONE))
+        return local.hour + local.minute / 60 + local.second / HOUR_S
+
+    @property
+    def weekend(self) -> bool:
+        return self.day.weekday() >= 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    from_s: float
+    to_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """An agent's time in his queues, and his pauses in it."""
+
+    agent: Agent
+    from_s: float
+    to_s: float
+    pauses: tuple[Pause, ...]
+
+    def free(self, second: float) -> bool:
+        """Whether he is there, and not pausing."""
+        there = self.from_s <= second < self.to_s
+        return there and not any(pause.from_s <= second < pause.to_s for pause in self.pauses)
+
+
+def random_of(day: date, seed: int, what: str) -> Random:
+    """Dice of their own for one purpose on one day: the same for ever."""
+    return Random(f"{seed} {day.isoformat()} {what}")  # noqa: S311 - a story, not a secret
+
+
+@lru_cache(maxsize=64)
+def shifts_of_day(day: date, seed: int = 1) -> tuple[Shift, ...]:
+    """Who works on a day, and when. Nobody works past midnight in both days' books: no call of his can overlap."""
+    clock, dice = DayClock(day), random_of(day, seed, "shifts")
+    shifts = (_shift(agent, clock, dice) for agent in AGENTS)
+    return tuple(shift for shift in shifts if shift is not None)
+
+
+def _shift(agent: Agent, clock: DayClock, dice: Random) -> Shift | None:
+    if agent.extension in _NIGHT:
+        end = clock.second_of(8) + dice.uniform(60, 900)
+        return _work(agent, 0.0, end, _pauses(clock, dice, dice.uniform(3, 4.5) * HOUR_S, 20, 1))
+    if agent.extension in _EVENING:
+        begin = clock.second_of(14.75) + dice.uniform(0, 1200)
+        supper_s = clock.second_of(dice.uniform(19, 20.5))
+        return _work(agent, begin, clock.length_s - 1.0, _pauses(clock, dice, supper_s, 25, 2))
+    if clock.weekend and agent.extension not in _WEEKEND:
+        return None
+    from_h, to_h = _HOURS[agent.extension]
+    begin = clock.second_of(from_h) + dice.uniform(-600, 300)
+    end = clock.second_of(to_h) + dice.uniform(-300, 900)
+    lunch = clock.second_of((from_h + to_h) / 2 + dice.uniform(-0.4, 0.2))
+    return _work(agent, begin, end, _pauses(clock, dice, lunch, 35, 2))
+
+
+def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -> Shift:
+    """To the millisecond, as calls are."""
+    rounded = (Pause(round(pause.from_s, 3), round(pause.to_s, 3), pause.reason) for pause in pauses)
+    return Shift(agent, round(from_s, 3), round(to_s, 3), tuple(rounded))
+
+
+def _pauses(clock: DayClock, dice: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:
+    """One long pause, and some short ones around it that overlap nothing."""
+    taken = [Pause(lunch_s, lunch_s + lunch_min * 60 + dice.uniform(-180, 240), _LUNCH)]
+    for number in range(short):
+        offset_s = (1 + number // 2) * 5400 + dice.uniform(0, 2400)
+        begin = lunch_s - offset_s if number % 2 == 0 else taken[0].to_s + offset_s
+        reason = _BREAK if dice.random() < 0.6 else _PAPERWORK
+        taken.append(Pause(begin, begin + dice.uniform(240, 840), reason))
+    return tuple(sorted(taken, key=lambda pause: pause.from_s))
+
+
+@lru_cache(maxsize=64)
+def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, TrunkState], ...]:
+    """From when to when the trunk that flaps was away, in seconds of the day, and how; sorted, none overlap."""
+    clock, dice = DayClock(day), random_of(day, seed, "trunks")
+    outages: list[tuple[float, float, TrunkState]] = []
+    for _ in range(dice.randint(3, 6)):
+        begin = dice.uniform(clock.second_of(7), clock.second_of(20))
+        length_s = dice.choice((dice.uniform(25, 120), dice.uniform(300, 2400)))
+        if all(begin > until + 900 or begin + length_s < since - 900 for since, until, _ in outages):
+            outages.append((begin, begin + length_s, "Rejected" if dice.random() < 0.3 else "Unregistered"))
+    return tuple(sorted(outages))
+
+
+FLAPPING = next(trunk for trunk in TRUNKS if trunk.flaps)
+STEADY = next(trunk for trunk in TRUNKS if not trunk.flaps)

@@ -1,0 +1,92 @@
+"""The demo company's days: the same day and seed always tell the same calls. Pure; knows nothing of now."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from pbx.demo.cast import AGENTS as AGENTS
+from pbx.demo.cast import COMPANY as COMPANY
+from pbx.demo.cast import QUEUES as QUEUES
+from pbx.demo.cast import SCRIPTS as SCRIPTS
+from pbx.demo.cast import STAFF as STAFF
+from pbx.demo.cast import TRUNKS as TRUNKS
+from pbx.demo.cast import ZONE as ZONE
+from pbx.demo.cast import Agent as Agent
+from pbx.demo.cast import DemoQueue as DemoQueue
+from pbx.demo.cast import DemoTrunk as DemoTrunk
+from pbx.demo.cast import PlannedCall as PlannedCall
+from pbx.demo.cast import Ring as Ring
+from pbx.demo.cast import Script as Script
+from pbx.demo.day import play_day
+from pbx.demo.shifts import FLAPPING, DayClock, outages_of_day, shifts_of_day
+from pbx.history.facts import AgentChange
+
+RECORDED_CALLS = len(SCRIPTS)
+_SEARCHED_DAYS = 60
+
+
+@lru_cache(maxsize=64)
+def calls_of_day(day: date, seed: int = 1) -> tuple[PlannedCall, ...]:
+    """All calls that begin on a local day of `ZONE`, sorted by when they begin. The last may end after midnight."""
+    return play_day(day, seed)
+
+
+def calls_between(from_at: datetime, to_at: datetime, seed: int = 1) -> Iterator[PlannedCall]:
+    """The calls of which some part lies in a period, sorted by when they begin."""
+    for day in days_between(from_at, to_at):
+        for call in calls_of_day(day, seed):
+            if call.started_at < to_at and call.ended_at >= from_at:
+                yield call
+
+
+def days_between(from_at: datetime, to_at: datetime) -> Iterator[date]:
+    """The local days whose calls may lie in a period: calls go on after midnight."""
+    zone = ZoneInfo(ZONE)
+    day = (from_at - timedelta(hours=2)).astimezone(zone).date()
+    while day <= to_at.astimezone(zone).date():
+        yield day
+        day += timedelta(days=1)
+
+
+def local_day(at: datetime) -> date:
+    """The day that it is for the company."""
+    return at.astimezone(ZoneInfo(ZONE)).date()
+
+
+def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
+    """The newest recorded call of each script, newest first, of the days before today: stable during a day."""
+    found: dict[str, PlannedCall] = {}
+    day = local_day(now)
+    for _ in range(_SEARCHED_DAYS):
+        day -= timedelta(days=1)
+        for call in reversed(calls_of_day(day, seed)):
+            if call.recording and call.ended_at < now:
+                found.setdefault(call.recording, call)
+        if len(found) == RECORDED_CALLS:
+            break
+    return tuple(sorted(found.values(), key=lambda call: call.started_at, reverse=True))
+
+
+@lru_cache(maxsize=64)
+def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentChange, ...]:
+    """Logins, pauses with reasons and logouts, one for each queue of the agent, sorted by when."""
+    clock, changes = DayClock(day), []
+    for shift in shifts_of_day(day, seed):
+        moments = [(shift.from_s, "login", "")]
+        for pause in shift.pauses:
+            moments += [(pause.from_s, "pause", pause.reason), (pause.to_s, "unpause", "")]
+        moments.append((shift.to_s, "logout", ""))
+        for second, kind, reason in moments:
+            for queue in shift.agent.queues:
+                changes.append(AgentChange(clock.at(second), shift.agent.name, queue, kind, reason))  # type: ignore[arg-type]
+    return tuple(sorted(changes, key=lambda change: change.happened_at))
+
+
+@lru_cache(maxsize=64)
+def trunk_changes_of_day(day: date, seed: int = 1) -> tuple[tuple[datetime, str, str], ...]:
+    """When the trunk that flaps went away and came back: moment, trunk, state of its registration."""
+    clock, changes = DayClock(day), []
+    for since_s, until_s, state in outages_of_day(day, seed):
+        changes += [(clock.at(since_s), FLAPPING.name, str(state)), (clock.at(until_s), FLAPPING.name, "Registered")]
+    return tuple(changes)

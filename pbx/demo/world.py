@@ -1,0 +1,279 @@
+"""The demo PBX at a moment, and what it tells between two: pure functions of the story, of time and of its start.
+
+Nothing here knows of now, and nothing is kept: asked twice, it says the same.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pbx.demo.cast import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
+from pbx.demo.counters import Boot, Counters, counters, waits, whole_s
+from pbx.demo.lines import RING, RINGING, UP, Headers, Line
+from pbx.demo.shifts import DayClock, Shift, shifts_of_day
+from pbx.demo.story import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
+from pbx.demo.timeline import steps_of
+from pbx.history.facts import AgentChange
+
+IDLE, IN_USE, IS_RINGING, GONE = 1, 2, 6, 5  # a QueueMember's Status
+_WEEKLY_BOOT_HOUR = 4
+_BY_NAME = {agent.name: agent for agent in AGENTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as AMI sends it: `group` is its class, `headers` come after Event and Privilege."""
+
+    at: datetime
+    name: str
+    group: str
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An agent in a queue, as QueueMember tells of him."""
+
+    agent: Agent
+    queue: str
+    login_at: datetime
+    paused: bool
+    reason: str
+    last_pause_at: datetime | None
+    calls_taken: int
+    last_call_at: datetime | None
+    in_call: bool
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A caller who waits."""
+
+    line: Line
+    position: int
+    wait_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue, its members by extension, its callers in their order."""
+
+    queue: DemoQueue
+    counters: Counters
+    members: tuple[Member, ...]
+    callers: tuple[Waiter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All of it at a moment."""
+
+    queues: tuple[QueueState, ...]
+    lines: tuple[Line, ...]
+    devices: dict[str, int]  # of each telephone, as a QueueMember's Status
+    registrations: dict[str, str]  # of each trunk
+
+
+def usual_boot(at: datetime) -> datetime:
+    """When the demo PBX started last, if nobody restarted it: Sundays at four in the morning."""
+    local = at.astimezone(ZoneInfo(ZONE))
+    day = local.date() - timedelta(days=(local.weekday() + 1) % 7)
+    booted_at = DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
+    if booted_at <= at:
+        return booted_at
+    day -= timedelta(days=7)
+    return DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
+
+
+def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> State:
+    """The PBX at a moment; what its queues counted counts from `booted_at`."""
+    world = World(seed, booted_at, version)
+    lines = world.lines(at)
+    return State(
+        queues=tuple(world.queue(queue, at) for queue in QUEUES),
+        lines=lines,
+        devices={phone.extension: world.device(phone.extension, lines) for phone in (*PHONES, UNUSED_PHONE)},
+        registrations=world.registrations(at),
+    )
+
+
+def events_between(
+    from_at: datetime, to_at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16"
+) -> tuple[Event, ...]:
+    """What it tells after one moment and until another, in order."""
+    return World(seed, booted_at, version).events_between(from_at, to_at)
+
+
+@dataclass(frozen=True)
+class World(Boot):
+    """One PBX of the story."""
+
+    def lines(self, at: datetime) -> tuple[Line, ...]:
+        """The channels that are up, by when they began."""
+        found: list[Line] = []
+        for call in self.calls_between(at, at + timedelta(milliseconds=1)):
+            done = [step for step in steps_of(call, self) if step.at <= at]
+            found += done[-1].lines if done else ()
+        return tuple(found)
+
+    def device(self, extension: str, lines: tuple[Line, ...]) -> int:
+        """What a telephone does, by the channels that are up."""
+        if extension == UNUSED_PHONE.extension:
+            return GONE
+        states = {line.state for line in lines if line.peer == extension}
+        if states & {UP, RING}:
+            return IN_USE
+        return IS_RINGING if RINGING in states else IDLE
+
+    def registrations(self, at: datetime) -> dict[str, str]:
+        """How each trunk is registered."""
+        states = {trunk.name: "Registered" for trunk in TRUNKS}
+        for changed_at, name, state in trunk_changes_of_day(local_day(at), self.seed):
+            if changed_at <= at:
+                states[name] = state
+        return states
+
+    def roundtrip_us(self, peer: str, at: datetime) -> int:
+        """How long a peer took to answer when it was asked last; it is asked each minute."""
+        asked = int(at.timestamp()) // 60
+        dice = Random(f"{self.seed} {peer} {asked}")  # noqa: S311 - a story, not a secret
+        trunk = any(trunk.name == peer for trunk in TRUNKS)
+        return round(dice.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
+
+    # Queues
+
+    def queue(self, queue: DemoQueue, at: datetime) -> QueueState:
+        """A queue as it is at a moment."""
+        lines = self.lines(at)
+        found = (self.member(agent, queue.number, at, self.device(agent.extension, lines)) for agent in AGENTS)
+        calls = [call for call in self.calls_between(at, at + timedelta(milliseconds=1)) if call.queue == queue.number]
+        callers = sorted((call for call in calls if waits(call, at)), key=_joined_at)
+        named = {line.uniqueid: line for line in lines}
+        return QueueState(
+            queue=queue,
+            counters=counters(self, queue.number, at),
+            members=tuple(member for member in found if member is not None),
+            callers=tuple(
+                Waiter(named[call.uniqueid], position, whole_s(_joined_at(call), at))
+                for position, call in enumerate(callers, start=1)
+            ),
+        )
+
+    def member(self, agent: Agent, queue: str, at: datetime, status: int) -> Member | None:
+        """An agent in a queue, None while he isn't logged in to it."""
+        day = local_day(at)
+        shift = next((one for one in shifts_of_day(day, self.seed) if one.agent == agent), None)
+        second = (at - DayClock(day).start_at).total_seconds()
+        if queue not in agent.queues or shift is None or not shift.from_s <= second < shift.to_s:
+            return None
+        return self._member(shift, queue, at, second, status)
+
+    def _member(self, shift: Shift, queue: str, at: datetime, second: float, status: int) -> Member:
+        agent, clock = shift.agent, DayClock(local_day(at))
+        login_at = max(clock.at(shift.from_s), self.booted_at)
+        pauses = [pause for pause in shift.pauses if pause.from_s <= second and clock.at(pause.from_s) >= login_at]
+        paused = bool(pauses) and second < pauses[-1].to_s
+        mine = [
+            call
+            for call in self.calls_between(login_at, at + timedelta(milliseconds=1))
+            if call.queue == queue and call.agent == agent and call.answered_at is not None and call.answered_at <= at
+        ]
+        ended = [call.left_at for call in mine if call.left_at is not None and login_at < call.left_at <= at]
+        return Member(
+            agent=agent,
+            queue=queue,
+            login_at=login_at,
+            paused=paused,
+            reason=pauses[-1].reason if paused else "",
+            last_pause_at=clock.at(pauses[-1].from_s) if pauses else None,
+            calls_taken=len(ended),
+            last_call_at=max(ended, default=None),
+            in_call=any(call.left_at is not None and call.left_at > at for call in mine),
+            status=status,
+        )
+
+    # Events
+
+    def events_between(self, from_at: datetime, to_at: datetime) -> tuple[Event, ...]:
+        """What it tells after `from_at` and until `to_at`, in order; nothing from before it started."""
+        from_at = max(from_at, self.booted_at - timedelta(milliseconds=1))
+        events: list[Event] = []
+        for call in self.calls_between(from_at, to_at):
+            for step in steps_of(call, self):
+                if not from_at < step.at <= to_at:
+                    continue
+                if step.device is None:
+                    events.append(Event(step.at, step.event, step.group, step.headers))
+                else:
+                    events += self._told_by_queues(step.device.peer, step.device.status, step.at)
+        for day in days_between(from_at, to_at):
+            for change in agent_changes_of_day(day, self.seed):
+                if from_at < change.happened_at <= to_at:
+                    events.append(self._changed(change))
+            for at, trunk, state in trunk_changes_of_day(day, self.seed):
+                if from_at < at <= to_at:
+                    events.append(Event(at, "Registry", "system", _registry(trunk, state)))
+        return tuple(sorted(events, key=lambda event: event.at))
+
+    def _told_by_queues(self, extension: str, status: int, at: datetime) -> list[Event]:
+        agent = next((agent for agent in AGENTS if agent.extension == extension), None)
+        members = (self.member(agent, queue, at, status) for queue in agent.queues) if agent else ()
+        return [
+            Event(at, "QueueMemberStatus", "agent", member_headers(member)) for member in members if member is not None
+        ]
+
+    def _changed(self, change: AgentChange) -> Event:
+        agent, at = _BY_NAME[change.agent], change.happened_at
+        device = self.device(agent.extension, self.lines(at))
+        # Who leaves is told of as he was.
+        before = timedelta(milliseconds=1) if change.kind == "logout" else timedelta()
+        member = self.member(agent, change.queue, at - before, device)
+        headers = member_headers(member) if member is not None else ()
+        names = {"login": "QueueMemberAdded", "logout": "QueueMemberRemoved"}
+        if change.kind == "pause" and self.version == "16":
+            headers += (("Reason", change.reason),)
+        return Event(at, names.get(change.kind, "QueueMemberPause"), "agent", headers)
+
+
+def member_headers(member: Member) -> Headers:
+    """As app_queue writes a member into an event."""
+    interface = f"PJSIP/{member.agent.extension}"
+    return (
+        ("Queue", member.queue),
+        ("MemberName", member.agent.name),
+        ("Interface", interface),
+        ("StateInterface", interface),
+        ("Membership", "dynamic"),
+        ("Penalty", "0"),
+        ("CallsTaken", str(member.calls_taken)),
+        ("LastCall", _epoch(member.last_call_at)),
+        ("LastPause", _epoch(member.last_pause_at)),
+        ("LoginTime", _epoch(member.login_at)),
+        ("InCall", str(int(member.in_call))),
+        ("Status", str(member.status)),
+        ("Paused", str(int(member.paused))),
+        ("PausedReason", member.reason),
+        ("Ringinuse", "0"),
+        ("Wrapuptime", "30"),
+    )
+
+
+def _epoch(at: datetime | None) -> str:
+    return str(int(at.timestamp())) if at is not None else "0"
+
+
+def _registry(trunk: str, state: str) -> Headers:
+    host = f"sip:{trunk}.example:5060"
+    return (
+        ("ChannelType", "PJSIP"),
+        ("Username", f"sip:larkfield@{trunk}.example:5060"),
+        ("Domain", host),
+        ("Status", state),
+    )
+
+
+def _joined_at(call: PlannedCall) -> datetime:
+    return call.joined_at or call.started_at

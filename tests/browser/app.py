@@ -1,0 +1,54 @@
+"""The app with its worker as processes of their own; nothing else is needed for it, no PBX and no root."""
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.lab.server import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def running_app(data_dir: Path, **environment: str) -> Iterator[str]:
+    """Start a worker and the app on a data directory; yields the app's address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    commands = [
+        ["-m", "pbx", "worker", "--quiet"],
+        ["-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port), "--server.fileWatcherType", "none"],
+    ]
+    environment = os.environ | {"PBX_ENV_FILE": "", "PBX_DATA_DIR": str(data_dir)} | environment
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack, (data_dir / "app.log").open("wb") as log:
+        for command in commands:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+            stack.callback(end, process)
+        address = f"http://127.0.0.1:{port}"
+        wait_until("the app answers", lambda: answers(f"{address}/_stcore/script-health-check"))
+        yield address
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False

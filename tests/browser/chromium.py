@@ -1,0 +1,57 @@
+"""A real browser, and what it complains about."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+# Streamlit asks for these below a page's own path first, before it finds its base.
+PROBES = ("_stcore/health", "_stcore/host-config")
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def browser(width: int = 1440, height: int = 900, *, dark: bool = False) -> Iterator[Page]:
+    """A page of a fresh browser, as `open_page` makes it."""
+    with launched() as chromium:
+        yield open_page(chromium, width, height, dark=dark)
+
+
+def open_page(chromium: Browser, width: int = 1440, height: int = 900, *, dark: bool = False) -> Page:
+    """A page of a context of its own; what it complains about is kept in `page.complaints`."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+    )
+    context.add_init_script(path=Path(__file__).with_name("seen.js"))
+    page = context.new_page()
+    found: list[str] = []
+    page.on("console", lambda message: found.extend(complaint(message)))
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("request", lambda request: found.extend(outside(request.url)))
+    page.complaints = found  # type: ignore[attr-defined]
+    return page
+
+
+def complaint(message: ConsoleMessage) -> list[str]:
+    expected = message.location.get("url", "").endswith(PROBES)
+    return [message.text] if message.type == "error" and not expected else []
+
+
+def outside(url: str) -> list[str]:
+    """A request that would leave this machine: there must be none."""
+    return [] if url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")) else [f"asked {url}"]
+
+
+def go(page: Page, title: str) -> None:
+    """Follow the navigation to a page."""
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
+    page.get_by_role("heading", name=title, level=1).wait_for()

@@ -1,0 +1,51 @@
+"""What is seen of a page: whether it is at rest, and what is wrong with how it looks."""
+
+from playwright.sync_api import Page, expect
+
+MEASURES = ("overflow", "cut", "charts", "faint")
+
+
+def settle(page: Page) -> None:
+    """Wait until the page is drawn whole: nothing runs, nothing is left of what was there before."""
+    page.wait_for_function("() => seen.atRest()", polling=50)
+
+
+def open_page(page: Page, title: str) -> None:
+    """Follow the navigation to a page, and wait until it is drawn."""
+    if page.locator(".board").count():  # the wallboard stands alone
+        page.get_by_role("link", name="Back to Queues").click()
+        page.get_by_role("heading", name="Queues", level=1).wait_for()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+    expect(page).to_have_title(f"{title} – PBX Notebook")
+    (page.locator(".board") if title == "Wallboard" else page.get_by_role("heading", name=title, level=1)).wait_for()
+    settle(page)
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Choose a tab, and wait until it is drawn."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    tab.click()
+    expect(tab).to_have_attribute("aria-selected", "true")
+    settle(page)
+
+
+def wrongs(page: Page, *measures: str) -> list[str]:
+    """What is wrong with how a page looks, in words; all of MEASURES unless some are named."""
+    return [told for measure in measures or MEASURES for told in page.evaluate(f"seen.{measure}()")]
+
+
+def faults(page: Page) -> list[str]:
+    """Exceptions shown, tracebacks, and what the browser complained about since it was asked last."""
+    shown = page.get_by_test_id("stException").all_inner_texts()
+    shown += ["a traceback"] if "Traceback" in page.locator("body").inner_text() else []
+    complaints: list[str] = page.complaints  # type: ignore[attr-defined]
+    told = shown + complaints
+    complaints.clear()
+    return told
+
+
+def tab(page: Page) -> tuple[str, str]:
+    """Press Tab: the role and name of where the focus is then, and the name of where it was if it wasn't seen there."""
+    page.keyboard.press("Tab")
+    found = page.evaluate("seen.stop()")
+    return found["name"], found["unseen"]

@@ -1,0 +1,52 @@
+"""Every page of the demo, wide and narrow, light and dark: it is drawn whole, and what it shows can be read."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.app import ROOT
+from tests.browser.seen import faults, open_page, open_tab, settle, wrongs
+
+PAGES = re.findall(r'title="([^"]+)",\s+icon', (ROOT / "streamlit_app.py").read_text())
+LOOKS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
+TABS = {
+    "Transcripts": ("Trends", "Topics"),
+    "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"),
+    "Trunks": ("Calls", "Load"),
+}
+CHARTS = {"Today": 1, "Figures": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # as many are drawn at least
+
+
+@pytest.fixture(params=LOOKS.values(), ids=LOOKS.keys())
+def look(request: pytest.FixtureRequest, opened: Callable[[int, bool], Page]) -> Page:
+    return opened(*request.param)
+
+
+@pytest.mark.parametrize("title", PAGES)
+def test_a_page_is_drawn_whole_and_can_be_read(look: Page, title: str) -> None:
+    open_page(look, title)
+    found = wrongs(look) + faults(look)
+    for tab in TABS.get(title, ()):
+        open_tab(look, tab)
+        found += [f"{tab}: {wrong}" for wrong in wrongs(look) + faults(look)]
+    assert found == []
+    assert look.locator(".js-plotly-plot").count() >= CHARTS.get(title, 0)
+    expect(look.locator(".demo-pill")).to_be_in_viewport()
+
+
+def test_the_navigation_leads_to_every_page(page: Page) -> None:
+    open_page(page, "Today")
+    links = page.get_by_test_id("stSidebarNav").get_by_role("link")
+    assert [link.inner_text().splitlines()[-1].strip() for link in links.all()] == PAGES
+
+
+def test_an_agents_days_are_drawn(look: Page) -> None:
+    open_page(look, "Agents")
+    look.get_by_role("table", name="Agents").locator("tr[data-id]").first.click()
+    look.get_by_role("button", name="All agents").wait_for()
+    settle(look)
+    assert wrongs(look) + faults(look) == []
+    look.get_by_role("button", name="All agents").click()
+    settle(look)

@@ -1,0 +1,119 @@
+"""The looks written of the past are what the demo PBX shows of itself at those moments."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlmodel import Session
+
+from pbx.demo.cast import AGENTS, QUEUES, TRUNKS
+from pbx.demo.looks import BEFORE, LOOK_EVERY, STATUS, write_looks
+from pbx.demo.story import calls_between, trunk_changes_of_day
+from pbx.demo.told import interface_of
+from pbx.demo.world import QueueState, State, state_at
+from pbx.settings import Connection, Settings
+from pbx.store.connections import save_connection
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.models import Table
+from pbx.store.samples import snapshot_gaps
+
+SINCE, UNTIL = datetime(2026, 11, 18, 7, tzinfo=UTC), datetime(2026, 11, 18, 13, tzinfo=UTC)
+BOOTED_AT = datetime(2026, 11, 15, 4, tzinfo=UTC)
+TABLES = Table.metadata.tables
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+
+    settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("looks"))  # type: ignore[call-arg]
+    opened = open_engine(settings)
+    pbx = save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
+    with writing(opened) as session:
+        write_looks(session, pbx, list(calls_between(SINCE - BEFORE, UNTIL)), SINCE, UNTIL)
+    yield opened
+    opened.dispose()
+
+
+@pytest.mark.parametrize("minutes", range(0, 360, 25))
+def test_a_look_shows_what_the_pbx_shows(engine: Engine, minutes: int) -> None:
+    at = SINCE + timedelta(minutes=minutes)
+    state = state_at(at, BOOTED_AT)
+    with reading(engine) as session:
+        for queue in QUEUES:
+            shown = next(one for one in state.queues if one.queue == queue)
+            assert sample(session, "queue_samples", "queue", queue.number, at) == queue_row(shown)
+        for trunk in TRUNKS:
+            found = sample(session, "trunk_samples", "trunk", trunk.name, at)
+            channels = sum(line.peer == trunk.name for line in state.lines)
+            assert (found["state"], found["channels"]) == (state.registrations[trunk.name].lower(), channels)
+            assert 3 < found["roundtrip_ms"] < 60
+        for extension, status in state.devices.items():
+            assert held(session, "extension_samples", "extension", extension, "", at) == {"status": STATUS[status]}
+        for agent in AGENTS:
+            for queue_name in agent.queues:
+                member = held(session, "member_samples", "member", interface_of(agent), queue_name, at)
+                assert member == member_row(state, agent.extension, queue_name)
+
+
+def queue_row(shown: QueueState) -> dict[str, object]:
+    counted = shown.counters
+    return {
+        "calls": len(shown.callers),
+        "longest_wait_s": max((caller.wait_s for caller in shown.callers), default=0),
+        "agents_available": sum(member.status == 1 and not member.paused for member in shown.members),
+        "agents": len(shown.members),
+        "agents_paused": sum(member.paused for member in shown.members),
+        "completed": counted.completed,
+        "abandoned": counted.abandoned,
+        "hold_time_s": counted.hold_s,
+        "talk_time_s": counted.talk_s,
+    }
+
+
+def member_row(state: State, extension: str, queue: str) -> dict[str, object] | None:
+    members = next(one.members for one in state.queues if one.queue.number == queue)
+    member = next((one for one in members if one.agent.extension == extension), None)
+    if member is None:
+        return None
+    told = {"status": member.status, "paused": member.paused, "pause_reason": member.reason}
+    return told | {"in_call": member.in_call}
+
+
+def sample(session: Session, table: str, kind: str, name: str, at: datetime) -> dict[str, object]:
+    found = rows(session, table, kind, name, "", at)
+    assert found[-1]["taken_at"] == at
+    return {key: value for key, value in found[-1].items() if key not in ("taken_at", "subject_id")}
+
+
+def held(session: Session, table: str, kind: str, name: str, parent: str, at: datetime) -> dict[str, object] | None:
+    """The newest row up to a moment; None for a member who isn't there."""
+    found = rows(session, table, kind, name, parent, at)
+    if not found or found[-1]["status"] is None:
+        return None
+    return {key: value for key, value in found[-1].items() if key not in ("taken_at", "subject_id")}
+
+
+def rows(session: Session, table: str, kind: str, name: str, parent: str, at: datetime) -> list[dict[str, object]]:
+    of, subject = TABLES[table], TABLES["subjects"].c
+    query = select(of).join(TABLES["subjects"], subject.id == of.c.subject_id)
+    query = query.where(subject.kind == kind, subject.name == name, subject.parent == parent, of.c.taken_at <= at)
+    return [dict(row) for row in session.connection().execute(query.order_by(of.c.taken_at)).mappings()]
+
+
+def test_nobody_looked_away(engine: Engine) -> None:
+    with reading(engine) as session:
+        assert snapshot_gaps(session, 1, SINCE, UNTIL, int(LOOK_EVERY.total_seconds())) == []
+
+
+def test_a_trunk_that_goes_away_is_seen_at_that_very_moment(engine: Engine) -> None:
+
+    with reading(engine) as session:
+        seen = {
+            (row["taken_at"], row["state"])
+            for trunk in TRUNKS
+            for row in rows(session, "trunk_samples", "trunk", trunk.name, "", UNTIL)
+        }
+    changes = [one for one in trunk_changes_of_day(SINCE.date()) if SINCE <= one[0] < UNTIL]
+    assert changes
+    assert {(at.replace(microsecond=0), state.lower()) for at, _, state in changes} <= seen

@@ -1,0 +1,187 @@
+"""Thirty days of the demo: written once, whole, the same as the story says; written again nothing changes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlmodel import Session
+
+from pbx.demo.cast import QUEUES, ZONE, PlannedCall
+from pbx.demo.kept import READY
+from pbx.demo.past import fill_gaps, fill_past
+from pbx.demo.scripts import SCRIPTS, script
+from pbx.demo.story import calls_between
+from pbx.settings import Connection, Settings
+from pbx.store.connections import save_connection
+from pbx.store.coverage import queue_coverage
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.figures import FigureFilter, figures_by, queue_targets
+from pbx.store.figures_trunks import by_trunk, trunk_registration
+from pbx.store.packs import pack_days
+from pbx.store.samples import snapshot_gaps
+from pbx.store.search import SearchFilter, find_hits
+from pbx.store.transcriptions import overview
+
+NOW = datetime(2026, 11, 19, 14, 20, tzinfo=UTC)
+SINCE = NOW - timedelta(days=9)
+DAY = datetime(2026, 11, 18, tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
+WANTED = FigureFilter(1, DAY, DAY + timedelta(days=1), None)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("past"))  # type: ignore[call-arg]
+    opened = open_engine(settings)
+    assert save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE)) == 1
+    told: list[float] = []
+    fill_past(opened, 1, SINCE, NOW, told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    yield opened
+    opened.dispose()
+
+
+def calls_of_the_day() -> list[PlannedCall]:
+    return [call for call in calls_between(DAY, DAY + timedelta(days=1)) if call.started_at >= DAY]
+
+
+def counted(session: Session) -> list[int]:
+    tables = (
+        "calls",
+        "call_legs",
+        "queue_visits",
+        "agent_rings",
+        "agent_events",
+        "recordings",
+        "transcripts",
+        "segments",
+    )
+    return [session.scalar(text(f"SELECT count(*) FROM {name}")) for name in tables]
+
+
+def test_a_queue_s_day_is_what_the_story_says(engine: Engine) -> None:
+    with reading(engine) as session:
+        figures = figures_by(session, WANTED, "queue", queue_targets(session, 1))
+    assert set(figures) == {queue.number for queue in QUEUES}
+    for number, found in figures.items():
+        calls = [call for call in calls_of_the_day() if call.queue == number]
+        served = [call for call in calls if call.answered_at is not None]
+        assert found.offered == len(calls)
+        assert found.answered == len(served)
+        assert found.abandoned == sum(call.outcome == "abandoned" for call in calls)
+        assert found.talk_s == pytest.approx(sum(call.talk_s for call in served), abs=len(served))
+        waits_s = [
+            (call.answered_at - call.joined_at).total_seconds()
+            for call in served
+            if call.answered_at and call.joined_at
+        ]
+        assert found.answer_wait_s == pytest.approx(sum(waits_s), abs=len(waits_s))
+        assert served
+
+
+def test_the_trunks_day_is_what_the_story_says(engine: Engine) -> None:
+    with reading(engine) as session:
+        figures = by_trunk(session, 1, DAY, DAY + timedelta(days=1))
+        flapping = trunk_registration(session, 1, "harbour-sip", DAY, DAY + timedelta(days=1), 300)
+        steady = trunk_registration(session, 1, "albion-voice", DAY, DAY + timedelta(days=1), 300)
+    for name, found in figures.items():
+        calls = [call for call in calls_of_the_day() if call.trunk == name]
+        assert found.seizures == len(calls)
+        picked_up = sum(
+            call.answered_at is not None or (call.direction == "inbound" and not call.rings) for call in calls
+        )
+        assert found.answered == picked_up  # a queue picks up for who gives up before any telephone rang
+    assert steady.registered_s == pytest.approx(86_400, abs=1)
+    assert 3 <= flapping.flaps <= 5
+    assert 80_000 < flapping.registered_s < 86_400
+
+
+def test_there_is_no_gap(engine: Engine) -> None:
+    with reading(engine) as session:
+        assert queue_coverage(session, 1, SINCE, NOW).gaps == ()
+        assert snapshot_gaps(session, 1, SINCE, NOW, 300) == []
+
+
+def test_what_goes_on_at_the_end_goes_on(engine: Engine) -> None:
+    going_on = [call for call in calls_between(NOW, NOW + timedelta(milliseconds=1)) if call.queue and call.joined_at]
+    with reading(engine) as session:
+        open_ones = session.scalar(text("SELECT count(*) FROM queue_visits WHERE outcome = 'in_progress'"))
+    assert open_ones == sum(call.joined_at <= NOW < (call.left_at or NOW) for call in going_on if call.joined_at)
+
+
+def test_every_script_can_be_read_and_found(engine: Engine) -> None:
+    with reading(engine) as session:
+        rows = session.connection().execute(
+            text("SELECT model, engine, current, whole FROM transcripts ORDER BY model")
+        )
+        assert [tuple(row) for row in rows] == [(name, READY, 1, 1) for name in sorted(SCRIPTS)]
+        hits = find_hits(session, SearchFilter(1, "invoice"), offset=0, limit=10)
+        assert {script(name).name for name in SCRIPTS} >= {"billing-question"}
+        assert hits
+        assert all(hit.speaker in ("caller", "agent") for hit in hits)
+        speech = overview(session, 1)
+        assert (speech.completed, speech.new, speech.queued) == (12, 0, 0)
+        automatic = session.scalar(text("SELECT automatic FROM transcription_rules"))
+        assert not automatic  # no model is fetched that nobody asked for
+        analysed = session.scalar(text("SELECT count(*) FROM analyses WHERE engine = 'local'"))
+        assert analysed == 12
+
+
+def test_a_recorded_call_lasts_as_long_as_its_script(engine: Engine) -> None:
+    with reading(engine) as session:
+        rows = (
+            session.connection()
+            .execute(
+                text(
+                    "SELECT t.model, c.talk_s FROM transcripts t JOIN recordings r ON r.id = t.recording_id"
+                    " JOIN calls c ON c.id = r.call_id"
+                )
+            )
+            .all()
+        )
+    assert len(rows) == 12
+    for name, talk_s in rows:
+        assert talk_s == pytest.approx(script(name).duration_s, abs=0.01)
+
+
+def test_written_twice_it_is_there_once(engine: Engine) -> None:
+    with reading(engine) as session:
+        before = counted(session)
+    later = NOW + timedelta(minutes=30)
+    assert fill_gaps(engine, 1, SINCE, NOW) == 0
+    assert fill_gaps(engine, 1, SINCE, later) == 1
+    fill_past(engine, 1, NOW - timedelta(hours=5), later)
+    with reading(engine) as session:
+        after = counted(session)
+        assert queue_coverage(session, 1, SINCE, later).gaps == ()
+        twice = text("SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)")
+        assert session.scalar(twice) == 0
+        still = text(
+            "SELECT count(*) FROM queue_visits WHERE outcome = 'in_progress'"
+            " AND joined_at < unixepoch('2026-11-19 14:20')"
+        )
+        assert session.scalar(still) == 0
+    more = [call for call in calls_between(NOW, later) if NOW < call.started_at <= later]
+    assert after[0] - before[0] == len(more)
+
+
+def test_packed_the_figures_are_the_same(engine: Engine) -> None:
+    with reading(engine) as session:
+        rows = figures_by(session, WANTED, "queue")
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOW) > 0
+    with reading(engine) as session:
+        assert figures_by(session, WANTED, "queue") == rows
+
+
+def test_of_a_gap_only_the_gap_is_written(engine: Engine) -> None:
+    """With `live` what lies after the last that was heard is left to whoever listens."""
+    later = NOW + timedelta(hours=2)
+    with reading(engine) as session:
+        before = counted(session)
+    assert fill_gaps(engine, 1, SINCE, later, live=True) == 0
+    assert fill_gaps(engine, 1, SINCE, later, going_on=lambda: False) == 1
+    with reading(engine) as session:
+        assert counted(session) == before

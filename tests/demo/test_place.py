@@ -1,0 +1,192 @@
+"""The demo is entered, lives, survives being killed, and is left without a trace: with real processes."""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from pbx.ami.client import AmiClient
+from pbx.demo import house, place
+from pbx.demo.place import (
+    DemoState,
+    demo_alive,
+    demo_place,
+    demo_state,
+    ensure_demo,
+    enter_demo,
+    is_unconfigured,
+    leave_demo,
+    was_left,
+)
+from pbx.errors import DataError, SettingsError
+from pbx.jobs.queue import worker_alive
+from pbx.jobs.slots import try_slot
+from pbx.settings import DEMO_MARK, DEMO_PBX, Connection, Settings, load_folder_settings, load_settings
+from pbx.store.connections import save_connection
+from pbx.store.coverage import queue_coverage
+from pbx.store.engine import open_engine, reading
+
+PATIENCE_S = 90.0  # on a machine that has much else to do
+FOUND = "SELECT group_concat(quote(id) || quote(host) || quote(ami_password_encrypted)) FROM connections"
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def real(no_real_data: Path) -> Iterator[Settings]:
+    settings = load_folder_settings()
+    assert settings.pbx_data_dir == no_real_data
+    yield settings
+    leave_demo(settings)
+    until(lambda: not demo_alive(settings), "the demo's process ends")
+
+
+def count(settings: Settings, query: str) -> int:
+    database = sqlite3.connect(settings.pbx_data_dir / "pbx.sqlite")
+    try:
+        return int(database.execute(query).fetchone()[0])
+    finally:
+        database.close()
+
+
+def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
+    assert demo_state(real) == DemoState("off")
+    enter_demo(real)
+    enter_demo(real)  # of two who ask one starts it
+    assert demo_state(real).at == "preparing"
+    until(lambda: load_settings().demo, demo_state(real).fault)
+    demo = load_settings()
+    assert demo.home_dir == real.pbx_data_dir
+    _is_whole(demo)
+    first = json.loads((demo_place(real) / DEMO_PBX).read_text())
+    assert (demo_place(real) / DEMO_PBX).stat().st_mode & 0o077 == 0
+    for file in (one for one in demo_place(real).rglob("*") if one.is_file()):
+        assert file.name == DEMO_PBX or first["password"].encode() not in file.read_bytes(), file.name
+
+    until(lambda: worker_alive(demo), "a worker begins")
+    place._started[-1].kill()
+    until(lambda: not demo_alive(real), "it is dead")
+    until(lambda: not worker_alive(demo), "its worker ends by itself")
+    assert load_settings().demo == demo.demo  # the pages still show what is there
+    calls = count(demo, "SELECT count(*) FROM calls")
+    ensure_demo(demo)
+    until(lambda: (demo_place(real) / DEMO_PBX).exists() and worker_alive(demo), "it lives again")
+    again = load_settings()
+    assert again.demo == demo.demo
+    assert again.connection is not None
+    assert demo.connection is not None
+    assert again.connection.ami_password != demo.connection.ami_password
+    assert count(demo, "SELECT count(*) FROM calls") >= calls
+    _is_whole(again)
+
+    leave_demo(real)
+    assert not demo_alive(real)
+    assert sorted(file.name for file in real.pbx_data_dir.iterdir()) == ["demo-0.lock", "demo-left"]
+    assert load_settings().demo == ""
+    assert was_left(real)
+
+
+def _is_whole(demo: Settings) -> None:
+    """Its PBX answers, and of the last week there is no gap."""
+    assert demo.connection is not None
+    with AmiClient.connect(demo.connection) as client:
+        assert not client.submit("CoreStatus").result().failed
+    engine = open_engine(demo)
+    now = datetime.now(UTC)
+    try:
+        with reading(engine) as session:
+            covered = queue_coverage(session, 1, now - timedelta(days=7), now - timedelta(minutes=1))
+    finally:
+        engine.dispose()
+    assert covered.gaps == ()
+    assert count(demo, "SELECT count(*) FROM queue_visits WHERE joined_at > unixepoch() - 7 * 86400") > 1000
+    assert count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'") == 0
+    assert count(demo, "SELECT count(*) FROM transcripts WHERE current") == 12
+    twice = "SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)"
+    assert count(demo, twice) == 0
+
+
+def test_it_is_left_while_it_is_being_prepared(real: Settings) -> None:
+    enter_demo(real)
+    leave_demo(real)
+    assert not demo_alive(real)
+    assert not demo_place(real).exists()
+    assert load_settings().demo == ""
+
+
+def test_leaving_what_is_not_there_changes_nothing_real(real: Settings) -> None:
+    assert not real.pbx_data_dir.exists()
+    leave_demo(real)
+    assert not real.pbx_data_dir.exists()
+
+
+def test_where_a_pbx_is_set_up_there_is_no_demo(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_unconfigured(real)
+    assert not real.pbx_data_dir.exists()  # asking makes no cache
+    engine = open_engine(real)
+    assert is_unconfigured(real)
+    saved = Connection(host="pbx.example.com", ami_port=5038, ari_port=8088, ami_password=SecretStr("secret"))
+    save_connection(engine, real, saved)
+    engine.dispose()
+    assert not is_unconfigured(real)
+    with pytest.raises(SettingsError, match="A PBX is set up"):
+        enter_demo(real)
+    monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
+    assert not is_unconfigured(load_folder_settings())
+
+
+def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
+    folder = demo_place(real)
+    folder.mkdir(parents=True)
+    (folder / "pbx.sqlite").write_bytes(b"half a database")
+    (folder / "preparing.json").write_text(json.dumps({"done": 0.5}))
+    (folder / DEMO_PBX).write_text("{")
+    assert load_settings().demo == ""
+    assert demo_state(real) == DemoState("off")
+
+
+def test_the_reason_why_it_could_not_be_prepared_is_told(real: Settings) -> None:
+    folder = demo_place(real)
+    folder.mkdir(parents=True)
+    (folder / "preparing.json").write_text(json.dumps({"fault": "No room is left."}))
+    assert demo_state(real) == DemoState("off", 0.0, "No room is left.")
+
+
+def test_a_second_process_is_refused(real: Settings) -> None:
+    slot = try_slot(real.home_dir, "demo-0")
+    assert slot is not None
+    with slot, pytest.raises(DataError, match="runs already"):
+        house.run_demo(real, threading.Event())
+
+
+def test_a_folder_of_another_story_is_made_anew(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another version wrote may not fit."""
+    monkeypatch.setattr(house, "FIRST", timedelta(hours=2))
+    monkeypatch.setattr(house, "PAST", timedelta(hours=3))
+    folder = demo_place(real)
+    folder.mkdir(parents=True)
+    (folder / DEMO_MARK).write_text("0-of-old")
+    (folder / "pbx.sqlite").write_bytes(b"not a database")
+    stop, ports = threading.Event(), list[int]()
+
+    def ready(*chosen: int) -> None:
+        ports.extend(chosen)
+        stop.set()
+
+    house.run_demo(real, stop, ready=ready)
+    assert len(set(ports)) == 2
+    demo = load_settings()
+    assert demo.demo not in ("", "0-of-old")
+    assert count(demo, "SELECT count(*) FROM transcripts") == 12
+    assert not (folder / DEMO_PBX).exists()  # nobody is there

@@ -1,0 +1,169 @@
+"""The demo's recordings hold what their scripts say, where they say it; measured, since nobody listens here."""
+
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pbx.ari.files import examine
+from pbx.demo.scripts import CHANNELS, FOLDER, SCRIPTS, ready_transcript, script
+from pbx.speech.audio import SPEECH_HZ, load_sound, probe_audio, speakers_apart
+from pbx.speech.findings import SpokenSegment
+from pbx.speech.prompt import REMOVED, mask_cards
+from pbx.speech.sentences import read_conversation
+from pbx.speech.tones import Tone, find_tones
+from pbx.speech.vad import find_voice
+
+SPEAKERS = {channel: speaker for speaker, channel in CHANNELS.items()}
+SILENT = 1e-3  # root mean square, -60 dB; what G.711 leaves of silence is below
+
+
+@cache
+def sound_of(name: str) -> NDArray[np.float32]:
+    return load_sound(script(name).sound)
+
+
+def loudness(sound: NDArray[np.float32], start_s: float, end_s: float) -> float:
+    """The root mean square of a stretch of one channel."""
+    piece = sound[max(round(start_s * SPEECH_HZ), 0) : round(end_s * SPEECH_HZ)]
+    return float(np.sqrt(np.mean(piece**2))) if len(piece) else 0.0
+
+
+def tones_of(name: str, speaker: str) -> list[Tone]:
+    return find_tones(sound_of(name)[CHANNELS[speaker]])
+
+
+def test_twelve_calls_for_three_queues() -> None:
+    assert len(SCRIPTS) == len(set(SCRIPTS)) == 12
+    assert {script(name).queue for name in SCRIPTS} == {"sales", "support", "billing"}
+
+
+def test_they_are_small_together() -> None:
+    sizes = [path.stat().st_size for path in FOLDER.iterdir()]
+    assert len(sizes) == 25
+    assert sum(sizes) < 6_000_000
+
+
+def test_no_two_callers_sound_the_same() -> None:
+    assert len({script(name).voices["caller"] for name in SCRIPTS}) == 12
+    for name in SCRIPTS:
+        voices = script(name).voices
+        assert voices["caller"].name != voices["agent"].name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
+    told = script(name)
+    facts = probe_audio(told.sound)
+    assert (facts.codec, facts.channels, facts.sample_rate) == ("pcm_mulaw", 2, 8_000)
+    assert facts.duration_s == told.duration_s
+    assert 20 <= told.duration_s <= 60
+    with told.sound.open("rb") as file:
+        judged = examine(file, told.sound.stat().st_size, "wav")
+    assert (judged.state, judged.duration_s) == ("downloaded", told.duration_s)
+    assert speakers_apart(told.sound)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_transcript_says_what_the_script_says(name: str) -> None:
+    said = [(SPEAKERS[segment.channel], segment.text) for segment in ready_transcript(name) if segment.text]
+    assert said == [(line.kind, line.text) for line in script(name).lines if line.text]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> None:
+    segments = ready_transcript(name)
+    assert [segment.start_s for segment in segments] == sorted(segment.start_s for segment in segments)
+    assert segments[-1].end_s < script(name).duration_s
+    for segment in segments:
+        assert " ".join(word.text for word in segment.words) == segment.text
+        for word in segment.words:
+            assert segment.start_s <= word.start_s < word.end_s <= segment.end_s + 0.001
+        for word, after in pairwise(segment.words):
+            assert word.end_s <= after.start_s + 0.001
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_phrases_and_words_lie_where_there_is_sound(name: str) -> None:
+    sound = sound_of(name)
+    for segment in ready_transcript(name):
+        assert loudness(sound[segment.channel], segment.start_s, segment.end_s) > 0.03, segment.text
+        for word in segment.words:
+            assert loudness(sound[segment.channel], word.start_s, word.end_s) > 0.01, (segment.text, word)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
+    sound = sound_of(name).copy()
+    for segment in ready_transcript(name):
+        edges = round((segment.start_s - 0.02) * SPEECH_HZ), round((segment.end_s + 0.02) * SPEECH_HZ)
+        sound[segment.channel, max(edges[0], 0) : edges[1]] = 0
+    if name == "voicemail":
+        assert loudness(sound[CHANNELS["agent"]], 0, 0.6) > 0.1
+        sound[CHANNELS["agent"], : round(0.62 * SPEECH_HZ)] = 0
+    assert loudness(sound.ravel(), 0, sound.size / SPEECH_HZ) < SILENT
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_people_cut_in_only_where_it_is_written(name: str) -> None:
+    phrases = ready_transcript(name)
+    overlaps = [round(max(before.end_s - after.start_s, 0), 2) for before, after in pairwise(phrases)]
+    written = [max(-line.seconds, 0) for line in script(name).lines if line.kind not in ("beep", "pause")][1:]
+    assert overlaps == pytest.approx(written, abs=0.01)
+    assert (max(overlaps) > 0.3) == (name == "angry-caller")
+
+
+def test_the_hold_music_is_found_as_such() -> None:
+    (music,) = [segment for segment in ready_transcript("hold-music") if segment.flags == ("music",)]
+    assert music.text == ""
+    assert music.end_s - music.start_s > 10
+    (found,) = tones_of("hold-music", "agent")
+    assert found.kind == "music"
+    assert found.start_s == pytest.approx(music.start_s, abs=1.5)
+    assert found.end_s == pytest.approx(music.end_s, abs=1.5)
+
+
+def test_the_ringing_is_found_as_such() -> None:
+    (ring,) = [segment for segment in ready_transcript("wrong-number") if segment.flags == ("ringing",)]
+    (found,) = tones_of("wrong-number", "agent")
+    assert found.kind == "ringing"
+    assert found.start_s == pytest.approx(ring.start_s, abs=0.2)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_no_voice_passes_for_a_tone(name: str) -> None:
+    assert tones_of(name, "caller") == []
+    if name not in ("hold-music", "wrong-number"):
+        assert tones_of(name, "agent") == []
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: str) -> None:
+    for channel, sound in enumerate(sound_of(name)):
+        spoken, voiced = np.zeros(len(sound) // 160 + 1, bool), np.zeros(len(sound) // 160 + 1, bool)  # by 10 ms
+        for segment in ready_transcript(name):
+            if segment.text and segment.channel == channel:
+                spoken[round(segment.start_s * 100) : round(segment.end_s * 100)] = True
+        for stretch in find_voice(sound):
+            voiced[round(stretch.start_s * 100) : round(stretch.end_s * 100)] = True
+        assert (spoken & voiced).sum() >= 0.95 * spoken.sum()
+        assert (voiced & ~spoken).sum() <= 300  # it keeps some 0.2 s before and after each phrase
+
+
+def test_the_card_number_is_kept_from_language_servers() -> None:
+    segments = [
+        SpokenSegment(segment.start_s, segment.end_s, SPEAKERS[segment.channel], segment.text, segment.flags)
+        for segment in ready_transcript("card-number")
+    ]
+    assert {"4000 0566", "5566 5556"} <= {word for s in segments for word in (s.text[-9:], s.text[:9])}
+    masked = " ".join(mask_cards(read_conversation(segments).sentences))
+    assert REMOVED in masked
+    assert not any(group in masked for group in ("4000", "0566", "5566", "5556"))
+    assert "129 pounds" in masked
+
+
+def test_an_unknown_script_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        ready_transcript("no-such-call")

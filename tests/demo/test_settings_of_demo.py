@@ -1,0 +1,77 @@
+"""Whose settings are read: the real ones, or the demo's while its mark stands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pbx.settings import DEMO_DIR, DEMO_MARK, DEMO_PBX, load_folder_settings, load_settings
+
+PASSWORD = "made-up-but-secret"
+
+
+@pytest.fixture
+def folder(no_real_data: Path) -> Path:
+    made = no_real_data / DEMO_DIR
+    made.mkdir(parents=True)
+    (made / DEMO_MARK).write_text("1-abc")
+    told = {"ami_port": 20001, "ari_port": 20002, "username": "demo", "password": PASSWORD}
+    (made / DEMO_PBX).write_text(json.dumps(told))
+    return made
+
+
+def test_with_its_mark_all_is_the_demo_s(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PBX_DATABASE_URL", "postgresql://user:word@db.example.com/real")
+    monkeypatch.setenv("PBX_SECRET_KEY", "of-the-real-cache")
+    monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")
+    settings = load_settings()
+    assert settings.demo == "1-abc"
+    assert settings.database_url == f"sqlite:///{folder / 'pbx.sqlite'}"
+    assert (settings.audio_dir.parent, settings.playable_dir.parent) == (folder, folder)
+    assert (settings.pbx_secret_key, settings.analysis_url) == (None, "")
+    assert (settings.home_dir, settings.models_dir) == (folder.parent, folder.parent / "models")
+    connection = settings.connection
+    assert connection is not None
+    assert (connection.host, connection.ami_port, connection.ari_port) == ("127.0.0.1", 20001, 20002)
+    assert connection.ami_password.get_secret_value() == connection.ari_password.get_secret_value() == PASSWORD
+    assert connection.timezone == "Europe/London"
+    assert PASSWORD not in repr(settings)
+
+
+def test_without_its_mark_it_is_nothing(folder: Path) -> None:
+    (folder / DEMO_MARK).unlink()
+    settings = load_settings()
+    assert (settings.demo, settings.connection, settings.home_dir) == ("", None, folder.parent)
+
+
+def test_a_pbx_in_the_environment_comes_before_the_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
+    settings = load_settings()
+    assert settings.demo == ""
+    assert settings.connection is not None
+    assert settings.connection.host == "pbx.example.com"
+    assert settings.pbx_data_dir == folder.parent
+
+
+def test_what_works_on_a_directory_keeps_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real worker stays real when the demo is entered; one that was given the demo's folder is the demo's."""
+    assert load_folder_settings().demo == ""
+    monkeypatch.setenv("PBX_DATA_DIR", str(folder))
+    monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
+    settings = load_folder_settings()
+    assert settings.demo == "1-abc"
+    assert settings.pbx_data_dir == folder
+    assert settings.connection is not None
+    assert settings.connection.host == "127.0.0.1"
+    assert load_settings().demo == "1-abc"
+
+
+@pytest.mark.parametrize("told", ["", "not json", '{"ami_port": 20001', None])
+def test_while_its_pbx_is_not_there_nobody_is_called(folder: Path, told: str | None) -> None:
+    if told is None:
+        (folder / DEMO_PBX).unlink()
+    else:
+        (folder / DEMO_PBX).write_text(told)
+    connection = load_settings().connection
+    assert connection is not None
+    assert (connection.ami_port, connection.ari_port, connection.ami_username) == (1, 1, "demo")

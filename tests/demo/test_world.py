@@ -1,0 +1,324 @@
+"""The demo PBX's events are its story, and its state is what its events say."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from pbx.ami.protocol import Message
+from pbx.demo.cast import AGENTS, QUEUES, TRUNKS, PlannedCall
+from pbx.demo.counters import counters, whole_s
+from pbx.demo.lines import UP
+from pbx.demo.shifts import DayClock
+from pbx.demo.story import agent_changes_of_day, calls_of_day, trunk_changes_of_day
+from pbx.demo.world import Event, World, events_between, state_at, usual_boot
+from pbx.history.facts import Leg, Ring, Visit
+from pbx.history.live import LiveHistory
+
+# A working day with calls of every kind of failure.
+DAY = next(
+    day
+    for day in (date(2026, 11, 16) + timedelta(days=number) for number in range(60))
+    if day.weekday() < 5 and {call.cause for call in calls_of_day(day)} == {1, 16, 17, 34}
+)
+CLOCK = DayClock(DAY)
+BOOT = CLOCK.start_at
+END = CLOCK.start_at + timedelta(days=1, hours=1)
+WORLD = World(1, BOOT, "16")
+CALLS = calls_of_day(DAY)
+
+
+def message(event: Event) -> Message:
+    lines = [
+        f"Event: {event.name}",
+        f"Privilege: {event.group},all",
+        *(f"{key}: {text}" for key, text in event.headers),
+    ]
+    return Message("\r\n".join(lines).encode())
+
+
+class Heard:
+    """What someone who listens makes of events."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        history = LiveHistory()
+        history.legs.trunks = {trunk.name for trunk in TRUNKS}
+        for event in events:
+            history.take(message(event), event.at)
+        facts = history.facts(END + timedelta(hours=1))
+        self.visits: dict[str, Visit] = {visit.uniqueid: visit for visit in facts.visits}
+        self.rings: list[Ring] = list(facts.rings)
+        self.changes = list(facts.changes)
+        self.legs: list[Leg] = list(facts.legs)
+        self.busy = history.busy
+
+
+@pytest.fixture(scope="module")
+def events() -> tuple[Event, ...]:
+    return events_between(BOOT - timedelta(seconds=1), END, BOOT)
+
+
+@pytest.fixture(scope="module")
+def heard(events: tuple[Event, ...]) -> Heard:
+    return Heard(events)
+
+
+def of_day(events: Iterable[Event]) -> list[Event]:
+    """Those of the day's own calls: another day begins before END."""
+    own = {call.linkedid for call in CALLS}
+    return [event for event in events if dict(event.headers).get("Linkedid", "") in own]
+
+
+def test_visits_heard_are_those_planned(heard: Heard) -> None:
+    planned = [call for call in CALLS if call.queue]
+    assert len(planned) > 200
+    for call in planned:
+        visit = heard.visits[call.uniqueid]
+        assert (visit.queue, visit.outcome, visit.joined_at) == (call.queue, call.outcome, call.joined_at)
+        assert (visit.caller, visit.caller_name, visit.did) == (call.from_number, call.from_name, call.did)
+        assert (visit.connected_at, visit.ended_at) == (call.answered_at, call.left_at)
+        assert visit.agent == (call.agent.name if call.agent else "")
+        assert visit.ended_by == call.ended_by
+        assert visit.target == call.target
+        waited_until = call.answered_at or call.left_at
+        assert call.joined_at is not None
+        assert waited_until is not None
+        assert visit.wait_s == whole_s(call.joined_at, waited_until)
+        assert visit.talk_s == (pytest.approx(call.talk_s, abs=1) if call.answered_at else None)
+        assert visit.original_position is not None
+        assert (visit.position or 1) <= visit.original_position
+
+
+def test_positions_and_counts_are_those_of_who_waits(events: tuple[Event, ...], heard: Heard) -> None:
+    waiting: dict[str, list[str]] = {queue.number: [] for queue in QUEUES}
+    told = [one for one in events if one.name in ("QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon")]
+    longest = 0
+    for event in told:
+        fields = dict(event.headers)
+        line, uniqueid = waiting[fields["Queue"]], fields["Uniqueid"]
+        if event.name == "QueueCallerJoin":
+            line.append(uniqueid)
+            assert fields["Position"] == fields["Count"] == str(len(line))
+        elif event.name == "QueueCallerLeave":
+            assert fields["Position"] == str(line.index(uniqueid) + 1)
+            line.remove(uniqueid)
+            assert fields["Count"] == str(len(line))
+        else:
+            assert fields["Position"] == str(line.index(uniqueid) + 1)
+            assert fields["OriginalPosition"] == str(heard.visits[uniqueid].original_position)
+        longest = max(longest, len(line))
+    assert longest > 1
+    assert not any(waiting.values())
+
+
+def test_rings_in_vain_are_those_planned(heard: Heard) -> None:
+    planned = [
+        (ring.at + timedelta(seconds=ring.ring_s), ring.agent.name, call.queue, call.uniqueid)
+        for call in CALLS
+        for ring in call.rings
+        if not ring.answered and not ring.cancelled
+    ]
+    own = {call.uniqueid for call in CALLS}
+    told = [(ring.rung_at, ring.agent, ring.queue, ring.uniqueid) for ring in heard.rings if ring.uniqueid in own]
+    assert sorted(told) == sorted(planned)
+    assert all(ring.ring_s == 15.0 for ring in heard.rings)
+
+
+def test_changes_of_agents_are_those_planned(heard: Heard) -> None:
+    planned = agent_changes_of_day(DAY)
+    assert len(planned) > 50
+    assert [change for change in heard.changes if change.happened_at < CLOCK.start_at + timedelta(days=1)] == [*planned]
+
+
+def test_legs_of_calls_that_agents_make_are_those_planned(heard: Heard) -> None:
+    dispositions = {17: "BUSY", 34: "CONGESTION", 1: "FAILED"}
+    legs = {leg.linkedid: leg for leg in heard.legs}
+    planned = [call for call in CALLS if call.direction != "inbound"]
+    assert {call.cause for call in planned} == {1, 16, 17, 34}
+    for call in planned:
+        leg = legs[call.linkedid]
+        expected = "ANSWERED" if call.answered_at else dispositions.get(call.cause, "NO ANSWER")
+        assert (leg.disposition, leg.cause, leg.pdd_s) == (expected, call.cause, call.pdd_s)
+        assert (leg.trunk, leg.src, leg.dst, leg.did) == (call.trunk, call.from_number, call.to_number, "")
+        assert (leg.started_at, leg.answered_at, leg.ended_at) == (call.started_at, call.answered_at, call.ended_at)
+
+
+def test_legs_of_calls_to_queues_are_their_rings(heard: Heard) -> None:
+    for call in (call for call in CALLS if call.queue):
+        legs = sorted((leg for leg in heard.legs if leg.linkedid == call.linkedid), key=lambda leg: leg.started_at)
+        expected = [ring.agent.extension for ring in call.rings] + [call.target] * bool(call.target)
+        assert [leg.dst_channel.partition("-")[0] for leg in legs if leg.dst_channel] == [
+            f"PJSIP/{extension}" for extension in expected
+        ]
+        for leg, ring in zip(legs, call.rings, strict=False):
+            assert (leg.trunk, leg.src, leg.did, leg.dst) == (call.trunk, call.from_number, call.did, call.queue)
+            assert leg.disposition == ("ANSWERED" if ring.answered else "NO ANSWER")
+
+
+def test_nothing_is_left_over_when_all_have_hung_up(events: tuple[Event, ...], heard: Heard) -> None:
+    counts = Counter(event.name for event in of_day(events))
+    assert counts["Newchannel"] == counts["Hangup"] > 500
+    assert not Heard(of_day(events)).busy
+
+
+def test_trunks_come_and_go_as_planned(events: tuple[Event, ...]) -> None:
+    told = [event for event in events if event.name == "Registry"]
+    planned = trunk_changes_of_day(DAY)
+    assert [(event.at, dict(event.headers)["Status"]) for event in told] == [(at, state) for at, _, state in planned]
+    at, trunk, state = planned[0]
+    assert WORLD.registrations(at) == {"albion-voice": "Registered", trunk: state}
+    assert WORLD.registrations(at - timedelta(milliseconds=1))[trunk] == "Registered"
+
+
+def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[Event, ...]) -> None:
+    at, pieces = CLOCK.second_of(10), []
+    begun_at = CLOCK.at(at)
+    for minute in range(60):
+        since = begun_at + timedelta(minutes=minute)
+        pieces += events_between(since, since + timedelta(minutes=1), BOOT)
+    assert pieces == [event for event in events if begun_at < event.at <= begun_at + timedelta(hours=1)]
+    assert len(pieces) > 300
+
+
+def state_from(events: Iterable[Event], at: datetime) -> dict[str, int]:
+    """The state of every channel at a moment, as the events say."""
+    states: dict[str, int] = {}
+    for event in events:
+        headers = dict(event.headers)
+        if event.at > at:
+            break
+        if event.name in ("Newchannel", "Newstate"):
+            states[headers["Channel"]] = int(headers["ChannelState"])
+        elif event.name == "Hangup":
+            del states[headers["Channel"]]
+    return states
+
+
+@pytest.mark.parametrize("hour", [3.2, 9.5, 10.4, 10.7, 12.9, 14.3, 14.6, 21.5])
+def test_state_and_events_agree(events: tuple[Event, ...], hour: float) -> None:
+    at = CLOCK.at(CLOCK.second_of(hour))
+    state = state_at(at, BOOT)
+    assert {line.name: line.state for line in state.lines} == state_from(events, at)
+    before = [event for event in events if event.at <= at]
+    for queue in state.queues:
+        number = queue.queue.number
+        mine = Counter(event.name for event in before if dict(event.headers).get("Queue") == number)
+        assert queue.counters.completed == mine["AgentComplete"]
+        assert queue.counters.abandoned == mine["QueueCallerAbandon"]
+        assert len(queue.callers) == mine["QueueCallerJoin"] - mine["QueueCallerLeave"]
+        assert [waiter.position for waiter in queue.callers] == list(range(1, len(queue.callers) + 1))
+        assert len(queue.members) == mine["QueueMemberAdded"] - mine["QueueMemberRemoved"]
+        for member in queue.members:
+            about = [
+                dict(event.headers)
+                for event in before
+                if event.name in ("QueueMemberStatus", "QueueMemberPause", "QueueMemberAdded")
+                and dict(event.headers)["Queue"] == number
+                and dict(event.headers)["MemberName"] == member.agent.name
+            ]
+            last = about[-1]
+            told = (last["Status"], last["Paused"], last["PausedReason"])
+            assert told == (str(member.status), str(int(member.paused)), member.reason)
+
+
+def test_counters_are_those_of_app_queue() -> None:
+    """Moving averages and service levels, written out for one queue's day."""
+    number, level_s = QUEUES[0].number, QUEUES[0].service_level_s
+    moments: list[tuple[datetime, int, PlannedCall]] = []
+    for call in (call for call in CALLS if call.queue == number):
+        assert call.left_at is not None
+        moments += [(call.left_at, 1, call), *([(call.answered_at, 0, call)] if call.answered_at else [])]
+    hold_s = talk_s = completed = abandoned = in_level = early = 0
+    for _, ended, call in sorted(moments, key=lambda one: one[:2]):
+        assert call.joined_at is not None
+        assert call.left_at is not None
+        if not ended and call.answered_at:
+            new = int(call.answered_at.timestamp()) - int(call.joined_at.timestamp())
+            hold_s = new if completed + abandoned == 0 else ((hold_s << 2) - hold_s + new) >> 2
+        elif call.answered_at:
+            new = int(call.left_at.timestamp()) - int(call.answered_at.timestamp())
+            completed += 1
+            talk_s = new if completed == 1 else ((talk_s << 2) - talk_s + new) >> 2
+            in_level += int(call.answered_at.timestamp()) - int(call.joined_at.timestamp()) <= level_s
+        else:
+            abandoned += 1
+            early += int(call.left_at.timestamp()) - int(call.joined_at.timestamp()) <= level_s
+    counted = counters(World(1, CLOCK.start_at, "16"), number, CLOCK.start_at + timedelta(hours=23, minutes=59))
+    assert (counted.completed, counted.abandoned) == (completed, abandoned)
+    assert (counted.hold_s, counted.talk_s) == (hold_s, talk_s)
+    assert counted.level_perf == pytest.approx(100 * in_level / completed)
+    assert counted.level_perf2 == pytest.approx(100 * (in_level + early) / (completed + abandoned))
+
+
+def test_counting_goes_on_over_days_and_starts_anew_with_asterisk() -> None:
+    at = CLOCK.at(CLOCK.second_of(11))
+    long_ago = World(1, at - timedelta(days=20), "16")
+    whole = sum(
+        1
+        for day in range(21)
+        for call in calls_of_day(DAY - timedelta(days=day))
+        if call.queue == "601" and call.answered_at and call.left_at and call.left_at <= at
+        if call.started_at >= long_ago.booted_at
+    )
+    assert counters(long_ago, "601", at).completed == whole > 1500
+    now = World(1, at, "16")
+    assert counters(now, "601", at) == counters(now, "601", at + timedelta(milliseconds=1))
+    assert counters(now, "601", at).completed == 0
+    assert not now.lines(at), "a restart ends the calls"
+    assert now.events_between(at - timedelta(hours=1), at) == ()
+    after = counters(now, "601", at + timedelta(hours=1))
+    assert 0 < after.completed < 60
+    assert all(member.calls_taken == 0 for queue in QUEUES for member in now.queue(queue, at).members)
+    assert any(now.queue(queue, at).members for queue in QUEUES), "members are kept over a restart"
+
+
+def test_asked_twice_it_says_the_same() -> None:
+    at = CLOCK.at(CLOCK.second_of(14.4))
+    assert state_at(at, BOOT) == state_at(at, BOOT)
+    assert state_at(at, BOOT) != state_at(at, BOOT, seed=2)
+
+
+def test_names_of_a_recording_are_told_before_the_caller_joins(events: tuple[Event, ...]) -> None:
+    recorded = [call for call in CALLS if call.recording]
+    assert len(recorded) == 2
+    for call in recorded:
+        mine = [event for event in events if dict(event.headers).get("Uniqueid") == call.uniqueid]
+        names = [event.name for event in mine]
+        assert names.index("MixMonitorStart") < names.index("QueueCallerJoin")
+        told = next(dict(event.headers)["Value"] for event in mine if event.name == "VarSet")
+        assert told.startswith(f"/var/spool/asterisk/monitor/{DAY:%Y/%m/%d}/q-60")
+        assert told.endswith(f"-{call.uniqueid}.wav")
+
+
+def test_only_asterisk_22_tells_the_sip_cause() -> None:
+    busy = next(call for call in CALLS if call.cause == 17)
+    for version, told in (("16", None), ("22", "486")):
+        world = replace(WORLD, version=version)
+        events = world.events_between(busy.started_at - timedelta(seconds=1), busy.ended_at)
+        ended = [dict(event.headers) for event in events if event.name == "Hangup"]
+        assert {one.get("TechCause") for one in ended if one["Linkedid"] == busy.linkedid} == {told}
+
+
+def test_the_usual_boot_is_on_sundays() -> None:
+    at = datetime(2026, 11, 18, 10, tzinfo=UTC)
+    assert usual_boot(at) == datetime(2026, 11, 15, 4, tzinfo=UTC)
+    assert usual_boot(datetime(2026, 11, 15, 3, 59, tzinfo=UTC)) == datetime(2026, 11, 8, 4, tzinfo=UTC)
+    assert usual_boot(usual_boot(at)) == usual_boot(at)
+    assert usual_boot(datetime(2026, 7, 8, 10, tzinfo=UTC)) == datetime(2026, 7, 5, 3, tzinfo=UTC)
+
+
+def test_round_trips_stay_in_bounds() -> None:
+    times = [WORLD.roundtrip_us("201", CLOCK.start_at + timedelta(minutes=minute)) for minute in range(500)]
+    assert 1_000 < min(times) < max(times) < 15_000
+    assert len(set(times)) > 300
+    assert {agent.extension for agent in AGENTS} < set(state_at(CLOCK.start_at, BOOT).devices)
+
+
+def test_two_who_talk_share_a_bridge() -> None:
+    lines = WORLD.lines(CLOCK.at(CLOCK.second_of(10.5)))
+    talking = Counter(line.bridge for line in lines if line.bridge)
+    assert talking
+    assert set(talking.values()) == {2}
+    assert all(line.state == UP for line in lines if line.bridge)

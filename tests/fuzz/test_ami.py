@@ -1,0 +1,131 @@
+"""What a manager interface may send, spoilt: read as far as it makes sense, and never a crash of the listener."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbx.ami.devices import DeviceMessages, parse_devices
+from pbx.ami.protocol import AmiParser, Message
+from pbx.ami.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
+from pbx.ami.values import decimal, integer, moment, roundtrip_ms, seconds, unescape, utc_offset
+from pbx.errors import AmiProtocolError
+from pbx.history.live import LiveHistory
+from tests.ami.replay import ami_fixtures
+from tests.fuzz.seeds import NASTY, fuzzed, spoilt
+
+AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
+GREETINGS = (b"Asterisk Call Manager/5.0.2\r\n", b"Asterisk Call Manager/1.1\r\n")
+REPLIES = [path.read_bytes() for path in ami_fixtures()]
+EVENTS = [path.read_bytes() for path in ami_fixtures() if path.stem == "events"]
+TOLD = [frame + b"\r\n\r\n" for events in EVENTS for frame in events.split(b"\r\n\r\n") if frame.startswith(b"Event: ")]
+LISTS = [path.read_bytes() for path in ami_fixtures() if path.stem[0].isupper()]
+
+
+def messages_of(data: bytes) -> list[Message]:
+    """All that can be read before the protocol is broken."""
+    parser = AmiParser()
+    found = parser.feed(GREETINGS[0])
+    try:
+        for start in range(0, len(data), 4096):
+            found += parser.feed(data[start : start + 4096])
+    except AmiProtocolError:
+        pass
+    return found
+
+
+@fuzzed
+@given(st.sampled_from(GREETINGS), spoilt(REPLIES), st.integers(1, 5000))
+def test_spoilt_replies_are_cut_the_same_in_any_pieces(greeting: bytes, data: bytes, size: int) -> None:
+    told = []
+    for step in (size, len(data) or 1):
+        parser, found = AmiParser(), []
+        try:
+            found += parser.feed(greeting)
+            for start in range(0, len(data), step):
+                found += parser.feed(data[start : start + step])
+        except AmiProtocolError:
+            found = []  # a limit is met sooner in small pieces: what stood before it is no matter
+        told.append([message.headers for message in found])
+    assert [] in told or told[0] == told[1]
+
+
+@fuzzed
+@given(spoilt(LISTS))
+def test_spoilt_lists_become_a_snapshots_parts(data: bytes) -> None:
+    items = tuple(messages_of(data))
+    queues, calls = parse_queues(items), parse_active_calls(items)
+    assert all(queue.service_level_s >= 0 for queue in queues if queue.service_level_s is not None)
+    assert all(call.duration_s >= 0 for call in calls)
+    parse_devices(
+        DeviceMessages(
+            endpoints=items, contacts=items, registrations=items, sip_peers=items, sip_registry=items,
+            iax_peers=items, iax_registry=items, channels=items,
+        )
+    )  # fmt: skip
+    for message in items:
+        parse_system(message, message, utc_offset(message.get("Value")), None, AT)
+        parse_start(message)
+
+
+@fuzzed
+@given(st.lists(spoilt(TOLD, changes=3), min_size=1, max_size=12).map(b"".join))
+def test_spoilt_events_become_history_or_nothing(data: bytes) -> None:
+    history = LiveHistory()
+    items = messages_of(data)
+    for message in items:
+        history.take(message, AT)
+    history.resume(AT, items, items)
+    facts = history.facts(AT)
+    for visit in facts.visits:
+        assert visit.joined_at.tzinfo is UTC
+        assert visit.wait_s is None or visit.wait_s >= 0
+        assert visit.ended_at is None or visit.ended_at >= (visit.connected_at or visit.joined_at)
+
+
+@pytest.mark.parametrize("header", ["Timestamp", "HoldTime", "TalkTime", "RingTime", "Wait", "Position", "Duration"])
+@pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value[:20]))
+def test_a_nasty_number_in_an_event_does_no_harm(header: str, value: bytes) -> None:
+    names = ("QueueCallerJoin", "AgentConnect", "AgentRingNoAnswer", "AgentComplete", "QueueCallerAbandon", "Hangup")
+    common = b"\r\nUniqueid: 1.1\r\nQueue: q\r\nInterface: i\r\n"
+    events = [Message(b"Event: " + name.encode() + common + header.encode() + b": " + value) for name in names]
+    history = LiveHistory()
+    for event in events:
+        history.take(event, AT)
+    entry = Message(b"Event: QueueEntry\r\nQueue: q\r\nUniqueid: 1.2\r\n" + header.encode() + b": " + value)
+    channel = Message(b"Event: CoreShowChannel\r\nUniqueid: 1.2\r\n" + header.encode() + b": " + value)
+    history.resume(AT, [entry], [channel])
+    assert history.facts(AT).visits
+    parse_queues([Message(entry.raw.replace(b"QueueEntry", b"QueueParams")), entry])
+    parse_active_calls([channel])
+
+
+@given(st.text(max_size=30) | st.sampled_from(NASTY).map(lambda data: data.decode("utf-8", "replace")))
+def test_any_text_is_a_value_or_none(text: str) -> None:
+    number = decimal(text)
+    assert number is None or abs(number) < float("inf")
+    assert isinstance(integer(text), int)
+    assert moment(text) is None or moment(text).tzinfo is UTC  # type: ignore[union-attr]
+    assert isinstance(unescape(text), str)
+    assert seconds(text) >= 0
+    assert seconds(f"{text}:0:{text}") >= 0
+    roundtrip_ms(text)
+    utc_offset(text)
+
+
+@pytest.mark.parametrize("date", ["0001-01-01", "1969-12-31", "9999-12-31", "2026-02-30", "nan", "", "20260301"])
+@pytest.mark.parametrize("time", ["00:00:00", "23:59:59", "24:00:00", "12:00:00+05:00", ""])
+@pytest.mark.parametrize("hours", [-14, 14])
+def test_a_nasty_start_is_a_time_or_none(date: str, time: str, hours: int) -> None:
+    lines = (
+        f"Core{what}{kind}: {value}"
+        for what in ("Startup", "Reload")
+        for kind, value in (("Date", date), ("Time", time))
+    )
+    status = Message("\r\n".join(["Response: Success", *lines]).encode())
+    offset = timedelta(hours=hours)
+    system = parse_system(status, status, offset, offset, AT)
+    told = parse_start(status)
+    assert told is None or told.year == 2026
+    assert (system.started_at is None) == (told is None)

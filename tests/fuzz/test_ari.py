@@ -1,0 +1,59 @@
+"""What ARI may answer, spoilt: recordings and channels, or an error with what to do about it; never another."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbx.ari.client import AriClient
+from pbx.errors import AriError
+from tests.ari.replay import STORED, ReplayPbx, captured, replay, reply
+from tests.fuzz.seeds import fuzzed, spoilt
+
+
+@pytest.fixture(scope="module")
+def pbx() -> Iterator[ReplayPbx]:
+    with replay() as server:
+        yield server
+
+
+BODIES = [captured(name, 16).partition(b"\r\n\r\n")[2] for name in ("list", "list-odd", "channels", "info")]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "format", "id", "status", "system", "startup_time"]), inner, max_size=3
+        )
+    ),
+    max_leaves=12,
+).map(lambda value: json.dumps(value).encode())
+
+
+@fuzzed
+@given(spoilt(BODIES) | JSON | st.binary(max_size=60))
+def test_spoilt_answers_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None:
+    pbx.answers = dict.fromkeys((STORED, "/ari/channels", "/ari/asterisk/info"), reply("list", body))
+    with AriClient(pbx.connection, backoff_s=0.001) as ari:
+        for ask in (ari.list_recordings, ari.channels, ari.info):
+            try:
+                told = ask()
+            except AriError as error:
+                refused = error
+            else:
+                refused = None
+                for item in told:
+                    assert item is not None
+            assert refused is None or refused.mend
+
+
+@pytest.mark.parametrize(
+    "body", [b'[{"name":null,"format":"wav"}]', b'[{"name":"\\ud800","format":"wav"}]', b'[{"name":"a","format":1}]',
+             b'[{"name":"a\\u0000b","format":"wav"}]', b"[1]", b"{}1", b"\xff", b'"text"', b"null"]
+)  # fmt: skip
+def test_a_listing_that_names_no_files_is_not_asterisks(pbx: ReplayPbx, body: bytes) -> None:
+    pbx.answers = {STORED: reply("list", body)}
+    with AriClient(pbx.connection, backoff_s=0.001) as ari, pytest.raises(AriError, match="not with ARI's JSON"):
+        ari.list_recordings()

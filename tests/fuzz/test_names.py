@@ -1,0 +1,96 @@
+"""Names of recordings, spoilt: facts or nothing, and a place below the cache that is never another's or elsewhere."""
+
+import os
+from datetime import UTC, timedelta
+from pathlib import Path, PurePosixPath
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbx.ari.files import examine, stored_path
+from pbx.ari.names import leg_of, parse_name
+from tests.fuzz.seeds import FIXTURES, NASTY, fuzzed, spoilt, spoilt_fields
+
+NAMES = [
+    b"2026/07/31/q-600-+442079460123-20260731-143012-1785504612.42",
+    b"2026/07/31/out-5551234-1001-20260731-143012-1785504612.42",
+    b"rg-601-Zo\xc3\xab-20260731-143012-pbx-berlin-1785504612.42-r",
+    b"exten-1001-unknown-00010101-000000-x",
+    b"conf-800-1001-20260731-143012-1785504612.42",
+    b"meetings/2026-07-31 weekly",
+]
+ZONES = st.sampled_from([None, *map(ZoneInfo, ("UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati"))])
+SPOILT = (spoilt(NAMES) | spoilt_fields(NAMES[3].split(b"-"), b"-")).map(lambda data: data.decode("utf-8", "replace"))
+NAME = SPOILT | st.text(max_size=80)
+REPLIES = [path.read_bytes().partition(b"\r\n\r\n")[2] for path in FIXTURES.glob("asterisk-*/ari-file*.bin")]
+SOUNDS = [path.read_bytes()[:4000] for path in (FIXTURES / "audio").glob("tone.*")] + [body for body in REPLIES if body]
+
+
+@fuzzed
+@given(NAME, ZONES)
+def test_a_spoilt_name_tells_facts_or_nothing(name: str, zone: ZoneInfo | None) -> None:
+    facts = parse_name(name, zone)
+    assert facts.started_at is None or facts.started_at.tzinfo is UTC
+    assert facts.local_time is None or facts.local_time.tzinfo is None
+    assert facts.utc_offset_s is None or abs(facts.utc_offset_s) <= timedelta(hours=14).total_seconds()
+    assert leg_of(name) in ("r", "t", "")
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("written", ["00010101-000000", "99991231-235959", "٠٠٠١٠١٠١-٠٠٠٠٠٠"])
+def test_a_time_at_the_calendars_edge_is_no_start(written: str, zone: str) -> None:
+    assert parse_name(f"exten-1001-1002-{written}-x", ZoneInfo(zone)).started_at is None
+
+
+@fuzzed
+@given(NAME, NAME, st.integers(1, 99))
+def test_a_spoilt_name_has_a_place_of_its_own_below_the_cache(one: str, two: str, connection_id: int) -> None:
+    places = [stored_path(connection_id, name, "wav") for name in (one, two)]
+    for place in places:
+        path = PurePosixPath(place)
+        assert path.parts[0] == str(connection_id)
+        assert os.path.normpath(place) == place
+        assert ".." not in path.parts
+        assert all(0 < len(os.fsencode(part)) <= 255 for part in path.parts)
+        assert place.isprintable()
+        assert not any(part.startswith(".") for part in path.parts)
+    assert (places[0].casefold() == places[1].casefold()) == (one == two)
+
+
+@fuzzed
+@given(NAME)
+def test_a_place_can_be_written(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "places" / stored_path(1, name, "wav")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    assert path.resolve().is_relative_to(tmp_path_factory.getbasetemp().resolve())
+    path.unlink()
+
+
+@fuzzed
+@given(spoilt(SOUNDS) | st.binary(max_size=200), st.sampled_from(["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"]))
+def test_a_spoilt_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, data: bytes, fmt: str) -> None:
+    path: Path = tmp_path_factory.getbasetemp() / "spoilt.wav"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        found = examine(file, len(data), fmt)
+    assert found.reason or found.state == "downloaded"
+    assert found.duration_s is None or 0 <= found.duration_s < 2**32
+
+
+def test_a_file_of_zeros_behind_a_header_is_judged_without_walking_through_it(tmp_path: Path) -> None:
+    with (tmp_path / "zeros.wav").open("w+b") as file:
+        file.write(b"RIFF\x40\0\0\0WAVE")
+        file.truncate(2**40)  # a hole: it takes no disk
+        file.seek(0)
+        assert examine(file, 2**40, "wav").state == "unreadable"
+
+
+@pytest.mark.parametrize("name", NASTY, ids=lambda value: repr(value[:20]))
+def test_a_nasty_name_is_only_a_name(name: bytes) -> None:
+    text = name.decode("utf-8", "replace")
+    for told in (text, f"q-{text}-{text}-20260731-143012-{text}", f"{text}/{text}"):
+        parse_name(told, ZoneInfo("Asia/Tokyo"))
+        assert all(len(os.fsencode(part)) <= 255 for part in PurePosixPath(stored_path(1, told, "wav")).parts)

@@ -1,0 +1,325 @@
+"""The soak: app, worker and listener as real processes on a demo PBX that misbehaves, while they are killed.
+
+`make soak`, or `SOAK_S=30 python -m tests.soak`; `SOAK_SEED` repeats the choices of another run. Ends with status 1 and
+the reasons when anything was lost, invented, left half-done, stuck, or leaking.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine
+from sqlmodel import col, func, select
+
+import pbx.demo.day
+from pbx.demo.pbx import DemoPbx
+from pbx.demo.story import ZONE, calls_between
+from pbx.demo.told import places, visit_of
+from pbx.history.facts import Visit
+from pbx.jobs.queue import ask_job
+from pbx.settings import Settings
+from pbx.store.engine import open_engine, reading
+from pbx.store.jobs import get_job
+from pbx.store.models import Job, Transcription
+from tests.soak import mischief, truth
+from tests.soak.children import ROOT, Child, Measuring, answers, end_strays, free_port
+from tests.soak.mischief import Mischief, wait_for
+from tests.soak.recorder import Recorder
+
+SHORT_S = 300.0  # a shorter soak doesn't judge memory, and leaves out what takes a minute to get over
+KILLING_SHARE = 0.5  # of the time: then all keep running, so that their memory can be judged
+JUDGED_SHARE = 0.3  # of the time, its end, in which memory must be flat
+LEAK_MB_PER_MIN = 2.0
+SYNC_EVERY_S = 4.0
+GRACE_S = 150.0  # a listener that was refused by its password asks again after a minute
+
+
+@dataclass
+class Soak:
+    """One soak: what it runs, what it saw."""
+
+    lasts_s: float
+    seed: int
+    data_dir: Path
+    boots: list[datetime] = field(default_factory=list)
+    syncs: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def gentle(self) -> bool:
+        return self.lasts_s < SHORT_S
+
+
+class SoakPbx(DemoPbx):
+    """Remembers when it was started anew."""
+
+    boots: list[datetime]
+
+    def restart(self) -> None:
+        super().restart()
+        self.boots.append(self.world.booted_at)
+
+
+def crowd_the_hours() -> None:
+    """Ten callers a minute now and in the next hours, who talk briefly: a few minutes shall hold many calls."""
+    hour = datetime.now(ZoneInfo(ZONE)).hour
+    pbx.demo.day._CURVE = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
+    pbx.demo.day._WEEKEND_SHARE = 1.0
+    pbx.demo.day._TALK = dict.fromkeys(pbx.demo.day._TALK, (15, 0.5))
+
+
+def environment_of(demo: DemoPbx, data_dir: Path) -> dict[str, str]:
+    """The app's settings. The listener is a process of its own here, so the worker doesn't listen."""
+    return {
+        "PBX_ENV_FILE": "",
+        "PBX_DATA_DIR": str(data_dir),
+        "FREEPBX_HOST": "127.0.0.1",
+        "FREEPBX_AMI_PORT": str(demo.ami_port),
+        "FREEPBX_ARI_PORT": str(demo.ari_port),
+        **{f"FREEPBX_{side}_USERNAME": demo.username for side in ("AMI", "ARI")},
+        **{f"FREEPBX_{side}_PASSWORD": demo.password for side in ("AMI", "ARI")},
+        "FREEPBX_SYNC_INTERVAL_MINUTES": "1",
+        "FREEPBX_COLLECT_INTERVAL_MINUTES": "1",
+        "FREEPBX_WATCH": "false",
+        "WHISPER_MODEL": str(ROOT / "tests" / "fixtures" / "speech" / "micro-whisper.pt"),
+    }
+
+
+@contextmanager
+def visiting(address: str, seen: Path) -> Iterator[None]:
+    """Somebody looks at the pages meanwhile."""
+    with seen.open("wb") as output:
+        command = [sys.executable, "-m", "tests.soak.visitor", address]
+        visitor = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        try:
+            yield
+        finally:
+            visitor.terminate()  # its browser ends with it
+            visitor.wait()
+
+
+def keep_asking(soak: Soak, engine: Engine, settings: Settings, until: float) -> None:
+    """Ask for a sync every few seconds, as somebody at a page would, until a moment on the monotonic clock."""
+    asked: str | None = None
+    while (left_s := until - time.monotonic()) > 0:
+        time.sleep(min(SYNC_EVERY_S, left_s))
+        if asked:
+            note_end(soak, engine, asked)
+        asked = ask_job(engine, settings, "sync", asked_by="soak").id
+
+
+def note_end(soak: Soak, engine: Engine, job_id: str) -> None:
+    with reading(engine) as session:
+        job = get_job(session, job_id)
+    soak.syncs[job.state if job else "lost"] += 1
+
+
+def sync_quietly(engine: Engine, settings: Settings) -> str:
+    """A sync begun now that all is well, to its end: "" when it was well too, with nothing left to fetch."""
+    result: dict[str, object] = {}
+
+    def is_done() -> bool:
+        nonlocal result
+        job = ask_job(engine, settings, "sync", asked_by="soak")
+        ended = wait_for(lambda: state_of(engine, job.id) in ("done", "failed"), 60)
+        with reading(engine) as session:
+            found = get_job(session, job.id)
+        result = (found.result or {}) if found else {}
+        why = found.error if found else "it is gone"
+        result |= {"error": why}
+        return bool(ended and found and found.state == "done" and not result["failed"] and not result["waiting"])
+
+    for _ in range(2):  # the first may have begun before all was well
+        well = wait_for(is_done, GRACE_S)
+    return "" if well else f"the last sync was not well: {json.dumps(result)[:800]}"
+
+
+def state_of(engine: Engine, job_id: str) -> str:
+    with reading(engine) as session:
+        job = get_job(session, job_id)
+    return job.state if job else "lost"
+
+
+def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
+    """The visits that there truly were; a restart ended those that went on without a word of how."""
+    found = []
+    calls = list(calls_between(boots[0], until))
+    line = places(calls)
+    for call in calls:
+        if call.started_at < boots[0] or call.queue == "":
+            continue
+        ends = [boot for boot in boots if boot > call.started_at]
+        visit = visit_of(call, line.get(call.uniqueid), min([*ends, until]))
+        found += [visit] if visit is not None else []
+    return found
+
+
+def judge_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: float) -> list[str]:
+    """A line for each process; what leaks is wrong."""
+    lines = []
+    for name, samples in runs.items():
+        late = [sample for sample in samples if sample[0] >= since]
+        slope = truth.slope_mb_per_min(late)
+        size = f"{samples[-1][1] / 1e6:.0f} MB" if samples else "not measured"
+        lines.append(f"{name} {size}" + (f", {slope:+.2f} MB a minute" if slope is not None else ""))
+        if soak.gentle:
+            continue
+        if slope is None:
+            soak.wrong.append(f"the memory of {name} could not be judged: {len(late)} samples")
+        elif slope > LEAK_MB_PER_MIN:
+            soak.wrong.append(f"{name} grows by {slope:.1f} MB a minute")
+    return lines
+
+
+def judge_pages(soak: Soak, seen: Path, calm_from: int) -> Counter[str]:
+    """What was shown; from the line `calm_from` on no page may have been away."""
+    states: Counter[str] = Counter()
+    for number, line in enumerate(seen.read_text().splitlines()):
+        if not line.startswith("{"):
+            continue
+        visit = json.loads(line)
+        states[visit["state"]] += 1
+        if visit["state"] == "broken" or (visit["state"] != "well" and number > calm_from):
+            soak.wrong.append(f"the page /{visit['path']} was {visit['state']}: {visit['seen']}")
+    if not states["well"]:
+        soak.wrong.append(f"no page was seen: {seen.read_text()[-500:]}")
+    return states
+
+
+def run(soak: Soak) -> None:
+    logs = soak.data_dir.parent / "logs"
+    logs.mkdir()
+    crowd_the_hours()
+    with ExitStack() as stack:
+        demo = stack.enter_context(SoakPbx())
+        demo.boots = soak.boots
+        demo.restart()
+        environment = environment_of(demo, soak.data_dir)
+        port = str(free_port())
+        app = ["-m", "streamlit", "run", "streamlit_app.py", "--server.port", port, "--server.fileWatcherType", "none"]
+        commands = {"worker": ["-m", "pbx", "worker"], "watch": ["-m", "pbx", "watch"], "app": app}
+        children = [Child(name, command, environment, logs / f"{name}.log") for name, command in commands.items()]
+        stack.callback(end_strays, soak.data_dir)
+        settings = Settings(_env_file=None, **{name.lower(): value for name, value in environment.items()})  # type: ignore[arg-type]
+        engine = open_engine(settings)
+        stack.callback(engine.dispose)
+        for child in children:
+            child.start()
+        address = f"http://127.0.0.1:{port}"
+        if not wait_for(lambda: answers(address), 90):
+            raise SystemExit(f"The app did not start: {(logs / 'app.log').read_text()[-2000:]}")
+        misbehave(soak, demo, children, engine, settings, logs, address)
+
+
+def misbehave(
+    soak: Soak, demo: SoakPbx, children: list[Child], engine: Engine, settings: Settings, logs: Path, address: str
+) -> None:
+    begun = time.monotonic()
+    ends, calm = begun + soak.lasts_s, begun + soak.lasts_s * KILLING_SHARE
+    every_s = 2.0 if soak.gentle else 3.0
+    late_s = mischief.stall_s(soak.gentle) + truth.TOLD.total_seconds()
+    spool = soak.data_dir.parent / "spool"
+    spool.mkdir()
+    recorder = Recorder(demo.shelf, spool, soak.seed, every_s=1.0 if soak.gentle else 2.0)
+    measuring = Measuring(children)
+    with visiting(address, logs / "visitor.log"):
+        harm = Mischief(demo, children, soak.data_dir, soak.seed, every_s, gentle=soak.gentle)
+        keep_asking(soak, engine, settings, calm)
+        harm.killing = False
+        wait_for(lambda: answers(address), 60)
+        calm_from = len((logs / "visitor.log").read_text().splitlines()) + 1
+        keep_asking(soak, engine, settings, ends)
+        measured = {child.name: list(child.samples) for child in children} | {"demo": list(measuring.here)}
+        harm.close()
+        recorder.close()
+        soak.wrong += [text for text in (sync_quietly(engine, settings),) if text]
+        hears = wait_for(lambda: listens(engine, demo.pbx_now()), GRACE_S)
+        soak.wrong += [] if hears else ["nobody listens any more"]
+        time.sleep(late_s)  # what happened until now is heard of by then
+    measuring.close()
+    wait_for(lambda: not unfinished(engine), GRACE_S)
+    soak.wrong += [f"{what} is still unfinished after {GRACE_S:.0f} s" for what in [unfinished(engine)] if what]
+    statuses = {child.name: child.end() for child in children}
+    soak.wrong += [f"{name} ended with status {status}" for name, status in statuses.items() if status != 0]
+    end_strays(soak.data_dir)
+    until = demo.pbx_now()
+    soak.wrong += truth.check_cache(engine, settings.audio_dir, recorder.recorded, recorder.deleted)
+    soak.wrong += truth.check_files(soak.data_dir)
+    soak.wrong += truth.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
+    soak.wrong += truth.check_jobs(engine)
+    soak.wrong += [] if soak.gentle or "completed" in transcribed(engine) else ["nothing was transcribed"]
+    wrong, judged, gaps = truth.check_visits(engine, story_of(soak.boots, until), until, late_s)
+    soak.wrong += wrong + ([] if judged or soak.gentle else ["no visit was heard from join to end"])
+    pages = judge_pages(soak, logs / "visitor.log", calm_from)
+    memory = judge_memory(soak, measured, ends - soak.lasts_s * JUDGED_SHARE)
+    kept = len(recorder.recorded.keys() - recorder.deleted)
+    print(f"Recordings: {len(recorder.recorded)}, of which {len(recorder.deleted)} were deleted and {kept} are there.")
+    print(f"Syncs: {told(soak.syncs)}; jobs in all: {jobs_in_all(engine)}.")
+    print(f"Transcriptions: {transcribed(engine)}.")
+    print(f"Harm: {told(harm.done)}. Faults that happened: {told(Counter(demo.faults.taken))}.")
+    print(f"Visits: {judged} heard from join to end, in {gaps + 1} spans of listening. Pages: {told(pages)}.")
+    print(f"Memory: {'; '.join(memory)}.")
+
+
+def unfinished(engine: Engine) -> str:
+    """The jobs that are not done with; "" for none. What waits to be transcribed may wait: that is slow, not stuck."""
+    with reading(engine) as session:
+        jobs = session.exec(select(Job.kind).where(col(Job.state).in_(("queued", "running")))).all()
+    return told(Counter(jobs)) if jobs else ""
+
+
+def transcribed(engine: Engine) -> str:
+    with reading(engine) as session:
+        rows = session.exec(select(Transcription.state, func.count()).group_by(Transcription.state)).all()
+    return told(Counter(dict(rows)))
+
+
+def listens(engine: Engine, pbx_now: datetime) -> bool:
+    """Whether the newest span of listening goes on."""
+    with reading(engine) as session:
+        span = session.exec(select(truth.WatchSpan).order_by(col(truth.WatchSpan.id).desc())).first()
+    return span is not None and not span.ended_by and span.until_at > pbx_now - timedelta(seconds=15)
+
+
+def jobs_in_all(engine: Engine) -> str:
+    with reading(engine) as session:
+        rows = session.exec(select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)).all()
+    return told(Counter({f"{kind} {state}": count for kind, state, count in rows}))
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} × {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def main() -> int:
+    lasts_s = float(os.environ.get("SOAK_S", "600"))
+    seed = int(os.environ.get("SOAK_SEED", "0")) or secrets.randbelow(10**6) + 1
+    folder = Path(tempfile.mkdtemp(prefix="pbx-soak-"))
+    soak = Soak(lasts_s, seed, folder / "data")
+    soak.data_dir.mkdir()
+    print(f"Soaking for {lasts_s:.0f} s, seed {seed}, from {datetime.now(UTC):%H:%M:%S} UTC.", flush=True)
+    run(soak)
+    for text in soak.wrong[:40]:
+        print(f"✗ {text}")
+    if soak.wrong:
+        print(f"{len(soak.wrong)} things are wrong; the data and the logs are kept in {folder}.")
+    else:
+        print("All is well: nothing lost, nothing invented, nothing left half-done.")
+        shutil.rmtree(folder) if "SOAK_KEEP" not in os.environ else print(f"Kept in {folder}.")
+    return 1 if soak.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

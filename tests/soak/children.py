@@ -1,0 +1,129 @@
+"""The app's processes: started for real, killed without a word, started again, and their memory measured."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+SAMPLE_S = 2.0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@dataclass
+class Child:
+    """One program that is kept running. `samples`: (seconds on the monotonic clock, bytes) of its present run."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    started_at: float = 0.0
+    kills: int = 0
+    samples: list[tuple[float, int]] = field(default_factory=list)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.command],
+                cwd=ROOT,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.started_at, self.samples = time.monotonic(), []
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out: no time for a last word."""
+        if self.process is not None and self.alive:
+            self.process.kill()
+            self.process.wait()
+            self.kills += 1
+
+    def end(self) -> int:
+        """Ask it to end, and return its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return -signal.SIGKILL
+
+    def measure(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            if self.process is not None and self.alive:
+                self.samples.append((time.monotonic(), psutil.Process(self.process.pid).memory_info().rss))
+
+
+class Measuring:
+    """Measures children, and this process, every `SAMPLE_S` seconds until it is closed."""
+
+    def __init__(self, children: list[Child]) -> None:
+        self.here: list[tuple[float, int]] = []
+        self._children = children
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        mine = psutil.Process()
+        while not self._stop.wait(SAMPLE_S):
+            self.here.append((time.monotonic(), mine.memory_info().rss))
+            for child in self._children:
+                child.measure()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def strays(data_dir: Path) -> list[psutil.Process]:
+    """The processes at work on a data directory, whoever started them: workers and transcribers among them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PBX_DATA_DIR") == str(data_dir) and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def end_strays(data_dir: Path) -> None:
+    """End them as they wish, or by force when they don't."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        found = strays(data_dir)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                end(process)
+        psutil.wait_procs(found, 30)
+
+
+def answers(address: str) -> bool:
+    """Whether the app is up."""
+    try:
+        with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,150 @@
+"""What goes wrong while the soak runs: faults on the wire, a PBX that restarts, processes that are killed."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from pbx.demo.faults import Fault
+from pbx.demo.pbx import DemoPbx
+from tests.soak.children import Child, strays
+
+FILES = "ari/recordings/stored/*/file"
+LIST = "ari/recordings/stored"
+STARTS_AGAIN_S = 4.0
+
+
+def stall_s(gentle: bool) -> float:
+    """How long a stall of AMI lasts at most: so much later events are heard."""
+    return 1.5 if gentle else 6.0
+
+
+class Mischief:
+    """Does harm on a thread of its own, at random, until it is closed. `done` counts what; all of a seed's choice."""
+
+    def __init__(
+        self, pbx: DemoPbx, children: list[Child], data_dir: Path, seed: int, every_s: float, *, gentle: bool
+    ) -> None:
+        self.done: Counter[str] = Counter()
+        self.killing = True
+        self._begun = time.monotonic()
+        self._period_s = 30.0 if gentle else 90.0
+        self._pbx, self._children, self._data_dir, self._every_s = pbx, children, data_dir, every_s
+        self._chance = random.Random(seed)
+        self._password = pbx.password
+        self._stall_s = stall_s(gentle)
+        self._stop = threading.Event()
+        more = () if gentle else ((self._restart_pbx, 1), (self._change_password, 1), (self._mute, 2))
+        self._ways: list[tuple[Callable[[], str], int]] = [(self._fault, 14), (self._drop, 2), (self._kill, 5), *more]
+        self._thread = threading.Thread(target=self._run, name="mischief", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """No more harm: what is armed is disarmed, the password is the old one, all that was killed runs."""
+        self._stop.set()
+        self._thread.join()
+        self._pbx.faults.clear()
+        self._pbx.change_password(self._password)
+        for child in self._children:
+            if not child.alive:
+                child.start()
+
+    def _run(self) -> None:
+        ways, weights = zip(*self._ways, strict=True)
+        while not self._stop.wait(self._chance.uniform(0.3, 1.7) * self._every_s):
+            way = self._chance.choices(ways, weights)[0]
+            if (way != self._kill or self.killing) and (done := way()):
+                self.done[done] += 1
+
+    @property
+    def _spares_ami(self) -> bool:
+        """For two thirds of the time AMI is left alone, or no call would be heard from its beginning to its end."""
+        return (time.monotonic() - self._begun) % self._period_s > self._period_s / 3
+
+    def _fault(self) -> str:
+        chance = self._chance
+        fault, times = chance.choice(
+            (
+                (Fault("refuse", chance.choice(("ami", "ari"))), chance.randint(1, 4)),
+                (Fault("cut", FILES, after_bytes=chance.randint(0, 60_000)), chance.randint(1, 6)),
+                (Fault("cut", chance.choice((LIST, "ari/channels")), after_bytes=chance.randint(0, 400)), 2),
+                (Fault("cut", "ami/*", after_bytes=chance.randint(0, 300)), 1),
+                (Fault("stall", FILES, after_bytes=chance.randint(0, 60_000), seconds=chance.uniform(1, 5)), 2),
+                (
+                    Fault(
+                        "stall", "ami/*", after_bytes=chance.randint(0, 200), seconds=chance.uniform(0.5, self._stall_s)
+                    ),
+                    1,
+                ),
+                (Fault("trickle", chance.choice(("ami/*", LIST, "ari/channels")), seconds=0.0), chance.randint(1, 5)),
+                (Fault("wrong_length", FILES, extra_bytes=chance.choice((-1000, -1, 1, 5000))), chance.randint(1, 3)),
+                (
+                    Fault("server_error", chance.choice((FILES, LIST)), status=chance.choice((500, 503))),
+                    chance.randint(1, 6),
+                ),
+                (Fault("slow_list", LIST, seconds=chance.uniform(1, 8)), 1),
+                (Fault("slow_list", "ami/*", seconds=chance.uniform(0.5, 3)), 1),
+            )
+        )
+        if fault.where.startswith("ami") and self._spares_ami:
+            return ""
+        self._pbx.faults.arm(fault, times)
+        return f"{fault.kind} armed"
+
+    def _drop(self) -> str:
+        if self._spares_ami:
+            return ""
+        self._pbx.drop_connections()
+        return "all connections dropped"
+
+    def _restart_pbx(self) -> str:
+        if self._spares_ami:
+            return ""
+        self._pbx.restart()
+        return "PBX restarted"
+
+    def _mute(self) -> str:
+        where = self._chance.choice(("ami/Ping", "ami/QueueStatus", "ari/channels"))
+        if where.startswith("ami") and self._spares_ami:
+            return ""
+        self._pbx.faults.arm(Fault("mute", where))
+        return "mute armed"
+
+    def _change_password(self) -> str:
+        if self._spares_ami:
+            return ""
+        self._pbx.change_password()
+        self._pbx.drop_connections()
+        self._stop.wait(self._chance.uniform(1, 6))
+        self._pbx.change_password(self._password)
+        return "password changed for a while"
+
+    def _kill(self) -> str:
+        child = self._chance.choice(
+            [child for child in self._children if child.name != "watch" or not self._spares_ami]
+        )
+        if self._chance.random() < 0.25:
+            return "transcriber killed" if kill_transcribers(self._data_dir) else ""
+        child.kill()
+        self._stop.wait(self._chance.uniform(0, STARTS_AGAIN_S))
+        if not child.alive:
+            child.start()
+        return f"{child.name} killed"
+
+
+def kill_transcribers(data_dir: Path) -> int:
+    """Kill what the worker has started to transcribe with, and return how many that were."""
+    found = [process for process in strays(data_dir) if "transcriber" in process.cmdline()]
+    for process in found:
+        process.kill()
+    return len(found)
+
+
+def wait_for(holds: Callable[[], bool], most_s: float) -> bool:
+    """Whether it holds within that time."""
+    end = time.monotonic() + most_s
+    while not (held := holds()) and time.monotonic() < end:
+        time.sleep(0.5)
+    return held

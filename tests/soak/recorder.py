@@ -1,0 +1,101 @@
+"""Recordings that keep appearing on the demo PBX: whole ones, ones that grow while a call lasts, ones deleted soon."""
+
+import hashlib
+import random
+import struct
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pbx.demo.shelf import Shelf
+
+RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
+_GROWS_S = 1.0
+
+
+def wav(sound: bytes, *, finished: bool = True) -> bytes:
+    """A file as Asterisk writes it: both lengths are 0 until the call has ended."""
+    size = len(sound) if finished else 0
+    riff = 36 + size if finished else 0
+    return (
+        struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", riff, b"WAVEfmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", size) + sound
+    )
+
+
+class Recorder:
+    """Adds, grows, finishes and deletes on a thread of its own until it is closed; then nothing grows any more.
+
+    `recorded` is what was ever whole on the shelf: name → sha256. `deleted` names those that were taken away.
+    Whole ones lie in `folder`, so that the demo PBX's memory doesn't grow by them.
+    """
+
+    def __init__(self, shelf: Shelf, folder: Path, seed: int, every_s: float) -> None:
+        self.recorded = {name: hashlib.sha256(shelf.content(name)).hexdigest() for name in shelf.names()}
+        self.deleted: set[str] = set()
+        self._shelf, self._folder, self._every_s = shelf, folder, every_s
+        self._chance = random.Random(seed)
+        self._growing: dict[str, tuple[bytes, float]] = {}  # name → its sound so far, and when its call ends
+        self._serial = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        for name in list(self._growing):
+            self._finish(name)
+
+    def _run(self) -> None:
+        due = 0.0
+        while not self._stop.wait(_GROWS_S):
+            for name, (sound, ends_at) in list(self._growing.items()):
+                self._growing[name] = (sound + self._more(), ends_at)
+                self._shelf.finish(name, wav(self._growing[name][0], finished=False))
+                if time.monotonic() >= ends_at:
+                    self._finish(name)
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._chance.uniform(0.5, 1.5) * self._every_s
+                self._do_something()
+
+    def _do_something(self) -> None:
+        name = self._new_name()
+        whole = sorted(self.recorded.keys() - self.deleted)
+        match self._chance.choices(("whole", "growing", "delete", "long"), (6, 3, 1, 1))[0]:
+            case "growing":
+                self._growing[name] = (b"", time.monotonic() + self._chance.uniform(3, 20))
+                self._shelf.add(name, wav(b"", finished=False))
+            case "delete" if len(whole) > 5:
+                gone = self._chance.choice(whole[-5:])  # the newest may be on their way to the cache
+                self.deleted.add(gone)
+                self._shelf.delete(gone)
+            case "long":
+                self._keep(name, wav(self._chance.randbytes(RATE_BYTES) * 120))
+            case _:
+                self._keep(name, wav(self._chance.randbytes(self._chance.randint(1, 20) * RATE_BYTES // 2)))
+
+    def _keep(self, name: str, content: bytes) -> None:
+        self.recorded[name] = hashlib.sha256(content).hexdigest()
+        file = self._folder / f"{len(self.recorded)}.wav"
+        file.write_bytes(content)
+        self._shelf.add(name, file)
+
+    def _finish(self, name: str) -> None:
+        sound, _ = self._growing.pop(name)
+        content = wav(sound or b"\1\2")
+        self._shelf.finish(name, content)  # for whoever reads it just now
+        self._keep(name, content)
+
+    def _more(self) -> bytes:
+        return self._chance.randbytes(RATE_BYTES // 4)
+
+    def _new_name(self) -> str:
+        self._serial += 1
+        at = datetime.now(UTC)
+        kind = self._chance.choice(
+            (f"q-60{self._chance.randrange(3)}", "out-07700900123", "exten-201", "odd Zoë's #1 ")
+        )
+        number = f"0207946{self._chance.randrange(10_000):04}"
+        uniqueid = f"{int(at.timestamp())}.{900_000 + self._serial}"  # no call of the story's has so high a number
+        return f"{at:%Y/%m/%d}/{kind}-{number}-{at:%Y%m%d-%H%M%S}-{uniqueid}"
