@@ -9,6 +9,7 @@ from pbx.ami.snapshot import Queue, QueueMember
 from pbx.charts import line_alt, line_chart
 from pbx.store.coverage import queue_coverage
 from pbx.store.engine import reading
+from pbx.store.resets import resets_of
 from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.queue_figures import show_figures
@@ -126,6 +127,7 @@ def history(at: ui.Site, period: Period) -> None:
     with reading(at.engine) as session:
         points = queue_history(session, at.active.id, queue, since, until)
         gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+        resets = [(reset.at, reset.what) for reset in resets_of(session, at.active.id, since, until, queue)]
     if not points:
         ui.note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
         return
@@ -142,6 +144,7 @@ def history(at: ui.Site, period: Period) -> None:
                 zone=at.zone,
                 palette=ui.palette(),
                 durations=timed,
+                resets=resets,
             ),
             alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
             key=f"chart_{field}",

@@ -15,6 +15,7 @@ from pbx.charts.frame import (
     Gap,
     Look,
     Palette,
+    count_along,
     local_time,
     new_figure,
     plain_text,
@@ -118,8 +119,8 @@ def named_bars(
         hovertemplate="%{customdata[1]}<extra></extra>",
     )
     top = max((bar.value for bar in bars), default=0)
-    figure.update_xaxes(type="linear", tickformatstops=[], showgrid=True, ticks="", title_text=unit)
-    figure.update_xaxes(range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
+    count_along(figure)
+    figure.update_xaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
     figure.update_yaxes(
         tickvals=list(range(len(bars))),
         ticktext=[plain_text(bar.label) for bar in bars],

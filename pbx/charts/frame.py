@@ -203,6 +203,12 @@ def _clock_text(at: datetime, zone: tzinfo) -> str:
     return f"{local:%a} {local.day} {local:%b %H:%M}"
 
 
+def count_along(figure: go.Figure) -> None:
+    """Make the time axis one of numbers. Its formats of times must be taken away: an update with none leaves them."""
+    figure.update_xaxes(type="linear", showgrid=True, ticks="")
+    figure.layout.xaxis.tickformatstops = None
+
+
 def local_time(at: datetime, zone: tzinfo) -> datetime:
     """Plotly knows no zones: a local time without one is drawn as it is."""
     return at.astimezone(zone).replace(tzinfo=None)

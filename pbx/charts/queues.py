@@ -18,6 +18,7 @@ from pbx.charts.frame import (
     Gap,
     Moment,
     Palette,
+    count_along,
     is_within,
     local_time,
     mark_moments,
@@ -186,10 +187,8 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
         unselected={"marker": {"opacity": _FAINT}, "textfont": {"color": palette.text}},
     )
     top = max(counts.values(), default=0)
-    figure.update_xaxes(
-        type="linear", tickformatstops=[], title_text="Calls", showgrid=True, ticks="", range=[0, max(top, 1) * 1.35]
-    )
-    figure.update_xaxes(whole_ticks(top, False))
+    count_along(figure)
+    figure.update_xaxes(title_text="Calls", range=[0, max(top, 1) * 1.35], **whole_ticks(top, False))
     figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
     figure.update_layout(title_text="How calls ended", hovermode="closest", bargap=0.3, showlegend=False)
     return figure

@@ -1,0 +1,109 @@
+"""Charts of calls, of an agent's day and of trunks: gaps, what a point leads to, what is said of it."""
+
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
+
+from pbx.charts import LIGHT, line_chart
+from pbx.charts.calls import Named, Stretch, agent_days_chart, named_bars, way_bars
+from pbx.charts.heat import week_heat
+from pbx.charts.trunks import Point, load_chart, ratio_chart
+
+BERLIN = ZoneInfo("Europe/Berlin")
+START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
+HOUR = timedelta(hours=1)
+SPAN = (START, START + 4 * HOUR)
+GAP = (START + 2 * HOUR, START + 4 * HOUR)
+
+
+def asked(point) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(point[0]).items()}
+
+
+def test_bars_of_directions_lead_to_their_calls_and_gaps_are_hatched() -> None:
+    counts = [(START, START + HOUR, {"inbound": 3, "outbound": 1}), (START + HOUR, START + 2 * HOUR, {})]
+    figure = way_bars(counts, [GAP], title="Calls", step="hour", span=SPAN, zone=BERLIN, palette=LIGHT)
+    inbound, outbound, unseen = figure.data
+    assert (list(inbound.y), list(outbound.y)) == ([3], [1])
+    assert asked(outbound.customdata[0]) == {
+        "from": str(int(START.timestamp())),
+        "until": str(int((START + HOUR).timestamp())),
+        "direction": "outbound",
+    }
+    assert unseen.customdata[0][1] == "Wed 1 Jul 10:00 – Wed 1 Jul 12:00"
+    assert unseen.customdata[0][0] == ""  # leads nowhere
+    assert figure.layout.yaxis.tickmode == "linear"  # its own whole steps, not those of the axis behind it
+
+
+def test_a_bar_of_a_name_counts_in_whole_numbers() -> None:
+    bars = [Named("did=1", "<b>100</b>", 12_345, "said")]
+    figure = named_bars(bars, title="Numbers", unit="Calls", palette=LIGHT, zone=BERLIN)
+    assert figure.data[0].customdata[0][0] == "did=1"
+    assert figure.layout.yaxis.ticktext == ("&lt;b&gt;100&lt;/b&gt;",)
+    assert (figure.layout.xaxis.tickformat, figure.layout.xaxis.tickformatstops) == (",", ())
+
+
+def test_an_hour_of_the_week_nobody_observed_is_empty() -> None:
+    values = [[None] * 24 for _ in range(7)]
+    values[2][9] = 4
+    said = [[f"{day} {hour}" for hour in range(24)] for day in range(7)]
+    (squares,) = week_heat(values, said, title="Week", zone=BERLIN, palette=LIGHT).data
+    assert [list(point) for point in squares.customdata] == [["weekday=2&hour=9", "2 9"]]
+
+
+def test_a_call_of_the_day_leads_to_the_moment_it_joined() -> None:
+    joined = (START, START + timedelta(seconds=1))
+    talk = Stretch("On a call", START + timedelta(seconds=20), START + timedelta(minutes=5), "queue 600", joined)
+    night = Stretch("Not observed", START - 10 * HOUR, START - 6 * HOUR)
+    figure = agent_days_chart(
+        [talk, night], [date(2026, 7, 1), date(2026, 6, 30)], title="", zone=BERLIN, palette=LIGHT
+    )
+    bars = {bar.name: bar for bar in figure.data}
+    assert asked(bars["On a call"].customdata[0])["from"] == str(int(START.timestamp()))
+    night_bars = bars["Not observed"]
+    assert (list(night_bars.base), list(night_bars.x)) == ([22.0, 0.0], [2.0, 2.0])  # until midnight, and from it on
+
+
+def test_lines_of_trunks_lead_to_their_calls_and_keep_their_own_axis() -> None:
+    points = [Point(START, START + HOUR, 50.0, "1 of 2"), Point(START + HOUR, START + 2 * HOUR, None, "n/a")]
+    figure = ratio_chart({"ASR": points}, [GAP], title="", unit="%", span=SPAN, zone=BERLIN, palette=LIGHT, top=104)
+    line, unseen = figure.data
+    assert asked(line.customdata[0]) == {"from": "1782885600", "until": "1782889200"}
+    assert (line.yaxis, unseen.yaxis) == (None, "y2")
+    assert (tuple(figure.layout.yaxis.range), tuple(figure.layout.yaxis2.range)) == ((0, 104), (0, 1))
+    assert figure.layout.yaxis.tickmode == "auto"
+
+
+def test_the_lines_there_are_and_restarts_are_drawn_beside_the_load() -> None:
+    points = [Point(START, START + HOUR, 3, "3")]
+    figure = load_chart(
+        *(points, points, [GAP]),
+        title="",
+        step="hour",
+        lines=30,
+        span=SPAN,
+        zone=BERLIN,
+        palette=LIGHT,
+        resets=[(START + HOUR, "Asterisk restarted")],
+    )
+    limit, restart = figure.layout.shapes
+    assert (limit.y0, limit.y1, restart.x0) == (30, 30, datetime(2026, 7, 1, 9))  # noqa: DTZ001  # local
+    assert figure.layout.annotations[0].text == "30 lines"
+    assert figure.layout.yaxis.range[1] > 30
+
+
+def test_snapshots_show_resets_and_gaps_too() -> None:
+    figure = line_chart(
+        {"Calls": [(START, 1.0)]},
+        [GAP],
+        title="",
+        unit="Calls",
+        span=SPAN,
+        zone=BERLIN,
+        palette=LIGHT,
+        resets=[(START + HOUR, "The counters of 600 began anew")],
+    )
+    assert [trace.customdata[0][1] for trace in figure.data[1:]] == [
+        "Wed 1 Jul 10:00 – Wed 1 Jul 12:00",
+        "The counters of 600 began anew, Wed 1 Jul 09:00",
+    ]
