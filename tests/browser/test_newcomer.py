@@ -1,0 +1,34 @@
+"""What a newcomer does first: three clicks from Today to a voice, to what it says, and to a queue's day."""
+
+from playwright.sync_api import Page, expect
+
+from pbx.demo.cast import SUPPORT
+from pbx.demo.story import calls_of_day
+from tests.browser.demo import Demo
+from tests.browser.hand import box, figure, yesterday
+from tests.browser.seen import settle
+from tests.lab.server import wait_until
+
+COUNTED = "window.clicks = 0; addEventListener('click', () => { window.clicks += 1 }, true)"
+
+
+def test_a_call_its_transcript_and_a_queues_day_in_three_clicks(page: Page, demo: Demo) -> None:
+    page.goto(demo.address)
+    page.get_by_role("link", name="Hear a call").wait_for()
+    settle(page)
+    page.evaluate(COUNTED)
+    page.get_by_role("link", name="Hear a call").click()
+    page.get_by_role("button", name="Play", exact=True).click()
+    audio = page.locator("audio")
+    wait_until("it is heard", lambda: audio.evaluate("audio => audio.currentTime") > 1)
+    spoken = page.locator(".spoken").first
+    expect(spoken).to_be_in_viewport()  # what is said is read along
+    assert len(page.locator(".line").all_inner_texts()) > 5
+    expect(page.get_by_text("Ready transcript of the demo")).to_be_visible()
+    page.go_back()
+    page.get_by_role("link", name="See a queue’s day").click()
+    visits = [call for call in calls_of_day(yesterday()) if call.queue == SUPPORT and call.joined_at]
+    expect(figure(page, "Offered")).to_have_text(f"{len(visits):,}")
+    expect(box(page, "Period")).to_have_value("Yesterday")
+    page.locator(".js-plotly-plot").first.wait_for()
+    assert page.evaluate("window.clicks") == 3
