@@ -23,8 +23,15 @@ def box(page: Page, label: str) -> Locator:
 
 def choose(page: Page, label: str, option: str) -> None:
     """Choose an option of a box; it is kept in the address."""
-    box(page, label).click()
-    page.get_by_role("option", name=option, exact=True).click()
+    chosen, wanted = box(page, label), page.get_by_role("option", name=option, exact=True)
+
+    def is_open() -> bool:  # it closes when the page scrolls beneath it
+        if chosen.get_attribute("aria-expanded") != "true":
+            chosen.click()
+        return wanted.count() > 0
+
+    wait_until("the list is open", is_open)
+    wanted.click()
     expect(box(page, label)).to_have_value(option)
     settle(page)
 

@@ -13,11 +13,13 @@ from pbx.settings import Connection
 from tests.browser.app import ROOT, running_app
 from tests.browser.chromium import launched, open_page
 from tests.browser.demo import Demo, running_demo
+from tests.browser.hand import choose
 from tests.browser.seen import settle, wrongs
 
 TARGET = ROOT / "docs/screenshots"
-WIDTH, HEIGHT, TALLEST, LIMIT_BYTES = 1440, 900, 1500, 300_000
+WIDTH, HEIGHT, LIMIT_BYTES = 1440, 900, 300_000
 SLOW_MS = 120_000
+TO_THE_TOP = "(of) => document.querySelector('[data-testid=stMain]').scrollBy(0, of.getBoundingClientRect().top - 40)"
 
 
 def main() -> int:
@@ -35,22 +37,22 @@ def picture_light(demo: Demo, chromium: Browser) -> None:
     page = opened(chromium)
     show(page, f"{demo.address}/")
     page.get_by_text("Latest calls").wait_for()
-    save(page, "today-light")
+    save(page, "today-light", 1040)
     show(page, f"{demo.address}/transcripts?q=order+OR+invoice")
     page.locator("a.hit").first.wait_for()
-    save(page, "transcripts-light")
+    save(page, "transcripts-light", 1130)
     show(page, f"{demo.address}/")
-    page.get_by_role("link", name="Hear a call").click()
-    page.locator(".word").nth(20).click()
-    page.wait_for_function("document.querySelector('audio').currentTime > 8")
+    page.get_by_role("button", name="Hear a call").click()
+    page.wait_for_function("document.querySelector('audio')?.currentTime > 8")
     page.keyboard.press("k")
-    save(page, "interactions-light")
+    choose(page, "Transcript", "Completed")
+    save(page, "interactions-light", 1160)
     show(page, f"{demo.address}/trunks?period=Last+7+days")
     page.locator(".js-plotly-plot").first.wait_for()
-    save(page, "trunks-light")
+    save(page, "trunks-light", 1180)
     show(page, f"{demo.address}/agents?period=Last+7+days&agent=Grace+Adeyemi")
     page.locator(".js-plotly-plot").first.wait_for()
-    save(page, "agents-light")
+    save(page, "agents-light", 1370)
     page.context.close()
 
 
@@ -58,13 +60,14 @@ def picture_dark(demo: Demo, chromium: Browser) -> None:
     page = opened(chromium, dark=True)
     show(page, f"{demo.address}/queues?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(4).wait_for()
-    page.get_by_role("heading", name="What happened").evaluate("heading => heading.scrollIntoView()")
-    save(page, "queues-dark", whole=False)
+    page.set_viewport_size({"width": WIDTH, "height": 1330})
+    page.get_by_role("heading", name="What happened").evaluate(TO_THE_TOP)
+    save(page, "queues-dark", 1330)
     show(page, f"{demo.address}/figures?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(2).wait_for()
-    save(page, "figures-dark", whole=False)
+    save(page, "figures-dark", 1020)
     show(page, f"{demo.address}/wallboard")
-    save(page, "wallboard-dark", whole=False)
+    save(page, "wallboard-dark", 720)
     page.context.close()
 
 
@@ -80,7 +83,7 @@ def picture_check(address: str, chromium: Browser, pbx: Connection) -> None:
         page.get_by_label(f"{title} port").fill(str(getattr(pbx, f"{name}_port")))
     page.get_by_role("button", name="Test Connection").click()
     page.get_by_test_id("stAlert").get_by_text("steps").wait_for()
-    save(page, "check-light")
+    save(page, "check-light", 1580)
     page.context.close()
 
 
@@ -96,12 +99,10 @@ def show(page: Page, url: str) -> None:
     settle(page)
 
 
-def save(page: Page, name: str, *, whole: bool = True) -> None:
-    """The page as a PNG, the whole of it or what the window shows, the mouse out of the way."""
+def save(page: Page, name: str, height: int) -> None:
+    """The page as a PNG so many pixels high, the mouse out of the way."""
     page.mouse.move(WIDTH - 5, HEIGHT - 5)
-    if whole:
-        height = int(page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight"))
-        page.set_viewport_size({"width": WIDTH, "height": min(max(height, HEIGHT), TALLEST)})
+    page.set_viewport_size({"width": WIDTH, "height": height})
     page.wait_for_timeout(1500)  # what moves comes to rest
     settle(page)
     file = TARGET / f"{name}.png"

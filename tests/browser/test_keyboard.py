@@ -70,7 +70,8 @@ def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
     expect(box(page, "Period")).to_have_value("Today")
     settle(page)
     page.get_by_role("radio", name="All", exact=True).focus()
-    page.keyboard.press("ArrowRight")
+    for key in ("ArrowRight", "Space"):
+        page.keyboard.press(key)
     expect(page.get_by_role("radio", name="Inbound")).to_be_checked()
 
 
