@@ -40,8 +40,8 @@ test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-screenshots: .venv/dev  ## of the app on the lab, into docs/screenshots; needs lab-up
-	$(BIN)/python -m tests.lab.screenshots
+screenshots: .venv/dev  ## of the app on the demo PBX, into docs/screenshots; needs Chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 demo-recordings: .venv/dev  ## the demo's calls, from their scripts; needs espeak-ng
 	$(BIN)/python -m pbx.demo.voices

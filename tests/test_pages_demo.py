@@ -1,9 +1,11 @@
 """The demo on the pages: entered, marked everywhere, left; real data stay as they were."""
 
+import json
 import sqlite3
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -153,10 +155,17 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
     assert "Ready transcript of the demo (its script), not made by a model" in words(app)
 
 
-def test_today_leads_to_a_call_a_search_and_a_queue_s_day(demo: Settings) -> None:
-    app = open_page()
-    links = [link.proto.label for link in app.get("page_link")]
-    assert {"Hear a call, read along", "Find who spoke of an invoice", "See a queue’s day"} <= set(links)
+def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Settings) -> None:
+    app = press(open_page(), "Hear a call, read along")
+    assert "You have charged me twice" in json.dumps(components(app))
+    assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
+    assert "places in" in words(press(open_page(), "Find “invoice” in what was said"))
+    app = press(open_page(), "See a queue’s day")
+    assert (app.query_params["period"], app.query_params["queue"]) == ("Yesterday", "601")
+
+
+def components(app: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(element.proto.json) for element in app.get("bidi_component")]
 
 
 def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None:

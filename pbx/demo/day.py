@@ -21,9 +21,10 @@ UNANSWERED_S = 15.0
 TIMEOUT_S = 180.0
 # Inbound calls in each hour of a working day; in the evening and at night, when only the support line is open, there
 # are more than such a company would have: whoever looks at the demo then sees something happen too.
-_CURVE = (7, 6, 6, 5, 5, 6, 7, 8, 12, 20, 37, 20, 13, 16, 32, 18, 14, 9, 9, 9, 9, 8, 8, 7)
-_WEEKEND_SHARE = 0.5
-_TALK = {SALES: (270, 0.65), SUPPORT: (330, 0.6), BILLING: (300, 0.6)}  # median seconds, spread
+_CURVE = (7, 7, 6, 6, 6, 6, 7, 8, 12, 19, 34, 18, 13, 15, 30, 17, 13, 10, 9, 9, 9, 9, 8, 7)
+_WEEKEND_SHARE = 0.6
+_UNHURRIED = 1.2  # how much longer calls are when it is quiet
+_TALK = {SALES: (270.0, 0.65), SUPPORT: (330.0, 0.6), BILLING: (300.0, 0.6)}  # median seconds, spread
 _SHARE = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
 
 
@@ -196,6 +197,8 @@ class _Day:
 
     def _talk(self, call: _Call, agent: Agent, now: float) -> None:
         median_s, spread = _TALK[call.queue]
+        quiet = self.clock.weekend or not 8 <= self.clock.hour_of(now) < 18
+        median_s *= _UNHURRIED if quiet else 1.0
         talk_s = min(max(median_s * self.dice.lognormvariate(0, spread), 12.0), 1500.0)
         due = next((one for one in self.scripts if one[0] <= now and one[1].queue == call.queue), None)
         if due is not None:

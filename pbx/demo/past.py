@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from sqlmodel import Session
 
 from pbx.demo.kept import keep_recordings
@@ -18,12 +18,14 @@ from pbx.demo.story import agent_changes_of_day, calls_between, days_between
 from pbx.demo.told import legs_of, places, rings_of, visit_of
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
+from pbx.store.models import Table
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 from pbx.store.watching import begin_span, prolong_span, watch_spans
 
 WRITTEN = "Written from the demo’s story."
 STRETCH = timedelta(days=2)  # written at once: other writers wait so long
 _GAP = timedelta(seconds=1.5)  # a shorter one is none
+_VISITS = Table.metadata.tables["queue_visits"]
 _TOLD_BY = ("cast.py", "day.py", "shifts.py", "story.py", "timeline.py", "told.py", "recordings/scripts.toml")
 Told = Callable[[float], None]
 
@@ -84,12 +86,21 @@ def write_past(session: Session, connection_id: int, since: datetime, until: dat
     within = [call for call in calls if call.ended_at >= since]
     visits = [visit for call in within if (visit := visit_of(call, standing.get(call.uniqueid), until))]
     store_visits(session, connection_id, visits, "watch")
+    _go_on(session, connection_id, [visit.uniqueid for visit in visits if visit.outcome == "in_progress"])
     store_rings(session, connection_id, [ring for call in within for ring in rings_of(call, until)])
     changes = [one for day in days_between(since, until) for one in agent_changes_of_day(day)]
     store_agent_changes(session, connection_id, [one for one in changes if since <= one.happened_at < until])
     store_legs(session, connection_id, [leg for call in within for leg in legs_of(call, until)], "watch")
     write_looks(session, connection_id, calls, since, until)
     prolong_span(session, begin_span(session, connection_id, since), until, WRITTEN)
+
+
+def _go_on(session: Session, connection_id: int, uniqueids: list[str]) -> None:
+    """Whoever began to listen while a caller was being answered took his visit for lost: it goes on."""
+    lost = _VISITS.c.connection_id == connection_id, _VISITS.c.outcome == "unknown"
+    session.connection().execute(
+        update(_VISITS).where(*lost, _VISITS.c.uniqueid.in_(uniqueids)).values(outcome="in_progress", ended_at=None)
+    )
 
 
 def _stretches(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:

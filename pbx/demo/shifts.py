@@ -15,10 +15,10 @@ HOUR_S = 3600
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
 _HOURS = {  # of the day shift: fewer are there than at the busiest hours were needed
     "201": (8, 15),
-    "202": (10, 17.5),
+    "202": (10, 18.5),
     "203": (8, 17),
     "204": (8, 15.5),
-    "205": (10.5, 17.5),
+    "205": (11.5, 20),
     "206": (9, 17.5),
     "207": (8, 16),
     "208": (9.5, 17.5),

@@ -208,7 +208,7 @@ def _call_facts(at: Site, call: Call) -> dict[str, str]:
         "Length": duration_text(call.duration_s),
         "State": RECORDING_STATES.get(call.state, (call.state, ""))[0],
         "Linked ID": call.linkedid,
-        "Source": "FreePBX" if call.source == "freepbx" else call.source,
+        "Source": at.source_name(call.source),
     }
 
 

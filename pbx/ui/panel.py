@@ -51,10 +51,12 @@ def _sync_panel(at: Site) -> None:
         _progress(job)
     elif last:
         _last_sync(last)
-    alive = worker_alive(at.settings)
-    st.caption(
-        ":green[:material/check_circle:] Worker running" if alive else ":orange[:material/warning:] No worker runs"
-    )
+    if worker_alive(at.settings):
+        st.caption(":green[:material/check_circle:] Worker running")
+    elif at.settings.demo:  # its own process starts it
+        st.caption(":gray[:material/pending:] Worker starting")
+    else:
+        st.caption(":orange[:material/warning:] No worker runs")
     if watched and watched.state in ("done", "failed"):
         del st.session_state["watched_sync"]
         _tell_end(watched)

@@ -47,6 +47,12 @@ class Site:
         """What the PBX is called on pages."""
         return "Demo PBX" if self.settings.demo else self.active.connection.host
 
+    def source_name(self, source: str) -> str:
+        """Where a call is from, for people."""
+        if self.settings.demo:
+            return "Demo"
+        return "FreePBX" if source == "freepbx" else source
+
     @property
     def zone_name(self) -> str:
         return zone_text(self.zone, datetime.now(UTC))

@@ -65,7 +65,7 @@ def call_cells(at: Site, call: Call) -> list[Cell]:
         duration_text(call.duration_s),
         {"text": state, "tone": tone},
         transcript_cell(call),
-        {"text": "FreePBX" if call.source == "freepbx" else call.source, "badge": "yes"},
+        {"text": at.source_name(call.source), "badge": "yes"},
     ]
 
 

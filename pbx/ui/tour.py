@@ -1,5 +1,7 @@
 """Three things to try in the demo, each a click away."""
 
+import time
+
 import streamlit as st
 from sqlmodel import col, select
 
@@ -10,37 +12,34 @@ from pbx.store.models import Recording, Transcript
 from pbx.ui.sites import Site
 
 SHOWN_FIRST = "angry-caller"
-_INTERACTIONS, _TRANSCRIPTS, _QUEUES = (
-    "pages/calls/interactions.py",
-    "pages/calls/transcripts.py",
-    "pages/live/queues.py",
-)
+_INTERACTIONS = "pages/calls/interactions.py"
+_TRANSCRIPTS = "pages/calls/transcripts.py"
+_QUEUES = "pages/live/queues.py"
 
 
 def demo_tour(at: Site) -> None:
     """Where to begin; nothing with real data."""
     if not at.settings.demo:
         return
-    call_id = _call_to_hear(at)
+    found = _call_to_hear(at)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="demo_tour"):
         st.markdown("**Begin here**", width="content")
-        if call_id is not None:
-            query = {"call": str(call_id)}
-            st.page_link(_INTERACTIONS, label="Hear a call, read along", icon=":material/hearing:", query_params=query)
-        st.page_link(
-            _TRANSCRIPTS,
-            label="Find who spoke of an invoice",
-            icon=":material/manage_search:",
-            query_params={"q": "invoice"},
-        )
-        day = {"period": "Yesterday", "queue": SUPPORT}
-        st.page_link(_QUEUES, label="See a queue’s day", icon=":material/groups:", query_params=day)
+        if found and st.button("Hear a call, read along", icon=":material/hearing:", type="tertiary", key="tour_call"):
+            call_id, recording_id = found
+            st.session_state["picked_moment"] = (recording_id, 0.0, str(time.monotonic_ns()))
+            st.switch_page(_INTERACTIONS, query_params={"call": str(call_id)})
+        if st.button("Find “invoice” in what was said", icon=":material/search:", type="tertiary", key="tour_search"):
+            st.switch_page(_TRANSCRIPTS, query_params={"q": "invoice"})
+        if st.button("See a queue’s day", icon=":material/groups:", type="tertiary", key="tour_queue"):
+            st.switch_page(_QUEUES, query_params={"period": "Yesterday", "queue": SUPPORT})
 
 
-def _call_to_hear(at: Site) -> int | None:
-    """The call of a script that is worth hearing, else the newest that has one."""
-    query = select(Recording.call_id, Transcript.model).join(Transcript, col(Transcript.recording_id) == Recording.id)
-    ready = query.where(Transcript.engine == READY, col(Transcript.current).is_(True))
+def _call_to_hear(at: Site) -> tuple[int, int] | None:
+    """Call and recording of a script that is worth hearing, else of the newest there is."""
+    columns = select(Recording.call_id, Recording.id, Transcript.model)
+    ready = columns.join(Transcript, col(Transcript.recording_id) == Recording.id)
+    ready = ready.where(Transcript.engine == READY, col(Transcript.current).is_(True))
     with reading(at.engine) as session:
         found = session.exec(ready.order_by(col(Recording.started_at).desc())).all()
-    return next((call_id for call_id, name in found if name == SHOWN_FIRST), found[0][0] if found else None)
+    chosen = next((one for one in found if one[2] == SHOWN_FIRST), found[0] if found else None)
+    return (chosen[0], chosen[1] or 0) if chosen else None

@@ -140,8 +140,8 @@
     const seen = before && before.element.isConnected ? looks(before.element) !== before.looks : true
     const told = before && !seen ? before.name : ""
     if (!element || element === document.body) { window.__stop = null; return { name: "", unseen: told } }
-    const label = element.getAttribute("aria-label") || element.dataset.testid || element.innerText || element.title || element.value || ""
-    const name = `${element.getAttribute("role") ?? element.localName} ${label.trim().split("\n")[0].slice(0, 60)}`
+    const label = element.getAttribute("aria-label") || element.innerText || element.title || element.labels?.[0]?.innerText || element.dataset.testid || ""
+    const name = `${element.getAttribute("role") ?? element.localName} ${label.replace(/\s+/g, " ").trim().slice(0, 80)}`
     window.__stop = { element, name, looks: looks(element) }
     return { name, unseen: told }
   }

@@ -19,6 +19,7 @@ from pbx.demo import ami
 from pbx.demo.cast import AGENTS, QUEUES, TRUNKS
 from pbx.demo.faults import Fault
 from pbx.demo.pbx import DemoPbx
+from pbx.demo.shelf import Shelf
 from pbx.demo.world import state_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
 from pbx.jobs import looks
@@ -343,3 +344,10 @@ def test_it_ends_with_clients_on_the_line() -> None:
         with pytest.raises((ConnectionError, EOFError)):
             line.until(rb"never")
         line.sock.close()
+
+
+def test_one_that_never_started_can_be_closed() -> None:
+    pbx = DemoPbx(clock=Clock(), shelf=Shelf())
+    pbx.drop_connections()
+    pbx.close()
+    assert pbx.ami_port == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -185,3 +186,22 @@ def test_of_a_gap_only_the_gap_is_written(engine: Engine) -> None:
     assert fill_gaps(engine, 1, SINCE, later, going_on=lambda: False) == 1
     with reading(engine) as session:
         assert counted(session) == before
+
+
+def test_who_was_being_answered_as_somebody_began_to_listen_goes_on(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, pbx_data_dir=tmp_path)  # type: ignore[call-arg]
+    opened = open_engine(settings)
+    save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
+    call = next(one for one in calls_of_the_day() if one.outcome == "answered" and one.talk_s > 30)
+    assert call.answered_at is not None
+    moment = call.answered_at + timedelta(seconds=5)
+    fill_past(opened, 1, moment - timedelta(minutes=20), moment - timedelta(seconds=10))
+    with writing(opened) as session:
+        session.connection().execute(text("UPDATE queue_visits SET outcome = 'unknown' WHERE outcome = 'in_progress'"))
+    assert fill_gaps(opened, 1, moment - timedelta(minutes=20), moment) == 1
+    with reading(opened) as session:
+        query = text("SELECT outcome, agent FROM queue_visits WHERE uniqueid = :uniqueid")
+        found = session.connection().execute(query, {"uniqueid": call.uniqueid}).one()
+    opened.dispose()
+    assert call.agent is not None
+    assert tuple(found) == ("in_progress", call.agent.name)

@@ -72,18 +72,3 @@ def place_spoken_calls(server: LabServer, clips: Sequence[Clip], calls: int) -> 
     shares = [clips[number::calls] for number in range(calls)]
     with ThreadPoolExecutor(calls) as pool:
         return list(pool.map(lambda own: place_spoken_call(server, own[::2], own[1::2], legs=True), shares))
-
-
-def join_sides(spoken: SpokenCall) -> None:
-    """Put both sides into one stereo recording, as many a FreePBX does in a script after the recording."""
-    both = spoken.call.recording_file
-    legs = [both.with_name(f"{both.stem}-{leg}.wav") for leg in "rt"]
-    sides = []
-    for leg in legs:
-        with wave.open(str(leg)) as file:
-            sides.append(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
-        leg.unlink()
-    length = min(map(len, sides))
-    with wave.open(str(both), "wb") as file:
-        file.setparams((2, 2, RATE_HZ, 0, "NONE", ""))
-        file.writeframes(np.stack([side[:length] for side in sides], axis=1).tobytes())

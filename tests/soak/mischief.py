@@ -37,7 +37,8 @@ class Mischief:
         self._stall_s = stall_s(gentle)
         self._stop = threading.Event()
         more = () if gentle else ((self._restart_pbx, 1), (self._change_password, 1), (self._mute, 2))
-        self._ways: list[tuple[Callable[[], str], int]] = [(self._fault, 14), (self._drop, 2), (self._kill, 5), *more]
+        self._ways: list[tuple[Callable[[], str], int]] = [(self._fault, 14), (self._drop, 2), (self._kill, 4), *more]
+        self._ways.append((self._kill_transcriber, 2))
         self._thread = threading.Thread(target=self._run, name="mischief", daemon=True)
         self._thread.start()
 
@@ -53,6 +54,8 @@ class Mischief:
 
     def _run(self) -> None:
         ways, weights = zip(*self._ways, strict=True)
+        if not self._stop.wait(self._every_s):
+            self.done[self._kill()] += 1  # however short it is, somebody is killed
         while not self._stop.wait(self._chance.uniform(0.3, 1.7) * self._every_s):
             way = self._chance.choices(ways, weights)[0]
             if (way != self._kill or self.killing) and (done := way()):
@@ -121,12 +124,13 @@ class Mischief:
         self._pbx.change_password(self._password)
         return "password changed for a while"
 
+    def _kill_transcriber(self) -> str:
+        return "transcriber killed" if self.killing and kill_transcribers(self._data_dir) else ""
+
     def _kill(self) -> str:
         child = self._chance.choice(
             [child for child in self._children if child.name != "watch" or not self._spares_ami]
         )
-        if self._chance.random() < 0.25:
-            return "transcriber killed" if kill_transcribers(self._data_dir) else ""
         child.kill()
         self._stop.wait(self._chance.uniform(0, STARTS_AGAIN_S))
         if not child.alive:

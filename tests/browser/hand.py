@@ -1,0 +1,84 @@
+"""What a person does on a page: chooses, types, points at a chart, clicks on it, reads a figure."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+from playwright.sync_api import Locator, Page, expect
+
+from pbx.demo.story import local_day
+from tests.browser.seen import settle
+from tests.lab.server import wait_until
+
+MARKS = ".cartesianlayer :is(.points path, .hm path)"
+
+
+def yesterday() -> date:
+    """The newest day of the demo that is over."""
+    return local_day(datetime.now(UTC)) - timedelta(days=1)
+
+
+def box(page: Page, label: str) -> Locator:
+    return page.get_by_role("combobox", name=label, exact=True)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose an option of a box; it is kept in the address."""
+    chosen, wanted = box(page, label), page.get_by_role("option", name=option, exact=True)
+
+    def is_open() -> bool:  # it closes when the page scrolls beneath it
+        if chosen.get_attribute("aria-expanded") != "true":
+            chosen.click()
+        return wanted.count() > 0
+
+    wait_until("the list is open", is_open)
+    wanted.click()
+    expect(box(page, label)).to_have_value(option)
+    settle(page)
+
+
+def press(page: Page, group: str, option: str) -> None:
+    """Press one of several buttons of which one is pressed."""
+    page.get_by_role("radiogroup", name=group).get_by_role("radio", name=re.compile(rf"^{option}\b")).click()
+    settle(page)
+
+
+def figure(page: Page, name: str) -> Locator:
+    """The value of a headline figure."""
+    return page.locator(f".st-key-figure_{name.lower().replace(' ', '_')}").get_by_test_id("stMetricValue")
+
+
+def chart(page: Page, title: str) -> Locator:
+    drawn = page.locator(".js-plotly-plot").filter(has=page.locator(".gtitle", has_text=title))
+    drawn.scroll_into_view_if_needed()
+    return drawn
+
+
+def point_at(page: Page, drawn: Locator, number: int) -> str:
+    """Move the mouse onto a mark of a chart: what the chart says then."""
+    mark = drawn.locator(MARKS).nth(number)
+    told = page.locator(".hoverlayer .hovertext")
+    page.mouse.move(0, 0)
+
+    def is_told() -> bool:
+        seen = mark.bounding_box()
+        assert seen is not None
+        page.mouse.move(seen["x"] + seen["width"] / 2, seen["y"] + seen["height"] / 2 + 1)
+        page.mouse.move(seen["x"] + seen["width"] / 2, seen["y"] + seen["height"] / 2)
+        page.wait_for_timeout(100)
+        return told.count() > 0
+
+    wait_until("the chart says what is there", is_told)
+    return " ".join(told.first.locator("text").all_text_contents())
+
+
+def click_on(page: Page, drawn: Locator, number: int) -> int:
+    """Click on a mark of a chart: how many calls it says are there."""
+    said = re.search(r"([\d,]+) (?:calls?|of)\b", told := point_at(page, drawn, number))
+    assert said, told
+    page.mouse.down()
+    page.mouse.up()
+    return int(said[1].replace(",", ""))
+
+
+def count_text(count: int) -> str:
+    return f"{count:,} call" if count == 1 else f"{count:,} calls"

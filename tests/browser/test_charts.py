@@ -1,0 +1,102 @@
+"""A click on a chart leads to the very calls it told of; what is downloaded is what is seen."""
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Download, Page, expect
+
+from pbx.demo.story import calls_of_day
+from pbx.export import AUDIO, FORMATS
+from tests.browser.demo import Demo
+from tests.browser.hand import chart, choose, click_on, count_text, yesterday
+from tests.browser.seen import settle
+
+
+def start(page: Page, demo: Demo, path: str) -> None:
+    page.goto(f"{demo.address}/{path}")
+    page.locator(".demo-pill").wait_for()
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    settle(page)
+
+
+def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
+    """What a click brings: the file's name and content."""
+    with page.expect_download() as download:
+        click()
+    found: Download = download.value
+    return found.suggested_filename, Path(found.path()).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "title", "mark"),
+    [
+        ("figures", "How calls ended", 1),
+        ("figures", "Calls by weekday and hour", 4 * 24 + 14),
+        ("queues", "How calls ended", 1),
+        ("queues", "Calls offered", 1),
+        ("trunks?trunk_view=Calls", "How calls ended", 0),
+    ],
+)
+def test_a_chart_leads_to_its_calls(page: Page, demo: Demo, path: str, title: str, mark: int) -> None:
+    start(page, demo, path)
+    shown = click_on(page, chart(page, title), mark)
+    settle(page)
+    expect(page.get_by_test_id("stApp").get_by_text(f"{count_text(shown)}").last).to_be_visible()
+
+
+def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> None:
+    calls = calls_of_day(yesterday())
+    start(page, demo, "figures?period=Yesterday")
+    page.get_by_role("button", name="Export").last.click()
+    name, content = downloaded(page, page.get_by_role("button", name="CSV").click)
+    assert name.startswith("demo-")
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
+    assert sum(int(row["Calls"]) for row in rows) == len(calls)
+    name, content = downloaded(page, page.get_by_role("button", name="Excel").click)
+    assert name.endswith(".xlsx")
+    with zipfile.ZipFile(io.BytesIO(content)) as book:
+        assert f"<v>{max(int(row['Calls']) for row in rows)}</v>" in book.read("xl/worksheets/sheet1.xml").decode()
+    page.keyboard.press("Escape")
+
+
+def test_a_chart_as_png(page: Page, demo: Demo) -> None:
+    start(page, demo, "figures?period=Yesterday")
+    drawn = chart(page, "How calls ended")
+    drawn.hover()
+    name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)
+    assert name.endswith(".png")
+    assert Image.open(io.BytesIO(content)).width > 600
+
+
+def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
+    start_call(page, demo)
+    page.get_by_role("button", name="Export").click()
+    found: dict[str, bytes] = {}
+    for label, kind in FORMATS.items():
+        choose(page, "Format", label)
+        name, found[label] = downloaded(page, page.get_by_role("button", name="Download 1 call").click)
+        assert name.startswith("demo-")
+        assert name.endswith(f".{kind.extension}")
+    page.keyboard.press("Escape")
+    said = "invoice"
+    assert said in json.dumps(json.loads(found["JSON"]))
+    assert all(said.encode() in found[label] for label in ("Text", "Subtitles (SRT)", "Subtitles (VTT)"))
+    with zipfile.ZipFile(io.BytesIO(found[AUDIO])) as packed:
+        sounds = [name for name in packed.namelist() if name.endswith(".wav")]
+        assert [packed.read(name)[:4] for name in sounds] == [b"RIFF"]
+    with zipfile.ZipFile(io.BytesIO(found["Word"])) as document:
+        assert said in document.read("word/document.xml").decode()
+
+
+def start_call(page: Page, demo: Demo) -> None:
+    """Open the call in which an invoice is spoken of first."""
+    page.goto(f"{demo.address}/transcripts?q=invoice")
+    page.locator("a.hit").first.click()
+    page.locator(".word").first.wait_for()
+    settle(page)

@@ -1,0 +1,228 @@
+"""Each filter of each page changes what is shown as the demo's story wants it, stands in the address, and stays."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlmodel import col, select
+
+from pbx.demo.cast import UNUSED_PHONE, PlannedCall
+from pbx.demo.scripts import SCRIPTS
+from pbx.demo.scripts import script as script_of
+from pbx.demo.story import ZONE, calls_of_day, recorded_calls
+from pbx.store.engine import reading
+from pbx.store.models import Call
+from tests.browser.demo import Demo
+from tests.browser.hand import box, choose, count_text, figure, press, yesterday
+from tests.browser.seen import settle
+
+BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
+SERVED = ("answered", "transferred")
+
+
+def start(page: Page, demo: Demo, path: str) -> None:
+    page.goto(f"{demo.address}/{path}")
+    page.locator(".demo-pill").wait_for()
+    settle(page)
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    page.locator(".demo-pill").wait_for()
+    settle(page)
+
+
+def listed(page: Page, calls: Iterable[object]) -> None:
+    """As many calls are listed; with none it is said so."""
+    count = len(list(calls))
+    told = f"of {count_text(count)}, times in" if count else "No call matches these filters"
+    expect(page.get_by_test_id("stMain").get_by_text(told).first).to_be_visible()
+
+
+def stored_by_queue(demo: Demo) -> Counter[str]:
+    """Yesterday's calls as the demo's cache has them, by the queue that stands in them."""
+    zone = ZoneInfo(ZONE)
+    since, until = (datetime.combine(day, time.min, zone) for day in (yesterday(), yesterday() + timedelta(days=1)))
+    began = col(Call.started_at)
+    with reading(demo.engine) as session:
+        return Counter(session.exec(select(Call.queue).where(began >= since, began < until)).all())
+
+
+def test_interactions(page: Page, demo: Demo) -> None:
+    heard = {call.uniqueid for call in recorded_calls(datetime.now(UTC))}
+    calls = calls_of_day(yesterday())
+    kept: dict[str, tuple[str, str, Callable[[PlannedCall], bool]]] = {
+        "Direction": ("Outbound", "direction", lambda call: call.direction == "outbound"),
+        "Recording": ("Recorded", "state", lambda call: call.uniqueid in heard),
+        "Transcript": ("Completed", "transcription", lambda call: call.uniqueid in heard),
+    }
+    start(page, demo, "interactions")
+    choose(page, "Period", "Yesterday")
+    listed(page, calls)
+    for label, (option, key, wanted) in kept.items():
+        choose(page, label, option)
+        listed(page, filter(wanted, calls))
+        expect(page).to_have_url(re.compile(f"[?&]{key}="))
+        choose(page, label, "All")
+    choose(page, "Queue", BUSIEST)
+    listed(page, range(stored_by_queue(demo)[BUSIEST]))
+    choose(page, "Queue", "All")
+    choose(page, "Direction", "Inbound")
+    number = next(call.from_number for call in calls if call.queue == BUSIEST)
+    page.get_by_label("Number", exact=True).fill(number[2:])
+    from_there = [call for call in calls if call.direction == "inbound" and call.from_number == number]
+    listed(page, from_there)
+    reload(page)
+    listed(page, from_there)
+    expect(box(page, "Period")).to_have_value("Yesterday")
+    expect(box(page, "Direction")).to_have_value("Inbound")
+    expect(page.get_by_label("Number", exact=True)).to_have_value(number[2:])
+
+
+def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
+    def found(speaker: str = "", queue: str = "") -> str:
+        places = [
+            script.name
+            for script in map(script_of, SCRIPTS)
+            for line in script.lines
+            if re.search(r"\binvoice\b", line.text, re.IGNORECASE)
+            and speaker in ("", line.kind)
+            and queue in ("", script.queue)
+        ]
+        return f"{len(places)} place{'s' * (len(places) != 1)} in {count_text(len(set(places)))}"
+
+    start(page, demo, "transcripts")
+    search = page.get_by_role("searchbox", name="Search what was said")
+    search.fill("invoice")
+    search.press("Enter")
+    expect(page.get_by_text(found(), exact=True)).to_be_visible()
+    for label, option, truth in (
+        ("Speaker", "Agent", found(speaker="agent")),
+        ("Speaker", "Caller", found(speaker="caller")),
+        ("Queue", "602", found(queue="billing")),
+        ("Direction", "Inbound", found()),
+        ("Period", "Last 30 days", found()),
+    ):
+        choose(page, label, option)
+        expect(page.get_by_text(truth, exact=True)).to_be_visible()
+        choose(page, label, "All time" if label == "Period" else "All")
+    choose(page, "Speaker", "Agent")
+    reload(page)
+    expect(page.get_by_text(found(speaker="agent"), exact=True)).to_be_visible()
+    expect(search).to_have_value("invoice")
+    assert set(page.locator("a.hit .speaker").all_inner_texts()) == {"Agent"}
+    assert "invoice" in {mark.lower() for mark in page.locator("a.hit mark").all_inner_texts()}
+
+
+def test_figures(page: Page, demo: Demo) -> None:
+    calls = calls_of_day(yesterday())
+    start(page, demo, "figures")
+    choose(page, "Period", "Yesterday")
+    expect(figure(page, "Calls")).to_have_text(f"{len(calls):,}")
+    press(page, "By", "Queue")
+    by_queue = stored_by_queue(demo)
+    for name, count in by_queue.items():
+        row = page.get_by_role("table", name="Calls by Queue").locator(f"tr[data-id='{name}']")
+        expect(row.locator("td").nth(1)).to_have_text(f"{count:,}")
+    choose(page, "Queue", BUSIEST)
+    expect(figure(page, "Calls")).to_have_text(f"{by_queue[BUSIEST]:,}")
+    choose(page, "Queue", "All")
+    press(page, "Direction", "Outbound")
+    outbound = f"{sum(call.direction == 'outbound' for call in calls):,}"
+    expect(figure(page, "Calls")).to_have_text(outbound)
+    reload(page)
+    expect(figure(page, "Calls")).to_have_text(outbound)
+    expect(box(page, "Period")).to_have_value("Yesterday")
+    expect(page.get_by_role("radio", name="Outbound")).to_be_checked()
+
+
+def test_queues(page: Page, demo: Demo) -> None:
+    visits = [call for call in calls_of_day(yesterday()) if call.joined_at is not None]
+    start(page, demo, "queues?period=Yesterday")
+    expect(figure(page, "Offered")).to_have_text(f"{len(visits):,}")
+    of_queue = [call for call in visits if call.queue == BUSIEST]
+    choose(page, "Queue", BUSIEST)
+    expect(figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
+    expect(figure(page, "Answered")).to_have_text(f"{sum(call.outcome in SERVED for call in of_queue):,}")
+    expect(figure(page, "Abandoned")).to_have_text(f"{sum(call.outcome == 'abandoned' for call in of_queue):,}")
+    press(page, "Week", "Abandon rate")
+    page.locator(".gtitle", has_text="Abandon rate by weekday and hour").wait_for()
+    page.get_by_role("button", name="Target").click()
+    page.get_by_role("spinbutton", name="Target (%)").fill("90")
+    page.keyboard.press("Enter")
+    page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="By queue").click()
+    row = page.get_by_role("table", name="By queue").locator(f"tr[data-id='{BUSIEST}']")
+    expect(row.locator("td").nth(1)).to_have_text(f"{len(of_queue):,}")
+    reload(page)
+    expect(figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
+    expect(page.get_by_role("tab", name="By queue")).to_have_attribute("aria-selected", "true")
+    page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
+
+
+def test_trunks(page: Page, demo: Demo) -> None:
+    seizures = [call for call in calls_of_day(yesterday()) if call.trunk]
+    start(page, demo, "trunks")
+    choose(page, "Period", "Yesterday")
+    expect(figure(page, "Seizures")).to_have_text(f"{len(seizures):,}")
+    choose(page, "Trunk", TRUNK)
+    of_trunk = f"{sum(call.trunk == TRUNK for call in seizures):,}"
+    expect(figure(page, "Seizures")).to_have_text(of_trunk)
+    page.get_by_role("tab", name="Load").click()
+    reload(page)
+    expect(figure(page, "Seizures")).to_have_text(of_trunk)
+    expect(page.get_by_role("tab", name="Load")).to_have_attribute("aria-selected", "true")
+
+
+def test_agents(page: Page, demo: Demo) -> None:
+    taken = [call for call in calls_of_day(yesterday()) if call.outcome in SERVED and call.agent]
+    start(page, demo, "agents")
+    choose(page, "Period", "Yesterday")
+    expect(figure(page, "Calls taken")).to_have_text(f"{len(taken):,}")
+    choose(page, "Queue", BUSIEST)
+    of_queue = Counter(call.agent.name for call in taken if call.agent and call.queue == BUSIEST)
+    expect(figure(page, "Calls taken")).to_have_text(f"{sum(of_queue.values()):,}")
+    name, count = of_queue.most_common(1)[0]
+    row = page.get_by_role("table", name="Agents").locator("tr[data-id]", has_text=name)
+    expect(row.locator("td").nth(1).locator(".text")).to_have_text(f"{count:,}")
+    row.click()
+    page.get_by_role("table", name="Calls taken").wait_for()
+    reload(page)
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    expect(box(page, "Queue")).to_have_value(BUSIEST)
+
+
+def test_the_wallboard(page: Page, demo: Demo) -> None:
+    start(page, demo, "wallboard")
+    expect(page.locator(".board section")).to_have_count(3)
+    choose(page, "Queue", BUSIEST)
+    expect(page.locator(".board section")).to_have_count(1)
+    page.get_by_role("spinbutton", name="Amber from (s)").fill("45")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"warn=45"))
+    reload(page)
+    expect(page.locator(".board h2")).to_have_text([BUSIEST])
+    expect(page.get_by_role("spinbutton", name="Amber from (s)")).to_have_value("45")
+
+
+def test_devices(page: Page, demo: Demo) -> None:
+    start(page, demo, "extensions")
+    press(page, "Device state", "Not reachable")
+    rows = page.get_by_role("table", name="Extensions").locator("tbody tr")
+    expect(rows.filter(has_text=UNUSED_PHONE.extension)).to_have_count(1)
+    expect(rows.filter(has_text="Free")).to_have_count(0)
+
+
+@pytest.mark.parametrize("period", ["Today", "Last 7 days", "Last 30 days"])
+def test_the_periods(page: Page, demo: Demo, period: str) -> None:
+    """A longer period holds more; Today holds what has been so far."""
+    start(page, demo, f"figures?period={period}")
+    expect(box(page, "Period")).to_have_value(period)
+    shown = int(figure(page, "Calls").inner_text().replace(",", ""))
+    of_yesterday = len(calls_of_day(yesterday()))
+    assert shown > 3 * of_yesterday if period != "Today" else shown < 500

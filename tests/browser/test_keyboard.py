@@ -1,0 +1,86 @@
+"""The app without a mouse: everything is reached by Tab, the focus is seen, Enter and Space do what a click does."""
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.demo import Demo
+from tests.browser.hand import box
+from tests.browser.seen import open_page, settle, tab
+from tests.lab.server import wait_until
+
+STOPS = 120
+
+
+def walk(page: Page, until: str, stops: int = STOPS) -> tuple[list[str], list[str]]:
+    """Press Tab until a stop's name holds `until`: all stops, and those where the focus was not seen."""
+    reached: list[str] = []
+    unseen: list[str] = []
+    for _ in range(stops):
+        name, not_seen = tab(page)
+        reached.append(name)
+        unseen += [not_seen] if not_seen else []
+        if until in name:
+            break
+    return reached, unseen
+
+
+def test_everything_on_interactions_is_reached_and_seen(page: Page, demo: Demo) -> None:
+    page.goto(f"{demo.address}/interactions?period=Last+30+days&transcription=Completed")
+    page.locator("tr[data-id]").nth(1).wait_for()
+    settle(page)
+    reached, unseen = walk(page, "tr ")
+    wanted = ("Today", "Queues", "Sync FreePBX", "Period", "Direction", "Number", "Queue", "Recording", "Transcript")
+    missing = [name for name in wanted if not any(name in stop for stop in reached)]
+    assert (missing, unseen) == ([], [])
+    assert "tr " in reached[-1]
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator(".word").first.wait_for()
+    settle(page)
+    hear_by_keys(page)
+
+
+def hear_by_keys(page: Page) -> None:
+    """From the row just opened on to the player: play and pause by Space, a line by Enter."""
+    audio = page.locator("audio")
+    wait_until("the sound is there", lambda: audio.evaluate("audio => audio.readyState") >= 1)
+    reached, unseen = walk(page, "Copy link")
+    for name in ("Export", "Close", "Position in the recording", "Play", "Speed"):
+        assert any(name in stop for stop in reached), (name, reached)
+    assert unseen == []
+    page.get_by_role("button", name="Play", exact=True).focus()
+    page.keyboard.press("Space")
+    wait_until("it plays", lambda: audio.evaluate("audio => audio.currentTime") > 0.3)
+    page.keyboard.press("Space")
+    wait_until("it pauses", lambda: bool(audio.evaluate("audio => audio.paused")))
+    page.locator(".line").nth(2).focus()
+    page.keyboard.press("Enter")
+    wait_until("it plays from there", lambda: not audio.evaluate("audio => audio.paused"))
+    page.keyboard.press("k")
+
+
+def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
+    open_page(page, "Today")
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Figures").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Figures", level=1).wait_for()
+    settle(page)
+    box(page, "Period").focus()
+    for key in ("ArrowDown", "Home", "Enter"):
+        page.keyboard.press(key)
+    expect(box(page, "Period")).to_have_value("Today")
+    settle(page)
+    page.get_by_role("radio", name="All", exact=True).focus()
+    for key in ("ArrowRight", "Space"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("radio", name="Inbound")).to_be_checked()
+
+
+def test_queues_figures_and_tabs_are_reached(page: Page, demo: Demo) -> None:
+    page.goto(f"{demo.address}/queues?period=Yesterday")
+    page.locator(".js-plotly-plot").nth(4).wait_for()
+    settle(page)
+    page.get_by_role("link", name="Wallboard").last.focus()
+    reached, unseen = walk(page, "Export", 150)
+    for name in ("tr 600", "Period", "Queue", "Help for Offered", "Target", "Offered", "Calls"):
+        assert any(name in stop for stop in reached), (name, reached)
+    assert unseen == []

@@ -1,0 +1,36 @@
+"""What a newcomer does first: three clicks from Today to a voice, to what it says, and to a queue's day."""
+
+from playwright.sync_api import Page, expect
+
+from pbx.demo.cast import SUPPORT
+from pbx.demo.story import calls_of_day
+from tests.browser.demo import Demo
+from tests.browser.hand import box, figure, yesterday
+from tests.browser.seen import settle
+from tests.lab.server import wait_until
+
+COUNTED = "window.clicks = 0; addEventListener('click', () => { window.clicks += 1 }, true)"
+
+
+def test_a_voice_what_it_says_and_a_queues_day_in_three_clicks(page: Page, demo: Demo) -> None:
+    page.goto(demo.address)
+    page.get_by_role("button", name="Hear a call").wait_for()
+    settle(page)
+    page.evaluate(COUNTED)
+    page.get_by_role("button", name="Hear a call").click()
+    audio = page.locator("audio")
+    audio.wait_for(state="attached")
+    wait_until("it is heard", lambda: audio.evaluate("audio => audio.currentTime") > 1)
+    expect(page.locator(".spoken").first).to_be_in_viewport()  # what is said is read along
+    assert len(page.locator(".line").all()) > 5
+    expect(page.get_by_text("Ready transcript of the demo")).to_be_visible()
+    page.go_back()
+    page.get_by_role("button", name="invoice").click()
+    page.locator("a.hit mark").first.wait_for()
+    page.go_back()
+    page.get_by_role("button", name="See a queue’s day").click()
+    visits = [call for call in calls_of_day(yesterday()) if call.queue == SUPPORT and call.joined_at]
+    expect(figure(page, "Offered")).to_have_text(f"{len(visits):,}")
+    expect(box(page, "Period")).to_have_value("Yesterday")
+    page.locator(".js-plotly-plot").first.wait_for()
+    assert page.evaluate("window.clicks") == 3

@@ -1,0 +1,120 @@
+"""The soak's checks find what they are there for: a lost, changed or invented thing, and a leak."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.ari.names import RecordingName
+from pbx.history.facts import Visit
+from pbx.settings import Settings, load_settings
+from pbx.store.engine import open_engine, writing
+from pbx.store.jobs import add_job
+from pbx.store.models import PbxConnection
+from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
+from pbx.store.visits import store_visits
+from pbx.store.watching import begin_span, prolong_span
+from tests.soak import truth
+
+AT = datetime(2026, 3, 2, 10, tzinfo=UTC)
+LATE_S = 3.0
+SOUND = b"a whole recording"
+DIGEST = hashlib.sha256(SOUND).hexdigest()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings()
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = open_engine(settings)
+    with writing(engine) as session:
+        session.add(PbxConnection(id=1, host="h", ari_port=1, ami_port=1))
+    yield engine
+    engine.dispose()
+
+
+def keep(engine: Engine, audio_dir: Path, content: bytes = SOUND) -> None:
+    """One recording, downloaded."""
+    with writing(engine) as session:
+        add_recordings(session, 1, [Listed("a", "wav", RecordingName())])
+        store_outcomes(session, [Outcome(1, "downloaded", "", "1/a.wav", len(content))])
+    (audio_dir / "1").mkdir(parents=True)
+    (audio_dir / "1" / "a.wav").write_bytes(content)
+
+
+def test_a_cache_that_holds_what_was_recorded_is_well(engine: Engine, settings: Settings) -> None:
+    keep(engine, settings.audio_dir)
+    assert truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set()) == []
+
+
+def test_what_is_lost_changed_or_left_over_is_found(engine: Engine, settings: Settings) -> None:
+    keep(engine, settings.audio_dir, SOUND[:-1])
+    (settings.audio_dir / "1" / "b.wav").write_bytes(b"x")
+    wrong = truth.check_cache(engine, settings.audio_dir, {"a": DIGEST, "c": DIGEST}, {"d"})
+    assert [text.split(" ", 1)[0] for text in wrong] == ["a", "c", "1/b.wav"]
+    assert "not what was recorded" in wrong[0]
+    assert "doesn't know it" in wrong[1]
+    assert truth.check_cache(engine, settings.audio_dir, {}, set())[0] == "a is in the cache and was never recorded"
+
+
+def test_halves_and_stuck_jobs_and_tracebacks_are_found(engine: Engine, settings: Settings, tmp_path: Path) -> None:
+    assert truth.check_files(settings.pbx_data_dir) == truth.check_jobs(engine) == []
+    (settings.pbx_data_dir / "x.part").touch()
+    with writing(engine) as session:
+        add_job(session, "job", "sync", connection_id=1, asked_by="soak")
+    (tmp_path / "app.log").write_text("well\nTraceback (most recent call last)\n  File\nValueError: no\n")
+    assert len(truth.check_files(settings.pbx_data_dir)) == len(truth.check_jobs(engine)) == 1
+    assert "ValueError: no" in truth.check_logs([tmp_path / "app.log"])[0]
+
+
+VISIT = Visit(
+    "1.1", "600", AT, AT + timedelta(seconds=5), AT + timedelta(seconds=30), "answered", agent="Eve", caller="0301"
+)
+
+
+def seen(engine: Engine, *visits: Visit) -> list[str]:
+    """What is wrong when these were heard in two minutes of listening."""
+    with writing(engine) as session:
+        span = begin_span(session, 1, AT - timedelta(minutes=1))
+        prolong_span(session, span, AT + timedelta(minutes=1))
+        store_visits(session, 1, list(visits), "watch")
+    wrong, judged, gaps = truth.check_visits(engine, [VISIT], AT + timedelta(hours=1), LATE_S)
+    assert (judged, gaps) == (1, 0)
+    return wrong
+
+
+def change(**fields: object) -> Visit:
+    return Visit(**({name: getattr(VISIT, name) for name in VISIT.__slots__} | fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("visits", "what"),
+    [
+        ([], "is not in the cache"),
+        ([change(outcome="abandoned")], "outcome is 'abandoned'"),
+        ([change(ended_at=AT + timedelta(seconds=50))], "ended_at is"),
+        ([change(ended_at=None, outcome="unknown")], "has no end"),
+        ([change(ended_at=None, outcome="in_progress")], "still goes on"),
+        ([VISIT, change(uniqueid="9.9")], "never was"),
+    ],
+)
+def test_visits_that_differ_from_the_story_are_found(engine: Engine, visits: list[Visit], what: str) -> None:
+    assert any(what in text for text in seen(engine, *visits))
+
+
+def test_visits_as_they_were_are_well(engine: Engine) -> None:
+    assert seen(engine, VISIT) == []
+
+
+def test_a_leak_is_told_from_a_wave() -> None:
+    flat = [(2.0 * at, 100_000_000 + at % 7 * 300_000) for at in range(90)]
+    leaking = [(at_s, size + round(at_s * 50_000)) for at_s, size in flat]  # 3 MB a minute
+    assert truth.slope_mb_per_min(flat) == pytest.approx(0, abs=0.1)
+    assert truth.slope_mb_per_min(leaking) == pytest.approx(3, abs=0.2)
+    assert truth.slope_mb_per_min(flat[:10]) is None
