@@ -19,11 +19,12 @@ from pbx.store.connections import save_connection
 from pbx.store.coverage import queue_coverage
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.figures import FigureFilter, figures_by, queue_targets
-from pbx.store.figures_trunks import by_trunk, trunk_registration
+from pbx.store.figures_trunks import by_trunk
 from pbx.store.packs import pack_days
 from pbx.store.samples import snapshot_gaps
 from pbx.store.search import SearchFilter, find_hits
 from pbx.store.transcriptions import overview
+from pbx.store.trunk_looks import trunk_registration
 
 NOW = datetime(2026, 11, 19, 14, 20, tzinfo=UTC)
 SINCE = NOW - timedelta(days=9)
