@@ -56,7 +56,7 @@ def chart(page: Page, title: str) -> Locator:
 def point_at(page: Page, drawn: Locator, number: int) -> str:
     """Move the mouse onto a mark of a chart: what the chart says then."""
     mark = drawn.locator(MARKS).nth(number)
-    told = page.locator(".hoverlayer .hovertext")
+    told = page.locator(".hoverlayer :is(.hovertext, .legend)")
     page.mouse.move(0, 0)
 
     def is_told() -> bool:

@@ -36,12 +36,13 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
 @pytest.mark.parametrize(
     ("path", "title", "mark"),
     [
-        ("figures", "How calls ended", 1),
-        ("figures", "Calls by weekday and hour", 4 * 24 + 14),
-        ("queues", "How calls ended", 1),
-        ("queues", "Calls offered", 1),
-        ("trunks?trunk_view=Calls", "How calls ended", 0),
+        ("figures?period=Yesterday", "How calls ended", 1),
+        ("figures?period=Last+7+days", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
+        ("queues?period=Yesterday", "How calls ended", 1),
+        ("queues?period=Yesterday", "Calls offered", 11),
+        ("trunks?period=Yesterday&trunk_view=Calls", "How calls ended", 0),
     ],
+    ids=["outcomes", "heat map", "outcomes of queues", "an hour of queues", "causes of trunks"],
 )
 def test_a_chart_leads_to_its_calls(page: Page, demo: Demo, path: str, title: str, mark: int) -> None:
     start(page, demo, path)
@@ -55,7 +56,7 @@ def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> Non
     start(page, demo, "figures?period=Yesterday")
     page.get_by_role("button", name="Export").last.click()
     name, content = downloaded(page, page.get_by_role("button", name="CSV").click)
-    assert name.startswith("demo-")
+    assert name.startswith("demo ")
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
     assert sum(int(row["Calls"]) for row in rows) == len(calls)
     name, content = downloaded(page, page.get_by_role("button", name="Excel").click)
@@ -81,7 +82,7 @@ def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
     for label, kind in FORMATS.items():
         choose(page, "Format", label)
         name, found[label] = downloaded(page, page.get_by_role("button", name="Download 1 call").click)
-        assert name.startswith("demo-")
+        assert name.startswith("demo ")
         assert name.endswith(f".{kind.extension}")
     page.keyboard.press("Escape")
     said = "invoice"
