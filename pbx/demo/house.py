@@ -146,8 +146,8 @@ class _House:
         looked_at = -GAPS_S
         while not self._over and demo_mark(self._folder):
             self._keep_worker()
+            restock(shelf, datetime.now(UTC))
             if time.monotonic() - looked_at >= GAPS_S:
-                restock(shelf, datetime.now(UTC))
                 self._mend(engine, connection_id)
                 looked_at = time.monotonic()
             self._stop.wait(LOOK_S)
@@ -193,7 +193,7 @@ class _House:
 
 
 def restock(shelf: Shelf, now: datetime) -> None:
-    """Put recordings on the shelf that came since it was stocked: another day's."""
+    """Put recordings on the shelf of calls that have ended since it was stocked."""
     for call in recorded_calls(now):
         if shelf.file(name_of(call)) is None:
             shelf.add(name_of(call), script(call.recording).sound)

@@ -20,24 +20,33 @@ from pbx.store.transcriptions import save_rules
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis, segments_of
 
 READY = "script"  # the engine of a transcript that no model made
-_RECORDINGS, _TRANSCRIPTIONS, _CALLS = (
-    Table.metadata.tables[name] for name in ("recordings", "transcriptions", "calls")
+_RECORDINGS, _TRANSCRIPTS, _TRANSCRIPTIONS, _CALLS = (
+    Table.metadata.tables[name] for name in ("recordings", "transcripts", "transcriptions", "calls")
 )
 
 
 def keep_recordings(session: Session, connection_id: int, now: datetime) -> int:
-    """Add the recorded calls of these days that aren't there yet; how many. Their sounds come with a sync.
+    """Give the recorded calls their transcripts, and add those no sync has brought yet; how many. Sounds come by sync.
 
     Nothing is transcribed by itself: that would fetch a model nobody asked for. Call it when the calls are there.
     """
     known = known_names(session, connection_id)
-    fresh = [call for call in recorded_calls(now) if name_of(call) not in known]
     if not known:
         save_rules(session, TranscriptionRules(connection_id=connection_id, automatic=False))
-    found = [Listed(name_of(call), "wav", parse_name(name_of(call), ZoneInfo(ZONE))) for call in fresh]
-    add_recordings(session, connection_id, found)
+    names = {name_of(call): call for call in recorded_calls(now)}
+    add_recordings(
+        session, connection_id, [Listed(name, "wav", parse_name(name, ZoneInfo(ZONE))) for name in names.keys() - known]
+    )
+    transcribed = _transcribed(session, connection_id)
+    fresh = [call for name, call in names.items() if name not in transcribed]
     _write_transcripts(session, connection_id, fresh)
     return len(fresh)
+
+
+def _transcribed(session: Session, connection_id: int) -> set[str]:
+    of = _RECORDINGS.c
+    transcribed = select(of.name).join(_TRANSCRIPTS, _TRANSCRIPTS.c.recording_id == of.id)
+    return set(session.connection().scalars(transcribed.where(of.connection_id == connection_id)))
 
 
 def _write_transcripts(session: Session, connection_id: int, calls: Sequence[PlannedCall]) -> None:

@@ -55,11 +55,11 @@ def local_day(at: datetime) -> date:
 
 
 def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
-    """The newest recorded call of each script, newest first, of the days before today: stable during a day."""
+    """The newest recorded call of each script that has ended, newest first."""
     found: dict[str, PlannedCall] = {}
-    day = local_day(now)
-    for _ in range(_SEARCHED_DAYS):
-        day -= timedelta(days=1)
+    today = local_day(now)
+    for days in range(_SEARCHED_DAYS):
+        day = today - timedelta(days=days)
         for call in reversed(calls_of_day(day, seed)):
             if call.recording and call.ended_at < now:
                 found.setdefault(call.recording, call)

@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlmodel import Session
 
+from pbx.ari.names import parse_name
 from pbx.demo.cast import QUEUES, ZONE, PlannedCall
 from pbx.demo.kept import READY
 from pbx.demo.past import fill_gaps, fill_past
 from pbx.demo.scripts import SCRIPTS, script
-from pbx.demo.story import calls_between
+from pbx.demo.shelf import name_of
+from pbx.demo.story import calls_between, recorded_calls
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.coverage import queue_coverage
@@ -21,6 +23,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.figures import FigureFilter, figures_by, queue_targets
 from pbx.store.figures_trunks import by_trunk
 from pbx.store.packs import pack_days
+from pbx.store.recordings import Listed, add_recordings
 from pbx.store.samples import snapshot_gaps
 from pbx.store.search import SearchFilter, find_hits
 from pbx.store.transcriptions import overview
@@ -206,3 +209,22 @@ def test_who_was_being_answered_as_somebody_began_to_listen_goes_on(tmp_path: Pa
     opened.dispose()
     assert call.agent is not None
     assert tuple(found) == ("in_progress", call.agent.name)
+
+
+def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: Path) -> None:
+    newest = recorded_calls(NOW)[0]
+    opened = open_engine(settings := Settings(_env_file=None, pbx_data_dir=tmp_path))  # type: ignore[call-arg]
+    try:
+        connection_id = save_connection(opened, settings, Connection(host="x", ari_port=1, ami_port=1))
+        fill_past(opened, connection_id, newest.started_at - timedelta(hours=1), newest.ended_at - timedelta(seconds=1))
+        now = newest.ended_at + timedelta(seconds=1)
+        with writing(opened) as session:  # the sync that the end of the recording asked for
+            name = name_of(newest)
+            add_recordings(session, connection_id, [Listed(name, "wav", parse_name(name, ZoneInfo(ZONE)))])
+        fill_gaps(opened, connection_id, newest.started_at, now)
+        with reading(opened) as session:
+            model = text("SELECT t.model FROM transcripts t JOIN recordings r ON r.id = recording_id WHERE r.name = :n")
+            assert list(session.connection().scalars(model, {"n": name})) == [newest.recording]
+            assert session.scalar(text("SELECT count(*) FROM transcripts")) == len(SCRIPTS) + 1
+    finally:
+        opened.dispose()
