@@ -135,7 +135,9 @@
       return [outlineStyle === "none" ? "" : outlineWidth + outlineColor, boxShadow, borderTopColor, borderBottomColor, backgroundColor].join()
     }).join(";")
   }
-  const stop = () => {
+  const stop = async () => {
+    const moving = document.getAnimations().filter((one) => one instanceof CSSTransition)
+    await Promise.allSettled(moving.map((one) => one.finished))
     const element = focused(), before = window.__stop
     const seen = before && before.element.isConnected ? looks(before.element) !== before.looks : true
     const told = before && !seen ? before.name : ""

@@ -16,7 +16,8 @@ TABS = {
     "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"),
     "Trunks": ("Calls", "Load"),
 }
-SHOWN = dict.fromkeys(("Today", "Interactions", "Transcripts", "Figures", "Queues", "Agents"), "tr[data-id]") | {
+SHOWN = dict.fromkeys(("Today", "Interactions", "Figures", "Queues", "Agents"), "tr[data-id]") | {
+    "Transcripts": "tr[data-id], a.hit",
     "Wallboard": ".board section",  # what comes late on a page
     "Trunks": ".js-plotly-plot",
     "Extensions & calls": "[aria-label=Extensions]",
