@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint soak lab-up lab-down test-lab test-browser bench screenshots demo-recordings
+.PHONY: run test lint soak lab-up lab-down test-lab test-browser test-real bench screenshots demo-recordings
 .DEFAULT_GOAL := run
 
 # The first session is opened here, as until there was one Streamlit doesn't know the addresses of the pages.
@@ -32,10 +32,15 @@ lab-down: .venv/dev
 	$(BIN)/python -m tests.lab down
 
 test-lab: .venv/dev  ## needs lab-up
-	$(BIN)/pytest -m lab -n 2 --dist loadgroup
+	$(BIN)/pytest -m 'lab and not alone' -n 2 --dist loadgroup
+	$(BIN)/pytest -m 'lab and alone'
 
 test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 	$(BIN)/pytest -m browser
+
+test-real: .venv/dev  ## both at once; needs lab-up and Chromium
+	$(BIN)/pytest -m '(lab or browser) and not alone' -n 3 --dist loadgroup
+	$(BIN)/pytest -m 'lab and alone'
 
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

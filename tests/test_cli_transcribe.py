@@ -136,7 +136,7 @@ def test_what_another_process_is_at_is_waited_for(engine: Engine, settings: Sett
             with writing(engine) as session:
                 claims.complete(session, slot.name, number, 20.0)
 
-        timer = threading.Timer(0.3, complete)
+        timer = threading.Timer(2.0, complete)  # by then the command waits for it
         timer.start()
         result = json.loads(run(app, ["transcribe", "r1", "--json"]).stdout)
         timer.join()

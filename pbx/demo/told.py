@@ -71,7 +71,8 @@ def visit_of(call: PlannedCall, place: Place | None, until: datetime) -> Visit |
         who |= {"agent": call.agent.name, "interface": interface_of(call.agent)}
         if left_at <= until:
             who |= {"ended_at": left_at, "talk_s": float(whole_s(answered_at, left_at)), "outcome": call.outcome}
-            who |= {"ended_by": call.ended_by, "target": call.target if call.outcome == "transferred" else ""}
+            who |= {"ended_by": call.ended_by}
+            who |= {"target": f"{call.target}@{INSIDE}"} if call.outcome == "transferred" else {}
     elif left_at <= until:
         who |= {"ended_at": left_at, "wait_s": float(whole_s(joined_at, left_at)), "outcome": call.outcome}
         who |= {"position": place.leaving, "ended_by": "caller" if call.outcome == "abandoned" else ""}

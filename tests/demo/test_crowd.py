@@ -51,6 +51,7 @@ print(json.dumps(told))
 
 
 def test_a_hundred_thousand_recordings_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
     shelf = Shelf()
     shelf.crowd(COUNT, b"a sound that nobody asks for")
     with DemoPbx(shelf=shelf) as pbx:

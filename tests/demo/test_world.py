@@ -13,6 +13,7 @@ from pbx.demo.counters import counters, whole_s
 from pbx.demo.lines import UP
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import agent_changes_of_day, calls_of_day, trunk_changes_of_day
+from pbx.demo.timeline import INSIDE
 from pbx.demo.world import Event, World, events_between, state_at, usual_boot
 from pbx.history.facts import Leg, Ring, Visit
 from pbx.history.live import LiveHistory
@@ -81,7 +82,7 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
         assert (visit.connected_at, visit.ended_at) == (call.answered_at, call.left_at)
         assert visit.agent == (call.agent.name if call.agent else "")
         assert visit.ended_by == call.ended_by
-        assert visit.target == call.target
+        assert visit.target == (f"{call.target}@{INSIDE}" if call.target else "")
         waited_until = call.answered_at or call.left_at
         assert call.joined_at is not None
         assert waited_until is not None

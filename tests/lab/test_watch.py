@@ -201,6 +201,7 @@ def waiting(engine: Engine) -> set[str]:
     return {caller.uniqueid for queue in snapshot.queues for caller in queue.callers} if snapshot else set()
 
 
+@pytest.mark.alone
 def test_a_page_is_seconds_behind(server: LabServer, no_real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     behind = []
     with running_app(no_real_data, **environment(server)) as address, browser() as page:
