@@ -181,11 +181,11 @@ def snapshot_gaps(
     first = execute(select(func.max(row.taken_at)).where(mine, row.taken_at <= since)).scalar() or since
     last = execute(select(func.min(row.taken_at)).where(mine, row.taken_at >= until)).scalar() or until
     before = func.lag(row.taken_at, 1, literal(first, UtcSeconds()), type_=UtcSeconds()).over(order_by=row.taken_at)
-    looks = (select(row.taken_at, before.label("before")).where(mine, row.taken_at.between(first, last)).subquery()).c
+    looks = select(row.taken_at, before.label("before")).where(mine, row.taken_at.between(first, last)).subquery().c
     tolerance_s = interval_s * MISSED_LOOKS
     missed = _seconds(looks.taken_at) - _seconds(looks.before) > tolerance_s
     gaps = [tuple(gap) for gap in execute(select(looks.before, looks.taken_at).where(missed).order_by(looks.before))]
-    newest = execute(select(func.max(looks.taken_at))).scalar() or first
+    newest = execute(select(func.max(row.taken_at)).where(mine, row.taken_at <= last)).scalar() or first
     if (last - newest).total_seconds() > tolerance_s:
         gaps.append((newest, last))
     return [(max(start, since), min(end, until)) for start, end in gaps]
