@@ -29,9 +29,18 @@ def open_tab(page: Page, name: str) -> None:
     settle(page)
 
 
-def wrongs(page: Page, *measures: str) -> list[str]:
-    """What is wrong with how a page looks, in words; all of MEASURES unless some are named."""
-    return [told for measure in measures or MEASURES for told in page.evaluate(f"seen.{measure}()")]
+def wrongs(page: Page) -> list[str]:
+    """What is wrong with how a page looks, in words; what only passes by while it is drawn is not."""
+    found = _measured(page)
+    if found:
+        page.wait_for_timeout(500)
+        settle(page)
+        found &= _measured(page)
+    return sorted(found)
+
+
+def _measured(page: Page) -> set[str]:
+    return {told for measure in MEASURES for told in page.evaluate(f"seen.{measure}()")}
 
 
 def faults(page: Page) -> list[str]:
