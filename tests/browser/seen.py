@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Page, expect
 
+from tests.lab.server import wait_until
+
 MEASURES = ("overflow", "cut", "charts", "faint")
 
 
@@ -24,9 +26,15 @@ def open_page(page: Page, title: str) -> None:
 def open_tab(page: Page, name: str) -> None:
     """Choose a tab, and wait until it is drawn."""
     tab = page.get_by_role("tab", name=name, exact=True)
-    tab.click()
-    expect(tab).to_have_attribute("aria-selected", "true")
-    settle(page)
+
+    def is_open() -> bool:  # a click just when what was there before is drawn anew may be lost
+        if tab.get_attribute("aria-selected") != "true":
+            tab.click()
+            page.wait_for_timeout(300)
+        settle(page)
+        return tab.get_attribute("aria-selected") == "true"
+
+    wait_until(f"{name} is open", is_open)
 
 
 def wrongs(page: Page) -> list[str]:
