@@ -281,9 +281,7 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
         ui.note(f"The last {MOST_DAYS} days are drawn; choose a period to see others.")
     stretches = stretches_of(at, wanted)
     title = f"{agent.agent} by the clock ({at.zone_name})"
-    figure = agent_days_chart(
-        stretches, days[:MOST_DAYS], title="Logged in, paused and on calls", zone=at.zone, palette=ui.palette()
-    )
+    figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=at.zone, palette=ui.palette())
     alt = f"{title}: {agent.sessions} sessions, {agent.calls} calls over {count_text(len(days), 'day')}."
     behind_chart(figure, alt=alt, key="agent_timeline")
     ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")

@@ -54,10 +54,20 @@ def opened(demo: Demo, chromium: Browser) -> Iterator[Callable[[int, bool], Page
         page.context.close()
 
 
-@pytest.fixture
-def page(opened: Callable[[int, bool], Page], demo: Demo) -> Iterator[Page]:
-    """The wide light page; at its end nothing has gone wrong on it."""
-    page = opened(1440, False)
+@pytest.fixture(scope="session")
+def worked_on(demo: Demo, chromium: Browser) -> Iterator[Page]:
+    """A page that tests choose and search on; those that only look have pages of their own."""
+    page = open_page(chromium)
+    page.set_default_timeout(SLOW_MS)
+    page.goto(demo.address)
+    page.get_by_text("Latest calls").wait_for()
     yield page
-    settle(page)
-    assert faults(page) == []
+    page.context.close()
+
+
+@pytest.fixture
+def page(worked_on: Page) -> Iterator[Page]:
+    """A wide light page; at the test's end nothing has gone wrong on it."""
+    yield worked_on
+    settle(worked_on)
+    assert faults(worked_on) == []

@@ -19,7 +19,7 @@ from tests.browser.seen import settle, wrongs
 TARGET = ROOT / "docs/screenshots"
 WIDTH, HEIGHT, LIMIT_BYTES = 1440, 900, 300_000
 SLOW_MS = 120_000
-TO_THE_TOP = "(of) => document.querySelector('[data-testid=stMain]').scrollBy(0, of.getBoundingClientRect().top - 40)"
+TO_THE_TOP = "(of) => document.querySelector('[data-testid=stMain]').scrollBy(0, of.getBoundingClientRect().top - 28)"
 
 
 def main() -> int:
@@ -46,10 +46,10 @@ def picture_light(demo: Demo, chromium: Browser) -> None:
     page.wait_for_function("document.querySelector('audio')?.currentTime > 8")
     page.keyboard.press("k")
     choose(page, "Transcript", "Completed")
-    save(page, "interactions-light", 1160)
+    save(page, "interactions-light", 1135)
     show(page, f"{demo.address}/trunks?period=Last+7+days")
     page.locator(".js-plotly-plot").first.wait_for()
-    save(page, "trunks-light", 1180)
+    save(page, "trunks-light", 1160)
     show(page, f"{demo.address}/agents?period=Last+7+days&agent=Grace+Adeyemi")
     page.locator(".js-plotly-plot").first.wait_for()
     save(page, "agents-light", 1370)
@@ -60,9 +60,9 @@ def picture_dark(demo: Demo, chromium: Browser) -> None:
     page = opened(chromium, dark=True)
     show(page, f"{demo.address}/queues?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(4).wait_for()
-    page.set_viewport_size({"width": WIDTH, "height": 1330})
+    page.set_viewport_size({"width": WIDTH, "height": 1110})
     page.get_by_role("heading", name="What happened").evaluate(TO_THE_TOP)
-    save(page, "queues-dark", 1330)
+    save(page, "queues-dark", 1110)
     show(page, f"{demo.address}/figures?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(2).wait_for()
     save(page, "figures-dark", 1020)

@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Page, expect
 
+from tests.lab.server import wait_until
+
 MEASURES = ("overflow", "cut", "charts", "faint")
 
 
@@ -24,14 +26,29 @@ def open_page(page: Page, title: str) -> None:
 def open_tab(page: Page, name: str) -> None:
     """Choose a tab, and wait until it is drawn."""
     tab = page.get_by_role("tab", name=name, exact=True)
-    tab.click()
-    expect(tab).to_have_attribute("aria-selected", "true")
-    settle(page)
+
+    def is_open() -> bool:  # a click just when what was there before is drawn anew may be lost
+        if tab.get_attribute("aria-selected") != "true":
+            tab.click()
+            page.wait_for_timeout(300)
+        settle(page)
+        return tab.get_attribute("aria-selected") == "true"
+
+    wait_until(f"{name} is open", is_open)
 
 
-def wrongs(page: Page, *measures: str) -> list[str]:
-    """What is wrong with how a page looks, in words; all of MEASURES unless some are named."""
-    return [told for measure in measures or MEASURES for told in page.evaluate(f"seen.{measure}()")]
+def wrongs(page: Page) -> list[str]:
+    """What is wrong with how a page looks, in words; what only passes by while it is drawn is not."""
+    found = _measured(page)
+    if found:
+        page.wait_for_timeout(500)
+        settle(page)
+        found &= _measured(page)
+    return sorted(found)
+
+
+def _measured(page: Page) -> set[str]:
+    return {told for measure in MEASURES for told in page.evaluate(f"seen.{measure}()")}
 
 
 def faults(page: Page) -> list[str]:
