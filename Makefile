@@ -39,7 +39,7 @@ test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 	$(BIN)/pytest -m browser
 
 test-real: .venv/dev  ## both at once; needs lab-up and Chromium
-	$(BIN)/pytest -m '(lab or browser) and not alone' -n 3 --dist loadgroup
+	$(BIN)/pytest -m '(lab or browser) and not alone' -n 2 --dist loadgroup
 	$(BIN)/pytest -m 'lab and alone'
 
 bench: .venv/dev  ## prints figures; needs lab-up

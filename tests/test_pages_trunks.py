@@ -39,7 +39,7 @@ def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
         "ASR": ("40.0%", "-60.0 pp"),  # 2 of 5
         "NER": ("80.0%", "-20.0 pp"),  # answered 2, no answer 1, busy 1
         "ACD": ("1:30", "+1:00"),
-        "PDD (s)": ("2.0", ""),  # (1.5 + 2.5) / 2, of the outbound ones
+        "PDD, seconds": ("2.0", ""),  # (1.5 + 2.5) / 2, of the outbound ones
         "Most at once": ("1", ""),
         "Busy hour, erlang": ("0.04", "+220%"),  # 128 s in the hour from two, and 40 s before
         "Lines for 1 % loss": ("2", ""),  # 0.036 E: one line loses 3.4 %; 0.011 E: 1.1 %

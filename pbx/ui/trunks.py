@@ -80,7 +80,7 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
         figure_tile("ASR", now.asr, before.asr, kind="percent", definition=ASR, better="up")
         figure_tile("NER", now.ner, before.ner, kind="percent", definition=f"{NER} {_unsure_text(now)}", better="up")
         figure_tile("ACD", now.acd, before.acd, kind="duration", definition=ACD)
-        figure_tile("PDD (s)", now.pdd, before.pdd, kind="number", definition=PDD, better="down")
+        figure_tile("PDD, seconds", now.pdd, before.pdd, kind="number", definition=PDD, better="down")
         figure_tile("Most at once", now.concurrency_peak, before.concurrency_peak, kind="count", definition=PEAK)
         traffic, traffic_then = (
             Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busiest_then)

@@ -193,7 +193,7 @@ def test_the_page_queues(engine: Engine) -> None:
 def test_the_page_trunks(engine: Engine, way: str) -> None:
     app = well(open_page("pages/live/trunks.py", trunk_view="Calls"))
     assert shown(app, "Seizures", "ASR", "NER") == {"Seizures": "4", "ASR": "50.0%", "NER": "100.0%"}
-    assert (shown(app, "PDD (s)")["PDD (s)"] == "n/a") == (way == IMPORTED)
+    assert (shown(app, "PDD, seconds")["PDD, seconds"] == "n/a") == (way == IMPORTED)
     (row,) = tables(app)["Figures of trunks"]
     assert row[:4] == ["carrier", "4 | 3 outbound", "50.0% | 2 of 4", "100.0% | 4 of 4"]
 
