@@ -32,15 +32,18 @@ lab-down: .venv/dev
 	$(BIN)/python -m tests.lab down
 
 test-lab: .venv/dev  ## needs lab-up
-	$(BIN)/pytest -m 'lab and not alone' -n 2 --dist loadgroup
-	$(BIN)/pytest -m 'lab and alone'
+	$(BIN)/pytest -m 'lab and not phones'
+	$(BIN)/pytest -m 'phones and not alone'
+	$(BIN)/pytest -m alone
 
 test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 	$(BIN)/pytest -m browser
 
-test-real: .venv/dev  ## both at once; needs lab-up and Chromium
-	$(BIN)/pytest -m '(lab or browser) and not alone' -n 2 --dist loadgroup
-	$(BIN)/pytest -m 'lab and alone'
+test-real: .venv/dev  ## test-lab and test-browser in the time of one; needs lab-up and Chromium
+	$(BIN)/pytest -m 'browser or lab and not phones' & others=$$!; \
+	$(BIN)/pytest -m 'phones and not alone'; phones=$$?; \
+	wait $$others && exit $$phones
+	$(BIN)/pytest -m alone
 
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -15,12 +15,11 @@ SLOW_MS = 45_000
 expect.set_options(timeout=SLOW_MS)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
+@pytest.hookimpl(tryfirst=True)  # before markers are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))  # they share the demo
             item.add_marker(pytest.mark.timeout(240))
 
 

@@ -8,12 +8,12 @@ from tests.speech.say import CHECKPOINT
 APART = ("test_figures_browser", "test_player", "test_postgres")  # need no Asterisk, and may run beside those that do
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
+@pytest.hookimpl(tryfirst=True)  # before markers are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that place calls run one after the other: they share the phones."""
     for item in items:
-        if item.path.parent.name == "lab":
-            item.add_marker(pytest.mark.xdist_group("apart" if item.path.stem in APART else "asterisk"))
+        if item.path.parent.name == "lab" and item.path.stem not in APART:
+            item.add_marker(pytest.mark.phones)
 
 
 @pytest.fixture(scope="session")
