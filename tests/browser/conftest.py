@@ -1,6 +1,6 @@
 """One demo PBX for all tests, entered as a newcomer enters it, and one browser that looks at it in four ways."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from tests.browser.demo import Demo
 from tests.browser.seen import faults, settle
 
 SLOW_MS = 45_000
+LOOKS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
 expect.set_options(timeout=SLOW_MS)
 
 
@@ -35,33 +36,27 @@ def demo(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield demo
 
 
-@pytest.fixture(scope="session")
-def opened(demo: Demo, chromium: Browser) -> Iterator[Callable[[int, bool], Page]]:
-    """A page as wide, light or dark; each is opened once and then walked through the app."""
-    pages: dict[tuple[int, bool], Page] = {}
-
-    def open_once(width: int, dark: bool) -> Page:
-        if (width, dark) not in pages:
-            page = pages[width, dark] = open_page(chromium, width, dark=dark)
-            page.set_default_timeout(SLOW_MS)
-            page.goto(demo.address)
-            page.get_by_text("Latest calls").wait_for()
-        return pages[width, dark]
-
-    yield open_once
-    for page in pages.values():
-        page.context.close()
-
-
-@pytest.fixture(scope="session")
-def worked_on(demo: Demo, chromium: Browser) -> Iterator[Page]:
-    """A page that tests choose and search on; those that only look have pages of their own."""
-    page = open_page(chromium)
+def shown(chromium: Browser, demo: Demo, width: int = 1440, *, dark: bool = False) -> Iterator[Page]:
+    """A page of the app, closed afterwards: what stands open draws itself anew every second."""
+    page = open_page(chromium, width, dark=dark)
     page.set_default_timeout(SLOW_MS)
     page.goto(demo.address)
     page.get_by_text("Latest calls").wait_for()
     yield page
     page.context.close()
+
+
+@pytest.fixture(scope="module", params=LOOKS.values(), ids=LOOKS.keys())
+def look(demo: Demo, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page as wide, light or dark, that a module's tests walk through."""
+    width, dark = request.param
+    yield from shown(chromium, demo, width, dark=dark)
+
+
+@pytest.fixture(scope="module")
+def worked_on(demo: Demo, chromium: Browser) -> Iterator[Page]:
+    """A page that tests choose and search on; those that only look have pages of their own."""
+    yield from shown(chromium, demo)
 
 
 @pytest.fixture

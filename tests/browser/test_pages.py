@@ -1,7 +1,6 @@
 """Every page of the demo, wide and narrow, light and dark: it is drawn whole, and what it shows can be read."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -10,7 +9,6 @@ from tests.browser.app import ROOT
 from tests.browser.seen import faults, open_page, open_tab, settle, wrongs
 
 PAGES = re.findall(r'title="([^"]+)",\s+icon', (ROOT / "streamlit_app.py").read_text())
-LOOKS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
 TABS = {
     "Transcripts": ("Trends", "Topics"),
     "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"),
@@ -25,11 +23,6 @@ SHOWN = dict.fromkeys(("Today", "Interactions", "Figures", "Queues", "Agents"), 
     "Transcription": "[data-testid=stForm]",
 }
 CHARTS = {"Today": 1, "Figures": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # as many are drawn at least
-
-
-@pytest.fixture(params=LOOKS.values(), ids=LOOKS.keys())
-def look(request: pytest.FixtureRequest, opened: Callable[[int, bool], Page]) -> Page:
-    return opened(*request.param)
 
 
 @pytest.mark.parametrize("title", PAGES)
