@@ -40,7 +40,7 @@ test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 	$(BIN)/pytest -m browser
 
 test-real: .venv/dev  ## test-lab and test-browser in the time of one; needs lab-up and Chromium
-	$(BIN)/pytest -m 'browser or lab and not phones' & others=$$!; \
+	{ $(BIN)/pytest -m browser && $(BIN)/pytest -m 'lab and not phones'; } & others=$$!; \
 	$(BIN)/pytest -m 'phones and not alone'; phones=$$?; \
 	wait $$others && exit $$phones
 	$(BIN)/pytest -m alone
