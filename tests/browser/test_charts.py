@@ -17,6 +17,7 @@ from pbx.export import AUDIO, FORMATS
 from tests.browser.demo import Demo
 from tests.browser.hand import chart, choose, click_on, count_text, yesterday
 from tests.browser.seen import settle
+from tests.lab.server import wait_until
 
 
 def start(page: Page, demo: Demo, path: str) -> None:
@@ -83,9 +84,7 @@ def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
     found: dict[str, bytes] = {}
     for label, kind in FORMATS.items():
         choose(page, "Format", label)
-        name, found[label] = downloaded(page, page.get_by_role("button", name="Download 1 call").click)
-        assert name.startswith("demo ")
-        assert name.endswith(f".{kind.extension}")
+        found[label] = exported(page, kind.extension)
     page.keyboard.press("Escape")
     said = "invoice"
     assert said in json.dumps(json.loads(found["JSON"]))
@@ -95,6 +94,20 @@ def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
         assert [packed.read(name)[:4] for name in sounds] == [b"RIFF"]
     with zipfile.ZipFile(io.BytesIO(found["Word"])) as document:
         assert said in document.read("word/document.xml").decode()
+
+
+def exported(page: Page, extension: str) -> bytes:
+    """What the button hands out once it has taken the format in: a moment after that was chosen."""
+    got: list[bytes] = []
+
+    def is_of_the_format() -> bool:
+        name, content = downloaded(page, page.get_by_role("button", name="Download 1 call").click)
+        assert name.startswith("demo ")
+        got.append(content)
+        return name.endswith(f".{extension}")
+
+    wait_until(f"a .{extension} comes", is_of_the_format)
+    return got[-1]
 
 
 def start_call(page: Page, demo: Demo) -> None:
