@@ -5,7 +5,7 @@ import pytest
 from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
 from tests.speech.say import CHECKPOINT
 
-APART = ("test_figures_browser", "test_player", "test_postgres")  # need no Asterisk, and may run beside those that do
+APART = ("test_doctor", "test_figures_browser", "test_player", "test_postgres")  # need no phones: may run beside others
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers are asked for
