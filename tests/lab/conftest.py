@@ -5,7 +5,8 @@ import pytest
 from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
 from tests.speech.say import CHECKPOINT
 
-APART = ("test_doctor", "test_figures_browser", "test_player", "test_postgres")  # need no phones: may run beside others
+# These place no calls on the lab, and may run beside those that do.
+APART = ("test_cel", "test_demo_ari", "test_doctor", "test_figures_browser", "test_player", "test_postgres")
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers are asked for
