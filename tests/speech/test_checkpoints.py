@@ -91,7 +91,7 @@ def test_a_gpu_that_is_not_there() -> None:
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("only a machine without a GPU can refuse one")
     assert checkpoints.pick_device("auto") == "cpu"
     with pytest.raises(ModelError, match="no GPU"):
         checkpoints.pick_device("cuda")

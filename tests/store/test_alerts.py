@@ -221,7 +221,7 @@ def test_alerts_of_another_pbx_are_its_own(engine: Engine, settings: Settings, p
 
 def test_no_secret_is_in_the_files(engine: Engine, settings: Settings, pbx: int) -> None:
     if engine.dialect.name != "sqlite":
-        pytest.skip("a file of SQLite's")
+        pytest.skip("only SQLite's files lie here to be searched; a server's are its own")
     settle(engine, add_rule(engine, settings, pbx, MAIL, HOOK), 0, "sales")
     failed(engine, needed(claim(engine, settings, pbx, 0)))
     file = settings.pbx_data_dir / "pbx.sqlite"

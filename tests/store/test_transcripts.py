@@ -320,7 +320,7 @@ def test_a_hundred_thousand_words_are_kept_and_found(ready: Engine) -> None:
 
 def test_a_full_disk_loses_nothing_that_was_stored(ready: Engine) -> None:
     if ready.dialect.name != "sqlite":
-        pytest.skip("a page limit is SQLite's")
+        pytest.skip("the disk is made full by SQLite's page limit; tests/lab/test_postgres.py fills a server's")
     with writing(ready) as session:
         begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
         add_part(session, begun, Part(0, segments("first part"), done_s=10.0), "inbound")
