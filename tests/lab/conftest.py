@@ -11,7 +11,7 @@ APART = ("test_cel", "test_demo_ari", "test_doctor", "test_figures_browser", "te
 
 @pytest.hookimpl(tryfirst=True)  # before markers are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that place calls run one after the other: they share the phones."""
+    """Tests that place calls on one Asterisk run one after the other: they share its phones."""
     for item in items:
         if item.path.parent.name == "lab" and item.path.stem not in APART:
             item.add_marker(pytest.mark.phones)

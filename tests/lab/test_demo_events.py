@@ -287,7 +287,11 @@ def test_a_blind_transfer_goes_the_same_way(server: LabServer) -> None:
     there = of_lab(server, "transfer")
     here = of_story(server, lambda call: bool(call.target) and rang_once(call))
     order = [name for name in story_of_caller(there) if not name.startswith(("VarSet", "MixMonitor"))]
-    assert story_of_caller(here) == order
+    # The queue ends the agent's part while the caller is already dialled on: on real Asterisk either is told first.
+    ended = "AgentComplete"
+    assert [name for name in story_of_caller(here) if name != ended] == [name for name in order if name != ended]
+    for names in (story_of_caller(here), order):
+        assert ended in names[names.index("AgentConnect") :]
 
 
 @pytest.mark.parametrize(("kind", "cause"), [("busy", 17), ("no answer", 16)])
