@@ -2,6 +2,7 @@
 
 import tomllib
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -59,7 +60,7 @@ def bands(figure):
 
 def test_a_value_holds_until_the_next_look_and_the_last_until_the_end() -> None:
     drawn = corners(draw_lines([(at(0), 1), (at(20), 3)]))
-    assert drawn == [(clock(0), 1), (clock(20), 1), (clock(20), 3), (clock(60), 3)]
+    assert drawn == [(clock(0), 1), (clock(20), 3), (clock(60), 3)]
 
 
 def test_a_gap_breaks_the_line_where_it_begins() -> None:
@@ -76,6 +77,14 @@ def test_a_gap_at_the_end_is_not_filled_with_the_last_value() -> None:
 def test_a_value_resumes_after_a_gap_within_one_point() -> None:
     drawn = corners(draw_lines([(at(0), 4)], [(at(10), at(30))]))
     assert drawn == [(clock(0), 4), (clock(10), 4), (clock(10), None), (clock(30), 4), (clock(60), 4)]
+
+
+def test_a_point_leads_to_the_time_its_value_held() -> None:
+    drawn = draw_lines([(at(0), 1), (at(20), 3)], leads=True).data[0]
+    moments = [int(at(minute).timestamp()) for minute in (0, 20, 60)]
+    spans = [f"from={since}&until={until}" for since, until in pairwise(moments)]
+    assert list(drawn.customdata) == [(spans[0], "1"), (spans[1], "3"), (spans[1], "3")]
+    assert "markers" in drawn.mode
 
 
 def test_bands_of_one_state_are_one_and_gaps_stay_empty() -> None:

@@ -27,18 +27,25 @@ def word_of(extension: Extension) -> str:
     return "" if extension.status.strip().lower() in said else extension.status
 
 
+def keep_in_address() -> None:
+    """By hand: the address would hold the counts that the buttons bear."""
+    st.query_params["devices"] = st.session_state["devices"]
+
+
 def show_extensions(extensions: tuple[Extension, ...]) -> None:
     groups = {id(extension): group_of(extension) for extension in extensions}
     counts = {name: sum(group == name for group in groups.values()) for name in GROUPS}
-    choices = [ALL, *(name for name, count in counts.items() if count)]
+    asked = st.query_params.get("devices", ALL)
+    choices = [ALL, *(name for name, count in counts.items() if count or name == asked)]
     chosen = st.segmented_control(
         "Device state",
         choices,
-        default=ALL,
+        default=asked if asked in choices else ALL,
         required=True,
         key="devices",
         format_func=lambda name: f"{name}  {len(extensions) if name == ALL else counts.get(name, 0):,}",
         label_visibility="collapsed",
+        on_change=keep_in_address,
     )
     rows: dict[str, list[ui.Cell]] = {
         f"{extension.tech}/{extension.extension}": [

@@ -12,6 +12,7 @@ from pbx.store.engine import reading
 from pbx.store.resets import resets_of
 from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
 from pbx.ui.bar import Period, period_bar
+from pbx.ui.behind import BEHIND, behind_chart
 from pbx.ui.queue_figures import show_figures
 from pbx.ui.queue_lists import show_lists
 from pbx.wording import MEMBER_STATUS, ago_text, count_text, duration_text, service_level_text
@@ -116,8 +117,10 @@ def live(at: ui.Site) -> None:
 
 @st.fragment(run_every=30)
 @ui.said_clearly
-def history(at: ui.Site, period: Period) -> None:
-    """How the queue looked in the snapshots of the period."""
+def history(at: ui.Site, period: Period, listed: str | None) -> None:
+    """How the queue looked in the snapshots of the period. `listed`: what is behind the list of calls above."""
+    if listed != st.query_params.get(BEHIND):
+        st.rerun()  # a click on one of these charts has just chosen other calls
     found = ui.snapshot(at)
     if not found.queues:
         return
@@ -134,7 +137,7 @@ def history(at: ui.Site, period: Period) -> None:
     for name, (field, unit) in MEASURES.items():
         series = {name: [(point.taken_at, getattr(point, field)) for point in points]}
         timed = field.endswith("_s")
-        ui.chart(
+        behind_chart(
             line_chart(
                 series,
                 gaps,
@@ -145,11 +148,14 @@ def history(at: ui.Site, period: Period) -> None:
                 palette=ui.palette(),
                 durations=timed,
                 resets=resets,
+                leads=True,
             ),
             alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
             key=f"chart_{field}",
+            also={"queue": queue, "present": ""},
         )
-    ui.note(f"{count_text(len(gaps), 'gap')}: nothing was observed there.") if gaps else None
+    unseen = f" {count_text(len(gaps), 'gap')}: nothing was observed there." if gaps else ""
+    ui.note(f"Click a point for the calls that waited or talked then.{unseen}")
 
 
 ui.head("Queues", "Who waits, who is free, and how that went")
@@ -168,4 +174,4 @@ chosen_period = period_bar(site)
 if show_figures(site, chosen_period):
     show_lists(site, chosen_period)
 if looked:
-    history(site, chosen_period)
+    history(site, chosen_period, st.query_params.get(BEHIND))

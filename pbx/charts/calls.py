@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from typing import NamedTuple
-from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
@@ -20,6 +19,7 @@ from pbx.charts.frame import (
     new_figure,
     plain_text,
     shade_gaps,
+    span_query,
     whole_ticks,
 )
 from pbx.metrics.intervals import Step
@@ -90,11 +90,6 @@ def way_bars(
     figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
     shade_gaps(figure, gaps, zone, palette)
     return figure
-
-
-def span_query(start: datetime, end: datetime, **more: str) -> str:
-    """The time behind a bar or point, as the address keeps it."""
-    return urlencode({"from": int(start.timestamp()), "until": int(end.timestamp())} | more)
 
 
 def named_bars(

@@ -6,6 +6,7 @@ The colours are those of `.streamlit/config.toml`.
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
@@ -135,6 +136,11 @@ def whole_ticks(top: float, durations: bool) -> dict[str, object]:
 def is_within(start: datetime, end: datetime, gaps: Sequence[Gap]) -> bool:
     """Whether an interval lies in a gap, so that nobody knows whether there was nothing."""
     return any(gap_start <= start and end <= gap_end for gap_start, gap_end in gaps)
+
+
+def span_query(start: datetime, end: datetime, **more: str) -> str:
+    """The time behind a bar or point, as the address keeps it."""
+    return urlencode({"from": int(start.timestamp()), "until": int(end.timestamp())} | more)
 
 
 def shade_gaps(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Palette) -> None:

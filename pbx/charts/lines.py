@@ -20,6 +20,7 @@ from pbx.charts.frame import (
     new_figure,
     plain_text,
     shade_gaps,
+    span_query,
     whole_ticks,
 )
 from pbx.wording import count_text, duration_text, moment_text
@@ -47,27 +48,34 @@ def line_chart(
     palette: Palette,
     durations: bool = False,
     resets: Sequence[Moment] = (),
+    leads: bool = False,
 ) -> go.Figure:
     """Draw one step line per name: a value holds until the next look, and ends at a gap.
 
     `title` says what is measured, `unit` names the value axis; with `durations` the values are seconds, read as 1:23.
     A gap is the last look before it and the first after it.
+    With `leads` a point's customdata begins with how long its value held, as a query: from and until in epoch seconds.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX)
     for (name, points), colour in zip(series.items(), cycle(palette.lines), strict=False):
-        held = list(_line(_pieces(points, gaps, span[1])))
-        said = [None if value is None else duration_text(value) if durations else f"{value:g}" for _, value in held]
+        corners = list(_corners(_pieces(points, gaps, span[1])))
+        pieces = [piece for _, piece in corners]
+        queries = [span_query(piece.start, piece.end) if leads and piece else "" for piece in pieces]
+        said = [piece and (duration_text(piece.value) if durations else f"{piece.value:g}") for piece in pieces]
         figure.add_scatter(
-            x=[local_time(at, zone) for at, _ in held],
-            y=[value for _, value in held],
+            x=[local_time(at, zone) for at, _ in corners],
+            y=[piece and piece.value for piece in pieces],
             name=plain_text(name),
-            customdata=said,
-            mode="lines",
+            customdata=list(zip(queries, said, strict=True)),
+            mode="lines+markers" if leads else "lines",  # only markers can be clicked on
+            marker={"size": 10, "opacity": 0},
+            selected={"marker": {"opacity": 0.9}},
+            unselected={"marker": {"opacity": 0}},
             line={"shape": "hv", "width": 2, "color": colour},
             connectgaps=False,
-            hovertemplate="%{customdata}<extra></extra>"
+            hovertemplate="%{customdata[1]}<extra></extra>"
             if len(series) == 1
-            else "%{fullData.name}: %{customdata}<extra></extra>",
+            else "%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     top = max((value for points in series.values() for _, value in points), default=0)
     figure.update_yaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
@@ -158,15 +166,17 @@ def _pieces(points: Sequence[tuple[datetime, T]], gaps: Sequence[Gap], until: da
             yield Piece(start, end, value)
 
 
-def _line(pieces: Iterable[Piece[float]]) -> Iterator[tuple[datetime, float | None]]:
-    """The corners of a step line; an empty point breaks it where a piece does not follow at once."""
-    last: datetime | None = None
-    for start, end, value in pieces:
-        if last is not None and start > last:
-            yield last, None
-        yield start, value
-        yield end, value
-        last = end
+def _corners(pieces: Iterable[Piece[float]]) -> Iterator[tuple[datetime, Piece[float] | None]]:
+    """Where a step line begins a piece, or ends without another; an empty point breaks it at a gap."""
+    last: Piece[float] | None = None
+    for piece in pieces:
+        if last is not None and piece.start > last.end:
+            yield last.end, last
+            yield last.end, None
+        yield piece.start, piece
+        last = piece
+    if last is not None:
+        yield last.end, last
 
 
 def _bands(pieces: Iterable[Piece[str]]) -> Iterator[Piece[str]]:

@@ -24,6 +24,7 @@ from pbx.charts.frame import (
     mark_moments,
     new_figure,
     shade_gaps,
+    span_query,
     whole_ticks,
 )
 from pbx.metrics.queues import QueueFigures, WaitBucket
@@ -269,7 +270,7 @@ def _when(item: QueueInterval, zone: tzinfo) -> str:
 
 
 def _behind(item: QueueInterval, **more: str) -> str:
-    return urlencode({"from": int(item.start_at.timestamp()), "until": int(item.end_at.timestamp())} | more)
+    return span_query(item.start_at, item.end_at, **more)
 
 
 def _count(figures: QueueFigures, kind: str) -> int:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.charts.calls import span_query
 from pbx.charts.frame import (
     LINE_HEIGHT_PX,
     Gap,
@@ -17,6 +16,7 @@ from pbx.charts.frame import (
     new_figure,
     plain_text,
     shade_gaps,
+    span_query,
     whole_ticks,
 )
 from pbx.metrics.intervals import Step

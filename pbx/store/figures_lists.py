@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from pbx.metrics.callbacks import CallbackFigures, callback_figures, next_answer
 from pbx.metrics.intervals import Floats, Ints, interval_edges, interval_of, week_cells
-from pbx.metrics.queues import ABANDONED, OUTCOMES, TRANSFERRED, Flags, VisitColumns
+from pbx.metrics.queues import ABANDONED, IN_PROGRESS, OUTCOMES, TRANSFERRED, Flags, VisitColumns
 from pbx.store.figures import FigureFilter, load_visits
 from pbx.store.models import Table
 from pbx.store.packs import load_columns, remembered
@@ -69,7 +69,10 @@ class RepeatedCaller:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to."""
+    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to.
+
+    `present`: who waited or talked at some moment of these, the second no longer within.
+    """
 
     outcomes: Sequence[str] | None = None
     answered: bool | None = None
@@ -77,6 +80,7 @@ class Selection:
     hour: int | None = None
     wait_over_s: float | None = None
     wait_up_to_s: float | None = None
+    present: tuple[datetime, datetime] | None = None
 
 
 def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> int:
@@ -172,6 +176,11 @@ def _chosen(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone:
         found &= visits.wait_s > chosen.wait_over_s
     if chosen.wait_up_to_s is not None:
         found &= visits.wait_s <= chosen.wait_up_to_s
+    if chosen.present is not None:
+        since, until = chosen.present
+        lasted_s = np.nan_to_num(visits.wait_s) + np.nan_to_num(visits.talk_s)
+        lasted_s[visits.outcome == IN_PROGRESS] = np.inf
+        found &= (visits.joined_s < until.timestamp()) & (visits.joined_s + lasted_s >= since.timestamp())
     if (chosen.weekday is not None or chosen.hour is not None) and len(visits):
         edges = interval_edges(wanted.since, wanted.until, zone, "hour")
         cell = week_cells(edges, zone)[interval_of(visits.joined_s, edges)]

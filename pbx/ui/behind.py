@@ -29,9 +29,10 @@ def choose_behind(asked: str | None) -> None:
         st.query_params.pop(BEHIND, None)
 
 
-def behind_chart(figure: Any, *, alt: str, key: str) -> None:
+def behind_chart(figure: Any, *, alt: str, key: str, also: Mapping[str, str] | None = None) -> None:
     """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
 
+    `also`: what is asked for besides, whatever the point.
     One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
     """
     drawn = st.session_state.setdefault(_DRAWN, {})
@@ -41,8 +42,9 @@ def behind_chart(figure: Any, *, alt: str, key: str) -> None:
         if held and held != key:
             drawn[held] = drawn.get(held, 0) + 1
         st.session_state[_HELD] = key if customdata else None
-        choose_behind(customdata[0] if customdata else None)
-        st.session_state[_SHOWN] = bool(customdata and customdata[0])
+        asked = customdata[0] if customdata else ""
+        choose_behind(f"{asked}&{urlencode(also)}" if asked and also else asked)
+        st.session_state[_SHOWN] = bool(asked)
 
     chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", on_pick=pick)
 

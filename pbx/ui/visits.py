@@ -54,9 +54,13 @@ def find_behind(period: Period) -> Behind:
     """What the address asks for, within the bar's period; what can't be understood there asks for nothing."""
     asked = asked_behind()
     wanted, said = period.wanted, []
+    present = None
     if span := asked_span(asked, wanted.since, wanted.until):
-        wanted = replace(wanted, since=span[0], until=span[1])
-        said.append(span_text(span, period))
+        if "present" in asked:
+            present = span
+        else:
+            wanted = replace(wanted, since=span[0], until=span[1])
+        said.append(f"waiting or talking {span_text(span, period)}" if present else span_text(span, period))
     wanted = replace(
         wanted,
         queue=asked.get("queue", wanted.queue),
@@ -81,7 +85,7 @@ def find_behind(period: Period) -> Behind:
         outcomes = (outcome,)
         said.append(OUTCOME_WORDS[outcome][0].lower())
     over_s = over_s if over_s else None  # the first bucket holds those who waited 0 s too
-    return Behind(wanted, Selection(outcomes, answered, weekday, hour, over_s, upto_s), ", ".join(said))
+    return Behind(wanted, Selection(outcomes, answered, weekday, hour, over_s, upto_s, present), ", ".join(said))
 
 
 def show_visits(at: Site, period: Period) -> None:

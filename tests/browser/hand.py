@@ -1,4 +1,4 @@
-"""What a person does on a page: chooses, types, points at a chart, clicks on it, reads a figure."""
+"""What a person does on a page: opens it, chooses, types, points at a chart, clicks on it, reads a figure."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -6,10 +6,25 @@ from datetime import UTC, date, datetime, timedelta
 from playwright.sync_api import Locator, Page, expect
 
 from pbx.demo.story import local_day
+from tests.browser.demo import Demo
 from tests.browser.seen import settle
 from tests.lab.server import wait_until
 
 MARKS = ".cartesianlayer :is(.points path, .hm path)"
+
+
+def start(page: Page, demo: Demo, path: str) -> None:
+    """Come to a page by its address."""
+    page.goto(f"{demo.address}/{path}")
+    page.locator(".demo-pill").wait_for()
+    settle(page)
+
+
+def reload(page: Page) -> None:
+    """Load the page anew: only what its address keeps is still so."""
+    page.reload()
+    page.locator(".demo-pill").wait_for()
+    settle(page)
 
 
 def yesterday() -> date:

@@ -6,7 +6,9 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from PIL import Image
@@ -15,14 +17,15 @@ from playwright.sync_api import Download, Page, expect
 from pbx.demo.story import calls_of_day
 from pbx.export import AUDIO, FORMATS
 from tests.browser.demo import Demo
-from tests.browser.hand import chart, choose, click_on, count_text, yesterday
+from tests.browser.hand import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
 from tests.browser.seen import settle
 from tests.lab.server import wait_until
 
+BUSIEST = "601"
 
-def start(page: Page, demo: Demo, path: str) -> None:
-    page.goto(f"{demo.address}/{path}")
-    page.locator(".demo-pill").wait_for()
+
+def start_drawn(page: Page, demo: Demo, path: str) -> None:
+    start(page, demo, path)
     page.locator(".js-plotly-plot .main-svg").first.wait_for()
     settle(page)
 
@@ -47,16 +50,38 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
     ids=["outcomes", "heat map", "outcomes of queues", "an hour of queues", "causes of trunks"],
 )
 def test_a_chart_leads_to_its_calls(page: Page, demo: Demo, path: str, title: str, mark: int) -> None:
-    start(page, demo, path)
+    start_drawn(page, demo, path)
     shown = click_on(page, chart(page, title), mark)
     settle(page)
     listed = page.get_by_text(re.compile(rf"^{count_text(shown)}[,:] ")).filter(visible=True)
     expect(listed.first).to_be_visible()
 
 
+def test_a_snapshot_of_a_queue_leads_to_who_was_in_it(page: Page, demo: Demo) -> None:
+    start_drawn(page, demo, f"queues?period=Yesterday&queue={BUSIEST}")
+    drawn = chart(page, "Callers waiting")
+    point_at(page, drawn, drawn.locator(MARKS).count() // 2)
+    page.mouse.down()
+    page.mouse.up()
+    told = page.get_by_text(re.compile(r"waiting or talking \w{3} \d+ \w{3} \d\d:\d\d–\d\d:\d\d, queue 601$"))
+    expect(told).to_be_visible()
+    asked = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["behind"], keep_blank_values=True))
+    since, until = (datetime.fromtimestamp(int(asked[name]), UTC) for name in ("from", "until"))
+    there = [
+        call
+        for call in calls_of_day(yesterday())
+        if call.queue == BUSIEST
+        and call.joined_at
+        and call.joined_at < until
+        and call.left_at
+        and call.left_at >= since
+    ]
+    expect(told).to_have_text(re.compile(f"^{count_text(len(there))}: "))
+
+
 def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
-    start(page, demo, "figures?period=Yesterday")
+    start_drawn(page, demo, "figures?period=Yesterday")
     page.get_by_role("button", name="Export").last.click()
     name, content = downloaded(page, page.get_by_role("button", name="CSV").click)
     assert name.startswith("demo ")
@@ -70,7 +95,7 @@ def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> Non
 
 
 def test_a_chart_as_png(page: Page, demo: Demo) -> None:
-    start(page, demo, "figures?period=Yesterday")
+    start_drawn(page, demo, "figures?period=Yesterday")
     drawn = chart(page, "How calls ended")
     drawn.hover()
     name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)

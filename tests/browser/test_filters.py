@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,26 +15,16 @@ from pbx.demo.cast import UNUSED_PHONE, PlannedCall
 from pbx.demo.scripts import SCRIPTS
 from pbx.demo.scripts import script as script_of
 from pbx.demo.story import ZONE, calls_of_day, recorded_calls
-from pbx.store.engine import reading
-from pbx.store.models import Call
+from pbx.store.engine import reading, writing
+from pbx.store.index import index_segment, unindex_segment
+from pbx.store.models import Call, Recording, SegmentRow, Transcript
+from pbx.store.notes import set_tags
 from tests.browser.demo import Demo
-from tests.browser.hand import box, choose, count_text, figure, press, yesterday
-from tests.browser.seen import settle
+from tests.browser.hand import box, choose, count_text, figure, press, reload, start, yesterday
+from tests.browser.seen import open_page
 
 BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
 SERVED = ("answered", "transferred")
-
-
-def start(page: Page, demo: Demo, path: str) -> None:
-    page.goto(f"{demo.address}/{path}")
-    page.locator(".demo-pill").wait_for()
-    settle(page)
-
-
-def reload(page: Page) -> None:
-    page.reload()
-    page.locator(".demo-pill").wait_for()
-    settle(page)
 
 
 def listed(page: Page, calls: Iterable[object]) -> None:
@@ -85,15 +76,15 @@ def test_interactions(page: Page, demo: Demo) -> None:
 
 def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     def found(speaker: str = "", queue: str = "") -> str:
-        places = [
+        of = Counter(
             script.name
             for script in map(script_of, SCRIPTS)
             for line in script.lines
             if re.search(r"\binvoice\b", line.text, re.IGNORECASE)
             and speaker in ("", line.kind)
             and queue in ("", script.queue)
-        ]
-        return f"{len(places)} place{'s' * (len(places) != 1)} in {count_text(len(set(places)))}"
+        )
+        return places(of)
 
     start(page, demo, "transcripts")
     search = page.get_by_role("searchbox", name="Search what was said")
@@ -116,6 +107,76 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     expect(search).to_have_value("invoice")
     assert set(page.locator("a.hit .speaker").all_inner_texts()) == {"Agent"}
     assert "invoice" in {mark.lower() for mark in page.locator("a.hit mark").all_inner_texts()}
+
+
+def places(found: dict[str, int]) -> str:
+    """As the page counts what was said: {script: places in it}."""
+    of = sum(found.values())
+    return f"{of} place{'s' * (of != 1)} in {count_text(len(found))}"
+
+
+@contextmanager
+def doubted_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
+    """A call with a tag, and with all it says in doubt: as it was at the end."""
+
+    def change(tags: list[str], doubted: bool) -> None:
+        with writing(demo.engine) as session:
+            set_tags(session, call_id, tags)
+            of_call = col(SegmentRow.transcript_id).in_(
+                select(Transcript.id).join(Recording).where(Recording.call_id == call_id)
+            )
+            for row in session.exec(select(SegmentRow).where(of_call, SegmentRow.text > "")).all():
+                unindex_segment(session, row.id or 0)
+                row.flags = "unsure" if doubted else ""
+                session.add(row)
+                session.flush()
+                index_segment(session, row.id or 0)
+
+    change([tag], True)
+    try:
+        yield
+    finally:
+        change([], False)
+
+
+def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
+    heard = {call.recording: call for call in recorded_calls(datetime.now(UTC))}
+    found = {
+        script.name: count
+        for script in map(script_of, SCRIPTS)
+        if (count := sum(bool(re.search(r"\binvoice\b", line.text, re.IGNORECASE)) for line in script.lines))
+    }
+    with reading(demo.engine) as session:
+        stored = {call.uniqueid: call for call in session.exec(select(Call)).all()}
+    calls = {name: stored[heard[name].uniqueid] for name in found}
+    name = next(iter(found))
+    chosen = calls[name]
+
+    def only(wanted: Callable[[Call], bool]) -> str:
+        return places({name: count for name, count in found.items() if wanted(calls[name])})
+
+    def shows(truth: str) -> None:
+        expect(page.get_by_text(truth, exact=True)).to_be_visible()
+
+    with doubted_and_tagged(demo, chosen.id or 0, "Refund"):
+        start(page, demo, "transcripts?q=invoice")
+        shows(only(lambda call: call is not chosen))
+        page.get_by_role("button", name="More filters").click()
+        page.get_by_text("Include doubtful passages").click()
+        shows(places(found))
+        for label, option, truth in (
+            ("Agent", chosen.agent, only(lambda call: call.agent == chosen.agent)),
+            ("Tag", "Refund", only(lambda call: call is chosen)),
+        ):
+            choose(page, label, option)
+            shows(truth)
+            choose(page, label, "All")
+        page.get_by_label("Number", exact=True).fill(chosen.from_number[2:])
+        shows(of_number := only(lambda call: call.from_number == chosen.from_number))
+        reload(page)
+        shows(of_number)
+        expect(page).to_have_url(re.compile("doubtful=true"))
+        expect(page.get_by_role("button", name="More filters (2)")).to_be_visible()
 
 
 def test_figures(page: Page, demo: Demo) -> None:
@@ -216,6 +277,11 @@ def test_devices(page: Page, demo: Demo) -> None:
     rows = page.get_by_role("table", name="Extensions").locator("tbody tr")
     expect(rows.filter(has_text=UNUSED_PHONE.extension)).to_have_count(1)
     expect(rows.filter(has_text="Free")).to_have_count(0)
+    reload(page)
+    expect(rows.filter(has_text=UNUSED_PHONE.extension)).to_have_count(1)
+    expect(rows.filter(has_text="Free")).to_have_count(0)
+    press(page, "Device state", "All")
+    expect(rows.filter(has_text="Free").first).to_be_visible()
 
 
 @pytest.mark.parametrize("period", ["Today", "Last 7 days", "Last 30 days"])
@@ -226,3 +292,21 @@ def test_the_periods(page: Page, demo: Demo, period: str) -> None:
     shown = int(figure(page, "Calls").inner_text().replace(",", ""))
     of_yesterday = len(calls_of_day(yesterday()))
     assert shown > 3 * of_yesterday if period != "Today" else shown < 500
+
+
+def test_between_two_days(page: Page, demo: Demo) -> None:
+    """The days are typed as they are said, stand in the address, and go along to other pages."""
+    days = [yesterday() - timedelta(days=back) for back in (5, 3)]
+    within = sum(len(calls_of_day(days[0] + timedelta(days=day))) for day in range(3))
+    start(page, demo, "figures")
+    choose(page, "Period", "Between")
+    typed = page.get_by_label("From – to")
+    typed.fill(" – ".join(f"{day:%d.%m.%Y}" for day in days))
+    typed.press("Enter")
+    expect(figure(page, "Calls")).to_have_text(f"{within:,}")
+    expect(page).to_have_url(re.compile(f"{days[0]:%Y-%m-%d}.*{days[1]:%Y-%m-%d}"))
+    reload(page)
+    expect(figure(page, "Calls")).to_have_text(f"{within:,}")
+    open_page(page, "Queues")
+    visits = sum(call.joined_at is not None for day in range(3) for call in calls_of_day(days[0] + timedelta(days=day)))
+    expect(figure(page, "Offered")).to_have_text(f"{visits:,}")

@@ -70,6 +70,26 @@ def test_a_part_of_a_chart_leads_to_its_visits_the_newest_first(engine: Engine) 
     assert hours_of(engine, Selection(answered=False), day(queue="help")) == [10]
 
 
+def test_a_moment_leads_to_who_waited_or_talked_then(engine: Engine) -> None:
+    store(
+        engine,
+        visit(at(9), wait_s=20.0, talk_s=600.0),
+        visit(at(9.1), "abandoned", 60.0),
+        visit(at(9.5), "in_progress", None),
+        visit(at(9.9), queue="help", wait_s=600.0, talk_s=1.0),
+    )
+
+    def there(since: float, until: float) -> list[float]:
+        return hours_of(engine, Selection(present=(at(since), at(until))))
+
+    assert there(9.105, 9.106) == [9.1, 9.0]
+    assert there(9.11, 9.111) == [9.1, 9.0]
+    assert there(9.13, 9.14) == [9.0]
+    assert there(9.2, 9.3) == []
+    assert there(8, 9) == []
+    assert there(20, 21) == [9.5]
+
+
 def test_a_visit_leads_to_its_call(engine: Engine) -> None:
     store(engine, call(5, at(9), linkedid="100.1"), call(6, at(10), linkedid="200.1"))
     store(engine, leg(6, at(10), "PJSIP/carrier-1", linkedid="200.1", uniqueid="200.7"))

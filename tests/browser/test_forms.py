@@ -1,0 +1,85 @@
+"""What is set in the forms is kept, and what is wrong in them is said."""
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from sqlmodel import select
+
+from pbx.store.engine import reading
+from pbx.store.history_models import AlertRule
+from pbx.store.transcriptions import rules_of
+from tests.browser.demo import Demo
+from tests.browser.hand import choose, start
+from tests.jobs.receivers import free_port
+
+
+def kept_rules(demo: Demo) -> list[tuple[str, str, float, bool]]:
+    with reading(demo.engine) as session:
+        return [(rule.kind, rule.subject, rule.threshold, rule.enabled) for rule in session.exec(select(AlertRule))]
+
+
+def rule(page: Page, words: str) -> Locator:
+    return page.locator("[class*='st-key-rule_']").filter(has_text=words)
+
+
+def test_an_alert_is_added_tried_changed_and_deleted(page: Page, demo: Demo) -> None:
+    before = kept_rules(demo)
+    start(page, demo, "alerts")
+    page.get_by_role("button", name="Add an alert").click()
+    form = page.get_by_role("dialog")
+    choose(page, "Tell me when", "Trunk down")
+    choose(page, "Trunk", "harbour-sip")
+    form.get_by_role("spinbutton", name="Minutes").fill("7")
+    addresses = form.get_by_label("Add addresses, one a line")
+    addresses.fill("nonsense")
+    addresses.press("Control+Enter")
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_text("Address 1 can’t be used.")).to_be_visible()
+    addresses.fill(f"json://127.0.0.1:{free_port()}/alerts")
+    addresses.press("Control+Enter")
+    form.get_by_role("button", name="Send a test message").click()
+    expect(form.get_by_role("alert").filter(has_text="127.0.0.1").first).to_be_visible()
+    assert kept_rules(demo) == before
+    form.get_by_role("button", name="Save").click()
+    expect(form).to_have_count(0)
+    assert kept_rules(demo) == [*before, ("trunk_down", "harbour-sip", 7.0, True)]
+
+    made = rule(page, "for 7 min")
+    made.get_by_role("button", name="Edit").click()
+    form.get_by_role("spinbutton", name="Minutes").fill("9")
+    form.get_by_role("button", name="Save").click()
+    made = rule(page, "for 9 min")
+    made.get_by_text("On", exact=True).click()
+    expect(made.get_by_text("Switched off")).to_be_visible()
+    assert kept_rules(demo) == [*before, ("trunk_down", "harbour-sip", 9.0, False)]
+
+    made.get_by_role("button").last.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(made).to_have_count(0)
+    assert kept_rules(demo) == before
+
+
+def test_the_rules_of_transcribing_are_kept(page: Page, demo: Demo) -> None:
+    start(page, demo, "transcription")
+    form = page.get_by_test_id("stForm")
+    shortest = form.get_by_role("spinbutton", name="Shortest, seconds")
+    shortest.fill("20")
+    for label, option in (("Queues", "601"), ("Directions", "Inbound")):
+        form.get_by_role("combobox", name=label).click()
+        page.get_by_role("option", name=option, exact=True).click()
+        page.keyboard.press("Escape")
+    form.get_by_role("button", name="Save rules").click()
+    expect(page.get_by_text("Rules saved.")).to_be_visible()
+    with reading(demo.engine) as session:
+        kept = rules_of(session, 1)
+    assert (kept.min_duration_s, kept.queues, kept.directions) == (20, ["601"], ["inbound"])
+    start(page, demo, "transcription")
+    expect(shortest).to_have_value("20")
+    expect(form.get_by_text("601", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(("button", "then"), [("Pause", "Resume"), ("Resume", "Pause")])
+def test_transcribing_is_paused_and_resumed(page: Page, demo: Demo, button: str, then: str) -> None:
+    start(page, demo, "transcription")
+    page.get_by_role("button", name=button, exact=True).click()
+    expect(page.get_by_role("button", name=then, exact=True)).to_be_visible()
+    expect(page.get_by_text("Transcribing is paused.")).to_have_count(int(button == "Pause"))
