@@ -15,7 +15,7 @@ from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.export.tables import Value
 from pbx.metrics.ratio import Ratio
 from pbx.store.coverage import call_coverage
-from pbx.store.engine import reading
+from pbx.store.engine import holding, reading
 from pbx.store.figures_calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.models import Direction
 from pbx.ui.bar import Period, period_bar
@@ -245,5 +245,6 @@ def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
 
 ui.head("Figures", "How many calls, when, with whom, and how they went")
 site = ui.site()
-bar = period_bar(site)
-show_figures(site, bar, question(bar, choose_direction()))
+with holding(site.engine):
+    bar = period_bar(site)
+    show_figures(site, bar, question(bar, choose_direction()))

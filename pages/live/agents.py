@@ -13,7 +13,7 @@ from pbx.export.tables import Value
 from pbx.metrics.agents import AgentFigures, PauseFigures
 from pbx.metrics.ratio import Ratio
 from pbx.store.coverage import queue_coverage
-from pbx.store.engine import reading
+from pbx.store.engine import holding, reading
 from pbx.store.figures import FigureFilter, load_visits
 from pbx.store.figures_agents import (
     AgentDay,
@@ -295,23 +295,24 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
 
 ui.head("Agents", "What each took and let ring, how long they were there, and how their days went")
 site = ui.site()
-bar = period_bar(site)
-with reading(site.engine) as reader:
-    figures = agent_figures(reader, bar.wanted)
-    covered = queue_coverage(reader, bar.connection_id, bar.since, bar.seen_until)
-    compared = covered.begins_at is not None and covered.begins_at < bar.before.until
-    figures_before = agent_figures(reader, bar.before) if compared else None
-if figures:
-    say_coverage(site, bar, covered)
-    show_totals(figures, figures_before)
-    asked = st.query_params.get("agent", "")
-    chosen = next((one for one in figures if one.agent == asked), None)
-    if chosen:
-        show_agent(site, bar, chosen)
-        st.subheader("All agents", anchor=False)
-    show_agents(site, figures, asked)
-    if not chosen:
-        ui.note("Pick an agent for the days and the calls.")
-        show_reasons(site, bar.wanted)
-else:
-    no_history("No agent was seen in this period", "support_agent", what="what agents did", source="queue-log")
+with holding(site.engine):
+    bar = period_bar(site)
+    with reading(site.engine) as reader:
+        figures = agent_figures(reader, bar.wanted)
+        covered = queue_coverage(reader, bar.connection_id, bar.since, bar.seen_until)
+        compared = covered.begins_at is not None and covered.begins_at < bar.before.until
+        figures_before = agent_figures(reader, bar.before) if compared else None
+    if figures:
+        say_coverage(site, bar, covered)
+        show_totals(figures, figures_before)
+        asked = st.query_params.get("agent", "")
+        chosen = next((one for one in figures if one.agent == asked), None)
+        if chosen:
+            show_agent(site, bar, chosen)
+            st.subheader("All agents", anchor=False)
+        show_agents(site, figures, asked)
+        if not chosen:
+            ui.note("Pick an agent for the days and the calls.")
+            show_reasons(site, bar.wanted)
+    else:
+        no_history("No agent was seen in this period", "support_agent", what="what agents did", source="queue-log")

@@ -8,7 +8,7 @@ from pbx import ui
 from pbx.ami.snapshot import Queue, QueueMember
 from pbx.charts import line_alt, line_chart
 from pbx.store.coverage import queue_coverage
-from pbx.store.engine import reading
+from pbx.store.engine import holding, reading
 from pbx.store.resets import resets_of
 from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
 from pbx.ui.bar import Period, period_bar
@@ -170,8 +170,9 @@ else:
     ui.renew(site)
     ui.note("There is no live status of this PBX yet. What is known of the past:")
 st.subheader("What happened", anchor=False)
-chosen_period = period_bar(site)
-if show_figures(site, chosen_period):
-    show_lists(site, chosen_period)
-if looked:
-    history(site, chosen_period, st.query_params.get(BEHIND))
+with holding(site.engine):
+    chosen_period = period_bar(site)
+    if show_figures(site, chosen_period):
+        show_lists(site, chosen_period)
+    if looked:
+        history(site, chosen_period, st.query_params.get(BEHIND))

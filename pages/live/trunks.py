@@ -6,7 +6,7 @@ import streamlit as st
 
 from pbx import ui
 from pbx.ami.snapshot import Trunk
-from pbx.store.engine import reading
+from pbx.store.engine import holding, reading
 from pbx.store.figures_trunks import by_trunk
 from pbx.store.samples import latest_snapshot
 from pbx.ui.bar import Period, period_bar
@@ -85,10 +85,11 @@ ui.head("Trunks", "Which lines stand, since when, how well calls get through, an
 site = ui.site()
 now = st.container()
 st.subheader("What happened", anchor=False)
-bar = period_bar(site, queues=False)
-known = known_trunks(site, bar)
-with st.container(width=320):
-    chosen_trunk = one_of("Trunk", known, "trunk")
-history(site, bar, chosen_trunk, known)
+with holding(site.engine):
+    bar = period_bar(site, queues=False)
+    known = known_trunks(site, bar)
+    with st.container(width=320):
+        chosen_trunk = one_of("Trunk", known, "trunk")
+    history(site, bar, chosen_trunk, known)
 with now:  # last, as it ends the page where no snapshot is known yet
     live(site)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from pbx.charts.frame import (
@@ -59,14 +60,12 @@ def line_chart(
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX)
     for (name, points), colour in zip(series.items(), cycle(palette.lines), strict=False):
         corners = list(_corners(_pieces(points, gaps, span[1])))
-        pieces = [piece for _, piece in corners]
-        queries = [span_query(piece.start, piece.end) if leads and piece else "" for piece in pieces]
-        said = [piece and (duration_text(piece.value) if durations else f"{piece.value:g}") for piece in pieces]
+        # Arrays, as Plotly looks at each element of a list, and copies it, some times.
         figure.add_scatter(
-            x=[local_time(at, zone) for at, _ in corners],
-            y=[piece and piece.value for piece in pieces],
+            x=np.array([local_time(at, zone) for at, _ in corners], "datetime64[s]"),
+            y=np.array([piece.value if piece else np.nan for _, piece in corners], np.float64),
             name=plain_text(name),
-            customdata=list(zip(queries, said, strict=True)),
+            customdata=np.array([_told(piece, durations, leads) for _, piece in corners], np.str_),
             mode="lines+markers" if leads else "lines",  # only markers can be clicked on
             marker={"size": 10, "opacity": 0},
             selected={"marker": {"opacity": 0.9}},
@@ -164,6 +163,14 @@ def _pieces(points: Sequence[tuple[datetime, T]], gaps: Sequence[Gap], until: da
             start = gap_end
         if start < end:
             yield Piece(start, end, value)
+
+
+def _told(piece: Piece[float] | None, durations: bool, leads: bool) -> tuple[str, str]:
+    """What a corner leads to, and what it says."""
+    if piece is None:
+        return "", ""
+    said = duration_text(piece.value) if durations else f"{piece.value:g}"
+    return span_query(piece.start, piece.end) if leads else "", said
 
 
 def _corners(pieces: Iterable[Piece[float]]) -> Iterator[tuple[datetime, Piece[float] | None]]:

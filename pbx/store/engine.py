@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pbx.errors import DataError, NewerDatabase, PbxError, SettingsError, Storag
 from pbx.settings import Settings
 
 BUSY_TIMEOUT_S = 60  # far longer than any write here takes
+_held: ContextVar[Session | None] = ContextVar("_held", default=None)
 _WRITER_LOCK = 0x70627821  # a number of our own for PostgreSQL's advisory lock
 _NEARLY_NOTHING_BYTES = 100_000
 _POSTGRES_FULL = {"53100"}  # disk_full
@@ -66,9 +68,31 @@ def open_engine(settings: Settings) -> Engine:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """A session on the state of this moment; it never waits for a writer. Raises DataError or StorageFull."""
-    with _clear_errors(engine), Session(engine, expire_on_commit=False) as session:
-        yield session
+    """A session on the state of this moment; it never waits for a writer. Raises DataError or StorageFull.
+
+    Within `holding` it is the session held.
+    """
+    held = _held.get()
+    with _clear_errors(engine):
+        if held is not None and held.bind is engine:
+            yield held
+            return
+        with Session(engine, expire_on_commit=False) as session:
+            yield session
+
+
+@contextmanager
+def holding(engine: Engine) -> Iterator[None]:
+    """Whatever reads within, in this thread, sees one state of the database, and shares what it worked out of it.
+
+    For a page of many figures. What is written meanwhile is not seen.
+    """
+    with reading(engine) as session:
+        before = _held.set(session)
+        try:
+            yield
+        finally:
+            _held.reset(before)
 
 
 @contextmanager

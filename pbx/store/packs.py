@@ -69,6 +69,9 @@ class Packed:
         if mask.all():
             return self
         rows = np.flatnonzero(mask)
+        if isinstance(self.columns, dict) and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+            within = slice(rows[0], rows[-1] + 1)  # nothing is copied
+            return Packed({name: values[within] for name, values in self.columns.items()}, self.names)
         if isinstance(self.columns, _Chosen):
             return Packed(_Chosen(self.columns.whole, self.columns.rows[rows]), self.names)
         return Packed(_Chosen(self.columns, rows), self.names)
@@ -110,16 +113,21 @@ def load_columns(session: Session, kind: Kind, connection_id: int, since: dateti
 
     Within a reading session, whose state doesn't move, the same question is answered from memory.
     """
-    span = (int(since.timestamp()), int(until.timestamp()))
+    since_s, until_s = int(since.timestamp()), int(until.timestamp())
+    days = (since_s // DAY_S, -(-until_s // DAY_S))
 
     def load() -> Packed:
-        found = _load(session, kind, connection_id, *span)
+        found = _load(session, kind, connection_id, *days)
         if kind not in _OF_MEMBERS or not len(found):
             return found
         names = remembered(session, ("agent names", connection_id), lambda: agent_names(session, connection_id))
         return found.renamed("agent", names)
 
-    return remembered(session, (kind, connection_id, *span), load)
+    def cut() -> Packed:
+        found = remembered(session, (kind, connection_id, *days), load)  # whole days: "now" moves on, they don't
+        return found.where((found.columns["at"] >= since_s) & (found.columns["at"] < until_s))
+
+    return remembered(session, (kind, connection_id, since_s, until_s), cut)
 
 
 def remembered(session: Session, question: Hashable, answer: Callable[[], Answer]) -> Answer:
@@ -156,24 +164,22 @@ def forget_packs(session: Session, connection_id: int) -> None:
     session.connection().execute(delete(DayPack).where(PACKS.connection_id == connection_id))
 
 
-def _load(session: Session, kind: Kind, connection_id: int, since_s: int, until_s: int) -> Packed:
+def _load(session: Session, kind: Kind, connection_id: int, first: int, last: int) -> Packed:
+    """The days from `first` up to `last`, in order; earlier ones too where their rows may be of these."""
     shape = SHAPES[kind]
     merger = _Merger(shape.fields)
-    first, last = since_s // DAY_S - shape.earlier_days, -(-until_s // DAY_S)
+    first -= shape.earlier_days
     query = select(PACKS.day, PACKS.names, PACKS.rows, PACKS.data).where(
         PACKS.connection_id == connection_id, PACKS.kind == kind, PACKS.day >= first, PACKS.day < last
     )
     known = set()
-    for day, names, rows, data in session.connection().execute(query):
+    for day, names, rows, data in session.connection().execute(query.order_by(PACKS.day)):
         known.add(day)
         merger.add(_unpack(shape.fields, rows, data), json.loads(names))
     begun = max(first, _first_day(session, kind, connection_id)) if len(known) < last - first else last
     for start, end in _runs(day for day in range(begun, last) if day not in known):
         merger.add(*_read(session, shape, connection_id, start * DAY_S, end * DAY_S))
-    found = merger.merged()
-    at = found.columns["at"]
-    within = (at >= since_s) & (at < until_s)
-    return found if within.all() else found.where(within)
+    return merger.merged()
 
 
 class _Merger:

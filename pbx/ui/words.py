@@ -3,8 +3,10 @@
 Whatever comes from a PBX is shown as text: it goes into HTML escaped, into Markdown as code.
 """
 
+import gc
 import html
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -54,8 +56,18 @@ def chips(words: Iterable[str]) -> None:
 
 def head(title: str, about: str) -> None:
     """A page's title with one line about what is seen; in the demo it says so."""
+    _set_aside(len(sys.modules))
     pill = DEMO_PILL if load_settings().demo else ""
     st.html(f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>')
+
+
+@st.cache_resource(show_spinner=False)
+def _set_aside(modules: int) -> None:
+    """Keep Python from looking for garbage in what is imported, whenever there is more of it.
+
+    A look took 0.2 s, and a page of a year's figures makes it look.
+    """
+    gc.freeze()
 
 
 def demo_pill() -> None:
