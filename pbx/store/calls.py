@@ -69,20 +69,25 @@ def recordings_of(session: Session, call_id: int) -> list[Recording]:
 
 
 def call_queues(session: Session, connection_id: int) -> list[str]:
-    """The queues that calls went through, by name: one step in the index for each, however many calls there are."""
-    calls = Table.metadata.tables["calls"].c
-    mine = sqlalchemy.select(func.min(calls.queue).label("name")).where(calls.connection_id == connection_id)
-    found = mine.where(calls.queue > "").cte(recursive=True)
-    following = mine.where(calls.queue > found.c.name).correlate(found).scalar_subquery()
-    found = found.union_all(sqlalchemy.select(following).where(found.c.name.is_not(None)))
-    names = sqlalchemy.select(found.c.name).where(found.c.name.is_not(None)).order_by(found.c.name)
-    return list(session.connection().execute(names).scalars())
+    """The queues that calls went through, by name."""
+    return _names(session, connection_id, "queue")
 
 
 def call_agents(session: Session, connection_id: int) -> list[str]:
     """The agents that calls went to, by name."""
-    named = (Call.connection_id == connection_id, col(Call.agent) > "")
-    return list(session.exec(select(Call.agent).where(*named).distinct().order_by(col(Call.agent))).all())
+    return _names(session, connection_id, "agent")
+
+
+def _names(session: Session, connection_id: int, column: str) -> list[str]:
+    """What a column of calls holds: one step in its index for each name, however many calls there are."""
+    calls = Table.metadata.tables["calls"].c
+    name = calls[column]
+    mine = sqlalchemy.select(func.min(name).label("name")).where(calls.connection_id == connection_id)
+    found = mine.where(name > "").cte(recursive=True)
+    following = mine.where(name > found.c.name).correlate(found).scalar_subquery()
+    found = found.union_all(sqlalchemy.select(following).where(found.c.name.is_not(None)))
+    names = sqlalchemy.select(found.c.name).where(found.c.name.is_not(None)).order_by(found.c.name)
+    return list(session.connection().execute(names).scalars())
 
 
 def new_calls_since(session: Session, connection_id: int, since: datetime) -> int:

@@ -95,7 +95,19 @@ class Call(Table, table=True):
             "to_number",
             "transcription",
         ),
-        Index("ix_calls_queue", "connection_id", "queue"),
+        Index(
+            "ix_calls_queue",
+            "connection_id",
+            "queue",
+            "started_at",
+            "id",
+            "direction",
+            "state",
+            "from_number",
+            "to_number",
+            "transcription",
+        ),
+        Index("ix_calls_agent", "connection_id", "agent"),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, event
 
 from pbx.settings import Settings, load_settings
 from pbx.store import claims, transcriptions
-from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
+from pbx.store.calls import CallFilter, call_agents, call_queues, count_calls, find_calls
 from pbx.store.engine import reading
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -47,12 +47,14 @@ def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallF
         find_calls(session, wanted, offset=100, limit=50)
         count_calls(session, wanted)
         call_queues(session, 1)
-    listing, count, queues = plans
-    assert "INDEX ix_calls_started" in listing
+        call_agents(session, 1)
+    listing, count, queues, agents = plans
+    assert ("INDEX ix_calls_queue" if wanted.queue else "INDEX ix_calls_started") in listing
     assert "TEMP B-TREE" not in listing  # no sorting: the index has the order
     assert "COVERING INDEX" in count
-    assert "SCAN calls" not in queues
-    assert queues.count("COVERING INDEX ix_calls_queue (connection_id=? AND queue>?)") == 2
+    for name, plan in (("queue", queues), ("agent", agents)):
+        assert "SCAN calls" not in plan
+        assert plan.count(f"COVERING INDEX ix_calls_{name} (connection_id=? AND {name}>?)") == 2
 
 
 def test_what_is_asked_of_the_speech_queue_every_second_reads_an_index(engine: Engine) -> None:
