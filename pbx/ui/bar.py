@@ -11,7 +11,7 @@ from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.figures import FigureFilter, visit_names
 from pbx.store.samples import latest_snapshot
-from pbx.ui.filters import one_of, period_bounds, period_filter
+from pbx.ui.filters import ALL, one_of, period_bounds, period_filter
 from pbx.ui.sites import Site
 from pbx.ui.words import note
 from pbx.wording import moment_text, start_of_day
@@ -19,7 +19,7 @@ from pbx.wording import moment_text, start_of_day
 BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
 HOURLY = timedelta(days=3)  # up to so long a period is drawn by the hour, a longer one by the day
 _CARRIED = ("period", "days", "queue")
-_CARRY = "bar_carried"
+_CARRY, _PAGE = "bar_carried", "bar_page"
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,18 @@ def _queue(at: Site, since: datetime | None, now: datetime) -> str | None:
 
 def _carry_in() -> None:
     """Take up what the bar of the page before said, where the address doesn't say anything."""
-    carried = st.session_state.get(_CARRY, {})
-    if not any(name in st.query_params or name in st.session_state for name in ("period", "queue")):
-        for name, value in carried.items():
+    came_from, st.session_state[_PAGE] = st.session_state.get(_PAGE), st.context.url
+    if any(name in st.query_params for name in ("period", "queue")):
+        return
+    if came_from != st.context.url or not any(name in st.session_state for name in ("period", "queue")):
+        for name, value in st.session_state.get(_CARRY, {}).items():
             st.session_state[name] = value
+            # By hand too: what the address filled on the page before isn't written to this page's address otherwise.
+            st.query_params[name] = [day.isoformat() for day in value] if name == "days" else value
 
 
 def _carry_out() -> None:
-    st.session_state[_CARRY] = {name: st.session_state[name] for name in _CARRIED if name in st.session_state}
+    """Note what the bar says, where that isn't what it says by itself."""
+    said = {name: st.session_state.get(name) for name in _CARRIED}
+    usual = {"days": said["days"] if said["period"] != "Between" else None, "queue": ALL}
+    st.session_state[_CARRY] = {name: value for name, value in said.items() if value not in (None, usual.get(name))}

@@ -38,6 +38,13 @@ def box(page: Page, label: str) -> Locator:
 
 def choose(page: Page, label: str, option: str) -> None:
     """Choose an option of a box; it is kept in the address."""
+    pick(page, label, option)
+    expect(box(page, label)).to_have_value(option)
+    settle(page)
+
+
+def pick(page: Page, label: str, option: str) -> None:
+    """Click on an option of a box's list."""
     chosen, wanted = box(page, label), page.get_by_role("option", name=option, exact=True)
 
     def is_open() -> bool:  # it closes when the page scrolls beneath it
@@ -47,8 +54,6 @@ def choose(page: Page, label: str, option: str) -> None:
 
     wait_until("the list is open", is_open)
     wanted.click()
-    expect(box(page, label)).to_have_value(option)
-    settle(page)
 
 
 def press(page: Page, group: str, option: str) -> None:

@@ -296,17 +296,19 @@ def test_the_periods(page: Page, demo: Demo, period: str) -> None:
 
 def test_between_two_days(page: Page, demo: Demo) -> None:
     """The days are typed as they are said, stand in the address, and go along to other pages."""
-    days = [yesterday() - timedelta(days=back) for back in (5, 3)]
+    days = [yesterday() - timedelta(days=back) for back in (4, 2)]
     within = sum(len(calls_of_day(days[0] + timedelta(days=day))) for day in range(3))
     start(page, demo, "figures")
     choose(page, "Period", "Between")
-    typed = page.get_by_label("From – to")
-    typed.fill(" – ".join(f"{day:%d.%m.%Y}" for day in days))
-    typed.press("Enter")
+    for end, day in zip(("start", "end"), days, strict=True):
+        page.get_by_role("spinbutton", name=f"day, From – to {end} date").click()
+        page.keyboard.type(f"{day:%d%m%Y}")
+    page.keyboard.press("Escape")  # closes the calendar
     expect(figure(page, "Calls")).to_have_text(f"{within:,}")
     expect(page).to_have_url(re.compile(f"{days[0]:%Y-%m-%d}.*{days[1]:%Y-%m-%d}"))
     reload(page)
     expect(figure(page, "Calls")).to_have_text(f"{within:,}")
     open_page(page, "Queues")
+    expect(page).to_have_url(re.compile(f"queues.*{days[0]:%Y-%m-%d}.*{days[1]:%Y-%m-%d}"))
     visits = sum(call.joined_at is not None for day in range(3) for call in calls_of_day(days[0] + timedelta(days=day)))
     expect(figure(page, "Offered")).to_have_text(f"{visits:,}")

@@ -8,7 +8,7 @@ from pbx.store.engine import reading
 from pbx.store.history_models import AlertRule
 from pbx.store.transcriptions import rules_of
 from tests.browser.demo import Demo
-from tests.browser.hand import choose, start
+from tests.browser.hand import choose, pick, start
 from tests.jobs.receivers import free_port
 
 
@@ -29,7 +29,7 @@ def test_an_alert_is_added_tried_changed_and_deleted(page: Page, demo: Demo) -> 
     choose(page, "Tell me when", "Trunk down")
     choose(page, "Trunk", "harbour-sip")
     form.get_by_role("spinbutton", name="Minutes").fill("7")
-    addresses = form.get_by_label("Add addresses, one a line")
+    addresses = form.get_by_role("textbox", name="Add addresses, one a line")
     addresses.fill("nonsense")
     addresses.press("Control+Enter")
     form.get_by_role("button", name="Save").click()
@@ -63,9 +63,8 @@ def test_the_rules_of_transcribing_are_kept(page: Page, demo: Demo) -> None:
     form = page.get_by_test_id("stForm")
     shortest = form.get_by_role("spinbutton", name="Shortest, seconds")
     shortest.fill("20")
-    for label, option in (("Queues", "601"), ("Directions", "Inbound")):
-        form.get_by_role("combobox", name=label).click()
-        page.get_by_role("option", name=option, exact=True).click()
+    for label, option in (("Queues", "601"), ("Directions", "↙ Inbound")):
+        pick(page, label, option)
         page.keyboard.press("Escape")
     form.get_by_role("button", name="Save rules").click()
     expect(page.get_by_text("Rules saved.")).to_be_visible()
