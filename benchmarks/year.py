@@ -55,10 +55,7 @@ def write_year(
             for day in range(start, min(start + 28, DAYS + 1)):
                 midnight = int((first + timedelta(days=day)).timestamp())
                 numbers = _write_day(session, connection_id, midnight, int(a_day[day]), until, numbers, random)
-    while True:
-        with writing(engine) as session:
-            if not pack_days(session, connection_id, until, limit=100):
-                return
+    _pack(engine, connection_id, until)
 
 
 def write_looks(engine: Engine, connection_id: int, *, until: datetime | None = None, seed: int = 5) -> None:
@@ -90,6 +87,15 @@ def write_looks(engine: Engine, connection_id: int, *, until: datetime | None = 
                 session.connection().execute(insert(tables[name]), rows)
     with writing(engine) as session:
         store_latest(session, connection_id, _newest(until))
+    _pack(engine, connection_id, until)
+
+
+def _pack(engine: Engine, connection_id: int, until: datetime) -> None:
+    """As the worker does at night."""
+    while True:
+        with writing(engine) as session:
+            if not pack_days(session, connection_id, until, limit=100):
+                return
 
 
 def _look(made: dict[str, Rows], connection_id: int, ids: dict[str, int], at: datetime, random: Any) -> None:

@@ -36,30 +36,30 @@ _STORED = {"name": "u2", "key": "i8", "outcome": "u1"}  # other types are numpy'
 PACKS = Table.metadata.tables[str(DayPack.__tablename__)].c
 
 
-class _Chosen(Mapping[str, NDArray[Any]]):
-    """Some rows of columns: taken out of a column once it is asked for, as most questions need few columns."""
+class Lazy(Mapping[str, NDArray[Any]]):
+    """Columns each made once it is asked for, as most questions need few of them."""
 
-    def __init__(self, whole: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> None:
-        self.whole, self.rows = whole, rows
-        self.taken: Columns = {}
+    def __init__(self, names: Iterable[str], make: Callable[[str], NDArray[Any]]) -> None:
+        self.make, self.made = make, dict.fromkeys(names)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self.taken:
-            self.taken[name] = self.whole[name][self.rows]
-        return self.taken[name]
+        found = self.made[name]
+        if found is None:
+            found = self.made[name] = self.make(name)
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.whole)
+        return iter(self.made)
 
     def __len__(self) -> int:
-        return len(self.whole)
+        return len(self.made)
 
 
 @dataclass(frozen=True)
 class Packed:
     """Columns of equal length, and the names that the columns of `names` are places in."""
 
-    columns: Mapping[str, NDArray[Any]]
+    columns: Lazy
     names: dict[str, tuple[str, ...]]
 
     def __len__(self) -> int:
@@ -69,12 +69,9 @@ class Packed:
         if mask.all():
             return self
         rows = np.flatnonzero(mask)
-        if isinstance(self.columns, dict) and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-            within = slice(rows[0], rows[-1] + 1)  # nothing is copied
-            return Packed({name: values[within] for name, values in self.columns.items()}, self.names)
-        if isinstance(self.columns, _Chosen):
-            return Packed(_Chosen(self.columns.whole, self.columns.rows[rows]), self.names)
-        return Packed(_Chosen(self.columns, rows), self.names)
+        together = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+        which = slice(rows[0], rows[-1] + 1) if together else rows  # nothing is copied of what lies together
+        return Packed(Lazy(self.columns, lambda name: self.columns[name][which]), self.names)
 
     def code(self, column: str, name: str) -> int:
         """The place of a name in a column's names; -1 when nothing has it."""
@@ -90,12 +87,12 @@ class Packed:
         if names.keys().isdisjoint(self.names[column]):
             return self
         known: dict[str, int] = {}
-        places = [known.setdefault(names.get(name, name), len(known)) for name in self.names[column]]
-        of = self.columns
-        whole = of.whole if isinstance(of, _Chosen) else of
-        columns = dict(whole) | {column: np.array(places, dtype=np.int64)[whole[column]]}
-        named = self.names | {column: tuple(known)}
-        return Packed(_Chosen(columns, of.rows) if isinstance(of, _Chosen) else columns, named)
+        places = np.array([known.setdefault(names.get(name, name), len(known)) for name in self.names[column]])
+
+        def of(name: str) -> NDArray[Any]:
+            return places[self.columns[name]] if name == column else self.columns[name]
+
+        return Packed(Lazy(self.columns, of), self.names | {column: tuple(known)})
 
 
 def number_key(number: str) -> int:
@@ -187,23 +184,26 @@ class _Merger:
 
     def __init__(self, fields: dict[str, str]) -> None:
         self.fields = fields
-        self.parts: dict[str, list[NDArray[Any]]] = {name: [np.zeros(0, _loaded(fields[name]))] for name in fields}
+        self.days: list[Columns] = []
         self.names: dict[str, dict[str, int]] = {name: {} for name, type_ in fields.items() if type_ == "name"}
+        self.places: dict[str, list[NDArray[np.int64]]] = {name: [] for name in self.names}  # of each day's names
 
     def add(self, columns: Columns, names: dict[str, list[str]]) -> None:
-        for name, values in columns.items():
-            if name in self.names:
-                known = self.names[name]
-                places = np.array([known.setdefault(text, len(known)) for text in names[name]], dtype=np.int64)
-                values = places[values] if len(values) else np.zeros(0, np.int64)
-            self.parts[name].append(values)
+        if not len(columns["at"]):
+            return
+        self.days.append(columns)
+        for name, known in self.names.items():
+            places = [known.setdefault(text, len(known)) for text in names[name]]
+            self.places[name].append(np.array(places, dtype=np.int64))
 
     def merged(self) -> Packed:
-        columns = {
-            name: np.concatenate(parts).astype(_loaded(self.fields[name]), copy=False)
-            for name, parts in self.parts.items()
-        }
-        return Packed(columns, {name: tuple(known) for name, known in self.names.items()})
+        return Packed(Lazy(self.fields, self._column), {name: tuple(known) for name, known in self.names.items()})
+
+    def _column(self, name: str) -> NDArray[Any]:
+        parts = [columns[name] for columns in self.days]
+        if name in self.names:
+            parts = [places[values] for places, values in zip(self.places[name], parts, strict=True)]
+        return np.concatenate([np.zeros(0, _loaded(self.fields[name])), *parts])
 
 
 def _loaded(type_: str) -> type[Any]:
