@@ -76,6 +76,9 @@ class PbxConnection(Table, table=True):
     updated_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
+_FILTERED = ("direction", "state", "from_number", "to_number", "transcription")
+
+
 class Call(Table, table=True):
     """One call: all that shares a linkedid. `state` is the most telling state of its recordings."""
 
@@ -83,30 +86,8 @@ class Call(Table, table=True):
     __table_args__ = (
         UniqueConstraint("connection_id", "linkedid"),
         # Newest first; the columns behind let the filters and the count be answered without reading the table.
-        Index(
-            "ix_calls_started",
-            "connection_id",
-            "started_at",
-            "id",
-            "queue",
-            "direction",
-            "state",
-            "from_number",
-            "to_number",
-            "transcription",
-        ),
-        Index(
-            "ix_calls_queue",
-            "connection_id",
-            "queue",
-            "started_at",
-            "id",
-            "direction",
-            "state",
-            "from_number",
-            "to_number",
-            "transcription",
-        ),
+        Index("ix_calls_started", "connection_id", "started_at", "id", "queue", *_FILTERED),
+        Index("ix_calls_queue", "connection_id", "queue", "started_at", "id", *_FILTERED),
         Index("ix_calls_agent", "connection_id", "agent"),
     )
 
