@@ -56,7 +56,9 @@ def choose(at: ui.Site) -> SearchFilter:
         direction = filters.direction_filter()
         kept = [st.session_state.get(key) or st.query_params.get(key) for key in ("agent", "number", "tag", "doubtful")]
         active = sum(value not in (None, "", filters.ALL, False, "false") for value in kept)
-        with st.popover(f"More filters ({active})" if active else "More filters", icon=":material/tune:"):
+        label = f"More filters ({active})" if active else "More filters"
+        # With a key, or it were another one with each choice.
+        with st.popover(label, icon=":material/tune:", key="more_filters"):
             agent = filters.one_of("Agent", agents, "agent", none=NAMELESS["agent"])
             number = filters.number_filter()
             tag = filters.one_of("Tag", tags, "tag")

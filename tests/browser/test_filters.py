@@ -21,7 +21,7 @@ from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import set_tags
 from tests.browser.demo import Demo
 from tests.browser.hand import box, choose, count_text, figure, press, reload, start, yesterday
-from tests.browser.seen import open_page
+from tests.browser.seen import open_page, settle
 
 BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
 SERVED = ("answered", "transferred")
@@ -164,6 +164,7 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
         page.get_by_role("button", name="More filters").click()
         page.get_by_text("Include doubtful passages").click()
         shows(places(found))
+        settle(page)
         for label, option, truth in (
             ("Agent", chosen.agent, only(lambda call: call.agent == chosen.agent)),
             ("Tag", "Refund", only(lambda call: call is chosen)),
