@@ -172,6 +172,7 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
             choose(page, label, option)
             shows(truth)
             choose(page, label, "All")
+            shows(places(found))
         page.get_by_label("Number", exact=True).fill(chosen.from_number[2:])
         shows(of_number := only(lambda call: call.from_number == chosen.from_number))
         reload(page)

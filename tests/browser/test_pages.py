@@ -45,6 +45,14 @@ def test_the_navigation_leads_to_every_page(page: Page) -> None:
     assert [link.inner_text().splitlines()[-1].strip() for link in links.all()] == PAGES
 
 
+def test_the_next_page_begins_at_its_top(page: Page) -> None:
+    for title in ("Trunks", "Agents", "Figures", "Queues", "Interactions"):
+        open_page(page, title)
+        expect(page.get_by_role("heading", name=title, level=1)).to_be_in_viewport()
+        page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, main.scrollHeight)")
+        page.wait_for_timeout(200)
+
+
 def test_an_agents_days_are_drawn(look: Page) -> None:
     open_page(look, "Agents")
     look.get_by_role("table", name="Agents").locator("tr[data-id]").first.click()
