@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 MARK = HERE / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
 # Run when the title changes: a page that is drawn at once stays scrolled as far as the one before was.
-_FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
+FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
 DEMO_PILL = '<span class="demo-pill">Demo</span>'
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
@@ -61,7 +61,7 @@ def head(title: str, about: str) -> None:
     _set_aside(len(sys.modules))
     pill = DEMO_PILL if load_settings().demo else ""
     st.html(
-        f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>{_FROM_THE_TOP}',
+        f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
         unsafe_allow_javascript=True,
     )
 
