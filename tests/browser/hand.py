@@ -56,6 +56,20 @@ def pick(page: Page, label: str, option: str) -> None:
     wanted.click()
 
 
+def pick_and_close(page: Page, label: str, option: str) -> None:
+    """Add an option to a box that takes several, and close its list, which else may hide what is clicked next."""
+    pick(page, label, option)
+    chosen = box(page, label)
+
+    def is_closed() -> bool:
+        if chosen.get_attribute("aria-expanded") == "true":
+            chosen.press("Escape")
+            page.wait_for_timeout(100)
+        return chosen.get_attribute("aria-expanded") == "false" and page.get_by_role("option").count() == 0
+
+    wait_until("the list is closed", is_closed)
+
+
 def press(page: Page, group: str, option: str) -> None:
     """Press one of several buttons of which one is pressed."""
     page.get_by_role("radiogroup", name=group).get_by_role("radio", name=re.compile(rf"^{option}\b")).click()

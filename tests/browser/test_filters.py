@@ -21,7 +21,7 @@ from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import set_tags
 from tests.browser.demo import Demo
 from tests.browser.hand import box, choose, count_text, figure, press, reload, start, yesterday
-from tests.browser.seen import open_page, settle
+from tests.browser.seen import open_page, open_tab, settle
 
 BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
 SERVED = ("answered", "transferred")
@@ -219,7 +219,7 @@ def test_queues(page: Page, demo: Demo) -> None:
     page.keyboard.press("Enter")
     page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
     page.keyboard.press("Escape")
-    page.get_by_role("tab", name="By queue").click()
+    open_tab(page, "By queue")
     row = page.get_by_role("table", name="By queue").locator(f"tr[data-id='{BUSIEST}']")
     expect(row.locator("td").nth(1)).to_have_text(f"{len(of_queue):,}")
     reload(page)

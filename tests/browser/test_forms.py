@@ -8,7 +8,7 @@ from pbx.store.engine import reading
 from pbx.store.history_models import AlertRule
 from pbx.store.transcriptions import rules_of
 from tests.browser.demo import Demo
-from tests.browser.hand import choose, pick, start
+from tests.browser.hand import choose, pick_and_close, start
 from tests.jobs.receivers import free_port
 
 
@@ -64,8 +64,7 @@ def test_the_rules_of_transcribing_are_kept(page: Page, demo: Demo) -> None:
     shortest = form.get_by_role("spinbutton", name="Shortest, seconds")
     shortest.fill("20")
     for label, option in (("Queues", "601"), ("Directions", "↙ Inbound")):
-        pick(page, label, option)
-        page.keyboard.press("Escape")
+        pick_and_close(page, label, option)
     form.get_by_role("button", name="Save rules").click()
     expect(page.get_by_text("Rules saved.")).to_be_visible()
     with reading(demo.engine) as session:
