@@ -41,7 +41,7 @@ test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 	$(BIN)/pytest -m browser
 
 test-real: .venv/dev  ## test-lab and test-browser in a third of the time; needs lab-up and Chromium
-	{ $(BIN)/pytest -m browser && $(BIN)/pytest -m 'lab and not phones'; } & others=$$!; \
+	{ $(BIN)/pytest -m browser; seen=$$?; $(BIN)/pytest -m 'lab and not phones' && exit $$seen; } & others=$$!; \
 	$(PHONES) -k asterisk-22 & newer=$$!; \
 	$(PHONES) -k 'not asterisk-22'; failed=$$?; \
 	for job in $$others $$newer; do wait $$job || failed=1; done; exit $$failed

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
+SLOW_MS = 45_000  # the machine may be busy with calls meanwhile
 # Streamlit asks for these below a page's own path first, before it finds its base.
 PROBES = ("_stcore/health", "_stcore/host-config")
+
+expect.set_options(timeout=SLOW_MS)  # for all tests there are: the last to say it decides
 
 
 @contextmanager

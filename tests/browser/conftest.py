@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from tests.browser import demo as demos
-from tests.browser.chromium import launched, open_page
+from tests.browser.chromium import SLOW_MS, launched, open_page
 from tests.browser.demo import Demo
 from tests.browser.seen import faults, settle
 
-SLOW_MS = 45_000
 LOOKS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
-expect.set_options(timeout=SLOW_MS)
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers are asked for

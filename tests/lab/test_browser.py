@@ -27,7 +27,6 @@ NASTY = [
     "a@b.example http://x.example www.x.example :smile: :material/delete: :red[x] -> <-",
     "# h | 1. one | \\ back\\*slash 🛠️ 日本",
 ]
-expect.set_options(timeout=SLOW_MS / 2)
 TITLES = [
     *("Today", "Interactions", "Transcripts", "Figures", "Queues", "Trunks", "Agents", "Extensions & calls"),
     *("FreePBX Integration", "Transcription", "Alerts"),

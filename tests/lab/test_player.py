@@ -16,7 +16,6 @@ from tests.lab.server import wait_until
 from tests.lab.talks import SAID, WORD_S, fill, words_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
-expect.set_options(timeout=20_000)
 NEAR_S = 0.3
 
 
