@@ -145,6 +145,12 @@ def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> Non
         assert "Open in Interactions" not in [button.label for button in behind(asked).button], asked
 
 
+def test_an_export_that_cannot_hold_all_says_so(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "of 5. Choose a shorter period" not in words(behind(""))
+    monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
+    assert "The newest 3 of 5. Choose a shorter period for the others." in words(behind(""))
+
+
 def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_call(engine, pbx, "+4930111", clock(9))
