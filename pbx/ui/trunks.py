@@ -240,7 +240,8 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
         if known:
             drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
             chart(drawn, alt=line_alt(title, known, gaps), key=f"chart_{title.split()[0].lower()}")
-    note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
+    if gaps:
+        note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
 
 
 def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
