@@ -196,9 +196,10 @@ def zone_text(zone: tzinfo, at: datetime) -> str:
     return zone.key if isinstance(zone, ZoneInfo) else str(zone.tzname(at))
 
 
-def start_of_day(at: datetime, zone: tzinfo) -> datetime:
-    """Local midnight before a moment, in UTC."""
-    return at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+def start_of_day(at: datetime, zone: tzinfo, days_back: int = 0) -> datetime:
+    """Local midnight before a moment, or so many local days earlier, in UTC."""
+    midnight = at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (midnight - timedelta(days=days_back)).astimezone(UTC)  # by the clock: a day may have 23 or 25 hours
 
 
 def service_level_text(percent: float, within_s: int, completed: int) -> str:

@@ -137,3 +137,31 @@ def test_charts_and_theme_share_their_colours(mode: str, palette: Palette) -> No
     theme = tomllib.loads(Path(".streamlit/config.toml").read_text())["theme"][mode]
     assert tuple(theme["chartCategoricalColors"]) == palette.lines
     assert theme["backgroundColor"] == palette.ground
+
+
+@pytest.mark.parametrize("first", [datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)])
+def test_a_band_and_a_gap_end_by_the_clock_on_a_day_of_23_or_25_hours(first: datetime) -> None:
+    last = (first + timedelta(hours=36)).astimezone(BERLIN).replace(hour=0).astimezone(UTC)  # the next midnight
+    half = timedelta(hours=6)
+    figure = state_bands(
+        {"carrier": [(first - half, "registered")]},
+        [(first, last)],
+        title="Registration",
+        span=(first - half, last + half),
+        zone=BERLIN,
+        palette=LIGHT,
+    )
+    midnights = [moment.astimezone(BERLIN).replace(tzinfo=None) for moment in (first, last)]
+    registered, gap = figure.data
+    assert [registered.base[0] + timedelta(milliseconds=registered.x[0]), registered.base[1]] == midnights
+    reach = timedelta(milliseconds=gap.width[0]) / 2
+    assert [gap.x[0] - reach, gap.x[0] + reach] == midnights
+
+
+def test_a_band_within_the_hour_that_comes_twice_keeps_its_length() -> None:
+    start = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)  # 02:50, and 20 minutes later it is 02:10
+    end = start + timedelta(minutes=20)
+    span = (start - timedelta(hours=3), end)
+    looks = {"carrier": [(start, "rejected")]}
+    figure = state_bands(looks, [], title="Registration", span=span, zone=BERLIN, palette=LIGHT)
+    assert figure.data[0].x == (20 * 60_000,)

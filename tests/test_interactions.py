@@ -197,13 +197,19 @@ def test_the_summary_says_who_made_it_and_its_figures(engine: Engine, pbx: int) 
         longest_silence=(14.0, 6.0),
         interruptions=2,
         first_response_s=1.25,
-        fallback_reason="It answered with HTML.",
+        fallback_reason="The model *small* answered with HTML.",
     )
     transcribe(engine, pbx, call, segment(1, "A refund, please"), analysis=made)
     with writing(engine) as session:
         save_topic(session, "Refunds", ["refund*"])
     app = open_call(call)
-    for expected in ("A refund, please.", "It answered with HTML", "40% agent", "0:06, at 0:14", "1.2 s"):
+    for expected in (
+        "A refund, please.",
+        r"The model \*small\* answered with HTML",
+        "40% agent",
+        "0:06, at 0:14",
+        "1.2 s",
+    ):
         assert expected in words(app), expected
     assert tables(app)["Questions"] == [["0:02", "Which order? | Agent"]]
     assert tables(app)["Topics"] == [["0:01", "Refunds", "A refund, please | Caller"]]

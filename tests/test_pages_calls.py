@@ -1,16 +1,19 @@
 """The figures of calls, on a day worked by hand, and the way from each to its calls."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
+from pbx import ui
 from pbx.settings import load_settings
-from pbx.store.engine import open_engine
+from pbx.store.engine import open_engine, writing
+from pbx.store.legs import store_legs
 from tests.drawn import charts, points
-from tests.happened import DAY, add_calls, clock
+from tests.happened import DAY, add_calls, clock, leg
 from tests.test_pages import add_call, open_page, save_pbx, tables, well, words
 
 FIGURES = "pages/calls/figures.py"
@@ -111,6 +114,23 @@ def test_every_bar_adds_up_to_the_calls_behind_it(filled: int) -> None:
         assert min(listed) > 0, key
 
 
+def test_the_row_of_a_day_of_25_hours_leads_to_all_its_calls(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pbx = save_pbx(engine)
+    late = datetime(2026, 10, 25, 22, 30, tzinfo=UTC)  # half past eleven at night
+    with writing(engine) as session:
+        store_legs(session, pbx, [leg(1, late, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0)], "cdr")
+    picks, draw = [datetime(2026, 10, 24, 22, tzinfo=UTC).isoformat()], ui.table
+
+    def pick_once(label: str, *args: Any, **more: Any) -> str | None:
+        draw(label, *args, **more)
+        return picks.pop() if label == "Calls by Day" and picks else None
+
+    monkeypatch.setattr(ui, "table", pick_once)
+    app = well(open_page(FIGURES, period="Between", days=["2026-10-25", "2026-10-25"], by="Day"))
+    assert not picks
+    assert ">1 call: Sun 25 Oct<" in words(app)
+
+
 def test_a_list_leads_to_the_same_calls_in_interactions(filled: int) -> None:
     app = behind("direction=outbound")
     assert "Open in Interactions" in [button.label for button in app.button]
@@ -123,6 +143,12 @@ def test_a_list_leads_to_the_same_calls_in_interactions(filled: int) -> None:
 def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> None:
     for asked in ("disposition=BUSY", "weekday=0&hour=9", "from=1772456400&until=1772460000", "did=4930555"):
         assert "Open in Interactions" not in [button.label for button in behind(asked).button], asked
+
+
+def test_an_export_that_cannot_hold_all_says_so(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "of 5. Choose a shorter period" not in words(behind(""))
+    monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
+    assert "The newest 3 of 5. Choose a shorter period for the others." in words(behind(""))
 
 
 def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:

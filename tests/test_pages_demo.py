@@ -23,6 +23,7 @@ from pbx.store.engine import open_engine
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "pages").rglob("*.py"))
 TODAY, SETTINGS, CALLS = "pages/today/overview.py", "pages/settings/freepbx.py", "pages/calls/interactions.py"
+TRANSCRIPTS = "pages/calls/transcripts.py"
 NO_PBX = "No PBX is connected yet"
 
 
@@ -162,6 +163,13 @@ def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Setti
     assert "places in" in words(press(open_page(), "Find “invoice” in what was said"))
     app = press(open_page(), "See a queue’s day")
     assert (app.query_params["period"], app.query_params["queue"]) == ("Yesterday", "601")
+
+
+def test_each_example_of_a_search_finds_something(demo: Settings) -> None:
+    tried = [button.label for button in open_page(TRANSCRIPTS).button if button.key and button.key.startswith("try ")]
+    assert len(tried) == 6
+    for example in tried:
+        assert "Nobody said that" not in words(press(open_page(TRANSCRIPTS), example)), example
 
 
 def components(app: AppTest) -> list[dict[str, Any]]:

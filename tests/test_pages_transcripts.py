@@ -136,7 +136,7 @@ def test_what_cannot_be_understood_is_explained_in_place(engine: Engine, pbx: in
     app = look(q=query)
     assert said.replace("*", "\\*") in words(app)
     assert not app.error
-    assert places(press(app, "`refund invoice` both words")) == []
+    assert places(press(app, "`invoice number` both words")) == []
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,13 @@ def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
     }
 
 
+def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, period="Between", days=["2026-03-01", "2026-03-02"]))
+    told = {metric.label: (metric.value, metric.delta, metric.proto.delta_description) for metric in app.metric}
+    assert told["Seizures"] == ("6", "", "")  # not "from 0"
+    assert told["ASR"] == ("50.0%", "", "")
+
+
 def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY))
     assert tables(app)["Registration"] == [
@@ -53,6 +60,12 @@ def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     ]
     assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
     assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"
+    assert "nothing was observed there, so nothing is drawn" in words(app)
+
+
+def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx.ui.trunks.snapshot_gaps", lambda *args: [])
+    assert "nothing was observed" not in words(well(open_page(TRUNKS, **DAY)))
 
 
 def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> None:

@@ -64,6 +64,8 @@ def test_the_zone_is_the_set_one_else_the_learned_offset_else_utc() -> None:
 
 def test_the_local_day_begins_at_local_midnight() -> None:
     assert start_of_day(NOW, BERLIN) == datetime(2026, 6, 30, 22, 0, tzinfo=UTC)
+    after = datetime(2026, 10, 26, 9, 0, tzinfo=UTC)  # the clock was put back on the 25th
+    assert start_of_day(after, BERLIN, 6) == datetime(2026, 10, 19, 22, 0, tzinfo=UTC)
 
 
 def test_sizes_and_counts() -> None:

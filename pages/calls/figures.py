@@ -13,6 +13,7 @@ from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
 from pbx.charts.frame import Gap
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.export.tables import Value
+from pbx.metrics.intervals import interval_edges
 from pbx.metrics.ratio import Ratio
 from pbx.store.coverage import call_coverage
 from pbx.store.engine import holding, reading
@@ -45,7 +46,10 @@ BREAKDOWNS: dict[str, tuple[By, str]] = {  # what is said: how it is counted, th
 }
 ANSWER_RATE = "Answered calls / calls whose outcome is known, by the CDR or by live events."
 TALK = "Talk time of the answered calls / how many they are. It begins when a queue or menu answers."
-WAIT = "From the beginning of a call until somebody answered / calls of which this is known."
+WAIT = (
+    "From the start of a call’s first leg until somebody answered / calls of which this is known. By live events a leg "
+    "starts when somebody is dialled: the time in a queue or menu before that is left out. Queues has the whole wait."
+)
 
 
 def question(period: Period, direction: Direction | None) -> CallQuestion:
@@ -173,7 +177,7 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
         ui.note(f"{shown}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
         ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
     if chosen is not None:
-        follow_row(by, chosen, counts)
+        follow_row(at, by, chosen)
 
 
 def interval_text(at: ui.Site, by: By, start: datetime) -> str:
@@ -203,15 +207,13 @@ def export_rows(by: By, nameless: str, counts: Sequence[CallCount]) -> list[list
     ]
 
 
-def follow_row(by: By, row: str, counts: Sequence[CallCount]) -> None:
+def follow_row(at: ui.Site, by: By, row: str) -> None:
     """Show the calls of a row of the table."""
     if by not in ("hour", "day"):
         follow(**{by: row})
         return
     start = datetime.fromisoformat(row)
-    later = [count.start_at for count in counts if count.start_at and count.start_at > start]
-    length = timedelta(hours=1) if by == "hour" else timedelta(days=1)
-    end = min([start + length, *later])
+    end = interval_edges(start, start + timedelta(days=2), at.zone, "day" if by == "day" else "hour")[1]
     follow(**{"from": str(int(start.timestamp())), "until": str(int(end.timestamp()))})
 
 

@@ -1,4 +1,4 @@
-"""Interactions: every recorded call, to find, to hear, to read and to keep."""
+"""Interactions: every call, to find, to hear, to read and to keep."""
 
 from typing import cast, get_args
 
@@ -109,7 +109,7 @@ def nothing_found(at: ui.Site, chosen: CallFilter) -> None:
         )
 
 
-ui.head("Interactions", "Every recorded call: find it, hear it, read it, keep it")
+ui.head("Interactions", "Every call: find it, hear it, read it, keep it")
 site = ui.site()
 arrive()
 call_filter = filters(site)

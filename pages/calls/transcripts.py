@@ -24,12 +24,12 @@ ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
 CALL_PAGE = "pages/calls/interactions.py"
 JOBS_PAGE = "pages/settings/jobs.py"
 EXAMPLES = {
-    "refund invoice": "both words",
+    "invoice number": "both words",
     '"order number"': "a phrase",
     "cancel*": "words that begin so",
-    "NEAR(account number, 5)": "close together",
+    "NEAR(order number, 5)": "close together",
     "invoice NOT paid": "one without the other",
-    "(refund OR cancel) order": "either, with a third",
+    "(order OR invoice) number": "either, with a third",
 }
 HELP = (
     "Words, “phrases”, begin*, NEAR(a b, 5), AND, OR, NOT and parentheses. The operators are written in capitals; "

@@ -166,7 +166,7 @@ def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
     ]
     title = "Pauses by reason"
     figure = named_bars(bars, title=title, unit="Paused", palette=ui.palette(), zone=at.zone, durations=True)
-    ui.chart(figure, alt=named_alt(title, bars), key="pause_reasons")
+    ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons")
 
 
 def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[Stretch]:

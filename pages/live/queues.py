@@ -23,6 +23,10 @@ MEASURES = {
     "Longest wait": ("longest_wait_s", "Minutes:seconds"),
     "Agents free": ("agents_available", "Agents"),
 }
+COUNTERS = (
+    "Completed, abandoned and service level: what the PBX has counted since it last restarted or reloaded its queues, "
+    "with those who timed out among the abandoned. What happened, below, is of the period chosen there."
+)
 
 
 def chosen(queues: tuple[Queue, ...]) -> Queue:
@@ -54,6 +58,7 @@ def show_all(queues: tuple[Queue, ...], selected: str) -> None:
     }
     columns = ["Queue", "Waiting>", "Longest wait>", "Agents free>", "Paused>", "Completed>", "Abandoned>"]
     picked = ui.table("Queues", [*columns, "Service level>"], rows, key="queues", selected=selected, pick=True)
+    ui.note(COUNTERS)
     if picked and picked != selected:
         st.query_params["show"] = picked
         st.rerun()

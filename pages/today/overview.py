@@ -47,10 +47,10 @@ def sync_tile(at: ui.Site) -> None:
 
 
 def calls_tile(at: ui.Site) -> None:
-    today = start_of_day(datetime.now(UTC), at.zone)
+    now = datetime.now(UTC)
     with reading(at.engine) as session:
-        new = count_calls(session, CallFilter(connection_id=at.active.id, since=today))
-        week = count_calls(session, CallFilter(connection_id=at.active.id, since=today - timedelta(days=6)))
+        new = count_calls(session, CallFilter(connection_id=at.active.id, since=start_of_day(now, at.zone)))
+        week = count_calls(session, CallFilter(connection_id=at.active.id, since=start_of_day(now, at.zone, 6)))
     about = f"Since midnight; {week:,} in 7 days"
     ui.tile("New calls", f"{new:,}", about, page=INTERACTIONS, link="Interactions")
 

@@ -129,9 +129,11 @@ def named_bars(
     return figure
 
 
-def named_alt(title: str, bars: Sequence[Named]) -> str:
-    """Say in words what bars of names show."""
-    said = ", ".join(f"{bar.label} {bar.value:,.0f}" for bar in bars[:5])
+def named_alt(title: str, bars: Sequence[Named], *, durations: bool = False) -> str:
+    """Say in words what bars of names show; with `durations` their values are seconds."""
+    said = ", ".join(
+        f"{bar.label} {duration_text(bar.value) if durations else f'{bar.value:,.0f}'}" for bar in bars[:5]
+    )
     return f"{title}: {said or 'nothing'}."
 
 

@@ -153,9 +153,9 @@ def shade_gaps(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Pa
         return
     _lay_ground(figure)
     figure.add_bar(
-        x=[local_time(start, zone) + (end - start) / 2 for start, end in gaps],
+        x=[local_time(start, zone) + local_length(start, end, zone) / 2 for start, end in gaps],
         y=[1] * len(gaps),
-        width=[(end - start) / timedelta(milliseconds=1) for start, end in gaps],
+        width=[local_length(start, end, zone) / timedelta(milliseconds=1) for start, end in gaps],
         name=NOT_OBSERVED,
         yaxis="y2",
         marker={
@@ -219,6 +219,15 @@ def count_along(figure: go.Figure) -> None:
 def local_time(at: datetime, zone: tzinfo) -> datetime:
     """Plotly knows no zones: a local time without one is drawn as it is."""
     return at.astimezone(zone).replace(tzinfo=None)
+
+
+def local_length(start: datetime, end: datetime, zone: tzinfo) -> timedelta:
+    """How long it is on an axis of local time, where a day may have 23 or 25 hours and yet ends at midnight.
+
+    What lies across the hour that comes twice and would end before it begins keeps its own length.
+    """
+    length = local_time(end, zone) - local_time(start, zone)
+    return length if length > timedelta() else end - start
 
 
 def plain_text(name: str) -> str:

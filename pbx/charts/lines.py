@@ -16,6 +16,7 @@ from pbx.charts.frame import (
     Moment,
     Palette,
     cycle,
+    local_length,
     local_time,
     mark_moments,
     new_figure,
@@ -103,7 +104,7 @@ def state_bands(
         figure.add_bar(
             orientation="h",
             base=[local_time(start, zone) for _, start, _, _ in mine],
-            x=[(end - start).total_seconds() * 1000 for _, start, end, _ in mine],
+            x=[local_length(start, end, zone).total_seconds() * 1000 for _, start, end, _ in mine],
             y=[plain_text(name) for name, *_ in mine],
             name=state.capitalize(),
             width=0.62,

@@ -22,7 +22,7 @@ def board(queues: Sequence[Queue], today: Mapping[str, QueueFigures], warn_s: fl
 
 
 def wait_tone(queue: Queue, warn_s: float, bad_s: float) -> str:
-    """good, warn or bad: by the longest wait, and bad too when somebody waits and no agent is there."""
+    """good, warn or bad, by the longest wait."""
     if not queue.calls:
         return "good"
     if queue.longest_wait_s >= bad_s:

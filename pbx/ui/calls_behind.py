@@ -92,7 +92,7 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
             if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
                 none = {"direction": ALL, "number": "", "queue": ALL, "state": ALL, "transcription": ALL}
                 lead_to(CALL_PAGE, none | link)
-            table_export(at, "Calls", EXPORTED, lambda: _exported(at, behind), key="calls_behind")
+            table_export(at, "Calls", EXPORTED, lambda: _exported(at, behind), key="calls_behind", total=total)
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")
         return

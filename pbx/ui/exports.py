@@ -8,6 +8,7 @@ import streamlit as st
 from pbx.export import AUDIO, FORMATS, audio_bytes, file_name, load_call, make_export, safe_name
 from pbx.export.tables import CSV_MIME, XLSX_MIME, Rows, to_csv, to_xlsx
 from pbx.store.engine import reading
+from pbx.ui.behind import MOST_EXPORTED
 from pbx.ui.sites import Site
 from pbx.ui.words import note
 from pbx.wording import count_text, size_text
@@ -57,10 +58,17 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
     )
 
 
-def table_export(at: Site, stem: str, columns: Sequence[str], rows: Callable[[], Rows], *, key: str) -> None:
-    """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's."""
+def table_export(
+    at: Site, stem: str, columns: Sequence[str], rows: Callable[[], Rows], *, key: str, total: int = 0
+) -> None:
+    """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's.
+
+    `total`: how many rows there are, where `rows` gives the newest MOST_EXPORTED of them at most; it is said then.
+    """
     name = safe_name(_marked(at, f"{stem} {datetime.now(at.zone):%Y-%m-%d}"))
     with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
+        if total > MOST_EXPORTED:
+            note(f"The newest {MOST_EXPORTED:,} of {total:,}. Choose a shorter period for the others.")
         st.download_button(
             "CSV",
             lambda: to_csv(columns, rows(), at.zone),

@@ -77,17 +77,18 @@ def _change(value: Value, before: Value, kind: Kind, digits: int) -> tuple[str |
     said = f"from {value_text(before, kind, digits)}"
     if now is None:
         return None, said
-    by = now - then
+    if value_text(value, kind, digits) == value_text(before, kind, digits):
+        return None, f"unchanged, {said}"
+    # Of the figures as they are shown, or the three would not add up.
     if kind == "percent":
-        text = f"{by:+.{digits}f} pp"
-    elif kind == "duration":
-        text = ("-" if by < 0 else "+") + duration_text(abs(by))
-    elif not then:
+        return f"{round(now, digits) - round(then, digits):+.{digits}f} pp", said
+    if kind == "duration":
+        return ("-" if now < then else "+") + duration_text(abs(round(now) - round(then))), said
+    if not then:
         return None, said
-    else:
-        share = 100 * by / then
-        text = f"{share:+.1f}%" if abs(share) < 1 else f"{share:+.0f}%"
-    return (None, f"unchanged, {said}") if not any(digit in text for digit in "123456789") else (text, said)
+    share = 100 * (now - then) / then
+    text = f"{share:+.1f}%" if abs(share) < 1 else f"{share:+.0f}%"
+    return (text if any(digit in text for digit in "123456789") else None), said
 
 
 def _help(definition: str, value: Value, before: Value, kind: Kind, digits: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -180,9 +181,8 @@ def show_abandoned(at: Site, period: Period) -> None:
         pages = -(-total // PAGE_ROWS)
         with _head(f"{count_text(total, 'call')}, the newest first"):
             columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Spoken to", "After (s)")
-            table_export(
-                at, "Abandoned calls", columns, lambda: _abandoned_values(at, period, owed_only), key="abandoned"
-            )
+            made = partial(_abandoned_values, at, period, owed_only)
+            table_export(at, "Abandoned calls", columns, made, key="abandoned", total=total)
         place = st.container()
         page = min(st.pagination(pages, key=f"gone of {period.wanted} {owed_only}"), pages) if pages > 1 else 1
         found = abandoned_calls(

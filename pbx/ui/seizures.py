@@ -76,7 +76,7 @@ def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
             if behind.text:
                 st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
-            table_export(at, "Calls over trunks", EXPORTED, lambda: _exported(at, behind), key="seizures")
+            table_export(at, "Calls over trunks", EXPORTED, lambda: _exported(at, behind), key="seizures", total=total)
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")
         return

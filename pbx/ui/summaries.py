@@ -12,7 +12,7 @@ from pbx.store.notes import topics
 from pbx.store.transcripts import analysis_of, segments_of
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import chips, facts, note, passage
+from pbx.ui.words import chips, facts, note, passage, plain
 from pbx.wording import SPEAKERS, duration_text
 
 UNTOLD = "n/a: who speaks can’t be told in this recording"
@@ -60,7 +60,7 @@ def show_summary(at: Site, recording: Recording, transcript: Transcript | None) 
 
 def _engine(engine: str, fallback_reason: str) -> None:
     if fallback_reason:
-        st.warning(f"Made on this machine, as the language server could not be used. {fallback_reason}")
+        st.warning(f"Made on this machine, as the language server could not be used. {plain(fallback_reason)}")
     else:
         note("Made on this machine" if engine == "local" else f"Written by {engine}")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -33,7 +34,7 @@ from pbx.store.trunk_looks import trunk_history, trunk_registration
 from pbx.ui.bar import Period
 from pbx.ui.behind import behind_chart, follow, no_history
 from pbx.ui.exports import table_export
-from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.figures import Kind, figure_tile, figure_tiles
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
 from pbx.ui.words import chart, note, palette, plain
@@ -50,17 +51,8 @@ PDD = "Mean post-dial delay: from dialling to the first ringing, outbound / how 
 PEAK = "The most calls at once, ringing included."
 TRAFFIC = "Busy seconds of the busy hour / 3600; the busy hour is the clock hour with the most."
 LINES = "The fewest lines at which at most 1 % of the busy hour’s calls are lost (Erlang B)."
-_FIGURES: tuple[str, ...] = (
-    "Trunk",
-    "Seizures",
-    "Open",
-    "Answered",
-    "Effective",
-    "Outbound",
-    "Billed (s)",
-    "Billed calls",
-    "PDD (s)",
-)
+_FIGURES: tuple[str, ...] = ("Trunk", "Seizures", "Open", "Answered", "Effective", "Outbound")
+_FIGURES += ("Billed (s)", "Billed calls", "PDD (s)")
 _FIGURES += ("PDD calls", "Most at once", "Busy (s)")
 
 
@@ -70,18 +62,26 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
     with reading(at.engine) as session:
         now = trunk_totals(session, at.active.id, trunk, period.since, period.seen_until)
         before = trunk_totals(session, at.active.id, trunk, then.since, then.until)
+        unseen = call_coverage(session, at.active.id, then.since, then.until).gaps
         busiest = busy_hour(session, at.active.id, trunk, period.since, period.seen_until, at.zone)
         busiest_then = busy_hour(session, at.active.id, trunk, then.since, then.until, at.zone)
     if not now.seizures:
         return
+    # Of a time nobody tells of nothing is known, which is not 0.
+    then_known = before.seizures or unseen != ((then.since, then.until),)
+
+    def tile(label: str, name: str, kind: Kind, definition: str, better: Literal["up", "down", ""] = "") -> None:
+        earlier = getattr(before, name) if then_known else None
+        figure_tile(label, getattr(now, name), earlier, kind=kind, definition=definition, better=better)
+
     with figure_tiles("trunks"):
         seized = f"Channels taken on a trunk, {now.outbound:,} of them outbound; {now.open:,} still open."
-        figure_tile("Seizures", now.seizures, before.seizures, kind="count", definition=seized)
-        figure_tile("ASR", now.asr, before.asr, kind="percent", definition=ASR, better="up")
-        figure_tile("NER", now.ner, before.ner, kind="percent", definition=f"{NER} {_unsure_text(now)}", better="up")
-        figure_tile("ACD", now.acd, before.acd, kind="duration", definition=ACD)
-        figure_tile("PDD, seconds", now.pdd, before.pdd, kind="number", definition=PDD, better="down")
-        figure_tile("Most at once", now.concurrency_peak, before.concurrency_peak, kind="count", definition=PEAK)
+        tile("Seizures", "seizures", "count", seized)
+        tile("ASR", "asr", "percent", ASR, "up")
+        tile("NER", "ner", "percent", f"{NER} {_unsure_text(now)}", "up")
+        tile("ACD", "acd", "duration", ACD)
+        tile("PDD, seconds", "pdd", "number", PDD, "down")
+        tile("Most at once", "concurrency_peak", "count", PEAK)
         traffic, traffic_then = (
             Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busiest_then)
         )
@@ -240,7 +240,8 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
         if known:
             drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
             chart(drawn, alt=line_alt(title, known, gaps), key=f"chart_{title.split()[0].lower()}")
-    note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
+    if gaps:
+        note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
 
 
 def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:

@@ -98,7 +98,7 @@ def show_visits(at: Site, period: Period) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="visits_tools"):
             if behind.text:
                 st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
-            table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits")
+            table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits", total=total)
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")
         return

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 from pbx.charts import LIGHT, line_chart
-from pbx.charts.calls import Named, Stretch, agent_days_chart, named_bars, way_bars
+from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars, way_bars
 from pbx.charts.heat import week_heat
 from pbx.charts.trunks import Point, load_chart, ratio_chart
 
@@ -107,3 +107,7 @@ def test_snapshots_show_resets_and_gaps_too() -> None:
         "Wed 1 Jul 10:00 – Wed 1 Jul 12:00",
         "The counters of 600 began anew, Wed 1 Jul 09:00",
     ]
+
+
+def test_durations_are_said_as_such() -> None:
+    assert named_alt("Pauses", [Named("", "Lunch", 5400.0, "")], durations=True) == "Pauses: Lunch 1 h 30 min."

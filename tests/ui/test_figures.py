@@ -34,6 +34,12 @@ def test_a_value_is_said_in_its_unit_or_not_at_all(value: Value, kind: Kind, sai
         (Ratio(1, 2), Ratio(0, 0), "percent", (None, "n/a before")),
         (Ratio(0, 0), Ratio(1, 2), "percent", (None, "from 50.0%")),
         (65.0, 60.0, "duration", ("+0:05", "from 1:00")),
+        # A change is that of the figures as they are shown.
+        (7.4, 7.6, "duration", ("-0:01", "from 0:08")),
+        (13.6, 14.4, "duration", (None, "unchanged, from 0:14")),
+        (Ratio(8876, 10_000), Ratio(8924, 10_000), "percent", ("-0.4 pp", "from 89.2%")),
+        (Ratio(99_951, 100_000), Ratio(99_949, 100_000), "percent", ("+0.1 pp", "from 99.9%")),
+        (100_001, 100_000, "count", (None, "from 100,000")),
     ],
 )
 def test_a_change_has_its_sign_and_what_it_is_from(
