@@ -141,7 +141,7 @@ def test_a_test_says_how_many_rows_or_what_is_wrong(engine: Engine, pbx: int, tm
     site.close()
     app = well(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/site.sqlite")
-    assert "would read 2 rows of cdr" in plain_words(press(app, "Test"))
+    assert "would read 2 rows of cdr (newest call: 2 Mar 2026 12:00)." in plain_words(press(app, "Test"))
     for wrong in (ADDRESS, f"nosql://u:{SECRET}@h/x"):
         app = well(open_page(PAGE))
         address_field(app).set_value(wrong)

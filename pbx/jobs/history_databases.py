@@ -23,6 +23,7 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "sqlite": "sqlite",
 }
+QUEUE_LOGS = ("queue_log", "queuelog")
 STATEMENT_S = 600  # so long one statement may take
 _CONNECT_S = 10
 
@@ -62,6 +63,17 @@ def tables_of(connection: Connection) -> set[str]:
     return set(looked_at.get_table_names()) | set(looked_at.get_view_names())
 
 
+def history_tables(connection: Connection) -> set[str]:
+    """Those of a database's tables that are read: cdr, cel, queue_log, queuelog. Raises DataError without any."""
+    there = tables_of(connection) & {"cdr", "cel", *QUEUE_LOGS}
+    if not there - {"cel"}:
+        raise DataError(
+            "That database has no table of history: neither cdr nor queue_log.",
+            "FreePBX keeps the CDR in asteriskcdrdb; the user needs SELECT on its tables.",
+        )
+    return there
+
+
 @contextmanager
 def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     """The database, opened for reading; each statement is on its own, so that nothing is held up.
@@ -69,12 +81,12 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message
     holds the password.
     """
-    kind, label = url.get_backend_name(), source_label(url)
+    kind, label, connect_s = url.get_backend_name(), source_label(url), min(_CONNECT_S, statement_s)
     if kind == "sqlite":
         url = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
     waits: dict[str, dict[str, Any]] = {
-        "mysql": {"connect_timeout": _CONNECT_S, "read_timeout": statement_s, "charset": "utf8mb4"},
-        "postgresql": {"connect_timeout": _CONNECT_S},
+        "mysql": {"connect_timeout": connect_s, "read_timeout": statement_s, "charset": "utf8mb4"},
+        "postgresql": {"connect_timeout": connect_s},
     }
     try:
         engine = create_engine(
