@@ -26,6 +26,7 @@ _DRIVERS = {
 QUEUE_LOGS = ("queue_log", "queuelog")
 STATEMENT_S = 600  # so long one statement may take
 _CONNECT_S = 10
+_ODD = (TypeError, ValueError, AttributeError)  # what drivers make of options and hosts that are none
 
 
 def source_url(address: str) -> URL:
@@ -78,8 +79,8 @@ def history_tables(connection: Connection) -> set[str]:
 def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     """The database, opened for reading; each statement is on its own, so that nothing is held up.
 
-    Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message
-    holds the password.
+    Raises SettingsError for a host or an option that can't be used, Unreachable when it doesn't answer or refuses the
+    login, DataError for anything else it says. No message holds the password.
     """
     kind, label, connect_s = url.get_backend_name(), source_label(url), min(_CONNECT_S, statement_s)
     if kind == "sqlite":
@@ -98,6 +99,9 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         )
     except (NoSuchModuleError, ImportError, TypeError):
         raise SettingsError("No driver for that kind of database is installed.", "Run `make setup`.") from None
+    except _ODD:
+        raise _odd_address() from None
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _READ_ONLY.get(kind, lambda connection, record: None))
     try:
         yield engine
@@ -105,6 +109,20 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         raise _clear_error(label, str(url.password or ""), error) from None
     finally:
         engine.dispose()
+
+
+def _connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    try:
+        return dialect.connect(*arguments, **options)
+    except _ODD:
+        raise _odd_address() from None
+
+
+def _odd_address() -> SettingsError:
+    return SettingsError(
+        "The address of the database has a host or an option, behind the ?, that its driver can't use.",
+        "Leave out what stands behind the ?, and check the host for a slip.",
+    )
 
 
 def _read_only_mysql(connection: Any, _record: object) -> None:
