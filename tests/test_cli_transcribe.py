@@ -163,3 +163,12 @@ def test_the_real_engine_understands_a_phrase(engine: Engine, settings: Settings
         assert transcript.id is not None
         heard = [row.text for row in segments_of(session, transcript.id)]
     assert heard == ["Thank you for calling support."]
+
+
+def test_what_a_killed_command_left_is_done_by_the_next(engine: Engine, settings: Settings, scripted: None) -> None:
+    """The next one gets the killed one's name, and must not take its work for its own, or for somebody else's."""
+    ask(engine, settings, add_recording(engine, settings))
+    with writing(engine) as session:
+        assert claims.claim(session, 1, "here-0", "", 1)
+    told = run(app, ["transcribe", "r1", "--json"])
+    assert (told.exit_code, json.loads(told.stdout)["completed"]) == (0, 1)

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
+from pbx.jobs import history_look
 from pbx.jobs.queue import ask_job
 from pbx.jobs.slots import take_slot
 from pbx.jobs.watch import ROLE
@@ -141,7 +142,7 @@ def test_a_test_says_how_many_rows_or_what_is_wrong(engine: Engine, pbx: int, tm
     site.close()
     app = well(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/site.sqlite")
-    assert "would read 2 rows of cdr" in plain_words(press(app, "Test"))
+    assert "would read 2 rows of cdr (newest call: 2 Mar 2026 12:00)." in plain_words(press(app, "Test"))
     for wrong in (ADDRESS, f"nosql://u:{SECRET}@h/x"):
         app = well(open_page(PAGE))
         address_field(app).set_value(wrong)
@@ -149,6 +150,19 @@ def test_a_test_says_how_many_rows_or_what_is_wrong(engine: Engine, pbx: int, tm
         assert app.error
         assert SECRET not in plain_words(app)
     assert jobs(engine) == []
+
+
+def test_a_test_of_what_is_too_much_to_count_says_what_is_there(
+    engine: Engine, pbx: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_look, "STATEMENT_S", 0.1)
+    with sqlite3.connect(tmp_path / "endless.sqlite") as site:
+        numbers = "with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n)"
+        site.execute(f"create view cdr as {numbers} select '2026-03-02 12:00:00' as calldate, uniqueid from n")
+    site.close()
+    app = well(open_page(PAGE))
+    address_field(app).set_value(f"sqlite:///{tmp_path}/endless.sqlite")
+    assert "what is new in cdr (too many rows to count here)." in plain_words(press(app, "Test"))
 
 
 def test_the_environments_address_is_in_use(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pbx import ui
 from pbx.errors import PbxError
 from pbx.jobs.history_databases import source_label, source_url
-from pbx.jobs.imports import count_new_rows
+from pbx.jobs.history_look import TableLook, look_at_history
 from pbx.jobs.queue import ask_job
 from pbx.jobs.uploads import delete_uploads, save_uploads
 from pbx.jobs.watch import watch_alive
@@ -137,9 +137,19 @@ def test_source(at: ui.Site, address: SecretStr) -> None:
         st.warning("Enter the address first.", icon=":material/database:")
         return
     with st.spinner("Asking the database"):
-        counts = count_new_rows(at.engine, at.active, address.get_secret_value())
-    rows = " and ".join(f"{count_text(count, 'row')} of {ui.plain(table)}" for table, count in counts.items())
+        looks = look_at_history(at.engine, at.active, address.get_secret_value())
+    rows = " and ".join(look_text(ui.plain(table), look) for table, look in looks.items())
     st.success(f"The database answers. An import would read {rows}.", icon=":material/check_circle:")
+
+
+def look_text(table: str, look: TableLook) -> str:
+    """What an import would read of a table: 2 rows of cdr (newest call: 2 Mar 2026 12:00)."""
+    about = "" if look.about is None else f"about {count_text(look.about, 'row')} by the database’s own estimate"
+    newest = "" if look.newest is None else f"newest call: {look.newest:%-d %b %Y %H:%M}"
+    if look.new is not None:
+        return f"{count_text(look.new, 'row')} of {table}{newest and f' ({newest})'}"
+    said = "; ".join(filter(None, (about or "too many rows to count here", newest)))
+    return f"what is new in {table} ({said})"
 
 
 def source_line(at: ui.Site, source: HistorySource) -> None:

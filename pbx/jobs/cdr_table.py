@@ -78,6 +78,10 @@ class DatedTable:
         query += "" if since is None else f" AND {self._date} >= :since"
         return int(self._connection.execute(text(query), {} if since is None else {"since": str(since)}).scalar_one())
 
+    def newest(self) -> datetime | None:
+        """The last date there is (local time), or None."""
+        return local_moment(self._connection.execute(text(f"SELECT MAX({self._date}) {self._from}")).scalar())
+
     def _bounds(self, since: datetime) -> tuple[datetime | None, datetime | None]:
         """The first and the last date from a date on."""
         query = f"SELECT MIN({self._date}), MAX({self._date}) {self._from} WHERE {self._date} >= :since"

@@ -16,6 +16,7 @@ from pbx.jobs.slots import take_slot
 from pbx.jobs.speech import take_up_transcriptions
 from pbx.jobs.transcriber import QueueWorker
 from pbx.settings import Settings
+from pbx.store import claims
 from pbx.store.engine import reading, writing
 from pbx.store.models import Recording, Transcription
 from pbx.store.transcriptions import queue_recordings, recordings_in
@@ -51,6 +52,8 @@ def transcribe_here(
     begun_at = time.monotonic()
     stop = threading.Event()
     with take_slot(settings.pbx_data_dir, "here") as slot:
+        with writing(engine) as session:  # its former holder's: else they would seem to be at work still
+            claims.put_back(session, slot.name, died=True)
         worker = QueueWorker(engine, settings, slot, stop)
         for first in range(0, len(ids), CHUNK):
             chunk = ids[first : first + CHUNK]

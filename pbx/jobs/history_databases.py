@@ -23,8 +23,10 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "sqlite": "sqlite",
 }
+QUEUE_LOGS = ("queue_log", "queuelog")
 STATEMENT_S = 600  # so long one statement may take
 _CONNECT_S = 10
+_ODD = (TypeError, ValueError, AttributeError)  # what drivers make of options and hosts that are none
 
 
 def source_url(address: str) -> URL:
@@ -62,19 +64,30 @@ def tables_of(connection: Connection) -> set[str]:
     return set(looked_at.get_table_names()) | set(looked_at.get_view_names())
 
 
+def history_tables(connection: Connection) -> set[str]:
+    """Those of a database's tables that are read: cdr, cel, queue_log, queuelog. Raises DataError without any."""
+    there = tables_of(connection) & {"cdr", "cel", *QUEUE_LOGS}
+    if not there - {"cel"}:
+        raise DataError(
+            "That database has no table of history: neither cdr nor queue_log.",
+            "FreePBX keeps the CDR in asteriskcdrdb; the user needs SELECT on its tables.",
+        )
+    return there
+
+
 @contextmanager
 def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     """The database, opened for reading; each statement is on its own, so that nothing is held up.
 
-    Raises Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No message
-    holds the password.
+    Raises SettingsError for a host or an option that can't be used, Unreachable when it doesn't answer or refuses the
+    login, DataError for anything else it says. No message holds the password.
     """
-    kind, label = url.get_backend_name(), source_label(url)
+    kind, label, connect_s = url.get_backend_name(), source_label(url), min(_CONNECT_S, statement_s)
     if kind == "sqlite":
         url = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
     waits: dict[str, dict[str, Any]] = {
-        "mysql": {"connect_timeout": _CONNECT_S, "read_timeout": statement_s, "charset": "utf8mb4"},
-        "postgresql": {"connect_timeout": _CONNECT_S},
+        "mysql": {"connect_timeout": connect_s, "read_timeout": statement_s, "charset": "utf8mb4"},
+        "postgresql": {"connect_timeout": connect_s},
     }
     try:
         engine = create_engine(
@@ -86,6 +99,9 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         )
     except (NoSuchModuleError, ImportError, TypeError):
         raise SettingsError("No driver for that kind of database is installed.", "Run `make setup`.") from None
+    except _ODD:
+        raise _odd_address() from None
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _READ_ONLY.get(kind, lambda connection, record: None))
     try:
         yield engine
@@ -93,6 +109,20 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         raise _clear_error(label, str(url.password or ""), error) from None
     finally:
         engine.dispose()
+
+
+def _connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    try:
+        return dialect.connect(*arguments, **options)
+    except _ODD:
+        raise _odd_address() from None
+
+
+def _odd_address() -> SettingsError:
+    return SettingsError(
+        "The address of the database has a host or an option, behind the ?, that its driver can't use.",
+        "Leave out what stands behind the ?, and check the host for a slip.",
+    )
 
 
 def _read_only_mysql(connection: Any, _record: object) -> None:

@@ -17,14 +17,13 @@ from sqlalchemy.types import Date, DateTime, Numeric
 from pbx.errors import DataError
 from pbx.history.queue_log import BadLine, QueueEvent, ordered, parse_row
 from pbx.history.queue_visits import QueueLogFold
-from pbx.jobs.history_databases import database_mark, open_source, source_url, tables_of
+from pbx.jobs.history_databases import QUEUE_LOGS, database_mark, open_source, source_url, tables_of
 from pbx.jobs.import_history import ImportResult, Intake, Progress, SourceRead
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.engine import reading
 from pbx.store.marks import Mark
 from pbx.store.visits import open_visits
 
-TABLES = ("queue_log", "queuelog")
 _PAGE = 20_000  # rows of a statement
 _LATE_S = 300  # so much of what was read is read again
 _HOUR_S = 3600
@@ -102,13 +101,13 @@ def import_queue_log_table(
     return ImportResult(sources=[told])
 
 
-def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> tuple[str, int]:
-    """The name of the table of queue_log, and how many of its rows were never read. Raises DataError."""
+def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> tuple[str, Callable[[], int]]:
+    """The name of the table of queue_log, and what counts its rows that were never read. Raises DataError."""
     source = _find_table(connection, UTC)  # read to the hour, which is near enough
     known_s = mark_of(source.table.name).position
     query = select(func.count()).select_from(source.table)
     new = query.where(source.time > source.bound(known_s)) if known_s else query
-    return source.table.name, connection.execute(new).scalar_one()
+    return source.table.name, lambda: connection.execute(new).scalar_one()
 
 
 def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], from_s: float, known_s: int) -> int:
@@ -183,7 +182,7 @@ def _next_step(step_s: int, rows: int) -> int:
 
 def _find_table(connection: Connection, zone: tzinfo) -> _Source:
     there = tables_of(connection)
-    tables = [Table(name, MetaData(), autoload_with=connection) for name in TABLES if name in there]
+    tables = [Table(name, MetaData(), autoload_with=connection) for name in QUEUE_LOGS if name in there]
     if not tables:
         raise DataError(
             "That database has neither a table queue_log nor queuelog.",

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.errors import DataError, SettingsError, UnreadableFile
-from pbx.jobs.history_databases import STATEMENT_S, database_mark, open_source, source_url, tables_of
-from pbx.jobs.import_cdr import count_cdr, import_cdr_database, import_cdr_file
-from pbx.jobs.import_cel import count_cel, import_cel
+from pbx.jobs.history_databases import QUEUE_LOGS, history_tables, open_source, source_url
+from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
+from pbx.jobs.import_cel import import_cel
 from pbx.jobs.import_history import import_queue_log
-from pbx.jobs.import_table import TABLES, count_queue_log, import_queue_log_table
+from pbx.jobs.import_table import import_queue_log_table
 from pbx.jobs.packing import pack_history
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.jobs.uploads import delete_uploads, kind_of, sweep_uploads
@@ -29,7 +28,6 @@ from pbx.wording import zone_of
 Progress = Callable[[int, int | None], None]
 Source = dict[str, Any]  # what was read of one file or table: kind, source, rows, bad, faults, …, failure
 _COUNTED = ("rows", "bad", "visits", "calls", "legs")
-_COUNT_S = 20  # how long the database may count
 
 
 def refuse_in_demo(settings: Settings) -> None:
@@ -128,37 +126,20 @@ def read_database(
 
     Raises SettingsError for an address that isn't one, Unreachable, DataError when it has none of them.
     """
-    there = _tables(address)
+    with open_source(source_url(address)) as source, source.connect() as connection:
+        there = history_tables(connection)
     sources: list[Source] = []
     options: dict[str, Any] = {"within": within, "progress": progress, "stop": stop}
     if "cdr" in there:
         sources.append({"kind": "cdr"} | import_cdr_database(engine, active, address, **options).model_dump())
     if "cel" in there and "cdr" in there and not (stop is not None and stop.is_set()):
         sources.append({"kind": "cel"} | import_cel(engine, active, address, **options).model_dump())
-    if there & set(TABLES) and not (stop is not None and stop.is_set()):
+    if there & set(QUEUE_LOGS) and not (stop is not None and stop.is_set()):
         with reading(engine) as session:
             zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
         read = import_queue_log_table(engine, active.id, address, zone, **options)
         sources += [{"kind": "queue_log"} | one.model_dump() for one in read.sources]
     return sources
-
-
-def count_new_rows(engine: Engine, active: ActiveConnection, address: str) -> dict[str, int]:
-    """How many rows of each table an import would read now, by the table's name; nothing is stored.
-
-    Raises as `read_database` does, and Unreachable when counting takes the database more than 20 s.
-    """
-    there, url = _tables(address, _COUNT_S), source_url(address)
-    counts = {}
-    with open_source(url, _COUNT_S) as source, source.connect() as connection:
-        if "cdr" in there:
-            counts["cdr"] = count_cdr(connection, database_mark(engine, active.id, "cdr", url, "cdr"))
-        if "cel" in there:
-            counts["cel"] = count_cel(connection, database_mark(engine, active.id, "cel", url, "cel"))
-        if there & set(TABLES):
-            name, count = count_queue_log(connection, partial(database_mark, engine, active.id, "queue_log", url))
-            counts[name] = count
-    return counts
 
 
 class _Shared:
@@ -170,17 +151,6 @@ class _Shared:
     def __call__(self, done: int, total: int | None) -> None:
         if self._progress is not None:
             self._progress(min(self.done + done, self._total), self._total)
-
-
-def _tables(address: str, statement_s: int = STATEMENT_S) -> set[str]:
-    with open_source(source_url(address), statement_s) as source, source.connect() as connection:
-        there = tables_of(connection) & {"cdr", "cel", *TABLES}
-    if not there - {"cel"}:
-        raise DataError(
-            "That database has no table of history: neither cdr nor queue_log.",
-            "FreePBX keeps the CDR in asteriskcdrdb; the user needs SELECT on its tables.",
-        )
-    return there
 
 
 def _failure(path: Path, kind: str, error: UnreadableFile | DataError) -> Source:

@@ -97,6 +97,9 @@ class Looks:
             except PbxError as error:
                 self._say(error.advice)
                 wait_s, rest_s = QUIET_S, EVERY_S
+            except Exception as error:  # a mistake of ours must not freeze what the pages show
+                self._say(f"An unexpected error: {error!r}", traceback=True)
+                wait_s, rest_s = QUIET_S, EVERY_S
             else:
                 self._say("")
                 busy = snapshot.active_calls or any(queue.calls for queue in snapshot.queues)
@@ -110,9 +113,9 @@ class Looks:
             self.ahead_s = pbx_clock_s(self._client)
             self._clock_due_at = time.monotonic() + CLOCK_S
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, *, traceback: bool = False) -> None:
         if text and text != self._said:
-            log.warning("The PBX could not be looked at just now. %s", text)
+            log.warning("The PBX could not be looked at just now. %s", text, exc_info=traceback)
         self._said = text
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, and_, col, delete, exists, or_, select
 
 from pbx.errors import DataError, SettingsError
-from pbx.jobs.slots import anyone_alive, try_slot
+from pbx.jobs.slots import Slot, anyone_alive, try_slot
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
@@ -163,11 +163,23 @@ def ensure_worker(settings: Settings) -> None:
     slot = try_slot(settings.pbx_data_dir, "worker-0")
     if slot is None:
         return
+    try:
+        with slot:
+            worker = _start_worker(settings, slot)
+    except OSError as error:  # no room, no right to the log, or no memory for another process
+        raise DataError(
+            f"No worker can be started: {error.strerror}.",
+            f"Look at the room and the rights in {settings.pbx_data_dir}, or start one: python -m pbx worker.",
+        ) from error
+    threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
+
+
+def _start_worker(settings: Settings, slot: Slot) -> subprocess.Popen[bytes]:
     log = settings.pbx_data_dir / "worker.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    with slot, log.open("ab") as output:
-        worker = subprocess.Popen(  # noqa: S603 - this Python, this package
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - this Python, this package
             [sys.executable, "-m", "pbx", "worker", "--slot", str(slot.descriptor)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -176,7 +188,6 @@ def ensure_worker(settings: Settings) -> None:
             pass_fds=[slot.descriptor],
             start_new_session=True,
         )
-    threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
 
 
 def _unfinished(

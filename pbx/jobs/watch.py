@@ -26,11 +26,11 @@ from pbx.jobs.queue import ask_job
 from pbx.jobs.slots import Slot, anyone_alive, try_slot
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
-from pbx.store.engine import reading
+from pbx.store.engine import reading, writing
 from pbx.store.jobs import last_job
 from pbx.store.legs import known_trunks
 from pbx.store.visits import open_visits
-from pbx.store.watching import open_legs
+from pbx.store.watching import end_spans, open_legs
 
 ROLE = "watch"
 SLOT = "watch-0"
@@ -113,6 +113,8 @@ class Watch:
     def run(self, stop: threading.Event, started: Callable[["Watch"], None] = lambda watch: None) -> None:
         """Listen until `stop` is set or another PBX is set up. Raises what connecting raises, DataError."""
         connection = self._active.connection
+        with writing(self._engine) as session:  # at once: while the PBX is away nobody listens
+            end_spans(session, self._active.id)
         with AmiClient.connect(connection, events=CLASSES, keepalive_s=KEEPALIVE_S) as client:
             events = client.subscribe(EVENTS_LIMIT)
             self.client, self.queued = client, events

@@ -127,6 +127,7 @@ def do_here(
     if options.get("dry_run"):  # changes nothing, so it is no job to record
         return JOBS[kind](engine, settings, active, options, progress, threading.Event())
     with take_slot(settings.pbx_data_dir, "here") as slot:
+        queue.put_back(engine, slot.name, died=True)  # its former holder's: else it would seem to be running still
         queue.put_back_of_the_dead(engine, settings.pbx_data_dir)
         job = queue.start_here(engine, kind, active.id, slot.name, options)
         write = progress_writer(engine, job.id)

@@ -35,6 +35,7 @@ from pbx.store.models import (
     SubjectKind,
     Table,
     UtcSeconds,
+    now,
 )
 from pbx.store.resets import note_resets
 
@@ -103,13 +104,14 @@ def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) ->
 
 
 def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> None:
-    """Make a snapshot the newest one, without adding it to the history. An older one changes nothing.
+    """Make a snapshot the newest one, without adding it to the history. An older one changes nothing, except that one
+    from the future, of a clock that was set back since, gives way.
 
     What the PBX counts anew since the one before is noted: see pbx.store.resets.
     """
     at = snapshot.taken_at.replace(microsecond=0)
     latest = session.get(LatestSnapshot, connection_id)
-    if latest is None or latest.taken_at <= at:
+    if latest is None or latest.taken_at <= at or latest.taken_at > now():
         if latest is not None and (before := _understood(latest)) is not None:
             note_resets(session, connection_id, before, snapshot)
         session.merge(LatestSnapshot(connection_id=connection_id, taken_at=at, document=snapshot.model_dump_json()))

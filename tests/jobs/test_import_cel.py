@@ -12,9 +12,10 @@ from sqlmodel import select
 
 from pbx.errors import DataError
 from pbx.jobs import cdr_table
+from pbx.jobs.history_look import look_at_history
 from pbx.jobs.import_cdr import import_cdr_database
 from pbx.jobs.import_cel import CelResult, import_cel, import_cel_if_there
-from pbx.jobs.imports import count_new_rows, read_database
+from pbx.jobs.imports import read_database
 from pbx.jobs.stretch import Stretch
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
@@ -154,9 +155,10 @@ def test_it_is_read_with_the_database_and_counted_by_a_test(
     engine: Engine, active: ActiveConnection, source: Source
 ) -> None:
     source.call(NOON)
-    assert count_new_rows(engine, active, source.address) == {"cdr": 1, "cel": 2}
+    looks = look_at_history(engine, active, source.address)
+    assert {table: look.new for table, look in looks.items()} == {"cdr": 1, "cel": 2}
     assert [one["kind"] for one in read_database(engine, active, source.address)] == ["cdr", "cel"]
-    assert count_new_rows(engine, active, source.address) == {"cdr": 0, "cel": 0}
+    assert [look.new for look in look_at_history(engine, active, source.address).values()] == [0, 0]
     assert import_cel_if_there(engine, active, source.address, within=Stretch()) is not None
     source.execute("DROP TABLE cel")
     assert import_cel_if_there(engine, active, source.address, within=Stretch()) is None

@@ -162,7 +162,9 @@ def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) ->
 
 
 @pytest.mark.parametrize(
-    "address", ["", "asteriskcdrdb", "oracle://me:geheim@h/x", "mysql://me:geheim@h", "mysql://[:geheim"]
+    "address",
+    ["", "asteriskcdrdb", "oracle://me:geheim@h/x", "mysql://me:geheim@h", "mysql://[:geheim"]
+    + [f"mysql://me:geheim@{rest}" for rest in ("h/x?ssl=true", "h/x?useSSL=false", "h/x?connect_timeout=a", "a..b/x")],
 )
 def test_an_address_that_is_none_is_not_repeated(engine: Engine, address: str) -> None:
     with pytest.raises(SettingsError) as refused:

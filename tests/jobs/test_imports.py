@@ -17,8 +17,9 @@ from sqlalchemy import Engine
 from sqlmodel import func, select
 
 from pbx.errors import DataError, SettingsError, UnreadableFile
-from pbx.jobs import queue
-from pbx.jobs.imports import count_new_rows, do_import
+from pbx.jobs import history_look, queue
+from pbx.jobs.history_look import TableLook, look_at_history
+from pbx.jobs.imports import do_import
 from pbx.jobs.uploads import kind_of, safe_name, save_uploads
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
@@ -189,7 +190,9 @@ def test_the_database_is_read_by_whatever_tables_it_has(
     engine: Engine, settings: Settings, active: ActiveConnection, database: Path
 ) -> None:
     address = f"sqlite:///{database}"
-    assert count_new_rows(engine, active, address) == {"cdr": 1, "queuelog": 1}
+    newest = datetime(2026, 3, 2, 12)  # noqa: DTZ001 - local, as it stands there
+    looks = {"cdr": TableLook(1, newest=newest), "queuelog": TableLook(1)}
+    assert look_at_history(engine, active, address) == looks
     with pytest.raises(SettingsError, match="No database of the PBX is known"):
         do(engine, settings, active)
     known = settings.model_copy(update={"pbx_import_url": SecretStr(address)})
@@ -197,9 +200,25 @@ def test_the_database_is_read_by_whatever_tables_it_has(
     assert [source["kind"] for source in result["sources"]] == ["cdr", "queue_log"]
     assert (result["rows"], result["calls"], result["visits"]) == (2, 1, 1)
     assert do(engine, known, active)["rows"] == 0
-    assert count_new_rows(engine, active, address) == {"cdr": 0, "queuelog": 0}
+    assert [look.new for look in look_at_history(engine, active, address).values()] == [0, 0]
     with pytest.raises(DataError, match="no table of history"):
-        count_new_rows(engine, active, f"sqlite:///{settings.pbx_data_dir / 'pbx.sqlite'}")
+        look_at_history(engine, active, f"sqlite:///{settings.pbx_data_dir / 'pbx.sqlite'}")
+
+
+def test_what_takes_long_to_count_is_left(
+    engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CDR without end: a page's look at it ends nevertheless, and says which tables there are."""
+    monkeypatch.setattr(history_look, "STATEMENT_S", 0.1)
+    with sqlite3.connect(tmp_path / "endless.sqlite") as connection:
+        connection.execute(
+            "create view cdr as with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n) "
+            "select '2026-03-02 12:00:00' as calldate, uniqueid from n"
+        )
+        connection.execute("create table queuelog (time, callid, queuename, agent, event, data)")
+    connection.close()
+    looks = look_at_history(engine, active, f"sqlite:///{tmp_path}/endless.sqlite")
+    assert looks == {"cdr": TableLook(None), "queuelog": TableLook(0)}
 
 
 def test_the_address_is_sealed_and_wins_over_the_environment(

@@ -103,9 +103,10 @@ def test_an_older_look_doesn_t_replace_a_newer_one(at: Looks, engine: Engine, mo
     assert latest.trunks[0].state == "registered"
 
 
-def test_a_pbx_that_is_away_is_looked_at_again(at: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trouble", [Unreachable("It is away.", "Wait."), ValueError("a mistake of ours")])
+def test_a_pbx_that_is_away_is_looked_at_again(at: Looks, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
     monkeypatch.setattr(looks, "EVERY_S", 0.01)
-    monkeypatch.setattr(looks, "take_snapshot", Seen(Unreachable("It is away.", "Wait."), snapshot(0, "registered")))
+    monkeypatch.setattr(looks, "take_snapshot", Seen(trouble, snapshot(0, "registered")))
     at.start()
     at.wake()
     wait_until(lambda: at._said != "" or at.taken == 1)

@@ -189,3 +189,20 @@ def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> Non
         fail_job(session, job.id, "No. Do this.")
     assert queue.claim_job(engine, "sync", "worker-0") is None
     assert jobs_of(engine)[0].error == "No. Do this."
+
+
+# The worker
+
+
+def test_a_worker_that_can_not_be_started_is_told_and_not_a_fault_of_the_page(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.pbx_data_dir / "worker.log").mkdir()  # nobody can write there, not even root
+    with pytest.raises(DataError, match="No worker can be started"):
+        queue.ensure_worker(settings)
+    assert not queue.worker_alive(settings)
+
+
+def test_a_lock_that_goes_while_it_is_asked_for_is_held_by_nobody(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.pbx_data_dir / "worker-0.lock").symlink_to("gone")
+    assert not queue.worker_alive(settings)

@@ -7,20 +7,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.errors import DataError
+from pbx.errors import DataError, Unreachable
 from pbx.jobs import looks, watch
+from pbx.jobs.queue import needed_connection
 from pbx.jobs.slots import take_slot
 from pbx.jobs.watch import SLOT, watch_alive, watch_here
 from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading
+from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit, WatchSpan
 from pbx.store.models import Job, LatestSnapshot, SnapshotRow
-from pbx.store.watching import CUT_OFF
+from pbx.store.watching import CUT_OFF, begin_span
 from tests.ami.replay import VERSIONS, raw, wait_until
 from tests.jobs.listened import Line, entry, listening, pbx_on_line
 
@@ -196,6 +198,21 @@ def test_killed_and_started_again(line: Line, engine: Engine) -> None:
     assert all(visit.ended_at is None for visit in visits(engine) if visit.outcome == "unknown")
     with reading(engine) as session:
         assert not session.exec(select(CallLeg).where(CallLeg.disposition == "")).all()
+
+
+@pytest.mark.parametrize("line", [16], indirect=True)
+def test_what_a_killed_listener_heard_ends_though_the_pbx_is_away(
+    line: Line, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a page says that there was no break, for as long as somebody tries in vain to listen."""
+    monkeypatch.setenv("FREEPBX_AMI_PORT", "1")  # nobody answers there
+    settings = load_settings()
+    pbx = needed_connection(engine, settings)
+    with writing(engine) as session:
+        begin_span(session, pbx.id, datetime(2026, 3, 1, tzinfo=UTC))
+    with pytest.raises(Unreachable):
+        watch.Watch(engine, settings, pbx).run(threading.Event())
+    assert [span.ended_by for span in spans(engine)] == [CUT_OFF]
 
 
 @pytest.mark.parametrize("line", [16], indirect=True)

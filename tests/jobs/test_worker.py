@@ -12,9 +12,9 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from pbx.jobs import queue
+from pbx.jobs import queue, worker
 from pbx.settings import Settings
-from pbx.store.connections import save_connection
+from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
 from tests.jobs.at_work import go, job_state, jobs_of, log_of, until
 
@@ -198,3 +198,15 @@ def test_a_worker_is_started_when_none_is_alive_and_only_then(settings: Settings
 
 def workers_started_here() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "worker" in child.cmdline()]
+
+
+def test_a_killed_command_is_no_obstacle_to_the_next(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one gets the killed one's name: without a worker nobody else would put its job back."""
+    monkeypatch.setitem(worker.JOBS, "collect", lambda *_: {"extensions": 1})
+    pbx = active_connection(engine, settings)
+    assert pbx is not None
+    left = queue.start_here(engine, "collect", pbx.id, "here-0", {})
+    assert worker.do_here(engine, settings, "collect", {}) == {"extensions": 1}
+    assert {job.id == left.id: job.state for job in jobs_of(engine)} == {True: "queued", False: "done"}

@@ -9,7 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import func, select
 
 from pbx.errors import PbxError, SettingsError, Unreachable
+from pbx.jobs import history_look
 from pbx.jobs.history_databases import open_source, source_url
+from pbx.jobs.history_look import look_at_history
 from pbx.jobs.import_cdr import import_cdr_database
 from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
@@ -173,3 +175,43 @@ def test_no_password_is_kept(engine: Engine, pbx: ActiveConnection, mariadb: Mar
         assert secret not in f"{result!r} {mark!r}"
         for file in load_settings().pbx_data_dir.rglob("*"):
             assert not file.is_file() or secret.encode() not in file.read_bytes()
+
+
+HUGE = (  # 2,000,000 rows without an index: dozens of times what is counted in the time given below
+    "DROP TABLE IF EXISTS cdr",
+    "CREATE TABLE cdr (calldate datetime, uniqueid varchar(32), channel varchar(80)) ENGINE=InnoDB",
+    "INSERT INTO cdr SELECT FROM_UNIXTIME(1700000000 + seq * 30), seq, 'PJSIP/a-1' FROM seq_1_to_2000000",
+    "ANALYZE TABLE cdr",
+)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_look_at_a_huge_table_is_quick(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, monkeypatch: pytest.MonkeyPatch, limited: bool
+) -> None:
+    """The statistics stand in for counting, also with a server too old for a limit to its statements."""
+    none = "SET SESSION no_such_variable = 1"
+    limits = ("SET SESSION max_statement_time = 0.01",) if limited else (none,)
+    monkeypatch.setattr(history_look, "_LIMITS", {"mysql": (none, *limits)})
+    mariadb.execute(*HUGE)
+    ((table, look),) = look_at_history(engine, pbx, mariadb.address).items()
+    assert (table, look.new, look.newest) == ("cdr", None, None)
+    assert look.about == pytest.approx(2_000_000, rel=0.2)
+    mariadb.fresh_cdr()
+
+
+def test_a_look_at_postgresql_is_quick(
+    engine: Engine, pbx: ActiveConnection, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_look, "_LIMITS", {"postgresql": ("SET statement_timeout = 10",)})
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS cdr")
+        connection.execute(
+            "CREATE TABLE cdr AS SELECT timestamp '2026-03-02 12:00' + n * interval '1 s' AS calldate, n::text "
+            "AS uniqueid FROM generate_series(1, 1000000) n"
+        )
+        connection.execute("ANALYZE cdr")
+        looks = look_at_history(engine, pbx, postgres)
+        connection.execute("DROP TABLE cdr")
+    assert (looks["cdr"].new, looks["cdr"].newest) == (None, None)
+    assert looks["cdr"].about == pytest.approx(1_000_000, rel=0.2)

@@ -198,6 +198,17 @@ def test_an_older_snapshot_stored_late_does_not_become_the_latest(engine: Engine
     assert latest.taken_at == at(5)
 
 
+def test_a_latest_snapshot_from_the_future_gives_way(engine: Engine) -> None:
+    """This machine's clock was set back: live pages must not stand still until it has caught up."""
+    ahead_minutes = (datetime.now(UTC) + timedelta(hours=5) - NOON).total_seconds() / 60
+    with writing(engine) as session:
+        record_snapshot(session, 1, look(ahead_minutes))
+        record_snapshot(session, 1, look(5))
+        latest = latest_snapshot(session, 1)
+    assert latest is not None
+    assert latest.taken_at == at(5)
+
+
 def test_a_latest_snapshot_of_another_make_counts_as_none(engine: Engine) -> None:
     record(engine, look(0))
     with writing(engine) as session:
