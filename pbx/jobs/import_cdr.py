@@ -137,6 +137,7 @@ def import_cdr_file(
         stream.seek(0)
         if not skip_to(stream, mark.position):
             mark.position = mark.rows = mark.bad = 0
+            mark.faults = []
         told, bad = CdrResult(source=path.name), mark.bad
         carried: list[Leg] = []
         for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):

@@ -90,9 +90,11 @@ def import_queue_log_table(
         told = SourceRead(source=mark.label)
         intake = Intake(engine, connection_id, fold, mark, told, within)
         known_s = mark.position
-        from_s = within.from_s if within else max(known_s - _LATE_S, 0)
+        skipped_s = from_s = within.from_s if within else max(known_s - _LATE_S, 0)
         for rows in _pages(connection, source, from_s, min(within.until_s, _LAST_S)):
-            newest_s = _take_in(intake, source, rows, from_s, known_s)
+            newest_s = _take_in(intake, source, rows, skipped_s, known_s)
+            if source.id is not None and newest_s:
+                skipped_s = 0
             intake.commit(max(mark.position, newest_s))
             if progress is not None:
                 progress(max(int(newest_s - from_s), 0), None)
@@ -112,7 +114,10 @@ def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> t
 
 
 def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], from_s: float, known_s: int) -> int:
-    """Fold a page's rows from a time on, and count those that are new; the newest time among them."""
+    """Fold a page's rows from a time on, and count those that are new; the newest time among them.
+
+    In the order of their ids what follows the first of them was written later, though its clock may have been set back.
+    """
     mark, told, events = intake.mark, intake.told, []
     for row in rows:
         try:
@@ -123,6 +128,8 @@ def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], fro
             continue
         if event.at_s < from_s or not intake.within.holds(event.at_s):
             continue
+        if source.id is not None:
+            from_s = 0
         events.append(event)
         if not known_s - _LATE_S <= event.at_s <= known_s:
             mark.rows, told.rows = mark.rows + 1, told.rows + 1

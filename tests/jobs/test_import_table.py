@@ -147,6 +147,26 @@ def test_a_night_when_an_hour_comes_twice(engine: Engine, site: Site) -> None:
     assert [int(joined_at.timestamp()) for _, _, joined_at in visits(engine)] == [before + n * 300 for n in range(30)]
 
 
+@pytest.mark.parametrize("site", ["epoch text, data1-5", "datetime, both datas"], indirect=True)
+def test_a_clock_that_is_set_back_loses_nothing(engine: Engine, site: Site) -> None:
+    """By half an hour, so that what follows is dated before what was read already."""
+
+    def call(at: int) -> None:
+        site.write([f"{at}|{at}.1|sales|NONE|ENTERQUEUE||555|1", f"{at + 9}|{at}.1|sales|NONE|ABANDON|1|1|9"])
+
+    call(T)
+    assert read(engine, site).rows == 2
+    call(T - 1800)
+    assert read(engine, site).visits == 1
+    call(T - 1700)
+    assert read(engine, site).visits == 1
+    call(T + 1800)
+    assert read(engine, site).visits == 1
+    assert [(at, outcome) for at, outcome, _ in visits(engine)] == [
+        (f"{T + by}.1", "abandoned") for by in (-1800, -1700, 0, 1800)
+    ]
+
+
 def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) -> None:
     site.write(list(write_days(3)))
     read(engine, site)
