@@ -19,11 +19,12 @@ from pbx.errors import DataError, PbxError, SettingsError, Unreachable
 from pbx.jobs import cdr_table, import_cdr
 from pbx.jobs.import_cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg, ImportMark
 from pbx.store.models import Call
 from pbx.store.recordings import utc_offset_s
+from tests.ami.replay import replay
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SECRET = "s3cret-of-the-database"
@@ -252,6 +253,22 @@ def test_the_hour_that_comes_twice(
     source.add(second, offset_s=3600)
     import_cdr_database(engine, zoned, source.url)
     assert started(engine) == [first, second]
+
+
+def test_the_pbx_is_asked_for_its_trunks_where_none_was_ever_seen(
+    engine: Engine, settings: Settings, source: Source
+) -> None:
+    """Nothing else tells that a call went out; and what was imported isn't read again."""
+    source.add(NOON, dstchannel="PJSIP/carrier-0000001a")
+    with replay() as server:
+        save_connection(engine, settings, server.connection())
+        active = active_connection(engine, settings)
+        assert active is not None
+        import_cdr_database(engine, active, source.url)
+    source.add(NOON + timedelta(hours=1), dstchannel="PJSIP/carrier-0000001b")
+    import_cdr_database(engine, active, source.url)  # nobody answers, and nobody need
+    with reading(engine) as session:
+        assert session.exec(select(Call.direction, CallLeg.trunk).join(CallLeg)).all() == [("outbound", "carrier")] * 2
 
 
 def test_the_source_is_left_as_it_is(source: Source, imported: Any) -> None:
