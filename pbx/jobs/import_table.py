@@ -28,6 +28,7 @@ TABLES = ("queue_log", "queuelog")
 _PAGE = 20_000  # rows of a statement
 _LATE_S = 300  # so much of what was read is read again
 _HOUR_S = 3600
+_SHORTEST_S = 60  # that one statement asks for, however many rows they are
 _FIRST_S, _LAST_S = 1_000_000_000, 4_102_444_800  # epochs of ten digits: 2001 to 2100
 
 
@@ -173,9 +174,11 @@ def _stretches(
     step_s = _HOUR_S
     while at_s <= end_s:
         bounds = source.bound(at_s), source.bound(at_s + step_s)
-        rows = connection.execute(
-            source.query().where(source.time >= bounds[0], source.time < bounds[1]).order_by(source.time)
-        ).all()
+        query = source.query().where(source.time >= bounds[0], source.time < bounds[1]).order_by(source.time)
+        rows = connection.execute(query.limit(2 * _PAGE + 1 if step_s > _SHORTEST_S else None)).all()
+        if len(rows) > 2 * _PAGE and step_s > _SHORTEST_S:
+            step_s = max(step_s // 4, _SHORTEST_S)
+            continue
         at_s += step_s
         if rows:
             yield rows
@@ -184,7 +187,7 @@ def _stretches(
 
 def _next_step(step_s: int, rows: int) -> int:
     if rows > _PAGE:
-        return max(step_s // 2, 60)
+        return max(step_s // 2, _SHORTEST_S)
     return step_s * 2 if rows < _PAGE // 4 else step_s
 
 
