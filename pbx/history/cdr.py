@@ -130,7 +130,7 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         last_app=_text(row.get("lastapp")),
         started_at=started_at,
         answered_at=answered_at,
-        ended_at=_at(row, "end", clock, epoch) or _later(started_at, duration_s),
+        ended_at=_ended_at(row, clock, started_at, duration_s),
         duration_s=duration_s,
         billsec_s=billsec_s,
         disposition=_DISPOSITIONS.get(disposition, disposition),
@@ -165,6 +165,12 @@ def _answered_at(
     if duration_s is None or billsec_s is None or not (billsec_s or _is_answered(row)):
         return None
     return started_at + timedelta(seconds=max(duration_s - billsec_s, 0))
+
+
+def _ended_at(row: Mapping[str, Any], clock: Clock, started_at: datetime, duration_s: float | None) -> datetime | None:
+    """Which reading of its end is meant its length tells: an hour behind its channel it isn't another zone's."""
+    told = _later(started_at, duration_s)
+    return _at(row, "end", clock, int((told or started_at).timestamp())) or told
 
 
 def _is_answered(row: Mapping[str, Any]) -> bool:

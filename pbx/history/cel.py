@@ -88,7 +88,7 @@ def told_leg(leg: Leg, call: CallEvents, zone: tzinfo) -> Leg:
     return replace(
         leg,
         cause=own or leg.cause or (call.causes.get(leg.channel) if answered else None),
-        bridged_at=bridged_at or leg.bridged_at,
+        bridged_at=min((at for at in (bridged_at, leg.bridged_at) if at), default=None),
         ended_by=ended_by or leg.ended_by,
         transferred_to=transferred_to or leg.transferred_to,
     )

@@ -25,6 +25,7 @@ _DISPOSITIONS = {  # of DialEnd's DialStatus, as the CDR would have it
     "NOANSWER": "NO ANSWER",
     "CANCEL": "NO ANSWER",
 }
+_CAUSES_END = 256  # Q.850's causes, and the few of Asterisk's own, are below
 _CAUSES = {17: "BUSY", 21: "BUSY", 34: "CONGESTION", 38: "CONGESTION", 42: "CONGESTION"}  # Q.850
 
 
@@ -195,7 +196,8 @@ class LiveLegs:
 
     def _hang_up(self, message: Message, at: datetime) -> None:
         """Hangup: Cause is Q.850's; 0 when Asterisk knows none."""
-        uniqueid, cause = message.get("Uniqueid"), integer(message.get("Cause")) or None
+        uniqueid, told = message.get("Uniqueid"), integer(message.get("Cause"))
+        cause = told if 0 < told < _CAUSES_END else None
         channel = self._channels.pop(uniqueid, None)
         leg = self._dials.pop(uniqueid, None)
         if leg is not None:

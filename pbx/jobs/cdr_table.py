@@ -83,9 +83,10 @@ class DatedTable:
         return local_moment(self._connection.execute(text(f"SELECT MAX({self._date}) {self._from}")).scalar())
 
     def _bounds(self, since: datetime) -> tuple[datetime | None, datetime | None]:
-        """The first and the last date from a date on."""
-        query = f"SELECT MIN({self._date}), MAX({self._date}) {self._from} WHERE {self._date} >= :since"
-        row = self._connection.execute(text(query), {"since": str(since)}).one()
+        """The first and the last date from a date on; none of a clock never set."""
+        dated = f"{self._date} >= :since AND {self._date} < :end"
+        query = f"SELECT MIN({self._date}), MAX({self._date}) {self._from} WHERE {dated}"
+        row = self._connection.execute(text(query), {"since": str(since), "end": str(_LAST_DATE)}).one()
         return local_moment(row[0]), local_moment(row[1])
 
     def _between(self, since: datetime, until: datetime, limit: int | None) -> list[Mapping[str, Any]]:
@@ -94,9 +95,9 @@ class DatedTable:
         return self._rows(query + (f" LIMIT {limit}" if limit else ""), values)
 
     def _undated(self) -> list[Mapping[str, Any]]:
-        undated = f"({self._date} < :first OR {self._date} IS NULL) AND {self._only}"
+        undated = f"({self._date} < :first OR {self._date} >= :end OR {self._date} IS NULL) AND {self._only}"
         query = f"{self._select} {self._from} WHERE {undated} LIMIT {_MOST_ROWS}"
-        return self._rows(query, {"first": str(_FIRST_DATE)})
+        return self._rows(query, {"first": str(_FIRST_DATE), "end": str(_LAST_DATE)})
 
     def _rows(self, query: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return [row._asdict() for row in self._connection.execute(text(query), values)]

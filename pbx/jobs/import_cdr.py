@@ -5,6 +5,7 @@ What is read is stored together with the mark of how far it was read, so that an
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -14,10 +15,12 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 
+from pbx.errors import PbxError
 from pbx.history.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
 from pbx.history.facts import Leg
 from pbx.history.master_csv import link_legs, parse_line
 from pbx.jobs.cdr_table import Batch, CdrTable
+from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.history_databases import database_mark, open_source, source_url
 from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
@@ -62,6 +65,8 @@ class _Target:
         with reading(engine) as session:
             trunks = known_trunks(session, active.id)
             offset_s = utc_offset_s(session, active.id)
+        if not trunks and active.connection.ami_username:
+            trunks = _asked_trunks(engine, active)
         if active.connection.timezone:
             return cls(engine, active.id, trunks, ZoneInfo(active.connection.timezone), True, within)
         zone = None if offset_s is None else timezone(timedelta(seconds=offset_s))
@@ -78,6 +83,16 @@ class _Target:
             if mark is not None and not self.within:
                 move_mark(session, self.connection_id, "cdr", mark)
         told.legs, told.calls = told.legs + stored.legs, told.calls + stored.calls
+
+
+def _asked_trunks(engine: Engine, active: ActiveConnection) -> frozenset[str]:
+    """The PBX's trunks by a look at it; none where it is away.
+
+    Without them no call is seen to have gone out, and what was imported so stays so.
+    """
+    with suppress(PbxError):
+        return frozenset(trunk.name for trunk in collect_snapshot(engine, active, output=None).trunks)
+    return frozenset()
 
 
 def import_cdr_database(
@@ -137,6 +152,7 @@ def import_cdr_file(
         stream.seek(0)
         if not skip_to(stream, mark.position):
             mark.position = mark.rows = mark.bad = 0
+            mark.faults = []
         told, bad = CdrResult(source=path.name), mark.bad
         carried: list[Leg] = []
         for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):

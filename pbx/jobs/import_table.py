@@ -27,6 +27,7 @@ from pbx.store.visits import open_visits
 _PAGE = 20_000  # rows of a statement
 _LATE_S = 300  # so much of what was read is read again
 _HOUR_S = 3600
+_SHORTEST_S = 60  # that one statement asks for, however many rows they are
 _FIRST_S, _LAST_S = 1_000_000_000, 4_102_444_800  # epochs of ten digits: 2001 to 2100
 
 
@@ -89,9 +90,11 @@ def import_queue_log_table(
         told = SourceRead(source=mark.label)
         intake = Intake(engine, connection_id, fold, mark, told, within)
         known_s = mark.position
-        from_s = within.from_s if within else max(known_s - _LATE_S, 0)
+        skipped_s = from_s = within.from_s if within else max(known_s - _LATE_S, 0)
         for rows in _pages(connection, source, from_s, min(within.until_s, _LAST_S)):
-            newest_s = _take_in(intake, source, rows, from_s, known_s)
+            newest_s = _take_in(intake, source, rows, skipped_s, known_s)
+            if source.id is not None and newest_s:
+                skipped_s = 0
             intake.commit(max(mark.position, newest_s))
             if progress is not None:
                 progress(max(int(newest_s - from_s), 0), None)
@@ -111,7 +114,10 @@ def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> t
 
 
 def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], from_s: float, known_s: int) -> int:
-    """Fold a page's rows from a time on, and count those that are new; the newest time among them."""
+    """Fold a page's rows from a time on, and count those that are new; the newest time among them.
+
+    In the order of their ids what follows the first of them was written later, though its clock may have been set back.
+    """
     mark, told, events = intake.mark, intake.told, []
     for row in rows:
         try:
@@ -122,6 +128,8 @@ def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], fro
             continue
         if event.at_s < from_s or not intake.within.holds(event.at_s):
             continue
+        if source.id is not None:
+            from_s = 0
         events.append(event)
         if not known_s - _LATE_S <= event.at_s <= known_s:
             mark.rows, told.rows = mark.rows + 1, told.rows + 1
@@ -165,9 +173,11 @@ def _stretches(
     step_s = _HOUR_S
     while at_s <= end_s:
         bounds = source.bound(at_s), source.bound(at_s + step_s)
-        rows = connection.execute(
-            source.query().where(source.time >= bounds[0], source.time < bounds[1]).order_by(source.time)
-        ).all()
+        query = source.query().where(source.time >= bounds[0], source.time < bounds[1]).order_by(source.time)
+        rows = connection.execute(query.limit(2 * _PAGE + 1 if step_s > _SHORTEST_S else None)).all()
+        if len(rows) > 2 * _PAGE and step_s > _SHORTEST_S:
+            step_s = max(step_s // 4, _SHORTEST_S)
+            continue
         at_s += step_s
         if rows:
             yield rows
@@ -176,7 +186,7 @@ def _stretches(
 
 def _next_step(step_s: int, rows: int) -> int:
     if rows > _PAGE:
-        return max(step_s // 2, 60)
+        return max(step_s // 2, _SHORTEST_S)
     return step_s * 2 if rows < _PAGE // 4 else step_s
 
 

@@ -14,6 +14,7 @@ from pbx.metrics.intervals import Ints, interval_edges, interval_of, week_cells
 from pbx.metrics.queues import Flags
 from pbx.store.figures_calls import CallQuestion, load_calls
 from pbx.store.models import Call, Table
+from pbx.store.pack_shapes import UNSEEN_S
 from pbx.store.packs import Packed, load_columns, number_key
 
 _C = Table.metadata.tables["calls"].c
@@ -138,7 +139,7 @@ def _seizure(found: Packed, i: int, numbers: dict[int, tuple[str, str]]) -> Seiz
 
     def known(name: str) -> float | None:
         value: Any = of[name][i]
-        return None if np.isnan(value) else float(value)
+        return None if np.isnan(value) or value == UNSEEN_S else float(value)
 
     return Seizure(
         call_id,

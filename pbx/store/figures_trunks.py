@@ -136,7 +136,7 @@ def _columns(found: Packed) -> SeizureColumns:
         return found
 
     lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
-    ends = of["at"] + np.nan_to_num(of["duration_s"])
+    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNSEEN_S: it keeps no line
     now = datetime.now(UTC).timestamp()
     uncaused = of["cause"] < 0
     return SeizureColumns(

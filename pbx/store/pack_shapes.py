@@ -16,6 +16,7 @@ Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "look
 VISITS, RINGS, CHANGES, CALLS, LEGS = (
     Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
 )
+UNSEEN_S = -1.0  # a duration that nobody knows
 LOOKS, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
@@ -37,13 +38,17 @@ def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 def _seizures() -> Select[Any]:
-    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure."""
+    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure.
+
+    Its duration is NULL while it goes on, and `UNSEEN_S` when it is over and nobody saw when.
+    """
     out = case((LEGS.dst_channel.contains("/" + LEGS.trunk + "-"), 1), else_=0)
     began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
     ended = began + func.coalesce(LEGS.duration_s, 0)
     picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
     alone = func.count() == 1
-    going_on = func.count(LEGS.duration_s) < func.count()
+    unended = func.count(LEGS.duration_s) < func.count()
+    going_on = unended & (func.min(LEGS.disposition) == "")
     return (
         select(
             CALLS.id,
@@ -52,9 +57,14 @@ def _seizures() -> Select[Any]:
             out,
             case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
             func.coalesce(func.max(LEGS.cause), -1),
-            case((going_on, None), (alone, func.max(LEGS.duration_s)), else_=func.max(ended) - func.min(began)),
             case(
                 (going_on, None),
+                (unended, UNSEEN_S),
+                (alone, func.max(LEGS.duration_s)),
+                else_=func.max(ended) - func.min(began),
+            ),
+            case(
+                (unended, None),
                 (alone, func.max(LEGS.billsec_s)),
                 else_=func.max(case((won, ended))) - func.min(case((won, picked_up))),
             ),

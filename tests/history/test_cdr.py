@@ -137,6 +137,19 @@ def test_a_learned_offset_is_corrected_by_the_uniqueid() -> None:
     assert parse_row(quarter, summer).started_at == NOON + timedelta(minutes=15, seconds=5)
 
 
+def test_a_call_of_an_hour_ends_an_hour_later() -> None:
+    """A learned offset isn't corrected by an end that lies an hour behind the channel; Master.csv tells ends."""
+    learned = Clock(timezone(timedelta(hours=1)), certain=False)
+    row = ROW | {"calldate": None, "start": "2026-03-02 13:00:00", "end": "2026-03-02 14:00:30", "duration": 3630}
+    leg = parse_row(row | {"uniqueid": f"{int(NOON.timestamp())}.1"}, learned)
+    assert (leg.started_at, leg.ended_at) == (NOON, NOON + timedelta(seconds=3630))
+    night = {"start": "2026-10-25 01:30:00", "end": "2026-10-25 02:10:00", "calldate": None, "duration": 6000}
+    begun = datetime(2026, 10, 24, 23, 30, tzinfo=UTC)
+    summer = Clock(timezone(timedelta(hours=2)), certain=False)
+    leg = parse_row(ROW | night | {"uniqueid": f"{int(begun.timestamp())}.1"}, summer)
+    assert (leg.started_at, leg.ended_at) == (begun, begun + timedelta(seconds=6000))
+
+
 def test_the_clock_is_learned() -> None:
     rows = [ROW | {"calldate": f"2026-03-02 13:{m:02}:00", "uniqueid": f"{NOON_EPOCH + 60 * m}.1"} for m in range(5)]
     assert learn_clock(rows, BERLIN, certain=True) == Clock(BERLIN, certain=True)

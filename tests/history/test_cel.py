@@ -96,6 +96,13 @@ def test_the_first_bridging_counts_and_only_that_of_the_two() -> None:
     assert told(row("BRIDGE_ENTER", CALLER, "", "PJSIP/other-1")).bridged_at is None
 
 
+def test_a_bridging_read_later_is_not_the_first_one() -> None:
+    """The pages of a table, and the days that imports read again, begin anywhere within a call."""
+    again = row("BRIDGE_ENTER", CALLED, peer=CALLER, local="2026-03-02 12:00:40")
+    first = told(row("BRIDGE_ENTER", CALLED, peer=CALLER, local="2026-03-02 12:00:10"))
+    assert told(again, leg=first).bridged_at == NOON + timedelta(seconds=10)
+
+
 def test_talk_begins_with_the_bridge() -> None:
     found = fold_legs([told(row("BRIDGE_ENTER", CALLER, "", CALLED))])
     assert (found.wait_s, found.talk_s) == (20, 40)

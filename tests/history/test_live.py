@@ -296,6 +296,16 @@ def test_what_is_stored_as_open_is_taken_up_again() -> None:
     assert (leg.disposition, leg.billsec_s, leg.started_at) == ("ANSWERED", 30.0, facts.legs[0].started_at)
 
 
+@pytest.mark.parametrize("cause", [70_000, -70_000, "x"])
+def test_a_cause_that_is_none_of_q850_is_none(cause: object) -> None:
+    """Figures keep causes in few bytes: one that fits none must not end a page."""
+    pbx = Pbx()
+    dial(pbx)
+    pbx.tell("Hangup", Uniqueid="2.2", Cause=cause)
+    (leg,) = pbx.facts().legs
+    assert (leg.cause, leg.disposition) == (None, "NO ANSWER")
+
+
 @pytest.mark.parametrize(
     ("status", "cause", "disposition"),
     [

@@ -19,11 +19,12 @@ from pbx.errors import DataError, PbxError, SettingsError, Unreachable
 from pbx.jobs import cdr_table, import_cdr
 from pbx.jobs.import_cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg, ImportMark
 from pbx.store.models import Call
 from pbx.store.recordings import utc_offset_s
+from tests.ami.replay import replay
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SECRET = "s3cret-of-the-database"
@@ -153,6 +154,16 @@ def test_rows_without_a_date(engine: Engine, source: Source, imported: Any) -> N
     assert imported() == (0, 0, 0)
 
 
+def test_a_date_of_no_calendar_hides_nothing(engine: Engine, source: Source, imported: Any) -> None:
+    source.add(NOON)
+    source.add(NOON + timedelta(hours=1), calldate="9999-12-31 00:00:00")
+    source.add(NOON + timedelta(hours=2))
+    assert imported() == (3, 3, 0)
+    assert started(engine) == [NOON + timedelta(hours=hour) for hour in range(3)]
+    source.add(NOON + timedelta(hours=3))
+    assert imported() == (1, 1, 0)
+
+
 def test_bad_rows_are_told_and_the_rest_is_kept(engine: Engine, source: Source, imported: Any) -> None:
     source.add(NOON)
     source.add(NOON + timedelta(seconds=1), uniqueid=None)
@@ -244,6 +255,22 @@ def test_the_hour_that_comes_twice(
     assert started(engine) == [first, second]
 
 
+def test_the_pbx_is_asked_for_its_trunks_where_none_was_ever_seen(
+    engine: Engine, settings: Settings, source: Source
+) -> None:
+    """Nothing else tells that a call went out; and what was imported isn't read again."""
+    source.add(NOON, dstchannel="PJSIP/carrier-0000001a")
+    with replay() as server:
+        save_connection(engine, settings, server.connection())
+        active = active_connection(engine, settings)
+        assert active is not None
+        import_cdr_database(engine, active, source.url)
+    source.add(NOON + timedelta(hours=1), dstchannel="PJSIP/carrier-0000001b")
+    import_cdr_database(engine, active, source.url)  # nobody answers, and nobody need
+    with reading(engine) as session:
+        assert session.exec(select(Call.direction, CallLeg.trunk).join(CallLeg)).all() == [("outbound", "carrier")] * 2
+
+
 def test_the_source_is_left_as_it_is(source: Source, imported: Any) -> None:
     source.add(NOON)
     before = source.path.read_bytes()
@@ -288,6 +315,18 @@ def test_bad_lines_are_told_by_their_number(engine: Engine, active: ActiveConnec
     assert counts(result) == (6, 2, 3)
     assert [number for number, _ in result.faults] == [2, 5, 6]
     assert result.faults[0][1] == "it has 1 columns, not 16 or more: half a line"
+
+
+def test_a_shorter_copy_of_a_file_tells_its_own_bad_lines(
+    engine: Engine, active: ActiveConnection, tmp_path: Path
+) -> None:
+    file = tmp_path / "Master.csv"
+    head = lines(*range(10))  # by which a file is known
+    file.write_bytes(head + b"bad\n" + lines(11) + b"worse\n" + lines(12))
+    assert import_cdr_file(engine, active, file).bad == 2
+    file.write_bytes(head + b"bad\n" + lines(11))
+    result = import_cdr_file(engine, active, file)
+    assert (result.bad, [number for number, _ in result.faults]) == (1, [11])
 
 
 def test_what_is_no_cdr(engine: Engine, active: ActiveConnection, source: Source, tmp_path: Path) -> None:

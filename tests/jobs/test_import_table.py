@@ -1,8 +1,9 @@
 """queue_log tables into the cache, in every form that sites have, on SQLite. (On MariaDB: lab/test_queue_log.py.)"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +13,7 @@ from sqlmodel import select
 from pbx.errors import DataError, SettingsError, Unreachable
 from pbx.history.queue_log import parse_line
 from pbx.jobs import import_table
-from pbx.jobs.import_history import SourceRead, import_queue_log
+from pbx.jobs.import_history import Intake, SourceRead, import_queue_log
 from pbx.jobs.import_table import import_queue_log_table
 from pbx.jobs.stretch import Stretch
 from pbx.settings import load_settings
@@ -145,6 +146,45 @@ def test_a_night_when_an_hour_comes_twice(engine: Engine, site: Site) -> None:
         site.write([f"{at}|{at}.{n}|sales|NONE|ENTERQUEUE||555|1", f"{at + 60}|{at}.{n}|sales|NONE|ABANDON|1|1|60"])
     read(engine, site)
     assert [int(joined_at.timestamp()) for _, _, joined_at in visits(engine)] == [before + n * 300 for n in range(30)]
+
+
+@pytest.mark.parametrize("site", ["epoch text, data1-5", "datetime, both datas"], indirect=True)
+def test_a_clock_that_is_set_back_loses_nothing(engine: Engine, site: Site) -> None:
+    """By half an hour, so that what follows is dated before what was read already."""
+
+    def call(at: int) -> None:
+        site.write([f"{at}|{at}.1|sales|NONE|ENTERQUEUE||555|1", f"{at + 9}|{at}.1|sales|NONE|ABANDON|1|1|9"])
+
+    call(T)
+    assert read(engine, site).rows == 2
+    call(T - 1800)
+    assert read(engine, site).visits == 1
+    call(T - 1700)
+    assert read(engine, site).visits == 1
+    call(T + 1800)
+    assert read(engine, site).visits == 1
+    assert [(at, outcome) for at, outcome, _ in visits(engine)] == [
+        (f"{T + by}.1", "abandoned") for by in (-1800, -1700, 0, 1800)
+    ]
+
+
+@pytest.mark.parametrize("site", ["epoch float, no id", "datetime, no id"], indirect=True)
+def test_pages_stay_small_behind_years_of_nothing(engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a clock that wasn't set yet must not have all that follows read at once."""
+    monkeypatch.setattr(import_table, "_PAGE", 100)
+    log = list(write_days(400))
+    site.write([f"{T - 600_000_000}|NONE|NONE|NONE|QUEUESTART|", *log])
+    pages: list[int] = []
+    take_in = import_table._take_in
+
+    def counted(intake: Intake, source: Any, rows: Sequence[Sequence[Any]], *times: Any) -> int:
+        pages.append(len(rows))
+        return take_in(intake, source, rows, *times)
+
+    monkeypatch.setattr(import_table, "_take_in", counted)
+    assert read(engine, site).rows == len(log) + 1
+    assert max(pages) <= 200
+    assert len(visits(engine)) == 400
 
 
 def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) -> None:

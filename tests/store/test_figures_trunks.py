@@ -10,6 +10,7 @@ from pbx.ami.snapshot import Part, Snapshot, Trunk, TrunkState
 from pbx.metrics.registration import Registration
 from pbx.metrics.trunks import CauseCount
 from pbx.store.engine import reading, writing
+from pbx.store.figures_behind import SeizureSelection, seizures_behind
 from pbx.store.figures_trunks import (
     busy_hour,
     by_trunk,
@@ -165,6 +166,19 @@ def test_a_call_going_on_is_open_and_keeps_its_line(engine: Engine) -> None:
     assert (found.seizures, found.open, found.answered) == (2, 1, 1)
     assert found.asr.parts_text() == "1 of 1"
     assert (found.busy_s, found.concurrency_peak) == (600, 2)
+
+
+def test_a_call_whose_end_nobody_saw_keeps_no_line(engine: Engine) -> None:
+    """Whoever listened was away when it ended: it was answered, and for how long it lasted nobody knows."""
+    began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+    lost = {"answered_at": began, "duration_s": None, "billsec_s": None}
+    store(engine, call(1, began, "outbound"), leg(1, began, OUT, "PJSIP/carrier-1", **lost))
+    with reading(engine) as session:
+        found = trunk_totals(session, 1, None, began, began + timedelta(minutes=5))
+        asked_for = (session, 1, None, began, began + timedelta(minutes=5), SeizureSelection())
+        _, (seizure,) = seizures_behind(*asked_for, offset=0, limit=9)
+    assert (found.answered, found.busy_s, found.concurrency_peak, found.acd.value) == (1, 0, 0, None)
+    assert (seizure.disposition, seizure.duration_s, seizure.billsec_s) == ("ANSWERED", None, None)
 
 
 def test_hours_without_seizures_are_not_applicable(engine: Engine) -> None:
