@@ -103,23 +103,23 @@ def legs_of(call: PlannedCall, until: datetime) -> list[Leg]:
     """The legs of a call that had begun at `until`, as far as they were known then."""
     if call.started_at > until:
         return []
-    whole = _inbound(call) if call.direction == "inbound" else [_dialled_out(call)]
-    return [_known(leg, until) for leg in whole if leg.started_at <= until]
+    whole = _inbound(call) if call.direction == "inbound" else [(call.started_at, _dialled_out(call))]
+    return [_known(leg, dialled_at, until) for dialled_at, leg in whole if dialled_at <= until]
 
 
-def _known(leg: Leg, until: datetime) -> Leg:
+def _known(leg: Leg, dialled_at: datetime, until: datetime) -> Leg:
     """A leg as it was known at a moment: what lies in the future isn't told yet."""
     if leg.ended_at is None or leg.ended_at <= until:
         return leg
     answered_at = leg.answered_at if leg.answered_at is not None and leg.answered_at <= until else None
-    rung = leg.pdd_s is not None and leg.started_at + timedelta(seconds=leg.pdd_s) <= until
+    rung = leg.pdd_s is not None and dialled_at + timedelta(seconds=leg.pdd_s) <= until
     lasting: dict[str, object] = {"answered_at": answered_at, "ended_at": None, "duration_s": None, "billsec_s": None}
     lasting |= {"disposition": "", "cause": None, "pdd_s": leg.pdd_s if rung else None}
     return replace(leg, **lasting)  # type: ignore[arg-type]
 
 
-def _inbound(call: PlannedCall) -> list[Leg]:
-    """A leg for each telephone that rang; where none did, the caller's own channel."""
+def _inbound(call: PlannedCall) -> list[tuple[datetime, Leg]]:
+    """When it was dialled, and its leg, for each telephone that rang; where none did, the caller's own channel."""
     file = f"{name_of(call).rpartition('/')[2]}.wav" if call.recording else ""
     root = _leg(call, call.trunk, QUEUEING, call.queue, "Queue", did=call.did, recording_file=file)
     legs = list(_rung(call, root))
@@ -127,24 +127,27 @@ def _inbound(call: PlannedCall) -> list[Leg]:
         answered_at = call.left_at + timedelta(seconds=call.target_ring_s)
         passed_on = replace(root, context=INSIDE, dst=call.target, last_app="Dial", pdd_s=REACH.total_seconds())
         passed_on = replace(passed_on, dst_channel=channel_of(call, len(call.rings) + 1, call.target))
-        legs.append(_ended(replace(passed_on, started_at=call.left_at, cause=16), answered_at, call.ended_at))
+        passed_on = replace(passed_on, started_at=call.left_at, cause=16)
+        legs.append((call.left_at, _ended(passed_on, answered_at, call.ended_at)))
     if legs or call.joined_at is None:
         return legs
     alone = replace(
         root, context=OUTSIDE, dst=call.did, cause=16, last_app="" if call.outcome == "timeout" else "Queue"
     )
-    return [_ended(alone, min(call.started_at + PICK_UP, call.joined_at), call.ended_at)]
+    return [(call.started_at, _ended(alone, min(call.started_at + PICK_UP, call.joined_at), call.ended_at))]
 
 
-def _rung(call: PlannedCall, root: Leg) -> Iterator[Leg]:
+def _rung(call: PlannedCall, root: Leg) -> Iterator[tuple[datetime, Leg]]:
     for place, ring in enumerate(call.rings, start=1):
         over_at = ring.at + timedelta(seconds=ring.ring_s)
         pdd_s = round(min(REACH.total_seconds(), ring.ring_s), 3)
-        leg = replace(root, dst_channel=channel_of(call, place, ring.agent.extension), started_at=ring.at, pdd_s=pdd_s)
+        leg = replace(root, dst_channel=channel_of(call, place, ring.agent.extension), pdd_s=pdd_s)
+        if place > 1:  # the first begins with the call
+            leg = replace(leg, started_at=ring.at)
         if ring.answered and call.left_at is not None:
-            yield _ended(replace(leg, cause=16), over_at, call.left_at)
+            yield ring.at, _ended(replace(leg, cause=16), over_at, call.left_at)
         else:
-            yield _ended(leg, None, over_at, "NO ANSWER")
+            yield ring.at, _ended(leg, None, over_at, "NO ANSWER")
 
 
 def _dialled_out(call: PlannedCall) -> Leg:

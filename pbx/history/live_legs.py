@@ -1,7 +1,8 @@
 """Legs of calls from channels' live events: who dialled whom, first ringing, answer, hang-up and its cause. Pure.
 
-A leg is a dial attempt with the caller's channel, as a row of the CDR is; a channel that dialled nobody and that nobody
-dialled (an inbound call that ended in a menu) is a leg of its own, told when it has hung up.
+A leg is a dial attempt with the caller's channel, as a row of the CDR is, and as there a channel's first begins with the
+channel: the time in a menu or queue before somebody was dialled belongs to it. A channel that dialled nobody and that
+nobody dialled (an inbound call that ended in a menu) is a leg of its own, told when it has hung up.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -63,6 +64,7 @@ class LiveLegs:
         self._queue_of = queue_of
         self._channels: dict[str, _Channel] = {}
         self._dials: dict[str, Leg] = {}  # by the uniqueid of the dialled channel
+        self._dialled_at: dict[str, datetime] = {}  # likewise
         self.handlers: dict[str, Callable[[Message, datetime], None]] = {
             "Newchannel": self._new,
             "Newstate": self._state,
@@ -100,8 +102,8 @@ class LiveLegs:
         there = {one.get("Uniqueid"): one for one in channels}
         for uniqueid, leg in list(self._dials.items()):
             gone = uniqueid not in there or (leg.uniqueid not in there and leg.answered_at is not None)
-            if gone and begun_before(leg.started_at, asked_at):
-                del self._dials[uniqueid]
+            if gone and begun_before(self._dialled_at.get(uniqueid, leg.started_at), asked_at):
+                self._forget(uniqueid)
                 if leg.ended_at is None:
                     self._tell(replace(leg, disposition="ANSWERED" if leg.answered_at else "UNKNOWN"))
         for uniqueid, channel in list(self._channels.items()):
@@ -155,7 +157,7 @@ class LiveLegs:
             did=self._did(root),
             context=message.get("Context"),
             last_app="Queue" if queue else "Dial",
-            started_at=at,
+            started_at=at if channel.dials else min(channel.begun_at, at),
             answered_at=None,
             ended_at=None,
             duration_s=None,
@@ -171,17 +173,18 @@ class LiveLegs:
         channel.dials.add(uniqueid)
         if dialled := self._channels.get(uniqueid):
             dialled.dialled = True
-        self._dials[uniqueid] = leg
-        self._tell(leg)
+        self._dialled_at[uniqueid] = at
+        self._update(uniqueid, leg)
 
     def _dial_state(self, message: Message, at: datetime) -> None:
         if message.get("DialStatus") == "RINGING":
             self._ringing(message.get("DestUniqueid"), at)
 
     def _ringing(self, uniqueid: str, at: datetime) -> None:
-        leg = self._dials.get(uniqueid)
-        if leg is not None and leg.pdd_s is None and leg.answered_at is None and leg.ended_at is None:
-            self._update(uniqueid, replace(leg, pdd_s=round(max((at - leg.started_at).total_seconds(), 0.0), 3)))
+        leg, dialled_at = self._dials.get(uniqueid), self._dialled_at.get(uniqueid)
+        if not leg or not dialled_at or leg.pdd_s is not None or leg.answered_at or leg.ended_at:
+            return
+        self._update(uniqueid, replace(leg, pdd_s=round(max((at - dialled_at).total_seconds(), 0.0), 3)))
 
     def _end_dial(self, message: Message, at: datetime) -> None:
         uniqueid = message.get("DestUniqueid")
@@ -199,7 +202,7 @@ class LiveLegs:
         uniqueid, told = message.get("Uniqueid"), integer(message.get("Cause"))
         cause = told if 0 < told < _CAUSES_END else None
         channel = self._channels.pop(uniqueid, None)
-        leg = self._dials.pop(uniqueid, None)
+        leg = self._forget(uniqueid)
         if leg is not None:
             ended = leg if leg.ended_at is not None else _ended(leg, at, _disposition(leg, cause))
             self._tell(replace(ended, cause=cause or ended.cause))
@@ -259,6 +262,10 @@ class LiveLegs:
         """The number that was called from outside: the first extension of the call's first channel."""
         outside = is_from_outside(root.context) or (not is_local(root.name) and peer_of(root.name) in self.trunks)
         return root.exten if outside and root.seen and root.exten not in _NOBODY else ""
+
+    def _forget(self, uniqueid: str) -> Leg | None:
+        self._dialled_at.pop(uniqueid, None)
+        return self._dials.pop(uniqueid, None)
 
     def _update(self, uniqueid: str, leg: Leg) -> None:
         self._dials[uniqueid] = leg
