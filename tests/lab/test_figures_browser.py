@@ -15,7 +15,7 @@ from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
-from tests.browser.hand import hover
+from tests.browser.hand import close, hover
 from tests.browser.seen import settle
 from tests.happened import add_agents, add_calls, clock, leg, look_at_trunk
 from tests.lab.browser import browser, running_app
@@ -77,9 +77,10 @@ def rows(page: Page, label: str, count: int) -> list[list[str]]:
 def taken(page: Page, key: str, name: str) -> bytes:
     """What a button of an export menu downloads."""
     page.locator(f".st-key-{key}_export button").first.click()
+    button = page.get_by_role("button", name=name, exact=True)
     with page.expect_download() as download:
-        page.get_by_role("button", name=name, exact=True).click()
-    page.keyboard.press("Escape")
+        button.click()
+    close(page, button)
     return Path(download.value.path()).read_bytes()
 
 

@@ -1,7 +1,7 @@
 """The player in a real browser: words that are heard where they are clicked, keys, speed, edits, links to a moment."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,10 +58,15 @@ def paused(audio: Locator) -> bool:
 
 def heard_from(audio: Locator, clicked: Locator) -> float:
     """Where the sound goes on after a click, whenever it is looked at."""
+    return heard_after(audio, clicked.click)
+
+
+def heard_after(audio: Locator, act: Callable[[], None]) -> float:
+    """Where the sound goes on after what somebody does."""
     audio.evaluate(
         "audio => audio.addEventListener('seeking', () => { audio.sought = audio.currentTime }, {once: true})"
     )
-    clicked.click()
+    act()
     wait_until("it goes there", lambda: audio.evaluate("audio => audio.sought ?? -1") >= 0)
     at_s = float(audio.evaluate("audio => { const at = audio.sought; delete audio.sought; return at }"))
     wait_until("it plays", lambda: not paused(audio))
@@ -171,8 +176,8 @@ def test_what_is_doubted_says_why_and_nothing_is_run(page: Page, address: str) -
 
 def test_what_was_made_of_it_leads_to_its_sound_and_notes_are_kept(page: Page, address: str, data_dir: Path) -> None:
     audio = open_call(page, address)
-    page.get_by_role("table", name="Questions").locator("tr[data-id]").first.click()
-    wait_until("it plays there", lambda: 6 <= place(audio) < 12 and not paused(audio))
+    question = page.get_by_role("table", name="Questions").locator("tr[data-id]").first
+    assert 6 <= heard_from(audio, question) < 12
     page.get_by_role("tab", name="Notes").click()
     page.get_by_label("Note", exact=True).fill("Wants a refund j k l")
     page.get_by_role("radio", name="4 out of 5 stars").click()
@@ -237,8 +242,7 @@ def test_lines_are_reached_and_edited_with_keys_alone(page: Page, address: str) 
     page.locator(".line").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    wait_until("it plays there", lambda: 10.4 < place(audio) < 13 and not paused(audio))
+    assert 10.4 < heard_after(audio, lambda: page.keyboard.press("Enter")) < 13
     page.keyboard.press("Space")
     wait_until("it pauses", lambda: paused(audio))
     page.keyboard.press("F2")
