@@ -8,7 +8,7 @@ from playwright.sync_api import TimeoutError as TooLate
 
 from pbx.demo.story import local_day
 from tests.browser.demo import Demo
-from tests.browser.seen import settle
+from tests.browser.seen import PATIENCE_S, settle
 from tests.lab.server import wait_until
 
 SOON_MS = 3_000
@@ -58,7 +58,7 @@ def pick(page: Page, label: str, option: str) -> None:
             return False
         return True
 
-    wait_until(f"{option} is picked", is_picked)
+    wait_until(f"{option} is picked", is_picked, PATIENCE_S)
 
 
 def pick_and_close(page: Page, label: str, option: str) -> None:
@@ -72,7 +72,7 @@ def pick_and_close(page: Page, label: str, option: str) -> None:
             page.wait_for_timeout(100)
         return chosen.get_attribute("aria-expanded") == "false" and page.get_by_role("option").count() == 0
 
-    wait_until("the list is closed", is_closed)
+    wait_until("the list is closed", is_closed, PATIENCE_S)
 
 
 def press(page: Page, group: str, option: str) -> None:
@@ -84,7 +84,7 @@ def press(page: Page, group: str, option: str) -> None:
             wanted.click()
         return wanted.is_checked()
 
-    wait_until(f"{option} is pressed", is_pressed)
+    wait_until(f"{option} is pressed", is_pressed, PATIENCE_S)
     settle(page)
 
 
@@ -104,7 +104,7 @@ def close(page: Page, within: Locator) -> None:
             page.wait_for_timeout(100)
         return not within.is_visible()
 
-    wait_until("it is closed", is_closed)
+    wait_until("it is closed", is_closed, PATIENCE_S)
 
 
 def figure(page: Page, name: str) -> Locator:
@@ -136,7 +136,7 @@ def hover(page: Page, mark: Locator) -> str:
         page.wait_for_timeout(100)
         return told.count() > 0
 
-    wait_until("the chart says what is there", is_told)
+    wait_until("the chart says what is there", is_told, PATIENCE_S)
     return " ".join(told.first.locator("text").all_text_contents())
 
 

@@ -35,7 +35,7 @@ def test_a_click_is_not_lost_when_the_figures_change_meanwhile(blank: Page) -> N
     for waits in ("0:08", "0:09"):
         blank.evaluate(DRAW, [SCRIPT.read_text(), waits])
     blank.mouse.up()
-    blank.wait_for_function("picked.length > 0", timeout=5_000)
+    blank.wait_for_function("picked.length > 0")
     assert blank.evaluate("picked") == ["601"]
     expect(row).to_contain_text("0:09")
     blank.evaluate(DRAW, [SCRIPT.read_text(), "0:10"])
