@@ -204,6 +204,7 @@ def test_what_was_made_of_it_leads_to_its_sound_and_notes_are_kept(page: Page, a
 def test_a_hundred_thousand_words_stay_light(page: Page, address: str) -> None:
     audio = open_call(page, address, call=2, t=35)
     expect(page.locator(".line.marked")).to_contain_text(re.compile(r"word35\d\dx0"), timeout=DRAWN_MS)
+    expect(page.locator(".line")).to_have_count(4000, timeout=DRAWN_MS)  # until then they move
     expect(page.locator(".line.marked")).to_be_in_viewport()
     assert heard_from(audio, page.locator(".line.marked .word").nth(3)) == pytest.approx(35.05, abs=NEAR_S)
     page.wait_for_function(PAUSED_BEHIND, arg=36)
