@@ -171,6 +171,28 @@ def test_a_note_that_is_too_long_says_so_and_stays(page: Page, demo: Demo, calls
     wait_for_note(demo, calls[0], "x" * 20_000)
 
 
+def test_a_note_that_the_app_refuses_says_why_and_stays(page: Page, demo: Demo, calls: list[int]) -> None:
+    open_call(page, demo, calls[0])
+    page.locator(".note").evaluate("(root) => (root.note.data.longest = 1e9)")  # so that it is the app that refuses
+    note_of(page).fill("x" * 20_001)
+    expect(told(page)).to_contain_text("Not saved. A note holds 20,000 characters; this one has 20,001. Shorten it.")
+    expect(told(page)).to_contain_text("What you wrote is still here")
+    assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('pbx-note')).length") == 1
+    note_of(page).fill("short")
+    expect(told(page)).to_have_text("Saved")
+    assert kept(demo, calls[0]) == "short"
+
+
+def test_a_note_that_is_not_answered_says_so_and_is_saved_later(page: Page, demo: Demo, calls: list[int]) -> None:
+    open_call(page, demo, calls[0])
+    with writing(demo.engine):  # the app has to wait
+        note_of(page).fill("patience")
+        expect(told(page)).to_contain_text("Not saved yet: the app does not answer. What you wrote is still here")
+        note_of(page).press_sequentially(" helps")
+    expect(told(page)).to_have_text("Saved")
+    assert kept(demo, calls[0]) == "patience helps"
+
+
 def test_tags_and_rating_are_saved_at_once(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     tags = page.get_by_role("combobox", name="Tags")
