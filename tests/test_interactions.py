@@ -17,8 +17,8 @@ from pbx.speech.segment import Segment, Word
 from pbx.speech.transcriber import Part
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.jobs import fail_job, last_job, start_job
-from pbx.store.models import Call, Recording, SegmentRow, Transcription
-from pbx.store.notes import get_note, save_topic, set_tags, tags_of
+from pbx.store.models import Call, CallNote, Recording, SegmentRow, Transcription
+from pbx.store.notes import get_note, save_note, save_topic, set_tags, tags_of
 from pbx.store.transcriptions import state_of
 from pbx.store.transcripts import (
     add_part,
@@ -28,6 +28,7 @@ from pbx.store.transcripts import (
     save_analysis,
     segments_of,
 )
+from pbx.ui.note_field import Answer
 from pbx.ui.players import Edit
 from tests.test_pages import HOSTILE, INTERACTIONS, add_call, open_page, press, save_pbx, tables, well, words
 
@@ -221,43 +222,91 @@ def test_figures_that_the_recording_cannot_tell_are_said_to_be_missing(engine: E
     assert words(open_call(call)).count("who speaks can’t be told") == 3
 
 
-def fill_in(app: AppTest) -> AppTest:
-    app.text_area[0].set_value("Wants a refund")
-    next(box for box in app.multiselect if box.label == "Tags").set_value(["complaint"])
-    return app
+def choose_tags(app: AppTest, *tags: str) -> AppTest:
+    return next(box for box in app.multiselect if box.label == "Tags").set_value(list(tags)).run()
 
 
-def test_notes_tags_and_rating_are_kept(engine: Engine, pbx: int) -> None:
+def test_tags_and_rating_are_kept_as_they_are_chosen(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
         session.add(Call(id=99, connection_id=pbx, linkedid="99"))
         session.flush()
-        set_tags(session, 99, ["complaint"])  # another call's, so that it is offered
-    app = fill_in(open_call(call))
-    app.get("feedback")[0].set_value(3)
-    app = press(app, "Save")
-    assert [toast.value for toast in app.toast] == ["Saved."]
+        set_tags(session, 99, ["complaint", "vip"])  # another call's, so that they are offered
+        save_note(session, call, "Wants a refund")
+    app = choose_tags(open_call(call), "complaint")
+    with writing(engine) as session:
+        assert tags_of(session, call) == ["complaint"]
+        set_tags(session, call, ["complaint", "vip"])  # in another browser
+    app = well(app.get("feedback")[0].set_value(3).run())
+    app = choose_tags(app, "vip")
     with reading(engine) as session:
         kept = get_note(session, call)
         assert kept is not None
-        assert (kept.note, kept.rating, tags_of(session, call)) == ("Wants a refund", 4, ["complaint"])
+        assert (kept.note, kept.rating, tags_of(session, call)) == ("Wants a refund", 4, ["vip"])
+    well(app.get("feedback")[0].set_value(None).run())
+    with reading(engine) as session:
+        assert session.get_one(CallNote, call).rating is None
 
 
-def test_notes_that_cannot_be_saved_stay_in_their_field(
-    engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch
+def test_tags_of_another_browser_are_neither_hidden_nor_undone(engine: Engine, pbx: int) -> None:
+    call = add_sound(engine, pbx)
+    with writing(engine) as session:
+        set_tags(session, call, ["mine"])
+    app = open_call(call)
+    with writing(engine) as session:
+        set_tags(session, call, ["mine", "theirs"])
+    app = choose_tags(app)
+    assert app.multiselect[0].value == ["theirs"]
+    with reading(engine) as session:
+        assert tags_of(session, call) == ["theirs"]
+
+
+@pytest.mark.parametrize("what", ["change_tags", "save_rating"])
+def test_what_cannot_be_saved_stays_in_its_field(
+    engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def full(*_: object) -> None:
         raise StorageFull("There is no room left.", "Make room.")
 
     call = add_sound(engine, pbx)
-    monkeypatch.setattr("pbx.ui.remarks.save_note", full)
+    with writing(engine) as session:
+        set_tags(session, call, ["vip", "angry"])
     app = open_call(call)
-    app.text_area[0].set_value("Wants a refund")
-    app = press(app, "Save")
-    assert "what you wrote is still here" in words(app)
-    assert app.text_area[0].value == "Wants a refund"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"pbx.ui.remarks.{what}", full)
+        app.get("feedback")[0].set_value(1)
+        app = choose_tags(app, "vip")
+        assert words(app).count("what you chose is still here. There is no room left") == 1
+        assert "Make room" in words(app)
+    assert (app.multiselect[0].value, app.get("feedback")[0].value) == (["vip"], 1)
+    app = well(app.get("feedback")[0].set_value(2).run())
+    app = choose_tags(app, "vip", "angry")
+    app = choose_tags(app, "angry")
+    assert "still here" not in words(app)
     with reading(engine) as session:
-        assert get_note(session, call) is None
+        assert (session.get_one(CallNote, call).rating, tags_of(session, call)) == (3, ["angry"])
+
+
+def note_given(app: AppTest) -> dict[str, Any]:
+    (data,) = [found for element in app.get("bidi_component") if "longest" in (found := json.loads(element.proto.json))]
+    return dict(data)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_note_is_given_as_it_was_written(engine: Engine, pbx: int, text: str) -> None:
+    call = add_sound(engine, pbx, linkedid=text)
+    with writing(engine) as session:
+        save_note(session, call, text)
+    given = note_given(open_call(call))
+    assert (given["saved"], given["call"], given["answer"]) == (text, text, None)
+
+
+def test_what_became_of_a_note_is_answered(engine: Engine, pbx: int) -> None:
+    call = add_sound(engine, pbx)
+    app = open_call(call)
+    app.session_state["note_answer"] = Answer("1", "kept", "There is no room left.")
+    given = note_given(well(app.run()))
+    assert given["answer"] == {"number": "1", "saved": "kept", "problem": "There is no room left.", "gone": False}
 
 
 @pytest.mark.parametrize("whose", ["its own", "another call's"])

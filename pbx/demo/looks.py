@@ -4,6 +4,7 @@ Queues and trunks are sampled at each look, members and extensions when they dif
 pbx.store.samples does. A trunk's changes are sampled at their own moments too.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ def write_looks(
 def _whole(at: datetime, step: timedelta) -> datetime:
     """The first moment from `at` on that is a whole step since 1970."""
     step_s = int(step.total_seconds())
-    return datetime.fromtimestamp(-(-int(at.timestamp()) // step_s) * step_s, UTC)
+    return datetime.fromtimestamp(math.ceil(at.timestamp() / step_s) * step_s, UTC)
 
 
 def _snapshot(connection_id: int, at: datetime, sweep: "_Sweep") -> _Row:

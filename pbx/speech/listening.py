@@ -101,6 +101,7 @@ class Recording:
         self._fed_s = source.start_s
         self._open: list[Window] = []  # handed out, and not back
         self._ready: list[Segment] = []
+        self._told = False  # the last part was taken
 
     def listen(self) -> Iterator[list[Window]]:
         """Read the recording and yield the windows of each minute, none for silence.
@@ -124,11 +125,12 @@ class Recording:
         self._ready += segments
 
     def part(self) -> Part | None:
-        """What is newly known, if anything is; the last part is `whole`."""
+        """What is newly known, if anything is; the last part is `whole`, and after it there is none."""
         whole = self.ended and not self._open
         done_s = max(self._fed_s if whole else self._frontier(), self.done_s)
-        if done_s <= self.done_s and not whole:
+        if self._told or (done_s <= self.done_s and not whole):
             return None
+        self._told = whole
         ready = sorted((s for s in self._ready if whole or s.start_s < done_s), key=lambda s: (s.start_s, s.channel))
         self._ready = [] if whole else [s for s in self._ready if s.start_s >= done_s]
         part = Part(

@@ -50,6 +50,13 @@ def get_call(session: Session, connection_id: int, call_id: int) -> Call | None:
     return session.exec(select(Call).where(Call.id == call_id, Call.connection_id == connection_id)).one_or_none()
 
 
+def find_call(session: Session, connection_id: int, linkedid: str) -> Call | None:
+    """The call of this PBX that has this linkedid."""
+    return session.exec(
+        select(Call).where(Call.linkedid == linkedid, Call.connection_id == connection_id)
+    ).one_or_none()
+
+
 def calls_by_id(session: Session, call_ids: Sequence[int]) -> dict[int, Call]:
     """Some calls, by their ids."""
     found = session.exec(select(Call).where(col(Call.id).in_(call_ids)))

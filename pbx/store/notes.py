@@ -9,6 +9,7 @@ from pbx.errors import PbxError
 from pbx.store.models import Call, CallNote, CallTag, Topic, now
 
 RATINGS = range(1, 6)
+LONGEST_NOTE = 20_000  # characters
 _LONGEST_TAG = 60  # characters
 
 
@@ -17,21 +18,50 @@ def get_note(session: Session, call_id: int) -> CallNote | None:
     return session.get(CallNote, call_id)
 
 
-def save_note(session: Session, call_id: int, note: str, rating: int | None) -> None:
-    """Keep what is said of a call, in place of what was. Neither text nor rating: nothing is kept.
+def save_note(session: Session, call_id: int, text: str, base: str | None = None) -> str:
+    """Keep what is written of a call, in place of what was; returns what is kept.
 
-    Raises ValueError for a rating that is not 1 to 5.
+    `base`: the saved note that the text was written upon, where that is known. If another was saved meanwhile, what is
+    new in it is kept below the text. Raises PbxError for a text longer than LONGEST_NOTE.
     """
+    text = clean_text(text)
+    if len(text) > LONGEST_NOTE:
+        raise PbxError(f"A note holds {LONGEST_NOTE:,} characters; this one has {len(text):,}.", "Shorten it.")
+    row = session.get(CallNote, call_id)
+    saved = row.note if row else ""
+    if base is not None and saved != base:
+        text = _with_news(text, base, saved)
+    kept = text if text.strip() else ""
+    _keep(session, call_id, kept, row.rating if row else None)
+    return kept
+
+
+def save_rating(session: Session, call_id: int, rating: int | None) -> None:
+    """Keep a call's rating in place of what was. Raises ValueError for one that is not 1 to 5."""
     if rating is not None and rating not in RATINGS:
         raise ValueError(f"a rating is 1 to 5, not {rating}")
     row = session.get(CallNote, call_id)
-    if not note.strip() and rating is None:
+    _keep(session, call_id, row.note if row else "", rating)
+
+
+def _keep(session: Session, call_id: int, note: str, rating: int | None) -> None:
+    """Neither text nor rating: nothing is kept."""
+    row = session.get(CallNote, call_id)
+    if not note and rating is None:
         if row is not None:
             session.delete(row)
-        return
-    row = row or CallNote(call_id=call_id)
-    row.note, row.rating, row.updated_at = clean_text(note), rating, now()
-    session.add(row)
+    elif row is None or (row.note, row.rating) != (note, rating):
+        row = row or CallNote(call_id=call_id)
+        row.note, row.rating, row.updated_at = note, rating, now()
+        session.add(row)
+    session.flush()
+
+
+def _with_news(text: str, base: str, saved: str) -> str:
+    """A text and, below it, the lines of the saved one that neither it nor what it was written upon has."""
+    known = set(base.splitlines())
+    news = [line for line in saved.splitlines() if line.strip() and line not in known and line not in text]
+    return "\n".join([*([text] if text.strip() else []), *news]) if news else text
 
 
 def set_tags(session: Session, call_id: int, tags: Sequence[str]) -> None:
@@ -39,6 +69,13 @@ def set_tags(session: Session, call_id: int, tags: Sequence[str]) -> None:
     session.execute(delete(CallTag).where(col(CallTag.call_id) == call_id))
     session.add_all(CallTag(call_id=call_id, tag=tag) for tag in _distinct(tags, _LONGEST_TAG))
     session.flush()
+
+
+def change_tags(session: Session, call_id: int, before: Sequence[str], after: Sequence[str]) -> None:
+    """Put on a call the tags that are only in `after`, take off those only in `before`; all others stay as they are."""
+    had, wanted = ({tag.casefold() for tag in tags} for tags in (before, after))
+    stay = [tag for tag in tags_of(session, call_id) if tag.casefold() not in had - wanted]
+    set_tags(session, call_id, [*stay, *(tag for tag in after if tag.casefold() not in had)])
 
 
 def tags_of(session: Session, call_id: int) -> list[str]:

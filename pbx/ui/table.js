@@ -15,7 +15,6 @@ const fill = (holder, cell) => {
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".table")
-  const focused = parentElement.activeElement?.dataset?.id
   const table = element("table")
   table.setAttribute("aria-label", data.label)
   const head = table.createTHead().insertRow()
@@ -58,15 +57,29 @@ export default function ({ data, parentElement, setTriggerValue }) {
       event.preventDefault()
     }
   }
-  root.replaceChildren(table)
   // Where its words don't fit side by side, each row becomes a small card.
   const fit = () => {
     root.classList.remove("cards")
     root.classList.toggle("cards", table.scrollWidth > root.clientWidth)
   }
   const observer = new ResizeObserver(fit)
-  observer.observe(parentElement.host ?? root)
-  fit()
-  if (focused) [...body.rows].find((line) => line.dataset.id === focused)?.focus({ preventScroll: true })
+  root.draw = () => {
+    const focused = parentElement.activeElement?.dataset?.id
+    root.replaceChildren(table)
+    observer.observe(parentElement.host ?? root)
+    fit()
+    if (focused) [...body.rows].find((line) => line.dataset.id === focused)?.focus({ preventScroll: true })
+  }
+  // A press is a click only on a row that stays: what is new meanwhile is drawn after it, the newest alone.
+  if (!root.matches(":active")) root.draw()
+  else if (!root.waits) {
+    root.waits = new AbortController()
+    const go = () => {
+      root.waits?.abort()
+      root.waits = null
+      setTimeout(() => root.draw(), 50) // of a touch the click comes a moment later
+    }
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, go, { signal: root.waits.signal })
+  }
   return () => observer.disconnect()
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.lab.server import wait_until
 
 ROOT = Path(__file__).parents[2]
+START_S = 120  # on a machine that has much else to do
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def running_app(data_dir: Path, **environment: str) -> Iterator[str]:
             )
             stack.callback(end, process)
         address = f"http://127.0.0.1:{port}"
-        wait_until("the app answers", lambda: answers(f"{address}/_stcore/script-health-check"))
+        wait_until("the app answers", lambda: answers(f"{address}/_stcore/script-health-check"), START_S)
         yield address
 
 

@@ -4,12 +4,14 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import TimeoutError as TooLate
 
 from pbx.demo.story import local_day
 from tests.browser.demo import Demo
-from tests.browser.seen import settle
+from tests.browser.seen import PATIENCE_S, settle
 from tests.lab.server import wait_until
 
+SOON_MS = 3_000
 MARKS = ".cartesianlayer :is(.points path, .hm path)"
 
 
@@ -47,13 +49,16 @@ def pick(page: Page, label: str, option: str) -> None:
     """Click on an option of a box's list."""
     chosen, wanted = box(page, label), page.get_by_role("option", name=option, exact=True)
 
-    def is_open() -> bool:  # it closes when the page scrolls beneath it
+    def is_picked() -> bool:  # it closes when the page scrolls beneath it
         if chosen.get_attribute("aria-expanded") != "true":
             chosen.click()
-        return wanted.count() > 0
+        try:
+            wanted.click(timeout=SOON_MS)
+        except TooLate:
+            return False
+        return True
 
-    wait_until("the list is open", is_open)
-    wanted.click()
+    wait_until(f"{option} is picked", is_picked, PATIENCE_S)
 
 
 def pick_and_close(page: Page, label: str, option: str) -> None:
@@ -67,13 +72,39 @@ def pick_and_close(page: Page, label: str, option: str) -> None:
             page.wait_for_timeout(100)
         return chosen.get_attribute("aria-expanded") == "false" and page.get_by_role("option").count() == 0
 
-    wait_until("the list is closed", is_closed)
+    wait_until("the list is closed", is_closed, PATIENCE_S)
 
 
 def press(page: Page, group: str, option: str) -> None:
     """Press one of several buttons of which one is pressed."""
-    page.get_by_role("radiogroup", name=group).get_by_role("radio", name=re.compile(rf"^{option}\b")).click()
+    wanted = page.get_by_role("radiogroup", name=group).get_by_role("radio", name=re.compile(rf"^{option}\b"))
+
+    def is_pressed() -> bool:  # a click just when what was there before is drawn anew may be lost
+        if not wanted.is_checked():
+            wanted.click()
+        return wanted.is_checked()
+
+    wait_until(f"{option} is pressed", is_pressed, PATIENCE_S)
     settle(page)
+
+
+def enter(field: Locator, value: str) -> None:
+    """Type into a field and press Enter in it, wherever what has just opened has put the focus."""
+    field.fill(value)
+    expect(field).to_have_value(value)
+    field.press("Enter")
+
+
+def close(page: Page, within: Locator) -> None:
+    """Close what has opened over the page by Escape; `within`: something in it, gone when it is closed."""
+
+    def is_closed() -> bool:
+        if within.is_visible():
+            page.keyboard.press("Escape")
+            page.wait_for_timeout(100)
+        return not within.is_visible()
+
+    wait_until("it is closed", is_closed, PATIENCE_S)
 
 
 def figure(page: Page, name: str) -> Locator:
@@ -89,7 +120,11 @@ def chart(page: Page, title: str) -> Locator:
 
 def point_at(page: Page, drawn: Locator, number: int) -> str:
     """Move the mouse onto a mark of a chart: what the chart says then."""
-    mark = drawn.locator(MARKS).nth(number)
+    return hover(page, drawn.locator(MARKS).nth(number))
+
+
+def hover(page: Page, mark: Locator) -> str:
+    """Move the mouse onto a mark, wherever it has come to stand: what its chart says then."""
     told = page.locator(".hoverlayer :is(.hovertext, .legend)")
     page.mouse.move(0, 0)
 
@@ -101,7 +136,7 @@ def point_at(page: Page, drawn: Locator, number: int) -> str:
         page.wait_for_timeout(100)
         return told.count() > 0
 
-    wait_until("the chart says what is there", is_told)
+    wait_until("the chart says what is there", is_told, PATIENCE_S)
     return " ".join(told.first.locator("text").all_text_contents())
 
 

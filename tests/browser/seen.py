@@ -4,6 +4,7 @@ from playwright.sync_api import Page, expect
 
 from tests.lab.server import wait_until
 
+PATIENCE_S = 60  # with what is tried until it is done
 MEASURES = ("overflow", "cut", "charts", "faint")
 
 
@@ -34,7 +35,7 @@ def open_tab(page: Page, name: str) -> None:
         settle(page)
         return tab.get_attribute("aria-selected") == "true"
 
-    wait_until(f"{name} is open", is_open)
+    wait_until(f"{name} is open", is_open, PATIENCE_S)
 
 
 def wrongs(page: Page) -> list[str]:

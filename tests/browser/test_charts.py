@@ -18,7 +18,7 @@ from pbx.demo.story import calls_of_day
 from pbx.export import AUDIO, FORMATS
 from tests.browser.demo import Demo
 from tests.browser.hand import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
-from tests.browser.seen import settle
+from tests.browser.seen import PATIENCE_S, settle
 from tests.lab.server import wait_until
 
 BUSIEST = "601"
@@ -70,7 +70,7 @@ def test_a_snapshot_of_a_queue_leads_to_who_was_in_it(page: Page, demo: Demo) ->
         settle(page)
         return told.count() > 0
 
-    wait_until("the list is that of the point", leads)
+    wait_until("the list is that of the point", leads, PATIENCE_S)
     asked = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["behind"], keep_blank_values=True))
     since, until = (datetime.fromtimestamp(int(asked[name]), UTC) for name in ("from", "until"))
     there = [
@@ -137,7 +137,7 @@ def exported(page: Page, extension: str) -> bytes:
         got.append(content)
         return name.endswith(f".{extension}")
 
-    wait_until(f"a .{extension} comes", is_of_the_format)
+    wait_until(f"a .{extension} comes", is_of_the_format, PATIENCE_S)
     return got[-1]
 
 

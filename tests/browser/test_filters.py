@@ -20,7 +20,7 @@ from pbx.store.index import index_segment, unindex_segment
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import set_tags
 from tests.browser.demo import Demo
-from tests.browser.hand import box, choose, count_text, figure, press, reload, start, yesterday
+from tests.browser.hand import box, choose, close, count_text, enter, figure, press, reload, start, yesterday
 from tests.browser.seen import open_page, open_tab, settle
 
 BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
@@ -105,6 +105,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     reload(page)
     expect(page.get_by_text(found(speaker="agent"), exact=True)).to_be_visible()
     expect(search).to_have_value("invoice")
+    page.locator("a.hit").first.wait_for()
     assert set(page.locator("a.hit .speaker").all_inner_texts()) == {"Agent"}
     assert "invoice" in {mark.lower() for mark in page.locator("a.hit mark").all_inner_texts()}
 
@@ -215,10 +216,10 @@ def test_queues(page: Page, demo: Demo) -> None:
     press(page, "Week", "Abandon rate")
     page.locator(".gtitle", has_text="Abandon rate by weekday and hour").wait_for()
     page.get_by_role("button", name="Target").click()
-    page.get_by_role("spinbutton", name="Target (%)").fill("90")
-    page.keyboard.press("Enter")
+    target = page.get_by_role("spinbutton", name="Target (%)")
+    enter(target, "90")
     page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
-    page.keyboard.press("Escape")
+    close(page, target)
     open_tab(page, "By queue")
     row = page.get_by_role("table", name="By queue").locator(f"tr[data-id='{BUSIEST}']")
     expect(row.locator("td").nth(1)).to_have_text(f"{len(of_queue):,}")
@@ -236,7 +237,8 @@ def test_trunks(page: Page, demo: Demo) -> None:
     choose(page, "Trunk", TRUNK)
     of_trunk = f"{sum(call.trunk == TRUNK for call in seizures):,}"
     expect(figure(page, "Seizures")).to_have_text(of_trunk)
-    page.get_by_role("tab", name="Load").click()
+    open_tab(page, "Load")
+    expect(page).to_have_url(re.compile("trunk_view=Load"))
     reload(page)
     expect(figure(page, "Seizures")).to_have_text(of_trunk)
     expect(page.get_by_role("tab", name="Load")).to_have_attribute("aria-selected", "true")
@@ -265,8 +267,7 @@ def test_the_wallboard(page: Page, demo: Demo) -> None:
     expect(page.locator(".board section")).to_have_count(3)
     choose(page, "Queue", BUSIEST)
     expect(page.locator(".board section")).to_have_count(1)
-    page.get_by_role("spinbutton", name="Amber from (s)").fill("45")
-    page.keyboard.press("Enter")
+    enter(page.get_by_role("spinbutton", name="Amber from (s)"), "45")
     expect(page).to_have_url(re.compile(r"warn=45"))
     reload(page)
     expect(page.locator(".board h2")).to_have_text([BUSIEST])

@@ -1,5 +1,7 @@
 """The app without a mouse: everything is reached by Tab, the focus is seen, Enter and Space do what a click does."""
 
+import re
+
 from playwright.sync_api import Page, expect
 
 from tests.browser.demo import Demo
@@ -33,6 +35,7 @@ def test_everything_on_interactions_is_reached_and_seen(page: Page, demo: Demo) 
     assert (missing, unseen) == ([], [])
     assert "tr " in reached[-1]
     page.keyboard.press("ArrowDown")
+    expect(page.locator("tr[data-id]").nth(1)).to_be_focused()
     page.keyboard.press("Enter")
     page.locator(".word").first.wait_for()
     settle(page)
@@ -56,6 +59,7 @@ def hear_by_keys(page: Page) -> None:
     page.keyboard.press("Enter")
     wait_until("it plays from there", lambda: not audio.evaluate("audio => audio.paused"))
     page.keyboard.press("k")
+    wait_until("it pauses again", lambda: bool(audio.evaluate("audio => audio.paused")))
 
 
 def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
@@ -64,15 +68,21 @@ def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Figures", level=1).wait_for()
     settle(page)
-    box(page, "Period").focus()
-    for key in ("ArrowDown", "Home", "Enter"):
-        page.keyboard.press(key)
-    expect(box(page, "Period")).to_have_value("Today")
+    period = box(page, "Period")
+    period.focus()
+    page.keyboard.press("ArrowDown")
+    expect(period).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(period).to_have_value("Today")
+    expect(page).to_have_url(re.compile("period=Today"))
     settle(page)
     page.get_by_role("radio", name="All", exact=True).focus()
-    for key in ("ArrowRight", "Space"):
-        page.keyboard.press(key)
-    expect(page.get_by_role("radio", name="Inbound")).to_be_checked()
+    page.keyboard.press("ArrowRight")
+    inbound = page.get_by_role("radio", name="Inbound")
+    expect(inbound).to_be_focused()
+    page.keyboard.press("Space")
+    expect(inbound).to_be_checked()
 
 
 def test_queues_figures_and_tabs_are_reached(page: Page, demo: Demo) -> None:

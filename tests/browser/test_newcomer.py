@@ -1,6 +1,6 @@
 """What a newcomer does first: three clicks from Today to a voice, to what it says, and to a queue's day."""
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from pbx.demo.cast import SUPPORT
 from pbx.demo.story import calls_of_day
@@ -10,6 +10,15 @@ from tests.browser.seen import settle
 from tests.lab.server import wait_until
 
 COUNTED = "window.clicks = 0; addEventListener('click', () => { window.clicks += 1 }, true)"
+
+
+def back_to(page: Page, name: str) -> Locator:
+    """Go back to a page with a button of that name, drawn whole: each click counts here, so that none may be lost."""
+    page.go_back()
+    button = page.get_by_role("button", name=name)
+    button.wait_for()
+    settle(page)
+    return button
 
 
 def test_a_voice_what_it_says_and_a_queues_day_in_three_clicks(page: Page, demo: Demo) -> None:
@@ -24,11 +33,9 @@ def test_a_voice_what_it_says_and_a_queues_day_in_three_clicks(page: Page, demo:
     expect(page.locator(".spoken").first).to_be_in_viewport()  # what is said is read along
     assert len(page.locator(".line").all()) > 5
     expect(page.get_by_text("Ready transcript of the demo")).to_be_visible()
-    page.go_back()
-    page.get_by_role("button", name="invoice").click()
+    back_to(page, "invoice").click()
     page.locator("a.hit mark").first.wait_for()
-    page.go_back()
-    page.get_by_role("button", name="See a queue’s day").click()
+    back_to(page, "See a queue’s day").click()
     visits = [call for call in calls_of_day(yesterday()) if call.queue == SUPPORT and call.joined_at]
     expect(figure(page, "Offered")).to_have_text(f"{len(visits):,}")
     expect(box(page, "Period")).to_have_value("Yesterday")

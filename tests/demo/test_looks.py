@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
@@ -117,3 +118,18 @@ def test_a_trunk_that_goes_away_is_seen_at_that_very_moment(engine: Engine) -> N
     changes = [one for one in trunk_changes_of_day(SINCE.date()) if SINCE <= one[0] < UNTIL]
     assert changes
     assert {(at.replace(microsecond=0), state.lower()) for at, _, state in changes} <= seen
+
+
+def test_a_stretch_that_begins_within_a_second_is_first_looked_at_after_it(tmp_path: Path) -> None:
+    """Its counters are known from its beginning on: told before that, they would look like a restart."""
+    begun_at, next_look = SINCE + timedelta(milliseconds=500), SINCE + LOOK_EVERY
+    settings = Settings(_env_file=None, pbx_data_dir=tmp_path)  # type: ignore[call-arg]
+    opened = open_engine(settings)
+    pbx = save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
+    with writing(opened) as session:
+        write_looks(session, pbx, list(calls_between(begun_at - BEFORE, UNTIL)), begun_at, UNTIL)
+    with reading(opened) as session:
+        for queue in QUEUES:
+            found = rows(session, "queue_samples", "queue", queue.number, "", next_look)
+            assert [row["taken_at"] for row in found] == [next_look]
+    opened.dispose()

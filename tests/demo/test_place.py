@@ -111,7 +111,8 @@ def _is_whole(demo: Settings) -> None:
         engine.dispose()
     assert covered.gaps == ()
     assert count(demo, "SELECT count(*) FROM queue_visits WHERE joined_at > unixepoch() - 7 * 86400") > 1000
-    assert count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'") == 0
+    # Whoever begins to listen takes the visits that end just then for lost, until the story is asked again.
+    until(lambda: not count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'"), "none is lost")
     assert count(demo, "SELECT count(*) FROM transcripts WHERE current") == 12
     twice = "SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)"
     assert count(demo, twice) == 0

@@ -16,7 +16,7 @@ from pbx.speech.segment import Segment, Word
 from pbx.speech.transcriber import Part
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import Call, PbxConnection, Recording
-from pbx.store.notes import save_note, set_tags
+from pbx.store.notes import save_note, save_rating, set_tags
 from pbx.store.transcripts import (
     add_part,
     begin_transcript,
@@ -80,7 +80,8 @@ def test_a_call_has_its_facts_speakers_words_summary_and_what_the_analyst_added(
     )
     edit_segment(session, segments_of(session, transcript_id)[0].id or 0, "Hello there.")
     save_analysis(session, transcript_id, "local", {"summary": "They greeted."})
-    save_note(session, call_id, "Check\nagain", 4)
+    save_note(session, call_id, "Check\nagain")
+    save_rating(session, call_id, 4)
     set_tags(session, call_id, ["vip"])
     call = load_call(session, call_id, tmp_path, BERLIN)
     assert call.title == "+4930123 → 600"

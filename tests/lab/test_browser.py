@@ -81,7 +81,7 @@ def hear_a_call(page: Page) -> None:
     row.click()
     player = page.locator("audio")
     player.wait_for(state="attached")
-    assert "call=" in page.url
+    expect(page).to_have_url(re.compile("call="))
     page.get_by_role("button", name="Play", exact=True).click()
     wait_until("the sound goes on", lambda: player.evaluate("audio => audio.currentTime") > 0.5)
     page.get_by_role("tab", name="Details").click()
@@ -136,5 +136,5 @@ def test_hostile_names_are_shown_as_they_are(no_real_data: Path) -> None:
             page.locator("td:first-child").nth(len(NASTY) - 1).wait_for()
             assert set(page.locator("tr[data-id] td:first-child").all_inner_texts()) == set(NASTY)
             assert page.get_by_test_id("stMain").locator("a[href^=http], img, b").count() == 0
-        assert page.title() == "Queues – PBX Notebook"
+        expect(page).to_have_title("Queues – PBX Notebook")
         assert page.complaints == []  # type: ignore[attr-defined]

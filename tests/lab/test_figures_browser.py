@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
+from tests.browser.hand import close, hover
+from tests.browser.seen import settle
 from tests.happened import add_agents, add_calls, clock, leg, look_at_trunk
 from tests.lab.browser import browser, running_app
 
@@ -57,10 +60,11 @@ def click_bar(page: Page, key: str, which: int) -> None:
     """Click a bar of a chart, in the order in which Plotly draws them."""
     bar = page.locator(f"[class*='st-key-{key}_'] .bars .point path").nth(which)
     bar.wait_for()
+    settle(page)  # until then it may still move
     bar.scroll_into_view_if_needed()
-    box = bar.bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    hover(page, bar)
+    page.mouse.down()
+    page.mouse.up()
 
 
 def rows(page: Page, label: str, count: int) -> list[list[str]]:
@@ -73,9 +77,10 @@ def rows(page: Page, label: str, count: int) -> list[list[str]]:
 def taken(page: Page, key: str, name: str) -> bytes:
     """What a button of an export menu downloads."""
     page.locator(f".st-key-{key}_export button").first.click()
+    button = page.get_by_role("button", name=name, exact=True)
     with page.expect_download() as download:
-        page.get_by_role("button", name=name, exact=True).click()
-    page.keyboard.press("Escape")
+        button.click()
+    close(page, button)
     return Path(download.value.path()).read_bytes()
 
 
@@ -86,7 +91,7 @@ def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, ad
     expect(page.get_by_text("2 calls: Not answered")).to_be_visible(timeout=SLOW_MS)
     listed = rows(page, "Calls", 2)
     assert [row[1] for row in listed] == [FORMULA, "+4930111"]
-    assert "behind=disposition" in page.url
+    expect(page).to_have_url(re.compile("behind=disposition"))
     page.reload()
     assert rows(page, "Calls", 2) == listed  # the address alone leads there
 
@@ -117,12 +122,14 @@ def test_a_cause_of_trunks_leads_to_its_calls_and_on_to_one(page: Page, address:
     assert [row[2] for row in listed] == ["040222", "1001"]
     page.get_by_role("table", name="Calls over trunks").locator("tr[data-id]").first.click()
     page.get_by_role("heading", name="Interactions", level=1).wait_for()
-    assert "call=" in page.url
+    expect(page).to_have_url(re.compile("call="))
 
 
 def test_an_agents_call_of_the_day_leads_to_itself(page: Page, address: str) -> None:
     look(page, address, "Agents", agent="Ada")
     rows(page, "Calls taken", 2)
     paused = page.locator("[class*='st-key-agent_timeline_'] .bars .point path")
+    paused.first.wait_for()
+    settle(page)
     click_bar(page, "agent_timeline", paused.count() - 1)  # calls are drawn last, the later one at the end
     assert [row[0] for row in rows(page, "Calls taken", 1)] == ["2 Mar 10:00:00"]

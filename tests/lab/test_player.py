@@ -1,7 +1,7 @@
 """The player in a real browser: words that are heard where they are clicked, keys, speed, edits, links to a moment."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,17 @@ from tests.lab.talks import SAID, WORD_S, fill, words_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 NEAR_S = 0.3
+DRAWN_MS = 90_000  # until a hundred thousand words are, on a machine that has much else to do
+# At one moment, as what is said moves on while a browser looks from afar: whether any of its light is seen.
+LIT_IS_SEEN = """(box) => {
+  const lit = box.querySelector(".spoken")?.getBoundingClientRect(), seen = box.getBoundingClientRect()
+  return Boolean(lit) && lit.bottom > Math.max(seen.top, 0) && lit.top < Math.min(seen.bottom, innerHeight)
+}"""
+PAUSED_BEHIND = """(at_s) => {
+  const audio = document.querySelector("audio")
+  if (audio.currentTime > at_s) audio.pause()
+  return audio.paused && audio.currentTime > at_s
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +68,15 @@ def paused(audio: Locator) -> bool:
 
 def heard_from(audio: Locator, clicked: Locator) -> float:
     """Where the sound goes on after a click, whenever it is looked at."""
+    return heard_after(audio, clicked.click)
+
+
+def heard_after(audio: Locator, act: Callable[[], None]) -> float:
+    """Where the sound goes on after what somebody does."""
     audio.evaluate(
         "audio => audio.addEventListener('seeking', () => { audio.sought = audio.currentTime }, {once: true})"
     )
-    clicked.click()
+    act()
     wait_until("it goes there", lambda: audio.evaluate("audio => audio.sought ?? -1") >= 0)
     at_s = float(audio.evaluate("audio => { const at = audio.sought; delete audio.sought; return at }"))
     wait_until("it plays", lambda: not paused(audio))
@@ -80,9 +96,7 @@ def test_a_click_on_a_word_is_heard_and_the_light_follows(page: Page, address: s
     ):
         assert heard_from(audio, word(page, text, number)) == pytest.approx(at_s, abs=NEAR_S), text
     word(page, "Hello").click()
-    page.wait_for_function("document.querySelector('audio').currentTime > 3")
-    page.keyboard.press("k")
-    wait_until("it pauses", lambda: paused(audio))
+    page.wait_for_function(PAUSED_BEHIND, arg=3)
     starts = {text: start_s for start_s, _, text, _ in words_of(2.0, SAID[0][2])}
     lit = max((text for text in starts if starts[text] <= place(audio)), key=starts.__getitem__)
     expect(page.locator(".spoken")).to_have_text(lit)
@@ -170,30 +184,30 @@ def test_what_is_doubted_says_why_and_nothing_is_run(page: Page, address: str) -
 
 def test_what_was_made_of_it_leads_to_its_sound_and_notes_are_kept(page: Page, address: str, data_dir: Path) -> None:
     audio = open_call(page, address)
-    page.get_by_role("table", name="Questions").locator("tr[data-id]").first.click()
-    wait_until("it plays there", lambda: 6 <= place(audio) < 12 and not paused(audio))
+    question = page.get_by_role("table", name="Questions").locator("tr[data-id]").first
+    assert 6 <= heard_from(audio, question) < 12
     page.get_by_role("tab", name="Notes").click()
-    page.get_by_label("Note", exact=True).fill("Wants a refund j k l")
+    page.get_by_label("Note", exact=True).press_sequentially("Wants a refund j k l")
+    expect(page.locator(".note p")).to_have_text("Saved")
     page.get_by_role("radio", name="4 out of 5 stars").click()
-    page.get_by_role("button", name="Save").click()
-    page.get_by_test_id("stToast").get_by_text("Saved").wait_for()
     engine = open_engine(Settings(_env_file=None, pbx_data_dir=data_dir))
-    with reading(engine) as session:
-        kept = get_note(session, 1)
-        assert kept is not None
-        assert (kept.note, kept.rating) == ("Wants a refund j k l", 4)
-        assert tags_of(session, 1) == []
+
+    def kept() -> tuple[str, int | None, list[str]]:
+        with reading(engine) as session:
+            note = get_note(session, 1)
+            return (note.note, note.rating, tags_of(session, 1)) if note else ("", None, [])
+
+    wait_until("both are kept", lambda: kept() == ("Wants a refund j k l", 4, []))
     engine.dispose()
 
 
 def test_a_hundred_thousand_words_stay_light(page: Page, address: str) -> None:
     audio = open_call(page, address, call=2, t=35)
-    expect(page.locator(".line.marked")).to_contain_text(re.compile(r"word35\d\dx0"))
+    expect(page.locator(".line.marked")).to_contain_text(re.compile(r"word35\d\dx0"), timeout=DRAWN_MS)
+    expect(page.locator(".line")).to_have_count(4000, timeout=DRAWN_MS)  # until then they move
     expect(page.locator(".line.marked")).to_be_in_viewport()
     assert heard_from(audio, page.locator(".line.marked .word").nth(3)) == pytest.approx(35.05, abs=NEAR_S)
-    page.wait_for_function("document.querySelector('audio').currentTime > 36")
-    page.keyboard.press("k")
-    wait_until("it pauses", lambda: paused(audio))
+    page.wait_for_function(PAUSED_BEHIND, arg=36)
     lit = page.locator(".spoken").first  # a line every hundredth of a second
     wait_until("its word is lit", lambda: abs(int(lit.inner_text().split("x")[0][4:]) / 100 - place(audio)) < NEAR_S)
 
@@ -214,19 +228,20 @@ def test_the_transcript_scrolls_along_until_somebody_scrolls_it(page: Page, addr
     audio = open_call(page, address, call=2)
     page.locator(".word").first.click()
     page.wait_for_function("document.querySelector('audio').currentTime > 1.5")
-    lit = page.locator(".spoken").first
-    expect(lit).to_be_in_viewport()
+    transcript = page.locator(".transcript")
+    wait_until("what is said is seen", lambda: transcript.evaluate(LIT_IS_SEEN))
     follow = page.get_by_role("button", name="Follow")
     expect(follow).to_be_hidden()
-    page.locator(".transcript").hover()
+    transcript.hover()
     for _ in range(3):
         page.mouse.wheel(0, -50_000)
         page.wait_for_timeout(100)
     expect(page.locator(".line").first).to_be_in_viewport()
     page.wait_for_timeout(1000)
     expect(page.locator(".line").first).to_be_in_viewport()
+    assert not transcript.evaluate(LIT_IS_SEEN)
     follow.click()
-    expect(lit).to_be_in_viewport()
+    wait_until("what is said is seen again", lambda: transcript.evaluate(LIT_IS_SEEN))
     expect(follow).to_be_hidden()
     assert not paused(audio)
 
@@ -236,8 +251,7 @@ def test_lines_are_reached_and_edited_with_keys_alone(page: Page, address: str) 
     page.locator(".line").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    wait_until("it plays there", lambda: 10.4 < place(audio) < 13 and not paused(audio))
+    assert 10.4 < heard_after(audio, lambda: page.keyboard.press("Enter")) < 13
     page.keyboard.press("Space")
     wait_until("it pauses", lambda: paused(audio))
     page.keyboard.press("F2")

@@ -43,6 +43,7 @@ KILLING_SHARE = 0.5  # of the time: then all keep running, so that their memory 
 JUDGED_SHARE = 0.3  # of the time, its end, in which memory must be flat
 LEAK_MB_PER_MIN = 2.0
 SYNC_EVERY_S = 4.0
+QUIET_S = 360.0  # before midnight no call of the story's begins for so long
 GRACE_S = 150.0  # a listener that was refused by its password asks again after a minute
 
 
@@ -247,7 +248,7 @@ def misbehave(
         soak.wrong += [text for text in (sync_quietly(engine, settings),) if text]
         hears = wait_for(lambda: listens(engine, demo.pbx_now()), GRACE_S)
         soak.wrong += [] if hears else ["nobody listens any more"]
-        wait_for(lambda: heard_whole(soak, demo, engine, late_s) > 0, GRACE_S)
+        wait_for(lambda: heard_whole(soak, demo, engine, late_s) > 0, QUIET_S + GRACE_S)
     measuring.close()
     wait_for(lambda: not unfinished(engine), GRACE_S)
     soak.wrong += [f"{what} is still unfinished after {GRACE_S:.0f} s" for what in [unfinished(engine)] if what]

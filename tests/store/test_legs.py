@@ -14,7 +14,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.history_models import CallLeg
 from pbx.store.legs import known_trunks, legs_of, store_legs
 from pbx.store.models import Call, CallNote, PbxConnection, Recording, Subject
-from pbx.store.notes import get_note, save_note, set_tags, tags_of
+from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
 from pbx.store.search import SearchFilter, found_calls
 from tests.store.spoken import add_transcript
@@ -158,7 +158,8 @@ def test_a_leg_moves_to_the_call_it_really_belongs_to(session: Session) -> None:
 def test_a_call_that_a_leg_left_keeps_its_notes(session: Session) -> None:
     alone = replace(ON, linkedid=LATER)
     store_legs(session, 1, [alone], "cdr")
-    save_note(session, id_of(the_call(session)), "call back", 4)
+    save_note(session, id_of(the_call(session)), "call back")
+    save_rating(session, id_of(the_call(session)), 4)
     store_legs(session, 1, [ON], "cdr")
     call = the_call(session)
     assert call.linkedid == CALL
@@ -190,11 +191,12 @@ def test_nothing_is_lost_when_calls_turn_out_to_be_one(session: Session) -> None
     recording = session.exec(select(Recording)).one()
     store_outcomes(session, [Outcome(recording.id or 0, "downloaded", duration_s=58.5)])
     add_transcript(session, recording.id or 0, ["about the invoice", "yes"])
-    save_note(session, stray, "he was angry", 2)
+    save_note(session, stray, "he was angry")
+    save_rating(session, stray, 2)
     set_tags(session, stray, ["billing", "angry"])
     store_legs(session, 1, [IN], "cdr")
     true = next(id_of(call) for call in calls(session) if call.linkedid == CALL)
-    save_note(session, true, "VIP", None)
+    save_note(session, true, "VIP")
     set_tags(session, true, ["billing", "vip"])
     store_legs(session, 1, [ON], "cdr")
     call = the_call(session)

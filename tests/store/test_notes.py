@@ -1,13 +1,30 @@
 """Notes, ratings, tags and topics: kept as meant, whatever is typed."""
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from pbx.errors import PbxError
 from pbx.store.engine import reading, writing
-from pbx.store.notes import all_tags, delete_topic, get_note, save_note, save_topic, set_tags, tags_of, topics
+from pbx.store.models import CallNote
+from pbx.store.notes import (
+    LONGEST_NOTE,
+    all_tags,
+    change_tags,
+    delete_topic,
+    get_note,
+    save_note,
+    save_rating,
+    save_topic,
+    set_tags,
+    tags_of,
+    topics,
+)
 from tests.store.spoken import add_call
+
+EARLIER = datetime(2026, 7, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -20,38 +37,93 @@ def ready(engine: Engine) -> Engine:
     return engine
 
 
-def test_a_note_is_kept_changed_and_removed(ready: Engine) -> None:
+def kept(engine: Engine, call_id: int = 1) -> tuple[str, int | None] | None:
+    with reading(engine) as session:
+        note = get_note(session, call_id)
+        return (note.note, note.rating) if note else None
+
+
+def test_a_note_and_a_rating_are_kept_changed_and_removed_each_by_itself(ready: Engine) -> None:
     with writing(ready) as session:
-        save_note(session, 1, "Call back; <b>“urgent”</b> 😀\n日本", 4)
-    with reading(ready) as session:
-        note = get_note(session, 1)
-        assert note is not None
-        assert (note.note, note.rating) == ("Call back; <b>“urgent”</b> 😀\n日本", 4)
-        assert get_note(session, 2) is None
+        assert save_note(session, 1, "Call back; <b>“urgent”</b> 😀\n日本") == "Call back; <b>“urgent”</b> 😀\n日本"
+    assert kept(ready) == ("Call back; <b>“urgent”</b> 😀\n日本", None)
     with writing(ready) as session:
-        save_note(session, 1, "", 5)
-    with reading(ready) as session:
-        note = get_note(session, 1)
-        assert note is not None
-        assert (note.note, note.rating) == ("", 5)
+        save_rating(session, 1, 4)
+    assert kept(ready) == ("Call back; <b>“urgent”</b> 😀\n日本", 4)
     with writing(ready) as session:
-        save_note(session, 1, " \n", None)
-        save_note(session, 2, "", None)
-    with reading(ready) as session:
-        assert get_note(session, 1) is None
+        save_note(session, 1, " \n")
+    assert kept(ready) == ("", 4)
+    with writing(ready) as session:
+        save_rating(session, 1, None)
+        save_note(session, 2, "")
+    assert (kept(ready), kept(ready, 2)) == (None, None)
 
 
 def test_a_rating_is_one_to_five(ready: Engine) -> None:
     with writing(ready) as session:
         for rating in (0, 6, -1):
             with pytest.raises(ValueError, match="1 to 5"):
-                save_note(session, 1, "", rating)
+                save_rating(session, 1, rating)
         assert get_note(session, 1) is None
 
 
 def test_a_note_needs_a_call(ready: Engine) -> None:
     with pytest.raises(IntegrityError), writing(ready) as session:
-        save_note(session, 99, "lost", None)
+        save_note(session, 99, "lost")
+
+
+def test_a_note_that_is_too_long_is_told_and_leaves_what_was(ready: Engine) -> None:
+    with writing(ready) as session:
+        save_note(session, 1, "😀" * LONGEST_NOTE)
+    with (
+        pytest.raises(PbxError, match="holds 20,000 characters; this one has 20,001") as caught,
+        writing(ready) as session,
+    ):
+        save_note(session, 1, "x" * (LONGEST_NOTE + 1))
+    assert caught.value.mend
+    assert kept(ready) == ("😀" * LONGEST_NOTE, None)
+
+
+@pytest.mark.parametrize(
+    ("base", "saved", "text", "result"),
+    [
+        ("a", "a", "b", "b"),  # nobody else wrote
+        ("a", "a", "", ""),
+        ("", "theirs", "mine", "mine\ntheirs"),
+        ("a\nb", "a\nb\ntheirs", "a\nb\nmine", "a\nb\nmine\ntheirs"),
+        ("a\nb", "a\nB", "A\nb", "A\nb\nB"),
+        ("a", "", "a mine", "a mine"),  # what they took away, not what they wrote
+        ("a", "a theirs", "", "a theirs"),
+        ("", "hel", "hello", "hello"),  # it came twice, the second time further
+        ("", "mine\ntheirs", "mine", "mine\ntheirs"),  # it was kept, and the answer was lost
+        ("a", "\n\n", "b", "b"),
+    ],
+)
+def test_what_was_saved_meanwhile_is_not_lost(ready: Engine, base: str, saved: str, text: str, result: str) -> None:
+    with writing(ready) as session:
+        save_note(session, 1, saved)
+        assert save_note(session, 1, text, base) == result
+    assert (kept(ready) or ("",))[0] == result
+
+
+def test_a_note_that_is_as_it_was_keeps_its_time(ready: Engine) -> None:
+    with writing(ready) as session:
+        save_note(session, 1, "a")
+        session.get_one(CallNote, 1).updated_at = EARLIER
+    with writing(ready) as session:
+        save_note(session, 1, "a")
+        save_rating(session, 1, None)
+    with reading(ready) as session:
+        assert session.get_one(CallNote, 1).updated_at == EARLIER
+
+
+def test_only_tags_that_were_changed_change(ready: Engine) -> None:
+    with writing(ready) as session:
+        set_tags(session, 1, ["a", "b", "theirs"])  # another browser added the last
+        change_tags(session, 1, ["a", "b"], ["b", "new", "A b"])
+        assert tags_of(session, 1) == ["A b", "b", "new", "theirs"]
+        change_tags(session, 1, ["b", "gone"], ["b", "THEIRS"])  # and took another off
+        assert tags_of(session, 1) == ["A b", "b", "new", "theirs"]
 
 
 def test_tags_are_set_as_a_whole(ready: Engine) -> None:

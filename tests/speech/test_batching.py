@@ -1,0 +1,45 @@
+"""What the engines have in common, without an engine: each recording's parts come in order and end once."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pbx.speech.batching import BatchTranscriber, Job
+from pbx.speech.segment import Segment
+from pbx.speech.transcriber import Source
+from tests.speech.say import kept_clips
+from tests.speech.test_listening import spoken
+from tests.speech.test_whisper import place, write_wav
+
+
+class Scribe(BatchTranscriber):
+    """Writes a phrase for each stretch of voice."""
+
+    engine = "scribe"
+
+    def _language_of(self, source: Source) -> str | None:
+        return source.language
+
+    def _hear_language(self, jobs: Sequence[Job]) -> str:
+        return "en"
+
+    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
+        return [spoken(job.window) for job in batch]
+
+    def _release(self, batch: Sequence[Job]) -> None:
+        raise AssertionError("there is memory enough")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("language", ["en", None])
+def test_each_recording_ends_once(tmp_path: Path, batch: int, language: str | None) -> None:
+    clips = kept_clips()
+    sounds = [place([(1.0 + 4 * i, clips[i]) for i in range(number + 1)], 4 * number + 6) for number in range(3)]
+    paths = [write_wav(tmp_path / f"{number}.wav", sound) for number, sound in enumerate(sounds)]
+    parts = list(Scribe("m", batch, 1).transcribe([Source(path, language) for path in paths]))
+    for index in range(3):
+        own = [part for part in parts if part.source == index]
+        assert [part.whole for part in own] == [False] * (len(own) - 1) + [True]
+        assert sum(len(part.segments) for part in own) == index + 1
