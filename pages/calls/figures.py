@@ -46,10 +46,7 @@ BREAKDOWNS: dict[str, tuple[By, str]] = {  # what is said: how it is counted, th
 }
 ANSWER_RATE = "Answered calls / calls whose outcome is known, by the CDR or by live events."
 TALK = "Talk time of the answered calls / how many they are. It begins when a queue or menu answers."
-WAIT = (
-    "From the start of a call’s first leg until somebody answered / calls of which this is known. By live events a leg "
-    "starts when somebody is dialled: the time in a queue or menu before that is left out. Queues has the whole wait."
-)
+WAIT = "From the beginning of a call until somebody answered / calls of which this is known."
 
 
 def question(period: Period, direction: Direction | None) -> CallQuestion:

@@ -327,7 +327,7 @@ def test_a_dial_that_failed_tells_how_and_why(status: str, cause: int, dispositi
     (leg,) = pbx.legs.values()
     assert (leg.disposition, leg.cause, leg.trunk) == (disposition, cause or None, "carrier")
     assert (leg.pdd_s, leg.duration_s, leg.billsec_s, leg.answered_at) == (1.5, 12.5, 0.0, None)
-    assert leg.started_at == pbx.at - timedelta(seconds=leg.duration_s + 1)  # with its channel
+    assert leg.started_at == START + timedelta(seconds=1)  # with its channel, a second before the dial
 
 
 def test_a_channel_that_dialled_nobody_is_a_leg_of_its_own() -> None:

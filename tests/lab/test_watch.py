@@ -11,7 +11,9 @@ from playwright.sync_api import Page
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
+from pbx.jobs.import_cdr import import_cdr_file
 from pbx.jobs.import_history import import_queue_log
+from pbx.jobs.queue import needed_connection
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import AgentEvent, CallLeg, QueueVisit, WatchSpan
@@ -19,7 +21,7 @@ from pbx.store.models import Call
 from pbx.store.samples import latest_snapshot
 from tests.jobs.listened import listening
 from tests.lab.browser import browser, go, running_app
-from tests.lab.calls import PlacedCall, place_all, place_queue_call, start_queue_call
+from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
 from tests.lab.server import LabServer, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -89,8 +91,10 @@ def test_the_lab_s_calls_live_and_by_import_alike(
     server: LabServer, engine: Engine, be: Callable[[str], None], tmp_path: Path, user: str
 ) -> None:
     be(user)
+    master = server.logs / "cdr-csv/Master.csv"
+    known = master.stat().st_size if master.exists() else 0
     with listening(engine):
-        calls = place_all(server)
+        calls = [*place_all(server), place_waiting_call(server)]
         time.sleep(2)  # AgentComplete and the like
     seen = visits(engine, calls)
     assert {name: len(rows) for name, rows in seen.items()} == dict.fromkeys(seen, 1)
@@ -113,6 +117,44 @@ def test_the_lab_s_calls_live_and_by_import_alike(
         assert (after.talk_s, after.ended_by, after.caller) == (before.talk_s, before.ended_by, before.caller)
         assert abs((after.joined_at - before.joined_at).total_seconds()) <= 1
     assert sum(map(len, again.values())) == sum(map(len, seen.values()))
+    check_calls(engine, calls, newer_rows(master, known, tmp_path / "Master.csv"))
+
+
+def place_waiting_call(server: LabServer) -> PlacedCall:
+    """A caller who waits some seconds before anybody's phone rings, and talks then."""
+    call = start_queue_call(server, "billing", "answered", TALK_S=2)
+    time.sleep(3)
+    member = {"Queue": "billing", "Interface": "Local/2001@agents/n"}
+    with session(server) as ami:
+        ami.action("QueueAdd", member | {"MemberName": "Eve Adams"})
+        call.wait_end()
+        ami.action("QueueRemove", member)
+    return call
+
+
+def newer_rows(master: Path, known: int, into: Path) -> Path:
+    with master.open("rb") as file:
+        file.seek(known)
+        into.write_bytes(file.read())
+    return into
+
+
+def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
+    """The CDR tells of each call what was seen of it, to the second its times are told in."""
+    seen = {call.uniqueid: call_of(engine, call) for call in calls}
+    import_cdr_file(engine, needed_connection(engine, load_settings()), master)
+    for call in calls:
+        before, after = seen[call.uniqueid], call_of(engine, call)
+        assert (after.direction, after.disposition, after.queue) == (before.direction, before.disposition, before.queue)
+        assert abs((after.started_at - before.started_at).total_seconds()) <= 1
+        for before_s, after_s in ((before.wait_s, after.wait_s), (before.talk_s, after.talk_s)):
+            assert (before_s is None) == (after_s is None)
+            assert before_s is None or after_s == pytest.approx(before_s, abs=1)
+
+
+def call_of(engine: Engine, call: PlacedCall) -> Call:
+    with reading(engine) as session:
+        return session.exec(select(Call).where(Call.linkedid == call.uniqueid)).one()
 
 
 def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
