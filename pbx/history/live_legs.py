@@ -1,8 +1,8 @@
 """Legs of calls from channels' live events: who dialled whom, first ringing, answer, hang-up and its cause. Pure.
 
 A leg is a dial attempt with the caller's channel, as a row of the CDR is. As there, a channel's first leg begins with
-the channel: the time in a menu or queue before somebody was dialled belongs to it. A channel that dialled nobody and that
-nobody dialled (an inbound call that ended in a menu) is a leg of its own, told when it has hung up.
+the channel: the time in a menu or queue before somebody was dialled belongs to it. A channel that dialled nobody and
+that nobody dialled (an inbound call that ended in a menu) is a leg of its own, told when it has hung up.
 """
 
 from collections.abc import Callable, Collection, Iterable
