@@ -161,7 +161,7 @@ def fill(engine: Engine, name: str = "support") -> int:
             record_snapshot(session, pbx, snapshot(now - timedelta(minutes=minutes), name))
         add_job(session, "sync-1", "sync", connection_id=pbx, asked_by="page")
         end_job(session, "sync-1", {"listed": 31, "new": 3, "downloaded": 3, "waiting": 1, "failed": []})
-    add_call(engine, pbx, name, now - timedelta(minutes=2), direction="inbound", queue=name, duration_s=83.0)
+    add_call(engine, pbx, name, now, direction="inbound", queue=name, duration_s=83.0)
     return pbx
 
 

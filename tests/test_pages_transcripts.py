@@ -21,7 +21,6 @@ from pbx.store.transcripts import add_part, begin_transcript, finish_transcript,
 from tests.test_pages import HOSTILE, add_call, cell_text, open_page, press, save_pbx, well, words
 
 PAGE = "pages/calls/transcripts.py"
-NOW = datetime.now(UTC)
 NUMBERS = count()
 
 
@@ -46,7 +45,7 @@ def add_talk(engine: Engine, pbx: int, *said: str, days_ago: float = 0, flags: A
     """A transcribed call in which caller and agent speak by turns, five seconds each."""
     number = changes.pop("from_number", "+4930123")
     about = {"direction": "inbound", "queue": "600", "agent": "Ada", "linkedid": str(next(NUMBERS))} | changes
-    call = add_call(engine, pbx, number, NOW - timedelta(days=days_ago), **about)
+    call = add_call(engine, pbx, number, datetime.now(UTC) - timedelta(days=days_ago), **about)
     segments = tuple(Segment(5.0 * i, 5.0 * i + 4, i % 2, line, flags=flags) for i, line in enumerate(said))
     with writing(engine) as session:
         recording = session.get_one(Recording, call)  # each call here has one, and both the same id
@@ -83,7 +82,7 @@ def test_without_a_pbx_it_leads_to_the_settings() -> None:
 
 
 def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engine: Engine, pbx: int) -> None:
-    add_call(engine, pbx, "1001", NOW)
+    add_call(engine, pbx, "1001", datetime.now(UTC))
     app = look()
     assert "Nothing is transcribed yet" in words(app)
     assert not app.text_input
@@ -95,7 +94,7 @@ def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: E
     new = add_talk(engine, pbx, "Hello.", from_number="new")
     with writing(engine) as session:
         save_analysis(session, new, "local", {"summary": "They greeted."})
-    add_call(engine, pbx, "silent", NOW)
+    add_call(engine, pbx, "silent", datetime.now(UTC))
     app = look()
     assert [row[1:] for row in rows(app, "Latest transcripts")] == [
         ["new → 600 | Agent Ada", "–", "They greeted."],
