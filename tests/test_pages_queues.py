@@ -168,6 +168,8 @@ def test_history_is_shown_without_any_live_status(day: int) -> None:
         ("kind=answered", ["Transferred", "Answered", "Answered", "Answered"]),
         ("kind=abandoned", ["Abandoned"] * 3),
         ("kind=other", ["Timed out"]),
+        ("target=700", ["Transferred"]),
+        ("target=701", []),
         ("outcome=transferred", ["Transferred"]),
         ("kind=abandoned&over=0.0&upto=5", ["Abandoned"]),
         ("over=10&upto=20", ["Abandoned", "Answered"]),

@@ -170,7 +170,8 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
     columns += ["Answered>", "Average talk>", "Average wait>"]
     chosen = ui.table(f"Calls by {name}", columns, rows, key="figures_table", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        shown = f"The first {TABLE_ROWS} of {len(counts):,}; the export has them all. " if counts[TABLE_ROWS:] else ""
+        of = f"the {limit:,} most frequent" if len(counts) == limit else f"{len(counts):,}"
+        shown = f"The first {TABLE_ROWS} of {of}; the export has them all. " if counts[TABLE_ROWS:] else ""
         ui.note(f"{shown}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
         ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
     if chosen is not None:

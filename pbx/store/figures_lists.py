@@ -81,6 +81,7 @@ class Selection:
     wait_over_s: float | None = None
     wait_up_to_s: float | None = None
     present: tuple[datetime, datetime] | None = None
+    target: str | None = None  # to where it was passed on
 
 
 def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> int:
@@ -172,6 +173,8 @@ def _chosen(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone:
         found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])
     if chosen.answered is not None:
         found &= visits.answered == chosen.answered
+    if chosen.target is not None:
+        found &= np.isin(visits.target, [i for i, name in enumerate(visits.targets) if name == chosen.target])
     if chosen.wait_over_s is not None:
         found &= visits.wait_s > chosen.wait_over_s
     if chosen.wait_up_to_s is not None:

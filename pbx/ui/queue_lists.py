@@ -274,5 +274,5 @@ def show_transfers(at: Site, period: Period) -> None:
     }
     with _head(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
         table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
-    if table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
-        follow(outcome="transferred")
+    if picked := table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
+        follow(outcome="transferred", target=found[int(picked)][0])

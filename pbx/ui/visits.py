@@ -69,6 +69,8 @@ def find_behind(period: Period) -> Behind:
     )
     labels = (("queue", "queue"), ("agent", "agent"), ("did", "number called"))
     said += [f"{label} {asked[name] or 'not known'}" for name, label in labels if name in asked]
+    if (target := asked.get("target")) is not None:
+        said.append(f"passed on to {target or 'an unknown number'}")
     weekday, hour = asked_whole(asked, "weekday", 7), asked_whole(asked, "hour", 24)
     if weekday is not None and hour is not None:
         said.append(f"{WEEKDAYS[weekday]} {hour:02}:00–{(hour + 1) % 24:02}:00")
@@ -85,7 +87,8 @@ def find_behind(period: Period) -> Behind:
         outcomes = (outcome,)
         said.append(OUTCOME_WORDS[outcome][0].lower())
     over_s = over_s if over_s else None  # the first bucket holds those who waited 0 s too
-    return Behind(wanted, Selection(outcomes, answered, weekday, hour, over_s, upto_s, present), ", ".join(said))
+    chosen = Selection(outcomes, answered, weekday, hour, over_s, upto_s, present, target)
+    return Behind(wanted, chosen, ", ".join(said))
 
 
 def show_visits(at: Site, period: Period) -> None:
