@@ -161,7 +161,7 @@ def fill(engine: Engine, name: str = "support") -> int:
             record_snapshot(session, pbx, snapshot(now - timedelta(minutes=minutes), name))
         add_job(session, "sync-1", "sync", connection_id=pbx, asked_by="page")
         end_job(session, "sync-1", {"listed": 31, "new": 3, "downloaded": 3, "waiting": 1, "failed": []})
-    add_call(engine, pbx, name, now, direction="inbound", queue=name, duration_s=83.0)
+    add_call(engine, pbx, name, now, direction="inbound", queue=name, agent="1002", duration_s=83.0)
     return pbx
 
 
@@ -205,7 +205,7 @@ def test_today_shows_how_things_stand(engine: Engine) -> None:
     assert "1\\:23" in shown["Longest wait"]
     assert "1 of 2" in shown["Trunks down"]
     assert tables(app)["Needs attention"] == [["Trunk", "support is rejected | support"]]
-    assert tables(app)["Latest calls"][0][1:4] == ["support", "600 | Queue support", "1:23"]
+    assert tables(app)["Latest calls"][0][1:4] == ["support", "600 | Queue support, Agent support (1002)", "1:23"]
 
 
 def test_queues_show_members_callers_and_history(engine: Engine) -> None:

@@ -14,7 +14,7 @@ from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
 from tests.drawn import charts, points
 from tests.happened import DAY, add_calls, clock, leg
-from tests.test_pages import add_call, open_page, save_pbx, tables, well, words
+from tests.test_pages import add_call, fill, open_page, save_pbx, tables, well, words
 
 FIGURES = "pages/calls/figures.py"
 INTERACTIONS = "pages/calls/interactions.py"
@@ -180,3 +180,12 @@ def test_an_opened_call_shows_its_legs(filled: int) -> None:
             "Busy | User busy (17)",
         ]
     ]
+
+
+def test_an_agent_of_a_call_has_the_name_his_queue_tells(engine: Engine) -> None:
+    pbx = fill(engine)
+    add_call(engine, pbx, "1", datetime.now(UTC), agent="1001")
+    call = add_call(engine, pbx, "2", datetime.now(UTC), agent="1003")
+    shown = [row[2] for row in tables(well(open_page(INTERACTIONS)))["Calls"]]
+    assert shown[:2] == ["600 | Agent 1003", "600 | Agent Ada (1001)"]
+    assert "agent 1003" in words(well(open_page(INTERACTIONS, call=str(call))))

@@ -182,7 +182,7 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
             {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
             {
                 "text": f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}",
-                "sub": f"Agent {call.agent}" if call.agent else "",
+                "sub": f"Agent {at.agent_text(call.agent)}" if call.agent else "",
             },
             duration_text(call.duration_s),
             shorten(summaries.get(call.id or 0) or "No summary yet", SUMMARY_CHARACTERS, placeholder=" …"),

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlmodel import Session
 
+from pbx.history.channels import peer_of
 from pbx.store.models import Table
 from pbx.store.samples import latest_snapshot
 
@@ -28,6 +29,14 @@ def agent_names(session: Session, connection_id: int) -> dict[str, str]:
     now = _gathered((member.interface, member.name) for queue in queues for member in queue.members)
     found = {interface: now.get(interface, set()) or names[interface] for interface in {*names, *now}}
     return {interface: min(one) for interface, one in found.items() if len(one) == 1 and one != {interface}}
+
+
+def extension_names(session: Session, connection_id: int) -> dict[str, str]:
+    """Extension → the name of the queues' member behind it, see agent_names; extensions with several are left out."""
+    names = _gathered(
+        (peer_of(f"{interface}-"), name) for interface, name in agent_names(session, connection_id).items()
+    )
+    return {extension: min(one) for extension, one in names.items() if extension and len(one) == 1}
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> defaultdict[str, set[str]]:

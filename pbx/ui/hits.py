@@ -50,7 +50,8 @@ def hits(
 def _group(at: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
     first = of_call[0]
     queue = f"Queue {first.queue}" if first.queue else ""
-    about = [DIRECTIONS.get(first.direction, first.direction), queue, f"Agent {first.agent}" if first.agent else ""]
+    agent = f"Agent {at.agent_text(first.agent)}" if first.agent else ""
+    about = [DIRECTIONS.get(first.direction, first.direction), queue, agent]
     return {
         "call": str(first.call_id),
         "when": at.local(first.started_at),

@@ -67,7 +67,7 @@ def _header(at: Site, call: Call, recordings: int) -> None:
                 at.local(call.started_at) if call.started_at else "Unknown time",
                 DIRECTIONS.get(call.direction, call.direction),
                 f"queue {call.queue}" if call.queue else "",
-                f"agent {call.agent}" if call.agent else "",
+                f"agent {at.agent_text(call.agent)}" if call.agent else "",
                 duration_text(call.duration_s),
             ]
             note(" · ".join(filter(None, said)))
@@ -204,7 +204,7 @@ def _call_facts(at: Site, call: Call) -> dict[str, str]:
         "From": call.from_number,
         "To": call.to_number,
         "Queue": call.queue,
-        "Agent": call.agent,
+        "Agent": at.agent_text(call.agent),
         "Length": duration_text(call.duration_s),
         "State": RECORDING_STATES.get(call.state, (call.state, ""))[0],
         "Linked ID": call.linkedid,

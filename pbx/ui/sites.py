@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property
 
 import streamlit as st
 from sqlalchemy import Engine
@@ -11,6 +12,7 @@ from pbx.errors import PbxError
 from pbx.jobs.queue import ask_job
 from pbx.jobs.watch import watch_alive
 from pbx.settings import Settings, load_settings
+from pbx.store.agent_names import extension_names
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.jobs import last_job
@@ -52,6 +54,17 @@ class Site:
         if self.settings.demo:
             return "Demo"
         return "FreePBX" if source == "freepbx" else source
+
+    @cached_property
+    def extension_names(self) -> dict[str, str]:
+        """Whose an extension is, as the queues name their members."""
+        with reading(self.engine) as session:
+            return extension_names(session, self.active.id)
+
+    def agent_text(self, agent: str) -> str:
+        """An agent of a call, whom the call knows by his extension: with his name where a queue tells it."""
+        name = self.extension_names.get(agent)
+        return f"{name} ({agent})" if name else agent
 
     @property
     def zone_name(self) -> str:

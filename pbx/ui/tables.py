@@ -57,7 +57,7 @@ def call_cells(at: Site, call: Call) -> list[Cell]:
     """A call as a row below CALL_COLUMNS."""
     state, tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
     queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
-    via = [queue if call.queue else "", f"Agent {call.agent}" if call.agent else ""]
+    via = [queue if call.queue else "", f"Agent {at.agent_text(call.agent)}" if call.agent else ""]
     return [
         {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
         call.from_number or "Unknown",

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot
-from pbx.store.agent_names import agent_names
+from pbx.store.agent_names import agent_names, extension_names
 from pbx.store.engine import reading, writing
 from pbx.store.figures import FigureFilter
 from pbx.store.figures_agents import agent_figures, agent_sessions
@@ -59,6 +59,16 @@ def test_two_names_at_once_are_nobody_s(engine: Engine) -> None:
     with writing(engine) as session:
         store_latest(session, 1, Snapshot(taken_at=NOON, queues=tuple(both), parts={}))
     assert names(engine) == {}
+
+
+def test_an_extension_is_whose_its_interface_is(engine: Engine) -> None:
+    interfaces = {"PJSIP/201": "Anna", "Local/202@from-queue/n": "Bob", "SIP/front-desk": "Cleo"}
+    several = {"PJSIP/203": "Dan", "Local/203@from-queue/n": "Eve"}
+    members = tuple(QueueMember(interface=key, name=name, status=1) for key, name in (interfaces | several).items())
+    with writing(engine) as session:
+        store_latest(session, 1, Snapshot(taken_at=NOON, queues=(Queue(name="q", members=members),), parts={}))
+    with reading(engine) as session:
+        assert extension_names(session, 1) == {"201": "Anna", "202": "Bob", "front-desk": "Cleo"}
 
 
 def test_one_agent_is_not_two(engine: Engine) -> None:
