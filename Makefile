@@ -1,7 +1,7 @@
 # Everything is made in .venv; all that is needed beforehand is Python 3.11 or newer (and root on Debian for the lab).
 PYTHON ?= python3
 BIN := .venv/bin
-PHONES := $(BIN)/pytest -m 'phones and not alone'
+PHONES := $(BIN)/pytest tests/lab -m 'phones and not alone'
 
 .PHONY: run test lint soak lab-up lab-down test-lab test-browser test-real bench screenshots demo-recordings
 .DEFAULT_GOAL := run
@@ -33,19 +33,19 @@ lab-down: .venv/dev
 	$(BIN)/python -m tests.lab down
 
 test-lab: .venv/dev  ## needs lab-up
-	$(BIN)/pytest -m 'lab and not phones'
+	$(BIN)/pytest tests/lab tests/store -m 'lab and not phones'
 	$(PHONES)
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest tests/lab -m alone
 
 test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest tests/browser -m browser
 
 test-real: .venv/dev  ## test-lab and test-browser in a third of the time; needs lab-up and Chromium
-	{ $(BIN)/pytest -m browser; seen=$$?; $(BIN)/pytest -m 'lab and not phones' && exit $$seen; } & others=$$!; \
+	{ $(BIN)/pytest tests/browser -m browser; seen=$$?; $(BIN)/pytest tests/lab tests/store -m 'lab and not phones' && exit $$seen; } & others=$$!; \
 	$(PHONES) -k asterisk-22 & newer=$$!; \
 	$(PHONES) -k 'not asterisk-22'; failed=$$?; \
 	for job in $$others $$newer; do wait $$job || failed=1; done; exit $$failed
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest tests/lab -m alone
 
 bench: .venv/dev  ## prints figures; needs lab-up
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
