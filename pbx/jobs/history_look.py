@@ -75,7 +75,9 @@ class _Quickly:
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._kind = connection, connection.dialect.name
-        self._limited = self._kind == "sqlite" or any(map(self._accepts, _LIMITS.get(self._kind, ())))
+        self._limit = next(filter(self._accepts, _LIMITS.get(self._kind, ())), "")
+        self._lift()
+        self._limited = self._kind == "sqlite" or bool(self._limit)
 
     def look(
         self, table: str, count: Callable[[], int], newest: Callable[[], datetime | None] | None = None
@@ -92,6 +94,11 @@ class _Quickly:
             return False
         return True
 
+    def _lift(self) -> None:
+        """No limit for what asks the catalogue only: 0 means none to all of them."""
+        if self._limit:
+            self._connection.execute(text(f"{self._limit.partition('=')[0]}= 0"))
+
     def _estimate(self, table: str) -> int | None:
         if self._kind not in _ESTIMATES:
             return None
@@ -104,6 +111,8 @@ class _Quickly:
         until = time.monotonic() + STATEMENT_S
         if self._kind == "sqlite":  # which has no limit of its own
             raw.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        elif self._limit:
+            self._connection.execute(text(self._limit))
         try:
             return statement()
         except DBAPIError as error:
@@ -113,6 +122,7 @@ class _Quickly:
         finally:
             if self._kind == "sqlite":
                 raw.set_progress_handler(None, 0)
+            self._lift()
 
 
 def _ran_out(error: BaseException | None) -> bool:
