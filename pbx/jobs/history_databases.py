@@ -98,7 +98,9 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
             connect_args=waits.get(kind, {}),
         )
     except (NoSuchModuleError, ImportError, TypeError):
-        raise SettingsError("No driver for that kind of database is installed.", "Run `pip install -r requirements.txt`.") from None
+        raise SettingsError(
+            "No driver for that kind of database is installed.", "Run `pip install -r requirements.txt`."
+        ) from None
     except _ODD:
         raise _odd_address() from None
     event.listen(engine, "do_connect", _connect)
