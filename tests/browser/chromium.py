@@ -1,10 +1,22 @@
 """A real browser, and what it complains about."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Locator,
+    LocatorAssertions,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 CHROMIUM = "/usr/bin/chromium"
 SLOW_MS = 45_000  # the machine may be busy with calls meanwhile
@@ -12,6 +24,29 @@ SLOW_MS = 45_000  # the machine may be busy with calls meanwhile
 PROBES = ("_stcore/health", "_stcore/host-config")
 
 expect.set_options(timeout=SLOW_MS)  # for all tests there are: the last to say it decides
+
+
+def until_one(act: Callable[..., object]) -> Callable[..., object]:
+    """Try again where two match: while Streamlit draws anew, what was there stands beside what comes."""
+
+    @functools.wraps(act)
+    def tried(*args: object, **options: object) -> object:
+        until = time.monotonic() + SLOW_MS / 1000
+        while True:
+            try:
+                return act(*args, **options)
+            except (Error, AssertionError) as error:
+                if "strict mode violation" not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
+
+    return tried
+
+
+for kind in (Locator, LocatorAssertions):
+    for name, act in inspect.getmembers(kind, inspect.isfunction):
+        if not name.startswith("_"):
+            setattr(kind, name, until_one(act))
 
 
 @contextmanager
