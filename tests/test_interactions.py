@@ -2,7 +2,6 @@
 
 import json
 import wave
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from pbx.settings import load_settings
 from pbx.speech.analysis import Analysis, Moment
 from pbx.speech.segment import Segment, Word
 from pbx.speech.transcriber import Part
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.jobs import fail_job, last_job, start_job
 from pbx.store.models import Call, CallNote, Recording, SegmentRow, Transcription
 from pbx.store.notes import get_note, save_note, save_topic, set_tags, tags_of
@@ -32,19 +31,9 @@ from pbx.ui.note_field import Answer
 from pbx.ui.players import Edit
 from tests.test_pages import HOSTILE, INTERACTIONS, add_call, open_page, press, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

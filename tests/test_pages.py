@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import wave
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,13 @@ from pbx.ami.snapshot import (
 from pbx.errors import DataError
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.jobs import add_job, end_job, last_job
 from pbx.store.models import Call, Recording
 from pbx.store.samples import record_snapshot
 from pbx.ui.words import FROM_THE_TOP
+
+pytestmark = pytest.mark.usefixtures("no_worker")
 
 ROOT = Path(__file__).parent.parent
 TODAY = "pages/today/overview.py"
@@ -51,18 +52,6 @@ HOSTILE = [
     "📞 Zoë *bold* `code` $x$ [a](http://x.example)",
     "two\nlines\tand :red[colour] ~~gone~~",
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 def open_page(page: str = TODAY, **query: str) -> AppTest:

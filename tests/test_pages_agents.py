@@ -11,12 +11,9 @@ from tests.drawn import charts
 from tests.happened import DAY, add_agents
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 AGENTS = "pages/live/agents.py"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
 
 
 @pytest.fixture

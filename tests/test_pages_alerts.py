@@ -12,25 +12,15 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.settings import Settings, load_settings
 from pbx.store.alerts import Seen, Target, list_rules, past_alerts, save_rule, seal_targets, settle, targets_of
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.history_models import AlertRule
 from tests.jobs.receivers import TOKEN, WebReceiver, web_receiver
 from tests.test_pages import HOSTILE, fill, open_page, press, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 PAGE = "pages/settings/alerts.py"
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The figures of calls, on a day worked by hand, and the way from each to its calls."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,27 +8,16 @@ from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from pbx import ui
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, writing
+from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from tests.drawn import charts, points
 from tests.happened import DAY, add_calls, clock, leg
 from tests.test_pages import add_call, fill, open_page, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 FIGURES = "pages/calls/figures.py"
 INTERACTIONS = "pages/calls/interactions.py"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

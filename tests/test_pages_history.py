@@ -1,7 +1,6 @@
 """The page History: files uploaded and read, the database's address saved and never shown, what could not be read."""
 
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,20 @@ from pbx.jobs.slots import take_slot
 from pbx.jobs.watch import ROLE
 from pbx.jobs.worker import run_worker
 from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.history_source import history_source, save_history_source
 from pbx.store.models import Job
 from pbx.store.watching import begin_span
 from tests.history.queue_logs import lines
 from tests.test_pages import HOSTILE, fill, open_page, press, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 PAGE = "pages/settings/history.py"
 VISIT = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3")
 LOG = b"\n".join(lines(*VISIT)) + b"\n"
 SECRET = "s3cret-of-the-database"
 ADDRESS = f"mysql://reader:{SECRET}@127.0.0.1:1/asteriskcdrdb"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page Queues over a period, and the wallboard: figures worked by hand, selections, lists, empty states."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,31 +10,20 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, System
 from pbx.history.facts import Visit
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, writing
+from pbx.store.engine import writing
 from pbx.store.samples import record_snapshot
 from pbx.store.visits import store_visits
 from pbx.wording import start_of_day
 from tests.drawn import points
 from tests.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 BERLIN = ZoneInfo("Europe/Berlin")
 WALLBOARD = "pages/live/wallboard.py"
 NOW = datetime.now(UTC).replace(microsecond=0)
 YESTERDAY = start_of_day(start_of_day(NOW, BERLIN) - timedelta(hours=12), BERLIN)
 TEN = YESTERDAY + timedelta(hours=10)  # unless summer time ends or begins, ten o'clock
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

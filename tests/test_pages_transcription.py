@@ -16,13 +16,10 @@ from pbx.store.models import Recording, TranscriptionRules, now
 from tests.jobs.scripted import add_recording, ask, states
 from tests.test_pages import open_page, press, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 PAGE = "pages/settings/jobs.py"
 ME = "transcriber-0"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -11,29 +10,18 @@ import pytest
 from sqlalchemy import Engine, text
 from streamlit.testing.v1 import AppTest
 
-from pbx.settings import load_settings
 from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Part
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.models import Recording
 from pbx.store.notes import save_topic, set_tags, topics
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
 from tests.test_pages import HOSTILE, add_call, cell_text, open_page, press, save_pbx, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 PAGE = "pages/calls/transcripts.py"
 NUMBERS = count()
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

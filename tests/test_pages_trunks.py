@@ -14,12 +14,9 @@ from tests.drawn import charts, points
 from tests.happened import DAY, add_calls, clock, leg, look_at_trunk
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
+pytestmark = pytest.mark.usefixtures("no_worker")
+
 TRUNKS = "pages/live/trunks.py"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
 
 
 @pytest.fixture

@@ -1,22 +1,11 @@
-"""What tests of imports stand on: an empty cache, and a PBX in it."""
+"""What tests of imports stand on: a server of the lab as the PBX of an empty cache."""
 
-from collections.abc import Iterator
-
-import pytest
 from sqlalchemy import Engine
 
-from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
-from pbx.store.engine import open_engine, writing
+from pbx.store.engine import writing
 from pbx.store.models import PbxConnection, Subject
 from tests.lab.server import LabServer
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = open_engine(load_settings())
-    yield engine
-    engine.dispose()
 
 
 def active_at(engine: Engine, server: LabServer) -> ActiveConnection:

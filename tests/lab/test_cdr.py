@@ -27,11 +27,11 @@ from tests.lab.calls import (
     session,
     start_phone_call,
 )
-from tests.lab.imports import active_at, engine
+from tests.lab.imports import active_at
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.server import SERVERS, LabServer, wait_until
 
-__all__ = ["engine", "mariadb"]
+__all__ = ["mariadb"]
 pytestmark = pytest.mark.lab
 MASTER = tuple(
     """accountcode src dst dcontext clid channel dstchannel lastapp lastdata start answer end duration billsec

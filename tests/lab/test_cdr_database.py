@@ -18,12 +18,12 @@ from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg, ImportMark
 from pbx.store.models import Call
-from tests.lab.imports import active_at, engine
+from tests.lab.imports import active_at
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres
 from tests.lab.server import SERVERS
 
-__all__ = ["engine", "mariadb", "postgres"]
+__all__ = ["mariadb", "postgres"]
 pytestmark = pytest.mark.lab
 BROKEN_TABLE = """
 CREATE TABLE broken (

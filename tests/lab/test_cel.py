@@ -18,12 +18,12 @@ from pbx.store.history_models import CallLeg
 from pbx.store.models import Call
 from tests.lab.calls import new_caller, originate
 from tests.lab.events import CEL_TABLE, EventSite, event_site
-from tests.lab.imports import active_at, engine
+from tests.lab.imports import active_at
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.queues import OPEN
 from tests.lab.server import SERVERS, wait_until
 
-__all__ = ["engine", "mariadb"]
+__all__ = ["mariadb"]
 pytestmark = pytest.mark.lab
 
 

@@ -11,21 +11,13 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.jobs.slots import anyone_alive
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading
+from pbx.store.engine import reading
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call
 from tests.lab.server import LabServer, wait_until
 from tests.lab.test_cli import ROOT, environment
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
-
-
-@pytest.fixture
-def engine(no_real_data: Path) -> Iterator[Engine]:
-    engine = open_engine(load_settings())
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sqlmodel import select
 
 from pbx.jobs.queue import ask_job, ensure_worker, worker_alive
 from pbx.settings import Connection, load_settings
-from pbx.store.engine import open_engine, reading
+from pbx.store.engine import reading
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call
 from tests.lab.server import LabServer, wait_until
@@ -43,13 +43,6 @@ def start() -> Iterator[Start]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def engine(no_real_data: Path) -> Iterator[Engine]:
-    engine = open_engine(load_settings())
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Of which time the queues' history is known: by listening, by an import, or not at all."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine
 
 from pbx.history.facts import Visit
-from pbx.settings import load_settings
 from pbx.store.coverage import call_coverage, queue_coverage
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.visits import store_visits
 from pbx.store.watching import begin_span, prolong_span
@@ -18,13 +16,6 @@ from tests.test_pages import add_call, save_pbx
 
 AT = datetime(2026, 7, 1, 6, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

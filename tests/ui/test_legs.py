@@ -1,6 +1,5 @@
 """What an opened call says of its legs where CEL told more than the CDR."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,24 +7,13 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import Call
 from tests.happened import clock, leg
 from tests.test_pages import INTERACTIONS, open_page, save_pbx, tables, well
 
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
+pytestmark = pytest.mark.usefixtures("no_worker")
 
 
 def test_who_hung_up_where_it_went_and_since_when_they_spoke(engine: Engine) -> None:

@@ -1,14 +1,11 @@
 """What the note's field sends is looked at first; then it is kept, or answered with the reason."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from pbx.errors import StorageFull
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import get_note, save_note, save_rating
 from pbx.ui.note_field import Answer, Draft, draft_of, keep_draft
@@ -16,13 +13,6 @@ from pbx.ui.sites import Site, find_site
 from tests.test_pages import HOSTILE, save_pbx
 
 SENT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture
