@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import claims, transcriptions
 from pbx.store.connections import active_connection
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.models import Recording
 from pbx.store.transcripts import current_transcript, segments_of
 from tests.jobs.scripted import Scripted, add_recording, ask, row_of, said, states
@@ -35,13 +34,6 @@ run = CliRunner().invoke
 def settings(no_real_data: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
     return load_settings()
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = open_engine(settings)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
 """Agents, on a day worked by hand: the table, one agent's day, and his calls."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine
 from tests.drawn import charts
 from tests.happened import DAY, add_agents
 from tests.test_pages import open_page, save_pbx, tables, well, words
@@ -17,11 +13,9 @@ AGENTS = "pages/live/agents.py"
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    add_agents(opened, save_pbx(opened))
-    yield opened
-    opened.dispose()
+def engine(engine: Engine) -> Engine:
+    add_agents(engine, save_pbx(engine))
+    return engine
 
 
 def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -> None:

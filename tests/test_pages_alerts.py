@@ -24,11 +24,6 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return load_settings()
-
-
-@pytest.fixture
 def web() -> Iterator[WebReceiver]:
     with web_receiver() as received:
         yield received

@@ -1,6 +1,5 @@
 """The page Transcription: the queue as it stands, what can be done about it, failures, rules."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from pbx.settings import Settings, load_settings
 from pbx.store import claims, transcriptions
 from pbx.store.connections import active_connection, save_connection
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.models import Recording, TranscriptionRules, now
 from tests.jobs.scripted import add_recording, ask, states
 from tests.test_pages import open_page, press, tables, well, words
@@ -29,12 +28,10 @@ def settings(no_real_data: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    opened = open_engine(settings)
+def engine(engine: Engine, settings: Settings) -> Engine:
     assert settings.connection is not None
-    save_connection(opened, settings, settings.connection)
-    yield opened
-    opened.dispose()
+    save_connection(engine, settings, settings.connection)
+    return engine
 
 
 def pbx(engine: Engine, settings: Settings) -> int:

@@ -1,13 +1,11 @@
 """Trunks over a period, on a day worked by hand: what got through, how full, whether they stood."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine
 
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, writing
+from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.ui.trunks import lines_of
 from tests.drawn import charts, points
@@ -20,13 +18,11 @@ TRUNKS = "pages/live/trunks.py"
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    opened = open_engine(load_settings())
-    pbx = save_pbx(opened)
-    add_calls(opened, pbx)
-    look_at_trunk(opened, pbx)
-    yield opened
-    opened.dispose()
+def engine(engine: Engine) -> Engine:
+    pbx = save_pbx(engine)
+    add_calls(engine, pbx)
+    look_at_trunk(engine, pbx)
+    return engine
 
 
 def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:

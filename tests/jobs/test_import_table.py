@@ -16,8 +16,7 @@ from pbx.jobs import import_table
 from pbx.jobs.import_history import Intake, SourceRead, import_queue_log
 from pbx.jobs.import_table import import_queue_log_table
 from pbx.jobs.stretch import Stretch
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.history_models import ImportMark, QueueVisit
 from pbx.store.models import PbxConnection
 from tests.history.queue_logs import T, write_days
@@ -36,12 +35,10 @@ FORMS = {  # table, columns, how a time is written
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = open_engine(load_settings())
+def engine(engine: Engine) -> Engine:
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host="pbx"))
-    yield engine
-    engine.dispose()
+    return engine
 
 
 class Site:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,6 @@ def settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     empty(postgres)
     monkeypatch.setenv("PBX_DATABASE_URL", postgres)
     return load_settings()
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = open_engine(settings)
-    yield engine
-    engine.dispose()
 
 
 def test_the_steps_end_at_the_models(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from sqlmodel import col, select
 
 from pbx.jobs.import_history import SourceRead, import_queue_log
 from pbx.jobs.import_table import import_queue_log_table
-from pbx.settings import load_settings
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import PbxConnection
 from pbx.wording import zone_of
@@ -101,12 +99,10 @@ def pauses(site: QueueSite) -> None:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = open_engine(load_settings())
+def engine(engine: Engine) -> Engine:
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host="pbx"))
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def visits(engine: Engine) -> dict[str, QueueVisit]:

@@ -1,7 +1,6 @@
 """Listening to real Asterisk and alerts with the cache on a real PostgreSQL, where several processes write at once."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +14,7 @@ from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.queue import needed_connection
 from pbx.settings import Settings, load_settings
 from pbx.store.connections import ActiveConnection
-from pbx.store.engine import open_engine, reading, writing
+from pbx.store.engine import reading, writing
 from pbx.store.figures import FigureFilter, queue_totals
 from pbx.store.history_models import Alert, AlertRule, CallLeg, QueueVisit, WatchSpan
 from pbx.store.packs import pack_days
@@ -46,11 +45,9 @@ def settings(server: LabServer, postgres: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = open_engine(settings)
+def engine(engine: Engine) -> Engine:
     assert engine.dialect.name == "postgresql"
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def visit_of(engine: Engine, call: PlacedCall) -> QueueVisit | None:

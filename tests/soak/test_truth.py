@@ -1,7 +1,6 @@
 """The soak's checks find what they are there for: a lost, changed or invented thing, and a leak."""
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from sqlalchemy import Engine
 
 from pbx.ari.names import RecordingName
 from pbx.history.facts import Visit
-from pbx.settings import Settings, load_settings
-from pbx.store.engine import open_engine, writing
+from pbx.settings import Settings
+from pbx.store.engine import writing
 from pbx.store.jobs import add_job
 from pbx.store.models import PbxConnection
 from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
@@ -26,17 +25,10 @@ DIGEST = hashlib.sha256(SOUND).hexdigest()
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return load_settings()
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = open_engine(settings)
+def engine(engine: Engine) -> Engine:
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host="h", ari_port=1, ami_port=1))
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def keep(engine: Engine, audio_dir: Path, content: bytes = SOUND) -> None:

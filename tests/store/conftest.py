@@ -1,12 +1,8 @@
 """An empty cache: on SQLite, and in the lab's run on a real PostgreSQL as well."""
 
-from collections.abc import Iterator
-
 import pytest
-from sqlalchemy import Engine
 
 from pbx.settings import Settings, load_settings
-from pbx.store.engine import open_engine
 from tests.lab.postgres import empty, postgres
 
 __all__ = ["postgres"]
@@ -19,10 +15,3 @@ def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         empty(url)
         monkeypatch.setenv("PBX_DATABASE_URL", url)
     return load_settings()
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = open_engine(settings)
-    yield engine
-    engine.dispose()
