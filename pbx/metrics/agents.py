@@ -64,7 +64,7 @@ class PauseFigures:
 
 @dataclass(frozen=True, slots=True)
 class AgentFigures:
-    """What an agent did in a period (shared/metrics.md names the figures)."""
+    """What an agent did in a period."""
 
     agent: str
     calls: int = 0  # taken

@@ -92,7 +92,7 @@ class VisitColumns:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """Counts and sums of some visits, and the figures made of them (shared/metrics.md names them)."""
+    """Counts and sums of some visits, and the figures made of them."""
 
     offered: int = 0  # ENTERQUEUE, one per visit
     answered: int = 0  # an agent took the call; the transferred and those still talking included

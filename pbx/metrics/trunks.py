@@ -42,7 +42,7 @@ class SeizureColumns:
 
 @dataclass(frozen=True, slots=True)
 class TrunkFigures:
-    """Counts and sums of some seizures, and the figures made of them (shared/metrics.md names them)."""
+    """Counts and sums of some seizures, and the figures made of them."""
 
     seizures: int = 0  # all that were tried, the open ones included
     open: int = 0  # neither answered nor known how they ended: in no ratio
