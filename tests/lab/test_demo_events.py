@@ -88,7 +88,13 @@ def talk(server: LabServer, act: Callable[[Ami, PlacedCall], None] = lambda ami,
         time.sleep(1.2)
         act(ami, call)
         call.hangup()
+        wait_until("the queue knows the telephone is free again", lambda: is_free(ami))
     return call
+
+
+def is_free(ami: Ami) -> bool:
+    members = (item for item in ami.action("QueueStatus", {"Queue": "billing"}) if item.get("Location") == PHONE)
+    return [member["Status"] for member in members] == ["1"]
 
 
 def transfer(ami: Ami, call: PlacedCall) -> None:
