@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from pbx.ari.names import epoch_of, parse_name
-from pbx.history.channels import peer_of, trunk_of
+from pbx.history.channels import peer_of, trunks_of
 from pbx.history.facts import Leg
 
 # What is read of a row, where it is there.
@@ -113,9 +113,9 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
     duration_s, billsec_s = _seconds(row, "duration"), _seconds(row, "billsec")
     disposition = _text(row.get("disposition")).upper()
     channel, dst_channel, context = (_text(row.get(name)) for name in ("channel", "dstchannel", "dcontext"))
-    trunk = trunk_of(channel, dst_channel, context, trunks)
+    trunk, onward_trunk = trunks_of(channel, dst_channel, context, trunks)
     answered_at = _answered_at(row, clock, started_at, duration_s, billsec_s)
-    if trunk and peer_of(dst_channel) == trunk and not _is_answered(row):
+    if trunk and peer_of(dst_channel) == (onward_trunk or trunk) and not _is_answered(row):
         answered_at = None  # what was answered is the caller's channel, before it dialled [seen on 16 and 22]
     return Leg(
         linkedid=_text(row.get("linkedid")) or uniqueid,
@@ -139,6 +139,7 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         recording_file=_recording_file(row),
         sequence=_sequence(row.get("sequence")),
         from_name=_from_name(row),
+        onward_trunk=onward_trunk,
     )
 
 

@@ -32,12 +32,14 @@ def is_from_outside(context: str) -> bool:
     return context.startswith(_FROM_OUTSIDE)
 
 
-def trunk_of(channel: str, dst_channel: str, context: str, trunks: Collection[str]) -> str:
-    """The trunk through which a leg came in or went out, by its two channels; "" for none.
+def trunks_of(channel: str, dst_channel: str, context: str, trunks: Collection[str]) -> tuple[str, str]:
+    """The trunk through which a leg came in or went out, and the one through which it went on, by its two channels.
 
-    Names in `trunks` are trunks. Another peer is one where its own channel is in a context for calls from a trunk.
+    A call that came in and was put through to a number outside holds a line of both, which may be the same trunk's;
+    "" for none. Names in `trunks` are trunks. Another peer is one where its own channel is in a context for calls from
+    a trunk.
     """
-    for one in (channel, dst_channel):
-        if not is_local(one) and peer_of(one) in trunks:
-            return peer_of(one)
-    return peer_of(channel) if is_from_outside(context) and not is_local(channel) else ""
+    outside = not is_local(channel) and (peer_of(channel) in trunks or is_from_outside(context))
+    came = peer_of(channel) if outside else ""
+    went = peer_of(dst_channel) if not is_local(dst_channel) and peer_of(dst_channel) in trunks else ""
+    return (came, went) if came else (went, "")

@@ -187,7 +187,8 @@ def _goes_through(channel: str, trunk: str) -> bool:
 def _agent(answering: Leg, first: Leg, direction: CallDirection) -> str:
     if direction == "outbound":
         return peer_of(first.channel)
-    return "" if _goes_through(answering.dst_channel, answering.trunk) else peer_of(answering.dst_channel)
+    outside = answering.onward_trunk or _goes_through(answering.dst_channel, answering.trunk)
+    return "" if outside else peer_of(answering.dst_channel)
 
 
 def _talk_s(legs: Sequence[Leg]) -> float | None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from pbx.ami.protocol import Message
 from pbx.ami.values import integer, known, seconds, unescape
-from pbx.history.channels import is_from_outside, is_local, peer_of, trunk_of
+from pbx.history.channels import is_from_outside, is_local, peer_of, trunks_of
 from pbx.history.facts import Leg
 
 _RINGING = "5"  # ChannelState
@@ -146,12 +146,13 @@ class LiveLegs:
         name, dst_name = message.get("Channel"), message.get("DestChannel")
         queue = self._queue_of(src)
         exten = message.get("Exten")
+        trunk, onward_trunk = trunks_of(name, dst_name, root.context if root is channel else "", self.trunks)
         leg = Leg(
             linkedid=message.get("Linkedid"),
             uniqueid=src,
             channel=name,
             dst_channel=dst_name,
-            trunk=trunk_of(name, dst_name, root.context if root is channel else "", self.trunks),
+            trunk=trunk,
             src=known(message.get("CallerIDNum")) or channel.caller,
             dst=next((text for text in (exten, channel.exten, queue) if text not in _NOBODY), ""),
             did=self._did(root),
@@ -168,6 +169,7 @@ class LiveLegs:
             recording_file=channel.recording_file,
             sequence=None,
             from_name=unescape(known(message.get("CallerIDName"))) or channel.caller_name,
+            onward_trunk=onward_trunk,
         )
         channel.dialled = True
         channel.dials.add(uniqueid)
@@ -238,7 +240,7 @@ class LiveLegs:
             uniqueid=channel.uniqueid,
             channel=channel.name,
             dst_channel="",
-            trunk=trunk_of(channel.name, "", channel.context, self.trunks),
+            trunk=trunks_of(channel.name, "", channel.context, self.trunks)[0],
             src=channel.caller,
             dst="" if channel.exten in _NOBODY else channel.exten,
             did=self._did(channel),

@@ -126,6 +126,7 @@ class CallLeg(Table, table=True):
     bridged_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # of CEL: when the two could talk
     ended_by: str = ""  # of CEL, who hung up: caller or called; "" where neither did or nobody says
     transferred_to: str = ""  # of CEL: the extension or channel the call was passed on to
+    onward_trunk: str = ""  # through which it went out again, having come in through `trunk`
 
 
 class WatchSpan(Table, table=True):

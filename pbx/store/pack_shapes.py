@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Select, case, func, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, select, type_coerce, union_all
 
 from pbx.store.history_models import QueueVisit as QueueVisit  # its room's tables are known with it
 from pbx.store.models import Table
@@ -40,9 +40,13 @@ def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
 def _seizures() -> Select[Any]:
     """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure.
 
+    A leg that came in by a trunk and went on by one seized both, and counts on either side.
     Its duration is NULL while it goes on, and `UNSEEN_S` when it is over and nobody saw when.
     """
-    out = case((LEGS.dst_channel.contains("/" + LEGS.trunk + "-"), 1), else_=0)
+    onward = union_all(select(literal(0).label("onward")), select(literal(1))).subquery().c.onward
+    trunk = case((onward == 1, LEGS.onward_trunk), else_=LEGS.trunk)
+    goes_out = (LEGS.onward_trunk == "") & LEGS.dst_channel.contains("/" + LEGS.trunk + "-")
+    out = case(((onward == 1) | goes_out, 1), else_=0)
     began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
     ended = began + func.coalesce(LEGS.duration_s, 0)
     picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
@@ -53,7 +57,7 @@ def _seizures() -> Select[Any]:
         select(
             CALLS.id,
             func.min(began),
-            LEGS.trunk,
+            trunk,
             out,
             case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
             func.coalesce(func.max(LEGS.cause), -1),
@@ -71,8 +75,9 @@ def _seizures() -> Select[Any]:
             func.min(LEGS.pdd_s),
         )
         .join_from(LEGS.id.table, CALLS.id.table, LEGS.call_id == CALLS.id)
+        .join(onward.table, (onward == 0) | (LEGS.onward_trunk > ""))
         .where(LEGS.trunk > "")
-        .group_by(CALLS.id, LEGS.trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
+        .group_by(CALLS.id, trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
     )
 
 

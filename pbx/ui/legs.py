@@ -41,15 +41,16 @@ def _cells(at: Site, leg: CallLeg) -> list[Cell]:
     return [
         {"text": leg.src or peer_of(leg.channel) or "Unknown", "sub": leg.channel},
         {"text": leg.dst or leg.did or "Unknown", "sub": leg.dst_channel},
-        {
-            "text": leg.trunk or leg.last_app or NOTHING,
-            "sub": leg.context,
-        },
+        {"text": _through(leg), "sub": leg.context},
         {"text": _clock(at, leg.started_at), "sub": rang},
         {"text": _clock(at, leg.answered_at), "sub": talked},
         {"text": _clock(at, leg.ended_at), "sub": passed_on},
         {"text": ended, "sub": cause_text(leg.cause), "tone": _TONES.get(leg.disposition, "bad")},
     ]
+
+
+def _through(leg: CallLeg) -> str:
+    return " → ".join(filter(None, (leg.trunk, leg.onward_trunk))) or leg.last_app or NOTHING
 
 
 def _clock(at: Site, moment: datetime | None) -> str:

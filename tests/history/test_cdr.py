@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pbx.history.cdr import BadRow, Clock, learn_clock, parse_row
-from pbx.history.channels import peer_of, trunk_of
+from pbx.history.channels import peer_of, trunks_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -182,7 +182,10 @@ def test_whose_channel(channel: str, peer: str) -> None:
 
 def test_trunks() -> None:
     out, phone = "PJSIP/carrier-00000001", "PJSIP/1001-00000002"
-    assert trunk_of(phone, out, "from-internal", {"carrier"}) == "carrier"
-    assert trunk_of(phone, out, "from-internal", ()) == ""
-    assert trunk_of("PJSIP/unseen-00000001", phone, "from-pstn", ()) == "unseen"
-    assert trunk_of("Local/carrier@from-pstn-00000001;2", phone, "from-pstn", {"carrier"}) == ""
+    assert trunks_of(phone, out, "from-internal", {"carrier"}) == ("carrier", "")
+    assert trunks_of(phone, out, "from-internal", ()) == ("", "")
+    assert trunks_of("PJSIP/unseen-00000001", phone, "from-pstn", ()) == ("unseen", "")
+    assert trunks_of("PJSIP/unseen-00000001", out, "from-pstn", {"carrier"}) == ("unseen", "carrier")
+    assert trunks_of(out, "PJSIP/carrier-00000003", "outbound", {"carrier"}) == ("carrier", "carrier")
+    assert trunks_of(out, "Local/carrier@from-internal-00000001;1", "outbound", {"carrier"}) == ("carrier", "")
+    assert trunks_of("Local/carrier@from-pstn-00000001;2", phone, "from-pstn", {"carrier"}) == ("", "")

@@ -18,7 +18,7 @@ TrunkOutcome = Literal["answered", "busy", "noanswer", "inbound"]
 
 QUEUES = {"sales": "6001", "support": "6002", "billing": "6003", "desk": "6004"}
 NUMBERS = {"answered": "5551001", "busy": "5552001", "noanswer": "5553001"}
-DIDS = {"sales": "5550100", "1001": "5550101", "announcement": "5550102", "desk": "5550103"}
+DIDS = {"sales": "5550100", "1001": "5550101", "announcement": "5550102", "desk": "5550103", "outside": "5550104"}
 NAMES = itertools.cycle(["Mara Lindqvist", "Zoë Čapek", "José Núñez", "Anna-Lena Groß", "Pat O'Hara"])
 SERIAL = itertools.count(int(time.time()) % 100_000 * 10)
 

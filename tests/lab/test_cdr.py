@@ -4,7 +4,7 @@ import csv
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from pbx.ami.protocol import AmiParser
 from pbx.history.live import LiveHistory
 from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
 from pbx.store.engine import reading, writing
+from pbx.store.figures_trunks import trunk_totals
 from pbx.store.history_models import CallLeg
 from pbx.store.legs import store_legs
 from pbx.store.models import Call
@@ -25,6 +26,7 @@ from tests.lab.calls import (
     place_queue_call,
     place_trunk_call,
     session,
+    start_inbound_call,
     start_phone_call,
 )
 from tests.lab.imports import active_at
@@ -57,6 +59,13 @@ def place_transferred_call(server: LabServer) -> PlacedCall:
     return call
 
 
+def place_forwarded_call(server: LabServer) -> PlacedCall:
+    """Somebody outside is put through to somebody else outside, through the same trunk."""
+    call = start_inbound_call(server, "outside", seconds=3)
+    call.wait_end()
+    return call
+
+
 KINDS: dict[str, Callable[[LabServer], PlacedCall]] = {
     "answered": lambda server: place_trunk_call(server, "answered", 2),
     "busy": lambda server: place_trunk_call(server, "busy", 2),
@@ -65,6 +74,7 @@ KINDS: dict[str, Callable[[LabServer], PlacedCall]] = {
     "internal": lambda server: place_internal_call(server, 2),
     "queue": lambda server: place_queue_call(server, "answered", 3),
     "transferred": place_transferred_call,
+    "forwarded": place_forwarded_call,
 }
 
 
@@ -72,7 +82,7 @@ class Lived:
     """Calls that one server had, and the rows its Asterisk wrote of them, with FreePBX's columns."""
 
     def __init__(self, server: LabServer) -> None:
-        self.server = server
+        self.server, self.since = server, datetime.now(UTC)
         with session(server, events="call") as ami:
             with ThreadPoolExecutor(len(KINDS)) as pool:
                 placed = {kind: pool.submit(place, server) for kind, place in KINDS.items()}
@@ -144,17 +154,20 @@ def assert_told(engine: Engine, lived: Lived, *, by_table: bool) -> None:
         kind: (call.direction, call.disposition, call.from_number, call.to_number, call.agent)
         for kind, call in calls.items()
     }
-    outside, queue_caller = (lived.calls[kind].caller.partition("<")[2].rstrip(">") for kind in ("inbound", "queue"))
+    outside, forwarded, queue_caller = (
+        lived.calls[kind].caller.partition("<")[2].rstrip(">") for kind in ("inbound", "forwarded", "queue")
+    )
     assert told["answered"] == ("outbound", "ANSWERED", "1001", "5551001", "1001")
     assert told["busy"] == ("outbound", "BUSY", "1001", "5552001", "")
     assert told["noanswer"] == ("outbound", "NO ANSWER", "1001", "5553001", "")
     assert told["internal"] == ("internal", "ANSWERED", "1001", "1002", "1002")
     assert told["transferred"] == ("outbound", "ANSWERED", "1001", "5551001", "1001")
+    assert told["forwarded"] == ("inbound", "ANSWERED", forwarded, "5551001", "")
     assert told["inbound"][:4] == ("inbound", "ANSWERED", outside, "sales")
     assert told["queue"][1:4] == ("ANSWERED", queue_caller, "sales")
     assert (calls["inbound"].did, calls["queue"].did) == ("5550100" if by_table else "", "")
     assert calls["inbound"].from_name == lived.calls["inbound"].caller.partition(" <")[0]
-    for kind in ("answered", "internal", "inbound", "queue", "transferred"):
+    for kind in ("answered", "internal", "inbound", "queue", "transferred", "forwarded"):
         talk_s, duration_s = calls[kind].talk_s, calls[kind].duration_s
         assert talk_s is not None
         assert duration_s is not None
@@ -176,9 +189,12 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     with reading(engine) as session:
         legs = session.exec(select(CallLeg)).all()
         carried = {leg.linkedid for leg in legs if leg.trunk == "carrier"}
-        assert carried == {
-            lived.calls[kind].uniqueid for kind in ("answered", "busy", "noanswer", "inbound", "transferred")
-        }
+        through = ("answered", "busy", "noanswer", "inbound", "transferred", "forwarded")
+        assert carried == {lived.calls[kind].uniqueid for kind in through}
+        assert {leg.linkedid for leg in legs if leg.onward_trunk} == {lived.calls["forwarded"].uniqueid}
+        day = timedelta(days=1)
+        figures = trunk_totals(session, 1, "carrier", lived.since - day, lived.since + day)
+        assert (figures.seizures, figures.outbound, figures.answered) == (7, 5, 5)  # the forwarded one is two
         transferred = [leg for leg in legs if leg.linkedid == lived.calls["transferred"].uniqueid]
         billed = {leg.dst_channel.partition("-")[0]: leg.billsec_s for leg in transferred}
     assert billed.keys() == {"PJSIP/1002", "PJSIP/carrier"}
@@ -214,6 +230,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
         live.take(message, at)
     mine = {call.uniqueid for call in lived.calls.values()}
     watched = [leg for leg in live.facts(at).legs if leg.linkedid in mine]
+    assert {leg.linkedid for leg in watched if leg.onward_trunk} == {lived.calls["forwarded"].uniqueid}
     mariadb.fresh_cdr()
     mariadb.insert("cdr", lived.rows())
     active = active_at(engine, lived.server)
@@ -244,4 +261,4 @@ def test_the_database_after_the_file_adds_no_leg(lived: Lived, engine: Engine, m
         assert len(session.exec(select(CallLeg)).all()) == before
         mine = [call.uniqueid for call in lived.calls.values()]
         dids = session.exec(select(Call.did).where(col(Call.linkedid).in_(mine), Call.did != "")).all()
-    assert list(dids) == ["5550100"]
+    assert sorted(dids) == ["5550100", "5550104"]

@@ -127,6 +127,16 @@ def test_a_call_that_goes_out_where_it_came_in_is_two(engine: Engine) -> None:
     assert (found.seizures, found.outbound, found.concurrency_peak) == (2, 1, 1)
 
 
+def test_a_call_put_through_from_trunk_to_trunk_holds_a_line_of_both(engine: Engine) -> None:
+    same, other = "PJSIP/carrier-00000009", "PJSIP/backup-0000000a"
+    store(engine, call(1, at(0)), leg(1, at(0), IN, same, onward_trunk="carrier", pdd_s=3.0))
+    store(engine, call(2, at(60)), leg(2, at(60), IN, other, onward_trunk="backup", disposition="BUSY"))
+    found = asked(engine, lambda session: by_trunk(session, 1, MIDNIGHT, NEXT))
+    carrier, backup = found["carrier"], found["backup"]
+    assert (carrier.seizures, carrier.outbound, carrier.concurrency_peak, carrier.busy_s) == (3, 1, 2, 180)
+    assert (backup.seizures, backup.outbound, backup.answered, backup.busy_s) == (1, 1, 0, 60)
+
+
 def test_calls_over_midnight_are_there_on_both_days(engine: Engine) -> None:
     store(engine, *outbound(1, 1430, 1200.0))  # 23:50 to 00:10
     days = asked(

@@ -62,6 +62,34 @@ def test_every_earlier_cache_comes_up_with_its_rows(settings: Settings, revision
     assert after == before
 
 
+def test_legs_that_are_known_learn_by_which_trunk_they_went_on(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir()
+    old = create_engine(settings.database_url)
+    channels = {
+        "PJSIP/carrier-1": ("PJSIP/carrier-2", "carrier"),
+        "PJSIP/carrier-3": ("PJSIP/carrier-west-4", "carrier-west"),
+        "PJSIP/carrier-5": ("PJSIP/1001-6", ""),
+        "PJSIP/carrier-7": ("Local/carrier@from-internal-8;1", ""),
+        "PJSIP/1001-9": ("PJSIP/carrier-a", ""),
+    }
+    with old.begin() as connection:
+        upgrade(connection, SCRIPT, "0009")
+        add_rows(connection)
+        legs, trunks = (sa.Table(name, sa.MetaData(), autoload_with=connection) for name in ("call_legs", "subjects"))
+        (row,), (trunk,) = (connection.execute(sa.select(table)).mappings().all() for table in (legs, trunks))
+        for number, name in enumerate(("carrier", "carrier-west"), start=2):
+            connection.execute(trunks.insert().values(**dict(trunk) | {"id": number, "kind": "trunk", "name": name}))
+        for number, (channel, (dst_channel, _)) in enumerate(channels.items(), start=2):
+            changes = {"id": number, "channel": channel, "dst_channel": dst_channel, "trunk": "carrier"}
+            connection.execute(legs.insert().values(**dict(row) | changes))
+    old.dispose()
+    engine = open_engine(settings)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT channel, onward_trunk FROM call_legs WHERE id > 1").all()
+    engine.dispose()
+    assert {one.channel: one.onward_trunk for one in found} == {one: onward for one, (_, onward) in channels.items()}
+
+
 def test_the_steps_end_at_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts=MODELS_ONLY), Table.metadata) == []
