@@ -138,6 +138,8 @@ def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[
     behind_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}")
 
 
+@st.fragment
+@ui.said_clearly
 def show_table(at: ui.Site, wanted: CallQuestion) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("All figures", anchor=False, width="content")

@@ -32,6 +32,7 @@ from pbx.ui.behind import (
     behind_chart,
     behind_list,
     no_history,
+    offer_all,
     show_all,
 )
 from pbx.ui.coverage import say_coverage
@@ -227,6 +228,8 @@ def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.Cell]:
     ]
 
 
+@st.fragment
+@ui.said_clearly
 def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
     """The calls an agent took; of a stretch of his day if one was clicked on."""
     span = asked_span(asked_behind(), wanted.since, wanted.until)
@@ -237,7 +240,7 @@ def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         ui.note(f"{count_text(total, 'call')} taken" + (f", {times_text(span, period)}" if span else ""))
         if span:
-            st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
+            offer_all()
     if not total:
         return
     pages = -(-total // PAGE_ROWS)

@@ -57,6 +57,13 @@ def show_all() -> None:
     choose_behind(None)
 
 
+def offer_all() -> None:
+    """A button that lists all calls again: the whole page is drawn anew, as a chart above lets go of its choice."""
+    if st.button("Show all", icon=":material/close:", key="behind_clear"):
+        show_all()
+        st.rerun()
+
+
 def follow(**asked: str) -> None:
     """Show the calls of a table's row just picked: of a queue, an agent, a did."""
     show_all()

@@ -21,14 +21,14 @@ from pbx.ui.behind import (
     asked_behind,
     asked_span,
     asked_whole,
-    show_all,
+    offer_all,
     span_text,
 )
 from pbx.ui.exports import table_export
 from pbx.ui.filters import ALL, lead_to
 from pbx.ui.sites import Site
 from pbx.ui.tables import call_cells, table
-from pbx.ui.words import note
+from pbx.ui.words import note, said_clearly
 from pbx.wording import DIRECTIONS, DISPOSITIONS, WEEKDAYS, count_text
 
 COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")
@@ -73,6 +73,8 @@ def find_calls_behind(period: Period, wanted: CallQuestion) -> CallsBehind:
     return CallsBehind(wanted, CallSelection(number or None, disposition, weekday, hour), ", ".join(said))
 
 
+@st.fragment
+@said_clearly
 def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
     """The list of the calls chosen, a page at a time; a click opens the call."""
     behind = find_calls_behind(period, wanted)
@@ -87,7 +89,7 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
             if behind.text:
-                st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
+                offer_all()
             link = _filters(at, behind)
             if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
                 none = {"direction": ALL, "number": "", "queue": ALL, "state": ALL, "transcription": ALL}

@@ -33,7 +33,7 @@ from pbx.ui.visits import (
     open_call,
     show_visits,
 )
-from pbx.ui.words import note
+from pbx.ui.words import note, said_clearly
 from pbx.wording import NOTHING, ago_text, count_text, duration_text
 
 CALLS = "Calls"
@@ -41,6 +41,8 @@ MOST_ROWS = 50
 PAGE_ROWS = 12
 
 
+@st.fragment  # so that another list, or another page of one, draws no chart anew
+@said_clearly
 def show_lists(at: Site, period: Period) -> None:
     """The lists, one at a time; a click on a chart leads to the first."""
     lists: dict[str, Callable[[Site, Period], None]] = {

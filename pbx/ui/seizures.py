@@ -18,13 +18,13 @@ from pbx.ui.behind import (
     asked_behind,
     asked_span,
     asked_whole,
-    show_all,
+    offer_all,
     span_text,
 )
 from pbx.ui.exports import table_export
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import note
+from pbx.ui.words import note, said_clearly
 from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 
 COLUMNS = ("Started|", "From", "To", "Trunk|", "Ended|", "Length>", "Ringing after>")
@@ -65,6 +65,8 @@ def find_seizures_behind(period: Period, trunk: str | None) -> SeizuresBehind:
     return SeizuresBehind(trunk, since, until, SeizureSelection(cause, disposition), ", ".join(said))
 
 
+@st.fragment
+@said_clearly
 def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
     """The list of the seizures chosen, a page at a time; a click opens the call."""
     behind = find_seizures_behind(period, trunk)
@@ -75,7 +77,7 @@ def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
             if behind.text:
-                st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
+                offer_all()
             table_export(at, "Calls over trunks", EXPORTED, lambda: _exported(at, behind), key="seizures", total=total)
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")

@@ -22,7 +22,7 @@ from pbx.ui.behind import (
     asked_number,
     asked_span,
     asked_whole,
-    show_all,
+    offer_all,
     span_text,
 )
 from pbx.ui.exports import table_export
@@ -100,7 +100,7 @@ def show_visits(at: Site, period: Period) -> None:
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="visits_tools"):
             if behind.text:
-                st.button("Show all", icon=":material/close:", on_click=show_all, key="behind_clear")
+                offer_all()
             table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits", total=total)
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")
