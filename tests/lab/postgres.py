@@ -10,6 +10,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
+
+from pbx.settings import Settings
+from pbx.store.engine import open_engine
 
 PASSWORD = "lab-db-secret"
 
@@ -53,6 +57,25 @@ def postgres() -> Iterator[str]:
             run(tools / "pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cache_of_postgres(postgres: str) -> str:
+    """The address of the database with the app's tables: to make them takes a third of a second."""
+    open_engine(Settings(_env_file=None, pbx_database_url=SecretStr(postgres))).dispose()
+    return postgres
+
+
+def emptied(url: str) -> str:
+    """The same address, when all of the app's tables are empty."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        names = connection.execute(
+            "SELECT string_agg(tablename, ', ') FROM pg_tables"
+            " WHERE schemaname = 'public' AND tablename != 'alembic_version'"
+        ).fetchone()
+        assert names
+        connection.execute(f"TRUNCATE {names[0]} RESTART IDENTITY".encode())
+    return url
 
 
 def empty(url: str) -> None:

@@ -20,7 +20,7 @@ from tests.lab.server import LabServer
 from tests.lab.speech import SpokenCall, place_spoken_calls
 from tests.speech.say import CHECKPOINT, Clip, clips, errors_in
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
 CALLS, CLIPS = 4, 32  # as many calls at once as there are agents
 
 

@@ -16,7 +16,7 @@ from tests.lab.test_player import heard_from
 from tests.lab.test_speech import freepbx
 from tests.speech.say import Clip, say
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
 NEAR_S = 0.3
 SLOW_MS = 90_000
 
