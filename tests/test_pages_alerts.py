@@ -11,7 +11,17 @@ from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from pbx.settings import Settings, load_settings
-from pbx.store.alerts import Seen, Target, list_rules, past_alerts, save_rule, seal_targets, settle, targets_of
+from pbx.store.alerts import (
+    Seen,
+    Target,
+    delete_rule,
+    list_rules,
+    past_alerts,
+    save_rule,
+    seal_targets,
+    settle,
+    targets_of,
+)
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AlertRule
 from tests.jobs.receivers import TOKEN, WebReceiver, web_receiver
@@ -141,6 +151,18 @@ def test_a_rule_is_switched_off_with_what_goes_on(engine: Engine) -> None:
     assert "Switched off" in words(app)
     with reading(engine) as session:
         assert [alert.ended_at is None for alert, _ in past_alerts(session, pbx, 5)] == [False]
+
+
+def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
+    pbx = fill(engine)
+    changed, deleted = add_rule(engine, pbx), add_rule(engine, pbx)
+    pages = {rule: well(open_page(PAGE)) for rule in (changed, deleted)}
+    with writing(engine) as session:
+        save_rule(session, AlertRule(connection_id=pbx, id=changed, kind="longest_wait", threshold=90), NOW)
+        delete_rule(session, deleted)
+    for rule, app in pages.items():
+        well(next(one for one in app.toggle if one.key == f"enabled_{rule}").set_value(False).run())
+    assert [(rule.id, rule.threshold, rule.enabled) for rule in rules(engine, pbx)] == [(changed, 90, False)]
 
 
 def test_how_each_rule_stands(engine: Engine) -> None:

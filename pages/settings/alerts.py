@@ -262,11 +262,12 @@ def confirm_delete(at: ui.Site, rule: AlertRule) -> None:
         done("Alert deleted.", "delete")
 
 
-def switch(at: ui.Site, rule: AlertRule) -> None:
-    """Switch a rule on or off, as its toggle was set."""
-    enabled = bool(st.session_state[f"enabled_{rule.id}"])
+def switch(at: ui.Site, rule_id: int) -> None:
+    """Switch a rule on or off, as its toggle was set; what another page changed of it meanwhile stays."""
     with writing(at.engine) as session:
-        save_rule(session, AlertRule(**rule.model_dump() | {"enabled": enabled}), now())
+        if rule := session.get(AlertRule, rule_id):
+            rule.enabled = bool(st.session_state[f"enabled_{rule_id}"])
+            save_rule(session, rule, now())
 
 
 @st.fragment(run_every=10)
@@ -309,7 +310,7 @@ def show_rules(at: ui.Site, rules: list[AlertRule]) -> None:
             with how, st.container(horizontal=True, vertical_alignment="center"):
                 with st.container():
                     state(at, rule)
-                st.toggle("On", rule.enabled, key=f"enabled_{rule.id}", on_change=switch, args=(at, rule))
+                st.toggle("On", rule.enabled, key=f"enabled_{rule.id}", on_change=switch, args=(at, rule.id))
                 st.button("Edit", icon=":material/edit:", key=f"edit_{rule.id}", on_click=ask, args=("edit", rule.id))
                 st.button(
                     "",
