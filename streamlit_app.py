@@ -41,6 +41,7 @@ st.set_page_config(page_icon=str(ui.MARK), layout="wide")
 page = st.navigation(PAGES, expanded=True)
 st.set_page_config(page_title=f"{page.title} – PBX Notebook")
 ui.style()
+ui.drop_reruns_of_left_pages()
 try:
     ui.pending_toast()
     ui.sidebar()

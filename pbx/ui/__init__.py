@@ -10,6 +10,9 @@ from pbx.ui.demo import (
 from pbx.ui.exports import (
     table_export,
 )
+from pbx.ui.left_pages import (
+    drop_reruns_of_left_pages,
+)
 from pbx.ui.panel import (
     sidebar,
 )
@@ -77,6 +80,7 @@ __all__ = [
     "demo_pill",
     "demo_settings_page",
     "demo_tour",
+    "drop_reruns_of_left_pages",
     "empty",
     "facts",
     "find_site",
