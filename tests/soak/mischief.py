@@ -1,10 +1,12 @@
 """What goes wrong while the soak runs: faults on the wire, a PBX that restarts, processes that are killed."""
 
 import random
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from pbx.demo.faults import Fault
@@ -125,7 +127,9 @@ class Mischief:
         return "password changed for a while"
 
     def _kill_transcriber(self) -> str:
-        return "transcriber killed" if self.killing and kill_transcribers(self._data_dir) else ""
+        """While it transcribes: one killed as it loads its model lacks memory, so it seems, and rests for minutes."""
+        harms = self.killing and is_transcribing(self._data_dir) and kill_transcribers(self._data_dir)
+        return "transcriber killed" if harms else ""
 
     def _kill(self) -> str:
         child = self._chance.choice(
@@ -136,6 +140,12 @@ class Mischief:
         if not child.alive:
             child.start()
         return f"{child.name} killed"
+
+
+def is_transcribing(data_dir: Path) -> bool:
+    """Whether the cache says that a recording is being transcribed."""
+    with closing(sqlite3.connect(f"file:{data_dir / 'pbx.sqlite'}?mode=ro", uri=True)) as cache:
+        return cache.execute("SELECT 1 FROM transcriptions WHERE state = 'transcribing'").fetchone() is not None
 
 
 def kill_transcribers(data_dir: Path) -> int:
