@@ -1,5 +1,7 @@
 """The entry of the app: the server with its gate, its frame, its pages, and one place where errors become words."""
 
+import os
+
 import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.navigation.page import StreamlitPage
@@ -72,4 +74,5 @@ def run_page() -> None:
 if __name__ == "__main__":  # so Streamlit runs it for each page, and the server imports it once
     run_page()
 else:
+    os.umask(0o077)  # what it writes is for this user alone
     app = st.App(__file__, middleware=[Middleware(ui.Gate, rules=ui.gate_rules())])

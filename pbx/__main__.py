@@ -71,9 +71,12 @@ def check(as_json: Json = False) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
+OUTPUT_HELP = "Where to write it. Outside the data directory, other users may read it (data/freepbx.json)."
+
+
 @app.command()
 def collect(
-    output: Annotated[Path | None, typer.Option(help="Where to write it (data/freepbx.json).")] = None,
+    output: Annotated[Path | None, typer.Option(help=OUTPUT_HELP)] = None,
     as_json: Json = False,
 ) -> None:
     """Take a snapshot of extensions, trunks, queues and calls into the cache, and write it as JSON. Fit for cron."""
@@ -331,6 +334,7 @@ def _print_step(step: "Step") -> None:
 
 def main() -> None:
     """Run a command and exit with its status."""
+    os.umask(0o077)  # what it writes is for this user alone
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job tells how it ended, as with Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

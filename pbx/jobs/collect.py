@@ -19,8 +19,10 @@ from pbx.store.engine import writing
 from pbx.store.samples import record_snapshot
 
 
-def collect_snapshot(engine: Engine, active: ActiveConnection, *, output: Path | None) -> Snapshot:
-    """Take a snapshot, store it, and write it to `output` as JSON, whole or not at all.
+def collect_snapshot(
+    engine: Engine, active: ActiveConnection, *, output: Path | None, private: bool = False
+) -> Snapshot:
+    """Take a snapshot, store it, and write it to `output` as JSON, whole or not at all; `private` for this user alone.
 
     Raises AmiError or Unreachable when the PBX can't be asked, and then changes nothing; DataError or StorageFull when
     the result can't be stored or written.
@@ -30,7 +32,7 @@ def collect_snapshot(engine: Engine, active: ActiveConnection, *, output: Path |
     with writing(engine) as session:
         record_snapshot(session, active.id, snapshot)
     if output is not None:
-        write_whole(output, json.dumps(document(snapshot), ensure_ascii=False, indent=2) + "\n")
+        write_whole(output, json.dumps(document(snapshot), ensure_ascii=False, indent=2) + "\n", private=private)
     return snapshot
 
 
@@ -48,17 +50,23 @@ def _system_info(snapshot: Snapshot) -> dict[str, Any]:
     return {"uptime": uptime} | snapshot.system.model_dump(mode="json")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Put a text in place of a file: readers see the old one or the new one. Raises DataError or StorageFull."""
+def write_whole(path: Path, text: str, *, private: bool = False) -> None:
+    """Put a text in place of a file: readers see the old one or the new one. Raises DataError or StorageFull.
+
+    Unless it is `private`, other users may read it, and enter the folders that are made for it.
+    """
     part: Path | None = None
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in () if private else missing:
+            folder.chmod(0o755)
         with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             part = Path(file.name)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o644)  # a monitoring program under another user may read it: it holds no secrets
+        part.chmod(0o600 if private else 0o644)  # a monitoring program runs as another user; it holds no secrets
         part.replace(path)
     except OSError as error:
         if part is not None:

@@ -75,7 +75,8 @@ def do_collect(
 ) -> dict[str, Any]:
     """Options: output (a path). The result is counts, and each part that isn't there with its reason."""
     output = Path(options.get("output") or settings.pbx_data_dir / "freepbx.json")
-    snapshot = collect_snapshot(engine, active, output=output)
+    private = output.resolve().is_relative_to(settings.home_dir.resolve())
+    snapshot = collect_snapshot(engine, active, output=output, private=private)
     return {
         "collected_at": snapshot.taken_at.isoformat(),
         "output": str(output),

@@ -22,6 +22,7 @@ from sqlmodel import Session
 
 from pbx.errors import DataError, NewerDatabase, PbxError, SettingsError, StorageFull
 from pbx.settings import Settings
+from pbx.store.private import close_tree, make_private
 
 BUSY_TIMEOUT_S = 60  # far longer than any write here takes
 _held: ContextVar[Session | None] = ContextVar("_held", default=None)
@@ -48,6 +49,10 @@ def open_engine(settings: Settings) -> Engine:
     """
     url = _checked_url(settings.database_url)
     _make_data_dir(settings.pbx_data_dir)
+    make_private(settings.home_dir)
+    if url.get_backend_name() == "sqlite" and url.database:  # which may lie elsewhere
+        for end in ("", "-wal", "-shm"):
+            close_tree(Path(url.database + end))
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -126,7 +131,7 @@ def _checked_url(address: str) -> URL:
 
 def _make_data_dir(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
             f"The data directory {path} can't be made: {error.strerror}.",

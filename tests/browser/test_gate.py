@@ -3,6 +3,7 @@
 import http.server
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -77,3 +78,10 @@ def test_a_link_on_another_page_opens_the_app(demo: Demo, stranger: Page, other_
     stranger.evaluate("(app) => { document.querySelector('a').href = app + '/queues'; }", demo.address)
     stranger.get_by_role("link").click()
     stranger.get_by_role("heading", name="Queues", level=1).wait_for()
+
+
+def test_what_the_app_its_worker_and_the_demo_keep_is_for_their_user_alone(demo: Demo) -> None:
+    data = Path(str(demo.engine.url.database)).parents[1]
+    kept = [data, *data.rglob("*")]
+    assert len(kept) > 20
+    assert [str(path) for path in kept if path.exists() and path.stat().st_mode & 0o077] == []

@@ -156,3 +156,7 @@ def test_others_may_read_the_file(tmp_path: Path) -> None:
     write_whole(tmp_path / "freepbx.json", "ä")
     assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "freepbx.json").read_bytes() == "ä".encode()
+    write_whole(tmp_path / "new" / "folder" / "freepbx.json", "ä")
+    assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o755
+    write_whole(tmp_path / "freepbx.json", "ä", private=True)
+    assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,52 @@
+"""What the app keeps is for its own user alone: folders are 700 and files 600.
+
+New ones are so by the umask of each process of ours, which the entry points set. Windows knows no such modes; there the
+user's own folder does it.
+"""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from pbx.settings import DEMO_DIR
+
+# What the app puts into a data directory: by the folders it is known for one.
+_DATA = frozenset({"audio", "playable", "imports", DEMO_DIR})
+_FOLDERS = _DATA | {"models"}
+_FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", "demo.log")
+
+
+def make_private(data_dir: Path) -> None:
+    """Take from other users what earlier versions, or a checkout, let them read of a data directory.
+
+    A directory that holds folders of others, as /tmp would, is left as it is, and only what is ours in it is closed.
+    Links are not followed, and what belongs to another user stays as it is.
+    """
+    if os.name == "nt":
+        return
+    with suppress(OSError):
+        found = [Path(entry.path) for entry in os.scandir(data_dir)]
+        folders = {path.name for path in found if path.is_dir() and not path.is_symlink()}
+        if folders <= _FOLDERS and not data_dir.stat().st_mode & stat.S_ISVTX:
+            _close(data_dir)
+        else:
+            found = [path for path in found if path.name in _DATA or any(map(path.match, _FILES))]
+        for path in found:
+            close_tree(path)
+
+
+def close_tree(path: Path) -> None:
+    """Take a file, or a folder with all in it, from other users."""
+    with suppress(OSError):
+        is_folder = _close(path)
+        for entry in os.scandir(path) if is_folder else ():
+            close_tree(Path(entry.path))
+
+
+def _close(path: Path) -> bool:
+    """Close one file or folder; says whether it is a folder."""
+    mode = path.lstat().st_mode
+    if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        path.chmod(mode & 0o700)
+    return stat.S_ISDIR(mode)
