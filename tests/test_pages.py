@@ -312,16 +312,6 @@ def test_saved_passwords_are_kept_and_never_sent_back(engine: Engine) -> None:
     assert active.connection.ami_password.get_secret_value() == PASSWORD
 
 
-def test_saved_passwords_do_not_go_to_another_host(engine: Engine) -> None:
-    save_pbx(engine)
-    app = well(open_page(SETTINGS))
-    next(field for field in app.text_input if field.label.startswith("Host")).set_value("elsewhere.example.com")
-    assert "saved passwords are not used" in words(press(app, "Test Connection"))
-    active = active_connection(engine, load_settings())
-    assert active is not None
-    assert active.connection.host == "pbx.example.com"
-
-
 def test_settings_that_cannot_be_used_are_refused_in_words() -> None:
     app = well(open_page(SETTINGS))
     assert "The host is missing" in words(press(app, "Save settings"))

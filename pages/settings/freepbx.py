@@ -83,19 +83,22 @@ def interface(name: str, now: Connection | None, port: int) -> dict[str, object]
 def entered(values: dict[str, object], active: ActiveConnection | None) -> Connection:
     """The connection as entered, with saved passwords where none was typed. Raises SettingsError.
 
-    A saved password only ever goes to the host it was saved for.
+    A saved password goes only to where it was saved for: the same host, port, TLS and CA file.
     """
     if not values["host"]:
         raise SettingsError("The host is missing.", "Enter the name or the address of the PBX.")
-    for name in ("ami_password", "ari_password"):
-        typed, saved = values[name], getattr(active.connection, name) if active else SecretStr("")
-        if isinstance(typed, SecretStr) and not typed.get_secret_value() and saved.get_secret_value():
-            if active and str(values["host"]).lower() != active.connection.host.lower():
-                raise SettingsError(
-                    "The host is another one, so the saved passwords are not used for it.",
-                    "Enter the passwords of this PBX.",
-                )
-            values[name] = saved
+    saved = active.connection.model_dump() if active else {}
+    for name in ("ami", "ari"):
+        typed, kept = values[f"{name}_password"], saved.get(f"{name}_password", SecretStr(""))
+        if not isinstance(typed, SecretStr) or typed.get_secret_value() or not kept.get_secret_value():
+            continue
+        if place_of(name, values) != place_of(name, saved):
+            raise SettingsError(
+                f"The saved {name.upper()} password was saved for {place_text(name, saved)}. It isn’t sent to "
+                f"{place_text(name, values)}.",
+                f"Enter the {name.upper()} password again.",
+            )
+        values[f"{name}_password"] = kept
     ca_file = values["ca_file"]
     if isinstance(ca_file, Path) and not ca_file.is_file():
         raise SettingsError(f"There is no CA file {ca_file} on this machine.", "Correct its path or leave it empty.")
@@ -104,6 +107,18 @@ def entered(values: dict[str, object], active: ActiveConnection | None) -> Conne
     except ValidationError as error:
         wrong = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
         raise SettingsError(f"These settings can't be used: {wrong}.", "Correct them and save again.") from None
+
+
+def place_of(name: str, values: dict[str, object]) -> tuple[object, ...]:
+    """Where AMI's or ARI's password goes, and what vouches for it there."""
+    tls, ca_file = values[f"{name}_tls"], values["ca_file"]
+    vouched = Path(str(ca_file)).expanduser() if tls and ca_file else None
+    return str(values["host"]).lower(), values[f"{name}_port"], tls, vouched
+
+
+def place_text(name: str, values: dict[str, object]) -> str:
+    host, port, tls, ca_file = place_of(name, values)
+    return f"{host}:{port} {'with' if tls else 'without'} TLS" + (f" and the CA file {ca_file}" if ca_file else "")
 
 
 def show_check(connection: Connection) -> None:
