@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -85,7 +86,8 @@ class Settings(BaseSettings):
     whisper_language: str = "auto"
     whisper_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     whisper_stretches: int | None = Field(None, ge=1)  # voiced stretches decoded together, at most; None: what fits
-    analysis_url: str = ""  # of an OpenAI-compatible server, up to and with /v1; empty: the local engine alone
+    # Of an OpenAI-compatible server, up to and with /v1; it may carry a login. Empty: the local engine alone.
+    analysis_url: SecretStr = SecretStr("")
     analysis_model: str = ""
     analysis_key: SecretStr = SecretStr("")
     pbx_data_dir: Path = Path("data")
@@ -141,6 +143,15 @@ class Settings(BaseSettings):
         return frozenset(self.pbx_allowed_hosts.lower().replace(",", " ").split())
 
     @property
+    def analysis_place(self) -> str:
+        """The server that writes summaries, without login, path and query; "" where there is none."""
+        try:
+            parts = urlsplit(self.analysis_url.get_secret_value().strip())
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
+        except ValueError:
+            return ""
+
+    @property
     def audio_dir(self) -> Path:
         return self.pbx_data_dir / "audio"
 
@@ -185,11 +196,15 @@ def load_folder_settings() -> Settings:
 
     For what works on a directory for long, whatever is entered or left meanwhile. Raises SettingsError.
     """
+    file = os.environ.get("PBX_ENV_FILE", ".env")
     try:
-        settings = Settings(_env_file=os.environ.get("PBX_ENV_FILE", ".env") or None)
+        settings = Settings(_env_file=file or None)
     except ValidationError as error:
         wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
         raise SettingsError(f"A setting is not usable: {wrong}.", "Mend it in the environment or in .env.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise SettingsError(f"The settings file {file} can't be read: {reason}.", "Save it again as UTF-8.") from None
     mark = demo_mark(settings.pbx_data_dir)
     return demo_settings(settings, settings.pbx_data_dir, mark) if mark else settings
 
@@ -198,7 +213,7 @@ def demo_mark(folder: Path) -> str:
     """The mark of a complete demo in its folder; "" where there is none."""
     try:
         return (folder / DEMO_MARK).read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""
 
 
@@ -206,7 +221,7 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
     """The settings of the demo in a folder. While its PBX isn't running they name a port that refuses at once."""
     reached: dict[str, object] = {"ami_port": _NOBODY_S_PORT, "ari_port": _NOBODY_S_PORT}
     reached |= {"username": "demo", "password": ""}
-    with suppress(OSError, ValueError):  # while it is being started
+    with suppress(OSError, ValueError, TypeError):  # while it is being started
         reached |= json.loads((folder / DEMO_PBX).read_text())
     user, password = reached["username"], SecretStr(str(reached["password"]))
     own: dict[str, object] = {
@@ -217,7 +232,7 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
         "freepbx_timezone": DEMO_ZONE,
         "freepbx_watch": True,
         "freepbx_ca_file": None,
-        "analysis_url": "",  # nothing of the demo is sent anywhere
+        "analysis_url": SecretStr(""),  # nothing of the demo is sent anywhere
     }
     for name in ("ami", "ari"):
         own |= {f"freepbx_{name}_port": reached[f"{name}_port"], f"freepbx_{name}_tls": False}

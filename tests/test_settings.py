@@ -68,8 +68,11 @@ def test_passwords_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FREEPBX_ARI_PASSWORD", "FREEPBX_AMI_PASSWORD", "PBX_SECRET_KEY"):
         monkeypatch.setenv(name, "s3cret-value")
     monkeypatch.setenv("PBX_DATABASE_URL", "postgresql://u:s3cret-value@localhost/x")
+    monkeypatch.setenv("ANALYSIS_URL", "http://me:s3cret-value@localhost:11434/v1?key=s3cret-value")
+    monkeypatch.setenv("PBX_IMPORT_URL", "mysql://u:s3cret-value@localhost/x")
     monkeypatch.setenv("FREEPBX_HOST", "pbx")
     settings = load_settings()
+    assert settings.analysis_place == "http://localhost:11434"
     for shown in (repr(settings), str(settings), repr(settings.connection), settings.model_dump_json()):
         assert "s3cret-value" not in shown
 
@@ -80,3 +83,24 @@ def test_every_setting_stands_in_the_example() -> None:
     example = (Path(__file__).parent.parent / ".env.example").read_text()
     for name in Settings.model_fields:
         assert f"{name.upper()}=" in example
+
+
+@pytest.mark.parametrize("content", [b"FREEPBX_HOST=\xe4\xf6", b"\xff\xfeF\x00"])
+def test_an_env_file_that_is_not_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    (tmp_path / "my.env").write_bytes(content)
+    monkeypatch.setenv("PBX_ENV_FILE", str(tmp_path / "my.env"))
+    with pytest.raises(SettingsError, match=r"my\.env can't be read") as caught:
+        load_settings()
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[1]", b"1", b"{", b'{"ami_port": 1'])
+def test_a_damaged_note_of_the_demo_is_as_none(no_real_data: Path, content: bytes) -> None:
+    demo = no_real_data / "demo"
+    demo.mkdir(parents=True)
+    (demo / "pbx.json").write_bytes(content)
+    assert load_settings().demo == ""
+    (demo / "on").write_text("word")
+    assert load_settings().demo == "word"
+    (demo / "on").write_bytes(b"\xff")
+    assert load_settings().demo == ""

@@ -209,7 +209,9 @@ def engine_facts(at: ui.Site) -> None:
     at_work = anyone_alive(own.pbx_data_dir, "transcriber")
     weights = "On this machine" if there else "Not here yet; downloaded when the first recording is transcribed"
     server = (
-        f"{own.analysis_model} at {own.analysis_url}" if own.analysis_url else "This machine, without a language model"
+        f"{own.analysis_model} at {own.analysis_place or 'an address that is none'}"
+        if own.analysis_url
+        else "This machine, without a language model"
     )
     ui.facts(
         {

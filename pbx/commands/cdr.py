@@ -28,7 +28,6 @@ __all__ = ["import_app"]
 
 @import_app.command("cdr")
 def import_cdr(
-    context: typer.Context,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Master.csv, plain or gzip.")] = None,
     url: Url = "",
     since: Since = "",
@@ -37,7 +36,8 @@ def import_cdr(
     as_json: Json = False,
 ) -> None:
     """Read what is new in the call detail records, from a database (with CEL, where it is there) or from Master.csv."""
-    files, url = wanted(context, files, url, "/var/log/asterisk/cdr-csv/Master.csv")
+    with errors_told(as_json):
+        files, url = wanted(files, url, "/var/log/asterisk/cdr-csv/Master.csv")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
         from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
         from pbx.jobs.import_cel import import_cel_if_there

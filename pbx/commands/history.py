@@ -19,6 +19,7 @@ from pbx.commands.terminal import (
     print_json,
     print_line,
 )
+from pbx.errors import SettingsError
 from pbx.wording import count_text
 
 if TYPE_CHECKING:
@@ -27,22 +28,21 @@ if TYPE_CHECKING:
 
 import_app = typer.Typer(name="import", help="Read what happened from the PBX's own records.", no_args_is_help=True)
 URL_HELP = (
-    "Read a database, mysql://user:password@host/asteriskcdrdb, behind the files if any are named. Put it into the "
-    "environment as PBX_IMPORT_URL, and no other user of this machine sees the password; then files alone are read "
-    "where some are named."
+    "Read a database, mysql://user@host/asteriskcdrdb, behind the files if any are named. Its password is asked for, as "
+    "every user of this machine can read a command line. PBX_IMPORT_URL, in the environment or in .env, may hold the "
+    "whole address with the password; it is read where neither a file nor --url is named."
 )
 SINCE_HELP = (
     "Only what happened from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone). Such a stretch is "
     "read whole, and how far the import has come stays as it was."
 )
-Url = Annotated[str, typer.Option("--url", help=URL_HELP, envvar="PBX_IMPORT_URL", metavar="URL", show_envvar=False)]
+Url = Annotated[str, typer.Option("--url", help=URL_HELP, metavar="URL")]
 Since = Annotated[str, typer.Option(help=SINCE_HELP, metavar="TIME")]
 Until = Annotated[str, typer.Option(help="Only what happened up to this time or day.", metavar="TIME")]
 
 
 @import_app.command("queue-log")
 def import_queue_log(
-    context: typer.Context,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Plain, rotated or gzip.")] = None,
     url: Url = "",
     since: Since = "",
@@ -50,7 +50,8 @@ def import_queue_log(
     as_json: Json = False,
 ) -> None:
     """Read what is new in queue_log files, or in a database's queue_log table."""
-    files, url = wanted(context, files, url, "/var/log/asterisk/queue_log")
+    with errors_told(as_json):
+        files, url = wanted(files, url, "/var/log/asterisk/queue_log")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("queue_log") as show:
         from pbx.jobs.import_history import import_queue_log
         from pbx.jobs.import_table import import_queue_log_table
@@ -77,16 +78,44 @@ def import_queue_log(
     raise typer.Exit(1 if any(source.failure for source in sources) else 0)
 
 
-def wanted(context: typer.Context, files: list[Path] | None, url: str, example: str) -> tuple[list[Path], str]:
-    """What to read: files, and the database that is named, or that the environment names where no file is.
+def wanted(files: list[Path] | None, url: str, example: str) -> tuple[list[Path], str]:
+    """What to read: the files and the database that are named, or else the database of PBX_IMPORT_URL.
 
-    Raises BadParameter when there is neither.
+    Raises BadParameter when there is neither, SettingsError for a password on the command line.
     """
-    if not files and not url:
+    from pbx.settings import load_settings
+
+    if url:
+        return files or [], with_password(url)
+    given = load_settings().pbx_import_url
+    if not files and not given:
         raise typer.BadParameter(f"name a file, such as {example}, or a database with --url")
-    source = context.get_parameter_source("url")
-    named = source is not None and source.name == "COMMANDLINE"
-    return files or [], url if named or not files else ""
+    return files or [], given.get_secret_value() if given and not files else ""
+
+
+def with_password(address: str) -> str:
+    """The address of the command line with its user's password, asked for at the terminal where there is one.
+
+    Raises SettingsError for an address that is none, or that holds a password.
+    """
+    from pbx.jobs.history_databases import source_label, source_url
+
+    url = source_url(address)
+    if url.password is not None or any("pass" in name.lower() or "pwd" in name.lower() for name in url.query):
+        raise SettingsError(
+            "A password on the command line can be read by every user of this machine.",
+            "Leave it out of --url, and it is asked for; or put the whole address into PBX_IMPORT_URL, in the "
+            "environment or in .env, and leave out --url. Consider this password known, and change it.",
+        )
+    if not url.username or not _at_terminal():
+        return address
+    label = f"Password of {url.username} for {source_label(url)} (empty for none)"
+    entered: str = typer.prompt(label, default="", hide_input=True, show_default=False, err=True)
+    return url.set(password=entered or None).render_as_string(hide_password=False)
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def stretch(since: str, until: str) -> "Stretch":

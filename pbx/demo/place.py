@@ -54,8 +54,8 @@ def demo_state(settings: Settings) -> DemoState:
     if demo_mark(demo_place(settings)):
         return DemoState("on", 1.0)
     told: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        told = json.loads((demo_place(settings) / PROGRESS).read_text())
+    with suppress(OSError, ValueError, TypeError):
+        told |= json.loads((demo_place(settings) / PROGRESS).read_text())
     if demo_alive(settings):
         return DemoState("preparing", float(told.get("done", 0.0)))
     return DemoState("off", 0.0, str(told.get("fault", "")))

@@ -41,12 +41,11 @@ def analyse_call(segments: Sequence[SpokenSegment], duration_s: float | None, se
     Where the server's answer can't be used the local summary stands in, and `fallback_reason` says why. Raises nothing.
     """
     local = analyse(segments, duration_s)
-    if not settings.analysis_url or not local.talk_s:
+    url = settings.analysis_url.get_secret_value()
+    if not url or not local.talk_s:
         return local
     try:
-        written = summarise(
-            segments, url=settings.analysis_url, model=settings.analysis_model, key=settings.analysis_key
-        )
+        written = summarise(segments, url=url, model=settings.analysis_model, key=settings.analysis_key)
     except AnalysisError as error:
         return replace(local, fallback_reason=error.advice)
     return replace(

@@ -15,7 +15,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -86,7 +86,7 @@ class _Server:
     host: str
     port: int | None
     path: str  # of chat completions, with the query if any
-    login: str  # "user:password" of the address, or ""
+    login: str = field(repr=False)  # "user:password" of the address, or ""
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pbx.errors import DataError, SettingsError
 from pbx.settings import Settings
 
+_MOST_BYTES = 4096  # of the key's file, which is 44 bytes long
 _NEW_KEY = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 
 
@@ -43,13 +44,14 @@ class Vault:
             ) from None
 
     def _fernet(self, *, make: bool) -> MultiFernet:
-        keys = self._environment.get_secret_value().split(",") if self._environment else []
-        origin = "PBX_SECRET_KEY" if keys else str(self._file)
+        given = self._environment.get_secret_value().split(",") if self._environment else []
+        keys = [("PBX_SECRET_KEY", key) for key in given]
         try:
             if make and not keys and not self._file.exists():
                 self._make_file()
             if self._file.exists():  # also beside PBX_SECRET_KEY: what was sealed before it was set still opens
-                keys.append(self._file.read_text())
+                with self._file.open("rb") as file:
+                    keys.append((str(self._file), file.read(_MOST_BYTES).decode("ascii", "replace")))
         except OSError as error:
             raise DataError(
                 f"The key file {self._file} can't be used: {error.strerror}.",
@@ -60,10 +62,7 @@ class Vault:
                 f"The saved passwords can't be read: their key {self._file} is gone.",
                 "Bring it back, or enter the passwords again under Settings > FreePBX Integration.",
             )
-        try:
-            return MultiFernet([Fernet(key.strip()) for key in keys])
-        except ValueError:
-            raise SettingsError(f"The key in {origin} is malformed.", f"Make one with: {_NEW_KEY}") from None
+        return MultiFernet([_fernet(origin, key) for origin, key in keys])
 
     def _make_file(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +72,15 @@ class Vault:
                 os.link(whole, self._file)
         finally:
             whole.unlink()
+
+
+def _fernet(origin: str, key: str) -> Fernet:
+    try:
+        return Fernet(key.strip())
+    except ValueError:
+        raise SettingsError(
+            f"The key in {origin} is malformed.", f"Bring back the one that was there, or make one with: {_NEW_KEY}"
+        ) from None
 
 
 def _private_file(folder: Path, content: bytes) -> Path:

@@ -10,6 +10,7 @@ from sqlmodel import select
 from typer.testing import CliRunner
 
 from pbx.__main__ import app
+from pbx.errors import DataError
 from pbx.jobs.slots import take_slot
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
@@ -84,9 +85,59 @@ def test_a_database_of_which_no_password_is_told(pbx: None, tmp_path: Path, monk
     assert "queuelog: 1 line, 1 visit" in run(app, ["import", "queue-log"]).stdout
     site.dispose()
     for wrong in ("mysql://me:geheim@127.0.0.1:1/x", "nosql://me:geheim@h/x"):
-        said = run(app, ["import", "queue-log", "--url", wrong])
+        monkeypatch.setenv("PBX_IMPORT_URL", wrong)
+        said = run(app, ["import", "queue-log"])
         assert said.exit_code in (1, 2)
         assert "geheim" not in said.output
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://me:geheim@127.0.0.1:1/x",
+        "mysql://me:p%40geheim@h/x",
+        "mysql://:geheim@h/x",
+        "mysql://h/x?password=geheim",
+        "mysql://me@h/x?passwd=geheim",
+        "postgresql://h/x?sslpassword=geheim",
+        "nosql://me:geheim@h/x",
+        "me:geheim@h",
+    ],
+)
+@pytest.mark.parametrize("kind", ["cdr", "queue-log"])
+def test_a_password_on_the_command_line_is_refused(pbx: None, kind: str, address: str) -> None:
+    said = run(app, ["import", kind, "--url", address, "--json"])
+    assert said.exit_code == 2
+    assert set(json.loads(said.stdout)) == {"error", "mend"}
+    assert "geheim" not in said.output
+    if address.startswith(("mysql", "postgresql")):
+        assert "PBX_IMPORT_URL" in json.loads(said.stdout)["mend"]
+
+
+def test_the_password_is_asked_for_at_the_terminal(pbx: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx.commands.history._at_terminal", lambda: True)
+    read: list[str] = []
+
+    def note(engine: object, active: object, url: str, **_: object) -> None:
+        read.append(url)
+        raise DataError("Enough.")
+
+    monkeypatch.setattr("pbx.jobs.import_cdr.import_cdr_database", note)
+    said = run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"], input="ge:h@im\n")
+    assert read == ["mysql+pymysql://reader:ge%3Ah%40im@h/asteriskcdrdb"]
+    assert "Password of reader for mysql://h/asteriskcdrdb" in said.stderr
+    assert "h@im" not in said.output
+    run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"], input="\n")
+    assert read[1] == "mysql+pymysql://reader@h/asteriskcdrdb"
+    monkeypatch.setattr("pbx.commands.history._at_terminal", lambda: False)  # by cron nobody is there to be asked
+    run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"])
+    assert read[2] == "mysql://reader@h/asteriskcdrdb"
+
+
+def test_the_address_may_stand_in_the_env_file(pbx: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my.env").write_text(f"PBX_IMPORT_URL={make_site(tmp_path / 'site.sqlite')}\n")
+    monkeypatch.setenv("PBX_ENV_FILE", str(tmp_path / "my.env"))
+    assert sources_of("queue-log") == {"queuelog": 1}
 
 
 def make_site(path: Path) -> str:

@@ -359,13 +359,14 @@ def test_on_the_command_line(engine: Engine, source: Source, tmp_path: Path) -> 
     file = tmp_path / "Master.csv"
     file.write_bytes(lines(0, 1) + b"odd\n")
     run = CliRunner().invoke
-    by_table = json.loads(run(app, ["import", "cdr", "--url", source.url, "--json"]).stdout)
+    by_table = json.loads(run(app, ["import", "cdr", "--json"], env={"PBX_IMPORT_URL": source.url}).stdout)
     assert [(one["rows"], one["legs"], one["bad"]) for one in by_table["sources"]] == [(1, 1, 0)]
     told = run(app, ["import", "cdr", str(file)])
     assert told.exit_code == 0
     assert told.stdout == "Master.csv: 3 rows, 2 legs new\n"
     assert "row 3: it has 1 columns" in told.stderr
     assert run(app, ["import", "cdr"]).exit_code == 2
-    refused = run(app, ["import", "cdr", "--url", f"mysql://u:{SECRET}@127.0.0.1:1/cdr"])
+    address = f"mysql://u:{SECRET}@127.0.0.1:1/cdr"
+    refused = run(app, ["import", "cdr"], env={"PBX_IMPORT_URL": address})
     assert refused.exit_code == 1
     assert SECRET not in refused.output + refused.stderr

@@ -1,13 +1,18 @@
 """Passwords at rest: sealed, opened with the same key only, the key readable by its user only."""
 
+import json
 import stat
 
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from pbx.__main__ import app
 from pbx.errors import DataError, SettingsError
-from pbx.settings import Settings, load_settings
+from pbx.settings import Connection, Settings, load_settings
+from pbx.store.connections import save_connection
+from pbx.store.engine import open_engine
 from pbx.store.vault import Vault
 
 PASSWORD = SecretStr("pä$$ 'word")
@@ -83,3 +88,31 @@ def test_a_directory_in_place_of_the_key_is_told(settings: Settings) -> None:
     (settings.pbx_data_dir / "secret.key").mkdir(parents=True)
     with pytest.raises(DataError, match=r"secret\.key can't be used"):
         Vault(settings).seal(PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00k\x00e\x00y", b"", b"\x00" * 44, b"x" * 10_000, "schl\xfcssel".encode("latin-1")]
+)
+def test_a_key_file_that_is_no_key_is_told(settings: Settings, content: bytes) -> None:
+    sealed = Vault(settings).seal(PASSWORD)
+    file = settings.pbx_data_dir / "secret.key"
+    file.write_bytes(content)
+    for use in (lambda: Vault(settings).unseal(sealed), lambda: Vault(settings).seal(PASSWORD)):
+        with pytest.raises(SettingsError, match=r"secret\.key is malformed"):
+            use()
+    assert file.read_bytes() == content
+
+
+def test_a_key_file_that_is_no_key_is_told_on_the_command_line_too(settings: Settings) -> None:
+    engine = open_engine(settings)
+    connection = Connection(host="pbx.example.com", ari_port=8088, ami_port=5038, ami_password=PASSWORD)
+    save_connection(engine, settings, connection)
+    engine.dispose()
+    (settings.pbx_data_dir / "secret.key").write_bytes(b"\xff\xfe")
+    for command in (["check"], ["collect"], ["sync"], ["status"], ["import", "cdr", __file__]):
+        said = CliRunner().invoke(app, [*command, "--json"])
+        assert (said.exit_code, said.exception) == (
+            2,
+            said.exception if isinstance(said.exception, SystemExit) else None,
+        )
+        assert "secret.key is malformed" in json.loads(said.stdout)["error"]
