@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 import_app = typer.Typer(name="import", help="Read what happened from the PBX's own records.", no_args_is_help=True)
 URL_HELP = (
-    "Read a database, mysql://user@host/asteriskcdrdb, behind the files if any are named. Its password is asked for, as "
-    "every user of this machine can read a command line. PBX_IMPORT_URL, in the environment or in .env, may hold the "
-    "whole address with the password; it is read where neither a file nor --url is named."
+    "Read a database, mysql://user@host/asteriskcdrdb, behind the files if any are named. Its password is asked "
+    "for, as every user of this machine can read a command line. PBX_IMPORT_URL, in the environment or in .env, may "
+    "hold the whole address with the password; it is read where neither a file nor --url is named."
 )
 SINCE_HELP = (
     "Only what happened from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone). Such a stretch is "
