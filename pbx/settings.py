@@ -5,10 +5,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 from pbx.errors import SettingsError
 
@@ -31,6 +33,14 @@ def checked_zone(name: str | None) -> str | None:
     return name
 
 
+def checked_prefix(prefix: str) -> str:
+    """Return http.conf's `prefix` as Asterisk's addresses begin with it, "" for none; raise ValueError for no path."""
+    path = prefix.strip().removeprefix("/").rstrip("/")
+    if not path.isprintable() or "://" in path or len(path) > 80:
+        raise ValueError("write it as in http.conf, such as asterisk")
+    return f"/{path}" if path else ""
+
+
 class Connection(BaseModel):
     """How to reach one PBX: what the clients, the connection check and the jobs are given."""
 
@@ -39,6 +49,7 @@ class Connection(BaseModel):
     host: str = Field(min_length=1)
     ari_port: int = Port
     ari_tls: bool = False
+    ari_prefix: str = ""  # of http.conf, such as /asterisk
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
     ami_port: int = Port
@@ -48,11 +59,18 @@ class Connection(BaseModel):
     ca_file: Path | None = None
     timezone: str | None = None
 
+    _prefix = field_validator("ari_prefix")(checked_prefix)
+
+    @property
+    def ari_path(self) -> str:
+        """The path that all of ARI's addresses begin with, quoted."""
+        return f"{quote(self.ari_prefix)}/ari"
+
     @property
     def ari_url(self) -> str:
         """Base address of ARI, without a trailing slash and without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.ari_tls else 'http'}://{host}:{self.ari_port}/ari"
+        return f"{'https' if self.ari_tls else 'http'}://{host}:{self.ari_port}{self.ari_path}"
 
 
 class Settings(BaseSettings):
@@ -63,6 +81,7 @@ class Settings(BaseSettings):
     freepbx_host: str = ""
     freepbx_ari_port: int = Field(8088, ge=1, le=65535)
     freepbx_ari_tls: bool = False
+    freepbx_ari_prefix: str = ""
     freepbx_ari_username: str = ""
     freepbx_ari_password: SecretStr = SecretStr("")
     freepbx_ami_port: int = Field(5038, ge=1, le=65535)
@@ -73,6 +92,7 @@ class Settings(BaseSettings):
     freepbx_timezone: str | None = None
     freepbx_sync_interval_minutes: int = Field(10, ge=1)
     freepbx_collect_interval_minutes: int = Field(5, ge=1)
+    freepbx_largest_recording_mb: int = Field(1000, ge=1, le=1_000_000)  # 17 hours of WAV at 8 kHz
     freepbx_watch: bool = True  # whether the worker listens to live events, where there is an AMI user
     whisper_engine: Literal["whisper", "faster-whisper"] = "whisper"
     whisper_model: str = Field("base", min_length=1)  # a name, or the path of a checkpoint
@@ -84,11 +104,13 @@ class Settings(BaseSettings):
     analysis_model: str = ""
     analysis_key: SecretStr = SecretStr("")
     pbx_data_dir: Path = Path("data")
+    pbx_least_free_mb: int = Field(500, ge=0)  # of the data directory's disk, which recordings leave free
     pbx_database_url: SecretStr | None = None  # may carry a password
     pbx_import_url: SecretStr | None = None  # of the database that history is read from
     pbx_secret_key: SecretStr | None = None
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
+    _prefix = field_validator("freepbx_ari_prefix")(checked_prefix)
     _demo: str = PrivateAttr("")
 
     @property
@@ -110,6 +132,7 @@ class Settings(BaseSettings):
             host=self.freepbx_host,
             ari_port=self.freepbx_ari_port,
             ari_tls=self.freepbx_ari_tls,
+            ari_prefix=self.freepbx_ari_prefix,
             ari_username=self.freepbx_ari_username,
             ari_password=self.freepbx_ari_password,
             ami_port=self.freepbx_ami_port,
@@ -140,10 +163,11 @@ class Settings(BaseSettings):
         return self.pbx_data_dir / "imports"
 
     @property
-    def database_url(self) -> str:
+    def database_url(self) -> str | URL:
+        """The address as it was set, or that of the SQLite file: no text, as the folder's name may hold `?`."""
         if self.pbx_database_url is not None:
             return self.pbx_database_url.get_secret_value()
-        return f"sqlite:///{self.pbx_data_dir / 'pbx.sqlite'}"
+        return URL.create("sqlite", database=str(self.pbx_data_dir / "pbx.sqlite"))
 
 
 def load_settings() -> Settings:
@@ -197,6 +221,7 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
         "freepbx_timezone": DEMO_ZONE,
         "freepbx_watch": True,
         "freepbx_ca_file": None,
+        "freepbx_ari_prefix": "",
         "analysis_url": "",  # nothing of the demo is sent anywhere
     }
     for name in ("ami", "ari"):

@@ -85,6 +85,22 @@ def not_json(connection: Connection) -> AriProtocolError:
     )
 
 
+def no_length(connection: Connection) -> AriProtocolError:
+    """The error for an answer that doesn't announce its length in plain digits."""
+    return AriProtocolError(
+        f"{connection.ari_url} doesn't say how long its answer is, so it can't be checked.",
+        "Connect to Asterisk's own port, not through a proxy that drops Content-Length.",
+    )
+
+
+def endless(connection: Connection) -> AriProtocolError:
+    """The error for a list that is longer than this app takes in."""
+    return AriProtocolError(
+        f"{connection.ari_url} answered with too large a list: more than 64 MB, or than 2,500,000 JSON values.",
+        "Is this the PBX? If it really holds so many recordings, move old ones out of /var/spool/asterisk/monitor.",
+    )
+
+
 def line_fault(error: http.HTTPError, connection: Connection) -> PbxError:
     """The error for what happened to the connection itself."""
     where = f"{connection.host}:{connection.ari_port}"

@@ -12,7 +12,9 @@ _PLAIN_STEM = re.compile(r"[a-z0-9_+(=@][a-z0-9_+(=@),. -]{0,148}[a-z0-9_+)=@]|[
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,7}")  # g726-32 is one
 _MAX_FOLDERS = 6
 _MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 bytes without end
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # what programs that write to a pipe leave as data size
+# Programs that write to a pipe can't return to the header: 0x7FFFF000 (sox), 0x7FFFFFFF, 0xFFFFFFFF (lame, FFmpeg), or
+# a little less, as a whole number of frames fits in. No recording is as long as that.
+_UNKNOWN_LENGTH = 0x7FF00000
 # Bytes per second of the formats without a header (`core show file formats`).
 _RATES: dict[str, int] = {
     **dict.fromkeys(("ulaw", "ul", "mu", "ulw", "pcm", "alaw", "al", "alw", "g722"), 8000),
@@ -32,6 +34,7 @@ class Finding:
     reason: str = ""
     duration_s: float | None = None
     suffix: str = "wav"  # of the file, by what it holds
+    cut_short: bool = False  # its header promises more than there is
 
 
 def stored_path(connection_id: int, name: str, suffix: str) -> str:
@@ -98,10 +101,11 @@ def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suff
         return Finding("waiting", "It is still being written: its header has no length yet.")
     if announced_bytes == 0:
         return Finding("empty", "The PBX's file holds a header and no sound.")
-    if announced_bytes == _UNKNOWN_LENGTH:
-        announced_bytes = present_bytes
+    if announced_bytes >= _UNKNOWN_LENGTH:
+        announced_bytes = min(announced_bytes, present_bytes)
     if announced_bytes > present_bytes:
-        return Finding("unreadable", f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there.")
+        reason = f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there."
+        return Finding("unreadable", reason, cut_short=True)
     if byte_rate == 0:
         return Finding("unreadable", "Its WAV header is damaged: it names no format.")
     return Finding("downloaded", duration_s=announced_bytes / byte_rate, suffix=suffix)

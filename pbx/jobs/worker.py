@@ -18,6 +18,7 @@ from pbx.jobs.notices import look_after_alerts
 from pbx.jobs.packing import pack_history
 from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.speech import SpeechKeeper, ask_language_server
+from pbx.jobs.download import Room
 from pbx.jobs.sync import sync_recordings
 from pbx.jobs.watch import keep_watch
 from pbx.settings import Settings
@@ -61,6 +62,7 @@ def do_sync(
         parallel=options.get("parallel", 4),
         progress=progress,
         stop=stop,
+        room=Room(settings.freepbx_largest_recording_mb * 1_000_000, settings.pbx_least_free_mb * 1_000_000),
     )
     return result.model_dump(mode="json")
 

@@ -14,7 +14,7 @@ from sqlmodel import Field, SQLModel
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
 # A call of which no recording is known is "none".
 RecordingState = Literal[
-    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed", "none"
+    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "too_large", "missing", "failed", "none"
 ]
 JobKind = Literal["sync", "collect", "prepare", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
@@ -62,6 +62,7 @@ class PbxConnection(Table, table=True):
     active: bool = False
     ari_port: int = 8088
     ari_tls: bool = False
+    ari_prefix: str = ""  # of http.conf
     ari_username: str = ""
     ari_password_encrypted: str = ""
     ami_port: int = 5038
@@ -133,7 +134,7 @@ class Recording(Table, table=True):
     state: str = "listed"
     reason: str = ""  # why it is not downloaded, for people
     file: str = ""  # path below data/audio, once downloaded
-    size_bytes: int | None = None
+    size_bytes: int | None = Field(default=None, sa_type=BigInteger)
     duration_s: float | None = None
     listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
