@@ -139,15 +139,17 @@ class AriClient:
             raise faults.not_json(self.connection) from None
         return list(map(StoredRecording, names, formats))
 
-    def download(self, name: str, target: Path) -> int:
+    def download(self, name: str, target: Path, accept: Callable[[int], None] | None = None) -> int:
         """Fetch a recording into `target`, which appears only when all of it is there; return its size in bytes.
+
+        `accept` is that of `fetch`.
 
         Raises StorageFull or DataError when it can't be written, and the class's errors; nothing is left behind then.
         """
         part = target.with_name(f"{target.name}.part")
         try:
             with part.open("wb") as file:  # buffered: a raw write may take only a part
-                size_bytes = self.fetch(name, file)
+                size_bytes = self.fetch(name, file, accept)
             part.replace(target)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -198,7 +200,7 @@ class AriClient:
             except OutOfTime:
                 where = f"{self.connection.host}:{self.connection.ari_port}"
                 mend = "Is the PBX overloaded, or the line very slow? Try again."
-                raise Deadline(f"{where} took longer than {limit_s:.0f} s to answer.", mend) from None
+                raise Deadline(f"{where} took longer than {limit_s:g} s to answer.", mend) from None
 
     def _try(self, path: str, sink: BinaryIO, accept: Callable[[int], None] | None) -> int:
         for attempt in range(ATTEMPTS):

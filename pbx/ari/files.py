@@ -15,6 +15,7 @@ _MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 by
 # Programs that write to a pipe can't return to the header: 0x7FFFF000 (sox), 0x7FFFFFFF, 0xFFFFFFFF (lame, FFmpeg), or
 # a little less, as a whole number of frames fits in. No recording is as long as that.
 _UNKNOWN_LENGTH = 0x7FF00000
+_OTHER_SOUND = (b"OggS", b"fLaC", b"ID3", b".snd")  # how files of other formats begin, whatever they are named
 # Bytes per second of the formats without a header (`core show file formats`).
 _RATES: dict[str, int] = {
     **dict.fromkeys(("ulaw", "ul", "mu", "ulw", "pcm", "alaw", "al", "alw", "g722"), 8000),
@@ -67,7 +68,7 @@ def examine(file: BinaryIO, size_bytes: int, fmt: str) -> Finding:
         return _examine_wav(file, size_bytes, int.from_bytes(head[4:8], "little"), _suffix(fmt) if named_wav else "wav")
     if named_wav:
         return Finding("unreadable", "It is named WAV, but what it holds is not.")
-    rate = _RATES.get(fmt)
+    rate = None if head.startswith(_OTHER_SOUND) else _RATES.get(fmt)
     return Finding("downloaded", duration_s=size_bytes / rate if rate else None, suffix=_suffix(fmt))
 
 

@@ -13,12 +13,12 @@ from sqlalchemy import Engine
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.download import Room
 from pbx.jobs.imports import do_import
 from pbx.jobs.notices import look_after_alerts
 from pbx.jobs.packing import pack_history
 from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.speech import SpeechKeeper, ask_language_server
-from pbx.jobs.download import Room
 from pbx.jobs.sync import sync_recordings
 from pbx.jobs.watch import keep_watch
 from pbx.settings import Settings
