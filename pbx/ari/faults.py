@@ -50,9 +50,9 @@ def refusal(status: int, content_type: str, text: str, connection: Connection) -
     if status == 404:
         return AriNotFound(
             f"A web server answers at {where}, but there is no ARI behind it.",
-            "Set enabled=yes in /etc/asterisk/ari.conf and leave prefix empty in http.conf, then run `asterisk -rx "
-            "'module reload res_ari.so'` and `asterisk -rx 'module reload http'`; or FREEPBX_ARI_PORT is another web "
-            "server's.",
+            "Set enabled=yes in /etc/asterisk/ari.conf, then run `asterisk -rx 'module reload res_ari.so'`. If "
+            "`asterisk -rx 'http show status'` shows a prefix, set FREEPBX_ARI_PREFIX to it. Or FREEPBX_ARI_PORT is "
+            "another web server's.",
         )
     if status >= 500:
         return _server_error(status, text)

@@ -15,6 +15,7 @@ _MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 by
 # Programs that write to a pipe can't return to the header: 0x7FFFF000 (sox), 0x7FFFFFFF, 0xFFFFFFFF (lame, FFmpeg), or
 # a little less, as a whole number of frames fits in. No recording is as long as that.
 _UNKNOWN_LENGTH = 0x7FF00000
+_UNFINISHED = "It is still being written: its header has no length yet."
 _OTHER_SOUND = (b"OggS", b"fLaC", b"ID3", b".snd")  # how files of other formats begin, whatever they are named
 # Bytes per second of the formats without a header (`core show file formats`).
 _RATES: dict[str, int] = {
@@ -78,8 +79,6 @@ def _suffix(fmt: str) -> str:
 
 def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -> Finding:
     """Walk the chunks (LIST, fact and others may stand before the data) up to the data's."""
-    if riff_size == 0:
-        return Finding("waiting", "It is still being written: its header has no length yet.")
     byte_rate = 0
     offset = 12
     for _ in range(_MOST_CHUNKS):
@@ -94,12 +93,14 @@ def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -
         elif name == b"data":
             return _examine_data(size_bytes - offset, length, byte_rate, suffix)
         offset += length + length % 2
+    if riff_size == 0:
+        return Finding("waiting", _UNFINISHED)
     return Finding("unreadable", "Its WAV header is damaged: no sound is announced in it.")
 
 
 def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suffix: str) -> Finding:
     if announced_bytes == 0 and present_bytes > 1:  # one byte may pad
-        return Finding("waiting", "It is still being written: its header has no length yet.")
+        return Finding("waiting", _UNFINISHED)
     if announced_bytes == 0:
         return Finding("empty", "The PBX's file holds a header and no sound.")
     if announced_bytes >= _UNKNOWN_LENGTH:

@@ -75,7 +75,10 @@ class AriCheck:
     def answers(self) -> Finding:
         info = self._ask()
         if isinstance(info, AriNotFound):
-            raise Trouble(str(info), advice.no_ari(self.connection.ari_port))
+            found = self._other_prefix()
+            prefix = self.connection.ari_prefix
+            mend = advice.no_ari(self.connection.ari_port, prefix) if found is None else advice.ari_prefix(found)
+            raise Trouble(str(info), mend)
         if isinstance(info, (Unreachable, AriProtocolError, AriServerError)):
             raise info
         return Finding(f"ARI is there: {self.connection.ari_url}.")
@@ -92,14 +95,17 @@ class AriCheck:
     def _ask(self) -> SystemInfo | PbxError:
         """What `info` answers, asked once for the three steps that it tells of."""
         if self._info is None:
-            with AriClient(
-                self.connection, connect_timeout_s=ANSWER_S, idle_timeout_s=ANSWER_S, deadline_s=6 * ANSWER_S, backoff_s=0.1
-            ) as client:
-                try:
-                    self._info = client.info()
-                except PbxError as error:
-                    self._info = error
+            self._info = _info(self.connection)
         return self._info
+
+    def _other_prefix(self) -> str | None:
+        """The usual prefix, or none, where ARI is found there instead of below the one that is set."""
+        for prefix in ("/asterisk", ""):
+            if prefix != self.connection.ari_prefix:
+                info = _info(self.connection.model_copy(update={"ari_prefix": prefix}))
+                if isinstance(info, SystemInfo | AriLoginError):
+                    return prefix
+        return None
 
     def listed(self) -> Finding:
         self._client = self._open.enter_context(AriClient(self.connection, deadline_s=DOWNLOAD_S, backoff_s=0.1))
@@ -164,6 +170,15 @@ class AriCheck:
                 return "unreadable", f"{recording.name}: {judged.reason or error}"
         length = f"{size_bytes:,} bytes, {facts.duration_s:.1f} s of {facts.codec}"
         return "good", f"{recording.name} ({recording.format}) came whole: {length}."
+
+
+def _info(connection: Connection) -> SystemInfo | PbxError:
+    waits = {"connect_timeout_s": ANSWER_S, "idle_timeout_s": ANSWER_S, "deadline_s": 4 * ANSWER_S + 2}
+    with AriClient(connection, **waits, backoff_s=0.1) as client:  # type: ignore[arg-type]
+        try:
+            return client.info()
+        except PbxError as error:
+            return error
 
 
 class _TooLarge(Exception): ...
