@@ -6,11 +6,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 from pbx.errors import SettingsError
 
@@ -37,6 +38,14 @@ def checked_zone(name: str | None) -> str | None:
     return name
 
 
+def checked_prefix(prefix: str) -> str:
+    """Return http.conf's `prefix` as Asterisk's addresses begin with it, "" for none; raise ValueError for no path."""
+    path = prefix.strip().removeprefix("/").rstrip("/")
+    if not path.isprintable() or "://" in path or len(path) > 80:
+        raise ValueError("write it as in http.conf, such as asterisk")
+    return f"/{path}" if path else ""
+
+
 class Connection(BaseModel):
     """How to reach one PBX: what the clients, the connection check and the jobs are given."""
 
@@ -45,6 +54,7 @@ class Connection(BaseModel):
     host: str = Field(min_length=1)
     ari_port: int = Port
     ari_tls: bool = False
+    ari_prefix: str = ""  # of http.conf, such as /asterisk
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
     ami_port: int = Port
@@ -54,11 +64,18 @@ class Connection(BaseModel):
     ca_file: Path | None = None
     timezone: str | None = None
 
+    _prefix = field_validator("ari_prefix")(checked_prefix)
+
+    @property
+    def ari_path(self) -> str:
+        """The path that all of ARI's addresses begin with, quoted."""
+        return f"{quote(self.ari_prefix)}/ari"
+
     @property
     def ari_url(self) -> str:
         """Base address of ARI, without a trailing slash and without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.ari_tls else 'http'}://{host}:{self.ari_port}/ari"
+        return f"{'https' if self.ari_tls else 'http'}://{host}:{self.ari_port}{self.ari_path}"
 
 
 class Settings(BaseSettings):
@@ -69,6 +86,7 @@ class Settings(BaseSettings):
     freepbx_host: str = ""
     freepbx_ari_port: int = Field(8088, ge=1, le=65535)
     freepbx_ari_tls: bool = False
+    freepbx_ari_prefix: str = ""
     freepbx_ari_username: str = ""
     freepbx_ari_password: SecretStr = SecretStr("")
     freepbx_ami_port: int = Field(5038, ge=1, le=65535)
@@ -79,6 +97,7 @@ class Settings(BaseSettings):
     freepbx_timezone: str | None = None
     freepbx_sync_interval_minutes: int = Field(10, ge=1)
     freepbx_collect_interval_minutes: int = Field(5, ge=1)
+    freepbx_largest_recording_mb: int = Field(1000, ge=1, le=1_000_000)  # 17 hours of WAV at 8 kHz
     freepbx_watch: bool = True  # whether the worker listens to live events, where there is an AMI user
     whisper_engine: Literal["whisper", "faster-whisper"] = "whisper"
     whisper_model: str = Field("base", min_length=1)  # a name, or the path of a checkpoint
@@ -91,6 +110,7 @@ class Settings(BaseSettings):
     analysis_model: str = ""
     analysis_key: SecretStr = SecretStr("")
     pbx_data_dir: Path = Path("data")
+    pbx_least_free_mb: int = Field(500, ge=0)  # of the data directory's disk, which recordings leave free
     pbx_database_url: SecretStr | None = None  # may carry a password
     pbx_import_url: SecretStr | None = None  # of the database that history is read from
     pbx_secret_key: SecretStr | None = None
@@ -98,6 +118,7 @@ class Settings(BaseSettings):
     pbx_allowed_hosts: str = ""  # names by which browsers reach the app besides its own, by commas
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
+    _prefix = field_validator("freepbx_ari_prefix")(checked_prefix)
     _demo: str = PrivateAttr("")
 
     @field_validator("pbx_allowed_hosts")
@@ -127,6 +148,7 @@ class Settings(BaseSettings):
             host=self.freepbx_host,
             ari_port=self.freepbx_ari_port,
             ari_tls=self.freepbx_ari_tls,
+            ari_prefix=self.freepbx_ari_prefix,
             ari_username=self.freepbx_ari_username,
             ari_password=self.freepbx_ari_password,
             ami_port=self.freepbx_ami_port,
@@ -171,10 +193,11 @@ class Settings(BaseSettings):
         return self.pbx_data_dir / "imports"
 
     @property
-    def database_url(self) -> str:
+    def database_url(self) -> str | URL:
+        """The address as it was set, or that of the SQLite file: no text, as the folder's name may hold `?`."""
         if self.pbx_database_url is not None:
             return self.pbx_database_url.get_secret_value()
-        return f"sqlite:///{self.pbx_data_dir / 'pbx.sqlite'}"
+        return URL.create("sqlite", database=str(self.pbx_data_dir / "pbx.sqlite"))
 
 
 def load_settings() -> Settings:
@@ -232,6 +255,7 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
         "freepbx_timezone": DEMO_ZONE,
         "freepbx_watch": True,
         "freepbx_ca_file": None,
+        "freepbx_ari_prefix": "",
         "analysis_url": SecretStr(""),  # nothing of the demo is sent anywhere
     }
     for name in ("ami", "ari"):

@@ -32,6 +32,7 @@ RECORDING_STATES = {  # what is said, and its tone in a table
     "waiting": ("Still being recorded", "busy"),
     "empty": ("Empty recording", "idle"),
     "unreadable": ("Unreadable", "bad"),
+    "too_large": ("Too large", "warn"),
     "missing": ("Missing on the PBX", "warn"),
     "failed": ("Fetching failed", "bad"),
     "none": ("Not recorded", "idle"),
@@ -179,8 +180,8 @@ def cause_text(cause: int | None) -> str:
 def sync_text(result: Mapping[str, Any]) -> str:
     """Say what came of a sync: 12 new of 431 recordings, 1 waiting, 2 failed."""
     said = [f"{result.get('new', 0):,} new of {count_text(result.get('listed', 0), 'recording')}"]
-    others = ("waiting", "pending", "empty", "unreadable", "missing")
-    said += [f"{result[name]:,} {name}" for name in others if result.get(name)]
+    others = ("waiting", "pending", "empty", "unreadable", "too_large", "missing")
+    said += [f"{result[name]:,} {name.replace('_', ' ')}" for name in others if result.get(name)]
     return ", ".join(said + ([f"{len(result['failed']):,} failed"] if result.get("failed") else []))
 
 

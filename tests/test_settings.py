@@ -13,7 +13,7 @@ def test_defaults_need_nothing(no_real_data: Path) -> None:
     assert settings.connection is None
     assert (settings.freepbx_ari_port, settings.freepbx_ami_port) == (8088, 5038)
     assert (settings.freepbx_sync_interval_minutes, settings.freepbx_collect_interval_minutes) == (10, 5)
-    assert settings.database_url == f"sqlite:///{no_real_data / 'pbx.sqlite'}"
+    assert str(settings.database_url) == f"sqlite:///{no_real_data / 'pbx.sqlite'}"
 
 
 def test_a_host_makes_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,12 @@ def form(active: ActiveConnection | None) -> tuple[dict[str, object], bool, bool
         with ari:
             st.markdown("**ARI** for recordings", help="The REST interface: the stored recordings.")
             values |= interface("ari", now, 8088)
+            values["ari_prefix"] = st.text_input(
+                "ARI prefix",
+                now.ari_prefix.strip("/") if now else "",
+                placeholder="Usually none",
+                help="The prefix in the PBX’s http.conf, if it has one: `asterisk -rx 'http show status'` shows it.",
+            )
         ca_file = st.text_input(
             "CA file (PEM, a path on this machine)",
             str(now.ca_file) if now and now.ca_file else "",

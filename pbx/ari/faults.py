@@ -50,9 +50,9 @@ def refusal(status: int, content_type: str, text: str, connection: Connection) -
     if status == 404:
         return AriNotFound(
             f"A web server answers at {where}, but there is no ARI behind it.",
-            "Set enabled=yes in /etc/asterisk/ari.conf and leave prefix empty in http.conf, then run `asterisk -rx "
-            "'module reload res_ari.so'` and `asterisk -rx 'module reload http'`; or FREEPBX_ARI_PORT is another web "
-            "server's.",
+            "Set enabled=yes in /etc/asterisk/ari.conf, then run `asterisk -rx 'module reload res_ari.so'`. If "
+            "`asterisk -rx 'http show status'` shows a prefix, set FREEPBX_ARI_PREFIX to it. Or FREEPBX_ARI_PORT is "
+            "another web server's.",
         )
     if status >= 500:
         return _server_error(status, text)
@@ -82,6 +82,22 @@ def not_json(connection: Connection) -> AriProtocolError:
     return AriProtocolError(
         f"{connection.ari_url} answered, but not with ARI's JSON.",
         "Check FREEPBX_HOST and FREEPBX_ARI_PORT: this looks like another web server, a proxy or a login page.",
+    )
+
+
+def no_length(connection: Connection) -> AriProtocolError:
+    """The error for an answer that doesn't announce its length in plain digits."""
+    return AriProtocolError(
+        f"{connection.ari_url} doesn't say how long its answer is, so it can't be checked.",
+        "Connect to Asterisk's own port, not through a proxy that drops Content-Length.",
+    )
+
+
+def endless(connection: Connection) -> AriProtocolError:
+    """The error for a list that is longer than this app takes in."""
+    return AriProtocolError(
+        f"{connection.ari_url} answered with too large a list: more than 64 MB, or than 2,500,000 JSON values.",
+        "Is this the PBX? If it really holds so many recordings, move old ones out of /var/spool/asterisk/monitor.",
     )
 
 

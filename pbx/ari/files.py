@@ -12,7 +12,11 @@ _PLAIN_STEM = re.compile(r"[a-z0-9_+(=@][a-z0-9_+(=@),. -]{0,148}[a-z0-9_+)=@]|[
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,7}")  # g726-32 is one
 _MAX_FOLDERS = 6
 _MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 bytes without end
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # what programs that write to a pipe leave as data size
+# Programs that write to a pipe can't return to the header: 0x7FFFF000 (sox), 0x7FFFFFFF, 0xFFFFFFFF (lame, FFmpeg), or
+# a little less, as a whole number of frames fits in. No recording is as long as that.
+_UNKNOWN_LENGTH = 0x7FF00000
+_UNFINISHED = "It is still being written: its header has no length yet."
+_OTHER_SOUND = (b"OggS", b"fLaC", b"ID3", b".snd")  # how files of other formats begin, whatever they are named
 # Bytes per second of the formats without a header (`core show file formats`).
 _RATES: dict[str, int] = {
     **dict.fromkeys(("ulaw", "ul", "mu", "ulw", "pcm", "alaw", "al", "alw", "g722"), 8000),
@@ -32,6 +36,7 @@ class Finding:
     reason: str = ""
     duration_s: float | None = None
     suffix: str = "wav"  # of the file, by what it holds
+    cut_short: bool = False  # its header promises more than there is
 
 
 def stored_path(connection_id: int, name: str, suffix: str) -> str:
@@ -64,7 +69,7 @@ def examine(file: BinaryIO, size_bytes: int, fmt: str) -> Finding:
         return _examine_wav(file, size_bytes, int.from_bytes(head[4:8], "little"), _suffix(fmt) if named_wav else "wav")
     if named_wav:
         return Finding("unreadable", "It is named WAV, but what it holds is not.")
-    rate = _RATES.get(fmt)
+    rate = None if head.startswith(_OTHER_SOUND) else _RATES.get(fmt)
     return Finding("downloaded", duration_s=size_bytes / rate if rate else None, suffix=_suffix(fmt))
 
 
@@ -74,8 +79,6 @@ def _suffix(fmt: str) -> str:
 
 def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -> Finding:
     """Walk the chunks (LIST, fact and others may stand before the data) up to the data's."""
-    if riff_size == 0:
-        return Finding("waiting", "It is still being written: its header has no length yet.")
     byte_rate = 0
     offset = 12
     for _ in range(_MOST_CHUNKS):
@@ -90,18 +93,21 @@ def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -
         elif name == b"data":
             return _examine_data(size_bytes - offset, length, byte_rate, suffix)
         offset += length + length % 2
+    if riff_size == 0:
+        return Finding("waiting", _UNFINISHED)
     return Finding("unreadable", "Its WAV header is damaged: no sound is announced in it.")
 
 
 def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suffix: str) -> Finding:
     if announced_bytes == 0 and present_bytes > 1:  # one byte may pad
-        return Finding("waiting", "It is still being written: its header has no length yet.")
+        return Finding("waiting", _UNFINISHED)
     if announced_bytes == 0:
         return Finding("empty", "The PBX's file holds a header and no sound.")
-    if announced_bytes == _UNKNOWN_LENGTH:
-        announced_bytes = present_bytes
+    if announced_bytes >= _UNKNOWN_LENGTH:
+        announced_bytes = min(announced_bytes, present_bytes)
     if announced_bytes > present_bytes:
-        return Finding("unreadable", f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there.")
+        reason = f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there."
+        return Finding("unreadable", reason, cut_short=True)
     if byte_rate == 0:
         return Finding("unreadable", "Its WAV header is damaged: it names no format.")
     return Finding("downloaded", duration_s=announced_bytes / byte_rate, suffix=suffix)

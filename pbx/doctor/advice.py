@@ -74,17 +74,25 @@ def ami_rights(user: str, lacking: str) -> list[str]:
     ]
 
 
-def no_ari(port: int) -> list[str]:
-    """A web server answers, without ARI at /ari."""
-    return [
+def no_ari(port: int, prefix: str) -> list[str]:
+    """A web server answers, without ARI where it was expected."""
+    causes = [
         "ARI is off. FreePBX: Settings, Advanced Settings, Asterisk REST Interface: enable it, then Submit and Apply "
         "Config; or in /etc/asterisk/ari_general_custom.conf (ari.conf without FreePBX, under [general]):\n"
         "enabled = yes\nthen `asterisk -rx 'module reload res_ari.so'`.",
-        "It stands behind a path. `asterisk -rx 'http show status'` must show an empty Prefix and the line `/ari/...`. "
-        "FreePBX: Settings, Advanced Settings, Asterisk Builtin mini-HTTP server, HTTP Prefix: leave it empty; or in "
-        "/etc/asterisk/http.conf:\nprefix =\nthen `asterisk -rx 'module reload http'`.",
+        "The web server has a prefix. `asterisk -rx 'http show status'` shows it and the line `/PREFIX/ari/...`. Enter "
+        "it in the settings, or set:\nFREEPBX_ARI_PREFIX=PREFIX",
         f"Port {port} is another web server's: set FREEPBX_ARI_PORT to the one that 'http show status' names.",
     ]
+    if prefix:
+        causes.insert(0, f"The web server has another prefix than {prefix}, or none: `asterisk -rx 'http show status'`.")
+    return causes
+
+
+def ari_prefix(found: str) -> list[str]:
+    """ARI is there, below another prefix than the one set."""
+    where = f"the prefix {found.strip('/')}" if found else "no prefix"
+    return [f"ARI answers with {where}. Enter that in the settings, or set:\nFREEPBX_ARI_PREFIX={found.strip('/')}"]
 
 
 def ari_login(user: str) -> list[str]:

@@ -27,6 +27,7 @@ from pbx.speech.audio import probe_audio
 
 ANSWER_S = 2.0  # without a byte; a lost answer is asked for three times more
 DOWNLOAD_S = 30.0
+LARGEST_BYTES = 200_000_000  # that a check downloads
 FOLDERS = 4  # of the top folders, each of which may be a link, the newest are looked into
 TRIES = 4  # recordings of a folder, until one is good
 
@@ -74,7 +75,10 @@ class AriCheck:
     def answers(self) -> Finding:
         info = self._ask()
         if isinstance(info, AriNotFound):
-            raise Trouble(str(info), advice.no_ari(self.connection.ari_port))
+            found = self._other_prefix()
+            prefix = self.connection.ari_prefix
+            mend = advice.no_ari(self.connection.ari_port, prefix) if found is None else advice.ari_prefix(found)
+            raise Trouble(str(info), mend)
         if isinstance(info, (Unreachable, AriProtocolError, AriServerError)):
             raise info
         return Finding(f"ARI is there: {self.connection.ari_url}.")
@@ -91,14 +95,17 @@ class AriCheck:
     def _ask(self) -> SystemInfo | PbxError:
         """What `info` answers, asked once for the three steps that it tells of."""
         if self._info is None:
-            with AriClient(
-                self.connection, connect_timeout_s=ANSWER_S, idle_timeout_s=ANSWER_S, backoff_s=0.1
-            ) as client:
-                try:
-                    self._info = client.info()
-                except PbxError as error:
-                    self._info = error
+            self._info = _info(self.connection)
         return self._info
+
+    def _other_prefix(self) -> str | None:
+        """The usual prefix, or none, where ARI is found there instead of below the one that is set."""
+        for prefix in ("/asterisk", ""):
+            if prefix != self.connection.ari_prefix:
+                info = _info(self.connection.model_copy(update={"ari_prefix": prefix}))
+                if isinstance(info, SystemInfo | AriLoginError):
+                    return prefix
+        return None
 
     def listed(self) -> Finding:
         self._client = self._open.enter_context(AriClient(self.connection, deadline_s=DOWNLOAD_S, backoff_s=0.1))
@@ -132,7 +139,7 @@ class AriCheck:
         return Finding(text, "warning", [] if slow else advice.nothing_heard())
 
     def _newest_good(self, recordings: list[StoredRecording]) -> dict[str, str]:
-        """What came of each, until one is good: `good refused slow waiting empty unreadable`, and in words."""
+        """What came of each, until one is good: `good refused slow large waiting empty unreadable`, and in words."""
         outcome: dict[str, str] = {}
         for recording in recordings:
             try:
@@ -141,6 +148,8 @@ class AriCheck:
                 state, words = "refused", str(error)
             except Deadline as error:
                 state, words = "slow", f"{recording.name}: {error}"
+            except _TooLarge:
+                state, words = "large", f"{recording.name} is too large for this check."
             outcome[state] = words
             if state == "good":
                 break
@@ -150,17 +159,34 @@ class AriCheck:
         """Download it, look whether it is sound, and throw it away."""
         with TemporaryDirectory(prefix="pbx-check-") as folder:
             target = Path(folder, "recording")
-            size_bytes = self._client.download(recording.name, target)
+            size_bytes = self._client.download(recording.name, target, _accept)
             with target.open("rb") as file:
                 judged = examine(file, size_bytes, recording.format)
-            if judged.state != "downloaded":
+            if judged.state in ("waiting", "empty") or judged.cut_short:
                 return judged.state, f"{recording.name}: {judged.reason}"
             try:
                 facts = probe_audio(target.rename(target.with_suffix(f".{judged.suffix}")))
             except DataError as error:
-                return "unreadable", f"{recording.name}: {error}"
+                return "unreadable", f"{recording.name}: {judged.reason or error}"
         length = f"{size_bytes:,} bytes, {facts.duration_s:.1f} s of {facts.codec}"
         return "good", f"{recording.name} ({recording.format}) came whole: {length}."
+
+
+def _info(connection: Connection) -> SystemInfo | PbxError:
+    waits = {"connect_timeout_s": ANSWER_S, "idle_timeout_s": ANSWER_S, "deadline_s": 4 * ANSWER_S + 2}
+    with AriClient(connection, **waits, backoff_s=0.1) as client:  # type: ignore[arg-type]
+        try:
+            return client.info()
+        except PbxError as error:
+            return error
+
+
+class _TooLarge(Exception): ...
+
+
+def _accept(size_bytes: int) -> None:
+    if size_bytes > LARGEST_BYTES:
+        raise _TooLarge
 
 
 def _age(recording: StoredRecording) -> tuple[datetime, str]:

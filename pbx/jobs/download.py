@@ -1,25 +1,44 @@
 """The downloads of one sync: several at once, each whole before it gets its final name, stored in batches."""
 
 import queue
+import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from pbx.ari.client import AriClient, storage_fault
-from pbx.ari.files import examine, stored_path
-from pbx.errors import AriError, AriLoginError, DataError, PbxError, Unreachable
+from pbx.ari.files import Finding, examine, stored_path
+from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
+from pbx.speech.audio import probe_audio
 from pbx.store import recordings
 from pbx.store.engine import writing
 from pbx.store.models import now
 from pbx.store.recordings import Open, Outcome
+from pbx.wording import size_text
 
 BATCH = 100  # recordings per commit
 BATCH_S = 2.0  # and no longer between two commits
+
+
+@dataclass(frozen=True)
+class Room:
+    """How large a recording may be, and how much space downloads leave free on the disk."""
+
+    largest_bytes: int = 1_000_000_000
+    least_free_bytes: int = 500_000_000
+
+
+class _TooLarge(Exception):
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
 
 
 class Download:
@@ -37,6 +56,7 @@ class Download:
         parallel: int,
         progress: Callable[[int, int | None], None] | None,
         stop: threading.Event | None,
+        room: Room,
     ) -> None:
         self._engine = engine
         self._client = client
@@ -46,6 +66,9 @@ class Download:
         self._parallel = parallel
         self._progress = progress
         self._stop = stop or threading.Event()
+        self._room = room
+        self._lock = threading.Lock()
+        self._expected: dict[int, int] = {}  # recording's id → bytes that are on their way
         self._todo: queue.SimpleQueue[Open | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Open, Outcome | PbxError]] = queue.SimpleQueue()
         self._outcomes: list[Outcome] = []
@@ -172,15 +195,19 @@ class Download:
         """Download one, look at it, and give it its final name if it is whole. Raises PbxError."""
         part = self._parts_dir / str(item.id)
         try:
-            with part.open("w+b") as file:
-                size_bytes = self._client.fetch(item.name, file)
+            with self._expecting(item), part.open("w+b") as file:
+                size_bytes = self._client.fetch(item.name, file, partial(self._accept, item))
                 file.seek(0)
                 finding = examine(file, size_bytes, item.format)
+            finding = _listened_to(part, finding, item)
             if finding.state == "downloaded":
                 path = stored_path(self._connection_id, item.name, finding.suffix)
                 self._keep(part, path)
             else:
                 part.unlink()
+        except _TooLarge as error:
+            part.unlink(missing_ok=True)
+            return Outcome(item.id, "too_large", self._too_large(error.size_bytes), size_bytes=error.size_bytes)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise storage_fault(error, part) from error
@@ -194,6 +221,36 @@ class Download:
             return Outcome(item.id, "unreadable", reason, size_bytes=size_bytes)
         return Outcome(item.id, finding.state, finding.reason, size_bytes=size_bytes)
 
+    @contextmanager
+    def _expecting(self, item: Open) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._expected.pop(item.id, None)
+
+    def _accept(self, item: Open, size_bytes: int) -> None:
+        """Take in a recording of that size, or raise _TooLarge or StorageFull before a byte of it is fetched."""
+        if size_bytes > self._room.largest_bytes:
+            raise _TooLarge(size_bytes)
+        with self._lock:
+            self._expected[item.id] = size_bytes
+            free_bytes = shutil.disk_usage(self._parts_dir).free
+            if free_bytes - sum(self._expected.values()) >= self._room.least_free_bytes:
+                return
+        kept = size_text(self._room.least_free_bytes)
+        raise StorageFull(
+            f"There is no room left for recordings in {self._audio_dir}: {size_text(free_bytes)} are free.",
+            f"Free some space on its disk ({kept} are always left free: PBX_LEAST_FREE_MB), then sync again. What was "
+            "stored before is unharmed.",
+        )
+
+    def _too_large(self, size_bytes: int) -> str:
+        return (
+            f"The PBX says that it has {size_text(size_bytes)}, and the limit is {size_text(self._room.largest_bytes)}. "
+            "Raise FREEPBX_LARGEST_RECORDING_MB to fetch it."
+        )
+
     def _keep(self, part: Path, path: str) -> None:
         target = self._audio_dir / path
         try:
@@ -201,3 +258,20 @@ class Download:
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
+
+
+def _listened_to(part: Path, finding: Finding, item: Open) -> Finding:
+    """What the decoder says of a file that its header tells too little about; the finding as it was if no more.
+
+    Programs that convert recordings keep the name: an MP3 called .wav is a recording all the same. But one whose
+    header promises more than there is may still be growing while it is young.
+    """
+    if finding.duration_s is not None or finding.state not in ("downloaded", "unreadable"):
+        return finding
+    if finding.cut_short and item.young:
+        return finding
+    try:
+        facts = probe_audio(part)
+    except DataError:
+        return finding
+    return Finding("downloaded", duration_s=round(facts.duration_s, 3), suffix=facts.container)

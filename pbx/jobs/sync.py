@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from pbx.ari.client import AriClient, storage_fault
 from pbx.ari.names import parse_name
 from pbx.errors import DataError
-from pbx.jobs.download import Download
+from pbx.jobs.download import Download, Room
 from pbx.settings import Connection
 from pbx.store import recordings
 from pbx.store.connections import ActiveConnection
@@ -48,6 +48,7 @@ class SyncResult(BaseModel):
     waiting: int = 0
     empty: int = 0
     unreadable: int = 0
+    too_large: int = 0
     missing: int = 0
     gone: int = 0
     pending: int = 0
@@ -66,31 +67,33 @@ def sync_recordings(
     parallel: int = 4,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    room: Room = Room(),
 ) -> SyncResult:
     """Note every recording the PBX lists and download those that are not in the cache, newest first.
 
     `since` <= start < `until` chooses what is downloaded, `limit` how many; a dry run changes nothing and tells what
     would be `new` and `pending`. A recording on a live channel is `waiting` and isn't fetched. `progress(done, total)`
     is called now and then; a set `stop` ends it soon, with all that is whole stored.
+    `room` limits what is downloaded; a recording beyond it is `too_large`, and not tried again while the limit stays.
 
     Raises DataError when another sync of this directory runs, StorageFull, the errors of AriClient when the PBX isn't
     reached or refuses. A single recording's trouble is in the result's `failed` instead.
     """
     with AriClient(active.connection, parallel=parallel) as client:
         if dry_run:
-            return _plan(engine, active, client, since, until, limit)
+            return _plan(engine, active, client, since, until, limit, room)
         with _only_sync(audio_dir):
             listed = {item.name: item.format for item in client.list_recordings()}
             live = client.channels()
             result = _note_listing(engine, active, listed)
             with reading(engine) as session:
-                found = recordings.open_recordings(session, active.id, since, until)
+                found = recordings.open_recordings(session, active.id, since, until, room.largest_bytes)
             growing, wanted = _sorted_out(found, live)
             with writing(engine) as session:
                 recordings.unmark_downloading(session, active.id)
                 reason = "The call is still going on."
                 recordings.store_outcomes(session, [Outcome(item.id, "waiting", reason) for item in growing])
-            download = Download(engine, client, active.id, audio_dir, parallel, progress, stop)
+            download = Download(engine, client, active.id, audio_dir, parallel, progress, stop, room)
             try:
                 download.run(wanted[:limit])
             finally:
@@ -174,6 +177,7 @@ def _plan(
     since: datetime | None,
     until: datetime | None,
     limit: int | None,
+    room: Room,
 ) -> SyncResult:
     """What a sync would do now."""
     listed = {item.name: item.format for item in client.list_recordings()}
@@ -181,7 +185,8 @@ def _plan(
     with reading(engine) as session:
         known = recordings.known_names(session, active.id)
         offset_s = recordings.utc_offset_s(session, active.id)
-        found = [item for item in recordings.open_recordings(session, active.id, since, until) if item.name in listed]
+        open_ones = recordings.open_recordings(session, active.id, since, until, room.largest_bytes)
+        found = [item for item in open_ones if item.name in listed]
     new, _ = _understood([(n, f) for n, f in listed.items() if n not in known], active.connection, offset_s)
     growing, wanted = _sorted_out(found, live)
     in_time = [item.facts for item in new if _within(item.facts.started_at, since, until)]
@@ -209,6 +214,7 @@ def _told(result: SyncResult, states: Counter[str], failed: dict[str, str], *, w
             "waiting": waiting + states["waiting"],
             "empty": states["empty"],
             "unreadable": states["unreadable"],
+            "too_large": states["too_large"],
             "pending": wanted - states.total(),
             "failed": [Failure(name=name, reason=reason) for name, reason in failed.items()],
         }

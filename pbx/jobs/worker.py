@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
+from pbx.jobs.download import Room
 from pbx.jobs.imports import do_import
 from pbx.jobs.notices import look_after_alerts
 from pbx.jobs.packing import pack_history
@@ -61,6 +62,7 @@ def do_sync(
         parallel=options.get("parallel", 4),
         progress=progress,
         stop=stop,
+        room=Room(settings.freepbx_largest_recording_mb * 1_000_000, settings.pbx_least_free_mb * 1_000_000),
     )
     return result.model_dump(mode="json")
 

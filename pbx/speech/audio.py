@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,13 +20,17 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from pbx.errors import DataError
+from pbx.speech import riff
 
 HEADER_BYTES = 44  # an Asterisk WAV of this length or less is a header without sound
+_READ_BYTES = 256 * 1024
 _HEAD_BYTES = 512  # no sound is printable for as long as that
+_GSM_BYTES = 33  # a frame, which begins with the bits 1101
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 _MEND = "Sync again to fetch it anew; if it stays so, look at the file on the PBX."
 
 SPEECH_HZ = 16_000  # what voice detection and Whisper take
+LONGEST_H = 24  # of sound in one file: a few MB of Opus or FLAC can be weeks of silence
 _RATES_HZ = range(1_000, 384_001)  # 900 MHz, which a damaged header says, are a resampler of half a gigabyte
 _CHANNELS_LIMIT = 8  # PyAV reads the planes of more from where none are
 MAX_CHANNELS = 2  # a call has two sides; what Asterisk writes has no more
@@ -39,9 +44,9 @@ Sound = NDArray[np.float32]  # (channels, samples) at SPEECH_HZ, -1 to 1
 Format = tuple[str, dict[str, str]]  # FFmpeg's demuxer and its options
 
 _MAGIC: dict[bytes, Format] = {
-    b"RIFF": ("wav", {}),
-    b"RF64": ("wav", {}),
+    **dict.fromkeys(riff.MAGIC, ("wav", {})),
     b"OggS": ("ogg", {}),
+    b"fLaC": ("flac", {}),
     b".snd": ("au", {}),
     b"ID3": ("mp3", {}),
     b"\x1aE\xdf\xa3": ("matroska", {}),  # what this app makes for browsers
@@ -70,17 +75,19 @@ class AudioFacts:
     channels: int
     sample_rate: int  # Hz
     codec: str  # FFmpeg's name
+    container: str  # likewise, such as wav, ogg, mp3: also a good ending for the file's name
 
 
 def probe_audio(path: Path) -> AudioFacts:
     """Read a recording through: an hour in a quarter of a second, of GSM in one.
 
-    Raises DataError where there is no sound in it or it can't be read.
+    Raises DataError where there is no sound in it, more than LONGEST_H, or it can't be read.
     """
     with open_sound(path) as container:
         context = container.streams.audio[0].codec_context
         samples = sum(frame.samples for frame in decode_frames(container, path))
-        return AudioFacts(samples / context.sample_rate, context.channels, context.sample_rate, context.name)
+        rate, name = context.sample_rate, container.format.name.partition(",")[0]
+        return AudioFacts(samples / rate, context.channels, rate, context.name, name)
 
 
 def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Iterator[Sound]:
@@ -237,11 +244,16 @@ def _bounded(sound: Sound) -> Sound:
 def open_sound(path: Path) -> Iterator[InputContainer]:
     """The file with the one audio stream that is read; whatever FFmpeg finds wrong in reading becomes a DataError."""
     demuxer, options = _format_of(path)
-    try:  # an absolute path, as FFmpeg takes what stands before a colon for a protocol
-        container = av.open(str(path.absolute()), format=demuxer, options=options)
-    except (av.FFmpegError, OSError) as error:
-        raise _broken(path, error) from None
-    with container:
+    with contextlib.ExitStack() as opened:
+        try:
+            source: Any = str(path.absolute())  # FFmpeg takes what stands before a colon for a protocol
+            if demuxer == "wav":
+                source = opened.enter_context(riff.WavSound(opened.enter_context(path.open("rb"))))
+            container = opened.enter_context(av.open(source, format=demuxer, options=options, buffer_size=_READ_BYTES))
+        except riff.NoSound:
+            raise DataError(f"{path.name} can't be read as sound: its WAV header is damaged.", _MEND) from None
+        except (av.FFmpegError, OSError) as error:
+            raise _broken(path, error) from None
         if not container.streams.audio:
             raise _soundless(path)
         _check_sane(container.streams.audio[0], path)
@@ -259,8 +271,11 @@ def _check_sane(stream: AudioStream, path: Path) -> None:
 
 
 def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]:
-    """What can be decoded, without gaps for what can't. Raises DataError when that is nothing, or the disk fails."""
-    found = False
+    """What can be decoded, without gaps for what can't.
+
+    Raises DataError when that is nothing, at the end of LONGEST_H hours, or when the disk fails.
+    """
+    found, left_s = False, LONGEST_H * 3600.0
     try:
         for packet in container.demux(container.streams.audio[0]):
             try:
@@ -269,6 +284,9 @@ def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]
                 continue
             for frame in frames:
                 found = True
+                left_s -= frame.samples / frame.sample_rate
+                if left_s < 0:
+                    raise _endless(path)
                 frame.pts = None
                 yield frame
     except (av.FFmpegError, OSError) as error:
@@ -287,7 +305,7 @@ def _format_of(path: Path) -> Format:
         raise DataError(f"{path.name} can't be read: {error.strerror}.", _MEND) from None
     if not head:
         raise DataError(f"{path.name} is empty: 0 bytes.", "The PBX recorded nothing; there is nothing to hear.")
-    if head.startswith(b"RIFF") and len(head) <= HEADER_BYTES:
+    if head.startswith(riff.MAGIC) and len(head) <= HEADER_BYTES:
         raise _soundless(path)
     if not head.translate(None, _PRINTABLE):
         raise DataError(f"{path.name} can't be played: it holds text.", _MEND)
@@ -296,11 +314,17 @@ def _format_of(path: Path) -> Format:
         return known
     if head[0] == 0xFF and head[1:2] >= b"\xe0":  # an MPEG audio frame
         return "mp3", {}
+    if len(head) >= _GSM_BYTES * 4 and all(first >> 4 == 0xD for first in head[::_GSM_BYTES]):
+        return "gsm", {}
     raise DataError(f"{path.name} can't be played: it holds no sound format that this app knows.", _MEND)
 
 
 def _soundless(path: Path) -> DataError:
     return DataError(f"{path.name} holds a header and no sound.", "The PBX recorded nothing; there is nothing to hear.")
+
+
+def _endless(path: Path) -> DataError:
+    return DataError(f"{path.name} holds more than {LONGEST_H} hours of sound.", "No call is that long: look at it there.")
 
 
 def _broken(path: Path, error: Exception) -> DataError:

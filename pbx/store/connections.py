@@ -92,6 +92,7 @@ def _opened(row: PbxConnection, settings: Settings) -> Connection:
         host=row.host,
         ari_port=row.ari_port,
         ari_tls=row.ari_tls,
+        ari_prefix=row.ari_prefix,
         ari_username=row.ari_username,
         ari_password=vault.unseal(row.ari_password_encrypted),
         ami_port=row.ami_port,

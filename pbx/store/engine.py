@@ -112,7 +112,7 @@ def writing(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def _checked_url(address: str) -> URL:
+def _checked_url(address: str | URL) -> URL:
     try:
         url = make_url(address)
         if url.drivername in ("postgres", "postgresql"):

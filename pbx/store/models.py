@@ -6,15 +6,16 @@ The registry is our own: Streamlit's hot reload imports this module again, and a
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, Integer, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
+LargeInteger: Any = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER is as long as need be
 # A call of which no recording is known is "none".
 RecordingState = Literal[
-    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "missing", "failed", "none"
+    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "too_large", "missing", "failed", "none"
 ]
 JobKind = Literal["sync", "collect", "prepare", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
@@ -62,6 +63,7 @@ class PbxConnection(Table, table=True):
     active: bool = False
     ari_port: int = 8088
     ari_tls: bool = False
+    ari_prefix: str = ""  # of http.conf
     ari_username: str = ""
     ari_password_encrypted: str = ""
     ami_port: int = 5038
@@ -133,7 +135,7 @@ class Recording(Table, table=True):
     state: str = "listed"
     reason: str = ""  # why it is not downloaded, for people
     file: str = ""  # path below data/audio, once downloaded
-    size_bytes: int | None = None
+    size_bytes: int | None = Field(default=None, sa_type=LargeInteger)
     duration_s: float | None = None
     listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)

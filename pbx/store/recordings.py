@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 YOUNG = timedelta(days=1)  # so long a file that is empty or unreadable may be one that isn't finished yet
 UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried at each sync
 AT_FIRST = ("empty", "unreadable")  # tried again while young
-_MOST_TELLING = ("downloaded", "waiting", "downloading", "listed", "failed", "unreadable", "empty", "missing")
+_MOST_TELLING = ("downloaded", "waiting", "downloading", "listed", "failed", "unreadable", "too_large", "empty", "missing")
 _CHUNK = 500  # names or ids in one statement
 _FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
 _NOTHING = {"unknown", "", None}
@@ -71,19 +71,26 @@ def known_names(session: Session, connection_id: int) -> dict[str, bool]:
 
 
 def open_recordings(
-    session: Session, connection_id: int, since: datetime | None = None, until: datetime | None = None
+    session: Session,
+    connection_id: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    largest_bytes: int = 0,
 ) -> list[Open]:
     """What is on the PBX and not settled, newest first; within since <= start < until.
+
+    One that was too large is there again when it is no larger than `largest_bytes`.
 
     With either limit, recordings whose start is unknown are left out.
     """
     table = _recordings.c
     seen_at = func.coalesce(table.started_at, table.listed_at)
     young = type_coerce(seen_at, BigInteger) > int((now() - YOUNG).timestamp())
+    fits_now = (table.state == "too_large") & (table.size_bytes <= largest_bytes)
     wanted = (
         select(table.id, table.name, table.format, table.uniqueid, table.state, young)
         .where(table.connection_id == connection_id, table.gone_at.is_(None))
-        .where(or_(table.state.in_(UNSETTLED), table.state.in_(AT_FIRST) & young))
+        .where(or_(table.state.in_(UNSETTLED), table.state.in_(AT_FIRST) & young, fits_now))
         .order_by(seen_at.desc(), table.id)
     )
     if since is not None:

@@ -26,7 +26,7 @@ def test_with_its_mark_all_is_the_demo_s(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")
     settings = load_settings()
     assert settings.demo == "1-abc"
-    assert settings.database_url == f"sqlite:///{folder / 'pbx.sqlite'}"
+    assert str(settings.database_url) == f"sqlite:///{folder / 'pbx.sqlite'}"
     assert (settings.audio_dir.parent, settings.playable_dir.parent) == (folder, folder)
     assert (settings.pbx_secret_key, settings.analysis_url.get_secret_value()) == (None, "")
     assert (settings.home_dir, settings.models_dir) == (folder.parent, folder.parent / "models")

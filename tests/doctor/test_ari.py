@@ -7,7 +7,7 @@ from tests.ami.replay import raw
 from tests.ari.replay import STORED, captured, drip, hang, reply, wav
 from tests.doctor.checks import ARI_STEPS, NEW, OLD, checked, only_failed, sound_pbx
 
-# What a path outside /ari gets, as when ARI is off or stands behind a prefix (seen on 16 and 22).
+# What a path outside /ari gets, as when ARI is off or has a prefix (seen on 16 and 22).
 NO_ARI = (
     b"HTTP/1.1 404 Not Found\r\nServer: Asterisk/16.28.0~dfsg-0+deb11u4\r\nCache-Control: no-cache, no-store\r\n"
     b"Content-type: text/html\r\nContent-Length: 28\r\n\r\n<title>404 Not Found</title>"
@@ -19,8 +19,20 @@ def test_no_ari_behind_the_web_server_names_the_places() -> None:
         pbx.ari.answers["/ari/asterisk/info"] = NO_ARI
         found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
     assert "no ARI behind it" in found.finding
-    assert [cause.partition(".")[0] for cause in found.mend[:2]] == ["ARI is off", "It stands behind a path"]
-    assert "prefix =\n" in found.mend[1]
+    assert [cause.partition(".")[0] for cause in found.mend[:2]] == ["ARI is off", "The web server has a prefix"]
+    assert "FREEPBX_ARI_PREFIX=PREFIX" in found.mend[1]
+
+
+@pytest.mark.parametrize(("real", "set_"), [("/asterisk", ""), ("", "/asterisk"), ("/asterisk", "/pbx"), ("", "/pbx")])
+@pytest.mark.parametrize("answer", ["info", "401"])
+def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answer: str) -> None:
+    with sound_pbx() as pbx:
+        pbx.ari.answers = {f"{prefix}/ari/asterisk/info": NO_ARI for prefix in ("", "/asterisk", "/pbx")}
+        pbx.ari.answers[f"{real}/ari/asterisk/info"] = captured(answer)
+        found = only_failed(checked(pbx.connection(ari_prefix=set_)), "ARI answers", ARI_STEPS)
+    assert "no ARI behind it" in found.finding
+    assert found.mend[0].endswith(f"\nFREEPBX_ARI_PREFIX={real.strip('/')}")
+    assert len(found.mend) == 1
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,11 @@ def test_ari_behind_a_prefix(broken: Spare) -> None:
     broken.cli("module reload http")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
-    set_line(broken.etc / "http.conf", "prefix = asterisk", lines(steps["ARI answers"].mend[1]))
+    name, _, prefix = lines(steps["ARI answers"].mend[0]).partition("=")
+    assert (name, prefix) == ("FREEPBX_ARI_PREFIX", "asterisk")
+    connection = connection_to(broken).model_copy(update={"ari_prefix": f"/{prefix}"})
+    assert not_ok(check(connection)) == AMISS
+    set_line(broken.etc / "http.conf", "prefix = asterisk", "prefix =")
     broken.cli("module reload http")
     assert not_ok(check(connection_to(broken))) == AMISS
 

@@ -78,7 +78,7 @@ def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> N
 def test_a_refusal_is_told_without_the_password(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str], said: str
 ) -> None:
-    monkeypatch.setenv("PBX_DATABASE_URL", settings.database_url.replace(*wrong))
+    monkeypatch.setenv("PBX_DATABASE_URL", str(settings.database_url).replace(*wrong))
     with pytest.raises(DataError, match=said) as caught:
         open_engine(load_settings())
     assert "PBX_DATABASE_URL" in caught.value.mend

@@ -144,7 +144,7 @@ class Mischief:
 
 def is_transcribing(data_dir: Path) -> bool:
     """Whether the cache says that a recording is being transcribed."""
-    with closing(sqlite3.connect(f"file:{data_dir / 'pbx.sqlite'}?mode=ro", uri=True)) as cache:
+    with closing(sqlite3.connect(f"{(data_dir / 'pbx.sqlite').as_uri()}?mode=ro", uri=True)) as cache:
         return cache.execute("SELECT 1 FROM transcriptions WHERE state = 'transcribing'").fetchone() is not None
 
 

@@ -17,6 +17,7 @@ SAVED = Connection(
     host="pbx.example",
     ari_port=8089,
     ari_tls=True,
+    ari_prefix="/asterisk",
     ari_username="notebook",
     ari_password=SecretStr("ari-s3cret"),
     ami_port=5039,

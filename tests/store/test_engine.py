@@ -216,3 +216,27 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(monkeypat
         open_engine(load_settings())
     assert "s3cret-value" not in f"{caught.value.advice} {caught.value!r}"
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "50%", "a%3Fb", "two words", "a?mode=memory&uri=true", "a;b", "ä'\"", "a&b=c"])
+def test_a_data_directory_of_any_name_holds_its_database(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    monkeypatch.setenv("PBX_DATA_DIR", str(folder))
+    for _ in range(2):  # made, then found again
+        engine = open_engine(load_settings())
+        with writing(engine) as session:
+            session.add(Job(id=f"{id(engine)}", kind="sync"))
+        engine.dispose()
+    assert (folder / "pbx.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_data_directory_named_like_an_address_is_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PBX_DATA_DIR", "file:data?mode=memory")
+    open_engine(load_settings()).dispose()
+    assert [path.name for path in tmp_path.iterdir()] == ["file:data?mode=memory"]
