@@ -13,7 +13,9 @@
     │   └── Deadline            the peer was too slow
     ├── AmiError                the peer's: what the manager interface answered
     │   ├── AmiProtocolError    it doesn't speak AMI, or not any more
+    │   │   └── AmiTooLarge     what it sends is over a bound of ours
     │   ├── AmiLoginError       login refused
+    │   │   └── AmiPlainLogin   ... by us: the peer takes the password in clear only
     │   └── AmiActionError      an action was answered by an error
     │       └── AmiDenied       ... because the user lacks a right
     └── AriError                the peer's: what the REST interface answered
@@ -76,7 +78,13 @@ class AmiError(PbxError): ...
 class AmiProtocolError(AmiError): ...
 
 
+class AmiTooLarge(AmiProtocolError): ...
+
+
 class AmiLoginError(AmiError): ...
+
+
+class AmiPlainLogin(AmiLoginError): ...
 
 
 class AmiActionError(AmiError): ...

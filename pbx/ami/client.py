@@ -1,10 +1,12 @@
 """The AMI client: actions and their replies, events, keep-alive, reconnect.
 
 One thread owns the socket, so that it is always drained (Asterisk cuts a slow reader off after `writetimeout`, 100 ms)
-and TLS is never used from two threads. Callers get futures; each call has a total and an idle deadline.
+and TLS is never used from two threads. Callers get futures; each call has a total and an idle deadline, each answer a
+greatest size.
 """
 
 import contextlib
+import math
 import random
 import secrets
 import selectors
@@ -23,10 +25,16 @@ from pbx.ami.connection import CHUNK_BYTES, Link, open_link
 from pbx.ami.protocol import Headers, Message, encode_action
 from pbx.ami.reply import Reply
 from pbx.ami.subscription import Gap, Subscription
-from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unreachable
+from pbx.errors import AmiLoginError, AmiProtocolError, AmiTooLarge, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 
 MAX_RETRY_S = 60.0
+# Bounds far above what 10,000 endpoints or channels take (5 MB), so that no peer fills the memory.
+MAX_ITEMS = 100_000
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_HELD_BYTES = 2 * MAX_ANSWER_BYTES  # of all answers that are coming in
+TOO_LARGE_S = 600.0  # how long an action isn't sent again after its answer was too large
+MAX_UNANSWERED = 100  # calls that ran out of time and may still be answered
 
 
 @dataclass
@@ -40,6 +48,7 @@ class _Call:
     future: Future[Reply] = field(default_factory=Future)
     response: Message | None = None
     items: list[Message] = field(default_factory=list)
+    held_bytes: int = 0
 
     def due_at(self, progress_at: float) -> float:
         return min(self.deadline_at, max(self.sent_at, progress_at) + self.idle_s)
@@ -52,6 +61,7 @@ class _Call:
             return mark != "start"
         if not self.future.done():  # of a call that ran out of time the rest is swallowed
             self.items.append(message)
+            self.held_bytes += len(message.raw)
         return mark in ("complete", "cancelled")
 
 
@@ -84,15 +94,18 @@ class AmiClient:
         self._idle_s = idle_s
         self._keepalive_s = keepalive_s
         self._retry_s = retry_s
-        self._lock = threading.Lock()  # guards the next five
+        self._lock = threading.Lock()  # guards the next six
         self._calls: dict[str, _Call] = {}
         self._outbox = bytearray()
         self._subscriptions: list[Subscription] = []
         self._lost_because = ""  # empty while connected
+        self._too_large: dict[str, float] = {}  # actions, and until when they aren't sent again
         self._progress_at = self._heard_at = time.monotonic()
         self._ids = map(f"{secrets.token_hex(4)}-{{}}".format, count(1))
         self._ping: Future[Reply] | None = None
         self._stop = threading.Event()
+        self._settled = threading.Event()  # connected, or closed for good
+        self._settled.set()
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
@@ -135,22 +148,38 @@ class AmiClient:
     def connected(self) -> bool:
         return not self._lost_because
 
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until the connection is back, and return whether it is."""
+        self._settled.wait(timeout_s)
+        return self.connected
+
     def submit(
-        self, action: str, headers: Headers = (), *, deadline_s: float | None = None, idle_s: float | None = None
+        self,
+        action: str,
+        headers: Headers = (),
+        *,
+        deadline_s: float | None = None,
+        idle_s: float | None = None,
+        within_s: float = math.inf,
     ) -> Future[Reply]:
         """Send an action without waiting: several may be in flight. The future's reply may be a refusal: see Reply.
 
-        The future fails with Deadline or Unreachable. Its callbacks run on the reader's thread and must not block.
+        The future fails with Deadline, Unreachable, AmiTooLarge or AmiProtocolError. Its callbacks run on the reader's
+        thread and must not block. `within_s`: what the caller has left, if that is less than the deadlines. An action
+        whose answer was too large is not sent again for ten minutes.
         Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
         """
         now = time.monotonic()
-        call = _Call(action, now + (deadline_s or self._deadline_s), idle_s or self._idle_s, now)
+        call = _Call(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
         call.future.set_running_or_notify_cancel()  # from here on nobody but the reader ends it
         action_id = next(self._ids)
         payload = encode_action(action, headers, action_id)
         with self._lock:
             if self._lost_because:
                 call.future.set_exception(self._unreachable(action, "was not sent"))
+                return call.future
+            if self._too_large.get(action, 0.0) > now:
+                call.future.set_exception(_too_large(action))
                 return call.future
             self._calls[action_id] = call
             self._outbox += payload
@@ -162,7 +191,7 @@ class AmiClient:
     ) -> Reply:
         """Send an action and wait for its whole reply.
 
-        Raises SettingsError, Unreachable, Deadline, AmiDenied, AmiActionError. An empty list is not an error.
+        Raises SettingsError, Unreachable, Deadline, AmiProtocolError, AmiDenied, AmiActionError. An empty list is none.
         """
         return self.submit(action, headers, deadline_s=deadline_s, idle_s=idle_s).result().check()
 
@@ -221,6 +250,7 @@ class AmiClient:
                 link = self._reconnect(lost_at, reason)
         finally:
             self._drop_calls("it was closed")
+            self._settled.set()
             with self._lock:
                 for subscription in self._subscriptions:
                     subscription.close()
@@ -230,13 +260,13 @@ class AmiClient:
     def _serve(self, link: Link) -> tuple[datetime, str]:
         """Read and write until the connection is lost or the client closed; return when and why."""
         link.sock.setblocking(False)
-        self._dispatch([message.raw for message in link.messages])
         self._heard_at = time.monotonic()
         self._ping = None
         with link.sock, selectors.DefaultSelector() as selector:
             selector.register(link.sock, selectors.EVENT_READ)
             selector.register(self._wake_in, selectors.EVENT_READ)
             try:
+                self._dispatch([message.raw for message in link.messages])
                 more = True  # TLS may hold what came with the login
                 while not self._stop.is_set():
                     writes = selectors.EVENT_WRITE if self._outbox else 0
@@ -282,7 +312,9 @@ class AmiClient:
                 del self._outbox[: link.sock.send(self._outbox)]
 
     def _dispatch(self, frames: list[bytes]) -> None:
-        finished = []
+        """Give messages to the calls and subscriptions they are for. Raises AmiTooLarge: read no further."""
+        finished: list[_Call] = []
+        endless: _Call | None = None
         with self._lock:
             subscriptions = self._subscriptions = [one for one in self._subscriptions if not one.closed]
             unsolicited = [] if self._calls else frames
@@ -294,14 +326,35 @@ class AmiClient:
                 self._progress_at = time.monotonic()
                 if call.take(message):
                     finished.append(self._calls.pop(message.action_id))
+                elif len(call.items) > MAX_ITEMS or call.held_bytes > MAX_ANSWER_BYTES:
+                    endless = call
+                    break
+            if sum(call.held_bytes for call in self._calls.values()) > MAX_HELD_BYTES:
+                endless = endless or max(self._calls.values(), key=lambda call: call.held_bytes)
+            if endless is not None:
+                self._too_large[endless.action] = time.monotonic() + TOO_LARGE_S
         for call in finished:
-            if not call.future.done() and call.response:
+            if call.future.done():
+                continue
+            if call.response:
                 call.future.set_result(Reply(call.action, call.response, tuple(call.items)))
+            else:
+                call.future.set_exception(
+                    AmiProtocolError(
+                        f"Asterisk ended the list of {call.action} without having begun to answer.",
+                        "Try again; if it stays so, look into /var/log/asterisk/full on the PBX.",
+                    )
+                )
         if max(unsolicited, default=b"") > b"F":  # late responses, of calls that gave up
             unsolicited = [frame for frame in unsolicited if frame.startswith(b"Event: ")]
         if unsolicited:
             for subscription in subscriptions:
                 subscription.offer(unsolicited)
+        if endless is not None:
+            error = _too_large(endless.action)
+            if not endless.future.done():
+                endless.future.set_exception(error)
+            raise error
 
     def _next_due(self) -> float:
         with self._lock:
@@ -311,6 +364,7 @@ class AmiClient:
         return min(dues)  # a ping in flight is a call too
 
     def _expire(self) -> None:
+        """End calls that ran out of time. Raises AmiProtocolError when the peer owes too many answers."""
         now = time.monotonic()
         with self._lock:
             late = [call for call in self._calls.values() if not call.future.done()]
@@ -322,6 +376,10 @@ class AmiClient:
                     f"Asterisk has not answered {call.action} in full {waited}.", "Is the PBX overloaded? Try again."
                 )
             )
+        with self._lock:
+            unanswered = sum(call.future.done() for call in self._calls.values()) if late else 0
+        if unanswered > MAX_UNANSWERED:
+            raise AmiProtocolError(f"{MAX_UNANSWERED} actions were never answered")
 
     def _keep_alive(self) -> None:
         """After a silence send a ping, and hold the connection for lost if it isn't answered."""
@@ -335,6 +393,7 @@ class AmiClient:
     def _drop_calls(self, reason: str) -> None:
         with self._lock:
             self._lost_because = reason
+            self._settled.clear()
             calls, self._calls = list(self._calls.values()), {}
             self._outbox.clear()
         for call in calls:
@@ -357,5 +416,13 @@ class AmiClient:
                 self._lost_because = ""
                 for subscription in self._subscriptions:
                     subscription.report(gap)
+            self._settled.set()
             return link
         return None
+
+
+def _too_large(action: str) -> AmiTooLarge:
+    return AmiTooLarge(
+        f"The PBX's answer to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
+        "No PBX has so many. Is it really Asterisk that answers there? It is asked again in ten minutes.",
+    )
