@@ -6,6 +6,7 @@
     │   ├── NewerDatabase       written by a newer version of the app
     │   ├── UnreadableFile      a file to import can't be read, or only in part
     │   └── StorageFull         the disk is full
+    ├── JobOverdue              ours: a job was past its limit of time
     ├── ModelError              ours: a speech model is missing, damaged, or too large for this machine
     ├── QueryError              ours: a search that can't be understood
     ├── AnalysisError           the peer's: what the language server answered is not usable
@@ -55,6 +56,9 @@ class UnreadableFile(DataError): ...
 
 
 class StorageFull(DataError): ...
+
+
+class JobOverdue(PbxError): ...
 
 
 class ModelError(PbxError): ...

@@ -86,6 +86,15 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
 
 
+def test_a_transcriber_that_hangs_is_ended_and_the_others_are_done(
+    engine: Engine, settings: Settings, start: Start
+) -> None:
+    good, stuck = add_recording(engine, settings), add_recording(engine, settings, fault="wait")
+    assert start("--once", STUCK_S="1").wait(120) == 0
+    assert states(engine) == {good: "completed", stuck: "failed"}
+    assert "ended 3 times while working on it" in row_of(engine, stuck).reason
+
+
 @pytest.mark.parametrize(
     ("model", "why"),
     [
