@@ -16,53 +16,21 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import TracebackType
 
+from pbx.ami.call import Call, over_limit, too_large
 from pbx.ami.connection import CHUNK_BYTES, Link, open_link
 from pbx.ami.protocol import Headers, Message, encode_action
 from pbx.ami.reply import Reply
 from pbx.ami.subscription import Gap, Subscription
-from pbx.errors import AmiLoginError, AmiProtocolError, AmiTooLarge, Deadline, PbxError, Unreachable
+from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 
 MAX_RETRY_S = 60.0
-# Bounds far above what 10,000 endpoints or channels take (5 MB), so that no peer fills the memory.
-MAX_ITEMS = 100_000
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
-MAX_HELD_BYTES = 2 * MAX_ANSWER_BYTES  # of all answers that are coming in
-TOO_LARGE_S = 600.0  # how long an action isn't sent again after its answer was too large
+TOO_LARGE_S = 60.0  # how long an action isn't sent again after its answer was too large
 MAX_UNANSWERED = 100  # calls that ran out of time and may still be answered
-
-
-@dataclass
-class _Call:
-    """An action in flight."""
-
-    action: str
-    deadline_at: float
-    idle_s: float
-    sent_at: float
-    future: Future[Reply] = field(default_factory=Future)
-    response: Message | None = None
-    items: list[Message] = field(default_factory=list)
-    held_bytes: int = 0
-
-    def due_at(self, progress_at: float) -> float:
-        return min(self.deadline_at, max(self.sent_at, progress_at) + self.idle_s)
-
-    def take(self, message: Message) -> bool:
-        """Add one of its messages; return whether it was the last. Only `EventList: start` makes it wait for more."""
-        mark = message.get("EventList").lower() if b"\r\nEventList: " in message.raw else ""
-        if self.response is None and message.response:
-            self.response = message
-            return mark != "start"
-        if not self.future.done():  # of a call that ran out of time the rest is swallowed
-            self.items.append(message)
-            self.held_bytes += len(message.raw)
-        return mark in ("complete", "cancelled")
 
 
 class AmiClient:
@@ -95,7 +63,7 @@ class AmiClient:
         self._keepalive_s = keepalive_s
         self._retry_s = retry_s
         self._lock = threading.Lock()  # guards the next six
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, Call] = {}
         self._outbox = bytearray()
         self._subscriptions: list[Subscription] = []
         self._lost_because = ""  # empty while connected
@@ -166,11 +134,11 @@ class AmiClient:
 
         The future fails with Deadline, Unreachable, AmiTooLarge or AmiProtocolError. Its callbacks run on the reader's
         thread and must not block. `within_s`: what the caller has left, if that is less than the deadlines. An action
-        whose answer was too large is not sent again for ten minutes.
+        whose answer was too large is not sent again for a minute.
         Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
         """
         now = time.monotonic()
-        call = _Call(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
+        call = Call(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
         call.future.set_running_or_notify_cancel()  # from here on nobody but the reader ends it
         action_id = next(self._ids)
         payload = encode_action(action, headers, action_id)
@@ -179,7 +147,7 @@ class AmiClient:
                 call.future.set_exception(self._unreachable(action, "was not sent"))
                 return call.future
             if self._too_large.get(action, 0.0) > now:
-                call.future.set_exception(_too_large(action))
+                call.future.set_exception(too_large(action))
                 return call.future
             self._calls[action_id] = call
             self._outbox += payload
@@ -313,8 +281,7 @@ class AmiClient:
 
     def _dispatch(self, frames: list[bytes]) -> None:
         """Give messages to the calls and subscriptions they are for. Raises AmiTooLarge: read no further."""
-        finished: list[_Call] = []
-        endless: _Call | None = None
+        finished: list[Call] = []
         with self._lock:
             subscriptions = self._subscriptions = [one for one in self._subscriptions if not one.closed]
             unsolicited = [] if self._calls else frames
@@ -326,32 +293,18 @@ class AmiClient:
                 self._progress_at = time.monotonic()
                 if call.take(message):
                     finished.append(self._calls.pop(message.action_id))
-                elif len(call.items) > MAX_ITEMS or call.held_bytes > MAX_ANSWER_BYTES:
-                    endless = call
-                    break
-            if sum(call.held_bytes for call in self._calls.values()) > MAX_HELD_BYTES:
-                endless = endless or max(self._calls.values(), key=lambda call: call.held_bytes)
+            endless = over_limit(self._calls.values())
             if endless is not None:
                 self._too_large[endless.action] = time.monotonic() + TOO_LARGE_S
         for call in finished:
-            if call.future.done():
-                continue
-            if call.response:
-                call.future.set_result(Reply(call.action, call.response, tuple(call.items)))
-            else:
-                call.future.set_exception(
-                    AmiProtocolError(
-                        f"Asterisk ended the list of {call.action} without having begun to answer.",
-                        "Try again; if it stays so, look into /var/log/asterisk/full on the PBX.",
-                    )
-                )
+            call.end()
         if max(unsolicited, default=b"") > b"F":  # late responses, of calls that gave up
             unsolicited = [frame for frame in unsolicited if frame.startswith(b"Event: ")]
         if unsolicited:
             for subscription in subscriptions:
                 subscription.offer(unsolicited)
         if endless is not None:
-            error = _too_large(endless.action)
+            error = too_large(endless.action)
             if not endless.future.done():
                 endless.future.set_exception(error)
             raise error
@@ -370,6 +323,7 @@ class AmiClient:
             late = [call for call in self._calls.values() if not call.future.done()]
             late = [call for call in late if call.due_at(self._progress_at) <= now]
         for call in late:
+            call.forget()
             waited = f"after {now - call.sent_at:.1f} s"
             call.future.set_exception(
                 Deadline(
@@ -419,10 +373,3 @@ class AmiClient:
             self._settled.set()
             return link
         return None
-
-
-def _too_large(action: str) -> AmiTooLarge:
-    return AmiTooLarge(
-        f"The PBX's answer to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
-        "No PBX has so many. Is it really Asterisk that answers there? It is asked again in ten minutes.",
-    )

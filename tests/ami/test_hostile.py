@@ -9,6 +9,7 @@ import tracemalloc
 
 import pytest
 
+from pbx.ami import call as call_module
 from pbx.ami import client as client_module
 from pbx.ami import connection as connection_module
 from pbx.ami.client import AmiClient
@@ -34,8 +35,8 @@ def endless(session: Session, action: dict[str, str], size: int = 1000) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 200_000)
-    monkeypatch.setattr(client_module, "MAX_HELD_BYTES", 400_000)
+    monkeypatch.setattr(call_module, "MAX_ANSWER_BYTES", 200_000)
+    monkeypatch.setattr(call_module, "MAX_HELD_BYTES", 400_000)
 
 
 @pytest.mark.usefixtures("small")
@@ -82,7 +83,7 @@ def test_all_answers_together_are_bounded() -> None:
 
 
 def test_a_list_of_too_many_items_is_too_large_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_ITEMS", 500)
+    monkeypatch.setattr(call_module, "MAX_ITEMS", 500)
 
     def hostile(session: Session) -> None:
         session.log_in()

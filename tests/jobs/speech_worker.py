@@ -1,14 +1,11 @@
 """A worker whose transcriber has the scripted engine. Arguments are those of the command `worker`."""
 
-import os
 import sys
 
 from pbx.jobs import speech, worker
 
 worker.LOOK_S = 0.05
 worker.END_S = 1.0
-speech.JUDGE_S = 0.05
-speech.STUCK_S = float(os.environ.get("STUCK_S", speech.STUCK_S))
 speech.COMMAND = [sys.executable, "-m", "tests.jobs.scripted_transcriber"]
 sys.argv[1:] = ["worker", *sys.argv[1:]]
 

@@ -36,9 +36,7 @@ def is_made(version: int) -> bool:
 def require_made(version: int) -> None:
     """Raise LabError, with what to do, where that version's root isn't whole."""
     if not is_made(version):
-        raise LabError(
-            f"This needs the lab's Asterisk {version}, which isn't there: run `make lab-up` (root on Debian)."
-        )
+        raise LabError(f"This needs the lab's Asterisk {version}: run `make lab-up` first (root on Debian).")
 
 
 def provision() -> None:
