@@ -30,6 +30,7 @@ from pbx.ami.client import AmiClient  # noqa: E402
 from pbx.ami.protocol import Message  # noqa: E402
 from pbx.ami.queries import take_snapshot  # noqa: E402
 from pbx.settings import Connection  # noqa: E402
+from tests.lab.provision import LabError  # noqa: E402
 
 HEADER = "CallerIDName"
 END = "BenchEnd"
@@ -279,7 +280,10 @@ def main() -> None:
     best = max(speed for name, speed in speeds.items() if name != "pbx.ami")
     print(f"  pbx.ami is {speeds['pbx.ami'] / best:.1f} times the fastest of the others")
     compare("The stream in 7-byte pieces", 5, 7, 1)
-    time_snapshots()
+    try:
+        time_snapshots()
+    except LabError as error:
+        sys.exit(f"\n{error}")
 
 
 if __name__ == "__main__":

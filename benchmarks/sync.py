@@ -30,6 +30,7 @@ from pbx.jobs.sync import sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
+from tests.lab.provision import LabError
 from tests.lab.server import ARI_SECRET
 from tests.lab.spare import Spare, spare
 
@@ -150,4 +151,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["sync-here"]:
         sync_here(int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
     else:
-        main()
+        try:
+            main()
+        except LabError as error:
+            sys.exit(str(error))

@@ -6,6 +6,7 @@
     │   ├── NewerDatabase       written by a newer version of the app
     │   ├── UnreadableFile      a file to import can't be read, or only in part
     │   └── StorageFull         the disk is full
+    ├── JobOverdue              ours: a job was past its limit of time
     ├── ModelError              ours: a speech model is missing, damaged, or too large for this machine
     ├── QueryError              ours: a search that can't be understood
     ├── AnalysisError           the peer's: what the language server answered is not usable
@@ -13,7 +14,9 @@
     │   └── Deadline            the peer was too slow
     ├── AmiError                the peer's: what the manager interface answered
     │   ├── AmiProtocolError    it doesn't speak AMI, or not any more
+    │   │   └── AmiTooLarge     what it sends is over a bound of ours
     │   ├── AmiLoginError       login refused
+    │   │   └── AmiPlainLogin   ... by us: the peer takes the password in clear only
     │   └── AmiActionError      an action was answered by an error
     │       └── AmiDenied       ... because the user lacks a right
     └── AriError                the peer's: what the REST interface answered
@@ -55,6 +58,9 @@ class UnreadableFile(DataError): ...
 class StorageFull(DataError): ...
 
 
+class JobOverdue(PbxError): ...
+
+
 class ModelError(PbxError): ...
 
 
@@ -76,7 +82,13 @@ class AmiError(PbxError): ...
 class AmiProtocolError(AmiError): ...
 
 
+class AmiTooLarge(AmiProtocolError): ...
+
+
 class AmiLoginError(AmiError): ...
+
+
+class AmiPlainLogin(AmiLoginError): ...
 
 
 class AmiActionError(AmiError): ...

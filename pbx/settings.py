@@ -59,6 +59,7 @@ class Connection(BaseModel):
     ari_password: SecretStr = SecretStr("")
     ami_port: int = Port
     ami_tls: bool = False
+    ami_plain_login: bool = False  # whether the password may be sent in clear where the peer offers no challenge
     ami_username: str = ""
     ami_password: SecretStr = SecretStr("")
     ca_file: Path | None = None
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
     freepbx_ari_password: SecretStr = SecretStr("")
     freepbx_ami_port: int = Field(5038, ge=1, le=65535)
     freepbx_ami_tls: bool = False
+    freepbx_ami_plain_login: bool = False
     freepbx_ami_username: str = ""
     freepbx_ami_password: SecretStr = SecretStr("")
     freepbx_ca_file: Path | None = None
@@ -153,6 +155,7 @@ class Settings(BaseSettings):
             ari_password=self.freepbx_ari_password,
             ami_port=self.freepbx_ami_port,
             ami_tls=self.freepbx_ami_tls,
+            ami_plain_login=self.freepbx_ami_plain_login,
             ami_username=self.freepbx_ami_username,
             ami_password=self.freepbx_ami_password,
             ca_file=self.freepbx_ca_file,
@@ -254,6 +257,7 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
         "freepbx_host": "127.0.0.1",
         "freepbx_timezone": DEMO_ZONE,
         "freepbx_watch": True,
+        "freepbx_ami_plain_login": False,
         "freepbx_ca_file": None,
         "freepbx_ari_prefix": "",
         "analysis_url": SecretStr(""),  # nothing of the demo is sent anywhere

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pbx import ui
-from pbx.ami.snapshot import Queue, QueueMember
+from pbx.ami.snapshot import IDLE, Queue, QueueMember
 from pbx.charts import line_alt, line_chart
 from pbx.store.coverage import queue_coverage
 from pbx.store.engine import holding, reading
@@ -39,7 +39,12 @@ def chosen(queues: tuple[Queue, ...]) -> Queue:
 def member_cell(member: QueueMember) -> ui.Cell:
     if member.paused:
         return {"text": "Paused", "tone": "warn", "sub": member.pause_reason}
-    return {"text": MEMBER_STATUS.get(member.status, "Unknown"), "tone": TONES.get(member.status, "idle")}
+    if member.wrapping_up and member.status in IDLE:
+        return {"text": "Wrapping up", "tone": "busy"}
+    text = MEMBER_STATUS.get(member.status, "Unknown")
+    if member.available and member.status == 0:
+        return {"text": text, "tone": "good", "sub": "No device state; counts as free"}
+    return {"text": text, "tone": TONES.get(member.status, "idle")}
 
 
 def show_all(queues: tuple[Queue, ...], selected: str) -> None:

@@ -196,7 +196,7 @@ if in_use is None:
 fields, pressed_save, pressed_test = form(in_use)
 if pressed_save or pressed_test:
     try:
-        connection = entered(fields, in_use)
+        connection = entered(fields | {"ami_plain_login": app_settings.freepbx_ami_plain_login}, in_use)
         if pressed_save:
             save_connection(app_engine, app_settings, connection)
             st.session_state["saves"] = st.session_state.get("saves", 0) + 1

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from pbx import ui
-from pbx.ami.snapshot import Snapshot, Trunk
+from pbx.ami.snapshot import QueueMember, Snapshot, Trunk
 from pbx.charts import line_alt, line_chart
 from pbx.jobs.notices import alert_title
 from pbx.store.alerts import current_alerts
@@ -70,11 +70,14 @@ def wait_tile(found: Snapshot | None) -> None:
 
 
 def agents_tile(found: Snapshot | None) -> None:
-    members = {member.interface: member for queue in (found.queues if found else ()) for member in queue.members}
-    free = sum(member.available for member in members.values())
-    paused = sum(member.paused for member in members.values())
+    members: dict[str, list[QueueMember]] = {}
+    for member in (member for queue in (found.queues if found else ()) for member in queue.members):
+        members.setdefault(member.interface, []).append(member)
+    free = sum(any(one.available for one in of_agent) for of_agent in members.values())
+    paused = sum(all(one.paused for one in of_agent) for of_agent in members.values())
     value = f"{free} of {len(members)}" if members else "–"
-    about = f"{paused} paused, {len(members) - free - paused} on a call or away" if members else "No agent seen yet"
+    busy = len(members) - free - paused
+    about = f"{paused} paused, {busy} on a call, wrapping up or away" if members else "No agent seen yet"
     tone = "bad" if members and not free else "off"
     ui.tile("Agents free", value, about, page=QUEUES, link="Queues", tone=tone)
 

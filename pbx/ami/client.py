@@ -1,10 +1,12 @@
 """The AMI client: actions and their replies, events, keep-alive, reconnect.
 
 One thread owns the socket, so that it is always drained (Asterisk cuts a slow reader off after `writetimeout`, 100 ms)
-and TLS is never used from two threads. Callers get futures; each call has a total and an idle deadline.
+and TLS is never used from two threads. Callers get futures; each call has a total and an idle deadline, each answer a
+greatest size.
 """
 
 import contextlib
+import math
 import random
 import secrets
 import selectors
@@ -14,11 +16,11 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import TracebackType
 
+from pbx.ami.call import Call, over_limit, too_large
 from pbx.ami.connection import CHUNK_BYTES, Link, open_link
 from pbx.ami.protocol import Headers, Message, encode_action
 from pbx.ami.reply import Reply
@@ -27,32 +29,8 @@ from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unre
 from pbx.settings import Connection
 
 MAX_RETRY_S = 60.0
-
-
-@dataclass
-class _Call:
-    """An action in flight."""
-
-    action: str
-    deadline_at: float
-    idle_s: float
-    sent_at: float
-    future: Future[Reply] = field(default_factory=Future)
-    response: Message | None = None
-    items: list[Message] = field(default_factory=list)
-
-    def due_at(self, progress_at: float) -> float:
-        return min(self.deadline_at, max(self.sent_at, progress_at) + self.idle_s)
-
-    def take(self, message: Message) -> bool:
-        """Add one of its messages; return whether it was the last. Only `EventList: start` makes it wait for more."""
-        mark = message.get("EventList").lower() if b"\r\nEventList: " in message.raw else ""
-        if self.response is None and message.response:
-            self.response = message
-            return mark != "start"
-        if not self.future.done():  # of a call that ran out of time the rest is swallowed
-            self.items.append(message)
-        return mark in ("complete", "cancelled")
+TOO_LARGE_S = 60.0  # how long an action isn't sent again after its answer was too large
+MAX_UNANSWERED = 100  # calls that ran out of time and may still be answered
 
 
 class AmiClient:
@@ -84,15 +62,18 @@ class AmiClient:
         self._idle_s = idle_s
         self._keepalive_s = keepalive_s
         self._retry_s = retry_s
-        self._lock = threading.Lock()  # guards the next five
-        self._calls: dict[str, _Call] = {}
+        self._lock = threading.Lock()  # guards the next six
+        self._calls: dict[str, Call] = {}
         self._outbox = bytearray()
         self._subscriptions: list[Subscription] = []
         self._lost_because = ""  # empty while connected
+        self._too_large: dict[str, float] = {}  # actions, and until when they aren't sent again
         self._progress_at = self._heard_at = time.monotonic()
         self._ids = map(f"{secrets.token_hex(4)}-{{}}".format, count(1))
         self._ping: Future[Reply] | None = None
         self._stop = threading.Event()
+        self._settled = threading.Event()  # connected, or closed for good
+        self._settled.set()
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
@@ -135,22 +116,38 @@ class AmiClient:
     def connected(self) -> bool:
         return not self._lost_because
 
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until the connection is back, and return whether it is."""
+        self._settled.wait(timeout_s)
+        return self.connected
+
     def submit(
-        self, action: str, headers: Headers = (), *, deadline_s: float | None = None, idle_s: float | None = None
+        self,
+        action: str,
+        headers: Headers = (),
+        *,
+        deadline_s: float | None = None,
+        idle_s: float | None = None,
+        within_s: float = math.inf,
     ) -> Future[Reply]:
         """Send an action without waiting: several may be in flight. The future's reply may be a refusal: see Reply.
 
-        The future fails with Deadline or Unreachable. Its callbacks run on the reader's thread and must not block.
+        The future fails with Deadline, Unreachable, AmiTooLarge or AmiProtocolError. Its callbacks run on the reader's
+        thread and must not block. `within_s`: what the caller has left, if that is less than the deadlines. An action
+        whose answer was too large is not sent again for a minute.
         Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
         """
         now = time.monotonic()
-        call = _Call(action, now + (deadline_s or self._deadline_s), idle_s or self._idle_s, now)
+        call = Call(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
         call.future.set_running_or_notify_cancel()  # from here on nobody but the reader ends it
         action_id = next(self._ids)
         payload = encode_action(action, headers, action_id)
         with self._lock:
             if self._lost_because:
                 call.future.set_exception(self._unreachable(action, "was not sent"))
+                return call.future
+            if self._too_large.get(action, 0.0) > now:
+                call.future.set_exception(too_large(action))
                 return call.future
             self._calls[action_id] = call
             self._outbox += payload
@@ -162,7 +159,7 @@ class AmiClient:
     ) -> Reply:
         """Send an action and wait for its whole reply.
 
-        Raises SettingsError, Unreachable, Deadline, AmiDenied, AmiActionError. An empty list is not an error.
+        Raises SettingsError, Unreachable, Deadline, AmiProtocolError, AmiDenied, AmiActionError. An empty list is none.
         """
         return self.submit(action, headers, deadline_s=deadline_s, idle_s=idle_s).result().check()
 
@@ -221,6 +218,7 @@ class AmiClient:
                 link = self._reconnect(lost_at, reason)
         finally:
             self._drop_calls("it was closed")
+            self._settled.set()
             with self._lock:
                 for subscription in self._subscriptions:
                     subscription.close()
@@ -230,13 +228,13 @@ class AmiClient:
     def _serve(self, link: Link) -> tuple[datetime, str]:
         """Read and write until the connection is lost or the client closed; return when and why."""
         link.sock.setblocking(False)
-        self._dispatch([message.raw for message in link.messages])
         self._heard_at = time.monotonic()
         self._ping = None
         with link.sock, selectors.DefaultSelector() as selector:
             selector.register(link.sock, selectors.EVENT_READ)
             selector.register(self._wake_in, selectors.EVENT_READ)
             try:
+                self._dispatch([message.raw for message in link.messages])
                 more = True  # TLS may hold what came with the login
                 while not self._stop.is_set():
                     writes = selectors.EVENT_WRITE if self._outbox else 0
@@ -282,7 +280,8 @@ class AmiClient:
                 del self._outbox[: link.sock.send(self._outbox)]
 
     def _dispatch(self, frames: list[bytes]) -> None:
-        finished = []
+        """Give messages to the calls and subscriptions they are for. Raises AmiTooLarge: read no further."""
+        finished: list[Call] = []
         with self._lock:
             subscriptions = self._subscriptions = [one for one in self._subscriptions if not one.closed]
             unsolicited = [] if self._calls else frames
@@ -294,14 +293,21 @@ class AmiClient:
                 self._progress_at = time.monotonic()
                 if call.take(message):
                     finished.append(self._calls.pop(message.action_id))
+            endless = over_limit(self._calls.values())
+            if endless is not None:
+                self._too_large[endless.action] = time.monotonic() + TOO_LARGE_S
         for call in finished:
-            if not call.future.done() and call.response:
-                call.future.set_result(Reply(call.action, call.response, tuple(call.items)))
+            call.end()
         if max(unsolicited, default=b"") > b"F":  # late responses, of calls that gave up
             unsolicited = [frame for frame in unsolicited if frame.startswith(b"Event: ")]
         if unsolicited:
             for subscription in subscriptions:
                 subscription.offer(unsolicited)
+        if endless is not None:
+            error = too_large(endless.action)
+            if not endless.future.done():
+                endless.future.set_exception(error)
+            raise error
 
     def _next_due(self) -> float:
         with self._lock:
@@ -311,17 +317,23 @@ class AmiClient:
         return min(dues)  # a ping in flight is a call too
 
     def _expire(self) -> None:
+        """End calls that ran out of time. Raises AmiProtocolError when the peer owes too many answers."""
         now = time.monotonic()
         with self._lock:
             late = [call for call in self._calls.values() if not call.future.done()]
             late = [call for call in late if call.due_at(self._progress_at) <= now]
         for call in late:
+            call.forget()
             waited = f"after {now - call.sent_at:.1f} s"
             call.future.set_exception(
                 Deadline(
                     f"Asterisk has not answered {call.action} in full {waited}.", "Is the PBX overloaded? Try again."
                 )
             )
+        with self._lock:
+            unanswered = sum(call.future.done() for call in self._calls.values()) if late else 0
+        if unanswered > MAX_UNANSWERED:
+            raise AmiProtocolError(f"{MAX_UNANSWERED} actions were never answered")
 
     def _keep_alive(self) -> None:
         """After a silence send a ping, and hold the connection for lost if it isn't answered."""
@@ -335,6 +347,7 @@ class AmiClient:
     def _drop_calls(self, reason: str) -> None:
         with self._lock:
             self._lost_because = reason
+            self._settled.clear()
             calls, self._calls = list(self._calls.values()), {}
             self._outbox.clear()
         for call in calls:
@@ -357,5 +370,6 @@ class AmiClient:
                 self._lost_because = ""
                 for subscription in self._subscriptions:
                     subscription.report(gap)
+            self._settled.set()
             return link
         return None

@@ -4,14 +4,26 @@ import hashlib
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from pbx.ami.protocol import AmiParser, Message, encode_action
-from pbx.errors import AmiError, AmiLoginError, AmiProtocolError, Deadline, SettingsError, Unreachable
+from pbx.errors import (
+    AmiError,
+    AmiLoginError,
+    AmiPlainLogin,
+    AmiProtocolError,
+    AmiTooLarge,
+    Deadline,
+    SettingsError,
+    Unreachable,
+)
 from pbx.settings import Connection
 
 CHUNK_BYTES = 64 * 1024  # of larger ones the parser works through memory no cache holds
+MAX_LOGIN_BYTES = 1024 * 1024  # greeting, challenge and login take less than one kilobyte
 
 # What OpenSSL says of a certificate that nobody we know has signed (X509_V_ERR_...), and of one for another name.
 _UNKNOWN_CA = {2, 18, 19, 20, 21}
@@ -25,6 +37,7 @@ class Link:
     sock: socket.socket
     parser: AmiParser
     messages: list[Message] = field(default_factory=list)
+    bytes_read: int = 0
 
     @property
     def ami_version(self) -> str:
@@ -65,13 +78,7 @@ def _left(end: float) -> float:
 def _connect(connection: Connection, end: float) -> socket.socket:
     """Try each address of the host in turn."""
     where = _where(connection)
-    try:
-        addresses = socket.getaddrinfo(connection.host, connection.ami_port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError):
-        raise Unreachable(
-            f"The name {connection.host!r} doesn't resolve to an address.",
-            "Check FREEPBX_HOST for a slip, or write the PBX's IP address.",
-        ) from None
+    addresses = _resolve(connection, end)
     failure: OSError = OSError("no address")
     for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
@@ -97,6 +104,32 @@ def _connect(connection: Connection, end: float) -> socket.socket:
             "`asterisk -rx 'manager show settings'` shows what is in force. Check FREEPBX_AMI_PORT too.",
         ) from None
     raise Unreachable(f"Can't connect to {where}: {failure.strerror or failure}.", "Check the network and the address.")
+
+
+def _resolve(connection: Connection, end: float) -> list[Any]:
+    """What getaddrinfo finds, within the time: the resolver itself knows no limit."""
+    found: list[Any] = []
+
+    def look_up() -> None:
+        try:
+            found.append(socket.getaddrinfo(connection.host, connection.ami_port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=look_up, name="resolver", daemon=True)
+    thread.start()
+    thread.join(max(end - time.monotonic(), 0.0))
+    if not found:
+        raise Deadline(
+            f"The name server gave no answer for {connection.host!r} in time.",
+            "Write the PBX's IP address as FREEPBX_HOST, or check this machine's /etc/resolv.conf.",
+        )
+    if isinstance(found[0], Exception):
+        raise Unreachable(
+            f"The name {connection.host!r} doesn't resolve to an address.",
+            "Check FREEPBX_HOST for a slip, or write the PBX's IP address.",
+        )
+    return list(found[0])
 
 
 def wrap_tls(sock: socket.socket, connection: Connection, end: float) -> ssl.SSLSocket:
@@ -140,6 +173,12 @@ def _read(link: Link, connection: Connection, end: float) -> None:
     data = link.sock.recv(CHUNK_BYTES)
     if not data:
         raise Unreachable(f"{_where(connection)} closed the connection.", "Try again.")
+    link.bytes_read += len(data)
+    if link.bytes_read > MAX_LOGIN_BYTES:
+        raise AmiTooLarge(
+            f"{_where(connection)} sent more than {MAX_LOGIN_BYTES >> 20} MB before the login was answered.",
+            "Check host and port: Asterisk sends a greeting and short answers.",
+        )
     link.messages += link.parser.feed(data)
 
 
@@ -149,6 +188,8 @@ def await_greeting(link: Link, connection: Connection, end: float) -> None:
     try:
         while link.parser.version is None:
             _read(link, connection, end)
+    except AmiTooLarge:
+        raise
     except AmiProtocolError as error:
         raise AmiProtocolError(f"{where} isn't Asterisk's manager interface. {error}", error.mend) from None
     except TimeoutError:
@@ -181,16 +222,30 @@ def _silent(sock: socket.socket, where: str) -> AmiError | Deadline:
     )
 
 
-def log_in(link: Link, connection: Connection, events: str, end: float) -> None:
-    """Log in by challenge, so that the secret isn't sent. Raises AmiLoginError, Unreachable or Deadline."""
+def log_in(link: Link, connection: Connection, events: str, end: float) -> bool:
+    """Log in by challenge, so that the secret isn't sent; return whether it was sent in clear nevertheless.
+
+    Without a challenge the secret itself is the only way in: it is sent over TLS, or where the connection allows it.
+    Raises AmiLoginError, AmiPlainLogin, AmiProtocolError, Unreachable or Deadline.
+    """
     where = _where(connection)
     user, secret = connection.ami_username, connection.ami_password.get_secret_value()
+    plain = False
     try:
         reply = _ask(link, connection, "Challenge", [("AuthType", "MD5")], end)
         if challenge := reply.get("Challenge"):
             key = hashlib.md5(f"{challenge}{secret}".encode(), usedforsecurity=False).hexdigest()
             proof = [("AuthType", "MD5"), ("Username", user), ("Key", key)]
         else:
+            plain = not isinstance(link.sock, ssl.SSLSocket)
+            if plain and not connection.ami_plain_login:
+                raise AmiPlainLogin(
+                    f"{where} doesn't offer the MD5 challenge: it would take the password in clear only, readable by "
+                    "everybody on the line. So it was not sent.",
+                    "Turn on AMI over TLS (FREEPBX_AMI_TLS), or, if nobody else can listen on this line, allow it with "
+                    "FREEPBX_AMI_PLAIN_LOGIN=true. Asterisk always offers the challenge: check that it is Asterisk "
+                    "that answers there.",
+                )
             proof = [("Username", user), ("Secret", secret)]
         reply = _ask(link, connection, "Login", [*proof, ("Events", events)], end)
     except TimeoutError:
@@ -199,16 +254,18 @@ def log_in(link: Link, connection: Connection, events: str, end: float) -> None:
         raise Unreachable(f"{where} broke off the login: {error.strerror}.", "Try again.") from None
     if reply.response != "Success":
         raise _refused(connection, link.sock.getsockname()[0])
+    return plain
 
 
 def _ask(link: Link, connection: Connection, action: str, headers: list[tuple[str, str]], end: float) -> Message:
     link.sock.settimeout(_left(end))
     link.sock.sendall(encode_action(action, headers, action))
+    seen = 0
     while True:
-        for message in link.messages:
+        for at, message in enumerate(link.messages[seen:], seen):
             if message.response and message.action_id == action:
-                link.messages.remove(message)
-                return message
+                return link.messages.pop(at)
+        seen = len(link.messages)
         _read(link, connection, end)
 
 

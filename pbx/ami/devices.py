@@ -11,13 +11,14 @@ AMI has no word for "trunk". The rule, PJSIP first; what is one is shown once, a
    `from-trunk`). FreePBX's extensions are numbers, so few are asked;
 4. everything else is an extension. FreePBX's are numbers with an auth and an AOR of their own and no static contact.
 
-chan_sip and chan_iax2: a peer with a fixed host (`Dynamic: no`) or with a registration is a trunk.
+chan_sip and chan_iax2: a peer with a fixed host (`Dynamic: no`) is a trunk.
 A registration that belongs to no endpoint or peer is a trunk of its own.
 """
 
+import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pbx.ami.protocol import Message
@@ -39,6 +40,7 @@ _STATES: dict[str, TrunkState] = {
     "nonqualified": "unknown",
     "unmonitored": "unknown",
 }
+_HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):(\d{1,5})")
 _ADDRESS = re.compile(r"(?:sips?:)?(?:[^@;]*@)?(\[[^\]]+\]|[^:;>]+)(?::(\d+))?")
 
 
@@ -52,6 +54,7 @@ class DeviceMessages:
     details: dict[str, tuple[Message, ...]] = field(default_factory=dict)  # PJSIPShowEndpoint, by endpoint
     sip_peers: tuple[Message, ...] = ()
     sip_registry: tuple[Message, ...] = ()
+    sip_details: dict[str, Message] = field(default_factory=dict)  # SIPshowpeer, by peer
     iax_peers: tuple[Message, ...] = ()
     iax_registry: tuple[Message, ...] = ()
     channels: tuple[Message, ...] = ()
@@ -110,12 +113,10 @@ def parse_devices(messages: DeviceMessages) -> tuple[tuple[Extension, ...], tupl
         else:
             extensions.append(_pjsip_extension(endpoint, channels))
     for one in _registrations(messages).get("", []):
-        trunks.append(_registered_trunk(one.get("ObjectName"), "PJSIP", one.get("ServerUri"), one))
-    for tech, peers, registry in (
-        ("SIP", messages.sip_peers, messages.sip_registry),
-        ("IAX2", messages.iax_peers, messages.iax_registry),
-    ):
-        _parse_peers(tech, peers, registry, busy, extensions, trunks)
+        trunks.append(_registered_trunk(one.get("ObjectName"), "PJSIP", _address(one.get("ServerUri")), one))
+    sip = messages.sip_peers, messages.sip_registry, messages.sip_details
+    _parse_peers("SIP", *sip, busy, extensions, trunks)
+    _parse_peers("IAX2", messages.iax_peers, messages.iax_registry, {}, busy, extensions, trunks)
     return (
         tuple(sorted(extensions, key=lambda one: (len(one.extension), one.extension, one.tech))),
         tuple(sorted(trunks, key=lambda one: (one.name, one.tech))),
@@ -166,7 +167,8 @@ def _pjsip_trunk(endpoint: _Endpoint, detail: Iterable[Message], channels: int) 
     roundtrip = roundtrip_ms(contact.get("RoundtripUsec")) if contact else None
     if endpoint.registrations:  # of several, a trunk that is registered once can be called
         registration = min(endpoint.registrations, key=lambda one: one.get("Status") != "Registered")
-        trunk = _registered_trunk(endpoint.name, "PJSIP", registration.get("ServerUri"), registration)
+        server = _address(registration.get("ServerUri"))
+        trunk = _registered_trunk(endpoint.name, "PJSIP", server, registration)
         return trunk.model_copy(update={"roundtrip_ms": roundtrip, "channels": channels})
     status = contact.get("Status") if contact else ""
     uri = contact.get("URI") if contact else next(iter(endpoint.static_contacts), "")
@@ -182,47 +184,149 @@ def _pjsip_trunk(endpoint: _Endpoint, detail: Iterable[Message], channels: int) 
 
 
 def _registered_trunk(name: str, tech: str, server: str, registration: Message) -> Trunk:
+    """A trunk whose state is that of its registration; `server` is its host and port."""
     status = registration.get("Status") or registration.get("State")
     state = _STATES.get(status.lower(), "unregistered")  # Request Sent, Timeout, Stopped, ...: not registered now
-    return Trunk(name=name, tech=tech, state=state, status=status, server=_address(server), registers=True)
+    return Trunk(name=name, tech=tech, state=state, status=status, server=server, registers=True)
 
 
 def _parse_peers(
     tech: str,
     peers: Iterable[Message],
     registry: Iterable[Message],
+    details: Mapping[str, Message],
     busy: Counter[str],
     extensions: list[Extension],
     trunks: list[Trunk],
 ) -> None:
     """Sort the peers of chan_sip or chan_iax2, adding to `extensions` and `trunks`.
 
-    A registration names no peer: it belongs to the one at its address, else is a trunk called by its user and host.
+    A registration that belongs to none of the peers is a trunk called by its user and host.
     """
-    entries = {_registry_address(one): one for one in registry if one.event == "RegistryEntry"}
+    owned, others = _pair(peers, registry, details)
     for peer in (one for one in peers if one.event == "PeerEntry"):
         name, status = peer.get("ObjectName"), peer.get("Status")
-        port = known(peer.get("IPport") or peer.get("Port"))
-        address = f"{host}:{port}" if (host := known(peer.get("IPaddress"))) else ""
+        address = _joined(*_peer_address(peer))
         measured = {"roundtrip_ms": roundtrip_ms(status), "channels": busy[f"{tech}/{name}"]}
         if peer.get("Dynamic") != "no":
             extension = Extension(extension=name, tech=tech, status=status, contact=address)
             extensions.append(extension.model_copy(update=measured))
             continue
-        if registration := entries.pop(address, None):
-            trunk = _registered_trunk(name, tech, address, registration)
+        if registration := owned.get(name):
+            server = address or _joined(*_registry_address(registration))
+            trunk = _registered_trunk(name, tech, server, registration)
         else:
             state = _STATES.get(status.partition(" ")[0].lower(), "unknown")
             trunk = Trunk(name=name, tech=tech, state=state, status=status, server=address)
         trunks.append(trunk.model_copy(update=measured))
-    for address, entry in entries.items():
-        trunks.append(_registered_trunk(f"{entry.get('Username')}@{address}", tech, address, entry))
+    for entry in others:
+        server = _joined(*_registry_address(entry))
+        name = "@".join(part for part in (entry.get("Username"), server) if part)
+        trunks.append(_registered_trunk(name, tech, server, entry))
 
 
-def _registry_address(entry: Message) -> str:
-    """Host and port: chan_sip has them apart, chan_iax2 in one."""
-    port = entry.get("Port")
-    return f"{entry.get('Host')}:{port}" if integer(port) else entry.get("Host")
+def _pair(
+    peers: Iterable[Message], registry: Iterable[Message], details: Mapping[str, Message], *, surely: bool = False
+) -> tuple[dict[str, Message], list[Message]]:
+    """The registrations by the peer they belong to, and those that belong to none.
+
+    chan_sip takes the host of a registration for a peer's section if there is one of that name. Else RegistryEntry has
+    the host as it was configured, and PeerEntry the address it resolved to: then the configured host of the peer, from
+    SIPshowpeer (ToHost), tells. Not `surely`: where that isn't known, the only registration left belongs to the only
+    peer left.
+    """
+    owned: dict[str, Message] = {}
+    left = [one for one in registry if one.event == "RegistryEntry"]
+    static = [one for one in peers if one.event == "PeerEntry" and one.get("Dynamic") == "no"]
+    for entry in sorted(left, key=lambda one: one.get("State") == "Registered"):  # of several, the one that is up
+        for peer in static:
+            if peer.get("ObjectName").lower() == entry.get("Host").lower():
+                owned[peer.get("ObjectName")] = entry
+                left = [one for one in left if one.get("Host") != entry.get("Host")]
+
+    def same_user(peer: Message, entry: Message) -> bool:
+        user, name = entry.get("Username"), peer.get("ObjectName")
+        if detail := details.get(name):
+            return bool(user) and user == detail.get("Default-Username")
+        fixed = _is_address(_registry_address(entry)[0]) and bool(_peer_address(peer)[0])  # another one
+        return bool(user) and user == name and not fixed
+
+    def same_address(peer: Message, entry: Message) -> bool:
+        host, port = _peer_address(peer)
+        return bool(host) and (host, port) == _registry_address(entry)
+
+    def same_host(peer: Message, entry: Message) -> bool:
+        detail = details.get(peer.get("ObjectName"))
+        hosts = {_peer_address(peer)[0], _plain_host(detail.get("ToHost")) if detail else ""} - {""}
+        return bool(hosts & {_registry_address(entry)[0], _plain_host(entry.get("Domain"))})
+
+    def same_user_and_host(peer: Message, entry: Message) -> bool:
+        detail, user = details.get(peer.get("ObjectName")), entry.get("Username")
+        names = {peer.get("ObjectName"), detail.get("Default-Username") if detail else ""}
+        return user in names - {""} and same_host(peer, entry)
+
+    for belongs in (same_user_and_host, same_address, same_host, same_user):
+        for entry in list(left):
+            peer = next((one for one in static if one.get("ObjectName") not in owned and belongs(one, entry)), None)
+            if peer is not None:
+                owned[peer.get("ObjectName")] = entry
+                left.remove(entry)
+    unsure = [
+        name for one in static if (name := one.get("ObjectName")) not in {*owned, *details} and not name.isdecimal()
+    ]
+    named = [one for one in left if (host := _registry_address(one)[0]) and not _is_address(host)]
+    if not surely and len(unsure) == len(named) == 1:
+        owned[unsure[0]] = named[0]
+        left.remove(named[0])
+    return owned, left
+
+
+def peers_to_ask(messages: DeviceMessages) -> list[str]:
+    """The peers of chan_sip whose SIPshowpeer is needed to tell which registrations are theirs."""
+    owned, left = _pair(messages.sip_peers, messages.sip_registry, {}, surely=True)
+    if all(_is_address(_registry_address(one)[0]) for one in left):
+        return []
+    static = [one for one in messages.sip_peers if one.event == "PeerEntry" and one.get("Dynamic") == "no"]
+    return [name for one in static if (name := one.get("ObjectName")) not in owned]
+
+
+def _peer_address(peer: Message) -> tuple[str, str]:
+    """Host and port; ("", "") while it isn't known."""
+    host = _plain_host(known(peer.get("IPaddress")))
+    return (host, known(peer.get("IPport") or peer.get("Port"))) if host else ("", "")
+
+
+def _registry_address(entry: Message) -> tuple[str, str]:
+    """Host and port: chan_sip has them apart, chan_iax2 in one. The host of an IPv6 address has no brackets."""
+    host, port = known(entry.get("Host")), entry.get("Port")
+    if not port and (match := _HOST_PORT.fullmatch(host)):
+        host, port = match[1], match[2]
+    return _plain_host(host), port if integer(port) else ""
+
+
+def _plain_host(host: str) -> str:
+    """A name in small letters, an address in its shortest form, as others write it too; without brackets."""
+    host = host.strip("[]").rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _joined(host: str, port: str) -> str:
+    """Host and port in one, an IPv6 address in brackets."""
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if host and port else host
 
 
 def _address(uri: str) -> str:

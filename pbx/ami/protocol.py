@@ -12,6 +12,7 @@ from functools import lru_cache
 from pbx.errors import AmiProtocolError, SettingsError
 
 GREETING = b"Asterisk Call Manager"
+MAX_GREETING_BYTES = 200
 MAX_LINE_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 MAX_ACTION_LINE_BYTES = 1024  # Asterisk's own limits on what a client may send: manager.c, AST_MAX_MANHEADERS
@@ -194,9 +195,9 @@ class AmiParser:
         head = bytes(self._buffer[: len(GREETING)])
         if not GREETING.startswith(head):
             self._fail("It greets as something else.")
-        end = self._buffer.find(b"\r\n")
+        end = self._buffer.find(b"\r\n", 0, MAX_GREETING_BYTES)
         if end < 0:
-            if len(self._buffer) > 200:
+            if len(self._buffer) >= MAX_GREETING_BYTES:
                 self._fail("Its greeting doesn't end.")
             return False
         self.version = self._buffer[len(GREETING) : end].decode("utf-8", "replace").lstrip("/").strip()

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from pbx.ami.client import AmiClient
-from pbx.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices
-from pbx.ami.protocol import Message
+from pbx.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices, peers_to_ask
+from pbx.ami.protocol import Headers, Message
 from pbx.ami.reply import Reply
 from pbx.ami.snapshot import (
     ActiveCall,
@@ -29,7 +29,7 @@ from pbx.ami.snapshot import (
     parse_system,
 )
 from pbx.ami.values import integer, utc_offset
-from pbx.errors import AmiActionError, AmiDenied, Deadline
+from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, Unreachable
 
 # What each part can't be whole without; an absent module is fine as long as another brings something.
 NEEDS: dict[PartName, tuple[str, ...]] = {
@@ -47,43 +47,98 @@ _DEVICES = (
     "IAXregistry",
     "CoreShowChannels",
 )
+_CLOCK = "the PBX's clock"
 _ZONE = "STRFTIME({},,%z %s)"  # a dialplan function: the PBX's offset from UTC, and the epoch, its own clock when empty
 
-Outcome = Reply | Deadline
+SNAPSHOT_S = 120.0  # all of a snapshot together, at most
+MAX_DETAILS = 2000  # devices asked for one by one
+
+Outcome = Reply | Deadline | AmiProtocolError
+Ask = tuple[str, Headers]
 
 
-def take_snapshot(client: AmiClient, parts: Iterable[PartName] = tuple(NEEDS)) -> Snapshot:
-    """Look at the whole PBX, or at some parts of it.
+def take_snapshot(
+    client: AmiClient, parts: Iterable[PartName] = tuple(NEEDS), *, deadline_s: float = SNAPSHOT_S
+) -> Snapshot:
+    """Look at the whole PBX, or at some parts of it, within `deadline_s` seconds.
 
-    What the user's rights or a missing module forbid is named in the snapshot's `parts`; the rest stands.
-    Raises Unreachable when the connection is lost, Deadline when nothing at all is answered in time.
+    What the user's rights or a missing module forbid, and what is answered too late or in a way that can't be used, is
+    named in the snapshot's `parts`; the rest stands.
+    Raises Unreachable when the connection is lost, Deadline or AmiProtocolError when nothing at all is answered.
     """
     wanted = list(parts)
     begun_at, begun = datetime.now(UTC), time.monotonic()
+    end = begun + deadline_s
     actions = dict.fromkeys(action for part in wanted for action in NEEDS[part])
     devices = "extensions" in wanted or "trunks" in wanted
     actions |= dict.fromkeys(_DEVICES if devices else ())
-    first = {action: client.submit(action) for action in actions}
-    clock = client.submit("Getvar", [("Variable", _ZONE.format(""))]) if "system" in wanted else None
-    outcomes = {action: _outcome(future) for action, future in first.items()}
-    late = [outcome for outcome in outcomes.values() if isinstance(outcome, Deadline)]
-    if late and len(late) == len(outcomes):
-        raise late[0]
+    asks: dict[str, Ask] = {action: (action, ()) for action in actions}
+    if "system" in wanted or "queues" in wanted:
+        asks[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(""))])
+    outcomes = _ask_all(client, asks, end)
+    clock = outcomes.pop(_CLOCK, None)
+    failed = [outcome for outcome in outcomes.values() if not isinstance(outcome, Reply)]
+    if failed and len(failed) == len(outcomes):
+        raise failed[0]
     messages = _device_messages(outcomes) if devices else DeviceMessages()
-    details = {name: client.submit("PJSIPShowEndpoint", [("Endpoint", name)]) for name in endpoints_to_ask(messages)}
-    system = _system(client, outcomes, _outcome(clock), begun_at) if clock else None
-    messages.details = {name: _items(_outcome(future)) for name, future in details.items()}
+    pjsip, sip = endpoints_to_ask(messages)[:MAX_DETAILS], peers_to_ask(messages)[:MAX_DETAILS]
+    more: dict[str, Ask] = {f"PJSIP/{name}": ("PJSIPShowEndpoint", [("Endpoint", name)]) for name in pjsip}
+    more |= {f"SIP/{name}": ("SIPshowpeer", [("Peer", name)]) for name in sip}
+    offset_now, epoch = _zone(clock)
+    guess = _guessed_start(outcomes, offset_now)
+    if guess is not None:
+        more[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(guess))])
+    told = _ask_more(client, more, end)
+    messages.details = {name: _items(told.get(f"PJSIP/{name}")) for name in pjsip}
+    messages.sip_details = {
+        name: found.response for name in sip if isinstance(found := told.get(f"SIP/{name}"), Reply) and not found.failed
+    }
     extensions, trunks = parse_devices(messages)
+    pbx_now = datetime.fromtimestamp(epoch, UTC) if epoch > 0 else begun_at
     return Snapshot(
         taken_at=begun_at,
         took_ms=round((time.monotonic() - begun) * 1000),
-        system=system,
+        system=_system(client, outcomes, offset_now, told.get(_CLOCK), pbx_now) if "system" in wanted else None,
         extensions=extensions if "extensions" in wanted else (),
         trunks=trunks if "trunks" in wanted else (),
-        queues=parse_queues(_items(outcomes.get("QueueStatus"))),
+        queues=parse_queues(_items(outcomes.get("QueueStatus")), pbx_now),
         active_calls=parse_active_calls(_items(outcomes.get("CoreShowChannels"))) if "active_calls" in wanted else (),
         parts={part: _judge(outcomes[action] for action in NEEDS[part]) for part in wanted},
     )
+
+
+def _ask_all(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, Outcome]:
+    """Ask all at once. After an answer that ended the connection, too large an answer say, what it took with it is
+    asked again. Raises Unreachable when the connection is lost for another reason."""
+    outcomes: dict[str, Outcome] = {}
+    while left := [key for key in asks if key not in outcomes]:
+        futures = {key: _submit(client, *asks[key], end) for key in left}
+        lost: Unreachable | None = None
+        spoilt = False
+        for key, future in futures.items():
+            try:
+                outcomes[key] = future.result()
+            except Deadline as error:
+                outcomes[key] = error
+            except AmiProtocolError as error:
+                outcomes[key], spoilt = error, True
+            except Unreachable as error:
+                lost = error
+        if lost is not None and not (spoilt and client.wait_connected(end - time.monotonic())):
+            raise lost
+    return outcomes
+
+
+def _ask_more(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, Outcome]:
+    """As `_ask_all`, of what is only good to know besides: without the connection nothing of it."""
+    try:
+        return _ask_all(client, asks, end)
+    except Unreachable:
+        return {}
+
+
+def _submit(client: AmiClient, action: str, headers: Headers, end: float) -> Future[Reply]:
+    return client.submit(action, headers, within_s=end - time.monotonic())
 
 
 def fetch_system(client: AmiClient) -> System:
@@ -124,13 +179,6 @@ def _fetch(client: AmiClient, name: PartName) -> Snapshot:
     return snapshot
 
 
-def _outcome(future: Future[Reply]) -> Outcome:
-    try:
-        return future.result()
-    except Deadline as error:
-        return error
-
-
 def _items(outcome: Outcome | None) -> tuple[Message, ...]:
     return outcome.items if isinstance(outcome, Reply) else ()
 
@@ -149,31 +197,38 @@ def _device_messages(outcomes: dict[str, Outcome]) -> DeviceMessages:
     )
 
 
-def _system(client: AmiClient, outcomes: dict[str, Outcome], clock: Outcome, now: datetime) -> System | None:
-    """CoreStatus tells the start in local time: ask the PBX for its offset then, which may not be today's."""
+def _guessed_start(outcomes: dict[str, Outcome], offset_now: timedelta | None) -> int | None:
+    """About when Asterisk started, as an epoch: CoreStatus has it in local time, and the offset may have been another.
+
+    None where it isn't known.
+    """
+    status = outcomes.get("CoreStatus")
+    local = parse_start(status.response) if isinstance(status, Reply) else None
+    if local is None or offset_now is None:
+        return None
+    return int((local - offset_now).replace(tzinfo=UTC).timestamp())
+
+
+def _system(
+    client: AmiClient,
+    outcomes: dict[str, Outcome],
+    offset_now: timedelta | None,
+    clock_then: Outcome | None,
+    now: datetime,
+) -> System | None:
+    """The system, with the PBX's own offsets, or by the settings' zone where it may not be asked for them."""
     settings, status = outcomes["CoreSettings"], outcomes["CoreStatus"]
     if not (isinstance(settings, Reply) and isinstance(status, Reply)) or settings.failed or status.failed:
         return None
-    local = parse_start(status.response)
-    offset_now, epoch = _zone(clock)
-    offset_then = offset_now
-    if offset_now is None and client.connection.timezone:  # may not be asked: the settings' zone
-        zone = ZoneInfo(client.connection.timezone)
+    offset_then = offset_now if clock_then is None else _zone(clock_then)[0]
+    if offset_now is None and client.connection.timezone:
+        zone, local = ZoneInfo(client.connection.timezone), parse_start(status.response)
         offset_now = now.astimezone(zone).utcoffset()
         offset_then = local.replace(tzinfo=zone).utcoffset() if local else None
-    elif offset_now is not None and local:
-        guess = int((local - offset_now).replace(tzinfo=UTC).timestamp())
-        offset_then, _ = _zone(_outcome(client.submit("Getvar", [("Variable", _ZONE.format(guess))])))
-    return parse_system(
-        settings.response,
-        status.response,
-        offset_then,
-        offset_now,
-        datetime.fromtimestamp(epoch, UTC) if epoch else now,
-    )
+    return parse_system(settings.response, status.response, offset_then, offset_now, now)
 
 
-def _zone(outcome: Outcome) -> tuple[timedelta | None, int]:
+def _zone(outcome: Outcome | None) -> tuple[timedelta | None, int]:
     if not isinstance(outcome, Reply):
         return None, 0
     offset, _, epoch = outcome.response.get("Value").partition(" ")
@@ -184,7 +239,7 @@ def _judge(outcomes: Iterable[Outcome]) -> Part:
     """The worst of what a part needs; absent only if nothing of it is there."""
     failed, denied, absent, ok = [], [], [], 0
     for outcome in outcomes:
-        if isinstance(outcome, Deadline):
+        if not isinstance(outcome, Reply):
             failed.append(str(outcome))
         elif outcome.denied:
             denied.append(outcome.reason)

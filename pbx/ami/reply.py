@@ -18,6 +18,7 @@ PRIVILEGES = {
     "PJSIPShowEndpoint": "system",
     "PJSIPShowEndpoints": "system",
     "PJSIPShowRegistrationsOutbound": "system or reporting",
+    "SIPshowpeer": "system or reporting",
     "SIPpeers": "system or reporting",
     "SIPshowregistry": "system or reporting",
 }

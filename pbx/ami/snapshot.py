@@ -13,6 +13,7 @@ from pbx.ami.protocol import Message
 from pbx.ami.values import decimal, integer, known, moment, seconds, unescape
 
 HIDDEN_QUEUE = "default"  # FreePBX makes it and nobody uses it
+IDLE = (0, 1)  # QueueMember's Status: unknown, not in use (app_queue's member_status_available)
 
 PartName = Literal["system", "extensions", "trunks", "queues", "active_calls"]
 TrunkState = Literal["registered", "unregistered", "rejected", "reachable", "unreachable", "unknown"]
@@ -64,7 +65,10 @@ class Trunk(Row):
 
 
 class QueueMember(Row):
-    """An agent in a queue. `status` is the code of AMI's QueueMember: 0 unknown, 1 not in use ... 8 on hold."""
+    """An agent in a queue. `status` is the code of AMI's QueueMember: 0 unknown, 1 not in use ... 8 on hold.
+
+    `wrapping_up`: the member's own wrap-up time since their last call isn't over. AMI doesn't report the queue's.
+    """
 
     name: str
     interface: str
@@ -75,11 +79,15 @@ class QueueMember(Row):
     penalty: int = 0
     calls_taken: int = 0
     last_call_at: datetime | None = None
+    wrapping_up: bool = False
 
     @property
     def available(self) -> bool:
-        """Whether the next call could ring here: not paused, and the device not in use."""
-        return self.status == 1 and not self.paused
+        """Whether the next call could ring here, as app_queue decides it (is_member_available, 16 to 22).
+
+        A device whose state nobody knows (IAX2, DAHDI, Custom) counts as idle there.
+        """
+        return self.status in IDLE and not self.paused and not self.wrapping_up
 
 
 class QueueCaller(Row):
@@ -179,8 +187,12 @@ def _as_utc(local: datetime | None, offset: timedelta | None) -> datetime | None
     return None if local is None or offset is None else (local - offset).replace(tzinfo=UTC)
 
 
-def parse_queues(messages: Iterable[Message]) -> tuple[Queue, ...]:
-    """Queues from QueueStatus's events, by name, without FreePBX's `default`."""
+def parse_queues(messages: Iterable[Message], pbx_now: datetime | None = None) -> tuple[Queue, ...]:
+    """Queues from QueueStatus's events, by name, without FreePBX's `default`.
+
+    `pbx_now` is the PBX's clock, which times of last calls are compared with; None for this machine's.
+    """
+    pbx_now = pbx_now or datetime.now(UTC)
     params: dict[str, Message] = {}
     members: dict[str, list[QueueMember]] = {}
     callers: dict[str, list[QueueCaller]] = {}
@@ -189,7 +201,7 @@ def parse_queues(messages: Iterable[Message]) -> tuple[Queue, ...]:
         if message.event == "QueueParams":
             params[name] = message
         elif message.event == "QueueMember":
-            members.setdefault(name, []).append(_parse_member(message))
+            members.setdefault(name, []).append(_parse_member(message, pbx_now))
         elif message.event == "QueueEntry":
             callers.setdefault(name, []).append(_parse_caller(message))
     return tuple(
@@ -217,7 +229,8 @@ def _parse_queue(name: str, message: Message, members: list[QueueMember], caller
     )
 
 
-def _parse_member(message: Message) -> QueueMember:
+def _parse_member(message: Message, pbx_now: datetime) -> QueueMember:
+    last_call_at, wrapup_s = moment(message.get("LastCall")), integer(message.get("Wrapuptime"))
     return QueueMember(
         name=message.get("Name"),
         interface=message.get("Location"),
@@ -227,7 +240,8 @@ def _parse_member(message: Message) -> QueueMember:
         in_call=message.get("InCall") == "1",
         penalty=integer(message.get("Penalty")),
         calls_taken=integer(message.get("CallsTaken")),
-        last_call_at=moment(message.get("LastCall")),
+        last_call_at=last_call_at,
+        wrapping_up=bool(last_call_at and wrapup_s > 0 and (pbx_now - last_call_at).total_seconds() < wrapup_s),
     )
 
 

@@ -9,6 +9,8 @@ from types import TracebackType
 
 from pbx.ami.protocol import Message
 
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # twice what 50,000 events of a busy PBX take
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -22,12 +24,14 @@ class Gap:
 class Subscription:
     """Events in the order they came, a Gap where some are missing. Iterate over it, or `get` one at a time.
 
-    `dropped` counts the events that came while `limit` of them were waiting; gaps are never dropped.
+    `dropped` counts the events that came while `limit` of them, or `limit_bytes` bytes, were waiting; gaps are never
+    dropped.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int = MAX_WAITING_BYTES) -> None:
         self.dropped = 0
-        self._limit = limit
+        self._limit, self._limit_bytes = limit, limit_bytes
+        self._bytes = 0  # of the events that wait
         self._waiting: deque[bytes | Gap] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -35,9 +39,12 @@ class Subscription:
     def offer(self, events: list[bytes]) -> None:
         """Take what there is room for, as the parser's frames; for the client's reader."""
         with self._changed:
-            room = max(self._limit - len(self._waiting), 0)
-            self._waiting.extend(events[:room])
-            self.dropped += max(len(events) - room, 0)
+            for event in events:
+                if len(self._waiting) < self._limit and self._bytes + len(event) <= self._limit_bytes:
+                    self._waiting.append(event)
+                    self._bytes += len(event)
+                else:
+                    self.dropped += 1
             self._changed.notify_all()
 
     def report(self, gap: Gap) -> None:
@@ -51,6 +58,7 @@ class Subscription:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
             item = self._waiting.popleft() if self._waiting else None
+            self._bytes -= len(item) if isinstance(item, bytes) else 0
             return Message(item) if isinstance(item, bytes) else item
 
     def __iter__(self) -> Iterator[Message | Gap]:
@@ -58,7 +66,7 @@ class Subscription:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
-                taken, self._waiting = self._waiting, deque()
+                taken, self._waiting, self._bytes = self._waiting, deque(), 0
             if not taken:
                 return
             for item in taken:

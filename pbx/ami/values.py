@@ -49,7 +49,7 @@ def span_s(text: str) -> float | None:
 def roundtrip_ms(text: str) -> float | None:
     """Milliseconds from PJSIP's microseconds (`3075`) or a peer's status (`OK (12 ms)`); None when not measured."""
     if match := _MILLISECONDS.search(text):
-        return float(match[1])
+        return decimal(match[1])
     microseconds = integer(text)
     return microseconds / 1000 if microseconds > 0 else None
 

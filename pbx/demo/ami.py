@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from pbx.demo.answers import AMI_VERSIONS, answer
 from pbx.demo.faults import Faults
@@ -21,6 +21,7 @@ REFUSAL_S = 1.0  # after which a login is refused
 LONGEST_LINE = 1024
 MOST_EVENTS = 20_000  # that may wait for a session that doesn't read: then it is cut off
 CLASSES = frozenset(("system", "call", "agent", "dialplan", "reporting", "cdr", "user", "log"))
+_FILLING = (("Filling", "x" * 1000),)  # of what the faults "endless" and "flood" send
 _FREE = frozenset(("login", "challenge", "logoff"))
 _LISTS = ("show", "status", "summary", "list", "peers", "registry")
 _POSIX = {"[[:cntrl:]]": r"[\x00-\x1f\x7f]", "[[:alnum:]]": "[0-9A-Za-z]", "[[:digit:]]": r"\d", "[[:space:]]": r"\s"}
@@ -130,16 +131,33 @@ class Session:
         where, name = f"ami/{ask.action}", ask.action.lower()
         if self._pbx.faults.take("mute", where):
             return True
-        if any(part in name for part in _LISTS) and (slow := self._pbx.faults.take("slow_list", where)):
+        if self._pbx.faults.take("flood", where):
+            await self._send_for_ever(_event_text("Flood", "system", _FILLING), where)
+        listed = any(part in name for part in _LISTS)
+        if listed and (slow := self._pbx.faults.take("slow_list", where)):
             await asyncio.sleep(slow.seconds)
+        if listed and self._pbx.faults.take("endless", where):
+            begin = reply(ask, "Success", ("EventList", "start"))
+            await self._wire.send(begin.encode(), where)
+            item = (("Event", "Endless"), ("ActionID", ask.get("actionid")), *_FILLING)
+            await self._send_for_ever(text(item), where)
         if name == "login" and not self._known:
             return await self._log_in(ask, where)
         if name == "logoff":
             told = reply(ask, "Goodbye", ("Message", "Thanks for all the fish."))
             await self._wire.send(told.encode(), where)
             return False
-        await self._wire.send(_bytes(self._answer(ask, name)), where)
+        answer = self._answer(ask, name)
+        if listed and self._pbx.faults.take("headless", where):
+            answer = answer.partition("\r\n\r\n")[2]
+        await self._wire.send(_bytes(answer), where)
         return True
+
+    async def _send_for_ever(self, message: str, where: str) -> NoReturn:
+        """For a fault: the same again and again. Raises ConnectionError when the client has left."""
+        data = message.encode() * 50
+        while True:
+            await self._wire.send(data, where)
 
     def _answer(self, ask: Ask, name: str) -> str:
         if name == "\0":

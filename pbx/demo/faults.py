@@ -16,6 +16,9 @@ Who asks for which kind, in this order, each at most once for a spot:
     mute           before an answer is sent: send nothing, and leave the connection open.
     slow_list      before a list is answered (the path `recordings/stored`, an AMI action that answers with items):
                    wait `seconds`, then answer.
+    headless       before a list of AMI is answered: leave out the response that begins it.
+    endless        before a list of AMI is answered: send items of it until the client leaves.
+    flood          before an answer of AMI: send events until the client leaves (`ami/Challenge`: before the login).
     server_error   ARI only, before an answer is made: answer `status` with Asterisk's body for it instead.
     wrong_length   ARI only, when the headers are made: Content-Length says `extra_bytes` more than are sent (fewer
                    where it is negative; never below 0); close the connection after the body.
@@ -33,7 +36,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Kind = Literal["refuse", "mute", "slow_list", "server_error", "wrong_length", "stall", "cut", "trickle"]
+Kind = Literal[
+    "refuse",
+    "mute",
+    "slow_list",
+    "headless",
+    "endless",
+    "flood",
+    "server_error",
+    "wrong_length",
+    "stall",
+    "cut",
+    "trickle",
+]
 
 
 @dataclass(frozen=True, slots=True)

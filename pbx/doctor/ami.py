@@ -15,7 +15,7 @@ from pbx.ami.reply import PRIVILEGES, Reply
 from pbx.doctor import advice
 from pbx.doctor.line import Address, open_port
 from pbx.doctor.step import Check, Finding, Trouble
-from pbx.errors import AmiLoginError, Deadline
+from pbx.errors import AmiLoginError, AmiPlainLogin, AmiProtocolError, Deadline, Unreachable
 from pbx.settings import Connection
 
 GREETING_S = 3.0  # Asterisk greets at once
@@ -76,7 +76,9 @@ class AmiCheck:
         if not user:
             raise Trouble("No AMI user is set.", ["Set FREEPBX_AMI_USERNAME and FREEPBX_AMI_PASSWORD."])
         try:
-            log_in(self._link, self.connection, "off", time.monotonic() + STAGE_S)
+            in_clear = log_in(self._link, self.connection, "off", time.monotonic() + STAGE_S)
+        except AmiPlainLogin as error:
+            raise Trouble(str(error), [error.mend]) from None
         except AmiLoginError as error:
             source = str(self._sock.getsockname()[0]).partition("%")[0]
             raise Trouble(str(error), advice.ami_login(user, source)) from None
@@ -92,6 +94,9 @@ class AmiCheck:
                 retry_s=60,
             )
         )
+        if in_clear:
+            text = f"Logged in as {user!r}, with the password sent in clear: the PBX offers no challenge."
+            return Finding(text, "warning", ["Turn on AMI over TLS (FREEPBX_AMI_TLS), or keep this line to yourself."])
         return Finding(f"Logged in as {user!r}" + ("." if self._encrypted else "; what follows is not encrypted."))
 
     @property
@@ -102,12 +107,19 @@ class AmiCheck:
         """Ask all a snapshot asks, and judge the answers."""
         actions = dict.fromkeys(action for part in NEEDS.values() for action in part)
         futures = {action: self._client.submit(action) for action in actions}
-        late = []
+        late, wrong = [], []
         for action, future in futures.items():
             try:
                 self._replies[action] = future.result()
             except Deadline:
                 late.append(action)
+            except AmiProtocolError as error:
+                wrong.append(error)
+            except Unreachable:  # what spoilt one answer ended the connection
+                if not wrong:
+                    raise
+        if wrong:
+            raise Trouble(" ".join(str(error) for error in wrong), [error.mend for error in wrong])
         denied = [action for action, reply in self._replies.items() if reply.denied]
         if denied:
             return self._denied(denied)
@@ -141,7 +153,7 @@ class AmiCheck:
         if settings is None or settings.failed:
             return Finding(f"{ami}; Asterisk's own version may not be asked for.", "warning")
         version = settings.response.get("AsteriskVersion")
-        major = re.match(r"\D*(\d+)", version)
+        major = re.match(r"\D*(\d{1,4})", version)
         if major and int(major[1]) < OLDEST:
             mend = [f"Update the PBX: below Asterisk {OLDEST} ARI can't hand recordings out."]
             return Finding(f"Asterisk {version}, {ami}: too old.", "failed", mend)

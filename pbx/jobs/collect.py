@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,20 +15,23 @@ from pbx.ami.client import AmiClient
 from pbx.ami.queries import take_snapshot
 from pbx.ami.snapshot import Snapshot
 from pbx.errors import DataError, StorageFull
+from pbx.jobs.limits import Stop
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import writing
 from pbx.store.samples import record_snapshot
 
 
 def collect_snapshot(
-    engine: Engine, active: ActiveConnection, *, output: Path | None, private: bool = False
+    engine: Engine, active: ActiveConnection, *, output: Path | None, private: bool = False, stop: Stop | None = None
 ) -> Snapshot:
     """Take a snapshot, store it, and write it to `output` as JSON, whole or not at all; `private` for this user alone.
+
+    A set `stop` ends it.
 
     Raises AmiError or Unreachable when the PBX can't be asked, and then changes nothing; DataError or StorageFull when
     the result can't be stored or written.
     """
-    with AmiClient.connect(active.connection) as client:
+    with AmiClient.connect(active.connection) as client, stop.closing(client.close) if stop else nullcontext():
         snapshot = take_snapshot(client)
     with writing(engine) as session:
         record_snapshot(session, active.id, snapshot)

@@ -27,6 +27,8 @@ COMMAND: Sequence[str] = (sys.executable, "-m", "pbx", "transcriber")
 RESCAN_S = 15.0  # between two looks for new recordings while a sync brings them
 CHUNK = 2000  # recordings queued in one commit
 END_S = 8.0  # how long a transcriber may take to stop
+STUCK_S = 3600.0  # a transcriber that makes no progress for so long is ended
+JUDGE_S = 5.0  # how often it is judged whether it does
 ASKED_OFTEN = 3  # so often the language server is asked for one summary
 ASK_AGAIN = timedelta(minutes=10)  # after the first failure; twice as long after the second
 
@@ -53,6 +55,8 @@ class SpeechKeeper:
         self._child: subprocess.Popen[bytes] | None = None
         self._seen: LastChange | None = None
         self._seen_at = 0.0
+        self._work: object = None  # how far the transcriber was when it last made progress
+        self._moved_at = self._judged_at = 0.0
 
     @property
     def at_work(self) -> bool:
@@ -60,6 +64,7 @@ class SpeechKeeper:
 
     def look(self, active: ActiveConnection, *, once: bool = False) -> None:
         """Queue new recordings, take up what a dead transcriber left, and start one when it is wanted."""
+        self._end_stuck(active)
         self._reap(active)
         take_up_transcriptions(self._engine, self._settings)
         self.queue_new(active)
@@ -72,6 +77,7 @@ class SpeechKeeper:
             self.look(active, once=True)
             while self._child is not None and not stop.is_set():
                 stop.wait(0.1)
+                self._end_stuck(active)
                 if not self.at_work:
                     self.look(active, once=True)
         finally:
@@ -131,6 +137,25 @@ class SpeechKeeper:
                 env=environment,
                 pass_fds=[slot.descriptor],
             )
+
+    def _end_stuck(self, active: ActiveConnection) -> None:
+        """Kill a transcriber that makes no progress: what it was at is queued again, and fails the third time."""
+        if self._child is None or not self.at_work or time.monotonic() < self._judged_at + JUDGE_S:
+            return
+        self._judged_at = time.monotonic()
+        with reading(self._engine) as session:
+            # While a model is downloaded, how far that is stands in the queue's own words.
+            work = (
+                self._child.pid,
+                claims.progress_of(session, SLOT),
+                transcriptions.rules_of(session, active.id).hindrance,
+            )
+        if work != self._work:
+            self._work, self._moved_at = work, time.monotonic()
+        elif time.monotonic() - self._moved_at > STUCK_S:
+            log.error("The transcriber made no progress for %.0f minutes and was ended.", STUCK_S / 60)
+            self._child.kill()
+            self._child.wait()
 
     def _reap(self, active: ActiveConnection) -> None:
         """Say how a transcriber ended; one that died with nothing in hand died of its model."""

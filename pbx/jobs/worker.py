@@ -15,6 +15,7 @@ from pbx.jobs import queue
 from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.download import Room
 from pbx.jobs.imports import do_import
+from pbx.jobs.limits import Progress, Stop, run_limited
 from pbx.jobs.notices import look_after_alerts
 from pbx.jobs.packing import pack_history
 from pbx.jobs.slots import Slot, take_slot
@@ -37,7 +38,6 @@ LISTED_FAILURES = 100  # how many failed recordings a job's row names
 
 log = logging.getLogger("pbx.worker")
 
-Progress = Callable[[int, int | None], None]
 Ended = Callable[[Job], None]
 
 
@@ -47,7 +47,7 @@ def do_sync(
     active: ActiveConnection,
     options: dict[str, Any],
     progress: Progress | None,
-    stop: threading.Event,
+    stop: Stop,
 ) -> dict[str, Any]:
     """Options: since and until (ISO times with an offset), limit, parallel, dry_run."""
     since, until = (datetime.fromisoformat(options[name]) if options.get(name) else None for name in ("since", "until"))
@@ -73,12 +73,12 @@ def do_collect(
     active: ActiveConnection,
     options: dict[str, Any],
     progress: Progress | None,
-    stop: threading.Event,
+    stop: Stop,
 ) -> dict[str, Any]:
     """Options: output (a path). The result is counts, and each part that isn't there with its reason."""
     output = Path(options.get("output") or settings.pbx_data_dir / "freepbx.json")
     private = output.resolve().is_relative_to(settings.home_dir.resolve())
-    snapshot = collect_snapshot(engine, active, output=output, private=private)
+    snapshot = collect_snapshot(engine, active, output=output, private=private, stop=stop)
     return {
         "collected_at": snapshot.taken_at.isoformat(),
         "output": str(output),
@@ -96,7 +96,7 @@ def do_prepare(
     active: ActiveConnection,
     options: dict[str, Any],
     progress: Progress | None,
-    stop: threading.Event,
+    stop: Stop,
 ) -> dict[str, Any]:
     """Make what a browser plays and draws of a recording. Options: recording_id."""
     from pbx.speech.playable import render_playable, waveform
@@ -128,7 +128,7 @@ def do_here(
     """
     active = queue.needed_connection(engine, settings)
     if options.get("dry_run"):  # changes nothing, so it is no job to record
-        return JOBS[kind](engine, settings, active, options, progress, threading.Event())
+        return JOBS[kind](engine, settings, active, options, progress, Stop())
     with take_slot(settings.pbx_data_dir, "here") as slot:
         queue.put_back(engine, slot.name, died=True)  # its former holder's: else it would seem to be running still
         queue.put_back_of_the_dead(engine, settings.pbx_data_dir)
@@ -140,8 +140,11 @@ def do_here(
             if progress is not None:
                 progress(done, total)
 
+        def act(progress: Progress, stop: Stop) -> dict[str, Any]:
+            return JOBS[kind](engine, settings, active, options, progress, stop)
+
         try:
-            result = JOBS[kind](engine, settings, active, options, both, threading.Event())
+            result = run_limited(kind, act, both, threading.Event())
         except BaseException as error:  # also Ctrl-C
             why = error.advice if isinstance(error, PbxError) else "It was stopped before its end. Start it again."
             record_end(engine, job.id, error=why)
@@ -301,12 +304,15 @@ class Worker:
         job = queue.claim_job(self._engine, kind, self._slot.name)
         if job is None:
             return False
-        try:
+
+        def act(progress: Progress, stop: Stop) -> dict[str, Any]:
             active = active_connection(self._engine, self._settings)
             if active is None or active.id != job.connection_id:
                 raise SettingsError("It was asked for another PBX than the one now set up.", "Ask for it again.")
-            write = progress_writer(self._engine, job.id)
-            result = JOBS[kind](self._engine, self._settings, active, job.options, write, self._stop)
+            return JOBS[kind](self._engine, self._settings, active, job.options, progress, stop)
+
+        try:
+            result = run_limited(kind, act, progress_writer(self._engine, job.id), self._stop)
         except PbxError as error:
             self._end(job, error=error.advice)
         except Exception as error:  # a mistake of ours ends the job, not the worker

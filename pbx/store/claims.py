@@ -73,6 +73,13 @@ def still_claimed(session: Session, worker: str) -> set[int]:
     return set(session.connection().scalars(mine))
 
 
+def progress_of(session: Session, worker: str) -> list[tuple[int, float | None, int]]:
+    """How far a worker is with each recording it is at: what changes while it makes progress."""
+    mine = select(_queue.c.recording_id, _queue.c.done_s, _queue.c.attempts).where(_claimed_by(worker))
+    rows = session.connection().execute(mine.order_by(_queue.c.recording_id))
+    return [(recording_id, done_s, attempts) for recording_id, done_s, attempts in rows]
+
+
 def report_done(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
     """Note how far a recording is and what that took; False when it is not this worker's any more."""
     took = func.coalesce(_queue.c.took_s, 0.0) + took_s
@@ -118,7 +125,7 @@ def put_back(session: Session, worker: str, *, died: bool) -> list[tuple[int, st
 def died_reason(attempts: int) -> str:
     """Why a recording rests that its worker did not survive."""
     return (
-        f"The transcriber was ended {attempts} times while working on it, most likely for want of memory. "
+        f"The transcriber was ended {attempts} times while working on it, for want of memory or progress. "
         "Close other programs or choose a smaller model (WHISPER_MODEL), then retry; data/worker.log may say more."
     )
 

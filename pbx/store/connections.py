@@ -50,7 +50,7 @@ def save_connection(engine: Engine, settings: Settings, connection: Connection) 
         "ari_password_encrypted": vault.seal(connection.ari_password),
         "ami_password_encrypted": vault.seal(connection.ami_password),
     }
-    plain = connection.model_dump(exclude={"host", "ari_password", "ami_password", "ca_file"})
+    plain = connection.model_dump(exclude={"host", "ari_password", "ami_password", "ami_plain_login", "ca_file"})
     with writing(engine) as session:
         session.exec(update(PbxConnection).values(active=False))
         row = _known_row(session, connection.host)
@@ -97,6 +97,7 @@ def _opened(row: PbxConnection, settings: Settings) -> Connection:
         ari_password=vault.unseal(row.ari_password_encrypted),
         ami_port=row.ami_port,
         ami_tls=row.ami_tls,
+        ami_plain_login=settings.freepbx_ami_plain_login,
         ami_username=row.ami_username,
         ami_password=vault.unseal(row.ami_password_encrypted),
         ca_file=None if row.ca_file is None else Path(row.ca_file),

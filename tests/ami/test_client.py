@@ -9,7 +9,7 @@ import pytest
 from pbx.ami.client import AmiClient
 from pbx.ami.protocol import Message
 from pbx.ami.subscription import Gap, Subscription
-from pbx.errors import AmiActionError, AmiDenied, Deadline, SettingsError, Unreachable
+from pbx.errors import AmiActionError, AmiDenied, AmiPlainLogin, Deadline, SettingsError, Unreachable
 from tests.ami.replay import VERSIONS, Script, Session, raw, replay, wait_until
 
 EVENT = b"Event: Hangup\r\nCause: 16\r\nUniqueid: %d\r\n\r\n"
@@ -17,11 +17,13 @@ PONG = b"Response: Success\r\nActionID: x\r\nPing: Pong\r\nTimestamp: 1795249038
 
 
 @contextmanager
-def client_of(*scripts: Script, version: int = 22, prefix: str = "", **options: object) -> Iterator[AmiClient]:
+def client_of(
+    *scripts: Script, version: int = 22, prefix: str = "", plain: bool = False, **options: object
+) -> Iterator[AmiClient]:
     """A client connected to a server that runs these scripts, one per connection."""
     with (
         replay(*scripts, version=version, prefix=prefix) as server,
-        AmiClient.connect(server.connection(), retry_s=0.01, **options) as client,  # type: ignore[arg-type]
+        AmiClient.connect(server.connection(ami_plain_login=plain), retry_s=0.01, **options) as client,  # type: ignore[arg-type]
     ):
         yield client
 
@@ -56,18 +58,29 @@ def test_the_login_proves_the_secret_and_never_sends_it(version: int) -> None:
     assert "lab-ami-secret" not in str(seen)
 
 
-def test_without_a_challenge_the_secret_itself_is_sent() -> None:
-    seen: list[dict[str, str]] = []
+def without_challenge(seen: list[dict[str, str]]) -> Script:
+    """Asterisk's refusal of an AuthType it doesn't know, then a login that is accepted."""
 
     def old(session: Session) -> None:
         session.send(b"Asterisk Call Manager/1.0\r\n")
         session.reply(
             session.next_action(), b"Response: Error\r\nActionID: x\r\nMessage: Authentication not supported\r\n\r\n"
         )
-        seen.append(session.next_action())
-        session.reply(seen[0], b"Response: Success\r\nActionID: x\r\nMessage: Authentication accepted\r\n\r\n")
+        for action in session.actions():
+            seen.append(action)
+            session.reply(action, b"Response: Success\r\nActionID: x\r\nMessage: Authentication accepted\r\n\r\n")
 
-    with client_of(old):
+    return old
+
+
+def test_without_a_challenge_the_secret_is_sent_only_where_the_settings_allow_it() -> None:
+    seen: list[dict[str, str]] = []
+    with pytest.raises(AmiPlainLogin, match="it was not sent") as caught, client_of(without_challenge(seen)):
+        pass
+    assert seen == []
+    assert "FREEPBX_AMI_PLAIN_LOGIN=true" in caught.value.mend
+    assert "FREEPBX_AMI_TLS" in caught.value.mend
+    with client_of(without_challenge(seen), plain=True):
         assert (seen[0]["Username"], seen[0]["Secret"]) == ("notebook", "lab-ami-secret")
 
 

@@ -11,7 +11,16 @@ from pbx.demo import ami
 from pbx.demo.faults import Fault, Kind
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.shelf import Shelf
-from pbx.errors import AmiLoginError, AriLoginError, AriProtocolError, AriServerError, Deadline, PbxError, Unreachable
+from pbx.errors import (
+    AmiLoginError,
+    AmiTooLarge,
+    AriLoginError,
+    AriProtocolError,
+    AriServerError,
+    Deadline,
+    PbxError,
+    Unreachable,
+)
 from pbx.store.engine import reading
 from pbx.store.models import QueueSample
 from pbx.store.samples import latest_snapshot
@@ -174,6 +183,8 @@ def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(house: House
         trouble("cut", "ami/Login", Unreachable, after_bytes=30),
         trouble("cut", "ami/QueueStatus", Unreachable, after_bytes=700),
         trouble("mute", "ami/*", Deadline),
+        trouble("flood", "ami/Challenge", AmiTooLarge),
+        trouble("flood", "ami/Login", AmiTooLarge),
     ],
 )
 def test_a_snapshot_that_is_not_whole_is_none(house: House, fault: Fault, error: type[PbxError]) -> None:
@@ -195,6 +206,23 @@ def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
     assert told["trunks"] == 2
     with reading(house.engine) as session:
         assert session.exec(select(QueueSample)).all() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("headless", "without having begun to answer"), ("endless", "answer to QueueStatus is too large")],
+)
+def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch, kind: Kind, words: str
+) -> None:
+    monkeypatch.setattr("pbx.ami.call.MAX_ANSWER_BYTES", 300_000)
+    house.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))
+    told = house.do("collect")
+    assert told["not_ok"].keys() == {"queues"}
+    assert words in told["not_ok"]["queues"]["reason"]
+    assert told["trunks"] == 2
+    time.sleep(1)  # of two snapshots of one second the first stays
+    assert house.do("collect")["not_ok"] == {}
 
 
 def test_a_snapshot_that_trickles_is_the_same(house: House) -> None:

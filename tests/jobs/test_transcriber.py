@@ -11,12 +11,14 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
+from pbx.jobs import speech
 from pbx.jobs.slots import anyone_alive
+from pbx.jobs.speech import SpeechKeeper
 from pbx.jobs.transcriber import NICENESS, limit_threads
 from pbx.settings import Settings
-from pbx.store import transcriptions
+from pbx.store import claims, transcriptions
 from pbx.store.connections import active_connection
-from pbx.store.engine import reading
+from pbx.store.engine import reading, writing
 from tests.jobs.at_work import go, log_of, until
 from tests.jobs.scripted import add_recording, ask, row_of, said, states
 
@@ -84,6 +86,32 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
     assert states(engine) == {good: "completed", deadly: "failed", better: "completed"}
     assert "ended 3 times while working on it" in row_of(engine, deadly).reason
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
+
+
+def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "COMMAND", [sys.executable, "-c", "import time; time.sleep(100)"])
+    monkeypatch.setattr(speech, "JUDGE_S", 0.0)
+    number = add_recording(engine, settings)
+    active = active_connection(engine, settings)
+    assert active is not None
+    keeper = SpeechKeeper(engine, settings)
+    try:
+        keeper.look(active)
+        hanging = keeper._child
+        assert hanging is not None
+        with writing(engine) as session:
+            assert claims.claim(session, active.id, speech.SLOT, "", 1)
+        keeper.look(active)
+        assert keeper.at_work  # it makes progress: it has begun
+        monkeypatch.setattr(speech, "STUCK_S", 0.0)
+        keeper.look(active)
+        assert hanging.poll() == -signal.SIGKILL
+        assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 1)
+        assert keeper._child is not hanging
+    finally:
+        keeper.end()
 
 
 @pytest.mark.parametrize(

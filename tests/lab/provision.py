@@ -28,6 +28,17 @@ def root_dir(version: int) -> Path:
     return lab_dir() / f"root-{version}"
 
 
+def is_made(version: int) -> bool:
+    """Whether that version's root is whole: a directory there may be what a stopped run or another program left."""
+    return (root_dir(version) / "usr/sbin/asterisk").is_file()
+
+
+def require_made(version: int) -> None:
+    """Raise LabError, with what to do, where that version's root isn't whole."""
+    if not is_made(version):
+        raise LabError(f"This needs the lab's Asterisk {version}: run `make lab-up` first (root on Debian).")
+
+
 def provision() -> None:
     """Make what is missing: tools, both roots (in parallel, about a minute), certificates."""
     if os.geteuid() != 0:
@@ -44,11 +55,12 @@ def provision() -> None:
 
 
 def make_root(version: int) -> None:
-    """Debootstrap one root beside its final name; the rename marks it finished, a half-made one is made again."""
-    root = root_dir(version)
-    if root.is_dir():
+    """Debootstrap one root beside its final name; a half-made one is made again."""
+    if is_made(version):
         return
+    root = root_dir(version)
     part = root.with_suffix(".part")
+    remove_root(root)
     remove_root(part)
     print(f"making Asterisk {version}'s root with debootstrap ...", flush=True)
     command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITES[version], str(part)]
@@ -100,5 +112,6 @@ def make_certificates() -> None:
     sign = ["-CA", f"{base}/ca.pem", "-CAkey", f"{base}/ca.key", "-CAcreateserial", "-extfile", str(extensions)]
     certificate = ["-in", f"{base}/server.csr", "-out", f"{base}/server.crt"]
     run_logged(["openssl", "x509", "-req", *certificate, *sign, *days], "openssl")
-    whole = (base / "server.key").read_text() + (base / "server.crt").read_text()
-    (base / "server.pem").write_text(whole)
+    part = base / "server.pem.part"
+    part.write_text((base / "server.key").read_text() + (base / "server.crt").read_text())
+    part.rename(base / "server.pem")

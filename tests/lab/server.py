@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.provision import LabError, lab_dir, root_dir, tail
+from tests.lab.provision import LabError, lab_dir, require_made, root_dir, tail
 
 if TYPE_CHECKING:
     from pbx.settings import Connection
@@ -160,7 +160,11 @@ class Asterisk(Process):
         }
 
     def configure(self) -> None:
-        """Replace the packaged configuration by the lab's templates, and make the directories they name."""
+        """Replace the packaged configuration by the lab's templates, and make the directories they name.
+
+        Raises LabError without a whole root: what is made in one that isn't there would pass for it.
+        """
+        require_made(self.version)
         shutil.rmtree(self.etc, ignore_errors=True)
         render([ETC / name for name in self.templates], self.etc, self.substitutes())
         for name in UNUSED.split():

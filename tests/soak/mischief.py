@@ -91,6 +91,9 @@ class Mischief:
                 ),
                 (Fault("slow_list", LIST, seconds=chance.uniform(1, 8)), 1),
                 (Fault("slow_list", "ami/*", seconds=chance.uniform(0.5, 3)), 1),
+                (Fault("headless", "ami/*"), 1),
+                (Fault("endless", "ami/*"), 1),
+                (Fault("flood", chance.choice(("ami/Challenge", "ami/Login"))), 1),
             )
         )
         if fault.where.startswith("ami") and self._spares_ami:
