@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pbx import charset
 from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)
@@ -86,9 +87,11 @@ class Settings(BaseSettings):
     pbx_data_dir: Path = Path("data")
     pbx_database_url: SecretStr | None = None  # may carry a password
     pbx_import_url: SecretStr | None = None  # of the database that history is read from
+    pbx_encoding: str = charset.DEFAULT  # of names that aren't UTF-8
     pbx_secret_key: SecretStr | None = None
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
+    _encoding = field_validator("pbx_encoding")(charset.checked_encoding)
     _demo: str = PrivateAttr("")
 
     @property
@@ -170,6 +173,7 @@ def load_folder_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
         raise SettingsError(f"A setting is not usable: {wrong}.", "Mend it in the environment or in .env.") from None
+    charset.use_fallback(settings.pbx_encoding)
     mark = demo_mark(settings.pbx_data_dir)
     return demo_settings(settings, settings.pbx_data_dir, mark) if mark else settings
 
