@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
+from pbx import charset
 from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)
@@ -115,12 +116,14 @@ class Settings(BaseSettings):
     pbx_least_free_mb: int = Field(500, ge=0)  # of the data directory's disk, which recordings leave free
     pbx_database_url: SecretStr | None = None  # may carry a password
     pbx_import_url: SecretStr | None = None  # of the database that history is read from
+    pbx_encoding: str = charset.DEFAULT  # of names that aren't UTF-8
     pbx_secret_key: SecretStr | None = None
     pbx_allow_network: bool = False  # whether other machines are served, though nobody signs in
     pbx_allowed_hosts: str = ""  # names by which browsers reach the app besides its own, by commas
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
     _prefix = field_validator("freepbx_ari_prefix")(checked_prefix)
+    _encoding = field_validator("pbx_encoding")(charset.checked_encoding)
     _demo: str = PrivateAttr("")
 
     @field_validator("pbx_allowed_hosts")
@@ -231,6 +234,7 @@ def load_folder_settings() -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise SettingsError(f"The settings file {file} can't be read: {reason}.", "Save it again as UTF-8.") from None
+    charset.use_fallback(settings.pbx_encoding)
     mark = demo_mark(settings.pbx_data_dir)
     return demo_settings(settings, settings.pbx_data_dir, mark) if mark else settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"settings", "errors", "wording", "timed_http"}
+GROUND = {"charset", "settings", "errors", "timed_http", "wording"}
 # A room imports from rooms to its left (a lower rank) or from the ground; its own files know one another.
 RANK = {
     "ami": 1,

@@ -81,7 +81,7 @@ def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) ->
     shown = tables(app)
     (row,) = shown["Imports"]
     assert row[1:6] == ["queue_log.1, odd", "3", "1", "0", "1"]
-    assert row[6].startswith("In part | odd is neither")
+    assert row[6].startswith("In part | Nothing could be read from odd: it is neither")
     assert shown["Read so far"][0][:4] == ["queue_log.1 | queue_log", "3", "1", f"byte {len(LOG) + 9:,}"]
     app.session_state["import"] = job.id
     app = well(app.run())

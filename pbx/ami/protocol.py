@@ -1,7 +1,7 @@
 """Asterisk's manager protocol without any IO: bytes in, messages out, actions to bytes.
 
 A greeting line, then messages of `Key: Value\\r\\n` lines ended by an empty line; values are bytes of no declared
-charset, so a message is framed first and decoded, as UTF-8 with replacement, only when someone looks at it.
+charset, so a message is framed first and each value is decoded (`pbx.charset`) only when someone looks at it.
 `AuthDetail` events, which carry the passwords of trunks and extensions in clear, end here and reach nobody.
 """
 
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from pbx.charset import decode
 from pbx.errors import AmiProtocolError, SettingsError
 
 GREETING = b"Asterisk Call Manager"
@@ -48,12 +49,12 @@ class Message:
     def headers(self) -> list[tuple[str, str]]:
         """All headers in the order they came, repeated ones too; a line break inside a value is kept."""
         headers: list[tuple[str, str]] = []
-        for line in self.raw.decode("utf-8", "replace").split("\r\n"):
-            key, colon, value = line.partition(":")
+        for line in self.raw.split(b"\r\n"):
+            key, colon, value = line.partition(b":")
             if colon:
-                headers.append((key, value.removeprefix(" ").rstrip("\n")))
+                headers.append((decode(key), _value(value)))
             elif headers:
-                headers[-1] = (headers[-1][0], f"{headers[-1][1]}\n{line}")
+                headers[-1] = (headers[-1][0], f"{headers[-1][1]}\n{decode(line)}")
         return headers
 
     @property
@@ -63,7 +64,7 @@ class Message:
         if not raw.startswith(b"Event: "):
             return ""
         end = raw.find(b"\r\n")
-        return raw[7 : end if end > 0 else None].decode("utf-8", "replace")
+        return decode(raw[7 : end if end > 0 else None])
 
     @property
     def response(self) -> str:
@@ -85,7 +86,7 @@ class Message:
             _, found, rest = raw.partition(line)
             if not found:
                 return default
-        return rest.partition(b"\r\n")[0].decode("utf-8", "replace").removeprefix(" ").rstrip("\n")
+        return _value(rest.partition(b"\r\n")[0])
 
     def getlist(self, key: str) -> list[str]:
         """All values of a repeated header, in order."""
@@ -105,6 +106,11 @@ class Message:
     def __repr__(self) -> str:
         kind = f"event {self.event}" if self.event else f"response {self.response}"
         return f"<Message {kind}, {len(self.raw)} bytes>"
+
+
+def _value(raw: bytes) -> str:
+    """What stands behind a header's colon."""
+    return decode(raw.removeprefix(b" ")).rstrip("\n")
 
 
 @lru_cache(maxsize=1024)

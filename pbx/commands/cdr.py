@@ -28,7 +28,10 @@ __all__ = ["import_app"]
 
 @import_app.command("cdr")
 def import_cdr(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Master.csv, plain or gzip.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Master.csv, or CSV with a header; or gzip."),
+    ] = None,
     url: Url = "",
     since: Since = "",
     until: Until = "",
@@ -39,7 +42,9 @@ def import_cdr(
     with errors_told(as_json):
         files, url = wanted(files, url, "/var/log/asterisk/cdr-csv/Master.csv")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
-        from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
+        from pbx.errors import UnreadableFile
+        from pbx.jobs.history_kinds import check_not_empty
+        from pbx.jobs.import_cdr import CdrResult, import_cdr_database, import_cdr_file
         from pbx.jobs.import_cel import import_cel_if_there
         from pbx.jobs.imports import refuse_in_demo
         from pbx.jobs.packing import pack_history
@@ -47,19 +52,29 @@ def import_cdr(
 
         refuse_in_demo(settings)
         active, within = needed_connection(engine, settings), stretch(since, until)
-        results = [import_cdr_file(engine, active, file, within=within, progress=show) for file in files]
-        events = None
+        if not url:
+            check_not_empty(files)
+        results, events = [], None
+        for file in files:
+            try:
+                results.append(import_cdr_file(engine, active, file, within=within, progress=show))
+            except UnreadableFile as error:
+                results.append(CdrResult(source=file.name, failure=error.advice))
         if url:
             results.append(import_cdr_database(engine, active, url, table=table, within=within, progress=show))
             events = import_cel_if_there(engine, active, url, within=within, progress=show)
         pack_history(engine, active.id)  # so that the figures of a long time are quick at once
     if as_json:
         print_json({"sources": [result.model_dump() for result in (*results, *([events] if events else []))]})
-        return
-    for result in results:
-        _tell(result, f"{result.legs} legs new")
-    if events:
-        _tell(events, f"{count_text(events.told, 'leg')} told more of")
+    else:
+        for result in results:
+            if result.failure:
+                print_line(Text(f"✗ {result.failure}", "red"), to_stderr=True)
+            else:
+                _tell(result, f"{result.legs} legs new")
+        if events:
+            _tell(events, f"{count_text(events.told, 'leg')} told more of")
+    raise typer.Exit(1 if any(result.failure for result in results) else 0)
 
 
 def _tell(result: "CdrResult | CelResult", came_of_it: str) -> None:

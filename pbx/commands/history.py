@@ -53,6 +53,7 @@ def import_queue_log(
     with errors_told(as_json):
         files, url = wanted(files, url, "/var/log/asterisk/queue_log")
     with errors_told(as_json), open_cache() as (engine, settings), import_progress("queue_log") as show:
+        from pbx.jobs.history_kinds import check_not_empty
         from pbx.jobs.import_history import import_queue_log
         from pbx.jobs.import_table import import_queue_log_table
         from pbx.jobs.imports import refuse_in_demo
@@ -64,6 +65,8 @@ def import_queue_log(
 
         refuse_in_demo(settings)
         active, within = needed_connection(engine, settings), stretch(since, until)
+        if not url:
+            check_not_empty(files)
         sources = import_queue_log(engine, active.id, files, within=within, progress=show).sources if files else []
         if url:
             with reading(engine) as session:
@@ -146,7 +149,8 @@ def _tell(source: "SourceRead") -> None:
     stored = ", ".join(count_text(count, kind, many.get(kind)) for kind, count in kinds.items())
     read = count_text(source.rows, "line")
     counts = f"{read}, {stored} new or completed" if source.rows else "nothing new"
-    print_line(Text(f"{source.source}: {counts}"))
+    if source.rows or not source.failure:
+        print_line(Text(f"{source.source}: {counts}"))
     if source.unknown:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(source.unknown.items()))
         print_line(Text(f"  events that tell nothing here: {names}", "yellow"), to_stderr=True)

@@ -7,7 +7,6 @@ some schemas have Asterisk's own start, answer and end in place of calldate. All
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from pbx.ari.names import epoch_of, parse_name
+from pbx.charset import decode
 from pbx.history.channels import peer_of, trunks_of
 from pbx.history.facts import Leg
 
@@ -34,7 +34,6 @@ _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some
     "NOANSWER": "NO ANSWER",
     "ANSWER": "ANSWERED",
 }
-_NAME = re.compile(r'\s*"?(.*?)"?\s*<[^<>]*>\s*', re.DOTALL)
 _QUARTER_S = 900
 _SOON_S = 60  # so long after its channel a record may begin, and still be the channel's first
 _EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # a clock that says otherwise was never set
@@ -161,8 +160,10 @@ def _started_at(row: Mapping[str, Any], clock: Clock, epoch: int | None) -> date
 def _answered_at(
     row: Mapping[str, Any], clock: Clock, started_at: datetime, duration_s: float | None, billsec_s: float | None
 ) -> datetime | None:
+    if billsec_s == 0 and not _is_answered(row):
+        return None  # Master.csv has the time at which the caller's channel was answered, before it dialled
     if (at := _at(row, "answer", clock, int(started_at.timestamp()))) is not None:
-        return at
+        return max(at, started_at)
     if duration_s is None or billsec_s is None or not (billsec_s or _is_answered(row)):
         return None
     return started_at + timedelta(seconds=max(duration_s - billsec_s, 0))
@@ -226,17 +227,25 @@ def _text(value: Any) -> str:
     """A value as text that any database takes; NULL is ""."""
     if value is None:
         return ""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    text = decode(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)
     if not text.isascii() or "\0" in text:
         text = text.replace("\0", "").encode("utf-8", "ignore").decode()
+    if "\n" in text or "\r" in text:
+        text = " ".join(text.split())  # a caller's name or a note that was written with line breaks
     return text.strip()
 
 
 def _from_name(row: Mapping[str, Any]) -> str:
     if name := _text(row.get("cnam")):
         return name
-    found = _NAME.fullmatch(_text(row.get("clid")))
-    return found[1].replace('\\"', '"') if found else ""
+    name = _text(row.get("clid"))
+    # `"name" <number>`, or what the 80 bytes that Asterisk has for it hold of that
+    head, number, _ = name.rpartition("<") if name.endswith(">") else name.rpartition('" <')
+    if number:
+        name = head
+    elif not name.startswith('"'):
+        name = name.partition(" <")[0] if " <" in name else ""
+    return name.strip().removeprefix('"').removesuffix('"').strip().replace('\\"', '"')
 
 
 def _recording_file(row: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
+from pbx.charset import decode
 from pbx.history.cdr import BadRow, local_moment
 from pbx.history.channels import peer_of
 from pbx.history.facts import Leg
@@ -149,5 +150,5 @@ def _whole(value: Any) -> int | None:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    text = decode(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)
     return text.replace("\0", "").strip()

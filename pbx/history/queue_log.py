@@ -1,7 +1,8 @@
 """Asterisk's queue_log, from bytes or a table's rows to events. Pure: no file is opened here.
 
 A line is `epoch|callid|queue|agent|event|data1|data2…` (Asterisk's main/logger.c, ast_queue_log). Nothing escapes a `|`
-within a field, so `data` is cut by what each event is known to hold, see `pbx.history.queue_visits`.
+within a field: the event in a line whose agent's name contains one is found by the data that each event is known to
+have, and `data` is cut likewise, see `pbx.history.queue_visits`.
 """
 
 import math
@@ -10,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 
+from pbx.charset import BOM, decode, decode_fields
+
 NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written where a call, queue or agent would stand
-LINE_LIMIT_BYTES = 65_536  # no line of Asterisk's is so long; a file of something else may hold no line end at all
+LINE_LIMIT_BYTES = 65_536  # no line of Asterisk's is so long; a file of something else may have no line ends at all
 _EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock that says otherwise was never set
 
 
@@ -25,6 +28,26 @@ EVENTS = frozenset(
         UNPAUSE UNPAUSEALL WITHDRAW""",
     )
 )
+
+
+_NUMBER = r"-?\d*(?:\.\d*)?"  # older releases leave numbers out, and clocks that are set back make negative ones
+# The data of events that have a fixed number of fields, by app_queue.c, 1.2 to 22; older releases write fewer.
+_FORMS = {
+    name: re.compile(form.replace("N", _NUMBER), re.DOTALL)
+    for names, form in (
+        ("ADDMEMBER", r"(?:PAUSED)?"),
+        ("REMOVEMEMBER AGENTDUMP SYSCOMPAT QUEUESTART CONFIGRELOAD", r""),
+        ("PENALTY RINGCANCELED RINGNOANSWER", r"N"),
+        ("ABANDON EXITEMPTY EXITWITHTIMEOUT COMPLETEAGENT COMPLETECALLER", r"N(?:\|N){0,2}"),
+        ("CONNECT", r"N(?:\|[^|]*(?:\|N)?)?"),
+        ("EXITWITHKEY", r"[^|]*(?:\|N){0,3}"),
+        ("WITHDRAW", r"N\|N\|N(?:\|.*)?"),
+        ("BLINDTRANSFER TRANSFER", r"[^|]*\|[^|]*(?:\|N){0,3}"),
+        ("ATTENDEDTRANSFER", r"(?:[^|]*\|){1,3}N\|N\|N"),
+    )
+    for name in names.split()
+}
+_MOST_PARTS = 60  # of a line are looked through for its event; Asterisk's names have at most 79 bytes
 
 
 class QueueEvent(NamedTuple):
@@ -51,11 +74,13 @@ def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
 def parse_line(line: bytes) -> QueueEvent | None:
     """One line without its end; None for an empty one. Raises BadLine.
 
-    Bytes that aren't UTF-8 are replaced. NUL bytes, which a crash of the machine leaves in a file, are passed over.
+    NUL bytes, which a crash of the machine leaves in a file, are passed over, and so is a byte order mark.
     """
+    if len(line) > LINE_LIMIT_BYTES:
+        raise BadLine(f"it has {len(line):,} bytes, more than any line of queue_log")
     if b"\0" in line:
         line = line.replace(b"\0", b"")
-    fields = line.decode("utf-8", "replace").rstrip("\r").split("|", 5)
+    fields = decode_fields(line.removeprefix(BOM), b"|").rstrip("\r").split("|", 5)
     if len(fields) < 5:
         if not fields[0].strip() and len(fields) == 1:
             return None
@@ -66,7 +91,7 @@ def parse_line(line: bytes) -> QueueEvent | None:
         at_s = _epoch_of(fields[0])
     if not _EARLIEST_S <= at_s < _LATEST_S:
         raise BadLine(f"the time {fields[0][:30]} is not a time of this century")
-    if fields[4] not in EVENTS:
+    if fields[4] not in EVENTS or fields[3] not in NOBODY:
         fields = _with_agent_joined(fields)
     return QueueEvent(at_s, fields[1], fields[2], fields[3], fields[4], fields[5] if len(fields) > 5 else "")
 
@@ -92,15 +117,24 @@ def parse_row(
 
 
 def _with_agent_joined(fields: list[str]) -> list[str]:
-    """The fields, where an agent's name that holds a `|` moved the others on. Raises BadLine when no event is named."""
-    if not fields[4].strip():
+    """The fields, where an agent's name that contains a `|` moved the others. Raises BadLine when no event is named.
+
+    The event is the first name of one whose data fit. Some events have any text as data; of these it is the last.
+    """
+    data = fields[5] if len(fields) > 5 else ""
+    form = _FORMS.get(fields[4])
+    if form is not None and form.fullmatch(data):
+        return fields
+    parts = "|".join(fields).split("|")
+    named = [at for at, part in enumerate(parts[5:_MOST_PARTS], 5) if part in EVENTS]
+    if fields[4] in EVENTS:
+        named.insert(0, 4)
+    fit = (at for at in named if parts[at] in _FORMS and _FORMS[parts[at]].fullmatch("|".join(parts[at + 1 :])))
+    free = [at for at in named if parts[at] not in _FORMS and at + 1 < len(parts)]
+    at = next(fit, free[-1] if free else named[0] if named else 4)
+    if not parts[at].strip():
         raise BadLine("no event is named")
-    if not fields[4].isupper():  # not the name of an event that isn't known yet
-        parts = "|".join(fields).split("|")
-        at = next((at for at, part in enumerate(parts[5:], 5) if part in EVENTS), None)
-        if at is not None:
-            return [*parts[:3], "|".join(parts[3:at]), parts[at], "|".join(parts[at + 1 :])]
-    return fields
+    return [*parts[:3], "|".join(parts[3:at]), parts[at], "|".join(parts[at + 1 :])]
 
 
 def callid_epoch_s(callid: str) -> float | None:
@@ -113,7 +147,7 @@ def callid_epoch_s(callid: str) -> float | None:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = decode(value) if isinstance(value, bytes) else str(value)
     return text.replace("\0", "").strip()
 
 

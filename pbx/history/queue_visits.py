@@ -157,12 +157,16 @@ class QueueLogFold:
         self._end_answered(event, "answered", hold, talk, position, ended_by)
 
     def _transfer(self, event: QueueEvent) -> None:
-        """BLINDTRANSFER, TRANSFER exten|context|hold|talk|position; ATTENDEDTRANSFER how|to…|hold|talk|position."""
+        """BLINDTRANSFER, TRANSFER exten|context|hold|talk|position; ATTENDEDTRANSFER how|to…|hold|talk|position.
+
+        Asterisk 1.4 wrote no position.
+        """
         fields = event.data.split("|")
         hold = talk = position = None
         if len(fields) > 3:
-            hold, talk, position = _numbers("|".join(fields[-3:]))
-            fields = fields[:-3]
+            numbers = 2 if event.name == "TRANSFER" and len(fields) == 4 else 3
+            hold, talk, position = [*_numbers("|".join(fields[-numbers:])), None][:3]
+            fields = fields[:-numbers]
         if event.name == "ATTENDEDTRANSFER":
             target = (
                 "" if fields[0] == "BRIDGE" else " ".join(fields[1:])

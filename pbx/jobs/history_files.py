@@ -1,17 +1,20 @@
-"""Files of history as they lie on a PBX: plain or gzip, growing, rotated, renamed.
+"""Files of history as they lie on a PBX, or were copied from one: plain or gzip, growing, rotated, renamed, UTF-16.
 
 A file is known by its first bytes, not by its name or inode: `queue_log`, rotated to `queue_log.1` and packed to
-`queue_log.2.gz`, is the same file. Positions are in uncompressed bytes.
+`queue_log.2.gz`, is the same file. Positions are in uncompressed bytes; of UTF-16, which Windows makes of what is
+redirected to a file, in those of the same text as UTF-8.
 """
 
+import codecs
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pbx.errors import SettingsError, UnreadableFile
 from pbx.store.marks import Mark
@@ -32,11 +35,14 @@ def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP
             raw.seek(0)
-            if packed:
-                with gzip.GzipFile(fileobj=raw) as stream:
-                    yield cast(BinaryIO, stream), raw
-            else:
-                yield raw, raw
+            with gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as opened:
+                stream = cast(BinaryIO, opened)
+                encoding = _utf16(stream.read(HEAD_BYTES))
+                stream.seek(0)
+                yield (
+                    cast(BinaryIO, io.BufferedReader(_AsUtf8(stream, encoding), BLOCK_BYTES)) if encoding else stream,
+                    raw,
+                )
     except FileNotFoundError as error:
         raise SettingsError(f"There is no file {path}.", "Check its name; a PBX has /var/log/asterisk.") from error
     except _DAMAGED as error:
@@ -46,10 +52,68 @@ def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         raise UnreadableFile(f"The file {path} can't be read: {error.strerror}.", "Let this user read it.") from error
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file is gzip's: then it has an end, and its last line needs no line end."""
+def is_finished(path: Path) -> bool:
+    """Whether a file doesn't grow, so that its last line needs no line end: Asterisk writes neither gzip nor UTF-16."""
     with path.open("rb") as raw:
-        return raw.read(2) == _GZIP
+        head = raw.read(HEAD_BYTES)
+    return head.startswith(_GZIP) or bool(_utf16(head))
+
+
+def _utf16(head: bytes) -> str:
+    """Which UTF-16 a file is that begins so, "" for none; without a mark every other byte is 0."""
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if head.startswith(mark):
+            return encoding
+    even, odd = head[::2], head[1::2]
+    few = len(head) // 16
+    if even.count(0) <= few and odd.count(0) > len(odd) // 2:
+        return "utf-16-le"
+    return "utf-16-be" if odd.count(0) <= few and even.count(0) > len(even) // 2 else ""
+
+
+class _AsUtf8(io.RawIOBase):
+    """A stream of UTF-16 as UTF-8. It seeks as gzip's stream does, by reading."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream, self._encoding = stream, encoding
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._stream.seek(0)
+        self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
+        self._ready, self._at = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = self._stream.read(BLOCK_BYTES)
+            self._ready = self._decoder.decode(block, final=not block).encode()
+            if not block:
+                break
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        self._at += count
+        return count
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_CUR:
+            position += self._at
+        elif whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("seek from the end")
+        if position < self._at:
+            self._rewind()
+        while self._at < position and self.read(min(position - self._at, BLOCK_BYTES)):
+            pass
+        return self._at
 
 
 def mark_of(head: bytes, marks: Sequence[Mark]) -> Mark | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
@@ -18,11 +18,12 @@ from sqlalchemy import Connection, Engine
 from pbx.errors import PbxError
 from pbx.history.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
 from pbx.history.facts import Leg
-from pbx.history.master_csv import link_legs, parse_line
+from pbx.history.master_csv import Layout, join_lines, layout_of, link_legs, parse_line
 from pbx.jobs.cdr_table import Batch, CdrTable
 from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.history_databases import database_mark, open_source, source_url
-from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.history_files import HEAD_BYTES, is_finished, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.history_kinds import check_read, refuse_other
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
@@ -34,12 +35,16 @@ Progress = Callable[[int, int | None], None]
 Row = Mapping[str, Any]
 _ANY_ZONE = timedelta(hours=15)  # further no clock is from UTC
 _OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at its end
+_BEFORE = timedelta(hours=2)  # and so much before it, for rows without a linkedid whose call had begun
 _STORE_AT_ONCE = 5000  # rows per transaction, so that other writers get their turn
 _CARRIED = 200  # lines of a file whose call may go on in the next block
 
 
 class CdrResult(BaseModel):
-    """What an import read. `legs` and `calls` were not known before; `faults` are the first bad rows: [number, why]."""
+    """What an import read. `legs` and `calls` were not known before; `faults` are the first bad rows: [number, why].
+
+    `failure`: why nothing or not all of it could be read, for people.
+    """
 
     source: str
     rows: int = 0
@@ -47,6 +52,7 @@ class CdrResult(BaseModel):
     calls: int = 0
     bad: int = 0
     faults: list[tuple[int, str]] = []
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,31 +140,34 @@ def import_cdr_file(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> CdrResult:
-    """Read what is new in a Master.csv, plain or gzip, under whatever name; or the calls that began in a stretch.
+    """Read what is new in a CDR file, plain or gzip, under whatever name; or the calls that began in a stretch.
 
     `progress(done, total)` is in bytes.
 
-    A line that isn't finished is left for the next time. Raises SettingsError when there is no such file, DataError
-    when it can't be read.
+    A row that isn't finished is left for the next time. Raises SettingsError when there is no such file, DataError
+    when it, or all that is in it, can't be read.
     """
     target = _Target.of(engine, active, within)
     with reading(engine) as session:
         marks = [] if within else load_marks(session, active.id, "cdr")
     total = path.stat().st_size if path.is_file() else None
     with open_history(path) as (stream, raw):
-        head = stream.read(HEAD_BYTES)
+        finished, head = is_finished(path), stream.read(HEAD_BYTES)
         mark = mark_of(head, [mark for mark in marks if mark.source[:1].isdecimal()]) or Mark(source_of(head))
         mark.source, mark.label = source_of(head), path.name
+        if mark.rows == mark.bad:
+            refuse_other(path, "cdr")
         stream.seek(0)
-        if not skip_to(stream, mark.position):
+        if mark.rows == mark.bad or not skip_to(stream, mark.position):
+            # Nothing could be read of it yet, or it was cut and has the same first lines.
             mark.position = mark.rows = mark.bad = 0
             mark.faults = []
         told, bad = CdrResult(source=path.name), mark.bad
-        carried: list[Leg] = []
-        for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
-            read = _legs_of(lines, target, mark)
-            told.rows += len(lines) - len(read) + len(target.wanted(read))
-            legs = link_legs([*carried, *read])
+        layout, carried = layout_of(head.partition(b"\n")[0]), []
+        for rows, position in _read_rows(stream, mark.position, layout, to_the_end=finished):
+            read, linked = _legs_of(rows, layout, target, mark)
+            told.rows += len(rows) - len(read) + len(target.wanted(read))
+            legs = link_legs([*carried, *read], linked)
             mark.position = position
             target.store(target.wanted(legs), mark, told)
             carried = legs[-_CARRIED:]
@@ -166,16 +175,30 @@ def import_cdr_file(
                 progress(raw.tell(), total)
             if stop is not None and stop.is_set():
                 break
+    check_read(path, mark, "cdr")
     return _ended(told, mark, bad)
 
 
-def _legs_of(lines: Sequence[bytes], target: _Target, mark: Mark) -> list[Leg]:
-    """Lines as legs, each counted in the mark."""
+def _read_rows(
+    stream: BinaryIO, position: int, layout: Layout, *, to_the_end: bool
+) -> Iterator[tuple[list[bytes], int]]:
+    """Blocks of complete rows without the header, and the position behind each block."""
+    begun: list[bytes] = []
+    for lines, behind in read_lines(stream, position, to_the_end=to_the_end):
+        rows, begun = join_lines([*begun, *(lines[1:] if layout.columns and position == 0 else lines)], layout)
+        yield rows, behind - sum(map(len, begun)) - len(begun)
+        position = behind
+    if begun and to_the_end:
+        yield [b"\n".join(begun)], position
+
+
+def _legs_of(rows: Sequence[bytes], layout: Layout, target: _Target, mark: Mark) -> tuple[list[Leg], set[str]]:
+    """Rows as legs, each counted in the mark, and the uniqueids of those that have a linkedid."""
     numbered: list[tuple[int, Row]] = []
-    for line in lines:
+    for line in rows:
         mark.rows += 1
         try:
-            if (row := parse_line(line)) is not None:
+            if (row := parse_line(line, layout)) is not None:
                 numbered.append((mark.rows, row))
         except BadRow as fault:
             mark.note_bad(mark.rows, str(fault), line)
@@ -183,16 +206,24 @@ def _legs_of(lines: Sequence[bytes], target: _Target, mark: Mark) -> list[Leg]:
     return _parsed(numbered, clock, target, mark)
 
 
-def _parsed(numbered: Sequence[tuple[int | None, Row]], clock: Clock, target: _Target, mark: Mark) -> list[Leg]:
-    """Rows as legs. Those with a number are noted in the mark when they are bad; the others were seen before."""
-    legs = []
+def _parsed(
+    numbered: Sequence[tuple[int | None, Row]], clock: Clock, target: _Target, mark: Mark
+) -> tuple[list[Leg], set[str]]:
+    """Rows as legs, and the uniqueids of those that have a linkedid.
+
+    Rows with a number are noted in the mark when they are bad; the others were seen before.
+    """
+    legs, linked = [], set()
     for number, row in numbered:
         try:
-            legs.append(parse_row(row, clock, target.trunks))
+            legs.append(leg := parse_row(row, clock, target.trunks))
         except BadRow as fault:
             if number is not None:
                 mark.note_bad(number, str(fault), ", ".join(str(value) for value in row.values() if value))
-    return legs
+        else:
+            if row.get("linkedid"):
+                linked.add(leg.uniqueid)
+    return legs, linked
 
 
 class _DatabaseImport:
@@ -209,33 +240,43 @@ class _DatabaseImport:
 
     def run(self) -> CdrResult:
         """Read and store, batch by batch."""
-        bad = self.mark.bad
+        bad, carried = self.mark.bad, []
         for rows, until, last in self._batches():
             clock = learn_clock(rows, self.zone, certain=self.target.certain)
             if self.zone is None and clock.zone is not UTC:
                 self.zone = clock.zone
                 self._tell_offset(clock)
-            numbered = self._counted(rows)
-            while numbered:
-                part, numbered = numbered[:_STORE_AT_ONCE], numbered[_STORE_AT_ONCE:]
-                legs = _parsed(part, clock, self.target, self.mark)
-                if not numbered and until is not None:
+            legs, linked = _parsed(self._counted(rows), clock, self.target, self.mark)
+            self.told.rows -= len(legs) - len(self.target.wanted(legs))
+            if any(leg.uniqueid not in linked for leg in legs):  # of FreePBX up to 12, or of Issabel
+                legs = link_legs(sorted([*carried, *legs], key=lambda leg: leg.started_at), linked)
+                carried = legs[-_CARRIED:]
+            wanted = [leg for leg in self.target.wanted(legs) if leg.started_at >= self._stored_from(clock)]
+            while True:
+                part, wanted = wanted[:_STORE_AT_ONCE], wanted[_STORE_AT_ONCE:]
+                if not wanted and until is not None:
                     # A date that lies ahead was wrong, and must not hide what comes.
                     now_s = _seconds_of(datetime.now(clock.zone).replace(tzinfo=None))
                     self.mark.position = max(self.mark.position, min(_seconds_of(until), now_s))
                 # Rows come in no order: the mark moves, and they are counted, once the range is read to its end.
-                wanted = self.target.wanted(legs)
-                self.told.rows -= len(legs) - len(wanted)
-                self.target.store(wanted, None if numbered else self.mark, self.told)
+                self.target.store(part, None if wanted else self.mark, self.told)
+                if not wanted:
+                    break
             self._tell_progress(until, last)
             if self.stop.is_set():
                 break
         return _ended(self.told, self.mark, bad)
 
+    def _stored_from(self, clock: Clock) -> datetime:
+        """From when on legs are stored; those before only show which call they belong to."""
+        if self.target.within or self.known_until <= _local(0) + _OVERLAP:
+            return datetime.min.replace(tzinfo=UTC)
+        return clock.to_utc(self.known_until - _OVERLAP, None)
+
     def _batches(self) -> Iterator[Batch]:
         within = self.target.within
         if not within:
-            return self.table.batches(self.known_until - _OVERLAP if self.mark.position else None)
+            return self.table.batches(self.known_until - _OVERLAP - _BEFORE if self.mark.position else None)
         since, until = within.since or datetime.fromtimestamp(0, UTC), within.until or datetime.now(UTC) + _OVERLAP
         # Whatever the PBX's zone is: legs outside are left out once their time is understood.
         return self.table.batches(

@@ -19,7 +19,8 @@ from pbx.errors import UnreadableFile
 from pbx.history.facts import Visit
 from pbx.history.queue_log import BadLine, parse_line
 from pbx.history.queue_visits import QueueLogFold
-from pbx.jobs.history_files import HEAD_BYTES, is_packed, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.history_files import HEAD_BYTES, is_finished, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.history_kinds import check_read, refuse_other
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.engine import reading, writing
 from pbx.store.marks import Mark, MarkKind, load_marks, move_mark
@@ -101,21 +102,25 @@ def _import_file(
     begun = False
     try:
         with open_history(path) as (stream, raw):
-            head = stream.read(HEAD_BYTES)
+            finished, head = is_finished(path), stream.read(HEAD_BYTES)
             stream.seek(0)
             intake.mark = mark = mark_of(head, marks) or Mark("")
-            mark.source, mark.label = source_of(head, whole=is_packed(path)), path.name
-            if not skip_to(stream, mark.position):
-                mark.position = mark.rows = mark.bad = 0  # it was cut: begun anew under the same first lines
+            mark.source, mark.label = source_of(head, whole=finished), path.name
+            if mark.rows == mark.bad:
+                refuse_other(path, "queue_log")
+            if mark.rows == mark.bad or not skip_to(stream, mark.position):
+                # Nothing could be read of it yet, or it was cut and has the same first lines.
+                mark.position = mark.rows = mark.bad = 0
                 mark.faults = []
             _recall(intake.fold, stream, mark.position)
             begun = True
-            for lines, position in read_lines(stream, mark.position, to_the_end=is_packed(path)):
+            for lines, position in read_lines(stream, mark.position, to_the_end=finished):
                 intake.add_lines(lines)
                 intake.commit(position)
                 tell(raw.tell())
                 if stop is not None and stop.is_set():
                     break
+            check_read(path, mark, "queue_log")
     except UnreadableFile as error:
         intake.told.failure = error.advice
     if begun:

@@ -10,13 +10,14 @@ from sqlmodel import col, select
 
 from pbx.errors import DataError, SettingsError, UnreadableFile
 from pbx.jobs.history_databases import QUEUE_LOGS, history_tables, open_source, source_url
+from pbx.jobs.history_kinds import check_not_empty, is_empty, kind_of
 from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
 from pbx.jobs.import_cel import import_cel
 from pbx.jobs.import_history import import_queue_log
 from pbx.jobs.import_table import import_queue_log_table
 from pbx.jobs.packing import pack_history
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
-from pbx.jobs.uploads import delete_uploads, kind_of, sweep_uploads
+from pbx.jobs.uploads import delete_uploads, sweep_uploads
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
@@ -82,21 +83,23 @@ def read_files(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> list[Source]:
-    """Read what is new in files, each a queue_log or a Master.csv. `progress(done, total)` is in bytes on the disk.
+    """Read what is new in files, each a queue_log or a CDR file. `progress(done, total)` is in bytes on the disk.
 
-    A file that can't be read has a `failure`.
+    A file that can't be read has a `failure`. Raises UnreadableFile when all of them are empty.
     """
     kinds: dict[Path, str] = {}
     failed: list[Source] = []
     for path in files:
         try:
-            kinds[path] = kind_of(path) if path.stat().st_size else "queue_log"
+            kinds[path] = "queue_log" if is_empty(path) else kind_of(path)
         except UnreadableFile as error:
             failed.append(_failure(path, "", error))
-        except OSError as error:
-            failed.append(_failure(path, "", DataError(f"{path.name} is gone: {error.strerror}.", "Upload it again.")))
+        except SettingsError:
+            failed.append(_failure(path, "", DataError(f"{path.name} is gone.", "Upload it again.")))
     logs = [path for path, kind in kinds.items() if kind == "queue_log"]
     records = [path for path, kind in kinds.items() if kind == "cdr"]
+    if not failed:
+        check_not_empty(files)
     tell = _Shared(progress, sum(path.stat().st_size for path in kinds))
     read = import_queue_log(engine, active.id, logs, progress=tell, stop=stop).sources
     sources = [{"kind": "queue_log"} | one.model_dump() for one in read]

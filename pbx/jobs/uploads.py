@@ -1,23 +1,18 @@
-"""Files of history that were uploaded: written where a worker finds them, told apart, deleted when they were read."""
+"""Files of history that were uploaded: written where a worker finds them, deleted when they were read."""
 
 import re
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 from uuid import uuid4
 
-from pbx.errors import DataError, UnreadableFile
-from pbx.history import master_csv, queue_log
-from pbx.history.cdr import BadRow
-from pbx.jobs.history_files import open_history, read_lines
+from pbx.errors import DataError
 from pbx.settings import Settings
 
-FileKind = Literal["queue_log", "cdr"]
 _ODD = re.compile(r"[^\w. -]")
 _NAME_LENGTH = 80
-_LOOKED_AT = 200  # lines
 _FORGOTTEN_S = 86_400  # a folder so old that no job names was left by a worker that died
 
 
@@ -47,21 +42,6 @@ def safe_name(name: str) -> str:
     return _ODD.sub("_", last).strip(". ")[-_NAME_LENGTH:] or "file"
 
 
-def kind_of(path: Path) -> FileKind:
-    """What a file is by what stands in it, whatever its name. Raises UnreadableFile when it is neither or damaged."""
-    found: dict[FileKind, int] = {"queue_log": 0, "cdr": 0}
-    with open_history(path) as (stream, _):
-        for line in next(read_lines(stream, 0, to_the_end=True), ([], 0))[0][:_LOOKED_AT]:
-            found["queue_log"] += _is_event(line)
-            found["cdr"] += _is_record(line)
-    if not any(found.values()):
-        raise UnreadableFile(
-            f"{path.name} is neither a queue_log nor a Master.csv.",
-            "A PBX has them as /var/log/asterisk/queue_log and /var/log/asterisk/cdr-csv/Master.csv.",
-        )
-    return max(found, key=lambda kind: found[kind])
-
-
 def delete_uploads(settings: Settings, paths: Sequence[Path]) -> None:
     """Delete uploaded files with their folder; whatever lies elsewhere stays."""
     for folder in {path.parent.parent for path in paths}:
@@ -75,17 +55,3 @@ def sweep_uploads(settings: Settings, wanted: set[Path]) -> None:
     for folder in settings.imports_dir.resolve().glob("*"):
         if folder not in needed and time.time() - folder.stat().st_mtime > _FORGOTTEN_S:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_event(line: bytes) -> bool:
-    try:
-        return queue_log.parse_line(line) is not None
-    except queue_log.BadLine:
-        return False
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        return master_csv.parse_line(line) is not None
-    except BadRow:
-        return False

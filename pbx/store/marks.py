@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlmodel import Session, col, select
 
+from pbx.charset import decode_fields
 from pbx.store.history_models import ImportMark, QueueVisit
 from pbx.store.models import Call, now
 
@@ -35,7 +36,7 @@ class Mark:
         """Count a line or row that could not be understood; of the first hundred keep why, and how it begins."""
         self.bad += 1
         if len(self.faults) < FAULTS_KEPT:
-            text = line[: 4 * SHOWN].decode("utf-8", "replace") if isinstance(line, bytes) else line
+            text = decode_fields(line[: 4 * SHOWN], b"|") if isinstance(line, bytes) else line
             seen = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[:SHOWN])
             self.faults.append((row, f"{why}: {seen}" if seen else why))
 

@@ -6,7 +6,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pbx import charset
+from pbx.ami.protocol import Message
+from pbx.errors import SettingsError
 from pbx.history.queue_log import BadLine, QueueEvent, callid_epoch_s, ordered, parse_line, parse_row
+from pbx.settings import load_settings
 
 AT = 1_795_262_830
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -45,19 +49,94 @@ def test_a_bad_line_says_why(line: bytes, why: str) -> None:
         parse_line(line)
 
 
-def test_bytes_that_are_no_text_do_no_harm() -> None:
+def test_bytes_that_are_not_utf8_stay_readable() -> None:
     event = parse_line(b"\0\0\0" + f"{AT}|1|caf".encode() + b"\xe9|NONE|ENTERQUEUE||5\xff5|1")
     assert event is not None
-    assert (event.at_s, event.queue, event.data) == (AT, "caf\ufffd", "|5\ufffd5|1")
+    assert (event.at_s, event.queue, event.data) == (AT, "café", "|5ÿ5|1")
 
 
 def test_a_bar_in_an_agents_name_moves_nothing() -> None:
     event = parse_line(f"{AT}|1.2|sales|Ann | Bob|CONNECT|3|1.4|2".encode())
     assert event is not None
     assert (event.agent, event.name, event.data) == ("Ann | Bob", "CONNECT", "3|1.4|2")
-    unknown = parse_line(f"{AT}|1.2|sales|Ann|NEWEVENT|PAUSE|x".encode())
+    unknown = parse_line(f"{AT}|1.2|sales|Ann|NEWEVENT|x".encode())
     assert unknown is not None
-    assert (unknown.agent, unknown.name) == ("Ann", "NEWEVENT")
+    assert (unknown.agent, unknown.name, unknown.data) == ("Ann", "NEWEVENT", "x")
+
+
+# Each event with the data that app_queue.c of a release writes: its newest form first, then those of 1.2 to 1.8.
+@pytest.mark.parametrize(
+    "event",
+    [
+        "CONNECT|5|1795250400.2|3",
+        "CONNECT|5|1795250400.2",
+        "CONNECT|5",
+        "COMPLETEAGENT|5|60|1",
+        "COMPLETECALLER|5|60",
+        "RINGNOANSWER|10000",
+        "RINGNOANSWER|",
+        "ABANDON|1|1|20",
+        "BLINDTRANSFER|6002|from-internal|5|60|1",
+        "TRANSFER|6002|from-internal|5|60",
+        "TRANSFER|6002|from-internal",
+        "ATTENDEDTRANSFER|BRIDGE|f1b2|5|60|1",
+        "ATTENDEDTRANSFER|LINK|SIP/1-00000001|SIP/2-00000002|5|60|1",
+        "ADDMEMBER|",
+        "ADDMEMBER|PAUSED",
+        "REMOVEMEMBER|",
+        "PAUSE|Lunch",
+        "PAUSE|",
+        "PAUSE|PAUSE",
+        "UNPAUSE|",
+        "PENALTY|7",
+        "SYSCOMPAT|",
+        "AGENTLOGIN|SIP/7-1",
+        "AGENTLOGOFF|SIP/7-1|300",
+        "WITHDRAW|1|2|30|asked | to",
+    ],
+)
+@pytest.mark.parametrize("agent", ["Eve | ACME", "Eve|ACME", "EVE|IT|1", "Eve | PAUSE |", "Eve|PAUSE", "|Eve", "Eve|5"])
+def test_an_agents_name_may_contain_bars_in_every_event(agent: str, event: str) -> None:
+    name, _, data = event.partition("|")
+    told = parse_line(f"{AT}|1.2|sales|{agent}|{event}".encode())
+    assert told == QueueEvent(AT, "1.2", "sales", agent, name, data)
+
+
+def test_a_name_in_another_encoding_is_kept_apart_and_readable() -> None:
+    def agents(*raw: bytes) -> list[str]:
+        events = [parse_line(b"%d|1.2|600|%b|CONNECT|5|1.3|3" % (AT, one)) for one in raw]
+        return [event.agent for event in events if event is not None]
+
+    assert agents(b"J\xf6rg", b"J\xfcrg", "Jörg".encode()) == ["Jörg", "Jürg", "Jörg"]
+    undefined = agents(b"J\x81rg", b"J\x8drg", b"J\x8frg", b"J\x90rg", b"J\x9drg")  # cp1252 gives these no meaning
+    assert len(set(undefined)) == 5
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(undefined)
+
+
+def test_each_field_of_a_line_has_its_own_encoding() -> None:
+    event = parse_line(b"%d|1.2|600|J\xc3\xb6rg|PAUSE|Caf\xe9" % AT)
+    assert event is not None
+    assert (event.agent, event.data) == ("Jörg", "Café")
+
+
+def test_the_fallback_encoding_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charset, "_fallback", charset.DEFAULT)
+    monkeypatch.setenv("PBX_ENCODING", "cp1251")
+    load_settings()
+    event = parse_line(b"%d|1.2|600|\xcb\xe5\xed\xe0|CONNECT|5|1.3|3" % AT)
+    assert event is not None
+    assert event.agent == "Лена"
+    assert Message(b"Event: Newchannel\r\nCallerIDName: \xcb\xe5\xed\xe0\r\n").get("CallerIDName") == "Лена"
+    for wrong in ("utf-16", "klingon", "hex", "idna"):
+        monkeypatch.setenv("PBX_ENCODING", wrong)
+        with pytest.raises(SettingsError, match="PBX_ENCODING"):
+            load_settings()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_time() -> None:
+    event = parse_line(b"\xef\xbb\xbf%d|1.2|sales|NONE|ENTERQUEUE||555|1\r" % AT)
+    assert event is not None
+    assert (event.at_s, event.data) == (AT, "|555|1")
 
 
 @pytest.mark.parametrize(

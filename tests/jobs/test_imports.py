@@ -18,9 +18,10 @@ from sqlmodel import func, select
 
 from pbx.errors import DataError, SettingsError, UnreadableFile
 from pbx.jobs import history_look, queue
+from pbx.jobs.history_kinds import kind_of
 from pbx.jobs.history_look import TableLook, look_at_history
 from pbx.jobs.imports import do_import
-from pbx.jobs.uploads import kind_of, safe_name, save_uploads
+from pbx.jobs.uploads import safe_name, save_uploads
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection, forget_saved
@@ -107,7 +108,7 @@ def test_files_are_told_apart_by_what_stands_in_them(settings: Settings) -> None
         settings, a=queue_log(*VISIT), b=RECORD.encode(), c=gzip.compress(RECORD.encode()), d=b"\xffodd" * 99
     )
     assert [kind_of(Path(path)) for path in paths[:3]] == ["queue_log", "cdr", "cdr"]
-    with pytest.raises(UnreadableFile, match="neither a queue_log nor a Master"):
+    with pytest.raises(UnreadableFile, match="neither a queue_log nor a CDR"):
         kind_of(Path(paths[3]))
 
 
@@ -140,7 +141,7 @@ def test_what_was_read_before_is_nothing_new(engine: Engine, settings: Settings,
 
 
 def test_only_files_of_nothing_are_a_failure(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
-    with pytest.raises(DataError, match="odd is neither"):
+    with pytest.raises(DataError, match="Nothing could be read from odd: it is neither"):
         do(engine, settings, active, files=upload(settings, odd=b"?"))
     assert left(settings) == []
 
