@@ -101,7 +101,40 @@ def test_what_the_caller_did_after_a_failed_dial_is_no_answer() -> None:
     busy = leg(PHONE, TRUNK, 0, 0, 0, disposition="BUSY")
     hangup = leg(PHONE, "", 0, 0, 0, disposition="ANSWERED", answered_at=NOON, last_app="Hangup")
     told = fold_legs([busy, hangup])
-    assert (told.disposition, told.talk_s, told.wait_s, told.agent) == ("BUSY", None, None, "")
+    assert (told.disposition, told.talk_s, told.wait_s, told.agent) == ("BUSY", None, None, "1001")
+
+
+def test_a_call_out_is_its_caller_s_although_nobody_answered() -> None:
+    told = fold_legs([leg(PHONE, TRUNK, 0, 20, 0)])
+    assert (told.direction, told.agent, told.disposition) == ("outbound", "1001", "NO ANSWER")
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        leg(PHONE, "DAHDI/i1/5550101-1a", trunk="i1", outbound_number="5550000"),
+        leg(PHONE, "", 0, 3, 0, outbound_number="5550000", last_app="Congestion"),  # no line was free
+        leg(PHONE, "Local/5550101@gsm-box-00000004;1", outbound_number="5550000"),  # a Custom trunk
+        leg(PHONE, "Quectel/quectel0-0100000000", context="macro-dialout-trunk", trunk="quectel0"),  # live
+    ],
+)
+def test_a_call_out_needs_no_trunk_that_ami_lists(out: Leg) -> None:
+    assert (told := fold_legs([out])).direction == "outbound"
+    assert told.agent == "1001"
+
+
+def test_put_through_to_a_trunk_that_ami_does_not_list_has_no_agent() -> None:
+    told = fold_legs([leg("DAHDI/i1/555-1", "Khomp/B0C3-0.0", did="5550100", trunk="i1", onward_trunk="B0C3")])
+    assert (told.direction, told.agent) == ("inbound", "")
+    told = fold_legs([leg("DAHDI/i1/555-1", "Local/0170@box-00000001;1", did="5550100", outbound_number="5550100")])
+    assert (told.direction, told.agent) == ("inbound", "")
+
+
+def test_an_analog_phone_is_inside_and_known_by_its_number() -> None:
+    told = fold_legs([leg(PHONE, "DAHDI/4-1", dst="1004")])
+    assert (told.direction, told.agent) == ("internal", "1004")
+    told = fold_legs([leg("DAHDI/4-1", TRUNK, src="1004")])
+    assert (told.direction, told.agent) == ("outbound", "1004")
 
 
 def test_voicemail_answers_but_is_no_agent() -> None:
