@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pbx.history.facts import AgentChange, AgentChangeKind, Outcome, Ring, Visit
 from pbx.history.queue_log import NOBODY, QueueEvent, callid_epoch_s
 
 LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
 _SLACK_S = 2  # of moments told in whole seconds
-_DIDS_LIMIT = 10_000
+_REMEMBERED = 10_000  # calls of which something may be needed after their visit
+_V = TypeVar("_V")
 _SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # known, and no visit or agent changes
 _CHANGES: dict[str, AgentChangeKind] = {
     "ADDMEMBER": "login",
@@ -76,6 +77,7 @@ class QueueLogFold:
             for visit in going_on
         }
         self._dids: dict[str, str] = {}
+        self._transferred: dict[str, Visit] = {}  # by callid
         self._visits: list[Visit] = []
         self._rings: list[Ring] = []
         self._changes: list[AgentChange] = []
@@ -276,9 +278,7 @@ class QueueLogFold:
         for (callid, _), held in self._open.items():
             if callid == event.callid and held.visit.did != event.data:
                 held.visit, held.changed = replace(held.visit, did=event.data), True
-        self._dids[event.callid] = event.data
-        if len(self._dids) > _DIDS_LIMIT:
-            del self._dids[next(iter(self._dids))]
+        _remember(self._dids, event.callid, event.data)
 
     def _part(self, event: QueueEvent) -> None:
         """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
@@ -341,7 +341,7 @@ class QueueLogFold:
             and (
                 (held.visit.agent, held.visit.wait_s) == (event.agent, hold_s)
                 if connected
-                else since_s is not None and _made_before(event.callid, held.key[0])
+                else since_s is not None and made_before(event.callid, held.key[0])
             )
         ]
         if len(found) != 1:
@@ -355,7 +355,7 @@ class QueueLogFold:
         moved = [held for held in self._open.values() if held.key[0] in swapped]
         for held in moved:
             del self._open[held.key]
-        talked = next((held.visit for held in moved if held.connected), None)
+        talked = next((held.visit for held in moved if held.connected), self._transferred.get(other))
         for held in moved:
             held.key = (swapped[held.key[0]], held.key[1])
             self._open[held.key] = held
@@ -366,6 +366,14 @@ class QueueLogFold:
     def _close(self, held: _Open, outcome: Outcome) -> None:
         del self._open[held.key]
         self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
+        if outcome == "transferred":
+            _remember(self._transferred, held.key[0], held.visit)
+
+
+def _remember(where: dict[str, _V], key: str, value: _V) -> None:
+    where[key] = value
+    if len(where) > _REMEMBERED:
+        del where[next(iter(where))]
 
 
 def handed_over(waiting: Visit, talked: Visit) -> Visit:
@@ -374,10 +382,15 @@ def handed_over(waiting: Visit, talked: Visit) -> Visit:
     return replace(waiting, caller=caller, caller_name=name, did=talked.did or waiting.did)
 
 
-def _made_before(callid: str, other: str) -> bool:
+def made_before(callid: str, other: str) -> bool:
     """Whether a channel is the older one, by their uniqueids."""
-    one_s, other_s = callid_epoch_s(callid), callid_epoch_s(other)
-    return one_s is not None and other_s is not None and one_s < other_s
+    one, two = _age(callid), _age(other)
+    return one is not None and two is not None and one < two
+
+
+def _age(callid: str) -> tuple[float, int] | None:
+    begun_s, serial = callid_epoch_s(callid), callid.rpartition(".")[2]
+    return None if begun_s is None or not serial.isdecimal() else (begun_s, int(serial[:20]))
 
 
 def _moment(at_s: int) -> datetime:
