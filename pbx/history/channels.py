@@ -34,6 +34,12 @@ def is_local(channel: str) -> bool:
     return channel.startswith("Local/")
 
 
+def other_half(channel: str) -> str:
+    """The channel with which a Local channel is a pair; "" for any other."""
+    name, _, half = channel.rpartition(";")
+    return f"{name};{3 - int(half)}" if is_local(channel) and half in ("1", "2") else ""
+
+
 def is_from_outside(context: str) -> bool:
     """Whether a dialplan context is one in which FreePBX takes calls from a trunk."""
     return context.startswith(_FROM_OUTSIDE)

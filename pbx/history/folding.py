@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pbx.history.channels import extension_of, is_from_outside, is_local, is_to_outside, peer_of
+from pbx.history.channels import extension_of, is_from_outside, is_local, is_to_outside, other_half, peer_of
 from pbx.history.facts import Leg
 
 Source = Literal["watch", "cdr"]
@@ -67,7 +67,7 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
         or _first_of(leg.did for leg in legs),
         did=_first_of(leg.did for leg in legs),
         queue=_first_of(leg.dst for leg in legs if leg.last_app == "Queue" and leg.dst not in _NOBODY),
-        agent=_agent(answering, first, direction),
+        agent=_agent(answering, first, direction, legs),
         disposition=min((_disposition(leg) for leg in _that_tell(legs)), key=_telling),
         talk_s=_talk_s(_that_tell(legs)),
         wait_s=(answered_at - started_at).total_seconds() if answered_at is not None else None,
@@ -190,10 +190,29 @@ def _goes_out(leg: Leg) -> bool:
     return bool(dialled) or _goes_through(leg.dst_channel, leg.trunk)
 
 
-def _agent(answering: Leg | None, first: Leg, direction: CallDirection) -> str:
+def _agent(answering: Leg | None, first: Leg, direction: CallDirection, legs: Sequence[Leg]) -> str:
     if direction == "outbound":
-        return extension_of(first.channel, first.src)
-    return "" if answering is None or _goes_out(answering) else extension_of(answering.dst_channel, answering.dst)
+        return _extension(first.channel, first.src, legs)
+    if answering is None or _goes_out(answering):
+        return ""
+    return _extension(answering.dst_channel, answering.dst, legs)
+
+
+def _extension(channel: str, number: str, legs: Sequence[Leg]) -> str:
+    """Whose phone a channel is, of a Local channel the phone behind it, as far as the legs tell.
+
+    Somebody outside is called by the number that the Local channel dialled.
+    """
+    behind = {
+        leg.channel: leg
+        for leg in sorted(legs, key=lambda leg: leg.answered_at is not None)
+        if is_local(leg.channel) and leg.dst_channel
+    }
+    while leg := behind.pop(other_half(channel), None):
+        if _goes_out(leg):
+            break
+        channel, number = leg.dst_channel, leg.dst
+    return extension_of(channel, number)
 
 
 def _talk_s(legs: Sequence[Leg]) -> float | None:

@@ -96,6 +96,40 @@ def test_an_agent_behind_a_local_channel_is_answered_when_he_is() -> None:
     assert fold_legs([replace(caller, disposition="NO ANSWER"), in_vain]).talk_s is None
 
 
+@pytest.mark.parametrize("dialled", ["1001", "s", "agent-eve", "FMPR-1001", "RG-600-1001", "7#"])
+def test_an_agent_behind_local_channels_is_the_phone_that_answered(dialled: str) -> None:
+    """A queue's member may be any Local channel, and one may stand behind another (follow-me)."""
+    member, follow = f"Local/{dialled}@agents-00000001", "Local/FMPR-1001@from-internal-00000002"
+    legs = [
+        leg(TRUNK, f"{member};1", 0, 15, 60, src="+49301234", last_app="Queue", dst="600"),
+        leg(f"{member};2", f"{follow};1", 5, 10, 60, uniqueid="1.4"),
+        leg(f"{follow};2", "SIP/1009-00000008", 5, 10, 0, uniqueid="1.6"),
+        leg(f"{follow};2", OTHER, 5, 10, 60, uniqueid="1.6"),
+    ]
+    assert [fold_legs(legs[:count]).agent for count in (4, 3)] == ["1002", "1009"]
+    assert fold_legs(legs[::-1]).agent == "1002"
+
+
+def test_an_agent_outside_is_known_by_the_number_that_was_dialled() -> None:
+    member = "Local/0170555@from-internal-00000001"
+    first = leg(TRUNK, f"{member};1", src="+49301234", last_app="Queue", dst="600")
+    out = leg(f"{member};2", "PJSIP/carrier-00000009", uniqueid="1.4", trunk="carrier")
+    assert fold_legs([first, out]).agent == "0170555"
+
+
+def test_local_channels_that_lead_to_each_other_end() -> None:
+    one, two = "Local/1@a-00000001", "Local/2@a-00000002"
+    legs = [leg(PHONE, f"{one};1"), leg(f"{one};2", f"{two};1"), leg(f"{two};2", f"{one};1")]
+    assert fold_legs(legs).agent
+
+
+def test_a_call_set_up_from_a_desk_is_its_phone_s() -> None:
+    """Click to call: a Local channel rings the phone, and then dials."""
+    click = "Local/s@click-00000001"
+    legs = [leg(f"{click};1", TRUNK, dst="5551001"), leg(f"{click};2", PHONE, uniqueid="1.2")]
+    assert fold_legs(legs).agent == "1001"
+
+
 def test_what_the_caller_did_after_a_failed_dial_is_no_answer() -> None:
     """Rows as Asterisk 16 and 22 wrote them for a caller whose channel was answered before it dialled."""
     busy = leg(PHONE, TRUNK, 0, 0, 0, disposition="BUSY")
