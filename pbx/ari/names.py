@@ -12,23 +12,32 @@
     <room>-<room>-<policy>      a conference; conf-<room>-… on some releases
 
 Each field may hold a dash, and the uniqueid does when `systemname` is set, so the name is anchored on its date. The
-time is the PBX's local time; the number that leads the uniqueid is the same moment as a UTC epoch.
+time is the PBX's local time; the number that leads the uniqueid is the same moment as a UTC epoch. Types may be in
+capitals, and in the oldest releases, and in Issabel, a name has less in front of its date:
+
+    YYYYMMDD-HHMMSS-<uniqueid>    a queue's call, or any other
+    OUT<ext>-, IN<ext>-, q<queue>-, g<group>-    before such a date
+
+Of any other name a uniqueid in it, `<epoch>.<serial>`, tells which call it is of.
 
 Where each side of a call is recorded for itself, both files have the call's name with `-r` (read: what the recorded
 channel says; also `-in`, `-rx`) or `-t` (transmitted: what it hears; also `-out`, `-tx`) behind it.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
-from functools import partial
 from typing import Literal
 
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
 
-_NAME = re.compile(r"([^-]+)-(.*)-(.*)-(\d{8}-\d{6})-(.+)", re.DOTALL)
+_LONGEST = 255  # characters of a file's name; a longer one no file system takes
+_DATE = re.compile(r"(?:^|(?<=-))(\d{8}-\d{6})-(?=.)", re.DOTALL)
+_SHORT = re.compile(r"(out|in|q|g|rg)-?(\d{1,20})", re.IGNORECASE)
+_UNIQUEID = re.compile(r"(?<![\d.])[12]\d{9}\.\d{1,10}(?!\d)")
+_FORMAT = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
 _EPOCH = re.compile(r"(?:^|-)(\d{9,10})\.\d+$")
-_LEG = re.compile(r"-(r|t|in|out|rx|tx)(?:\.[a-z]\w*)?$", re.IGNORECASE)
+_LEG = re.compile(r"-(r|t|in|out|rx|tx)(?:\.[a-z]\w{0,7})?$", re.IGNORECASE)
 _LEGS: dict[str, Literal["r", "t"]] = {"r": "r", "in": "r", "rx": "r", "t": "t", "out": "t", "tx": "t"}
 LEG_ENDINGS = {leg: [f"-{ending}" for ending, of in _LEGS.items() if of == leg] for leg in ("r", "t")}
 _EXTENSION = re.compile(r"\d{2,6}")
@@ -77,26 +86,56 @@ class RecordingName:
 def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
     """Read an ARI recording name, directories before it allowed; an unknown one gives an empty RecordingName.
 
-    The uniqueid's epoch tells when the call started. Without one the name's local time does, in `zone` (the PBX's),
+    The time it takes grows with the name's length and no faster. The uniqueid's epoch tells when the call started. Without one the name's local time does, in `zone` (the PBX's),
     and without a zone nothing does.
     """
-    found = _NAME.fullmatch(name.rpartition("/")[2])
-    if found is None:
+    name = name.rpartition("/")[2]
+    if len(name) > _LONGEST:
         return RecordingName()
-    kind, dest, source, written, uniqueid = found.groups()
-    uniqueid = _LEG.sub("", uniqueid)  # both sides are recordings of one call
-    local_time = _local_time(written)
-    epoch = epoch_of(uniqueid)
-    started_at = None
+    told = RecordingName()
+    if dates := list(_DATE.finditer(name)):
+        date = dates[-1]
+        uniqueid = _LEG.sub("", name[date.end() :])  # both sides are recordings of one call
+        told = replace(_parties(name[: date.start()]), uniqueid=uniqueid, local_time=_local_time(date[1]))
+    if not told.type and epoch_of(told.uniqueid) is None:
+        found = _UNIQUEID.search(name)
+        told = replace(told, uniqueid=found[0] if found else "")
+    return _with_time(told, zone)
+
+
+def _with_time(told: RecordingName, zone: tzinfo | None) -> RecordingName:
+    epoch = epoch_of(told.uniqueid)
     if epoch is not None:
-        started_at = datetime.fromtimestamp(epoch, UTC)
-    elif local_time is not None and zone is not None:
-        started_at = local_time.replace(tzinfo=zone).astimezone(UTC)
-    told = partial(RecordingName, uniqueid=uniqueid, started_at=started_at, local_time=local_time, to_number=dest)
-    if kind in (dest, "conf"):
-        return told(type="conference", room=dest)
-    direction = _by_shape(dest, source) if kind in _BY_SHAPE else _DIRECTIONS.get(kind, "unknown")
-    return told(type=kind, direction=direction, from_number=source, queue=dest if kind == "q" else "")
+        return replace(told, started_at=datetime.fromtimestamp(epoch, UTC))
+    if told.local_time is not None and zone is not None:
+        return replace(told, started_at=told.local_time.replace(tzinfo=zone).astimezone(UTC))
+    return told
+
+
+def _parties(head: str) -> RecordingName:
+    """What stands before a name's date: `<type>-<dest>-<from>-`, `OUT<ext>-` and the like, or nothing."""
+    kind, _, fields = head.removesuffix("-").partition("-")
+    dest, dash, source = fields.rpartition("-")
+    if dash and kind:
+        if kind in (dest, "conf"):
+            return RecordingName(type="conference", room=dest, to_number=dest)
+        kind = kind.lower()
+        direction = _by_shape(dest, source) if kind in _BY_SHAPE else _DIRECTIONS.get(kind, "unknown")
+        queue = dest if kind == "q" else ""
+        return RecordingName(kind, direction, from_number=source, to_number=dest, queue=queue)
+    if short := _SHORT.fullmatch(head.removesuffix("-")):
+        kind, number = short[1].lower(), short[2]
+        if kind == "out":
+            return RecordingName(kind, "outbound", from_number=number)
+        return RecordingName(
+            "rg" if kind == "g" else kind, "inbound", to_number=number, queue=number if kind == "q" else ""
+        )
+    return RecordingName()
+
+
+def without_format(file: str) -> str:
+    """A file's name as ARI has it, without `.wav` and the like: what follows a uniqueid's dot is no format."""
+    return _FORMAT.sub("", file)
 
 
 def leg_of(name: str) -> Literal["r", "t", ""]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import islice
 from typing import Any
 
-from pbx.ari.names import epoch_of, parse_name
+from pbx.ari.names import epoch_of, parse_name, without_format
 from pbx.charset import decode
 from pbx.history.channels import peer_of, trunks_of
 from pbx.history.facts import Leg
@@ -22,7 +22,7 @@ from pbx.history.facts import Leg
 # What is read of a row, where it is there.
 COLUMNS = tuple(
     """calldate start answer end clid src dst dcontext channel dstchannel lastapp lastdata duration billsec disposition
-    uniqueid userfield did recordingfile cnum cnam linkedid sequence""".split()  # noqa: SIM905
+    uniqueid userfield did recordingfile cnum cnam outbound_cnum linkedid sequence""".split()  # noqa: SIM905
 )
 _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some back-ends store
     "0": "NO ANSWER",
@@ -112,7 +112,19 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
     duration_s, billsec_s = _seconds(row, "duration"), _seconds(row, "billsec")
     disposition = _text(row.get("disposition")).upper()
     channel, dst_channel, context = (_text(row.get(name)) for name in ("channel", "dstchannel", "dcontext"))
-    trunk, onward_trunk = trunks_of(channel, dst_channel, context, trunks)
+    caller, did, outbound_number = (
+        _text(row.get("cnum")) or _text(row.get("src")),
+        _text(row.get("did")),
+        _text(row.get("outbound_cnum")),
+    )
+    trunk, onward_trunk = trunks_of(
+        channel,
+        dst_channel,
+        context,
+        trunks,
+        from_outside=bool(did) and peer_of(channel) != caller,  # an extension may dial a DID, to try it
+        to_outside=bool(outbound_number),
+    )
     answered_at = _answered_at(row, clock, started_at, duration_s, billsec_s)
     if trunk and peer_of(dst_channel) == (onward_trunk or trunk) and not _is_answered(row):
         answered_at = None  # what was answered is the caller's channel, before it dialled [seen on 16 and 22]
@@ -122,9 +134,9 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         channel=channel,
         dst_channel=dst_channel,
         trunk=trunk,
-        src=_text(row.get("cnum")) or _text(row.get("src")),
+        src=caller,
         dst=_dst(row),
-        did=_text(row.get("did")),
+        did=did,
         context=context,
         last_app=_text(row.get("lastapp")),
         started_at=started_at,
@@ -139,6 +151,7 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         sequence=_sequence(row.get("sequence")),
         from_name=_from_name(row),
         onward_trunk=onward_trunk,
+        outbound_number=outbound_number,
     )
 
 
@@ -249,9 +262,10 @@ def _from_name(row: Mapping[str, Any]) -> str:
 
 
 def _recording_file(row: Mapping[str, Any]) -> str:
-    """The base name; in plain Asterisk it may stand in userfield."""
-    file = _text(row.get("recordingfile")).rpartition("/")[2]
-    if file:
+    """The base name; in plain Asterisk it may stand in userfield, behind `audio:` in Elastix and Issabel."""
+    if file := _text(row.get("recordingfile")).rpartition("/")[2]:
         return file
-    field = _text(row.get("userfield")).rpartition("/")[2].removeprefix("audio:")
-    return field if parse_name(field).type else ""
+    field = _text(row.get("userfield"))
+    file = field.removeprefix("audio:").rpartition("/")[2]
+    told = parse_name(without_format(file))
+    return file if field.startswith("audio:") or told.type or told.uniqueid else ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pbx.history.channels import is_from_outside, is_local, peer_of
+from pbx.history.channels import extension_of, is_from_outside, is_local, is_to_outside, other_half, peer_of
 from pbx.history.facts import Leg
 
 Source = Literal["watch", "cdr"]
@@ -47,7 +47,7 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     rang was not answered, whatever the CDR says.
 
     The first leg (the linkedid's own channel's) gives the caller, the first leg that somebody answered the agent: the
-    extension called, or of an outbound call the one that called. `talk_s` is the time in which at least one answered
+    extension called. Of an outbound call, answered or not, it is the one that called. `talk_s` is the time in which at least one answered
     leg ran, so billsec where there is one; Asterisk counts billsec from when the *caller's* channel was answered, which
     is before the agent did where a queue or a menu answered first. Of an agent behind a Local channel its other half's
     leg tells when he answered, and of any leg CEL when the two were bridged, and that counts. `wait_s` lasts from the
@@ -67,7 +67,7 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
         or _first_of(leg.did for leg in legs),
         did=_first_of(leg.did for leg in legs),
         queue=_first_of(leg.dst for leg in legs if leg.last_app == "Queue" and leg.dst not in _NOBODY),
-        agent=_agent(answering, first, direction) if answering else "",
+        agent=_agent(answering, first, direction, legs),
         disposition=min((_disposition(leg) for leg in _that_tell(legs)), key=_telling),
         talk_s=_talk_s(_that_tell(legs)),
         wait_s=(answered_at - started_at).total_seconds() if answered_at is not None else None,
@@ -171,11 +171,11 @@ def _answering(legs: Sequence[Leg]) -> Leg | None:
 
 
 def _direction(legs: Sequence[Leg]) -> CallDirection:
-    """By the first leg that has to do with a trunk."""
+    """By the first leg that came from outside or went there."""
     for leg in legs:
         if leg.did or is_from_outside(leg.context) or _goes_through(leg.channel, leg.trunk):
             return "inbound"
-        if _goes_through(leg.dst_channel, leg.trunk):
+        if _goes_out(leg):
             return "outbound"
     return "internal"
 
@@ -184,11 +184,35 @@ def _goes_through(channel: str, trunk: str) -> bool:
     return bool(trunk) and not is_local(channel) and peer_of(channel) == trunk
 
 
-def _agent(answering: Leg, first: Leg, direction: CallDirection) -> str:
+def _goes_out(leg: Leg) -> bool:
+    """Whether a leg went out, if only as far as a trunk that had no line left."""
+    dialled = leg.onward_trunk or leg.outbound_number or is_to_outside(leg.context)
+    return bool(dialled) or _goes_through(leg.dst_channel, leg.trunk)
+
+
+def _agent(answering: Leg | None, first: Leg, direction: CallDirection, legs: Sequence[Leg]) -> str:
     if direction == "outbound":
-        return peer_of(first.channel)
-    outside = answering.onward_trunk or _goes_through(answering.dst_channel, answering.trunk)
-    return "" if outside else peer_of(answering.dst_channel)
+        return _extension(first.channel, first.src, legs)
+    if answering is None or _goes_out(answering):
+        return ""
+    return _extension(answering.dst_channel, answering.dst, legs)
+
+
+def _extension(channel: str, number: str, legs: Sequence[Leg]) -> str:
+    """Whose phone a channel is, of a Local channel the phone behind it, as far as the legs tell.
+
+    Somebody outside is called by the number that the Local channel dialled.
+    """
+    behind = {
+        leg.channel: leg
+        for leg in sorted(legs, key=lambda leg: leg.answered_at is not None)
+        if is_local(leg.channel) and leg.dst_channel
+    }
+    while leg := behind.pop(other_half(channel), None):
+        if _goes_out(leg):
+            break
+        channel, number = leg.dst_channel, leg.dst
+    return extension_of(channel, number)
 
 
 def _talk_s(legs: Sequence[Leg]) -> float | None:

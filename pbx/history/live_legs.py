@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from pbx.ami.protocol import Message
 from pbx.ami.values import integer, known, seconds, unescape
-from pbx.history.channels import is_from_outside, is_local, peer_of, trunks_of
+from pbx.history.channels import is_from_outside, is_local, is_to_outside, peer_of, trunks_of
 from pbx.history.facts import Leg
 
 _RINGING = "5"  # ChannelState
@@ -146,17 +146,21 @@ class LiveLegs:
         name, dst_name = message.get("Channel"), message.get("DestChannel")
         queue = self._queue_of(src)
         exten = message.get("Exten")
-        trunk, onward_trunk = trunks_of(name, dst_name, root.context if root is channel else "", self.trunks)
+        context, caller = message.get("Context"), known(message.get("CallerIDNum"))
+        goes_out = is_to_outside(context)  # FreePBX has put the number that the call shows in the caller's place
+        trunk, onward_trunk = trunks_of(
+            name, dst_name, root.context if root is channel else "", self.trunks, to_outside=goes_out
+        )
         leg = Leg(
             linkedid=message.get("Linkedid"),
             uniqueid=src,
             channel=name,
             dst_channel=dst_name,
             trunk=trunk,
-            src=known(message.get("CallerIDNum")) or channel.caller,
+            src=channel.caller or caller if goes_out else caller or channel.caller,
             dst=next((text for text in (exten, channel.exten, queue) if text not in _NOBODY), ""),
             did=self._did(root),
-            context=message.get("Context"),
+            context=context,
             last_app="Queue" if queue else "Dial",
             started_at=at if channel.dials else min(channel.begun_at, at),
             answered_at=None,
@@ -170,6 +174,7 @@ class LiveLegs:
             sequence=None,
             from_name=unescape(known(message.get("CallerIDName"))) or channel.caller_name,
             onward_trunk=onward_trunk,
+            outbound_number=caller if goes_out else "",
         )
         channel.dialled = True
         channel.dials.add(uniqueid)

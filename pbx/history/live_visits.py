@@ -16,6 +16,7 @@ from pbx.ami.protocol import Message
 from pbx.ami.values import integer, known, span_s, unescape
 from pbx.history.facts import AgentChange, Outcome, Ring, Visit
 from pbx.history.live_legs import begun_before
+from pbx.history.queue_visits import handed_over
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -31,8 +32,9 @@ _STATUS: dict[str, Outcome] = {
 
 @dataclass(slots=True)
 class _Open:
-    """A visit that goes on, or has ended in a way that is not known yet."""
+    """A visit that goes on, or has ended in a way that is not known yet. `uniqueid`: of the channel in it by now."""
 
+    uniqueid: str
     visit: Visit
     hanging_up: bool = False
     given_up: bool = False  # QueueCallerAbandon came
@@ -41,6 +43,10 @@ class _Open:
     @property
     def connected(self) -> bool:
         return self.visit.connected_at is not None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.uniqueid, self.visit.queue
 
 
 class LiveVisits:
@@ -61,6 +67,8 @@ class LiveVisits:
         self._ended: OrderedDict[tuple[str, str], Visit] = OrderedDict()
         self._gave_up: OrderedDict[str, str] = OrderedDict()  # queues, by the channel of who hung up in one
         self._rung: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._transferred: OrderedDict[str, Visit] = OrderedDict()  # by the caller's channel
+        self._changed: OrderedDict[tuple[str, str], None] = OrderedDict()  # pairs of channels that changed places
         self._targets: OrderedDict[str, str] = OrderedDict()  # of transfers, by the channel passed on
         self.handlers: dict[str, Callable[[Message, datetime], None]] = {
             "QueueCallerJoin": self._join,
@@ -96,7 +104,7 @@ class LiveVisits:
             if ended is not None:
                 self._tell(ended)
             else:
-                self._open.setdefault(visit.uniqueid, {}).setdefault(visit.queue, _Open(visit))
+                self._open.setdefault(visit.uniqueid, {}).setdefault(visit.queue, _Open(visit.uniqueid, visit))
 
     def resume(self, asked_at: datetime, entries: Iterable[Message], channels: frozenset[str]) -> None:
         """After a time in which nothing was heard: what QueueStatus and the uniqueids of all channels showed.
@@ -106,7 +114,7 @@ class LiveVisits:
         waiting = {(entry.get("Uniqueid"), entry.get("Queue")): entry for entry in entries}
         for held in [held for queues in self._open.values() for held in queues.values()]:
             visit = held.visit
-            there = (visit.uniqueid, visit.queue) in waiting or (held.connected and visit.uniqueid in channels)
+            there = held.key in waiting or (held.connected and held.uniqueid in channels)
             if not there and begun_before(visit.joined_at, asked_at):
                 self._close(held, replace(visit, outcome="unknown"))
         for (uniqueid, queue), entry in waiting.items():
@@ -120,7 +128,7 @@ class LiveVisits:
         `queues`: those that a look showed, `there`: the callers in them, by uniqueid and queue.
         """
         absent = {
-            (held.visit.uniqueid, held.visit.queue): held
+            held.key: held
             for visits in self._open.values()
             for held in visits.values()
             if not held.connected and held.left_at is None and held.visit.joined_at < before
@@ -160,7 +168,7 @@ class LiveVisits:
         if held is None or held.connected or held.left_at is not None:
             return
         held.left_at = at
-        self._leaving[held.visit.uniqueid, held.visit.queue] = held
+        self._leaving[held.key] = held
         if held.given_up and held.hanging_up:
             self._settle(held)
 
@@ -185,8 +193,8 @@ class LiveVisits:
         if held is None or held.connected:
             return
         held.left_at = None
-        self._leaving.pop((held.visit.uniqueid, held.visit.queue), None)
-        visit = _served(held.visit, message)
+        self._leaving.pop(held.key, None)
+        visit = _with_agent(held.visit, message)
         self._update(held, replace(visit, connected_at=_not_before(at, visit.joined_at, visit.wait_s)))
 
     def _complete(self, message: Message, at: datetime) -> None:
@@ -196,13 +204,12 @@ class LiveVisits:
         """
         talk_s = span_s(message.get("TalkTime"))
         before_s = (span_s(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
-        if message.get("Uniqueid"):
+        held = self._served(message)
+        if held is None and message.get("Uniqueid"):
             held = self._held(message, begun_before_s=before_s, at=at)
-        else:
-            held = self._gone(message.get("Queue"), message.get("Interface"))
         if held is None:
             return
-        visit, reason = _served(held.visit, message), message.get("Reason")
+        visit, reason = _with_agent(held.visit, message), message.get("Reason")
         connected_at = visit.connected_at or max(at - timedelta(seconds=talk_s or 0.0), visit.joined_at)
         visit = replace(
             visit,
@@ -222,7 +229,9 @@ class LiveVisits:
             return
         _remember(self._rung, key, None)
         ring_s = integer(message.get("RingTime")) / 1000
-        self.rings.append(Ring(at, message.get("MemberName"), message.get("Queue"), key[0], ring_s))
+        held = self._held(message)
+        uniqueid = held.visit.uniqueid if held else key[0]
+        self.rings.append(Ring(at, message.get("MemberName"), message.get("Queue"), uniqueid, ring_s))
 
     def _add_member(self, message: Message, at: datetime) -> None:
         agent, queue = message.get("MemberName"), message.get("Queue")
@@ -247,7 +256,12 @@ class LiveVisits:
         for held in list(self._open.get(message.get("Uniqueid"), {}).values()):
             if held.connected:  # AgentComplete may follow
                 held.left_at = held.left_at or at
-                self._leaving[held.visit.uniqueid, held.visit.queue] = held
+                self._leaving[held.key] = held
+                continue
+            if held.left_at is None and not held.given_up:
+                # Whoever hangs up leaves the queue before; a channel that did not may have been put in another's place.
+                held.hanging_up, held.left_at = True, at
+                self._leaving[held.key] = held
                 continue
             held.hanging_up = held.hanging_up or held.left_at is None
             held.left_at = held.left_at or at
@@ -269,7 +283,10 @@ class LiveVisits:
         """Where the caller was passed on to, as queue_log has it: heard before or after AgentComplete."""
         uniqueid, target = message.get("TransfereeUniqueid"), message.get("Extension")
         if message.event == "AttendedTransfer":
-            target = known(message.get("SecondTransfererConnectedLineNum") or message.get("TransferTargetCallerIDNum"))
+            self._put_into_queue(message)
+            target = message.get("DestApp") or known(
+                message.get("SecondTransfererConnectedLineNum") or message.get("TransferTargetCallerIDNum")
+            )
         elif target and message.get("Context"):
             target = f"{target}@{message.get('Context')}"
         if not uniqueid or not target:
@@ -297,13 +314,59 @@ class LiveVisits:
         self._ended.pop((uniqueid, queue), None)
         return self._begin(replace(ended, outcome="in_progress"))
 
-    def _gone(self, queue: str, interface: str) -> _Open | None:
-        """The visit of an agent whose caller's channel has hung up."""
-        found = (held for held in self._leaving.values() if held.visit.queue == queue and held.connected)
-        return next((held for held in found if held.visit.interface == interface), None)
+    def _served(self, message: Message) -> _Open | None:
+        """The visit that an agent has served: the channel's own, or one that was begun with another channel.
+
+        Asterisk names no channel that is gone; and a caller whom the agent himself has put into a queue has changed
+        channels with him, before or after this is told. An agent talks in a queue with one caller, after one wait.
+        """
+        uniqueid, queue = message.get("Uniqueid"), message.get("Queue")
+        own = self._open.get(uniqueid, {}).get(queue)
+        if own is not None and own.connected:
+            return own
+        found = [
+            held
+            for queues in self._open.values()
+            for held in queues.values()
+            if held.connected and (held.visit.queue, held.visit.interface) == (queue, message.get("Interface"))
+        ]
+        if uniqueid:
+            found = [held for held in found if held.visit.wait_s == span_s(message.get("HoldTime"))]
+        else:
+            found = [held for held in found if held.left_at is not None]
+        return found[0] if found else None
+
+    def _put_into_queue(self, message: Message) -> None:
+        """An attended transfer to somebody who waits in a queue: caller and agent have changed channels.
+
+        From now on the caller's channel is the one in the queue (asterisk/asterisk#759, seen on 16 and 22).
+        """
+        caller = message.get("TransfereeUniqueid") or message.get("TransferTargetUniqueid")
+        pairs = ((message.get(f"{which}TransfererUniqueid"), caller) for which in ("Second", "Orig"))
+        pair = next((pair for pair in pairs if any(not held.connected for held in self._waiting(pair[0]))), None)
+        if pair is None or not caller or pair in self._changed:
+            return
+        _remember(self._changed, pair, None)
+        there, here = (self._open.pop(uniqueid, {}) for uniqueid in pair)
+        talked = next((held.visit for held in here.values() if held.connected), self._transferred.get(caller))
+        for uniqueid, queues in zip(pair, (here, there), strict=True):
+            for held in queues.values():
+                self._leaving.pop(held.key, None)
+                held.uniqueid = uniqueid
+                if held.left_at is not None and held.connected:
+                    self._leaving[held.key] = held
+                elif not held.connected:
+                    held.left_at, held.hanging_up = None, False
+                    if talked is not None:
+                        self._update(held, handed_over(held.visit, talked))
+            if queues:
+                self._open[uniqueid] = queues
+
+    def _waiting(self, uniqueid: str) -> Collection[_Open]:
+        return self._open.get(uniqueid, {}).values()
 
     def _begin(self, visit: Visit) -> _Open:
-        held = self._open.setdefault(visit.uniqueid, {})[visit.queue] = _Open(visit)
+        held = self._open.setdefault(visit.uniqueid, {})[visit.queue] = _Open(visit.uniqueid, visit)
         self._tell(visit)
         return held
 
@@ -336,15 +399,16 @@ class LiveVisits:
         return "timeout" if held.given_up else "unknown"
 
     def _close(self, held: _Open, visit: Visit) -> None:
-        key = (visit.uniqueid, visit.queue)
-        queues = self._open.get(visit.uniqueid, {})
+        queues = self._open.get(held.uniqueid, {})
         queues.pop(visit.queue, None)
         if not queues:
-            self._open.pop(visit.uniqueid, None)
-        self._leaving.pop(key, None)
-        _remember(self._ended, key, visit)
+            self._open.pop(held.uniqueid, None)
+        self._leaving.pop(held.key, None)
+        _remember(self._ended, held.key, visit)
+        if visit.outcome == "transferred":
+            _remember(self._transferred, held.uniqueid, visit)
         if visit.outcome == "abandoned":
-            _remember(self._gave_up, visit.uniqueid, visit.queue)
+            _remember(self._gave_up, held.uniqueid, visit.queue)
         self._tell(visit)
 
     def _tell(self, visit: Visit) -> None:
@@ -374,7 +438,7 @@ def _visit(message: Message, joined_at: datetime, original_position: int | None 
     )
 
 
-def _served(visit: Visit, message: Message) -> Visit:
+def _with_agent(visit: Visit, message: Message) -> Visit:
     """With who took the call, after what wait."""
     return replace(
         visit,

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pbx.history.facts import AgentChange, AgentChangeKind, Outcome, Ring, Visit
-from pbx.history.queue_log import NOBODY, QueueEvent
+from pbx.history.queue_log import NOBODY, QueueEvent, callid_epoch_s
 
 LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
-_DIDS_LIMIT = 10_000
+_SLACK_S = 2  # of moments told in whole seconds
+_REMEMBERED = 10_000  # calls of which something may be needed after their visit
+_V = TypeVar("_V")
 _SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # known, and no visit or agent changes
 _CHANGES: dict[str, AgentChangeKind] = {
     "ADDMEMBER": "login",
@@ -45,13 +47,20 @@ class Folded(NamedTuple):
     changes: list[AgentChange]
 
 
+_Key = tuple[str, str]  # the callid under which a visit's events are written, and its queue
+
+
 class _Open:
     """A visit that goes on, when it was last heard of, and whether it changed since it was last told."""
 
-    __slots__ = ("changed", "last_s", "visit")
+    __slots__ = ("changed", "key", "last_s", "visit")
 
-    def __init__(self, visit: Visit, last_s: int, *, changed: bool = True) -> None:
-        self.visit, self.last_s, self.changed = visit, last_s, changed
+    def __init__(self, key: _Key, visit: Visit, last_s: int, *, changed: bool = True) -> None:
+        self.key, self.visit, self.last_s, self.changed = key, visit, last_s, changed
+
+    @property
+    def connected(self) -> bool:
+        return self.visit.connected_at is not None
 
 
 class QueueLogFold:
@@ -64,10 +73,11 @@ class QueueLogFold:
     def __init__(self, going_on: Iterable[Visit] = ()) -> None:
         self.unknown: Counter[str] = Counter()
         self._open = {
-            (visit.uniqueid, visit.queue): _Open(visit, int(visit.joined_at.timestamp()), changed=False)
+            (key := (visit.uniqueid, visit.queue)): _Open(key, visit, int(visit.joined_at.timestamp()), changed=False)
             for visit in going_on
         }
         self._dids: dict[str, str] = {}
+        self._transferred: dict[str, Visit] = {}  # by callid
         self._visits: list[Visit] = []
         self._rings: list[Ring] = []
         self._changes: list[AgentChange] = []
@@ -120,7 +130,7 @@ class QueueLogFold:
         joined_at = _moment(event.at_s)
         before = self._open.get(key)
         if before is not None and before.visit.joined_at != joined_at:  # its end was never written
-            self._close(key, before, "unknown")
+            self._close(before, "unknown")
         fields = event.data.split("|")
         position = _int(_number(fields.pop())) if len(fields) > 2 else None
         caller = fields[-1] if len(fields) > 1 else ""
@@ -132,13 +142,13 @@ class QueueLogFold:
             did=self._dids.get(event.callid, ""),
             original_position=position,
         )
-        self._open[key] = _Open(visit, event.at_s)
+        self._open[key] = _Open(key, visit, event.at_s)
 
     def _connect(self, event: QueueEvent) -> None:
         """CONNECT hold|channel|ring."""
         hold, *others = _numbers(event.data)
         ring = others[-1] if len(others) > 1 else None
-        held = self._held(event, hold)
+        held = self._held(event, hold, connected=False)
         if held is None:
             return
         held.visit = replace(
@@ -185,7 +195,7 @@ class QueueLogFold:
         ended_by: str,
         target: str = "",
     ) -> None:
-        held = self._held(event, (hold or 0) + (talk or 0))
+        held = self._held(event, (hold or 0) + (talk or 0), connected=True, hold_s=hold)
         if held is None:
             return
         visit = held.visit
@@ -206,14 +216,14 @@ class QueueLogFold:
             ended_by=ended_by,
             target=target,
         )
-        self._close((event.callid, event.queue), held, outcome)
+        self._close(held, outcome)
 
     def _exit(self, event: QueueEvent) -> None:
         """ABANDON, EXITEMPTY, EXITWITHTIMEOUT, WITHDRAW position|original|wait; EXITWITHKEY key| before them."""
         fields = event.data.split("|")
         target = fields.pop(0) if event.name == "EXITWITHKEY" else ""
         position, original, wait = [*map(_number, fields), None, None, None][:3]
-        held = self._held(event, wait)
+        held = self._held(event, wait, connected=False)
         if held is None:
             return
         visit = held.visit
@@ -227,13 +237,14 @@ class QueueLogFold:
             ended_by="caller" if event.name in ("ABANDON", "EXITWITHKEY") else "",
             target=target,
         )
-        self._close((event.callid, event.queue), held, _EXITS[event.name])
+        self._close(held, _EXITS[event.name])
 
     def _ring(self, event: QueueEvent) -> None:
         """RINGNOANSWER milliseconds."""
         ring_ms = _numbers(event.data)[0] or 0
-        self._rings.append(Ring(_moment(event.at_s), event.agent, event.queue, event.callid, ring_ms / 1000))
         held = self._open.get((event.callid, event.queue))
+        callid = held.visit.uniqueid if held else event.callid
+        self._rings.append(Ring(_moment(event.at_s), event.agent, event.queue, callid, ring_ms / 1000))
         if held is not None:
             held.last_s = event.at_s
 
@@ -271,45 +282,119 @@ class QueueLogFold:
         for (callid, _), held in self._open.items():
             if callid == event.callid and held.visit.did != event.data:
                 held.visit, held.changed = replace(held.visit, did=event.data), True
-        self._dids[event.callid] = event.data
-        if len(self._dids) > _DIDS_LIMIT:
-            del self._dids[next(iter(self._dids))]
+        _remember(self._dids, event.callid, event.data)
 
     def _part(self, event: QueueEvent) -> None:
         """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
-        held = self._held(event, None)
+        held = self._held(event, None, connected=False)
         if held is not None:
             held.visit = replace(held.visit, ended_at=_not_before(event.at_s, held.visit.joined_at, None))
-            self._close((event.callid, event.queue), held, "unknown")
+            self._close(held, "unknown")
 
     def _restart(self, event: QueueEvent) -> None:
         """QUEUESTART: Asterisk started anew, so whoever was in a queue no longer is; nobody wrote when it ended.
 
         A reload writes CONFIGRELOAD and leaves the callers where they are.
         """
-        for key, held in list(self._open.items()):
+        for held in list(self._open.values()):
             if held.last_s <= event.at_s:
-                self._close(key, held, "unknown")
+                self._close(held, "unknown")
 
     def _lose_old(self) -> None:
-        for key, held in list(self._open.items()):
+        for held in list(self._open.values()):
             if held.last_s < self._now_s - LOST_AFTER_S:
-                self._close(key, held, "unknown")
+                self._close(held, "unknown")
 
-    def _held(self, event: QueueEvent, since_s: float | None) -> _Open | None:
-        """The open visit of an event; one whose beginning the file doesn't hold is begun `since_s` before the event."""
+    def _held(
+        self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None = None
+    ) -> _Open | None:
+        """The open visit of an event; one whose beginning the file doesn't hold is begun `since_s` before the event.
+
+        `connected`: whether it is an event of a visit with an agent; `hold_s`: after what wait.
+        """
         if event.callid in NOBODY:
             return None
         key = (event.callid, event.queue)
-        if key not in self._open:
+        held = self._open.get(key)
+        if held is None or (connected and not held.connected):
+            held = self._under_another(event, since_s, connected=connected, hold_s=hold_s) or held
+        if held is None:
             joined_at = _moment(event.at_s - int(since_s or 0))
             visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
-            self._open[key] = _Open(visit, event.at_s)
-        return self._open[key]
+            held = self._open[key] = _Open(key, visit, event.at_s)
+        return held
 
-    def _close(self, key: tuple[str, str], held: _Open, outcome: Outcome) -> None:
-        del self._open[key]
+    def _under_another(
+        self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None
+    ) -> _Open | None:
+        """The open visit of an event that is written under another callid than it was begun with.
+
+        An attended transfer of a caller to somebody who waits in a queue himself puts the caller's channel in the place
+        of the transferring agent's: from then on the callids of the two are each other's (asterisk/asterisk#759). And
+        of a Local channel that was optimized away the channel behind it takes the place. With an agent, queue, agent
+        and wait tell which it is; without one, queue and the moment it began, and that its channel is the younger one.
+        """
+        began_s = event.at_s - (since_s or 0)
+        found = [
+            held
+            for held in self._open.values()
+            if held.key[1] == event.queue
+            and held.key[0] != event.callid
+            and held.connected == connected
+            and abs(held.visit.joined_at.timestamp() - began_s) <= _SLACK_S
+            and (
+                (held.visit.agent, held.visit.wait_s) == (event.agent, hold_s)
+                if connected
+                else since_s is not None and made_before(event.callid, held.key[0])
+            )
+        ]
+        if len(found) != 1:
+            return None
+        self._swap(found[0].key[0], event.callid)
+        return found[0]
+
+    def _swap(self, one: str, other: str) -> None:
+        """From now on the visits of each of two callids go on under the other's; who waits is whom the agent had."""
+        swapped = {one: other, other: one}
+        moved = [held for held in self._open.values() if held.key[0] in swapped]
+        for held in moved:
+            del self._open[held.key]
+        talked = next((held.visit for held in moved if held.connected), self._transferred.get(other))
+        for held in moved:
+            held.key = (swapped[held.key[0]], held.key[1])
+            self._open[held.key] = held
+            if talked is not None and not held.connected:
+                held.visit = handed_over(held.visit, talked)
+                held.changed = True
+
+    def _close(self, held: _Open, outcome: Outcome) -> None:
+        del self._open[held.key]
         self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
+        if outcome == "transferred":
+            _remember(self._transferred, held.key[0], held.visit)
+
+
+def _remember(where: dict[str, _V], key: str, value: _V) -> None:
+    where[key] = value
+    if len(where) > _REMEMBERED:
+        del where[next(iter(where))]
+
+
+def handed_over(waiting: Visit, talked: Visit) -> Visit:
+    """The visit of an agent who waited in a queue, once he has put the caller he talked with in his place."""
+    caller, name = (talked.caller, talked.caller_name) if talked.caller else (waiting.caller, waiting.caller_name)
+    return replace(waiting, caller=caller, caller_name=name, did=talked.did or waiting.did)
+
+
+def made_before(callid: str, other: str) -> bool:
+    """Whether a channel is the older one, by their uniqueids."""
+    one, two = _age(callid), _age(other)
+    return one is not None and two is not None and one < two
+
+
+def _age(callid: str) -> tuple[float, int] | None:
+    begun_s, serial = callid_epoch_s(callid), callid.rpartition(".")[2]
+    return None if begun_s is None or not serial.isdecimal() else (begun_s, int(serial[:20]))
 
 
 def _moment(at_s: int) -> datetime:

@@ -127,6 +127,7 @@ class CallLeg(Table, table=True):
     ended_by: str = ""  # of CEL, who hung up: caller or called; "" where neither did or nobody says
     transferred_to: str = ""  # of CEL: the extension or channel the call was passed on to
     onward_trunk: str = ""  # through which it went out again, having come in through `trunk`
+    outbound_number: str = ""  # of a call out the number it shows
 
 
 class WatchSpan(Table, table=True):

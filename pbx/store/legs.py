@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlmodel import Session
 
-from pbx.ari.names import parse_name
+from pbx.ari.names import parse_name, without_format
 from pbx.history.facts import Leg
 from pbx.history.folding import CallFacts, Source, fold_legs, merge_legs
 from pbx.store.history_models import CallLeg
@@ -240,10 +240,13 @@ def _join_recordings(session: Session, connection_id: int, known: _Known, touche
             continue
         if leg.uniqueid != leg.linkedid:
             of_uniqueid[leg.uniqueid] = call_id
-        file = leg.recording_file.rpartition(".")[0]
+        file = without_format(leg.recording_file)
         if file and not file.endswith((f"-{leg.uniqueid}", f"-{leg.linkedid}")):
-            uniqueid = parse_name(file).uniqueid
-            (of_uniqueid if uniqueid else of_file)[uniqueid or file] = call_id
+            named = parse_name(file)
+            if named.uniqueid:
+                of_uniqueid[named.uniqueid] = call_id
+            if not named.type:
+                of_file[file] = call_id
     into = _strays(session, connection_id, of_uniqueid) | _nameless(session, connection_id, of_file)
     if not into:
         return set()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, select, type_coerce, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, or_, select, type_coerce, union_all
 
 from pbx.store.history_models import QueueVisit as QueueVisit  # its room's tables are known with it
 from pbx.store.models import Table
@@ -45,7 +45,8 @@ def _seizures() -> Select[Any]:
     """
     onward = union_all(select(literal(0).label("onward")), select(literal(1))).subquery().c.onward
     trunk = case((onward == 1, LEGS.onward_trunk), else_=LEGS.trunk)
-    goes_out = (LEGS.onward_trunk == "") & LEGS.dst_channel.contains("/" + LEGS.trunk + "-")
+    names_trunk = or_(*(LEGS.dst_channel.contains("/" + LEGS.trunk + end) for end in "-/"))  # DAHDI/i1/5550101-1a
+    goes_out = (LEGS.onward_trunk == "") & names_trunk
     out = case(((onward == 1) | goes_out, 1), else_=0)
     began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
     ended = began + func.coalesce(LEGS.duration_s, 0)

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pbx.ari.names import RecordingName, leg_of, parse_name
+from pbx.ari.names import RecordingName, epoch_of, leg_of, parse_name, without_format
 
 AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 TAIL = "20231114-231320-1700000000.12"  # the PBX's clock is an hour ahead
@@ -99,9 +101,7 @@ def test_an_impossible_date_is_no_time() -> None:
     assert (facts.type, facts.local_time, facts.started_at) == ("out", None, None)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "hello", "a/b/c", "voicemail-1001", "out-1-2-20231114-1700000000.12", "é\n'\"<b>"]
-)
+@pytest.mark.parametrize("name", ["", "hello", "a/b/c", "voicemail-1001", "out-1-2-20231114-17", "é\n'\"<b>"])
 def test_another_name_tells_nothing(name: str) -> None:
     assert parse_name(name) == RecordingName()
 
@@ -120,3 +120,70 @@ def test_both_sides_of_a_call_share_its_uniqueid(suffix: str, leg: str) -> None:
 @pytest.mark.parametrize("name", ["", "-", "r", "in", "out-1-2", f"in-1001-1002-{TAIL}.wav", "checkout", "a-r-b"])
 def test_a_side_is_told_only_by_the_end_of_a_name(name: str) -> None:
     assert leg_of(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "direction", "from_number", "to_number", "queue"),
+    [
+        (f"OUT-00493012345-1001-{TAIL}", "out", "outbound", "1001", "00493012345", ""),
+        (f"IN-5550102-+4930123456-{TAIL}", "in", "inbound", "+4930123456", "5550102", ""),
+        (f"Q-6001-+49300495313-{TAIL}", "q", "inbound", "+49300495313", "6001", "6001"),
+        (f"OUT1001-{TAIL}", "out", "outbound", "1001", "", ""),
+        (f"OUT-1001-{TAIL}", "out", "outbound", "1001", "", ""),
+        (f"q600-{TAIL}", "q", "inbound", "", "600", "600"),
+        (f"g601-{TAIL}", "rg", "inbound", "", "601", ""),
+        (TAIL, "", "unknown", "", "", ""),
+        (f"{TAIL}-out", "", "unknown", "", "", ""),
+        (f"recorded-{TAIL}", "", "unknown", "", "", ""),
+        ("1700000000.12", "", "unknown", "", "", ""),
+        ("1700000000-1700000000.12", "", "unknown", "", "", ""),
+        ("1001_5551_1700000000.12_in", "", "unknown", "", "", ""),
+        ("out-1-2-20231114-1700000000.12", "", "unknown", "", "", ""),
+    ],
+)
+def test_a_uniqueid_is_found_in_older_and_in_foreign_names(
+    name: str, type_: str, direction: str, from_number: str, to_number: str, queue: str
+) -> None:
+    facts = parse_name(f"2023/11/14/{name}")
+    assert (facts.type, facts.direction, facts.from_number, facts.to_number, facts.queue) == (
+        type_,
+        direction,
+        from_number,
+        to_number,
+        queue,
+    )
+    assert (facts.uniqueid, facts.started_at) == ("1700000000.12", AT)
+
+
+@pytest.mark.parametrize("name", ["20231114-231320-1001", "rec-20231114-231320-1001", "20231114-231320-a-r"])
+def test_what_follows_a_date_of_a_foreign_name_is_no_uniqueid_by_itself(name: str) -> None:
+    """Else all recordings of an extension were one call's."""
+    assert parse_name(name).uniqueid == ""
+    assert parse_name(name, UTC).started_at == datetime(2023, 11, 14, 23, 13, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("a.wav", "a"), ("a.WAV", "a"), ("a.wav49", "a"), ("a-1700000000.12", "a-1700000000.12"), ("a.b.gsm", "a.b")],
+)
+def test_a_format_is_taken_off_and_a_serial_number_stays(file: str, name: str) -> None:
+    assert without_format(file) == name
+
+
+RUNS = ["-", "1", ".", "-1", "20231114-231320-", "-20231114-231320", "1700000000.", "-r.a", "OUT", "\n", "é"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(RUNS), st.integers(1, 60_000)), max_size=4))
+@settings(max_examples=60, deadline=500)
+def test_no_name_however_long_takes_time(runs: list[tuple[str, int]]) -> None:
+    name = "out-1-2-" + "".join(text * count for text, count in runs)
+    parse_name(name)
+    leg_of(name)
+    without_format(name)
+    epoch_of(name)
+
+
+@given(st.text(alphabet="-.0123456789abcdefqrtOUIN\n", max_size=255))
+def test_a_name_that_is_not_too_long_is_read_whole(head: str) -> None:
+    name = f"{head}-{TAIL}"
+    assert parse_name(name).uniqueid == ("1700000000.12" if len(name) <= 255 else "")

@@ -189,3 +189,60 @@ def test_trunks() -> None:
     assert trunks_of(out, "PJSIP/carrier-00000003", "outbound", {"carrier"}) == ("carrier", "carrier")
     assert trunks_of(out, "Local/carrier@from-internal-00000001;1", "outbound", {"carrier"}) == ("carrier", "")
     assert trunks_of("Local/carrier@from-pstn-00000001;2", phone, "from-pstn", {"carrier"}) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("userfield", "file"),
+    [
+        ("audio:20260302-120000-1772452800.42.wav", "20260302-120000-1772452800.42.wav"),
+        (
+            "audio:/var/spool/asterisk/monitor/OUT1001-20260302-120000-1772452800.42.gsm",
+            "OUT1001-20260302-120000-1772452800.42.gsm",
+        ),
+        ("audio:meeting.wav", "meeting.wav"),
+        ("20260302-120000-1772452800.42", "20260302-120000-1772452800.42"),
+        ("OUT-5551001-1001-20260302-120000-1772452800.42.WAV", "OUT-5551001-1001-20260302-120000-1772452800.42.WAV"),
+        ("order 4711", ""),
+        ("audio:", ""),
+    ],
+)
+def test_userfield_names_the_recording_where_nothing_else_does(userfield: str, file: str) -> None:
+    row = ROW | {"recordingfile": "", "userfield": userfield}
+    assert parse_row(row, Clock(BERLIN)).recording_file == file
+
+
+FROM_1001 = {"channel": "PJSIP/1001-00000001", "cnum": "1001", "src": "5550000", "did": "", "dcontext": "from-internal"}
+
+
+@pytest.mark.parametrize(
+    ("line", "trunk"),
+    [
+        ("DAHDI/i1/5550101-1a", "i1"),
+        ("DAHDI/4-1", "4"),
+        ("Dongle/dongle0-0100000000", "dongle0"),
+        ("Khomp/B0C3-0.0", "B0C3"),
+        ("mISDN/2-u7", "2"),
+        ("OOH323/gateway-4711", "gateway"),
+        ("PJSIP/carrier-00000006", "carrier"),
+    ],
+)
+def test_any_driver_s_line_is_a_trunk_by_what_freepbx_sets_on_calls_out_and_in(line: str, trunk: str) -> None:
+    """macro-outbound-callerid sets CDR(outbound_cnum), the inbound routes set CDR(did)."""
+    out = ROW | FROM_1001 | {"dstchannel": line, "outbound_cnum": "5550000"}
+    leg = parse_row(out, Clock(BERLIN))
+    assert (leg.trunk, leg.onward_trunk, leg.outbound_number, leg.src) == (trunk, "", "5550000", "1001")
+    inside = parse_row(out | {"outbound_cnum": ""}, Clock(BERLIN))
+    assert (inside.trunk, inside.outbound_number) == ("", "")
+    came = ROW | {"channel": line, "dstchannel": "PJSIP/1001-00000007", "dcontext": "ext-local"}
+    assert parse_row(came, Clock(BERLIN)).trunk == trunk
+    on = came | {"dstchannel": "Khomp/B1C0-1.0", "outbound_cnum": "5550100"}
+    assert (parse_row(on, Clock(BERLIN)).trunk, parse_row(on, Clock(BERLIN)).onward_trunk) == (trunk, "B1C0")
+
+
+def test_an_extension_that_tries_a_did_is_no_trunk() -> None:
+    assert parse_row(ROW | FROM_1001 | {"did": "5550100"}, Clock(BERLIN)).trunk == ""
+
+
+def test_a_local_channel_is_no_trunk() -> None:
+    leg = parse_row(ROW | FROM_1001 | {"outbound_cnum": "5550000"}, Clock(BERLIN))
+    assert (leg.trunk, leg.outbound_number) == ("", "5550000")

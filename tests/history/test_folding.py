@@ -96,12 +96,79 @@ def test_an_agent_behind_a_local_channel_is_answered_when_he_is() -> None:
     assert fold_legs([replace(caller, disposition="NO ANSWER"), in_vain]).talk_s is None
 
 
+@pytest.mark.parametrize("dialled", ["1001", "s", "agent-eve", "FMPR-1001", "RG-600-1001", "7#"])
+def test_an_agent_behind_local_channels_is_the_phone_that_answered(dialled: str) -> None:
+    """A queue's member may be any Local channel, and one may stand behind another (follow-me)."""
+    member, follow = f"Local/{dialled}@agents-00000001", "Local/FMPR-1001@from-internal-00000002"
+    legs = [
+        leg(TRUNK, f"{member};1", 0, 15, 60, src="+49301234", last_app="Queue", dst="600"),
+        leg(f"{member};2", f"{follow};1", 5, 10, 60, uniqueid="1.4"),
+        leg(f"{follow};2", "SIP/1009-00000008", 5, 10, 0, uniqueid="1.6"),
+        leg(f"{follow};2", OTHER, 5, 10, 60, uniqueid="1.6"),
+    ]
+    assert [fold_legs(legs[:count]).agent for count in (4, 3)] == ["1002", "1009"]
+    assert fold_legs(legs[::-1]).agent == "1002"
+
+
+def test_an_agent_outside_is_known_by_the_number_that_was_dialled() -> None:
+    member = "Local/0170555@from-internal-00000001"
+    first = leg(TRUNK, f"{member};1", src="+49301234", last_app="Queue", dst="600")
+    out = leg(f"{member};2", "PJSIP/carrier-00000009", uniqueid="1.4", trunk="carrier")
+    assert fold_legs([first, out]).agent == "0170555"
+
+
+def test_local_channels_that_lead_to_each_other_end() -> None:
+    one, two = "Local/1@a-00000001", "Local/2@a-00000002"
+    legs = [leg(PHONE, f"{one};1"), leg(f"{one};2", f"{two};1"), leg(f"{two};2", f"{one};1")]
+    assert fold_legs(legs).agent
+
+
+def test_a_call_set_up_from_a_desk_is_its_phone_s() -> None:
+    """Click to call: a Local channel rings the phone, and then dials."""
+    click = "Local/s@click-00000001"
+    legs = [leg(f"{click};1", TRUNK, dst="5551001"), leg(f"{click};2", PHONE, uniqueid="1.2")]
+    assert fold_legs(legs).agent == "1001"
+
+
 def test_what_the_caller_did_after_a_failed_dial_is_no_answer() -> None:
     """Rows as Asterisk 16 and 22 wrote them for a caller whose channel was answered before it dialled."""
     busy = leg(PHONE, TRUNK, 0, 0, 0, disposition="BUSY")
     hangup = leg(PHONE, "", 0, 0, 0, disposition="ANSWERED", answered_at=NOON, last_app="Hangup")
     told = fold_legs([busy, hangup])
-    assert (told.disposition, told.talk_s, told.wait_s, told.agent) == ("BUSY", None, None, "")
+    assert (told.disposition, told.talk_s, told.wait_s, told.agent) == ("BUSY", None, None, "1001")
+
+
+def test_a_call_out_is_its_caller_s_although_nobody_answered() -> None:
+    told = fold_legs([leg(PHONE, TRUNK, 0, 20, 0)])
+    assert (told.direction, told.agent, told.disposition) == ("outbound", "1001", "NO ANSWER")
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        leg(PHONE, "DAHDI/i1/5550101-1a", trunk="i1", outbound_number="5550000"),
+        leg(PHONE, "", 0, 3, 0, outbound_number="5550000", last_app="Congestion"),  # no line was free
+        leg(PHONE, "Local/5550101@gsm-box-00000004;1", outbound_number="5550000"),  # a Custom trunk
+        leg(PHONE, "Quectel/quectel0-0100000000", context="macro-dialout-trunk", trunk="quectel0"),  # live
+    ],
+)
+def test_a_call_out_needs_no_trunk_that_ami_lists(out: Leg) -> None:
+    assert (told := fold_legs([out])).direction == "outbound"
+    assert told.agent == "1001"
+
+
+def test_put_through_to_a_trunk_that_ami_does_not_list_has_no_agent() -> None:
+    told = fold_legs([leg("DAHDI/i1/555-1", "Khomp/B0C3-0.0", did="5550100", trunk="i1", onward_trunk="B0C3")])
+    assert (told.direction, told.agent) == ("inbound", "")
+    told = fold_legs([leg("DAHDI/i1/555-1", "Local/0170@box-00000001;1", did="5550100", outbound_number="5550100")])
+    assert (told.direction, told.agent) == ("inbound", "")
+
+
+def test_an_analog_phone_is_inside_and_known_by_its_number() -> None:
+    told = fold_legs([leg(PHONE, "DAHDI/4-1", dst="1004")])
+    assert (told.direction, told.agent) == ("internal", "1004")
+    told = fold_legs([leg("DAHDI/4-1", TRUNK, src="1004")])
+    assert (told.direction, told.agent) == ("outbound", "1004")
 
 
 def test_voicemail_answers_but_is_no_agent() -> None:

@@ -224,3 +224,82 @@ def test_the_number_that_was_dialled_holds_for_each_queue_of_the_call() -> None:
         "0|9.1|NONE|NONE|DID|5550100", JOINED, "5|9.1|sales|NONE|EXITEMPTY|1|2|5", "5|9.1|support|NONE|ENTERQUEUE||1|1"
     ).visits
     assert [visit.did for visit in visits] == ["5550100", "5550100"]
+
+
+CALLER, CONSULT, LATER = "1795262825.100", "1795262950.104", "1795262953.105"  # channels: the caller's, the agent's
+TALK = [
+    f"0|{CALLER}|desk|NONE|DID|5550000",
+    f"0|{CALLER}|desk|NONE|ENTERQUEUE||5550177|1",
+    f"12|{CALLER}|desk|Eve|CONNECT|12|1795262830.101|11",
+    f"121|{CONSULT}|lab|NONE|ENTERQUEUE||7009|1",
+]
+SENT = f"122|{CONSULT}|desk|Eve|ATTENDEDTRANSFER|APP|Queue|12|110|1"
+TAKEN = f"127|{CALLER}|lab|Gus|CONNECT|6|{LATER}|5"
+ENDED = f"300|{CALLER}|lab|Gus|COMPLETEAGENT|6|173|1"
+
+
+def told(visits: list[Visit]) -> list[tuple[object, ...]]:
+    """Of each visit, as it was told last, who waited where, and how it went."""
+    last = {(visit.uniqueid, visit.queue, visit.joined_at): visit for visit in visits}
+    return [(v.uniqueid, v.queue, v.caller, v.outcome, v.agent, v.wait_s, v.talk_s) for v in last.values()]
+
+
+FIRST = (CALLER, "desk", "5550177", "transferred", "Eve", 12.0, 110.0)
+SECOND = (CONSULT, "lab", "5550177", "answered", "Gus", 6.0, 173.0)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*TALK, SENT, TAKEN, ENDED],
+        [*TALK, TAKEN, SENT, ENDED],  # written late
+        [*TALK, SENT.replace(CONSULT, CALLER), TAKEN, ENDED],  # and early: as seen on 16 and 22
+        [
+            "1|1795262829.9|lab|NONE|ENTERQUEUE||555|1",
+            *TALK,
+            SENT,
+            TAKEN,
+            ENDED,
+            "301|1795262829.9|lab|NONE|ABANDON|1|1|300",
+        ],
+    ],
+)
+def test_an_attended_transfer_into_a_queue_is_two_visits_although_their_callids_change_sides(events: list[str]) -> None:
+    """asterisk/asterisk#759"""
+    found = [one for one in told(fold(*events).visits) if one[3] != "abandoned"]
+    assert sorted(found) == [FIRST, SECOND]
+
+
+def test_an_attended_transfer_back_into_the_same_queue() -> None:
+    events = [line.replace("|lab|", "|desk|") for line in (*TALK, SENT, TAKEN, ENDED)]
+    assert told(fold(*events).visits) == [FIRST, tuple("desk" if one == "lab" else one for one in SECOND)]
+
+
+@pytest.mark.parametrize("stops", [1, 2, 3, 4, 5, 6])
+def test_an_attended_transfer_read_in_two_parts(stops: int) -> None:
+    events = [*TALK, SENT, TAKEN, ENDED]
+    before = fold(*events[:stops]).visits
+    last = {(visit.uniqueid, visit.queue): visit for visit in before}
+    after = fold(*events[stops:], into=QueueLogFold(v for v in last.values() if v.outcome == "in_progress")).visits
+    assert {one[:2]: one for one in told(before + after)} == {one[:2]: one for one in (FIRST, SECOND)}
+
+
+def test_who_is_put_into_a_queue_by_an_attended_transfer_may_give_up_there() -> None:
+    events = [*TALK, SENT, f"140|{CALLER}|lab|Gus|RINGNOANSWER|9000", f"150|{CALLER}|lab|NONE|ABANDON|1|1|29"]
+    found = fold(*events)
+    assert told(found.visits) == [FIRST, (CONSULT, "lab", "5550177", "abandoned", "", 29.0, None)]
+    assert [ring.uniqueid for ring in found.rings] == [CONSULT]
+
+
+def test_a_visit_whose_local_channel_was_optimized_away_ends_under_the_callid_behind_it() -> None:
+    events = [f"121|{CONSULT}|lab|NONE|ENTERQUEUE||7009|1", f"127|{CONSULT}|lab|Gus|CONNECT|6|{LATER}|5", ENDED]
+    assert told(fold(*events).visits) == [(*SECOND[:2], "7009", *SECOND[3:])]
+
+
+def test_an_agent_s_next_visit_is_not_taken_for_the_one_before() -> None:
+    """Of two visits that one agent took, whose ends are written under callids unknown, each has its own times."""
+    events = [
+        f"{at}|179526283{n}.{n}|lab|Gus|{rest}" for n, at, rest in ((1, 9, "CONNECT|6|x|5"), (2, 99, "CONNECT|6|x|5"))
+    ]
+    found = told(fold(*events, "109|1795262700.9|lab|Gus|COMPLETEAGENT|6|10|1").visits)
+    assert [(one[0], one[3]) for one in found] == [("1795262832.2", "answered"), ("1795262831.1", "in_progress")]

@@ -137,6 +137,14 @@ def test_a_call_put_through_from_trunk_to_trunk_holds_a_line_of_both(engine: Eng
     assert (backup.seizures, backup.outbound, backup.answered, backup.busy_s) == (1, 1, 0, 60)
 
 
+def test_each_line_of_a_span_of_isdn_is_a_seizure_out(engine: Engine) -> None:
+    """DAHDI names its channels by span, number and a count."""
+    lines = ("DAHDI/i1/5550101-1a", "DAHDI/i1/5550102-1b")
+    store(engine, call(1, at(0)), *(leg(1, at(0), "PJSIP/1001-1", line, trunk="i1") for line in lines))
+    found = asked(engine, lambda session: by_trunk(session, 1, MIDNIGHT, NEXT))["i1"]
+    assert (found.seizures, found.outbound) == (2, 2)
+
+
 def test_calls_over_midnight_are_there_on_both_days(engine: Engine) -> None:
     store(engine, *outbound(1, 1430, 1200.0))  # 23:50 to 00:10
     days = asked(

@@ -218,6 +218,17 @@ def test_a_recording_is_found_by_the_name_its_leg_tells(session: Session) -> Non
     assert {recording.call_id for recording in session.exec(select(Recording)).all()} == {call.id}
 
 
+@pytest.mark.parametrize("first", ["recording", "legs"])
+@pytest.mark.parametrize("name", [f"20260302-120000-{LATER}", f"OUT-5551001-1001-20260302-120000-{LATER}", LATER])
+def test_a_recording_named_otherwise_joins_its_call_by_the_uniqueid(session: Session, name: str, first: str) -> None:
+    if first == "recording":
+        record(session, name)
+    store_legs(session, 1, [IN, ON], "cdr")
+    if first == "legs":
+        record(session, name)
+    assert session.exec(select(Recording)).one().call_id == the_call(session).id
+
+
 def test_a_call_of_its_own_is_not_swallowed(session: Session) -> None:
     """Another call has legs under the uniqueid: it stays what it is."""
     other = replace(IN, linkedid=LATER, uniqueid=LATER, channel="PJSIP/1003-00000007", dst_channel="")

@@ -90,6 +90,26 @@ def test_legs_that_are_known_learn_by_which_trunk_they_went_on(settings: Setting
     assert {one.channel: one.onward_trunk for one in found} == {one: onward for one, (_, onward) in channels.items()}
 
 
+def test_the_cdr_is_read_again_for_what_was_not_kept_of_it(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir()
+    old = create_engine(settings.database_url)
+    with old.begin() as connection:
+        upgrade(connection, SCRIPT, "0010")
+        add_rows(connection)
+        connection.exec_driver_sql("UPDATE import_marks SET position = 99, rows = 9, bad = 1")
+        connection.exec_driver_sql(
+            "INSERT INTO import_marks (connection_id, kind, source, label, position, rows, bad, faults, read_at)"
+            " SELECT connection_id, 'cdr', 'a file', label, 99, 9, 1, faults, read_at FROM import_marks"
+        )
+        connection.exec_driver_sql("UPDATE import_marks SET kind = 'queue_log' WHERE source != 'a file'")
+    old.dispose()
+    engine = open_engine(settings)
+    with engine.connect() as connection:
+        marks = connection.exec_driver_sql("SELECT kind, position, rows, bad, faults FROM import_marks").all()
+    engine.dispose()
+    assert {mark.kind: tuple(mark)[1:4] for mark in marks} == {"queue_log": (99, 9, 1), "cdr": (0, 0, 0)}
+
+
 def test_the_steps_end_at_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts=MODELS_ONLY), Table.metadata) == []

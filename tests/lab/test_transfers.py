@@ -1,0 +1,83 @@
+"""Attended transfers into a queue as real Asterisk tells them, live and in queue_log: whose visit is whose."""
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from pbx.ami.protocol import AmiParser
+from pbx.history.facts import Visit
+from pbx.history.live import LiveHistory
+from pbx.history.queue_log import parse_line
+from pbx.history.queue_visits import QueueLogFold
+from tests.history.live_pbx import LATER, START
+from tests.lab.ami import Ami
+from tests.lab.queues import Caller
+from tests.lab.transfers import transfer_site
+
+pytestmark = pytest.mark.lab
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one Asterisk told of its visits, and who called."""
+
+    live: list[Visit]
+    logged: list[Visit]
+    served: Caller
+    gives_up: Caller
+
+
+@pytest.fixture(scope="module", params=[16, 22])
+def told(request: pytest.FixtureRequest) -> Told:
+    """Two callers are put into another queue: one is served there, the other hangs up."""
+    with transfer_site(request.param) as (site, phone), Ami(site.host, site.ami_port) as ami:
+        ami.login(site.ami_username, site.ami_secret, "on")
+        ami.drain()
+        callers = []
+        for queue, variables in (("second", {}), ("third", {"PATIENCE_S": 6})):
+            caller = site.call("first", **variables)
+            talk = phone.answer()
+            caller.wait_for("CONNECT")
+            phone.idle(1.2)
+            consult = phone.call(queue)
+            phone.idle(1)
+            phone.transfer(talk, consult)
+            phone.idle(8)
+            callers.append(caller)
+        raw, log = ami.drain(), site.log_text()
+    history, fold, parser = LiveHistory(), QueueLogFold(), AmiParser()
+    parser.feed(b"Asterisk Call Manager/5.0\r\n")
+    at = START
+    for message in parser.feed(raw):
+        at += (LATER - LATER * 0.999) if message.event else LATER * 0
+        history.take(message, at)
+    for line in log.encode().splitlines():
+        if (event := parse_line(line)) is not None:
+            fold.add(event)
+    return Told(list(history.facts(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
+
+
+@pytest.mark.parametrize("way", ["live", "logged"])
+def test_who_is_transferred_into_a_queue_makes_two_visits(told: Told, way: str) -> None:
+    visits: list[Visit] = getattr(told, way)
+    found = [(one.queue, one.caller, one.outcome, one.agent) for one in visits]
+    served, gives_up = told.served.number, told.gives_up.number
+    assert sorted(found) == sorted(
+        [
+            ("first", served, "transferred", "Eve Adams"),
+            ("second", served, "answered", "Gus Moss"),
+            ("first", gives_up, "transferred", "Eve Adams"),
+            ("third", gives_up, "abandoned", ""),
+        ]
+    )
+    (second,) = (one for one in visits if one.queue == "second")
+    assert second.wait_s == pytest.approx(3, abs=1)
+    assert second.talk_s == pytest.approx(2, abs=1)
+
+
+def test_live_and_queue_log_tell_the_same_visits(told: Told) -> None:
+    def figures(visits: list[Visit]) -> list[tuple[object, ...]]:
+        return sorted((one.uniqueid, one.queue, one.outcome, one.wait_s, one.talk_s, one.target) for one in visits)
+
+    assert figures(told.live) == figures(told.logged)

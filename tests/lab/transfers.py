@@ -1,0 +1,167 @@
+"""An Asterisk with queues and a telephone that transfers callers by itself (SIP's REFER with Replaces)."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.lab.provision import LabError
+from tests.lab.queues import QueueSite
+
+AMI_PORTS = {16: 5916, 22: 5922}
+SIP_PORTS = {16: (5966, 5967), 22: (5972, 5973)}  # Asterisk's, the telephone's
+NUMBER = "7009"
+_DEADLINE_S = 20
+
+
+@dataclass
+class Call:
+    """One call of the telephone. `local` and `remote` are its headers with their tags."""
+
+    call_id: str
+    local: str
+    remote: str
+    target: str
+    cseq: int = 1
+
+
+@dataclass
+class Telephone:
+    """A SIP telephone without sound: it answers one call, makes another, and puts the first caller into it."""
+
+    port: int
+    server_port: int
+    line: socket.socket = field(init=False)
+
+    def __enter__(self) -> Telephone:
+        self.line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.line.bind(("127.0.0.1", self.port))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.close()
+
+    def answer(self) -> Call:
+        """Wait until it rings, and take the call."""
+        invite = self._take(lambda text: text.startswith("INVITE "))
+        tag = f";tag={uuid.uuid4().hex[:8]}"
+        self._reply(invite, "200 OK", tag=tag, body=self._sdp())
+        self._take(lambda text: text.startswith("ACK "))
+        call_id, caller, me = (_header(invite, name) for name in ("Call-ID", "From", "To"))
+        return Call(call_id, me + tag, caller, _uri(_header(invite, "Contact")))
+
+    def call(self, number: str) -> Call:
+        """Call a number, and wait until it is answered."""
+        to = f"sip:{number}@127.0.0.1:{self.server_port}"
+        me = f"<sip:{NUMBER}@127.0.0.1:{self.port}>;tag={uuid.uuid4().hex[:8]}"
+        call = Call(uuid.uuid4().hex, me, f"<{to}>", to)
+        self._send("INVITE", call, self._sdp())
+        answer = self._take(lambda text: text.startswith("SIP/2.0 200") and call.call_id in text)
+        call.remote, call.target = _header(answer, "To"), _uri(_header(answer, "Contact"))
+        self._send("ACK", call)
+        return call
+
+    def transfer(self, caller: Call, to: Call) -> None:
+        """Put the caller of one call in this telephone's place in the other."""
+        tags = "%3B".join(f"{name}-tag%3D{_tag(text)}" for name, text in (("to", to.remote), ("from", to.local)))
+        replaces = f"<{to.target}?Replaces={to.call_id}%3B{tags}>"
+        caller.cseq += 1
+        self._send("REFER", caller, "", f"Refer-To: {replaces}\r\nReferred-By: <sip:{NUMBER}@127.0.0.1>\r\n")
+        self._take(lambda text: text.startswith("SIP/2.0 202"))
+        self._take(lambda text: text.startswith("NOTIFY ") and "200 OK" in text)
+
+    def idle(self, seconds: float) -> None:
+        """Go on answering whatever Asterisk asks."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._receive(until)
+
+    def _send(self, method: str, call: Call, body: str = "", more: str = "") -> None:
+        branch = f"z9hG4bK{uuid.uuid4().hex}"
+        head = (
+            f"{method} {call.target} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{self.port};branch={branch}\r\n"
+            f"Max-Forwards: 70\r\nFrom: {call.local}\r\nTo: {call.remote}\r\nCall-ID: {call.call_id}\r\n"
+            f"CSeq: {call.cseq} {method}\r\nContact: <sip:{NUMBER}@127.0.0.1:{self.port}>\r\n{more}"
+        )
+        self._write(head, body)
+
+    def _reply(self, request: str, status: str, *, tag: str = "", body: str = "") -> None:
+        kept = [line for line in request.splitlines() if re.match(r"(?i)(via|from|call-id|cseq|record-route):", line)]
+        to = f"To: {_header(request, 'To')}{tag}"
+        contact = f"Contact: <sip:{NUMBER}@127.0.0.1:{self.port}>"
+        self._write("\r\n".join([f"SIP/2.0 {status}", *kept, to, contact, ""]), body)
+
+    def _write(self, head: str, body: str) -> None:
+        kind = "Content-Type: application/sdp\r\n" if body else ""
+        text = f"{head}{kind}Content-Length: {len(body)}\r\n\r\n{body}"
+        self.line.sendto(text.encode(), ("127.0.0.1", self.server_port))
+
+    def _take(self, wanted: object) -> str:
+        until = time.monotonic() + _DEADLINE_S
+        while time.monotonic() < until:
+            text = self._receive(until)
+            if text and wanted(text):  # type: ignore[operator]
+                return text
+        raise LabError("The telephone waited in vain.")
+
+    def _receive(self, until: float) -> str:
+        self.line.settimeout(max(until - time.monotonic(), 0.01))
+        try:
+            text = self.line.recv(65536).decode()
+        except TimeoutError:
+            return ""
+        if not text.startswith(("SIP/2.0", "ACK ")) and not (
+            text.startswith("INVITE ") and ";tag=" not in _header(text, "To")
+        ):
+            self._reply(text, "200 OK", body=self._sdp() if text.startswith(("INVITE ", "UPDATE ")) else "")
+        return text
+
+    def _sdp(self) -> str:
+        port = self.port + 1000
+        return (
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+        )
+
+
+def _header(text: str, name: str) -> str:
+    found = re.search(rf"(?im)^{name}:\s*(.*?)\r?$", text)
+    if found is None:
+        raise LabError(f"No {name} in {text[:200]!r}.")
+    return found[1]
+
+
+def _uri(contact: str) -> str:
+    return contact.partition("<")[2].partition(">")[0] or contact
+
+
+def _tag(header: str) -> str:
+    return header.partition(";tag=")[2].partition(";")[0]
+
+
+@contextmanager
+def transfer_site(version: int) -> Iterator[tuple[QueueSite, Telephone]]:
+    """It runs, its telephone at hand; it and its files are gone afterwards."""
+    sip_port, phone_port = SIP_PORTS[version]
+    site = QueueSite(
+        name=f"transfers-{version}",
+        version=version,
+        ami_port=AMI_PORTS[version],
+        sip_port=sip_port,
+        iax_port=phone_port,
+        rtp_start=17000 + version * 10,
+        suffix="-transfers",
+        templates=("common", "queues", "transfers"),
+    )
+    site.remove()
+    try:
+        site.start()
+        with Telephone(phone_port, sip_port) as phone:
+            yield site, phone
+    finally:
+        site.remove()
