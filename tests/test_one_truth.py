@@ -68,9 +68,7 @@ def planned() -> dict[str, Counter[str]]:
     """By queue: how many of the story's callers joined it, and how their visits ended."""
     calls = [call for call in calls_between(SINCE, UNTIL) if call.joined_at and SINCE <= call.joined_at < UNTIL]
     assert all(SINCE <= call.started_at < UNTIL for call in calls)
-    return {
-        queue.number: Counter(call.outcome for call in calls if call.queue == queue.number) for queue in QUEUES
-    }
+    return {queue.number: Counter(call.outcome for call in calls if call.queue == queue.number) for queue in QUEUES}
 
 
 def test_all_that_counts_a_queue_s_calls_says_what_the_story_has(engine: Engine) -> None:

@@ -10,6 +10,8 @@ its visits there. So of one period and queue
 but for calls that began before the period's first moment or last one and joined after it: a call belongs to when it
 began, a visit to when it joined.
 
+Agents counts visits too. The one agent of a call, by whom Figures counts it, is who answered it first, in any queue.
+
 A call of which no visit is known (no queue_log was read, nobody listened) is in the queue that its recording's name or
 the Queue() of its CDR names, and as its CDR has it answered or not. As soon as a visit of it is known, that counts.
 """
