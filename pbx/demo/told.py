@@ -131,9 +131,9 @@ def _inbound(call: PlannedCall) -> list[tuple[datetime, Leg]]:
         legs.append((call.left_at, _ended(passed_on, answered_at, call.ended_at)))
     if legs or call.joined_at is None:
         return legs
-    alone = replace(
-        root, context=OUTSIDE, dst=call.did, cause=16, last_app="" if call.outcome == "timeout" else "Queue"
-    )
+    alone = replace(root, context=OUTSIDE, cause=16)
+    if call.outcome == "timeout":
+        alone = replace(alone, dst=call.did, last_app="")
     return [(call.started_at, _ended(alone, min(call.started_at + PICK_UP, call.joined_at), call.ended_at))]
 
 

@@ -51,7 +51,8 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     leg ran, so billsec where there is one; Asterisk counts billsec from when the *caller's* channel was answered, which
     is before the agent did where a queue or a menu answered first. Of an agent behind a Local channel its other half's
     leg tells when he answered, and of any leg CEL when the two were bridged, and that counts. `wait_s` lasts from the
-    start until that answer.
+    start until that answer. `queue` is what the CDR's Queue() names: the visits to queues know better, where any is
+    known (pbx.store.call_queues).
     """
     legs = _from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)
@@ -66,7 +67,7 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
         to_number=_first_of(leg.dst for leg in legs if leg.dst not in _NOBODY and not leg.dst.startswith("s-"))
         or _first_of(leg.did for leg in legs),
         did=_first_of(leg.did for leg in legs),
-        queue=_first_of(leg.dst for leg in legs if leg.last_app == "Queue" and leg.dst not in _NOBODY),
+        queue=_first_of(leg.dst for leg in legs if leg.last_app == "Queue" and leg.dst not in {*_NOBODY, leg.did}),
         agent=_agent(answering, first, direction, legs),
         disposition=min((_disposition(leg) for leg in _that_tell(legs)), key=_telling),
         talk_s=_talk_s(_that_tell(legs)),

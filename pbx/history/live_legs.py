@@ -220,8 +220,10 @@ class LiveLegs:
                 self._update(dialled, replace(ended, cause=cause if other.answered_at else None))
         if channel is None or channel.recorded or not channel.seen:
             self.recording_ended = True
-        if channel is not None and channel.seen and not channel.dialled and not channel.name.endswith(";2"):
-            self._tell(self._alone(channel, at, cause))
+        if channel is not None and channel.seen and not channel.dials:
+            alone = not channel.dialled and not channel.name.endswith(";2")
+            if alone or self._queue_of(uniqueid):  # who was passed on to a queue waits there with another's channel
+                self._tell(self._alone(channel, at, cause))
 
     def _record(self, message: Message, at: datetime) -> None:
         if channel := self._channels.get(message.get("Uniqueid")):
@@ -240,6 +242,7 @@ class LiveLegs:
 
     def _alone(self, channel: _Channel, at: datetime, cause: int | None) -> Leg:
         """The leg of a channel that talked with Asterisk only."""
+        queue = self._queue_of(channel.uniqueid)
         leg = Leg(
             linkedid=channel.linkedid,
             uniqueid=channel.uniqueid,
@@ -247,10 +250,10 @@ class LiveLegs:
             dst_channel="",
             trunk=trunks_of(channel.name, "", channel.context, self.trunks)[0],
             src=channel.caller,
-            dst="" if channel.exten in _NOBODY else channel.exten,
+            dst=queue or ("" if channel.exten in _NOBODY else channel.exten),  # as the CDR of a queue's caller has it
             did=self._did(channel),
             context=channel.context,
-            last_app="Queue" if self._queue_of(channel.uniqueid) else "",
+            last_app="Queue" if queue else "",
             started_at=channel.begun_at,
             answered_at=channel.up_at,
             ended_at=None,

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col, select
 
+from pbx.store.call_queues import split_queues
 from pbx.store.models import Call, Direction, Recording, RecordingState, Table, TranscriptionState
 
 
@@ -32,14 +33,14 @@ class CallFilter:
 
 
 def count_calls(session: Session, wanted: CallFilter) -> int:
-    return session.exec(select(func.count()).select_from(Call).where(*call_conditions(wanted))).one()
+    return session.exec(select(func.count()).select_from(Call).where(*call_conditions(session, wanted))).one()
 
 
 def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int) -> list[Call]:
     """A page of calls, newest first; those whose time is not known come last."""
     query = (
         select(Call)
-        .where(*call_conditions(wanted))
+        .where(*call_conditions(session, wanted))
         .order_by(col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
     )
     return list(session.exec(query.offset(offset).limit(limit)).all())
@@ -77,7 +78,8 @@ def recordings_of(session: Session, call_id: int) -> list[Recording]:
 
 def call_queues(session: Session, connection_id: int) -> list[str]:
     """The queues that calls went through, by name."""
-    return _names(session, connection_id, "queue")
+    found = _names(session, connection_id, "queue")
+    return sorted({name for queues in found for name in split_queues(queues)})
 
 
 def call_agents(session: Session, connection_id: int) -> list[str]:
@@ -102,7 +104,7 @@ def new_calls_since(session: Session, connection_id: int, since: datetime) -> in
     return count_calls(session, CallFilter(connection_id, since=since))
 
 
-def call_conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
+def call_conditions(session: Session, wanted: CallFilter) -> list[ColumnElement[bool]]:
     """What a filter asks of the columns of `calls`, all to be met."""
     conditions = [col(Call.connection_id) == wanted.connection_id]
     if wanted.since is not None:
@@ -112,7 +114,7 @@ def call_conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
     if wanted.direction is not None:
         conditions.append(col(Call.direction) == wanted.direction)
     if wanted.queue is not None:
-        conditions.append(col(Call.queue) == wanted.queue)
+        conditions.append(in_queue(session, wanted.connection_id, wanted.queue))
     if wanted.state is not None:
         conditions.append(col(Call.state) == wanted.state)
     if wanted.transcription is not None:
@@ -120,6 +122,14 @@ def call_conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
     if text := wanted.number.strip():
         conditions.append(or_(*(_found_in(col(column), text) for column in (Call.from_number, Call.to_number))))
     return conditions
+
+
+def in_queue(session: Session, connection_id: int, *queues: str) -> ColumnElement[bool]:
+    """Asks of `calls` that a call was in one of these queues, perhaps among others; "": in none."""
+    known = _names(session, connection_id, "queue")
+    together = [one for one in known if not {*split_queues(one)}.isdisjoint(queues)]
+    wanted = sorted({*queues, *together})
+    return col(Call.queue) == wanted[0] if len(wanted) == 1 else col(Call.queue).in_(wanted)
 
 
 def _found_in(column: Mapped[str], text: str) -> ColumnElement[bool]:

@@ -1,4 +1,8 @@
-"""Calls counted over a period: by hour, day, direction, DID, number, queue, agent or disposition."""
+"""Calls counted over a period: by hour, day, direction, DID, number, queue, agent or disposition.
+
+With a queue, and by queue, a call counts in each queue that it was in, and how it ended is whether an agent answered it
+*there*: so that Queues, which counts visits, and this agree. See pbx.store.call_queues.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +15,9 @@ from sqlmodel import Session
 
 from pbx.metrics.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, unseen, week_cells
 from pbx.metrics.ratio import Ratio
+from pbx.store.call_queues import split_queues
 from pbx.store.models import Direction, Table
-from pbx.store.packs import Packed, load_columns, remembered
+from pbx.store.packs import Lazy, Packed, load_columns, remembered
 
 By = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
@@ -76,9 +81,11 @@ def call_counts(
     """Calls by hour or day of `zone` (in order, those without calls as zeros), or by name, the most frequent first.
 
     By number: the other party's, the caller's of an inbound call, the called one's of an outbound; internal calls are
-    left out. `limit`: at most so many names.
+    left out. `limit`: at most so many names. By queue a call counts in each that it was in.
     """
     found = load_calls(session, wanted)
+    if by == "queue" and wanted.queue is None:
+        found = _in_each_queue(found)
     if by in ("hour", "day"):
         edges = interval_edges(wanted.since, wanted.until, zone, "hour" if by == "hour" else "day")
         return _counts(found, interval_of(found.columns["at"], edges), edges[:-1])
@@ -135,9 +142,42 @@ def load_calls(session: Session, wanted: CallQuestion) -> Packed:
     def load() -> Packed:
         found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
         asked = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
-        return found.narrowed(asked)
+        return (found if wanted.queue is None else _in_each_queue(found)).narrowed(asked)
 
     return remembered(session, ("narrowed calls", wanted), load)
+
+
+def _in_each_queue(found: Packed) -> Packed:
+    """A row for each queue that a call was in, and one for a call without, with how it ended in that queue."""
+    queues, answered_in, outcomes = (found.names[name] for name in ("queue", "answered_in", "disposition"))
+    parts = [split_queues(name) for name in queues]
+    names = {name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part))}
+    each = np.array([names[name] for part in parts for name in part], np.int64)
+    sizes = np.array([len(part) for part in parts], np.int64)
+    size = sizes[found.columns["queue"]]
+    rows = np.repeat(np.arange(len(found)), size)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
+    queue = each[(np.cumsum(sizes) - sizes)[found.columns["queue"]][rows] + place]
+
+    outcomes = tuple(dict.fromkeys((*outcomes, "ANSWERED", "NO ANSWER")))
+    answered, unanswered = outcomes.index("ANSWERED"), outcomes.index("NO ANSWER")
+    pairs = [  # of places in answered_in and queue
+        where * len(names) + names[name]
+        for where, part in enumerate(map(split_queues, answered_in))
+        for name in part
+        if name in names
+    ]
+    there = np.isin(found.columns["answered_in"][rows] * len(names) + queue, np.array(pairs, np.int64))
+    outcome = found.columns["disposition"][rows]
+    elsewhere = (outcome == answered) & ~there
+    outcome = np.where(there, answered, np.where(elsewhere, unanswered, outcome))
+    if "" in names:
+        outcome = np.where(queue == names[""], found.columns["disposition"][rows], outcome)
+    changed = {"queue": queue, "disposition": outcome}
+    return Packed(
+        Lazy(found.columns, lambda name: changed[name] if name in changed else found.columns[name][rows]),
+        found.names | {"queue": tuple(names), "disposition": outcomes},
+    )
 
 
 def _counts(found: Packed, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint
 from sqlmodel import Field
 
 from pbx.history.facts import Outcome as Outcome
-from pbx.store.models import Table, UtcSeconds, now
+from pbx.store.models import Count, Table, UtcSeconds, now
 
 
 class QueueVisit(Table, table=True):
@@ -51,8 +51,8 @@ class QueueVisit(Table, table=True):
     caller: str = ""
     caller_name: str = ""
     did: str = ""
-    position: int | None = None  # when leaving
-    original_position: int | None = None  # when joining
+    position: int | None = Field(default=None, sa_type=Count)  # when leaving
+    original_position: int | None = Field(default=None, sa_type=Count)  # when joining
     ended_by: str = ""  # caller, agent or transfer
     target: str = ""  # of a transfer, or the key pressed
     source: str = ""  # watch or queue_log
@@ -104,7 +104,7 @@ class CallLeg(Table, table=True):
     call_id: int = Field(foreign_key="calls.id")
     linkedid: str
     uniqueid: str
-    sequence: int | None = None
+    sequence: int | None = Field(default=None, sa_type=Count)
     channel: str = ""
     dst_channel: str = ""
     trunk: str = ""  # through which it came in or went out
@@ -119,7 +119,7 @@ class CallLeg(Table, table=True):
     duration_s: float | None = None
     billsec_s: float | None = None
     disposition: str = ""  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it lasts
-    cause: int | None = None  # Q.850, of live events or CEL
+    cause: int | None = Field(default=None, sa_type=Count)  # Q.850, of live events or CEL
     pdd_s: float | None = None  # from dialling to the first ringing, of live events
     recording_file: str = ""
     source: str = ""  # watch or cdr
@@ -155,8 +155,8 @@ class ImportMark(Table, table=True):
     source: str  # a file's fingerprint, or a database's address without its password
     label: str = ""  # for people
     position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, seconds of a database
-    rows: int = 0
-    bad: int = 0
+    rows: int = Field(default=0, sa_type=Count)
+    bad: int = Field(default=0, sa_type=Count)
     faults: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # the first: [line, why]
     read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
@@ -216,7 +216,7 @@ class TrunkLimit(Table, table=True):
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     trunk: str = Field(primary_key=True)
-    lines: int
+    lines: int = Field(sa_type=Count)
 
 
 class DayPack(Table, table=True):
@@ -227,6 +227,7 @@ class DayPack(Table, table=True):
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     kind: str = Field(primary_key=True)
     day: int = Field(primary_key=True)  # since 1970
-    rows: int
+    rows: int = Field(sa_type=Count)
     names: str  # JSON
+    types: str  # of the columns, as numpy calls them, separated by spaces
     data: bytes

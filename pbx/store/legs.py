@@ -11,6 +11,7 @@ from sqlmodel import Session
 from pbx.ari.names import parse_name, without_format
 from pbx.history.facts import Leg
 from pbx.history.folding import CallFacts, Source, fold_legs, merge_legs
+from pbx.store.call_queues import tell_queues
 from pbx.store.history_models import CallLeg
 from pbx.store.merging import delete_empty, merge_calls
 from pbx.store.models import SubjectKind, Table
@@ -21,7 +22,7 @@ _legs = Table.metadata.tables[str(CallLeg.__tablename__)]
 _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
 _FACTS = tuple(one.name for one in fields(CallFacts))
 _stored_part = attrgetter(*_COLUMNS)
-_KEPT = ("queue",)  # what a recording's name knows better
+_KEPT = ("queue",)  # what visits and a recording's name know better
 _Key = tuple[str, str, str]
 
 
@@ -58,7 +59,7 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
 
     A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
     facts win and what only live events know stays (`pbx.history.folding.merge_legs`). All legs of a linkedid are one
-    call (`fold_legs`), which keeps the queue and the duration of its recording where it knows them.
+    call (`fold_legs`), which keeps the duration of its recording where it knows it. Its queues are those of its visits.
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
     session.flush()  # notes and tags too are moved below the session
@@ -102,6 +103,8 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
     _settle(session, known.left)
+    told = {known.calls[linkedid]["id"] for linkedid in touched | joined}
+    tell_queues(session, connection_id, told | known.left)
     return Stored(count, len(fresh))
 
 

@@ -12,7 +12,6 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 Direction = Literal["inbound", "outbound", "internal", "unknown"]
-LargeInteger: Any = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER is as long as need be
 # A call of which no recording is known is "none".
 RecordingState = Literal[
     "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "too_large", "missing", "failed", "none"
@@ -42,6 +41,10 @@ class UtcSeconds(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+# Counts that the outside decides: eight bytes in PostgreSQL too. In SQLite every integer has as many as it needs.
+Count = BigInteger().with_variant(Integer, "sqlite")
 
 
 def now() -> datetime:
@@ -101,7 +104,7 @@ class Call(Table, table=True):
     direction: str = "unknown"
     from_number: str = ""
     to_number: str = ""
-    queue: str = ""
+    queue: str = ""  # those it was in, see call_queues
     agent: str = ""
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     duration_s: float | None = None
@@ -112,6 +115,7 @@ class Call(Table, table=True):
     disposition: str = ""  # of the CDR: ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION
     talk_s: float | None = None  # of the CDR: billsec
     wait_s: float | None = None  # until somebody answered
+    answered_in: str = ""  # of its queues those in which an agent answered
 
 
 class Recording(Table, table=True):
@@ -135,7 +139,7 @@ class Recording(Table, table=True):
     state: str = "listed"
     reason: str = ""  # why it is not downloaded, for people
     file: str = ""  # path below data/audio, once downloaded
-    size_bytes: int | None = Field(default=None, sa_type=LargeInteger)
+    size_bytes: int | None = Field(default=None, sa_type=Count)
     duration_s: float | None = None
     listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
@@ -283,9 +287,9 @@ class SnapshotRow(Table, table=True):
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
     taken_at: datetime = Field(sa_type=UtcSeconds)
-    took_ms: int = 0
-    active_calls: int = 0
-    channels: int = 0
+    took_ms: int = Field(default=0, sa_type=Count)
+    active_calls: int = Field(default=0, sa_type=Count)
+    channels: int = Field(default=0, sa_type=Count)
     not_ok: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # part → state, reason
 
 
@@ -322,15 +326,15 @@ class QueueSample(Table, table=True):
 
     subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
-    calls: int
-    longest_wait_s: int
-    agents_available: int
-    agents: int
-    agents_paused: int
-    completed: int
-    abandoned: int
-    hold_time_s: int
-    talk_time_s: int
+    calls: int = Field(sa_type=Count)
+    longest_wait_s: int = Field(sa_type=Count)
+    agents_available: int = Field(sa_type=Count)
+    agents: int = Field(sa_type=Count)
+    agents_paused: int = Field(sa_type=Count)
+    completed: int = Field(sa_type=Count)
+    abandoned: int = Field(sa_type=Count)
+    hold_time_s: int = Field(sa_type=Count)
+    talk_time_s: int = Field(sa_type=Count)
 
 
 class TrunkSample(Table, table=True):
@@ -343,7 +347,7 @@ class TrunkSample(Table, table=True):
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
     state: str
     roundtrip_ms: float | None = None
-    channels: int = 0
+    channels: int = Field(default=0, sa_type=Count)
 
 
 class MemberSample(Table, table=True):
@@ -354,7 +358,7 @@ class MemberSample(Table, table=True):
 
     subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
-    status: int | None = None  # None: left the queue
+    status: int | None = Field(default=None, sa_type=Count)  # None: left the queue
     paused: bool = False
     pause_reason: str = ""
     in_call: bool = False
@@ -388,7 +392,7 @@ class Job(Table, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     worker: str = ""
-    done: int = 0
-    total: int | None = None
+    done: int = Field(default=0, sa_type=Count)
+    total: int | None = Field(default=None, sa_type=Count)
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     error: str = ""  # for people, with what to do next

@@ -22,7 +22,10 @@ LOOKS, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "
 
 @dataclass(frozen=True)
 class Shape:
-    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names."""
+    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names.
+
+    "int" are integers of any size, "key" those of `number_key`; how wide a pack holds them its day decides.
+    """
 
     rows: Select[Any]
     at: ColumnElement[Any]  # by which a row belongs to a day
@@ -106,32 +109,32 @@ SHAPES: dict[Kind, Shape] = {
         ),
         VISITS.joined_at,
         VISITS.connection_id,
-        {"id": "i8", "at": "u4", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
+        {"id": "int", "at": "int", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
         | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
     ),
     "rings": Shape(
         select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
         RINGS.rung_at,
         RINGS.connection_id,
-        {"at": "u4", "agent": "name", "queue": "name", "ring_s": "f8"},
+        {"at": "int", "agent": "name", "queue": "name", "ring_s": "f8"},
     ),
     "changes": Shape(
         select(seconds(CHANGES.happened_at), CHANGES.agent, CHANGES.queue, CHANGES.kind, CHANGES.reason),
         CHANGES.happened_at,
         CHANGES.connection_id,
-        {"at": "u4", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
+        {"at": "int", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
     ),
     "calls": Shape(
         select(
             CALLS.id,
             seconds(CALLS.started_at),
-            *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.agent),
+            *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.answered_in, CALLS.agent),
             *(CALLS.from_number, CALLS.to_number, CALLS.talk_s, CALLS.wait_s, CALLS.duration_s),
         ),
         CALLS.started_at,
         CALLS.connection_id,
-        {"id": "i8", "at": "u4"}
-        | dict.fromkeys(("direction", "disposition", "did", "queue", "agent"), "name")
+        {"id": "int", "at": "int"}
+        | dict.fromkeys(("direction", "disposition", "did", "queue", "answered_in", "agent"), "name")
         | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
     ),
     "talks": Shape(
@@ -141,13 +144,13 @@ SHAPES: dict[Kind, Shape] = {
         ),
         CALLS.started_at,
         CALLS.connection_id,
-        {"number": "key", "at": "u4"},
+        {"number": "key", "at": "int"},
     ),
     "seizures": Shape(
         _seizures(),
         CALLS.started_at,
         CALLS.connection_id,
-        {"call_id": "i8", "at": "u4", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "i2"}
+        {"call_id": "int", "at": "int", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "int"}
         | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
         earlier_days=1,  # a call's row of the day before may have seized a trunk after midnight
     ),
@@ -157,7 +160,7 @@ SHAPES: dict[Kind, Shape] = {
         .where(SUBJECTS.kind == "trunk"),
         LOOKS.taken_at,
         SUBJECTS.connection_id,
-        {"at": "u4", "trunk": "name", "state": "name", "channels": "u4", "roundtrip_ms": "f8"},
+        {"at": "int", "trunk": "name", "state": "name", "channels": "int", "roundtrip_ms": "f8"},
         begins=_first_look,
     ),
 }

@@ -2,11 +2,15 @@
 
 A row of `day_packs` holds what the figures need of one UTC day of visits, rings, agents' changes, calls, seizures of
 trunks, talks with a number, or looks at trunks (`pack_shapes`). It is only ever a copy: the database itself drops it
-when a row of its day changes (triggers of steps 0004 and 0008), a day without one is read from the rows, and
+when a row of its day changes (triggers of steps 0004, 0008 and 0011), a day without one is read from the rows, and
 `pack_days` packs again. So figures are right whether or not it ever runs.
+
+How many names a day has and how large its numbers are is decided outside, by whoever dials. A column is as wide as its
+day needs, and says so in its pack (`types`); a day that can't be packed all the same is read from its rows.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete, func, insert, select
+from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
 from pbx.metrics.queues import OUTCOMES
@@ -32,7 +37,9 @@ _OF_MEMBERS: tuple[Kind, ...] = ("visits", "rings", "changes")
 _NEVER = 2**31 - 1  # a day that no database integer exceeds
 _READ_DAYS = 31  # so many days without a pack are read at once
 _KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
-_STORED = {"name": "u2", "key": "i8", "outcome": "u1"}  # other types are numpy's own
+_WIDTHS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8")  # of integers in a pack, the narrowest first
+_UNPACKABLE = (OverflowError, ValueError, TypeError, MemoryError, DataError)  # what is in a day's rows, not the disk
+log = logging.getLogger(__name__)
 PACKS = Table.metadata.tables[str(DayPack.__tablename__)].c
 
 
@@ -139,7 +146,8 @@ def remembered(session: Session, question: Hashable, answer: Callable[[], Answer
 def pack_days(session: Session, connection_id: int, before: datetime | None = None, limit: int | None = None) -> int:
     """Pack the whole UTC days before a moment (now) that are not packed, the newest first; return how many were.
 
-    For a writing session. `limit`: at most so many, so that no writer waits long; call again until it returns 0.
+    For a writing session. `limit`: at most so many, so that no writer waits long; call again until it returns 0. A day
+    that can't be packed is left to be read from its rows, and stops no other.
     """
     last = int((before or datetime.now(UTC)).timestamp()) // DAY_S
     packed = 0
@@ -151,8 +159,7 @@ def pack_days(session: Session, connection_id: int, before: datetime | None = No
                 continue
             if limit is not None and packed >= limit:
                 return packed
-            _store(session, kind, connection_id, day)
-            packed += 1
+            packed += _store(session, kind, connection_id, day)
     return packed
 
 
@@ -166,13 +173,13 @@ def _load(session: Session, kind: Kind, connection_id: int, first: int, last: in
     shape = SHAPES[kind]
     merger = _Merger(shape.fields)
     first -= shape.earlier_days
-    query = select(PACKS.day, PACKS.names, PACKS.rows, PACKS.data).where(
+    query = select(PACKS.day, PACKS.names, PACKS.types, PACKS.rows, PACKS.data).where(
         PACKS.connection_id == connection_id, PACKS.kind == kind, PACKS.day >= first, PACKS.day < last
     )
     known = set()
-    for day, names, rows, data in session.connection().execute(query.order_by(PACKS.day)):
+    for day, names, types, rows, data in session.connection().execute(query.order_by(PACKS.day)):
         known.add(day)
-        merger.add(_unpack(shape.fields, rows, data), json.loads(names))
+        merger.add(_unpack(shape.fields, types.split(), rows, data), json.loads(names))
     begun = max(first, _first_day(session, kind, connection_id)) if len(known) < last - first else last
     for start, end in _runs(day for day in range(begun, last) if day not in known):
         merger.add(*_read(session, shape, connection_id, start * DAY_S, end * DAY_S))
@@ -224,37 +231,53 @@ def _read(
     for (name, type_), values in zip(shape.fields.items(), found, strict=True):
         if type_ == "name":
             known: dict[str, int] = {}
-            columns[name] = np.array([known.setdefault(value, len(known)) for value in values], dtype=np.uint16)
+            columns[name] = np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
             names[name] = list(known)
         elif type_ == "key":
             columns[name] = np.array([number_key(value) for value in values], dtype=np.int64)
         elif type_ == "outcome":
-            columns[name] = np.array([OUTCOMES.index(value) for value in values], dtype=np.uint8)
-        elif type_ == "f8":
-            columns[name] = np.array(values, dtype=np.float64)  # None becomes NaN
+            columns[name] = np.array([OUTCOMES.index(value) for value in values], dtype=np.int64)
         else:
-            columns[name] = np.array(values, dtype=type_)
+            columns[name] = np.array(values, dtype=_loaded(type_))  # of numbers None becomes NaN
     return columns, names
 
 
-def _unpack(fields: dict[str, str], rows: int, data: bytes) -> Columns:
+def _unpack(fields: Iterable[str], types: Sequence[str], rows: int, data: bytes) -> Columns:
     columns: Columns = {}
     place = 0
-    for name, type_ in fields.items():
-        packed = np.dtype(_STORED.get(type_, type_))
+    for name, type_ in zip(fields, types, strict=True):
+        packed = np.dtype(type_)
         columns[name] = np.frombuffer(data, packed, rows, place)
         place += rows * packed.itemsize
     return columns
 
 
-def _store(session: Session, kind: Kind, connection_id: int, day: int) -> None:
-    shape = SHAPES[kind]
-    columns, names = _read(session, shape, connection_id, day * DAY_S, (day + 1) * DAY_S)
-    data = b"".join(
-        columns[name].astype(_STORED.get(type_, type_), copy=False).tobytes() for name, type_ in shape.fields.items()
-    )
+def _store(session: Session, kind: Kind, connection_id: int, day: int) -> bool:
+    """Pack a day; False, said in the log, when that can't be."""
+    try:
+        row = _packed(session, kind, connection_id, day)
+        with session.begin_nested():
+            session.connection().execute(insert(DayPack), [row])
+    except _UNPACKABLE as error:
+        log.warning("The %s of day %s can't be packed; figures read their rows. %s", kind, day, str(error)[:200])
+        return False
+    return True
+
+
+def _packed(session: Session, kind: Kind, connection_id: int, day: int) -> dict[str, Any]:
+    columns, names = _read(session, SHAPES[kind], connection_id, day * DAY_S, (day + 1) * DAY_S)
+    types = [_width(column) for column in columns.values()]
+    data = b"".join(column.astype(type_).tobytes() for column, type_ in zip(columns.values(), types, strict=True))
     row = {"connection_id": connection_id, "kind": kind, "day": day, "rows": len(columns["at"]), "data": data}
-    session.connection().execute(insert(DayPack), [row | {"names": json.dumps(names)}])
+    return row | {"names": json.dumps(names), "types": " ".join(types)}
+
+
+def _width(column: NDArray[Any]) -> str:
+    """The narrowest type that holds all of a column."""
+    if column.dtype.kind != "i":
+        return str(column.dtype.str[1:])
+    least, most = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+    return next(one for one in _WIDTHS if np.iinfo(one).min <= least and most <= np.iinfo(one).max)
 
 
 def _packed_days(session: Session, kind: Kind, connection_id: int, first: int, last: int) -> Iterator[int]:

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, t
 from sqlmodel import Session
 
 from pbx.ari.names import RecordingName
+from pbx.store.call_queues import tell_queues
 from pbx.store.history_models import CallLeg
 from pbx.store.models import RecordingState, Table, now
 
@@ -121,6 +122,7 @@ def add_recordings(session: Session, connection_id: int, found: Sequence[Listed]
     ]
     if rows:
         session.connection().execute(insert(_recordings), rows)
+    tell_queues(session, connection_id, set(call_ids.values()))
 
 
 def _linkedid(item: Listed) -> str:

@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlmodel import Session, col
 
 from pbx.speech.segment import Flag
+from pbx.store.call_queues import split_queues
 from pbx.store.calls import CallFilter, call_conditions
 from pbx.store.index import SEGMENT_BITS, SPEAKERS, column_of
 from pbx.store.matching import spans_in, to_fts5, to_tsquery
@@ -126,7 +127,7 @@ def find_hits(
         select(*columns)
         .select_from(index.source)
         .join(_calls, _calls.c.id == index.call_id)
-        .where(index.matches, *_conditions(wanted))
+        .where(index.matches, *_conditions(session, wanted))
     )
     if order == "relevance":
         latest = rows.order_by(row_id.desc()).limit(MOST_RANKED).subquery().c
@@ -146,7 +147,7 @@ def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
     counted = select(func.coalesce(func.sum(hits.c.hits), 0), func.count()).select_from(
         hits.join(_calls, _calls.c.id == hits.c.call_id)
     )
-    segments, calls = session.connection().execute(counted.where(*_conditions(wanted))).one()
+    segments, calls = session.connection().execute(counted.where(*_conditions(session, wanted))).one()
     return int(segments), int(calls)
 
 
@@ -160,20 +161,20 @@ def found_calls(session: Session, wanted: SearchFilter, *, order: Order = "relev
         "oldest": (_calls.c.started_at.asc().nulls_last(),),
     }
     rows = select(_calls.c.id).select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
-    rows = rows.where(*_conditions(wanted)).order_by(*ranks[order], _calls.c.id).limit(limit)
+    rows = rows.where(*_conditions(session, wanted)).order_by(*ranks[order], _calls.c.id).limit(limit)
     return list(session.connection().execute(rows).scalars())
 
 
 def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[Call]:
     """Calls with a transcript that the filters let through, newest first; query and speaker don't matter."""
     newest = (col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
-    query = select(Call).where(*_conditions(wanted), _transcribed()).order_by(*newest)
+    query = select(Call).where(*_conditions(session, wanted), _transcribed()).order_by(*newest)
     return list(session.execute(query.limit(limit)).scalars())
 
 
 def count_transcribed(session: Session, wanted: SearchFilter) -> int:
     """How many calls have a transcript and pass the filters; query and speaker don't matter."""
-    query = select(func.count()).select_from(_calls).where(*_conditions(wanted), _transcribed())
+    query = select(func.count()).select_from(_calls).where(*_conditions(session, wanted), _transcribed())
     return session.connection().execute(query).scalar_one()
 
 
@@ -190,15 +191,17 @@ def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> 
     found = (
         select(key, func.sum(hits.c.hits), func.count())
         .select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
-        .where(*_conditions(wanted))
+        .where(*_conditions(session, wanted))
         .group_by(key)
     )
-    total = select(key, func.count()).where(*_conditions(wanted), _transcribed()).group_by(key)
+    total = select(key, func.count()).where(*_conditions(session, wanted), _transcribed()).group_by(key)
     counts: dict[Any, list[int]] = {}
     for bucket, calls_total in session.connection().execute(total):
-        _add(counts, _label(bucket, by, zone), 0, 0, calls_total)
+        for label in _labels(bucket, by, zone):
+            _add(counts, label, 0, 0, calls_total)
     for bucket, segments, calls in session.connection().execute(found):
-        _add(counts, _label(bucket, by, zone), segments, calls, 0)
+        for label in _labels(bucket, by, zone):
+            _add(counts, label, segments, calls, 0)
     if by == "day":
         counts.pop(None, None)
         return [TrendPoint(day.isoformat(), day, *counts.get(day, (0, 0, 0))) for day in _days(counts, wanted, zone)]
@@ -254,7 +257,7 @@ def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:
     )
 
 
-def _conditions(wanted: SearchFilter) -> list[ColumnElement[bool]]:
+def _conditions(session: Session, wanted: SearchFilter) -> list[ColumnElement[bool]]:
     calls = CallFilter(
         wanted.connection_id,
         since=wanted.since,
@@ -263,7 +266,7 @@ def _conditions(wanted: SearchFilter) -> list[ColumnElement[bool]]:
         number=wanted.number,
         queue=wanted.queue,
     )
-    conditions = call_conditions(calls)
+    conditions = call_conditions(session, calls)
     if wanted.agent is not None:
         conditions.append(col(Call.agent) == wanted.agent)
     if wanted.tag is not None:
@@ -321,10 +324,13 @@ def _neighbour(doubtful: bool, *, earlier: bool) -> Any:
     return query.limit(1).correlate(_segments).scalar_subquery()
 
 
-def _label(bucket: Any, by: Subject, zone: tzinfo) -> Any:
-    if by != "day" or bucket is None:
-        return bucket
-    return datetime.fromtimestamp(bucket, UTC).astimezone(zone).date()
+def _labels(bucket: Any, by: Subject, zone: tzinfo) -> Sequence[Any]:
+    """What a group of calls is counted under: a call counts in each queue that it was in."""
+    if by == "queue":
+        return split_queues(bucket)
+    if by == "day" and bucket is not None:
+        return (datetime.fromtimestamp(bucket, UTC).astimezone(zone).date(),)
+    return (bucket,)
 
 
 def _add(counts: dict[Any, list[int]], label: Any, *values: int) -> None:

@@ -14,7 +14,7 @@ from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import Select
 
 from pbx.ari.names import LEG_ENDINGS
-from pbx.store.calls import CallFilter, call_conditions
+from pbx.store.calls import CallFilter, call_conditions, in_queue
 from pbx.store.models import Recording, Table, Transcription, TranscriptionRules, TranscriptionState, UtcSeconds, now
 
 Asked = Literal["new", "failed", "all"]
@@ -88,7 +88,7 @@ def queue_recordings(
 
 def queue_calls(session: Session, wanted: CallFilter, *, asked_by: str, model: str = "", only: Asked = "new") -> int:
     """Ask for all downloaded recordings of the calls that a filter finds; returns how many are newly queued."""
-    found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(wanted)))
+    found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(session, wanted)))
     return _Ask(wanted.connection_id, asked_by, model, urgent=True).queue(session, found, _AGAIN[only])
 
 
@@ -111,7 +111,7 @@ def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
     if rules.max_duration_s is not None:
         wanted = wanted.where(table.duration_s <= rules.max_duration_s)
     if rules.queues:
-        wanted = wanted.where(_calls.c.queue.in_(rules.queues))
+        wanted = wanted.where(in_queue(session, rules.connection_id, *rules.queues))
     if rules.directions:
         wanted = wanted.where(_calls.c.direction.in_(rules.directions))
     return list(session.connection().scalars(wanted))

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
 from pbx.history.facts import AgentChange, Ring, Visit
+from pbx.store.call_queues import calls_of_uniqueids, tell_queues
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import Table
 
@@ -50,7 +51,8 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
 
     A known one is of the same caller's channel and queue and was joined within 2 s. The figures of queue_log win over
     those seen live; one that was in progress, or whose end nobody saw, is completed by either. Storing the same again
-    changes nothing. Of several words about one visit the later ones come later in `visits`.
+    changes nothing. Of several words about one visit the later ones come later in `visits`. The calls that they are
+    of learn their queues from them.
     """
     rows = _known_visits(session, connection_id, sorted({visit.uniqueid for visit in visits}))
     for visit in map(_in_seconds, visits):
@@ -70,6 +72,8 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
     if updated:
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_FIELDS, "source")}
         session.connection().execute(update(_visits).where(_visits.c.id == bindparam("row")).values(values), updated)
+    uniqueids = {row.visit.uniqueid for row in changed}
+    tell_queues(session, connection_id, calls_of_uniqueids(session, connection_id, uniqueids))
     return len(changed)
 
 

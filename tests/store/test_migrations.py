@@ -1,6 +1,7 @@
 """The schema's steps: each earlier revision comes up with its rows, and the last is what the models say."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,65 @@ def test_the_cdr_is_read_again_for_what_was_not_kept_of_it(settings: Settings) -
         marks = connection.exec_driver_sql("SELECT kind, position, rows, bad, faults FROM import_marks").all()
     engine.dispose()
     assert {mark.kind: tuple(mark)[1:4] for mark in marks} == {"queue_log": (99, 9, 1), "cdr": (0, 0, 0)}
+
+
+def test_calls_that_were_in_a_number_as_a_queue_are_in_the_queues_they_visited(settings: Settings) -> None:
+    """Seen live before step 0011: nobody's telephone rang for 2 and 3; 4 overflowed; of 5 and 6 no visit is known."""
+    settings.pbx_data_dir.mkdir()
+    old = create_engine(settings.database_url)
+    did, at = "0305550", 1_772_452_800
+    calls = {  # queue, to_number, disposition; the leg's dst_channel and dst
+        2: (did, did, "NO ANSWER", "", did),
+        3: (did, "601", "NO ANSWER", "", did),
+        4: ("600", "600", "ANSWERED", "PJSIP/1001-1", "600"),
+        5: ("600", "600", "ANSWERED", "PJSIP/1001-1", "600"),
+        6: (did, did, "ANSWERED", "", did),
+    }
+    visits = [(2, "601", 0, "abandoned"), (3, "601", 0, "timeout"), (4, "601", 0, "timeout"), (4, "602", 9, "answered")]
+    with old.begin() as connection:
+        upgrade(connection, SCRIPT, "0010")
+        add_rows(connection)
+        add = adder(connection, "calls", "call_legs", "queue_visits", "day_packs")
+        for number, (queue, to_number, disposition, dst_channel, dst) in calls.items():
+            who = {"id": number, "linkedid": f"{number}.1", "uniqueid": f"{number}.1", "did": did, "started_at": at}
+            add("calls", **who, queue=queue, to_number=to_number, disposition=disposition)
+            channels = {"channel": f"PJSIP/carrier-{number}", "dst_channel": dst_channel}
+            add("call_legs", **who, **channels, call_id=number, dst=dst, source="watch", last_app="Queue")
+        for place, (number, queue, after_s, outcome) in enumerate(visits, start=2):
+            when = {"joined_at": at + after_s, "connected_at": None, "outcome": outcome}
+            add("queue_visits", id=place, uniqueid=f"{number}.1", queue=queue, **when)
+        add("day_packs", kind="calls", day=at // 86_400, data=b"")
+    old.dispose()
+    engine = open_engine(settings)
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("SELECT id, queue, answered_in, to_number FROM calls WHERE id > 1").all()
+        dst = connection.exec_driver_sql("SELECT dst FROM call_legs WHERE id > 1 ORDER BY id").scalars().all()
+        packs = "SELECT count(*) FROM day_packs WHERE kind = 'calls'"
+        assert connection.exec_driver_sql(packs).scalar() == 0
+        adder(connection, "day_packs")("day_packs", kind="calls", day=at // 86_400, data=b"")
+        connection.exec_driver_sql("UPDATE calls SET answered_in = '601' WHERE id = 2")
+        assert connection.exec_driver_sql(packs).scalar() == 0  # a pack is dropped when this changes, too
+    engine.dispose()
+    assert {one.id: tuple(one)[1:] for one in found} == {
+        2: ("601", "", "601"),
+        3: ("601", "", "601"),
+        4: ("601, 602", "602", "600"),
+        5: ("600", "600", "600"),
+        6: ("", "", did),  # in which, nobody knows
+    }
+    assert dst == ["601", "601", "600", "600", did]
+
+
+def adder(connection: Connection, *names: str) -> Callable[..., None]:
+    """What adds rows to tables that have one each, with its values but for those given."""
+    tables = {name: sa.Table(name, sa.MetaData(), autoload_with=connection) for name in names}
+    rows = {name: dict(connection.execute(sa.select(table)).mappings().first() or {}) for name, table in tables.items()}
+
+    def add(name: str, **changes: object) -> None:
+        values = rows[name] | changes
+        connection.execute(tables[name].insert().values({k: v for k, v in values.items() if k in tables[name].c}))
+
+    return add
 
 
 def test_the_steps_end_at_the_models(engine: Engine) -> None:

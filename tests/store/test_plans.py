@@ -48,7 +48,9 @@ def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallF
         count_calls(session, wanted)
         call_queues(session, 1)
         call_agents(session, 1)
-    listing, count, queues, agents = plans
+    names = [plan for plan in plans if "RECURSIVE" in plan or "SETUP" in plan]
+    listing, count = (plan for plan in plans if plan not in names)
+    *_, queues, agents = names
     assert ("INDEX ix_calls_queue" if wanted.queue else "INDEX ix_calls_started") in listing
     assert "TEMP B-TREE" not in listing  # no sorting: the index has the order
     assert "COVERING INDEX" in count

@@ -1,0 +1,127 @@
+"""Every way to count the calls of a queue, beside the visits as they are stored: all must say the same."""
+
+from collections import Counter, defaultdict
+from datetime import datetime, tzinfo
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from pbx.store.agent_names import extension_names
+from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
+from pbx.store.figures import FigureFilter, figures_by, queue_intervals, queue_totals
+from pbx.store.figures_agents import agent_figures
+from pbx.store.figures_behind import CallSelection, calls_behind
+from pbx.store.figures_calls import By, CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.store.figures_lists import Selection, count_visits
+from pbx.store.models import Call
+
+ALL = 1_000_000
+Counted = tuple[int, int, int, int]  # visits, answered visits, calls, answered calls
+
+
+def visited(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, Counted]:
+    """By queue, counted one by one from the rows of the visits that joined in a period."""
+    pbx = {"pbx": connection_id, "since": int(since.timestamp()), "until": int(until.timestamp())}
+    connection = session.connection()
+    call_of: dict[str, int] = {}
+    for query in (
+        "SELECT uniqueid, call_id FROM call_legs WHERE connection_id = :pbx",
+        "SELECT linkedid, id FROM calls WHERE connection_id = :pbx",
+    ):
+        call_of |= {row[0]: row[1] for row in connection.execute(text(query), pbx)}
+    rows = connection.execute(
+        text(
+            "SELECT uniqueid, queue, outcome, connected_at FROM queue_visits"
+            " WHERE connection_id = :pbx AND joined_at >= :since AND joined_at < :until"
+        ),
+        pbx,
+    ).all()
+    calls, answered = defaultdict(set), defaultdict(set)
+    visits, taken = Counter(row.queue for row in rows), Counter[str]()
+    for row in rows:
+        calls[row.queue].add(call_of[row.uniqueid])  # every visit is of a call that is known
+        if row.outcome in ("answered", "transferred") or row.connected_at is not None:
+            taken[row.queue] += 1
+            answered[row.queue].add(call_of[row.uniqueid])
+    return {queue: (visits[queue], taken[queue], len(calls[queue]), len(answered[queue])) for queue in visits}
+
+
+def assert_all_agree(
+    session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo
+) -> dict[str, Counted]:
+    """Queues, Wallboard, Agents, Figures, Interactions and lists, of each queue; no call may straddle the period."""
+    expected = visited(session, connection_id, since, until)
+    period = FigureFilter(connection_id, since, until)
+    board = figures_by(session, period, "queue")
+    assert board.keys() == expected.keys()
+    everything = CallQuestion(connection_id, since, until)
+    by_queue = {one.label: (one.calls, one.answered) for one in call_counts(session, everything, zone, "queue")}
+    assert by_queue.keys() - {""} == expected.keys() <= set(call_queues(session, connection_id))
+    total = call_totals(session, everything).calls
+    assert total == count_calls(session, CallFilter(connection_id, since, until))
+    for queue, counted in expected.items():
+        assert _counted(session, connection_id, since, until, zone, queue) == dict.fromkeys(WAYS, counted)
+        assert (board[queue].offered, board[queue].answered, *by_queue[queue]) == counted
+    none, _ = by_queue.get("", (0, 0))
+    assert none == count_calls(session, CallFilter(connection_id, since, until, queue=""))
+    assert none == call_totals(session, CallQuestion(connection_id, since, until, queue="")).calls
+    for agent in agent_figures(session, period):
+        mine = FigureFilter(connection_id, since, until, agent=agent.agent)
+        assert agent.calls == count_visits(session, mine, Selection(answered=True), zone)
+    return expected
+
+
+WAYS = (
+    *("Queues", "Queues by day", "Queues by agent", "Agents"),
+    *("Figures", "Figures by day", "Figures by hour", "Figures by direction", "Figures by outcome", "Figures by agent"),
+    *("Figures by weekday", "Calls below Figures", "Interactions"),
+)
+
+
+def _counted(
+    session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo, queue: str
+) -> dict[str, Counted]:
+    """What each way says; what it doesn't count is taken from Queues or Figures."""
+    wanted = FigureFilter(connection_id, since, until, queue)
+    asked = CallQuestion(connection_id, since, until, queue=queue)
+    offered, figures = queue_totals(session, wanted), call_totals(session, asked)
+    found = {"Queues": (offered.offered, offered.answered, figures.calls, figures.answered)}
+    days = [one.figures for one in queue_intervals(session, wanted, zone, "day")]
+    found["Queues by day"] = (sum(day.offered for day in days), sum(day.answered for day in days), *found["Queues"][2:])
+    by_agent = figures_by(session, wanted, "agent")
+    agents = sum(one.answered for name, one in by_agent.items() if name)
+    found["Queues by agent"] = (sum(one.offered for one in by_agent.values()), agents, *found["Queues"][2:])
+    taken = {one.agent: one.calls for one in agent_figures(session, wanted) if one.calls}
+    found["Agents"] = (offered.offered, sum(taken.values()), *found["Queues"][2:])
+
+    def beside(calls: int, answered: int) -> Counted:
+        return offered.offered, offered.answered, calls, answered
+
+    found["Figures"] = beside(figures.calls, figures.answered)
+    ways: tuple[By, ...] = ("day", "hour", "direction")
+    for by in ways:
+        counts = call_counts(session, asked, zone, by)
+        found[f"Figures by {by}"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
+    ended = {one.label: one.calls for one in call_counts(session, asked, zone, "disposition")}
+    found["Figures by outcome"] = beside(sum(ended.values()), ended.get("ANSWERED", 0))
+    names = extension_names(session, connection_id)
+    counts = call_counts(session, asked, zone, "agent")
+    found["Figures by agent"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
+    _, calls = calls_behind(session, asked, CallSelection(), zone, offset=0, limit=ALL)
+    if all(call.queue == queue for call in calls) and figures.answered == offered.answered:  # each has one agent
+        assert {names.get(one.label, one.label): one.answered for one in counts if one.answered} == taken
+    cells = call_heat_map(session, asked, zone)
+    found["Figures by weekday"] = beside(sum(n or 0 for day in cells for n in day), figures.answered)
+    listed, _ = calls_behind(session, asked, CallSelection(), zone, offset=0, limit=ALL)
+    answered, _ = calls_behind(session, asked, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
+    assert listed == len(calls)
+    found["Calls below Figures"] = beside(listed, answered)
+    filters = CallFilter(connection_id, since, until, queue=queue)
+    shown = find_calls(session, filters, offset=0, limit=ALL)
+    assert _ids(shown) == _ids(calls)
+    found["Interactions"] = beside(count_calls(session, filters), figures.answered)
+    return found
+
+
+def _ids(calls: list[Call]) -> list[int]:
+    return sorted(call.id or 0 for call in calls)
