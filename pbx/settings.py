@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,10 @@ DEMO_DIR = "demo"  # below the data directory: all that the demo PBX brought
 DEMO_MARK = "on"  # in it, from the moment it is complete: holds a word that is new each time
 DEMO_PBX = "pbx.json"  # in it: how the running demo PBX is reached
 DEMO_ZONE = "Europe/London"
+# A name, an IPv4 address, or an IPv6 address in brackets, with or without a port: as browsers write Host.
+HOST_AND_PORT = re.compile(
+    r"(?P<name>[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
+)
 _NOBODY_S_PORT = 1  # while the demo PBX isn't running: refused at once
 
 
@@ -87,9 +92,19 @@ class Settings(BaseSettings):
     pbx_database_url: SecretStr | None = None  # may carry a password
     pbx_import_url: SecretStr | None = None  # of the database that history is read from
     pbx_secret_key: SecretStr | None = None
+    pbx_allow_network: bool = False  # whether other machines are served, though nobody signs in
+    pbx_allowed_hosts: str = ""  # names by which browsers reach the app besides its own, by commas
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
     _demo: str = PrivateAttr("")
+
+    @field_validator("pbx_allowed_hosts")
+    @classmethod
+    def _hosts(cls, names: str) -> str:
+        for name in names.lower().replace(",", " ").split():
+            if not HOST_AND_PORT.fullmatch(name):
+                raise ValueError("write names such as notebook.example.com or localhost:9000, separated by commas")
+        return names
 
     @property
     def demo(self) -> str:
@@ -119,6 +134,11 @@ class Settings(BaseSettings):
             ca_file=self.freepbx_ca_file,
             timezone=self.freepbx_timezone,
         )
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """The names, or names with a port, by which browsers reach the app besides its own."""
+        return frozenset(self.pbx_allowed_hosts.lower().replace(",", " ").split())
 
     @property
     def audio_dir(self) -> Path:

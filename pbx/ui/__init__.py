@@ -10,6 +10,11 @@ from pbx.ui.demo import (
 from pbx.ui.exports import (
     table_export,
 )
+from pbx.ui.gate import (
+    Gate,
+    network_warning,
+)
+from pbx.ui.gate import rules as gate_rules
 from pbx.ui.left_pages import (
     drop_reruns_of_left_pages,
 )
@@ -74,6 +79,7 @@ __all__ = [
     "SHORT_CALL_COLUMNS",
     "SPANS",
     "Cell",
+    "Gate",
     "Site",
     "cache",
     "call_cells",
@@ -86,8 +92,10 @@ __all__ = [
     "facts",
     "find_site",
     "freshness",
+    "gate_rules",
     "head",
     "live_s",
+    "network_warning",
     "not_ok",
     "note",
     "offer_beside_form",

@@ -19,6 +19,7 @@ from pbx.store.jobs import last_job
 from pbx.store.models import Job, PbxConnection
 from pbx.store.samples import latest_snapshot, latest_taken_at
 from pbx.ui.demo import no_pbx
+from pbx.ui.gate import stop_without_gate
 from pbx.ui.words import SETTINGS_PAGE as SETTINGS_PAGE
 from pbx.ui.words import empty, note, plain
 from pbx.wording import ago_text, moment_text, zone_of, zone_text
@@ -81,6 +82,7 @@ def _opened(key: str, _settings: Settings) -> Engine:
 
 def cache() -> tuple[Settings, Engine]:
     """The settings and the opened cache. Raises SettingsError, DataError."""
+    stop_without_gate()
     settings = load_settings()
     return settings, _opened(f"{settings.database_url} {settings.pbx_data_dir.resolve()} {settings.demo}", settings)
 

@@ -1,0 +1,195 @@
+"""The gate before the app: which requests are answered, decided before Streamlit sees them.
+
+Until people can sign in, whoever is let in sees all calls. So the app answers this machine only, and only requests
+that were made to its own address by a person or by its own pages: never those of another website that a browser here
+has open (DNS rebinding, cross-site requests), nor those of a page served by another port of this machine.
+"""
+
+import html
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import streamlit as st
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from streamlit import config
+
+from pbx.errors import SettingsError
+from pbx.settings import HOST_AND_PORT, load_settings
+
+_USUAL = {"http": 80, "https": 443}  # the ports that browsers leave out
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Not served – PBX Notebook</title>
+<style>:root{{color-scheme:light dark}} body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;
+padding:0 1rem}} h1{{font-size:1.4rem}}</style></head>
+<body><h1>{title}</h1><p>{why}</p><p>{fix}</p></body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request isn't answered, and what to do about it."""
+
+    title: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the gate lets in. `bound_to` is the address the server was told to listen on; empty for all of them."""
+
+    bound_to: str
+    allow_network: bool = False
+    allowed_hosts: frozenset[str] = frozenset()  # "name", or "name:port" where it isn't the app's own or the usual one
+
+    def refusal(self, server: tuple[str, int], kind: str, method: str, headers: Headers) -> Refusal | None:
+        """Why a request that arrived at `server`, an address and port of this machine, is refused; None to answer it.
+
+        `kind` is "http" or "websocket". A request without Origin or Sec-Fetch-Site isn't a page's: browsers send them.
+        """
+        address, port = _plain_address(server[0]), server[1]
+        if not self.allow_network and not (is_loopback(self.bound_to) and is_loopback(address)):
+            return _network_refusal(self.bound_to or "0.0.0.0", port)  # noqa: S104
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_own(hosts[0], address, port):
+            return _host_refusal(hosts[0] if hosts else "", port)
+        origin = headers.get("origin")
+        if (origin is not None and not _same_place(origin, hosts[0])) or _from_another_site(kind, method, headers):
+            return Refusal(
+                "Another website made this request.",
+                "PBX Notebook answers its own pages only.",
+                "Open it directly, or by a link, and not inside another page.",
+            )
+        return None
+
+    def _is_own(self, host: str, address: str, port: int) -> bool:
+        match = HOST_AND_PORT.fullmatch(host.lower())
+        if match is None:
+            return False
+        name, given = match["name"].strip("[]"), int(match["port"]) if match["port"] else None
+        if name in (*_LOOPBACK, address) and (given == port or (given is None and port in _USUAL.values())):
+            return True
+        names = {match["name"], name}
+        if given in (None, port, *_USUAL.values()) and names & self.allowed_hosts:
+            return True
+        return bool({f"{one}:{given}" for one in names} & self.allowed_hosts)
+
+
+class Gate:
+    """ASGI middleware that answers what the rules refuse with a page that says why, and passes on all else."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app, self._rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        server = scope.get("server") or ("", 0)
+        refusal = self._rules.refusal(
+            (server[0], server[1] or 0), scope["type"], scope.get("method", "GET"), Headers(scope=scope)
+        )
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a plain 403
+        else:
+            await _refused_page(refusal)(scope, receive, send)
+
+
+def rules() -> Rules:
+    """The rules by the settings and by Streamlit's own `server.address`; with unusable settings, the strictest."""
+    bound_to = str(config.get_option("server.address") or "")
+    try:
+        settings = load_settings()
+    except SettingsError:  # each page reports it
+        return Rules(bound_to)
+    return Rules(bound_to, settings.pbx_allow_network, settings.allowed_hosts)
+
+
+def network_warning() -> None:
+    """Say on the page that whoever reaches the app on the network sees everything, where that is allowed."""
+    if load_settings().pbx_allow_network:
+        st.warning(
+            "The network may open this app (PBX_ALLOW_NETWORK), and there is no sign-in yet: "
+            "whoever can reach it sees all calls and recordings.",
+            icon=":material/lock_open:",
+        )
+
+
+def stop_without_gate() -> None:
+    """End a page that Streamlit runs without the app around it, such as `streamlit run pages/live/queues.py`."""
+    if config._server_mode == "starlette-managed":  # a script of its own, not our App
+        st.error("This page was started without the app, so nothing checks who opens it. Run streamlit_app.py instead.")
+        st.stop()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    if address.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(_plain_address(address)).is_loopback
+    except ValueError:  # a name, or nothing, which is all addresses
+        return False
+
+
+def _plain_address(address: str) -> str:
+    """An IP address without brackets or scope, an IPv4 one in IPv6 notation as IPv4."""
+    address = address.strip("[]").partition("%")[0]
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _same_place(origin: str, host: str) -> bool:
+    """Whether a page's origin is the very host and port that a request was made to."""
+    try:
+        parts = urlsplit(origin)
+        usual = _USUAL[parts.scheme]
+        asked = urlsplit(f"//{host}")
+        return (parts.hostname, parts.port or usual) == (asked.hostname, asked.port or usual)
+    except (ValueError, KeyError):  # "null" among them: a sandboxed frame or a file
+        return False
+
+
+def _from_another_site(kind: str, method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that another site's page made the request, other than by a link to follow."""
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return False
+    followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return kind == "websocket" or method not in ("GET", "HEAD") or not followed
+
+
+def _network_refusal(bound_to: str, port: int) -> Refusal:
+    return Refusal(
+        "PBX Notebook isn’t served to the network.",
+        f"It listens on {bound_to}, so other machines can reach it, and there is no sign-in yet: anyone who opened it "
+        "would see all calls and recordings. So no page, recording or upload is served at all.",
+        "Let it listen on 127.0.0.1 (remove STREAMLIT_SERVER_ADDRESS or --server.address), and open it from another "
+        f"machine through a tunnel: ssh -L {port}:127.0.0.1:{port} user@this-machine. To serve it to everyone on the "
+        "network all the same, set PBX_ALLOW_NETWORK=yes.",
+    )
+
+
+def _host_refusal(host: str, port: int) -> Refusal:
+    named = f"“{host}” isn’t" if HOST_AND_PORT.fullmatch(host.lower()) else "That isn’t"
+    return Refusal(
+        "This address isn’t the app’s own.",
+        f"{named} an address of PBX Notebook, so the request may be another website’s doing.",
+        f"Open http://localhost:{port}. If you reach the app under another name or port, as through a reverse proxy or "
+        "a tunnel, add it to PBX_ALLOWED_HOSTS, such as notebook.example.com or localhost:9000.",
+    )
+
+
+def _refused_page(refusal: Refusal) -> HTMLResponse:
+    words = {name: html.escape(text) for name, text in vars(refusal).items()}
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return HTMLResponse(_PAGE.format(**words), 403, headers)

@@ -1,0 +1,79 @@
+"""What another website can do with the app in a real browser: nothing, but link to it."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser.chromium import CHROMIUM, SLOW_MS
+from tests.browser.demo import Demo
+
+# What a page can try with another server: a WebSocket, a request, and a sound as an element of its own.
+TRIES = """async (app) => {
+  const socket = await new Promise((done) => {
+    const tried = new WebSocket(app.replace("http", "ws") + "/_stcore/stream", ["streamlit"]);
+    tried.onopen = () => done("opened");
+    tried.onerror = () => done("refused");
+  });
+  const frame = document.createElement("iframe");
+  frame.src = app;
+  const shown = await new Promise((done) => { frame.onload = () => done(true); document.body.append(frame); });
+  const asked = await fetch(app + "/_stcore/host-config").then(() => "answered", () => "refused");
+  return { socket, asked, shown };
+}"""
+
+
+@pytest.fixture
+def stranger(chromium: Browser) -> Iterator[Page]:
+    """A page of a browser for which the name evil.example leads to this machine, as after DNS rebinding."""
+    arguments = ["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=arguments)
+    page = browser.new_page()
+    page.set_default_timeout(SLOW_MS)
+    yield page
+    browser.close()
+
+
+@pytest.fixture
+def other_port() -> Iterator[str]:
+    """The address of another local server, with a page that has a link."""
+
+    class Empty(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<body><a href=''>To the app</a></body>")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_name_that_was_made_to_lead_here_shows_nothing_of_the_app(demo: Demo, stranger: Page) -> None:
+    answer = stranger.goto(demo.address.replace("127.0.0.1", "evil.example"))
+    assert answer is not None
+    assert answer.status == 403
+    stranger.get_by_role("heading", name="This address isn’t the app’s own.").wait_for()
+    tries = stranger.evaluate(TRIES, demo.address.replace("127.0.0.1", "evil.example"))
+    assert tries["socket"] == "refused"
+
+
+def test_a_page_of_another_local_server_is_let_in_nowhere(demo: Demo, stranger: Page, other_port: str) -> None:
+    stranger.goto(other_port)
+    tries = stranger.evaluate(TRIES, demo.address)
+    assert (tries["socket"], tries["asked"]) == ("refused", "refused")
+    (frame,) = stranger.frames[1:]
+    frame.get_by_role("heading", name="Another website made this request.").wait_for()
+
+
+def test_a_link_on_another_page_opens_the_app(demo: Demo, stranger: Page, other_port: str) -> None:
+    stranger.goto(other_port)
+    stranger.evaluate("(app) => { document.querySelector('a').href = app + '/queues'; }", demo.address)
+    stranger.get_by_role("link").click()
+    stranger.get_by_role("heading", name="Queues", level=1).wait_for()
