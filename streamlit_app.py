@@ -72,4 +72,4 @@ def run_page() -> None:
 if __name__ == "__main__":  # so Streamlit runs it for each page, and the server imports it once
     run_page()
 else:
-    app = st.App(__file__, middleware=[Middleware(ui.Gate, rules=ui.gate_rules())])
+    app = st.App(__file__, middleware=[Middleware(ui.Gate, rules=ui.gate_rules()), Middleware(ui.Shell)])

@@ -21,6 +21,7 @@ from pbx.ui.left_pages import (
 from pbx.ui.panel import (
     sidebar,
 )
+from pbx.ui.shell import Shell
 from pbx.ui.sites import (
     FRESH_S,
     HISTORY_PAGE,
@@ -80,6 +81,7 @@ __all__ = [
     "SPANS",
     "Cell",
     "Gate",
+    "Shell",
     "Site",
     "cache",
     "call_cells",

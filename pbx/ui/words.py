@@ -198,7 +198,6 @@ def span(key: str) -> tuple[datetime, datetime]:
 
 def style() -> None:
     st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
-    st.html(HERE / "ui.css")
 
 
 def pending_toast() -> None:
