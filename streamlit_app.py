@@ -75,4 +75,4 @@ if __name__ == "__main__":  # so Streamlit runs it for each page, and the server
     run_page()
 else:
     os.umask(0o077)  # what it writes is for this user alone
-    app = st.App(__file__, middleware=[Middleware(ui.Gate, rules=ui.gate_rules())])
+    app = st.App(__file__, middleware=[Middleware(ui.Gate, rules=ui.gate_rules()), Middleware(ui.Shell)])

@@ -11,6 +11,7 @@ from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.store.samples import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.watching import begin_span, prolong_span
 
 MIDNIGHT = datetime(2026, 3, 1, 23, tzinfo=UTC)  # of Berlin
 DAY: dict[str, Any] = {"period": "Between", "days": ["2026-03-02", "2026-03-02"]}
@@ -63,6 +64,12 @@ def add_calls(engine: Engine, pbx: int) -> None:
     ]
     with writing(engine) as session:
         store_legs(session, pbx, legs, "cdr")
+
+
+def listen(engine: Engine, pbx: int, since: datetime, until: datetime) -> None:
+    """The PBX was listened to all that time."""
+    with writing(engine) as session:
+        prolong_span(session, begin_span(session, pbx, since), until)
 
 
 def add_agents(engine: Engine, pbx: int) -> None:

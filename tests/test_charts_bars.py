@@ -7,12 +7,13 @@ from pbx.charts import DARK, LIGHT, Count, bars_alt, day_bars, name_bars
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAYS = [date(2026, 7, number) for number in range(1, 5)]
+LATER = datetime(2026, 8, 1, tzinfo=BERLIN)
 SAID = {DAYS[0]: Count(6, 3, 12), DAYS[1]: Count(0, 0, 8), DAYS[3]: Count(1, 1, 3)}  # nothing is known of the third
 
 
-def draw_days(series=None, *, share=False, palette=LIGHT):
+def draw_days(series=None, *, share=False, palette=LIGHT, now=LATER):
     series = {"refund": SAID} if series is None else series
-    return day_bars(series, DAYS, title="How often", share=share, zone=BERLIN, palette=palette)
+    return day_bars(series, DAYS, title="How often", share=share, zone=BERLIN, palette=palette, now=now)
 
 
 def draw_names(series, *, share=False):
@@ -80,3 +81,10 @@ def test_nothing_known_is_an_empty_figure_not_an_error() -> None:
 def test_alt_text_says_how_often_and_where_most() -> None:
     assert bars_alt("By day", {"refund": SAID}) == "By day: refund 7 places, most at 2026-07-01 with 6."
     assert bars_alt("By day", {"refund": {}}) == "By day: nothing known."
+
+
+def test_a_day_that_goes_on_is_pale_and_says_so() -> None:
+    bars, _, legend = draw_days(now=datetime(2026, 7, 4, 14, 5, tzinfo=BERLIN)).data
+    assert bars.marker.opacity == (1, 1, 0.45)
+    assert bars.customdata[2][2] == "1 place, in 1 of 3 calls (33%)<br>So far, until 14:05"
+    assert legend.name == "So far, until 14:05"

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.drawn import charts
-from tests.happened import DAY, add_agents
+from tests.happened import DAY, add_agents, clock, listen
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -41,6 +41,15 @@ def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -
         "Paused": "12.5%",  # 30 min of 4 h
         "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
     }
+
+
+def test_agents_are_compared_with_a_day_that_was_observed_and_no_other(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY))
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "No comparison with the period before: history begins on 2 Mar at 09:30." in words(app)
+    listen(engine, 1, clock(-24), clock(24))
+    changes = {metric.label: metric.proto.delta_description for metric in well(open_page(AGENTS, **DAY)).metric}
+    assert changes["Calls taken"] == "from 0"
 
 
 def test_an_agent_s_day_and_calls(engine: Engine) -> None:

@@ -4,14 +4,14 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from streamlit.testing.v1 import AppTest
 
 from pbx import ui
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from tests.drawn import charts, points
-from tests.happened import DAY, add_calls, clock, leg
+from tests.happened import DAY, add_calls, clock, leg, listen
 from tests.test_pages import add_call, fill, open_page, save_pbx, tables, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -36,7 +36,8 @@ def behind(asked: str, **query: object) -> AppTest:
     return well(open_page(FIGURES, **(DAY | {"behind": asked} | query)))
 
 
-def test_headline_figures_are_those_worked_by_hand(filled: int) -> None:
+def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) -> None:
+    listen(engine, filled, clock(-24), clock(24))
     app = well(open_page(FIGURES, **DAY))
     assert metrics(app) == {
         "Calls": ("5", "+400%"),
@@ -46,6 +47,41 @@ def test_headline_figures_are_those_worked_by_hand(filled: int) -> None:
         "Average talk": ("1:30", "+1:00"),  # (60 + 120) / 2, and 30 before
         "Average wait": ("0:08", "-0:02"),  # (10 + 5) / 2, and 10 before
     }
+
+
+def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(filled: int) -> None:
+    """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
+    app = well(open_page(FIGURES, **DAY))
+    assert {change for _, change in metrics(app).values()} == {""}
+    assert "No comparison with the period before: history begins on 1 Mar at 12:00." in words(app)
+
+
+def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engine: Engine) -> None:
+    """The CDR ends at 14:40: both days are compared up to then, of which the day before has a call at noon."""
+    listen(engine, filled, clock(-24), clock(-12))
+    with writing(engine) as session:
+        store_legs(session, filled, [leg(7, clock(-8), "+4930111", "1001", "ANSWERED", 16, billsec_s=30.0)], "cdr")
+    app = well(open_page(FIGURES, **DAY))
+    assert metrics(app)["Calls"] == ("5", "+400%")  # not +150 %: the call at 16:00 is left out
+    assert "Compared with 1 Mar 00:00 – 1 Mar 14:40." in words(app)
+
+
+@pytest.mark.parametrize(
+    ("unseen_minutes", "why"),
+    [(14, ""), (15, "15:00 of 1 Mar 00:00 – 2 Mar 00:00 were not observed")],
+    ids=["less than a hundredth of a day", "more"],
+)
+def test_a_gap_in_the_day_before_ends_the_comparison(
+    filled: int, engine: Engine, unseen_minutes: int, why: str
+) -> None:
+    """A hundredth of 24 hours is 14 min 24 s."""
+    with writing(engine) as session:  # only live, so that no import covers the gap
+        session.exec(text("UPDATE call_legs SET source = 'watch'"))  # type: ignore[call-overload]
+    listen(engine, filled, clock(-48), clock(-20))
+    listen(engine, filled, clock(-20, unseen_minutes), clock(24))
+    app = well(open_page(FIGURES, **DAY))
+    assert (f"No comparison with the period before: {why}." in words(app)) == bool(why)
+    assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 
 def test_the_table_breaks_down_by_what_is_asked(filled: int) -> None:

@@ -15,6 +15,7 @@ from pbx.store.samples import record_snapshot
 from pbx.store.visits import store_visits
 from pbx.wording import start_of_day
 from tests.drawn import points
+from tests.happened import listen
 from tests.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -110,10 +111,20 @@ def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> No
     ]
     with writing(engine) as session:
         store_visits(session, day, before, "queue_log")
+    listen(engine, day, YESTERDAY - timedelta(days=1), YESTERDAY)
     changes = {metric.label: (metric.delta, metric.proto.delta_description) for metric in look().metric}
     assert changes["Offered"] == ("+100%", "from 4")
     assert changes["SL answered"] == ("+75.0 pp", "from 0.0%")
     assert changes["Speed of answer"] == ("-0:11", "from 0:30")
+
+
+def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine, day: int) -> None:
+    with writing(engine) as session:
+        store_visits(session, day, [visit(9, "abandoned", 9, joined_at=TEN - timedelta(days=1))], "queue_log")
+    app = look()
+    assert {metric.delta for metric in app.metric} == {""}
+    began = (TEN - timedelta(days=1)).astimezone(BERLIN)
+    assert f"history begins on {began.day} {began:%b} at {began:%H:%M}" in words(app)
 
 
 def test_nothing_is_compared_where_history_begins(day: int) -> None:

@@ -236,11 +236,12 @@ def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -
     app = look(view="Trends", q="refund")
     assert rows(app, "Phrases compared") == [["refund", "2", "1 of 3", "33.3%"]]
     (chart,) = app.get("plotly_chart")
-    bars, unknown = json.loads(chart.proto.spec)["data"]
-    assert [data[2] for data in bars["customdata"]] == [
+    bars, unknown, so_far = json.loads(chart.proto.spec)["data"]
+    assert [data[2].split("<br>")[0] for data in bars["customdata"]] == [
         "0 places, in 0 of 1 call (0%)",
         "2 places, in 1 of 2 calls (50%)",
     ]
+    assert bars["customdata"][1][2].endswith(so_far["name"])
     assert len(unknown["x"]) == 2
     by_queue = json.loads(look(view="Trends", q="refund", by="Queue").get("plotly_chart")[0].proto.spec)["data"]
     assert [data[1] for data in by_queue[0]["customdata"]] == ["610", "600"]

@@ -9,7 +9,7 @@ from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.ui.trunks import lines_of
 from tests.drawn import charts, points
-from tests.happened import DAY, add_calls, clock, leg, look_at_trunk
+from tests.happened import DAY, add_calls, clock, leg, listen, look_at_trunk
 from tests.test_pages import open_page, save_pbx, tables, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -26,6 +26,7 @@ def engine(engine: Engine) -> Engine:
 
 
 def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
+    listen(engine, 1, clock(-24), clock(24))
     app = well(open_page(TRUNKS, **DAY))
     assert {metric.label: (metric.value, metric.delta) for metric in app.metric} == {
         "Seizures": ("5", "+400%"),
@@ -39,6 +40,12 @@ def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
     }
 
 
+def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY))
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "No comparison with the period before: history begins on 1 Mar at 12:00." in words(app)
+
+
 def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None:
     app = well(open_page(TRUNKS, period="Between", days=["2026-03-01", "2026-03-02"]))
     told = {metric.label: (metric.value, metric.delta, metric.proto.delta_description) for metric in app.metric}
@@ -49,7 +56,7 @@ def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None
 def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY))
     assert tables(app)["Registration"] == [
-        ["carrier", "75.00% | 15:00 of 20:00", "n/a", "1", "1.4% | 20:00 of 1 d 0 h"],
+        ["carrier", "75.00% | 15:00 of 20:00", "n/a | 0.0% observed", "1", "1.4% | 20:00 of 1 d 0 h"],
     ]
     assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
     assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"

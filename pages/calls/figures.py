@@ -22,7 +22,7 @@ from pbx.store.models import Direction
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.behind import behind_chart, behind_list, follow, no_history
 from pbx.ui.calls_behind import show_calls
-from pbx.ui.coverage import say_coverage
+from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import ALL, KEPT
 from pbx.wording import DIRECTIONS, DISPOSITIONS, count_text, duration_text
@@ -99,11 +99,12 @@ def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Se
         span=(period.since, period.until),
         zone=at.zone,
         palette=ui.palette(),
+        now=period.now,
     )
-    behind_chart(figure, alt=way_alt(title, rows, at.zone), key="calls_by_time")
+    behind_chart(figure, alt=way_alt(title, rows, at.zone), key="calls_by_time", picture=period.picture(title))
 
 
-def show_week(at: ui.Site, cells: list[list[int | None]]) -> None:
+def show_week(at: ui.Site, period: Period, cells: list[list[int | None]]) -> None:
     said = [
         [
             f"{WEEKDAYS[day]} {hour:02}:00 – {hour + 1:02}:00: {count_text(n or 0, 'call')}"
@@ -114,7 +115,7 @@ def show_week(at: ui.Site, cells: list[list[int | None]]) -> None:
     busiest = max((n or 0, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
     alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
     figure = week_heat(cells, said, title=HEAT_CELLS, zone=at.zone, palette=ui.palette())
-    behind_chart(figure, alt=alt, key="calls_by_week")
+    behind_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_CELLS))
 
 
 def said_name(by: By, name: str, nameless: str) -> str:
@@ -122,7 +123,7 @@ def said_name(by: By, name: str, nameless: str) -> str:
     return words.get(name, name) or nameless
 
 
-def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[CallCount]) -> None:
+def show_names(at: ui.Site, period: Period, by: By, nameless: str, title: str, counts: Sequence[CallCount]) -> None:
     bars = [
         Named(
             urlencode({by: count.label}),
@@ -135,7 +136,7 @@ def show_names(at: ui.Site, by: By, nameless: str, title: str, counts: Sequence[
         for count in counts[:TOP]
     ]
     figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=at.zone)
-    behind_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}")
+    behind_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}", picture=period.picture(title))
 
 
 @st.fragment
@@ -218,26 +219,29 @@ def follow_row(at: ui.Site, by: By, row: str) -> None:
 
 
 def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
-    then = replace(wanted, since=period.before.since, until=period.before.until)
     with reading(at.engine) as session:
         covered = call_coverage(session, at.active.id, period.since, period.seen_until)
-        now, before = call_totals(session, wanted), call_totals(session, then)
+        now = call_totals(session, wanted)
         if not now.calls:
             no_history("No calls are known in this period", "query_stats", what="the PBX’s calls", source="cdr")
             return
         times = call_counts(session, wanted, at.zone, period.step)
         cells = call_heat_map(session, wanted, at.zone, (*covered.gaps, (period.seen_until, period.until)))
         named = {by: call_counts(session, wanted, at.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
+        then = compared(session, at, period, call_coverage)
+        before = call_totals(session, replace(wanted, since=then.since, until=then.until)) if then else None
     say_coverage(at, period, covered, "Recordings tell only of the calls recorded.")
-    show_tiles(now, before if covered.begins_at and covered.begins_at < period.before.until else None)
+    show_tiles(now, before)
     show_time(at, period, times, covered.gaps)
-    show_week(at, cells)
+    show_week(at, period, cells)
     left, right = st.columns(2, gap="medium")
     with left:
-        show_names(at, "number", "Unknown", "The numbers with the most calls", named["number"])
+        show_names(at, period, "number", "Unknown", "The numbers with the most calls", named["number"])
     with right:
-        show_names(at, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label])
-        show_names(at, "disposition", "Not known", "How calls ended", named["disposition"])
+        show_names(
+            at, period, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label]
+        )
+        show_names(at, period, "disposition", "Not known", "How calls ended", named["disposition"])
     ui.note("Point at a bar or a square for its figures; click it for the calls behind it, listed below.")
     with behind_list("calls_behind_list"):
         st.subheader("Calls", anchor=False)

@@ -35,7 +35,7 @@ from pbx.ui.behind import (
     offer_all,
     show_all,
 )
-from pbx.ui.coverage import say_coverage
+from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.wording import count_text, duration_text
 
@@ -167,7 +167,8 @@ def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
     ]
     title = "Pauses by reason"
     figure = named_bars(bars, title=title, unit="Paused", palette=ui.palette(), zone=at.zone, durations=True)
-    ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons")
+    picture = ui.picture_name(f"{title} {wanted.agent or ''}", wanted.since, wanted.until, at.zone)
+    ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons", picture=picture)
 
 
 def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[Stretch]:
@@ -286,7 +287,7 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
     title = f"{agent.agent} by the clock ({at.zone_name})"
     figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=at.zone, palette=ui.palette())
     alt = f"{title}: {agent.sessions} sessions, {agent.calls} calls over {count_text(len(days), 'day')}."
-    behind_chart(figure, alt=alt, key="agent_timeline")
+    behind_chart(figure, alt=alt, key="agent_timeline", picture=period.picture(f"days of {agent.agent}"))
     ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")
     left, right = st.columns(2, gap="medium")
     with left, reading(at.engine) as session:
@@ -303,8 +304,8 @@ with holding(site.engine):
     with reading(site.engine) as reader:
         figures = agent_figures(reader, bar.wanted)
         covered = queue_coverage(reader, bar.connection_id, bar.since, bar.seen_until)
-        compared = covered.begins_at is not None and covered.begins_at < bar.before.until
-        figures_before = agent_figures(reader, bar.before) if compared else None
+        before = compared(reader, site, bar, queue_coverage) if figures else None
+        figures_before = agent_figures(reader, before) if before else None
     if figures:
         say_coverage(site, bar, covered)
         show_totals(figures, figures_before)

@@ -161,7 +161,8 @@ def history(at: ui.Site, period: Period, listed: str | None) -> None:
                 leads=True,
             ),
             alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
-            key=f"chart_{field}",
+            key=f"queue_{field}",
+            picture=ui.picture_name(f"{name} in queue {queue}", since, until, at.zone),
             also={"queue": queue, "present": ""},
         )
     unseen = f" {count_text(len(gaps), 'gap')}: nothing was observed there." if gaps else ""

@@ -159,7 +159,12 @@ def show_waiting(at: ui.Site, found: Snapshot | None) -> None:
     figure = line_chart(
         series, gaps, title="", unit="Callers", span=(since, until), zone=at.zone, palette=ui.palette(), durations=False
     )
-    ui.chart(figure, alt=line_alt("Callers waiting", series, gaps), key="chart_waiting")
+    ui.chart(
+        figure,
+        alt=line_alt("Callers waiting", series, gaps),
+        key="callers_waiting",
+        picture=ui.picture_name("callers waiting", since, until, at.zone),
+    )
 
 
 def show_latest(at: ui.Site) -> None:

@@ -6,7 +6,19 @@ from typing import Any, NamedTuple, TypeGuard
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.charts.frame import BAND_ROW_PX, LINE_HEIGHT_PX, SPARE_PX, Look, Palette, new_figure, plain_text, whole_ticks
+from pbx.charts.frame import (
+    BAND_ROW_PX,
+    LINE_HEIGHT_PX,
+    SPARE_PX,
+    Look,
+    Palette,
+    bars_so_far,
+    explain_so_far,
+    new_figure,
+    plain_text,
+    said_so_far,
+    whole_ticks,
+)
 from pbx.wording import count_text, zone_text
 
 BARS_ROW_PX = 112
@@ -33,15 +45,17 @@ def day_bars(
     share: bool,
     zone: tzinfo,
     palette: Palette,
+    now: datetime,
 ) -> go.Figure:
     """Draw a bar per day, each name in its own row: places, or with `share` the percentage of transcribed calls.
 
-    A day without transcribed calls is shaded: nothing is known of it. A point's customdata begins with name and day.
+    The day that goes on at `now` is pale; one without transcribed calls is shaded: nothing is known of it. A point's
+    customdata begins with name and day.
     """
     noons = {day: datetime.combine(day, time(12)) for day in days}
     half_day = timedelta(hours=12)
     span = (noons[days[0]] - half_day, noons[days[-1]] + half_day)
-    rows = max(len(series), 1)
+    rows, today = max(len(series), 1), now.astimezone(zone).date()
     height_px = LINE_HEIGHT_PX + 20 if rows == 1 else SPARE_PX + 20 + BARS_ROW_PX * rows
     figure = new_figure(palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), height_px)
     for row, ((name, counts), look) in enumerate(zip(series.items(), _bar_looks(palette), strict=False)):
@@ -49,10 +63,14 @@ def day_bars(
         figure.add_bar(
             x=[noons[day] for day, _ in known],
             y=[count.share if share else count.hits for _, count in known],
-            customdata=[[name, day.isoformat(), _count_text(count)] for day, count in known],
+            customdata=[
+                [name, day.isoformat(), said_so_far(_count_text(count), day == today, now, zone)]
+                for day, count in known
+            ],
             yaxis=f"y{row + 1}" if row else "y",
             width=0.72 * 86_400_000,  # of a day in ms; Plotly's own guess at a single bar is a hair
-            **_bar(name, look, palette, several=rows > 1),
+            **(bar := _bar(name, look, palette, several=rows > 1))
+            | {"marker": bars_so_far(bar["marker"], [day == today for day, _ in known], palette)},
         )
     unknown = [day for day in days if not any(_known(counts.get(day)) for counts in series.values())]
     _shade(figure, [noons[day] for day in unknown], palette)
@@ -66,6 +84,8 @@ def day_bars(
         tickformatstops=[{"dtickrange": [None, None], "value": "%-d %b"}],
     )
     figure.update_layout(title_text=title, margin_l=64, showlegend=rows > 1 or bool(unknown))
+    if any(_known(counts.get(today)) for counts in series.values()) and today in noons:
+        explain_so_far(figure, now, zone, palette)
     return figure
 
 

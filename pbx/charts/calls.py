@@ -14,10 +14,14 @@ from pbx.charts.frame import (
     Gap,
     Look,
     Palette,
+    bars_so_far,
     count_along,
+    explain_so_far,
+    is_unfinished,
     local_time,
     new_figure,
     plain_text,
+    said_so_far,
     shade_gaps,
     span_query,
     whole_ticks,
@@ -61,10 +65,12 @@ def way_bars(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    now: datetime,
 ) -> go.Figure:
     """Draw calls per hour or day, stacked by direction. `counts`: from, until, calls of each direction.
 
-    A bar's customdata begins with the calls behind it, as a query: from and until in epoch seconds, direction.
+    The bar of an interval that goes on at `now` is pale. A bar's customdata begins with the calls behind it, as a
+    query: from and until in epoch seconds, direction.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 20)
     shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
@@ -73,21 +79,27 @@ def way_bars(
         mine = [item for item in counts if item[2].get(way)]
         if way not in shown:
             continue
+        unfinished = [is_unfinished(start, end, now) for start, end, _ in mine]
         figure.add_bar(
             x=[local_time(start + (end - start) / 2, zone) for start, end, _ in mine],
             y=[ways[way] for _, _, ways in mine],
             width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in mine],
             name=DIRECTIONS[way],
-            marker=_marker(Look(looks[way], hatching), palette),
+            marker=bars_so_far(_marker(Look(looks[way], hatching), palette), unfinished, palette),
             customdata=[
-                [span_query(start, end, direction=way), _interval_text(start, end, step, zone)]
-                for start, end, _ in mine
+                [
+                    span_query(start, end, direction=way),
+                    said_so_far(_interval_text(start, end, step, zone), one, now, zone),
+                ]
+                for (start, end, _), one in zip(mine, unfinished, strict=True)
             ],
             hovertemplate="%{customdata[1]}<br>%{fullData.name}: %{y:,}<extra></extra>",
         )
     top = max((sum(ways.values()) for _, _, ways in counts), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
+    if any(is_unfinished(start, end, now) for start, end, ways in counts if any(ways.values())):
+        explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
     return figure
 
@@ -185,7 +197,7 @@ def agent_days_chart(
     )
     figure.update_yaxes(
         tickvals=list(rows.values()),
-        ticktext=[f"{day:%a} {day.day} {day:%b}" for day in days],
+        ticktext=[f"{day:%a} {day.day} {day:%b}" + (" so far" if day == now.date() else "") for day in days],
         range=[max(len(days), 1) - 0.4, -0.6],
         automargin=True,
         showgrid=False,

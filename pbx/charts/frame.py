@@ -3,9 +3,9 @@
 The colours are those of `.streamlit/config.toml`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
@@ -17,6 +17,7 @@ LINE_HEIGHT_PX = 250
 BAND_ROW_PX = 34
 SPARE_PX = 82  # legend and time axis
 NOT_OBSERVED = "Not observed"
+UNFINISHED_OPACITY = 0.45
 
 Gap = tuple[datetime, datetime]
 Moment = tuple[datetime, str]  # with what is said of it
@@ -136,6 +137,75 @@ def whole_ticks(top: float, durations: bool) -> dict[str, object]:
 def is_within(start: datetime, end: datetime, gaps: Sequence[Gap]) -> bool:
     """Whether an interval lies in a gap, so that nobody knows whether there was nothing."""
     return any(gap_start <= start and end <= gap_end for gap_start, gap_end in gaps)
+
+
+def is_unfinished(start: datetime, end: datetime, now: datetime) -> bool:
+    """Whether an interval still goes on: what is known of it is not all that will be."""
+    return start < now <= end
+
+
+def so_far_text(now: datetime, zone: tzinfo) -> str:
+    """Say of an unfinished interval how far it is known."""
+    return f"So far, until {now.astimezone(zone):%H:%M}"
+
+
+def said_so_far(said: str, unfinished: bool, now: datetime, zone: tzinfo) -> str:
+    """What is said of an interval, and that it isn't over where it isn't."""
+    return f"{said}<br>{so_far_text(now, zone)}" if unfinished else said
+
+
+def bars_so_far(marker: Mapping[str, Any], unfinished: Sequence[bool], palette: Palette) -> dict[str, Any]:
+    """A marker of bars of which the unfinished are pale with an outline."""
+    if not any(unfinished):
+        return dict(marker)
+    opacity = marker.get("opacity", 1)
+    return {name: value for name, value in marker.items() if name != "line_width"} | {
+        "opacity": [opacity * UNFINISHED_OPACITY if one else opacity for one in unfinished],
+        "line": {"width": [1.5 if one else 0 for one in unfinished], "color": palette.text},
+    }
+
+
+def line_so_far(
+    figure: go.Figure,
+    x: Sequence[datetime],
+    y: Sequence[float | None],
+    customdata: Sequence[Sequence[str]],
+    *,
+    unfinished: bool,
+    line: Mapping[str, Any],
+    marker: Mapping[str, Any],
+    **trace: Any,
+) -> None:
+    """Add a line with points; with `unfinished` its last point is hollow and the way to it dotted."""
+    if unfinished and x:
+        x, y, customdata = [*x[:-1], x[-1], x[-1]], [*y[:-1], None, y[-1]], [*customdata[:-1], ["", ""], customdata[-1]]
+        marker = dict(marker) | {"symbol": ["circle"] * (len(x) - 1) + ["circle-open"]}
+    figure.add_scatter(
+        x=x, y=y, customdata=customdata, mode="lines+markers", connectgaps=False, line=line, marker=marker, **trace
+    )
+    if unfinished and len(x) > 2 and None not in (y[-3], y[-1]):
+        figure.add_scatter(
+            x=[x[-3], x[-1]],
+            y=[y[-3], y[-1]],
+            mode="lines",
+            line=dict(line) | {"dash": "1px,4px", "width": 2},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+
+
+def explain_so_far(figure: go.Figure, now: datetime, zone: tzinfo, palette: Palette) -> None:
+    """Say in the legend what a pale bar, or a hollow point, is."""
+    if not figure.layout.showlegend:
+        figure.update_traces(showlegend=False)
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        name=so_far_text(now, zone),
+        mode="markers",
+        marker={"symbol": "square-open", "size": 10, "color": palette.text, "line": {"width": 1.5}},
+    )
+    figure.update_layout(showlegend=True)
 
 
 def span_query(start: datetime, end: datetime, **more: str) -> str:

@@ -18,11 +18,16 @@ from pbx.charts.frame import (
     Gap,
     Moment,
     Palette,
+    bars_so_far,
     count_along,
+    explain_so_far,
+    is_unfinished,
     is_within,
+    line_so_far,
     local_time,
     mark_moments,
     new_figure,
+    said_so_far,
     shade_gaps,
     span_query,
     whole_ticks,
@@ -54,27 +59,37 @@ def volume_bars(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    now: datetime,
     resets: Sequence[Moment] = (),
 ) -> go.Figure:
     """Draw visits offered by interval, each bar of those answered, abandoned and the rest.
 
-    Gaps are hatched, and moments at which Asterisk began to count anew are marked.
+    Gaps are hatched, and moments at which Asterisk began to count anew are marked. An interval that goes on at `now`
+    is pale.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    known = _known(intervals, gaps)
+    known = _known(intervals, gaps, now)
+    unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in known]
     for kind, name in KINDS.items():
         figure.add_bar(
             x=[_middle(item, zone) for item in known],
             y=[_count(item.figures, kind) for item in known],
             width=[0.86 * 1000 * (item.end_at - item.start_at).total_seconds() for item in known],
             name=name,
-            customdata=[[_behind(item, kind=kind), _volume_text(item.figures, kind)] for item in known],
+            customdata=[
+                [_behind(item, kind=kind), said_so_far(_volume_text(item.figures, kind), one, now, zone)]
+                for item, one in zip(known, unfinished, strict=True)
+            ],
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
-            **_look(kind, palette),
+            marker=bars_so_far((look := _look(kind, palette))["marker"], unfinished, palette),
+            unselected=look["unselected"],
         )
     top = max((item.figures.offered for item in known), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
+    figure.update_layout(showlegend=True)
+    if any(unfinished):
+        explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
     mark_moments(figure, resets, zone, palette)
     return figure
@@ -89,30 +104,36 @@ def service_level_lines(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    now: datetime,
     resets: Sequence[Moment] = (),
 ) -> go.Figure:
     """Draw the three service levels by interval; none is drawn where its denominator is 0, and lines end there.
 
-    `within` says T for people.
+    `within` says T for people. The point of an interval that goes on at `now` is hollow, the line to it dotted.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    covered = {item.start_at for item in _known(intervals, gaps)}
+    covered = {item.start_at for item in _known(intervals, gaps, now)}
+    unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in intervals]
     for (key, (name, ratio_of)), colour, dash in zip(
         SERVICE_LEVELS.items(), palette.lines, ("solid", "dash", "dot"), strict=False
     ):
         ratios = [ratio_of(item.figures) if item.start_at in covered else Ratio(0, 0) for item in intervals]
-        figure.add_scatter(
-            x=[_middle(item, zone) for item in intervals],
-            y=[ratio.percent for ratio in ratios],
+        line_so_far(
+            figure,
+            [_middle(item, zone) for item in intervals],
+            [ratio.percent for ratio in ratios],
+            [
+                [
+                    _behind(item),
+                    f"{ratio.percent_text()} ({ratio.parts_text()}, {key})",
+                    said_so_far(_when(item, zone), one, now, zone),
+                ]
+                for item, ratio, one in zip(intervals, ratios, unfinished, strict=True)
+            ],
+            unfinished=any(unfinished),
             name=name,
-            mode="lines+markers",
-            connectgaps=False,
             line={"width": 2, "color": colour, "dash": dash},
             marker={"size": 7, "color": colour},
-            customdata=[
-                [_behind(item), f"{ratio.percent_text()} ({ratio.parts_text()}, {key})", _when(item, zone)]
-                for item, ratio in zip(intervals, ratios, strict=True)
-            ],
             hovertemplate="%{customdata[2]}<br>%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     figure.add_hline(
@@ -123,7 +144,9 @@ def service_level_lines(
     )
     figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
     # A click takes the point that is pointed at, not all that share its time.
-    figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest")
+    figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest", showlegend=True)
+    if any(unfinished):
+        explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
     mark_moments(figure, resets, zone, palette)
     return figure
@@ -253,9 +276,11 @@ def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[
     return f"{what}: {said} in {count_text(len(intervals), 'interval')}. {count_text(len(gaps), 'gap')}."
 
 
-def _known(intervals: Sequence[QueueInterval], gaps: Sequence[Gap]) -> list[QueueInterval]:
-    """Intervals of which anything is known: those with visits, and those that are not within a gap."""
-    return [item for item in intervals if item.figures.offered or not is_within(item.start_at, item.end_at, gaps)]
+def _known(intervals: Sequence[QueueInterval], gaps: Sequence[Gap], now: datetime) -> list[QueueInterval]:
+    """Intervals of which anything is known: those with visits, and those that are not, up to now, within a gap."""
+    return [
+        item for item in intervals if item.figures.offered or not is_within(item.start_at, min(item.end_at, now), gaps)
+    ]
 
 
 def _middle(item: QueueInterval, zone: tzinfo) -> datetime:

@@ -11,10 +11,15 @@ from pbx.charts.frame import (
     Gap,
     Moment,
     Palette,
+    bars_so_far,
+    explain_so_far,
+    is_unfinished,
+    line_so_far,
     local_time,
     mark_moments,
     new_figure,
     plain_text,
+    said_so_far,
     shade_gaps,
     span_query,
     whole_ticks,
@@ -42,31 +47,35 @@ def ratio_chart(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    now: datetime,
     top: float | None = None,
     durations: bool = False,
 ) -> go.Figure:
     """Draw figures by interval, in its middle; a figure over nothing is not drawn, and the line ends there.
 
-    With `durations` the values are seconds, read as 1:23. Gaps are hatched.
+    With `durations` the values are seconds, read as 1:23. Gaps are hatched. The point of an interval that goes on at
+    `now` is hollow, the line to it dotted.
     A point's customdata begins with its interval, as a query: from and until in epoch seconds.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 10)
     for (name, points), colour, dash in zip(series.items(), palette.lines, DASHES, strict=False):
-        figure.add_scatter(
-            x=[local_time(point.start_at + (point.end_at - point.start_at) / 2, zone) for point in points],
-            y=[point.value for point in points],
+        line_so_far(
+            figure,
+            _middles(points, zone),
+            [point.value for point in points],
+            _told(points, now, zone),
+            unfinished=_goes_on(points, now),
             name=plain_text(name),
-            mode="lines+markers",
-            connectgaps=False,
             line={"width": 2, "color": colour, "dash": dash},
             marker={"size": 6, "color": colour},
-            customdata=[[span_query(point.start_at, point.end_at), point.said] for point in points],
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     found = max((point.value for points in series.values() for point in points if point.value is not None), default=0)
     ticks = whole_ticks(found, True) if durations else {"nticks": 6}
     figure.update_yaxes(title_text=unit, range=[0, top or max(found, 1) * 1.12], **ticks)
     figure.update_layout(title_text=title, showlegend=len(series) > 1, margin_l=64)
+    if any(_goes_on(points, now) and points[-1].value is not None for points in series.values()):
+        explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
     return figure
 
@@ -82,33 +91,35 @@ def load_chart(
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
+    now: datetime,
     resets: Sequence[Moment] = (),
 ) -> go.Figure:
     """Draw the most calls at once as bars, the mean (the traffic in erlang) as points, and the lines there are.
 
-    Gaps are hatched, restarts of Asterisk marked. A bar's customdata as in `ratio_chart`.
+    Gaps are hatched, restarts of Asterisk marked; what goes on at `now` is pale. A bar's customdata is as in
+    `ratio_chart`.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    middle = [local_time(point.start_at + (point.end_at - point.start_at) / 2, zone) for point in peaks]
-    data = [[span_query(point.start_at, point.end_at), point.said] for point in peaks]
+    unfinished = [is_unfinished(point.start_at, point.end_at, now) for point in peaks]
+    bars = {"color": palette.lines[5], "line_width": 0, "cornerradius": 2, "opacity": 0.55}
     figure.add_bar(
-        x=middle,
+        x=_middles(peaks, zone),
         y=[point.value for point in peaks],
         width=[(point.end_at - point.start_at) / timedelta(milliseconds=1) * 0.8 for point in peaks],
         name="Most calls at once",
-        marker={"color": palette.lines[5], "line_width": 0, "cornerradius": 2, "opacity": 0.55},
-        customdata=data,
+        marker=bars_so_far(bars, unfinished, palette),
+        customdata=_told(peaks, now, zone),
         hovertemplate="Most at once: %{customdata[1]}<extra></extra>",
     )
-    figure.add_scatter(
-        x=middle,
-        y=[point.value for point in means],
+    line_so_far(
+        figure,
+        _middles(means, zone),
+        [point.value for point in means],
+        _told(means, now, zone),
+        unfinished=_goes_on(means, now),
         name="Traffic (erlang)",
-        mode="lines+markers",
-        connectgaps=False,
         line={"width": 2, "color": palette.lines[0]},
         marker={"size": 6, "color": palette.lines[0]},
-        customdata=[[span_query(point.start_at, point.end_at), point.said] for point in means],
         hovertemplate="Traffic: %{customdata[1]}<extra></extra>",
     )
     top = max((point.value or 0 for point in peaks), default=0)
@@ -124,9 +135,30 @@ def load_chart(
         title_text=f"Calls at once, by {step}", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False)
     )
     figure.update_layout(title_text=title, showlegend=True, margin_l=64)
+    if any(unfinished):
+        explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
     mark_moments(figure, resets, zone, palette)
     return figure
+
+
+def _middles(points: Sequence[Point], zone: tzinfo) -> list[datetime]:
+    return [local_time(point.start_at + (point.end_at - point.start_at) / 2, zone) for point in points]
+
+
+def _goes_on(points: Sequence[Point], now: datetime) -> bool:
+    return bool(points) and is_unfinished(points[-1].start_at, points[-1].end_at, now)
+
+
+def _told(points: Sequence[Point], now: datetime, zone: tzinfo) -> list[list[str]]:
+    """What each point leads to, and what it says."""
+    return [
+        [
+            span_query(start, end),
+            said_so_far(said, is_unfinished(start, end, now), now, zone),
+        ]
+        for start, end, _, said in points
+    ]
 
 
 def points_alt(title: str, series: Mapping[str, Sequence[Point]]) -> str:

@@ -26,12 +26,13 @@ def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Step) -
     if since >= until:
         return []
     edges, at = [since.astimezone(UTC)], since
-    while (at := _following(at, zone, step)) < until:
+    while (at := next_edge(at, zone, step)) < until:
         edges.append(at)
     return [*edges, until.astimezone(UTC)]
 
 
-def _following(at: datetime, zone: tzinfo, step: Step) -> datetime:
+def next_edge(at: datetime, zone: tzinfo, step: Step) -> datetime:
+    """The moment (UTC) at which the hour or day of `zone` that `at` lies in ends."""
     local = at.astimezone(zone)
     if step == "day":
         return datetime.combine(local.date() + timedelta(days=1), time.min, zone).astimezone(UTC)

@@ -21,6 +21,7 @@ from pbx.ui.left_pages import (
 from pbx.ui.panel import (
     sidebar,
 )
+from pbx.ui.shell import Shell
 from pbx.ui.sites import (
     FRESH_S,
     HISTORY_PAGE,
@@ -59,6 +60,7 @@ from pbx.ui.words import (
     note,
     palette,
     pending_toast,
+    picture_name,
     plain,
     problem,
     said_clearly,
@@ -79,6 +81,7 @@ __all__ = [
     "SPANS",
     "Cell",
     "Gate",
+    "Shell",
     "Site",
     "cache",
     "call_cells",
@@ -100,6 +103,7 @@ __all__ = [
     "offer_beside_form",
     "palette",
     "pending_toast",
+    "picture_name",
     "plain",
     "problem",
     "renew",

@@ -6,15 +6,15 @@ from functools import cached_property
 
 import streamlit as st
 
-from pbx.metrics.intervals import Step, period_before
+from pbx.metrics.intervals import Step
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.figures import FigureFilter, visit_names
 from pbx.store.samples import latest_snapshot
 from pbx.ui.filters import ALL, one_of, period_bounds, period_filter
 from pbx.ui.sites import Site
-from pbx.ui.words import note
-from pbx.wording import moment_text, start_of_day
+from pbx.ui.words import note, picture_name
+from pbx.wording import start_of_day
 
 BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
 HOURLY = timedelta(days=3)  # up to so long a period is drawn by the hour, a longer one by the day
@@ -49,6 +49,10 @@ class Period:
         """The period's end, or now: what lies after is not zero but not yet."""
         return min(self.until, self.now)
 
+    def picture(self, what: str) -> str:
+        """The name of a chart of this period saved as PNG."""
+        return picture_name(f"{what} {self.queue or ''}", self.since, self.until, self.zone)
+
     def renewed(self) -> "Period":
         """The same up to now, for what draws itself anew while the page stands."""
         return replace(self, now=datetime.now(UTC))
@@ -56,12 +60,6 @@ class Period:
     @property
     def step(self) -> Step:
         return "hour" if self.until - self.since <= HOURLY else "day"
-
-    @property
-    def before_text(self) -> str:
-        """Say what is compared with: 13 Nov 00:00 – 13 Nov 10:42."""
-        since, until = period_before(self.since, self.until, self.zone, self.now)
-        return f"{moment_text(since, self.zone, self.now)} – {moment_text(until, self.zone, self.now)}"
 
 
 def period_bar(at: Site, *, queues: bool = True, default: str = "Last 7 days") -> Period:
@@ -77,7 +75,7 @@ def period_bar(at: Site, *, queues: bool = True, default: str = "Last 7 days") -
     _carry_out()
     tomorrow = start_of_day(start_of_day(now, at.zone) + timedelta(hours=36), at.zone)
     found = Period(since or start_of_day(now, at.zone), until or tomorrow, queue, now, at.zone, at.active.id)
-    note(f"Compared with {found.before_text}. Times in {at.zone_name}.")
+    note(f"Times in {at.zone_name}.")
     return found
 
 

@@ -29,10 +29,10 @@ def choose_behind(asked: str | None) -> None:
         st.query_params.pop(BEHIND, None)
 
 
-def behind_chart(figure: Any, *, alt: str, key: str, also: Mapping[str, str] | None = None) -> None:
+def behind_chart(figure: Any, *, alt: str, key: str, picture: str, also: Mapping[str, str] | None = None) -> None:
     """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
 
-    `also`: what is asked for besides, whatever the point.
+    `picture`: its name when saved. `also`: what is asked for besides, whatever the point.
     One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
     """
     drawn = st.session_state.setdefault(_DRAWN, {})
@@ -46,7 +46,7 @@ def behind_chart(figure: Any, *, alt: str, key: str, also: Mapping[str, str] | N
         choose_behind(f"{asked}&{urlencode(also)}" if asked and also else asked)
         st.session_state[_SHOWN] = bool(asked)
 
-    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", on_pick=pick)
+    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", picture=picture, on_pick=pick)
 
 
 def show_all() -> None:

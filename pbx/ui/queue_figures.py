@@ -28,7 +28,7 @@ from pbx.store.figures import (
 from pbx.store.resets import resets_of
 from pbx.ui.bar import Period
 from pbx.ui.behind import behind_chart
-from pbx.ui.coverage import say_coverage
+from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
 from pbx.ui.sites import HISTORY_PAGE, Site
@@ -56,7 +56,8 @@ def show_figures(at: Site, period: Period) -> bool:
         if not totals.offered:
             note("No call joined a queue in this period.")
             return False
-        before = queue_totals(session, period.before, targets) if covered.begins_at < period.before.until else None
+        then = compared(session, at, period, queue_coverage)
+        before = queue_totals(session, then, targets) if then else None
         within = within_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
         _headlines(totals, before, within)
         _charts(session, at, period, covered, targets, within)
@@ -120,9 +121,10 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     began_anew = resets_of(session, at.active.id, period.since, period.until, period.queue)
     resets = [(reset.at, reset.what) for reset in began_anew]
     behind_chart(
-        volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours, resets=resets),
+        volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours, now=period.now, resets=resets),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
+        picture=period.picture("calls offered to queues"),
     )
     with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
         target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **KEPT)
@@ -134,10 +136,12 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
             span=span,
             zone=at.zone,
             palette=colours,
+            now=period.now,
             resets=resets,
         ),
         alt=intervals_alt(f"Service level within {within}", intervals, covered.gaps),
         key="queue_service_level",
+        picture=period.picture("service level of queues"),
     )
     left, right = st.columns(2, gap="medium")
     with left:
@@ -146,6 +150,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
             wait_bars(waits, zone=at.zone, palette=colours),
             alt=f"How long callers waited: {count_text(total, 'call')} in {len(waits)} steps.",
             key="queue_waits",
+            picture=period.picture("waiting times in queues"),
         )
     with right:
         said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in outcomes.items())
@@ -153,6 +158,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
             outcome_bars(outcomes, zone=at.zone, palette=colours),
             alt=f"How calls ended: {said}.",
             key="queue_outcomes",
+            picture=period.picture("how queue calls ended"),
         )
 
 
@@ -166,4 +172,5 @@ def _week(session: Session, at: Site, period: Period, covered: Coverage, targets
         week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
         key="queue_week",
+        picture=period.picture(f"{measure} of queues by weekday and hour"),
     )

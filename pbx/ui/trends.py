@@ -16,7 +16,7 @@ from pbx.ui.filters import KEPT
 from pbx.ui.searches import NAMELESS, readable, search_for, topic_query
 from pbx.ui.sites import Site
 from pbx.ui.tables import table
-from pbx.ui.words import note, palette
+from pbx.ui.words import chart, note, palette, picture_name
 
 MOST_PHRASES = 4
 MOST_DAYS = 400  # more bars can't be told apart
@@ -81,18 +81,12 @@ def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: By, share: bool) -
         if len(days) > MOST_DAYS:
             note(f"The last {MOST_DAYS} days are shown; choose a period to see others.")
         days = days[-MOST_DAYS:]
-        figure = day_bars(counts, days, title=title, share=share, zone=at.zone, palette=palette())
+        now = datetime.now(at.zone)
+        figure = day_bars(counts, days, title=title, share=share, zone=at.zone, palette=palette(), now=now)
     else:
         figure = name_bars(counts, title=title, share=share, nameless=NAMELESS[by], zone=at.zone, palette=palette())
-    st.plotly_chart(
-        figure,
-        theme=None,
-        key="trend",
-        alt=bars_alt(title, counts),
-        on_select=_follow_bar,
-        selection_mode="points",
-        config={"displayModeBar": False, "responsive": True},
-    )
+    picture = picture_name(title, wanted.since, wanted.until, at.zone)
+    chart(figure, alt=bars_alt(title, counts), key="trend", picture=picture, on_pick=_follow_bar)
     note("Point at a bar for its figures; click it for the places behind it.")
 
 
@@ -105,10 +99,9 @@ def _days(at: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _follow_bar() -> None:
-    points = st.session_state["trend"].selection.points
-    if points and "customdata" in points[0]:
-        phrase, label, *_ = points[0]["customdata"]
+def _follow_bar(customdata: Any) -> None:
+    if customdata:
+        phrase, label, *_ = customdata
         search_for(phrase, **behind_bar(label, cast(By, (st.session_state.get("by") or "Day").lower())))
 
 

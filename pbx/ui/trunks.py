@@ -1,6 +1,7 @@
 """Trunks over a period: how calls got through, how full the lines were, and whether they stood."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from pbx.charts.frame import Gap, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
 from pbx.export.tables import Value
 from pbx.metrics.erlang import blocking
-from pbx.metrics.intervals import Step
+from pbx.metrics.intervals import Step, next_edge
 from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
 from pbx.metrics.registration import Registration
 from pbx.metrics.trunks import CauseCount, TrunkFigures
@@ -33,6 +34,7 @@ from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
 from pbx.store.trunk_looks import trunk_history, trunk_registration
 from pbx.ui.bar import Period
 from pbx.ui.behind import behind_chart, follow, no_history
+from pbx.ui.coverage import COMPARABLE_PERCENT, compared
 from pbx.ui.exports import table_export
 from pbx.ui.figures import Kind, figure_tile, figure_tiles
 from pbx.ui.sites import Site
@@ -58,20 +60,18 @@ _FIGURES += ("PDD calls", "Most at once", "Busy (s)")
 
 def show_totals(at: Site, period: Period, trunk: str | None) -> None:
     """The headline figures, beside those of the period before; nothing where no call is known."""
-    then = period.before
+    before = busiest_then = None
     with reading(at.engine) as session:
         now = trunk_totals(session, at.active.id, trunk, period.since, period.seen_until)
-        before = trunk_totals(session, at.active.id, trunk, then.since, then.until)
-        unseen = call_coverage(session, at.active.id, then.since, then.until).gaps
+        if not now.seizures:
+            return
         busiest = busy_hour(session, at.active.id, trunk, period.since, period.seen_until, at.zone)
-        busiest_then = busy_hour(session, at.active.id, trunk, then.since, then.until, at.zone)
-    if not now.seizures:
-        return
-    # Of a time nobody tells of nothing is known, which is not 0.
-    then_known = before.seizures or unseen != ((then.since, then.until),)
+        if then := compared(session, at, period, call_coverage):
+            before = trunk_totals(session, at.active.id, trunk, then.since, then.until)
+            busiest_then = busy_hour(session, at.active.id, trunk, then.since, then.until, at.zone)
 
     def tile(label: str, name: str, kind: Kind, definition: str, better: Literal["up", "down", ""] = "") -> None:
-        earlier = getattr(before, name) if then_known else None
+        earlier = getattr(before, name) if before else None
         figure_tile(label, getattr(now, name), earlier, kind=kind, definition=definition, better=better)
 
     with figure_tiles("trunks"):
@@ -108,6 +108,7 @@ def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[s
     if not any(item.figures.seizures for item in found):
         _nothing()
         return False
+    found = _drawn_whole(found, at, steps[chosen or usual])
     shares = {
         "ASR": _points(found, lambda figures: figures.asr, "percent"),
         "NER": _points(found, lambda figures: figures.ner, "percent", _unsure_text),
@@ -123,7 +124,7 @@ def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[s
             _ratios(at, period, gaps, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
         else:
             note("Post-dial delay (PDD): n/a. Only live events tell it: python -m pbx watch.")
-    _causes(at, causes)
+    _causes(at, period, causes)
     note("Point at a point or a bar for its figures; click it for the calls behind it.")
     _show_trunks(at, figures)
     return True
@@ -145,6 +146,7 @@ def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]
     lines = lines_of(limits, [trunk] if trunk else trunks)
     _lines_menu(at, [trunk] if trunk else trunks, limits)
     seen = [item for item in found if item.figures.busy_s or not is_within(item.start_at, item.end_at, gaps)]
+    seen, found = _drawn_whole(seen, at, step), _drawn_whole(found, at, step)
     peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in seen]
     means = [
         _point(item, mean.value if item in seen else None, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
@@ -162,10 +164,11 @@ def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]
         span=(period.since, period.until),
         zone=at.zone,
         palette=palette(),
+        now=period.now,
         resets=[(reset.at, reset.what) for reset in resets if reset.what == RESTARTED],
     )
     said = points_alt(title, {"Most at once": peaks, "Traffic": means})
-    behind_chart(figure, alt=said, key="trunk_load")
+    behind_chart(figure, alt=said, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
     traffic = busiest.figures.busy_s / 3600
     note(
         f"Busy hour: {_hour_text(at, busiest.start_at)} with {traffic:.2f} erlang "
@@ -228,7 +231,13 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
     states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
     span, colours = (since, until), palette()
     bands = state_bands(states, gaps, title="Registration", span=span, zone=at.zone, palette=colours)
-    chart(bands, alt=band_alt(states, gaps), key="chart_states")
+    named = trunks[0] if len(trunks) == 1 else ""
+    chart(
+        bands,
+        alt=band_alt(states, gaps),
+        key="trunk_registration",
+        picture=period.picture(f"trunk registration {named}"),
+    )
     _show_uptimes(at, uptimes)
     trips = {
         name: [(point.taken_at, float(point.roundtrip_ms)) for point in seen if point.roundtrip_ms is not None]
@@ -239,7 +248,12 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
         known = {name: seen for name, seen in series.items() if seen}
         if known:
             drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
-            chart(drawn, alt=line_alt(title, known, gaps), key=f"chart_{title.split()[0].lower()}")
+            chart(
+                drawn,
+                alt=line_alt(title, known, gaps),
+                key=f"trunk_{title.split()[0].lower()}",
+                picture=period.picture(f"trunk {title} {named}"),
+            )
     if gaps:
         note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
 
@@ -249,7 +263,7 @@ def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]
         name: [
             name,
             {"text": now.uptime.percent_text(2), "sub": _seconds_text(now.uptime)},
-            before.uptime.percent_text(2),
+            _earlier_cell(before),
             f"{now.flaps:,}",
             {"text": now.coverage.percent_text(), "sub": _seconds_text(now.coverage)},
         ]
@@ -266,7 +280,14 @@ def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]
         table_export(at, "Registration", names, lambda: exported, key="registration")
 
 
-def _causes(at: Site, causes: Sequence[CauseCount]) -> None:
+def _earlier_cell(before: Registration) -> Cell:
+    """The uptime of the period before, where it was observed."""
+    if (before.coverage.percent or 0) >= COMPARABLE_PERCENT:
+        return {"text": before.uptime.percent_text(2), "sub": _seconds_text(before.uptime)}
+    return {"text": NOT_APPLICABLE, "sub": f"{before.coverage.percent_text()} observed"}
+
+
+def _causes(at: Site, period: Period, causes: Sequence[CauseCount]) -> None:
     counts: dict[tuple[int, str], int] = {}
     for item in causes:
         key = (-1, item.disposition) if item.cause is None else (item.cause, "")
@@ -283,7 +304,12 @@ def _causes(at: Site, causes: Sequence[CauseCount]) -> None:
         )
     title = "How calls ended (Q.850 cause)"
     figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=at.zone)
-    behind_chart(figure, alt=named_alt(title, bars), key="trunk_causes")
+    behind_chart(
+        figure,
+        alt=named_alt(title, bars),
+        key="trunk_causes",
+        picture=period.picture("how trunk calls ended"),
+    )
 
 
 def _cause_query(cause: int, disposition: str) -> str:
@@ -344,11 +370,12 @@ def _ratios(
         span=(period.since, period.until),
         zone=at.zone,
         palette=palette(),
+        now=period.now,
         top=top,
         durations=durations,
     )
     said = points_alt(title, series)
-    behind_chart(figure, alt=said, key=f"trunk_{key}")
+    behind_chart(figure, alt=said, key=f"trunk_{key}", picture=period.picture(f"trunk {title}"))
 
 
 def _unsure_text(one: TrunkFigures) -> str:
@@ -357,6 +384,11 @@ def _unsure_text(one: TrunkFigures) -> str:
         return ""
     failed, most = count_text(one.unsure, "failed call"), one.ner_most.percent_text()
     return f"Of {failed} no cause is told (the CDR has none): if the called user rejected all of these, NER is {most}."
+
+
+def _drawn_whole(found: Sequence[TrunkInterval], at: Site, step: Step) -> list[TrunkInterval]:
+    """The same intervals, the one that now cuts as long as it will be: it is drawn where those before it are."""
+    return [replace(item, end_at=next_edge(item.start_at, at.zone, step)) for item in found]
 
 
 def _points(

@@ -8,7 +8,7 @@ import html
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pbx.charts import DARK, LIGHT, Palette
 from pbx.errors import PbxError
 from pbx.settings import load_settings
 
+MOST_NAME = 80  # characters of a file's name, without its dates
 HERE = Path(__file__).parent
 MARK = HERE / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
@@ -140,8 +141,21 @@ def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str 
         st.page_link(page, label=link, icon=":material/arrow_forward:", icon_position="right")
 
 
-def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | None = None) -> None:
-    """A Plotly figure of `pbx.charts`, to be saved as PNG by the button in its corner.
+def picture_name(what: str, since: datetime | None, until: datetime | None, zone: tzinfo) -> str:
+    """The name of a chart saved as PNG: trunk-registration-2026-11-23-to-2026-11-29, and that it is the demo's.
+
+    `since` is None where the period has no beginning, `until` where it reaches up to now.
+    """
+    now = datetime.now(UTC)
+    last = (min(until or now, now) - timedelta(microseconds=1)).astimezone(zone).date()
+    first = since.astimezone(zone).date() if since else None
+    words = re.sub(r"[\W_]+", "-", what.lower())[:MOST_NAME].strip("-")
+    days = f"until-{last}" if first is None else f"{first}-to-{last}" if first < last else f"{first}"
+    return f"{words}-{days}{'-demo' if load_settings().demo else ''}"
+
+
+def chart(figure: Any, *, alt: str, key: str, picture: str, on_pick: Callable[[Any], None] | None = None) -> None:
+    """A Plotly figure of `pbx.charts`, to be saved as PNG by the button in its corner, under the name `picture`.
 
     `on_pick(customdata)` is called with the customdata of a point clicked on, and with None when the choice is undone.
     """
@@ -151,7 +165,6 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         if on_pick is not None:
             on_pick(points[0].get("customdata") if points else None)
 
-    name = f"demo-{key}" if load_settings().demo else key
     st.plotly_chart(
         figure,
         theme=None,
@@ -162,11 +175,7 @@ def chart(figure: Any, *, alt: str, key: str, on_pick: Callable[[Any], None] | N
         config={
             "displaylogo": False,
             "modeBarButtons": [["toImage"]],
-            "toImageButtonOptions": {
-                "format": "png",
-                "filename": name,
-                "scale": 2,
-            },
+            "toImageButtonOptions": {"format": "png", "filename": picture, "scale": 2},
             "responsive": True,
         },
     )
@@ -189,7 +198,6 @@ def span(key: str) -> tuple[datetime, datetime]:
 
 def style() -> None:
     st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
-    st.html(HERE / "ui.css")
 
 
 def pending_toast() -> None:

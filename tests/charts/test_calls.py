@@ -12,6 +12,7 @@ from pbx.charts.trunks import Point, load_chart, ratio_chart
 BERLIN = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
 HOUR = timedelta(hours=1)
+LATER = START + 24 * HOUR
 SPAN = (START, START + 4 * HOUR)
 GAP = (START + 2 * HOUR, START + 4 * HOUR)
 
@@ -22,7 +23,7 @@ def asked(point) -> dict[str, str]:
 
 def test_bars_of_directions_lead_to_their_calls_and_gaps_are_hatched() -> None:
     counts = [(START, START + HOUR, {"inbound": 3, "outbound": 1}), (START + HOUR, START + 2 * HOUR, {})]
-    figure = way_bars(counts, [GAP], title="Calls", step="hour", span=SPAN, zone=BERLIN, palette=LIGHT)
+    figure = way_bars(counts, [GAP], title="Calls", step="hour", span=SPAN, zone=BERLIN, palette=LIGHT, now=LATER)
     inbound, outbound, unseen = figure.data
     assert (list(inbound.y), list(outbound.y)) == ([3], [1])
     assert asked(outbound.customdata[0]) == {
@@ -66,7 +67,8 @@ def test_a_call_of_the_day_leads_to_the_moment_it_joined() -> None:
 
 def test_lines_of_trunks_lead_to_their_calls_and_keep_their_own_axis() -> None:
     points = [Point(START, START + HOUR, 50.0, "1 of 2"), Point(START + HOUR, START + 2 * HOUR, None, "n/a")]
-    figure = ratio_chart({"ASR": points}, [GAP], title="", unit="%", span=SPAN, zone=BERLIN, palette=LIGHT, top=104)
+    drawn = {"span": SPAN, "zone": BERLIN, "palette": LIGHT, "now": LATER}
+    figure = ratio_chart({"ASR": points}, [GAP], title="", unit="%", top=104, **drawn)
     line, unseen = figure.data
     assert asked(line.customdata[0]) == {"from": "1782885600", "until": "1782889200"}
     assert (line.yaxis, unseen.yaxis) == (None, "y2")
@@ -84,6 +86,7 @@ def test_the_lines_there_are_and_restarts_are_drawn_beside_the_load() -> None:
         span=SPAN,
         zone=BERLIN,
         palette=LIGHT,
+        now=LATER,
         resets=[(START + HOUR, "Asterisk restarted")],
     )
     limit, restart = figure.layout.shapes
@@ -111,3 +114,62 @@ def test_snapshots_show_resets_and_gaps_too() -> None:
 
 def test_durations_are_said_as_such() -> None:
     assert named_alt("Pauses", [Named("", "Lunch", 5400.0, "")], durations=True) == "Pauses: Lunch 1 h 30 min."
+
+
+NOON = datetime(2026, 7, 1, 10, tzinfo=UTC)  # in Berlin
+SO_FAR = "So far, until 12:00"
+
+
+def two_days() -> list[tuple[datetime, datetime]]:
+    """Yesterday, whole, and today, which goes on at noon: from midnight to midnight in Berlin."""
+    midnight = datetime(2026, 6, 30, 22, tzinfo=UTC)
+    return [(midnight - 24 * HOUR, midnight), (midnight, midnight + 24 * HOUR)]
+
+
+def test_a_day_that_goes_on_is_a_pale_bar_that_says_so() -> None:
+    (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON}
+    counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
+    figure = way_bars(counts, [], title="Calls", step="day", span=(past[0], today[1]), **drawn)
+    bars, legend = figure.data
+    assert bars.marker.opacity[0] == 1 > bars.marker.opacity[1]
+    assert bars.marker.line.width == (0, 1.5)
+    assert SO_FAR not in bars.customdata[0][1]
+    assert bars.customdata[1][1] == f"Wed 1 Jul 2026<br>{SO_FAR}"
+    assert (legend.name, legend.x) == (SO_FAR, (None,))
+
+
+def test_a_period_that_is_over_has_no_unfinished_day() -> None:
+    (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON + 24 * HOUR}
+    counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
+    (bars,) = way_bars(counts, [], title="Calls", step="day", span=(past[0], today[1]), **drawn).data
+    assert bars.marker.opacity is None
+    assert "So far" not in str(bars.customdata)
+
+
+def test_the_last_segment_of_a_line_is_dotted_and_its_point_hollow_while_the_day_goes_on() -> None:
+    (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON}
+    points = [Point(*past, 50.0, "1 of 2"), Point(*today, 100.0, "1 of 1")]
+    figure = ratio_chart({"ASR": points}, [], title="", unit="%", span=(past[0], today[1]), **drawn)
+    line, segment, legend = figure.data
+    assert line.y == (50, None, 100)  # no solid line leads to today
+    assert line.marker.symbol[-1] == "circle-open"
+    assert line.customdata[2][1] == f"1 of 1<br>{SO_FAR}"
+    assert (segment.y, segment.line.dash, segment.hoverinfo) == ((50, 100), "1px,4px", "skip")
+    assert legend.name == SO_FAR
+
+
+def test_an_hour_that_goes_on_is_pale_in_the_load_of_trunks() -> None:
+    points = [Point(START, START + HOUR, 3, "3"), Point(START + HOUR, START + 2 * HOUR, 1, "1")]
+    figure = load_chart(
+        *(points, points, []),
+        title="",
+        step="hour",
+        lines=None,
+        span=SPAN,
+        zone=BERLIN,
+        palette=LIGHT,
+        now=START + HOUR + timedelta(minutes=5),
+    )
+    bars = figure.data[0]
+    assert bars.marker.opacity[1] < bars.marker.opacity[0]
+    assert bars.customdata[1][1] == "1<br>So far, until 09:05"

@@ -23,6 +23,7 @@ from pbx.store.figures import HeatCell, QueueInterval
 BERLIN = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
 HOUR = timedelta(hours=1)
+LATER = START + 24 * HOUR
 SOME = QueueFigures(offered=10, answered=6, abandoned=3, answered_within_t=3, abandoned_within_t=1, short_abandons=2)
 NONE = QueueFigures()
 LATE = QueueFigures(offered=1, abandoned=1)
@@ -32,14 +33,14 @@ def hours(*figures: QueueFigures) -> list[QueueInterval]:
     return [QueueInterval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
 
 
-def volume(figures, gaps=(), palette=LIGHT):
-    return volume_bars(hours(*figures), gaps, span=(START, START + HOUR * 4), zone=BERLIN, palette=palette)
+def volume(figures, gaps=(), palette=LIGHT, now=LATER):
+    return volume_bars(hours(*figures), gaps, span=(START, START + HOUR * 4), zone=BERLIN, palette=palette, now=now)
 
 
-def levels(figures, gaps=()):
+def levels(figures, gaps=(), now=LATER):
     span = (START, START + HOUR * 4)
     return service_level_lines(
-        hours(*figures), gaps, target_percent=80, within="20 s", span=span, zone=BERLIN, palette=LIGHT
+        hours(*figures), gaps, target_percent=80, within="20 s", span=span, zone=BERLIN, palette=LIGHT, now=now
     )
 
 
@@ -75,7 +76,7 @@ def test_where_counters_began_anew_is_a_line_that_says_so() -> None:
     at = START + timedelta(minutes=30)
     span = (START, START + HOUR * 4)
     resets = [(at, "Asterisk restarted <b>")]
-    figure = volume_bars(hours(SOME), (), span=span, zone=BERLIN, palette=LIGHT, resets=resets)
+    figure = volume_bars(hours(SOME), (), span=span, zone=BERLIN, palette=LIGHT, now=LATER, resets=resets)
     (line,) = figure.layout.shapes
     assert (line.x0, line.x1) == (datetime(2026, 7, 1, 8, 30), datetime(2026, 7, 1, 8, 30))  # noqa: DTZ001
     assert figure.data[-1].customdata[0][1] == "Asterisk restarted &lt;b&gt;, Wed 1 Jul 08:30"
@@ -86,6 +87,7 @@ def test_where_counters_began_anew_is_a_line_that_says_so() -> None:
         span=span,
         zone=BERLIN,
         palette=LIGHT,
+        now=LATER,
         resets=resets,
     )
     assert len(lines.layout.shapes) == 2  # beside the target
@@ -145,3 +147,19 @@ def test_the_week_can_be_drawn_without_a_call() -> None:
 def test_a_chart_is_told_in_words() -> None:
     told = intervals_alt("Calls offered", hours(SOME, LATE), [(START, START + HOUR)])
     assert told == "Calls offered: 11 offered, 6 answered, 4 abandoned in 2 intervals. 1 gap."
+
+
+def test_what_goes_on_is_pale_as_a_bar_and_hollow_as_a_point() -> None:
+    now = START + HOUR + timedelta(minutes=30)  # half past nine there
+    bars = volume([SOME, LATE], now=now).data[1]
+    assert bars.marker.opacity == (1, 0.45)
+    assert bars.customdata[1][1] == "1 of 1 (100.0%)<br>So far, until 09:30"
+    line, segment = levels([SOME, LATE], now=now).data[1:3]  # of the second: the first is over nothing
+    assert line.marker.symbol[-1] == "circle-open"
+    assert segment.y == (line.y[0], line.y[-1])
+    assert line.customdata[2][2].endswith("So far, until 09:30")
+
+
+def test_an_unfinished_interval_that_nobody_saw_is_not_zero() -> None:
+    now = START + HOUR + timedelta(minutes=30)
+    assert len(volume([SOME, NONE], [(START + HOUR, now)], now=now).data[0].x) == 1
