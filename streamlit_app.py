@@ -42,6 +42,7 @@ page = st.navigation(PAGES, expanded=True)
 st.set_page_config(page_title=f"{page.title} – PBX Notebook")
 ui.style()
 ui.drop_reruns_of_left_pages()
+ui.correct_address()
 try:
     ui.pending_toast()
     ui.sidebar()

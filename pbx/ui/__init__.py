@@ -11,6 +11,7 @@ from pbx.ui.exports import (
     table_export,
 )
 from pbx.ui.left_pages import (
+    correct_address,
     drop_reruns_of_left_pages,
 )
 from pbx.ui.panel import (
@@ -77,6 +78,7 @@ __all__ = [
     "cache",
     "call_cells",
     "chart",
+    "correct_address",
     "demo_pill",
     "demo_settings_page",
     "demo_tour",
