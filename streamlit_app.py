@@ -62,6 +62,7 @@ def run_page() -> None:
     st.set_page_config(page_title=f"{page.title} – PBX Notebook")
     ui.style()
     ui.drop_reruns_of_left_pages()
+    ui.correct_address()
     try:
         ui.pending_toast()
         ui.network_warning()

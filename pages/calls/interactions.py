@@ -8,7 +8,7 @@ from pbx import ui
 from pbx.store.calls import CallFilter, count_calls, find_calls, get_call, transcriptions_of
 from pbx.store.engine import reading
 from pbx.store.models import RecordingState, TranscriptionState
-from pbx.ui.filters import ALL, PERIODS, arrive, direction_filter, number_filter, one_of, period_filter, queue_filter
+from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, one_of, period_filter, queue_filter
 from pbx.ui.opened import show_call
 from pbx.ui.queueing import ask_for_many
 from pbx.wording import RECORDING_STATES, TRANSCRIPTION_STATES, count_text
@@ -111,7 +111,6 @@ def nothing_found(at: ui.Site, chosen: CallFilter) -> None:
 
 ui.head("Interactions", "Every call: find it, hear it, read it, keep it")
 site = ui.site()
-arrive()
 call_filter = filters(site)
 wanted = st.query_params.get("call", "")
 with reading(site.engine) as reader:

@@ -15,13 +15,13 @@ from pbx.ui import exports, filters, hits
 from pbx.ui.searches import NAMELESS, SEARCH, TOPICS, TRENDS, readable, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.wording import DIRECTIONS, SPEAKERS, count_text, duration_text
 
 PAGE_HITS = 20
 RECENT_CALLS = 10
 SUMMARY_CHARACTERS = 180
 ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
-CALL_PAGE = "pages/calls/interactions.py"
 JOBS_PAGE = "pages/settings/jobs.py"
 EXAMPLES = {
     "invoice number": "both words",
@@ -191,7 +191,7 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
     }
     columns = ("Started|", "Call|", "Length>", "Summary")
     if opened := ui.table("Latest transcripts", columns, cells, key="recent_calls", pick=True):
-        st.switch_page(CALL_PAGE, query_params={"call": opened})
+        lead_to(CALL_PAGE, {"call": opened})
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {at.zone_name}")
 
 

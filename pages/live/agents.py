@@ -26,7 +26,6 @@ from pbx.store.figures_agents import (
 from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_page
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.behind import (
-    CALL_PAGE,
     asked_behind,
     asked_span,
     behind_chart,
@@ -37,6 +36,7 @@ from pbx.ui.behind import (
 )
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.wording import count_text, duration_text
 
 PAGE_ROWS = 12
@@ -257,7 +257,7 @@ def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
     if pages > 1:
         st.pagination(pages, key="agent_calls_page")
     if picked and calls.get(picked):
-        st.switch_page(CALL_PAGE, query_params={"call": str(calls[picked])})
+        lead_to(CALL_PAGE, {"call": str(calls[picked])})
     elif picked:
         ui.note("No call with this visit’s uniqueid is known: bring the CDR with python -m pbx import cdr.")
 

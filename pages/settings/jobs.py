@@ -16,9 +16,9 @@ from pbx.store.calls import CallFilter, call_queues
 from pbx.store.engine import reading, writing
 from pbx.store.models import Direction, Recording, Transcription, TranscriptionRules
 from pbx.store.transcriptions import SpeechOverview
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.wording import DIRECTIONS, ago_text, count_text, duration_text
 
-INTERACTIONS = "pages/calls/interactions.py"
 NEXT_ROWS = 5
 FAILED_ROWS = 8
 LONGEST_S = 6 * 3600
@@ -161,7 +161,7 @@ def failed(at: ui.Site) -> None:
             again = partial(ask_again, recording_ids=[row.recording_id])
             act("Retry", again, at, icon="replay", key=f"retry_{row.recording_id}")
             if st.button("Open", icon=":material/open_in_new:", key=f"open_{row.recording_id}"):
-                st.switch_page(INTERACTIONS, query_params={"call": str(recording.call_id)})
+                lead_to(CALL_PAGE, {"call": str(recording.call_id)})
 
 
 def ask_again(session: object, connection_id: int, recording_ids: list[int]) -> None:

@@ -14,9 +14,10 @@ from pbx.store.calls import CallFilter, count_calls, find_calls
 from pbx.store.engine import reading
 from pbx.store.jobs import last_job
 from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
+from pbx.ui.ways import CALL_PAGE as INTERACTIONS
+from pbx.ui.ways import lead_to
 from pbx.wording import ago_text, count_text, duration_text, start_of_day, sync_text
 
-INTERACTIONS = "pages/calls/interactions.py"
 QUEUES = "pages/live/queues.py"
 TRUNKS = "pages/live/trunks.py"
 ALERTS = "pages/settings/alerts.py"
@@ -177,7 +178,7 @@ def show_latest(at: ui.Site) -> None:
     rows = {str(call.id): ui.call_cells(at, call) for call in calls}
     picked = ui.table("Latest calls", ui.CALL_COLUMNS, rows, key="latest", pick=True)
     if picked:
-        st.switch_page(INTERACTIONS, query_params={"call": picked})
+        lead_to(INTERACTIONS, {"call": picked})
 
 
 @st.fragment(run_every=ui.live_s())

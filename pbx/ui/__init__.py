@@ -16,6 +16,7 @@ from pbx.ui.gate import (
 )
 from pbx.ui.gate import rules as gate_rules
 from pbx.ui.left_pages import (
+    correct_address,
     drop_reruns_of_left_pages,
 )
 from pbx.ui.panel import (
@@ -86,6 +87,7 @@ __all__ = [
     "cache",
     "call_cells",
     "chart",
+    "correct_address",
     "demo_pill",
     "demo_settings_page",
     "demo_tour",

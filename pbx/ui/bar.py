@@ -12,6 +12,7 @@ from pbx.store.engine import reading
 from pbx.store.figures import FigureFilter, visit_names
 from pbx.store.samples import latest_snapshot
 from pbx.ui.filters import ALL, one_of, period_bounds, period_filter
+from pbx.ui.left_pages import opened_by_address
 from pbx.ui.sites import Site
 from pbx.ui.words import note, picture_name
 from pbx.wording import start_of_day
@@ -92,7 +93,7 @@ def _queue(at: Site, since: datetime | None, now: datetime) -> str | None:
 def _carry_in() -> None:
     """Take up what the bar of the page before said, where the address doesn't say anything."""
     came_from, st.session_state[_PAGE] = st.session_state.get(_PAGE), st.context.url
-    if any(name in st.query_params for name in ("period", "queue")):
+    if opened_by_address() or any(name in st.query_params for name in ("period", "queue")):
         return
     if came_from != st.context.url or not any(name in st.session_state for name in ("period", "queue")):
         for name, value in st.session_state.get(_CARRY, {}).items():

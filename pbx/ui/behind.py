@@ -13,7 +13,6 @@ from pbx.ui.sites import HISTORY_PAGE
 from pbx.ui.words import chart, empty
 
 BEHIND = "behind"  # the part of the address that tells what was clicked on
-CALL_PAGE = "pages/calls/interactions.py"
 PAGE_ROWS = 12
 MOST_EXPORTED = 100_000
 EXPORT_STEP = 1000

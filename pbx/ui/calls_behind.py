@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import streamlit as st
 
@@ -14,7 +14,6 @@ from pbx.store.figures_calls import CallQuestion
 from pbx.store.models import Direction
 from pbx.ui.bar import Period
 from pbx.ui.behind import (
-    CALL_PAGE,
     EXPORT_STEP,
     MOST_EXPORTED,
     PAGE_ROWS,
@@ -25,9 +24,9 @@ from pbx.ui.behind import (
     span_text,
 )
 from pbx.ui.exports import table_export
-from pbx.ui.filters import ALL, lead_to
 from pbx.ui.sites import Site
 from pbx.ui.tables import call_cells, table
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.ui.words import note, said_clearly
 from pbx.wording import DIRECTIONS, DISPOSITIONS, WEEKDAYS, count_text
 
@@ -92,8 +91,7 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
                 offer_all()
             link = _filters(at, behind)
             if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
-                none = {"direction": ALL, "number": "", "queue": ALL, "state": ALL, "transcription": ALL}
-                lead_to(CALL_PAGE, none | link)
+                lead_to(CALL_PAGE, link)
             table_export(at, "Calls", EXPORTED, lambda: _exported(at, behind), key="calls_behind", total=total)
     if not total:
         note("No call is behind this. Click a chart above, or widen the period.")
@@ -104,10 +102,10 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
         with st.container(horizontal=True, horizontal_alignment="center", key="foot"):
             st.pagination(-(-total // PAGE_ROWS), key=name)
     if opened:
-        st.switch_page(CALL_PAGE, query_params={"call": opened})
+        lead_to(CALL_PAGE, {"call": opened})
 
 
-def _filters(at: Site, behind: CallsBehind) -> dict[str, Any] | None:
+def _filters(at: Site, behind: CallsBehind) -> dict[str, str | list[str]] | None:
     """The filters of Interactions that find the same calls; None where it has none that do."""
     wanted, chosen = behind.wanted, behind.selection
     first, last = (moment.astimezone(at.zone) for moment in (wanted.since, wanted.until))
@@ -115,8 +113,8 @@ def _filters(at: Site, behind: CallsBehind) -> dict[str, Any] | None:
     other = (wanted.did, wanted.agent, chosen.disposition, chosen.weekday, wanted.queue == "" or None)
     if not whole_days or any(asked is not None for asked in other):
         return None
-    asked = {"direction": wanted.direction, "queue": wanted.queue, "number": chosen.number}
-    days = (first.date(), (last - timedelta(seconds=1)).date())
+    days = [first.date().isoformat(), (last - timedelta(seconds=1)).date().isoformat()]
+    asked = {"direction": (wanted.direction or "").capitalize(), "queue": wanted.queue, "number": chosen.number}
     return {"period": "Between", "days": days} | {key: value for key, value in asked.items() if value}
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 from pbx.demo.cast import COMPANY
 from pbx.demo.place import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
 from pbx.settings import Settings, load_settings
+from pbx.ui.ways import lead_to
 from pbx.ui.words import SETTINGS_PAGE, facts, head, note, plain, said_clearly
 
 TODAY_PAGE = "pages/today/overview.py"
@@ -29,7 +30,7 @@ def follow_mode(settings: Settings) -> None:
     kept = {name: st.session_state[name] for name in ("toast",) if name in st.session_state}
     st.session_state.clear()
     st.session_state.update({_STAY: settings.demo, **kept})
-    st.query_params.clear()
+    st.query_params.from_dict({})  # clear() refuses while widgets are bound to the address
     st.cache_data.clear()
     st.rerun()
 
@@ -73,7 +74,7 @@ def _offer(settings: Settings, state: DemoState) -> None:
         st.error(f"The demo could not be prepared. {plain(state.fault)}")
     with st.container(horizontal=True, horizontal_alignment="center"):
         if st.button("Connect a FreePBX", type="primary", key="go_cable"):
-            st.switch_page(SETTINGS_PAGE)
+            lead_to(SETTINGS_PAGE)
         try_button(settings, "try_demo")
     note("The demo is a made-up company with its calls, to look around. It is kept apart, and removed in one click.")
 

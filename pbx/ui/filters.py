@@ -1,8 +1,8 @@
 """Filters that several pages offer, each kept in the address so that what is seen can be sent to a colleague."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta
-from typing import Any, Literal, NoReturn, cast, get_args
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal, cast, get_args
 
 import streamlit as st
 
@@ -15,23 +15,8 @@ from pbx.wording import start_of_day
 ALL = "All"
 PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
 KEPT: dict[str, Any] = {"bind": "query-params"}
-_LED = "filters_led_with"
+_CORRECTED, _CLICKED = "days_corrected", "days_clicked"
 Bounds = tuple[datetime | None, datetime | None]
-
-
-def lead_to(page: str, filters: Mapping[str, Any]) -> NoReturn:
-    """Go to a page with these filters set by their keys; it calls `arrive` before it draws them.
-
-    Not by the address: a page can't be left for one that has the keys of its own widgets.
-    """
-    st.session_state[_LED] = dict(filters)
-    st.switch_page(page)
-
-
-def arrive() -> None:
-    """Take up the filters another page led here with."""
-    for name, value in st.session_state.pop(_LED, {}).items():
-        st.session_state[name] = value
 
 
 def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:
@@ -40,19 +25,38 @@ def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = 
     Keys: period, days.
     """
     today = datetime.now(at.zone).date()
-    week = (today - timedelta(days=6), today)
     if "days" not in st.query_params:
         # Known from the start, or days that a click sets would not be written to the address.
-        st.session_state.setdefault("days", week)
+        st.session_state.setdefault("days", days_chosen((), today))
     chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **KEPT)
     if chosen != "Between":
         return period_bounds(at, chosen or default)
-    days = st.date_input("From – to", week, key="days", format="DD.MM.YYYY", **KEPT)
-    if not days:
-        return None, None
-    # The address drops the second of two equal days: one alone is a whole day.
-    first, last = (datetime.combine(day, time.min, at.zone) for day in (days[0], days[-1]))
+    first, last = (datetime.combine(day, time.min, at.zone) for day in _choose_days(today))
     return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
+
+
+def _choose_days(today: date) -> tuple[date, date]:
+    """The first and the last day chosen, shown and kept in the address as they are understood."""
+    if corrected := st.session_state.pop(_CORRECTED, None):
+        st.session_state["days"] = corrected
+    # None by default: what is the default isn't kept in the address, and tomorrow the last seven days are others.
+    days = st.date_input("From – to", (), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
+    whole = days_chosen(days, today)
+    clicked = st.session_state.pop(_CLICKED, False)
+    if days != whole and not (clicked and len(days) < 2):  # of a range being clicked the second day is to come
+        st.session_state[_CORRECTED] = whole
+        st.rerun()
+    return whole
+
+
+def days_chosen(days: Sequence[date], today: date) -> tuple[date, date]:
+    """What days stand for: the first and the last of them, none after today; without any, the last seven."""
+    known = sorted(min(day, today) for day in days) or [today - timedelta(days=6), today]
+    return known[0], known[-1]
+
+
+def _note_click() -> None:
+    st.session_state[_CLICKED] = True
 
 
 def period_bounds(at: Site, name: str) -> Bounds:

@@ -1,22 +1,62 @@
-"""A mend of Streamlit 1.67, without which a page now and then turns white when it is opened by st.switch_page.
+"""Fixes for Streamlit 1.67, where a page is left for another one.
 
-A fragment's timer may ask for it once more while the page is already being left. Streamlit then runs that request after
+A fragment's timer may ask for a page once more while it is already being left. Streamlit then runs that request after
 the page that came, under the hash of the one that went; the browser clears the page that came, and the next message
 ends it ("Bad delta path index"). What is asked for a page that was left is dropped here instead.
+
+A page is to show what its address says, and its address what it shows. Streamlit drops from the address of a page that
+is opened what a widget of the page left is bound to by the same name (a period, a queue), fills in what such widgets
+held wherever a link's address is silent, and takes the parameters out of the address of the page left, so that Back
+leads to that page without its filters. Here the address of a link, of Back and of Forward alone decides, and the page
+left keeps its own.
 """
 
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlencode
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 
+_OPENED = "page_opened"
 _run_script = ScriptRunner._run_script
 
 
 def _run_what_is_there(self: ScriptRunner, rerun_data: RerunData) -> None:
     here = self._pages_manager.current_page_script_hash
-    if not rerun_data.fragment_id_queue or rerun_data.page_script_hash in ("", here):
-        _run_script(self, rerun_data)
+    if rerun_data.fragment_id_queue and rerun_data.page_script_hash not in ("", here):
+        return
+    if rerun_data.page_script_hash not in ("", here):
+        rerun_data = _as_its_address_says(self, rerun_data)
+    _run_script(self, rerun_data)
+
+
+def _as_its_address_says(runner: ScriptRunner, opening: RerunData) -> RerunData:
+    """What is asked for when another page is opened, without what comes from the page left."""
+    asked = parse_qsl(opening.query_string, keep_blank_values=True)
+    with runner._session_state.query_params() as known:
+        if not opening.is_history_navigation:
+            asked = [(name, value) for name, value in asked if not known.is_bound(name)]
+        for widget_id in list(known._bindings_by_widget):
+            known.unbind_widget(widget_id)
+    runner._session_state[_OPENED] = True
+    by_address = opening.is_history_navigation or bool(asked)
+    return replace(opening, query_string=urlencode(asked), is_history_navigation=by_address)
+
+
+def correct_address() -> None:
+    """Give a page just opened its own address; the browser has given it the parameters of the page left as well."""
+    if st.session_state.pop(_OPENED, False):
+        st.query_params.from_dict({name: st.query_params.get_all(name) for name in st.query_params})
 
 
 def drop_reruns_of_left_pages() -> None:
     """Take effect for all sessions; again is harmless."""
     ScriptRunner._run_script = _run_what_is_there  # type: ignore[method-assign]
+
+
+def opened_by_address() -> bool:
+    """Whether the address alone decides what this run shows: the page was opened by a link, Back or Forward."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation

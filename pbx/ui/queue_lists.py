@@ -33,6 +33,7 @@ from pbx.ui.visits import (
     open_call,
     show_visits,
 )
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.ui.words import note, said_clearly
 from pbx.wording import NOTHING, ago_text, count_text, duration_text
 
@@ -259,7 +260,7 @@ def show_repeated(at: Site, period: Period) -> None:
         names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First", "Last")
         table_export(at, "Repeated callers", names, lambda: values, key="repeated")
     if picked := table("Repeated callers", columns, rows, key="repeated", pick=True):
-        st.switch_page("pages/calls/interactions.py", query_params={"number": picked})
+        lead_to(CALL_PAGE, {"number": picked})
 
 
 def show_transfers(at: Site, period: Period) -> None:

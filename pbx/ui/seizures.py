@@ -11,7 +11,6 @@ from pbx.store.engine import reading
 from pbx.store.figures_behind import Seizure, SeizureSelection, seizures_behind
 from pbx.ui.bar import Period
 from pbx.ui.behind import (
-    CALL_PAGE,
     EXPORT_STEP,
     MOST_EXPORTED,
     PAGE_ROWS,
@@ -24,6 +23,7 @@ from pbx.ui.behind import (
 from pbx.ui.exports import table_export
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.ui.words import note, said_clearly
 from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 
@@ -88,7 +88,7 @@ def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
         with st.container(horizontal=True, horizontal_alignment="center", key="foot"):
             st.pagination(-(-total // PAGE_ROWS), key=name)
     if opened:
-        st.switch_page(CALL_PAGE, query_params={"call": opened.partition(" ")[2]})
+        lead_to(CALL_PAGE, {"call": opened.partition(" ")[2]})
 
 
 def _page(at: Site, behind: SeizuresBehind, offset: int, limit: int) -> tuple[int, list[Seizure]]:

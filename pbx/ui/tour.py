@@ -10,9 +10,9 @@ from pbx.demo.kept import READY
 from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
 from pbx.ui.sites import Site
+from pbx.ui.ways import CALL_PAGE, lead_to
 
 SHOWN_FIRST = "angry-caller"
-_INTERACTIONS = "pages/calls/interactions.py"
 _TRANSCRIPTS = "pages/calls/transcripts.py"
 _QUEUES = "pages/live/queues.py"
 
@@ -27,11 +27,11 @@ def demo_tour(at: Site) -> None:
         if found and st.button("Hear a call, read along", icon=":material/hearing:", type="tertiary", key="tour_call"):
             call_id, recording_id = found
             st.session_state["picked_moment"] = (recording_id, 0.0, str(time.monotonic_ns()))
-            st.switch_page(_INTERACTIONS, query_params={"call": str(call_id)})
+            lead_to(CALL_PAGE, {"call": str(call_id)})
         if st.button("Find “invoice” in what was said", icon=":material/search:", type="tertiary", key="tour_search"):
-            st.switch_page(_TRANSCRIPTS, query_params={"q": "invoice"})
+            lead_to(_TRANSCRIPTS, {"q": "invoice"})
         if st.button("See a queue’s day", icon=":material/groups:", type="tertiary", key="tour_queue"):
-            st.switch_page(_QUEUES, query_params={"period": "Yesterday", "queue": SUPPORT})
+            lead_to(_QUEUES, {"period": "Yesterday", "queue": SUPPORT})
 
 
 def _call_to_hear(at: Site) -> tuple[int, int] | None:

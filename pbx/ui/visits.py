@@ -14,7 +14,6 @@ from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_pa
 from pbx.store.models import Call
 from pbx.ui.bar import Period
 from pbx.ui.behind import (
-    CALL_PAGE,
     EXPORT_STEP,
     MOST_EXPORTED,
     PAGE_ROWS,
@@ -28,6 +27,7 @@ from pbx.ui.behind import (
 from pbx.ui.exports import table_export
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
+from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.ui.words import note
 from pbx.wording import NOTHING, RECORDING_STATES, WEEKDAYS, count_text, duration_text
 from pbx.wording import OUTCOMES as OUTCOME_WORDS
@@ -129,7 +129,7 @@ def open_call(picked: str | None, call_ids: dict[str, int | None]) -> None:
             "Only the queue knows of this call: no recording or call record of it is here.", icon=":material/info:"
         )
         return
-    st.switch_page(CALL_PAGE, query_params={"call": str(call_id)})
+    lead_to(CALL_PAGE, {"call": str(call_id)})
 
 
 def visit_rows(at: Site, found: Sequence[VisitRow], calls: dict[int, Call]) -> dict[str, list[Cell]]:

@@ -18,6 +18,7 @@ import streamlit as st
 from pbx.charts import DARK, LIGHT, Palette
 from pbx.errors import PbxError
 from pbx.settings import load_settings
+from pbx.ui.ways import lead_to
 
 MOST_NAME = 80  # characters of a file's name, without its dates
 HERE = Path(__file__).parent
@@ -104,7 +105,7 @@ def empty(
         st.markdown(f"### :material/{icon}: {title}")
         st.html(f'<span class="muted">{html.escape(text)}</span>')
         if link and st.button(link[1], type="primary", key=f"go_{icon}"):
-            st.switch_page(link[0])
+            lead_to(link[0])
         if action:
             st.button(action[0], type="primary", key=f"do_{icon}", on_click=action[1])
 
@@ -198,6 +199,8 @@ def span(key: str) -> tuple[datetime, datetime]:
 
 def style() -> None:
     st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
+    with st.container(key="steps"):
+        st.html(f"<script>{(HERE / 'history.js').read_text()}</script>", unsafe_allow_javascript=True)
 
 
 def pending_toast() -> None:
