@@ -20,33 +20,30 @@ _FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", "demo.log")
 def make_private(data_dir: Path) -> None:
     """Take from other users what earlier versions, or a checkout, let them read of a data directory.
 
-    A directory that holds folders of others, as /tmp would, is left as it is, and only what is ours in it is closed.
+    A directory that holds other open folders, as /tmp would, is left as it is, and only what is ours in it is closed.
     Links are not followed, and what belongs to another user stays as it is.
     """
     if os.name == "nt":
         return
     with suppress(OSError):
         found = [Path(entry.path) for entry in os.scandir(data_dir)]
-        folders = {path.name for path in found if path.is_dir() and not path.is_symlink()}
-        if folders <= _FOLDERS and not data_dir.stat().st_mode & stat.S_ISVTX:
-            _close(data_dir)
+        others = [path for path in found if path.name not in _FOLDERS and stat.S_ISDIR(path.lstat().st_mode)]
+        if not any(path.stat().st_mode & 0o077 for path in others) and not data_dir.stat().st_mode & stat.S_ISVTX:
+            data_dir.chmod(0o700)
         else:
             found = [path for path in found if path.name in _DATA or any(map(path.match, _FILES))]
         for path in found:
             close_tree(path)
+            if path.name == DEMO_DIR and not path.is_symlink():  # closed already by earlier versions, its files not
+                make_private(path)
 
 
 def close_tree(path: Path) -> None:
-    """Take a file, or a folder with all in it, from other users."""
+    """Take a file, or a folder with all in it, from other users. Into a closed folder they can't look anyway."""
     with suppress(OSError):
-        is_folder = _close(path)
-        for entry in os.scandir(path) if is_folder else ():
-            close_tree(Path(entry.path))
-
-
-def _close(path: Path) -> bool:
-    """Close one file or folder; says whether it is a folder."""
-    mode = path.lstat().st_mode
-    if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        mode = path.lstat().st_mode
+        if not mode & 0o077 or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            return
         path.chmod(mode & 0o700)
-    return stat.S_ISDIR(mode)
+        for entry in os.scandir(path) if stat.S_ISDIR(mode) else ():
+            close_tree(Path(entry.path))

@@ -116,8 +116,8 @@ def network_warning() -> None:
     """Say on the page that whoever reaches the app on the network sees everything, where that is allowed."""
     if load_settings().pbx_allow_network:
         st.warning(
-            "The network may open this app (PBX_ALLOW_NETWORK), and there is no sign-in yet: "
-            "whoever can reach it sees all calls and recordings.",
+            "Open to the network without a sign-in (PBX_ALLOW_NETWORK): anyone who can reach this app can see all "
+            "calls and recordings.",
             icon=":material/lock_open:",
         )
 
@@ -175,7 +175,7 @@ def _network_refusal(bound_to: str, port: int) -> Refusal:
         "would see all calls and recordings. So no page, recording or upload is served at all.",
         "Let it listen on 127.0.0.1 (remove STREAMLIT_SERVER_ADDRESS or --server.address), and open it from another "
         f"machine through a tunnel: ssh -L {port}:127.0.0.1:{port} user@this-machine. To serve it to everyone on the "
-        "network all the same, set PBX_ALLOW_NETWORK=yes.",
+        "network anyway, set PBX_ALLOW_NETWORK=yes and start it again.",
     )
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import CHROMIUM, SLOW_MS
 from tests.browser.demo import Demo
+from tests.ui.test_gate import ROOT, app
 
 # What a page can try with another server: a WebSocket, a request, and a sound as an element of its own.
 TRIES = """async (app) => {
@@ -85,3 +86,14 @@ def test_what_the_app_its_worker_and_the_demo_keep_is_for_their_user_alone(demo:
     kept = [data, *data.rglob("*")]
     assert len(kept) > 20
     assert [str(path) for path in kept if path.exists() and path.stat().st_mode & 0o077] == []
+
+
+def test_a_page_started_without_the_app_around_it_shows_nothing(
+    demo: Demo, stranger: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    data = Path(str(demo.engine.url.database)).parents[1]
+    with app("pages/live/queues.py", PBX_DATA_DIR=str(data)) as port:
+        stranger.goto(f"http://127.0.0.1:{port}")
+        stranger.get_by_text("This page was started without the app").wait_for()
+        assert stranger.get_by_role("heading").count() == 1  # its title alone

@@ -50,10 +50,12 @@ def test_a_command_makes_everything_private_from_the_start(no_real_data: Path) -
 def test_what_was_open_is_closed_on_the_next_start(no_real_data: Path) -> None:
     no_real_data.mkdir()
     fill(no_real_data)
+    (no_real_data / "lost+found").mkdir()  # as on a disk of its own
     assert len(modes(no_real_data)) > 15
     open_engine(load_settings()).dispose()
     assert modes(no_real_data) == {}
-    (no_real_data / "audio" / "1" / "a.wav").chmod(0o640)  # one file alone, in closed folders
+    for name, mode in (("pbx.sqlite", 0o640), ("secret.key", 0o604), ("demo/pbx.sqlite", 0o644), ("audio", 0o750)):
+        (no_real_data / name).chmod(mode)  # in a folder that is closed itself
     open_engine(load_settings()).dispose()
     assert modes(no_real_data) == {}
 

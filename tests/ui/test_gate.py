@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from starlette.datastructures import Headers
+from streamlit.testing.v1 import AppTest
 
 from pbx.errors import SettingsError
 from pbx.settings import load_settings
@@ -119,13 +120,14 @@ def app(script: str = "streamlit_app.py", **environment: str) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"PBX_ENV_FILE": "", **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (Path(environment["PBX_DATA_DIR"]).parent / "app.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)],
+            cwd=ROOT,
+            env=os.environ | {"PBX_ENV_FILE": "", **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         wait_until("the app answers", lambda: bool(ask(port, "/_stcore/health")), START_S)
         yield port
@@ -210,6 +212,7 @@ def test_bound_to_all_addresses_it_serves_nothing(tmp_path: Path) -> None:
         assert "403" in upgrade(port)
         assert ask(port, "/_stcore/upload_file/a/b", method="PUT").startswith("HTTP/1.1 403")
     assert not (tmp_path / "data").exists()
+    assert "external IP" not in (tmp_path / "app.log").read_text()  # nobody outside is asked for it
 
 
 @pytest.mark.timeout(180)
@@ -231,3 +234,13 @@ def lan_address() -> str:
         except OSError:
             return ""
         return str(probe.getsockname()[0])
+
+
+def test_each_page_says_that_the_network_may_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = "Open to the network without a sign-in"
+    page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+    assert [said for said in page.run().warning if warned in said.value] == []
+    monkeypatch.setenv("PBX_ALLOW_NETWORK", "yes")
+    for path in sorted((ROOT / "pages").rglob("*.py")):
+        page.switch_page(str(path.relative_to(ROOT))).run()
+        assert page.warning[0].value.startswith(warned), path
