@@ -78,7 +78,7 @@ def agents_tile(found: Snapshot | None) -> None:
     paused = sum(all(one.paused for one in of_agent) for of_agent in members.values())
     value = f"{free} of {len(members)}" if members else "–"
     busy = len(members) - free - paused
-    about = f"{paused} paused, {busy} on a call, wrapping up or away" if members else "No agent seen yet"
+    about = f"{paused} paused, {busy} busy or away" if members else "No agent seen yet"
     tone = "bad" if members and not free else "off"
     ui.tile("Agents free", value, about, page=QUEUES, link="Queues", tone=tone)
 

@@ -267,9 +267,9 @@ def _pair(
 
     for belongs in (same_user_and_host, same_address, same_host, same_user):
         for entry in list(left):
-            peer = next((one for one in static if one.get("ObjectName") not in owned and belongs(one, entry)), None)
-            if peer is not None:
-                owned[peer.get("ObjectName")] = entry
+            fits = [one for one in static if one.get("ObjectName") not in owned and belongs(one, entry)]
+            if fits:
+                owned[fits[0].get("ObjectName")] = entry
                 left.remove(entry)
     unsure = [
         name for one in static if (name := one.get("ObjectName")) not in {*owned, *details} and not name.isdecimal()

@@ -4,6 +4,7 @@ All lists are asked for at once, then what they call for (each trunk's contact, 
 snapshot takes two round trips whatever the size of the PBX.
 """
 
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -23,13 +24,15 @@ from pbx.ami.snapshot import (
     Snapshot,
     System,
     Trunk,
+    may_wrap_up,
     parse_active_calls,
     parse_queues,
     parse_start,
     parse_system,
+    with_ready,
 )
 from pbx.ami.values import integer, utc_offset
-from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, Unreachable
+from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, SettingsError, Unreachable
 
 # What each part can't be whole without; an absent module is fine as long as another brings something.
 NEEDS: dict[PartName, tuple[str, ...]] = {
@@ -47,11 +50,12 @@ _DEVICES = (
     "IAXregistry",
     "CoreShowChannels",
 )
+_PLAIN_NAME = re.compile(r"[\w.-]{1,80}")  # of a queue, that a dialplan function takes as it is
 _CLOCK = "the PBX's clock"
 _ZONE = "STRFTIME({},,%z %s)"  # a dialplan function: the PBX's offset from UTC, and the epoch, its own clock when empty
 
 SNAPSHOT_S = 120.0  # all of a snapshot together, at most
-MAX_DETAILS = 2000  # devices asked for one by one
+MAX_DETAILS = 2000  # devices, and queues, that are asked for one by one
 
 Outcome = Reply | Deadline | AmiProtocolError
 Ask = tuple[str, Headers]
@@ -85,6 +89,11 @@ def take_snapshot(
     more: dict[str, Ask] = {f"PJSIP/{name}": ("PJSIPShowEndpoint", [("Endpoint", name)]) for name in pjsip}
     more |= {f"SIP/{name}": ("SIPshowpeer", [("Peer", name)]) for name in sip}
     offset_now, epoch = _zone(clock)
+    pbx_now = datetime.fromtimestamp(epoch, UTC) if epoch > 0 else begun_at
+    queues = parse_queues(_items(outcomes.get("QueueStatus")), pbx_now)
+    for queue in queues[:MAX_DETAILS]:
+        if any(may_wrap_up(member, pbx_now) for member in queue.members) and _PLAIN_NAME.fullmatch(queue.name):
+            more[f"queue/{queue.name}"] = ("Getvar", [("Variable", f"QUEUE_MEMBER({queue.name},ready)")])
     guess = _guessed_start(outcomes, offset_now)
     if guess is not None:
         more[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(guess))])
@@ -94,14 +103,13 @@ def take_snapshot(
         name: found.response for name in sip if isinstance(found := told.get(f"SIP/{name}"), Reply) and not found.failed
     }
     extensions, trunks = parse_devices(messages)
-    pbx_now = datetime.fromtimestamp(epoch, UTC) if epoch > 0 else begun_at
     return Snapshot(
         taken_at=begun_at,
         took_ms=round((time.monotonic() - begun) * 1000),
         system=_system(client, outcomes, offset_now, told.get(_CLOCK), pbx_now) if "system" in wanted else None,
         extensions=extensions if "extensions" in wanted else (),
         trunks=trunks if "trunks" in wanted else (),
-        queues=parse_queues(_items(outcomes.get("QueueStatus")), pbx_now),
+        queues=tuple(_with_ready(queue, told.get(f"queue/{queue.name}"), pbx_now) for queue in queues),
         active_calls=parse_active_calls(_items(outcomes.get("CoreShowChannels"))) if "active_calls" in wanted else (),
         parts={part: _judge(outcomes[action] for action in NEEDS[part]) for part in wanted},
     )
@@ -112,7 +120,12 @@ def _ask_all(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, O
     asked again. Raises Unreachable when the connection is lost for another reason."""
     outcomes: dict[str, Outcome] = {}
     while left := [key for key in asks if key not in outcomes]:
-        futures = {key: _submit(client, *asks[key], end) for key in left}
+        futures = {}
+        for key in left:
+            try:
+                futures[key] = _submit(client, *asks[key], end)
+            except SettingsError as error:  # the PBX told of a name that can't be asked for
+                outcomes[key] = AmiProtocolError(str(error))
         lost: Unreachable | None = None
         spoilt = False
         for key, future in futures.items():
@@ -195,6 +208,11 @@ def _device_messages(outcomes: dict[str, Outcome]) -> DeviceMessages:
         iax_registry=_items(outcomes["IAXregistry"]),
         channels=_items(outcomes["CoreShowChannels"]),
     )
+
+
+def _with_ready(queue: Queue, outcome: Outcome | None, pbx_now: datetime) -> Queue:
+    ready = outcome.response.get("Value") if isinstance(outcome, Reply) else ""
+    return with_ready(queue, integer(ready), pbx_now) if ready.isdecimal() else queue
 
 
 def _guessed_start(outcomes: dict[str, Outcome], offset_now: timedelta | None) -> int | None:

@@ -13,6 +13,7 @@ from pbx.ami.protocol import Message
 from pbx.ami.values import decimal, integer, known, moment, seconds, unescape
 
 HIDDEN_QUEUE = "default"  # FreePBX makes it and nobody uses it
+LONGEST_WRAP_UP = timedelta(hours=1)  # of a queue, as far as is looked for
 IDLE = (0, 1)  # QueueMember's Status: unknown, not in use (app_queue's member_status_available)
 
 PartName = Literal["system", "extensions", "trunks", "queues", "active_calls"]
@@ -67,7 +68,7 @@ class Trunk(Row):
 class QueueMember(Row):
     """An agent in a queue. `status` is the code of AMI's QueueMember: 0 unknown, 1 not in use ... 8 on hold.
 
-    `wrapping_up`: the member's own wrap-up time since their last call isn't over. AMI doesn't report the queue's.
+    `wrapping_up`: the wrap-up time since their last call isn't over: their own (`wrapup_s`), else the queue's.
     """
 
     name: str
@@ -79,6 +80,7 @@ class QueueMember(Row):
     penalty: int = 0
     calls_taken: int = 0
     last_call_at: datetime | None = None
+    wrapup_s: int = 0
     wrapping_up: bool = False
 
     @property
@@ -241,8 +243,36 @@ def _parse_member(message: Message, pbx_now: datetime) -> QueueMember:
         penalty=integer(message.get("Penalty")),
         calls_taken=integer(message.get("CallsTaken")),
         last_call_at=last_call_at,
+        wrapup_s=max(wrapup_s, 0),
         wrapping_up=bool(last_call_at and wrapup_s > 0 and (pbx_now - last_call_at).total_seconds() < wrapup_s),
     )
+
+
+def may_wrap_up(member: QueueMember, pbx_now: datetime) -> bool:
+    """Whether a member may be in the wrap-up time of the queue, which QueueStatus doesn't report."""
+    called = member.last_call_at
+    return member.available and not member.wrapup_s and called is not None and pbx_now - called < LONGEST_WRAP_UP
+
+
+def with_ready(queue: Queue, ready: int, pbx_now: datetime) -> Queue:
+    """The queue with the members marked that are in the queue's own wrap-up time.
+
+    `ready` is what QUEUE_MEMBER(queue,ready) counts: not in use, not paused, not wrapping up. If that is fewer than
+    seem so, those with the latest calls are wrapping up, and so are those of unknown state whose call ended later.
+    """
+    idle = [member for member in queue.members if member.available and member.status == 1]
+    called = sorted((one.last_call_at for one in idle if one.last_call_at and may_wrap_up(one, pbx_now)), reverse=True)
+    held = min(len(idle) - ready, len(called))
+    if held <= 0:
+        return queue
+    since = called[held - 1]
+    members = (
+        member.model_copy(update={"wrapping_up": True})
+        if may_wrap_up(member, pbx_now) and member.last_call_at and member.last_call_at >= since
+        else member
+        for member in queue.members
+    )
+    return queue.model_copy(update={"members": tuple(members)})
 
 
 def _parse_caller(message: Message) -> QueueCaller:

@@ -17,6 +17,7 @@ from sqlmodel import Session
 
 from pbx.demo.cast import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, PlannedCall
 from pbx.demo.counters import Boot, Counters, counters, whole_s
+from pbx.demo.day import WRAP_UP_S
 from pbx.demo.story import agent_changes_of_day, days_between, trunk_changes_of_day
 from pbx.demo.told import interface_of
 from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING, World, usual_boot
@@ -132,6 +133,7 @@ class _Sweep:
         self.paused: dict[tuple[str, str], str | None] = {}  # of who is there, by queue and name: why, None: not paused
         self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: GONE}
         self.served: dict[str, str] = {}  # extension → the queue whose caller it talks with
+        self.left: dict[tuple[str, str], datetime] = {}  # when the last call ended, by queue and name
         self.lines = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
         self.states = dict.fromkeys(self.lines, "registered")
         self.calls = self.channels = 0
@@ -165,7 +167,8 @@ class _Sweep:
         """The samples of a moment: table and row."""
         for name, queue in self.queues.items():
             members = {agent: why for (of, agent), why in self.paused.items() if of == name}
-            free = sum(why is None and self.phones[_AGENTS[agent].extension] == IDLE for agent, why in members.items())
+            idle = [agent for agent, why in members.items() if why is None and self._is_idle(agent)]
+            free = sum(not self._wraps_up(name, agent, at) for agent in idle)
             counts = {"agents": len(members), "agents_paused": sum(why is not None for why in members.values())}
             yield (
                 "queue_samples",
@@ -184,6 +187,13 @@ class _Sweep:
     def trunk(self, name: str, state: str, at: datetime) -> _Row:
         roundtrip_ms = self.world.roundtrip_us(name, at) / 1000
         return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.lines[name]}
+
+    def _is_idle(self, agent: str) -> bool:
+        return self.phones[_AGENTS[agent].extension] == IDLE
+
+    def _wraps_up(self, queue: str, agent: str, at: datetime) -> bool:
+        left_at = self.left.get((queue, agent))
+        return left_at is not None and (at - left_at).total_seconds() < WRAP_UP_S
 
     def _member(self, queue: str, agent: str, extension: str) -> _Row:
         if (queue, agent) not in self.paused:
@@ -278,6 +288,8 @@ class _Sweep:
         queue.completed += 1
         if call.agent is not None:
             self.served.pop(call.agent.extension, None)
+            if call.left_at is not None:
+                self.left[call.queue, call.agent.name] = call.left_at.replace(microsecond=0)  # as AMI tells it
 
     def _give_up(self, queue: _Queue, uniqueid: str) -> None:
         queue.waiting.pop(uniqueid, None)

@@ -80,7 +80,8 @@ def run_limited(
     Raises what the job raises, JobOverdue when it is past its limit: then its thread is left, if it doesn't end.
     """
     limit, own = LIMITS[kind], Stop()
-    moved_at, at = time.monotonic(), (-1, None)  # when progress was last made, and how far it was
+    moved_at = time.monotonic()  # when progress was last made
+    at: tuple[int, int | None] = (-1, None)  # and how far it was
     result: list[dict[str, Any]] = []
     failure: list[BaseException] = []
 

@@ -1,7 +1,7 @@
 """What real PBXes sent, and its kin: who is free in a queue, and which registration is which trunk's."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,7 +9,7 @@ from pbx.ami.client import AmiClient
 from pbx.ami.devices import DeviceMessages, parse_devices, peers_to_ask
 from pbx.ami.protocol import Message
 from pbx.ami.queries import take_snapshot
-from pbx.ami.snapshot import Queue, Trunk, parse_queues
+from pbx.ami.snapshot import Queue, QueueMember, Trunk, parse_queues, with_ready
 from tests.ami.replay import FIXTURES, Session, replay
 
 EMPTY = (
@@ -222,3 +222,29 @@ def test_ipv6_of_iax2_and_hosts_that_are_not_known_yet() -> None:
 def test_a_phone_with_an_ipv6_address_shows_it_whole() -> None:
     extensions, _ = parse_devices(DeviceMessages(sip_peers=(peer("201", "2001:db8::9", dynamic="yes"),)))
     assert extensions[0].contact == "[2001:db8::9]:5060"
+
+
+def idle(name: str, called_s: int | None, **more: object) -> QueueMember:
+    called = None if called_s is None else NOW - timedelta(seconds=called_s)
+    values = {"name": name, "interface": name, "status": 1, "last_call_at": called} | more
+    return QueueMember.model_validate(values)
+
+
+NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ready", "free"),
+    [(3, {"a", "b", "c", "d"}), (2, {"b", "c"}), (1, {"c"}), (0, {"c"}), (9, {"a", "b", "c", "d"})],
+)
+def test_a_queues_own_wrap_up_time_is_seen_by_how_many_are_ready(ready: int, free: set[str]) -> None:
+    """d, whose state is unknown, was called after a; c had no call, so that c can't be wrapping up."""
+    members = (idle("a", 9), idle("b", 50), idle("c", None), idle("d", 5, status=0))
+    queue = with_ready(Queue(name="q", members=members), ready, NOW)
+    assert {member.name for member in queue.members if member.available} == free
+
+
+def test_who_has_an_own_wrap_up_time_or_was_not_called_for_long_is_judged_by_no_count() -> None:
+    members = (idle("own", 9, wrapup_s=5), idle("long ago", 4000), idle("paused", 9, paused=True))
+    queue = Queue(name="q", members=members)
+    assert with_ready(queue, 0, NOW) == queue

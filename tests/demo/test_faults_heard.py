@@ -7,12 +7,13 @@ import pytest
 from sqlmodel import col, select
 
 from pbx.demo import story
-from pbx.demo.faults import Fault
+from pbx.demo.faults import Fault, Kind
 from pbx.demo.pbx import DemoPbx
 from pbx.jobs import looks, watch
 from pbx.jobs.watch import Watch
 from pbx.store.engine import reading
 from pbx.store.history_models import QueueVisit, WatchSpan
+from pbx.store.samples import latest_snapshot
 from tests.ami.replay import wait_until
 from tests.demo.hurt import House, housed
 from tests.demo.living import Clock, living
@@ -94,6 +95,28 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
     assert len(heard) > 5
     assert all(found[call.uniqueid].ended_at for call in heard)
     assert not [row for uniqueid, row in found.items() if row.outcome == "in_progress" and uniqueid in ended]
+
+
+@pytest.mark.parametrize("action", ["QueueStatus", "CoreShowChannels", "SIPpeers"])
+@pytest.mark.parametrize("kind", ["headless", "endless"])
+def test_a_list_without_beginning_or_end_does_not_end_the_listening(
+    house: House, demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch, kind: Kind, action: str
+) -> None:
+    monkeypatch.setattr("pbx.ami.call.MAX_ANSWER_BYTES", 300_000)
+    monkeypatch.setattr("pbx.ami.client.TOO_LARGE_S", 0.5)
+    pbx, clock = demo
+    with listening(house.engine, house.settings) as at:
+        pbx.faults.arm(Fault(kind, f"ami/{action}"))
+        wait_until(lambda: pbx.faults.taken.get(kind) == 1)
+        if kind == "endless":
+            listens_again(house, at)
+        taken = at.looks.taken
+        wait_until(lambda: at.looks.taken > taken + 1)
+        hear(pbx, clock, at)
+    with reading(house.engine) as session:
+        newest = latest_snapshot(session, 1)
+    assert newest is not None
+    assert {part.state for part in newest.parts.values()} <= {"ok", "absent"}
 
 
 def test_callers_names_that_are_not_utf_8_are_heard_with_a_mark(

@@ -12,7 +12,7 @@ from pbx.demo.cast import AGENTS, QUEUES, TRUNKS
 from pbx.demo.looks import BEFORE, LOOK_EVERY, STATUS, write_looks
 from pbx.demo.story import calls_between, trunk_changes_of_day
 from pbx.demo.told import interface_of
-from pbx.demo.world import QueueState, State, state_at
+from pbx.demo.world import QueueState, State, member_headers, state_at
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -43,7 +43,7 @@ def test_a_look_shows_what_the_pbx_shows(engine: Engine, minutes: int) -> None:
     with reading(engine) as session:
         for queue in QUEUES:
             shown = next(one for one in state.queues if one.queue == queue)
-            assert sample(session, "queue_samples", "queue", queue.number, at) == queue_row(shown)
+            assert sample(session, "queue_samples", "queue", queue.number, at) == queue_row(shown, at)
         for trunk in TRUNKS:
             found = sample(session, "trunk_samples", "trunk", trunk.name, at)
             channels = sum(line.peer == trunk.name for line in state.lines)
@@ -57,12 +57,19 @@ def test_a_look_shows_what_the_pbx_shows(engine: Engine, minutes: int) -> None:
                 assert member == member_row(state, agent.extension, queue_name)
 
 
-def queue_row(shown: QueueState) -> dict[str, object]:
+def queue_row(shown: QueueState, at: datetime) -> dict[str, object]:
     counted = shown.counters
+    wrap_up_s = int(dict(member_headers(shown.members[0]))["Wrapuptime"]) if shown.members else 0
+    wrapping = {
+        member.agent.name
+        for member in shown.members
+        if member.last_call_at and at.timestamp() - int(member.last_call_at.timestamp()) < wrap_up_s
+    }
+    idle = [member for member in shown.members if member.status == 1 and not member.paused]
     return {
         "calls": len(shown.callers),
         "longest_wait_s": max((caller.wait_s for caller in shown.callers), default=0),
-        "agents_available": sum(member.status == 1 and not member.paused for member in shown.members),
+        "agents_available": sum(member.agent.name not in wrapping for member in idle),
         "agents": len(shown.members),
         "agents_paused": sum(member.paused for member in shown.members),
         "completed": counted.completed,

@@ -1,9 +1,12 @@
 """Alerts are told by real mail and real webhooks: once at each end, again after a failure, without a secret."""
 
 import logging
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -150,6 +153,34 @@ def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
     with pytest.raises(SendError, match="refused the login"):
         send(Target(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")
     assert mail.messages == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["endless headers", "endless body"]
+)
+@pytest.mark.parametrize(("piece", "pause_s"), [(b"x", 0.2), (b"x" * 60_000, 0.0)], ids=["drips", "floods"])
+def test_a_server_that_never_ends_its_answer_is_left_in_time(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, piece: bytes, pause_s: float
+) -> None:
+    monkeypatch.setattr("pbx.jobs.sending.TOTAL_S", 4.0)
+    left = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        line, _ = listener.accept()
+        with line, suppress(OSError):
+            line.recv(65536)
+            line.sendall(answer)
+            while True:
+                line.sendall(piece)
+                time.sleep(pause_s)
+        left.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with pytest.raises(SendError, match="Webhook to 127") as caught:
+            send(Target(SecretStr(f"json://127.0.0.1:{listener.getsockname()[1]}/{TOKEN}")), "Title", "Text")
+        assert left.wait(10)  # the connection is closed: nothing goes on behind our back
+    assert TOKEN not in caught.value.advice
 
 
 def test_a_redirect_is_not_followed(web: WebReceiver) -> None:

@@ -150,3 +150,58 @@ def test_a_restart_is_a_gap_and_the_client_comes_back(version: int) -> None:
         gaps = [item for item in heard if isinstance(item, Gap)]
         assert gaps == list(client.gaps)
         assert gaps[0].from_at < gaps[0].to_at
+
+
+WRAP_UP = """
+[own]
+strategy = rrmemory
+member => Local/1001@agents,0,Ann,Custom:ann,no,60
+member => Local/1002@agents,0,Bob,Custom:bob,no,60
+[the-queues]
+strategy = rrmemory
+wrapuptime = 60
+member => Local/1003@agents,0,Cem,Custom:cem,no
+member => Local/1004@agents,0,Dee,Custom:dee,no
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", SERVERS)
+def test_who_is_free_is_who_asterisk_would_ring(version: int) -> None:
+    """Members of unknown state are free; after a call, one wraps up: by a time of their own, or the queue's."""
+
+    def free(client: AmiClient, name: str) -> tuple[int, set[int]]:
+        queue = next(one for one in take_snapshot(client, ["queues"]).queues if one.name == name)
+        return queue.agents_available, {member.status for member in queue.members}
+
+    def available(client: AmiClient, name: str) -> int:
+        items = client.request("QueueSummary", [("Queue", name)]).items
+        return next(int(item.get("Available")) for item in items if item.event == "QueueSummary")
+
+    def call(client: AmiClient, name: str) -> None:
+        before = [one.calls_taken for queue in take_snapshot(client, ["queues"]).queues for one in queue.members]
+        where = [("Channel", "Local/1009@agents"), ("Application", "Queue"), ("Data", f"{name},,,,10")]
+        client.request("Originate", [*where, ("Async", "true")])
+        wait_until(lambda: any(one.in_call for queue in take_snapshot(client).queues for one in queue.members))
+        client.command("channel request hangup all")
+        wait_until(
+            lambda: (
+                before
+                != [one.calls_taken for queue in take_snapshot(client, ["queues"]).queues for one in queue.members]
+            )
+        )
+
+    with made_up_pbx(version, "ami-wrap-up", 5310 + version) as pbx, AmiClient.connect(pbx.connection()) as client:
+        with (pbx.etc / "queues.conf").open("a") as queues:
+            queues.write(WRAP_UP)
+        client.command("queue reload all")
+        for name in ("own", "the-queues"):
+            assert free(client, name) == (2, {0})
+            assert available(client, name) == 2  # app_queue's own count, which knows no wrap-up time
+        call(client, "own")
+        assert free(client, "own") == (1, {0})
+        for who in ("cem", "dee"):
+            client.request("Setvar", [("Variable", f"DEVICE_STATE(Custom:{who})"), ("Value", "NOT_INUSE")])
+        wait_until(lambda: free(client, "the-queues") == (2, {1}))
+        call(client, "the-queues")
+        assert free(client, "the-queues") == (1, {1})
