@@ -6,10 +6,10 @@ watching, or falls into a loop. Nothing is dropped for that: a doubtful segment 
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB
+from pbx.speech.phantoms import is_made_up, plain_text
 from pbx.speech.segment import Flag
 
 # The project's own; speech at its fastest has about 25 letters a second (300 words a minute).
@@ -31,145 +31,9 @@ _UNSPACED = (
 _UNSPACED_WEIGHT = 3
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _UNSPACED_CHARACTER = re.compile(rf"[{_UNSPACED}]")
-_SENTENCE_END = re.compile(r"[.!?…]+(?=\s|$)|[。！？؟।\n]+")  # not the dots in "Amara.org"
 _SOUND_NAMED = re.compile(
     r"\s*(\[[^\[\]]*\]|\([^()]*\)|\*[^*]*\*|【[^【】]*】|（[^（）]*）)[\s.]*"
 )  # "[Music]", "(applause)"
-
-# What Whisper writes on silence, noise and music, in many languages; collected from reports in the issue trackers and
-# discussions of openai/whisper, SYSTRAN/faster-whisper and m-bain/whisperX. All are compared as `_plain` leaves them.
-# Nobody says these on the telephone: alone in a segment they are enough.
-_NEVER_SAID = (
-    "thank you for watching",
-    "thanks for watching",
-    "thank you so much for watching",
-    "please subscribe",
-    "please like and subscribe",
-    "like and subscribe",
-    "dont forget to subscribe",
-    "please subscribe to my channel",
-    "subscribe to my channel",
-    "see you in the next video",
-    "ill see you in the next video",
-    "vielen dank fürs zuschauen",
-    "danke fürs zuschauen",
-    "bis zum nächsten mal untertitel",
-    "merci davoir regardé cette vidéo",
-    "merci davoir regardé",
-    "abonnez vous",
-    "gracias por ver el video",
-    "gracias por ver",
-    "suscríbete al canal",
-    "suscríbete",
-    "obrigado por assistir",
-    "inscreva se no canal",
-    "grazie per aver guardato il video",
-    "grazie per la visione",
-    "iscrivetevi al canale",
-    "bedankt voor het kijken",
-    "tack för att ni tittade",
-    "takk for att du så på",
-    "dziękuję za oglądanie",
-    "dziękuję za uwagę napisy",
-    "děkuji za pozornost titulky",
-    "izlediğiniz için teşekkür ederim",
-    "izlediğiniz için teşekkürler",
-    "abone olmayı unutmayın",
-    "продолжение следует",
-    "спасибо за просмотр",
-    "подписывайтесь на канал",
-    "подпишись на канал",
-    "дякую за перегляд",
-    "اشتركوا في القناة",
-    "شكرا على المشاهدة",
-    "شكرا للمشاهدة",
-    "תודה על הצפייה",
-    "תודה שצפיתם",
-    "ご視聴ありがとうございました",
-    "ご視聴ありがとうございます",
-    "最後までご視聴いただきありがとうございます",
-    "チャンネル登録お願いします",
-    "チャンネル登録をお願いいたします",
-    "시청해주셔서 감사합니다",
-    "시청해 주셔서 감사합니다",
-    "구독과 좋아요 부탁드립니다",
-    "한글자막 제공",
-    "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目",
-    "請不吝點贊 訂閱 轉發 打賞支持明鏡與點點欄目",
-    "谢谢观看",
-    "謝謝觀看",
-    "感谢观看",
-    "感謝觀看",
-    "谢谢大家观看",
-    "謝謝大家收看",
-    "cảm ơn các bạn đã theo dõi",
-    "hãy subscribe cho kênh ghiền mì gõ để không bỏ lỡ những video hấp dẫn",
-    "terima kasih telah menonton",
-    "देखने के लिए धन्यवाद",
-)
-# Subtitle credits: what follows is a name, a company or a year. Matched at the start of a text.
-_CREDITS = (
-    r"(sub)?titles? (by|provided by|created by)\b",
-    r"(closed )?caption(s|ed|ing) (by|provided by)\b",
-    r"subs by\b",
-    r"transcri(bed|ption) (by|outsourcing)\b",
-    r"translated by\b",
-    r"untertitel(ung)?( im auftrag)? (der|des|von|für|im|aufgrund)\b",
-    r"untertitelung\b",
-    r"copyright (wdr|ard|zdf|orf|swr)\b",
-    r"sous titr(es|age) (réalisés|realises|fait|par|st|société|soustitreur|radio)",
-    r"sous titrage\b",
-    r"subtítulos (realizados|creados|por|en)\b",
-    r"legendas? (pela|por|em)\b",
-    r"sottotitoli (creati|e revisione|di|a cura)\b",
-    r"ondertitel(d|ing|s)? (door|ingediend)\b",
-    r"(undertexter|textning|svensktextning|text) (från|av|stina|nu)\b",
-    r"(teksting|undertekster|danske tekster) (av|af)\b",
-    r"(napisy|tłumaczenie) (stworzone|wykonane|przez|org)\b",
-    r"titulky (vytvořil|by)\b",
-    r"altyazı (m ?k|çeviri|by)\b",
-    r"(субтитры|редактор субтитров|субтитрування)\b",
-    r"субтитри\b",
-    r"ترجمة (نانسي|من)\b",
-    r"تمت الترجمة\b",
-    r"כתוביות (של|על ידי)\b",
-    r"字幕 ?(by|由|製作|制作|志愿者|提供|組|组)",
-    r"中文字幕",
-    r"(優優|优优)獨播劇場",
-    r"(자막|번역) ?(제공|by|제작)",
-)
-# Said in every call, and written on silence too: doubtful only where the rest is.
-_OFTEN_SAID = (
-    *("you", "thank you", "thanks", "thank you very much", "thank you so much", "bye", "bye bye", "okay", "so", "oh"),
-    *(
-        "the end",
-        "hmm",
-        "mm",
-        "uh",
-        "yeah",
-        "vielen dank",
-        "danke",
-        "tschüss",
-        "merci",
-        "gracias",
-        "obrigado",
-        "grazie",
-    ),
-    *("dank je wel", "bedankt", "tack", "takk", "tak", "dziękuję", "děkuji", "teşekkürler", "teşekkür ederim"),
-    *("спасибо", "дякую", "شكرا", "תודה", "תודה רבה", "धन्यवाद", "ありがとうございました", "ありがとうございます"),
-    *(
-        "おやすみなさい",
-        "감사합니다",
-        "네",
-        "谢谢",
-        "謝謝",
-        "谢谢大家",
-        "cảm ơn",
-        "terima kasih",
-        "ευχαριστώ",
-        "kiitos",
-    ),
-)
 
 
 def judge(
@@ -190,28 +54,18 @@ def judge(
     """
     if not text.strip():
         return ()
-    plain = _plain(text)
+    plain = plain_text(text)
     improbable = not avg_logprob >= MIN_AVG_LOGPROB  # NaN, of a decoding gone wrong, is improbable too
     silent = no_speech_prob > MAX_NO_SPEECH_PROB
+    doubtful = voiced_share < _LITTLE_VOICED_SHARE or silent or not avg_logprob >= _DOUBTFUL_LOGPROB
     found: dict[Flag, bool] = {
         "no_voice": _voiceless(plain, voiced_share, duration_s) or (silent and improbable),  # or: openai-whisper's rule
         "repetition": _loops(plain) or _is_too_fast(plain, duration_s),
         "compression": compression_ratio > MAX_COMPRESSION_RATIO,
         "improbable": improbable,
-        "phantom": _is_phantom(
-            text,
-            plain,
-            doubtful=voiced_share < _LITTLE_VOICED_SHARE or silent or not avg_logprob >= _DOUBTFUL_LOGPROB,
-        ),
+        "phantom": not plain or bool(_SOUND_NAMED.fullmatch(text)) or is_made_up(text, doubtful=doubtful),
     }
     return tuple(flag for flag, holds in found.items() if holds)
-
-
-def _plain(text: str) -> str:
-    """Letters, marks and digits alone, case and width folded, one space for all between; apostrophes join."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    folded = re.sub(r"['’‘`´\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]", "", folded)
-    return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded).split())
 
 
 def _letters(plain: str) -> int:
@@ -250,29 +104,3 @@ def _has_loop(tokens: Sequence[str]) -> bool:
                 if same // period + 1 >= limit:
                     return True
     return False
-
-
-def _is_phantom(text: str, plain: str, *, doubtful: bool) -> bool:
-    if not plain or _SOUND_NAMED.fullmatch(text):  # "♪♪", "...", "[Music]"
-        return True
-    # Phrases may come several at once: each sentence is looked at, and all must be known.
-    sentences = [sentence for part in _SENTENCE_END.split(text) if (sentence := _plain(part))]
-    if plain in _NEVER or all(sentence in _NEVER or _CREDIT.match(sentence) for sentence in sentences):
-        return True
-    if not doubtful:
-        return False
-    squeezed = _squeezed(plain)
-    return (
-        all(sentence in _NEVER | _OFTEN or _CREDIT.match(sentence) for sentence in sentences)
-        or any(_CREDIT.match(sentence) for sentence in sentences)
-        or any(_squeezed(phrase) in squeezed for phrase in _NEVER)
-    )
-
-
-def _squeezed(plain: str) -> str:
-    return plain.replace(" ", "")
-
-
-_NEVER = frozenset(_plain(phrase) for phrase in _NEVER_SAID)
-_OFTEN = frozenset(_plain(phrase) for phrase in _OFTEN_SAID)
-_CREDIT = re.compile("|".join(f"(?:{credit})" for credit in _CREDITS))
