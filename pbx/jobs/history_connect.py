@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pbx.errors import DataError, Deadline, PbxError, SettingsError, Unreachable
 
+_NO_CHARSET = 1115  # ER_UNKNOWN_CHARACTER_SET: MySQL up to 5.1 doesn't know utf8mb4
 _HELLO_BYTES = 5  # of a MySQL server's first packet: its length (3), its number 0, and the protocol's version
 _HELLOS = (9, 10, 255)  # versions of the protocol; 255: it sends an error, such as too many connections
 _OTHERS = (
@@ -101,6 +102,8 @@ def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[
         guard.close()
         if guard.expired:
             raise too_slow(label, limit_s) from None
+        if isinstance(error, pymysql.Error) and error.args[:1] == (_NO_CHARSET,) and options["charset"] == "utf8mb4":
+            return connect_mysql(label, options | {"charset": "utf8"}, until - time.monotonic())
         if isinstance(error, PbxError) or not isinstance(error, Exception) or isinstance(error, pymysql.Error):
             raise
         raise _login_error(label, error) from None

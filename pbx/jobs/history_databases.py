@@ -5,9 +5,10 @@ is open. An address is shown, and noted, without its password.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import pymysql
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
@@ -110,6 +111,7 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     guards: list[Guard] = []
 
     def connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+        guard: Guard | None
         try:
             if kind == "mysql":
                 connection, guard = connect_mysql(label, options, connect_s)
@@ -172,7 +174,8 @@ def _odd_address() -> SettingsError:
 
 def _read_only_mysql(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        with suppress(pymysql.ProgrammingError):  # MariaDB 5.5, which FreePBX's distribution has long had, can't
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
         cursor.execute("SET time_zone = '+00:00'")  # TIMESTAMP columns are told in UTC; DATETIME ones as they stand
 
 

@@ -61,8 +61,12 @@ class _Source:
         return select(self.time, self.callid, self.queue, self.agent, self.event, *self.data)
 
     def event_of(self, row: Sequence[Any]) -> QueueEvent:
-        texts = [repair(value, latin1=self.latin1) if isinstance(value, str) else value for value in row[1:]]
-        return parse_row(row[0], *texts[:4], texts[4:], self.zone)
+        time, *rest = row
+        callid, queue, agent, event, *data = map(self._repaired, rest)
+        return parse_row(time, callid, queue, agent, event, data, self.zone)
+
+    def _repaired(self, value: Any) -> Any:
+        return repair(value, latin1=self.latin1) if isinstance(value, str) else value
 
 
 def import_queue_log_table(

@@ -78,8 +78,8 @@ def test_a_quote_without_end_is_bounded() -> None:
 
 CUSTOM = (  # cdr_custom.conf.sample: clid first, no column of its own for linkedid
     b'"""Eve"" <1001>","1001","1002","from-internal","PJSIP/1001-00000001","PJSIP/1002-00000002","Dial",'
-    b'"PJSIP/1002,20","2026-11-21 09:00:00","2026-11-21 09:00:05","2026-11-21 09:01:00","60","55","ANSWERED","DOCUMENTATION","",'
-    b'"1795251600.1","",1'
+    b'"PJSIP/1002,20","2026-11-21 09:00:00","2026-11-21 09:00:05","2026-11-21 09:01:00","60","55","ANSWERED",'
+    b'"DOCUMENTATION","","1795251600.1","",1'
 )
 
 

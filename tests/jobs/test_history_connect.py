@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from pbx.errors import Deadline, PbxError, SettingsError, Unreachable
-from pbx.jobs.history_databases import open_source, source_url
+from pbx.jobs.history_connect import connect_mysql
+from pbx.jobs.history_databases import _read_only_mysql, open_source, source_url
 
 SECRET = "s3cret-of-the-database"
 # What MariaDB 10.11 greets with: protocol 10, version, thread, salt, capabilities, the plugin for a password.
@@ -21,11 +22,11 @@ def packet(number: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "little") + bytes([number]) + payload
 
 
-def hello(plugin: bytes = b"mysql_native_password", capabilities: int = CAPABILITIES) -> bytes:
+def hello(version: bytes = b"5.5.5-10.11.19-MariaDB", capabilities: int = CAPABILITIES) -> bytes:
     low, high = capabilities & 0xFFFF, capabilities >> 16
-    version, salt = b"\x0a5.5.5-10.11.19-MariaDB\0" + struct.pack("<I", 7) + b"saltsalt\0", b"twelvebytes!\0"
+    begin, salt = b"\x0a" + version + b"\0" + struct.pack("<I", 7) + b"saltsalt\0", b"twelvebytes!\0"
     can = struct.pack("<HBHHB", low, 45, 2, high, 21)
-    return packet(0, version + can + b"\0" * 10 + salt + plugin + b"\0")
+    return packet(0, begin + can + b"\0" * 10 + salt + b"mysql_native_password\0")
 
 
 @contextmanager
@@ -158,6 +159,37 @@ def test_a_server_that_wants_tls_says_so() -> None:
     denied = b"\xff" + struct.pack("<H", 3159) + b"#HY000Connections using insecure transport are prohibited"
     with server(hello(), packet(2, denied)) as port:
         assert "?ssl_ca=" in refusal(port).mend
+
+
+def test_an_old_mysql_is_read_with_what_it_knows() -> None:
+    """MySQL 5.1 knows neither utf8mb4 nor a transaction that only reads; MariaDB 5.5 not the latter."""
+    said: list[bytes] = []
+    unknown = b"\xff" + struct.pack("<H", 1115) + b"#42000Unknown character set: 'utf8mb4'"
+    syntax = b"\xff" + struct.pack("<H", 1064) + b"#42000You have an error in your SQL syntax"
+    done = b"\0\0\0\2\0\0\0"
+
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = listening.accept()
+                with line:
+                    line.sendall(hello(b"5.1.73"))
+                    line.recv(65_536)
+                    line.sendall(packet(2, done))
+                    while statement := line.recv(65_536)[5:]:
+                        said.append(statement)
+                        wrong = syntax if b"READ ONLY" in statement else unknown if b"utf8mb4" in statement else done
+                        line.sendall(packet(1, wrong))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=[listening], daemon=True).start()
+        options = {"host": "127.0.0.1", "port": listening.getsockname()[1], "user": "u", "password": SECRET}
+        connection, guard = connect_mysql("mysql://h/x", options | {"charset": "utf8mb4"}, 5)
+        _read_only_mysql(connection, None)
+        guard.close()
+        connection.close()
+    assert b"SET NAMES utf8" in said
+    assert b"SET time_zone = '+00:00'" in said
 
 
 def test_a_statement_whose_answer_drips_ends_in_time() -> None:

@@ -242,7 +242,7 @@ def archive(make: str) -> bytes:
 
 
 FULL = b"[2026-11-21 09:00:00] VERBOSE[1234][C-00000001] pbx.c: Executing [s@macro:1] NoOp\n" * 20
-CEL = b'"CHAN_START","2026-11-21 09:00:00","Eve","1001","","","","1002","internal","PJSIP/1-1","","","D","","1.1","1.1","",""\n'
+CEL = b'"CHAN_START","2026-11-21 09:00:00","Eve","1001","","","","1002","x","PJSIP/1-1","","","","","1.1","1.1","",""\n'
 FOREIGN = {
     "sheet.xlsx": (archive("xlsx"), "Excel"),
     "logs.tar": (archive("tar"), "tar archive"),
