@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pbx.ari.names import epoch_of
 from pbx.charset import BOM, decode_fields
@@ -91,7 +91,7 @@ def parse_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
     text = _text(line)
     if not text:
         return None
-    quoting = csv.QUOTE_NONE if layout.delimiter == "\t" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if layout.delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
         values = next(csv.reader([text], strict=True, delimiter=layout.delimiter, quoting=quoting))
     except csv.Error as error:

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import NoSuchTableError
 
+from pbx.charset import repair
 from pbx.errors import DataError
 from pbx.history import cel
 from pbx.history.cdr import COLUMNS, local_moment
+from pbx.jobs.history_databases import holds_latin1
 
 _WANTED_ROWS, _MOST_ROWS = 20_000, 50_000  # of one statement, all of which are held in memory
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=366)  # time that one statement asks for
@@ -48,6 +50,7 @@ class DatedTable:
         self._from, self._only = f"FROM {quote(table)}", only
         named = (f"{quote(found[name])} AS {quote(name)}" for name in columns if name in found)
         self._select = f"SELECT {', '.join(named)}"
+        self._latin1 = holds_latin1(connection, table)
 
     def batches(self, since: datetime | None, until: datetime | None = None) -> Iterator[Batch]:
         """All rows from a date on (local time) up to another; with None those without a date as well, first.
@@ -100,7 +103,13 @@ class DatedTable:
         return self._rows(query, {"first": str(_FIRST_DATE), "end": str(_LAST_DATE)})
 
     def _rows(self, query: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        return [row._asdict() for row in self._connection.execute(text(query), values)]
+        return [
+            {name: self._repaired(value) for name, value in row._asdict().items()}
+            for row in self._connection.execute(text(query), values)
+        ]
+
+    def _repaired(self, value: Any) -> Any:
+        return repair(value, latin1=self._latin1) if isinstance(value, str) else value
 
 
 class CdrTable(DatedTable):

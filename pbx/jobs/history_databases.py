@@ -5,14 +5,17 @@ is open. An address is shown, and noted, without its password.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
+import pymysql
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from pbx.errors import DataError, SettingsError, Unreachable
+from pbx.charset import decode
+from pbx.errors import DataError, SettingsError
+from pbx.jobs.history_connect import Guard, clear_error, connect_mysql, guard_of, too_slow
 from pbx.store.engine import reading
 from pbx.store.marks import Mark, MarkKind, load_marks
 
@@ -26,7 +29,7 @@ _DRIVERS = {
 QUEUE_LOGS = ("queue_log", "queuelog")
 STATEMENT_S = 600  # so long one statement may take
 _CONNECT_S = 10
-_ODD = (TypeError, ValueError, AttributeError)  # what drivers make of options and hosts that are none
+_ODD = (TypeError, ValueError, AttributeError, OverflowError)  # what drivers make of options and hosts that are none
 
 
 def source_url(address: str) -> URL:
@@ -36,7 +39,7 @@ def source_url(address: str) -> URL:
     except (ArgumentError, ValueError):
         url = None
     kind = "" if url is None else url.drivername.partition("+")[0]
-    if url is None or kind not in _DRIVERS or not url.database:
+    if url is None or kind not in _DRIVERS or not url.database or not 0 < (url.port or 1) < 65536:
         raise SettingsError(
             "That is not the address of a database that can be read here.",
             "Write it as mysql://user:password@host/asteriskcdrdb or postgresql://user:password@host/name "
@@ -79,19 +82,21 @@ def history_tables(connection: Connection) -> set[str]:
 def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
     """The database, opened for reading; each statement is on its own, so that nothing is held up.
 
-    Raises SettingsError for a host or an option that can't be used, Unreachable when it doesn't answer or refuses the
-    login, DataError for anything else it says. No message holds the password.
+    The login has 10 s, and each statement `statement_s`, in all. Raises SettingsError for a host or an option that
+    can't be used, Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No
+    message holds the password.
     """
     kind, label, connect_s = url.get_backend_name(), source_label(url), min(_CONNECT_S, statement_s)
+    at = url
     if kind == "sqlite":
-        url = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
+        at = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
     waits: dict[str, dict[str, Any]] = {
         "mysql": {"connect_timeout": connect_s, "read_timeout": statement_s, "charset": "utf8mb4"},
         "postgresql": {"connect_timeout": connect_s},
     }
     try:
         engine = create_engine(
-            url,
+            at,
             hide_parameters=True,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
@@ -103,21 +108,61 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         ) from None
     except _ODD:
         raise _odd_address() from None
-    event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "connect", _READ_ONLY.get(kind, lambda connection, record: None))
+    guards: list[Guard] = []
+
+    def connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+        guard: Guard | None
+        try:
+            if kind == "mysql":
+                connection, guard = connect_mysql(label, options, connect_s)
+            else:
+                connection = dialect.connect(*arguments, **options)
+                if kind == "postgresql" and connection.info.encoding == "ascii":  # SQL_ASCII: bytes of any encoding
+                    connection.execute("SET client_encoding TO LATIN1")
+                    connection.commit()
+                guard = guard_of(connection) if kind == "postgresql" else None
+        except _ODD:
+            raise _odd_address() from None
+        if guard is not None:
+            guard.arm(statement_s)
+            guards.append(guard)
+        return connection
+
+    def before(*_about: object) -> None:
+        for guard in guards:
+            guard.arm(statement_s)
+
+    def after(*_about: object) -> None:
+        for guard in guards:
+            guard.disarm()
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", _PREPARE[kind])
+    event.listen(engine, "before_cursor_execute", before)
+    event.listen(engine, "after_cursor_execute", after)
     try:
         yield engine
     except DBAPIError as error:
-        raise _clear_error(label, str(url.password or ""), error) from None
+        if any(guard.expired for guard in guards):
+            raise too_slow(label, statement_s) from None
+        raise clear_error(label, url, error) from None
     finally:
+        for guard in guards:
+            guard.close()
         engine.dispose()
 
 
-def _connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
-    try:
-        return dialect.connect(*arguments, **options)
-    except _ODD:
-        raise _odd_address() from None
+def holds_latin1(connection: Connection, table: str) -> bool:
+    """Whether a table's text is declared latin1, or as nothing, so that its bytes may be in any encoding."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(text("SHOW server_encoding")).scalar_one() in ("SQL_ASCII", "LATIN1")
+    if connection.dialect.name != "mysql":
+        return False
+    query = text(
+        "SELECT DISTINCT character_set_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = :table AND character_set_name IS NOT NULL"
+    )
+    return [str(name) for name in connection.execute(query, {"table": table}).scalars()] == ["latin1"]
 
 
 def _odd_address() -> SettingsError:
@@ -129,7 +174,8 @@ def _odd_address() -> SettingsError:
 
 def _read_only_mysql(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        with suppress(pymysql.ProgrammingError):  # MariaDB 5.5, which FreePBX's distribution has long had, can't
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
         cursor.execute("SET time_zone = '+00:00'")  # TIMESTAMP columns are told in UTC; DATETIME ones as they stand
 
 
@@ -139,17 +185,8 @@ def _read_only_postgres(connection: Any, _record: object) -> None:
         cursor.execute("SET TIME ZONE 'UTC'")
 
 
-_READ_ONLY = {"mysql": _read_only_mysql, "postgresql": _read_only_postgres}
+def _read_sqlite(connection: Any, _record: object) -> None:
+    connection.text_factory = decode  # text that isn't UTF-8 would be an error
 
 
-def _clear_error(label: str, password: str, error: DBAPIError) -> DataError | Unreachable:
-    where = f"The database {label}"
-    said = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip()
-    if password and password in said:
-        said = "it gives a reason that holds the password"
-    if type(error.orig).__name__ == "OperationalError":
-        mend = (
-            "Check that it runs, and the host, port, user, password and name; the user needs SELECT and nothing else."
-        )
-        return Unreachable(f"{where} doesn't answer or refuses: {said}.", mend)
-    return DataError(f"{where} can't be read: {said}.", "The user needs SELECT on the table.")
+_PREPARE = {"mysql": _read_only_mysql, "postgresql": _read_only_postgres, "sqlite": _read_sqlite}

@@ -163,7 +163,8 @@ def import_cdr_file(
             mark.position = mark.rows = mark.bad = 0
             mark.faults = []
         told, bad = CdrResult(source=path.name), mark.bad
-        layout, carried = layout_of(head.partition(b"\n")[0]), []
+        layout = layout_of(head.partition(b"\n")[0])
+        carried: list[Leg] = []
         for rows, position in _read_rows(stream, mark.position, layout, to_the_end=finished):
             read, linked = _legs_of(rows, layout, target, mark)
             told.rows += len(rows) - len(read) + len(target.wanted(read))
@@ -240,7 +241,8 @@ class _DatabaseImport:
 
     def run(self) -> CdrResult:
         """Read and store, batch by batch."""
-        bad, carried = self.mark.bad, []
+        bad = self.mark.bad
+        carried: list[Leg] = []
         for rows, until, last in self._batches():
             clock = learn_clock(rows, self.zone, certain=self.target.certain)
             if self.zone is None and clock.zone is not UTC:

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine, Integer, MetaData, Select, Table, fun
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import Date, DateTime, Numeric
 
+from pbx.charset import repair
 from pbx.errors import DataError
 from pbx.history.queue_log import BadLine, QueueEvent, ordered, parse_row
 from pbx.history.queue_visits import QueueLogFold
-from pbx.jobs.history_databases import QUEUE_LOGS, database_mark, open_source, source_url, tables_of
+from pbx.jobs.history_databases import QUEUE_LOGS, database_mark, holds_latin1, open_source, source_url, tables_of
 from pbx.jobs.import_history import ImportResult, Intake, Progress, SourceRead
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.engine import reading
@@ -45,6 +46,7 @@ class _Source:
     id: Any | None
     form: str
     zone: tzinfo
+    latin1: bool  # is what its text is declared to be
 
     def bound(self, at_s: float) -> Any:
         """A time as the column is written; local ones an hour earlier, since an hour may have come twice."""
@@ -59,7 +61,12 @@ class _Source:
         return select(self.time, self.callid, self.queue, self.agent, self.event, *self.data)
 
     def event_of(self, row: Sequence[Any]) -> QueueEvent:
-        return parse_row(row[0], row[1], row[2], row[3], row[4], row[5:], self.zone)
+        time, *rest = row
+        callid, queue, agent, event, *data = map(self._repaired, rest)
+        return parse_row(time, callid, queue, agent, event, data, self.zone)
+
+    def _repaired(self, value: Any) -> Any:
+        return repair(value, latin1=self.latin1) if isinstance(value, str) else value
 
 
 def import_queue_log_table(
@@ -226,7 +233,9 @@ def _understand(connection: Connection, table: Table, zone: tzinfo) -> _Source:
     form = _form_of(connection, found["time"])
     if isinstance(found["time"].type, mysql.TIMESTAMP):
         zone = UTC  # which the session asked for
-    return _Source(table, **found, data=data, id=row_id, form=form, zone=zone)
+    return _Source(
+        table, **found, data=data, id=row_id, form=form, zone=zone, latin1=holds_latin1(connection, table.name)
+    )
 
 
 def _form_of(connection: Connection, time: Any) -> str:

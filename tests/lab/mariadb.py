@@ -56,10 +56,10 @@ CREATE TABLE cdr (
 
 
 class MariaDb:
-    """A running server; `address` is for a user who may only read."""
+    """A running server; `address` is for a user who may only read, `certificate` is its own for TLS."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, certificate: Path) -> None:
+        self.port, self.certificate = port, certificate
         self.address = f"mysql+pymysql://reader:{QUOTED}@127.0.0.1:{port}/asteriskcdrdb"
 
     def execute(self, *statements: str) -> None:
@@ -115,16 +115,28 @@ def mariadb() -> Iterator[MariaDb]:
     try:
         subprocess.run([*install, "--skip-test-db"], check=True, capture_output=True, timeout=120)
         files = [f"--socket={folder / 'socket'}", f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}"]
+        certificate, key = _make_certificate(folder)
+        files += [f"--ssl-cert={certificate}", f"--ssl-key={key}"]
         quick = ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--skip-name-resolve"]
         options = ["--bind-address=127.0.0.1", f"--port={port}", *files, *quick, *as_user]
         server = subprocess.Popen([_program("mariadbd"), data[1], data[0], *options])
         _set_users(server, folder)
-        yield MariaDb(port)
+        yield MariaDb(port, certificate)
     finally:
         if server is not None:
             server.terminate()
             server.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for loopback, and its key."""
+    certificate, key = folder / "server.pem", folder / "server.key"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *named], check=True, capture_output=True, timeout=60)
+    key.chmod(0o644)  # the server is another user; it is worth nothing elsewhere
+    return certificate, key
 
 
 def _set_users(server: subprocess.Popen[bytes], folder: Path) -> None:

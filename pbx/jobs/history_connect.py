@@ -1,0 +1,203 @@
+"""Connections to a database of history that end in time and in a sentence, whatever answers at its address.
+
+PyMySQL waits per read only, takes any server's word for being MySQL, and fails with whatever exception an odd answer
+leads to. Here a connection and each statement have a limit in all, and what answers is looked at first.
+"""
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import pymysql
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from pbx.errors import DataError, Deadline, PbxError, SettingsError, Unreachable
+
+_NO_CHARSET = 1115  # ER_UNKNOWN_CHARACTER_SET: MySQL up to 5.1 doesn't know utf8mb4
+_HELLO_BYTES = 5  # of a MySQL server's first packet: its length (3), its number 0, and the protocol's version
+_HELLOS = (9, 10, 255)  # versions of the protocol; 255: it sends an error, such as too many connections
+_OTHERS = (
+    (b"SSH-", "an SSH server"),
+    (b"HTTP", "a web server"),
+    (b"220", "a mail or FTP server"),
+    (b"\x05\0\0\0\x0b", "MySQL's X protocol"),
+    (b"Aster", "Asterisk's manager interface (AMI)"),
+)
+_PORT = "Check the port: MySQL and MariaDB use 3306 (33060 is MySQL's X protocol), PostgreSQL 5432."
+_LOGIN = "Check that it runs, and the host, port, user, password and name; the user needs SELECT and nothing else."
+_OTHER_LOGIN = (
+    "Give the user a password of another kind: ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')"
+)
+_OLD = f"The user has a password of before MySQL 4.1. {_OTHER_LOGIN}."
+_FIXES = (  # by what a server or driver answers
+    ("insecure transport", "The server wants TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
+    ("SSL is required", "The server offers no TLS: leave out the ssl_… options of the address."),
+    ("CERTIFICATE_VERIFY", "Name the certificate's CA in the address, ?ssl_ca=/path/to/ca.pem, and its host by name."),
+    ("auth switch request", _OLD),
+    ("mysql_old_password", _OLD),
+    ("old insecure", _OLD),
+    ("uthentication plugin", f"{_OTHER_LOGIN}."),
+    ("auth method", f"{_OTHER_LOGIN}."),
+    ("SSL negotiation", f"That is not a PostgreSQL server. {_PORT}"),
+    ("pg_hba.conf", "Let this machine and user in by a line in the server's pg_hba.conf."),
+)
+
+
+class Guard:
+    """Ends whatever waits on a socket once a time is up, by shutting it down."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.expired = False
+        self._line = line
+        self._timer: threading.Timer | None = None
+
+    def arm(self, limit_s: float) -> None:
+        """Start the time again."""
+        self.disarm()
+        self._timer = threading.Timer(max(limit_s, 0), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def close(self) -> None:
+        self.disarm()
+        self._line.close()
+
+    def _end(self) -> None:
+        self.expired = True
+        with suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
+
+
+def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[Any, Guard]:
+    """A connection of PyMySQL, and its guard, which runs on.
+
+    Raises Unreachable when something else than MySQL answers, Deadline when the login isn't over in time, SettingsError
+    when the user can't log in by what is installed here, and PyMySQL's own errors.
+    """
+    until = time.monotonic() + limit_s
+    if isinstance(options.get("password"), str):
+        options["password"] = options["password"].encode()  # PyMySQL would take it for latin1
+    # A server may ask for the password as it stands; nothing here answers that.
+    clear = dict.fromkeys(("mysql_clear_password", "dialog"), _RefusePlain)
+    try:
+        connection = pymysql.connect(**options, auth_plugin_map=clear, defer_connect=True)
+    except OSError as error:
+        said = f"A certificate or key that the database's address names can't be used: {error.strerror or error}."
+        raise SettingsError(said, "Check the paths behind the ? of the address.") from None
+    line = _reach(label, connection, limit_s)
+    guard = Guard(line.dup())
+    try:
+        _check_hello(label, line, until)
+        guard.arm(until - time.monotonic())
+        connection.connect(line)
+    except BaseException as error:
+        line.close()
+        guard.close()
+        if guard.expired:
+            raise too_slow(label, limit_s) from None
+        if isinstance(error, pymysql.Error) and error.args[:1] == (_NO_CHARSET,) and options["charset"] == "utf8mb4":
+            return connect_mysql(label, options | {"charset": "utf8"}, until - time.monotonic())
+        if isinstance(error, PbxError) or not isinstance(error, Exception) or isinstance(error, pymysql.Error):
+            raise
+        raise _login_error(label, error) from None
+    return connection, guard
+
+
+def guard_of(connection: Any) -> Guard:
+    """The guard of an open connection of psycopg."""
+    return Guard(socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM))
+
+
+def clear_error(label: str, url: URL, error: DBAPIError) -> PbxError:
+    """What a database's driver reports, as an error that says what to do. It doesn't hold the password."""
+    where = f"The database {label}"
+    password = str(url.password or "")
+    said = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip().rstrip(".")
+    if password and password in said:
+        said = "it gives a reason that holds the password"
+    fix = next((fix for text, fix in _FIXES if text in said), "")
+    if fix or isinstance(error, OperationalError):
+        return Unreachable(f"{where} doesn't answer or refuses: {said}.", fix or _LOGIN)
+    return DataError(f"{where} can't be read: {said}.", "The user needs SELECT on the table.")
+
+
+class _RefusePlain:
+    def __init__(self, _connection: object) -> None: ...
+
+    def authenticate(self, _packet: object) -> None:
+        raise SettingsError("The database asks for the password in clear, and it was not sent.", f"{_OTHER_LOGIN}.")
+
+
+def _reach(label: str, connection: Any, limit_s: float) -> socket.socket:
+    """A line to the server that a connection of PyMySQL is to use."""
+    try:
+        if not connection.unix_socket:
+            line = socket.create_connection((connection.host, connection.port), limit_s)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return line
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            line.settimeout(limit_s)
+            line.connect(connection.unix_socket)
+        except OSError:
+            line.close()
+            raise
+        return line
+    except TimeoutError:
+        raise too_slow(label, limit_s) from None
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise Unreachable(f"The database {label} can't be reached: {said}.", _LOGIN) from None
+
+
+def _check_hello(label: str, line: socket.socket, until: float) -> None:
+    """Look at a server's first bytes, and leave them to be read. A MySQL server speaks first."""
+    hello = b""
+    while len(hello) < _HELLO_BYTES:
+        line.settimeout(max(until - time.monotonic(), 0.001))
+        try:
+            seen = line.recv(_HELLO_BYTES, socket.MSG_PEEK)
+        except TimeoutError:
+            seen = hello
+        if time.monotonic() >= until:
+            raise Unreachable(f"What answers at {label} says nothing that a MySQL server would.", _PORT)
+        if not seen:
+            return  # which PyMySQL reports
+        if len(seen) == len(hello):
+            time.sleep(0.01)
+        hello = seen
+    if hello[3] != 0 or hello[4] not in _HELLOS:
+        other = next((name for start, name in _OTHERS if hello.startswith(start)), "something else")
+        raise Unreachable(f"Not a MySQL or MariaDB server answers at {label}, but {other}.", _PORT)
+
+
+def _login_error(label: str, error: Exception) -> PbxError:
+    """What PyMySQL raises when it can't go on with a server's answer."""
+    if isinstance(error, RuntimeError) and "nacl" in str(error):
+        return SettingsError(
+            f"The database {label} wants a login by ed25519, for which a package is missing here.",
+            f"Run `.venv/bin/pip install pynacl`. Or: {_OTHER_LOGIN}.",
+        )
+    if isinstance(error, RuntimeError) and "cryptography" in str(error):
+        return SettingsError(
+            f"The database {label} wants a login for which a package is missing here.",
+            "Run `.venv/bin/pip install cryptography`.",
+        )
+    if isinstance(error, ValueError) and "username" in str(error):
+        return SettingsError(
+            f"The address of the database {label} names no user.", "Write mysql://user:password@host/…"
+        )
+    if "old_password" in str(error):  # PyMySQL#786: it calls what it hasn't got
+        return Unreachable(f"The database {label} wants a login as before MySQL 4.1.", _OLD)
+    return Unreachable(f"What answers at {label} speaks no MySQL that can be understood.", _PORT)
+
+
+def too_slow(label: str, limit_s: float) -> Deadline:
+    return Deadline(f"The database {label} didn't answer within {limit_s:.0f} s.", f"{_PORT} Check that it isn't busy.")

@@ -1,0 +1,205 @@
+"""Databases as real sites have them: text in the wrong encoding, and logins that this app can't do."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pymysql
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.errors import PbxError
+from pbx.jobs.history_look import look_at_history
+from pbx.jobs.import_cdr import import_cdr_database
+from pbx.jobs.imports import read_database
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import reading
+from pbx.store.history_models import AgentRing, QueueVisit
+from pbx.store.models import Call
+from tests.lab.imports import active_at
+from tests.lab.mariadb import CDR_TABLE, PASSWORD, QUOTED, MariaDb, mariadb
+from tests.lab.postgres import postgres
+from tests.lab.server import SERVERS
+
+__all__ = ["mariadb", "postgres"]
+pytestmark = pytest.mark.lab
+NOON = 1_772_452_800  # 2 March 2026, UTC
+QUEUE_LOG = """
+CREATE TABLE queue_log (
+  id int unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, time varchar(26), callid varchar(40), queuename varchar(40),
+  agent varchar(40), event varchar(20), data1 varchar(40), data2 varchar(40), data3 varchar(40), data4 varchar(40),
+  data5 varchar(40)
+) DEFAULT CHARSET=latin1
+"""
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> ActiveConnection:
+    """A PBX of which only the database is read."""
+    return active_at(engine, SERVERS[22])
+
+
+def as_asterisk(database: MariaDb, statement: str, value: bytes) -> None:
+    """Insert bytes over a connection that says they are latin1, as Asterisk's drivers do by default."""
+    connection = pymysql.connect(
+        host="127.0.0.1",
+        port=database.port,
+        user="admin",
+        password=PASSWORD,
+        database="asteriskcdrdb",
+        charset="latin1",
+    )
+    with connection:
+        connection.query("SET SESSION sql_mode = ''")
+        connection.query(statement.encode().replace(b"%s", b"'%b'" % value.replace(b"'", b"''")))
+        connection.commit()
+
+
+NAMES = {  # written as bytes, and what they are
+    "Jörg": "Jörg".encode(),
+    "Čapek": "Čapek".encode(),
+    "Лена": "Лена".encode(),
+    "日本": "日本".encode(),
+    "Jürg": "Jürg".encode("cp1252"),
+    "JOÃO": "JOÃO".encode("cp1252"),
+    "À la 5 €": "À la 5 €".encode("cp1252"),
+}
+
+
+@pytest.mark.parametrize("charset", ["latin1", "utf8mb4"])
+def test_names_are_read_whatever_the_columns_are_declared(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, charset: str
+) -> None:
+    """In utf8mb4 columns the same connection leaves UTF-8 encoded twice."""
+    table = CDR_TABLE.format(engine="InnoDB").replace("utf8mb4", charset)
+    mariadb.execute("DROP TABLE IF EXISTS cdr, queue_log", table, QUEUE_LOG.replace("latin1", charset))
+    for number, raw in enumerate(NAMES.values()):
+        uid = f"{NOON + number}.{number}"
+        as_asterisk(
+            mariadb,
+            "INSERT INTO cdr (calldate, clid, src, dst, channel, dstchannel, duration, billsec, disposition, uniqueid, "
+            f"linkedid) VALUES ('2026-03-02 12:00:{number:02}', %s, '1001', '1002', 'SIP/1001-{number:08x}', "
+            f"'SIP/1002-{number:08x}', 9, 5, 'ANSWERED', '{uid}', '{uid}')",
+            b'"%b" <1001>' % raw,
+        )
+        for at, agent, event, data in (
+            (0, b"NONE", "ENTERQUEUE", "'', '555', '1'"),
+            (5, raw, "CONNECT", "'5', 'x', '3'"),
+        ):
+            as_asterisk(
+                mariadb,
+                f"INSERT INTO queue_log (time, callid, queuename, agent, event, data1, data2, data3) "
+                f"VALUES ('{NOON + at}', '{uid}', '600', %s, '{event}', {data})",
+                agent,
+            )
+    read_database(engine, pbx, mariadb.address)
+    with reading(engine) as session:
+        assert set(session.exec(select(Call.from_name))) == set(NAMES)
+        assert set(session.exec(select(QueueVisit.agent))) == set(NAMES)
+        assert not session.exec(select(AgentRing)).all()
+    mariadb.execute("DROP TABLE queue_log")
+
+
+def test_a_name_cut_at_80_bytes_is_a_name(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
+    """Asterisk has 79 bytes for name and number; what is over is cut, within a character too."""
+    mariadb.execute("DROP TABLE IF EXISTS cdr", CDR_TABLE.format(engine="InnoDB").replace("utf8mb4", "latin1"))
+    names = ["Müller & Söhne, " * 3 + "ü" * 20, "x" * 40 + "é" * 30, "A" * 77 + "é", "B" * 90]
+    for number, name in enumerate(names):
+        as_asterisk(
+            mariadb,
+            "INSERT INTO cdr (calldate, clid, src, dst, channel, uniqueid, linkedid) "
+            f"VALUES ('2026-03-02 12:00:00', %s, '1', '2', 'SIP/1-{number:08x}', '{NOON}.{number}', '{NOON}.{number}')",
+            f'"{name}" <1001>'.encode()[:79],
+        )
+    assert import_cdr_database(engine, pbx, mariadb.address).legs == 4
+    with reading(engine) as session:
+        told = session.exec(select(Call.from_name).order_by(Call.linkedid)).all()
+    assert [(name.startswith(one), len(one) >= 50) for one, name in zip(told, names, strict=True)] == [(True, True)] * 4
+
+
+@pytest.fixture
+def admin(mariadb: MariaDb) -> Iterator[pymysql.cursors.Cursor]:
+    """The administrator, connected before logins are made difficult."""
+    with (
+        pymysql.connect(
+            host="127.0.0.1",
+            port=mariadb.port,
+            user="admin",
+            password=PASSWORD,
+            database="asteriskcdrdb",
+            autocommit=True,
+        ) as connection,
+        connection.cursor() as cursor,
+    ):
+        yield cursor
+
+
+def refusal(engine: Engine, pbx: ActiveConnection, address: str) -> str:
+    with pytest.raises(PbxError) as caught:
+        look_at_history(engine, pbx, address)
+    for secret in (PASSWORD, QUOTED):
+        assert secret not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
+    return caught.value.advice
+
+
+def test_a_login_by_ed25519_is_a_sentence(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, admin: pymysql.cursors.Cursor
+) -> None:
+    admin.execute("INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'")
+    admin.execute("CREATE OR REPLACE USER 'ed'@'127.0.0.1' IDENTIFIED VIA ed25519 USING PASSWORD(%s)", (PASSWORD,))
+    said = refusal(engine, pbx, mariadb.address.replace("reader:", "ed:"))
+    assert "ed25519" in said
+    assert "pynacl" in said
+
+
+def test_an_old_password_is_a_sentence(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, admin: pymysql.cursors.Cursor
+) -> None:
+    admin.execute("SET GLOBAL secure_auth = OFF")
+    admin.execute("CREATE OR REPLACE USER 'old'@'127.0.0.1' IDENTIFIED VIA mysql_old_password USING '5d2e19393cc5ef67'")
+    said = refusal(engine, pbx, mariadb.address.replace("reader:", "old:"))
+    admin.execute("SET GLOBAL secure_auth = ON")
+    assert "before MySQL 4.1" in said
+
+
+def test_a_server_that_takes_tls_only_is_read(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, admin: pymysql.cursors.Cursor
+) -> None:
+    mariadb.fresh_cdr()
+    admin.execute("SET GLOBAL require_secure_transport = ON")
+    try:
+        assert look_at_history(engine, pbx, mariadb.address)["cdr"].new == 0
+        assert look_at_history(engine, pbx, f"{mariadb.address}?ssl_ca={mariadb.certificate}")["cdr"].new == 0
+        assert "Access denied" in refusal(engine, pbx, f"{mariadb.address}?ssl_disabled=true")
+        assert "ssl_ca" in refusal(engine, pbx, f"{mariadb.address}?ssl_ca=/etc/ssl/certs/ca-certificates.crt")
+    finally:
+        admin.execute("SET GLOBAL require_secure_transport = OFF")
+
+
+def test_each_kind_of_address_at_the_others_port_is_a_sentence(
+    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, postgres: str
+) -> None:
+    at_mariadb = mariadb.address.replace("mysql+pymysql", "postgresql")
+    assert "PostgreSQL" in refusal(engine, pbx, at_mariadb)
+    assert "3306" in refusal(engine, pbx, postgres.replace("postgresql+psycopg", "mysql"))
+
+
+def test_a_postgresql_of_no_declared_encoding(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
+    """SQL_ASCII keeps whatever bytes it is given."""
+    address = postgres.replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS ascii")
+        connection.execute("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    address = address.removesuffix("/postgres") + "/ascii"
+    with psycopg.connect(address, autocommit=True) as connection:
+        columns = (
+            "calldate timestamp, clid text, src text, dst text, channel text, uniqueid text, duration int, billsec int"
+        )
+        connection.execute(f"CREATE TABLE cdr ({columns}, linkedid text)".encode())
+        for number, raw in enumerate((b"J\xc3\xb6rg", b"J\xfcrg")):
+            uid, clid = b"%d.%d" % (NOON, number), b'"%b" <1>' % raw
+            values = (b"2026-03-02 12:00:00", clid, b"1", b"2", b"SIP/1-%d" % number, uid, b"9", b"5", uid)
+            connection.execute(b"INSERT INTO cdr VALUES ('" + b"', '".join(values) + b"')")
+    assert import_cdr_database(engine, pbx, address).legs == 2
+    with reading(engine) as session:
+        assert set(session.exec(select(Call.from_name))) == {"Jörg", "Jürg"}
