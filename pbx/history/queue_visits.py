@@ -298,7 +298,7 @@ class QueueLogFold:
             return None
         key = (event.callid, event.queue)
         if key not in self._open:
-            joined_at = _moment(event.at_s - int(since_s or 0))
+            joined_at = _moment(event.at_s - min(int(since_s or 0), LOST_AFTER_S))
             visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
             self._open[key] = _Open(visit, event.at_s)
         return self._open[key]

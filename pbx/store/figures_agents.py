@@ -167,7 +167,7 @@ def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     if wanted.queue is not None:
         queues = [changes.code("queue", name) for name in (wanted.queue, "")]
         changes = changes.where(np.isin(changes.columns["queue"], queues))
-    changes = changes.narrowed({"agent": wanted.agent})
+    changes = changes.narrowed({"agent": wanted.agent}).compact("agent")
     since_s, until_s = wanted.since.timestamp(), until.timestamp()
     agents = changes.names["agent"]
     login, logout = (changes.columns["kind"] == changes.code("kind", kind) for kind in ("login", "logout"))
