@@ -6,13 +6,14 @@ and an entry of an index only up to 2,700 bytes.
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from functools import cache
 from typing import TypeVar
 
 from pbx.history.facts import AgentChange, Leg, Ring, Visit
 
 Fact = TypeVar("Fact", Visit, Ring, AgentChange, Leg)
 MOST_BYTES = 255  # in UTF-8; Asterisk's own names have 80, its uniqueids 150
+_KINDS = (Visit, Ring, AgentChange, Leg)
+_TEXTS = {kind.__name__: tuple(one.name for one in fields(kind) if one.type is str) for kind in _KINDS}
 _SURE = MOST_BYTES // 4  # so many characters have no more
 
 
@@ -28,11 +29,6 @@ def bounded(facts: Iterable[Fact]) -> list[Fact]:
 
 
 def _bounded(fact: Fact) -> Fact:
-    texts = [(name, getattr(fact, name)) for name in _texts(type(fact))]
+    texts = [(name, getattr(fact, name)) for name in _TEXTS[type(fact).__name__]]
     odd = {name: bounded_text(text) for name, text in texts if len(text) > _SURE or "\0" in text}
     return replace(fact, **odd) if odd else fact  # type: ignore[arg-type]
-
-
-@cache
-def _texts(kind: type[Visit | Ring | AgentChange | Leg]) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind) if one.type is str)
