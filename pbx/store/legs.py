@@ -105,8 +105,9 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
     _settle(session, known.left)
-    told = {known.calls[linkedid]["id"] for linkedid in touched | joined}
-    tell_queues(session, connection_id, told | known.left)
+    told = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
+    told |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
+    tell_queues(session, connection_id, told)
     return Stored(count, len(fresh))
 
 
