@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ from streamlit.testing.v1 import AppTest
 from pbx.demo.cast import QUEUES, ZONE
 from pbx.demo.past import fill_past
 from pbx.demo.story import calls_between
+from pbx.history.facts import Visit
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
+from pbx.store.legs import store_legs
 from pbx.store.packs import pack_days
+from pbx.store.samples import record_snapshot
+from pbx.store.visits import store_visits
 from tests.agreement import assert_all_agree
-from tests.test_pages import open_page, tables, well, words
+from tests.happened import leg
+from tests.test_pages import open_page, save_pbx, tables, well, words
+from tests.test_pages_queues import board_of, now_in
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -130,3 +137,32 @@ def test_no_page_offers_a_number_as_a_queue(engine: Engine) -> None:
     for page in ("pages/calls/figures.py", "pages/calls/interactions.py", "pages/live/queues.py"):
         (box,) = [box for box in well(open_page(page, **DAYS)).selectbox if box.label == "Queue"]
         assert {one for one in box.options if re.search(r"\d", one)} == {queue.number for queue in QUEUES}, page
+
+
+def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Settings) -> None:
+    """Of today, by the clock: three callers of a queue in the last minutes, of whom one was answered, one gave up."""
+    engine = open_engine(settings)
+    pbx = save_pbx(engine, timezone="UTC")
+    now = datetime.now(UTC)
+    at = max(now - timedelta(minutes=5), now.replace(hour=0, minute=0, second=0, microsecond=0))
+    outcomes = {"1.1": "answered", "2.1": "abandoned", "3.1": "timeout"}
+    visits = [
+        Visit(uniqueid, "601", at, at if outcome == "answered" else None, at, outcome, 9.0, agent=agent)  # type: ignore[arg-type]
+        for (uniqueid, outcome), agent in zip(outcomes.items(), ("Ada", "", ""), strict=True)
+    ]
+    legs = [leg(n, at, "+4930111", "601", "NO ANSWER", 16) for n in (1, 2, 3)]
+    with writing(engine) as session:
+        store_visits(session, pbx, visits, "watch")
+        store_legs(session, pbx, [replace(one, dst_channel="", last_app="Queue", dst=one.did) for one in legs], "watch")
+        record_snapshot(session, pbx, now_in("601"))
+    engine.dispose()
+    today = {"period": "Today", "queue": "601"}
+    found = metrics(well(open_page("pages/live/queues.py", **today)))
+    assert (found["Offered"], found["Answered"], found["Abandoned"]) == ("3", "1", "1")
+    figures = metrics(well(open_page("pages/calls/figures.py", **today)))
+    assert (figures["Calls"], figures["Answered"]) == ("3", "33.3%")
+    assert metrics(well(open_page()))["New calls"] == "3"
+    board = board_of(well(open_page("pages/live/wallboard.py", queue="601")))
+    assert "1 of 3" in board  # answered within T, of those offered
+    assert re.search(r'<span class="mid ">1</span><span class="label">[a-z ]+ today<', board)  # abandoned
+    assert "of 3 calls" in words(well(open_page("pages/calls/interactions.py", **today)))

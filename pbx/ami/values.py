@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _MOST = 10**10  # no count, duration or epoch of Asterisk's is larger; calendars and databases go on from there
+_LONGEST_S = 10**8  # three years: no call lasts longer
 _MILLISECONDS = re.compile(r"\((\d+) ms\)")
 
 
@@ -41,9 +42,9 @@ def decimal(text: str) -> float | None:
 
 
 def span_s(text: str) -> float | None:
-    """A time that something took; None for anything else, and where the clock was set back meanwhile: below 0."""
+    """A time that something took; None for anything else, for years, and below 0, where the clock was set back."""
     number = decimal(text)
-    return None if number is None or number < 0 else number
+    return number if number is not None and 0 <= number < _LONGEST_S else None
 
 
 def roundtrip_ms(text: str) -> float | None:
@@ -61,12 +62,13 @@ def moment(epoch: str) -> datetime | None:
 
 
 def seconds(clock: str) -> int:
-    """Seconds of `hh:mm:ss`; 0 for anything else."""
+    """Seconds of `hh:mm:ss`; 0 for anything else, and for years."""
     parts = clock.split(":")
     if len(parts) != 3 or not all(part.isdecimal() and len(part) < 10 for part in parts):
         return 0
     hours, minutes, rest = map(int, parts)
-    return hours * 3600 + minutes * 60 + rest
+    total = hours * 3600 + minutes * 60 + rest
+    return total if total < _LONGEST_S else 0
 
 
 def utc_offset(text: str) -> timedelta | None:

@@ -35,6 +35,7 @@ SHOWN = frozenset(
     )
 )
 VARIABLES = ("ABANDONED", "MIXMONITOR_FILENAME", "QUEUESTATUS")
+_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock that says otherwise was never set
 DEVICES = frozenset(("ContactStatus", "PeerStatus", "Registry"))
 
 
@@ -119,4 +120,4 @@ HANDLED = frozenset({*LiveHistory()._handlers, *SHOWN})
 
 def _moment(message: Message, at: datetime) -> datetime:
     stamp = decimal(message.get("Timestamp")) if b"\r\nTimestamp: " in message.raw else None
-    return datetime.fromtimestamp(stamp, UTC) if stamp else at
+    return datetime.fromtimestamp(stamp, UTC) if stamp and _EARLIEST_S <= stamp < _LATEST_S else at

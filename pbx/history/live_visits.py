@@ -119,7 +119,7 @@ class LiveVisits:
                 self._close(held, replace(visit, outcome="unknown"))
         for (uniqueid, queue), entry in waiting.items():
             if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
-                joined_at = asked_at - timedelta(seconds=integer(entry.get("Wait")))
+                joined_at = asked_at - timedelta(seconds=span_s(entry.get("Wait")) or 0.0)
                 self._begin(_visit(entry, joined_at))
 
     def lose_absent(self, queues: Collection[str], there: Collection[tuple[str, str]], before: datetime) -> None:

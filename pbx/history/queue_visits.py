@@ -319,7 +319,7 @@ class QueueLogFold:
         if held is None or (connected and not held.connected):
             held = self._under_another(event, since_s, connected=connected, hold_s=hold_s) or held
         if held is None:
-            joined_at = _moment(event.at_s - int(since_s or 0))
+            joined_at = _moment(event.at_s - min(int(since_s or 0), LOST_AFTER_S))
             visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
             held = self._open[key] = _Open(key, visit, event.at_s)
         return held

@@ -33,8 +33,8 @@ OUTCOMES = (
     "in_progress",
     "unknown",
 )
-ANSWERED, ABANDONED, TRANSFERRED, IN_PROGRESS = (
-    OUTCOMES.index(name) for name in ("answered", "abandoned", "transferred", "in_progress")
+ANSWERED, ABANDONED, TRANSFERRED, IN_PROGRESS, UNKNOWN = (
+    OUTCOMES.index(name) for name in ("answered", "abandoned", "transferred", "in_progress", "unknown")
 )
 # Ends of the waiting-time buckets in seconds, each within its bucket; the usual targets are among them.
 WAIT_ENDS_S = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)

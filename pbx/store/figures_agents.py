@@ -7,7 +7,7 @@ import numpy as np
 from sqlmodel import Session
 
 from pbx.metrics.agents import AgentFigures, PauseFigures, Spans, overlap_s, spans_of
-from pbx.metrics.intervals import epochs, interval_edges
+from pbx.metrics.intervals import Ints, epochs, interval_edges
 from pbx.metrics.queues import Flags
 from pbx.store.figures import FigureFilter, by_agent
 from pbx.store.packs import Packed, load_columns, remembered
@@ -167,7 +167,7 @@ def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     if wanted.queue is not None:
         queues = [changes.code("queue", name) for name in (wanted.queue, "")]
         changes = changes.where(np.isin(changes.columns["queue"], queues))
-    changes = changes.narrowed({"agent": wanted.agent})
+    changes = changes.narrowed({"agent": wanted.agent}).compact("agent")
     since_s, until_s = wanted.since.timestamp(), until.timestamp()
     agents = changes.names["agent"]
     login, logout = (changes.columns["kind"] == changes.code("kind", kind) for kind in ("login", "logout"))
@@ -223,16 +223,29 @@ def _sum_up(there: _Presence) -> dict[str, _Sums]:
     in_s, sessions = there.logins.total_s(agents), np.bincount(there.logins.whose, minlength=agents)
     paused_s = _while_in(there, there.pauses)
     by_reason: list[dict[str, PauseFigures]] = [{} for _ in range(agents)]
-    for code in np.unique(there.reasons):
-        pauses = there.pauses.where(there.reasons == code).merged()
-        seconds, counts = _while_in(there, pauses), np.bincount(pauses.whose, minlength=agents)
-        for who in np.flatnonzero(seconds > 0):
-            by_reason[who][there.reason_names[code]] = PauseFigures(int(counts[who]), float(seconds[who]))
+    reasons = max(len(there.reason_names), 1)
+    pairs, pair = np.unique(there.pauses.whose * reasons + there.reasons, return_inverse=True)  # of agent and reason
+    pauses = Spans(pair, there.pauses.start_s, there.pauses.end_s).merged()
+    counts, who = np.bincount(pauses.whose, minlength=len(pairs)), pairs // reasons
+    within = overlap_s(_logins_of(there, who), pauses, len(pairs))
+    seconds = np.where(there.known[who], within, pauses.total_s(len(pairs)))
+    for place in np.flatnonzero(seconds > 0):
+        reason = there.reason_names[int(pairs[place] % reasons)]
+        by_reason[int(who[place])][reason] = PauseFigures(int(counts[place]), float(seconds[place]))
     return {
         name: (float(in_s[i]) if there.known[i] else None, float(paused_s[i]), int(sessions[i]), by_reason[i])
         for i, name in enumerate(there.agents)
         if sessions[i] or paused_s[i]
     }
+
+
+def _logins_of(there: _Presence, agents: Ints) -> Spans:
+    """The logins of each of these agents, owned by its place among them."""
+    logins = there.logins  # in order of agent
+    first, last = (np.searchsorted(logins.whose, agents, side=side) for side in ("left", "right"))
+    owner = np.repeat(np.arange(len(agents)), last - first)
+    rows = np.arange(len(owner)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    return Spans(owner, logins.start_s[rows], logins.end_s[rows])
 
 
 def _while_in(there: _Presence, pauses: Spans) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -11,6 +11,7 @@ from sqlmodel import Session
 from pbx.ari.names import parse_name, without_format
 from pbx.history.facts import Leg
 from pbx.history.folding import CallFacts, Source, fold_legs, merge_legs
+from pbx.store.bounds import bounded
 from pbx.store.call_queues import tell_queues
 from pbx.store.history_models import CallLeg
 from pbx.store.merging import delete_empty, merge_calls
@@ -63,6 +64,7 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
     session.flush()  # notes and tags too are moved below the session
+    legs = bounded(legs)
     chunks = [
         _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
         for start in range(0, len(legs), _CHUNK)
@@ -103,8 +105,9 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
     _settle(session, known.left)
-    told = {known.calls[linkedid]["id"] for linkedid in touched | joined}
-    tell_queues(session, connection_id, told | known.left)
+    told = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
+    told |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
+    tell_queues(session, connection_id, told)
     return Stored(count, len(fresh))
 
 

@@ -37,7 +37,7 @@ class UtcSeconds(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a time without a zone can't be stored")
-        return int(value.timestamp())
+        return max(int(value.timestamp()), 0)  # before 1970 SQL and Python count days differently; there were none
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else datetime.fromtimestamp(value, UTC)

@@ -23,7 +23,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
-from pbx.metrics.queues import OUTCOMES
+from pbx.metrics.queues import OUTCOMES, UNKNOWN
 from pbx.store.agent_names import agent_names
 from pbx.store.history_models import DayPack
 from pbx.store.models import Table
@@ -36,6 +36,7 @@ DAY_S = 86_400
 _OF_MEMBERS: tuple[Kind, ...] = ("visits", "rings", "changes")
 _NEVER = 2**31 - 1  # a day that no database integer exceeds
 _READ_DAYS = 31  # so many days without a pack are read at once
+_PLACES = {name: place for place, name in enumerate(OUTCOMES)}
 _KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
 _WIDTHS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8")  # of integers in a pack, the narrowest first
 _UNPACKABLE = (OverflowError, ValueError, TypeError, MemoryError, DataError)  # what is in a day's rows, not the disk
@@ -88,6 +89,13 @@ class Packed:
         """Only what has the names asked for; None asks for nothing."""
         masks = [self.columns[column] == self.code(column, name) for column, name in asked.items() if name is not None]
         return self.where(np.logical_and.reduce(masks)) if masks else self
+
+    def compact(self, column: str) -> "Packed":
+        """Without the names that no row has."""
+        used, places = np.unique(self.columns[column], return_inverse=True)
+        names = tuple(self.names[column][int(place)] for place in used)
+        columns = Lazy(self.columns, lambda name: places if name == column else self.columns[name])
+        return Packed(columns, self.names | {column: names})
 
     def renamed(self, column: str, names: Mapping[str, str]) -> "Packed":
         """Other names for some of a column's; those that are then the same have one place."""
@@ -236,7 +244,7 @@ def _read(
         elif type_ == "key":
             columns[name] = np.array([number_key(value) for value in values], dtype=np.int64)
         elif type_ == "outcome":
-            columns[name] = np.array([OUTCOMES.index(value) for value in values], dtype=np.int64)
+            columns[name] = np.array([_PLACES.get(value, UNKNOWN) for value in values], dtype=np.int64)
         else:
             columns[name] = np.array(values, dtype=_loaded(type_))  # of numbers None becomes NaN
     return columns, names

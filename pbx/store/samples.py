@@ -29,6 +29,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import Session
 
 from pbx.ami.snapshot import Queue, Snapshot, Trunk
+from pbx.store.bounds import bounded_text
 from pbx.store.models import (
     LatestSnapshot,
     SnapshotRow,
@@ -87,9 +88,9 @@ def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) ->
     writer = _Writer(session.connection(), connection_id, snapshot.taken_at)
     ok = {name for name, part in snapshot.parts.items() if part.state == "ok"}
     if "queues" in ok:
-        members = {Key("member", m.interface, parent=queue.name): m for queue in snapshot.queues for m in queue.members}
-        writer.add_all(QUEUES, "queue", {Key("queue", queue.name): _queue_values(queue) for queue in snapshot.queues})
-        writer.name_subjects("member", {key: member.name for key, member in members.items()})
+        members = {_key("member", m.interface, parent=q.name): m for q in snapshot.queues for m in q.members}
+        writer.add_all(QUEUES, "queue", {_key("queue", queue.name): _queue_values(queue) for queue in snapshot.queues})
+        writer.name_subjects("member", {key: bounded_text(member.name) for key, member in members.items()})
         writer.add_changes(
             MEMBERS,
             "member",
@@ -99,8 +100,12 @@ def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) ->
     if "trunks" in ok:
         writer.add_all(TRUNKS, "trunk", _trunk_samples(snapshot.trunks))
     if "extensions" in ok:
-        found = {Key("extension", e.extension, e.tech): {"status": e.status} for e in snapshot.extensions}
+        found = {_key("extension", e.extension, e.tech): {"status": e.status} for e in snapshot.extensions}
         writer.add_changes(EXTENSIONS, "extension", found, gone={"status": ""})
+
+
+def _key(kind: SubjectKind, name: str, tech: str = "", parent: str = "") -> Key:
+    return Key(kind, *map(bounded_text, (name, tech, parent)))
 
 
 def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> None:
@@ -214,7 +219,7 @@ def _add_row(session: Session, connection_id: int, snapshot: Snapshot) -> bool:
 
 def _trunk_samples(trunks: Iterable[Trunk]) -> Samples:
     own = {"state", "roundtrip_ms", "channels"}
-    return {Key("trunk", trunk.name): trunk.model_dump(include=own) for trunk in trunks}
+    return {_key("trunk", trunk.name): trunk.model_dump(include=own) for trunk in trunks}
 
 
 def _queue_values(queue: Queue) -> Values:

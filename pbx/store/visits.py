@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
 from pbx.history.facts import AgentChange, Ring, Visit
+from pbx.store.bounds import bounded
 from pbx.store.call_queues import calls_of_uniqueids, tell_queues
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import Table
@@ -54,6 +55,7 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
     changes nothing. Of several words about one visit the later ones come later in `visits`. The calls that they are
     of learn their queues from them.
     """
+    visits = bounded(visits)
     rows = _known_visits(session, connection_id, sorted({visit.uniqueid for visit in visits}))
     for visit in map(_in_seconds, visits):
         same_caller = rows[visit.uniqueid, visit.queue]
@@ -79,6 +81,7 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
 
 def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> int:
     """Add rings in vain that aren't known; the number added. A telephone that rang twice for a call is two of them."""
+    rings = bounded(rings)
     known: dict[tuple[str, str, str], list[tuple[datetime, float]]] = defaultdict(list)
     columns = _rings.c
     for names in _chunks(sorted({ring.uniqueid for ring in rings}), _CHUNK):
@@ -106,7 +109,7 @@ def store_agent_changes(session: Session, connection_id: int, changes: Sequence[
     """Add agents' changes that aren't known; the number added."""
     if not changes:
         return 0
-    columns = _events.c
+    changes, columns = bounded(changes), _events.c
     known: dict[tuple[str, str, str], list[datetime]] = defaultdict(list)
     query = select(columns.agent, columns.queue, columns.kind, columns.happened_at).where(
         columns.connection_id == connection_id,

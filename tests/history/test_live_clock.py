@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.history.live_pbx import Pbx, dial
+from tests.history.live_pbx import Pbx, dial, event
 
 HOUR = timedelta(hours=1)
 
@@ -66,3 +66,21 @@ def test_what_is_gone_after_a_restart_with_a_clock_set_back_is_over(pbx: Pbx) ->
     assert pbx.visit().ended_at is None
     assert {leg.disposition for leg in pbx.legs.values()} == {"UNKNOWN"}
     assert not pbx.history.busy
+
+
+@pytest.mark.parametrize("stamp", ["-1000000000", "1", "9999999999", "1e300", "nan", "soon"])
+def test_a_time_of_no_calendar_is_not_believed(pbx: Pbx, stamp: str) -> None:
+    pbx.tell("QueueCallerJoin", Uniqueid="1.1", Queue="sales", Position=1, Timestamp=stamp)
+    assert pbx.visit().joined_at == pbx.at
+
+
+@pytest.mark.parametrize("s", ["999999999", "9999999999", "99999999999999999999", "-5", "inf"])
+def test_a_wait_or_talk_of_centuries_begins_nothing_centuries_ago(pbx: Pbx, s: str) -> None:
+    agent = {"Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
+    pbx.tell("AgentConnect", Uniqueid="1.1", HoldTime=s, RingTime=s, **agent)
+    pbx.tell("AgentComplete", Uniqueid="1.2", HoldTime=s, TalkTime=s, Reason="caller", **agent)
+    shown = event("CoreShowChannel", Channel="PJSIP/1-1", Uniqueid="1.3", Linkedid="1.3", Duration=f"{s}:00:00")
+    pbx.resume(entries=[event("QueueEntry", Uniqueid="1.4", Queue="sales", Wait=s)], channels=[shown])
+    pbx.facts()
+    assert len(pbx.visits) == 3
+    assert all(pbx.at - visit.joined_at < timedelta(hours=1) for visit in pbx.visits.values())

@@ -24,6 +24,7 @@ from pbx.store.figures_agents import agent_figures, pause_reasons
 from pbx.store.figures_calls import CallQuestion, call_counts, call_totals
 from pbx.store.figures_trunks import cause_counts, trunk_totals
 from pbx.store.models import Call
+from tests.agreement import assert_all_agree
 from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
 from tests.lab.server import SERVERS
 from tests.lab.shift import DESK, TEMP_NAME
@@ -153,6 +154,14 @@ def test_call_figures(lived: Lived, engine: Engine, way: str) -> None:
     assert total.talk_s == pytest.approx(3 + 3 + 5 + 1.5 + 3 + 3 + 3 + after, abs=6)
     assert total.wait_s == pytest.approx(1 + 7, abs=5)
     assert dids == ({"5550103": 1} if way == LIVE else {})
+
+
+def test_all_ways_to_count_the_desks_calls_agree(lived: Lived, engine: Engine) -> None:
+    """Eight visits of eight calls, five answered; live and imported alike."""
+    wanted = desk(lived)
+    with reading(engine) as session:
+        found = assert_all_agree(session, 1, wanted.since, wanted.until, UTC)
+    assert found == {DESK: (8, 5, 8, 5)}
 
 
 def test_agents_figures(lived: Lived, engine: Engine) -> None:

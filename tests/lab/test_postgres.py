@@ -14,7 +14,7 @@ from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Job, PbxConnection, Table
 from tests.lab.postgres import PASSWORD, empty, postgres
-from tests.store.test_migrations import MODELS_ONLY
+from tests.store.test_migrations import MODELS_ONLY, upgrade_what_was_seen_live
 
 __all__ = ["postgres"]
 pytestmark = pytest.mark.lab
@@ -31,6 +31,10 @@ def settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def test_the_steps_end_at_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts=MODELS_ONLY), Table.metadata) == []
+
+
+def test_calls_seen_live_before_learn_their_queues(settings: Settings) -> None:
+    upgrade_what_was_seen_live(settings)
 
 
 def test_processes_that_start_and_write_at_once_lose_nothing(settings: Settings) -> None:

@@ -112,8 +112,12 @@ def test_the_cdr_is_read_again_for_what_was_not_kept_of_it(settings: Settings) -
 
 
 def test_calls_that_were_in_a_number_as_a_queue_are_in_the_queues_they_visited(settings: Settings) -> None:
-    """Seen live before step 0011: nobody's telephone rang for 2 and 3; 4 overflowed; of 5 and 6 no visit is known."""
     settings.pbx_data_dir.mkdir()
+    upgrade_what_was_seen_live(settings)
+
+
+def upgrade_what_was_seen_live(settings: Settings) -> None:
+    """Seen live before step 0011: nobody's telephone rang for 2 and 3; 4 overflowed; of 5 and 6 no visit is known."""
     old = create_engine(settings.database_url)
     did, at = "0305550", 1_772_452_800
     calls = {  # queue, to_number, disposition; the leg's dst_channel and dst
@@ -126,8 +130,8 @@ def test_calls_that_were_in_a_number_as_a_queue_are_in_the_queues_they_visited(s
     visits = [(2, "601", 0, "abandoned"), (3, "601", 0, "timeout"), (4, "601", 0, "timeout"), (4, "602", 9, "answered")]
     with old.begin() as connection:
         upgrade(connection, SCRIPT, "0010")
-        add_rows(connection)
-        add = adder(connection, "calls", "call_legs", "queue_visits", "day_packs")
+        add = adder(connection, "connections", "calls", "call_legs", "queue_visits", "day_packs")
+        add("connections", id=1)
         for number, (queue, to_number, disposition, dst_channel, dst) in calls.items():
             who = {"id": number, "linkedid": f"{number}.1", "uniqueid": f"{number}.1", "did": did, "started_at": at}
             add("calls", **who, queue=queue, to_number=to_number, disposition=disposition)
@@ -159,13 +163,14 @@ def test_calls_that_were_in_a_number_as_a_queue_are_in_the_queues_they_visited(s
 
 
 def adder(connection: Connection, *names: str) -> Callable[..., None]:
-    """What adds rows to tables that have one each, with its values but for those given."""
+    """What adds rows to tables: of a column not given a value that it takes."""
     tables = {name: sa.Table(name, sa.MetaData(), autoload_with=connection) for name in names}
-    rows = {name: dict(connection.execute(sa.select(table)).mappings().first() or {}) for name, table in tables.items()}
+    values = {str: "", int: 1, float: 1.0, bool: False, bytes: b"", dict: {}}
 
     def add(name: str, **changes: object) -> None:
-        values = rows[name] | changes
-        connection.execute(tables[name].insert().values({k: v for k, v in values.items() if k in tables[name].c}))
+        needed = [column for column in tables[name].columns if not column.nullable and not column.server_default]
+        row = {column.name: values[column.type.python_type] for column in needed} | changes
+        connection.execute(tables[name].insert().values({k: v for k, v in row.items() if k in tables[name].c}))
 
     return add
 

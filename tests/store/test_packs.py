@@ -1,15 +1,20 @@
 """Packed days: dropped when their day changes, whoever changes it, and made again."""
 
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, event, select, update
 from sqlmodel import Session, col
 
 from pbx.ami.snapshot import Trunk
 from pbx.jobs.packing import pack_history
+from pbx.metrics.queues import OUTCOMES
 from pbx.store.engine import reading, writing
+from pbx.store.figures import FigureFilter
+from pbx.store.figures_agents import agent_figures
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
 from pbx.store.models import Call, PbxConnection
 from pbx.store.packs import forget_packs, load_columns, number_key, pack_days
@@ -182,3 +187,66 @@ def test_a_trunk_s_looks_are_packed_and_dropped_with_their_day(engine: Engine) -
     assert packed(engine) >= {("looks", 1)}
     assert ("looks", 0) not in packed(engine)
     assert seen() == [rows[0], ("unreachable", 5), rows[1]]
+
+
+def test_a_day_of_more_names_than_two_bytes_count_is_packed_whole(engine: Engine) -> None:
+    """A day of 70,000 numbers dialled: any scanner can do that from outside."""
+    dialled = NOON + timedelta(hours=1)
+    numbers = {f"00{n:06}": f"{n}.9" for n in range(70_000)}
+    visits = [visit(dialled, uniqueid=one, did=did, agent=did, outcome="abandoned") for did, one in numbers.items()]
+    store(engine, *visits, *(ring(dialled, agent=did) for did in numbers))
+    answers = []
+    for packed_first in (False, True):
+        if packed_first:
+            assert pack_history(engine, 1) > 0
+            assert pack_history(engine, 1) == 0
+        with reading(engine) as session:
+            found = load_columns(session, "visits", 1, NOON, NOON + timedelta(hours=2))
+            rings = agent_figures(session, FigureFilter(1, NOON, NOON + timedelta(hours=2)))
+            named = [found.names["did"][place] for place in found.columns["did"].tolist()]
+            answers.append((sorted(named), len(rings)))
+    assert answers[0] == answers[1]
+    assert set(numbers) <= set(answers[0][0])
+    assert answers[0][1] == 70_001  # and Anna
+
+
+@pytest.mark.parametrize("value", [-1, 255, 65_536, 2**31, 2**40, 2**62])
+def test_a_number_of_any_size_is_packed_as_it_is(engine: Engine, value: int) -> None:
+    with writing(engine) as session:
+        session.connection().execute(update(CallLeg).values(cause=value))
+        assert pack_days(session, 1) > 0
+    with reading(engine) as session:
+        found = load_columns(session, "seizures", 1, NOON, NOON + timedelta(days=1))
+        assert found.columns["cause"].tolist() == [value]
+        assert load_columns(session, "calls", 1, NOON, NOON + timedelta(days=1)).columns["id"].tolist() == [1]
+
+
+def test_a_day_that_cannot_be_packed_is_read_from_its_rows_and_stops_no_other(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite itself refuses what is larger than it may be."""
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL takes a gigabyte")
+    store(engine, *(ring(NOON, agent=f"{n:0200}") for n in range(200)))
+    engine.dispose()  # so that connections are made anew
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: Any, _: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+
+    with writing(engine) as session:
+        session.connection().execute(delete(DayPack))
+    assert pack_history(engine, 1) > 0
+    assert ("rings", 0) not in packed(engine)
+    assert {("rings", 1), ("visits", 0), ("changes", 0), ("calls", 0)} <= packed(engine)
+    assert "The rings of day" in caplog.text
+    with reading(engine) as session:
+        found = load_columns(session, "rings", 1, NOON, NOON + timedelta(days=1))
+        assert len(set(found.columns["agent"].tolist())) == 201
+
+
+def test_an_outcome_that_is_not_known_is_unknown(engine: Engine) -> None:
+    store(engine, visit(NOON + timedelta(hours=1), outcome="answered-by-a-newer-version"))
+    with reading(engine) as session:
+        found = load_columns(session, "visits", 1, NOON + timedelta(minutes=1), NOON + timedelta(days=1))
+        assert found.columns["outcome"].tolist() == [OUTCOMES.index("unknown")]

@@ -58,8 +58,24 @@ def upgrade() -> None:
     _watch_answers()
     if op.get_bind().dialect.name == "postgresql":
         for table, columns in _COUNTS.items():
-            wider = ", ".join(f"ALTER COLUMN {column} TYPE BIGINT" for column in columns)
-            op.execute(f"ALTER TABLE {table} {wider}")
+            _widen(table, columns)
+
+
+def _widen(table: str, columns: tuple[str, ...]) -> None:
+    """PostgreSQL changes no type of a column that a trigger is defined by."""
+    triggers = op.get_bind().execute(
+        sa.text(
+            "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger"
+            " WHERE NOT tgisinternal AND tgrelid = CAST(:name AS regclass)"
+        ),
+        {"name": table},
+    )
+    found = triggers.all()
+    for name, _ in found:
+        op.execute(f"DROP TRIGGER {name} ON {table}")
+    op.execute(f"ALTER TABLE {table} {', '.join(f'ALTER COLUMN {column} TYPE BIGINT' for column in columns)}")
+    for _, definition in found:
+        op.execute(definition)
 
 
 def _name_queues_in_legs() -> None:
