@@ -4,7 +4,7 @@ States and names differ in hue, lightness and hatching, and are always named.
 """
 
 from pbx.charts.bars import Count, bars_alt, day_bars, name_bars
-from pbx.charts.frame import DARK, LIGHT, Palette
+from pbx.charts.frame import DARK, LIGHT, Palette, fit_legend
 from pbx.charts.lines import band_alt, line_alt, line_chart, state_bands
 from pbx.charts.queues import (
     MEASURES,
@@ -25,6 +25,7 @@ __all__ = [
     "band_alt",
     "bars_alt",
     "day_bars",
+    "fit_legend",
     "intervals_alt",
     "line_alt",
     "line_chart",

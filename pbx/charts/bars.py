@@ -56,7 +56,7 @@ def day_bars(
     half_day = timedelta(hours=12)
     span = (noons[days[0]] - half_day, noons[days[-1]] + half_day)
     rows, today = max(len(series), 1), now.astimezone(zone).date()
-    height_px = LINE_HEIGHT_PX + 20 if rows == 1 else SPARE_PX + 20 + BARS_ROW_PX * rows
+    height_px = LINE_HEIGHT_PX + 20 if rows == 1 else SPARE_PX + BARS_ROW_PX * rows
     figure = new_figure(palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), height_px)
     for row, ((name, counts), look) in enumerate(zip(series.items(), _bar_looks(palette), strict=False)):
         known = [(day, count) for day in days if _known(count := counts.get(day))]
@@ -107,7 +107,7 @@ def name_bars(
         for label, count in counts.items():
             totals[label] = totals.get(label, 0) + ((count.share or 0) if share else count.hits)
     labels = sorted(totals, key=lambda label: (totals[label], label))
-    height_px = SPARE_PX + 20 + max(len(labels), 1) * max(BAND_ROW_PX, 20 * len(series))
+    height_px = SPARE_PX + max(len(labels), 1) * max(BAND_ROW_PX, 20 * len(series))
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), height_px)
     looks = zip(series.items(), _bar_looks(palette), strict=False)

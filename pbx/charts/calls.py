@@ -98,6 +98,7 @@ def way_bars(
     top = max((sum(ways.values()) for _, _, ways in counts), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
+    figure.update_layout(legend_traceorder="normal")
     if any(is_unfinished(start, end, now) for start, end, ways in counts if any(ways.values())):
         explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
@@ -112,7 +113,7 @@ def named_bars(
     Names that read the same stay apart: they are told by their places.
     """
     now = datetime.now(zone)
-    figure = new_figure(palette, zone, (now, now), SPARE_PX + 14 + max(len(bars), 1) * BAND_ROW_PX)
+    figure = new_figure(palette, zone, (now, now), SPARE_PX + max(len(bars), 1) * BAND_ROW_PX)
     figure.add_bar(
         orientation="h",
         y=list(range(len(bars))),
@@ -127,7 +128,7 @@ def named_bars(
     )
     top = max((bar.value for bar in bars), default=0)
     count_along(figure)
-    figure.update_xaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
+    figure.update_xaxes(title_text=unit, range=[0, max(top, 1) * 1.12], tickangle=0, **whole_ticks(top, durations, 3))
     figure.update_yaxes(
         tickvals=list(range(len(bars))),
         ticktext=[plain_text(bar.label) for bar in bars],
@@ -137,7 +138,7 @@ def named_bars(
         ticks="",
         ticksuffix="  ",
     )
-    figure.update_layout(title_text=title, hovermode="closest", showlegend=False, margin_r=44)
+    figure.update_layout(title_text=title, hovermode="closest", showlegend=False, margin_r=76)
     return figure
 
 
@@ -166,7 +167,7 @@ def agent_days_chart(
     A bar's customdata begins with the time of the calls behind it, as a query: from and until in epoch seconds.
     """
     now = datetime.now(zone)
-    figure = new_figure(palette, zone, (now, now), SPARE_PX + 14 + max(len(days), 1) * BAND_ROW_PX)
+    figure = new_figure(palette, zone, (now, now), SPARE_PX + max(len(days), 1) * BAND_ROW_PX)
     looks = {
         NOT_OBSERVED: (0.92, Look(palette.idle, "/"), 0.28),
         "Logged in": (0.74, Look(palette.idle), 0.38),

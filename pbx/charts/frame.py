@@ -3,6 +3,7 @@
 The colours are those of `.streamlit/config.toml`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
@@ -12,12 +13,15 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 
 from pbx.wording import duration_text, zone_text
 
-FONT = "'Source Sans', 'Segoe UI', sans-serif"
+# The system's own: a picture saved of a chart is drawn without the page's fonts, and must be as wide as measured.
+FONT = "system-ui, 'Segoe UI', sans-serif"
 LINE_HEIGHT_PX = 250
 BAND_ROW_PX = 34
-SPARE_PX = 82  # legend and time axis
+SPARE_PX = 116  # title or legend, and an axis with its title
 NOT_OBSERVED = "Not observed"
 UNFINISHED_OPACITY = 0.45
+NARROW_PX, LEGEND_ROW_PX = 380, 19  # a narrow chart's legend: how wide it is, and how high one row of it
+LETTER_PX, SYMBOL_PX = 7.5, 42  # ... and how wide its names and their symbols are
 
 Gap = tuple[datetime, datetime]
 Moment = tuple[datetime, str]  # with what is said of it
@@ -82,6 +86,8 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
     layout = go.Layout(
         height=height_px,
         margin={"l": 8, "r": 12, "t": 40, "b": 8},
+        # Plotly leaves a plot 64 px at least, were its axis to be drawn over its title: fewer rows are lower than that.
+        minreducedheight=BAND_ROW_PX,
         title={
             "x": 0,
             "xref": "container",
@@ -90,6 +96,7 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
             "yref": "container",
             "yanchor": "top",
             "pad_t": 6,
+            "pad_l": 2,
         },
         font={"family": FONT, "size": 13, "color": palette.text},
         paper_bgcolor=palette.ground,  # the page's own, and that of the chart saved as a picture
@@ -111,7 +118,6 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
             "showgrid": False,
             "ticks": "outside",
             "tickcolor": palette.grid,
-            "nticks": 8,
             "hoverformat": "%-d %b %H:%M:%S",
             "tickformatstops": [
                 {"dtickrange": [None, 86_399_999], "value": "%H:%M\n%-d %b"},
@@ -124,12 +130,13 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
     return go.Figure(layout=layout)
 
 
-def whole_ticks(top: float, durations: bool) -> dict[str, object]:
-    """Whole numbers only, and durations as they are said."""
+def whole_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]:
+    """Whole numbers only, and durations as they are said; about `most` of them."""
     if not durations:
-        return {"dtick": 1} if top <= 6 else {"nticks": 6, "tickformat": ","}
-    steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
-    step = next((step for step in steps if top / step <= 6), 7 * 86_400)
+        return {"dtick": 1} if top <= min(most, 6) else {"nticks": most, "tickformat": ","}
+    steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 43_200, 86_400, 172_800, 345_600)
+    week = 7 * 86_400
+    step = next((step for step in steps if top / step <= most), week * math.ceil(top / week / most) or week)
     values = list(range(0, int(top * 1.12) + step, step))
     return {"tickvals": values, "ticktext": [duration_text(value) for value in values]}
 
@@ -278,6 +285,18 @@ def _span_text(start: datetime, end: datetime, zone: tzinfo) -> str:
 def _clock_text(at: datetime, zone: tzinfo) -> str:
     local = at.astimezone(zone)
     return f"{local:%a} {local.day} {local:%b %H:%M}"
+
+
+def fit_legend(figure: go.Figure) -> None:
+    """Give the legend rows of its own below the title, as many as it takes where the chart is narrow."""
+    if not figure.layout.showlegend or figure.layout.legend.yanchor == "top":
+        return
+    names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    widest = max((len(name) for name in names), default=0) * LETTER_PX + SYMBOL_PX
+    rows = math.ceil(len(names) / max(int(NARROW_PX / widest), 1)) if names else 0  # its columns are equally wide
+    figure.update_layout(
+        height=figure.layout.height + LEGEND_ROW_PX * rows, margin_t=figure.layout.margin.t + LEGEND_ROW_PX * rows - 8
+    )
 
 
 def count_along(figure: go.Figure) -> None:

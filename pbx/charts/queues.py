@@ -188,7 +188,7 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
     """Draw how visits ended, the most frequent first."""
     now, total = datetime.now(UTC), sum(counts.values())
     ordered = sorted(counts, key=lambda name: counts[name])
-    figure = new_figure(palette, zone, (now, now), max(LINE_HEIGHT_PX + 50, SPARE_PX + BAND_ROW_PX * len(counts)))
+    figure = new_figure(palette, zone, (now, now), SPARE_PX + BAND_ROW_PX * max(len(counts), 1))
     looks = [_look(_kind(name), palette)["marker"] for name in ordered]
     figure.add_bar(
         orientation="h",
@@ -212,7 +212,7 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
     )
     top = max(counts.values(), default=0)
     count_along(figure)
-    figure.update_xaxes(title_text="Calls", range=[0, max(top, 1) * 1.35], **whole_ticks(top, False))
+    figure.update_xaxes(title_text="Calls", range=[0, max(top, 1) * 1.35], tickangle=0, **whole_ticks(top, False, 3))
     figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
     figure.update_layout(title_text="How calls ended", hovermode="closest", bargap=0.3, showlegend=False)
     return figure

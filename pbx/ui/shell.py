@@ -1,7 +1,7 @@
 """What a page brings along before Streamlit draws anything, so that nothing on it moves once it is there.
 
 Streamlit's own page holds none of our style: what came with the first elements moved them when it took effect. It
-loads the code of each kind of element when the first of them is drawn, and draws the sidebar when it hears of the pages.
+loads the code of each kind of element when the first of them is drawn, and draws the sidebar once it knows the pages.
 """
 
 from pathlib import Path

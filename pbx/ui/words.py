@@ -15,7 +15,7 @@ from typing import Any
 
 import streamlit as st
 
-from pbx.charts import DARK, LIGHT, Palette
+from pbx.charts import DARK, LIGHT, Palette, fit_legend
 from pbx.errors import PbxError
 from pbx.settings import load_settings
 from pbx.ui.ways import lead_to
@@ -160,6 +160,8 @@ def chart(figure: Any, *, alt: str, key: str, picture: str, on_pick: Callable[[A
 
     `on_pick(customdata)` is called with the customdata of a point clicked on, and with None when the choice is undone.
     """
+
+    fit_legend(figure)
 
     def pick() -> None:
         points = st.session_state[key].selection.points
