@@ -114,7 +114,8 @@ def _filters(at: Site, behind: CallsBehind) -> dict[str, str | list[str]] | None
     days = [first.date().isoformat(), (last - timedelta(seconds=1)).date().isoformat()]
     queue = NAMELESS["queue"] if wanted.queue == "" else wanted.queue
     asked = {"direction": (wanted.direction or "").capitalize(), "queue": queue, "number": chosen.number}
-    return {"period": "Between", "days": days} | {key: value for key, value in asked.items() if value}
+    found: dict[str, str | list[str]] = {"period": "Between", "days": days}
+    return found | {key: value for key, value in asked.items() if value}
 
 
 def _exported(at: Site, behind: CallsBehind) -> Iterator[Sequence[Value]]:

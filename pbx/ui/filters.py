@@ -41,7 +41,7 @@ def _choose_days(today: date) -> tuple[date, date]:
     if corrected := st.session_state.pop(_CORRECTED, None):
         st.session_state["days"] = corrected
     # None by default: what is the default isn't kept in the address, and tomorrow the last seven days are others.
-    days = st.date_input("From – to", (), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
+    days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
     whole = days_chosen(days, today)
     clicked = st.session_state.pop(_CLICKED, False)
     if clicked and len(days) < 2:  # the second click is to come
