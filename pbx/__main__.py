@@ -271,10 +271,13 @@ def _listening_line(listening: dict[str, Any]) -> str:
 
 
 def _mark_line(mark: dict[str, Any]) -> str:
+    from pbx.wording import count_text
+
     upto = f"up to {mark['until'].replace('T', ' ')}" if mark["until"] else f"up to byte {mark['bytes']:,}"
     bad = f", {mark['bad']:,} unreadable" if mark["bad"] else ""
     read_at = datetime.fromisoformat(mark["read_at"]).astimezone()
-    return f"{mark['source']} ({mark['kind']}): {mark['rows']:,} rows{bad}, {upto}, read {read_at:%Y-%m-%d %H:%M}"
+    rows = count_text(mark["rows"], "row")
+    return f"{mark['source']} ({mark['kind']}): {rows}{bad}, {upto}, read {read_at:%Y-%m-%d %H:%M}"
 
 
 def _pbx_line(facts: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """How durations, times and Asterisk's codes are said to people: the same on pages and charts. Pure."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -167,9 +168,28 @@ def size_text(size_bytes: int | None) -> str:
     return f"{size_bytes / 1000:,.0f} KB" if size_bytes < 1_000_000 else f"{size_bytes / 1_000_000:,.1f} MB"
 
 
-def count_text(count: int, one: str, many: str | None = None) -> str:
+def count_text(count: int, one: str) -> str:
     """Say a number with its noun: 1 call, 1,234 calls."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one if count == 1 else plural(one)}"
+
+
+def plural(noun: str) -> str:
+    """More than one of a noun: calls, entries, numbers called, calls of an agent."""
+    head, more = re.fullmatch(r"(.*?)((?: (?:called|dialled|of|in|with|to|from)\b.*)?)", noun).groups()  # type: ignore[union-attr]
+    if re.search(r"[^aeiou]y$", head):
+        head = head[:-1] + "ie"
+    elif re.search(r"(s|x|ch|sh)$", head):
+        head += "e"
+    return f"{head}s{more}"
+
+
+def long_text(duration_s: float) -> str:
+    """Say a duration in a sentence: 45 s, 8 min 10 s, 17 min, 2 h 05 min, 30 h."""
+    seconds = max(round(duration_s), 0)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    if hours:
+        return f"{hours:,} h" + (f" {minutes:02} min" if minutes else "")
+    return " ".join([f"{minutes} min"] * bool(minutes) + [f"{seconds} s"] * bool(seconds or not minutes))
 
 
 def cause_text(cause: int | None) -> str:

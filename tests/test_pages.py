@@ -54,7 +54,15 @@ HOSTILE = [
 ]
 
 
-def open_page(page: str = TODAY, **query: str) -> AppTest:
+def led_to(app: AppTest) -> str:
+    """The address that the page just asked the browser to open."""
+    (address,) = {
+        found[1] for html in app.get("html") if (found := re.search(r"pushState\(\{\}, '', (\".*?\")", html.proto.body))
+    }
+    return str(json.loads(address))
+
+
+def open_page(page: str = TODAY, **query: str | list[str]) -> AppTest:
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
     if page != TODAY:
         app.run()

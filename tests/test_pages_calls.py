@@ -1,7 +1,8 @@
 """The figures of calls, on a day worked by hand, and the way from each to its calls."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from sqlalchemy import Engine, text
@@ -12,7 +13,7 @@ from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from tests.drawn import charts, points
 from tests.happened import DAY, add_calls, clock, leg, listen
-from tests.test_pages import add_call, fill, open_page, save_pbx, tables, well, words
+from tests.test_pages import add_call, fill, led_to, open_page, save_pbx, tables, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -157,11 +158,10 @@ def test_the_row_of_a_day_of_25_hours_leads_to_all_its_calls(engine: Engine, mon
 
 def test_a_list_leads_to_the_same_calls_in_interactions(filled: int) -> None:
     app = behind("direction=outbound")
-    assert "Open in Interactions" in [button.label for button in app.button]
-    day = date(2026, 3, 2)  # what the button hands over: AppTest can't follow to another page
-    app.session_state["filters_led_with"] = {"period": "Between", "days": (day, day), "direction": "outbound"}
-    app.switch_page(INTERACTIONS)
-    assert [row[1] for row in tables(well(app.run()))["Calls"]] == ["1001", "1001", "1001"]
+    next(button for button in app.button if button.label == "Open in Interactions").click()
+    page, _, query = led_to(well(app.run())).partition("?")
+    assert page == "interactions"
+    assert [row[1] for row in tables(well(open_page(INTERACTIONS, **parse_qs(query))))["Calls"]] == ["1001"] * 3
 
 
 def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> None:

@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from pbx.jobs.queue import needed_connection
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import forget_saved, save_connection
 from pbx.store.engine import open_engine
+from tests.test_pages import led_to
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "pages").rglob("*.py"))
@@ -156,13 +158,20 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
     assert "Ready transcript of the demo (its script), not made by a model" in words(app)
 
 
+def follow(app: AppTest, page: str) -> AppTest:
+    """The page that the browser was asked to open, in the same session."""
+    app.switch_page(page)
+    for name, value in parse_qsl(urlsplit(led_to(app)).query):
+        app.query_params[name] = value
+    return app.run()
+
+
 def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Settings) -> None:
-    app = press(open_page(), "Hear a call, read along")
+    app = follow(press(open_page(), "Hear a call, read along"), CALLS)
     assert "You have charged me twice" in json.dumps(components(app))
     assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
-    assert "places in" in words(press(open_page(), "Find “invoice” in what was said"))
-    app = press(open_page(), "See a queue’s day")
-    assert (app.query_params["period"], app.query_params["queue"]) == ("Yesterday", "601")
+    assert "places in" in words(follow(press(open_page(), "Find “invoice” in what was said"), TRANSCRIPTS))
+    assert led_to(press(open_page(), "See a queue’s day")) == "queues?period=Yesterday&queue=601"
 
 
 def test_each_example_of_a_search_finds_something(demo: Settings) -> None:

@@ -220,7 +220,7 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
         store_visits(session, day, [again], "queue_log")
     app = look(list="Abandoned")
     found = {row[1]: row[4] for row in tables(app)["Abandoned calls"]}
-    assert found["+49301234505"].startswith("Spoken to after 29:45")
+    assert found["+49301234505"].startswith("Called back after 29 min 45 s")
     assert found["+49301234506"].startswith("Owed")
     assert found["Number withheld"] == "No number to call"
     assert shown(app)["Callbacks owed"] == "1"
@@ -239,7 +239,7 @@ def test_by_queue_number_agent_and_target(day: int) -> None:
     assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Not known"]
     assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
     assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
-    assert "No number came more than once" in words(look(list="Repeated callers"))
+    assert "No number called more than once" in words(look(list="Repeated callers"))
 
 
 def test_names_from_outside_stay_text(engine: Engine, pbx: int) -> None:

@@ -161,7 +161,6 @@ def test_doubtful_places_are_marked(engine: Engine, pbx: int) -> None:
     assert "Nobody said that" in words(look(q="watching"))
     app = look(q="watching", doubtful="true")
     assert data_of(app, "Places found")["groups"][0]["hits"][0]["marks"] == ["doubtful"]
-    assert "More filters (1)" in [popover.proto.popover.label for popover in app.get("popover")]
 
 
 def test_places_come_in_pages_and_in_the_order_asked_for(engine: Engine, pbx: int) -> None:

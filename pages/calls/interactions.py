@@ -10,7 +10,9 @@ from pbx.store.engine import reading
 from pbx.store.models import RecordingState, TranscriptionState
 from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, one_of, period_filter, queue_filter
 from pbx.ui.opened import show_call
+from pbx.ui.pager import pager
 from pbx.ui.queueing import ask_for_many
+from pbx.ui.searches import NAMELESS
 from pbx.wording import RECORDING_STATES, TRANSCRIPTION_STATES, count_text
 
 PAGE_ROWS = 15
@@ -22,7 +24,7 @@ def filters(at: ui.Site) -> CallFilter:
         since, until = period_filter(at)
         direction = direction_filter()
         number = number_filter()
-        queue = queue_filter(at)
+        queue = queue_filter(at, none=NAMELESS["queue"])
         state = one_of(
             "Recording", get_args(RecordingState), "state", said=lambda name: RECORDING_STATES.get(name, (ALL,))[0]
         )
@@ -51,17 +53,13 @@ def show_list(at: ui.Site, chosen: CallFilter, selected: str | None) -> None:
     if not total:
         nothing_found(at, chosen)
         return
-    pages = -(-total // PAGE_ROWS)
     tools = st.container(horizontal=True, vertical_alignment="center", key="tools")
-    rows, foot = st.container(), st.container(horizontal=True, horizontal_alignment="center", key="foot")
-    with foot:
-        # Named by the filters: other filters begin at their first page.
-        page = min(st.pagination(pages, key=f"page of {chosen}"), pages) if pages > 1 else 1
+    rows = st.container()
+    before = pager(total, PAGE_ROWS, of=str(chosen))
     with reading(at.engine) as session:
-        calls = find_calls(session, chosen, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS)
-    first = (page - 1) * PAGE_ROWS + 1
+        calls = find_calls(session, chosen, offset=before, limit=PAGE_ROWS)
     with tools:
-        ui.note(f"{first:,}–{first + len(calls) - 1:,} of {count_text(total, 'call')}, times in {at.zone_name}")
+        ui.note(f"{before + 1:,}–{before + len(calls):,} of {count_text(total, 'call')}, times in {at.zone_name}")
         if not selected and st.button("Transcribe…", icon=":material/speech_to_text:", key="transcribe_found"):
             ask_for_many(at, chosen)
     with rows:

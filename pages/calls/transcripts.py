@@ -12,6 +12,7 @@ from pbx.store.notes import all_tags
 from pbx.store.search import SearchFilter, count_hits, count_transcribed, find_hits, found_calls, transcribed_calls
 from pbx.store.transcripts import summaries_of
 from pbx.ui import exports, filters, hits
+from pbx.ui.pager import pager
 from pbx.ui.searches import NAMELESS, SEARCH, TOPICS, TRENDS, readable, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
@@ -54,20 +55,16 @@ def choose(at: ui.Site) -> SearchFilter:
         speaker = filters.one_of("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
         queue = filters.queue_filter(at, none=NAMELESS["queue"])
         direction = filters.direction_filter()
-        kept = [st.session_state.get(key) or st.query_params.get(key) for key in ("agent", "number", "tag", "doubtful")]
-        active = sum(value not in (None, "", filters.ALL, False, "false") for value in kept)
-        label = f"More filters ({active})" if active else "More filters"
-        # With a key, or it were another one with each choice.
-        with st.popover(label, icon=":material/tune:", key="more_filters"):
-            agent = filters.one_of("Agent", agents, "agent", none=NAMELESS["agent"])
-            number = filters.number_filter()
-            tag = filters.one_of("Tag", tags, "tag")
-            doubtful = st.toggle(
-                "Include doubtful passages",
-                key="doubtful",
-                help="What the speech model may have made up: words where nobody spoke, repetitions, guesses.",
-                **filters.KEPT,
-            )
+        # All in sight: what a closed menu holds isn't cleared by a button outside it, and comes back unseen.
+        agent = filters.one_of("Agent", agents, "agent", none=NAMELESS["agent"])
+        number = filters.number_filter()
+        tag = filters.one_of("Tag", tags, "tag")
+        doubtful = st.toggle(
+            "Include doubtful passages",
+            key="doubtful",
+            help="What the speech model may have made up: words where nobody spoke, repetitions, guesses.",
+            **filters.KEPT,
+        )
     return SearchFilter(
         connection_id=at.active.id,
         query=(query or "").strip(),
@@ -124,14 +121,10 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
                 **filters.KEPT,
             )
             offer_export(at, wanted, ORDERS[order or "Relevance"], calls)
-    rows, foot = st.container(), st.container(horizontal=True, vertical_alignment="center", key="foot")
-    pages = -(-places // PAGE_HITS)
-    with foot:
-        page = min(st.pagination(pages, key=f"page of {wanted} {order}"), pages) if pages > 1 else 1
-        first = (page - 1) * PAGE_HITS + 1
-        ui.note(f"{first:,}–{min(page * PAGE_HITS, places):,} of {places:,}, times in {at.zone_name}")
+    rows = st.container()
+    before = pager(places, PAGE_HITS, of=f"{wanted} {order}", also=f", times in {at.zone_name}")
     with reading(at.engine) as session:
-        found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=first - 1, limit=PAGE_HITS)
+        found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=before, limit=PAGE_HITS)
     with rows:
         hits.hits(at, found, key="hits", picked=picked(), on_pick=pick)
 

@@ -1,6 +1,6 @@
 """Agents: what each took and let ring, how long he was there, and how his days went."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -9,12 +9,12 @@ import streamlit as st
 from pbx import ui
 from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars
 from pbx.charts.frame import NOT_OBSERVED
-from pbx.export.tables import Value
+from pbx.export.tables import Value as Exported
 from pbx.metrics.agents import AgentFigures, PauseFigures
 from pbx.metrics.ratio import Ratio
 from pbx.store.coverage import queue_coverage
 from pbx.store.engine import holding, reading
-from pbx.store.figures import FigureFilter, load_visits
+from pbx.store.figures import FigureFilter, Selection, load_visits
 from pbx.store.figures_agents import (
     AgentDay,
     agent_days,
@@ -23,7 +23,7 @@ from pbx.store.figures_agents import (
     agent_sessions,
     pause_reasons,
 )
-from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_page
+from pbx.store.figures_lists import VisitRow, count_visits, visits_page
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.behind import (
     asked_behind,
@@ -35,7 +35,8 @@ from pbx.ui.behind import (
     show_all,
 )
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.figures import Better, Kind, Value, figure_tile, figure_tiles, value_text
+from pbx.ui.pager import pager
 from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.wording import count_text, duration_text
 
@@ -86,7 +87,7 @@ def agent_cells(agent: AgentFigures) -> list[ui.Cell]:
     ]
 
 
-def exported(agents: Sequence[AgentFigures]) -> list[list[Value]]:
+def exported(agents: Sequence[AgentFigures]) -> list[list[Exported]]:
     return [
         [
             *(one.agent, one.calls, one.talk_s, one.talks, one.non_response, one.rang_in_vain_s, one.logged_in_s),
@@ -96,8 +97,10 @@ def exported(agents: Sequence[AgentFigures]) -> list[list[Value]]:
     ]
 
 
-def show_totals(now: Sequence[AgentFigures], before: Sequence[AgentFigures] | None) -> None:
-    """All agents together, beside the period before, if anything is known of it."""
+def show_totals(
+    now: Sequence[AgentFigures], before: Sequence[AgentFigures] | None, team: Sequence[AgentFigures] | None = None
+) -> None:
+    """These agents together, beside the period before if anything is known of it, and beside the whole team's."""
 
     def total(agents: Sequence[AgentFigures]) -> AgentFigures:
         known = [one for one in agents if one.logged_in_s]
@@ -115,35 +118,36 @@ def show_totals(now: Sequence[AgentFigures], before: Sequence[AgentFigures] | No
         known = [one for one in agents if one.logged_in_s]
         return Ratio(sum(one.talk_s for one in known), sum((one.logged_in_s or 0.0) - one.paused_s for one in known))
 
-    one, other = total(now), None if before is None else total(before)
+    def paused(agents: Sequence[AgentFigures]) -> Ratio:
+        return Ratio(total(agents).paused_s, total(agents).logged_in_s or 0.0)
+
+    def tile(
+        label: str, value: Callable[[Sequence[AgentFigures]], Value], kind: Kind, definition: str, better: Better = ""
+    ) -> None:
+        about = f"Team: {value_text(value(team), kind)}" if team else ""
+        then = None if before is None else value(before)
+        figure_tile(label, value(now), then, kind=kind, definition=definition, better=better, about=about)
+
     with figure_tiles("agents"):
-        there = "Agents who were logged in, rang or took a call."
-        count_before = None if before is None else len(before)
-        figure_tile("Agents", len(now), count_before, kind="count", definition=there)
-        taken = "Visits to queues they answered."
-        figure_tile("Calls taken", one.calls, other.calls if other else None, kind="count", definition=taken)
-        talk = "Talk / calls taken whose end is known."
-        figure_tile("Average talk", one.att, other.att if other else None, kind="duration", definition=talk)
-        vain = "Rings nobody answered / all rings that ended."
-        rates = (one.non_response_rate, other.non_response_rate if other else None)
-        figure_tile("Not taken", *rates, kind="percent", definition=vain, better="down")
-        paused = [Ratio(each.paused_s, each.logged_in_s or 0.0) if each else None for each in (one, other)]
-        figure_tile("Paused", *paused, kind="percent", definition="Paused / logged-in time, in seconds.")
+        if team is None:
+            tile("Agents", len, "count", "Agents who were logged in, rang or took a call.")
+        tile("Calls taken", lambda agents: total(agents).calls, "count", "Visits to queues they answered.")
+        tile("Average talk", lambda agents: total(agents).att, "duration", "Talk / calls taken whose end is known.")
+        missed = "Rings nobody answered / all rings that ended."
+        tile("Not taken", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
+        tile("Paused", paused, "percent", "Paused / logged-in time, in seconds.")
         busy = "Talk / (logged-in time – paused time), in seconds, of the agents whose logins are known."
-        before_busy = None if before is None else occupancy(before)
-        figure_tile("Occupancy", occupancy(now), before_busy, kind="percent", definition=busy)
+        tile("Occupancy", occupancy, "percent", busy)
 
 
 def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> None:
-    pages = -(-len(agents) // PAGE_ROWS)
-    page = min(int(st.session_state.get("agents_page", 1) or 1), pages)
-    shown = agents[(page - 1) * PAGE_ROWS :][:PAGE_ROWS]
-    rows = {one.agent: agent_cells(one) for one in shown}
-    picked = ui.table("Agents", COLUMNS, rows, key="agents", selected=selected, pick=True)
+    place = st.container()
+    before = pager(len(agents), PAGE_ROWS, of="agents")
+    rows = {one.agent: agent_cells(one) for one in agents[before:][:PAGE_ROWS]}
+    with place:
+        picked = ui.table("Agents", COLUMNS, rows, key="agents", selected=selected, pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         ui.note(f"{count_text(len(agents), 'agent')}. {DEFINITIONS}")
-        if pages > 1:
-            st.pagination(pages, key="agents_page")
         ui.table_export(at, "Agents", EXPORTED, lambda: exported(agents), key="agents")
     if picked and picked != selected:
         show_all()
@@ -213,7 +217,7 @@ def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
     }
     ui.table("Days", DAY_COLUMNS, rows, key="agent_days")
     names = ("Day", "First in", "Last out", "Logged in (s)", "Paused (s)")
-    values: list[list[Value]] = [
+    values: list[list[Exported]] = [
         [day.day_at, day.first_in_at, day.last_out_at, day.logged_in_s, day.paused_s] for day in days
     ]
     ui.table_export(at, f"Days of {days[0].agent}", names, lambda: values, key="agent_days")
@@ -232,7 +236,7 @@ def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.Cell]:
 @st.fragment
 @ui.said_clearly
 def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
-    """The calls an agent took; of a stretch of his day if one was clicked on."""
+    """The calls an agent took; of part of their day if one was clicked on."""
     span = asked_span(asked_behind(), wanted.since, wanted.until)
     if span:
         wanted = replace(wanted, since=span[0], until=span[1])
@@ -244,18 +248,15 @@ def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
             offer_all()
     if not total:
         return
-    pages = -(-total // PAGE_ROWS)
-    page = min(int(st.session_state.get("agent_calls_page", 1) or 1), pages)
+    place = st.container()
+    before = pager(total, PAGE_ROWS, of=f"calls taken {wanted}")
     with reading(at.engine) as session:
-        visits = visits_page(
-            session, wanted, Selection(answered=True), at.zone, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS
-        )
+        visits = visits_page(session, wanted, Selection(answered=True), at.zone, offset=before, limit=PAGE_ROWS)
     calls = {str(visit.visit_id): visit.call_id for visit in visits}
     rows = {str(visit.visit_id): visit_cells(at, visit) for visit in visits}
     columns = ("Joined|", "Caller", "Queue|", "Waited>", "Talked>")
-    picked = ui.table("Calls taken", columns, rows, key="agent_calls", pick=True)
-    if pages > 1:
-        st.pagination(pages, key="agent_calls_page")
+    with place:
+        picked = ui.table("Calls taken", columns, rows, key="agent_calls", pick=True)
     if picked and calls.get(picked):
         lead_to(CALL_PAGE, {"call": str(calls[picked])})
     elif picked:
@@ -274,11 +275,15 @@ def close_agent() -> None:
     show_all()
 
 
-def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
-    """The days of one agent, and the calls he took."""
+def show_name(name: str) -> None:
+    """Whose figures follow, with the way back to all."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader(ui.plain(agent.agent), anchor=False, width="content")
+        st.subheader(ui.plain(name), anchor=False, width="content")
         st.button("All agents", icon=":material/close:", type="tertiary", on_click=close_agent, key="close_agent")
+
+
+def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
+    """The days of one agent, and the calls they took."""
     wanted = FigureFilter(period.connection_id, period.since, period.until, period.queue, agent.agent)
     days = days_of(period)
     if len(days) > MOST_DAYS:
@@ -286,7 +291,8 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
     stretches = stretches_of(at, wanted)
     title = f"{agent.agent} by the clock ({at.zone_name})"
     figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=at.zone, palette=ui.palette())
-    alt = f"{title}: {agent.sessions} sessions, {agent.calls} calls over {count_text(len(days), 'day')}."
+    counts = f"{count_text(agent.sessions, 'session')}, {count_text(agent.calls, 'call')}"
+    alt = f"{title}: {counts} over {count_text(len(days), 'day')}."
     behind_chart(figure, alt=alt, key="agent_timeline", picture=period.picture(f"days of {agent.agent}"))
     ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")
     left, right = st.columns(2, gap="medium")
@@ -308,14 +314,22 @@ with holding(site.engine):
         figures_before = agent_figures(reader, before) if before else None
     if figures:
         say_coverage(site, bar, covered)
-        show_totals(figures, figures_before)
         asked = st.query_params.get("agent", "")
         chosen = next((one for one in figures if one.agent == asked), None)
+        if asked:
+            show_name(asked)
         if chosen:
+            of_before = None if figures_before is None else [one for one in figures_before if one.agent == asked]
+            show_totals([chosen], of_before, figures)
             show_agent(site, bar, chosen)
             st.subheader("All agents", anchor=False)
-        show_agents(site, figures, asked)
+        elif asked:
+            ui.note("No calls, rings or logins of this agent in this period and queue.")
+            st.subheader("All agents", anchor=False)
         if not chosen:
+            show_totals(figures, figures_before)
+        show_agents(site, figures, asked)
+        if not asked:
             ui.note("Pick an agent for the days and the calls.")
             show_reasons(site, bar.wanted)
     else:

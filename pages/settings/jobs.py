@@ -16,6 +16,7 @@ from pbx.store.calls import CallFilter, call_queues
 from pbx.store.engine import reading, writing
 from pbx.store.models import Direction, Recording, Transcription, TranscriptionRules
 from pbx.store.transcriptions import SpeechOverview
+from pbx.ui.pager import pager
 from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.wording import DIRECTIONS, ago_text, count_text, duration_text
 
@@ -150,12 +151,15 @@ def failed(at: ui.Site) -> None:
         st.subheader(f"{total:,} failed", anchor=False, width="content")
         retry = partial(queue_all, at, "failed")
         st.button("Retry all", icon=":material/replay:", key="retry_all", on_click=retry)
-    pages = -(-total // FAILED_ROWS)
-    page = min(st.pagination(pages, key="failed_page"), pages) if pages > 1 else 1
+    place = st.container()
+    before = pager(total, FAILED_ROWS, of="failed")
     with reading(at.engine) as session:
-        rows = transcriptions.failed_ones(session, at.active.id, offset=(page - 1) * FAILED_ROWS, limit=FAILED_ROWS)
+        rows = transcriptions.failed_ones(session, at.active.id, offset=before, limit=FAILED_ROWS)
     for row, recording in rows:
-        with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed_{row.recording_id}"):
+        with (
+            place,
+            st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed_{row.recording_id}"),
+        ):
             when = ago_text(row.ended_at, datetime.now(UTC))
             st.markdown(f"**{ui.plain(recording.name)}**, {when}  \n{ui.plain(row.reason)}", width="stretch")
             again = partial(ask_again, recording_ids=[row.recording_id])

@@ -78,9 +78,9 @@ def import_cdr(
 
 
 def _tell(result: "CdrResult | CelResult", came_of_it: str) -> None:
-    counts = f"{result.rows} rows, {came_of_it}" if result.rows else "nothing new"
+    counts = f"{count_text(result.rows, 'row')}, {came_of_it}" if result.rows else "nothing new"
     print_line(Text(f"{result.source}: {counts}"))
     if result.bad:
-        print_line(Text(f"  {result.bad} rows could not be read, for example:", "yellow"), to_stderr=True)
+        print_line(Text(f"  {count_text(result.bad, 'row')} could not be read, for example:", "yellow"), to_stderr=True)
         for row, why in result.faults[:3]:
             print_line(Text(f"    row {row}: {why}", "yellow"), to_stderr=True)

@@ -145,8 +145,7 @@ def import_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 def _tell(source: "SourceRead") -> None:
     kinds = {"visit": source.visits, "ring in vain": source.rings, "agent change": source.changes}
-    many = {"ring in vain": "rings in vain"}
-    stored = ", ".join(count_text(count, kind, many.get(kind)) for kind, count in kinds.items())
+    stored = ", ".join(count_text(count, kind) for kind, count in kinds.items())
     read = count_text(source.rows, "line")
     counts = f"{read}, {stored} new or completed" if source.rows else "nothing new"
     if source.rows or not source.failure:

@@ -24,6 +24,7 @@ from pbx.errors import (
 )
 from pbx.settings import Connection
 from pbx.speech.audio import probe_audio
+from pbx.wording import count_text
 
 ANSWER_S = 2.0  # without a byte; a lost answer is asked for three times more
 DOWNLOAD_S = 30.0
@@ -115,7 +116,7 @@ class AriCheck:
             raise Trouble(str(error), advice.unlistable() if "Allocation" in str(error) else [error.mend]) from None
         if not self._recordings:
             return Finding("The list is empty: ARI knows no recording.", "warning", advice.nothing_listed())
-        return Finding(f"{len(self._recordings):,} recordings.")
+        return Finding(f"{count_text(len(self._recordings), 'recording')}.")
 
     def downloads(self) -> Finding:
         """Fetch the newest recording of each top folder: one that is a link is listed, and then refused."""

@@ -25,7 +25,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.history_source import slot_of
 from pbx.store.jobs import add_job, fail_job, start_job
 from pbx.store.models import Job, JobKind, PbxConnection
-from pbx.wording import zone_of
+from pbx.wording import count_text, zone_of
 
 ATTEMPTS = 3  # a job that has ended its worker so often is not tried again
 KEPT_DAYS = 30
@@ -123,7 +123,7 @@ def put_back(engine: Engine, worker: str, *, died: bool) -> list[Job]:
         left = session.exec(select(Job).where(Job.state == "running", Job.worker == worker)).all()
         for job in left:
             if died and job.attempts >= ATTEMPTS:
-                why = f"Its worker died {job.attempts} times while doing it."
+                why = f"Its worker died {count_text(job.attempts, 'time')} while doing it."
                 fail_job(session, job.id, f"{why} Look for the reason in data/worker.log, free memory and disk space.")
             else:
                 job.state = "queued"

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from pbx.store.models import Table, now
 from pbx.store.transcriptions import first_come, roll_up
+from pbx.wording import count_text
 
 # Not a parameter: so the partial index of those at work is used.
 _AT_WORK: ColumnElement[str] = literal_column("'transcribing'")
@@ -125,7 +126,7 @@ def put_back(session: Session, worker: str, *, died: bool) -> list[tuple[int, st
 def died_reason(attempts: int) -> str:
     """Why a recording rests that its worker did not survive."""
     return (
-        f"The transcriber was ended {attempts} times while working on it, for want of memory or progress. "
+        f"The transcriber was ended {count_text(attempts, 'time')} while working on it, for want of memory or progress. "
         "Close other programs or choose a smaller model (WHISPER_MODEL), then retry; data/worker.log may say more."
     )
 

@@ -6,23 +6,53 @@ as many as it needs. The formulas are those of pbx.metrics.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
 import numpy as np
 from sqlmodel import Session
 
 from pbx.metrics.intervals import DAYS, HOURS, Step, interval_edges, interval_of, period_before, unseen, week_cells
-from pbx.metrics.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
-from pbx.store.packs import load_columns, remembered
+from pbx.metrics.queues import (
+    IN_PROGRESS,
+    OUTCOMES,
+    Flags,
+    QueueFigures,
+    Targets,
+    VisitColumns,
+    WaitBucket,
+    tally,
+    wait_buckets,
+)
+from pbx.store.packs import Packed, load_columns, remembered
 from pbx.store.samples import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to.
+
+    `present`: who waited or talked at some moment of these, the second no longer within.
+    """
+
+    outcomes: Sequence[str] | None = None
+    answered: bool | None = None
+    weekday: int | None = None  # 0 = Monday, with `hour`, in the zone given
+    hour: int | None = None
+    wait_over_s: float | None = None
+    wait_up_to_s: float | None = None
+    present: tuple[datetime, datetime] | None = None
+    target: str | None = None  # to where it was passed on
+
+
+@dataclass(frozen=True, slots=True)
 class FigureFilter:
-    """Which visits of a PBX are wanted: joined from `since` up to `until`; None: whatever queue, agent or DID."""
+    """Which visits of a PBX are wanted: joined from `since` up to `until`; None: whatever queue, agent or DID.
+
+    `chosen` is a part of these; `zone` that of its weekday and hour.
+    """
 
     connection_id: int
     since: datetime
@@ -30,6 +60,8 @@ class FigureFilter:
     queue: str | None = None
     agent: str | None = None
     did: str | None = None
+    chosen: Selection | None = None
+    zone: tzinfo = UTC
 
     def before(self, zone: tzinfo, now: datetime) -> "FigureFilter":
         """The same of the period before, as `period_before` of pbx.metrics.intervals tells it."""
@@ -158,9 +190,43 @@ def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
 def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
     found = found.narrowed({"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did})
+    if wanted.chosen:
+        found = found.where(chosen_visits(_columns(found), wanted, wanted.chosen, wanted.zone))
+    return _columns(found)
+
+
+def _columns(found: Packed) -> VisitColumns:
     of = found.columns
     return VisitColumns(
         *(of["id"], of["at"], of["queue"], of["agent"], of["did"], of["outcome"]),
         *(of["answered"], of["wait_s"], of["talk_s"], of["caller"], of["target"]),
         *(found.names[name] for name in ("queue", "agent", "did", "target")),
     )
+
+
+def chosen_visits(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> Flags:
+    """Which of the visits are of the part chosen; weekday and hour in `zone`."""
+    found = np.ones(len(visits), np.bool_)
+    if chosen.outcomes is not None:
+        found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])
+    if chosen.answered is not None:
+        found &= visits.answered == chosen.answered
+    if chosen.target is not None:
+        found &= np.isin(visits.target, [i for i, name in enumerate(visits.targets) if name == chosen.target])
+    if chosen.wait_over_s is not None:
+        found &= visits.wait_s > chosen.wait_over_s
+    if chosen.wait_up_to_s is not None:
+        found &= visits.wait_s <= chosen.wait_up_to_s
+    if chosen.present is not None:
+        since, until = chosen.present
+        lasted_s = np.nan_to_num(visits.wait_s) + np.nan_to_num(visits.talk_s)
+        lasted_s[visits.outcome == IN_PROGRESS] = np.inf
+        found &= (visits.joined_s < until.timestamp()) & (visits.joined_s + lasted_s >= since.timestamp())
+    if (chosen.weekday is not None or chosen.hour is not None) and len(visits):
+        edges = interval_edges(wanted.since, wanted.until, zone, "hour")
+        cell = week_cells(edges, zone)[interval_of(visits.joined_s, edges)]
+        if chosen.weekday is not None:
+            found &= cell // 24 == chosen.weekday
+        if chosen.hour is not None:
+            found &= cell % 24 == chosen.hour
+    return found

@@ -158,7 +158,7 @@ def _presence(session: Session, wanted: FigureFilter) -> _Presence:
 
 
 def _question(wanted: FigureFilter) -> FigureFilter:
-    return replace(wanted, did=None)  # which tells nothing of agents' presence
+    return replace(wanted, did=None, chosen=None)  # which tell nothing of agents' presence
 
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:

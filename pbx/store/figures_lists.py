@@ -1,8 +1,7 @@
 """The visits and callers behind the figures: lists of them, a page at a time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,20 @@ from sqlalchemy import func, select
 from sqlmodel import Session
 
 from pbx.metrics.callbacks import CallbackFigures, callback_figures, next_answer
-from pbx.metrics.intervals import Floats, Ints, interval_edges, interval_of, week_cells
-from pbx.metrics.queues import ABANDONED, IN_PROGRESS, OUTCOMES, TRANSFERRED, Flags, VisitColumns
-from pbx.store.figures import FigureFilter, load_visits
+from pbx.metrics.intervals import Floats, Ints
+from pbx.metrics.queues import ABANDONED, TRANSFERRED, Flags, VisitColumns
+from pbx.store.figures import FigureFilter, Selection, chosen_visits, load_visits
 from pbx.store.models import Table
-from pbx.store.packs import load_columns, remembered
+from pbx.store.packs import load_columns, number_key, remembered
 
 _V, _C, _L = (Table.metadata.tables[name].c for name in ("queue_visits", "calls", "call_legs"))
+# That of its uniqueid, or of a leg with it.
+_CALL_OF_VISIT = func.coalesce(
+    select(_C.id).where(_C.connection_id == _V.connection_id, _C.linkedid == _V.uniqueid).scalar_subquery(),
+    select(func.min(_L.call_id))
+    .where(_L.connection_id == _V.connection_id, _L.uniqueid == _V.uniqueid)
+    .scalar_subquery(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +73,8 @@ class RepeatedCaller:
     last_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to.
-
-    `present`: who waited or talked at some moment of these, the second no longer within.
-    """
-
-    outcomes: Sequence[str] | None = None
-    answered: bool | None = None
-    weekday: int | None = None  # 0 = Monday, with `hour`, in the zone given
-    hour: int | None = None
-    wait_over_s: float | None = None
-    wait_up_to_s: float | None = None
-    present: tuple[datetime, datetime] | None = None
-    target: str | None = None  # to where it was passed on
-
-
 def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> int:
-    return int(_chosen(load_visits(session, wanted), wanted, chosen, zone).sum())
+    return int(chosen_visits(load_visits(session, wanted), wanted, chosen, zone).sum())
 
 
 def visits_page(
@@ -93,7 +82,7 @@ def visits_page(
 ) -> list[VisitRow]:
     """Visits, the newest first."""
     visits = load_visits(session, wanted)
-    places = np.flatnonzero(_chosen(visits, wanted, chosen, zone))
+    places = np.flatnonzero(chosen_visits(visits, wanted, chosen, zone))
     newest = places[np.lexsort((-visits.row_id[places], -visits.joined_s[places]))]
     return _rows(session, visits.row_id[newest[offset : offset + limit]])
 
@@ -125,6 +114,24 @@ def abandoned_calls(
         else AbandonedCall(row, datetime.fromtimestamp(spoken, UTC), spoken - ended, can)
         for row, spoken, ended, can in found
     ]
+
+
+def answering_call(session: Session, connection_id: int, abandoned: AbandonedCall) -> int | None:
+    """The later call by which somebody who gave up was spoken to; None when no call of it is known."""
+    if (spoken_at := abandoned.spoken_at) is None:
+        return None
+    key, until = number_key(abandoned.visit.caller), spoken_at + timedelta(seconds=1)
+    visits = select(_V.caller, _CALL_OF_VISIT, _V.id).where(
+        *(_V.connection_id == connection_id, _V.joined_at >= spoken_at, _V.joined_at < until),
+    )
+    calls = select(_C.from_number, _C.id, _C.to_number).where(
+        *(_C.connection_id == connection_id, _C.started_at >= spoken_at, _C.started_at < until),
+    )
+    rows: list[Any] = [*session.connection().execute(visits)]
+    found = [call_id for caller, call_id, _ in rows if number_key(caller) == key and call_id is not None]
+    talks: list[Any] = [] if found else [*session.connection().execute(calls)]
+    found += [call_id for caller, call_id, called in talks if key in (number_key(caller), number_key(called))]
+    return found[0] if found else None
 
 
 def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) -> list[RepeatedCaller]:
@@ -167,33 +174,6 @@ def _gave_up(visits: VisitColumns) -> Flags:
     return gone
 
 
-def _chosen(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> Flags:
-    found = np.ones(len(visits), np.bool_)
-    if chosen.outcomes is not None:
-        found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])
-    if chosen.answered is not None:
-        found &= visits.answered == chosen.answered
-    if chosen.target is not None:
-        found &= np.isin(visits.target, [i for i, name in enumerate(visits.targets) if name == chosen.target])
-    if chosen.wait_over_s is not None:
-        found &= visits.wait_s > chosen.wait_over_s
-    if chosen.wait_up_to_s is not None:
-        found &= visits.wait_s <= chosen.wait_up_to_s
-    if chosen.present is not None:
-        since, until = chosen.present
-        lasted_s = np.nan_to_num(visits.wait_s) + np.nan_to_num(visits.talk_s)
-        lasted_s[visits.outcome == IN_PROGRESS] = np.inf
-        found &= (visits.joined_s < until.timestamp()) & (visits.joined_s + lasted_s >= since.timestamp())
-    if (chosen.weekday is not None or chosen.hour is not None) and len(visits):
-        edges = interval_edges(wanted.since, wanted.until, zone, "hour")
-        cell = week_cells(edges, zone)[interval_of(visits.joined_s, edges)]
-        if chosen.weekday is not None:
-            found &= cell // 24 == chosen.weekday
-        if chosen.hour is not None:
-            found &= cell % 24 == chosen.hour
-    return found
-
-
 def _abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
     """All visits wanted; the places of those that were abandoned; when these ended; when each was next spoken to."""
     return remembered(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
@@ -217,12 +197,10 @@ def _spoken(session: Session, connection_id: int, since: datetime, until: dateti
 
 
 def _rows(session: Session, ids: Ints) -> list[VisitRow]:
-    """Visits by id, in the order given, each with its call: that of its uniqueid, or of a leg with it."""
+    """Visits by id, in the order given, each with its call."""
     wanted = [int(visit) for visit in ids]
-    call = select(_C.id).where(_C.connection_id == _V.connection_id, _C.linkedid == _V.uniqueid)
-    leg = select(func.min(_L.call_id)).where(_L.connection_id == _V.connection_id, _L.uniqueid == _V.uniqueid)
     query = select(
-        *(_V.id, func.coalesce(call.scalar_subquery(), leg.scalar_subquery()), _V.uniqueid, _V.queue, _V.joined_at),
+        *(_V.id, _CALL_OF_VISIT, _V.uniqueid, _V.queue, _V.joined_at),
         *(_V.outcome, _V.wait_s, _V.talk_s, _V.ring_s, _V.agent, _V.caller, _V.caller_name, _V.did, _V.position),
         *(_V.target, _V.ended_by),
     ).where(_V.id.in_(wanted))

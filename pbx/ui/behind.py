@@ -63,10 +63,10 @@ def offer_all() -> None:
         st.rerun()
 
 
-def follow(**asked: str) -> None:
-    """Show the calls of a table's row just picked: of a queue, an agent, a did."""
+def follow(within: Mapping[str, str] | None = None, **asked: str) -> None:
+    """Show the calls of a table's row just picked, of a queue, an agent, a did: of those of `within` where given."""
     show_all()
-    choose_behind(urlencode(asked))
+    choose_behind(urlencode({**(within or {}), **asked}))
     st.session_state[_SHOWN] = True
     st.rerun()
 

@@ -24,6 +24,8 @@ from pbx.ui.behind import (
     span_text,
 )
 from pbx.ui.exports import table_export
+from pbx.ui.pager import pager
+from pbx.ui.searches import NAMELESS
 from pbx.ui.sites import Site
 from pbx.ui.tables import call_cells, table
 from pbx.ui.ways import CALL_PAGE, lead_to
@@ -77,14 +79,12 @@ def find_calls_behind(period: Period, wanted: CallQuestion) -> CallsBehind:
 def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
     """The list of the calls chosen, a page at a time; a click opens the call."""
     behind = find_calls_behind(period, wanted)
-    # Named by what is listed: another choice begins at its first page.
-    name = f"page of {behind}"
-    page = int(st.session_state.get(name, 1) or 1)
+    tools, place = st.container(), st.container()
     with reading(at.engine) as session:
-        total, calls = calls_behind(
-            session, behind.wanted, behind.selection, at.zone, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS
-        )
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        total, _ = calls_behind(session, behind.wanted, behind.selection, at.zone, offset=0, limit=0)
+        offset = pager(total, PAGE_ROWS, of=str(behind))
+        _, calls = calls_behind(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=PAGE_ROWS)
+    with tools, st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
             if behind.text:
@@ -94,13 +94,11 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
                 lead_to(CALL_PAGE, link)
             table_export(at, "Calls", EXPORTED, lambda: _exported(at, behind), key="calls_behind", total=total)
     if not total:
-        note("No call is behind this. Click a chart above, or widen the period.")
+        note("No calls match this selection. Click a chart above, or widen the period.")
         return
     rows = {str(call.id): call_cells(at, call)[: len(COLUMNS)] for call in calls}
-    opened = table("Calls", COLUMNS, rows, key="calls_behind", pick=True)
-    if total > PAGE_ROWS:
-        with st.container(horizontal=True, horizontal_alignment="center", key="foot"):
-            st.pagination(-(-total // PAGE_ROWS), key=name)
+    with place:
+        opened = table("Calls", COLUMNS, rows, key="calls_behind", pick=True)
     if opened:
         lead_to(CALL_PAGE, {"call": opened})
 
@@ -110,12 +108,14 @@ def _filters(at: Site, behind: CallsBehind) -> dict[str, str | list[str]] | None
     wanted, chosen = behind.wanted, behind.selection
     first, last = (moment.astimezone(at.zone) for moment in (wanted.since, wanted.until))
     whole_days = first.time() == last.time() == time.min
-    other = (wanted.did, wanted.agent, chosen.disposition, chosen.weekday, wanted.queue == "" or None)
+    other = (wanted.did, wanted.agent, chosen.disposition, chosen.weekday)
     if not whole_days or any(asked is not None for asked in other):
         return None
     days = [first.date().isoformat(), (last - timedelta(seconds=1)).date().isoformat()]
-    asked = {"direction": (wanted.direction or "").capitalize(), "queue": wanted.queue, "number": chosen.number}
-    return {"period": "Between", "days": days} | {key: value for key, value in asked.items() if value}
+    queue = NAMELESS["queue"] if wanted.queue == "" else wanted.queue
+    asked = {"direction": (wanted.direction or "").capitalize(), "queue": queue, "number": chosen.number}
+    found: dict[str, str | list[str]] = {"period": "Between", "days": days}
+    return found | {key: value for key, value in asked.items() if value}
 
 
 def _exported(at: Site, behind: CallsBehind) -> Iterator[Sequence[Value]]:

@@ -10,6 +10,7 @@ from pbx.wording import duration_text
 
 Value = Ratio | float | None
 Kind = Literal["count", "percent", "duration", "number"]
+Better = Literal["up", "down", ""]
 
 
 def figure_tile(
@@ -19,7 +20,7 @@ def figure_tile(
     *,
     kind: Kind,
     definition: str,
-    better: Literal["up", "down", ""] = "",
+    better: Better = "",
     digits: int = 1,
     about: str = "",
 ) -> None:

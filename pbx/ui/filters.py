@@ -9,6 +9,7 @@ import streamlit as st
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.models import Direction
+from pbx.ui.left_pages import write_address
 from pbx.ui.sites import Site
 from pbx.wording import start_of_day
 
@@ -40,12 +41,15 @@ def _choose_days(today: date) -> tuple[date, date]:
     if corrected := st.session_state.pop(_CORRECTED, None):
         st.session_state["days"] = corrected
     # None by default: what is the default isn't kept in the address, and tomorrow the last seven days are others.
-    days = st.date_input("From – to", (), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
+    days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
     whole = days_chosen(days, today)
     clicked = st.session_state.pop(_CLICKED, False)
-    if days != whole and not (clicked and len(days) < 2):  # of a range being clicked the second day is to come
+    if clicked and len(days) < 2:  # the second click is to come
+        return whole
+    if days != whole:
         st.session_state[_CORRECTED] = whole
         st.rerun()
+    write_address("days", [day.isoformat() for day in whole])
     return whole
 
 

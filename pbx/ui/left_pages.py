@@ -56,6 +56,14 @@ def drop_reruns_of_left_pages() -> None:
     ScriptRunner._run_script = _run_what_is_there  # type: ignore[method-assign]
 
 
+def write_address(name: str, values: list[str]) -> None:
+    """Keep in the address what a bound widget holds, where Streamlit doesn't: what is set before it is drawn."""
+    context = get_script_run_ctx()
+    if context is not None and st.query_params.get_all(name) != values:
+        with context.session_state.query_params() as known:
+            known.set_corrected_value(name, values, "string_array_value")
+
+
 def opened_by_address() -> bool:
     """Whether the address alone decides what this run shows: the page was opened by a link, Back or Forward."""
     context = get_script_run_ctx()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
@@ -12,45 +11,51 @@ from pbx.metrics.agents import AgentFigures
 from pbx.metrics.queues import QueueFigures
 from pbx.metrics.ratio import Ratio
 from pbx.store.engine import reading
-from pbx.store.figures import Dimension, figures_by, queue_targets
+from pbx.store.figures import Dimension, Selection, figures_by, queue_targets
 from pbx.store.figures_agents import agent_figures
 from pbx.store.figures_lists import (
     AbandonedCall,
     abandoned_calls,
+    answering_call,
     callbacks,
     repeated_callers,
     transfer_targets,
 )
 from pbx.ui.bar import Period
-from pbx.ui.behind import MOST_EXPORTED, follow, scroll_to, was_clicked
+from pbx.ui.behind import MOST_EXPORTED, asked_behind, follow, scroll_to, was_clicked
 from pbx.ui.exports import table_export
 from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
+from pbx.ui.pager import pager
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
 from pbx.ui.visits import (
+    Behind,
     caller_cell,
+    find_behind,
+    list_head,
     open_call,
     show_visits,
 )
 from pbx.ui.ways import CALL_PAGE, lead_to
 from pbx.ui.words import note, said_clearly
-from pbx.wording import NOTHING, ago_text, count_text, duration_text
+from pbx.wording import NOTHING, ago_text, count_text, duration_text, long_text
 
 CALLS = "Calls"
 MOST_ROWS = 50
 PAGE_ROWS = 12
+BACK = "back "  # of what is picked: not the row's call, but the later one by which its caller was called back
 
 
 @st.fragment  # so that another list, or another page of one, draws no chart anew
 @said_clearly
 def show_lists(at: Site, period: Period) -> None:
-    """The lists, one at a time; a click on a chart leads to the first."""
-    lists: dict[str, Callable[[Site, Period], None]] = {
+    """The lists, one at a time, each of the part chosen; a click on a chart leads to the first."""
+    lists: dict[str, Callable[[Site, Behind], None]] = {
         CALLS: show_visits,
         "Abandoned": show_abandoned,
-        "By queue": lambda at, period: _show_by(at, period, "queue", "Queue"),
-        "By number called": lambda at, period: _show_by(at, period, "did", "Number called"),
+        "By queue": lambda at, behind: _show_by(at, behind, "queue", "Queue"),
+        "By number called": lambda at, behind: _show_by(at, behind, "did", "Number called"),
         "Agents": show_agents,
         "Repeated callers": show_repeated,
         "Transfers": show_transfers,
@@ -58,11 +63,12 @@ def show_lists(at: Site, period: Period) -> None:
     shown = was_clicked()
     if shown:
         st.session_state["list"] = CALLS
+    behind = find_behind(period)
     with st.container(key="queue_lists"):
         for tab, show in zip(st.tabs(list(lists), key="list", on_change="rerun", **KEPT), lists.values(), strict=True):
             if tab.open:
                 with tab:
-                    show(at, period)
+                    show(at, behind)
     if shown:
         scroll_to("queue_lists")
 
@@ -71,10 +77,10 @@ def _of(ratio: Ratio, text: str | None = None) -> Cell:
     return {"text": text or ratio.percent_text(), "sub": ratio.parts_text() if ratio.denominator else ""}
 
 
-def _show_by(at: Site, period: Period, by: Dimension, label: str) -> None:
+def _show_by(at: Site, behind: Behind, by: Dimension, label: str) -> None:
     with reading(at.engine) as session:
         targets = queue_targets(session, at.active.id)
-        found = figures_by(session, period.wanted, by, targets)
+        found = figures_by(session, behind.part, by, targets)
     columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
     columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
     rows: dict[str, list[Cell]] = {
@@ -94,11 +100,11 @@ def _show_by(at: Site, period: Period, by: Dimension, label: str) -> None:
         *(label, "Offered", "Answered", "Abandoned", "Answered within T", "sl_answered (%)", "sl_inclusive (%)"),
         *("sl_offered (%)", "ASA (s)", "Mean talk (s)", "Longest wait (s)"),
     ]
-    with _head(f"{count_text(len(found), label.lower(), label.lower() + 's')}, the most calls first"):
+    with list_head(behind, f"{count_text(len(found), label.lower())}, the most calls first"):
         table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
     picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
     if picked is not None:
-        follow(**{by: picked.strip()})
+        follow(asked_behind(), **{by: picked.strip()})
 
 
 def _figures(name: str, of: QueueFigures) -> Sequence[Value]:
@@ -108,31 +114,26 @@ def _figures(name: str, of: QueueFigures) -> Sequence[Value]:
     )
 
 
-def _head(text: str) -> Any:
-    """A quiet line with room for tools at its end."""
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        note(text)
-        return st.container(width="content")
-
-
-def show_agents(at: Site, period: Period) -> None:
+def show_agents(at: Site, behind: Behind) -> None:
     """Agents in short: what they took, let ring, how long they were there."""
     with reading(at.engine) as session:
-        found = agent_figures(session, period.wanted)
+        found = agent_figures(session, behind.part)
     if not found:
-        note("No agent took a call, rang, or logged in within this period.")
-        return
+        with list_head(behind, "No agent took a call, was rung or was logged in"):
+            return
     columns = ["Agent", "Calls>", "Talk>", "Mean talk>", "Rang in vain>", "Logged in>", "Paused>", "Occupancy>"]
     exported = ["Agent", "Calls", "Talk (s)", "Mean talk (s)", "Rang in vain", "Logged in (s)", "Paused (s)"]
-    with _head(f"{count_text(len(found), 'agent')}, the most calls first"):
+    with list_head(behind, f"{count_text(len(found), 'agent')}, the most calls first"):
         table_export(
             *(at, "Queue agents", [*exported, "Occupancy (%)"]), lambda: [_agent_values(a) for a in found], key="agents"
         )
+    if behind.selection != Selection():
+        note("Missed rings, times logged in and pauses are not limited to the selected calls.")
     picked = table(
         "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MOST_ROWS]}, key="agents", pick=True
     )
     if picked is not None:
-        follow(agent=picked)
+        follow(asked_behind(), agent=picked)
 
 
 def _agent_cells(agent: AgentFigures) -> list[Cell]:
@@ -155,14 +156,14 @@ def _agent_values(agent: AgentFigures) -> Sequence[Value]:
     )
 
 
-def show_abandoned(at: Site, period: Period) -> None:
+def show_abandoned(at: Site, behind: Behind) -> None:
     """Who gave up, and who was spoken to since."""
     owed_only = st.toggle("Only callbacks owed", key="owed", **KEPT)
     with reading(at.engine) as session:
-        owed = callbacks(session, period.wanted)
+        owed = callbacks(session, behind.part)
     if not owed.abandoned:
-        note("Nobody gave up in this period.")
-        return
+        with list_head(behind, "No abandoned calls"):
+            return
     with figure_tiles("callbacks"):
         figure_tile("Abandoned calls", owed.abandoned, kind="count", definition="Visits whose caller hung up.")
         figure_tile("Callers who gave up", owed.callers, kind="count", definition="Different numbers among them.")
@@ -180,36 +181,39 @@ def show_abandoned(at: Site, period: Period) -> None:
     total = owed.abandoned
     with reading(at.engine) as session:
         if owed_only:
-            total = len(abandoned_calls(session, period.wanted, offset=0, limit=MOST_EXPORTED, owed_only=True))
-        pages = -(-total // PAGE_ROWS)
-        with _head(f"{count_text(total, 'call')}, the newest first"):
-            columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Spoken to", "After (s)")
-            made = partial(_abandoned_values, at, period, owed_only)
+            total = len(abandoned_calls(session, behind.part, offset=0, limit=MOST_EXPORTED, owed_only=True))
+        with list_head(behind, f"{count_text(total, 'abandoned call')}, the newest first"):
+            columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "After (s)")
+            made = partial(_abandoned_values, at, behind, owed_only)
             table_export(at, "Abandoned calls", columns, made, key="abandoned", total=total)
         place = st.container()
-        page = min(st.pagination(pages, key=f"gone of {period.wanted} {owed_only}"), pages) if pages > 1 else 1
-        found = abandoned_calls(
-            session, period.wanted, offset=(page - 1) * PAGE_ROWS, limit=PAGE_ROWS, owed_only=owed_only
-        )
+        offset = pager(total, PAGE_ROWS, of=f"{behind} abandoned {owed_only}")
+        found = abandoned_calls(session, behind.part, offset=offset, limit=PAGE_ROWS, owed_only=owed_only)
     rows = {str(item.visit.visit_id): _abandoned_cells(at, item) for item in found}
     with place:
         picked = table(
             "Abandoned calls", ("Joined|", "Caller", "Queue|", "Waited>", "Callback"), rows, key="abandoned", pick=True
         )
-    open_call(picked, {str(item.visit.visit_id): item.visit.call_id for item in found})
+    if picked and picked.startswith(BACK):
+        later = next(item for item in found if BACK + str(item.visit.visit_id) == picked)
+        with reading(at.engine) as session:
+            open_call(picked, {picked: answering_call(session, at.active.id, later)})
+    else:
+        open_call(picked, {str(item.visit.visit_id): item.visit.call_id for item in found})
 
 
 def _abandoned_cells(at: Site, item: AbandonedCall) -> list[Cell]:
     back: Cell
     if item.spoken_at is not None:
         back = {
-            "text": f"Spoken to after {duration_text(item.time_to_call_back_s)}",
+            "text": f"Called back after {long_text(item.time_to_call_back_s or 0)}",
             "tone": "good",
             "sub": at.local(item.spoken_at),
+            "pick": f"{BACK}{item.visit.visit_id}",
         }
     elif item.can_be_called:
         since = ago_text(item.visit.joined_at, datetime.now(UTC))
-        back = {"text": "Owed", "tone": "bad", "sub": f"gave up {since}"}
+        back = {"text": "Owed", "tone": "bad", "sub": f"abandoned {since}"}
     else:
         back = {"text": "No number to call", "tone": "idle"}
     return [
@@ -221,9 +225,9 @@ def _abandoned_cells(at: Site, item: AbandonedCall) -> list[Cell]:
     ]
 
 
-def _abandoned_values(at: Site, period: Period, owed_only: bool) -> list[Sequence[Value]]:
+def _abandoned_values(at: Site, behind: Behind, owed_only: bool) -> list[Sequence[Value]]:
     with reading(at.engine) as session:
-        found = abandoned_calls(session, period.wanted, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
+        found = abandoned_calls(session, behind.part, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
     return [
         (
             *(item.visit.joined_at, item.visit.caller, item.visit.caller_name, item.visit.queue, item.visit.wait_s),
@@ -233,13 +237,13 @@ def _abandoned_values(at: Site, period: Period, owed_only: bool) -> list[Sequenc
     ]
 
 
-def show_repeated(at: Site, period: Period) -> None:
+def show_repeated(at: Site, behind: Behind) -> None:
     """Numbers that came more than once."""
     with reading(at.engine) as session:
-        found = repeated_callers(session, period.wanted, MOST_ROWS)
+        found = repeated_callers(session, behind.part, MOST_ROWS)
     if not found:
-        note("No number came more than once in this period.")
-        return
+        with list_head(behind, "No number called more than once"):
+            return
     rows: dict[str, list[Cell]] = {
         item.caller: [
             {"text": item.caller_name or item.caller, "sub": item.caller if item.caller_name else ""},
@@ -252,7 +256,7 @@ def show_repeated(at: Site, period: Period) -> None:
         for item in found
     }
     columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First|", "Last|")
-    with _head(f"{count_text(len(found), 'number')} with two calls or more, at most {MOST_ROWS}"):
+    with list_head(behind, f"{count_text(len(found), 'number')} with two calls or more, at most {MOST_ROWS}"):
         values: list[Sequence[Value]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
@@ -263,19 +267,19 @@ def show_repeated(at: Site, period: Period) -> None:
         lead_to(CALL_PAGE, {"number": picked})
 
 
-def show_transfers(at: Site, period: Period) -> None:
+def show_transfers(at: Site, behind: Behind) -> None:
     """To where calls were passed on after they were answered."""
     with reading(at.engine) as session:
-        found = transfer_targets(session, period.wanted, MOST_ROWS)
+        found = transfer_targets(session, behind.part, MOST_ROWS)
     if not found:
-        note("No call was passed on in this period.")
-        return
+        with list_head(behind, "No transferred calls"):
+            return
     total = sum(count for _, count in found)
     rows: Mapping[str, list[Cell]] = {
         str(place): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
         for place, (target, count) in enumerate(found)
     }
-    with _head(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
+    with list_head(behind, f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
         table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
     if picked := table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
-        follow(outcome="transferred", target=found[int(picked)][0])
+        follow(asked_behind(), outcome="transferred", target=found[int(picked)][0])

@@ -21,6 +21,7 @@ from pbx.ui.behind import (
     span_text,
 )
 from pbx.ui.exports import table_export
+from pbx.ui.pager import pager
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
 from pbx.ui.ways import CALL_PAGE, lead_to
@@ -70,23 +71,21 @@ def find_seizures_behind(period: Period, trunk: str | None) -> SeizuresBehind:
 def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
     """The list of the seizures chosen, a page at a time; a click opens the call."""
     behind = find_seizures_behind(period, trunk)
-    name = f"page of {behind}"
-    page = int(st.session_state.get(name, 1) or 1)
-    total, found = _page(at, behind, (page - 1) * PAGE_ROWS, PAGE_ROWS)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    tools, place = st.container(), st.container()
+    total, _ = _page(at, behind, 0, 0)
+    _, found = _page(at, behind, pager(total, PAGE_ROWS, of=str(behind)), PAGE_ROWS)
+    with tools, st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
             if behind.text:
                 offer_all()
             table_export(at, "Calls over trunks", EXPORTED, lambda: _exported(at, behind), key="seizures", total=total)
     if not total:
-        note("No call is behind this. Click a chart above, or widen the period.")
+        note("No calls match this selection. Click a chart above, or widen the period.")
         return
     rows = {f"{number} {item.call_id}": _cells(at, item) for number, item in enumerate(found)}
-    opened = table("Calls over trunks", COLUMNS, rows, key="seizures", pick=True)
-    if total > PAGE_ROWS:
-        with st.container(horizontal=True, horizontal_alignment="center", key="foot"):
-            st.pagination(-(-total // PAGE_ROWS), key=name)
+    with place:
+        opened = table("Calls over trunks", COLUMNS, rows, key="seizures", pick=True)
     if opened:
         lead_to(CALL_PAGE, {"call": opened.partition(" ")[2]})
 

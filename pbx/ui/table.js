@@ -6,9 +6,16 @@ const element = (tag, className, text) => {
   return made
 }
 
-const fill = (holder, cell) => {
-  const { text, sub, tone, badge } = typeof cell === "string" ? { text: cell } : cell
-  const main = element("span", badge ? "badge" : tone ? `state ${tone}` : "text", text)
+const fill = (holder, cell, pickCell) => {
+  const { text, sub, tone, badge, pick } = typeof cell === "string" ? { text: cell } : cell
+  const main = element(pick ? "button" : "span", badge ? "badge" : tone ? `state ${tone}` : "text", text)
+  if (pick) {
+    main.onclick = (event) => {
+      event.stopPropagation() // it leads elsewhere than its row
+      pickCell(pick)
+    }
+    main.onkeydown = (event) => (event.key === "Enter" || event.key === " ") && event.stopPropagation()
+  }
   holder.append(main)
   if (sub) holder.append(element("span", "sub", sub))
 }
@@ -31,7 +38,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const made = line.insertCell()
       made.className = align ?? ""
       made.dataset.title = title
-      fill(made, cell)
+      fill(made, cell, (id) => setTriggerValue("pick", id))
     })
     if (!data.pick) continue
     const pick = () => {

@@ -12,7 +12,8 @@ from pbx.wording import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STA
 CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
 SHORT_CALL_COLUMNS = ("Call", "Transcript|")
 
-Cell = str | Mapping[str, str]  # text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?}
+# Text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?, pick?: what a click on it picks instead of its row}.
+Cell = str | Mapping[str, str]
 
 _table = st.components.v2.component(
     "pbx_table",

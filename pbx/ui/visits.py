@@ -1,7 +1,9 @@
 """The visits behind a figure or a chart: what was clicked on, kept in the address, and the list of them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 
 import streamlit as st
 
@@ -9,8 +11,8 @@ from pbx.export.tables import Value
 from pbx.metrics.queues import OUTCOMES
 from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
-from pbx.store.figures import FigureFilter
-from pbx.store.figures_lists import Selection, VisitRow, count_visits, visits_page
+from pbx.store.figures import FigureFilter, Selection
+from pbx.store.figures_lists import VisitRow, count_visits, visits_page
 from pbx.store.models import Call
 from pbx.ui.bar import Period
 from pbx.ui.behind import (
@@ -25,6 +27,7 @@ from pbx.ui.behind import (
     span_text,
 )
 from pbx.ui.exports import table_export
+from pbx.ui.pager import pager
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
 from pbx.ui.ways import CALL_PAGE, lead_to
@@ -47,7 +50,13 @@ class Behind:
 
     wanted: FigureFilter
     selection: Selection
+    zone: tzinfo
     text: str  # "" for all
+
+    @property
+    def part(self) -> FigureFilter:
+        """The visits chosen, for pbx.store.figures."""
+        return replace(self.wanted, chosen=self.selection, zone=self.zone)
 
 
 def find_behind(period: Period) -> Behind:
@@ -88,28 +97,31 @@ def find_behind(period: Period) -> Behind:
         said.append(OUTCOME_WORDS[outcome][0].lower())
     over_s = over_s if over_s else None  # the first bucket holds those who waited 0 s too
     chosen = Selection(outcomes, answered, weekday, hour, over_s, upto_s, present, target)
-    return Behind(wanted, chosen, ", ".join(said))
+    return Behind(wanted, chosen, period.zone, ", ".join(said))
 
 
-def show_visits(at: Site, period: Period) -> None:
-    """The list of the visits chosen, a page at a time; a click opens the call."""
-    behind = find_behind(period)
-    with reading(at.engine) as session:
-        total = count_visits(session, behind.wanted, behind.selection, at.zone)
+@contextmanager
+def list_head(behind: Behind, text: str) -> Iterator[None]:
+    """What a list below the charts shows of the part chosen, the way back to all, and a place for its export."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
-        with st.container(horizontal=True, vertical_alignment="center", width="content", key="visits_tools"):
+        note(f"{text}: {behind.text}" if behind.text else text)
+        with st.container(horizontal=True, vertical_alignment="center", width="content", key="list_tools"):
             if behind.text:
                 offer_all()
-            table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits", total=total)
+            yield
+
+
+def show_visits(at: Site, behind: Behind) -> None:
+    """The list of the visits chosen, a page at a time; a click opens the call."""
+    with reading(at.engine) as session:
+        total = count_visits(session, behind.wanted, behind.selection, at.zone)
+    with list_head(behind, count_text(total, "call") if behind.text else f"All {count_text(total, 'call')}"):
+        table_export(at, "Queue calls", EXPORT_COLUMNS, lambda: _exported(at, behind), key="visits", total=total)
     if not total:
-        note("No call is behind this. Click a chart above, or widen the period.")
+        note("No calls match this selection. Click a chart above, or widen the period.")
         return
-    rows, foot = st.container(), st.container(horizontal=True, horizontal_alignment="center", key="foot")
-    pages = -(-total // PAGE_ROWS)
-    with foot:
-        page = min(st.pagination(pages, key=f"page of {behind}"), pages) if pages > 1 else 1
-    offset = (page - 1) * PAGE_ROWS
+    rows = st.container()
+    offset = pager(total, PAGE_ROWS, of=str(behind))
     with reading(at.engine) as session:
         found = visits_page(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=PAGE_ROWS)
         calls = calls_by_id(session, [row.call_id for row in found if row.call_id is not None])

@@ -9,9 +9,8 @@ from sqlalchemy import Engine
 
 from pbx.metrics.callbacks import CallbackFigures
 from pbx.store.engine import reading, writing
-from pbx.store.figures import FigureFilter
+from pbx.store.figures import FigureFilter, Selection
 from pbx.store.figures_lists import (
-    Selection,
     abandoned_calls,
     callbacks,
     count_visits,
