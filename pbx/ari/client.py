@@ -18,7 +18,7 @@ import urllib3
 import urllib3.exceptions as http
 
 from pbx.ari import faults
-from pbx.errors import AriProtocolError, DataError, Deadline, SettingsError, StorageFull, Unreachable
+from pbx.errors import DataError, Deadline, SettingsError, StorageFull, Unreachable
 from pbx.settings import Connection
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 

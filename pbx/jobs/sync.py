@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from pbx.ari.client import AriClient, storage_fault
 from pbx.ari.names import parse_name
 from pbx.errors import DataError
-from pbx.jobs.download import Download, Room
+from pbx.jobs.download import DEFAULT_ROOM, Download, Room
 from pbx.settings import Connection
 from pbx.store import recordings
 from pbx.store.connections import ActiveConnection
@@ -67,7 +67,7 @@ def sync_recordings(
     parallel: int = 4,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    room: Room = Room(),
+    room: Room = DEFAULT_ROOM,
 ) -> SyncResult:
     """Note every recording the PBX lists and download those that are not in the cache, newest first.
 

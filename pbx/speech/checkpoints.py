@@ -172,6 +172,7 @@ def _dimensions(checkpoint: dict[str, Any], weights: Path) -> "ModelDimensions":
 
 def _is_whispers(dims: "ModelDimensions") -> bool:
     """Whether a model has Whisper's shape: 30 s of sound, its vocabulary, and layers that fit one another."""
+    heads = (dims.n_audio_head, dims.n_text_head)
     return (
         dims.n_mels in (80, 128)
         and dims.n_audio_ctx == 1500
@@ -181,7 +182,7 @@ def _is_whispers(dims: "ModelDimensions") -> bool:
         and 4 <= dims.n_text_state <= _MOST_STATE
         and dims.n_text_state % 2 == 0
         and all(0 < layers <= _MOST_LAYERS for layers in (dims.n_audio_layer, dims.n_text_layer))
-        and all(0 < n <= dims.n_text_state and dims.n_text_state % n == 0 for n in (dims.n_audio_head, dims.n_text_head))
+        and all(0 < count <= dims.n_text_state and dims.n_text_state % count == 0 for count in heads)
     )
 
 

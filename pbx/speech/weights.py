@@ -267,9 +267,7 @@ def _fetch_one(url: str, target: Path, sha256: str | None, progress: Progress | 
     part.replace(target)
 
 
-def _stream(
-    session: requests.Session, url: str, part: Path, sha256: str | None, progress: Progress | None
-) -> None:
+def _stream(session: requests.Session, url: str, part: Path, sha256: str | None, progress: Progress | None) -> None:
     """Append what is missing to `part`, and check it.
 
     Raises _Failed, _Gone, OutOfTime, OSError, and the errors of requests and urllib3.

@@ -77,9 +77,9 @@ DRIPS = {
 
 @pytest.mark.parametrize("data", DRIPS.values(), ids=DRIPS.keys())
 def test_an_answer_that_drips_ends_at_the_time_limit(data: bytes) -> None:
-    with serving(dripping(data, 0.01 if len(data) > 500 else 0.05)) as connection:
-        with AriClient(connection, deadline_s=0.6, backoff_s=0.001) as ari:
-            assert timed(ari.channels, PbxError) < 3
+    serve = dripping(data, 0.01 if len(data) > 500 else 0.05)
+    with serving(serve) as connection, AriClient(connection, deadline_s=0.6, backoff_s=0.001) as ari:
+        assert timed(ari.channels, PbxError) < 3
 
 
 def test_headers_that_drip_are_a_deadline_whatever_is_asked(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_compressed_checkpoint_is_as_large_as_it_becomes(tmp_path: Path, monke
     with zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data.pkl", bytes(50_000_000))
     monkeypatch.setattr(checkpoints, "free_memory", lambda: 340_000_000)
-    with pytest.raises(ModelError, match="needs about 0.3 GB of memory"):
+    with pytest.raises(ModelError, match=r"needs about 0\.3 GB of memory"):
         load_network(tmp_path / "model.pt", "base", "cpu", "fp32")
 
 

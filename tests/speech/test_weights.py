@@ -155,7 +155,7 @@ def test_a_server_that_drips_is_given_up(
     monkeypatch.setattr(weights, "_LONGEST_S", 0.6)
     server.faults = [fault] * 9
     begun = time.monotonic()
-    with pytest.raises(ModelError, match="took more than|was cut") as caught:
+    with pytest.raises(ModelError, match=r"took more than|was cut") as caught:
         find_weights("base", "whisper", tmp_path)
     assert time.monotonic() - begun < 5
     assert server.url in caught.value.mend
