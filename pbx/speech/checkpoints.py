@@ -133,7 +133,7 @@ def _read(weights: Path) -> dict[str, Any]:
     try:
         read_bytes = _read_bytes(weights)
         _check_memory(read_bytes, weights)
-        checkpoint = torch.load(weights, map_location="cpu", weights_only=True, mmap=not read_bytes)
+        checkpoint: Any = torch.load(weights, map_location="cpu", weights_only=True, mmap=not read_bytes)
     except ModelError:
         raise
     except OSError as error:
@@ -145,7 +145,7 @@ def _read(weights: Path) -> dict[str, Any]:
     parts = [checkpoint.get(part) for part in ("dims", "model_state_dict")] if isinstance(checkpoint, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
         raise ModelError(f"{what}: it lacks the model's dimensions or its weights.", mend)
-    return checkpoint
+    return dict(checkpoint)
 
 
 def _read_bytes(weights: Path) -> int:

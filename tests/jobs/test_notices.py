@@ -196,7 +196,7 @@ def test_a_receiver_that_never_ends_holds_up_neither_memory_nor_the_process(
     monkeypatch.setattr(notices, "SEND_S", 1.0)
     with holding(answer, more, every_s) as port:
         threads, begun = threading.active_count(), time.monotonic()
-        with pytest.raises(SendError, match="did not answer in time|unexpected MemoryError"):
+        with pytest.raises(SendError, match=r"did not answer in time|unexpected MemoryError"):
             send(Target(SecretStr(url.format(port))), "Title", "Text")
         assert time.monotonic() - begun < 10
         assert psutil.Process().children(recursive=True) == []
