@@ -1,21 +1,21 @@
 """Alerts are told: by Apprise, to mail, webhooks, Slack, Teams and others, once when they begin and once when they end.
 
-Each message is sent by a process of its own, which ends with its time limit whatever the receiver does.
+Apprise logs addresses, which hold tokens and passwords: its log goes nowhere but to `_Told`, which keeps a reason only.
 """
 
-import json
 import logging
-import subprocess
-import sys
+import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, tzinfo
-from pathlib import Path
+from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from pbx.errors import PbxError
+from pbx.errors import PbxError, SettingsError
 from pbx.jobs.alerts import evaluate
-from pbx.jobs.messenger import REFUSED, quiet, service_of
 from pbx.settings import Settings
 from pbx.store.alerts import (
     PAUSES_S,
@@ -34,8 +34,6 @@ from pbx.store.models import PbxConnection, now
 from pbx.wording import duration_text, moment_text, zone_of, zone_text
 
 SEND_S = 20.0  # a target that has not answered by then was not told
-_START_S = 10.0  # until that process is at work, at most
-_ROOT = Path(__file__).parents[2]
 EXAMPLES = (  # placeholders in capitals
     ("E-mail", "mailtos://USER:PASSWORD@smtp.example.com?from=pbx@example.com&to=you@example.com"),
     ("Webhook", "jsons://hooks.example.com/pbx"),
@@ -90,30 +88,25 @@ def tell_all(engine: Engine, settings: Settings, active: ActiveConnection, stop:
 
 def send(target: Target, title: str, text: str) -> None:
     """Send one message now. Raises SendError when it could not be sent, SettingsError for an unusable address."""
-    url = target.url.get_secret_value()
-    check_target(url)
-    message = json.dumps({"url": url, "title": title, "text": text, "limit_s": SEND_S})
-    try:
-        run = subprocess.run(
-            [sys.executable, "-m", "pbx.jobs.messenger"],
-            input=message.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=SEND_S + _START_S,
-            cwd=_ROOT,
-            check=False,
-        )
-        reason = str(json.loads(run.stdout)["reason"])
-    except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):  # it was ended at its limit
-        reason = REFUSED
-    if reason:
-        raise SendError(f"{target.label} could not be told: {reason}.", "Check its address and try again.")
+    apprise = _apprise()
+    with _quiet() as told:
+        try:
+            service = _service(apprise, target)
+            sender = apprise.Apprise(asset=service.asset)
+            sender.add(service)
+            sent = sender.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
+        except PbxError:
+            raise
+        except Exception as error:  # a plugin's mistake; its text may hold the address
+            raise SendError(f"{target.label} could not be told: an unexpected {type(error).__name__}.") from None
+    if not sent:
+        raise SendError(f"{target.label} could not be told: {told.reason}.", "Check its address and try again.")
 
 
 def check_target(url: str) -> None:
     """Raise SettingsError when an address is none that a message can be sent to; nothing is sent."""
-    with quiet():
-        service_of(url)
+    with _quiet():
+        _service(_apprise(), Target(SecretStr(url)))
 
 
 def trial_message(host: str) -> tuple[str, str]:
@@ -161,3 +154,64 @@ def _tell(engine: Engine, settings: Settings, active: ActiveConnection, telling:
         log.warning("An alert could not be sent. %s %s", " ".join(failures), tries)
         with writing(engine) as session:
             record_failure(session, telling, f"{' '.join(failures)} {tries}", now())
+
+
+def _apprise() -> Any:
+    # Imported here: it takes a third of a second, and most processes never send anything.
+    import apprise
+
+    logger = logging.getLogger("apprise")
+    logger.propagate = False  # a sending given up may still log something
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return apprise
+
+
+def _service(apprise: Any, target: Target) -> Any:
+    asset = apprise.AppriseAsset(
+        app_id="PBX Notebook",
+        app_desc="PBX Notebook",
+        app_url="",
+        image_url_mask="",  # else messages point to pictures on the web
+        image_url_logo="",
+        async_mode=False,
+        http_redirects=False,
+        service_timeout=SEND_S,
+    )
+    service = apprise.Apprise.instantiate(target.url.get_secret_value(), asset=asset)
+    if service is None:
+        raise SettingsError(
+            "This is not an address that a message can be sent to.",
+            "Write it as one of the examples; all forms are described by Apprise.",
+        )
+    return service
+
+
+class _Told(logging.Filter):
+    """Lets nothing through of what Apprise logs, and keeps why a message was not sent: a status or kind of fault."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason = "it refused the message or did not answer in time"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        status = re.search(r"\berror=(\d{3})\b", said)
+        if status:
+            self.reason = f"it answered with HTTP status {status[1]}"
+        elif "onnection error" in said:
+            self.reason = "it can’t be reached, was too slow, or refused the login"
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[_Told]:
+    """Apprise's log goes to the filter given, and nowhere else."""
+    logger, told = logging.getLogger("apprise"), _Told()
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(told)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its DEBUG lines hold a webhook's path
+    try:
+        yield told
+    finally:
+        logger.removeFilter(told)

@@ -79,7 +79,7 @@ def sync_recordings(
     Raises DataError when another sync of this directory runs, StorageFull, the errors of AriClient when the PBX isn't
     reached or refuses. A single recording's trouble is in the result's `failed` instead.
     """
-    with AriClient(active.connection, parallel=parallel) as client:
+    with AriClient(active.connection, parallel=parallel, stop=stop) as client:
         if dry_run:
             return _plan(engine, active, client, since, until, limit, room)
         with _only_sync(audio_dir):

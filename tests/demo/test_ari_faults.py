@@ -73,8 +73,7 @@ class Bench:
         )
 
 
-def impatient(connection: Connection, *, parallel: int = 4) -> AriClient:
-    return AriClient(connection, parallel=parallel, idle_timeout_s=0.4, backoff_s=0.001)
+impatient = partial(AriClient, idle_timeout_s=0.4, backoff_s=0.001)
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
 """Alerts are told by real mail and real webhooks: once at each end, again after a failure, without a secret."""
 
 import logging
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-import psutil
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
@@ -154,53 +150,6 @@ def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
     with pytest.raises(SendError, match="refused the login"):
         send(Target(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")
     assert mail.messages == []
-
-
-@contextmanager
-def holding(answer: bytes, more: bytes, every_s: float) -> Iterator[int]:
-    """A port that answers so, and never comes to an end."""
-
-    def serve(line: socket.socket) -> None:
-        with line, suppress(OSError):
-            line.sendall(answer)
-            while True:
-                line.sendall(more)
-                time.sleep(every_s)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=accept, daemon=True).start()
-        yield int(server.getsockname()[1])
-        server.shutdown(socket.SHUT_RDWR)
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-
-
-@pytest.mark.parametrize(
-    ("url", "answer", "more", "every_s"),
-    [
-        ("json://127.0.0.1:{}/x", OK + b"X: ", b"x", 0.1),
-        ("json://127.0.0.1:{}/x", OK + b"Content-Length: 100000000000\r\n\r\n", bytes(1_000_000), 0),
-        ("mailto://u:p@127.0.0.1:{}?smtp=127.0.0.1&from=a@b.example&to=c@b.example&mode=insecure", b"220 ", b"x", 0.1),
-    ],
-    ids=["headers that drip", "a body without end", "a greeting that drips"],
-)
-def test_a_receiver_that_never_ends_holds_up_neither_memory_nor_the_process(
-    url: str, answer: bytes, more: bytes, every_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notices, "SEND_S", 1.0)
-    with holding(answer, more, every_s) as port:
-        threads, begun = threading.active_count(), time.monotonic()
-        with pytest.raises(SendError, match=r"did not answer in time|unexpected MemoryError"):
-            send(Target(SecretStr(url.format(port))), "Title", "Text")
-        assert time.monotonic() - begun < 10
-        assert psutil.Process().children(recursive=True) == []
-        assert threading.active_count() <= threads + 1  # the port's own
 
 
 def test_a_redirect_is_not_followed(web: WebReceiver) -> None:
