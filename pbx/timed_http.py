@@ -28,7 +28,8 @@ class _Limit(NamedTuple):
     check: Callable[[], object]
 
 
-_limit: ContextVar[_Limit] = ContextVar("limit", default=_Limit(math.inf, lambda: None))
+_NO_LIMIT = _Limit(math.inf, lambda: None)
+_limit: ContextVar[_Limit] = ContextVar("limit", default=_NO_LIMIT)
 
 
 @contextlib.contextmanager

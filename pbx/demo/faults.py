@@ -16,6 +16,8 @@ Who asks for which kind, in this order, each at most once for a spot:
     mute           before an answer is sent: send nothing, and leave the connection open.
     slow_list      before a list is answered (the path `recordings/stored`, an AMI action that answers with items):
                    wait `seconds`, then answer.
+    nested         ARI only, before an answer is made: answer with JSON nested 200,000 deep.
+    endless        ARI only, before an answer is sent: announce 10 GB and send until the client leaves.
     server_error   ARI only, before an answer is made: answer `status` with Asterisk's body for it instead.
     wrong_length   ARI only, when the headers are made: Content-Length says `extra_bytes` more than are sent (fewer
                    where it is negative; never below 0); close the connection after the body.
@@ -33,7 +35,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Kind = Literal["refuse", "mute", "slow_list", "server_error", "wrong_length", "stall", "cut", "trickle"]
+Kind = Literal[
+    "refuse", "mute", "slow_list", "nested", "endless", "server_error", "wrong_length", "stall", "cut", "trickle"
+]
 
 
 @dataclass(frozen=True, slots=True)

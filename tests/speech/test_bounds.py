@@ -94,7 +94,8 @@ BOMBS = {
     "comment.flac": FLAC_HEAD + b"\x84\xff\xff\xff\xff\xff\xff\xff" + b"x" * 4000,
     "page.ogg": (AUDIO / "tone.ogg").read_bytes()[:300].replace(b"vorbis", b"vorbis\xff\xff\xff\xff") + b"\xff" * 4000,
     "title.webm": MATROSKA + bytes.fromhex("1549a966010000007fffffff7ba90100000070000000") + b"x" * 4000,
-    "private.webm": MATROSKA + bytes.fromhex("1654ae6b010000007fffffffae010000007ffffff063a2010000000fffff00" + "78" * 4000),
+    "private.webm": MATROSKA
+    + bytes.fromhex("1654ae6b010000007fffffffae010000007ffffff063a2010000000fffff00" + 4000 * "78"),
 }  # fmt: skip
 
 
