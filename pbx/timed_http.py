@@ -9,36 +9,47 @@ import io
 import math
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-_end: ContextVar[float] = ContextVar("end", default=math.inf)
+_LOOK_S = 0.5  # how often a read that waits looks whether it is still wanted
 
 
 class OutOfTime(Exception):
     """The time limit passed while a peer was being waited for."""
 
 
+class _Limit(NamedTuple):
+    end: float  # on the monotonic clock
+    check: Callable[[], object]
+
+
+_NO_LIMIT = _Limit(math.inf, lambda: None)
+_limit: ContextVar[_Limit] = ContextVar("limit", default=_NO_LIMIT)
+
+
 @contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float, check: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Give the timed connections that this thread uses in the block so much time in all, retries included.
 
-    They raise OutOfTime when it has passed. A limit within another one can only shorten it.
+    They raise OutOfTime when it has passed, and whatever `check` raises, which is called now and then while they wait.
     """
-    token = _end.set(min(_end.get(), time.monotonic() + seconds))
+    token = _limit.set(_Limit(time.monotonic() + seconds, check))
     try:
         yield
     finally:
-        _end.reset(token)
+        _limit.reset(token)
 
 
 def time_left() -> float:
     """Return the seconds left of the time limit, infinite without one. Raises OutOfTime when none is left."""
-    left_s = _end.get() - time.monotonic()
+    limit = _limit.get()
+    limit.check()
+    left_s = limit.end - time.monotonic()
     if left_s <= 0:
         raise OutOfTime
     return left_s
@@ -60,14 +71,17 @@ class _TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = min(time_left(), math.inf if self._idle_s is None else self._idle_s)
-        self._sock.settimeout(None if left_s == math.inf else left_s)
-        try:
-            return self._raw.readinto(buffer)  # type: ignore[no-any-return]
-        except TimeoutError:
-            time_left()  # raises where it was the limit that ended this read
-            raise
+    def readinto(self, buffer: Any) -> int:
+        idle_end = math.inf if self._idle_s is None else time.monotonic() + self._idle_s
+        while True:
+            idle_left_s = idle_end - time.monotonic()
+            self._sock.settimeout(max(min(time_left(), idle_left_s, _LOOK_S), 0.001))
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                time_left()
+                if time.monotonic() >= idle_end:
+                    raise
 
     def close(self) -> None:
         self._raw.close()

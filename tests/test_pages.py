@@ -313,10 +313,11 @@ def test_saved_passwords_are_kept_and_never_sent_back(engine: Engine) -> None:
     assert [fields[f"{name} password"].value for name in ("AMI", "ARI")] == ["", ""]
     assert PASSWORD not in repr(app.main)
     fields["AMI user"].set_value("other")
+    fields["ARI prefix"].set_value("asterisk/")
     press(app, "Save settings")
     active = active_connection(engine, load_settings())
     assert active is not None
-    assert active.connection.ami_username == "other"
+    assert (active.connection.ami_username, active.connection.ari_prefix) == ("other", "/asterisk")
     assert active.connection.ami_password.get_secret_value() == PASSWORD
 
 

@@ -18,7 +18,7 @@ import urllib3
 import urllib3.exceptions as http
 
 from pbx.ari import faults
-from pbx.errors import AriProtocolError, DataError, Deadline, SettingsError, StorageFull, Unreachable
+from pbx.errors import DataError, Deadline, SettingsError, StorageFull, Unreachable
 from pbx.settings import Connection
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 
@@ -70,12 +70,14 @@ class AriClient:
         deadline_s: float = 1800,
         backoff_s: float = 0.5,
         pace_s: float = _PACE_S,
+        stop: threading.Event | None = None,
     ) -> None:
         self.connection = connection
         self._deadline_s = deadline_s
         self._backoff_s = backoff_s
         self._pace_s = pace_s
         self._cancelled = threading.Event()
+        self._stop = stop or threading.Event()
         self._path = connection.ari_path
         self._pool = POOLS["https" if connection.ari_tls else "http"](
             connection.host,
@@ -108,7 +110,7 @@ class AriClient:
         self._pool.close()
 
     def cancel(self) -> None:
-        """Break off all transfers, of other threads too: they raise Unreachable, at their next byte."""
+        """Break off all transfers, of other threads too: they raise Unreachable, as they do when `stop` is set."""
         self._cancelled.set()
 
     def info(self) -> SystemInfo:
@@ -194,7 +196,7 @@ class AriClient:
 
     def _fetch(self, path: str, sink: BinaryIO, limit_s: float, accept: Callable[[int], None] | None) -> int:
         """GET into `sink`, all of it again when the transfer breaks off: ARI has no Range (it sends the whole file)."""
-        with time_limit(limit_s):
+        with time_limit(limit_s, self._check_wanted):
             try:
                 return self._try(path, sink, accept)
             except OutOfTime:
@@ -217,7 +219,7 @@ class AriClient:
         raise AssertionError("the last attempt returns or raises")
 
     def _check_wanted(self) -> None:
-        if self._cancelled.is_set():
+        if self._cancelled.is_set() or self._stop.is_set():
             raise Unreachable("The transfer was broken off.", "Start it again.")
 
     def _receive(self, path: str, sink: BinaryIO, accept: Callable[[int], None] | None) -> int:

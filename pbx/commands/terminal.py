@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -79,13 +79,14 @@ def parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None
 
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if whole_day and len(text) <= len("2026-01-31"):
+            moment += timedelta(days=1)
+        if moment.tzinfo is None:
+            zone = load_settings().freepbx_timezone
+            moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
+        moment.astimezone(UTC)  # years 1 and 9999 may lie beyond what UTC has
+    except (ValueError, OverflowError):
         raise typer.BadParameter("write it as 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
-    if whole_day and len(text) <= len("2026-01-31"):
-        moment += timedelta(days=1)
-    if moment.tzinfo is None:
-        zone = load_settings().freepbx_timezone
-        moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
     return moment.isoformat()
 
 

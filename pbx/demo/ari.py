@@ -91,6 +91,10 @@ async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter,
         await asyncio.sleep(slow.seconds)
     failing = pbx.faults.take("server_error", where)
     found = _failure(failing.status, server) if failing else answer(request, pbx, server)
+    if pbx.faults.take("nested", where):
+        found = Reply(200, b"[" * 200_000, ("Content-type: application/json",))
+    if pbx.faults.take("endless", where):
+        await _send_endless(wire, where, pbx)
     file = found if isinstance(found, StoredFile) else None
     reply = found if isinstance(found, Reply) else Reply(200, found.read(), (f"Content-Type: audio/{found.format}",))
     wrong = pbx.faults.take("wrong_length", where)
@@ -100,6 +104,13 @@ async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter,
     if file:
         await _send_growth(file, len(reply.body), writer)
     return not (wrong or reply.close or request.wants_close)
+
+
+async def _send_endless(wire: Wire, where: str, pbx: Host) -> None:
+    """Ten gigabytes of a list, as fast as they are taken; a ConnectionError ends it."""
+    await wire.send(Reply(200).head(_server(pbx), pbx.pbx_now(), 10**10, close=False) + b"[", where)
+    while True:
+        await wire.send(b'{"name":"a","format":"wav"},' * 2000, where)
 
 
 async def _send_growth(file: StoredFile, sent_bytes: int, writer: asyncio.StreamWriter) -> None:

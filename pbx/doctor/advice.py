@@ -85,7 +85,8 @@ def no_ari(port: int, prefix: str) -> list[str]:
         f"Port {port} is another web server's: set FREEPBX_ARI_PORT to the one that 'http show status' names.",
     ]
     if prefix:
-        causes.insert(0, f"The web server has another prefix than {prefix}, or none: `asterisk -rx 'http show status'`.")
+        wrong = f"The web server has another prefix than {prefix}, or none: `asterisk -rx 'http show status'` shows it."
+        causes.insert(0, wrong)
     return causes
 
 

@@ -35,6 +35,9 @@ class Room:
     least_free_bytes: int = 500_000_000
 
 
+DEFAULT_ROOM = Room()
+
+
 class _TooLarge(Exception):
     def __init__(self, size_bytes: int) -> None:
         super().__init__(size_bytes)
@@ -247,8 +250,8 @@ class Download:
 
     def _too_large(self, size_bytes: int) -> str:
         return (
-            f"The PBX says that it has {size_text(size_bytes)}, and the limit is {size_text(self._room.largest_bytes)}. "
-            "Raise FREEPBX_LARGEST_RECORDING_MB to fetch it."
+            f"It has {size_text(size_bytes)}, and the limit is {size_text(self._room.largest_bytes)}. Raise "
+            "FREEPBX_LARGEST_RECORDING_MB to download it."
         )
 
     def _keep(self, part: Path, path: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from pbx.ari.client import AriClient, storage_fault
 from pbx.ari.names import parse_name
 from pbx.errors import DataError
-from pbx.jobs.download import Download, Room
+from pbx.jobs.download import DEFAULT_ROOM, Download, Room
 from pbx.settings import Connection
 from pbx.store import recordings
 from pbx.store.connections import ActiveConnection
@@ -67,7 +67,7 @@ def sync_recordings(
     parallel: int = 4,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    room: Room = Room(),
+    room: Room = DEFAULT_ROOM,
 ) -> SyncResult:
     """Note every recording the PBX lists and download those that are not in the cache, newest first.
 
@@ -79,7 +79,7 @@ def sync_recordings(
     Raises DataError when another sync of this directory runs, StorageFull, the errors of AriClient when the PBX isn't
     reached or refuses. A single recording's trouble is in the result's `failed` instead.
     """
-    with AriClient(active.connection, parallel=parallel) as client:
+    with AriClient(active.connection, parallel=parallel, stop=stop) as client:
         if dry_run:
             return _plan(engine, active, client, since, until, limit, room)
         with _only_sync(audio_dir):

@@ -324,7 +324,8 @@ def _soundless(path: Path) -> DataError:
 
 
 def _endless(path: Path) -> DataError:
-    return DataError(f"{path.name} holds more than {LONGEST_H} hours of sound.", "No call is that long: look at it there.")
+    mend = "No call is that long: look at the file on the PBX."
+    return DataError(f"{path.name} holds more than {LONGEST_H} hours of sound.", mend)
 
 
 def _broken(path: Path, error: Exception) -> DataError:

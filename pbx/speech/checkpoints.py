@@ -29,6 +29,7 @@ Precision = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 _SMALLER = "Choose a smaller model (WHISPER_MODEL: tiny, base, small, medium, large-v3, turbo), or free memory."
 _OVERHEAD_BYTES = 300_000_000  # of torch, the sound and one window's decoding
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 4}  # a weight; int8 is made from fp32 layer by layer
+_MOST_STATE, _MOST_LAYERS = 8192, 64  # large-v3 has 1280 and 32
 _MOST_HEADS = 32  # that follow the sound, of those that are only guessed to: each keeps 1500 numbers a token
 _WORTH = 0.8  # bf16 takes at most so much of fp32's time, or it isn't worth its rounding
 
@@ -50,7 +51,11 @@ def pick_device(wanted: str) -> str:
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ModelError(f"torch knows no device {wanted!r}.", "Set WHISPER_DEVICE to auto, cpu or cuda.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError("There is no GPU that torch can use.", "Set WHISPER_DEVICE to auto or cpu.")
     return wanted
 
@@ -126,10 +131,9 @@ def _read(weights: Path) -> dict[str, Any]:
     what = f"{weights.name} is not a Whisper checkpoint"
     mend = "Download the model again, or give the path of a checkpoint in openai-whisper's format (.pt)."
     try:
-        mapped = _is_mappable(weights)
-        if not mapped:
-            _check_memory(weights.stat().st_size, weights)
-        checkpoint = torch.load(weights, map_location="cpu", weights_only=True, mmap=mapped)
+        read_bytes = _read_bytes(weights)
+        _check_memory(read_bytes, weights)
+        checkpoint: Any = torch.load(weights, map_location="cpu", weights_only=True, mmap=not read_bytes)
     except ModelError:
         raise
     except OSError as error:
@@ -138,17 +142,20 @@ def _read(weights: Path) -> dict[str, Any]:
         raise _too_large(weights, weights.stat().st_size) from None
     except Exception:  # whatever pickle and torch make of other bytes
         raise ModelError(f"{what}.", mend) from None
-    if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= checkpoint.keys():
+    parts = [checkpoint.get(part) for part in ("dims", "model_state_dict")] if isinstance(checkpoint, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise ModelError(f"{what}: it lacks the model's dimensions or its weights.", mend)
-    return checkpoint
+    return dict(checkpoint)
 
 
-def _is_mappable(weights: Path) -> bool:
-    """Whether the file is a zip of parts that are not compressed, as torch writes it."""
+def _read_bytes(weights: Path) -> int:
+    """Bytes of memory that reading a file takes; none where it is a zip of stored parts, as torch writes it: a map."""
     if not zipfile.is_zipfile(weights):
-        return False
-    with zipfile.ZipFile(weights) as parts:
-        return all(part.compress_type == zipfile.ZIP_STORED for part in parts.infolist())
+        return weights.stat().st_size
+    with zipfile.ZipFile(weights) as archive:
+        parts = archive.infolist()
+    is_stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+    return 0 if is_stored else sum(part.file_size for part in parts)
 
 
 def _dimensions(checkpoint: dict[str, Any], weights: Path) -> "ModelDimensions":
@@ -158,9 +165,25 @@ def _dimensions(checkpoint: dict[str, Any], weights: Path) -> "ModelDimensions":
         dims = ModelDimensions(**checkpoint["dims"])
     except TypeError:
         raise _damaged(weights) from None
-    if not all(isinstance(size, int) and 0 < size < 1_000_000 for size in vars(dims).values()):
+    if not all(type(size) is int for size in vars(dims).values()) or not _is_whispers(dims):
         raise _damaged(weights)
     return dims
+
+
+def _is_whispers(dims: "ModelDimensions") -> bool:
+    """Whether a model has Whisper's shape: 30 s of sound, its vocabulary, and layers that fit one another."""
+    heads = (dims.n_audio_head, dims.n_text_head)
+    return (
+        dims.n_mels in (80, 128)
+        and dims.n_audio_ctx == 1500
+        and dims.n_text_ctx == 448
+        and dims.n_vocab in (51864, 51865, 51866)
+        and dims.n_audio_state == dims.n_text_state
+        and 4 <= dims.n_text_state <= _MOST_STATE
+        and dims.n_text_state % 2 == 0
+        and all(0 < layers <= _MOST_LAYERS for layers in (dims.n_audio_layer, dims.n_text_layer))
+        and all(0 < count <= dims.n_text_state and dims.n_text_state % count == 0 for count in heads)
+    )
 
 
 def _build(
@@ -176,7 +199,7 @@ def _build(
         decoder = TextDecoder(dims.n_vocab, dims.n_text_ctx, *text)
     halves = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})
     wanted = {name: tensor.shape for name, tensor in halves.state_dict().items()}
-    if wanted != {name: getattr(tensor, "shape", None) for name, tensor in state.items()}:
+    if wanted != {name: _shape_of(tensor) for name, tensor in state.items()}:
         raise _damaged(weights)
     needed = sum(shape.numel() for shape in wanted.values()) * _BYTES[precision]
     if device == "cpu":
@@ -186,12 +209,18 @@ def _build(
         kept = {name: tensor.to(device, _dtype_of(name, short), copy=True) for name, tensor in state.items()}
         decoder.mask = torch.full((dims.n_text_ctx, dims.n_text_ctx), -float("inf"), device=device).triu_(1)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise _too_large(weights, needed) from None
+        raise (_too_large(weights, needed) if is_out_of_memory(error) else _damaged(weights)) from None
     halves.load_state_dict(kept, assign=True)
     halves.eval().requires_grad_(False)
     return encoder, decoder
+
+
+def _shape_of(tensor: object) -> "torch.Size | None":
+    """The shape of a plain tensor of floating-point numbers; None for anything else."""
+    import torch
+
+    is_plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.is_floating_point()
+    return tensor.shape if isinstance(tensor, torch.Tensor) and is_plain else None
 
 
 def _aligned(dims: "ModelDimensions", dump: bytes | None) -> list[list[int]]:
@@ -278,7 +307,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _check_memory(needed: int, weights: Path) -> None:
     free = free_memory()
-    if free is not None and needed + _OVERHEAD_BYTES > free:
+    if needed and free is not None and needed + _OVERHEAD_BYTES > free:
         raise _too_large(weights, needed, free)
 
 

@@ -5,13 +5,11 @@ the transcript. No error tells the key, the address's credentials, the transcrip
 """
 
 import base64
-import contextlib
 import html
 import json
 import re
 import socket
 import ssl
-import threading
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,6 @@ from http.client import HTTPException
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-import urllib3.connection
 import urllib3.exceptions
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
 from pydantic.types import conlist
@@ -28,6 +25,7 @@ from pydantic.types import conlist
 from pbx.errors import AnalysisError
 from pbx.speech.findings import Analysis, SpokenSegment
 from pbx.speech.prompt import ANSWER_SCHEMA, build_messages
+from pbx.timed_http import OutOfTime, TimedHTTPConnection, TimedHTTPSConnection, time_limit
 
 DEADLINE_S = 60.0
 MOST_BYTES = 1024 * 1024  # of an answer
@@ -173,44 +171,26 @@ def _post(
     if left_s <= 0:
         raise too_slow
     line = _connection(server, min(left_s, _CONNECT_S))
-    # A socket's timeout begins anew with every byte; this ends it for good.
-    expired, opened = threading.Event(), list[socket.socket]()
-    clock = threading.Timer(left_s, _break_off, (opened, expired))
-    clock.daemon = True
-    clock.start()
     try:
-        line.connect()
-        if line.sock is not None:
-            opened.append(line.sock)
-        line.timeout = max(end - time.monotonic(), 0.001)
-        line.request("POST", server.path, body=body, headers=headers, preload_content=False, decode_content=False)
-        response = line.getresponse()
-        answer = response.status, response.headers.get("Content-Type", ""), _read_body(server, response)
-        if expired.is_set():  # the end of an answer of no announced length may have been our own doing
-            raise TimeoutError
-        return answer
+        with time_limit(left_s):
+            line.connect()
+            line.timeout = left_s
+            line.request("POST", server.path, body=body, headers=headers, preload_content=False, decode_content=False)
+            response = line.getresponse()
+            return response.status, response.headers.get("Content-Type", ""), _read_body(server, response)
+    except OutOfTime:
+        raise too_slow from None
     except (OSError, HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
-        # ValueError: the socket was taken away from under it.
-        if expired.is_set() or time.monotonic() >= end:
-            raise too_slow from None
-        raise _line_fault(server, error) from None
+        raise (too_slow if time.monotonic() >= end else _line_fault(server, error)) from None
     finally:
-        clock.cancel()
         line.close()
 
 
-def _connection(server: _Server, timeout_s: float) -> urllib3.connection.HTTPConnection:
+def _connection(server: _Server, timeout_s: float) -> TimedHTTPConnection | TimedHTTPSConnection:
     if server.scheme == "https":
         context = ssl.create_default_context()
-        return urllib3.connection.HTTPSConnection(server.host, server.port, timeout=timeout_s, ssl_context=context)
-    return urllib3.connection.HTTPConnection(server.host, server.port, timeout=timeout_s)
-
-
-def _break_off(opened: Sequence[socket.socket], expired: threading.Event) -> None:
-    expired.set()
-    for line in opened:
-        with contextlib.suppress(OSError):
-            line.shutdown(socket.SHUT_RDWR)
+        return TimedHTTPSConnection(server.host, server.port, timeout=timeout_s, ssl_context=context)
+    return TimedHTTPConnection(server.host, server.port, timeout=timeout_s)
 
 
 def _read_body(server: _Server, response: urllib3.BaseHTTPResponse) -> bytes:

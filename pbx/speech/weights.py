@@ -19,11 +19,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
 
 from pbx.errors import DataError, ModelError, StorageFull
+from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 
 ENGINES = ("whisper", "faster-whisper")
 PIP_LINES = {"whisper": "pip install openai-whisper==20250625", "faster-whisper": "pip install faster-whisper==1.2.1"}
@@ -39,6 +43,11 @@ _CHUNK_BYTES = 1 << 16  # also what a cut line loses at most
 _TRIES = 4
 _WAIT_S = 1.0  # before the second try, twice as long before each later one
 _TIMEOUT_S = (15.0, 60.0)  # to connect, and between two arrivals
+_LONGEST_S = 6 * 3600.0  # for a file, with all its tries: the largest model at 150 kB a second
+_PACE_S, _LEAST_BYTES_PER_S = 60.0, 5_000  # in each minute at least so much; a try that is slower has failed
+_MOST_BYTES = {".pt": 20_000_000_000, ".bin": 20_000_000_000}  # of a file by its ending, beyond any model there is
+_MOST_TEXT_BYTES = 100_000_000  # of all other files
+_LEAST_FREE_BYTES = 500_000_000  # that a file of unknown length leaves on the disk
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -221,45 +230,72 @@ def _fetch(link: Link, progress: Progress | None) -> None:
         raise _Failed(f"the server has no {link.urls[-1]} (404)")
 
 
+class _TimedAdapter(HTTPAdapter):
+    """Requests' connections as timed ones, through a proxy too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):  # which needs connections of its own
+            manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
 def _fetch_one(url: str, target: Path, sha256: str | None, progress: Progress | None) -> None:
     part = target.with_name(f"{target.name}.part")
-    for attempt in range(_TRIES):
-        try:
-            _stream(url, part, sha256, progress)
-            break
-        except (_Failed, requests.RequestException) as error:
-            failed = error if isinstance(error, _Failed) else _Failed(_in_words(url, error), again=True)
-            if not failed.again or attempt == _TRIES - 1:
-                raise failed from None
-            time.sleep(_WAIT_S * 2**attempt)
-        except OSError as error:
-            if error.errno in _NO_ROOM:  # what is there already is in the way of everybody
-                part.unlink(missing_ok=True)
-            raise
+    with time_limit(_LONGEST_S), requests.Session() as session:
+        session.mount("http://", _TimedAdapter())
+        session.mount("https://", _TimedAdapter())
+        for attempt in range(_TRIES):
+            try:
+                _stream(session, url, part, sha256, progress)
+                break
+            except OutOfTime:
+                raise _Failed(f"{urlsplit(url).netloc} took more than {_LONGEST_S / 3600:g} hours") from None
+            except (_Failed, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                failed = error if isinstance(error, _Failed) else _Failed(_in_words(url, error), again=True)
+                if not failed.again or attempt == _TRIES - 1:
+                    raise failed from None
+                time.sleep(_WAIT_S * 2**attempt)
+            except OSError as error:
+                if error.errno in _NO_ROOM:  # what is there already is in the way of everybody
+                    part.unlink(missing_ok=True)
+                raise
     part.replace(target)
 
 
-def _stream(url: str, part: Path, sha256: str | None, progress: Progress | None) -> None:
-    """Append what is missing to `part`, and check it. Raises _Failed, _Gone, RequestException or OSError."""
+def _stream(session: requests.Session, url: str, part: Path, sha256: str | None, progress: Progress | None) -> None:
+    """Append what is missing to `part`, and check it.
+
+    Raises _Failed, _Gone, OutOfTime, OSError, and the errors of requests and urllib3.
+    """
     begun = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
         if answer.status_code == 416:  # the part is as long as the file, or longer: whatever it is, not its beginning
             part.unlink(missing_ok=True)
             raise _Failed("what an earlier download left does not fit", again=True)
         _check_answer(answer, part)
         if answer.status_code != 206:
             begun = 0
-        total = begun + int(answer.headers.get("Content-Length") or 0)
+        total = begun + (announced_bytes(answer.headers.get("Content-Length", "")) or 0)
+        _check_size(total, url, part)
         if shutil.disk_usage(part.parent).free < total - begun:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         digest = _digest(part, begun)
         done = begun
         with part.open("ab" if begun else "wb") as file:
-            for chunk in answer.iter_content(_CHUNK_BYTES):
+            for chunk in _arriving(answer, url):
                 file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
+                if done > total:
+                    _check_size(done, url, part)
+                    if shutil.disk_usage(part.parent).free < _LEAST_FREE_BYTES:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if progress:
                     progress(done, total)
     if total > begun and done < total:
@@ -270,6 +306,27 @@ def _stream(url: str, part: Path, sha256: str | None, progress: Progress | None)
         # A part of another version, or damaged, may have been the reason: once more from the beginning.
         reason = "its checksum is wrong" if wanted else "it is not what its name says"
         raise _Failed(f"what {url} sent is damaged, as {reason}; it was removed", again=begun > 0)
+
+
+def _arriving(answer: requests.Response, url: str) -> Iterator[bytes]:
+    """The bytes of an answer as they come. Raises _Failed when they come too slowly."""
+    judged_at, judged_bytes = time.monotonic(), 0
+    while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=False):
+        yield chunk
+        judged_bytes += len(chunk)
+        took_s = time.monotonic() - judged_at
+        if took_s > _PACE_S:
+            if judged_bytes < _LEAST_BYTES_PER_S * took_s:
+                slow = f"less than {_LEAST_BYTES_PER_S:,} bytes a second"
+                raise _Failed(f"{urlsplit(url).netloc} sends {slow}", again=True)
+            judged_at, judged_bytes = judged_at + took_s, 0
+
+
+def _check_size(size: int, url: str, part: Path) -> None:
+    most = _MOST_BYTES.get(Path(url).suffix, _MOST_TEXT_BYTES)
+    if size > most:
+        part.unlink(missing_ok=True)
+        raise _Failed(f"{url} holds more than {most / 1e9:g} GB, as no model does")
 
 
 def _check_answer(answer: requests.Response, part: Path) -> None:
@@ -308,12 +365,12 @@ def _is_sound(part: Path, url: str) -> bool:
         return part.stat().st_size > 0
     try:
         json.loads(part.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
 
-def _in_words(url: str, error: requests.RequestException) -> str:
+def _in_words(url: str, error: requests.RequestException | urllib3.exceptions.HTTPError) -> str:
     host = urlsplit(url).netloc
     if isinstance(error, requests.exceptions.SSLError):
         return f"{host} can't be trusted: its certificate is not accepted"
@@ -321,8 +378,8 @@ def _in_words(url: str, error: requests.RequestException) -> str:
         return f"the proxy on the way to {host} refused"
     if isinstance(error, requests.ConnectTimeout):
         return f"{host} didn't answer in {_TIMEOUT_S[0]:.0f} s"
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return f"{host} stopped sending"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.HTTPError):
         return f"the line to {host} was cut"
     return f"{host} can't be reached"

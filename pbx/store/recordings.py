@@ -18,7 +18,8 @@ _T = TypeVar("_T")
 YOUNG = timedelta(days=1)  # so long a file that is empty or unreadable may be one that isn't finished yet
 UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried at each sync
 AT_FIRST = ("empty", "unreadable")  # tried again while young
-_MOST_TELLING = ("downloaded", "waiting", "downloading", "listed", "failed", "unreadable", "too_large", "empty", "missing")
+_LEFT_OUT = ("unreadable", "too_large", "empty", "missing")
+_MOST_TELLING = ("downloaded", "waiting", "downloading", "listed", "failed", *_LEFT_OUT)
 _CHUNK = 500  # names or ids in one statement
 _FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
 _NOTHING = {"unknown", "", None}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pbx.ari.client import AriClient
-from pbx.errors import AriProtocolError, Deadline, PbxError
+from pbx.errors import AriProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 from tests.ari.replay import STORED, drip, replay, reply, wav
 from tests.ari.test_client import certificate
@@ -77,9 +77,9 @@ DRIPS = {
 
 @pytest.mark.parametrize("data", DRIPS.values(), ids=DRIPS.keys())
 def test_an_answer_that_drips_ends_at_the_time_limit(data: bytes) -> None:
-    with serving(dripping(data, 0.01 if len(data) > 500 else 0.05)) as connection:
-        with AriClient(connection, deadline_s=0.6, backoff_s=0.001) as ari:
-            assert timed(ari.channels, PbxError) < 3
+    serve = dripping(data, 0.01 if len(data) > 500 else 0.05)
+    with serving(serve) as connection, AriClient(connection, deadline_s=0.6, backoff_s=0.001) as ari:
+        assert timed(ari.channels, PbxError) < 3
 
 
 def test_headers_that_drip_are_a_deadline_whatever_is_asked(tmp_path: Path) -> None:
@@ -259,3 +259,17 @@ def test_a_pbx_is_reached_by_its_ipv6_address() -> None:
     with serving(serve, "::1") as connection, AriClient(connection) as ari:
         assert ari.channels() == set()
         assert f"Host: [::1]:{connection.ari_port}".encode() in asked[0]
+
+
+@pytest.mark.parametrize("way", ["cancel", "stop"])
+@pytest.mark.parametrize("data", [b"", HEAD, HEAD + b"Content-Length: 1000\r\n\r\n["], ids=["silent", "head", "body"])
+def test_a_read_that_waits_is_broken_off_at_once(data: bytes, way: str) -> None:
+    def serve(line: socket.socket) -> None:
+        line.sendall(data)
+        line.recv(4096)
+        line.recv(4096)
+
+    stop = threading.Event()
+    with serving(serve) as connection, AriClient(connection, stop=stop) as ari:
+        threading.Timer(0.2, ari.cancel if way == "cancel" else stop.set).start()
+        assert timed(ari.channels, Unreachable) < 3

@@ -19,10 +19,10 @@ from pbx.demo.pbx import DemoPbx
 from pbx.demo.scripts import script
 from pbx.demo.shelf import Shelf, name_of, stock_shelf
 from pbx.demo.story import recorded_calls
-from pbx.errors import AriServerError, Deadline, Unreachable
+from pbx.errors import AriProtocolError, AriServerError, Deadline, Unreachable
 from pbx.jobs import sync
 from pbx.jobs.sync import SyncResult, sync_recordings
-from pbx.settings import Connection, Settings
+from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Call, Recording
@@ -73,8 +73,7 @@ class Bench:
         )
 
 
-def impatient(connection: Connection, *, parallel: int = 4) -> AriClient:
-    return AriClient(connection, parallel=parallel, idle_timeout_s=0.4, backoff_s=0.001)
+impatient = partial(AriClient, idle_timeout_s=0.4, backoff_s=0.001)
 
 
 @pytest.fixture
@@ -188,6 +187,8 @@ def test_503_is_what_an_asterisk_that_starts_says(pbx: DemoPbx) -> None:
         (Fault("refuse", "ari"), Unreachable),
         (Fault("cut", LIST, after_bytes=10), Unreachable),
         (Fault("wrong_length", LIST, extra_bytes=10), Unreachable),
+        (Fault("nested", LIST), AriProtocolError),
+        (Fault("endless", LIST), AriProtocolError),
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
@@ -211,6 +212,19 @@ def test_a_wrong_length_ends_the_connection_behind_it(pbx: DemoPbx) -> None:
         pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=extra_bytes))
         found = ask(pbx.connection(), "/ari/recordings/stored/call/file")
         assert (found.header("Content-Length"), found.body) == (str(announced), SOUND)
+
+
+def test_headers_that_drip_end_at_the_time_limit(pbx: DemoPbx) -> None:
+    pbx.faults.arm(Fault("trickle", LIST, seconds=0.05), None)
+    with AriClient(pbx.connection(), deadline_s=0.5) as client, pytest.raises(Deadline, match="took longer"):
+        client.list_recordings()
+
+
+def test_an_endless_recording_is_too_large_and_the_others_come(bench: Bench) -> None:
+    put(bench.pbx, 3)
+    bench.pbx.faults.arm(Fault("endless", FILES))
+    assert bench.sync() == SyncResult(listed=3, new=3, downloaded=2, too_large=1)
+    assert bench.sync() == SyncResult(listed=3)
 
 
 def test_a_call_that_goes_on_waits_and_then_arrives(bench: Bench) -> None:

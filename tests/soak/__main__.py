@@ -36,7 +36,7 @@ from pbx.store.models import Job, Transcription
 from tests.soak import mischief, truth
 from tests.soak.children import ROOT, Child, Measuring, answers, end_strays, free_port
 from tests.soak.mischief import Mischief, wait_for
-from tests.soak.recorder import Recorder
+from tests.soak.recorder import LARGEST_MB, Recorder
 
 SHORT_S = 300.0  # a shorter soak doesn't judge memory, and leaves out what takes a minute to get over
 KILLING_SHARE = 0.5  # of the time: then all keep running, so that their memory can be judged
@@ -94,6 +94,7 @@ def environment_of(demo: DemoPbx, data_dir: Path) -> dict[str, str]:
         "FREEPBX_SYNC_INTERVAL_MINUTES": "1",
         "FREEPBX_COLLECT_INTERVAL_MINUTES": "1",
         "FREEPBX_WATCH": "false",
+        "FREEPBX_LARGEST_RECORDING_MB": str(LARGEST_MB),
         "WHISPER_MODEL": str(ROOT / "tests" / "fixtures" / "speech" / "micro-whisper.pt"),
     }
 
@@ -256,7 +257,7 @@ def misbehave(
     soak.wrong += [f"{name} ended with status {status}" for name, status in statuses.items() if status != 0]
     end_strays(soak.data_dir)
     until = demo.pbx_now()
-    soak.wrong += truth.check_cache(engine, settings.audio_dir, recorder.recorded, recorder.deleted)
+    soak.wrong += truth.check_cache(engine, settings.audio_dir, recorder.recorded, recorder.deleted, recorder.too_large)
     soak.wrong += truth.check_files(soak.data_dir)
     soak.wrong += truth.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
     soak.wrong += truth.check_jobs(engine)

@@ -37,6 +37,8 @@ class Mischief:
         self._chance = random.Random(seed)
         self._password = pbx.password
         self._stall_s = stall_s(gentle)
+        # Headers that drip, then a body below the least rate: over after a minute.
+        self._slow_faults = () if gentle else ((Fault("trickle", FILES, seconds=0.05), 1),)
         self._stop = threading.Event()
         more = () if gentle else ((self._restart_pbx, 1), (self._change_password, 1), (self._mute, 2))
         self._ways: list[tuple[Callable[[], str], int]] = [(self._fault, 14), (self._drop, 2), (self._kill, 4), *more]
@@ -90,6 +92,9 @@ class Mischief:
                     chance.randint(1, 6),
                 ),
                 (Fault("slow_list", LIST, seconds=chance.uniform(1, 8)), 1),
+                (Fault("nested", chance.choice((LIST, "ari/channels"))), chance.randint(1, 2)),
+                (Fault("endless", chance.choice((LIST, "ari/channels"))), chance.randint(1, 2)),
+                *self._slow_faults,
                 (Fault("slow_list", "ami/*", seconds=chance.uniform(0.5, 3)), 1),
                 (Fault("headless", "ami/*"), 1),
                 (Fault("endless", "ami/*"), 1),

@@ -11,6 +11,7 @@ from pathlib import Path
 from pbx.demo.shelf import Shelf
 
 RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
+LARGEST_MB = 6  # that the app is told to download
 _GROWS_S = 1.0
 
 
@@ -26,13 +27,15 @@ def wav(sound: bytes, *, finished: bool = True) -> bytes:
 class Recorder:
     """Adds, grows, finishes and deletes on a thread of its own until it is closed; then nothing grows any more.
 
-    `recorded` is what was ever whole on the shelf: name → sha256. `deleted` names those that were taken away.
+    `recorded` is what was ever whole on the shelf: name → sha256. `deleted` names those that were taken away,
+    `too_large` those that are larger than LARGEST_MB.
     Whole ones lie in `folder`, so that the demo PBX's memory doesn't grow by them.
     """
 
     def __init__(self, shelf: Shelf, folder: Path, seed: int, every_s: float) -> None:
         self.recorded = {name: hashlib.sha256(shelf.content(name)).hexdigest() for name in shelf.names()}
         self.deleted: set[str] = set()
+        self.too_large: set[str] = set()
         self._shelf, self._folder, self._every_s = shelf, folder, every_s
         self._chance = random.Random(seed)
         self._growing: dict[str, tuple[bytes, float]] = {}  # name → its sound so far, and when its call ends
@@ -62,7 +65,7 @@ class Recorder:
     def _do_something(self) -> None:
         name = self._new_name()
         whole = sorted(self.recorded.keys() - self.deleted)
-        match self._chance.choices(("whole", "growing", "delete", "long"), (6, 3, 1, 1))[0]:
+        match self._chance.choices(("whole", "growing", "delete", "long", "huge"), (12, 6, 2, 2, 1))[0]:
             case "growing":
                 self._growing[name] = (b"", time.monotonic() + self._chance.uniform(3, 20))
                 self._shelf.add(name, wav(b"", finished=False))
@@ -72,6 +75,9 @@ class Recorder:
                 self._shelf.delete(gone)
             case "long":
                 self._keep(name, wav(self._chance.randbytes(RATE_BYTES) * 120))
+            case "huge":
+                self.too_large.add(name)
+                self._keep(name, wav(bytes(LARGEST_MB * 1_000_000)))
             case _:
                 self._keep(name, wav(self._chance.randbytes(self._chance.randint(1, 20) * RATE_BYTES // 2)))
 

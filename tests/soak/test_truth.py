@@ -55,6 +55,16 @@ def test_what_is_lost_changed_or_left_over_is_found(engine: Engine, settings: Se
     assert truth.check_cache(engine, settings.audio_dir, {}, set())[0] == "a is in the cache and was never recorded"
 
 
+def test_what_was_too_large_must_be_called_so(engine: Engine, settings: Settings) -> None:
+    keep(engine, settings.audio_dir)
+    assert "is downloaded" in truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"})[0]
+    with writing(engine) as session:
+        store_outcomes(session, [Outcome(1, "too_large", "It is.", size_bytes=10**10)])
+    (settings.audio_dir / "1" / "a.wav").unlink()
+    assert truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"}) == []
+    assert "is too_large" in truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set())[0]
+
+
 def test_halves_and_stuck_jobs_and_tracebacks_are_found(engine: Engine, settings: Settings, tmp_path: Path) -> None:
     assert truth.check_files(settings.pbx_data_dir) == truth.check_jobs(engine) == []
     (settings.pbx_data_dir / "x.part").touch()

@@ -94,7 +94,8 @@ BOMBS = {
     "comment.flac": FLAC_HEAD + b"\x84\xff\xff\xff\xff\xff\xff\xff" + b"x" * 4000,
     "page.ogg": (AUDIO / "tone.ogg").read_bytes()[:300].replace(b"vorbis", b"vorbis\xff\xff\xff\xff") + b"\xff" * 4000,
     "title.webm": MATROSKA + bytes.fromhex("1549a966010000007fffffff7ba90100000070000000") + b"x" * 4000,
-    "private.webm": MATROSKA + bytes.fromhex("1654ae6b010000007fffffffae010000007ffffff063a2010000000fffff00") + b"x" * 4000,
+    "private.webm": MATROSKA
+    + bytes.fromhex("1654ae6b010000007fffffffae010000007ffffff063a2010000000fffff00" + 4000 * "78"),
 }  # fmt: skip
 
 
@@ -106,7 +107,8 @@ def test_no_announced_length_is_believed_beyond_the_file(tmp_path: Path) -> None
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, check=True)
     told = dict(zip(BOMBS, (line.split(" ", 1) for line in run.stdout.splitlines()), strict=True))
     assert {name: kilobytes for name, (kilobytes, _) in told.items() if int(kilobytes) > 40_000} == {}
-    good = [name for name in BOMBS if name.endswith(".wav") and "before" not in name and name not in ("format.wav", "w64.wav")]
+    good = [name for name in BOMBS if name.endswith(".wav") and "before" not in name]
+    good = [name for name in good if name not in ("format.wav", "w64.wav")]
     assert {name: told[name][1] for name in good} == dict.fromkeys(good, "1.0 s")
     assert told["list-that-fits-before.wav"][1] == "1.0 s"
     assert told["list-before.wav"][1].startswith("refused: ")
@@ -137,10 +139,10 @@ def test_more_sound_than_any_call_has_is_refused_wherever_it_is_read(
     assert probe_audio(long_flac).duration_s == 3600
     monkeypatch.setattr(audio, "LONGEST_H", 0.5)
     for use in (probe_audio, load_sound, read, lambda path: waveform(path, tmp_path / "made")):
-        with pytest.raises(DataError, match="more than 0.5 hours") as raised:
+        with pytest.raises(DataError, match=r"more than 0\.5 hours") as raised:
             use(long_flac)
         assert raised.value.mend
-    with pytest.raises(DataError, match="more than 0.5 hours"):
+    with pytest.raises(DataError, match=r"more than 0\.5 hours"):
         render_playable(long_flac, tmp_path / "made")
     assert list((tmp_path / "made").iterdir()) == []
 

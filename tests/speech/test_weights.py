@@ -5,8 +5,11 @@ import multiprocessing
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +120,81 @@ def test_a_line_that_is_always_cut_fails_with_what_came_and_goes_on_next_time(
     server.asked.clear()
     assert find_weights("base", "whisper", tmp_path).read_bytes() == CONTENT
     assert server.asked == [(PATH, f"bytes={len(CONTENT) * 15 // 16}-")]
+
+
+def dripping(head: bytes, body: bytes = b"", every_s: float = 0.02) -> Any:
+    """Send this, then a byte now and then, for as long as somebody listens."""
+
+    def answer(handler: Any, content: bytes, begin: int) -> None:
+        with suppress(OSError):
+            handler.connection.sendall(head)
+            for _ in range(10_000):
+                handler.connection.sendall(body or b"x")
+                time.sleep(every_s)
+
+    return answer
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        dripping(HEAD + b"X: "),
+        dripping(HEAD + b"Content-Length: 1000000\r\n\r\n"),
+        dripping(HEAD + b"Connection: close\r\n\r\n"),
+        dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1"),
+    ],
+    ids=["headers", "body", "body without a length", "chunks", "a chunk's length"],
+)
+def test_a_server_that_drips_is_given_up(
+    server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Any
+) -> None:
+    monkeypatch.setattr(weights, "_LONGEST_S", 0.6)
+    server.faults = [fault] * 9
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=r"took more than|was cut") as caught:
+        find_weights("base", "whisper", tmp_path)
+    assert time.monotonic() - begun < 5
+    assert server.url in caught.value.mend
+
+
+def test_a_server_slower_than_the_least_rate_is_given_up(
+    server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_PACE_S", 0.2)
+    server.faults = [dripping(HEAD + b"Content-Length: 1000000\r\n\r\n")] * 9
+    with pytest.raises(ModelError, match="less than 5,000 bytes a second"):
+        find_weights("base", "whisper", tmp_path)
+
+
+@pytest.mark.parametrize("length", [b"9" * 5000, b"-7", "²".encode("latin-1")])
+def test_a_length_that_is_no_number_is_no_length(server: WeightServer, tmp_path: Path, length: bytes) -> None:
+    server.faults = [
+        lambda handler, content, begin: handler.connection.sendall(
+            HEAD + b"Connection: close\r\nContent-Length: " + length + b"\r\n\r\n" + content
+        )
+    ]
+    assert find_weights("base", "whisper", tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_larger_than_any_model_is_refused(
+    server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_MOST_BYTES", {".pt": 1_000_000})
+    for announced in (b"Content-Length: 10000000000\r\n", b"Connection: close\r\n"):
+        server.faults = [dripping(HEAD + announced + b"\r\n", bytes(100_000), 0)]
+        with pytest.raises(ModelError, match="as no model does"):
+            find_weights("base", "whisper", tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_json_nested_without_end_is_not_taken(server: WeightServer, tmp_path: Path) -> None:
+    server.files[f"{HUB}config.json"] = b"[" * 200_000
+    with pytest.raises(ModelError, match="not what its name says"):
+        find_weights("base", "faster-whisper", tmp_path)
 
 
 def test_a_busy_server_is_asked_again(server: WeightServer, tmp_path: Path) -> None:

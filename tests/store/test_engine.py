@@ -218,7 +218,9 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(monkeypat
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("name", ["a?b", "a#b", "50%", "a%3Fb", "two words", "a?mode=memory&uri=true", "a;b", "ä'\"", "a&b=c"])
+@pytest.mark.parametrize(
+    "name", ["a?b", "a#b", "50%", "a%3Fb", "two words", "a?mode=memory&uri=true", "a;b", "ä'\"", "a&b=c", ":memory:"]
+)
 def test_a_data_directory_of_any_name_holds_its_database(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,9 +235,7 @@ def test_a_data_directory_of_any_name_holds_its_database(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_data_directory_named_like_an_address_is_a_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_directory_named_like_an_address_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PBX_DATA_DIR", "file:data?mode=memory")
     open_engine(load_settings()).dispose()
