@@ -17,7 +17,7 @@ Who asks for which kind, in this order, each at most once for a spot:
     slow_list      before a list is answered (the path `recordings/stored`, an AMI action that answers with items):
                    wait `seconds`, then answer.
     headless       before a list of AMI is answered: leave out the response that begins it.
-    endless        before an answer is sent, of AMI a list: send items of it until the client leaves (ARI announces 10 GB).
+    endless        before a list of AMI or an answer of ARI is sent: send without end until the client leaves.
     flood          before an answer of AMI: send events until the client leaves (`ami/Challenge`: before the login).
     nested         ARI only, before an answer is made: answer with JSON nested 200,000 deep.
     server_error   ARI only, before an answer is made: answer `status` with Asterisk's body for it instead.

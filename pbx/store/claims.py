@@ -127,7 +127,8 @@ def died_reason(attempts: int) -> str:
     """Why a recording rests that its worker did not survive."""
     return (
         f"The transcriber was ended {count_text(attempts, 'time')} while working on it, for want of memory or "
-        "progress. Close other programs or choose a smaller model (WHISPER_MODEL), then retry; data/worker.log may say more."
+        "progress. Close other programs or choose a smaller model (WHISPER_MODEL), then retry; data/worker.log may say "
+        "more."
     )
 
 
