@@ -38,6 +38,9 @@ VARIABLES = ("ABANDONED", "MIXMONITOR_FILENAME", "QUEUESTATUS")
 DEVICES = frozenset(("ContactStatus", "PeerStatus", "Registry"))
 
 
+MOST_OPEN = 20_000  # channels, or callers in queues, at once
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What was told since the last time; of what was told more than once the last."""
@@ -98,6 +101,11 @@ class LiveHistory:
         """Tell of all that goes on once more: what was told may not have been stored."""
         self.visits.retell()
         self.legs.retell()
+
+    @property
+    def overfull(self) -> bool:
+        """Whether more goes on than on any PBX there is: what is told is not to be believed."""
+        return max(self.legs.channels, len(self.visits.open)) > MOST_OPEN
 
     @property
     def busy(self) -> bool:
