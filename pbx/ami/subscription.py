@@ -9,6 +9,7 @@ from types import TracebackType
 
 from pbx.ami.protocol import Message
 
+MAX_EVENT_BYTES = 16 * 1024  # no event of Asterisk's comes near it
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # twice what 50,000 events of a busy PBX take
 
 
@@ -24,8 +25,8 @@ class Gap:
 class Subscription:
     """Events in the order they came, a Gap where some are missing. Iterate over it, or `get` one at a time.
 
-    `dropped` counts the events that came while `limit` of them, or `limit_bytes` bytes, were waiting; gaps are never
-    dropped.
+    `dropped` counts the events that came while `limit` of them, or `limit_bytes` bytes, were waiting, and those larger
+    than any of Asterisk's; gaps are never dropped.
     """
 
     def __init__(self, limit: int, limit_bytes: int = MAX_WAITING_BYTES) -> None:
@@ -40,7 +41,8 @@ class Subscription:
         """Take what there is room for, as the parser's frames; for the client's reader."""
         with self._changed:
             for event in events:
-                if len(self._waiting) < self._limit and self._bytes + len(event) <= self._limit_bytes:
+                room = len(self._waiting) < self._limit and self._bytes + len(event) <= self._limit_bytes
+                if room and len(event) <= MAX_EVENT_BYTES:
                     self._waiting.append(event)
                     self._bytes += len(event)
                 else:

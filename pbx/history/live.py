@@ -39,6 +39,9 @@ _EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock th
 DEVICES = frozenset(("ContactStatus", "PeerStatus", "Registry"))
 
 
+MOST_OPEN = 20_000  # channels, or callers in queues, at once
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What was told since the last time; of what was told more than once the last."""
@@ -99,6 +102,11 @@ class LiveHistory:
         """Tell of all that goes on once more: what was told may not have been stored."""
         self.visits.retell()
         self.legs.retell()
+
+    @property
+    def overfull(self) -> bool:
+        """Whether more goes on than on any PBX there is: what is told is not to be believed."""
+        return max(self.legs.channels, len(self.visits.open)) > MOST_OPEN
 
     @property
     def busy(self) -> bool:

@@ -18,8 +18,8 @@ from pbx.ami.protocol import Message
 from pbx.ami.reply import Reply
 from pbx.ami.snapshot import Snapshot
 from pbx.ami.subscription import Gap, Subscription
-from pbx.errors import DataError, PbxError
-from pbx.history.live import CLASSES, DEVICES, HANDLED, SHOWN, Facts, LiveHistory, event_filter
+from pbx.errors import AmiTooLarge, DataError, PbxError
+from pbx.history.live import CLASSES, DEVICES, HANDLED, MOST_OPEN, SHOWN, Facts, LiveHistory, event_filter
 from pbx.jobs.live_rows import RowWriter
 from pbx.jobs.looks import Looks, pbx_clock_s
 from pbx.jobs.queue import ask_job
@@ -186,6 +186,11 @@ class Watch:
         if self._history.legs.recording_ended:
             self._history.legs.recording_ended = False
             self._recording_ended_at = time.monotonic()
+        if self._history.overfull:
+            raise AmiTooLarge(
+                f"{self._active.connection.host} reports more than {MOST_OPEN:,} calls at once, which no PBX has.",
+                "Is it really Asterisk that answers there?",
+            )
         facts = self._history.facts(now)
         told_s = self.looks.ahead_s
         set_by_s = 0.0 if told_s is None else told_s - self._ahead.total_seconds()

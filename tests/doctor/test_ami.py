@@ -54,6 +54,45 @@ def test_a_refused_login_names_its_three_causes(version: int, answer: str) -> No
     assert "permit = 127.0.0.1/255.255.255.255" in found.mend[1]
 
 
+def without_challenge(session: Session) -> None:
+    """Asterisk's words to an AuthType it doesn't know; the login is accepted, and all else is sound."""
+    session.send(b"Asterisk Call Manager/11.0.0\r\n")
+    refusal = b"Response: Error\r\nActionID: x\r\nMessage: Must specify AuthType\r\n\r\n"
+    session.reply(session.next_action(), refusal)
+    session.reply(session.next_action(), b"Response: Success\r\nActionID: x\r\nMessage: Accepted\r\n\r\n")
+    for action in session.actions():
+        session.answer(action)
+
+
+def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> None:
+    with sound_pbx(without_challenge) as pbx:
+        found = only_failed(checked(pbx.connection()), "AMI login", AMI_STEPS)
+    assert "it was not sent" in found.finding
+    assert "FREEPBX_AMI_TLS" in found.mend[0]
+    assert "FREEPBX_AMI_PLAIN_LOGIN=true" in found.mend[0]
+    with sound_pbx(without_challenge) as pbx:
+        steps = checked(pbx.connection(ami_plain_login=True))
+    assert steps["AMI login"].state == "warning"
+    assert "sent in clear" in steps["AMI login"].finding
+    assert steps["AMI rights"].state == "ok"
+
+
+def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx.ami.call.MAX_ITEMS", 100)
+
+    def endless(session: Session) -> None:
+        session.log_in()
+        action = session.next_action()
+        session.reply(action, b"Response: Success\r\nActionID: x\r\nEventList: start\r\n\r\n")
+        while True:
+            session.reply(action, b"Event: Item\r\nActionID: x\r\n\r\n" * 50)
+
+    with sound_pbx(endless) as pbx:
+        found = checked(pbx.connection())["AMI rights"]
+    assert found.state == "failed"
+    assert "too large" in found.finding
+
+
 def test_no_user_is_not_tried_at_the_pbx() -> None:
     with sound_pbx() as pbx:
         found = only_failed(checked(pbx.connection(ami_username="")), "AMI login", AMI_STEPS)

@@ -223,3 +223,23 @@ def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
         assert process.wait(30) == 0
     assert spans(engine)[0].ended_by == "It was stopped."
     assert time.time() >= spans(engine)[0].until_at.timestamp()
+
+
+def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(
+    engine: Engine, line: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pbx.history.live.MOST_OPEN", 50)
+    monkeypatch.setattr(watch, "RETRY_S", 0.05)
+    stop = threading.Event()
+    thread = threading.Thread(target=watch_here, args=(load_settings(), engine, stop))
+    thread.start()
+    try:
+        wait_until(lambda: line.connections == 1 and bool(spans(engine)))
+        new = b"Event: Newchannel\r\nChannel: PJSIP/x-%d\r\nUniqueid: 1.%d\r\nLinkedid: 1.%d\r\n\r\n"
+        line.say(b"".join(new % (n, n, n) for n in range(100)))
+        wait_until(lambda: line.connections >= 2 and len(spans(engine)) >= 2)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert "calls at once, which no PBX has" in caplog.text
+    assert spans(engine)[0].ended_by

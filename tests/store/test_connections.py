@@ -112,3 +112,16 @@ def test_passwords_of_another_key_are_told(engine: Engine, settings: Settings) -
     (settings.pbx_data_dir / "secret.key").unlink()
     with pytest.raises(SettingsError, match="is gone"):
         active_connection(engine, settings)
+
+
+def test_whether_the_password_may_go_in_clear_is_the_environments_word_for_a_saved_pbx_too(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_connection(engine, settings, SAVED)
+    saved = active_connection(engine, settings)
+    assert saved is not None
+    assert not saved.connection.ami_plain_login
+    monkeypatch.setenv("FREEPBX_AMI_PLAIN_LOGIN", "true")
+    allowed = active_connection(engine, load_settings())
+    assert allowed is not None
+    assert allowed.connection.ami_plain_login
