@@ -83,7 +83,10 @@ def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]
 
 ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")
 site = ui.site()
-now = st.container()
+with reading(site.engine) as reader:
+    looked = latest_snapshot(reader, site.active.id) is not None
+if looked:
+    live(site)
 st.subheader("What happened", anchor=False)
 with holding(site.engine):
     bar = period_bar(site, queues=False)
@@ -91,5 +94,5 @@ with holding(site.engine):
     with st.container(width=320):
         chosen_trunk = one_of("Trunk", known, "trunk")
     history(site, bar, chosen_trunk, known)
-with now:  # last, as it ends the page where no snapshot is known yet
-    live(site)
+if not looked:
+    live(site)  # last, as it ends the page
