@@ -12,8 +12,9 @@ from pbx.store.samples import latest_snapshot
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.behind import behind_list
 from pbx.ui.filters import KEPT, one_of
+from pbx.ui.registrations import show_registration
 from pbx.ui.seizures import show_seizures
-from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_registration, show_totals
+from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_totals
 
 TONES = {
     "registered": "good",

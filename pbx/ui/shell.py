@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pbx.ui.words import HERE
 
 # Elements that pages begin with; their code is loaded while the page's script runs. (Charts know their height.)
-PRELOADED = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric", "Multiselect")
-PRELOADED += ("NumberInput", "PageLink", "Pagination", "Progress", "Radio", "Selectbox", "TextInput")
+PRELOADED: tuple[str, ...] = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric")
+PRELOADED += ("Multiselect", "NumberInput", "PageLink", "Pagination", "Progress", "Radio", "Selectbox", "TextInput")
 _IMPORTED = re.compile(r"""(?:from|import)\s*["'`]\./([\w.-]+\.js)["'`]""")
 # Weeks begin on Monday, and months are English, as all of the page is: the calendar asks the browser's language.
 _SCRIPT = """
