@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.charts import DARK, LIGHT, Palette, band_alt, line_alt, line_chart, state_bands
+from pbx.charts import DARK, LIGHT, Palette, band_alt, fit_legend, line_alt, line_chart, state_bands
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NINE = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)  # 11:00 in Berlin
@@ -165,3 +165,22 @@ def test_a_band_within_the_hour_that_comes_twice_keeps_its_length() -> None:
     looks = {"carrier": [(start, "rejected")]}
     figure = state_bands(looks, [], title="Registration", span=span, zone=BERLIN, palette=LIGHT)
     assert figure.data[0].x == (20 * 60_000,)
+
+
+def test_a_legend_has_rows_below_the_title_that_fit_a_narrow_chart() -> None:
+    one = draw_bands([(at(0), "registered")])
+    before = one.layout.height, one.layout.margin.t
+    fit_legend(one)
+    assert (one.layout.height - before[0], one.layout.margin.t > before[1]) == (19, True)
+    four = draw_bands(
+        [(at(n), name) for n, name in enumerate(("registered", "rejected", "unreachable", "unregistered"))]
+    )
+    before = four.layout.height, four.layout.margin.t
+    fit_legend(four)
+    assert four.layout.height - before[0] == 38  # two by two
+
+
+def test_a_chart_of_one_row_keeps_room_for_its_axis() -> None:
+    figure = draw_bands([(at(0), "registered")])
+    plot_px = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
+    assert plot_px - figure.layout.minreducedheight >= 60  # two lines of labels, and the axis' title

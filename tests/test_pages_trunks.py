@@ -64,7 +64,7 @@ def test_registration_is_of_the_time_observed(engine: Engine) -> None:
 
 
 def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ui.trunks.snapshot_gaps", lambda *args: [])
+    monkeypatch.setattr("pbx.ui.registrations.snapshot_gaps", lambda *args: [])
     assert "nothing was observed" not in words(well(open_page(TRUNKS, **DAY)))
 
 

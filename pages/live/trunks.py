@@ -12,8 +12,9 @@ from pbx.store.samples import latest_snapshot
 from pbx.ui.bar import Period, period_bar
 from pbx.ui.behind import behind_list
 from pbx.ui.filters import KEPT, one_of
+from pbx.ui.registrations import show_registration
 from pbx.ui.seizures import show_seizures
-from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_registration, show_totals
+from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_totals
 
 TONES = {
     "registered": "good",
@@ -83,7 +84,10 @@ def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]
 
 ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")
 site = ui.site()
-now = st.container()
+with reading(site.engine) as reader:
+    looked = latest_snapshot(reader, site.active.id) is not None
+if looked:
+    live(site)
 st.subheader("What happened", anchor=False)
 with holding(site.engine):
     bar = period_bar(site, queues=False)
@@ -91,5 +95,5 @@ with holding(site.engine):
     with st.container(width=320):
         chosen_trunk = one_of("Trunk", known, "trunk")
     history(site, bar, chosen_trunk, known)
-with now:  # last, as it ends the page where no snapshot is known yet
-    live(site)
+if not looked:
+    live(site)  # last, as it ends the page

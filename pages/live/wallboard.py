@@ -39,7 +39,10 @@ def live(at: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
 
 
 site = ui.site()
-place, foot = st.container(), st.container(horizontal=True, vertical_alignment="bottom", key="board_foot")
+place, foot = (
+    st.container(key="board_place"),
+    st.container(horizontal=True, vertical_alignment="bottom", key="board_foot"),
+)
 with foot:
     ui.demo_pill()
     st.page_link("pages/live/queues.py", label="Back to Queues", icon=":material/arrow_back:")

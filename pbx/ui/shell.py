@@ -4,6 +4,7 @@ Streamlit's own page holds none of our style: what came with the first elements 
 loads the code of each kind of element when the first of them is drawn, and draws the sidebar once it knows the pages.
 """
 
+import re
 from pathlib import Path
 
 import streamlit as st
@@ -12,8 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pbx.ui.words import HERE
 
-# Elements that pages begin with; their code is loaded while the page's script runs.
-PRELOADED = ("BidiComponent", "ButtonGroup", "Html", "Metric", "PageLink", "PlotlyChart", "Selectbox", "TextInput")
+# Elements that pages begin with; their code is loaded while the page's script runs. (Charts know their height.)
+PRELOADED: tuple[str, ...] = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric")
+PRELOADED += ("Multiselect", "NumberInput", "PageLink", "Pagination", "Progress", "Radio", "Selectbox", "TextInput")
+_IMPORTED = re.compile(r"""(?:from|import)\s*["'`]\./([\w.-]+\.js)["'`]""")
 # Weeks begin on Monday, and months are English, as all of the page is: the calendar asks the browser's language.
 _SCRIPT = """
 Object.defineProperty(navigator, "language", { value: "en-GB", configurable: true })
@@ -24,8 +27,15 @@ document.documentElement.toggleAttribute("data-bare", /\\/wallboard\\/?$/.test(l
 def additions() -> dict[bytes, bytes]:
     """What comes before the end of a page's head, and of its body: there our style decides over Streamlit's."""
     scripts = Path(st.__file__).parent / "static/static/js"
-    chunks = [file.name for name in PRELOADED for file in scripts.glob(f"{name}.*.js")]
+    chunks: dict[str, None] = {}
+    entries = [file.name for name in PRELOADED for file in scripts.glob(f"{name}.*.js")]
+    left = list(entries)
+    while left:  # with what each imports, which the browser would only see once it has read it
+        if (name := left.pop()) not in chunks:
+            chunks[name] = None
+            left += _IMPORTED.findall((scripts / name).read_text(encoding="utf-8"))
     links = "".join(f'<link rel="modulepreload" crossorigin href="/static/js/{name}">' for name in chunks)
+    links += "".join(f'<script type="module" crossorigin src="/static/js/{name}"></script>' for name in entries)
     style = "".join((HERE / name).read_text() for name in ("ui.css", "shell.css"))
     return {b"</head>": f"<script>{_SCRIPT}</script>{links}".encode(), b"</body>": f"<style>{style}</style>".encode()}
 

@@ -69,7 +69,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
     root.classList.remove("cards")
     root.classList.toggle("cards", table.scrollWidth > root.clientWidth)
   }
-  const observer = new ResizeObserver(fit)
+  const place = parentElement.host?.closest("[class*=st-key-]")
+  const observer = new ResizeObserver(() => {
+    fit()
+    if (place) place.style.minHeight = "0" // room was kept for it until now
+  })
   root.draw = () => {
     const focused = parentElement.activeElement?.dataset?.id
     root.replaceChildren(table)

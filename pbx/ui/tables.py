@@ -1,5 +1,6 @@
 """Tables of text cells, and calls as their rows."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
@@ -11,6 +12,8 @@ from pbx.wording import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STA
 
 CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
 SHORT_CALL_COLUMNS = ("Call", "Transcript|")
+
+HEAD_PX, ROW_PX, SUB_PX, CARD_PX = 34, 35, 17, 45  # of a table, and of one that is cards
 
 # Text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?, pick?: what a click on it picks instead of its row}.
 Cell = str | Mapping[str, str]
@@ -37,6 +40,7 @@ def table(
     A column's name may end in `>` for numbers (right-aligned) or `|` for short values that never wrap.
     """
 
+    _reserve(key, columns, rows)
     result = _table(
         key=key,
         data={
@@ -52,6 +56,18 @@ def table(
         on_pick_change=lambda: None,
     )
     return result.pick if isinstance(result.pick, str) else None
+
+
+def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> None:
+    """Keep room for a table until it is filled (table.js gives it back), or what stands below it would move."""
+    high = [any(isinstance(cell, Mapping) and cell.get("sub") for cell in cells) for cells in rows.values()]
+    wide_px = HEAD_PX + sum(ROW_PX + SUB_PX * sub for sub in high)
+    cards_px = len(rows) * (CARD_PX * -(-len(columns) // 3) + 10)
+    place = f".st-key-{re.sub('[^a-zA-Z0-9_-]', '-', key)}"
+    st.html(
+        f"<style>{place} {{ min-height: {wide_px}px }}"
+        f"@media (max-width: 1080px) {{ {place} {{ min-height: {cards_px}px }} }}</style>"
+    )
 
 
 def call_cells(at: Site, call: Call) -> list[Cell]:

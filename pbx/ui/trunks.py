@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pbx.charts import band_alt, line_alt, line_chart, state_bands
 from pbx.charts.calls import Named, named_alt, named_bars
 from pbx.charts.frame import Gap, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
@@ -16,7 +15,6 @@ from pbx.export.tables import Value
 from pbx.metrics.erlang import blocking
 from pbx.metrics.intervals import Step, next_edge
 from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
-from pbx.metrics.registration import Registration
 from pbx.metrics.trunks import CauseCount, TrunkFigures
 from pbx.store.coverage import call_coverage
 from pbx.store.engine import reading, writing
@@ -29,23 +27,20 @@ from pbx.store.figures_trunks import (
     trunk_totals,
 )
 from pbx.store.resets import RESTARTED, resets_of
-from pbx.store.samples import snapshot_gaps
 from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
-from pbx.store.trunk_looks import trunk_history, trunk_registration
 from pbx.ui.bar import Period
 from pbx.ui.behind import behind_chart, follow, no_history
-from pbx.ui.coverage import COMPARABLE_PERCENT, compared
+from pbx.ui.coverage import compared
 from pbx.ui.exports import table_export
 from pbx.ui.figures import Kind, figure_tile, figure_tiles
 from pbx.ui.sites import Site
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import chart, note, palette, plain
-from pbx.wording import DISPOSITIONS, cause_text, count_text, duration_text
+from pbx.ui.words import note, palette, plain
+from pbx.wording import DISPOSITIONS, cause_text, count_text
 
 REGISTRATION_VIEW = "Registration"
 VIEWS = (REGISTRATION_VIEW, "Calls", "Load")
 MOST_LINES = 1000
-MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
 ASR = "Answer-seizure ratio (ITU-T E.411): answered / seizures. Seizures still open are left out."
 NER = "Network effectiveness ratio (ITU-T E.425): answered, busy, no answer and rejected by the called user / seizures."
 ACD = "Average call duration: billed seconds of the answered / how many they are."
@@ -210,83 +205,6 @@ def _lines_menu(at: Site, trunks: Sequence[str], limits: Mapping[str, int]) -> N
             st.number_input(plain(trunk), 1, MOST_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
 
 
-def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
-    """Each trunk's state, round trip and channels as they were seen, with uptime, flaps and coverage."""
-    since, until = period.since, period.seen_until
-    with reading(at.engine) as session:
-        most = max(MOST_POINTS // max(len(trunks), 1), FEWEST_POINTS)
-        points = {name: trunk_history(session, at.active.id, name, since, until, most) for name in trunks}
-        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
-        then = period.before
-        uptimes = {
-            name: (
-                trunk_registration(session, at.active.id, name, since, until, at.interval_s),
-                trunk_registration(session, at.active.id, name, then.since, then.until, at.interval_s),
-            )
-            for name in trunks
-        }
-    if not any(points.values()):
-        note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
-        return
-    states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
-    span, colours = (since, until), palette()
-    bands = state_bands(states, gaps, title="Registration", span=span, zone=at.zone, palette=colours)
-    named = trunks[0] if len(trunks) == 1 else ""
-    chart(
-        bands,
-        alt=band_alt(states, gaps),
-        key="trunk_registration",
-        picture=period.picture(f"trunk registration {named}"),
-    )
-    _show_uptimes(at, uptimes)
-    trips = {
-        name: [(point.taken_at, float(point.roundtrip_ms)) for point in seen if point.roundtrip_ms is not None]
-        for name, seen in points.items()
-    }
-    channels = {name: [(point.taken_at, float(point.channels)) for point in seen] for name, seen in points.items()}
-    for title, unit, series in (("Round trip", "ms", trips), ("Channels in use", "Channels", channels)):
-        known = {name: seen for name, seen in series.items() if seen}
-        if known:
-            drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
-            chart(
-                drawn,
-                alt=line_alt(title, known, gaps),
-                key=f"trunk_{title.split()[0].lower()}",
-                picture=period.picture(f"trunk {title} {named}"),
-            )
-    if gaps:
-        note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
-
-
-def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
-    rows: dict[str, list[Cell]] = {
-        name: [
-            name,
-            {"text": now.uptime.percent_text(2), "sub": _seconds_text(now.uptime)},
-            _earlier_cell(before),
-            f"{now.flaps:,}",
-            {"text": now.coverage.percent_text(), "sub": _seconds_text(now.coverage)},
-        ]
-        for name, (now, before) in uptimes.items()
-    }
-    columns = ("Trunk", "Registered>", "Before>", "Flaps>", "Coverage>")
-    table("Registration", columns, rows, key="uptimes")
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        note("Registered: of the time observed. Flaps: changes from registered. Coverage: time observed of the period.")
-        exported: list[list[Value]] = [
-            [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
-        ]
-        names = ("Trunk", "Registered (s)", "Observed (s)", "Flaps", "Period (s)")
-        table_export(at, "Registration", names, lambda: exported, key="registration")
-
-
-def _earlier_cell(before: Registration) -> Cell:
-    """The uptime of the period before, where it was observed."""
-    if (before.coverage.percent or 0) >= COMPARABLE_PERCENT:
-        return {"text": before.uptime.percent_text(2), "sub": _seconds_text(before.uptime)}
-    return {"text": NOT_APPLICABLE, "sub": f"{before.coverage.percent_text()} observed"}
-
-
 def _causes(at: Site, period: Period, causes: Sequence[CauseCount]) -> None:
     counts: dict[tuple[int, str], int] = {}
     for item in causes:
@@ -419,10 +337,6 @@ def _seconds(ratio: Ratio) -> str:
 
 def _mean_text(ratio: Ratio) -> str:
     return f"{ratio.numerator:,.0f} s / {ratio.denominator:,.0f}" if ratio.denominator else ""
-
-
-def _seconds_text(ratio: Ratio) -> str:
-    return f"{duration_text(ratio.numerator)} of {duration_text(ratio.denominator)}"
 
 
 def _hour_text(at: Site, start: datetime) -> str:

@@ -62,7 +62,7 @@ def head(title: str, about: str) -> None:
     """A page's title with one line about what is seen; in the demo it says so."""
     _set_aside(len(sys.modules))
     pill = DEMO_PILL if load_settings().demo else ""
-    st.html(
+    st.container(key="page_head").html(
         f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
         unsafe_allow_javascript=True,
     )

@@ -14,14 +14,16 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Download, Page, expect
 
+from pbx.demo.cast import TRUNKS
 from pbx.demo.story import calls_of_day
 from pbx.export import AUDIO, FORMATS
 from tests.browser.demo import Demo
 from tests.browser.hand import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
-from tests.browser.seen import PATIENCE_S, settle
+from tests.browser.seen import PATIENCE_S, settle, wrongs
 from tests.lab.server import wait_until
 
 BUSIEST = "601"
+TRUNK = TRUNKS[0].name
 
 
 def start_drawn(page: Page, demo: Demo, path: str) -> None:
@@ -105,8 +107,29 @@ def test_a_chart_as_png(page: Page, demo: Demo) -> None:
     drawn = chart(page, "How calls ended")
     drawn.hover()
     name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)
-    assert name.endswith(".png")
+    assert name == f"how-calls-ended-{yesterday()}-demo.png"
     assert Image.open(io.BytesIO(content)).width > 600
+
+
+@pytest.mark.parametrize("width", [1440, 820])
+def test_a_chart_of_one_trunk_is_whole_on_the_page_and_in_its_picture(page: Page, demo: Demo, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    try:
+        start_drawn(page, demo, f"trunks?period=Last+7+days&trunk={TRUNK}")
+        drawn = chart(page, "Registration")
+        assert wrongs(page) == []
+        assert drawn.locator(".ytick").count() == 1
+        drawn.hover()
+        name, content = downloaded(page, lambda: drawn.locator(".modebar-btn").first.dispatch_event("click"))
+    finally:
+        page.set_viewport_size({"width": 1440, "height": 900})
+    assert re.fullmatch(r"trunk-registration-.+-\d{4}-\d\d-\d\d-to-\d{4}-\d\d-\d\d-demo\.png", name)
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    right, bottom = picture.width - 1, picture.height - 1
+    sides = ((0, 0, 1, bottom), (right, 0, right + 1, bottom), (0, bottom, right, bottom + 1))
+    edges = [picture.crop(side) for side in sides]
+    ground = picture.getpixel((0, 0))
+    assert [edge.getcolors() for edge in edges] == [[(edge.width * edge.height, ground)] for edge in edges]
 
 
 def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:

@@ -1,0 +1,103 @@
+"""Registration of trunks over a period: states, round trips and channels as snapshots saw them."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pbx.charts import band_alt, line_alt, line_chart, state_bands
+from pbx.export.tables import Value
+from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
+from pbx.metrics.registration import Registration
+from pbx.store.engine import reading
+from pbx.store.samples import snapshot_gaps
+from pbx.store.trunk_looks import trunk_history, trunk_registration
+from pbx.ui.bar import Period
+from pbx.ui.coverage import COMPARABLE_PERCENT
+from pbx.ui.exports import table_export
+from pbx.ui.sites import Site
+from pbx.ui.tables import Cell, table
+from pbx.ui.words import chart, note, palette
+from pbx.wording import count_text, duration_text
+
+MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
+
+
+def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
+    """Each trunk's state, round trip and channels as they were seen, with uptime, flaps and coverage."""
+    since, until = period.since, period.seen_until
+    with reading(at.engine) as session:
+        most = max(MOST_POINTS // max(len(trunks), 1), FEWEST_POINTS)
+        points = {name: trunk_history(session, at.active.id, name, since, until, most) for name in trunks}
+        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+        then = period.before
+        uptimes = {
+            name: (
+                trunk_registration(session, at.active.id, name, since, until, at.interval_s),
+                trunk_registration(session, at.active.id, name, then.since, then.until, at.interval_s),
+            )
+            for name in trunks
+        }
+    if not any(points.values()):
+        note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
+        return
+    states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
+    span, colours = (since, until), palette()
+    bands = state_bands(states, gaps, title="Registration", span=span, zone=at.zone, palette=colours)
+    named = trunks[0] if len(trunks) == 1 else ""
+    chart(
+        bands,
+        alt=band_alt(states, gaps),
+        key="trunk_registration",
+        picture=period.picture(f"trunk registration {named}"),
+    )
+    _show_uptimes(at, uptimes)
+    trips = {
+        name: [(point.taken_at, float(point.roundtrip_ms)) for point in seen if point.roundtrip_ms is not None]
+        for name, seen in points.items()
+    }
+    channels = {name: [(point.taken_at, float(point.channels)) for point in seen] for name, seen in points.items()}
+    for title, unit, series in (("Round trip", "ms", trips), ("Channels in use", "Channels", channels)):
+        known = {name: seen for name, seen in series.items() if seen}
+        if known:
+            drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
+            chart(
+                drawn,
+                alt=line_alt(title, known, gaps),
+                key=f"trunk_{title.split()[0].lower()}",
+                picture=period.picture(f"trunk {title} {named}"),
+            )
+    if gaps:
+        note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
+
+
+def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
+    rows: dict[str, list[Cell]] = {
+        name: [
+            name,
+            {"text": now.uptime.percent_text(2), "sub": _seconds_text(now.uptime)},
+            _earlier_cell(before),
+            f"{now.flaps:,}",
+            {"text": now.coverage.percent_text(), "sub": _seconds_text(now.coverage)},
+        ]
+        for name, (now, before) in uptimes.items()
+    }
+    columns = ("Trunk", "Registered>", "Before>", "Flaps>", "Coverage>")
+    table("Registration", columns, rows, key="uptimes")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note("Registered: of the time observed. Flaps: changes from registered. Coverage: time observed of the period.")
+        exported: list[list[Value]] = [
+            [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
+        ]
+        names = ("Trunk", "Registered (s)", "Observed (s)", "Flaps", "Period (s)")
+        table_export(at, "Registration", names, lambda: exported, key="registration")
+
+
+def _earlier_cell(before: Registration) -> Cell:
+    """The uptime of the period before, where it was observed."""
+    if (before.coverage.percent or 0) >= COMPARABLE_PERCENT:
+        return {"text": before.uptime.percent_text(2), "sub": _seconds_text(before.uptime)}
+    return {"text": NOT_APPLICABLE, "sub": f"{before.coverage.percent_text()} observed"}
+
+
+def _seconds_text(ratio: Ratio) -> str:
+    return f"{duration_text(ratio.numerator)} of {duration_text(ratio.denominator)}"

@@ -1,0 +1,48 @@
+"""A page loaded for the first time: what is on it stays where it is, and weeks begin on Monday."""
+
+import re
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.app import ROOT
+from tests.browser.chromium import open_page
+from tests.browser.demo import Demo
+from tests.browser.seen import settle
+
+PATHS = ["", *re.findall(r'url_path="([^"]+)"', (ROOT / "streamlit_app.py").read_text())]
+MOST_SHIFT = 0.1  # a good Cumulative Layout Shift: https://web.dev/articles/cls
+WATCH = """
+window.shifted = 0
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value
+}).observe({ type: "layout-shift", buffered: true })
+"""
+
+
+@pytest.mark.parametrize("width", [1440, 820])
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path or "today")
+def test_a_page_does_not_move_while_it_is_drawn(chromium: Browser, demo: Demo, path: str, width: int) -> None:
+    page = open_page(chromium, width)  # of a context of its own: nothing is cached
+    try:
+        page.add_init_script(WATCH)
+        page.goto(f"{demo.address}/{path}")
+        page.locator(".demo-pill").wait_for()
+        page.wait_for_timeout(2500)
+        settle(page)
+        assert page.evaluate("window.shifted") < MOST_SHIFT
+    finally:
+        page.context.close()
+
+
+def test_weeks_begin_on_monday_whatever_the_browser_speaks(chromium: Browser, demo: Demo) -> None:
+    context = chromium.new_context(locale="en-US")  # where they would begin on Sunday
+    try:
+        page = context.new_page()
+        page.goto(f"{demo.address}/figures?period=Between")
+        page.get_by_test_id("stDateInputCalendarButton").first.click()
+        calendar = page.get_by_test_id("stDateInputCalendar")
+        calendar.wait_for()
+        assert calendar.locator("th").all_text_contents() == ["M", "T", "W", "T", "F", "S", "S"]
+    finally:
+        context.close()
