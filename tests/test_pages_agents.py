@@ -63,6 +63,27 @@ def test_an_agent_s_day_and_calls(engine: Engine) -> None:
     assert len(app.get("plotly_chart")) == 2
 
 
+def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    assert {metric.label: metric.value for metric in app.metric} == {
+        "Calls taken": "2",
+        "Average talk": "7:30",  # 900 / 2
+        "Not taken": "33.3%",
+        "Paused": "12.5%",
+        "Occupancy": "7.1%",
+    }
+    team = [caption.value.replace("\\", "") for caption in app.caption]
+    assert [said for said in team if said.startswith("Team")] == [
+        *("Team: 3", "Team: 5:20", "Team: 25.0%", "Team: 12.5%", "Team: 7.1%")
+    ]
+
+
+def test_an_agent_of_whom_nothing_is_known_is_named(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Nobody"))
+    assert "No calls, rings or logins of this agent" in words(app)
+    assert "Nobody" in [heading.value for heading in app.subheader]
+
+
 def test_of_an_agent_without_logins_the_page_says_so(engine: Engine) -> None:
     assert "No login of this agent is known" in words(well(open_page(AGENTS, **DAY, agent="Bob")))
 

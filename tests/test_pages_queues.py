@@ -228,6 +228,19 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
     assert [row[1] for row in tables(app)["Abandoned calls"]] == ["+49301234506"]
 
 
+@pytest.mark.parametrize(
+    "name", ["Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"]
+)
+def test_every_list_shows_the_part_chosen_and_the_way_back_to_all(day: int, name: str) -> None:
+    app = look(list=name, behind=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
+    assert f"{TEN.astimezone(BERLIN):%H:%M}" in words(app)
+    assert ", abandoned" in words(app)
+    assert "Show all" in [button.label for button in app.button]
+    for label, rows in tables(app).items():
+        assert label != "Transfers"
+        assert len(rows) == (3 if label == "Abandoned calls" else 1), label
+
+
 def test_by_queue_number_agent_and_target(day: int) -> None:
     rows = tables(look(list="By queue"))["By queue"]
     assert [row[:4] for row in rows] == [

@@ -16,7 +16,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Recording
 from pbx.store.notes import save_topic, set_tags, topics
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
-from tests.test_pages import HOSTILE, add_call, cell_text, open_page, press, save_pbx, well, words
+from tests.test_pages import HOSTILE, add_call, cell_text, led_to, open_page, press, save_pbx, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -74,7 +74,7 @@ def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engin
     app = look()
     assert "Nothing is transcribed yet" in words(app)
     assert not app.text_input
-    assert "Transcription" in words(press(app, "See the transcription jobs"))
+    assert led_to(press(app, "See the transcription jobs")) == "transcription"
 
 
 def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: Engine, pbx: int) -> None:

@@ -1,6 +1,8 @@
 """How durations, times and sizes are said."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +11,9 @@ from pbx.wording import (
     ago_text,
     count_text,
     duration_text,
+    long_text,
     moment_text,
+    plural,
     service_level_text,
     size_text,
     start_of_day,
@@ -28,6 +32,45 @@ BERLIN = ZoneInfo("Europe/Berlin")
 )
 def test_durations(seconds: float | None, said: str) -> None:
     assert duration_text(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (45, "45 s"), (490, "8 min 10 s"), (1020, "17 min"), (7500, "2 h 05 min"), (108_000, "30 h")],
+)
+def test_durations_in_a_sentence(seconds: float, said: str) -> None:
+    assert long_text(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"),
+    [
+        ("call", "calls"),
+        ("transcribed call", "transcribed calls"),
+        ("number called", "numbers called"),
+        ("ring in vain", "rings in vain"),
+        ("call of an agent", "calls of an agent"),
+        ("entry", "entries"),
+        ("day", "days"),
+        ("match", "matches"),
+    ],
+)
+def test_plurals(noun: str, many: str) -> None:
+    assert plural(noun) == many
+    assert (count_text(1, noun), count_text(6, noun)) == (f"1 {noun}", f"6 {many}")
+
+
+NOUNS = r"""count_text\((?:[^()]|\([^()]*\))*?,\s*["']([^"']+)["']\)"""
+
+
+def test_every_noun_that_is_counted_has_a_plural() -> None:
+    """Whoever counts a noun of another kind adds it to the plurals above, or sees here how it is said."""
+    root = Path(__file__).parent.parent
+    sources = [path for folder in ("pages", "pbx") for path in (root / folder).rglob("*.py")]
+    nouns = {noun for path in sources for noun in re.findall(NOUNS, path.read_text())}
+    assert len(nouns) > 20
+    odd = {noun: plural(noun) for noun in nouns if plural(noun) != f"{noun}s"}
+    assert odd.keys() <= {"ring in vain"}, odd
 
 
 def test_long_durations_are_in_days() -> None:

@@ -123,9 +123,11 @@ def answering_call(session: Session, connection_id: int, abandoned: AbandonedCal
     key, until = number_key(abandoned.visit.caller), spoken_at + timedelta(seconds=1)
     visits = select(_V.caller, _CALL_OF_VISIT, _V.id).where(
         *(_V.connection_id == connection_id, _V.joined_at >= spoken_at, _V.joined_at < until),
+        _V.connected_at.is_not(None) | _V.outcome.in_(("answered", "transferred")),
     )
     calls = select(_C.from_number, _C.id, _C.to_number).where(
         *(_C.connection_id == connection_id, _C.started_at >= spoken_at, _C.started_at < until),
+        _C.disposition == "ANSWERED",
     )
     rows: list[Any] = [*session.connection().execute(visits)]
     found = [call_id for caller, call_id, _ in rows if number_key(caller) == key and call_id is not None]

@@ -3,11 +3,25 @@
 if (!history.inSteps) {
   history.inSteps = true
   const push = history.pushState.bind(history)
+  // Between a click on a link and the step to its page, Streamlit writes that page's parameters into the page left.
+  const LEAVING_MS = 10_000
+  let left = -LEAVING_MS
+  const leave = (event) => {
+    const link = event.composedPath().find((node) => node.localName === "a")
+    const elsewhere = link?.origin === location.origin && link.pathname !== location.pathname
+    const aside = link?.target === "_blank" || link?.hasAttribute("download")
+    if (elsewhere && !aside && !event.metaKey && !event.ctrlKey && !event.shiftKey) left = performance.now()
+  }
+  addEventListener("click", leave, true)
   history.pushState = (state, unused, url) => {
     const to = new URL(url, location.href)
     const opened = { interactions: "call", agents: "agent" }[to.pathname.split("/").at(-1)]
     const same = (name) => to.searchParams.get(name) === new URL(location.href).searchParams.get(name)
-    if (to.pathname !== location.pathname || (opened && !same(opened))) push(state, unused, url)
+    if (to.pathname !== location.pathname) {
+      left = -LEAVING_MS
+      push(state, unused, url)
+    } else if (performance.now() - left < LEAVING_MS) return
+    else if (opened && !same(opened)) push(state, unused, url)
     else history.replaceState(state, unused, url)
   }
 }

@@ -9,9 +9,11 @@ from sqlalchemy import Engine
 
 from pbx.metrics.callbacks import CallbackFigures
 from pbx.store.engine import reading, writing
-from pbx.store.figures import FigureFilter, Selection
+from pbx.store.figures import FigureFilter, Selection, figures_by
+from pbx.store.figures_agents import agent_figures
 from pbx.store.figures_lists import (
     abandoned_calls,
+    answering_call,
     callbacks,
     count_visits,
     repeated_callers,
@@ -133,6 +135,38 @@ def test_who_gave_up_is_owed_a_call_until_somebody_spoke_to_him(engine: Engine) 
     ]
     assert listed[-1].time_to_call_back_s == 3570
     assert [row.visit.caller for row in owed] == [BOB]
+
+
+def test_who_was_called_back_leads_to_the_later_call_by_which_they_were(engine: Engine) -> None:
+    store(
+        engine,
+        *(call(n, at(9 + n / 10), from_number=who, queue="sales") for n, who in enumerate((ANNA, BOB, CARLA), 1)),
+        *(visit(at(9 + n / 10), "abandoned", 30.0, caller=who, uniqueid=f"{n}.0") for n, who in ((1, ANNA), (2, BOB))),
+        visit(at(9.3), "abandoned", 30.0, caller=CARLA, uniqueid="3.0"),
+        call(4, at(10), from_number="0301111111", queue="sales"),
+        visit(at(10), caller="030 1111111", uniqueid="4.0"),  # Anna came again, written otherwise
+        call(5, at(10), from_number=BOB, queue="sales", disposition="NO ANSWER"),
+        call(6, at(11), "outbound", from_number="1001", to_number=BOB),
+        visit(at(12), caller=CARLA, uniqueid="99.0"),  # of which only the queue knows
+    )
+    with reading(engine) as session:
+        found = {row.visit.caller: row for row in abandoned_calls(session, day(), offset=0, limit=9)}
+        assert {who: answering_call(session, 1, row) for who, row in found.items()} == {ANNA: 4, BOB: 6, CARLA: None}
+
+
+def test_a_part_of_a_chart_narrows_every_list(engine: Engine) -> None:
+    store(
+        engine,
+        *(visit(at(hour), "abandoned", 30.0, caller=ANNA) for hour in (9, 9.5, 10)),
+        *(visit(at(hour + 0.1), "transferred", target=f"{hour}", queue="help") for hour in (9, 10)),
+    )
+    nine = day(chosen=Selection(weekday=0, hour=9), zone=BERLIN)
+    with reading(engine) as session:
+        assert len(abandoned_calls(session, nine, offset=0, limit=9)) == callbacks(session, nine).abandoned == 2
+        assert [row.visits for row in repeated_callers(session, nine)] == [2]
+        assert transfer_targets(session, nine) == [("9", 1)]
+        assert {name: of.offered for name, of in figures_by(session, nine, "queue").items()} == {"sales": 2, "help": 1}
+        assert [agent.calls for agent in agent_figures(session, nine)] == [1]
 
 
 def test_a_call_taken_without_a_queue_is_a_talk(engine: Engine) -> None:
