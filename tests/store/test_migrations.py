@@ -143,7 +143,7 @@ def upgrade_what_was_seen_live(settings: Settings) -> None:
         add("day_packs", kind="calls", day=at // 86_400, data=b"")
     old.dispose()
     engine = open_engine(settings)
-    with engine.begin() as connection:
+    with engine.execution_options(pbx_writes=True).begin() as connection:
         found = connection.exec_driver_sql("SELECT id, queue, answered_in, to_number FROM calls WHERE id > 1").all()
         dst = connection.exec_driver_sql("SELECT dst FROM call_legs WHERE id > 1 ORDER BY id").scalars().all()
         packs = "SELECT count(*) FROM day_packs WHERE kind = 'calls'"
