@@ -90,7 +90,11 @@ def is_empty(path: Path) -> bool:
 
 def check_not_empty(paths: Sequence[Path]) -> None:
     """Raise UnreadableFile where all of these files are empty."""
-    if paths and all(map(is_empty, paths)):
+    try:
+        empty = bool(paths) and all(map(is_empty, paths))
+    except UnreadableFile:
+        return  # it is reported in its turn, and stops no other
+    if empty:
         raise UnreadableFile(f"Nothing could be read from {paths[0].name}: it is empty.", _PLACES)
 
 
