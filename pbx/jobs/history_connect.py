@@ -33,7 +33,7 @@ _OTHER_LOGIN = (
 )
 _OLD = f"The user has a password of before MySQL 4.1. {_OTHER_LOGIN}."
 _FIXES = (  # by what a server or driver answers
-    ("insecure transport", "The server wants TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
+    ("insecure transport", "The server requires TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
     ("SSL is required", "The server offers no TLS: leave out the ssl_… options of the address."),
     ("CERTIFICATE_VERIFY", "Name the certificate's CA in the address, ?ssl_ca=/path/to/ca.pem, and its host by name."),
     ("auth switch request", _OLD),
@@ -132,7 +132,7 @@ class _RefusePlain:
     def __init__(self, _connection: object) -> None: ...
 
     def authenticate(self, _packet: object) -> None:
-        raise SettingsError("The database asks for the password in clear, and it was not sent.", f"{_OTHER_LOGIN}.")
+        raise SettingsError("The database asked for the password in plain text; it was not sent.", f"{_OTHER_LOGIN}.")
 
 
 def _reach(label: str, connection: Any, limit_s: float) -> socket.socket:
@@ -167,7 +167,7 @@ def _check_hello(label: str, line: socket.socket, until: float) -> None:
         except TimeoutError:
             seen = hello
         if time.monotonic() >= until:
-            raise Unreachable(f"What answers at {label} says nothing that a MySQL server would.", _PORT)
+            raise Unreachable(f"The server at {label} accepts connections but sends no MySQL greeting.", _PORT)
         if not seen:
             return  # which PyMySQL reports
         if len(seen) == len(hello):
@@ -175,19 +175,19 @@ def _check_hello(label: str, line: socket.socket, until: float) -> None:
         hello = seen
     if hello[3] != 0 or hello[4] not in _HELLOS:
         other = next((name for start, name in _OTHERS if hello.startswith(start)), "something else")
-        raise Unreachable(f"Not a MySQL or MariaDB server answers at {label}, but {other}.", _PORT)
+        raise Unreachable(f"{label} is not a MySQL or MariaDB server: {other} answers there.", _PORT)
 
 
 def _login_error(label: str, error: Exception) -> PbxError:
     """What PyMySQL raises when it can't go on with a server's answer."""
     if isinstance(error, RuntimeError) and "nacl" in str(error):
         return SettingsError(
-            f"The database {label} wants a login by ed25519, for which a package is missing here.",
+            f"The database {label} requires a login by ed25519, and a package for it is missing here.",
             f"Run `.venv/bin/pip install pynacl`. Or: {_OTHER_LOGIN}.",
         )
     if isinstance(error, RuntimeError) and "cryptography" in str(error):
         return SettingsError(
-            f"The database {label} wants a login for which a package is missing here.",
+            f"The database {label} requires a login for which a package is missing here.",
             "Run `.venv/bin/pip install cryptography`.",
         )
     if isinstance(error, ValueError) and "username" in str(error):
@@ -195,8 +195,8 @@ def _login_error(label: str, error: Exception) -> PbxError:
             f"The address of the database {label} names no user.", "Write mysql://user:password@host/…"
         )
     if "old_password" in str(error):  # PyMySQL#786: it calls what it hasn't got
-        return Unreachable(f"The database {label} wants a login as before MySQL 4.1.", _OLD)
-    return Unreachable(f"What answers at {label} speaks no MySQL that can be understood.", _PORT)
+        return Unreachable(f"The database {label} requires the login of MySQL before 4.1.", _OLD)
+    return Unreachable(f"The server at {label} doesn't speak a MySQL protocol that this app understands.", _PORT)
 
 
 def too_slow(label: str, limit_s: float) -> Deadline:

@@ -53,10 +53,10 @@ def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a file doesn't grow, so that its last line needs no line end: Asterisk writes neither gzip nor UTF-16."""
+    """Whether a file doesn't grow, so its last line needs no line end: gzip, a byte order mark, UTF-16."""
     with path.open("rb") as raw:
         head = raw.read(HEAD_BYTES)
-    return head.startswith(_GZIP) or bool(_utf16(head))
+    return head.startswith((_GZIP, codecs.BOM_UTF8)) or bool(_utf16(head))
 
 
 def _utf16(head: bytes) -> str:

@@ -15,7 +15,7 @@ FileKind = Literal["queue_log", "cdr"]
 _LOOKED_AT = 200  # lines
 _NAMES: dict[FileKind, str] = {"queue_log": "a queue_log", "cdr": "a CDR file"}
 _COMMANDS: dict[FileKind, str] = {"queue_log": "queue-log", "cdr": "cdr"}
-_PLACES = "A PBX has them as /var/log/asterisk/queue_log and /var/log/asterisk/cdr-csv/Master.csv."
+_PLACES = "Import /var/log/asterisk/queue_log or /var/log/asterisk/cdr-csv/Master.csv of the PBX."
 _UNPACK = "Unpack it, then import the files in it."
 _DATABASE = "Import from the database itself: enter its address under Settings > History, or use --url."
 _SIGNATURES = (
@@ -90,7 +90,11 @@ def is_empty(path: Path) -> bool:
 
 def check_not_empty(paths: Sequence[Path]) -> None:
     """Raise UnreadableFile where all of these files are empty."""
-    if paths and all(map(is_empty, paths)):
+    try:
+        empty = bool(paths) and all(map(is_empty, paths))
+    except UnreadableFile:
+        return  # it is reported in its turn, and stops no other
+    if empty:
         raise UnreadableFile(f"Nothing could be read from {paths[0].name}: it is empty.", _PLACES)
 
 
@@ -100,7 +104,7 @@ def _look_at(path: Path) -> tuple[FileKind | None, tuple[str, str] | None]:
         lines = next(read_lines(stream, 0, to_the_end=True), ([], 0))[0]
     layout = master_csv.layout_of(lines[0] if lines else b"")
     if layout.missing:
-        what = f"a CSV file without the column {layout.missing}, by which calls are told apart"
+        what = f"a CSV file without the column {layout.missing}, which an import needs"
         return None, (what, "Export the columns uniqueid and calldate too, or import from the database itself.")
     found: dict[FileKind, int] = {"queue_log": 0, "cdr": 0}
     for number, line in enumerate(lines):

@@ -252,3 +252,14 @@ def test_asterisks_limits_are_kept_to_the_byte() -> None:
         encode_action("Getvar", [("A", "b")] * 127, "x")
     with pytest.raises(SettingsError):
         encode_action("Getvar\nX: y", [], "x")
+
+
+def test_a_value_reads_the_same_however_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cyrillic of cp1251 beside UTF-8 in one event: each value has its own encoding, and two names stay two."""
+    raw = b"Event: QueueMember\r\nName: \xcb\xe5\xed\xe0\r\nMemberName: J\xc3\xb6rg\r\nQueue: \xce\xeb\xff"
+    for fallback, names in (("cp1252", ["Ëåíà", "Jörg", "Îëÿ"]), ("cp1251", ["Лена", "Jörg", "Оля"])):
+        monkeypatch.setattr("pbx.charset._fallback", fallback)
+        message = Message(raw)
+        keys = ("Name", "MemberName", "Queue")
+        assert [message.get(key) for key in keys] == [message[key] for key in keys] == names
+        assert [dict(message.headers)[key] for key in keys] == names

@@ -84,6 +84,17 @@ def test_a_queue_log_of_windows_is_read(
     assert (again.rows, again.failure) == (0, "")
 
 
+@pytest.mark.parametrize("encoding", ["UTF-8 with a mark", "UTF-16 LE with a mark", "UTF-16 LE"])
+def test_the_last_line_of_a_copy_needs_no_line_end(
+    engine: Engine, active: ActiveConnection, tmp_path: Path, encoding: str
+) -> None:
+    log = tmp_path / "queue_log"
+    log.write_bytes(ENCODINGS[encoding](LOG.rstrip()))
+    for rows in (11, 0):
+        (source,) = import_queue_log(engine, active.id, [log]).sources
+        assert (source.rows, source.failure) == (rows, "")
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_master_csv_of_windows_is_read(
     engine: Engine, active: ActiveConnection, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
@@ -303,14 +314,17 @@ def test_on_the_page_such_an_upload_failed(
 
 def test_one_bad_file_stops_no_other(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
-    files = {"bad": b"hello\n", "torn.gz": gzip.compress(record(1))[:40], "Master.csv": record(2), "empty": b""}
+    files = {"fake.gz": b"\x1f\x8bno", "bad": b"hello\n", "torn.gz": gzip.compress(record(1))[:40], "folder": b""}
+    files |= {"Master.csv": record(2), "empty": b""}
     for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).mkdir() if name == "folder" else (tmp_path / name).write_bytes(data)
     told = run(app, ["import", "cdr", *(str(tmp_path / name) for name in files), "--json"])
     sources = {source["source"]: source for source in json.loads(told.stdout)["sources"]}
     assert told.exit_code == 1
-    assert [bool(sources[name]["failure"]) for name in files] == [True, True, False, False]
+    assert [bool(sources[name]["failure"]) for name in files] == [True] * 4 + [False] * 2
     assert sources["Master.csv"]["legs"] == 1
+    told = run(app, ["import", "queue-log", *(str(tmp_path / name) for name in files), "--json"])
+    assert (told.exit_code, len(json.loads(told.stdout)["sources"])) == (1, 6)
 
 
 def test_each_file_given_to_the_others_command_is_told_which_is_right(
