@@ -1,6 +1,5 @@
 """Attended transfers into a queue as real Asterisk tells them, live and in queue_log: whose visit is whose."""
 
-import time
 from dataclasses import dataclass
 
 import pytest
