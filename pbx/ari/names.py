@@ -86,8 +86,8 @@ class RecordingName:
 def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
     """Read an ARI recording name, directories before it allowed; an unknown one gives an empty RecordingName.
 
-    The time it takes grows with the name's length and no faster. The uniqueid's epoch tells when the call started. Without one the name's local time does, in `zone` (the PBX's),
-    and without a zone nothing does.
+    The time it takes grows with the name's length and no faster. The uniqueid's epoch tells when the call started.
+    Without one the name's local time does, in `zone` (the PBX's), and without a zone nothing does.
     """
     name = name.rpartition("/")[2]
     if len(name) > _LONGEST:

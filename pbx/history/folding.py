@@ -47,12 +47,12 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     rang was not answered, whatever the CDR says.
 
     The first leg (the linkedid's own channel's) gives the caller, the first leg that somebody answered the agent: the
-    extension called. Of an outbound call, answered or not, it is the one that called. `talk_s` is the time in which at least one answered
-    leg ran, so billsec where there is one; Asterisk counts billsec from when the *caller's* channel was answered, which
-    is before the agent did where a queue or a menu answered first. Of an agent behind a Local channel its other half's
-    leg tells when he answered, and of any leg CEL when the two were bridged, and that counts. `wait_s` lasts from the
-    start until that answer. `queue` is what the CDR's Queue() names: the visits to queues know better, where any is
-    known (pbx.store.call_queues).
+    extension called. Of an outbound call, answered or not, it is the one that called; of a Local channel the phone
+    behind it. `talk_s` is the time in which at least one answered leg ran, so billsec where there is one; Asterisk
+    counts billsec from when the *caller's* channel was answered, which is before the agent did where a queue or a menu
+    answered first. Of an agent behind a Local channel its other half's leg tells when he answered, and of any leg CEL
+    when the two were bridged, and that counts. `wait_s` lasts from the start until that answer. `queue` is what the
+    CDR's Queue() names: the visits to queues know better, where any is known (pbx.store.call_queues).
     """
     legs = _from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)

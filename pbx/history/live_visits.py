@@ -8,45 +8,23 @@ Visits left this way are settled by the next word on the caller's channel, or af
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from pbx.ami.protocol import Message
-from pbx.ami.values import integer, known, span_s, unescape
+from pbx.ami.values import integer, known, span_s
 from pbx.history.facts import AgentChange, Outcome, Ring, Visit
 from pbx.history.live_legs import begun_before
-from pbx.history.queue_visits import handed_over
+from pbx.history.live_open import OpenVisit, not_before, remember, visit_of, with_agent
+from pbx.history.transfers import handed_over
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 SETTLE_S = 1.5
-_REMEMBERED = 2_000  # visits and rings that have ended, so that an event that comes twice is one
 _STATUS: dict[str, Outcome] = {
     "TIMEOUT": "timeout",
     "LEAVEEMPTY": "exit_empty",
     "LEAVEUNAVAIL": "exit_empty",
     "WITHDRAW": "withdrawn",
 }
-
-
-@dataclass(slots=True)
-class _Open:
-    """A visit that goes on, or has ended in a way that is not known yet. `uniqueid`: of the channel in it by now."""
-
-    uniqueid: str
-    visit: Visit
-    hanging_up: bool = False
-    given_up: bool = False  # QueueCallerAbandon came
-    left_at: datetime | None = None
-
-    @property
-    def connected(self) -> bool:
-        return self.visit.connected_at is not None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.uniqueid, self.visit.queue
 
 
 class LiveVisits:
@@ -61,8 +39,8 @@ class LiveVisits:
         self.visits: dict[tuple[str, str, datetime], Visit] = {}
         self.rings: list[Ring] = []
         self.changes: list[AgentChange] = []
-        self._open: dict[str, dict[str, _Open]] = {}  # by the caller's channel, by queue
-        self._leaving: dict[tuple[str, str], _Open] = {}
+        self._open: dict[str, dict[str, OpenVisit]] = {}  # by the caller's channel, by queue
+        self._leaving: dict[tuple[str, str], OpenVisit] = {}
         self._absent: set[tuple[str, str]] = set()  # at the look before
         self._ended: OrderedDict[tuple[str, str], Visit] = OrderedDict()
         self._gave_up: OrderedDict[str, str] = OrderedDict()  # queues, by the channel of who hung up in one
@@ -104,7 +82,7 @@ class LiveVisits:
             if ended is not None:
                 self._tell(ended)
             else:
-                self._open.setdefault(visit.uniqueid, {}).setdefault(visit.queue, _Open(visit.uniqueid, visit))
+                self._open.setdefault(visit.uniqueid, {}).setdefault(visit.queue, OpenVisit(visit.uniqueid, visit))
 
     def resume(self, asked_at: datetime, entries: Iterable[Message], channels: frozenset[str]) -> None:
         """After a time in which nothing was heard: what QueueStatus and the uniqueids of all channels showed.
@@ -120,7 +98,7 @@ class LiveVisits:
         for (uniqueid, queue), entry in waiting.items():
             if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
                 joined_at = asked_at - timedelta(seconds=span_s(entry.get("Wait")) or 0.0)
-                self._begin(_visit(entry, joined_at))
+                self._begin(visit_of(entry, joined_at))
 
     def lose_absent(self, queues: Collection[str], there: Collection[tuple[str, str]], before: datetime) -> None:
         """Of who waits since before a moment and was in none of two looks nobody heard how the visit ended: `unknown`.
@@ -161,7 +139,7 @@ class LiveVisits:
         if held is not None:
             self._settle(held)
         self._ended.pop((uniqueid, queue), None)
-        self._begin(replace(_visit(message, at, position), did=self.did_of(uniqueid)))
+        self._begin(replace(visit_of(message, at, position), did=self.did_of(uniqueid)))
 
     def _leave(self, message: Message, at: datetime) -> None:
         held = self._held(message)
@@ -194,8 +172,8 @@ class LiveVisits:
             return
         held.left_at = None
         self._leaving.pop(held.key, None)
-        visit = _with_agent(held.visit, message)
-        self._update(held, replace(visit, connected_at=_not_before(at, visit.joined_at, visit.wait_s)))
+        visit = with_agent(held.visit, message)
+        self._update(held, replace(visit, connected_at=not_before(at, visit.joined_at, visit.wait_s)))
 
     def _complete(self, message: Message, at: datetime) -> None:
         """AgentComplete: HoldTime and TalkTime in seconds, Reason is caller, agent or transfer.
@@ -209,12 +187,12 @@ class LiveVisits:
             held = self._held(message, begun_before_s=before_s, at=at)
         if held is None:
             return
-        visit, reason = _with_agent(held.visit, message), message.get("Reason")
+        visit, reason = with_agent(held.visit, message), message.get("Reason")
         connected_at = visit.connected_at or max(at - timedelta(seconds=talk_s or 0.0), visit.joined_at)
         visit = replace(
             visit,
             connected_at=connected_at,
-            ended_at=_not_before(held.left_at or at, connected_at, talk_s),
+            ended_at=not_before(held.left_at or at, connected_at, talk_s),
             talk_s=talk_s,
             outcome="transferred" if reason == "transfer" else "answered",
             ended_by=reason,
@@ -227,7 +205,7 @@ class LiveVisits:
         key = (message.get("Uniqueid"), message.get("DestUniqueid"), message.get("Interface"))
         if key in self._rung:
             return
-        _remember(self._rung, key, None)
+        remember(self._rung, key, None)
         ring_s = integer(message.get("RingTime")) / 1000
         held = self._held(message)
         uniqueid = held.visit.uniqueid if held else key[0]
@@ -291,7 +269,7 @@ class LiveVisits:
             target = f"{target}@{message.get('Context')}"
         if not uniqueid or not target:
             return
-        _remember(self._targets, uniqueid, target)
+        remember(self._targets, uniqueid, target)
         for key, visit in reversed(self._ended.items()):
             if key[0] == uniqueid and visit.outcome == "transferred" and not visit.target:
                 self._ended[key] = replace(visit, target=target)
@@ -300,7 +278,7 @@ class LiveVisits:
 
     def _held(
         self, message: Message, *, begun_before_s: float | None = None, at: datetime | None = None
-    ) -> _Open | None:
+    ) -> OpenVisit | None:
         """The open visit of an event. One whose end nobody saw goes on with it; one never heard of begins before it."""
         uniqueid, queue = message.get("Uniqueid"), message.get("Queue")
         held = self._open.get(uniqueid, {}).get(queue)
@@ -308,13 +286,13 @@ class LiveVisits:
             return held
         ended = self._ended.get((uniqueid, queue))
         if ended is None:
-            ended = _visit(message, at - timedelta(seconds=begun_before_s))
+            ended = visit_of(message, at - timedelta(seconds=begun_before_s))
         elif ended.outcome != "unknown":  # heard twice
             return None
         self._ended.pop((uniqueid, queue), None)
         return self._begin(replace(ended, outcome="in_progress"))
 
-    def _served(self, message: Message) -> _Open | None:
+    def _served(self, message: Message) -> OpenVisit | None:
         """The visit that an agent has served: the channel's own, or one that was begun with another channel.
 
         Asterisk names no channel that is gone; and a caller whom the agent himself has put into a queue has changed
@@ -343,10 +321,12 @@ class LiveVisits:
         """
         caller = message.get("TransfereeUniqueid") or message.get("TransferTargetUniqueid")
         pairs = ((message.get(f"{which}TransfererUniqueid"), caller) for which in ("Second", "Orig"))
-        pair = next((pair for pair in pairs if any(not held.connected for held in self._waiting(pair[0]))), None)
+        pair = next(
+            (pair for pair in pairs if any(not held.connected for held in self._open.get(pair[0], {}).values())), None
+        )
         if pair is None or not caller or pair in self._changed:
             return
-        _remember(self._changed, pair, None)
+        remember(self._changed, pair, None)
         there, here = (self._open.pop(uniqueid, {}) for uniqueid in pair)
         talked = next((held.visit for held in here.values() if held.connected), self._transferred.get(caller))
         for uniqueid, queues in zip(pair, (here, there), strict=True):
@@ -362,19 +342,16 @@ class LiveVisits:
             if queues:
                 self._open[uniqueid] = queues
 
-    def _waiting(self, uniqueid: str) -> Collection[_Open]:
-        return self._open.get(uniqueid, {}).values()
-
-    def _begin(self, visit: Visit) -> _Open:
-        held = self._open.setdefault(visit.uniqueid, {})[visit.queue] = _Open(visit.uniqueid, visit)
+    def _begin(self, visit: Visit) -> OpenVisit:
+        held = self._open.setdefault(visit.uniqueid, {})[visit.queue] = OpenVisit(visit.uniqueid, visit)
         self._tell(visit)
         return held
 
-    def _update(self, held: _Open, visit: Visit) -> None:
+    def _update(self, held: OpenVisit, visit: Visit) -> None:
         held.visit = visit
         self._tell(visit)
 
-    def _settle(self, held: _Open, outcome: Outcome | None = None) -> None:
+    def _settle(self, held: OpenVisit, outcome: Outcome | None = None) -> None:
         """End a visit that was left without an agent, or without AgentComplete."""
         visit, ended_at = held.visit, held.left_at
         if visit.connected_at is not None and ended_at is not None:
@@ -386,64 +363,30 @@ class LiveVisits:
             outcome = self._outcome(held)
         wait_s = visit.wait_s
         if ended_at is not None:
-            ended_at = _not_before(ended_at, visit.joined_at, wait_s)
+            ended_at = not_before(ended_at, visit.joined_at, wait_s)
             wait_s = float(int((ended_at - visit.joined_at).total_seconds())) if wait_s is None else wait_s
         by = "caller" if outcome in ("abandoned", "exit_key") else ""
         self._close(held, replace(visit, outcome=outcome, ended_at=ended_at, wait_s=wait_s, ended_by=by))
 
-    def _outcome(self, held: _Open) -> Outcome:
+    def _outcome(self, held: OpenVisit) -> Outcome:
         if held.hanging_up:
             return "abandoned"
         if self.told_status:  # then silence tells too: no status is set for who hangs up or presses a key
             return "abandoned" if held.given_up else "exit_key"
         return "timeout" if held.given_up else "unknown"
 
-    def _close(self, held: _Open, visit: Visit) -> None:
+    def _close(self, held: OpenVisit, visit: Visit) -> None:
         queues = self._open.get(held.uniqueid, {})
         queues.pop(visit.queue, None)
         if not queues:
             self._open.pop(held.uniqueid, None)
         self._leaving.pop(held.key, None)
-        _remember(self._ended, held.key, visit)
+        remember(self._ended, held.key, visit)
         if visit.outcome == "transferred":
-            _remember(self._transferred, held.uniqueid, visit)
+            remember(self._transferred, held.uniqueid, visit)
         if visit.outcome == "abandoned":
-            _remember(self._gave_up, held.uniqueid, visit.queue)
+            remember(self._gave_up, held.uniqueid, visit.queue)
         self._tell(visit)
 
     def _tell(self, visit: Visit) -> None:
         self.visits[visit.uniqueid, visit.queue, visit.joined_at] = visit
-
-
-def _remember(where: OrderedDict[_K, _V], key: _K, value: _V) -> None:
-    where[key] = value
-    where.move_to_end(key)
-    if len(where) > _REMEMBERED:
-        where.popitem(last=False)
-
-
-def _not_before(at: datetime, earlier: datetime, lasted_s: float | None) -> datetime:
-    """When something ended; where the clock was set back meanwhile, by how long it lasted."""
-    return at if at >= earlier else earlier + timedelta(seconds=lasted_s or 0.0)
-
-
-def _visit(message: Message, joined_at: datetime, original_position: int | None = None) -> Visit:
-    return Visit(
-        uniqueid=message.get("Uniqueid"),
-        queue=message.get("Queue"),
-        joined_at=joined_at,
-        caller=known(message.get("CallerIDNum")),
-        caller_name=unescape(known(message.get("CallerIDName"))),
-        original_position=original_position,
-    )
-
-
-def _with_agent(visit: Visit, message: Message) -> Visit:
-    """With who took the call, after what wait."""
-    return replace(
-        visit,
-        wait_s=span_s(message.get("HoldTime")),
-        ring_s=span_s(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
-        agent=message.get("MemberName"),
-        interface=message.get("Interface"),
-    )

@@ -194,3 +194,17 @@ def ordered(events: Sequence[QueueEvent]) -> Iterator[QueueEvent]:
 _ORDER = {"QUEUESTART": -1, "DID": 0, "ENTERQUEUE": 0, "CONNECT": 2} | dict.fromkeys(
     ("COMPLETECALLER", "COMPLETEAGENT", "TRANSFER", "BLINDTRANSFER", "ATTENDEDTRANSFER"), 3
 )
+
+
+def numbers(data: str) -> list[float | None]:
+    """The fields of an event's data, of which each is a number; None where one isn't."""
+    return [number(field) for field in data.split("|")]
+
+
+def number(field: str) -> float | None:
+    """A field's number; None for what is none, or can't be meant."""
+    try:
+        value = float(field)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None  # a clock set back makes negative durations; nan and inf are nothing

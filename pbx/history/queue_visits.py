@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pbx.history.facts import AgentChange, AgentChangeKind, Outcome, Ring, Visit
-from pbx.history.queue_log import NOBODY, QueueEvent, callid_epoch_s
+from pbx.history.queue_log import NOBODY, QueueEvent, number, numbers
+from pbx.history.transfers import handed_over, made_before
 
 LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
 _SLACK_S = 2  # of moments told in whole seconds
 _REMEMBERED = 10_000  # calls of which something may be needed after their visit
-_V = TypeVar("_V")
 _SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # known, and no visit or agent changes
 _CHANGES: dict[str, AgentChangeKind] = {
     "ADDMEMBER": "login",
@@ -132,7 +132,7 @@ class QueueLogFold:
         if before is not None and before.visit.joined_at != joined_at:  # its end was never written
             self._close(before, "unknown")
         fields = event.data.split("|")
-        position = _int(_number(fields.pop())) if len(fields) > 2 else None
+        position = _int(number(fields.pop())) if len(fields) > 2 else None
         caller = fields[-1] if len(fields) > 1 else ""
         visit = Visit(
             uniqueid=event.callid,
@@ -146,7 +146,7 @@ class QueueLogFold:
 
     def _connect(self, event: QueueEvent) -> None:
         """CONNECT hold|channel|ring."""
-        hold, *others = _numbers(event.data)
+        hold, *others = numbers(event.data)
         ring = others[-1] if len(others) > 1 else None
         held = self._held(event, hold, connected=False)
         if held is None:
@@ -162,7 +162,7 @@ class QueueLogFold:
 
     def _complete(self, event: QueueEvent) -> None:
         """COMPLETECALLER and COMPLETEAGENT hold|talk|original position."""
-        hold, talk, position = [*_numbers(event.data), None, None, None][:3]
+        hold, talk, position = [*numbers(event.data), None, None, None][:3]
         ended_by = "caller" if event.name == "COMPLETECALLER" else "agent"
         self._end_answered(event, "answered", hold, talk, position, ended_by)
 
@@ -174,9 +174,9 @@ class QueueLogFold:
         fields = event.data.split("|")
         hold = talk = position = None
         if len(fields) > 3:
-            numbers = 2 if event.name == "TRANSFER" and len(fields) == 4 else 3
-            hold, talk, position = [*_numbers("|".join(fields[-numbers:])), None][:3]
-            fields = fields[:-numbers]
+            figures = 2 if event.name == "TRANSFER" and len(fields) == 4 else 3
+            hold, talk, position = [*numbers("|".join(fields[-figures:])), None][:3]
+            fields = fields[:-figures]
         if event.name == "ATTENDEDTRANSFER":
             target = (
                 "" if fields[0] == "BRIDGE" else " ".join(fields[1:])
@@ -222,7 +222,7 @@ class QueueLogFold:
         """ABANDON, EXITEMPTY, EXITWITHTIMEOUT, WITHDRAW position|original|wait; EXITWITHKEY key| before them."""
         fields = event.data.split("|")
         target = fields.pop(0) if event.name == "EXITWITHKEY" else ""
-        position, original, wait = [*map(_number, fields), None, None, None][:3]
+        position, original, wait = [*map(number, fields), None, None, None][:3]
         held = self._held(event, wait, connected=False)
         if held is None:
             return
@@ -241,7 +241,7 @@ class QueueLogFold:
 
     def _ring(self, event: QueueEvent) -> None:
         """RINGNOANSWER milliseconds."""
-        ring_ms = _numbers(event.data)[0] or 0
+        ring_ms = numbers(event.data)[0] or 0
         held = self._open.get((event.callid, event.queue))
         callid = held.visit.uniqueid if held else event.callid
         self._rings.append(Ring(_moment(event.at_s), event.agent, event.queue, callid, ring_ms / 1000))
@@ -282,7 +282,8 @@ class QueueLogFold:
         for (callid, _), held in self._open.items():
             if callid == event.callid and held.visit.did != event.data:
                 held.visit, held.changed = replace(held.visit, did=event.data), True
-        _remember(self._dids, event.callid, event.data)
+        self._dids[event.callid] = event.data
+        _forget_old(self._dids)
 
     def _part(self, event: QueueEvent) -> None:
         """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
@@ -371,30 +372,13 @@ class QueueLogFold:
         del self._open[held.key]
         self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
         if outcome == "transferred":
-            _remember(self._transferred, held.key[0], held.visit)
+            self._transferred[held.key[0]] = held.visit
+            _forget_old(self._transferred)
 
 
-def _remember(where: dict[str, _V], key: str, value: _V) -> None:
-    where[key] = value
+def _forget_old(where: dict[str, Any]) -> None:
     if len(where) > _REMEMBERED:
         del where[next(iter(where))]
-
-
-def handed_over(waiting: Visit, talked: Visit) -> Visit:
-    """The visit of an agent who waited in a queue, once he has put the caller he talked with in his place."""
-    caller, name = (talked.caller, talked.caller_name) if talked.caller else (waiting.caller, waiting.caller_name)
-    return replace(waiting, caller=caller, caller_name=name, did=talked.did or waiting.did)
-
-
-def made_before(callid: str, other: str) -> bool:
-    """Whether a channel is the older one, by their uniqueids."""
-    one, two = _age(callid), _age(other)
-    return one is not None and two is not None and one < two
-
-
-def _age(callid: str) -> tuple[float, int] | None:
-    begun_s, serial = callid_epoch_s(callid), callid.rpartition(".")[2]
-    return None if begun_s is None or not serial.isdecimal() else (begun_s, int(serial[:20]))
 
 
 def _moment(at_s: int) -> datetime:
@@ -410,18 +394,6 @@ def _not_before(at_s: int, earlier: datetime, lasted_s: float | None) -> datetim
 def _waited_s(told_s: float | None, visit: Visit, at_s: int) -> float:
     """Asterisk's own figure, or what the two times say where an old release gives none."""
     return told_s if told_s is not None else max(at_s - visit.joined_at.timestamp(), 0.0)
-
-
-def _numbers(data: str) -> list[float | None]:
-    return [_number(field) for field in data.split("|")]
-
-
-def _number(field: str) -> float | None:
-    try:
-        value = float(field)
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e9 else None  # a clock set back makes negative durations; nan and inf are nothing
 
 
 def _int(value: float | None) -> int | None:

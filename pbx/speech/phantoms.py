@@ -1,4 +1,4 @@
-"""The phrases that models make up where nobody speaks, in any language: what phantoms.toml says, made ready to match."""
+"""The phrases that models make up where nobody speaks, in any language: phantoms.toml, made ready to match."""
 
 import re
 import tomllib

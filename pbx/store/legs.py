@@ -246,13 +246,13 @@ def _join_recordings(session: Session, connection_id: int, known: _Known, touche
             continue
         if leg.uniqueid != leg.linkedid:
             of_uniqueid[leg.uniqueid] = call_id
-        file = without_format(leg.recording_file)
-        if file and not file.endswith((f"-{leg.uniqueid}", f"-{leg.linkedid}")):
-            named = parse_name(file)
-            if named.uniqueid:
-                of_uniqueid[named.uniqueid] = call_id
-            if not named.type:
-                of_file[file] = call_id
+        if not (file := without_format(leg.recording_file)):
+            continue
+        named = parse_name(file)
+        if named.uniqueid and named.uniqueid not in (leg.uniqueid, leg.linkedid):
+            of_uniqueid[named.uniqueid] = call_id
+        if not (named.from_number and named.to_number):  # not FreePBX's own: who listed it may not have read it so far
+            of_file[file] = call_id
     into = _strays(session, connection_id, of_uniqueid) | _nameless(session, connection_id, of_file)
     if not into:
         return set()

@@ -1,4 +1,4 @@
-"""Phrases that models are reported to make up where nobody speaks, and what is said on the telephone, in many languages."""
+"""Phrases that models are reported to make up where nobody speaks, and what people do say on the telephone."""
 
 import time
 

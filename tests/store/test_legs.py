@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlmodel import Session, select
 
-from pbx.ari.names import parse_name
+from pbx.ari.names import RecordingName, parse_name
 from pbx.history.facts import Leg
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import CallLeg
@@ -226,6 +226,13 @@ def test_a_recording_named_otherwise_joins_its_call_by_the_uniqueid(session: Ses
     store_legs(session, 1, [IN, ON], "cdr")
     if first == "legs":
         record(session, name)
+    assert session.exec(select(Recording)).one().call_id == the_call(session).id
+
+
+@pytest.mark.parametrize("name", [f"20260302-120000-{LATER}", f"q600-20260302-120000-{LATER}", LATER])
+def test_a_recording_listed_before_its_name_could_be_read_joins_its_call(session: Session, name: str) -> None:
+    add_recordings(session, 1, [Listed(name, "wav", RecordingName())])
+    store_legs(session, 1, [IN, replace(ON, recording_file=f"{name}.wav")], "cdr")
     assert session.exec(select(Recording)).one().call_id == the_call(session).id
 
 
