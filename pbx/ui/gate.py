@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import streamlit as st
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 
 from pbx.errors import SettingsError
@@ -54,7 +54,7 @@ class Rules:
         """
         address, port = _plain_address(server[0]), server[1]
         if not self.allow_network and not (is_loopback(self.bound_to) and is_loopback(address)):
-            return _network_refusal(self.bound_to or "0.0.0.0", port)  # noqa: S104
+            return _network_refusal(address if is_loopback(self.bound_to) else self.bound_to or "0.0.0.0", port)  # noqa: S104
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_own(hosts[0], address, port):
             return _host_refusal(hosts[0] if hosts else "", port)
@@ -95,7 +95,7 @@ class Gate:
             (server[0], server[1] or 0), scope["type"], scope.get("method", "GET"), Headers(scope=scope)
         )
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _unframed(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a plain 403
         else:
@@ -166,6 +166,17 @@ def _from_another_site(kind: str, method: str, headers: Mapping[str, str]) -> bo
         return False
     followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
     return kind == "websocket" or method not in ("GET", "HEAD") or not followed
+
+
+def _unframed(send: Send) -> Send:
+    """Keep what is answered out of other pages' frames, where clicks could be stolen."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["X-Frame-Options"] = "DENY"
+        await send(message)
+
+    return sent
 
 
 def _network_refusal(bound_to: str, port: int) -> Refusal:

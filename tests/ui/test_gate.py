@@ -178,6 +178,7 @@ def test_pages_and_media_under_another_host_are_a_page_that_says_why(own_port: i
         assert ask(own_port, path, Origin="http://127.0.0.1:9999").startswith("HTTP/1.1 403")
         assert not ask(own_port, path).startswith("HTTP/1.1 403")
     assert ask(own_port).startswith("HTTP/1.1 200")
+    assert "x-frame-options: DENY" in ask(own_port)
     assert "<script>" not in ask(own_port, Host="<script>alert(1)</script>")
 
 
