@@ -1,7 +1,6 @@
 // A step of the browser's history is another page, or another call or agent opened on it. What a page writes into its own
 // address besides, one parameter after the other, belongs to the step it stands on.
-if (!history.inSteps) {
-  history.inSteps = true
+{
   const push = history.pushState.bind(history)
   // Between a click on a link and the step to its page, Streamlit writes that page's parameters into the page left.
   const LEAVING_MS = 10_000

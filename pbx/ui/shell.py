@@ -37,7 +37,8 @@ def additions() -> dict[bytes, bytes]:
     links = "".join(f'<link rel="modulepreload" crossorigin href="/static/js/{name}">' for name in chunks)
     links += "".join(f'<script type="module" crossorigin src="/static/js/{name}"></script>' for name in entries)
     style = "".join((HERE / name).read_text() for name in ("ui.css", "shell.css"))
-    return {b"</head>": f"<script>{_SCRIPT}</script>{links}".encode(), b"</body>": f"<style>{style}</style>".encode()}
+    script = f"<script>{_SCRIPT}{(HERE / 'history.js').read_text()}</script>"
+    return {b"</head>": f"{script}{links}".encode(), b"</body>": f"<style>{style}</style>".encode()}
 
 
 class Shell:

@@ -26,7 +26,6 @@ MARK = HERE / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
 # Run when the title changes: a page that is drawn at once stays scrolled as far as the one before was.
 FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
-STEPS = f"<script>{(HERE / 'history.js').read_text()}</script>"
 DEMO_PILL = '<span class="demo-pill">Demo</span>'
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
@@ -202,8 +201,6 @@ def span(key: str) -> tuple[datetime, datetime]:
 
 def style() -> None:
     st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
-    with st.container(key="steps"):
-        st.html(STEPS, unsafe_allow_javascript=True)
 
 
 def pending_toast() -> None:
