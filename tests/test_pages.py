@@ -32,7 +32,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.jobs import add_job, end_job, last_job
 from pbx.store.models import Call, Recording
 from pbx.store.samples import record_snapshot
-from pbx.ui.words import FROM_THE_TOP, STEPS
+from pbx.ui.words import FROM_THE_TOP
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -91,7 +91,7 @@ def words(app: AppTest) -> str:
     """All else that a page says, but for the scripts that each has."""
     said = [element.value for kind in ("markdown", "caption", "error", "warning", "info") for element in app.get(kind)]
     said += [element.value for element in (*app.title, *app.subheader, *app.metric)]
-    html = [element.proto.body.replace(FROM_THE_TOP, "").replace(STEPS, "") for element in app.get("html")]
+    html = [element.proto.body.replace(FROM_THE_TOP, "") for element in app.get("html")]
     return "\n".join([*said, *html])
 
 

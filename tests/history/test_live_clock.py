@@ -78,7 +78,8 @@ def test_a_time_of_no_calendar_is_not_believed(pbx: Pbx, stamp: str) -> None:
 def test_a_wait_or_talk_of_centuries_begins_nothing_centuries_ago(pbx: Pbx, s: str) -> None:
     agent = {"Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
     pbx.tell("AgentConnect", Uniqueid="1.1", HoldTime=s, RingTime=s, **agent)
-    pbx.tell("AgentComplete", Uniqueid="1.2", HoldTime=s, TalkTime=s, Reason="caller", **agent)
+    other = agent | {"MemberName": "Ann", "Interface": "PJSIP/8"}
+    pbx.tell("AgentComplete", Uniqueid="1.2", HoldTime=s, TalkTime=s, Reason="caller", **other)
     shown = event("CoreShowChannel", Channel="PJSIP/1-1", Uniqueid="1.3", Linkedid="1.3", Duration=f"{s}:00:00")
     pbx.resume(entries=[event("QueueEntry", Uniqueid="1.4", Queue="sales", Wait=s)], channels=[shown])
     pbx.facts()
