@@ -42,6 +42,11 @@ def _as_its_address_says(runner: ScriptRunner, opening: RerunData) -> RerunData:
             known.unbind_widget(widget_id)
     runner._session_state[_OPENED] = True
     by_address = opening.is_history_navigation or bool(asked)
+    if by_address:  # nothing is left to fill in, not even by a page that begins again while it is drawn
+        state = runner._session_state._state
+        for widget_id in state._query_param_bound_widget_ids:
+            state._old_state.pop(state._key_id_mapper.id_key_mapping.get(widget_id, ""), None)
+        state._query_param_bound_widget_ids.clear()
     return replace(opening, query_string=urlencode(asked), is_history_navigation=by_address)
 
 

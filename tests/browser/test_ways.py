@@ -121,7 +121,9 @@ WAYS: list[tuple[str, Callable[[Page], None], str, Asked]] = [
 
 def chosen(page: Page) -> list[str]:
     """What stands in the boxes of a page."""
-    return [box.input_value() for box in page.get_by_test_id("stMain").get_by_role("combobox").all()]
+    boxes = page.get_by_test_id("stMain").get_by_role("combobox")
+    found: list[str] = boxes.evaluate_all("boxes => boxes.map((box) => box.value)")
+    return found
 
 
 def asked(page: Page) -> Asked:
