@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,6 +24,8 @@ from tests.lab.server import wait_until
 
 BUSIEST = "601"
 TRUNK = TRUNKS[0].name
+# Seven days that are over: each hour of the week has its square, whatever the hour it is today.
+A_WEEK = f"period=Between&days={yesterday() - timedelta(days=6)}&days={yesterday()}"
 
 
 def start_drawn(page: Page, demo: Demo, path: str) -> None:
@@ -44,7 +46,7 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
     ("path", "title", "mark"),
     [
         ("figures?period=Yesterday", "How calls ended", 1),
-        ("figures?period=Last+7+days", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
+        (f"figures?{A_WEEK}", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
         ("queues?period=Yesterday", "How calls ended", 1),
         ("queues?period=Yesterday", "Calls offered", 11),
         ("trunks?period=Yesterday&trunk_view=Calls", "How calls ended", 0),
