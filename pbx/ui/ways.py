@@ -22,10 +22,11 @@ def lead_to(page: str, filters: Mapping[str, str | list[str]] | None = None) -> 
     moment = datetime.now(UTC).timestamp()  # makes each one new, or the browser would not run it again
     with st.container(key="leading"):
         st.html(
-            f"<script>/* {moment} */history.pushState({{}}, '', {address});"
+            f"<script>/* {moment} */{{const from = location.pathname, title = document.title;"
+            f"history.pushState({{}}, '', {address});"
             "dispatchEvent(new PopStateEvent('popstate'));"
-            "{const left = document.currentScript ?? document.querySelector('.st-key-leading');"
-            f"setTimeout(() => left?.isConnected && location.reload(), {_RELOAD_MS})}}</script>",
+            "const isHere = () => location.pathname === from || document.title !== title;"
+            f"setTimeout(() => isHere() || location.reload(), {_RELOAD_MS})}}</script>",
             unsafe_allow_javascript=True,
         )
 

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pbx.speech.audio import SPEECH_HZ, load_sound
-from tests.browser.hand import close
 from tests.lab.browser import browser, go, running_app
 from tests.lab.server import LabServer, wait_until
 from tests.lab.speech import SpokenCall, place_spoken_call
@@ -50,11 +49,9 @@ def test_words_are_found_and_heard_where_they_were_said(page: Page, spoken: Spok
     search = page.get_by_role("searchbox", name="Search what was said")
     search.fill("cancel*")
     search.press("Enter")
-    field = page.get_by_label("Number", exact=True)
-    field.fill(number)
+    page.get_by_label("Number", exact=True).fill(number)
     hit = page.locator("a.hit").filter(has_text="cancel my phone")
     expect(hit).to_have_count(1, timeout=SLOW_MS)
-    close(page, field)
     expect(hit.locator("mark")).to_have_text("cancel")
     hit.click()
     audio = page.locator("audio")

@@ -16,6 +16,7 @@ from sqlmodel import select
 
 from pbx.ari.client import AriClient
 from pbx.errors import AriServerError, StorageFull, Unreachable
+from pbx.jobs.download import Room
 from pbx.jobs.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
@@ -189,6 +190,9 @@ def test_killed_in_the_middle(pbx: Spare, cache: Cache) -> None:
     assert cache.is_whole()
 
 
+ALL_OF_IT = Room(least_free_bytes=0)  # none of the disk is left free, so that it truly fills up
+
+
 def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
     put(pbx, 100)
     data = tmp_path / "small"
@@ -197,12 +201,12 @@ def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
     try:
         cache = Cache(pbx, data)
         with pytest.raises(StorageFull, match="no room left"):
-            cache.sync()
+            cache.sync(room=ALL_OF_IT)
         kept = {row.file for row in cache.rows() if row.state == "downloaded"}
         assert kept <= {f"1/{name}" for name in cache.files()}
         assert cache.files().items() <= on_disk(pbx.monitor).items()
         subprocess.run(["mount", "-o", "remount,size=64m", str(data)], check=True)
-        assert cache.sync().failed == []
+        assert cache.sync(room=ALL_OF_IT).failed == []
         assert cache.is_whole()
         cache.engine.dispose()
     finally:
