@@ -71,7 +71,9 @@ def check(as_json: Json = False) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-OUTPUT_HELP = "Where to write it. Outside the data directory, other users may read it (data/freepbx.json)."
+OUTPUT_HELP = (
+    "Where to write the snapshot (default: data/freepbx.json). Outside the data directory, all users can read it."
+)
 
 
 @app.command()

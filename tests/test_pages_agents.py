@@ -46,7 +46,7 @@ def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -
 def test_agents_are_compared_with_a_day_that_was_observed_and_no_other(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
-    assert "No comparison with the period before: history begins on 2 Mar at 09:30." in words(app)
+    assert "No comparison with the previous period: history begins on 2 Mar at 09:30." in words(app)
     listen(engine, 1, clock(-24), clock(24))
     changes = {metric.label: metric.proto.delta_description for metric in well(open_page(AGENTS, **DAY)).metric}
     assert changes["Calls taken"] == "from 0"
@@ -80,7 +80,7 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
 
 def test_an_agent_of_whom_nothing_is_known_is_named(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, agent="Nobody"))
-    assert "No calls, rings or logins of this agent" in words(app)
+    assert "This agent has no calls, rings or logins" in words(app)
     assert "Nobody" in [heading.value for heading in app.subheader]
 
 

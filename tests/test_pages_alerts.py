@@ -186,7 +186,9 @@ def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
         for alert, rule in past_alerts(session, pbx, 5):
             changes = {"told_begin": True}
             if rule.id == failed:
-                changes |= {"failure": "Webhook to i.example.com could not be told: it answered with HTTP status 500."}
+                changes |= {
+                    "failure": "Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500)."
+                }
             session.add(alert.sqlmodel_update(changes))
         first = past_alerts(session, pbx, 1)[0][0]
         session.add(first.sqlmodel_update({"ended_at": first.begun_at + timedelta(seconds=83), "told_end": True}))
@@ -196,7 +198,7 @@ def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
         [
             "Long wait in queue b | It is so.",
             "Going on",
-            "Not sent | Webhook to i.example.com could not be told: it answered with HTTP status 500.",
+            "Not sent | Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500).",
         ],
         ["Long wait in queue c | It is so.", "Going on", "On Today only"],
     ]

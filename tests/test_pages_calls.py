@@ -54,7 +54,7 @@ def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(filled: int) ->
     """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
     app = well(open_page(FIGURES, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
-    assert "No comparison with the period before: history begins on 1 Mar at 12:00." in words(app)
+    assert "No comparison with the previous period: history begins on 1 Mar at 12:00." in words(app)
 
 
 def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engine: Engine) -> None:
@@ -69,7 +69,7 @@ def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engi
 
 @pytest.mark.parametrize(
     ("unseen_minutes", "why"),
-    [(14, ""), (15, "15:00 of 1 Mar 00:00 – 2 Mar 00:00 were not observed")],
+    [(14, ""), (15, "15:00 of 1 Mar 00:00 – 2 Mar 00:00 had no data")],
     ids=["less than a hundredth of a day", "more"],
 )
 def test_a_gap_in_the_day_before_ends_the_comparison(
@@ -81,7 +81,7 @@ def test_a_gap_in_the_day_before_ends_the_comparison(
     listen(engine, filled, clock(-48), clock(-20))
     listen(engine, filled, clock(-20, unseen_minutes), clock(24))
     app = well(open_page(FIGURES, **DAY))
-    assert (f"No comparison with the period before: {why}." in words(app)) == bool(why)
+    assert (f"No comparison with the previous period: {why}." in words(app)) == bool(why)
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 

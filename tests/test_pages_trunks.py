@@ -43,7 +43,7 @@ def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
 def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
-    assert "No comparison with the period before: history begins on 1 Mar at 12:00." in words(app)
+    assert "No comparison with the previous period: history begins on 1 Mar at 12:00." in words(app)
 
 
 def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None:
@@ -60,12 +60,12 @@ def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     ]
     assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
     assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"
-    assert "nothing was observed there, so nothing is drawn" in words(app)
+    assert "in this period: without data, nothing is drawn" in words(app)
 
 
 def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pbx.ui.registrations.snapshot_gaps", lambda *args: [])
-    assert "nothing was observed" not in words(well(open_page(TRUNKS, **DAY)))
+    assert "nothing is drawn" not in words(well(open_page(TRUNKS, **DAY)))
 
 
 def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> None:

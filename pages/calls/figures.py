@@ -44,7 +44,9 @@ BREAKDOWNS: dict[str, tuple[By, str]] = {  # what is said: how it is counted, th
     "Day": ("day", ""),
     "Hour": ("hour", ""),
 }
-ANSWER_RATE = "Answered calls / calls whose outcome is known. Of one queue: calls an agent answered in that queue."
+ANSWER_RATE = (
+    "Answered calls / calls whose outcome is known. With one queue selected: calls an agent answered in that queue."
+)
 TALK = "Talk time of the answered calls / how many they are. It begins when a queue or menu answers."
 WAIT = "From the beginning of a call until somebody answered / calls of which this is known."
 
@@ -175,7 +177,7 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         of = f"the {limit:,} most frequent" if len(counts) == limit else f"{len(counts):,}"
         shown = f"The first {TABLE_ROWS} of {of}; the export has them all. " if counts[TABLE_ROWS:] else ""
-        several = "A call counts in every queue it was in. " if by == "queue" else ""
+        several = "A call counts in every queue it entered. " if by == "queue" else ""
         ui.note(f"{shown}{several}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
         ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
     if chosen is not None:

@@ -131,7 +131,7 @@ def show_totals(
     with figure_tiles("agents"):
         if team is None:
             tile("Agents", len, "count", "Agents who were logged in, rang or took a call.")
-        tile("Calls taken", lambda agents: total(agents).calls, "count", "Visits to queues they answered.")
+        tile("Calls taken", lambda agents: total(agents).calls, "count", "Queue calls they answered.")
         tile("Average talk", lambda agents: total(agents).att, "duration", "Talk / calls taken whose end is known.")
         missed = "Rings nobody answered / all rings that ended."
         tile("Not taken", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
@@ -324,7 +324,7 @@ with holding(site.engine):
             show_agent(site, bar, chosen)
             st.subheader("All agents", anchor=False)
         elif asked:
-            ui.note("No calls, rings or logins of this agent in this period and queue.")
+            ui.note("This agent has no calls, rings or logins in this period and queue.")
             st.subheader("All agents", anchor=False)
         if not chosen:
             show_totals(figures, figures_before)

@@ -100,7 +100,7 @@ def entered(values: dict[str, object], active: ActiveConnection | None) -> Conne
             continue
         if place_of(name, values) != place_of(name, saved):
             raise SettingsError(
-                f"The saved {name.upper()} password was saved for {place_text(name, saved)}. It isn’t sent to "
+                f"The {name.upper()} password was saved for {place_text(name, saved)}, so it wasn’t sent to "
                 f"{place_text(name, values)}.",
                 f"Enter the {name.upper()} password again.",
             )

@@ -55,8 +55,8 @@ class Call:
         else:
             self.future.set_exception(
                 AmiProtocolError(
-                    f"Asterisk ended the list of {self.action} without having begun to answer.",
-                    "Try again; if it stays so, look into /var/log/asterisk/full on the PBX.",
+                    f"Asterisk ended the list for {self.action} without answering the request.",
+                    "Try again. If it happens again, see /var/log/asterisk/full on the PBX.",
                 )
             )
 
@@ -77,5 +77,5 @@ def too_large(action: str) -> AmiTooLarge:
     """The error of an action whose answer is over the limits."""
     return AmiTooLarge(
         f"The PBX's answer to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
-        "No PBX has so many. Is it really Asterisk that answers there? It is asked again after a minute.",
+        "No PBX has that many. Check that it is Asterisk that answers there. The app asks again after a minute.",
     )

@@ -121,13 +121,13 @@ def _resolve(connection: Connection, end: float) -> list[Any]:
     thread.join(max(end - time.monotonic(), 0.0))
     if not found:
         raise Deadline(
-            f"The name server gave no answer for {connection.host!r} in time.",
-            "Write the PBX's IP address as FREEPBX_HOST, or check this machine's /etc/resolv.conf.",
+            f"The name server didn't answer in time for {connection.host!r}.",
+            "Set FREEPBX_HOST to the PBX's IP address, or check /etc/resolv.conf on this machine.",
         )
     if isinstance(found[0], Exception):
         raise Unreachable(
             f"The name {connection.host!r} doesn't resolve to an address.",
-            "Check FREEPBX_HOST for a slip, or write the PBX's IP address.",
+            "Check FREEPBX_HOST for typing errors, or set it to the PBX's IP address.",
         )
     return list(found[0])
 
@@ -177,7 +177,7 @@ def _read(link: Link, connection: Connection, end: float) -> None:
     if link.bytes_read > MAX_LOGIN_BYTES:
         raise AmiTooLarge(
             f"{_where(connection)} sent more than {MAX_LOGIN_BYTES >> 20} MB before the login was answered.",
-            "Check host and port: Asterisk sends a greeting and short answers.",
+            "Check the host and port: Asterisk sends only a greeting and short answers.",
         )
     link.messages += link.parser.feed(data)
 
@@ -240,11 +240,11 @@ def log_in(link: Link, connection: Connection, events: str, end: float) -> bool:
             plain = not isinstance(link.sock, ssl.SSLSocket)
             if plain and not connection.ami_plain_login:
                 raise AmiPlainLogin(
-                    f"{where} doesn't offer the MD5 challenge: it would take the password in clear only, readable by "
-                    "everybody on the line. So it was not sent.",
-                    "Turn on AMI over TLS (FREEPBX_AMI_TLS), or, if nobody else can listen on this line, allow it with "
-                    "FREEPBX_AMI_PLAIN_LOGIN=true. Asterisk always offers the challenge: check that it is Asterisk "
-                    "that answers there.",
+                    f"{where} doesn't offer the MD5 challenge, so it would need the password in plain text, readable "
+                    "by anyone on the network between. The password was not sent.",
+                    "Asterisk always offers the challenge: check that it is Asterisk that answers there. Then turn on "
+                    "AMI over TLS (FREEPBX_AMI_TLS) or, if nobody else can listen on that network, set "
+                    "FREEPBX_AMI_PLAIN_LOGIN=true.",
                 )
             proof = [("Username", user), ("Secret", secret)]
         reply = _ask(link, connection, "Login", [*proof, ("Events", events)], end)

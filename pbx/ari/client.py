@@ -201,7 +201,7 @@ class AriClient:
                 return self._try(path, sink, accept)
             except OutOfTime:
                 where = f"{self.connection.host}:{self.connection.ari_port}"
-                mend = "Is the PBX overloaded, or the line very slow? Try again."
+                mend = "Try again. If it happens again, the PBX is overloaded or the network very slow."
                 raise Deadline(f"{where} took longer than {limit_s:g} s to answer.", mend) from None
 
     def _try(self, path: str, sink: BinaryIO, accept: Callable[[int], None] | None) -> int:
@@ -254,8 +254,10 @@ class AriClient:
             took_s = time.monotonic() - judged_at
             if left_bytes and took_s > self._pace_s:
                 if judged_bytes - left_bytes < _LEAST_BYTES_PER_S * took_s:
-                    text = f"Less than {_LEAST_BYTES_PER_S:,} bytes a second came in the last {took_s:.0f} s."
-                    raise Deadline(text, "Is the PBX overloaded, or the line very slow? Try again.")
+                    text = f"The PBX sent less than {_LEAST_BYTES_PER_S:,} bytes a second for {took_s:.0f} s."
+                    raise Deadline(
+                        text, "Try again. If it happens again, the PBX is overloaded or the network very slow."
+                    )
                 judged_bytes, judged_at = left_bytes, judged_at + took_s
             if left_bytes and len(chunk) < _FULL_BYTES:
                 # Asterisk sends 4 KB at a time: waking for each would cost more than the bytes themselves.

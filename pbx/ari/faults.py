@@ -51,8 +51,8 @@ def refusal(status: int, content_type: str, text: str, connection: Connection) -
         return AriNotFound(
             f"A web server answers at {where}, but there is no ARI behind it.",
             "Set enabled=yes in /etc/asterisk/ari.conf, then run `asterisk -rx 'module reload res_ari.so'`. If "
-            "`asterisk -rx 'http show status'` shows a prefix, set FREEPBX_ARI_PREFIX to it. Or FREEPBX_ARI_PORT is "
-            "another web server's.",
+            "`asterisk -rx 'http show status'` shows a prefix, set FREEPBX_ARI_PREFIX to it. Otherwise, "
+            "FREEPBX_ARI_PORT may belong to another web server.",
         )
     if status >= 500:
         return _server_error(status, text)
@@ -96,8 +96,8 @@ def no_length(connection: Connection) -> AriProtocolError:
 def endless(connection: Connection) -> AriProtocolError:
     """The error for a list that is longer than this app takes in."""
     return AriProtocolError(
-        f"{connection.ari_url} answered with too large a list: more than 64 MB, or than 2,500,000 JSON values.",
-        "Is this the PBX? If it really holds so many recordings, move old ones out of /var/spool/asterisk/monitor.",
+        f"{connection.ari_url} sent too large a list: more than 64 MB or 2,500,000 JSON values.",
+        "Check that this is the PBX. If it has that many recordings, move old ones out of /var/spool/asterisk/monitor.",
     )
 
 

@@ -30,7 +30,7 @@ __all__ = ["import_app"]
 def import_cdr(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Master.csv, or CSV with a header; or gzip."),
+        typer.Argument(metavar="[FILE]...", help="Master.csv, or CSV with a header; plain or gzip."),
     ] = None,
     url: Url = "",
     since: Since = "",
@@ -71,9 +71,9 @@ def import_cdr(
             if result.failure:
                 print_line(Text(f"✗ {result.failure}", "red"), to_stderr=True)
             else:
-                _tell(result, f"{result.legs} legs new")
+                _tell(result, f"{count_text(result.legs, 'new leg')}")
         if events:
-            _tell(events, f"{count_text(events.told, 'leg')} told more of")
+            _tell(events, f"details added to {count_text(events.told, 'leg')}")
     raise typer.Exit(1 if any(result.failure for result in results) else 0)
 
 

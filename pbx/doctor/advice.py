@@ -80,12 +80,12 @@ def no_ari(port: int, prefix: str) -> list[str]:
         "ARI is off. FreePBX: Settings, Advanced Settings, Asterisk REST Interface: enable it, then Submit and Apply "
         "Config; or in /etc/asterisk/ari_general_custom.conf (ari.conf without FreePBX, under [general]):\n"
         "enabled = yes\nthen `asterisk -rx 'module reload res_ari.so'`.",
-        "The web server has a prefix. `asterisk -rx 'http show status'` shows it and the line `/PREFIX/ari/...`. Enter "
-        "it in the settings, or set:\nFREEPBX_ARI_PREFIX=PREFIX",
+        "The web server has a prefix. `asterisk -rx 'http show status'` shows it in a line `/PREFIX/ari/...`. Enter it "
+        "in the settings, or set:\nFREEPBX_ARI_PREFIX=PREFIX",
         f"Port {port} is another web server's: set FREEPBX_ARI_PORT to the one that 'http show status' names.",
     ]
     if prefix:
-        wrong = f"The web server has another prefix than {prefix}, or none: `asterisk -rx 'http show status'` shows it."
+        wrong = f"The web server’s prefix isn’t {prefix}: see `asterisk -rx 'http show status'`."
         causes.insert(0, wrong)
     return causes
 
@@ -93,7 +93,7 @@ def no_ari(port: int, prefix: str) -> list[str]:
 def ari_prefix(found: str) -> list[str]:
     """ARI is there, below another prefix than the one set."""
     where = f"the prefix {found.strip('/')}" if found else "no prefix"
-    return [f"ARI answers with {where}. Enter that in the settings, or set:\nFREEPBX_ARI_PREFIX={found.strip('/')}"]
+    return [f"ARI answers under {where}. Enter that in the settings, or set:\nFREEPBX_ARI_PREFIX={found.strip('/')}"]
 
 
 def ari_login(user: str) -> list[str]:

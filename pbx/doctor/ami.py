@@ -95,8 +95,12 @@ class AmiCheck:
             )
         )
         if in_clear:
-            text = f"Logged in as {user!r}, with the password sent in clear: the PBX offers no challenge."
-            return Finding(text, "warning", ["Turn on AMI over TLS (FREEPBX_AMI_TLS), or keep this line to yourself."])
+            text = f"Logged in as {user!r}. The password was sent in plain text, because the PBX offers no challenge."
+            return Finding(
+                text,
+                "warning",
+                ["Turn on AMI over TLS (FREEPBX_AMI_TLS), or make sure nobody else can listen on this network."],
+            )
         return Finding(f"Logged in as {user!r}" + ("." if self._encrypted else "; what follows is not encrypted."))
 
     @property

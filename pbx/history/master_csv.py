@@ -98,7 +98,7 @@ def parse_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
         raise BadRow(f"it is not CSV: {error}") from None
     if layout.columns:
         if len(values) != len(layout.columns):
-            raise BadRow(f"it has {len(values)} columns, not {len(layout.columns)} as the header")
+            raise BadRow(f"it has {len(values)} columns, but the header has {len(layout.columns)}")
         if layout.columns == tuple(value.strip().lower() for value in values):
             return None
         return dict(zip(layout.columns, ("" if value == "NULL" else value for value in values), strict=True))

@@ -77,7 +77,7 @@ def parse_line(line: bytes) -> QueueEvent | None:
     NUL bytes, which a crash of the machine leaves in a file, are passed over, and so is a byte order mark.
     """
     if len(line) > LINE_LIMIT_BYTES:
-        raise BadLine(f"it has {len(line):,} bytes, more than any line of queue_log")
+        raise BadLine(f"it is {len(line):,} bytes long, longer than any queue_log line")
     if b"\0" in line:
         line = line.replace(b"\0", b"")
     fields = decode_fields(line.removeprefix(BOM), b"|").rstrip("\r").split("|", 5)

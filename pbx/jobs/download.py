@@ -243,14 +243,14 @@ class Download:
                 return
         kept = size_text(self._room.least_free_bytes)
         raise StorageFull(
-            f"There is no room left for recordings in {self._audio_dir}: {size_text(free_bytes)} are free.",
-            f"Free some space on its disk ({kept} are always left free: PBX_LEAST_FREE_MB), then sync again. What was "
-            "stored before is unharmed.",
+            f"There is no room left for recordings in {self._audio_dir}: only {size_text(free_bytes)} free.",
+            f"Free some space on its disk, then sync again. Downloads leave {kept} free (PBX_LEAST_FREE_MB). "
+            "Recordings already stored are safe.",
         )
 
     def _too_large(self, size_bytes: int) -> str:
         return (
-            f"It has {size_text(size_bytes)}, and the limit is {size_text(self._room.largest_bytes)}. Raise "
+            f"It is {size_text(size_bytes)}; the limit is {size_text(self._room.largest_bytes)}. Raise "
             "FREEPBX_LARGEST_RECORDING_MB to download it."
         )
 

@@ -27,22 +27,23 @@ _OTHERS = (
     (b"Aster", "Asterisk's manager interface (AMI)"),
 )
 _PORT = "Check the port: MySQL and MariaDB use 3306 (33060 is MySQL's X protocol), PostgreSQL 5432."
-_LOGIN = "Check that it runs, and the host, port, user, password and name; the user needs SELECT and nothing else."
-_OTHER_LOGIN = (
-    "Give the user a password of another kind: ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')"
-)
-_OLD = f"The user has a password of before MySQL 4.1. {_OTHER_LOGIN}."
+_LOGIN = "Check that it is running, and check host, port, user, password and name. The user needs only SELECT."
+_OTHER_LOGIN = "Change how the user logs in: ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')"
+_OLD = f"The user’s password is in the format used before MySQL 4.1. {_OTHER_LOGIN}."
 _FIXES = (  # by what a server or driver answers
     ("insecure transport", "The server requires TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
-    ("SSL is required", "The server offers no TLS: leave out the ssl_… options of the address."),
-    ("CERTIFICATE_VERIFY", "Name the certificate's CA in the address, ?ssl_ca=/path/to/ca.pem, and its host by name."),
+    ("SSL is required", "The server offers no TLS: remove the ssl_… options from the address."),
+    (
+        "CERTIFICATE_VERIFY",
+        "Add the certificate's CA to the address, ?ssl_ca=/path/to/ca.pem, and use the host name in the certificate.",
+    ),
     ("auth switch request", _OLD),
     ("mysql_old_password", _OLD),
     ("old insecure", _OLD),
     ("uthentication plugin", f"{_OTHER_LOGIN}."),
     ("auth method", f"{_OTHER_LOGIN}."),
     ("SSL negotiation", f"That is not a PostgreSQL server. {_PORT}"),
-    ("pg_hba.conf", "Let this machine and user in by a line in the server's pg_hba.conf."),
+    ("pg_hba.conf", "Add a line for this machine and user to the server's pg_hba.conf."),
 )
 
 
@@ -89,8 +90,8 @@ def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[
     try:
         connection = pymysql.connect(**options, auth_plugin_map=clear, defer_connect=True)
     except OSError as error:
-        said = f"A certificate or key that the database's address names can't be used: {error.strerror or error}."
-        raise SettingsError(said, "Check the paths behind the ? of the address.") from None
+        said = f"A certificate or key in the database's address can't be used: {error.strerror or error}."
+        raise SettingsError(said, "Check the paths after the ? in the address.") from None
     line = _reach(label, connection, limit_s)
     guard = Guard(line.dup())
     try:
@@ -121,10 +122,10 @@ def clear_error(label: str, url: URL, error: DBAPIError) -> PbxError:
     password = str(url.password or "")
     said = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip().rstrip(".")
     if password and password in said:
-        said = "it gives a reason that holds the password"
+        said = "its reason contains the password, so it isn't shown"
     fix = next((fix for text, fix in _FIXES if text in said), "")
     if fix or isinstance(error, OperationalError):
-        return Unreachable(f"{where} doesn't answer or refuses: {said}.", fix or _LOGIN)
+        return Unreachable(f"{where} doesn't answer, or refuses: {said}.", fix or _LOGIN)
     return DataError(f"{where} can't be read: {said}.", "The user needs SELECT on the table.")
 
 
@@ -182,12 +183,12 @@ def _login_error(label: str, error: Exception) -> PbxError:
     """What PyMySQL raises when it can't go on with a server's answer."""
     if isinstance(error, RuntimeError) and "nacl" in str(error):
         return SettingsError(
-            f"The database {label} requires a login by ed25519, and a package for it is missing here.",
+            f"The database {label} requires an ed25519 login, and the package for it is not installed here.",
             f"Run `.venv/bin/pip install pynacl`. Or: {_OTHER_LOGIN}.",
         )
     if isinstance(error, RuntimeError) and "cryptography" in str(error):
         return SettingsError(
-            f"The database {label} requires a login for which a package is missing here.",
+            f"The database {label} requires a login whose package is not installed here.",
             "Run `.venv/bin/pip install cryptography`.",
         )
     if isinstance(error, ValueError) and "username" in str(error):
@@ -195,7 +196,7 @@ def _login_error(label: str, error: Exception) -> PbxError:
             f"The address of the database {label} names no user.", "Write mysql://user:password@host/…"
         )
     if "old_password" in str(error):  # PyMySQL#786: it calls what it hasn't got
-        return Unreachable(f"The database {label} requires the login of MySQL before 4.1.", _OLD)
+        return Unreachable(f"The database {label} requires the login used before MySQL 4.1.", _OLD)
     return Unreachable(f"The server at {label} doesn't speak a MySQL protocol that this app understands.", _PORT)
 
 

@@ -43,7 +43,11 @@ _LINES = (
         "one of Asterisk's general logs (full, messages)",
         _PLACES,
     ),
-    (rb'"?(?:%b)"?,' % _EVENT.encode(), "channel events (CEL) as CSV", f"CEL is read beside the CDR. {_DATABASE}"),
+    (
+        rb'"?(?:%b)"?,' % _EVENT.encode(),
+        "channel events (CEL) as CSV",
+        f"CEL is read together with the CDR. {_DATABASE}",
+    ),
     (
         rb"(?i:-- [a-z]{4,12} dump|/\*!|create table|insert into|begin transaction|drop table|set @|copy \w)",
         "a dump of a database (SQL)",

@@ -115,7 +115,7 @@ def run_limited(
         raise failure[0]
     if own.is_set() and not stop.is_set():
         if thread.is_alive():
-            log.error("The %s that is past its limit does not end. It is left alone; restart the worker.", kind)
+            log.error("The %s is past its time limit and can't be stopped. Restart the worker to end it.", kind)
         raise _overdue(kind, limit)
     if failure:
         raise failure[0]
@@ -125,7 +125,7 @@ def run_limited(
 def _overdue(kind: JobKind, limit: Limit) -> JobOverdue:
     what = "made no progress for" if limit.of_no_progress else "took longer than"
     return JobOverdue(
-        f"The {kind} {what} {duration_text(limit.seconds)} and was ended.",
-        "What it did so far is kept. It is tried again when it is due; `python -m pbx check` shows whether the PBX "
+        f"The {kind} {what} {duration_text(limit.seconds)} and was stopped.",
+        "What it has done is kept, and it runs again when it is next due. `python -m pbx check` shows whether the PBX "
         "answers.",
     )

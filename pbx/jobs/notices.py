@@ -82,7 +82,7 @@ def send(target: Target, title: str, text: str) -> None:
     """Send one message now. Raises SendError when it could not be sent, SettingsError for an unusable address."""
     reason = send_apart(target.url.get_secret_value(), title, text)
     if reason:
-        raise SendError(f"{target.label} could not be told: {reason}.", "Check its address and try again.")
+        raise SendError(f"{target.label}: the message wasn’t sent ({reason}).", "Check its address and try again.")
 
 
 def check_target(url: str) -> None:

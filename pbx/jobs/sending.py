@@ -32,7 +32,7 @@ def send_apart(url: str, title: str, text: str) -> str:
             command, input=order, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=TOTAL_S
         )
     except subprocess.TimeoutExpired:
-        return f"it was not done within {TOTAL_S:.0f} s"
+        return f"it took longer than {TOTAL_S:.0f} s"
     except OSError as error:
         return f"no process can be started ({error.strerror})"
     try:
@@ -91,8 +91,8 @@ def _service(apprise: Any, url: str) -> Any:
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
         raise SettingsError(
-            "This is not an address that a message can be sent to.",
-            "Write it as one of the examples; all forms are described by Apprise.",
+            "Messages can’t be sent to this address.",
+            "Use the form of one of the examples. The Apprise documentation describes all of them.",
         )
     return service
 

@@ -153,7 +153,7 @@ class SpeechKeeper:
         if work != self._work:
             self._work, self._moved_at = work, time.monotonic()
         elif time.monotonic() - self._moved_at > STUCK_S:
-            log.error("The transcriber made no progress for %.0f minutes and was ended.", STUCK_S / 60)
+            log.error("The transcriber made no progress for %.0f minutes and was stopped.", STUCK_S / 60)
             self._child.kill()
             self._child.wait()
 

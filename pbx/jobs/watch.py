@@ -189,7 +189,7 @@ class Watch:
         if self._history.overfull:
             raise AmiTooLarge(
                 f"{self._active.connection.host} reports more than {MOST_OPEN:,} calls at once, which no PBX has.",
-                "Is it really Asterisk that answers there?",
+                "Check that it is Asterisk that answers there.",
             )
         facts = self._history.facts(now)
         told_s = self.looks.ahead_s

@@ -79,7 +79,7 @@ def _fernet(origin: str, key: str) -> Fernet:
         return Fernet(key.strip())
     except ValueError:
         raise SettingsError(
-            f"The key in {origin} is malformed.", f"Bring back the one that was there, or make one with: {_NEW_KEY}"
+            f"The key in {origin} is malformed.", f"Restore the original key, or create one with: {_NEW_KEY}"
         ) from None
 
 

@@ -42,10 +42,10 @@ def compared(session: Session, at: Site, period: Period, coverage_of: CoverageOf
         covered = Coverage(covered.begins_at, covered.gaps[:-1])
     before = period.wanted.before(at.zone, until)
     then = coverage_of(session, at.active.id, before.since, before.until) if since < until else None
-    why_not = _unobserved(at, then, before.since, before.until) if then else "nothing is known of this period"
+    why_not = _unobserved(at, then, before.since, before.until) if then else "there is no data for this period"
     why_not = why_not or _unobserved(at, covered, since, until, "this period")
     if why_not:
-        note(f"No comparison with the period before: {why_not}.")
+        note(f"No comparison with the previous period: {why_not}.")
         return None
     note(f"Compared with {_span_text(at, before.since, before.until)}.")
     return before
@@ -61,7 +61,7 @@ def _unobserved(at: Site, covered: Coverage, since: datetime, until: datetime, w
         began = (max(end, covered.begins_at) if end >= until else end).astimezone(at.zone)
         return f"history begins on {began.day} {began:%b} at {began:%H:%M}"
     said = duration_text(unseen.total_seconds())
-    return f"{said} of {what or _span_text(at, since, until)} were not observed"
+    return f"{said} of {what or _span_text(at, since, until)} had no data"
 
 
 def _span_text(at: Site, since: datetime, until: datetime) -> str:

@@ -63,7 +63,7 @@ class Rules:
             return Refusal(
                 "Another website made this request.",
                 "PBX Notebook answers its own pages only.",
-                "Open it directly, or by a link, and not inside another page.",
+                "Open the app directly or through a link, not inside another page.",
             )
         return None
 
@@ -181,22 +181,22 @@ def _unframed(send: Send) -> Send:
 
 def _network_refusal(bound_to: str, port: int) -> Refusal:
     return Refusal(
-        "PBX Notebook isn’t served to the network.",
-        f"It listens on {bound_to}, so other machines can reach it, and there is no sign-in yet: anyone who opened it "
-        "would see all calls and recordings. So no page, recording or upload is served at all.",
-        "Let it listen on 127.0.0.1 (remove STREAMLIT_SERVER_ADDRESS or --server.address), and open it from another "
-        f"machine through a tunnel: ssh -L {port}:127.0.0.1:{port} user@this-machine. To serve it to everyone on the "
-        "network anyway, set PBX_ALLOW_NETWORK=yes and start it again.",
+        "PBX Notebook is closed to the network.",
+        f"It listens on {bound_to}, so other machines can reach it, and it has no sign-in yet: anyone who opened it "
+        "would see all calls and recordings. So it serves nothing but this page.",
+        "Make it listen on 127.0.0.1 (remove STREAMLIT_SERVER_ADDRESS or --server.address), and open it from another "
+        f"machine through a tunnel: ssh -L {port}:127.0.0.1:{port} user@this-machine. To serve everyone on the "
+        "network anyway, set PBX_ALLOW_NETWORK=yes and restart the app.",
     )
 
 
 def _host_refusal(host: str, port: int) -> Refusal:
-    named = f"“{host}” isn’t" if HOST_AND_PORT.fullmatch(host.lower()) else "That isn’t"
+    named = f"“{host}”" if HOST_AND_PORT.fullmatch(host.lower()) else "It"
     return Refusal(
-        "This address isn’t the app’s own.",
-        f"{named} an address of PBX Notebook, so the request may be another website’s doing.",
-        f"Open http://localhost:{port}. If you reach the app under another name or port, as through a reverse proxy or "
-        "a tunnel, add it to PBX_ALLOWED_HOSTS, such as notebook.example.com or localhost:9000.",
+        "PBX Notebook doesn’t answer at this address.",
+        f"{named} isn’t one of the app’s own addresses, so the request may come from another website.",
+        f"Open http://localhost:{port}. If you reach the app under another name or port, through a reverse proxy or a "
+        "tunnel, add it to PBX_ALLOWED_HOSTS (notebook.example.com or localhost:9000, for example).",
     )
 
 

@@ -100,7 +100,7 @@ def _show_by(at: Site, behind: Behind, by: Dimension, label: str) -> None:
         *(label, "Offered", "Answered", "Abandoned", "Answered within T", "sl_answered (%)", "sl_inclusive (%)"),
         *("sl_offered (%)", "ASA (s)", "Mean talk (s)", "Longest wait (s)"),
     ]
-    with list_head(behind, f"{count_text(len(found), label.lower())}, the most calls first"):
+    with list_head(behind, f"{count_text(len(found), label.lower())}, most calls first"):
         table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
     picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
     if picked is not None:
@@ -119,11 +119,11 @@ def show_agents(at: Site, behind: Behind) -> None:
     with reading(at.engine) as session:
         found = agent_figures(session, behind.part)
     if not found:
-        with list_head(behind, "No agent took a call, was rung or was logged in"):
+        with list_head(behind, "No agent was logged in, rang or took a call"):
             return
     columns = ["Agent", "Calls>", "Talk>", "Mean talk>", "Rang in vain>", "Logged in>", "Paused>", "Occupancy>"]
     exported = ["Agent", "Calls", "Talk (s)", "Mean talk (s)", "Rang in vain", "Logged in (s)", "Paused (s)"]
-    with list_head(behind, f"{count_text(len(found), 'agent')}, the most calls first"):
+    with list_head(behind, f"{count_text(len(found), 'agent')}, most calls first"):
         table_export(
             *(at, "Queue agents", [*exported, "Occupancy (%)"]), lambda: [_agent_values(a) for a in found], key="agents"
         )
@@ -182,7 +182,7 @@ def show_abandoned(at: Site, behind: Behind) -> None:
     with reading(at.engine) as session:
         if owed_only:
             total = len(abandoned_calls(session, behind.part, offset=0, limit=MOST_EXPORTED, owed_only=True))
-        with list_head(behind, f"{count_text(total, 'abandoned call')}, the newest first"):
+        with list_head(behind, f"{count_text(total, 'abandoned call')}, newest first"):
             columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "After (s)")
             made = partial(_abandoned_values, at, behind, owed_only)
             table_export(at, "Abandoned calls", columns, made, key="abandoned", total=total)
@@ -242,7 +242,7 @@ def show_repeated(at: Site, behind: Behind) -> None:
     with reading(at.engine) as session:
         found = repeated_callers(session, behind.part, MOST_ROWS)
     if not found:
-        with list_head(behind, "No number called more than once"):
+        with list_head(behind, "No number called twice or more"):
             return
     rows: dict[str, list[Cell]] = {
         item.caller: [
@@ -256,7 +256,8 @@ def show_repeated(at: Site, behind: Behind) -> None:
         for item in found
     }
     columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First|", "Last|")
-    with list_head(behind, f"{count_text(len(found), 'number')} with two calls or more, at most {MOST_ROWS}"):
+    counted = f"{count_text(len(found), 'number')} with two or more calls, most calls first"
+    with list_head(behind, f"The first {counted}" if len(found) == MOST_ROWS else counted):
         values: list[Sequence[Value]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found

@@ -38,7 +38,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
             for name in trunks
         }
     if not any(points.values()):
-        note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
+        note("No data for this period. While the worker runs, it stores a snapshot every few minutes.")
         return
     states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
     span, colours = (since, until), palette()
@@ -67,7 +67,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
                 picture=period.picture(f"trunk {title} {named}"),
             )
     if gaps:
-        note(f"{count_text(len(gaps), 'gap')} in this period: nothing was observed there, so nothing is drawn.")
+        note(f"{count_text(len(gaps), 'gap')} in this period: without data, nothing is drawn.")
 
 
 def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
@@ -84,7 +84,9 @@ def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]
     columns = ("Trunk", "Registered>", "Before>", "Flaps>", "Coverage>")
     table("Registration", columns, rows, key="uptimes")
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        note("Registered: of the time observed. Flaps: changes from registered. Coverage: time observed of the period.")
+        note(
+            "Registered: share of the observed time. Flaps: registrations lost. Coverage: observed share of the period."
+        )
         exported: list[list[Value]] = [
             [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
         ]

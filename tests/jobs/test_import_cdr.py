@@ -363,7 +363,7 @@ def test_on_the_command_line(engine: Engine, source: Source, tmp_path: Path) -> 
     assert [(one["rows"], one["legs"], one["bad"]) for one in by_table["sources"]] == [(1, 1, 0)]
     told = run(app, ["import", "cdr", str(file)])
     assert told.exit_code == 0
-    assert told.stdout == "Master.csv: 3 rows, 2 legs new\n"
+    assert told.stdout == "Master.csv: 3 rows, 2 new legs\n"
     assert "row 3: it has 1 columns" in told.stderr
     assert run(app, ["import", "cdr"]).exit_code == 2
     address = f"mysql://u:{SECRET}@127.0.0.1:1/cdr"

@@ -103,7 +103,7 @@ def test_a_failed_target_is_told_later_and_the_others_at_once(
     run_through(engine, settings, clock, 90)
     assert (len(mail.messages), len(alerts(engine)[0].unsent)) == (1, 1)
     why = "it answered with HTTP status 500" if fault == "500" else "it can’t be reached, was too slow, or refused"
-    assert alerts(engine)[0].failure.startswith(f"Webhook to 127.0.0.1 could not be told: {why}")
+    assert alerts(engine)[0].failure.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({why}")
     assert alerts(engine)[0].failure.endswith("Attempt 1 of 5.")
     assert TOKEN not in repr(alerts(engine))
     assert tell(engine, settings) == 0  # not before the pause is over
@@ -148,7 +148,7 @@ def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) 
 
 def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
     mail.refusal = "550 No such user here"
-    with pytest.raises(SendError, match=r"E-mail by 127\.0\.0\.1 could not be told: it refused the message"):
+    with pytest.raises(SendError, match=r"E-mail by 127\.0\.0\.1: the message wasn’t sent \(it refused the message"):
         send(Target(SecretStr(mail.url)), "Title", "Text")
     with pytest.raises(SendError, match="refused the login"):
         send(Target(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")

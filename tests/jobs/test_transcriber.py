@@ -137,7 +137,7 @@ def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
     ask(engine, settings, number, model="heavy")
     assert start("--once").wait(120) == 0
     assert states(engine) == {number: "failed", other: "completed"}
-    assert "for want of memory" in row_of(engine, number).reason
+    assert "ran out of memory" in row_of(engine, number).reason
     assert hindrance(engine, settings) == ""
 
 
