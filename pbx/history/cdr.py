@@ -16,7 +16,7 @@ from typing import Any
 
 from pbx.ari.names import epoch_of, parse_name, without_format
 from pbx.charset import decode
-from pbx.history.channels import peer_of, trunks_of
+from pbx.history.channels import dials_a_number, peer_of, trunks_of
 from pbx.history.facts import Leg
 
 # What is read of a row, where it is there.
@@ -123,7 +123,7 @@ def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()
         context,
         trunks,
         from_outside=bool(did) and peer_of(channel) != caller,  # an extension may dial a DID, to try it
-        to_outside=bool(outbound_number),
+        to_outside=bool(outbound_number) or dials_a_number(_text(row.get("lastapp")), _text(row.get("lastdata"))),
     )
     answered_at = _answered_at(row, clock, started_at, duration_s, billsec_s)
     if trunk and peer_of(dst_channel) == (onward_trunk or trunk) and not _is_answered(row):

@@ -9,7 +9,11 @@ from collections.abc import Collection
 
 # What FreePBX puts before an extension it dials by a Local channel: follow-me and ring groups.
 _PREFIX = re.compile(r"(?:FMPR-|FMGL-|RG-\w+-)(?=\d)")
-_ANALOG = ("DAHDI/", "Zap/")
+_ANALOG = ("DAHDI/", "Zap/", "Khomp/", "KHOMP/")  # drivers of cards, whose phones are known by their ports only
+# Lines that are no phones: ISDN, a modem, a paired mobile phone.
+_LINE = re.compile(r"(?:DAHDI|Zap)/i\d+/|(?:Dongle|Datacard|Quectel|Mobile)/")
+# What Dial is told where it dials a number through a trunk, rather than a phone: `DAHDI/g0/5550101,300,T`.
+_NUMBER_DIALLED = re.compile(r"(?!Local/)\w+/[^/,&@]+/(?:(?!sips?:)[a-z]+:)?[+*#\dwW]{2,}(?=[,/:&]|$)")
 _FROM_OUTSIDE = ("from-trunk", "from-pstn", "from-did", "from-zaptel", "from-dahdi", "from-analog", "from-digital")
 _TO_OUTSIDE = "macro-dialout-"  # trunk, enum and dundi; whatever the trunk's driver
 
@@ -50,6 +54,11 @@ def is_to_outside(context: str) -> bool:
     return context.startswith(_TO_OUTSIDE)
 
 
+def dials_a_number(application: str, data: str) -> bool:
+    """Whether what an application was told makes it dial a number through a trunk."""
+    return application == "Dial" and _NUMBER_DIALLED.match(data) is not None
+
+
 def trunks_of(
     channel: str,
     dst_channel: str,
@@ -64,10 +73,10 @@ def trunks_of(
     A call that came in and was put through to a number outside holds a line of both, which may be the same trunk's;
     "" for none. Names in `trunks` are trunks. Another peer is one where its own channel is in a context for calls from
     a trunk, or where the leg is known to have come from outside, or to have been dialled to it: AMI lists no trunks of
-    DAHDI, Khomp, chan_dongle, or of whatever else FreePBX calls Custom.
+    DAHDI, Khomp, chan_dongle, or of whatever else FreePBX calls Custom. Some drivers' channels are never phones.
     """
-    outside = peer_of(channel) in trunks or is_from_outside(context) or from_outside
-    dialled = peer_of(dst_channel) in trunks or to_outside
+    outside = peer_of(channel) in trunks or is_from_outside(context) or from_outside or bool(_LINE.match(channel))
+    dialled = peer_of(dst_channel) in trunks or to_outside or bool(_LINE.match(dst_channel))
     came = peer_of(channel) if outside and not is_local(channel) else ""
     went = peer_of(dst_channel) if dialled and not is_local(dst_channel) else ""
     return (came, went) if came else (went, "")

@@ -232,11 +232,46 @@ def test_any_driver_s_line_is_a_trunk_by_what_freepbx_sets_on_calls_out_and_in(l
     leg = parse_row(out, Clock(BERLIN))
     assert (leg.trunk, leg.onward_trunk, leg.outbound_number, leg.src) == (trunk, "", "5550000", "1001")
     inside = parse_row(out | {"outbound_cnum": ""}, Clock(BERLIN))
-    assert (inside.trunk, inside.outbound_number) == ("", "")
+    never_a_phone = line.startswith(("DAHDI/i", "Dongle/"))
+    assert (inside.trunk, inside.outbound_number) == (trunk if never_a_phone else "", "")
     came = ROW | {"channel": line, "dstchannel": "PJSIP/1001-00000007", "dcontext": "ext-local"}
     assert parse_row(came, Clock(BERLIN)).trunk == trunk
     on = came | {"dstchannel": "Khomp/B1C0-1.0", "outbound_cnum": "5550100"}
     assert (parse_row(on, Clock(BERLIN)).trunk, parse_row(on, Clock(BERLIN)).onward_trunk) == (trunk, "B1C0")
+
+
+@pytest.mark.parametrize(
+    ("line", "data", "trunk"),
+    [
+        ("DAHDI/i1/5550101-1a", "DAHDI/g0/5550101,300,Tb(func-apply-sipheaders^s^1,(1))", "i1"),
+        ("DAHDI/4-1", "DAHDI/4/5550101,300,T", "4"),
+        ("DAHDI/4-1", "DAHDI/R2/ww5550101", "4"),
+        ("Khomp/B0C3-0.0", "Khomp/b0/5550101:orig=5550000,300,T", "B0C3"),
+        ("Dongle/dongle0-0100000000", "Dongle/g1/holdother:+495550101", "dongle0"),
+        ("IAX2/branch-4211", "IAX2/branch/5550101,300,T", "branch"),
+        ("SIP/gateway-00000002", "SIP/gateway/5550101,300,T", "gateway"),
+        ("DAHDI/4-1", "DAHDI/4,20,HhtT", ""),
+        ("Khomp/B0C3-0.0", "Khomp/b0c3,20", ""),
+        ("PJSIP/1004-00000002", "PJSIP/1004/sip:1004@192.0.2.4:5060,20", ""),
+        ("PJSIP/1004-00000002", "DAHDI/4&PJSIP/1004/sip:1004@192.0.2.4,20", ""),
+        ("Local/1004@from-internal-00000001;1", "Local/1004@from-internal/n,20", ""),
+    ],
+)
+def test_where_no_number_shown_is_told_a_number_dialled_through_a_line_goes_out(
+    line: str, data: str, trunk: str
+) -> None:
+    """Master.csv, and tables of old releases, have no outbound_cnum."""
+    row = ROW | FROM_1001 | {"dstchannel": line, "lastapp": "Dial", "lastdata": data}
+    assert parse_row(row, Clock(BERLIN)).trunk == trunk
+
+
+@pytest.mark.parametrize(
+    ("line", "trunk"),
+    [("DAHDI/i1/5550200-1b", "i1"), ("Dongle/dongle0-01", "dongle0"), ("DAHDI/4-1", ""), ("Khomp/B0C3-0.0", "")],
+)
+def test_a_line_that_is_never_a_phone_comes_from_outside_without_a_did(line: str, trunk: str) -> None:
+    row = ROW | {"channel": line, "dstchannel": "PJSIP/1001-00000007", "dcontext": "ext-local", "did": ""}
+    assert parse_row(row, Clock(BERLIN)).trunk == trunk
 
 
 def test_an_extension_that_tries_a_did_is_no_trunk() -> None:

@@ -165,10 +165,11 @@ def test_put_through_to_a_trunk_that_ami_does_not_list_has_no_agent() -> None:
 
 
 def test_an_analog_phone_is_inside_and_known_by_its_number() -> None:
-    told = fold_legs([leg(PHONE, "DAHDI/4-1", dst="1004")])
-    assert (told.direction, told.agent) == ("internal", "1004")
-    told = fold_legs([leg("DAHDI/4-1", TRUNK, src="1004")])
-    assert (told.direction, told.agent) == ("outbound", "1004")
+    for line in ("DAHDI/4-1", "Zap/4-1", "Khomp/B0C3-0.0"):
+        told = fold_legs([leg(PHONE, line, dst="1004")])
+        assert (told.direction, told.agent) == ("internal", "1004")
+        told = fold_legs([leg(line, TRUNK, src="1004")])
+        assert (told.direction, told.agent) == ("outbound", "1004")
 
 
 def test_voicemail_answers_but_is_no_agent() -> None:

@@ -43,7 +43,7 @@ def test_calls_through_trunks_of_any_driver(engine: Engine, source: Source, impo
 def test_what_was_folded_without_the_number_shown_is_put_right_when_read_again(
     engine: Engine, source: Source, imported: Any
 ) -> None:
-    source.add(NOON, **OUT | {"outbound_cnum": ""}, dst="95550101", dstchannel="DAHDI/i1/5550101-1a")
+    source.add(NOON, **OUT | {"outbound_cnum": ""}, dst="95550101", dstchannel="DAHDI/4-1")
     imported()
     with reading(engine) as session:
         assert session.exec(select(Call.direction)).one() == "internal"
@@ -51,4 +51,4 @@ def test_what_was_folded_without_the_number_shown_is_put_right_when_read_again(
     assert imported() == (0, 0, 0)
     with reading(engine) as session:
         assert session.exec(select(Call.direction, Call.agent)).one() == ("outbound", "1001")
-        assert session.exec(select(CallLeg.trunk)).one() == "i1"
+        assert session.exec(select(CallLeg.trunk)).one() == "4"
