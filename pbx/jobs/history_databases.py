@@ -4,6 +4,7 @@ A statement is always read to its end at once: MyISAM tables, which old FreePBX 
 is open. An address is shown, and noted, without its password.
 """
 
+import configparser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -29,7 +30,13 @@ _DRIVERS = {
 QUEUE_LOGS = ("queue_log", "queuelog")
 STATEMENT_S = 600  # so long one statement may take
 _CONNECT_S = 10
-_ODD = (TypeError, ValueError, AttributeError, OverflowError)  # what drivers make of options and hosts that are none
+_ODD = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    configparser.Error,
+)  # what drivers make of options and hosts that are none
 
 
 def source_url(address: str) -> URL:
@@ -39,7 +46,13 @@ def source_url(address: str) -> URL:
     except (ArgumentError, ValueError):
         url = None
     kind = "" if url is None else url.drivername.partition("+")[0]
-    if url is None or kind not in _DRIVERS or not url.database or not 0 < (url.port or 1) < 65536:
+    if (
+        url is None
+        or kind not in _DRIVERS
+        or not url.database
+        or ";" in url.database
+        or not 0 < (url.port or 1) < 65536
+    ):
         raise SettingsError(
             "That is not the address of a database that can be read here.",
             "Write it as mysql://user:password@host/asteriskcdrdb or postgresql://user:password@host/name "

@@ -172,6 +172,13 @@ def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator
         yield [rest], position + len(rest)
 
 
+def leave_out_blank(mark: Mark, lines: Sequence[bytes]) -> None:
+    """Take the blank ones of the lines just counted from the count, where nothing else in the file could be read."""
+    if mark.bad:
+        blank = sum(not line.strip(b"\0\r\t ") for line in lines)
+        mark.rows = mark.bad if mark.rows - blank == mark.bad else mark.rows
+
+
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
     """A file's bytes, block by block; what raises does so after all that could be read was given."""
     ended = False

@@ -22,7 +22,16 @@ from pbx.history.master_csv import Layout, join_lines, layout_of, link_legs, par
 from pbx.jobs.cdr_table import Batch, CdrTable
 from pbx.jobs.collect import collect_snapshot
 from pbx.jobs.history_databases import database_mark, open_source, source_url
-from pbx.jobs.history_files import HEAD_BYTES, is_finished, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.history_files import (
+    HEAD_BYTES,
+    is_finished,
+    leave_out_blank,
+    mark_of,
+    open_history,
+    read_lines,
+    skip_to,
+    source_of,
+)
 from pbx.jobs.history_kinds import check_read, refuse_other
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.connections import ActiveConnection
@@ -167,6 +176,7 @@ def import_cdr_file(
         carried: list[Leg] = []
         for rows, position in _read_rows(stream, mark.position, layout, to_the_end=finished):
             read, linked = _legs_of(rows, layout, target, mark)
+            leave_out_blank(mark, rows)
             told.rows += len(rows) - len(read) + len(target.wanted(read))
             legs = link_legs([*carried, *read], linked)
             mark.position = position

@@ -19,7 +19,16 @@ from pbx.errors import UnreadableFile
 from pbx.history.facts import Visit
 from pbx.history.queue_log import BadLine, parse_line
 from pbx.history.queue_visits import QueueLogFold
-from pbx.jobs.history_files import HEAD_BYTES, is_finished, mark_of, open_history, read_lines, skip_to, source_of
+from pbx.jobs.history_files import (
+    HEAD_BYTES,
+    is_finished,
+    leave_out_blank,
+    mark_of,
+    open_history,
+    read_lines,
+    skip_to,
+    source_of,
+)
 from pbx.jobs.history_kinds import check_read, refuse_other
 from pbx.jobs.stretch import WHATEVER_IS_NEW, Stretch
 from pbx.store.engine import reading, writing
@@ -154,7 +163,7 @@ class Intake:
         self._unknown_before = Counter(fold.unknown)
         self._open: set[tuple[str, str, datetime]] = set()
 
-    def add_lines(self, lines: Iterable[bytes]) -> None:
+    def add_lines(self, lines: Sequence[bytes]) -> None:
         """Fold lines of a file; bad ones are counted and noted by their number."""
         mark, add, holds = self.mark, self.fold.add, self.within.holds if self.within else None
         rows, bad, outside = mark.rows, mark.bad, 0
@@ -171,6 +180,7 @@ class Intake:
                     add(event)
         self.told.rows += mark.rows - rows - outside
         self.told.bad += mark.bad - bad
+        leave_out_blank(mark, lines)
 
     def commit(self, position: int, *, at_end: bool = False) -> None:
         """Store what was added and that the source was read up to `position`, both or neither."""

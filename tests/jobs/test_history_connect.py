@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -255,3 +256,17 @@ def test_an_address_that_leads_nowhere_is_a_sentence(address: str) -> None:
     assert time.monotonic() - begun < 5
     assert SECRET not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.mend
+
+
+def test_an_address_in_the_way_of_odbc_is_none_and_its_password_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as refused:
+        source_url("mysql://reader@pbx.example.com/asteriskcdrdb;password=s3cr3t")
+    assert "s3cr3t" not in refused.value.advice
+
+
+def test_a_file_of_options_that_is_none_is_an_odd_option(tmp_path: Path) -> None:
+    (tmp_path / "odd.cnf").write_text("s3cr3t\n")
+    url = source_url(f"mysql://reader@127.0.0.1:1/asteriskcdrdb?read_default_file={tmp_path}/odd.cnf")
+    with pytest.raises(SettingsError) as refused, open_source(url) as engine, engine.connect():
+        pass
+    assert "s3cr3t" not in refused.value.advice

@@ -272,6 +272,7 @@ FOREIGN = {
     "empty": (b"", "empty"),
     "blank": (b"\n\n\r\n", "empty"),
     "odd": (b"hello\nworld\n", "queue_log"),
+    "gaps": (b"hello\n\n\r\nworld\n\n", "queue_log"),
 }
 
 

@@ -125,7 +125,7 @@ def test_it_gives_up_after_a_few_attempts_and_says_so(
         clock.append(minutes(1440 * day))
         tell(engine, settings)
     assert web.tried == len(PAUSES_S) + 1
-    assert alerts(engine)[0].failure.endswith("HTTP status 403. Attempt 5 of 5.")
+    assert alerts(engine)[0].failure.endswith("HTTP status 403). Attempt 5 of 5.")
 
 
 def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web: WebReceiver) -> None:
