@@ -23,4 +23,21 @@
     else if (opened && !same(opened)) push(state, unused, url)
     else history.replaceState(state, unused, url)
   }
+
+  // Open a page of the app as a click on the sidebar does. What was typed just before may have Streamlit draw the page
+  // left once more, and stay on it: then it is asked again, and at last loaded.
+  window.leadTo = (url) => {
+    const to = new URL(url, location.href).href
+    const title = document.title
+    const elsewhere = new URL(to).pathname !== location.pathname
+    const ask = () => dispatchEvent(new PopStateEvent("popstate"))
+    history.pushState({}, "", to)
+    ask()
+    if (!elsewhere) return
+    const timers = [
+      setTimeout(() => document.title === title && (history.replaceState({}, "", to), ask()), 1500),
+      setTimeout(() => document.title === title && location.replace(to), 4500),
+    ]
+    addEventListener("popstate", (event) => event.isTrusted && timers.forEach(clearTimeout)) // Back
+  }
 }

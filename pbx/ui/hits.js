@@ -6,20 +6,13 @@ const element = (tag, className, text) => {
   return made
 }
 
-// As a click on the sidebar does, but with this search left one step back in the history.
-const open = (link) => {
-  history.pushState({}, "", link.href)
-  dispatchEvent(new PopStateEvent("popstate"))
-  setTimeout(() => link.isConnected && location.reload(), 4000)
-}
-
 const place = (hit) => {
   const link = element("a", `hit ${hit.side}`)
   link.href = hit.href
   link.onclick = (event) => {
     if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
     event.preventDefault()
-    if (getSelection().isCollapsed) open(link)
+    if (getSelection().isCollapsed) leadTo(link.href)
   }
   const where = element("span", "where")
   where.append(element("span", "at", hit.at))

@@ -9,7 +9,6 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 CALL_PAGE = "pages/calls/interactions.py"
-_RELOAD_MS = 4000  # a page that hasn't come by then is loaded
 
 
 def lead_to(page: str, filters: Mapping[str, str | list[str]] | None = None) -> None:
@@ -21,14 +20,7 @@ def lead_to(page: str, filters: Mapping[str, str | list[str]] | None = None) -> 
     address = json.dumps((_path(page) or "./") + (f"?{urlencode(filters, doseq=True)}" if filters else ""))
     moment = datetime.now(UTC).timestamp()  # makes each one new, or the browser would not run it again
     with st.container(key="leading"):
-        st.html(
-            f"<script>/* {moment} */{{const from = location.pathname, title = document.title;"
-            f"history.pushState({{}}, '', {address});"
-            "dispatchEvent(new PopStateEvent('popstate'));"
-            "const isHere = () => location.pathname === from || document.title !== title;"
-            f"setTimeout(() => isHere() || location.reload(), {_RELOAD_MS})}}</script>",
-            unsafe_allow_javascript=True,
-        )
+        st.html(f"<script>/* {moment} */leadTo({address})</script>", unsafe_allow_javascript=True)
 
 
 def _path(page: str) -> str:

@@ -237,3 +237,12 @@ def test_an_hour_clicked_stays_chosen_in_every_list(page: Page, demo: Demo) -> N
         settle(page)
         expect(page.get_by_text(words).filter(visible=True)).to_be_visible()
     assert "behind" in asked(page)
+
+
+def test_a_place_found_opens_its_call_though_a_filter_was_being_typed(page: Page, demo: Demo) -> None:
+    start(page, demo, "transcripts?q=invoice")
+    page.get_by_label("Number", exact=True).fill("0")
+    page.locator("a.hit").first.click()
+    has_come(page, "interactions")
+    page.locator("audio").wait_for(state="attached")
+    assert asked(page).keys() == {"call", "recording", "t"}
