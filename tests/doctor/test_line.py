@@ -19,7 +19,7 @@ def test_a_sound_pbx_passes_every_step_in_order(version: int) -> None:
     assert set(states(steps).values()) == {"ok"}
     assert steps["Asterisk version"].finding.startswith(f"Asterisk {version}.")
     assert f"Asterisk {version}." in steps["ARI login"].finding
-    assert steps["Recordings listed"].finding == "1 recordings."
+    assert steps["Recordings listed"].finding == "1 recording."
     assert steps["Recording downloads"].finding == f"{OLD} (wav) came whole: 1,644 bytes, 0.1 s of pcm_s16le."
 
 

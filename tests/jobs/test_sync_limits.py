@@ -122,7 +122,7 @@ def test_a_recording_that_is_too_large_is_said_once_and_the_rest_goes_on(bench: 
     assert bench.sync(room=room) == SyncResult(listed=2, new=2, downloaded=1, too_large=1)
     row = bench.rows()[large]
     assert (row.state, row.size_bytes, row.file) == ("too_large", 48_044, "")
-    assert row.reason == "It has 48 KB, and the limit is 40 KB. Raise FREEPBX_LARGEST_RECORDING_MB to download it."
+    assert row.reason == "It is 48 KB; the limit is 40 KB. Raise FREEPBX_LARGEST_RECORDING_MB to download it."
     assert bench.calls()[row.uniqueid].state == "too_large"
     assert bench.sync(room=room) == SyncResult(listed=2)
     assert bench.sync(room=room, dry_run=True) == SyncResult(listed=2)
