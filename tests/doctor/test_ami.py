@@ -73,7 +73,7 @@ def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> No
     with sound_pbx(without_challenge) as pbx:
         steps = checked(pbx.connection(ami_plain_login=True))
     assert steps["AMI login"].state == "warning"
-    assert "sent in clear" in steps["AMI login"].finding
+    assert "sent in plain text" in steps["AMI login"].finding
     assert steps["AMI rights"].state == "ok"
 
 
