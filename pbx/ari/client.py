@@ -269,7 +269,7 @@ def storage_fault(error: OSError, path: Path) -> DataError:
     if error.errno in _NO_ROOM:
         return StorageFull(
             f"There is no room left for recordings in {path.parent} ({error.strerror}).",
-            "Free some space on its disk, then sync again. What was stored before is unharmed.",
+            "Free some space on its disk, then sync again. Recordings already stored are safe.",
         )
     return DataError(
         f"{path.parent} can't be written to: {error.strerror}.",

@@ -233,7 +233,7 @@ def _sqlite_error(engine: Engine, error: sqlite3.Error) -> PbxError | None:
     if full:
         return StorageFull(
             f"There is no room left for the cache {file}.",
-            "Free some space on its disk, then try again. What was stored before is unharmed.",
+            "Free some space on its disk, then try again. Everything already stored is safe.",
         )
     if code not in _SQLITE_UNUSABLE:
         return None

@@ -67,13 +67,13 @@ def without_challenge(session: Session) -> None:
 def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> None:
     with sound_pbx(without_challenge) as pbx:
         found = only_failed(checked(pbx.connection()), "AMI login", AMI_STEPS)
-    assert "it was not sent" in found.finding
+    assert "password was not sent" in found.finding
     assert "FREEPBX_AMI_TLS" in found.mend[0]
     assert "FREEPBX_AMI_PLAIN_LOGIN=true" in found.mend[0]
     with sound_pbx(without_challenge) as pbx:
         steps = checked(pbx.connection(ami_plain_login=True))
     assert steps["AMI login"].state == "warning"
-    assert "sent in clear" in steps["AMI login"].finding
+    assert "sent in plain text" in steps["AMI login"].finding
     assert steps["AMI rights"].state == "ok"
 
 

@@ -122,7 +122,7 @@ def test_a_recording_that_is_too_large_is_said_once_and_the_rest_goes_on(bench: 
     assert bench.sync(room=room) == SyncResult(listed=2, new=2, downloaded=1, too_large=1)
     row = bench.rows()[large]
     assert (row.state, row.size_bytes, row.file) == ("too_large", 48_044, "")
-    assert row.reason == "It has 48 KB, and the limit is 40 KB. Raise FREEPBX_LARGEST_RECORDING_MB to download it."
+    assert row.reason == "It is 48 KB; the limit is 40 KB. Raise FREEPBX_LARGEST_RECORDING_MB to download it."
     assert bench.calls()[row.uniqueid].state == "too_large"
     assert bench.sync(room=room) == SyncResult(listed=2)
     assert bench.sync(room=room, dry_run=True) == SyncResult(listed=2)
@@ -146,7 +146,7 @@ def test_a_sync_leaves_free_what_it_must(bench: Bench, monkeypatch: pytest.Monke
     bench.pbx.recordings = {name(): wav(SOUND)}
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 540_000, 540_000))
-    with pytest.raises(StorageFull, match="540 KB are free") as raised:
+    with pytest.raises(StorageFull, match="only 540 KB free") as raised:
         bench.sync(room=Room(least_free_bytes=500_000))
     assert "PBX_LEAST_FREE_MB" in raised.value.mend
     assert bench.files() == {}
