@@ -20,7 +20,20 @@ _IMPORTED = re.compile(r"""(?:from|import)\s*["'`]\./([\w.-]+\.js)["'`]""")
 # Weeks begin on Monday, and months are English, as all of the page is: the calendar asks the browser's language.
 _SCRIPT = """
 Object.defineProperty(navigator, "language", { value: "en-GB", configurable: true })
-document.documentElement.toggleAttribute("data-bare", /\\/wallboard\\/?$/.test(location.pathname))
+{
+  const root = document.documentElement, until = performance.now() + 3000
+  root.toggleAttribute("data-bare", /\\/wallboard\\/?$/.test(location.pathname))
+  // What is below a page's head is shown once all of it is there, or after three seconds as far as it is.
+  root.toggleAttribute("data-cold", true)
+  const look = () => {
+    const app = document.querySelector("[data-testid=stApp]")
+    const drawn = app?.dataset.testScriptState === "notRunning" && app.querySelector(".page-head, .board")
+    if ((drawn && !app.querySelector("[data-testid=stMain] [data-testid=stSkeleton]")) || performance.now() > until)
+      root.removeAttribute("data-cold")
+    else setTimeout(look, 50)
+  }
+  look()
+}
 """
 
 
