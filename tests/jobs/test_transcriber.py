@@ -84,7 +84,7 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
     good, deadly, better = (add_recording(engine, settings, **fault) for fault in ({}, {"fault": "kill"}, {}))
     assert start("--once").wait(120) == 0
     assert states(engine) == {good: "completed", deadly: "failed", better: "completed"}
-    assert "ended 3 times while working on it" in row_of(engine, deadly).reason
+    assert "stopped 3 times while working on it" in row_of(engine, deadly).reason
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
 
 
@@ -137,7 +137,7 @@ def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
     ask(engine, settings, number, model="heavy")
     assert start("--once").wait(120) == 0
     assert states(engine) == {number: "failed", other: "completed"}
-    assert "ran out of memory" in row_of(engine, number).reason
+    assert "for want of memory" in row_of(engine, number).reason
     assert hindrance(engine, settings) == ""
 
 
