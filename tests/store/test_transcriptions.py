@@ -196,7 +196,7 @@ def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Sessio
     assert claimed(session) == [3]
     row = transcriptions.state_of(session, 4)
     assert row is not None
-    assert "ended 3 times" in row.reason
+    assert "stopped 3 times" in row.reason
     assert "smaller model" in row.reason
     assert queue_recordings(session, 1, [4], asked_by="page") == 1
     session.expire_all()
