@@ -13,6 +13,7 @@ _SEARCHED = 2000  # of a doubtful text; more than Whisper writes at once
 _SENTENCE_END = re.compile(r"[.!?…]+(?=\s|$)|[。！？؟।\n]+")  # not the dots in "Amara.org"
 # Apostrophes join; dotless and dotted i are one, as capitals don't tell them apart.
 _LEFT_OUT = re.compile(r"['’‘`´\u0307\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_ASIDE = re.compile(r"\[[^\[\]]{0,40}\]|\([^()]{0,40}\)")  # what is heard beside words: [Music], (applause)
 _FOLDED_ON = str.maketrans("ıς", "iσ")
 
 
@@ -27,6 +28,8 @@ def is_made_up(text: str, *, doubtful: bool) -> bool:
 
     Phrases may come several at once, among thanks and goodbyes that anybody says.
     """
+    spoken = _ASIDE.sub(" ", text)
+    text = spoken if plain_text(spoken) else text
     plain = plain_text(text)
     if _is_never_said(plain):
         return True

@@ -7,6 +7,12 @@ import pytest
 from pbx.speech.phantoms import is_made_up, plain_text
 
 MADE_UP = """
+字幕視聴ありがとうございました
+詞曲 李宗盛
+明镜需要您的支持 欢迎订阅明镜
+Gràcies per veure el vídeo!
+Subtítols realitzats per la comunitat d'Amara.org
+Hvala za gledanje
 ¡Gracias por ver el vídeo!
 Subtitulado por Jnkoil
 Gracias por ver el video y hasta la próxima.
@@ -132,6 +138,10 @@ Jangan lupa like, share dan subscribe.
 โปรดติดตามตอนต่อไป
 """.strip().splitlines()
 SAID = """
+Translated by whom?
+Hit the like button? No idea.
+Корректор А нужен
+Компания сейчас закрыта (перерыв)
 Thank you for calling, how may I help you?
 Gracias por llamar, ¿en qué puedo ayudarle?
 Vielen Dank für Ihren Anruf.
@@ -224,6 +234,10 @@ def test_what_people_say_is_never_made_up_for_its_words(text: str) -> None:
 def test_several_at_once_and_among_thanks() -> None:
     assert is_made_up("Thanks for watching. Please subscribe. Bye!", doubtful=False)
     assert is_made_up("Gracias. Subtítulos realizados por la comunidad de Amara.org", doubtful=False)
+    assert is_made_up("Merci d'avoir regardé. À bientôt !", doubtful=False)
+    assert is_made_up("[Music] Thanks for watching!", doubtful=False)
+    assert is_made_up("(applause) Thank you for watching.", doubtful=False)
+    assert not is_made_up("[Music] Thank you. Bye bye.", doubtful=False)
     assert not is_made_up("Thank you. Bye bye.", doubtful=False)
     assert not is_made_up("I would like to cancel. Thanks for watching.", doubtful=False)
 
