@@ -151,7 +151,7 @@
   // Nothing runs, nothing is left of what was there before, every chart has come.
   const atRest = () =>
     document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning" &&
-    !document.querySelector("[data-stale=true], [data-testid=stSkeleton]") &&
+    !document.querySelector("[data-cold], [data-stale=true], [data-testid=stSkeleton]") &&
     [...document.querySelectorAll("[data-testid=stPlotlyChart]")].every((chart) => chart.querySelector(".js-plotly-plot .main-svg"))
 
   window.seen = { atRest, overflow, cut, charts, faint, stop }
