@@ -8,8 +8,8 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import signal
+import subprocess
 import sys
 import tempfile
 import time
