@@ -9,14 +9,14 @@ import streamlit as st
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.models import Direction
-from pbx.ui.left_pages import write_address
+from pbx.ui.left_pages import read_address_as, write_address
 from pbx.ui.sites import Site
 from pbx.wording import start_of_day
 
 ALL = "All"
 PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
 KEPT: dict[str, Any] = {"bind": "query-params"}
-_CORRECTED, _CLICKED = "days_corrected", "days_clicked"
+_CLICKED = "days_clicked"
 Bounds = tuple[datetime | None, datetime | None]
 
 
@@ -37,20 +37,34 @@ def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = 
 
 
 def _choose_days(today: date) -> tuple[date, date]:
-    """The first and the last day chosen, shown and kept in the address as they are understood."""
-    if corrected := st.session_state.pop(_CORRECTED, None):
-        st.session_state["days"] = corrected
+    """The first and the last day chosen, shown and kept in the address as they are understood.
+
+    What is put right is put right before it is drawn: a second run might be overtaken by the browser's answer to the
+    first.
+    """
+    half = st.session_state.pop(_CLICKED, False) and len(st.session_state.get("days", ())) < 2
+    if not half:  # otherwise the second click is to come
+        read_address_as("days", _iso(days_chosen(_days_of_address(), today)))
+        held = st.session_state.get("days", ())
+        if held and held != days_chosen(held, today):
+            st.session_state["days"] = days_chosen(held, today)
     # None by default: what is the default isn't kept in the address, and tomorrow the last seven days are others.
     days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
     whole = days_chosen(days, today)
-    clicked = st.session_state.pop(_CLICKED, False)
-    if clicked and len(days) < 2:  # the second click is to come
-        return whole
-    if days != whole:
-        st.session_state[_CORRECTED] = whole
-        st.rerun()
-    write_address("days", [day.isoformat() for day in whole])
+    if not half:
+        write_address("days", _iso(whole))
     return whole
+
+
+def _days_of_address() -> list[date]:
+    try:
+        return [date.fromisoformat(day) for day in st.query_params.get_all("days")]
+    except ValueError:
+        return []
+
+
+def _iso(days: Sequence[date]) -> list[str]:
+    return [day.isoformat() for day in days]
 
 
 def days_chosen(days: Sequence[date], today: date) -> tuple[date, date]:

@@ -9,6 +9,9 @@ is opened what a widget of the page left is bound to by the same name (a period,
 held wherever a link's address is silent, and takes the parameters out of the address of the page left, so that Back
 leads to that page without its filters. Here the address of a link, of Back and of Forward alone decides, and the page
 left keeps its own.
+
+A range of one day is in the address as that day twice. Streamlit makes it once, as it rightly does with what is chosen
+among options, and tells the browser so; what puts it right a run later may be overtaken by that. Here it stays.
 """
 
 from dataclasses import replace
@@ -18,9 +21,11 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+from streamlit.runtime.state import session_state
 
 _OPENED = "page_opened"
 _run_script = ScriptRunner._run_script
+_sanitize = session_state._sanitize_url_array
 
 
 def _run_what_is_there(self: ScriptRunner, rerun_data: RerunData) -> None:
@@ -56,9 +61,25 @@ def correct_address() -> None:
         st.query_params.from_dict({name: st.query_params.get_all(name) for name in st.query_params})
 
 
+def _sanitize_options(
+    parsed: list[str], *, valid_options: list[str] | None, max_length: int | None, allow_duplicates: bool = False
+) -> list[str] | None:
+    twice = allow_duplicates or valid_options is None
+    return _sanitize(parsed, valid_options=valid_options, max_length=max_length, allow_duplicates=twice)
+
+
 def drop_reruns_of_left_pages() -> None:
     """Take effect for all sessions; again is harmless."""
     ScriptRunner._run_script = _run_what_is_there  # type: ignore[method-assign]
+    session_state._sanitize_url_array = _sanitize_options
+
+
+def read_address_as(name: str, values: list[str]) -> None:
+    """Have a widget that is drawn next find these values in the address, in place of what is there."""
+    context = get_script_run_ctx()
+    if context is not None and name in st.query_params:
+        with context.session_state.query_params() as known:
+            known._initial_query_params[name] = values
 
 
 def write_address(name: str, values: list[str]) -> None:

@@ -130,16 +130,35 @@ def asked(page: Page) -> Asked:
     return parse_qs(urlsplit(page.url).query)
 
 
+def asks_for(page: Page, query: Asked) -> None:
+    """The address has these parameters alone, each value as its pattern says."""
+
+    def fits() -> bool:
+        found = asked(page)
+        return {name: len(values) for name, values in found.items()} == {n: len(v) for n, v in query.items()} and all(
+            re.fullmatch(want, got) for name in query for want, got in zip(query[name], found[name], strict=True)
+        )
+
+    wait_until(f"the address asks for {query}", fits, PATIENCE_S)
+    settle(page)
+    assert fits(), page.url
+
+
 def has_come(page: Page, path: str) -> None:
     expect(page).to_have_url(re.compile(rf"/{path}(\?.*)?$"))
     page.locator(".demo-pill").wait_for()
     settle(page)
 
 
-def goes_back(page: Page, url: str, boxes: list[str]) -> None:
+def goes_back(page: Page, url: str, boxes: list[str], title: str) -> None:
     """One step back is the page as it was left."""
     page.go_back()
-    wait_until("the page left is back", lambda: (page.url, chosen(page)) == (url, boxes), PATIENCE_S)
+
+    def is_back() -> bool:  # the title too: right after the step, the page left may still show the same boxes
+        settle(page)
+        return (page.url, chosen(page), page.title()) == (url, boxes, title)
+
+    wait_until("the page left is back", is_back, PATIENCE_S)
     settle(page)
     assert (page.url, chosen(page)) == (url, boxes)
 
@@ -151,29 +170,27 @@ def test_a_way_leads_to_the_page_with_its_own_address_and_back(
     page: Page, demo: Demo, left: str, way: Callable[[Page], None], comes: str, query: Asked
 ) -> None:
     start(page, demo, left)
-    url, boxes = page.url, chosen(page)
+    url, boxes, title = page.url, chosen(page), page.title()
     way(page)
     has_come(page, comes)
-    found = asked(page)
-    assert found.keys() == query.keys()
-    assert all(re.fullmatch(want, got) for name in query for want, got in zip(query[name], found[name], strict=True))
+    asks_for(page, query)
     assert faults(page) == []
-    goes_back(page, url, boxes)
+    goes_back(page, url, boxes, title)
 
 
 @pytest.mark.parametrize("left", LEFT)
 def test_the_navigation_leaves_every_page_with_all_its_filters_and_back(page: Page, demo: Demo, left: str) -> None:
     start(page, demo, LEFT[left])
-    url, boxes = page.url, chosen(page)
-    for title in ("Interactions", "Transcripts", "Figures", "Queues", "Today"):
-        if title == left:
+    url, boxes, title = page.url, chosen(page), page.title()
+    for other in ("Interactions", "Transcripts", "Figures", "Queues", "Today"):
+        if other == left:
             continue
-        if left == "Wallboard" and title != "Queues":  # it stands alone
+        if left == "Wallboard" and other != "Queues":  # it stands alone
             continue
-        open_page(page, title)
-        assert asked(page).keys() <= OWN[title], title
+        open_page(page, other)
+        assert asked(page).keys() <= OWN[other], other
         assert faults(page) == []
-        goes_back(page, url, boxes)
+        goes_back(page, url, boxes, title)
 
 
 def test_a_closed_call_is_one_step_back_and_a_filter_none(page: Page, demo: Demo) -> None:
@@ -206,12 +223,28 @@ def test_days_of_a_link_are_shown_and_kept_as_they_are_understood(
     for path in ("figures", "interactions"):
         start(page, demo, f"{path}?period=Between&" + "&".join(f"days={day}" for day in days))
         for _ in range(2):  # as loaded, and loaded again
+            asks_for(page, {"period": ["Between"], "days": kept})
             shown = re.sub(r"\D", "", page.get_by_test_id("stDateInput").inner_text())
             assert shown == first + last
-            assert asked(page)["days"] == kept
             page.reload()
             page.locator(".demo-pill").wait_for()
             settle(page)
+
+
+def test_one_day_is_never_half_of_a_period_while_its_page_opens(page: Page, demo: Demo) -> None:
+    start(page, demo, LEFT["Figures"])
+    page.evaluate(
+        """() => {
+            window.addresses = []
+            const replace = history.replaceState.bind(history)
+            history.replaceState = (...what) => { replace(...what); addresses.push(location.href) }
+        }"""
+    )
+    button("Open in Interactions")(page)
+    has_come(page, "interactions")
+    asks_for(page, {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]})
+    seen = [parse_qs(urlsplit(one).query).get("days") for one in [*page.evaluate("addresses"), page.url]]
+    assert all(days == [DAY, DAY] for days in seen), seen
 
 
 def test_a_filter_cleared_stays_cleared(page: Page, demo: Demo) -> None:
