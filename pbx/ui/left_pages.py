@@ -2,7 +2,9 @@
 
 A fragment's timer may ask for a page once more while it is already being left. Streamlit then runs that request after
 the page that came, under the hash of the one that went; the browser clears the page that came, and the next message
-ends it ("Bad delta path index"). What is asked for a page that was left is dropped here instead.
+ends it ("Bad delta path index"). What is asked for a page that was left is dropped here instead. So is what a timer
+asks for while a page is being left: with a run of a fragment Streamlit throws away what the one before drew and what
+has not been sent yet, the step to the other page too.
 
 A page is to show what its address says, and its address what it shows. Streamlit drops from the address of a page that
 is opened what a widget of the page left is bound to by the same name (a period, a queue), fills in what such widgets
@@ -14,6 +16,7 @@ A range of one day is in the address as that day twice. Streamlit makes it once,
 among options, and tells the browser so; what puts it right a run later may be overtaken by that. Here it stays.
 """
 
+import time
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
@@ -23,18 +26,32 @@ from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 from streamlit.runtime.state import session_state
 
-_OPENED = "page_opened"
+_OPENED, _LEAVING = "page_opened", "page_left_at"
+LEAVING_S = 5.0  # after so long the other page has come, or never will
 _run_script = ScriptRunner._run_script
 _sanitize = session_state._sanitize_url_array
 
 
 def _run_what_is_there(self: ScriptRunner, rerun_data: RerunData) -> None:
     here = self._pages_manager.current_page_script_hash
-    if rerun_data.fragment_id_queue and rerun_data.page_script_hash not in ("", here):
-        return
+    if rerun_data.fragment_id_queue:
+        if rerun_data.page_script_hash not in ("", here) or _is_leaving(self):
+            return
+    elif _LEAVING in self._session_state:
+        del self._session_state[_LEAVING]
     if rerun_data.page_script_hash not in ("", here):
         rerun_data = _as_its_address_says(self, rerun_data)
     _run_script(self, rerun_data)
+
+
+def _is_leaving(runner: ScriptRunner) -> bool:
+    state = runner._session_state
+    return _LEAVING in state and time.monotonic() - state[_LEAVING] < LEAVING_S
+
+
+def leave_page() -> None:
+    """Keep the page's timers from drawing on it until the page that was asked for has come."""
+    st.session_state[_LEAVING] = time.monotonic()
 
 
 def _as_its_address_says(runner: ScriptRunner, opening: RerunData) -> RerunData:

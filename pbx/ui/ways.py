@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from pbx.ui.left_pages import leave_page
+
 CALL_PAGE = "pages/calls/interactions.py"
 
 
@@ -17,6 +19,7 @@ def lead_to(page: str, filters: Mapping[str, str | list[str]] | None = None) -> 
     Not by st.switch_page: it refuses to leave a page whose widgets are bound to the address, and leaves a step in the
     history under which the page left has the filters of the page that comes.
     """
+    leave_page()
     address = json.dumps((_path(page) or "./") + (f"?{urlencode(filters, doseq=True)}" if filters else ""))
     moment = datetime.now(UTC).timestamp()  # makes each one new, or the browser would not run it again
     with st.container(key="leading"):
