@@ -64,7 +64,7 @@ class Process(ABC):
         found = []
         for proc in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it may end while we look
-                if self.is_mine(proc) and "\nState:\tZ" not in (proc / "status").read_text():
+                if self.is_mine(proc) and lives(int(proc.name)):
                     found.append(int(proc.name))
         return found
 
@@ -80,15 +80,32 @@ class Process(ABC):
 
     def kill(self, deadline_s: float = 10) -> None:
         """Ask it to end, insist after `deadline_s` seconds."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        pids = self.pids()
+        send(pids, signal.SIGTERM)
         with contextlib.suppress(LabError):
-            wait_until(f"{self.name} ends", lambda: not self.running, deadline_s)
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(f"{self.name} is gone", lambda: not self.running)
+            wait_until(f"{self.name} ends", lambda: not any(map(lives, pids)), deadline_s)
+        self.crash()
+        wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
+
+    def crash(self) -> None:
+        """End it at once, with no word to anyone; afterwards its ports and sockets are free."""
+        pids = self.pids()
+        send(pids, signal.SIGKILL)
+        wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there. One that ends first loses its command line, and only then closes its sockets."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -198,9 +215,12 @@ class Asterisk(Process):
 
     def stop(self) -> None:
         """Stop it at once; nothing happens when it doesn't run."""
-        if self.running:
+        pids = self.pids()
+        if pids:
             with contextlib.suppress(LabError, subprocess.TimeoutExpired):
                 self.cli("core stop now", deadline_s=5)
+            with contextlib.suppress(LabError):
+                wait_until(f"{self.name} ends", lambda: not any(map(lives, pids)), 5)
         self.kill()
 
     def restart(self) -> None:

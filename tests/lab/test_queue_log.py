@@ -1,7 +1,5 @@
 """queue_log as real Asterisk writes it: each way out of a queue, transfers, reloads and a restart, file and table."""
 
-import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +50,7 @@ def evening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             callers[name].wait_for("ABANDON", "EXITWITHTIMEOUT")
         callers["lost"] = site.call(DEAF)
         callers["lost"].wait_for("ENTERQUEUE")
-        for pid in site.pids():
-            os.kill(pid, signal.SIGKILL)  # nobody writes how it ended
-        wait_until("it is gone", lambda: not site.running)
+        site.crash()  # nobody writes how it ended
         site.start()
         site.call(DEAF, PATIENCE_S=1).wait_for("ABANDON")
         copy.write_text(site.log_text())

@@ -26,6 +26,7 @@ from tests.lab.server import LabServer, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 BEHIND_S = 3.0  # the most a page may be behind the PBX: a requirement, so that this one time is asserted
+APART_S = 1.5  # whole seconds of a file, and how late an event is heard on a busy machine
 LOOKS = 5
 
 
@@ -115,7 +116,7 @@ def test_the_lab_s_calls_live_and_by_import_alike(
         assert after.source == "queue_log"
         assert (after.outcome, after.agent, after.wait_s) == (before.outcome, before.agent, before.wait_s)
         assert (after.talk_s, after.ended_by, after.caller) == (before.talk_s, before.ended_by, before.caller)
-        assert abs((after.joined_at - before.joined_at).total_seconds()) <= 1
+        assert abs((after.joined_at - before.joined_at).total_seconds()) <= APART_S
     assert sum(map(len, again.values())) == sum(map(len, seen.values()))
     check_calls(engine, calls, newer_rows(master, known, tmp_path / "Master.csv"))
 
@@ -146,10 +147,10 @@ def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
     for call in calls:
         before, after = seen[call.uniqueid], call_of(engine, call)
         assert (after.direction, after.disposition, after.queue) == (before.direction, before.disposition, before.queue)
-        assert abs((after.started_at - before.started_at).total_seconds()) <= 1
+        assert abs((after.started_at - before.started_at).total_seconds()) <= APART_S
         for before_s, after_s in ((before.wait_s, after.wait_s), (before.talk_s, after.talk_s)):
             assert (before_s is None) == (after_s is None)
-            assert before_s is None or after_s == pytest.approx(before_s, abs=1)
+            assert before_s is None or after_s == pytest.approx(before_s, abs=APART_S)
 
 
 def call_of(engine: Engine, call: PlacedCall) -> Call:
