@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 ROOT = Path(__file__).parents[2]
 START_S = 120  # on a machine that has much else to do

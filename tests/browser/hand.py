@@ -9,7 +9,7 @@ from playwright.sync_api import TimeoutError as TooLate
 from pbx.demo.story import local_day
 from tests.browser.demo import Demo
 from tests.browser.seen import PATIENCE_S, settle
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 SOON_MS = 3_000
 MARKS = ".cartesianlayer :is(.points path, .hm path)"

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 PATIENCE_S = 60  # with what is tried until it is done
 MEASURES = ("overflow", "cut", "charts", "faint")

@@ -20,7 +20,7 @@ from pbx.export import AUDIO, FORMATS
 from tests.browser.demo import Demo
 from tests.browser.hand import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
 from tests.browser.seen import PATIENCE_S, settle, wrongs
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 BUSIEST = "601"
 TRUNK = TRUNKS[0].name

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.demo import Demo
 from tests.browser.hand import box
 from tests.browser.seen import open_page, settle, tab
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 STOPS = 120
 

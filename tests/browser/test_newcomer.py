@@ -7,7 +7,7 @@ from pbx.demo.story import calls_of_day
 from tests.browser.demo import Demo
 from tests.browser.hand import box, figure, yesterday
 from tests.browser.seen import settle
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 COUNTED = "window.clicks = 0; addEventListener('click', () => { window.clicks += 1 }, true)"
 

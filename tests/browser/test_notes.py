@@ -14,7 +14,7 @@ from tests.browser.conftest import SLOW_MS
 from tests.browser.demo import Demo
 from tests.browser.hand import reload, start
 from tests.browser.seen import faults, open_tab, settle
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pbx.demo.cast import SUPPORT
 from tests.browser.demo import Demo
 from tests.browser.hand import start, yesterday
 from tests.browser.seen import PATIENCE_S, faults, open_page, settle
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 Asked = dict[str, list[str]]
 DAY = yesterday().isoformat()

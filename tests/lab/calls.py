@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from tests.lab.ami import Ami, Message
+from tests.lab.process import wait_until
 from tests.lab.provision import LabError
-from tests.lab.server import CARRIER, SERVERS, Asterisk, LabServer, wait_until
+from tests.lab.server import CARRIER, SERVERS, Asterisk, LabServer
 
 QueueOutcome = Literal["answered", "abandoned", "timeout"]
 TrunkOutcome = Literal["answered", "busy", "noanswer", "inbound"]

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from tests.lab.ami import Ami
 from tests.lab.calls import hang_up_all, park_callers, place_all, start_inbound_call, start_phone_call, start_queue_call
+from tests.lab.process import wait_until
 from tests.lab.provision import LabError
-from tests.lab.server import PHONES, SERVERS, LabServer, wait_until
+from tests.lab.server import PHONES, SERVERS, LabServer
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ODD_CALLER = 'Ana "Zoë" <b>Ruiz</b> 🎉 <+493055501>'

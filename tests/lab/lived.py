@@ -21,7 +21,8 @@ from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
 from pbx.store.models import Call
 from pbx.store.resets import Reset, resets_of
 from tests.jobs.listened import listening
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 from tests.lab.shift import DESK, Shift, alone_at, work_shift
 
 LIVE, IMPORTED = "live", "imported"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.lab.ami import Message
 from tests.lab.calls import new_caller, originate, session
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 from tests.lab.spare import Spare
 
 AMI_PORTS = {16: 5716, 22: 5722}

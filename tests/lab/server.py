@@ -6,18 +6,15 @@ import contextlib
 import math
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import time
 import wave
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.lab.process import Process, lives, wait_until
 from tests.lab.provision import LabError, lab_dir, require_made, root_dir, tail
 
 if TYPE_CHECKING:
@@ -34,78 +31,6 @@ TRUNK_SECRET, PHONE_SECRET = "lab-trunk-secret", "lab-phone-secret"
 PAUSED = {"Local/4001@agents/n": "Lunch", "Local/4002@agents/n": 'Back at 3 "o\'clock"', "Local/1002@from-queue/n": ""}
 SPEECHES = {"1001": ("demo-congrats", "demo-moreinfo"), "1002": ("demo-instruct", "demo-echotest")}  # what phones say
 ODD_MEMBER = 'Zoë "Zo" <O\'Brien> 日本'
-
-
-def wait_until(what: str, done: Callable[[], bool], deadline_s: float = 30) -> None:
-    """Poll until `done()`; raise LabError naming `what` after `deadline_s` seconds."""
-    end = time.monotonic() + deadline_s
-    while not done():
-        if time.monotonic() > end:
-            raise LabError(f"Waited {deadline_s:.0f} s in vain: {what}.")
-        time.sleep(0.1)
-
-
-class Process(ABC):
-    """A program that outlives the command that started it, found again by what it runs and where."""
-
-    name: str
-
-    @property
-    def log(self) -> Path:
-        """What it prints, warnings and errors mostly."""
-        return lab_dir() / f"{self.name}.log"
-
-    @abstractmethod
-    def is_mine(self, proc: Path) -> bool:
-        """Whether a directory of /proc is one of this program's processes."""
-
-    def pids(self) -> list[int]:
-        """Its processes, those left by an earlier run too; dead ones don't count."""
-        found = []
-        for proc in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it may end while we look
-                if self.is_mine(proc) and lives(int(proc.name)):
-                    found.append(int(proc.name))
-        return found
-
-    @property
-    def running(self) -> bool:
-        return bool(self.pids())
-
-    def spawn(self, command: list[str]) -> None:
-        """Start it in a session of its own, its parent gone, so that init reaps it."""
-        with self.log.open("wb") as log:
-            daemon = ["setsid", "--fork", *command]
-            subprocess.run(daemon, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", check=True)
-
-    def kill(self, deadline_s: float = 10) -> None:
-        """Ask it to end, insist after `deadline_s` seconds."""
-        pids = self.pids()
-        send(pids, signal.SIGTERM)
-        with contextlib.suppress(LabError):
-            wait_until(f"{self.name} ends", lambda: not any(map(lives, pids)), deadline_s)
-        self.crash()
-        wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
-
-    def crash(self) -> None:
-        """End it at once, with no word to anyone; afterwards its ports and sockets are free."""
-        pids = self.pids()
-        send(pids, signal.SIGKILL)
-        wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
-
-
-def send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there. One that ends first loses its command line, and only then closes its sockets."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @dataclass(frozen=True)

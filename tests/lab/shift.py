@@ -19,8 +19,9 @@ from tests.lab.calls import (
     start_inbound_call,
     start_queue_call,
 )
+from tests.lab.process import wait_until
 from tests.lab.provision import lab_dir
-from tests.lab.server import LabServer, wait_until
+from tests.lab.server import LabServer
 
 DESK = "desk"  # nobody else sends calls to it
 PAUSED, REASON = "Local/5010@agents/n", "Coffee"

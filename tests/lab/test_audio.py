@@ -18,7 +18,8 @@ from pbx.speech.tones import find_tones
 from pbx.speech.vad import find_voice
 from tests.lab.ami import Ami
 from tests.lab.browser import CHROMIUM
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 from tests.speech.sounds import save_wav
 from tests.speech.test_tones import melody
 

@@ -31,7 +31,8 @@ from tests.lab.calls import (
 )
 from tests.lab.imports import active_at
 from tests.lab.mariadb import MariaDb, mariadb
-from tests.lab.server import SERVERS, LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import SERVERS, LabServer
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab

@@ -20,8 +20,9 @@ from tests.lab.calls import new_caller, originate
 from tests.lab.events import CEL_TABLE, EventSite, event_site
 from tests.lab.imports import active_at
 from tests.lab.mariadb import MariaDb, mariadb
+from tests.lab.process import wait_until
 from tests.lab.queues import OPEN
-from tests.lab.server import SERVERS, wait_until
+from tests.lab.server import SERVERS
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab

@@ -20,7 +20,8 @@ from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
 from tests.demo.living import Clock, living
 from tests.lab.calls import start_phone_call, start_queue_call
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 
 pytestmark = pytest.mark.lab
 Fields = tuple[str, ...]

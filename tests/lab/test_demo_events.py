@@ -30,7 +30,8 @@ from tests.lab.calls import (
     start_inbound_call,
     start_queue_call,
 )
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 from tests.lab.test_demo_ami import Fields, Message, messages
 
 pytestmark = pytest.mark.lab

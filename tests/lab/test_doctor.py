@@ -8,8 +8,9 @@ import pytest
 
 from pbx.doctor import Step, check_connection
 from pbx.settings import Connection
+from tests.lab.process import wait_until
 from tests.lab.provision import root_dir
-from tests.lab.server import AMI_SECRET, ARI_SECRET, LabServer, wait_until
+from tests.lab.server import AMI_SECRET, ARI_SECRET, LabServer
 from tests.lab.spare import Spare
 
 pytestmark = pytest.mark.lab

@@ -26,8 +26,9 @@ from tests.lab.calls import (
     start_inbound_call,
     start_phone_call,
 )
+from tests.lab.process import wait_until
 from tests.lab.provision import lab_dir
-from tests.lab.server import CARRIER, ODD_MEMBER, PHONES, SERVERS, LabServer, wait_until
+from tests.lab.server import CARRIER, ODD_MEMBER, PHONES, SERVERS, LabServer
 
 pytestmark = pytest.mark.lab
 

@@ -12,7 +12,7 @@ from pbx.store.engine import open_engine, reading
 from pbx.store.models import SegmentRow
 from pbx.store.notes import get_note, tags_of
 from tests.lab.browser import browser, running_app
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 from tests.lab.talks import SAID, WORD_S, fill, words_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]

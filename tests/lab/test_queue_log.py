@@ -16,8 +16,9 @@ from pbx.store.models import PbxConnection
 from pbx.wording import zone_of
 from tests.lab.calls import place_queue_call
 from tests.lab.mariadb import MariaDb, mariadb
+from tests.lab.process import wait_until
 from tests.lab.queues import CLOSED, DEAF, LEAVING, OPEN, Caller, QueueSite, queue_site
-from tests.lab.server import LabServer, wait_until
+from tests.lab.server import LabServer
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab

@@ -14,7 +14,8 @@ from pbx.jobs.slots import anyone_alive
 from pbx.store.engine import reading
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 from tests.lab.test_cli import ROOT, environment
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]

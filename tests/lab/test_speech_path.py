@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 
 from pbx.speech.audio import SPEECH_HZ, load_sound
 from tests.lab.browser import browser, go, running_app
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 from tests.lab.speech import SpokenCall, place_spoken_call
 from tests.lab.test_player import heard_from
 from tests.lab.test_speech import freepbx

@@ -23,7 +23,8 @@ from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Recording
 from tests.ari.replay import wav
-from tests.lab.server import ARI_SECRET, SERVERS, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import ARI_SECRET, SERVERS
 from tests.lab.spare import Spare, spare
 
 pytestmark = pytest.mark.lab

@@ -23,7 +23,8 @@ from tests.jobs.listened import listening
 from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
 from tests.lab.lived import environment
 from tests.lab.postgres import empty, postgres
-from tests.lab.server import SERVERS, LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import SERVERS, LabServer
 from tests.lab.shift import DESK, alone_at
 
 __all__ = ["postgres"]

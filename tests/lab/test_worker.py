@@ -18,7 +18,8 @@ from pbx.settings import Connection, load_settings
 from pbx.store.engine import reading
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call
-from tests.lab.server import LabServer, wait_until
+from tests.lab.process import wait_until
+from tests.lab.server import LabServer
 from tests.lab.spare import Spare, spare
 from tests.lab.test_cli import ROOT, environment
 

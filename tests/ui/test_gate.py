@@ -16,7 +16,7 @@ from pbx.errors import SettingsError
 from pbx.settings import load_settings
 from pbx.ui.gate import Rules
 from tests.browser.app import end
-from tests.lab.server import wait_until
+from tests.lab.process import wait_until
 
 ROOT = Path(__file__).parents[2]
 START_S = 120
