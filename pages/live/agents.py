@@ -131,7 +131,7 @@ def show_totals(
     with figure_tiles("agents"):
         if team is None:
             tile("Agents", len, "count", "Agents who were logged in, rang or took a call.")
-        tile("Calls taken", lambda agents: total(agents).calls, "count", "Queue calls they answered.")
+        tile("Calls taken", lambda agents: total(agents).calls, "count", "Queue calls that agents answered.")
         tile("Average talk", lambda agents: total(agents).att, "duration", "Talk / calls taken whose end is known.")
         missed = "Rings nobody answered / all rings that ended."
         tile("Not taken", lambda agents: total(agents).non_response_rate, "percent", missed, "down")

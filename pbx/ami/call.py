@@ -55,7 +55,7 @@ class Call:
         else:
             self.future.set_exception(
                 AmiProtocolError(
-                    f"Asterisk ended the list for {self.action} without answering the request.",
+                    f"Asterisk's reply to {self.action} is incomplete: the list ended without a response.",
                     "Try again. If it happens again, see /var/log/asterisk/full on the PBX.",
                 )
             )
@@ -77,5 +77,5 @@ def too_large(action: str) -> AmiTooLarge:
     """The error of an action whose answer is over the limits."""
     return AmiTooLarge(
         f"The PBX's answer to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
-        "No PBX has that many. Check that it is Asterisk that answers there. The app asks again after a minute.",
+        "No PBX has that much to report. Check that this is an Asterisk server. The app tries again after a minute.",
     )

@@ -121,7 +121,7 @@ def _resolve(connection: Connection, end: float) -> list[Any]:
     thread.join(max(end - time.monotonic(), 0.0))
     if not found:
         raise Deadline(
-            f"The name server didn't answer in time for {connection.host!r}.",
+            f"The name server didn't look up {connection.host!r} in time.",
             "Set FREEPBX_HOST to the PBX's IP address, or check /etc/resolv.conf on this machine.",
         )
     if isinstance(found[0], Exception):
@@ -177,7 +177,7 @@ def _read(link: Link, connection: Connection, end: float) -> None:
     if link.bytes_read > MAX_LOGIN_BYTES:
         raise AmiTooLarge(
             f"{_where(connection)} sent more than {MAX_LOGIN_BYTES >> 20} MB before the login was answered.",
-            "Check the host and port: Asterisk sends only a greeting and short answers.",
+            "Check the host and port: Asterisk's replies are short, so this is another service.",
         )
     link.messages += link.parser.feed(data)
 

@@ -97,7 +97,8 @@ def endless(connection: Connection) -> AriProtocolError:
     """The error for a list that is longer than this app takes in."""
     return AriProtocolError(
         f"{connection.ari_url} sent too large a list: more than 64 MB or 2,500,000 JSON values.",
-        "Check that this is the PBX. If it has that many recordings, move old ones out of /var/spool/asterisk/monitor.",
+        "Check that this machine is the PBX. If it really has that many recordings, move old ones out of "
+        "/var/spool/asterisk/monitor.",
     )
 
 

@@ -29,7 +29,7 @@ _OTHERS = (
 _PORT = "Check the port: MySQL and MariaDB use 3306 (33060 is MySQL's X protocol), PostgreSQL 5432."
 _LOGIN = "Check that it is running, and check host, port, user, password and name. The user needs only SELECT."
 _OTHER_LOGIN = "Change how the user logs in: ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')"
-_OLD = f"The user’s password is in the format used before MySQL 4.1. {_OTHER_LOGIN}."
+_OLD = f"The database user’s password is stored in the format used before MySQL 4.1. {_OTHER_LOGIN}."
 _FIXES = (  # by what a server or driver answers
     ("insecure transport", "The server requires TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
     ("SSL is required", "The server offers no TLS: remove the ssl_… options from the address."),
@@ -183,12 +183,12 @@ def _login_error(label: str, error: Exception) -> PbxError:
     """What PyMySQL raises when it can't go on with a server's answer."""
     if isinstance(error, RuntimeError) and "nacl" in str(error):
         return SettingsError(
-            f"The database {label} requires an ed25519 login, and the package for it is not installed here.",
+            f"The database {label} uses ed25519 authentication, and the package for it is not installed here.",
             f"Run `.venv/bin/pip install pynacl`. Or: {_OTHER_LOGIN}.",
         )
     if isinstance(error, RuntimeError) and "cryptography" in str(error):
         return SettingsError(
-            f"The database {label} requires a login whose package is not installed here.",
+            f"The database {label} uses an authentication method that needs the package cryptography.",
             "Run `.venv/bin/pip install cryptography`.",
         )
     if isinstance(error, ValueError) and "username" in str(error):
@@ -196,7 +196,9 @@ def _login_error(label: str, error: Exception) -> PbxError:
             f"The address of the database {label} names no user.", "Write mysql://user:password@host/…"
         )
     if "old_password" in str(error):  # PyMySQL#786: it calls what it hasn't got
-        return Unreachable(f"The database {label} requires the login used before MySQL 4.1.", _OLD)
+        return Unreachable(
+            f"The database {label} asks for authentication as before MySQL 4.1, which is not safe.", _OLD
+        )
     return Unreachable(f"The server at {label} doesn't speak a MySQL protocol that this app understands.", _PORT)
 
 

@@ -324,7 +324,7 @@ def _soundless(path: Path) -> DataError:
 
 
 def _endless(path: Path) -> DataError:
-    mend = "No call is that long. Check the file on the PBX."
+    mend = "No call lasts that long. Check the recording on the PBX."
     return DataError(f"{path.name} holds more than {LONGEST_H} hours of sound.", mend)
 
 

@@ -181,9 +181,9 @@ def _unframed(send: Send) -> Send:
 
 def _network_refusal(bound_to: str, port: int) -> Refusal:
     return Refusal(
-        "PBX Notebook is closed to the network.",
-        f"It listens on {bound_to}, so other machines can reach it, and it has no sign-in yet: anyone who opened it "
-        "would see all calls and recordings. So it serves nothing but this page.",
+        "PBX Notebook is locked because other machines can reach it.",
+        f"The app listens on {bound_to} and has no sign-in yet: anyone who opened it could see every call and "
+        "recording. Until you change one of these, it shows only this page.",
         "Make it listen on 127.0.0.1 (remove STREAMLIT_SERVER_ADDRESS or --server.address), and open it from another "
         f"machine through a tunnel: ssh -L {port}:127.0.0.1:{port} user@this-machine. To serve everyone on the "
         "network anyway, set PBX_ALLOW_NETWORK=yes and restart the app.",
@@ -193,7 +193,7 @@ def _network_refusal(bound_to: str, port: int) -> Refusal:
 def _host_refusal(host: str, port: int) -> Refusal:
     named = f"“{host}”" if HOST_AND_PORT.fullmatch(host.lower()) else "It"
     return Refusal(
-        "PBX Notebook doesn’t answer at this address.",
+        "PBX Notebook doesn’t allow this address.",
         f"{named} isn’t one of the app’s own addresses, so the request may come from another website.",
         f"Open http://localhost:{port}. If you reach the app under another name or port, through a reverse proxy or a "
         "tunnel, add it to PBX_ALLOWED_HOSTS (notebook.example.com or localhost:9000, for example).",

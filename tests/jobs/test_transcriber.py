@@ -84,7 +84,7 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
     good, deadly, better = (add_recording(engine, settings, **fault) for fault in ({}, {"fault": "kill"}, {}))
     assert start("--once").wait(120) == 0
     assert states(engine) == {good: "completed", deadly: "failed", better: "completed"}
-    assert "stopped 3 times while working on it" in row_of(engine, deadly).reason
+    assert "stopped 3 times while working on this recording" in row_of(engine, deadly).reason
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
 
 
