@@ -33,7 +33,7 @@ from pbx.jobs.queue import ask_job
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.jobs import get_job
-from pbx.store.models import Job, Transcription
+from pbx.store.models import Job, Transcription, now
 from tests.soak import mischief, truth
 from tests.soak.children import ROOT, Child, Measuring, answers, end_strays, free_port
 from tests.soak.mischief import Mischief, wait_for
@@ -252,6 +252,7 @@ def misbehave(
         soak.wrong += [] if hears else ["nobody listens any more"]
         wait_for(lambda: heard_whole(soak, demo, engine, late_s) > 0, QUIET_S + GRACE_S)
     measuring.close()
+    all_done_at = now()
     wait_for(lambda: not unfinished(engine), GRACE_S)
     soak.wrong += [f"{what} is still unfinished after {GRACE_S:.0f} s" for what in [unfinished(engine)] if what]
     statuses = {child.name: child.end() for child in children}
@@ -266,7 +267,7 @@ def misbehave(
     soak.wrong += truth.check_cache(engine, settings.audio_dir, recorder.recorded, recorder.deleted, recorder.too_large)
     soak.wrong += truth.check_files(soak.data_dir)
     soak.wrong += truth.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
-    soak.wrong += truth.check_jobs(engine)
+    soak.wrong += truth.check_jobs(engine, all_done_at)
     soak.wrong += [] if soak.gentle or "completed" in transcribed(engine) else ["nothing was transcribed"]
     wrong, judged, gaps = truth.check_visits(engine, story_of(soak.boots, until), until, late_s)
     soak.wrong += wrong + ([] if judged else ["no visit was heard from join to end"])

@@ -11,8 +11,8 @@ from pbx.ari.names import RecordingName
 from pbx.history.facts import Visit
 from pbx.settings import Settings
 from pbx.store.engine import writing
-from pbx.store.jobs import add_job
-from pbx.store.models import PbxConnection
+from pbx.store.jobs import add_job, start_job
+from pbx.store.models import PbxConnection, now
 from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
 from pbx.store.visits import store_visits
 from pbx.store.watching import begin_span, prolong_span
@@ -66,12 +66,18 @@ def test_what_was_too_large_must_be_called_so(engine: Engine, settings: Settings
 
 
 def test_halves_and_stuck_jobs_and_tracebacks_are_found(engine: Engine, settings: Settings, tmp_path: Path) -> None:
-    assert truth.check_files(settings.pbx_data_dir) == truth.check_jobs(engine) == []
+    begun = now()
+    assert truth.check_files(settings.pbx_data_dir) == truth.check_jobs(engine, begun) == []
     (settings.pbx_data_dir / "x.part").touch()
     with writing(engine) as session:
         add_job(session, "job", "sync", connection_id=1, asked_by="soak")
     (tmp_path / "app.log").write_text("well\nTraceback (most recent call last)\n  File\nValueError: no\n")
-    assert len(truth.check_files(settings.pbx_data_dir)) == len(truth.check_jobs(engine)) == 1
+    later = begun + timedelta(minutes=1)
+    assert len(truth.check_files(settings.pbx_data_dir)) == len(truth.check_jobs(engine, later)) == 1
+    assert truth.check_jobs(engine, begun) == []  # asked for after all was done
+    with writing(engine) as session:
+        start_job(session, "job", "worker-0")
+    assert "job sync is running" in truth.check_jobs(engine, begun)[0]
     assert "ValueError: no" in truth.check_logs([tmp_path / "app.log"])[0]
 
 
