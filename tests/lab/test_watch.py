@@ -27,7 +27,7 @@ from tests.lab.server import LabServer
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 BEHIND_S = 3.0  # the most a page may be behind the PBX: a requirement, so that this one time is asserted
-APART_S = 1.5  # whole seconds of a file, and how late an event is heard on a busy machine
+APART_S = 1.5  # a file's whole seconds are up to one early, and an event is heard a little late on a busy machine
 LOOKS = 5
 
 

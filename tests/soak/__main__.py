@@ -253,8 +253,8 @@ def misbehave(
         wait_for(lambda: heard_whole(soak, demo, engine, late_s) > 0, QUIET_S + GRACE_S)
     measuring.close()
     all_done_at = now()
-    wait_for(lambda: not unfinished(engine), GRACE_S)
-    soak.wrong += [f"{what} is still unfinished after {GRACE_S:.0f} s" for what in [unfinished(engine)] if what]
+    if not wait_for(lambda: not unfinished(engine), GRACE_S):
+        soak.wrong.append(f"{unfinished(engine)} is still unfinished after {GRACE_S:.0f} s")
     statuses = {child.name: child.end() for child in children}
     orderly = {"app": (0, -signal.SIGTERM)}  # its server, uvicorn, closes and then lets the signal end it
     soak.wrong += [
