@@ -252,7 +252,7 @@ def test_by_queue_number_agent_and_target(day: int) -> None:
     assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Not known"]
     assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
     assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
-    assert "No number called in more than once" in words(look(list="Repeated callers"))
+    assert "No caller called more than once in this period" in words(look(list="Repeated callers"))
 
 
 def test_names_from_outside_stay_text(engine: Engine, pbx: int) -> None:

@@ -60,12 +60,12 @@ def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     ]
     assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
     assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"
-    assert "in this period. The chart is blank where there is no data" in words(app)
+    assert "in this period; the chart is blank there" in words(app)
 
 
 def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pbx.ui.registrations.snapshot_gaps", lambda *args: [])
-    assert "The chart is blank" not in words(well(open_page(TRUNKS, **DAY)))
+    assert "the chart is blank" not in words(well(open_page(TRUNKS, **DAY)))
 
 
 def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> None:

@@ -55,8 +55,8 @@ class Call:
         else:
             self.future.set_exception(
                 AmiProtocolError(
-                    f"Asterisk's reply to {self.action} is incomplete: the list ended without a response.",
-                    "Try again. If it happens again, see /var/log/asterisk/full on the PBX.",
+                    f"Asterisk's reply to {self.action} is incomplete: a list came without its response.",
+                    "Try again. If it happens again, look for errors in /var/log/asterisk/full on the PBX.",
                 )
             )
 
@@ -76,6 +76,7 @@ def over_limit(calls: Collection[Call]) -> Call | None:
 def too_large(action: str) -> AmiTooLarge:
     """The error of an action whose answer is over the limits."""
     return AmiTooLarge(
-        f"The PBX's answer to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
-        "No PBX has that much to report. Check that this is an Asterisk server. The app tries again after a minute.",
+        f"The reply to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
+        "A PBX normally sends far less. Check that the host and the port are those of your Asterisk server. The app "
+        "tries again in a minute.",
     )

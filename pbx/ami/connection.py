@@ -121,8 +121,8 @@ def _resolve(connection: Connection, end: float) -> list[Any]:
     thread.join(max(end - time.monotonic(), 0.0))
     if not found:
         raise Deadline(
-            f"The name server didn't look up {connection.host!r} in time.",
-            "Set FREEPBX_HOST to the PBX's IP address, or check /etc/resolv.conf on this machine.",
+            f"The DNS server didn't answer in time for {connection.host!r}.",
+            "Set FREEPBX_HOST to the PBX's IP address, or check the DNS servers of the machine that runs this app.",
         )
     if isinstance(found[0], Exception):
         raise Unreachable(
@@ -176,8 +176,8 @@ def _read(link: Link, connection: Connection, end: float) -> None:
     link.bytes_read += len(data)
     if link.bytes_read > MAX_LOGIN_BYTES:
         raise AmiTooLarge(
-            f"{_where(connection)} sent more than {MAX_LOGIN_BYTES >> 20} MB before the login was answered.",
-            "Check the host and port: Asterisk's replies are short, so this is another service.",
+            f"{_where(connection)} sent more than {MAX_LOGIN_BYTES >> 20} MB before it answered the login.",
+            "Asterisk's reply to a login is short, so this is probably another service. Check the host and the port.",
         )
     link.messages += link.parser.feed(data)
 

@@ -96,9 +96,9 @@ def no_length(connection: Connection) -> AriProtocolError:
 def endless(connection: Connection) -> AriProtocolError:
     """The error for a list that is longer than this app takes in."""
     return AriProtocolError(
-        f"{connection.ari_url} sent too large a list: more than 64 MB or 2,500,000 JSON values.",
-        "Check that this machine is the PBX. If it really has that many recordings, move old ones out of "
-        "/var/spool/asterisk/monitor.",
+        f"{connection.ari_url} sent too large a list of recordings: more than 64 MB or 2,500,000 JSON values.",
+        f"Check that {connection.host} is your PBX. If it really has that many recordings, archive old ones outside "
+        "/var/spool/asterisk/monitor; FreePBX can't play those any more.",
     )
 
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 import_app = typer.Typer(name="import", help="Read what happened from the PBX's own records.", no_args_is_help=True)
 URL_HELP = (
-    "Import from a database, such as mysql://user@host/asteriskcdrdb; files are imported first. Leave the password "
-    "out: you will be asked for it, because other users of this machine can see command lines. Or set "
-    "PBX_IMPORT_URL, in the environment or in .env, to the complete address with the password; it is used when you "
-    "give neither a file nor --url."
+    "Import from this database, mysql://user@host/asteriskcdrdb for example; files you also name are imported first. "
+    "Leave the password out, because other users of this machine can see command lines; you will be asked for it. To "
+    "avoid the question, set PBX_IMPORT_URL, in the environment or in .env, to the full address including the "
+    "password; it is used when you give neither a file nor --url."
 )
 SINCE_HELP = (
     "Only what happened from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone). Such a stretch is "
@@ -107,9 +107,10 @@ def with_password(address: str) -> str:
     url = source_url(address)
     if url.password is not None or any("pass" in name.lower() or "pwd" in name.lower() for name in url.query):
         raise SettingsError(
-            "A password on the command line can be read by every user of this machine.",
-            "Leave the password out of --url; you will be asked for it. Or set PBX_IMPORT_URL, in the environment or "
-            "in .env, to the complete address, and leave out --url. Treat this password as exposed, and change it.",
+            "Nothing was imported: every user of this machine can read a password on the command line.",
+            "Change this password, as others may have seen it. Then leave it out of --url; you will be asked for it. "
+            "Or leave out --url, and set PBX_IMPORT_URL, in the environment or in .env, to the full address including "
+            "the password.",
         )
     if not url.username or not _at_terminal():
         return address

@@ -28,8 +28,11 @@ _OTHERS = (
 )
 _PORT = "Check the port: MySQL and MariaDB use 3306 (33060 is MySQL's X protocol), PostgreSQL 5432."
 _LOGIN = "Check that it is running, and check host, port, user, password and name. The user needs only SELECT."
-_OTHER_LOGIN = "Change how the user logs in: ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')"
-_OLD = f"The database user’s password is stored in the format used before MySQL 4.1. {_OTHER_LOGIN}."
+_OTHER_LOGIN = (
+    "Have the database's administrator change how this user logs in. In MariaDB: ALTER USER … IDENTIFIED VIA "
+    "mysql_native_password USING PASSWORD('…')."
+)
+_OLD = f"The database user's password is stored in the format used before MySQL 4.1. {_OTHER_LOGIN}"
 _FIXES = (  # by what a server or driver answers
     ("insecure transport", "The server requires TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
     ("SSL is required", "The server offers no TLS: remove the ssl_… options from the address."),
@@ -40,8 +43,8 @@ _FIXES = (  # by what a server or driver answers
     ("auth switch request", _OLD),
     ("mysql_old_password", _OLD),
     ("old insecure", _OLD),
-    ("uthentication plugin", f"{_OTHER_LOGIN}."),
-    ("auth method", f"{_OTHER_LOGIN}."),
+    ("uthentication plugin", _OTHER_LOGIN),
+    ("auth method", _OTHER_LOGIN),
     ("SSL negotiation", f"That is not a PostgreSQL server. {_PORT}"),
     ("pg_hba.conf", "Add a line for this machine and user to the server's pg_hba.conf."),
 )
@@ -133,7 +136,7 @@ class _RefusePlain:
     def __init__(self, _connection: object) -> None: ...
 
     def authenticate(self, _packet: object) -> None:
-        raise SettingsError("The database asked for the password in plain text; it was not sent.", f"{_OTHER_LOGIN}.")
+        raise SettingsError("The database asked for the password in plain text; it was not sent.", _OTHER_LOGIN)
 
 
 def _reach(label: str, connection: Any, limit_s: float) -> socket.socket:
@@ -183,13 +186,13 @@ def _login_error(label: str, error: Exception) -> PbxError:
     """What PyMySQL raises when it can't go on with a server's answer."""
     if isinstance(error, RuntimeError) and "nacl" in str(error):
         return SettingsError(
-            f"The database {label} uses ed25519 authentication, and the package for it is not installed here.",
-            f"Run `.venv/bin/pip install pynacl`. Or: {_OTHER_LOGIN}.",
+            f"This user of the database {label} logs in with ed25519; a Python package for that isn't installed.",
+            f"Run `.venv/bin/pip install pynacl`, then import again. To do without the package: {_OTHER_LOGIN}",
         )
     if isinstance(error, RuntimeError) and "cryptography" in str(error):
         return SettingsError(
-            f"The database {label} uses an authentication method that needs the package cryptography.",
-            "Run `.venv/bin/pip install cryptography`.",
+            f"Logging in to the database {label} needs a Python package that isn't installed: cryptography.",
+            "Run `.venv/bin/pip install cryptography`, then import again.",
         )
     if isinstance(error, ValueError) and "username" in str(error):
         return SettingsError(
@@ -197,7 +200,8 @@ def _login_error(label: str, error: Exception) -> PbxError:
         )
     if "old_password" in str(error):  # PyMySQL#786: it calls what it hasn't got
         return Unreachable(
-            f"The database {label} asks for authentication as before MySQL 4.1, which is not safe.", _OLD
+            f"The database {label} asks for the login method used before MySQL 4.1, which isn't safe.",
+            _OLD,
         )
     return Unreachable(f"The server at {label} doesn't speak a MySQL protocol that this app understands.", _PORT)
 

@@ -46,7 +46,7 @@ _LINES = (
     (
         rb'"?(?:%b)"?,' % _EVENT.encode(),
         "channel events (CEL) as CSV",
-        f"CEL can't be imported alone; it is read together with the CDR. {_DATABASE}",
+        f"CEL is imported from a database only, together with its CDR. {_DATABASE}",
     ),
     (
         rb"(?i:-- [a-z]{4,12} dump|/\*!|create table|insert into|begin transaction|drop table|set @|copy \w)",

@@ -126,6 +126,6 @@ def _overdue(kind: JobKind, limit: Limit) -> JobOverdue:
     what = "made no progress for" if limit.of_no_progress else "took longer than"
     return JobOverdue(
         f"The {kind} {what} {duration_text(limit.seconds)} and was stopped.",
-        "What it did so far is kept, and it runs again at its next scheduled time. `python -m pbx check` shows "
-        "whether the PBX responds.",
+        "What it has done so far is kept, and it will run again at its next scheduled time. To see whether the PBX "
+        "responds, run `python -m pbx check`.",
     )

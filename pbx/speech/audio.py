@@ -324,8 +324,8 @@ def _soundless(path: Path) -> DataError:
 
 
 def _endless(path: Path) -> DataError:
-    mend = "No call lasts that long. Check the recording on the PBX."
-    return DataError(f"{path.name} holds more than {LONGEST_H} hours of sound.", mend)
+    mend = "The file is damaged, or a call was never hung up. Play it on the PBX to find out."
+    return DataError(f"{path.name} is longer than {LONGEST_H} hours.", mend)
 
 
 def _broken(path: Path, error: Exception) -> DataError:

@@ -126,9 +126,9 @@ def put_back(session: Session, worker: str, *, died: bool) -> list[tuple[int, st
 def died_reason(attempts: int) -> str:
     """Why a recording rests that its worker did not survive."""
     return (
-        f"The transcriber stopped {count_text(attempts, 'time')} while working on this recording: it ran out of memory "
-        "or made no progress. Close other programs or choose a smaller model (WHISPER_MODEL), then retry. "
-        "data/worker.log may show more."
+        f"The transcriber stopped {count_text(attempts, 'time')} while working on this recording, because it ran out "
+        "of memory or made no progress. Close other programs or choose a smaller model (WHISPER_MODEL), then retry. "
+        "For details, see data/worker.log."
     )
 
 

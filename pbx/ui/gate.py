@@ -182,21 +182,24 @@ def _unframed(send: Send) -> Send:
 def _network_refusal(bound_to: str, port: int) -> Refusal:
     return Refusal(
         "PBX Notebook is locked because other machines can reach it.",
-        f"The app listens on {bound_to} and has no sign-in yet: anyone who opened it could see every call and "
-        "recording. Until you change one of these, it shows only this page.",
-        "Make it listen on 127.0.0.1 (remove STREAMLIT_SERVER_ADDRESS or --server.address), and open it from another "
-        f"machine through a tunnel: ssh -L {port}:127.0.0.1:{port} user@this-machine. To serve everyone on the "
-        "network anyway, set PBX_ALLOW_NETWORK=yes and restart the app.",
+        f"The app listens on {bound_to} and has no sign-in yet, so anyone on the network could see every call and "
+        "recording. It stays locked until you do one of the following.",
+        "Best: remove STREAMLIT_SERVER_ADDRESS or --server.address, so that only this machine can reach the app, and "
+        f"restart it. On another machine, run ssh -L {port}:127.0.0.1:{port} user@this-machine, then open "
+        f"http://localhost:{port} there. Or, to let everyone on the network see all calls and recordings, set "
+        "PBX_ALLOW_NETWORK=yes and restart the app.",
     )
 
 
 def _host_refusal(host: str, port: int) -> Refusal:
     named = f"“{host}”" if HOST_AND_PORT.fullmatch(host.lower()) else "It"
     return Refusal(
-        "PBX Notebook doesn’t allow this address.",
-        f"{named} isn’t one of the app’s own addresses, so the request may come from another website.",
-        f"Open http://localhost:{port}. If you reach the app under another name or port, through a reverse proxy or a "
-        "tunnel, add it to PBX_ALLOWED_HOSTS (notebook.example.com or localhost:9000, for example).",
+        "PBX Notebook can’t be opened at this address.",
+        f"{named} isn’t one of the app’s own addresses. It is blocked because another website could be trying to read "
+        "your data.",
+        f"On the machine that runs the app, open http://localhost:{port}. If you use another name or port for it, "
+        "through a reverse proxy or a tunnel, add it to PBX_ALLOWED_HOSTS (notebook.example.com or localhost:9000, for "
+        "example) and restart the app.",
     )
 
 

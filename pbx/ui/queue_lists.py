@@ -242,7 +242,7 @@ def show_repeated(at: Site, behind: Behind) -> None:
     with reading(at.engine) as session:
         found = repeated_callers(session, behind.part, MOST_ROWS)
     if not found:
-        with list_head(behind, "No number called in more than once"):
+        with list_head(behind, "No caller called more than once in this period"):
             return
     rows: dict[str, list[Cell]] = {
         item.caller: [

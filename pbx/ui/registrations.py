@@ -67,7 +67,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
                 picture=period.picture(f"trunk {title} {named}"),
             )
     if gaps:
-        note(f"{count_text(len(gaps), 'gap')} in this period. The chart is blank where there is no data.")
+        note(f"Data is missing {count_text(len(gaps), 'time')} in this period; the chart is blank there.")
 
 
 def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:

@@ -266,7 +266,7 @@ def test_a_name_server_that_never_answers_ends_in_time(monkeypatch: pytest.Monke
     with replay() as server:
         connection = server.connection(host="pbx.example.com")
         begun = time.monotonic()
-        with pytest.raises(Deadline, match="name server"):
+        with pytest.raises(Deadline, match="DNS server"):
             open_link(connection, deadline_s=0.2)
     hold.set()
     assert time.monotonic() - begun < 5

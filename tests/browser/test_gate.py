@@ -61,7 +61,7 @@ def test_a_name_that_was_made_to_lead_here_shows_nothing_of_the_app(demo: Demo, 
     answer = stranger.goto(demo.address.replace("127.0.0.1", "evil.example"))
     assert answer is not None
     assert answer.status == 403
-    stranger.get_by_role("heading", name="PBX Notebook doesn’t allow this address.").wait_for()
+    stranger.get_by_role("heading", name="PBX Notebook can’t be opened at this address.").wait_for()
     tries = stranger.evaluate(TRIES, demo.address.replace("127.0.0.1", "evil.example"))
     assert tries["socket"] == "refused"
 

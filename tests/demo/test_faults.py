@@ -210,7 +210,7 @@ def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("headless", "the list ended without a response"), ("endless", "answer to QueueStatus is too large")],
+    [("headless", "a list came without its response"), ("endless", "reply to QueueStatus is too large")],
 )
 def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
     house: House, monkeypatch: pytest.MonkeyPatch, kind: Kind, words: str
