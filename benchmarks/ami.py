@@ -26,9 +26,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.ami_pbx import made_up_pbx  # noqa: E402 - run as a script, the project is not on the path before
-from pbx.ami.client import AmiClient  # noqa: E402
-from pbx.ami.protocol import Message  # noqa: E402
-from pbx.ami.queries import take_snapshot  # noqa: E402
+from pbx.asterisk.ami.client import AmiClient  # noqa: E402
+from pbx.asterisk.ami.protocol import Message  # noqa: E402
+from pbx.asterisk.ami.queries import take_snapshot  # noqa: E402
 from pbx.settings import Connection  # noqa: E402
 from tests.lab.provision import LabError  # noqa: E402
 
@@ -151,7 +151,12 @@ def run_python_ami(port: int, counted: Counted) -> float:
     return time.perf_counter() - begun
 
 
-CLIENTS = {"pbx.ami": run_ours, "panoramisk": run_panoramisk, "pystrix": run_pystrix, "python-ami": run_python_ami}
+CLIENTS = {
+    "pbx.asterisk.ami": run_ours,
+    "panoramisk": run_panoramisk,
+    "pystrix": run_pystrix,
+    "python-ami": run_python_ami,
+}
 
 
 def measure(name: str, port: int, results: "multiprocessing.Queue[tuple[float, Counter[str]]]") -> None:
@@ -277,8 +282,8 @@ def main() -> None:
     digest = hashlib.sha256(stream(1)).hexdigest()[:12]
     print(f"Events captured from Asterisk 16 and 22, sha256 {digest}")
     speeds = compare("One loopback socket", 100, 0, 5)
-    best = max(speed for name, speed in speeds.items() if name != "pbx.ami")
-    print(f"  pbx.ami is {speeds['pbx.ami'] / best:.1f} times the fastest of the others")
+    best = max(speed for name, speed in speeds.items() if name != "pbx.asterisk.ami")
+    print(f"  pbx.asterisk.ami is {speeds['pbx.asterisk.ami'] / best:.1f} times the fastest of the others")
     compare("The stream in 7-byte pieces", 5, 7, 1)
     try:
         time_snapshots()

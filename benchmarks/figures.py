@@ -23,9 +23,10 @@ from sqlalchemy import Engine, func, select
 from sqlmodel import Session
 
 from benchmarks.year import QUEUES, TRUNKS, write_year
-from pbx.settings import Settings
-from pbx.store.engine import open_engine, reading, writing
-from pbx.store.figures import (
+from pbx.analytics.agents import agent_days, agent_figures, agent_sessions, pause_reasons
+from pbx.analytics.calls import CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.analytics.packs import forget_packs, pack_days
+from pbx.analytics.queues import (
     FigureFilter,
     by_agent,
     by_did,
@@ -36,9 +37,8 @@ from pbx.store.figures import (
     queue_totals,
     wait_distribution,
 )
-from pbx.store.figures_agents import agent_days, agent_figures, agent_sessions, pause_reasons
-from pbx.store.figures_calls import CallQuestion, call_counts, call_heat_map, call_totals
-from pbx.store.figures_lists import (
+from pbx.analytics.trunks import busy_hour, by_trunk, cause_counts, trunk_intervals, trunk_totals
+from pbx.analytics.visit_lists import (
     Selection,
     abandoned_calls,
     callbacks,
@@ -46,9 +46,9 @@ from pbx.store.figures_lists import (
     transfer_targets,
     visits_page,
 )
-from pbx.store.figures_trunks import busy_hour, by_trunk, cause_counts, trunk_intervals, trunk_totals
+from pbx.settings import Settings
+from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import PbxConnection, Table
-from pbx.store.packs import forget_packs, pack_days
 
 ZONE = ZoneInfo("Europe/Berlin")
 PERIODS = {"today": 1, "7 days": 7, "30 days": 30, "a year": 365}

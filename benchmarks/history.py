@@ -17,10 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pbx.history.queue_log import parse_line
-from pbx.history.queue_visits import QueueLogFold
-from pbx.jobs.history_files import open_history, read_lines
-from pbx.jobs.import_history import import_queue_log
+from pbx.asterisk.formats.queue_log import parse_line
+from pbx.imports.files import open_history, read_lines
+from pbx.imports.queue_log_files import import_queue_log
+from pbx.imports.queue_visits import QueueLogFold
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import PbxConnection

@@ -133,9 +133,9 @@ def measure(page: str, address: Query, then: Query, *, slowest: int) -> None:
     spent = time_statements()
     from streamlit.testing.v1 import AppTest
 
-    import pbx.ui.panel
+    import pbx.ui.sidebar
 
-    pbx.ui.panel.ensure_worker = lambda settings: None  # no worker beside what is measured
+    pbx.ui.sidebar.ensure_worker = lambda settings: None  # no worker beside what is measured
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
     times = []
     if page == TODAY:

@@ -23,9 +23,9 @@ from sqlalchemy import Engine
 
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.index import row_id_of
 from pbx.store.models import PbxConnection
-from pbx.store.search import SearchFilter, count_hits, find_hits, trend
+from pbx.store.search_index import row_id_of
+from pbx.transcription.search.hits import SearchFilter, count_hits, find_hits, trend
 
 Result = TypeVar("Result")
 SEGMENTS, WORDS, VOCABULARY = 20, 9, 20_000

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Extension, Part, Queue, QueueMember, Snapshot, Trunk
+from pbx.analytics.trunk_status import trunk_history
+from pbx.model.snapshot import Extension, Part, Queue, QueueMember, Snapshot, Trunk
 from pbx.settings import Settings
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import PbxConnection, Subject
-from pbx.store.samples import queue_history, record_snapshot, snapshot_gaps
-from pbx.store.trunk_looks import trunk_history
+from pbx.store.snapshots import queue_history, record_snapshot, snapshot_gaps
 
 Result = TypeVar("Result")
 QUEUES, MEMBERS, TRUNKS, EXTENSIONS = 50, 20, 20, 500

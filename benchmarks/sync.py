@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sqlalchemy import text
 
-from pbx.jobs.sync import sync_recordings
+from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading

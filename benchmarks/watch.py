@@ -22,14 +22,14 @@ sys.path.insert(0, str(ROOT))
 from sqlalchemy import Engine  # noqa: E402 - run as a script, the project is not on the path before
 from sqlmodel import func, select  # noqa: E402
 
-from pbx.ami.protocol import Message  # noqa: E402
-from pbx.history.live import HANDLED, Facts  # noqa: E402
-from pbx.jobs.live_rows import RowWriter  # noqa: E402
-from pbx.jobs.queue import needed_connection  # noqa: E402
-from pbx.jobs.watch import Watch  # noqa: E402
+from pbx.asterisk.ami.protocol import Message  # noqa: E402
+from pbx.live.events import HANDLED, Facts  # noqa: E402
+from pbx.live.listener import Watch  # noqa: E402
+from pbx.live.writer import RowWriter  # noqa: E402
 from pbx.settings import load_settings  # noqa: E402
 from pbx.store.engine import open_engine, reading  # noqa: E402
 from pbx.store.history_models import AgentRing, CallLeg, QueueVisit, WatchSpan  # noqa: E402
+from pbx.store.job_queue import needed_connection  # noqa: E402
 from tests.ami.replay import ReplayServer, Session  # noqa: E402
 from tests.jobs.listened import Line  # noqa: E402
 

@@ -16,11 +16,11 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, select
 from sqlmodel import Session
 
-from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
+from pbx.analytics.packs import pack_days
+from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.models import Table
-from pbx.store.packs import pack_days
-from pbx.store.samples import store_latest
+from pbx.store.snapshots import store_latest
 
 QUEUES = tuple(f"{600 + i}" for i in range(12))
 AGENTS = tuple(f"Agent {i:03}" for i in range(200))

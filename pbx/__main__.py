@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from pbx.commands.cdr import import_app
-from pbx.commands.demo import demo, end_with_parent
-from pbx.commands.terminal import (
+from pbx.cli.demo import demo, end_with_parent
+from pbx.cli.import_cdr import import_app
+from pbx.cli.terminal import (
     Json,
     console,
     errors_told,
@@ -32,7 +32,7 @@ from pbx.commands.terminal import (
 )
 
 if TYPE_CHECKING:
-    from pbx.doctor import Step
+    from pbx.asterisk.doctor import Step
     from pbx.store.models import Job, JobKind
 
 app = typer.Typer(
@@ -49,11 +49,11 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "
 @app.command()
 def check(as_json: Json = False) -> None:
     """Check the connection to the PBX step by step, and say how to mend what fails."""
-    from pbx.doctor import check_connection
+    from pbx.asterisk.doctor import check_connection
 
     with errors_told(as_json):
         with open_cache() as (engine, settings):
-            from pbx.jobs.queue import needed_connection
+            from pbx.store.job_queue import needed_connection
 
             connection = needed_connection(engine, settings).connection
         steps = []
@@ -139,12 +139,12 @@ def transcribe(
     """Transcribe recordings here and now: named ones, new ones, failed ones, or else what is queued."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pbx.wording import duration_text
+    from pbx.formatting import duration_text
 
     columns = (TextColumn("transcribe"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     bar = Progress(*columns, console=console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
     with errors_told(as_json), open_cache() as (engine, settings), bar:
-        from pbx.jobs.here import Wanted, transcribe_here
+        from pbx.transcription.inline import Wanted, transcribe_here
 
         task = bar.add_task("loading the model", total=None)
 
@@ -185,8 +185,8 @@ def worker(
     stop, signals = stop_at_signals()
     _start_log(logging.ERROR if quiet else logging.INFO)
     with errors_told(as_json):
-        from pbx.jobs.slots import inherited_slot
         from pbx.jobs.worker import run_worker
+        from pbx.process_lock import inherited_slot
         from pbx.settings import load_folder_settings
 
         if with_parent:
@@ -206,8 +206,8 @@ def watch(
     stop, signals = stop_at_signals()
     _start_log(logging.WARNING if quiet else logging.INFO)
     with errors_told(as_json), open_cache() as (engine, settings):
-        from pbx.jobs.queue import needed_connection
-        from pbx.jobs.watch import watch_here
+        from pbx.live.listener import watch_here
+        from pbx.store.job_queue import needed_connection
 
         needed_connection(engine, settings)
         watch_here(settings, engine, stop)
@@ -223,9 +223,9 @@ def transcriber(
     stop, _ = stop_at_signals()
     _start_log(logging.INFO)
     with errors_told(as_json=False):
-        from pbx.jobs.slots import inherited_slot
-        from pbx.jobs.transcriber import SLOT, run_transcriber
+        from pbx.process_lock import inherited_slot
         from pbx.settings import load_folder_settings
+        from pbx.transcription.transcriber_process import SLOT, run_transcriber
 
         held = None if slot is None else inherited_slot(SLOT, slot)
         run_transcriber(load_folder_settings(), stop, slot=held, once=once)
@@ -273,7 +273,7 @@ def _listening_line(listening: dict[str, Any]) -> str:
 
 
 def _mark_line(mark: dict[str, Any]) -> str:
-    from pbx.wording import count_text
+    from pbx.formatting import count_text
 
     upto = f"up to {mark['until'].replace('T', ' ')}" if mark["until"] else f"up to byte {mark['bytes']:,}"
     bad = f", {mark['bad']:,} unreadable" if mark["bad"] else ""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
-from pbx import charset
+from pbx import text_encoding as charset
 from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)

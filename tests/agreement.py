@@ -6,13 +6,13 @@ from datetime import datetime, tzinfo
 from sqlalchemy import text
 from sqlmodel import Session
 
+from pbx.analytics.agents import agent_figures
+from pbx.analytics.call_lists import CallSelection, calls_behind
+from pbx.analytics.calls import By, CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.analytics.queues import FigureFilter, figures_by, queue_intervals, queue_totals
+from pbx.analytics.visit_lists import Selection, count_visits
 from pbx.store.agent_names import extension_names
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
-from pbx.store.figures import FigureFilter, figures_by, queue_intervals, queue_totals
-from pbx.store.figures_agents import agent_figures
-from pbx.store.figures_behind import CallSelection, calls_behind
-from pbx.store.figures_calls import By, CallQuestion, call_counts, call_heat_map, call_totals
-from pbx.store.figures_lists import Selection, count_visits
 from pbx.store.models import Call
 
 ALL = 1_000_000

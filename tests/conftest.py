@@ -52,4 +52,4 @@ def engine(settings: Settings, empty_cache: Path) -> Iterator[Engine]:
 @pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page under test starts no worker beside it."""
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)

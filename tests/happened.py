@@ -5,13 +5,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Part, Snapshot, System, Trunk
-from pbx.history.facts import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.snapshot import Part, Snapshot, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
-from pbx.store.samples import record_snapshot
+from pbx.store.listening import begin_span, prolong_span
+from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
-from pbx.store.watching import begin_span, prolong_span
 
 MIDNIGHT = datetime(2026, 3, 1, 23, tzinfo=UTC)  # of Berlin
 DAY: dict[str, Any] = {"period": "Between", "days": ["2026-03-02", "2026-03-02"]}

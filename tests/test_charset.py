@@ -2,7 +2,7 @@
 
 import pytest
 
-from pbx.charset import checked_encoding, decode, decode_fields, repair
+from pbx.text_encoding import checked_encoding, decode, decode_fields, repair
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_name_that_is_right_stays(name: str) -> None:
 
 
 def test_a_latin1_column_may_hold_the_fallback_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.charset._fallback", "cp1251")
+    monkeypatch.setattr("pbx.text_encoding._fallback", "cp1251")
     assert (repair("Ëåíà", latin1=True), repair("Jörg")) == ("Лена", "Jörg")
 
 

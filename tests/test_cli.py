@@ -14,14 +14,14 @@ import typer
 from typer.testing import CliRunner
 
 from pbx.__main__ import app
-from pbx.commands.terminal import parse_time
+from pbx.cli.terminal import parse_time
 from pbx.errors import Unreachable
 from pbx.jobs import worker
-from pbx.jobs.slots import take_slot
+from pbx.process_lock import take_slot
 from pbx.settings import load_settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
-from pbx.store.jobs import add_job, end_job, last_job, start_job
+from pbx.store.job_rows import add_job, end_job, last_job, start_job
 
 ROOT = Path(__file__).parent.parent
 SECRET = "s3cret-of-the-pbx"

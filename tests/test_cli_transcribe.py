@@ -14,15 +14,17 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import ModelError
-from pbx.jobs import here, transcriber
-from pbx.jobs.slots import take_slot
+from pbx.process_lock import take_slot
 from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
-from pbx.store import claims, transcriptions
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Recording
 from pbx.store.transcripts import current_transcript, segments_of
+from pbx.transcription import inline as here
+from pbx.transcription import transcriber_process as transcriber
 from tests.jobs.scripted import Scripted, add_recording, ask, row_of, said, states
 
 ROOT = Path(__file__).parent.parent

@@ -10,15 +10,14 @@ from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from pbx.errors import StorageFull
+from pbx.model.segment import Segment, Word
 from pbx.settings import load_settings
-from pbx.speech.analysis import Analysis, Moment
-from pbx.speech.segment import Segment, Word
 from pbx.speech.transcriber import Part
 from pbx.store.engine import reading, writing
-from pbx.store.jobs import fail_job, last_job, start_job
+from pbx.store.job_rows import fail_job, last_job, start_job
 from pbx.store.models import Call, CallNote, Recording, SegmentRow, Transcription
 from pbx.store.notes import get_note, save_note, save_topic, set_tags, tags_of
-from pbx.store.transcriptions import state_of
+from pbx.store.transcription_queue import state_of
 from pbx.store.transcripts import (
     add_part,
     begin_transcript,
@@ -27,6 +26,7 @@ from pbx.store.transcripts import (
     save_analysis,
     segments_of,
 )
+from pbx.transcription.analysis.run import Analysis, Moment
 from pbx.ui.note_field import Answer
 from pbx.ui.players import Edit
 from tests.test_pages import HOSTILE, INTERACTIONS, add_call, open_page, press, save_pbx, tables, well, words
@@ -108,7 +108,7 @@ def test_one_that_cannot_be_queued_says_why(engine: Engine, pbx: int, monkeypatc
         raise StorageFull("There is no room left.", "Make room.")
 
     app = open_call(add_sound(engine, pbx))
-    monkeypatch.setattr("pbx.ui.queueing.queue_recordings", full)
+    monkeypatch.setattr("pbx.ui.transcription_queue.queue_recordings", full)
     assert "Make room" in words(press(app, "Transcribe"))
 
 
@@ -262,7 +262,7 @@ def test_what_cannot_be_saved_stays_in_its_field(
         set_tags(session, call, ["vip", "angry"])
     app = open_call(call)
     with monkeypatch.context() as patched:
-        patched.setattr(f"pbx.ui.remarks.{what}", full)
+        patched.setattr(f"pbx.ui.call_notes.{what}", full)
         app.get("feedback")[0].set_value(1)
         app = choose_tags(app, "vip")
         assert words(app).count("what you chose is still here. There is no room left") == 1
@@ -316,7 +316,7 @@ def test_an_edit_is_kept_or_offered_again_with_the_reason(
         refused.append(data["refused"])
         return edits.pop() if edits else None
 
-    monkeypatch.setattr("pbx.ui.opened.player", player)
+    monkeypatch.setattr("pbx.ui.call_detail.player", player)
     open_call(call)
     with reading(engine) as session:
         texts = [session.get_one(SegmentRow, line).text for line in lines]
@@ -332,7 +332,7 @@ def ask_always() -> None:
     """A page that only asks which calls are to be transcribed."""
     from pbx import ui
     from pbx.store.calls import CallFilter
-    from pbx.ui.queueing import ask_for_many
+    from pbx.ui.transcription_queue import ask_for_many
 
     site = ui.site()
     ask_for_many(site, CallFilter(site.active.id))

@@ -16,16 +16,16 @@ import pytest
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
-from pbx.demo.cast import QUEUES, ZONE
+from pbx.analytics.packs import pack_days
+from pbx.demo.company import QUEUES, ZONE
 from pbx.demo.past import fill_past
 from pbx.demo.story import calls_between
-from pbx.history.facts import Visit
+from pbx.model.history import Visit
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.legs import store_legs
-from pbx.store.packs import pack_days
-from pbx.store.samples import record_snapshot
+from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 from tests.agreement import assert_all_agree
 from tests.happened import leg

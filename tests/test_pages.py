@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from streamlit.testing.v1 import AppTest
 
-from pbx.ami.snapshot import (
+from pbx.errors import DataError
+from pbx.model.snapshot import (
     ActiveCall,
     Extension,
     Part,
@@ -25,14 +26,13 @@ from pbx.ami.snapshot import (
     System,
     Trunk,
 )
-from pbx.errors import DataError
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
-from pbx.store.jobs import add_job, end_job, last_job
+from pbx.store.job_rows import add_job, end_job, last_job
 from pbx.store.models import Call, Recording
-from pbx.store.samples import record_snapshot
-from pbx.ui.words import FROM_THE_TOP
+from pbx.store.snapshots import record_snapshot
+from pbx.ui.elements import FROM_THE_TOP
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -359,7 +359,7 @@ def test_a_data_directory_that_cannot_be_used_is_said(page: str, monkeypatch: py
     def refuse(settings: object) -> Engine:
         raise DataError("The cache can't be written to.", "Give this user the right to write to data.")
 
-    monkeypatch.setattr("pbx.ui.sites.open_engine", refuse)
+    monkeypatch.setattr("pbx.ui.active_pbx.open_engine", refuse)
     assert "Give this user the right to write" in words(well(open_page(page)))
 
 

@@ -12,14 +12,14 @@ import pytest
 from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
 
-from pbx.demo import house
-from pbx.demo.place import demo_place, demo_state, was_left
+from pbx.demo import process as house
+from pbx.demo.lifecycle import demo_place, demo_state, was_left
 from pbx.errors import SettingsError
-from pbx.jobs.imports import do_import
-from pbx.jobs.queue import needed_connection
+from pbx.imports.run import do_import
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import forget_saved, save_connection
 from pbx.store.engine import open_engine
+from pbx.store.job_queue import needed_connection
 from tests.test_pages import led_to
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ NO_PBX = "No PBX is connected yet"
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Whom the pages would have started a demo for; its process is what tests/demo/test_place.py tests."""
     asked: list[Settings] = []
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     monkeypatch.setattr("pbx.ui.demo.ensure_demo", lambda settings: None)
     monkeypatch.setattr("pbx.ui.demo.enter_demo", asked.append)
     return asked
@@ -98,7 +98,7 @@ def test_the_settings_offer_it_too(no_processes: list[Settings]) -> None:
 
 
 def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pbx.demo.place import DemoState
+    from pbx.demo.lifecycle import DemoState
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("preparing", 0.4))
     app = open_page()
@@ -107,7 +107,7 @@ def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_why_it_could_not_be_prepared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pbx.demo.place import DemoState
+    from pbx.demo.lifecycle import DemoState
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "There is no room left."))
     app = open_page()

@@ -11,16 +11,16 @@ from sqlalchemy import Engine
 from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
-from pbx.jobs import history_look
-from pbx.jobs.queue import ask_job
-from pbx.jobs.slots import take_slot
-from pbx.jobs.watch import ROLE
+from pbx.imports import preview as history_look
 from pbx.jobs.worker import run_worker
+from pbx.live.listener import ROLE
+from pbx.process_lock import take_slot
 from pbx.settings import load_settings
 from pbx.store.engine import reading, writing
-from pbx.store.history_source import history_source, save_history_source
+from pbx.store.import_source import history_source, save_history_source
+from pbx.store.job_queue import ask_job
+from pbx.store.listening import begin_span
 from pbx.store.models import Job
-from pbx.store.watching import begin_span
 from tests.history.queue_logs import lines
 from tests.test_pages import HOSTILE, fill, led_to, open_page, press, save_pbx, tables, well, words
 

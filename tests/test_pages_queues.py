@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
-from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, System
-from pbx.history.facts import Visit
+from pbx.formatting import start_of_day
+from pbx.model.history import Visit
+from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, System
 from pbx.store.engine import writing
-from pbx.store.samples import record_snapshot
+from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
-from pbx.wording import start_of_day
 from tests.drawn import points
 from tests.happened import listen
 from tests.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words

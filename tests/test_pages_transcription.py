@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from pbx.settings import Settings, load_settings
-from pbx.store import claims, transcriptions
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Recording, TranscriptionRules, now

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 from streamlit.testing.v1 import AppTest
 
-from pbx.speech.segment import Segment
+from pbx.model.segment import Segment
 from pbx.speech.transcriber import Part
 from pbx.store.engine import reading, writing
 from pbx.store.models import Recording

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.wording import (
+from pbx.formatting import (
     ago_text,
     count_text,
     duration_text,

@@ -9,23 +9,23 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from pbx import ui
+from pbx.analytics.calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.analytics.coverage import call_coverage
+from pbx.analytics.formulas.intervals import interval_edges
+from pbx.analytics.formulas.ratio import Ratio
 from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
 from pbx.charts.frame import Gap
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.export.tables import Value
-from pbx.metrics.intervals import interval_edges
-from pbx.metrics.ratio import Ratio
-from pbx.store.coverage import call_coverage
+from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.store.engine import holding, reading
-from pbx.store.figures_calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.models import Direction
-from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import behind_chart, behind_list, follow, no_history
-from pbx.ui.calls_behind import show_calls
+from pbx.ui.call_drilldown import show_calls
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.drilldown import behind_chart, behind_list, follow, no_history
 from pbx.ui.filters import ALL, KEPT
-from pbx.wording import DIRECTIONS, DISPOSITIONS, count_text, duration_text
+from pbx.ui.period_bar import Period, period_bar
+from pbx.ui.tiles import figure_tile, figure_tiles
 
 TOP = 10
 TABLE_ROWS = 50

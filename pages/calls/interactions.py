@@ -5,15 +5,15 @@ from typing import cast, get_args
 import streamlit as st
 
 from pbx import ui
+from pbx.formatting import RECORDING_STATES, TRANSCRIPTION_STATES, count_text
 from pbx.store.calls import CallFilter, count_calls, find_calls, get_call, transcriptions_of
 from pbx.store.engine import reading
 from pbx.store.models import RecordingState, TranscriptionState
+from pbx.ui.call_detail import show_call
 from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, one_of, period_filter, queue_filter
-from pbx.ui.opened import show_call
 from pbx.ui.pager import pager
-from pbx.ui.queueing import ask_for_many
 from pbx.ui.searches import NAMELESS
-from pbx.wording import RECORDING_STATES, TRANSCRIPTION_STATES, count_text
+from pbx.ui.transcription_queue import ask_for_many
 
 PAGE_ROWS = 15
 

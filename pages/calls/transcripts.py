@@ -6,18 +6,26 @@ from textwrap import shorten
 import streamlit as st
 
 from pbx import ui
+from pbx.formatting import DIRECTIONS, SPEAKERS, count_text, duration_text
 from pbx.store.calls import call_agents
 from pbx.store.engine import reading
 from pbx.store.notes import all_tags
-from pbx.store.search import SearchFilter, count_hits, count_transcribed, find_hits, found_calls, transcribed_calls
 from pbx.store.transcripts import summaries_of
-from pbx.ui import exports, filters, hits
+from pbx.transcription.search.hits import (
+    SearchFilter,
+    count_hits,
+    count_transcribed,
+    find_hits,
+    found_calls,
+    transcribed_calls,
+)
+from pbx.ui import exports, filters
+from pbx.ui import search_hits as hits
+from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
 from pbx.ui.searches import NAMELESS, SEARCH, TOPICS, TRENDS, readable, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
-from pbx.ui.ways import CALL_PAGE, lead_to
-from pbx.wording import DIRECTIONS, SPEAKERS, count_text, duration_text
 
 PAGE_HITS = 20
 RECENT_CALLS = 10

@@ -7,15 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import streamlit as st
 
 from pbx import ui
-from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars
-from pbx.charts.frame import NOT_OBSERVED
-from pbx.export.tables import Value as Exported
-from pbx.metrics.agents import AgentFigures, PauseFigures
-from pbx.metrics.ratio import Ratio
-from pbx.store.coverage import queue_coverage
-from pbx.store.engine import holding, reading
-from pbx.store.figures import FigureFilter, Selection, load_visits
-from pbx.store.figures_agents import (
+from pbx.analytics.agents import (
     AgentDay,
     agent_days,
     agent_figures,
@@ -23,9 +15,18 @@ from pbx.store.figures_agents import (
     agent_sessions,
     pause_reasons,
 )
-from pbx.store.figures_lists import VisitRow, count_visits, visits_page
-from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import (
+from pbx.analytics.coverage import queue_coverage
+from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.analytics.queues import FigureFilter, Selection, load_visits
+from pbx.analytics.visit_lists import VisitRow, count_visits, visits_page
+from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars
+from pbx.charts.frame import NOT_OBSERVED
+from pbx.export.tables import Value as Exported
+from pbx.formatting import count_text, duration_text
+from pbx.store.engine import holding, reading
+from pbx.ui.coverage import compared, say_coverage
+from pbx.ui.drilldown import (
     asked_behind,
     asked_span,
     behind_chart,
@@ -34,11 +35,10 @@ from pbx.ui.behind import (
     offer_all,
     show_all,
 )
-from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.figures import Better, Kind, Value, figure_tile, figure_tiles, value_text
+from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
-from pbx.ui.ways import CALL_PAGE, lead_to
-from pbx.wording import count_text, duration_text
+from pbx.ui.period_bar import Period, period_bar
+from pbx.ui.tiles import Better, Kind, Value, figure_tile, figure_tiles, value_text
 
 PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows of days can't be told apart

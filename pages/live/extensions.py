@@ -3,8 +3,8 @@
 import streamlit as st
 
 from pbx import ui
-from pbx.ami.snapshot import ActiveCall, Extension
-from pbx.wording import duration_text
+from pbx.formatting import duration_text
+from pbx.model.snapshot import ActiveCall, Extension
 
 GROUPS = {
     "Free": ("good", {"not in use"}),

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pbx import ui
-from pbx.ami.snapshot import IDLE, Queue, QueueMember
+from pbx.analytics.coverage import queue_coverage
 from pbx.charts import line_alt, line_chart
-from pbx.store.coverage import queue_coverage
+from pbx.formatting import MEMBER_STATUS, ago_text, count_text, duration_text, service_level_text
+from pbx.model.snapshot import IDLE, Queue, QueueMember
+from pbx.store.counter_resets import resets_of
 from pbx.store.engine import holding, reading
-from pbx.store.resets import resets_of
-from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
-from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import BEHIND, behind_chart
+from pbx.store.snapshots import latest_snapshot, queue_history, snapshot_gaps
+from pbx.ui.drilldown import BEHIND, behind_chart
+from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.queue_figures import show_figures
 from pbx.ui.queue_lists import show_lists
-from pbx.wording import MEMBER_STATUS, ago_text, count_text, duration_text, service_level_text
 
 TONES = {1: "good", 2: "busy", 3: "busy", 6: "warn", 7: "warn", 8: "busy"}
 MEASURES = {

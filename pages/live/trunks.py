@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pbx import ui
-from pbx.ami.snapshot import Trunk
+from pbx.analytics.trunks import by_trunk
+from pbx.model.snapshot import Trunk
 from pbx.store.engine import holding, reading
-from pbx.store.figures_trunks import by_trunk
-from pbx.store.samples import latest_snapshot
-from pbx.ui.bar import Period, period_bar
-from pbx.ui.behind import behind_list
+from pbx.store.snapshots import latest_snapshot
+from pbx.ui.drilldown import behind_list
 from pbx.ui.filters import KEPT, one_of
+from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.registrations import show_registration
-from pbx.ui.seizures import show_seizures
+from pbx.ui.seizure_drilldown import show_seizures
 from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_totals
 
 TONES = {

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from pbx import ui
+from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
+from pbx.formatting import ago_text, start_of_day
 from pbx.store.engine import reading
-from pbx.store.figures import FigureFilter, figures_by, queue_targets
-from pbx.ui.board import board
 from pbx.ui.filters import KEPT, one_of
-from pbx.wording import ago_text, start_of_day
+from pbx.ui.wallboard import board
 
 BOARD_S = 2
 OLD_S = 30  # a snapshot older than this is not what happens now

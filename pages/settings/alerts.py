@@ -8,10 +8,10 @@ import streamlit as st
 from pydantic import SecretStr
 
 from pbx import ui
+from pbx.alerts.delivery import EXAMPLES, alert_title, check_target, send, trial_message
+from pbx.alerts.evaluation import LEAST_CALLS, OLD_LOOKS
 from pbx.errors import PbxError, SettingsError
-from pbx.jobs.alerts import LEAST_CALLS, OLD_LOOKS
-from pbx.jobs.notices import EXAMPLES, alert_title, check_target, send, trial_message
-from pbx.jobs.queue import worker_alive
+from pbx.formatting import ago_text, count_text, duration_text
 from pbx.store.alerts import (
     KINDS,
     PAUSES_S,
@@ -27,9 +27,9 @@ from pbx.store.alerts import (
 )
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import Alert, AlertRule
+from pbx.store.job_queue import worker_alive
 from pbx.store.models import now
-from pbx.store.samples import latest_snapshot
-from pbx.wording import ago_text, count_text, duration_text
+from pbx.store.snapshots import latest_snapshot
 
 ANY = ""
 HISTORY_ROWS = 20

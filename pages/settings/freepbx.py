@@ -7,7 +7,7 @@ import streamlit as st
 from pydantic import SecretStr, ValidationError
 
 from pbx import ui
-from pbx.doctor import Step, check_connection
+from pbx.asterisk.doctor import Step, check_connection
 from pbx.errors import PbxError, SettingsError
 from pbx.settings import Connection, Settings
 from pbx.store.connections import ActiveConnection, active_connection, forget_saved, save_connection

@@ -8,25 +8,25 @@ from pydantic import SecretStr
 
 from pbx import ui
 from pbx.errors import PbxError
-from pbx.jobs.history_databases import source_label, source_url
-from pbx.jobs.history_look import TableLook, look_at_history
-from pbx.jobs.queue import ask_job
-from pbx.jobs.uploads import delete_uploads, save_uploads
-from pbx.jobs.watch import watch_alive
+from pbx.formatting import NOTHING, ago_text, count_text, duration_text, size_text
+from pbx.imports.databases import source_label, source_url
+from pbx.imports.preview import TableLook, look_at_history
+from pbx.imports.uploads import delete_uploads, save_uploads
+from pbx.live.listener import watch_alive
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import ImportMark
-from pbx.store.history_source import (
+from pbx.store.import_cursors import known_span, list_marks
+from pbx.store.import_source import (
     Every,
     HistorySource,
     forget_history_source,
     history_source,
     save_history_source,
 )
-from pbx.store.jobs import ended_jobs, get_job, unfinished_jobs
-from pbx.store.marks import known_span, list_marks
+from pbx.store.job_queue import ask_job
+from pbx.store.job_rows import ended_jobs, get_job, unfinished_jobs
+from pbx.store.listening import listening_since
 from pbx.store.models import Job
-from pbx.store.watching import listening_since
-from pbx.wording import NOTHING, ago_text, count_text, duration_text, size_text
 
 COMMANDS = """\
 .venv/bin/python -m pbx import queue-log /var/log/asterisk/queue_log*

@@ -8,17 +8,17 @@ from typing import cast, get_args
 import streamlit as st
 
 from pbx import ui
-from pbx.jobs.queue import worker_alive
-from pbx.jobs.slots import anyone_alive
+from pbx.formatting import DIRECTIONS, ago_text, count_text, duration_text
+from pbx.process_lock import anyone_alive
 from pbx.speech.weights import is_present
-from pbx.store import transcriptions
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.calls import CallFilter, call_queues
 from pbx.store.engine import reading, writing
+from pbx.store.job_queue import worker_alive
 from pbx.store.models import Direction, Recording, Transcription, TranscriptionRules
-from pbx.store.transcriptions import SpeechOverview
+from pbx.store.transcription_queue import SpeechOverview
+from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
-from pbx.ui.ways import CALL_PAGE, lead_to
-from pbx.wording import DIRECTIONS, ago_text, count_text, duration_text
 
 NEXT_ROWS = 5
 FAILED_ROWS = 8

@@ -6,17 +6,17 @@ from typing import Any
 import streamlit as st
 
 from pbx import ui
-from pbx.ami.snapshot import QueueMember, Snapshot, Trunk
+from pbx.alerts.delivery import alert_title
 from pbx.charts import line_alt, line_chart
-from pbx.jobs.notices import alert_title
+from pbx.formatting import ago_text, count_text, duration_text, start_of_day, sync_text
+from pbx.model.snapshot import QueueMember, Snapshot, Trunk
 from pbx.store.alerts import current_alerts
 from pbx.store.calls import CallFilter, count_calls, find_calls
 from pbx.store.engine import reading
-from pbx.store.jobs import last_job
-from pbx.store.samples import latest_snapshot, queue_history, snapshot_gaps
-from pbx.ui.ways import CALL_PAGE as INTERACTIONS
-from pbx.ui.ways import lead_to
-from pbx.wording import ago_text, count_text, duration_text, start_of_day, sync_text
+from pbx.store.job_rows import last_job
+from pbx.store.snapshots import latest_snapshot, queue_history, snapshot_gaps
+from pbx.ui.links import CALL_PAGE as INTERACTIONS
+from pbx.ui.links import lead_to
 
 QUEUES = "pages/live/queues.py"
 TRUNKS = "pages/live/trunks.py"

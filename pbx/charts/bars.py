@@ -19,7 +19,7 @@ from pbx.charts.frame import (
     said_so_far,
     whole_ticks,
 )
-from pbx.wording import count_text, zone_text
+from pbx.formatting import count_text, zone_text
 
 BARS_ROW_PX = 112
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
+from pbx.analytics.formulas.intervals import Step
 from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
@@ -26,8 +27,7 @@ from pbx.charts.frame import (
     span_query,
     whole_ticks,
 )
-from pbx.metrics.intervals import Step
-from pbx.wording import DIRECTIONS, duration_text
+from pbx.formatting import DIRECTIONS, duration_text
 
 BAR_SHARE = 0.8  # of its interval
 WAYS = ("inbound", "outbound", "internal", "unknown")

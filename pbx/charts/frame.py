@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.wording import duration_text, zone_text
+from pbx.formatting import duration_text, zone_text
 
 # The system's own: a picture saved of a chart is drawn without the page's fonts, and must be as wide as measured.
 FONT = "system-ui, 'Segoe UI', sans-serif"

@@ -25,7 +25,7 @@ from pbx.charts.frame import (
     span_query,
     whole_ticks,
 )
-from pbx.wording import count_text, duration_text, moment_text
+from pbx.formatting import count_text, duration_text, moment_text
 
 Series = Mapping[str, Sequence[tuple[datetime, float]]]
 T = TypeVar("T")

@@ -11,6 +11,9 @@ from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
+from pbx.analytics.formulas.queues import QueueFigures, WaitBucket
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.analytics.queues import HeatCell, QueueInterval
 from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
@@ -32,10 +35,7 @@ from pbx.charts.frame import (
     span_query,
     whole_ticks,
 )
-from pbx.metrics.queues import QueueFigures, WaitBucket
-from pbx.metrics.ratio import Ratio
-from pbx.store.figures import HeatCell, QueueInterval
-from pbx.wording import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
+from pbx.formatting import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
 
 KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other endings"}
 SERVICE_LEVELS: dict[str, tuple[str, Callable[[QueueFigures], Ratio]]] = {

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
+from pbx.analytics.formulas.intervals import Step
 from pbx.charts.frame import (
     LINE_HEIGHT_PX,
     Gap,
@@ -24,7 +25,6 @@ from pbx.charts.frame import (
     span_query,
     whole_ticks,
 )
-from pbx.metrics.intervals import Step
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 

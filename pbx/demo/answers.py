@@ -5,9 +5,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pbx.demo.ari import VERSIONS
-from pbx.demo.cast import QUEUES, ZONE
+from pbx.demo.channels import UNKNOWN, Headers, Line
+from pbx.demo.company import QUEUES, ZONE
 from pbx.demo.devices import contacts, endpoints, one_endpoint, registrations
-from pbx.demo.lines import UNKNOWN, Headers, Line
 from pbx.demo.messages import Ask, Moment, list_of, list_of_none, refuse, reply
 from pbx.demo.world import IDLE, Member, QueueState, member_headers
 

@@ -16,11 +16,11 @@ from urllib.parse import unquote_to_bytes
 from uuid import NAMESPACE_OID, uuid5
 from zoneinfo import ZoneInfo
 
-from pbx.demo.cast import ZONE
+from pbx.demo.channels import DOWN, RING, RINGING, UP, Line
+from pbx.demo.company import ZONE
 from pbx.demo.faults import Faults
 from pbx.demo.http import BadRequest, Reply, Request, html_reply, json_reply, read_request
-from pbx.demo.lines import DOWN, RING, RINGING, UP, Line
-from pbx.demo.shelf import Shelf, StoredFile
+from pbx.demo.recording_dir import Shelf, StoredFile
 from pbx.demo.wire import Wire
 from pbx.demo.world import World
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
-from pbx.demo.cast import QUEUES, PlannedCall
+from pbx.demo.company import QUEUES, PlannedCall
 from pbx.demo.story import calls_between
 
 _DAY, _LONGEST = timedelta(days=1), timedelta(hours=1)

@@ -11,9 +11,21 @@ from datetime import date
 from random import Random
 from typing import Literal
 
-from pbx.demo.cast import BILLING, QUEUES, SALES, SCRIPTS, STAFF, SUPPORT, Agent, PlannedCall, Ring, Script, caller_of
+from pbx.demo.company import (
+    BILLING,
+    QUEUES,
+    SALES,
+    SCRIPTS,
+    STAFF,
+    SUPPORT,
+    Agent,
+    PlannedCall,
+    Ring,
+    Script,
+    caller_of,
+)
 from pbx.demo.shifts import FLAPPING, HOUR_S, STEADY, DayClock, Shift, outages_of_day, random_of, shifts_of_day
-from pbx.history.facts import Outcome
+from pbx.model.history import Outcome
 
 WRAP_UP_S = 30.0
 RETRY_S = 5.0

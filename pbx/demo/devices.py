@@ -2,8 +2,8 @@
 
 import hashlib
 
-from pbx.demo.cast import PHONES, TRUNKS, UNUSED_PHONE, Agent
-from pbx.demo.lines import Line
+from pbx.demo.channels import Line
+from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
 from pbx.demo.messages import Ask, Moment, item_of, list_of, refuse, reply, text
 from pbx.demo.timeline import INSIDE, OUTSIDE
 from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING

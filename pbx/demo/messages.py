@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from pbx.demo.lines import Headers
+from pbx.demo.channels import Headers
 from pbx.demo.world import World
 
 END = "\r\n"

@@ -12,15 +12,15 @@ from pathlib import Path
 from sqlalchemy import Engine, update
 from sqlmodel import Session
 
-from pbx.demo.kept import keep_recordings
-from pbx.demo.looks import BEFORE, write_looks
+from pbx.demo.expected_history import legs_of, places, rings_of, visit_of
+from pbx.demo.recordings import keep_recordings
+from pbx.demo.snapshot_rows import BEFORE, write_looks
 from pbx.demo.story import agent_changes_of_day, calls_between, days_between
-from pbx.demo.told import legs_of, places, rings_of, visit_of
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
+from pbx.store.listening import begin_span, prolong_span, watch_spans
 from pbx.store.models import Table
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
-from pbx.store.watching import begin_span, prolong_span, watch_spans
 
 WRITTEN = "Written from the demo’s story."
 STRETCH = timedelta(days=2)  # written at once: other writers wait so long

@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from pbx.demo.ami import AmiServer
 from pbx.demo.ari import serve_ari
-from pbx.demo.cast import ZONE
+from pbx.demo.company import ZONE
 from pbx.demo.faults import Faults
-from pbx.demo.shelf import Shelf, stock_shelf
+from pbx.demo.recording_dir import Shelf, stock_shelf
 from pbx.demo.wire import READ_LIMIT_BYTES, Wire
 from pbx.demo.world import World, usual_boot
 from pbx.errors import DataError

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pbx.speech.segment import Segment, Word
+from pbx.model.segment import Segment, Word
 
-FOLDER = Path(__file__).parent / "recordings"
+FOLDER = Path(__file__).parent / "sample_calls"
 CHANNELS: dict[str, int] = {
     "caller": 0,
     "agent": 1,

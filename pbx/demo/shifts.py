@@ -9,7 +9,7 @@ from functools import lru_cache
 from random import Random
 from zoneinfo import ZoneInfo
 
-from pbx.demo.cast import AGENTS, TRUNKS, ZONE, Agent, TrunkState
+from pbx.demo.company import AGENTS, TRUNKS, ZONE, Agent, TrunkState
 
 HOUR_S = 3600
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"

@@ -5,22 +5,22 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from pbx.demo.cast import AGENTS as AGENTS
-from pbx.demo.cast import COMPANY as COMPANY
-from pbx.demo.cast import QUEUES as QUEUES
-from pbx.demo.cast import SCRIPTS as SCRIPTS
-from pbx.demo.cast import STAFF as STAFF
-from pbx.demo.cast import TRUNKS as TRUNKS
-from pbx.demo.cast import ZONE as ZONE
-from pbx.demo.cast import Agent as Agent
-from pbx.demo.cast import DemoQueue as DemoQueue
-from pbx.demo.cast import DemoTrunk as DemoTrunk
-from pbx.demo.cast import PlannedCall as PlannedCall
-from pbx.demo.cast import Ring as Ring
-from pbx.demo.cast import Script as Script
+from pbx.demo.company import AGENTS as AGENTS
+from pbx.demo.company import COMPANY as COMPANY
+from pbx.demo.company import QUEUES as QUEUES
+from pbx.demo.company import SCRIPTS as SCRIPTS
+from pbx.demo.company import STAFF as STAFF
+from pbx.demo.company import TRUNKS as TRUNKS
+from pbx.demo.company import ZONE as ZONE
+from pbx.demo.company import Agent as Agent
+from pbx.demo.company import DemoQueue as DemoQueue
+from pbx.demo.company import DemoTrunk as DemoTrunk
+from pbx.demo.company import PlannedCall as PlannedCall
+from pbx.demo.company import Ring as Ring
+from pbx.demo.company import Script as Script
 from pbx.demo.day import play_day
 from pbx.demo.shifts import FLAPPING, DayClock, outages_of_day, shifts_of_day
-from pbx.history.facts import AgentChange
+from pbx.model.history import AgentChange
 
 RECORDED_CALLS = len(SCRIPTS)
 _SEARCHED_DAYS = 60

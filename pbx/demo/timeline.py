@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 
-from pbx.demo.cast import AGENTS, PHONES, PlannedCall, Ring
+from pbx.demo.channels import DOWN, RING, RINGING, UP, Line, Play, Step
+from pbx.demo.company import AGENTS, PHONES, PlannedCall, Ring
 from pbx.demo.counters import Boot, waiting, whole_s
-from pbx.demo.lines import DOWN, RING, RINGING, UP, Line, Play, Step
-from pbx.demo.shelf import name_of
+from pbx.demo.recording_dir import name_of
 
 SPOOL = "/var/spool/asterisk/monitor"
 INSIDE, OUTSIDE, QUEUEING = "from-internal", "from-trunk", "ext-queues"

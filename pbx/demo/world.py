@@ -9,13 +9,13 @@ from random import Random
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pbx.demo.cast import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
+from pbx.demo.channels import RING, RINGING, UP, Headers, Line
+from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
 from pbx.demo.counters import Boot, Counters, counters, waits, whole_s
-from pbx.demo.lines import RING, RINGING, UP, Headers, Line
 from pbx.demo.shifts import DayClock, Shift, shifts_of_day
 from pbx.demo.story import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
 from pbx.demo.timeline import steps_of
-from pbx.history.facts import AgentChange
+from pbx.model.history import AgentChange
 
 IDLE, IN_USE, IS_RINGING, GONE = 1, 2, 6, 5  # a QueueMember's Status
 _WEEKLY_BOOT_HOUR = 4

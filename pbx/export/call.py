@@ -10,11 +10,11 @@ from typing import Any
 from sqlmodel import Session, col, func, select
 
 from pbx.errors import DataError
-from pbx.speech.segment import Word
+from pbx.formatting import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
+from pbx.model.segment import Word
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import get_note, tags_of
 from pbx.store.transcripts import analysis_of, to_segment, transcripts_of_call
-from pbx.wording import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
 
 SAME_MOMENT_S = 1.5  # the two files of one call bear whole seconds
 # Not allowed in XML 1.0, and of no use in a text: control characters, halves of surrogate pairs, non-characters.

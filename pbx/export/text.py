@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pbx.export.call import CallTranscript, Line
-from pbx.wording import SOUNDS
+from pbx.formatting import SOUNDS
 
 LEAST_CUE_S = 0.1  # players drop a cue that ends when it begins
 RULE = "=" * 72

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pbx.errors import JobOverdue
+from pbx.formatting import duration_text
 from pbx.store.models import JobKind
-from pbx.wording import duration_text
 
 LOOK_S = 0.1
 END_S = 5.0  # how long a job that is past its limit may take to tidy up

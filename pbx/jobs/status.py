@@ -7,17 +7,17 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, func, select, text
 
 from pbx import __version__
-from pbx.jobs.queue import worker_alive
-from pbx.jobs.watch import watch_alive
+from pbx.live.listener import watch_alive
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
 from pbx.store.history_models import ImportMark
-from pbx.store.jobs import unfinished_jobs
-from pbx.store.marks import list_marks
+from pbx.store.import_cursors import list_marks
+from pbx.store.job_queue import worker_alive
+from pbx.store.job_rows import unfinished_jobs
+from pbx.store.listening import listening_since
 from pbx.store.models import Job, JobKind, Recording
-from pbx.store.transcriptions import overview
-from pbx.store.watching import listening_since
+from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
 MARKS = 5  # sources of history that are told of

@@ -10,23 +10,23 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from pbx.alerts.delivery import look_after_alerts
+from pbx.analytics.packing import pack_history
 from pbx.errors import DataError, PbxError, SettingsError
-from pbx.jobs import queue
-from pbx.jobs.collect import collect_snapshot
-from pbx.jobs.download import Room
-from pbx.jobs.imports import do_import
+from pbx.imports.run import do_import
 from pbx.jobs.limits import Progress, Stop, run_limited
-from pbx.jobs.notices import look_after_alerts
-from pbx.jobs.packing import pack_history
-from pbx.jobs.slots import Slot, take_slot
-from pbx.jobs.speech import SpeechKeeper, ask_language_server
-from pbx.jobs.sync import sync_recordings
-from pbx.jobs.watch import keep_watch
+from pbx.live.collect import collect_snapshot
+from pbx.live.listener import keep_watch
+from pbx.process_lock import Slot, take_slot
+from pbx.recordings.download import Room
+from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
+from pbx.store import job_queue as queue
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.jobs import end_job, fail_job, report_progress
+from pbx.store.job_rows import end_job, fail_job, report_progress
 from pbx.store.models import Job, JobKind, Recording, now
+from pbx.transcription.supervisor import SpeechKeeper, ask_language_server
 
 LOOK_S = 1.0  # how often the worker looks for something to do
 PROGRESS_S = 1.0  # how often progress is written, at most
@@ -99,7 +99,7 @@ def do_prepare(
     stop: Stop,
 ) -> dict[str, Any]:
     """Make what a browser plays and draws of a recording. Options: recording_id."""
-    from pbx.speech.playable import render_playable, waveform
+    from pbx.recordings.playable import render_playable, waveform
 
     with reading(engine) as session:
         recording = session.get(Recording, options.get("recording_id", 0))

@@ -1,1 +1,1 @@
-"""Sound: what was recorded, made fit to hear."""
+"""From sound to text, without a database: decoding, voice detection, Whisper."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pbx.errors import ModelError, PbxError
+from pbx.model.segment import Segment
 from pbx.speech.checkpoints import is_out_of_memory
 from pbx.speech.decoding import Stopped
 from pbx.speech.listening import Recording
-from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Part, Source
 from pbx.speech.windows import Window
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from pbx.errors import ModelError, SettingsError
+from pbx.model.segment import Segment
 from pbx.speech import checkpoints
 from pbx.speech.alignment import Phrase, TimedWord
 from pbx.speech.batching import BatchTranscriber, Job
 from pbx.speech.checkpoints import Precision, default_threads, is_out_of_memory
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB, Stopped, compression_ratio
-from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
 from pbx.speech.transcriber import Source
 from pbx.speech.weights import PIP_LINES

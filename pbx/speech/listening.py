@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pbx.model.segment import Segment
 from pbx.speech.audio import read_sound, speakers_apart
-from pbx.speech.segment import Segment
 from pbx.speech.tones import Tone, ToneDetector, settle_claims
 from pbx.speech.transcriber import Part, Source
 from pbx.speech.vad import Stretch, VoiceDetector

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from pbx.model.segment import Segment, Word
 from pbx.speech.alignment import Phrase, TimedWord
 from pbx.speech.guard import judge
-from pbx.speech.segment import Segment, Word
 from pbx.speech.windows import Window
 
 _PAUSE_S = 1.0  # two stretches that lie further apart are two segments

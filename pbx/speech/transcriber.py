@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pbx.errors import PbxError
-from pbx.speech.segment import Segment
+from pbx.model.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbx.errors import SettingsError
+from pbx.model.segment import Segment
 from pbx.speech.alignment import Phrase, read_phrases
 from pbx.speech.batching import BatchTranscriber, Job
 from pbx.speech.checkpoints import Precision, default_threads, free_memory, load_network
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, Decoded, Decoder, DecodingRules
-from pbx.speech.segment import Segment
 from pbx.speech.segmenting import to_segments, uncovered
 from pbx.speech.transcriber import Part, Source
 from pbx.speech.windows import Window

@@ -1,1 +1,1 @@
-"""The cache: all that is known of a PBX, in one database."""
+"""The cache: everything known about a PBX, in one database."""

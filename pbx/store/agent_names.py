@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlmodel import Session
 
-from pbx.history.channels import peer_of
+from pbx.model.channels import peer_of
 from pbx.store.models import Table
-from pbx.store.samples import latest_snapshot
+from pbx.store.snapshots import latest_snapshot
 
 _S = Table.metadata.tables["subjects"].c
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import TypeVar
 
-from pbx.history.facts import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentChange, Leg, Ring, Visit
 
 Fact = TypeVar("Fact", Visit, Ring, AgentChange, Leg)
 MOST_BYTES = 255  # in UTF-8; Asterisk's own names have 80, its uniqueids 150

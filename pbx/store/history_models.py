@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint
 from sqlmodel import Field
 
-from pbx.history.facts import Outcome as Outcome
+from pbx.model.history import Outcome as Outcome
 from pbx.store.models import Count, Table, UtcSeconds, now
 
 
@@ -162,7 +162,7 @@ class ImportMark(Table, table=True):
 
 
 class CounterReset(Table, table=True):
-    """From this moment on the PBX's own counters count anew: see pbx.store.resets."""
+    """From this moment on the PBX's own counters count anew: see pbx.store.counter_resets."""
 
     __tablename__ = "counter_resets"
     __table_args__ = (Index("ix_counter_resets", "connection_id", "happened_at"),)
@@ -220,7 +220,7 @@ class TrunkLimit(Table, table=True):
 
 
 class DayPack(Table, table=True):
-    """A UTC day of history packed for the figures: see pbx.store.packs. A copy, dropped when its day changes."""
+    """A UTC day of history packed for the figures: see pbx.analytics.packs. A copy, dropped when its day changes."""
 
     __tablename__ = "day_packs"
 

@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import delete, exists, insert, or_, select, update
 from sqlmodel import Session
 
-from pbx.store import recordings, transcriptions
+from pbx.store import recordings
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.history_models import CallLeg
-from pbx.store.index import index_transcript, unindex_transcript
 from pbx.store.models import Table, now
+from pbx.store.search_index import index_transcript, unindex_transcript
 
 _calls, _recordings, _notes, _tags, _transcripts = (
     Table.metadata.tables[name] for name in ("calls", "recordings", "call_notes", "call_tags", "transcripts")

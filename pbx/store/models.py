@@ -232,7 +232,7 @@ class SegmentRow(Table, table=True):
 
 
 class AnalysisRow(Table, table=True):
-    """What was made of a current transcript: `Analysis` of pbx.speech.analysis as JSON."""
+    """What was made of a current transcript: `Analysis` of pbx.transcription.analysis.run as JSON."""
 
     __tablename__ = "analyses"
     __table_args__ = (  # the few that the server is asked for once more

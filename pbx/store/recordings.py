@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, type_coerce, update
 from sqlmodel import Session
 
-from pbx.ari.names import RecordingName
+from pbx.asterisk.formats.recording_names import RecordingName
 from pbx.store.call_queues import tell_queues
 from pbx.store.history_models import CallLeg
 from pbx.store.models import RecordingState, Table, now

@@ -11,11 +11,11 @@ from sqlalchemy import delete, exists, insert
 from sqlmodel import Session, col, select
 
 from pbx.errors import PbxError
-from pbx.speech.segment import Flag, Segment, Word
+from pbx.model.segment import Flag, Segment, Word
 from pbx.speech.transcriber import Part
-from pbx.store.index import index_segment, index_transcript, unindex_segment, unindex_transcript
 from pbx.store.models import AnalysisRow, Recording, SegmentRow, Table, Transcript, now
 from pbx.store.notes import clean_text
+from pbx.store.search_index import index_segment, index_transcript, unindex_segment, unindex_transcript
 
 Speaker = Literal["caller", "agent", ""]
 _ROWS = 1000  # segments in one statement
@@ -67,9 +67,9 @@ def begin_transcript(session: Session, recording_id: int, engine: str, model: st
 def add_part(session: Session, transcript_id: int, part: Part, direction: str, leg: str = "") -> None:
     """Store what is newly known, and that all before `part.done_s` is known now.
 
-    `direction` is the call's, `leg` the recording's (`pbx.ari.names.leg_of`): they tell who speaks. Segments before
-    what was done already are left out, those behind it that are there are replaced. Raises PbxError when the
-    transcript is gone.
+    `direction` is the call's, `leg` the recording's (`pbx.asterisk.formats.recording_names.leg_of`): they show who
+    speaks. Segments of the part already done are skipped, later ones are replaced. Raises PbxError when the transcript
+    is gone.
     """
     transcript = _get(session, transcript_id)
     known_s = transcript.done_s

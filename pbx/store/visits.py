@@ -14,7 +14,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
-from pbx.history.facts import AgentChange, Ring, Visit
+from pbx.model.history import AgentChange, Ring, Visit
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import calls_of_uniqueids, tell_queues
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit

@@ -3,27 +3,7 @@
 The only room of the package with Streamlit.
 """
 
-from pbx.ui.demo import (
-    demo_settings_page,
-    offer_beside_form,
-)
-from pbx.ui.exports import (
-    table_export,
-)
-from pbx.ui.gate import (
-    Gate,
-    network_warning,
-)
-from pbx.ui.gate import rules as gate_rules
-from pbx.ui.left_pages import (
-    correct_address,
-    drop_reruns_of_left_pages,
-)
-from pbx.ui.panel import (
-    sidebar,
-)
-from pbx.ui.shell import Shell
-from pbx.ui.sites import (
+from pbx.ui.active_pbx import (
     FRESH_S,
     HISTORY_PAGE,
     LIVE_S,
@@ -39,18 +19,11 @@ from pbx.ui.sites import (
     site,
     snapshot,
 )
-from pbx.ui.tables import (
-    CALL_COLUMNS,
-    SHORT_CALL_COLUMNS,
-    Cell,
-    call_cells,
-    short_call_cells,
-    table,
+from pbx.ui.demo import (
+    demo_settings_page,
+    offer_beside_form,
 )
-from pbx.ui.tour import (
-    demo_tour,
-)
-from pbx.ui.words import (
+from pbx.ui.elements import (
     MARK,
     SPANS,
     chart,
@@ -68,6 +41,33 @@ from pbx.ui.words import (
     span,
     style,
     tile,
+)
+from pbx.ui.exports import (
+    table_export,
+)
+from pbx.ui.gate import (
+    Gate,
+    network_warning,
+)
+from pbx.ui.gate import rules as gate_rules
+from pbx.ui.shell import Shell
+from pbx.ui.sidebar import (
+    sidebar,
+)
+from pbx.ui.streamlit_patches import (
+    correct_address,
+    drop_reruns_of_left_pages,
+)
+from pbx.ui.tables import (
+    CALL_COLUMNS,
+    SHORT_CALL_COLUMNS,
+    Cell,
+    call_cells,
+    short_call_cells,
+    table,
+)
+from pbx.ui.tour import (
+    demo_tour,
 )
 
 __all__ = [

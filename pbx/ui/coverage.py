@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from pbx.metrics.ratio import Ratio
-from pbx.store.coverage import TOLERATED, Coverage
-from pbx.store.figures import FigureFilter
-from pbx.ui.bar import Period
-from pbx.ui.sites import Site
-from pbx.ui.words import note
-from pbx.wording import count_text, duration_text
+from pbx.analytics.coverage import TOLERATED, Coverage
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.analytics.queues import FigureFilter
+from pbx.formatting import count_text, duration_text
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import note
+from pbx.ui.period_bar import Period
 
 COMPARABLE_PERCENT = 99  # a period observed less than this is not compared
 CoverageOf = Callable[[Session, int, datetime, datetime], Coverage]

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pbx.demo.cast import COMPANY
-from pbx.demo.place import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
+from pbx.demo.company import COMPANY
+from pbx.demo.lifecycle import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
 from pbx.settings import Settings, load_settings
-from pbx.ui.ways import lead_to
-from pbx.ui.words import SETTINGS_PAGE, facts, head, note, plain, said_clearly
+from pbx.ui.elements import SETTINGS_PAGE, facts, head, note, plain, said_clearly
+from pbx.ui.links import lead_to
 
 TODAY_PAGE = "pages/today/overview.py"
 LOOK_S = 1.0  # how often a page that waits for the demo looks whether it is there

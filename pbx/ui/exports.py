@@ -7,11 +7,11 @@ import streamlit as st
 
 from pbx.export import AUDIO, FORMATS, audio_bytes, file_name, load_call, make_export, safe_name
 from pbx.export.tables import CSV_MIME, XLSX_MIME, Rows, to_csv, to_xlsx
+from pbx.formatting import count_text, size_text
 from pbx.store.engine import reading
-from pbx.ui.behind import MOST_EXPORTED
-from pbx.ui.sites import Site
-from pbx.ui.words import note
-from pbx.wording import count_text, size_text
+from pbx.ui.active_pbx import Site
+from pbx.ui.drilldown import MOST_EXPORTED
+from pbx.ui.elements import note
 
 MOST_CALLS = 500
 MOST_AUDIO_BYTES = 500_000_000  # the server holds a download in memory

@@ -6,12 +6,12 @@ from typing import Any, Literal, cast, get_args
 
 import streamlit as st
 
+from pbx.formatting import start_of_day
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.models import Direction
-from pbx.ui.left_pages import read_address_as, write_address
-from pbx.ui.sites import Site
-from pbx.wording import start_of_day
+from pbx.ui.active_pbx import Site
+from pbx.ui.streamlit_patches import read_address_as, write_address
 
 ALL = "All"
 PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")

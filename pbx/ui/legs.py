@@ -4,14 +4,14 @@ from datetime import datetime
 
 import streamlit as st
 
-from pbx.history.channels import peer_of
+from pbx.formatting import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
+from pbx.model.channels import peer_of
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg
 from pbx.store.legs import legs_of
-from pbx.ui.sites import Site
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import note
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import note
-from pbx.wording import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 
 _TONES = {"ANSWERED": "good", "": "busy", "NO ANSWER": "idle"}
 _HUNG_UP = {"caller": "the caller hung up", "called": "the called hung up"}

@@ -15,8 +15,8 @@ from pbx.store.calls import find_call
 from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import LONGEST_NOTE, get_note, save_note
-from pbx.ui.sites import Site
-from pbx.ui.words import HERE, said_clearly
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import HERE, said_clearly
 
 _LONGEST_NAME = 1_000  # characters
 

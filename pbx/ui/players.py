@@ -11,9 +11,9 @@ from typing import Any
 
 import streamlit as st
 
+from pbx.formatting import FLAGS, SOUNDS, SPEAKERS
 from pbx.store.models import SegmentRow
-from pbx.ui.words import HERE
-from pbx.wording import FLAGS, SOUNDS, SPEAKERS
+from pbx.ui.elements import HERE
 
 LONGEST_EDIT = 20_000  # characters
 _TONES = ("caller", "agent")

@@ -3,6 +3,18 @@
 import streamlit as st
 from sqlmodel import Session
 
+from pbx.analytics.coverage import Coverage, queue_coverage
+from pbx.analytics.formulas.queues import QueueFigures, Targets
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.analytics.queues import (
+    heat_map,
+    outcome_counts,
+    queue_intervals,
+    queue_targets,
+    queue_totals,
+    visit_names,
+    wait_distribution,
+)
 from pbx.charts import (
     MEASURES,
     intervals_alt,
@@ -12,28 +24,16 @@ from pbx.charts import (
     wait_bars,
     week_map,
 )
-from pbx.metrics.queues import QueueFigures, Targets
-from pbx.metrics.ratio import Ratio
-from pbx.store.coverage import Coverage, queue_coverage
+from pbx.formatting import count_text
+from pbx.store.counter_resets import resets_of
 from pbx.store.engine import reading
-from pbx.store.figures import (
-    heat_map,
-    outcome_counts,
-    queue_intervals,
-    queue_targets,
-    queue_totals,
-    visit_names,
-    wait_distribution,
-)
-from pbx.store.resets import resets_of
-from pbx.ui.bar import Period
-from pbx.ui.behind import behind_chart
+from pbx.ui.active_pbx import HISTORY_PAGE, Site
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.figures import figure_tile, figure_tiles
+from pbx.ui.drilldown import behind_chart
+from pbx.ui.elements import empty, note, palette
 from pbx.ui.filters import KEPT
-from pbx.ui.sites import HISTORY_PAGE, Site
-from pbx.ui.words import empty, note, palette
-from pbx.wording import count_text
+from pbx.ui.period_bar import Period
+from pbx.ui.tiles import figure_tile, figure_tiles
 
 TARGET_PERCENT = 80
 HOW_TO = (

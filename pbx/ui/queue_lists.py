@@ -6,14 +6,12 @@ from functools import partial
 
 import streamlit as st
 
-from pbx.export.tables import Value
-from pbx.metrics.agents import AgentFigures
-from pbx.metrics.queues import QueueFigures
-from pbx.metrics.ratio import Ratio
-from pbx.store.engine import reading
-from pbx.store.figures import Dimension, Selection, figures_by, queue_targets
-from pbx.store.figures_agents import agent_figures
-from pbx.store.figures_lists import (
+from pbx.analytics.agents import agent_figures
+from pbx.analytics.formulas.agents import AgentFigures
+from pbx.analytics.formulas.queues import QueueFigures
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.analytics.queues import Dimension, Selection, figures_by, queue_targets
+from pbx.analytics.visit_lists import (
     AbandonedCall,
     abandoned_calls,
     answering_call,
@@ -21,15 +19,20 @@ from pbx.store.figures_lists import (
     repeated_callers,
     transfer_targets,
 )
-from pbx.ui.bar import Period
-from pbx.ui.behind import MOST_EXPORTED, asked_behind, follow, scroll_to, was_clicked
+from pbx.export.tables import Value
+from pbx.formatting import NOTHING, ago_text, count_text, duration_text, long_text
+from pbx.store.engine import reading
+from pbx.ui.active_pbx import Site
+from pbx.ui.drilldown import MOST_EXPORTED, asked_behind, follow, scroll_to, was_clicked
+from pbx.ui.elements import note, said_clearly
 from pbx.ui.exports import table_export
-from pbx.ui.figures import figure_tile, figure_tiles
 from pbx.ui.filters import KEPT
+from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
-from pbx.ui.sites import Site
+from pbx.ui.period_bar import Period
 from pbx.ui.tables import Cell, table
-from pbx.ui.visits import (
+from pbx.ui.tiles import figure_tile, figure_tiles
+from pbx.ui.visit_drilldown import (
     Behind,
     caller_cell,
     find_behind,
@@ -37,9 +40,6 @@ from pbx.ui.visits import (
     open_call,
     show_visits,
 )
-from pbx.ui.ways import CALL_PAGE, lead_to
-from pbx.ui.words import note, said_clearly
-from pbx.wording import NOTHING, ago_text, count_text, duration_text, long_text
 
 CALLS = "Calls"
 MOST_ROWS = 50

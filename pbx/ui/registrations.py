@@ -4,20 +4,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pbx.analytics.formulas.ratio import NOT_APPLICABLE, Ratio
+from pbx.analytics.formulas.registration import Registration
+from pbx.analytics.trunk_status import trunk_history, trunk_registration
 from pbx.charts import band_alt, line_alt, line_chart, state_bands
 from pbx.export.tables import Value
-from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
-from pbx.metrics.registration import Registration
+from pbx.formatting import count_text, duration_text
 from pbx.store.engine import reading
-from pbx.store.samples import snapshot_gaps
-from pbx.store.trunk_looks import trunk_history, trunk_registration
-from pbx.ui.bar import Period
+from pbx.store.snapshots import snapshot_gaps
+from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import COMPARABLE_PERCENT
+from pbx.ui.elements import chart, note, palette
 from pbx.ui.exports import table_export
-from pbx.ui.sites import Site
+from pbx.ui.period_bar import Period
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import chart, note, palette
-from pbx.wording import count_text, duration_text
 
 MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
 

@@ -7,8 +7,8 @@ import streamlit as st
 
 from pbx.errors import QueryError
 from pbx.store.models import Topic
-from pbx.store.query import parse_query
-from pbx.ui.words import plain
+from pbx.transcription.search.query import parse_query
+from pbx.ui.elements import plain
 
 SEARCH, TRENDS, TOPICS = "Search", "Trends", "Topics"
 NAMELESS = {"queue": "No queue", "agent": "No agent"}

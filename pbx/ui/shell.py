@@ -11,7 +11,7 @@ import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pbx.ui.words import HERE
+from pbx.ui.elements import HERE
 
 # Elements that pages begin with; their code is loaded while the page's script runs. (Charts know their height.)
 PRELOADED: tuple[str, ...] = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric")

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from pbx.speech.analysis import Analysis, Moment, SpokenSegment, match_topics
+from pbx.formatting import SPEAKERS, duration_text
 from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
 from pbx.store.notes import topics
 from pbx.store.transcripts import analysis_of, segments_of
-from pbx.ui.sites import Site
+from pbx.transcription.analysis.run import Analysis, Moment, SpokenSegment, match_topics
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import chips, facts, note, passage, plain
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import chips, facts, note, passage, plain
-from pbx.wording import SPEAKERS, duration_text
 
 UNTOLD = "n/a: who speaks can’t be told in this recording"
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from pbx.formatting import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STATES, duration_text
 from pbx.store.models import Call
-from pbx.ui.sites import Site
-from pbx.ui.words import HERE
-from pbx.wording import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STATES, duration_text
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import HERE
 
 CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
 SHORT_CALL_COLUMNS = ("Call", "Transcript|")

@@ -9,15 +9,15 @@ from sqlmodel import Session
 
 from pbx.charts import Count
 from pbx.errors import PbxError, QueryError
+from pbx.formatting import count_text
 from pbx.store.engine import reading, writing
 from pbx.store.models import Topic
 from pbx.store.notes import delete_topic, save_topic, topics
-from pbx.store.query import parse_query
-from pbx.store.search import SearchFilter, count_hits, count_transcribed
+from pbx.transcription.search.hits import SearchFilter, count_hits, count_transcribed
+from pbx.transcription.search.query import parse_query
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import empty, note, plain
 from pbx.ui.searches import explain, phrase_query, search_for, topic_query
-from pbx.ui.sites import Site
-from pbx.ui.words import empty, note, plain
-from pbx.wording import count_text
 
 
 def show_topics(at: Site, wanted: SearchFilter) -> None:

@@ -5,12 +5,12 @@ import time
 import streamlit as st
 from sqlmodel import col, select
 
-from pbx.demo.cast import SUPPORT
-from pbx.demo.kept import READY
+from pbx.demo.company import SUPPORT
+from pbx.demo.recordings import READY
 from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
-from pbx.ui.sites import Site
-from pbx.ui.ways import CALL_PAGE, lead_to
+from pbx.ui.active_pbx import Site
+from pbx.ui.links import CALL_PAGE, lead_to
 
 SHOWN_FIRST = "angry-caller"
 _TRANSCRIPTS = "pages/calls/transcripts.py"

@@ -11,12 +11,12 @@ from pbx.charts import Count, bars_alt, day_bars, name_bars
 from pbx.store.engine import reading
 from pbx.store.models import Topic
 from pbx.store.notes import topics
-from pbx.store.search import SearchFilter, trend
+from pbx.transcription.search.hits import SearchFilter, trend
+from pbx.ui.active_pbx import Site
+from pbx.ui.elements import chart, note, palette, picture_name
 from pbx.ui.filters import KEPT
 from pbx.ui.searches import NAMELESS, readable, search_for, topic_query
-from pbx.ui.sites import Site
 from pbx.ui.tables import table
-from pbx.ui.words import chart, note, palette, picture_name
 
 MOST_PHRASES = 4
 MOST_DAYS = 400  # more bars can't be told apart

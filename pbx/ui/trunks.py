@@ -8,17 +8,12 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pbx.charts.calls import Named, named_alt, named_bars
-from pbx.charts.frame import Gap, is_within
-from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
-from pbx.export.tables import Value
-from pbx.metrics.erlang import blocking
-from pbx.metrics.intervals import Step, next_edge
-from pbx.metrics.ratio import NOT_APPLICABLE, Ratio
-from pbx.metrics.trunks import CauseCount, TrunkFigures
-from pbx.store.coverage import call_coverage
-from pbx.store.engine import reading, writing
-from pbx.store.figures_trunks import (
+from pbx.analytics.coverage import call_coverage
+from pbx.analytics.formulas.erlang import blocking
+from pbx.analytics.formulas.intervals import Step, next_edge
+from pbx.analytics.formulas.ratio import NOT_APPLICABLE, Ratio
+from pbx.analytics.formulas.trunks import CauseCount, TrunkFigures
+from pbx.analytics.trunks import (
     TrunkInterval,
     busy_hour,
     by_trunk,
@@ -26,17 +21,22 @@ from pbx.store.figures_trunks import (
     trunk_intervals,
     trunk_totals,
 )
-from pbx.store.resets import RESTARTED, resets_of
+from pbx.charts.calls import Named, named_alt, named_bars
+from pbx.charts.frame import Gap, is_within
+from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
+from pbx.export.tables import Value
+from pbx.formatting import DISPOSITIONS, cause_text, count_text
+from pbx.store.counter_resets import RESTARTED, resets_of
+from pbx.store.engine import reading, writing
 from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
-from pbx.ui.bar import Period
-from pbx.ui.behind import behind_chart, follow, no_history
+from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import compared
+from pbx.ui.drilldown import behind_chart, follow, no_history
+from pbx.ui.elements import note, palette, plain
 from pbx.ui.exports import table_export
-from pbx.ui.figures import Kind, figure_tile, figure_tiles
-from pbx.ui.sites import Site
+from pbx.ui.period_bar import Period
 from pbx.ui.tables import Cell, table
-from pbx.ui.words import note, palette, plain
-from pbx.wording import DISPOSITIONS, cause_text, count_text
+from pbx.ui.tiles import Kind, figure_tile, figure_tiles
 
 REGISTRATION_VIEW = "Registration"
 VIEWS = (REGISTRATION_VIEW, "Calls", "Load")

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pbx.ami.client import AmiClient
-from pbx.ami.protocol import Message
-from pbx.ami.subscription import Gap, Subscription
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.protocol import Message
+from pbx.asterisk.ami.subscription import Gap, Subscription
 from pbx.errors import AmiActionError, AmiDenied, AmiPlainLogin, Deadline, SettingsError, Unreachable
 from tests.ami.replay import VERSIONS, Script, Session, raw, replay, wait_until
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pbx.ami.client import AmiClient
-from pbx.ami.connection import open_link
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.connection import open_link
 from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, SettingsError, Unreachable
 from pbx.settings import Connection
 from tests.ami.replay import VERSIONS, Session, raw, replay

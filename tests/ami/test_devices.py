@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from pbx.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices
-from pbx.ami.protocol import Message
-from pbx.ami.snapshot import Extension, Trunk
+from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices
+from pbx.asterisk.ami.protocol import Message
+from pbx.model.snapshot import Extension, Trunk
 
 
 def message(event: str, **headers: str) -> Message:

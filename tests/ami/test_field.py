@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.ami.client import AmiClient
-from pbx.ami.devices import DeviceMessages, parse_devices, peers_to_ask
-from pbx.ami.protocol import Message
-from pbx.ami.queries import take_snapshot
-from pbx.ami.snapshot import Queue, QueueMember, Trunk, parse_queues, with_ready
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.devices import DeviceMessages, parse_devices, peers_to_ask
+from pbx.asterisk.ami.protocol import Message
+from pbx.asterisk.ami.queries import take_snapshot
+from pbx.model.snapshot import Queue, QueueMember, Trunk, parse_queues, with_ready
 from tests.ami.replay import FIXTURES, Session, replay
 
 EMPTY = (

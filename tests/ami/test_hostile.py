@@ -9,14 +9,14 @@ import tracemalloc
 
 import pytest
 
-from pbx.ami import call as call_module
-from pbx.ami import client as client_module
-from pbx.ami import connection as connection_module
-from pbx.ami.client import AmiClient
-from pbx.ami.connection import open_link
-from pbx.ami.protocol import AmiParser, Message
-from pbx.ami.queries import take_snapshot
-from pbx.ami.subscription import Gap, Subscription
+from pbx.asterisk.ami import client as client_module
+from pbx.asterisk.ami import connection as connection_module
+from pbx.asterisk.ami import pending_action as call_module
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.connection import open_link
+from pbx.asterisk.ami.protocol import AmiParser, Message
+from pbx.asterisk.ami.queries import take_snapshot
+from pbx.asterisk.ami.subscription import Gap, Subscription
 from pbx.errors import AmiProtocolError, AmiTooLarge, Deadline, PbxError, Unreachable
 from tests.ami.replay import Session, raw, replay, wait_until
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ami.protocol import AmiParser, Message, encode_action
+from pbx.asterisk.ami.protocol import AmiParser, Message, encode_action
 from pbx.errors import AmiProtocolError, SettingsError
 from tests.ami.replay import ami_fixtures
 
@@ -258,7 +258,7 @@ def test_a_value_reads_the_same_however_it_is_asked_for(monkeypatch: pytest.Monk
     """Cyrillic of cp1251 beside UTF-8 in one event: each value has its own encoding, and two names stay two."""
     raw = b"Event: QueueMember\r\nName: \xcb\xe5\xed\xe0\r\nMemberName: J\xc3\xb6rg\r\nQueue: \xce\xeb\xff"
     for fallback, names in (("cp1252", ["Ëåíà", "Jörg", "Îëÿ"]), ("cp1251", ["Лена", "Jörg", "Оля"])):
-        monkeypatch.setattr("pbx.charset._fallback", fallback)
+        monkeypatch.setattr("pbx.text_encoding._fallback", fallback)
         message = Message(raw)
         keys = ("Name", "MemberName", "Queue")
         assert [message.get(key) for key in keys] == [message[key] for key in keys] == names

@@ -2,11 +2,11 @@ import contextlib
 
 import pytest
 
-from pbx.ami import queries
-from pbx.ami.client import AmiClient
-from pbx.ami.queries import NEEDS, take_snapshot
-from pbx.ami.snapshot import Snapshot
+from pbx.asterisk.ami import queries
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.queries import NEEDS, take_snapshot
 from pbx.errors import AmiActionError, AmiDenied, Deadline, Unreachable
+from pbx.model.snapshot import Snapshot
 from tests.ami.replay import VERSIONS, Session, raw, replay
 
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.ami import values
+from pbx.asterisk.ami import values
 
 
 @pytest.mark.parametrize(

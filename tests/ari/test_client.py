@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pbx.ari.client import AriClient, StoredRecording
+from pbx.asterisk.ari.client import AriClient, StoredRecording
 from pbx.errors import (
     AriDenied,
     AriLoginError,

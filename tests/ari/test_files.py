@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ari.files import examine, stored_path
+from pbx.asterisk.formats.recording_files import examine, stored_path
 from tests.ari.replay import captured, wav
 
 

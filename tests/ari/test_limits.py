@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 from tests.ari.replay import STORED, drip, replay, reply, wav
@@ -181,7 +181,7 @@ def test_a_start_outside_of_all_time_is_not_aris_json(startup: str) -> None:
 
 LISTS_AT_LENGTH = """
 import resource, sys
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriProtocolError
 from pbx.settings import Connection
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx.ari.names import RecordingName, epoch_of, leg_of, parse_name, without_format
+from pbx.asterisk.formats.recording_names import RecordingName, epoch_of, leg_of, parse_name, without_format
 
 AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 TAIL = "20231114-231320-1700000000.12"  # the PBX's clock is an hour ahead

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Download, Page, expect
 
-from pbx.demo.cast import TRUNKS
+from pbx.demo.company import TRUNKS
 from pbx.demo.story import calls_of_day
 from pbx.export import AUDIO, FORMATS
 from tests.browser.demo import Demo

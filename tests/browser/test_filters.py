@@ -11,14 +11,14 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import col, select
 
-from pbx.demo.cast import UNUSED_PHONE, PlannedCall
+from pbx.demo.company import UNUSED_PHONE, PlannedCall
 from pbx.demo.scripts import SCRIPTS
 from pbx.demo.scripts import script as script_of
 from pbx.demo.story import ZONE, calls_of_day, recorded_calls
 from pbx.store.engine import reading, writing
-from pbx.store.index import index_segment, unindex_segment
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import set_tags
+from pbx.store.search_index import index_segment, unindex_segment
 from tests.browser.demo import Demo
 from tests.browser.hand import box, choose, close, count_text, enter, figure, press, reload, start, yesterday
 from tests.browser.seen import open_page, open_tab, settle

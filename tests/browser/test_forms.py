@@ -6,7 +6,7 @@ from sqlmodel import select
 
 from pbx.store.engine import reading
 from pbx.store.history_models import AlertRule
-from pbx.store.transcriptions import rules_of
+from pbx.store.transcription_queue import rules_of
 from tests.browser.demo import Demo
 from tests.browser.hand import choose, pick_and_close, start
 from tests.jobs.receivers import free_port

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Locator, Page, expect
 
-from pbx.demo.cast import SUPPORT
+from pbx.demo.company import SUPPORT
 from pbx.demo.story import calls_of_day
 from tests.browser.demo import Demo
 from tests.browser.hand import box, figure, yesterday

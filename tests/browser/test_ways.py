@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from pbx.demo.cast import SUPPORT
+from pbx.demo.company import SUPPORT
 from tests.browser.demo import Demo
 from tests.browser.hand import start, yesterday
 from tests.browser.seen import PATIENCE_S, faults, open_page, settle

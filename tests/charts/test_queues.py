@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pbx.analytics.formulas.queues import QueueFigures, WaitBucket
+from pbx.analytics.queues import HeatCell, QueueInterval
 from pbx.charts import (
     DARK,
     LIGHT,
@@ -17,8 +19,6 @@ from pbx.charts import (
     wait_bars,
     week_map,
 )
-from pbx.metrics.queues import QueueFigures, WaitBucket
-from pbx.store.figures import HeatCell, QueueInterval
 
 BERLIN = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there

@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from pbx.__main__ import app
-from pbx.ami.client import AmiClient
-from pbx.demo.place import demo_alive, demo_place, leave_demo
-from pbx.jobs.queue import worker_alive
-from pbx.jobs.slots import try_slot
+from pbx.asterisk.ami.client import AmiClient
+from pbx.demo.lifecycle import demo_alive, demo_place, leave_demo
+from pbx.process_lock import try_slot
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
+from pbx.store.job_queue import worker_alive
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 90.0

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import DataError
-from pbx.jobs.slots import take_slot
+from pbx.process_lock import take_slot
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import DayPack
@@ -115,21 +115,21 @@ def test_a_password_on_the_command_line_is_refused(pbx: None, kind: str, address
 
 
 def test_the_password_is_asked_for_at_the_terminal(pbx: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.commands.history._at_terminal", lambda: True)
+    monkeypatch.setattr("pbx.cli.import_queue_log._at_terminal", lambda: True)
     read: list[str] = []
 
     def note(engine: object, active: object, url: str, **_: object) -> None:
         read.append(url)
         raise DataError("Enough.")
 
-    monkeypatch.setattr("pbx.jobs.import_cdr.import_cdr_database", note)
+    monkeypatch.setattr("pbx.imports.cdr.import_cdr_database", note)
     said = run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"], input="ge:h@im\n")
     assert read == ["mysql+pymysql://reader:ge%3Ah%40im@h/asteriskcdrdb"]
     assert "Password of reader for mysql://h/asteriskcdrdb" in said.stderr
     assert "h@im" not in said.output
     run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"], input="\n")
     assert read[1] == "mysql+pymysql://reader@h/asteriskcdrdb"
-    monkeypatch.setattr("pbx.commands.history._at_terminal", lambda: False)  # by cron nobody is there to be asked
+    monkeypatch.setattr("pbx.cli.import_queue_log._at_terminal", lambda: False)  # by cron nobody is there to be asked
     run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"])
     assert read[2] == "mysql://reader@h/asteriskcdrdb"
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.ami.client import AmiClient
-from pbx.ari.client import AriClient
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.demo.pbx import DemoPbx
 from pbx.errors import PbxError
 from pbx.jobs.worker import do_here
@@ -89,7 +89,9 @@ def housed(pbx: DemoPbx, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     usual = {"idle_s": IMPATIENT_S, "deadline_s": 5.0, "connect_s": 3.0, "retry_s": 0.05}
     connect = AmiClient.connect
     monkeypatch.setattr(AmiClient, "connect", lambda connection, **more: connect(connection, **(usual | more)))
-    monkeypatch.setattr("pbx.jobs.sync.AriClient", partial(AriClient, idle_timeout_s=IMPATIENT_S, backoff_s=0.001))
+    monkeypatch.setattr(
+        "pbx.recordings.sync.AriClient", partial(AriClient, idle_timeout_s=IMPATIENT_S, backoff_s=0.001)
+    )
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
     for side, port in (("AMI", pbx.ami_port), ("ARI", pbx.ari_port)):
         for name, value in (("PORT", port), ("USERNAME", pbx.username), ("PASSWORD", pbx.password)):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.shelf import Shelf
+from pbx.demo.recording_dir import Shelf
 
 BUSY_AT = datetime(2026, 11, 18, 10, 20, tzinfo=UTC)  # a Wednesday's peak
 BYTES_ENOUGH = 1 << 20

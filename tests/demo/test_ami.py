@@ -12,17 +12,17 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from pbx.ami.client import AmiClient
-from pbx.ami.queries import take_snapshot
-from pbx.ami.subscription import Gap
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.queries import take_snapshot
+from pbx.asterisk.ami.subscription import Gap
 from pbx.demo import ami
-from pbx.demo.cast import AGENTS, QUEUES, TRUNKS
+from pbx.demo.company import AGENTS, QUEUES, TRUNKS
 from pbx.demo.faults import Fault
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.shelf import Shelf
+from pbx.demo.recording_dir import Shelf
 from pbx.demo.world import state_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
-from pbx.jobs import looks
+from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import AgentRing, CallLeg, QueueVisit

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import pytest
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
+from pbx.asterisk.doctor import check_connection
 from pbx.demo import http
-from pbx.demo.cast import ZONE
+from pbx.demo.company import ZONE
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.shelf import Shelf
-from pbx.doctor import check_connection
+from pbx.demo.recording_dir import Shelf
 from pbx.errors import AriLoginError, AriNotFound, AriServerError
 from tests.ari.replay import captured, wav
 from tests.demo.http_talk import Answer, ask, ask_raw, authorization, busy_moment

@@ -13,15 +13,15 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.demo.faults import Fault
 from pbx.demo.pbx import DemoPbx
+from pbx.demo.recording_dir import Shelf, name_of, stock_shelf
 from pbx.demo.scripts import script
-from pbx.demo.shelf import Shelf, name_of, stock_shelf
 from pbx.demo.story import recorded_calls
 from pbx.errors import AriProtocolError, AriServerError, Deadline, Unreachable
-from pbx.jobs import sync
-from pbx.jobs.sync import SyncResult, sync_recordings
+from pbx.recordings import sync
+from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading

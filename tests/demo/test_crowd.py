@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.shelf import Shelf
+from pbx.demo.recording_dir import Shelf
 from tests.test_pages import INTERACTIONS, open_page, tables, well
 
 COUNT = 100_000
 MEASURE = """
 import json, resource, time
-from pbx.jobs.queue import needed_connection
-from pbx.jobs.sync import sync_recordings
+from pbx.store.job_queue import needed_connection
+from pbx.recordings.sync import sync_recordings
 from pbx.settings import load_settings
 from pbx.store.calls import CallFilter, count_calls, find_calls
 from pbx.store.engine import open_engine, reading
@@ -51,7 +51,7 @@ print(json.dumps(told))
 
 
 def test_a_hundred_thousand_recordings_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     shelf = Shelf()
     shelf.crowd(COUNT, b"a sound that nobody asks for")
     with DemoPbx(shelf=shelf) as pbx:

@@ -10,7 +10,7 @@ from sqlmodel import select
 from pbx.demo import ami
 from pbx.demo.faults import Fault, Kind
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.shelf import Shelf
+from pbx.demo.recording_dir import Shelf
 from pbx.errors import (
     AmiLoginError,
     AmiTooLarge,
@@ -23,7 +23,7 @@ from pbx.errors import (
 )
 from pbx.store.engine import reading
 from pbx.store.models import QueueSample
-from pbx.store.samples import latest_snapshot
+from pbx.store.snapshots import latest_snapshot
 from tests.ari.replay import wav
 from tests.demo.hurt import House, housed
 from tests.demo.living import Clock, living
@@ -215,7 +215,7 @@ def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
 def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
     house: House, monkeypatch: pytest.MonkeyPatch, kind: Kind, words: str
 ) -> None:
-    monkeypatch.setattr("pbx.ami.call.MAX_ANSWER_BYTES", 300_000)
+    monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
     house.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))
     told = house.do("collect")
     assert told["not_ok"].keys() == {"queues"}

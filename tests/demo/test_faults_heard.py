@@ -9,11 +9,12 @@ from sqlmodel import col, select
 from pbx.demo import story
 from pbx.demo.faults import Fault, Kind
 from pbx.demo.pbx import DemoPbx
-from pbx.jobs import looks, watch
-from pbx.jobs.watch import Watch
+from pbx.live import listener as watch
+from pbx.live import snapshot_poller as looks
+from pbx.live.listener import Watch
 from pbx.store.engine import reading
 from pbx.store.history_models import QueueVisit, WatchSpan
-from pbx.store.samples import latest_snapshot
+from pbx.store.snapshots import latest_snapshot
 from tests.ami.replay import wait_until
 from tests.demo.hurt import House, housed
 from tests.demo.living import Clock, living
@@ -104,8 +105,8 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
 def test_a_list_without_beginning_or_end_does_not_end_the_listening(
     house: House, demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch, kind: Kind, action: str
 ) -> None:
-    monkeypatch.setattr("pbx.ami.call.MAX_ANSWER_BYTES", 300_000)
-    monkeypatch.setattr("pbx.ami.client.TOO_LARGE_S", 0.5)
+    monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
+    monkeypatch.setattr("pbx.asterisk.ami.client.TOO_LARGE_S", 0.5)
     pbx, clock = demo
     with listening(house.engine, house.settings) as at:
         pbx.faults.arm(Fault(kind, f"ami/{action}"))

@@ -8,16 +8,16 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlmodel import Session
 
-from pbx.demo.cast import AGENTS, QUEUES, TRUNKS
-from pbx.demo.looks import BEFORE, LOOK_EVERY, STATUS, write_looks
+from pbx.demo.company import AGENTS, QUEUES, TRUNKS
+from pbx.demo.expected_history import interface_of
+from pbx.demo.snapshot_rows import BEFORE, LOOK_EVERY, STATUS, write_looks
 from pbx.demo.story import calls_between, trunk_changes_of_day
-from pbx.demo.told import interface_of
 from pbx.demo.world import QueueState, State, member_headers, state_at
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Table
-from pbx.store.samples import snapshot_gaps
+from pbx.store.snapshots import snapshot_gaps
 
 SINCE, UNTIL = datetime(2026, 11, 18, 7, tzinfo=UTC), datetime(2026, 11, 18, 13, tzinfo=UTC)
 BOOTED_AT = datetime(2026, 11, 15, 4, tzinfo=UTC)

@@ -9,25 +9,25 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlmodel import Session
 
-from pbx.ari.names import parse_name
-from pbx.demo.cast import QUEUES, ZONE, PlannedCall
-from pbx.demo.kept import READY
+from pbx.analytics.coverage import queue_coverage
+from pbx.analytics.packs import pack_days
+from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
+from pbx.analytics.trunk_status import trunk_registration
+from pbx.analytics.trunks import by_trunk
+from pbx.asterisk.formats.recording_names import parse_name
+from pbx.demo.company import QUEUES, ZONE, PlannedCall
 from pbx.demo.past import fill_gaps, fill_past
+from pbx.demo.recording_dir import name_of
+from pbx.demo.recordings import READY
 from pbx.demo.scripts import SCRIPTS, script
-from pbx.demo.shelf import name_of
 from pbx.demo.story import calls_between, recorded_calls
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
-from pbx.store.coverage import queue_coverage
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.figures import FigureFilter, figures_by, queue_targets
-from pbx.store.figures_trunks import by_trunk
-from pbx.store.packs import pack_days
 from pbx.store.recordings import Listed, add_recordings
-from pbx.store.samples import snapshot_gaps
-from pbx.store.search import SearchFilter, find_hits
-from pbx.store.transcriptions import overview
-from pbx.store.trunk_looks import trunk_registration
+from pbx.store.snapshots import snapshot_gaps
+from pbx.store.transcription_queue import overview
+from pbx.transcription.search.hits import SearchFilter, find_hits
 
 NOW = datetime(2026, 11, 19, 14, 20, tzinfo=UTC)
 SINCE = NOW - timedelta(days=9)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pbx.ami.client import AmiClient
-from pbx.demo import house, place
-from pbx.demo.place import (
+from pbx.analytics.coverage import queue_coverage
+from pbx.asterisk.ami.client import AmiClient
+from pbx.demo import lifecycle as place
+from pbx.demo import process as house
+from pbx.demo.lifecycle import (
     DemoState,
     demo_alive,
     demo_place,
@@ -25,12 +27,11 @@ from pbx.demo.place import (
     was_left,
 )
 from pbx.errors import DataError, SettingsError
-from pbx.jobs.queue import worker_alive
-from pbx.jobs.slots import try_slot
+from pbx.process_lock import try_slot
 from pbx.settings import DEMO_MARK, DEMO_PBX, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import save_connection
-from pbx.store.coverage import queue_coverage
 from pbx.store.engine import open_engine, reading
+from pbx.store.job_queue import worker_alive
 
 PATIENCE_S = 90.0  # on a machine that has much else to do
 FOUND = "SELECT group_concat(quote(id) || quote(host) || quote(ami_password_encrypted)) FROM connections"

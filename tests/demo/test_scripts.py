@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pbx.ari.files import examine
+from pbx.asterisk.formats.recording_files import examine
 from pbx.demo.scripts import CHANNELS, FOLDER, SCRIPTS, ready_transcript, script
 from pbx.speech.audio import SPEECH_HZ, load_sound, probe_audio, speakers_apart
-from pbx.speech.findings import SpokenSegment
-from pbx.speech.prompt import REMOVED, mask_cards
-from pbx.speech.sentences import read_conversation
 from pbx.speech.tones import Tone, find_tones
 from pbx.speech.vad import find_voice
+from pbx.transcription.analysis.findings import SpokenSegment
+from pbx.transcription.analysis.prompt import REMOVED, mask_cards
+from pbx.transcription.analysis.sentences import read_conversation
 
 SPEAKERS = {channel: speaker for speaker, channel in CHANNELS.items()}
 SILENT = 1e-3  # root mean square, -60 dB; what G.711 leaves of silence is below

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pbx.ari.names import parse_name
-from pbx.demo.cast import QUEUES
+from pbx.asterisk.formats.recording_names import parse_name
+from pbx.demo.company import QUEUES
+from pbx.demo.recording_dir import Shelf, crowd_names, name_of, stock_shelf
 from pbx.demo.scripts import SCRIPTS, script
-from pbx.demo.shelf import Shelf, crowd_names, name_of, stock_shelf
 from pbx.demo.story import recorded_calls
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 
-from pbx.demo.cast import PlannedCall
+from pbx.demo.company import PlannedCall
 from pbx.demo.shifts import DayClock, shifts_of_day
 from pbx.demo.story import (
     AGENTS,

@@ -4,14 +4,14 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pbx.ami.protocol import Message
-from pbx.demo.cast import PlannedCall
+from pbx.asterisk.ami.protocol import Message
+from pbx.demo.company import PlannedCall
+from pbx.demo.expected_history import legs_of, places, rings_of, visit_of
 from pbx.demo.story import calls_of_day
 from pbx.demo.timeline import steps_of
-from pbx.demo.told import legs_of, places, rings_of, visit_of
 from pbx.demo.world import World
-from pbx.history.facts import Leg, Ring, Visit
-from pbx.history.live import LiveHistory
+from pbx.live.events import LiveHistory
+from pbx.model.history import Leg, Ring, Visit
 
 DAY = date(2026, 11, 18)
 LATER = datetime(2026, 11, 20, tzinfo=UTC)

@@ -7,16 +7,16 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pbx.ami.protocol import Message
-from pbx.demo.cast import AGENTS, QUEUES, TRUNKS, PlannedCall
+from pbx.asterisk.ami.protocol import Message
+from pbx.demo.channels import UP
+from pbx.demo.company import AGENTS, QUEUES, TRUNKS, PlannedCall
 from pbx.demo.counters import counters, whole_s
-from pbx.demo.lines import UP
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import agent_changes_of_day, calls_of_day, trunk_changes_of_day
 from pbx.demo.timeline import INSIDE
 from pbx.demo.world import Event, World, events_between, state_at, usual_boot
-from pbx.history.facts import Leg, Ring, Visit
-from pbx.history.live import LiveHistory
+from pbx.live.events import LiveHistory
+from pbx.model.history import Leg, Ring, Visit
 
 # A working day with calls of every kind of failure.
 DAY = next(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pbx.doctor import Step, check_connection
+from pbx.asterisk.doctor import Step, check_connection
 from pbx.settings import Connection
 from tests.ami import replay as ami_replay
 from tests.ami.replay import ReplayServer, Session

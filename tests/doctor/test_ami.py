@@ -37,7 +37,7 @@ def stay_silent(session: Session) -> None:
 def test_what_is_not_ami_is_told_by_its_greeting(
     script: Callable[[Session], None], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pbx.doctor.ami.GREETING_S", 0.3)
+    monkeypatch.setattr("pbx.asterisk.doctor.ami.GREETING_S", 0.3)
     with sound_pbx(script) as pbx:
         found = only_failed(checked(pbx.connection()), "AMI greeting", AMI_STEPS)
     assert words in found.finding
@@ -78,7 +78,7 @@ def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> No
 
 
 def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.ami.call.MAX_ITEMS", 100)
+    monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ITEMS", 100)
 
     def endless(session: Session) -> None:
         session.log_in()
@@ -151,7 +151,7 @@ def test_an_answer_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) ->
             if action["Action"] != "QueueStatus":
                 session.answer(action)
 
-    monkeypatch.setattr("pbx.doctor.ami.ACTION_S", 0.5)
+    monkeypatch.setattr("pbx.asterisk.doctor.ami.ACTION_S", 0.5)
     with sound_pbx(serve) as pbx:
         steps = checked(pbx.connection())
     assert steps["AMI rights"].state == "failed"

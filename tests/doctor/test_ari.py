@@ -2,7 +2,7 @@
 
 import pytest
 
-from pbx.doctor import ari
+from pbx.asterisk.doctor import ari
 from tests.ami.replay import raw
 from tests.ari.replay import STORED, captured, drip, hang, reply, wav
 from tests.doctor.checks import ARI_STEPS, NEW, OLD, checked, only_failed, sound_pbx
@@ -55,7 +55,7 @@ def test_what_is_not_ari_says_so(answer: bytes, words: str) -> None:
 def test_an_ari_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "ANSWER_S", 0.1)
     with sound_pbx() as pbx:
-        pbx.ari.faults["/ari/asterisk/info"] = [hang] * 20
+        pbx.asterisk.ari.errors["/ari/asterisk/info"] = [hang] * 20
         found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
     assert "stopped answering" in found.finding
 
@@ -164,7 +164,7 @@ def test_files_asterisk_may_not_read() -> None:
 def test_a_slow_line_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "DOWNLOAD_S", 0.3)
     with sound_pbx() as pbx:
-        pbx.ari.faults[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20
+        pbx.asterisk.ari.errors[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20
         found = checked(pbx.connection())["Recording downloads"]
     assert found.state == "warning"
     assert "longer than" in found.finding

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from pbx.doctor import check_connection, line
+from pbx.asterisk.doctor import check_connection
+from pbx.asterisk.doctor import network as line
 from pbx.settings import Connection
 from tests.doctor.checks import AMI_STEPS, ARI_STEPS, OLD, checked, sound_pbx, states
 

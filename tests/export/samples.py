@@ -5,7 +5,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pbx.export import CallTranscript, Line, RecordingTranscript
-from pbx.speech.segment import Word
+from pbx.model.segment import Word
 
 NINE = datetime(2026, 7, 1, 7, 14, 5, tzinfo=UTC)  # 09:14 in Berlin
 HOSTILE = [

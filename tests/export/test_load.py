@@ -11,8 +11,8 @@ from sqlmodel import Session
 
 from pbx.errors import DataError
 from pbx.export import audio_bytes, load_call
+from pbx.model.segment import Segment, Word
 from pbx.settings import load_settings
-from pbx.speech.segment import Segment, Word
 from pbx.speech.transcriber import Part
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import Call, PbxConnection, Recording

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from pbx.errors import DataError
+from pbx.recordings.playable import render_playable, waveform
 from pbx.speech.audio import probe_audio, read_sound
-from pbx.speech.playable import render_playable, waveform
 
 LONGEST_S = 20  # for a file of a few kB; then the kernel ends this
 MOST_BYTES = 6 * 2**30  # of address space, of which libraries reserve much

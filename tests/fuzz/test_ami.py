@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ami.devices import DeviceMessages, parse_devices
-from pbx.ami.protocol import AmiParser, Message
-from pbx.ami.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
-from pbx.ami.values import decimal, integer, moment, roundtrip_ms, seconds, unescape, utc_offset
+from pbx.asterisk.ami.devices import DeviceMessages, parse_devices
+from pbx.asterisk.ami.protocol import AmiParser, Message
+from pbx.asterisk.ami.values import decimal, integer, moment, roundtrip_ms, seconds, unescape, utc_offset
 from pbx.errors import AmiProtocolError
-from pbx.history.live import LiveHistory
+from pbx.live.events import LiveHistory
+from pbx.model.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
 from tests.ami.replay import ami_fixtures
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt
 

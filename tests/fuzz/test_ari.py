@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriError
 from tests.ari.replay import STORED, ReplayPbx, captured, replay, reply
 from tests.fuzz.seeds import fuzzed, spoilt

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pbx.errors import DataError
+from pbx.recordings.playable import render_playable
 from pbx.speech.audio import load_sound, probe_audio
-from pbx.speech.playable import render_playable
 from tests.fuzz.seeds import EXAMPLES, FIXTURES, NASTY
 
 SEEDS = sorted((FIXTURES / "audio").glob("tone.*"))

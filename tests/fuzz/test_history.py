@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.history import master_csv, queue_log
-from pbx.history.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
-from pbx.history.facts import Visit
-from pbx.history.queue_visits import QueueLogFold
+from pbx.asterisk.formats import master_csv, queue_log
+from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
+from pbx.imports.queue_visits import QueueLogFold
+from pbx.model.history import Visit
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
 from tests.history.queue_logs import T, write_days
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ari.files import examine, stored_path
-from pbx.ari.names import leg_of, parse_name
+from pbx.asterisk.formats.recording_files import examine, stored_path
+from pbx.asterisk.formats.recording_names import leg_of, parse_name
 from tests.fuzz.seeds import FIXTURES, NASTY, fuzzed, spoilt, spoilt_fields
 
 NAMES = [

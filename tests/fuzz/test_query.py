@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.errors import QueryError
-from pbx.store.matching import spans_in, to_fts5, to_tsquery
-from pbx.store.query import parse_query
-from pbx.store.tokens import tokens_of
+from pbx.store.search_tokens import tokens_of
+from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
+from pbx.transcription.search.query import parse_query
 from tests.fuzz.seeds import fuzzed, spoilt
 
 SEARCHES = [

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pbx.ami.protocol import Message
-from pbx.history.facts import Leg, Visit
-from pbx.history.live import Facts, LiveHistory
+from pbx.asterisk.ami.protocol import Message
+from pbx.live.events import Facts, LiveHistory
+from pbx.model.history import Leg, Visit
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 LATER = timedelta(seconds=5)

@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from pbx.history.queue_log import parse_line
-from pbx.history.queue_visits import Folded, QueueLogFold
+from pbx.asterisk.formats.queue_log import parse_line
+from pbx.imports.queue_visits import Folded, QueueLogFold
 
 T = 1_795_262_830  # 2026-11-21 12:07:10 UTC
 

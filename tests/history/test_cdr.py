@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.history.cdr import BadRow, Clock, learn_clock, parse_row
-from pbx.history.channels import peer_of, trunks_of
+from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, parse_row
+from pbx.model.channels import peer_of, trunks_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

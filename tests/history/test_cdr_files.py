@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.history import cel, queue_log
-from pbx.history.cdr import BadRow, Clock, parse_row
-from pbx.history.channels import peer_of, trunks_of
-from pbx.history.facts import Leg
-from pbx.history.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_line
+from pbx.asterisk.formats import cel, queue_log
+from pbx.asterisk.formats.cdr import BadRow, Clock, parse_row
+from pbx.asterisk.formats.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_line
+from pbx.model.channels import peer_of, trunks_of
+from pbx.model.history import Leg
 from tests.fuzz.seeds import fuzzed
 
 START = datetime(2026, 11, 21, 9, tzinfo=UTC)

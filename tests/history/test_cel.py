@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.history.cdr import BadRow
-from pbx.history.cel import CallEvents, add_row, told_leg
-from pbx.history.facts import Leg
-from pbx.history.folding import fold_legs, merge_legs
+from pbx.asterisk.formats.cdr import BadRow
+from pbx.asterisk.formats.cel import CallEvents, add_row, told_leg
+from pbx.model.folding import fold_legs, merge_legs
+from pbx.model.history import Leg
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CALLER, CALLED = "PJSIP/carrier-00000092", "Local/2001@agents-00000105;1"

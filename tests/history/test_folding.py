@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.history.facts import Leg
-from pbx.history.folding import fold_legs, merge_legs
+from pbx.model.folding import fold_legs, merge_legs
+from pbx.model.history import Leg
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PHONE, OTHER, TRUNK = "PJSIP/1001-00000001", "PJSIP/1002-00000002", "PJSIP/carrier-00000003"

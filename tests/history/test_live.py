@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.ami.protocol import AmiParser, Message
-from pbx.history.folding import fold_legs
-from pbx.history.live import HANDLED, Facts, LiveHistory, event_filter
+from pbx.asterisk.ami.protocol import AmiParser, Message
+from pbx.live.events import HANDLED, Facts, LiveHistory, event_filter
+from pbx.model.folding import fold_legs
 from tests.ami.replay import VERSIONS, raw
 from tests.history.live_pbx import LATER, START, Pbx, dial, event
 

@@ -1,6 +1,6 @@
 """Which live calls go through a trunk, where AMI lists none."""
 
-from pbx.history.folding import fold_legs
+from pbx.model.folding import fold_legs
 from tests.history.live_pbx import Pbx
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.history.cdr import BadRow, Clock, parse_row
-from pbx.history.facts import Leg
-from pbx.history.master_csv import link_legs, parse_line
+from pbx.asterisk.formats.cdr import BadRow, Clock, parse_row
+from pbx.asterisk.formats.master_csv import link_legs, parse_line
+from pbx.model.history import Leg
 
 # As Asterisk 22 wrote it.
 LINE = (

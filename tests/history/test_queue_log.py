@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx import charset
-from pbx.ami.protocol import Message
+from pbx import text_encoding as charset
+from pbx.asterisk.ami.protocol import Message
+from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, callid_epoch_s, ordered, parse_line, parse_row
 from pbx.errors import SettingsError
-from pbx.history.queue_log import BadLine, QueueEvent, callid_epoch_s, ordered, parse_line, parse_row
 from pbx.settings import load_settings
 
 AT = 1_795_262_830

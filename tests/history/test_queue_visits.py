@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.history.facts import AgentChange, Ring, Visit
-from pbx.history.queue_visits import QueueLogFold
+from pbx.imports.queue_visits import QueueLogFold
+from pbx.model.history import AgentChange, Ring, Visit
 from tests.history.queue_logs import T, fold
 
 AT = datetime.fromtimestamp(T, UTC)

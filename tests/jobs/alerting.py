@@ -7,17 +7,17 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, Trunk
-from pbx.history.facts import Visit
-from pbx.jobs.alerts import evaluate
+from pbx.alerts.evaluation import evaluate
+from pbx.model.history import Visit
+from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, Trunk
 from pbx.settings import Settings
 from pbx.store.alerts import Target, save_rule, seal_targets
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import Alert, AlertRule
-from pbx.store.jobs import add_job
+from pbx.store.job_rows import add_job
 from pbx.store.models import Job, JobState
-from pbx.store.samples import record_snapshot
+from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 
 T0 = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)

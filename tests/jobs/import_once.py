@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from pbx.jobs import history_files
-from pbx.jobs.import_history import import_queue_log
+from pbx.imports import files as history_files
+from pbx.imports.queue_log_files import import_queue_log
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
 

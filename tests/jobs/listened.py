@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine
 
-from pbx.jobs.queue import needed_connection
-from pbx.jobs.watch import Watch
+from pbx.live.listener import Watch
 from pbx.settings import Settings, load_settings
+from pbx.store.job_queue import needed_connection
 from tests.ami.replay import ReplayServer, Session, replay
 
 OK = b"Response: Success\r\nActionID: x\r\n\r\n"

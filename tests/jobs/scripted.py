@@ -18,13 +18,13 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError, ModelError
+from pbx.model.segment import Segment, Word
 from pbx.settings import Settings
-from pbx.speech.segment import Segment, Word
 from pbx.speech.transcriber import Part, Source
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Call, Recording, SegmentRow, Transcript, Transcription
-from pbx.store.transcriptions import queue_recordings
+from pbx.store.transcription_queue import queue_recordings
 
 PART_S = 10.0
 SECRET = "the card number is four two"

@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 
-from pbx.jobs import transcribe, transcriber
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
+from pbx.transcription import batch as transcribe
+from pbx.transcription import transcriber_process as transcriber
 from tests.jobs.scripted import Scripted
 
 

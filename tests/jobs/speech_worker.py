@@ -2,7 +2,8 @@
 
 import sys
 
-from pbx.jobs import speech, worker
+from pbx.jobs import worker
+from pbx.transcription import supervisor as speech
 
 worker.LOOK_S = 0.05
 worker.END_S = 1.0

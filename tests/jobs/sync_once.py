@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pbx.jobs.sync import sync_recordings
+from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine

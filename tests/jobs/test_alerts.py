@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Part, QueueMember
+from pbx.model.snapshot import Part, QueueMember
 from pbx.settings import Settings
 from pbx.store.alerts import list_rules, save_rule
 from pbx.store.engine import open_engine, writing
 from pbx.store.history_models import AlertRule
-from pbx.store.watching import begin_span, prolong_span
+from pbx.store.listening import begin_span, prolong_span
 from tests.jobs.alerting import (
     FREE,
     T0,

@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.jobs.import_history import import_queue_log
+from pbx.imports.queue_log_files import import_queue_log
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading

@@ -13,12 +13,12 @@ from sqlalchemy import Engine, func
 from sqlmodel import select
 
 from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
-from pbx.jobs.collect import collect_snapshot, write_whole
+from pbx.live.collect import collect_snapshot, write_whole
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import ExtensionSample, MemberSample, QueueSample, SnapshotRow, TrunkSample
-from pbx.store.samples import latest_snapshot
+from pbx.store.snapshots import latest_snapshot
 from tests.ami.replay import VERSIONS, Session, replay
 
 

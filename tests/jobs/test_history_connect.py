@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pbx.errors import Deadline, PbxError, SettingsError, Unreachable
-from pbx.jobs.history_connect import connect_mysql
-from pbx.jobs.history_databases import _read_only_mysql, open_source, source_url
+from pbx.imports.connect import connect_mysql
+from pbx.imports.databases import _read_only_mysql, open_source, source_url
 
 SECRET = "s3cret-of-the-database"
 # What MariaDB 10.11 greets with: protocol 10, version, thread, salt, capabilities, the plugin for a password.

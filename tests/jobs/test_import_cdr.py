@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import DataError, PbxError, SettingsError, Unreachable
-from pbx.jobs import cdr_table, import_cdr
-from pbx.jobs.import_cdr import CdrResult, import_cdr_database, import_cdr_file
+from pbx.imports import cdr as import_cdr
+from pbx.imports import cdr_tables as cdr_table
+from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading

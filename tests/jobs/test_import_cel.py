@@ -11,12 +11,12 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError
-from pbx.jobs import cdr_table
-from pbx.jobs.history_look import look_at_history
-from pbx.jobs.import_cdr import import_cdr_database
-from pbx.jobs.import_cel import CelResult, import_cel, import_cel_if_there
-from pbx.jobs.imports import read_database
-from pbx.jobs.stretch import Stretch
+from pbx.imports import cdr_tables as cdr_table
+from pbx.imports.cdr import import_cdr_database
+from pbx.imports.cel import CelResult, import_cel, import_cel_if_there
+from pbx.imports.preview import look_at_history
+from pbx.imports.run import read_database
+from pbx.imports.time_range import Stretch
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading

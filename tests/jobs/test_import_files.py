@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import DataError
-from pbx.jobs import history_files, import_cdr
-from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
-from pbx.jobs.import_history import import_queue_log
-from pbx.jobs.imports import do_import
-from pbx.jobs.uploads import save_uploads
+from pbx.imports import cdr as import_cdr
+from pbx.imports import files as history_files
+from pbx.imports.cdr import import_cdr_database, import_cdr_file
+from pbx.imports.queue_log_files import import_queue_log
+from pbx.imports.run import do_import
+from pbx.imports.uploads import save_uploads
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading

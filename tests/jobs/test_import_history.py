@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from pbx.errors import DataError, SettingsError
-from pbx.jobs import history_files
-from pbx.jobs.import_history import ImportResult, import_queue_log
+from pbx.imports import files as history_files
+from pbx.imports.queue_log_files import ImportResult, import_queue_log
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, ImportMark, QueueVisit
@@ -218,7 +218,7 @@ def test_a_full_cache_loses_nothing(engine: Engine, log: Path, monkeypatch: pyte
         raise DataError("There is no room left.", "")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pbx.jobs.import_history.move_mark", full)
+        patched.setattr("pbx.imports.queue_log_files.move_mark", full)
         with pytest.raises(DataError, match="no room left"):
             read(engine, log)
     assert contents(engine) == [[], [], []]

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlmodel import select
 
+from pbx.asterisk.formats.queue_log import parse_line
 from pbx.errors import DataError, SettingsError, Unreachable
-from pbx.history.queue_log import parse_line
-from pbx.jobs import import_table
-from pbx.jobs.import_history import Intake, SourceRead, import_queue_log
-from pbx.jobs.import_table import import_queue_log_table
-from pbx.jobs.stretch import Stretch
+from pbx.imports import queue_log_database as import_table
+from pbx.imports.queue_log_database import import_queue_log_table
+from pbx.imports.queue_log_files import Intake, SourceRead, import_queue_log
+from pbx.imports.time_range import Stretch
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import ImportMark, QueueVisit
 from pbx.store.models import PbxConnection

@@ -17,17 +17,18 @@ from sqlalchemy import Engine
 from sqlmodel import func, select
 
 from pbx.errors import DataError, SettingsError, UnreadableFile
-from pbx.jobs import history_look, queue
-from pbx.jobs.history_kinds import kind_of
-from pbx.jobs.history_look import TableLook, look_at_history
-from pbx.jobs.imports import do_import
-from pbx.jobs.uploads import safe_name, save_uploads
+from pbx.imports import preview as history_look
+from pbx.imports.file_types import kind_of
+from pbx.imports.preview import TableLook, look_at_history
+from pbx.imports.run import do_import
+from pbx.imports.uploads import safe_name, save_uploads
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
+from pbx.store import job_queue as queue
 from pbx.store.connections import ActiveConnection, active_connection, forget_saved
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import DayPack, QueueVisit
-from pbx.store.history_source import forget_history_source, history_source, save_history_source, slot_of
+from pbx.store.import_source import forget_history_source, history_source, save_history_source, slot_of
 from pbx.store.models import Job
 from tests.history.queue_logs import T, lines
 

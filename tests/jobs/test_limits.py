@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import Engine
 
 from pbx.errors import DataError, JobOverdue
-from pbx.jobs import limits, queue, worker
+from pbx.jobs import limits, worker
 from pbx.jobs.limits import LIMITS, Limit, Progress, Stop, run_limited
-from pbx.jobs.slots import Slot, take_slot
 from pbx.jobs.worker import Worker, do_here
+from pbx.process_lock import Slot, take_slot
 from pbx.settings import Settings
+from pbx.store import job_queue as queue
 from pbx.store.connections import save_connection
 from tests.ami.replay import Session, replay
 from tests.jobs.at_work import job_state, jobs_of, until

@@ -8,14 +8,14 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError
-from pbx.history.facts import Visit
-from pbx.history.live import Facts
-from pbx.jobs import live_rows
-from pbx.jobs.live_rows import RowWriter
-from pbx.jobs.queue import needed_connection
+from pbx.live import writer as live_rows
+from pbx.live.events import Facts
+from pbx.live.writer import RowWriter
+from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import QueueVisit, WatchSpan
+from pbx.store.job_queue import needed_connection
 from tests.ami.replay import wait_until
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

@@ -8,17 +8,17 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.ami.client import AmiClient
-from pbx.ami.snapshot import Part, Snapshot, Trunk, TrunkState
+from pbx.analytics.trunk_status import trunk_history
+from pbx.asterisk.ami.client import AmiClient
 from pbx.errors import Unreachable
-from pbx.jobs import looks
-from pbx.jobs.looks import Looks
-from pbx.jobs.queue import needed_connection
+from pbx.live import snapshot_poller as looks
+from pbx.live.snapshot_poller import Looks
+from pbx.model.snapshot import Part, Snapshot, Trunk, TrunkState
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
+from pbx.store.job_queue import needed_connection
 from pbx.store.models import SnapshotRow
-from pbx.store.samples import latest_snapshot, latest_taken_at, record_snapshot
-from pbx.store.trunk_looks import trunk_history
+from pbx.store.snapshots import latest_snapshot, latest_taken_at, record_snapshot
 from tests.ami.replay import wait_until
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

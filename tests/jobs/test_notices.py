@@ -14,9 +14,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from pbx.alerts import delivery as notices
+from pbx.alerts.delivery import SendError, check_target, message, send, tell_all
 from pbx.errors import SettingsError
-from pbx.jobs import notices
-from pbx.jobs.notices import SendError, check_target, message, send, tell_all
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store.alerts import PAUSES_S, Target
@@ -51,7 +51,7 @@ def mail() -> Iterator[MailReceiver]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
     """The time for who sends; its last element is now."""
     times = [T0]
-    monkeypatch.setattr("pbx.jobs.notices.now", lambda: times[-1])
+    monkeypatch.setattr("pbx.alerts.delivery.now", lambda: times[-1])
     return times
 
 
@@ -162,7 +162,7 @@ def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
 def test_a_server_that_never_ends_its_answer_is_left_in_time(
     monkeypatch: pytest.MonkeyPatch, answer: bytes, piece: bytes, pause_s: float
 ) -> None:
-    monkeypatch.setattr("pbx.jobs.sending.TOTAL_S", 4.0)
+    monkeypatch.setattr("pbx.alerts.send_process.TOTAL_S", 4.0)
     left = threading.Event()
 
     def serve(listener: socket.socket) -> None:

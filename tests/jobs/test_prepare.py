@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine
 
 from pbx.errors import DataError
-from pbx.jobs.queue import ask_job
 from pbx.jobs.worker import do_here
+from pbx.recordings.playable import is_prepared
 from pbx.settings import Settings
-from pbx.speech.playable import is_prepared
 from pbx.store.engine import writing
+from pbx.store.job_queue import ask_job
 from pbx.store.models import Recording
 from tests.jobs.at_work import job_state, jobs_of
 from tests.jobs.scripted import add_recording

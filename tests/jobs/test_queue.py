@@ -10,12 +10,12 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError, SettingsError
-from pbx.jobs import queue
-from pbx.jobs.slots import take_slot, try_slot
+from pbx.process_lock import take_slot, try_slot
 from pbx.settings import Settings, load_settings
+from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
-from pbx.store.jobs import end_job, fail_job
+from pbx.store.job_rows import end_job, fail_job
 from pbx.store.models import Job
 from tests.jobs.at_work import job_state, jobs_of
 

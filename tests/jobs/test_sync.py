@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriLoginError, AriServerError, DataError, StorageFull, Unreachable
-from pbx.jobs import sync
-from pbx.jobs.sync import SyncResult, sync_recordings
+from pbx.recordings import sync
+from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlmodel import select
 
-from pbx.jobs.sync import SyncResult, sync_recordings
+from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading

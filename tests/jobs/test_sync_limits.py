@@ -14,11 +14,11 @@ import av
 import numpy as np
 import pytest
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.errors import StorageFull
-from pbx.jobs import sync
-from pbx.jobs.download import Room
-from pbx.jobs.sync import SyncResult
+from pbx.recordings import sync
+from pbx.recordings.download import Room
+from pbx.recordings.sync import SyncResult
 from tests.ari.replay import STORED, replay, reply, wav
 from tests.jobs.test_sync import NOW, Bench, name
 from tests.speech.sounds import AUDIO

@@ -9,17 +9,20 @@ import pytest
 from sqlalchemy import Engine, event
 
 from pbx.errors import ModelError, StorageFull
-from pbx.jobs import speech, transcribe, transcriber
-from pbx.jobs.slots import take_slot
-from pbx.jobs.transcribe import transcribe_queued
-from pbx.jobs.transcriber import QueueWorker
+from pbx.process_lock import take_slot
 from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
-from pbx.store import claims, transcriptions
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Call, TranscriptionRules, now
 from pbx.store.transcripts import analysis_of, current_transcript
+from pbx.transcription import batch as transcribe
+from pbx.transcription import supervisor as speech
+from pbx.transcription import transcriber_process as transcriber
+from pbx.transcription.batch import transcribe_queued
+from pbx.transcription.transcriber_process import QueueWorker
 from tests.jobs.at_work import log_of, until
 from tests.jobs.scripted import SECRET, Scripted, add_recording, ask, row_of, said, states
 

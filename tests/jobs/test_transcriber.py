@@ -11,14 +11,15 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from pbx.jobs import speech
-from pbx.jobs.slots import anyone_alive
-from pbx.jobs.speech import SpeechKeeper
-from pbx.jobs.transcriber import NICENESS, limit_threads
+from pbx.process_lock import anyone_alive
 from pbx.settings import Settings
-from pbx.store import claims, transcriptions
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
+from pbx.transcription import supervisor as speech
+from pbx.transcription.supervisor import SpeechKeeper
+from pbx.transcription.transcriber_process import NICENESS, limit_threads
 from tests.jobs.at_work import go, log_of, until
 from tests.jobs.scripted import add_recording, ask, row_of, said, states
 

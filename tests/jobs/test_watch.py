@@ -14,15 +14,16 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.errors import DataError, Unreachable
-from pbx.jobs import looks, watch
-from pbx.jobs.queue import needed_connection
-from pbx.jobs.slots import take_slot
-from pbx.jobs.watch import SLOT, watch_alive, watch_here
+from pbx.live import listener as watch
+from pbx.live import snapshot_poller as looks
+from pbx.live.listener import SLOT, watch_alive, watch_here
+from pbx.process_lock import take_slot
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit, WatchSpan
+from pbx.store.job_queue import needed_connection
+from pbx.store.listening import CUT_OFF, begin_span
 from pbx.store.models import Job, LatestSnapshot, SnapshotRow
-from pbx.store.watching import CUT_OFF, begin_span
 from tests.ami.replay import VERSIONS, raw, wait_until
 from tests.jobs.listened import Line, entry, listening, pbx_on_line
 
@@ -228,7 +229,7 @@ def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
 def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(
     engine: Engine, line: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pbx.history.live.MOST_OPEN", 50)
+    monkeypatch.setattr("pbx.live.events.MOST_OPEN", 50)
     monkeypatch.setattr(watch, "RETRY_S", 0.05)
     stop = threading.Event()
     thread = threading.Thread(target=watch_here, args=(load_settings(), engine, stop))

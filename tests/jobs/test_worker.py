@@ -12,8 +12,9 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from pbx.jobs import queue, worker
+from pbx.jobs import worker
 from pbx.settings import Settings
+from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
 from tests.jobs.at_work import go, job_state, jobs_of, log_of, until

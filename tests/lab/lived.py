@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import Engine, delete
 from sqlmodel import col, select
 
-from pbx.jobs.collect import collect_snapshot
-from pbx.jobs.import_cdr import import_cdr_file
-from pbx.jobs.import_history import import_queue_log
-from pbx.jobs.queue import needed_connection
+from pbx.imports.cdr import import_cdr_file
+from pbx.imports.queue_log_files import import_queue_log
+from pbx.live.collect import collect_snapshot
 from pbx.settings import load_settings
+from pbx.store.counter_resets import Reset, resets_of
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
+from pbx.store.job_queue import needed_connection
 from pbx.store.models import Call
-from pbx.store.resets import Reset, resets_of
 from tests.jobs.listened import listening
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer

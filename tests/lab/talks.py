@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
-from pbx.store.index import index_transcript
 from pbx.store.models import AnalysisRow, Call, Recording, SegmentRow, Topic, Transcript, Transcription
-from pbx.store.transcriptions import set_paused
+from pbx.store.search_index import index_transcript
+from pbx.store.transcription_queue import set_paused
 
 RATE_HZ = 8000
 WORD_S = 0.4

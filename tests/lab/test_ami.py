@@ -3,10 +3,10 @@
 import pytest
 
 from benchmarks.ami_pbx import made_up_pbx
-from pbx.ami.client import AmiClient
-from pbx.ami.protocol import Message
-from pbx.ami.queries import take_snapshot
-from pbx.ami.subscription import Gap
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.protocol import Message
+from pbx.asterisk.ami.queries import take_snapshot
+from pbx.asterisk.ami.subscription import Gap
 from pbx.errors import AmiActionError, AmiDenied, AmiLoginError, AmiProtocolError, SettingsError, Unreachable
 from pbx.settings import Connection
 from tests.ami.replay import wait_until

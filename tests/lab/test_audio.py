@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
+from pbx.recordings.playable import PLAYABLE_TYPE, render_playable, waveform
 from pbx.speech.audio import SPEECH_HZ, Sound, load_sound, probe_audio, speakers_apart
-from pbx.speech.playable import PLAYABLE_TYPE, render_playable, waveform
 from pbx.speech.tones import find_tones
 from pbx.speech.vad import find_voice
 from tests.lab.ami import Ami

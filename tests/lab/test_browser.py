@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from pbx.ami.snapshot import Part, Queue, Snapshot
+from pbx.model.snapshot import Part, Queue, Snapshot
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
-from pbx.store.samples import record_snapshot
+from pbx.store.snapshots import record_snapshot
 from tests.lab.browser import browser, enter_pbx, go, running_app
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.ami.protocol import AmiParser
-from pbx.history.live import LiveHistory
-from pbx.jobs.import_cdr import import_cdr_database, import_cdr_file
+from pbx.analytics.trunks import trunk_totals
+from pbx.asterisk.ami.protocol import AmiParser
+from pbx.imports.cdr import import_cdr_database, import_cdr_file
+from pbx.live.events import LiveHistory
 from pbx.store.engine import reading, writing
-from pbx.store.figures_trunks import trunk_totals
 from pbx.store.history_models import CallLeg
 from pbx.store.legs import store_legs
 from pbx.store.models import Call

@@ -9,10 +9,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import func, select
 
 from pbx.errors import PbxError, SettingsError, Unreachable
-from pbx.jobs import history_look
-from pbx.jobs.history_databases import open_source, source_url
-from pbx.jobs.history_look import look_at_history
-from pbx.jobs.import_cdr import import_cdr_database
+from pbx.imports import preview as history_look
+from pbx.imports.cdr import import_cdr_database
+from pbx.imports.databases import open_source, source_url
+from pbx.imports.preview import look_at_history
 from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.jobs.history_look import look_at_history
-from pbx.jobs.import_cdr import import_cdr_database
-from pbx.jobs.import_cel import CelResult, import_cel
-from pbx.jobs.imports import read_database
+from pbx.imports.cdr import import_cdr_database
+from pbx.imports.cel import CelResult, import_cel
+from pbx.imports.preview import look_at_history
+from pbx.imports.run import read_database
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg

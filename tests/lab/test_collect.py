@@ -12,14 +12,14 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import func, select
 
+from pbx.analytics.trunk_status import trunk_history
 from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
-from pbx.jobs.collect import collect_snapshot, write_whole
+from pbx.live.collect import collect_snapshot, write_whole
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import ExtensionSample, Job, MemberSample, QueueSample, SnapshotRow, TrunkSample
-from pbx.store.samples import latest_snapshot, queue_history
-from pbx.store.trunk_looks import trunk_history
+from pbx.store.snapshots import latest_snapshot, queue_history
 from tests.lab.calls import place_queue_call
 from tests.lab.server import LabServer
 

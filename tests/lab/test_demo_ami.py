@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 
 from pbx.demo.answers import ACTIONS, ONLY_16
-from pbx.demo.cast import QUEUES
+from pbx.demo.company import QUEUES
 from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
 from tests.demo.living import Clock, living

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.shelf import Shelf
+from pbx.demo.recording_dir import Shelf
 from pbx.settings import Connection
 from tests.ari.replay import wav
 from tests.demo.http_talk import Answer, ask, ask_and_stay, authorization, busy_moment, request

@@ -14,11 +14,11 @@ from typing import Literal
 
 import pytest
 
-from pbx.demo.cast import PlannedCall
+from pbx.demo.company import PlannedCall
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import calls_of_day
 from pbx.demo.world import Event, World
-from pbx.history.live import HANDLED, VARIABLES
+from pbx.live.events import HANDLED, VARIABLES
 from tests.ami.replay import raw
 from tests.lab.ami import Ami
 from tests.lab.calls import (

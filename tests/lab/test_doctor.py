@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pbx.doctor import Step, check_connection
+from pbx.asterisk.doctor import Step, check_connection
 from pbx.settings import Connection
 from tests.lab.process import wait_until
 from tests.lab.provision import root_dir

@@ -16,13 +16,13 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 from streamlit.testing.v1 import AppTest
 
-from pbx.metrics.agents import AgentFigures
-from pbx.metrics.queues import OUTCOMES, QueueFigures
+from pbx.analytics.agents import agent_figures, pause_reasons
+from pbx.analytics.calls import CallQuestion, call_counts, call_totals
+from pbx.analytics.formulas.agents import AgentFigures
+from pbx.analytics.formulas.queues import OUTCOMES, QueueFigures
+from pbx.analytics.queues import FigureFilter, load_visits, queue_targets, queue_totals
+from pbx.analytics.trunks import cause_counts, trunk_totals
 from pbx.store.engine import reading
-from pbx.store.figures import FigureFilter, load_visits, queue_targets, queue_totals
-from pbx.store.figures_agents import agent_figures, pause_reasons
-from pbx.store.figures_calls import CallQuestion, call_counts, call_totals
-from pbx.store.figures_trunks import cause_counts, trunk_totals
 from pbx.store.models import Call
 from tests.agreement import assert_all_agree
 from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
@@ -48,7 +48,7 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def engine(lived: Lived, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The cache of this way, which is the app's too."""
-    monkeypatch.setattr("pbx.ui.panel.ensure_worker", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     with lived.opened(way) as engine:
         yield engine
 
@@ -97,7 +97,7 @@ def test_the_desks_figures_are_the_same_live_and_by_import(lived: Lived) -> None
 
 
 def test_asterisks_own_counters_follow(lived: Lived, engine: Engine) -> None:
-    """As pbx.metrics.queues explains QueueStatus: over the same calls, none of which still goes on."""
+    """As pbx.analytics.formulas.queues explains QueueStatus: over the same calls, none of which still goes on."""
     with reading(engine) as session:
         figures, visits = desk_figures(session, lived), load_visits(session, desk(lived))
     left_in_time = sum(

@@ -9,9 +9,9 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import PbxError
-from pbx.jobs.history_look import look_at_history
-from pbx.jobs.import_cdr import import_cdr_database
-from pbx.jobs.imports import read_database
+from pbx.imports.cdr import import_cdr_database
+from pbx.imports.preview import look_at_history
+from pbx.imports.run import read_database
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.history_models import AgentRing, QueueVisit

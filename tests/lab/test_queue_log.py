@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.jobs.import_history import SourceRead, import_queue_log
-from pbx.jobs.import_table import import_queue_log_table
+from pbx.formatting import zone_of
+from pbx.imports.queue_log_database import import_queue_log_table
+from pbx.imports.queue_log_files import SourceRead, import_queue_log
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import PbxConnection
-from pbx.wording import zone_of
 from tests.lab.calls import place_queue_call
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until

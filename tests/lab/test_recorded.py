@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.jobs.slots import anyone_alive
+from pbx.process_lock import anyone_alive
 from pbx.store.engine import reading
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call

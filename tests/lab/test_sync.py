@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
-from pbx.ari.client import AriClient
+from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriServerError, StorageFull, Unreachable
-from pbx.jobs.download import Room
-from pbx.jobs.sync import SyncResult, sync_recordings
+from pbx.recordings.download import Room
+from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from pbx.ami.protocol import AmiParser
-from pbx.history.facts import Visit
-from pbx.history.live import LiveHistory
-from pbx.history.queue_log import parse_line
-from pbx.history.queue_visits import QueueLogFold
+from pbx.asterisk.ami.protocol import AmiParser
+from pbx.asterisk.formats.queue_log import parse_line
+from pbx.imports.queue_visits import QueueLogFold
+from pbx.live.events import LiveHistory
+from pbx.model.history import Visit
 from tests.history.live_pbx import LATER, START
 from tests.lab.ami import Ami
 from tests.lab.queues import Caller

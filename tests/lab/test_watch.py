@@ -11,14 +11,14 @@ from playwright.sync_api import Page
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.jobs.import_cdr import import_cdr_file
-from pbx.jobs.import_history import import_queue_log
-from pbx.jobs.queue import needed_connection
+from pbx.imports.cdr import import_cdr_file
+from pbx.imports.queue_log_files import import_queue_log
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import AgentEvent, CallLeg, QueueVisit, WatchSpan
+from pbx.store.job_queue import needed_connection
 from pbx.store.models import Call
-from pbx.store.samples import latest_snapshot
+from pbx.store.snapshots import latest_snapshot
 from tests.jobs.listened import listening
 from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
@@ -264,7 +264,7 @@ def test_a_page_is_seconds_behind(server: LabServer, no_real_data: Path, capsys:
 
 
 def held(data_dir: Path) -> bool:
-    from pbx.jobs.slots import anyone_alive
+    from pbx.process_lock import anyone_alive
 
     return anyone_alive(data_dir, "watch")
 

@@ -8,17 +8,17 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.ami.snapshot import Queue
-from pbx.jobs.alerts import evaluate
-from pbx.jobs.collect import collect_snapshot
-from pbx.jobs.queue import needed_connection
+from pbx.alerts.evaluation import evaluate
+from pbx.analytics.packs import pack_days
+from pbx.analytics.queues import FigureFilter, queue_totals
+from pbx.live.collect import collect_snapshot
+from pbx.model.snapshot import Queue
 from pbx.settings import Settings, load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.figures import FigureFilter, queue_totals
 from pbx.store.history_models import Alert, AlertRule, CallLeg, QueueVisit, WatchSpan
-from pbx.store.packs import pack_days
-from pbx.store.samples import latest_snapshot, record_snapshot
+from pbx.store.job_queue import needed_connection
+from pbx.store.snapshots import latest_snapshot, record_snapshot
 from tests.jobs.listened import listening
 from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
 from tests.lab.lived import environment

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.jobs.queue import ask_job, ensure_worker, worker_alive
 from pbx.settings import Connection, load_settings
 from pbx.store.engine import reading
+from pbx.store.job_queue import ask_job, ensure_worker, worker_alive
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pbx.metrics.agents import AgentFigures, Spans, overlap_s, spans_of
+from pbx.analytics.formulas.agents import AgentFigures, Spans, overlap_s, spans_of
 
 ANNA, BOB = 0, 1
 

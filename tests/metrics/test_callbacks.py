@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pbx.metrics.callbacks import CallbackFigures, callback_figures, next_answer
+from pbx.analytics.formulas.callbacks import CallbackFigures, callback_figures, next_answer
 
 ANNA, BOB, CARLA, NOBODY = 1301, 1302, 1303, 0
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pbx.metrics.concurrency import Load, levels, sweep
+from pbx.analytics.formulas.concurrency import Load, levels, sweep
 
 
 def loads(calls: list[tuple[float, float]], edges: list[int]) -> list[Load]:

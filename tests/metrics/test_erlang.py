@@ -2,7 +2,7 @@
 
 import pytest
 
-from pbx.metrics.erlang import blocking, lines_needed
+from pbx.analytics.formulas.erlang import blocking, lines_needed
 
 
 @pytest.mark.parametrize(

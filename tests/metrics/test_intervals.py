@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from pbx.metrics.intervals import Step, epochs, interval_edges, interval_of, period_before, week_cells
+from pbx.analytics.formulas.intervals import Step, epochs, interval_edges, interval_of, period_before, week_cells
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

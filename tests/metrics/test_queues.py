@@ -5,8 +5,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from pbx.history.facts import Outcome
-from pbx.metrics.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
+from pbx.analytics.formulas.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
+from pbx.model.history import Outcome
 
 # queue, outcome, wait, talk; None: not known
 #   T of sales is the default of 20 s, of help its own 30 s; short abandons are those before 5 s

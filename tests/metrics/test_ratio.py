@@ -2,7 +2,7 @@
 
 import pytest
 
-from pbx.metrics.ratio import Ratio
+from pbx.analytics.formulas.ratio import Ratio
 
 
 def test_a_share_says_its_value_and_its_parts() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.metrics.registration import Registration, registration
+from pbx.analytics.formulas.registration import Registration, registration
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

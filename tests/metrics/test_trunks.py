@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pbx.metrics.concurrency import Load
-from pbx.metrics.trunks import SeizureColumns, TrunkFigures, tally_trunks
+from pbx.analytics.formulas.concurrency import Load
+from pbx.analytics.formulas.trunks import SeizureColumns, TrunkFigures, tally_trunks
 
 # group, outbound, how it ended, billsec, PDD
 HOUR = [

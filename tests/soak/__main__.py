@@ -25,14 +25,14 @@ from sqlalchemy import Engine
 from sqlmodel import col, func, select
 
 import pbx.demo.day
+from pbx.demo.expected_history import places, visit_of
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.story import ZONE, calls_between
-from pbx.demo.told import places, visit_of
-from pbx.history.facts import Visit
-from pbx.jobs.queue import ask_job
+from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.jobs import get_job
+from pbx.store.job_queue import ask_job
+from pbx.store.job_rows import get_job
 from pbx.store.models import Job, Transcription, now
 from tests.soak import mischief, truth
 from tests.soak.children import ROOT, Child, Measuring, answers, end_strays, free_port

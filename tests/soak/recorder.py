@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pbx.demo.shelf import Shelf
+from pbx.demo.recording_dir import Shelf
 
 RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
 LARGEST_MB = 6  # that the app is told to download

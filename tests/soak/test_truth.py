@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from pbx.ari.names import RecordingName
-from pbx.history.facts import Visit
+from pbx.asterisk.formats.recording_names import RecordingName
+from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import writing
-from pbx.store.jobs import add_job, start_job
+from pbx.store.job_rows import add_job, start_job
+from pbx.store.listening import begin_span, prolong_span
 from pbx.store.models import PbxConnection, now
 from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
 from pbx.store.visits import store_visits
-from pbx.store.watching import begin_span, prolong_span
 from tests.soak import truth
 
 AT = datetime(2026, 3, 2, 10, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.history.facts import Visit
+from pbx.model.history import Visit
 from pbx.store.engine import reading
 from pbx.store.history_models import QueueVisit, WatchSpan
 from pbx.store.models import Job, Recording, Transcription

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pbx.speech.analysis import Analysis, Moment, SpokenSegment, analyse, match_topics
+from pbx.transcription.analysis.run import Analysis, Moment, SpokenSegment, analyse, match_topics
 from tests.speech.dialogues import read_dialogue
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pbx.errors import DataError
+from pbx.recordings.playable import render_playable, waveform
 from pbx.speech.audio import load_sound, probe_audio, read_sound, speakers_apart
-from pbx.speech.playable import render_playable, waveform
 from tests.speech.sounds import AUDIO, RATE, TONES, WAV, hiss, pitch_hz, save_wav, silence, sine, two_mp3, write_wav
 
 CODECS = {
@@ -162,7 +162,7 @@ def test_a_missing_channel_is_a_row_of_zeros(tmp_path: Path) -> None:
 THREE_HOURS = """
 import resource, sys
 from pathlib import Path
-from pbx.speech.playable import waveform
+from pbx.recordings.playable import waveform
 source = Path(sys.argv[1])
 waveform(source.with_name("short.wav"), source.parent)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

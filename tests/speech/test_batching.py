@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pbx.model.segment import Segment
 from pbx.speech.batching import BatchTranscriber, Job
-from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Source
 from tests.speech.say import kept_clips
 from tests.speech.test_listening import spoken

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.errors import DataError
+from pbx.recordings.playable import render_playable, waveform
 from pbx.speech import audio
 from pbx.speech.audio import load_sound, probe_audio, read_sound
-from pbx.speech.playable import render_playable, waveform
 from pbx.speech.riff import NoSound, WavSound
 from tests.ari.replay import wav
 from tests.speech.sounds import AUDIO

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pbx.speech.analysis import analyse
+from pbx.transcription.analysis.run import analyse
 from tests.speech.dialogues import read_dialogue
 
 # What a summary must tell, by the line, and what may stand in none.

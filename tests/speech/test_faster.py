@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from pbx.errors import DataError, ModelError, SettingsError
+from pbx.model.segment import Segment
 from pbx.speech import checkpoints, faster
 from pbx.speech.audio import load_sound
 from pbx.speech.faster import FasterTranscriber
-from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Part, Source
 from pbx.speech.windows import RATE_HZ
 from tests.speech.ct2 import convert

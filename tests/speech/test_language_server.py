@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from pbx.errors import AnalysisError
 from pbx.settings import load_settings
-from pbx.speech.analysis import Analysis, SpokenSegment, analyse, analyse_call
-from pbx.speech.language_server import MOST_BYTES, summarise
-from pbx.speech.prompt import BUDGET_BYTES, build_messages
+from pbx.transcription.analysis.language_server import MOST_BYTES, summarise
+from pbx.transcription.analysis.prompt import BUDGET_BYTES, build_messages
+from pbx.transcription.analysis.run import Analysis, SpokenSegment, analyse, analyse_call
 from tests.speech import language_servers as servers
 from tests.speech.language_servers import ANSWER, Behaviour, completion, language_server, says
 

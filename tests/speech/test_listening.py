@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pbx.errors import DataError
+from pbx.model.segment import Segment
 from pbx.speech.listening import Recording
-from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Source
 from pbx.speech.windows import Window
 from tests.speech.say import kept_clips

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pbx.errors import DataError, StorageFull
+from pbx.recordings.playable import is_prepared, render_playable, waveform
 from pbx.speech.audio import probe_audio
-from pbx.speech.playable import is_prepared, render_playable, waveform
 from tests.speech.sounds import (
     RATE,
     TONES,

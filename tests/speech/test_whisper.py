@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from pbx.errors import DataError, ModelError, SettingsError
+from pbx.model.segment import Segment
 from pbx.speech import checkpoints, whisper
 from pbx.speech.decoding import Decoded, Decoder, DecodingRules
-from pbx.speech.segment import Segment
 from pbx.speech.transcriber import Part, Source
 from pbx.speech.whisper import WhisperTranscriber
 from tests.speech.say import CHECKPOINT, Clip, errors_in, kept_clips

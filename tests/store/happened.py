@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlmodel import Session
 
+from pbx.analytics.packs import pack_days
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
 from pbx.store.models import Call, Table
-from pbx.store.packs import pack_days
 
 Answer = TypeVar("Answer")
 

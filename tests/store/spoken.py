@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlmodel import Session
 
-from pbx.speech.segment import Segment
+from pbx.model.segment import Segment
 from pbx.speech.transcriber import Part
 from pbx.store.models import Call, PbxConnection, Recording, Transcript
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript

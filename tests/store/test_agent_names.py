@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot
+from pbx.analytics.agents import agent_figures, agent_sessions
+from pbx.analytics.queues import FigureFilter
+from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot
 from pbx.store.agent_names import agent_names, extension_names
 from pbx.store.engine import reading, writing
-from pbx.store.figures import FigureFilter
-from pbx.store.figures_agents import agent_figures, agent_sessions
 from pbx.store.models import PbxConnection
-from pbx.store.samples import record_snapshot, store_latest
+from pbx.store.snapshots import record_snapshot, store_latest
 from tests.store.happened import asked, change, ring, store, visit
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

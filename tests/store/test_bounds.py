@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.ami.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
-from pbx.history.facts import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
 from pbx.store.bounds import MOST_BYTES, bounded, bounded_text
 from pbx.store.call_queues import LONGEST
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
 from pbx.store.legs import store_legs
 from pbx.store.models import Call, PbxConnection, QueueSample, Recording, UtcSeconds
-from pbx.store.samples import record_snapshot
+from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

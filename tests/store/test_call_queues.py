@@ -9,19 +9,19 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
-from pbx.ari.names import parse_name
-from pbx.history.facts import Leg, Visit
-from pbx.history.folding import Source
+from pbx.analytics.call_lists import CallSelection, calls_behind
+from pbx.analytics.calls import CallQuestion, call_counts, call_totals
+from pbx.analytics.packs import pack_days
+from pbx.asterisk.formats.recording_names import parse_name
+from pbx.model.folding import Source
+from pbx.model.history import Leg, Visit
 from pbx.store.call_queues import LONGEST, join_queues, split_queues
 from pbx.store.calls import CallFilter, call_queues, count_calls
 from pbx.store.engine import reading, writing
-from pbx.store.figures_behind import CallSelection, calls_behind
-from pbx.store.figures_calls import CallQuestion, call_counts, call_totals
 from pbx.store.legs import store_legs
 from pbx.store.models import Call, PbxConnection, TranscriptionRules
-from pbx.store.packs import pack_days
 from pbx.store.recordings import Listed, Outcome, add_recordings, known_names, open_recordings, store_outcomes
-from pbx.store.transcriptions import new_within_rules
+from pbx.store.transcription_queue import new_within_rules
 from pbx.store.visits import store_visits
 from tests.agreement import assert_all_agree
 from tests.history.live_pbx import Pbx

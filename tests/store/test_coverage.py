@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from pbx.history.facts import Visit
-from pbx.store.coverage import call_coverage, queue_coverage
+from pbx.analytics.coverage import call_coverage, queue_coverage
+from pbx.model.history import Visit
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
+from pbx.store.listening import begin_span, prolong_span
 from pbx.store.visits import store_visits
-from pbx.store.watching import begin_span, prolong_span
 from tests.happened import leg
 from tests.test_pages import add_call, save_pbx
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from pbx.errors import DataError, NewerDatabase, SettingsError, StorageFull
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.jobs import add_job, get_job
+from pbx.store.job_rows import add_job, get_job
 from pbx.store.models import Call, Job, PbxConnection
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Part, Queue, Snapshot
-from pbx.metrics.queues import QueueFigures, Targets, WaitBucket
-from pbx.store.engine import reading, writing
-from pbx.store.figures import (
+from pbx.analytics.formulas.queues import QueueFigures, Targets, WaitBucket
+from pbx.analytics.queues import (
     FigureFilter,
     by_agent,
     by_did,
@@ -23,8 +21,10 @@ from pbx.store.figures import (
     visit_names,
     wait_distribution,
 )
+from pbx.model.snapshot import Part, Queue, Snapshot
+from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
-from pbx.store.samples import record_snapshot
+from pbx.store.snapshots import record_snapshot
 from tests.store.happened import asked, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")

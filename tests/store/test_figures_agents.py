@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
-from pbx.metrics.agents import AgentFigures, PauseFigures
+from pbx.analytics.agents import AgentDay, AgentSession, agent_days, agent_figures, agent_sessions, pause_reasons
+from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
+from pbx.analytics.queues import FigureFilter
 from pbx.store.engine import reading
-from pbx.store.figures import FigureFilter
-from pbx.store.figures_agents import AgentDay, AgentSession, agent_days, agent_figures, agent_sessions, pause_reasons
 from pbx.store.models import PbxConnection
 from tests.store.happened import asked, change, ring, store, visit
 

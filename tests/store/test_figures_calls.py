@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
+from pbx.analytics.calls import CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.engine import reading
-from pbx.store.figures_calls import CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.models import PbxConnection
 from tests.store.happened import asked, call, store
 

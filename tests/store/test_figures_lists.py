@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
-from pbx.metrics.callbacks import CallbackFigures
-from pbx.store.engine import reading, writing
-from pbx.store.figures import FigureFilter, Selection, figures_by
-from pbx.store.figures_agents import agent_figures
-from pbx.store.figures_lists import (
+from pbx.analytics.agents import agent_figures
+from pbx.analytics.formulas.callbacks import CallbackFigures
+from pbx.analytics.packs import pack_days
+from pbx.analytics.queues import FigureFilter, Selection, figures_by
+from pbx.analytics.visit_lists import (
     abandoned_calls,
     answering_call,
     callbacks,
@@ -20,8 +20,8 @@ from pbx.store.figures_lists import (
     transfer_targets,
     visits_page,
 )
+from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
-from pbx.store.packs import pack_days
 from tests.store.happened import asked, call, leg, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Part, Snapshot, Trunk, TrunkState
-from pbx.metrics.registration import Registration
-from pbx.metrics.trunks import CauseCount
-from pbx.store.engine import reading, writing
-from pbx.store.figures_behind import SeizureSelection, seizures_behind
-from pbx.store.figures_trunks import (
+from pbx.analytics.call_lists import SeizureSelection, seizures_behind
+from pbx.analytics.formulas.registration import Registration
+from pbx.analytics.formulas.trunks import CauseCount
+from pbx.analytics.trunk_status import trunk_registration
+from pbx.analytics.trunks import (
     busy_hour,
     by_trunk,
     cause_counts,
     trunk_intervals,
     trunk_totals,
 )
+from pbx.model.snapshot import Part, Snapshot, Trunk, TrunkState
+from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
-from pbx.store.samples import record_snapshot
-from pbx.store.trunk_looks import trunk_registration
+from pbx.store.snapshots import record_snapshot
 from tests.store.happened import asked, call, leg, store
 
 ZONE = timezone(timedelta(hours=2))

@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 from pbx.store.calls import call_agents
 from pbx.store.engine import reading, writing
 from pbx.store.notes import set_tags
-from pbx.store.search import SearchFilter, count_transcribed, found_calls, transcribed_calls
 from pbx.store.transcripts import save_analysis, summaries_of
+from pbx.transcription.search.hits import SearchFilter, count_transcribed, found_calls, transcribed_calls
 from tests.store.spoken import NOON, add_call, add_transcript, id_of
 
 

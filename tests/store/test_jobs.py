@@ -6,7 +6,16 @@ import pytest
 from sqlalchemy import Engine
 
 from pbx.store.engine import reading, writing
-from pbx.store.jobs import add_job, end_job, fail_job, get_job, last_job, report_progress, start_job, unfinished_jobs
+from pbx.store.job_rows import (
+    add_job,
+    end_job,
+    fail_job,
+    get_job,
+    last_job,
+    report_progress,
+    start_job,
+    unfinished_jobs,
+)
 from pbx.store.models import Job, PbxConnection, now
 
 

@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlmodel import Session, select
 
-from pbx.ari.names import RecordingName, parse_name
-from pbx.history.facts import Leg
+from pbx.asterisk.formats.recording_names import RecordingName, parse_name
+from pbx.model.history import Leg
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import CallLeg
 from pbx.store.legs import known_trunks, legs_of, store_legs
 from pbx.store.models import Call, CallNote, PbxConnection, Recording, Subject
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
-from pbx.store.search import SearchFilter, found_calls
+from pbx.transcription.search.hits import SearchFilter, found_calls
 from tests.store.spoken import add_transcript
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

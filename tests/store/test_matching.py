@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx.store.matching import spans_in, to_fts5
-from pbx.store.query import All, Either, Near, Phrase, Query, Without, parse_query
-from pbx.store.tokens import tokens_of
+from pbx.store.search_tokens import tokens_of
+from pbx.transcription.search.matching import spans_in, to_fts5
+from pbx.transcription.search.query import All, Either, Near, Phrase, Query, Without, parse_query
 
 WORDS = ["a", "b", "c", "ab", "ac", "京", "都"]
 phrases = st.builds(Phrase, st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(tuple), st.booleans())

@@ -9,17 +9,17 @@ import pytest
 from sqlalchemy import Engine, delete, event, select, update
 from sqlmodel import Session, col
 
-from pbx.ami.snapshot import Trunk
-from pbx.jobs.packing import pack_history
-from pbx.metrics.queues import OUTCOMES
+from pbx.analytics.agents import agent_figures
+from pbx.analytics.formulas.queues import OUTCOMES
+from pbx.analytics.packing import pack_history
+from pbx.analytics.packs import forget_packs, load_columns, number_key, pack_days
+from pbx.analytics.queues import FigureFilter
+from pbx.analytics.trunk_status import trunk_history
+from pbx.model.snapshot import Trunk
 from pbx.store.engine import reading, writing
-from pbx.store.figures import FigureFilter
-from pbx.store.figures_agents import agent_figures
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
 from pbx.store.models import Call, PbxConnection
-from pbx.store.packs import forget_packs, load_columns, number_key, pack_days
-from pbx.store.samples import store_trunk_changes
-from pbx.store.trunk_looks import trunk_history
+from pbx.store.snapshots import store_trunk_changes
 from tests.store.happened import call, change, leg, ring, store, visit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

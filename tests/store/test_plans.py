@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import Engine, event
 
 from pbx.settings import Settings, load_settings
-from pbx.store import claims, transcriptions
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.calls import CallFilter, call_agents, call_queues, count_calls, find_calls
 from pbx.store.engine import reading
 

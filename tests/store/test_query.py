@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx.errors import QueryError
-from pbx.store.query import All, Either, Near, Phrase, Query, Without, parse_query
+from pbx.transcription.search.query import All, Either, Near, Phrase, Query, Without, parse_query
 
 A, B, C, D = (Phrase((letter,)) for letter in "abcd")
 DON_T = Phrase(("don", "t"))

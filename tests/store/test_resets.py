@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from pbx.ami.snapshot import Queue, Snapshot, System
+from pbx.model.snapshot import Queue, Snapshot, System
+from pbx.store.counter_resets import ALL_AGAIN, RESTARTED, Reset, resets_between, resets_of
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
-from pbx.store.resets import ALL_AGAIN, RESTARTED, Reset, resets_between, resets_of
-from pbx.store.samples import record_snapshot, store_latest
+from pbx.store.snapshots import record_snapshot, store_latest
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
-from pbx.ami.snapshot import ActiveCall, Extension, Part, Queue, QueueMember, Snapshot, System, Trunk
+from pbx.analytics.trunk_status import trunk_history
+from pbx.model.snapshot import ActiveCall, Extension, Part, Queue, QueueMember, Snapshot, System, Trunk
 from pbx.store.engine import reading, writing
 from pbx.store.models import (
     ExtensionSample,
@@ -19,8 +20,7 @@ from pbx.store.models import (
     Subject,
     TrunkSample,
 )
-from pbx.store.samples import latest_snapshot, queue_history, record_snapshot, snapshot_gaps
-from pbx.store.trunk_looks import trunk_history
+from pbx.store.snapshots import latest_snapshot, queue_history, record_snapshot, snapshot_gaps
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OK = Part()

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlmodel import Session
 
-import pbx.store.search
+import pbx.transcription.search.hits
 from pbx.errors import QueryError
+from pbx.model.segment import Segment
 from pbx.settings import load_settings
-from pbx.speech.segment import Segment
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Recording
 from pbx.store.notes import set_tags
-from pbx.store.search import Hit, SearchFilter, TrendPoint, count_hits, find_hits, trend
+from pbx.transcription.search.hits import Hit, SearchFilter, TrendPoint, count_hits, find_hits, trend
 from tests.store.spoken import NOON, add_call, add_transcript
 
 DAY = timedelta(days=1)
@@ -97,7 +97,7 @@ def test_relevance_prefers_what_is_said_more_often_or_shorter(session: Session) 
 
 
 def test_of_too_many_hits_the_last_listed_are_ranked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pbx.store.search, "MOST_RANKED", 2)
+    monkeypatch.setattr(pbx.transcription.search.hits, "MOST_RANKED", 2)
     hits = find_hits(session, SearchFilter(1, "refund"), offset=0, limit=10)
     assert sorted(hit.call_id for hit in hits) == [3, 5]
     assert len(find_hits(session, SearchFilter(1, "refund"), order="newest", offset=0, limit=10)) == 5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx.store.tokens import tokens_of
+from pbx.store.search_tokens import tokens_of
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
-from pbx.store import claims, transcriptions
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
 from pbx.store.calls import CallFilter, find_calls
 from pbx.store.engine import writing
 from pbx.store.models import Call, PbxConnection, Recording, Transcript, Transcription, TranscriptionRules
-from pbx.store.transcriptions import cancel, overview, queue_calls, queue_recordings
+from pbx.store.transcription_queue import cancel, overview, queue_calls, queue_recordings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ME = "transcriber-0"

@@ -10,11 +10,10 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from pbx.errors import PbxError, StorageFull
-from pbx.speech.segment import Segment, Word
+from pbx.model.segment import Segment, Word
 from pbx.speech.transcriber import Part
 from pbx.store.engine import reading, writing
 from pbx.store.models import SegmentRow, Transcript
-from pbx.store.search import SearchFilter, count_hits, find_hits
 from pbx.store.transcripts import (
     add_part,
     analysis_of,
@@ -28,6 +27,7 @@ from pbx.store.transcripts import (
     to_segment,
     transcripts_of_call,
 )
+from pbx.transcription.search.hits import SearchFilter, count_hits, find_hits
 from tests.store.spoken import add_call, add_transcript, id_of, segments
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
-from pbx.history.facts import AgentChange, Ring, Visit
+from pbx.model.history import AgentChange, Ring, Visit
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import PbxConnection

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pbx.ui.bar import Period
+from pbx.ui.period_bar import Period
 
 
 def test_what_is_drawn_anew_while_the_page_stands_reaches_up_to_now() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pbx.metrics.ratio import Ratio
-from pbx.ui.figures import Kind, Value, _change, value_text
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.ui.tiles import Kind, Value, _change, value_text
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pbx.store.search import Hit
-from pbx.ui.hits import NEAR_CHARACTERS, SHOWN_CHARACTERS, as_data, clip, parts
+from pbx.transcription.search.hits import Hit
+from pbx.ui.search_hits import NEAR_CHARACTERS, SHOWN_CHARACTERS, as_data, clip, parts
 
 
 def marked(text: str, spans: list[tuple[int, int]]) -> str:

@@ -8,8 +8,8 @@ from pbx.errors import StorageFull
 from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import get_note, save_note, save_rating
+from pbx.ui.active_pbx import Site, find_site
 from pbx.ui.note_field import Answer, Draft, draft_of, keep_draft
-from pbx.ui.sites import Site, find_site
 from tests.test_pages import HOSTILE, save_pbx
 
 SENT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}

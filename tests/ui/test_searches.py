@@ -3,7 +3,7 @@
 import pytest
 
 from pbx.store.models import Topic
-from pbx.store.query import Either, Phrase, parse_query
+from pbx.transcription.search.query import Either, Phrase, parse_query
 from pbx.ui.searches import phrase_query, topic_query
 from pbx.ui.trends import behind_bar
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pbx.speech.analysis import SpokenSegment
+from pbx.transcription.analysis.run import SpokenSegment
 
 
 def read_dialogue(name: str) -> list[SpokenSegment]:

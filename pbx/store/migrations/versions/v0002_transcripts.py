@@ -111,7 +111,7 @@ def make_transcripts() -> None:
 
 
 def make_search() -> None:
-    """The index of what was said; its rows are written by pbx.store.index, which splits text into words first.
+    """The index of what was said; its rows are written by pbx.store.search_index, which splits text into words first.
 
     The words come separated by spaces, which is what FTS5's simplest tokenizer splits at.
     """

@@ -1,0 +1,1 @@
+"""Alerts: evaluates the rules and delivers the messages."""

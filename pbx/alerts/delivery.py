@@ -1,0 +1,137 @@
+"""Alerts are sent by Apprise, to mail, webhooks, Slack, Teams and others: once when one begins, once when it ends."""
+
+import logging
+import threading
+from datetime import datetime, tzinfo
+
+from sqlalchemy import Engine
+
+from pbx.alerts.evaluation import evaluate
+from pbx.alerts.send_process import check_address, send_apart
+from pbx.errors import PbxError
+from pbx.formatting import duration_text, moment_text, zone_of, zone_text
+from pbx.settings import Settings
+from pbx.store.alerts import (
+    PAUSES_S,
+    Target,
+    Telling,
+    anything_to_tell,
+    claim_telling,
+    record_failure,
+    record_sent,
+    targets_of,
+)
+from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import Alert, AlertRule
+from pbx.store.models import PbxConnection, now
+
+EXAMPLES = (  # placeholders in capitals
+    ("E-mail", "mailtos://USER:PASSWORD@smtp.example.com?from=pbx@example.com&to=you@example.com"),
+    ("Webhook", "jsons://hooks.example.com/pbx"),
+    ("Slack", "slack://TOKEN_A/TOKEN_B/TOKEN_C/#channel"),
+    ("Teams", "workflows://HOST/WORKFLOW/SIGNATURE"),
+    ("Telegram", "tgram://BOT_TOKEN/CHAT_ID"),
+    ("ntfy", "ntfys://ntfy.example.com/TOPIC"),
+)
+TITLES = {
+    "longest_wait": "Long wait in queue {}",
+    "service_level": "Low service level in queue {}",
+    "trunk_down": "Trunk {} is down",
+    "no_agent": "No agent in queue {}",
+    "sync_failing": "Recording sync is failing",
+}
+
+log = logging.getLogger("pbx.alerts")
+
+
+class SendError(PbxError):
+    """A target could not be told; the message says why and never where to."""
+
+
+def look_after_alerts(engine: Engine, settings: Settings, stop: threading.Event) -> bool:
+    """Let alerts begin and end, and tell of them; returns whether anything began, ended or was sent.
+
+    Raises SettingsError, DataError.
+    """
+    active = active_connection(engine, settings)
+    if active is None:
+        return False
+    changes = evaluate(engine, settings, active, now())
+    for change in changes:
+        log.info("An alert has %s (rule %d, %s).", change.what, change.rule_id, change.subject or "syncs")
+    return bool(tell_all(engine, settings, active, stop) + len(changes))
+
+
+def tell_all(engine: Engine, settings: Settings, active: ActiveConnection, stop: threading.Event) -> int:
+    """Send every message that is due, and return how many that were. Raises DataError."""
+    told = 0
+    while not stop.is_set():
+        with reading(engine) as session:
+            if not anything_to_tell(session, active.id, now()):
+                break
+        with writing(engine) as session:
+            telling = claim_telling(session, settings, active.id, now())
+        if telling is not None:
+            _tell(engine, settings, active, telling)
+            told += 1
+    return told
+
+
+def send(target: Target, title: str, text: str) -> None:
+    """Send one message now. Raises SendError when it could not be sent, SettingsError for an unusable address."""
+    reason = send_apart(target.url.get_secret_value(), title, text)
+    if reason:
+        raise SendError(f"{target.label}: the message wasn’t sent ({reason}).", "Check its address and try again.")
+
+
+def check_target(url: str) -> None:
+    """Raise SettingsError when an address is none that a message can be sent to; nothing is sent."""
+    check_address(url)
+
+
+def trial_message(host: str) -> tuple[str, str]:
+    """Title and text of a message that says it is only a test."""
+    return "PBX Notebook: test message", f"Alerts of the PBX {host} will arrive here. Nothing is wrong: this is a test."
+
+
+def alert_title(kind: str, subject: str) -> str:
+    """Name an alert in a few words: Long wait in queue 400."""
+    return TITLES.get(kind, "Alert: {}").format(subject)
+
+
+def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
+    """Title and text that tell of an alert at a moment, times in the PBX's zone."""
+    title = alert_title(rule.kind, alert.subject)
+    begun = moment_text(alert.begun_at, zone, at, seconds=True)
+    where = f"PBX {host}, times in {zone_text(zone, at)}."
+    if alert.ended_at is None:
+        return f"PBX Notebook: {title}", f"{alert.about}\nSeen at {begun}. {where}"
+    ended = moment_text(alert.ended_at, zone, at, seconds=True)
+    lasted = duration_text((alert.ended_at - alert.begun_at).total_seconds())
+    text = f"It lasted from {begun} to {ended}, {lasted}. When it began: {alert.about}\n{where}"
+    return f"PBX Notebook: over: {title}", text
+
+
+def _tell(engine: Engine, settings: Settings, active: ActiveConnection, telling: Telling) -> None:
+    with reading(engine) as session:
+        row = session.get(PbxConnection, active.id)
+    zone = zone_of(active.connection.timezone, row.utc_offset_s if row else None)
+    title, text = message(telling.alert, telling.rule, active.connection.host, zone, now())
+    failures = []
+    for target in targets_of(settings, telling.rule):
+        if target.id not in telling.targets:
+            continue
+        try:
+            send(target, title, text)
+        except PbxError as error:
+            failures.append(str(error))
+            continue
+        with writing(engine) as session:
+            if not record_sent(session, telling, target.id, now()):
+                return  # it has meanwhile become another message
+    if failures:
+        tries = f"Attempt {telling.attempt} of {len(PAUSES_S) + 1}."
+        log.warning("An alert could not be sent. %s %s", " ".join(failures), tries)
+        with writing(engine) as session:
+            record_failure(session, telling, f"{' '.join(failures)} {tries}", now())

@@ -1,1 +1,0 @@
-"""AMI: how the PBX stands, and what happens on it."""

@@ -1,0 +1,207 @@
+"""Calls counted over a period: by hour, day, direction, DID, number, queue, agent or disposition.
+
+With a queue, and by queue, a call counts in each queue that it was in, and how it ended is whether an agent answered it
+*there*: so that Queues, which counts visits, and this agree. See pbx.store.call_queues.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from typing import Literal
+
+import numpy as np
+from sqlalchemy import select
+from sqlmodel import Session
+
+from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, unseen, week_cells
+from pbx.analytics.formulas.ratio import Ratio
+from pbx.analytics.packs import Lazy, Packed, load_columns, remembered
+from pbx.store.call_queues import split_queues
+from pbx.store.models import Direction, Table
+
+By = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
+_C = Table.metadata.tables["calls"].c
+
+
+@dataclass(frozen=True, slots=True)
+class CallCount:
+    """Calls of one interval (`start_at`) or one name. `label`: the name, "" where calls have none.
+
+    `answered` and the ratios are of the calls whose disposition the CDR or the live events told: `told`.
+    """
+
+    label: str
+    start_at: datetime | None
+    calls: int
+    told: int
+    answered: int
+    by_direction: dict[str, int] = field(default_factory=dict)
+    talk_s: float = 0.0
+    talks: int = 0  # answered calls whose talk time is known
+    wait_s: float = 0.0
+    waits: int = 0
+
+    @property
+    def answer_rate(self) -> Ratio:
+        """Answered / calls whose disposition is known."""
+        return Ratio(self.answered, self.told)
+
+    @property
+    def acd(self) -> Ratio:
+        """Mean talk in seconds of the answered: `talk_s` / how many they are."""
+        return Ratio(self.talk_s, self.talks)
+
+    @property
+    def mean_wait(self) -> Ratio:
+        return Ratio(self.wait_s, self.waits)
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuestion:
+    """Which calls are counted: begun from `since` up to `until`; None: whatever."""
+
+    connection_id: int
+    since: datetime
+    until: datetime
+    direction: Direction | None = None
+    queue: str | None = None
+    did: str | None = None
+    agent: str | None = None
+
+
+def call_totals(session: Session, wanted: CallQuestion) -> CallCount:
+    """All calls wanted, in one."""
+    found = load_calls(session, wanted)
+    return _counts(found, np.zeros(len(found), np.int64), [""])[0]
+
+
+def call_counts(
+    session: Session, wanted: CallQuestion, zone: tzinfo, by: By, limit: int | None = None
+) -> list[CallCount]:
+    """Calls by hour or day of `zone` (in order, those without calls as zeros), or by name, the most frequent first.
+
+    By number: the other party's, the caller's of an inbound call, the called one's of an outbound; internal calls are
+    left out. `limit`: at most so many names. By queue a call counts in each that it was in.
+    """
+    found = load_calls(session, wanted)
+    if by == "queue" and wanted.queue is None:
+        found = _in_each_queue(found)
+    if by in ("hour", "day"):
+        edges = interval_edges(wanted.since, wanted.until, zone, "hour" if by == "hour" else "day")
+        return _counts(found, interval_of(found.columns["at"], edges), edges[:-1])
+    if by == "number":
+        return _by_number(session, found, limit or 100)
+    counts = [item for item in _counts(found, found.columns[by], found.names[by]) if item.calls]
+    return sorted(counts, key=lambda item: (-item.calls, item.label))[:limit]
+
+
+def call_heat_map(
+    session: Session, wanted: CallQuestion, zone: tzinfo, gaps: Sequence[tuple[datetime, datetime]] = ()
+) -> list[list[int | None]]:
+    """How many calls began by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24.
+
+    None where the period has no such hour, or none outside the `gaps` (in order), and no call is known.
+    """
+    found = load_calls(session, wanted)
+    edges = interval_edges(wanted.since, wanted.until, zone, "hour")
+    if not edges:
+        return [[None] * HOURS for _ in range(DAYS)]
+    cells = week_cells(edges, zone)
+    calls = np.bincount(cells[interval_of(found.columns["at"], edges)], minlength=DAYS * HOURS)
+    hours = np.bincount(cells[~unseen(edges, gaps)], minlength=DAYS * HOURS)
+    counts = [n if n or seen else None for n, seen in zip(calls.tolist(), hours.tolist(), strict=True)]
+    return [counts[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
+
+
+def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:
+    """Numbers written in different ways are one: see `number_key`. The label is how the first of its calls has it."""
+    of = found.columns
+    outbound = of["direction"] == found.code("direction", "outbound")
+    other = np.where(outbound, of["to"], of["from"])
+    other[(of["direction"] == found.code("direction", "internal")) | (other == 0)] = 0
+    known = found.where(other != 0)
+    keys, first, group, counts = np.unique(
+        other[other != 0], return_index=True, return_inverse=True, return_counts=True
+    )
+    chosen = np.argsort(-counts, kind="stable")[:limit]
+    place = np.full(len(keys), -1, np.int64)
+    place[chosen] = np.arange(len(chosen))
+    within = place[group] >= 0
+    ids = [int(call) for call in known.columns["id"][first[chosen]]]
+    query = select(_C.id, _C.direction, _C.from_number, _C.to_number).where(_C.id.in_(ids))
+    written = {
+        row.id: row.to_number if row.direction == "outbound" else row.from_number
+        for row in session.connection().execute(query)
+    }
+    return _counts(known.where(within), place[group][within], [written[call] for call in ids])
+
+
+def load_calls(session: Session, wanted: CallQuestion) -> Packed:
+    """The calls wanted, as columns."""
+
+    def load() -> Packed:
+        found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
+        asked = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
+        return (found if wanted.queue is None else _in_each_queue(found)).narrowed(asked)
+
+    return remembered(session, ("narrowed calls", wanted), load)
+
+
+def _in_each_queue(found: Packed) -> Packed:
+    """A row for each queue that a call was in, and one for a call without, with how it ended in that queue."""
+    queues, answered_in, outcomes = (found.names[name] for name in ("queue", "answered_in", "disposition"))
+    parts = [split_queues(name) for name in queues]
+    names = {name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part))}
+    each = np.array([names[name] for part in parts for name in part], np.int64)
+    sizes = np.array([len(part) for part in parts], np.int64)
+    size = sizes[found.columns["queue"]]
+    rows = np.repeat(np.arange(len(found)), size)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
+    queue = each[(np.cumsum(sizes) - sizes)[found.columns["queue"]][rows] + place]
+
+    outcomes = tuple(dict.fromkeys((*outcomes, "ANSWERED", "NO ANSWER")))
+    answered, unanswered = outcomes.index("ANSWERED"), outcomes.index("NO ANSWER")
+    pairs = [  # of places in answered_in and queue
+        where * len(names) + names[name]
+        for where, part in enumerate(map(split_queues, answered_in))
+        for name in part
+        if name in names
+    ]
+    there = np.isin(found.columns["answered_in"][rows] * len(names) + queue, np.array(pairs, np.int64))
+    outcome = found.columns["disposition"][rows]
+    elsewhere = (outcome == answered) & ~there
+    outcome = np.where(there, answered, np.where(elsewhere, unanswered, outcome))
+    if "" in names:
+        outcome = np.where(queue == names[""], found.columns["disposition"][rows], outcome)
+    changed = {"queue": queue, "disposition": outcome}
+    return Packed(
+        Lazy(found.columns, lambda name: changed[name] if name in changed else found.columns[name][rows]),
+        found.names | {"queue": tuple(names), "disposition": outcomes},
+    )
+
+
+def _counts(found: Packed, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
+    """Counts of each group of calls, by its label: a name or the moment it begins."""
+    of, groups = found.columns, len(labels)
+    told = of["disposition"] != found.code("disposition", "")
+    answered = of["disposition"] == found.code("disposition", "ANSWERED")
+    talked, waited = answered & ~np.isnan(of["talk_s"]), ~np.isnan(of["wait_s"])
+    directions = found.names["direction"]
+    ways = np.bincount(group * len(directions) + of["direction"], minlength=groups * len(directions))
+    ways = ways.reshape(groups, len(directions)) if directions else np.zeros((groups, 0), np.int64)
+    columns = zip(
+        labels,
+        np.bincount(group, minlength=groups).tolist(),
+        np.bincount(group[told], minlength=groups).tolist(),
+        np.bincount(group[answered], minlength=groups).tolist(),
+        [{directions[i]: int(row[i]) for i in np.flatnonzero(row)} for row in ways],
+        np.bincount(group[talked], weights=of["talk_s"][talked], minlength=groups).tolist(),
+        np.bincount(group[talked], minlength=groups).tolist(),
+        np.bincount(group[waited], weights=of["wait_s"][waited], minlength=groups).tolist(),
+        np.bincount(group[waited], minlength=groups).tolist(),
+        strict=True,
+    )
+    return [
+        CallCount("", label, *rest) if isinstance(label, datetime) else CallCount(label, None, *rest)
+        for label, *rest in columns
+    ]

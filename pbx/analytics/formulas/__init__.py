@@ -1,0 +1,1 @@
+"""The formulas behind every figure: pure functions, columns in, numbers out."""

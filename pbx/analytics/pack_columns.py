@@ -1,0 +1,166 @@
+"""Which rows of a day are packed, and which of their columns: see pbx.analytics.packs.
+
+Whoever changes a shape drops its packs in a step of the schema.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, or_, select, type_coerce, union_all
+
+from pbx.store.history_models import QueueVisit as QueueVisit  # its room's tables are known with it
+from pbx.store.models import Table
+
+Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
+VISITS, RINGS, CHANGES, CALLS, LEGS = (
+    Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
+)
+UNSEEN_S = -1.0  # a duration that nobody knows
+LOOKS, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names.
+
+    "int" are integers of any size, "key" those of `number_key`; how wide a pack holds them its day decides.
+    """
+
+    rows: Select[Any]
+    at: ColumnElement[Any]  # by which a row belongs to a day
+    connection_id: ColumnElement[Any]
+    fields: dict[str, str]
+    earlier_days: int = 0  # how much older a row's day may be than what happened
+    begins: Callable[[int], Select[Any]] | None = None  # asks for a PBX's first row, if sooner found so
+
+
+def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
+    """A column of moments as the whole seconds it holds."""
+    return type_coerce(column, BigInteger)
+
+
+def _seizures() -> Select[Any]:
+    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure.
+
+    A leg that came in by a trunk and went on by one seized both, and counts on either side.
+    Its duration is NULL while it goes on, and `UNSEEN_S` when it is over and nobody saw when.
+    """
+    onward = union_all(select(literal(0).label("onward")), select(literal(1))).subquery().c.onward
+    trunk = case((onward == 1, LEGS.onward_trunk), else_=LEGS.trunk)
+    names_trunk = or_(*(LEGS.dst_channel.contains("/" + LEGS.trunk + end) for end in "-/"))  # DAHDI/i1/5550101-1a
+    goes_out = (LEGS.onward_trunk == "") & names_trunk
+    out = case(((onward == 1) | goes_out, 1), else_=0)
+    began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
+    ended = began + func.coalesce(LEGS.duration_s, 0)
+    picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
+    alone = func.count() == 1
+    unended = func.count(LEGS.duration_s) < func.count()
+    going_on = unended & (func.min(LEGS.disposition) == "")
+    return (
+        select(
+            CALLS.id,
+            func.min(began),
+            trunk,
+            out,
+            case((func.max(case((won, 1), else_=0)) == 1, "ANSWERED"), else_=func.max(LEGS.disposition)),
+            func.coalesce(func.max(LEGS.cause), -1),
+            case(
+                (going_on, None),
+                (unended, UNSEEN_S),
+                (alone, func.max(LEGS.duration_s)),
+                else_=func.max(ended) - func.min(began),
+            ),
+            case(
+                (unended, None),
+                (alone, func.max(LEGS.billsec_s)),
+                else_=func.max(case((won, ended))) - func.min(case((won, picked_up))),
+            ),
+            func.min(LEGS.pdd_s),
+        )
+        .join_from(LEGS.id.table, CALLS.id.table, LEGS.call_id == CALLS.id)
+        .join(onward.table, (onward == 0) | (LEGS.onward_trunk > ""))
+        .where(LEGS.trunk > "")
+        .group_by(CALLS.id, trunk, out, case((out == 1, LEGS.dst_channel), else_=LEGS.channel))
+    )
+
+
+def _first_look(connection_id: int) -> Select[Any]:
+    """One step in the index for each trunk."""
+    first = select(func.min(seconds(LOOKS.taken_at))).where(LOOKS.subject_id == SUBJECTS.id)
+    first = first.correlate(SUBJECTS.id.table)
+    firsts = select(first.scalar_subquery().label("at")).where(
+        SUBJECTS.connection_id == connection_id, SUBJECTS.kind == "trunk"
+    )
+    return select(func.min(firsts.subquery().c.at))
+
+
+# Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
+# isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
+_OUT = CALLS.direction == "outbound"
+SHAPES: dict[Kind, Shape] = {
+    "visits": Shape(
+        select(
+            VISITS.id,
+            seconds(VISITS.joined_at),
+            *(VISITS.queue, VISITS.agent, VISITS.did, VISITS.outcome),
+            VISITS.connected_at.is_not(None) | VISITS.outcome.in_(("answered", "transferred")),
+            *(VISITS.wait_s, VISITS.talk_s, VISITS.caller, VISITS.target),
+        ),
+        VISITS.joined_at,
+        VISITS.connection_id,
+        {"id": "int", "at": "int", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
+        | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
+    ),
+    "rings": Shape(
+        select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
+        RINGS.rung_at,
+        RINGS.connection_id,
+        {"at": "int", "agent": "name", "queue": "name", "ring_s": "f8"},
+    ),
+    "changes": Shape(
+        select(seconds(CHANGES.happened_at), CHANGES.agent, CHANGES.queue, CHANGES.kind, CHANGES.reason),
+        CHANGES.happened_at,
+        CHANGES.connection_id,
+        {"at": "int", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
+    ),
+    "calls": Shape(
+        select(
+            CALLS.id,
+            seconds(CALLS.started_at),
+            *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.answered_in, CALLS.agent),
+            *(CALLS.from_number, CALLS.to_number, CALLS.talk_s, CALLS.wait_s, CALLS.duration_s),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"id": "int", "at": "int"}
+        | dict.fromkeys(("direction", "disposition", "did", "queue", "answered_in", "agent"), "name")
+        | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
+    ),
+    "talks": Shape(
+        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
+            CALLS.disposition == "ANSWERED",
+            _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
+        ),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"number": "key", "at": "int"},
+    ),
+    "seizures": Shape(
+        _seizures(),
+        CALLS.started_at,
+        CALLS.connection_id,
+        {"call_id": "int", "at": "int", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "int"}
+        | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
+        earlier_days=1,  # a call's row of the day before may have seized a trunk after midnight
+    ),
+    "looks": Shape(
+        select(seconds(LOOKS.taken_at), SUBJECTS.name, LOOKS.state, LOOKS.channels, LOOKS.roundtrip_ms)
+        .join_from(SUBJECTS.id.table, LOOKS.taken_at.table, LOOKS.subject_id == SUBJECTS.id)
+        .where(SUBJECTS.kind == "trunk"),
+        LOOKS.taken_at,
+        SUBJECTS.connection_id,
+        {"at": "int", "trunk": "name", "state": "name", "channels": "int", "roundtrip_ms": "f8"},
+        begins=_first_look,
+    ),
+}

@@ -1,0 +1,241 @@
+"""Figures of queues over a period: totals, by interval, queue, agent and DID, how long was waited, at which hour.
+
+All of them read packed columns (pbx.analytics.packs), once per session and period, so a page can ask for as many as
+it needs. The formulas are those of pbx.analytics.formulas.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from typing import Literal
+
+import numpy as np
+from sqlmodel import Session
+
+from pbx.analytics.formulas.intervals import (
+    DAYS,
+    HOURS,
+    Step,
+    interval_edges,
+    interval_of,
+    period_before,
+    unseen,
+    week_cells,
+)
+from pbx.analytics.formulas.queues import (
+    IN_PROGRESS,
+    OUTCOMES,
+    Flags,
+    QueueFigures,
+    Targets,
+    VisitColumns,
+    WaitBucket,
+    tally,
+    wait_buckets,
+)
+from pbx.analytics.packs import Packed, load_columns, remembered
+from pbx.store.snapshots import latest_snapshot
+
+Dimension = Literal["queue", "agent", "did"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to.
+
+    `present`: who waited or talked at some moment of these, the second no longer within.
+    """
+
+    outcomes: Sequence[str] | None = None
+    answered: bool | None = None
+    weekday: int | None = None  # 0 = Monday, with `hour`, in the zone given
+    hour: int | None = None
+    wait_over_s: float | None = None
+    wait_up_to_s: float | None = None
+    present: tuple[datetime, datetime] | None = None
+    target: str | None = None  # to where it was passed on
+
+
+@dataclass(frozen=True, slots=True)
+class FigureFilter:
+    """Which visits of a PBX are wanted: joined from `since` up to `until`; None: whatever queue, agent or DID.
+
+    `chosen` is a part of these; `zone` that of its weekday and hour.
+    """
+
+    connection_id: int
+    since: datetime
+    until: datetime
+    queue: str | None = None
+    agent: str | None = None
+    did: str | None = None
+    chosen: Selection | None = None
+    zone: tzinfo = UTC
+
+    def before(self, zone: tzinfo, now: datetime) -> "FigureFilter":
+        """The same of the period before, as `period_before` of pbx.analytics.formulas.intervals tells it."""
+        since, until = period_before(self.since, self.until, zone, now)
+        return replace(self, since=since, until=until)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInterval:
+    """Figures of the visits that joined from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
+
+    start_at: datetime
+    end_at: datetime
+    figures: QueueFigures
+
+
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """An hour of the week: figures of all its visits, and how many such hours of the period were observed."""
+
+    figures: QueueFigures
+    hours: int
+
+
+def queue_targets(session: Session, connection_id: int, answer_s: float = 20.0, short_s: float = 5.0) -> Targets:
+    """T of each queue as the PBX has it set (its newest snapshot tells), `answer_s` where it has none."""
+    snapshot = latest_snapshot(session, connection_id)
+    queues = snapshot.queues if snapshot else ()
+    own = {queue.name: float(queue.service_level_s) for queue in queues if queue.service_level_s}
+    return Targets(answer_s, short_s, own)
+
+
+def queue_totals(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> QueueFigures:
+    """Figures of all visits wanted."""
+    visits = load_visits(session, wanted)
+    return tally(visits, np.zeros(len(visits), np.int64), 1, targets or Targets())[0]
+
+
+def queue_intervals(
+    session: Session, wanted: FigureFilter, zone: tzinfo, step: Step, targets: Targets | None = None
+) -> list[QueueInterval]:
+    """Figures by hour or day of `zone`, in order; an interval without visits is there with zeros.
+
+    Whether nothing came or nobody listened tell the watch spans and imports: the caller draws gaps.
+    """
+    visits = load_visits(session, wanted)
+    edges = interval_edges(wanted.since, wanted.until, zone, step)
+    if not edges:
+        return []
+    figures = tally(visits, interval_of(visits.joined_s, edges), len(edges) - 1, targets or Targets())
+    return [QueueInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+
+
+def figures_by(
+    session: Session, wanted: FigureFilter, by: Dimension, targets: Targets | None = None
+) -> dict[str, QueueFigures]:
+    """Figures by queue, by the agent who answered, or by DID, the most visits first; those without under ""."""
+    visits = load_visits(session, wanted)
+    codes, names = {
+        "queue": (visits.queue, visits.queues),
+        "agent": (visits.agent, visits.agents),
+        "did": (visits.did, visits.dids),
+    }[by]
+    found = zip(names, tally(visits, codes, len(names), targets or Targets()), strict=True)
+    return dict(sorted((item for item in found if item[1].offered), key=lambda item: (-item[1].offered, item[0])))
+
+
+def by_queue(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
+    return figures_by(session, wanted, "queue", targets)
+
+
+def by_agent(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
+    """By the agent who answered; what nobody answered is left out. More of agents: pbx.analytics.agents."""
+    return {name: figures for name, figures in figures_by(session, wanted, "agent", targets).items() if name}
+
+
+def by_did(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
+    return figures_by(session, wanted, "did", targets)
+
+
+def outcome_counts(session: Session, wanted: FigureFilter) -> dict[str, int]:
+    """How many visits ended how, in the order of OUTCOMES, those that don't occur left out."""
+    counts = np.bincount(load_visits(session, wanted).outcome, minlength=len(OUTCOMES))
+    return {name: int(count) for name, count in zip(OUTCOMES, counts, strict=True) if count}
+
+
+def wait_distribution(session: Session, wanted: FigureFilter) -> list[WaitBucket]:
+    """How long was waited, by what came of it."""
+    return wait_buckets(load_visits(session, wanted))
+
+
+def heat_map(
+    session: Session,
+    wanted: FigureFilter,
+    zone: tzinfo,
+    targets: Targets | None = None,
+    gaps: Sequence[tuple[datetime, datetime]] = (),
+) -> list[list[HeatCell]]:
+    """Figures by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24.
+
+    Both of the hours that come twice when summer time ends are in their cell, and counted as two. An hour within one of
+    the `gaps` (in order), of which nobody knows anything, is not counted.
+    """
+    visits = load_visits(session, wanted)
+    edges = interval_edges(wanted.since, wanted.until, zone, "hour")
+    cells = week_cells(edges, zone)
+    place = cells[interval_of(visits.joined_s, edges)] if edges else np.zeros(0, np.int64)
+    figures = tally(visits, place, DAYS * HOURS, targets or Targets())
+    hours = np.bincount(cells[~unseen(edges, gaps)], minlength=DAYS * HOURS)
+    found = [HeatCell(*cell) for cell in zip(figures, hours.tolist(), strict=True)]
+    return [found[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
+
+
+def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[str]:
+    """The queues, agents or DIDs that the visits of a period have, by name, whatever else the filter asks."""
+    found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
+    there = np.unique(found.columns[of])
+    return sorted(found.names[of][code] for code in there if found.names[of][code])
+
+
+def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
+    """The visits wanted, as columns."""
+    return remembered(session, ("visits", wanted), lambda: _load_visits(session, wanted))
+
+
+def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
+    found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
+    found = found.narrowed({"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did})
+    if wanted.chosen:
+        found = found.where(chosen_visits(_columns(found), wanted, wanted.chosen, wanted.zone))
+    return _columns(found)
+
+
+def _columns(found: Packed) -> VisitColumns:
+    of = found.columns
+    return VisitColumns(
+        *(of["id"], of["at"], of["queue"], of["agent"], of["did"], of["outcome"]),
+        *(of["answered"], of["wait_s"], of["talk_s"], of["caller"], of["target"]),
+        *(found.names[name] for name in ("queue", "agent", "did", "target")),
+    )
+
+
+def chosen_visits(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> Flags:
+    """Which of the visits are of the part chosen; weekday and hour in `zone`."""
+    found = np.ones(len(visits), np.bool_)
+    if chosen.outcomes is not None:
+        found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])
+    if chosen.answered is not None:
+        found &= visits.answered == chosen.answered
+    if chosen.target is not None:
+        found &= np.isin(visits.target, [i for i, name in enumerate(visits.targets) if name == chosen.target])
+    if chosen.wait_over_s is not None:
+        found &= visits.wait_s > chosen.wait_over_s
+    if chosen.wait_up_to_s is not None:
+        found &= visits.wait_s <= chosen.wait_up_to_s
+    if chosen.present is not None:
+        since, until = chosen.present
+        lasted_s = np.nan_to_num(visits.wait_s) + np.nan_to_num(visits.talk_s)
+        lasted_s[visits.outcome == IN_PROGRESS] = np.inf
+        found &= (visits.joined_s < until.timestamp()) & (visits.joined_s + lasted_s >= since.timestamp())
+    if (chosen.weekday is not None or chosen.hour is not None) and len(visits):
+        edges = interval_edges(wanted.since, wanted.until, zone, "hour")
+        cell = week_cells(edges, zone)[interval_of(visits.joined_s, edges)]
+        if chosen.weekday is not None:
+            found &= cell // 24 == chosen.weekday
+        if chosen.hour is not None:
+            found &= cell % 24 == chosen.hour
+    return found

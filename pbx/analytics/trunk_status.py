@@ -1,0 +1,106 @@
+"""The looks at a trunk over a stretch of time: how it stood, and how long it was registered.
+
+They are read from packed days, all trunks at once: see pbx.analytics.packs.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlmodel import Session
+
+from pbx.analytics.formulas.intervals import Floats, Ints
+from pbx.analytics.formulas.registration import REGISTERED, Registration
+from pbx.analytics.packs import load_columns, remembered
+from pbx.model.snapshot import TrunkState
+from pbx.store.snapshots import MISSED_LOOKS
+
+AROUND = timedelta(days=1)  # looks before and after the stretch that may tell how its edges were
+
+
+@dataclass(frozen=True)
+class TrunkPoint:
+    """A trunk from `taken_at` on, until its state changes or a bucket of time ends: most channels, mean round trip."""
+
+    taken_at: datetime
+    state: TrunkState
+    channels: int
+    roundtrip_ms: float | None
+
+
+class _Looks(NamedTuple):
+    """In order of time; `state` is a place in `states`."""
+
+    at_s: Ints
+    state: Ints
+    channels: Ints
+    roundtrip_ms: Floats
+    states: tuple[TrunkState, ...]
+
+    def where(self, mask: NDArray[np.bool_]) -> "_Looks":
+        return _Looks(self.at_s[mask], self.state[mask], self.channels[mask], self.roundtrip_ms[mask], self.states)
+
+
+def trunk_history(
+    session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, points: int = 1500
+) -> list[TrunkPoint]:
+    """A trunk from `since` up to `until`: a point at each change of state, and at about `points` moments at most."""
+    begin, end = int(since.timestamp()), int(until.timestamp())
+    found = _load(session, connection_id, trunk, since, until)
+    found = found.where((found.at_s >= begin) & (found.at_s < end))
+    if not len(found.at_s):
+        return []
+    bucket = found.at_s // max(1, math.ceil((end - begin) / points))
+    changed = (np.diff(found.state) != 0) | (np.diff(bucket) != 0)
+    first = np.append(0, np.flatnonzero(changed) + 1)
+    told = ~np.isnan(found.roundtrip_ms)
+    trips = np.add.reduceat(np.where(told, found.roundtrip_ms, 0.0), first)
+    counts = np.add.reduceat(told.astype(np.int64), first)
+    return [
+        TrunkPoint(datetime.fromtimestamp(at, UTC), found.states[state], channels, trip / count if count else None)
+        for at, state, channels, trip, count in zip(
+            found.at_s[first].tolist(),
+            found.state[first].tolist(),
+            np.maximum.reduceat(found.channels, first).tolist(),
+            trips.tolist(),
+            counts.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def trunk_registration(
+    session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, interval_s: float
+) -> Registration:
+    """Uptime, flaps and coverage of a trunk from the looks at it, which should come every `interval_s` seconds.
+
+    As `registration` of pbx.analytics.formulas, of all looks at once.
+    """
+    reached = min(until, datetime.now(UTC))
+    if since >= reached:
+        return Registration(0.0, 0.0, 0, 0.0)
+    begin, end = int(since.timestamp()), int(reached.timestamp())
+    edge_s = int(interval_s * MISSED_LOOKS)
+    found = _load(session, connection_id, trunk, since, until)
+    found = found.where((found.at_s >= begin - edge_s) & (found.at_s < end + edge_s))
+    at, then = found.at_s[:-1], found.at_s[1:]
+    up = np.array([state == REGISTERED for state in found.states] or [False], np.bool_)[found.state]
+    held = np.where(then - at <= edge_s, np.maximum(np.minimum(then, end) - np.maximum(at, begin), 0), 0)
+    fell = up[:-1] & ~up[1:] & (then >= begin) & (then < end)
+    return Registration(float(held[up[:-1]].sum()), float(held.sum()), int(fell.sum()), float(end - begin))
+
+
+def _load(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _Looks:
+    question = ("looks", connection_id, trunk, since, until)
+    return remembered(session, question, lambda: _read(session, connection_id, trunk, since, until))
+
+
+def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _Looks:
+    found = load_columns(session, "looks", connection_id, since - AROUND, until + AROUND)
+    found = found.narrowed({"trunk": trunk})
+    of, order = found.columns, np.argsort(found.columns["at"], kind="stable")
+    states = tuple(cast(TrunkState, name) for name in found.names["state"])
+    return _Looks(of["at"][order], of["state"][order], of["channels"][order], of["roundtrip_ms"][order], states)

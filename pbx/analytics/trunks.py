@@ -1,0 +1,163 @@
+"""Figures of trunks over a period: by interval and trunk, hang-up causes, busy hour, lines needed, registration."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import numpy as np
+from sqlmodel import Session
+
+from pbx.analytics.formulas.concurrency import Levels, levels, sweep
+from pbx.analytics.formulas.erlang import lines_needed
+from pbx.analytics.formulas.intervals import Step, epochs, interval_edges, interval_of
+from pbx.analytics.formulas.queues import Flags
+from pbx.analytics.formulas.trunks import (
+    EFFECTIVE,
+    EFFECTIVE_CAUSES,
+    CauseCount,
+    SeizureColumns,
+    TrunkFigures,
+    tally_trunks,
+)
+from pbx.analytics.packs import Packed, load_columns, remembered
+from pbx.store.models import Table
+
+LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
+UNDECIDED = ("", "UNKNOWN")  # still ringing, or nobody saw how it ended
+_Found = tuple[SeizureColumns, Levels]
+_SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkInterval:
+    """Figures of the seizures that began from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
+
+    start_at: datetime
+    end_at: datetime
+    figures: TrunkFigures
+
+
+@dataclass(frozen=True, slots=True)
+class BusyHour:
+    """The clock hour with the most traffic, and how many lines that traffic needs for 1 % blocking (Erlang B)."""
+
+    start_at: datetime
+    figures: TrunkFigures
+    lines_needed: int
+
+
+def trunk_totals(
+    session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
+) -> TrunkFigures:
+    """Figures of a trunk, or of all (None), over the whole period."""
+    return _tally(_load(session, connection_id, trunk, since, until), [since, until])[0]
+
+
+def trunk_intervals(
+    session: Session,
+    connection_id: int,
+    trunk: str | None,
+    since: datetime,
+    until: datetime,
+    zone: tzinfo,
+    step: Step,
+) -> list[TrunkInterval]:
+    """Figures by hour or day of `zone`, in order; an interval without seizures is there with zeros.
+
+    A seizure counts in the interval in which it began, its busy seconds in those in which it lasted.
+    """
+
+    def count() -> list[TrunkInterval]:
+        edges = interval_edges(since, until, zone, step)
+        figures = _tally(_load(session, connection_id, trunk, since, until), edges)
+        return [TrunkInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+
+    return remembered(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
+
+
+def by_trunk(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, TrunkFigures]:
+    """Figures of each trunk that was seized in the period, by name."""
+    found = _packed(session, connection_id, None, since, until)
+    figures = {
+        name: _tally(_found(found.where(found.columns["trunk"] == code)), [since, until])[0]
+        for code, name in enumerate(found.names["trunk"])
+    }
+    return {name: figures[name] for name in sorted(figures) if figures[name].seizures or figures[name].busy_s}
+
+
+def cause_counts(
+    session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
+) -> list[CauseCount]:
+    """How the seizures that began in the period ended, the most frequent first: by Q.850 cause, else disposition."""
+    found = _packed(session, connection_id, trunk, since, until)
+    of, names = found.columns, found.names["disposition"]
+    began = of["at"] >= int(since.timestamp())
+    cause, disposition = of["cause"][began], of["disposition"][began]
+    pairs, counts = np.unique((cause + 1) * (len(names) + 1) + disposition, return_counts=True)
+    items = [
+        CauseCount(int(pair // (len(names) + 1)) - 1, names[int(pair % (len(names) + 1))], int(count))
+        for pair, count in zip(pairs, counts, strict=True)
+    ]
+    items = [CauseCount(None, item.disposition, item.count) if item.cause == -1 else item for item in items]
+    return sorted(items, key=lambda item: (-item.count, item.cause or 0, item.disposition))
+
+
+def busy_hour(
+    session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime, zone: tzinfo
+) -> BusyHour | None:
+    """The hour of `zone` with the most busy seconds, the earliest of equals; None without any."""
+    hours = trunk_intervals(session, connection_id, trunk, since, until, zone, "hour")
+    busiest = max(hours, key=lambda hour: hour.figures.busy_s, default=None)
+    if busiest is None or not busiest.figures.busy_s:
+        return None
+    return BusyHour(busiest.start_at, busiest.figures, lines_needed(busiest.figures.busy_s / 3600))
+
+
+def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Found:
+    question = ("trunk", connection_id, trunk, since, until)
+    return remembered(session, question, lambda: _found(_packed(session, connection_id, trunk, since, until)))
+
+
+def _found(packed: Packed) -> _Found:
+    seizures = _columns(packed)
+    return seizures, levels(seizures.at_s.astype(np.float64), seizures.end_s)
+
+
+def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Packed:
+    """Seizures of the period, and those of the day before that may reach into it."""
+    found = load_columns(session, "seizures", connection_id, since - LONGEST_CALL, until)
+    return found if trunk is None else found.where(found.columns["trunk"] == found.code("trunk", trunk))
+
+
+def _columns(found: Packed) -> SeizureColumns:
+    of, names = found.columns, found.names["disposition"]
+
+    def ended(*wanted: str) -> Flags:
+        found: Flags = np.array([name in wanted for name in names] or [False], np.bool_)[of["disposition"]]
+        return found
+
+    lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
+    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNSEEN_S: it keeps no line
+    now = datetime.now(UTC).timestamp()
+    uncaused = of["cause"] < 0
+    return SeizureColumns(
+        at_s=of["at"],
+        trunk=of["trunk"],
+        outbound=of["outbound"],
+        answered=ended("ANSWERED"),
+        effective=ended(*EFFECTIVE) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~ended(*UNDECIDED)),
+        open=ended(*UNDECIDED),
+        unsure=ended("FAILED") & uncaused,
+        cause=of["cause"],
+        end_s=np.where(lasting & (of["at"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at"]), ends),
+        billsec_s=of["billsec_s"],
+        pdd_s=of["pdd_s"],
+        trunks=found.names["trunk"],
+    )
+
+
+def _tally(found: _Found, edges: list[datetime]) -> list[TrunkFigures]:
+    if len(edges) < 2:
+        return []
+    bounds, (seizures, calls) = epochs(edges), found
+    lengths_s = np.diff(bounds).astype(float).tolist()
+    return tally_trunks(seizures, interval_of(seizures.at_s, edges), sweep(calls, bounds), lengths_s)

@@ -1,1 +1,0 @@
-"""ARI: the recordings."""

@@ -1,0 +1,375 @@
+"""The AMI client: actions and their replies, events, keep-alive, reconnect.
+
+One thread owns the socket, so that it is always drained (Asterisk cuts a slow reader off after `writetimeout`, 100 ms)
+and TLS is never used from two threads. Callers get futures; each call has a total and an idle deadline, each answer a
+greatest size.
+"""
+
+import contextlib
+import math
+import random
+import secrets
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import TracebackType
+
+from pbx.asterisk.ami.connection import CHUNK_BYTES, Link, open_link
+from pbx.asterisk.ami.pending_action import Call, over_limit, too_large
+from pbx.asterisk.ami.protocol import Headers, Message, encode_action
+from pbx.asterisk.ami.reply import Reply
+from pbx.asterisk.ami.subscription import Gap, Subscription
+from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unreachable
+from pbx.settings import Connection
+
+MAX_RETRY_S = 60.0
+TOO_LARGE_S = 60.0  # how long an action isn't sent again after its answer was too large
+MAX_UNANSWERED = 100  # calls that ran out of time and may still be answered
+
+
+class AmiClient:
+    """A logged-in connection that comes back by itself. Use it as a context manager; safe from any thread.
+
+    `gaps` holds the latest times without connection. An action is sent once: those in flight when the connection is
+    lost fail with Unreachable, and so do those asked for before it is back.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        link: Link,
+        *,
+        events: str,
+        connect_s: float,
+        deadline_s: float,
+        idle_s: float,
+        keepalive_s: float,
+        retry_s: float,
+    ) -> None:
+        self.gaps: deque[Gap] = deque(maxlen=1000)
+        self.ami_version = link.ami_version
+        self.connection = connection
+        self._link = link
+        self._events = events
+        self._connect_s = connect_s
+        self._deadline_s = deadline_s
+        self._idle_s = idle_s
+        self._keepalive_s = keepalive_s
+        self._retry_s = retry_s
+        self._lock = threading.Lock()  # guards the next six
+        self._calls: dict[str, Call] = {}
+        self._outbox = bytearray()
+        self._subscriptions: list[Subscription] = []
+        self._lost_because = ""  # empty while connected
+        self._too_large: dict[str, float] = {}  # actions, and until when they aren't sent again
+        self._progress_at = self._heard_at = time.monotonic()
+        self._ids = map(f"{secrets.token_hex(4)}-{{}}".format, count(1))
+        self._ping: Future[Reply] | None = None
+        self._stop = threading.Event()
+        self._settled = threading.Event()  # connected, or closed for good
+        self._settled.set()
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name=f"ami-{connection.host}", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def connect(
+        cls,
+        connection: Connection,
+        *,
+        events: str = "off",
+        connect_s: float = 10.0,
+        deadline_s: float = 60.0,
+        idle_s: float = 15.0,
+        keepalive_s: float = 20.0,
+        retry_s: float = 1.0,
+    ) -> "AmiClient":
+        """Connect and log in within `connect_s` seconds.
+
+        `events`: Asterisk's event mask, `off`, `on`, or classes such as `call,agent`. `deadline_s` and `idle_s` are the
+        defaults of each call: the most it may take, and the most that may pass without any reply coming in. After
+        `keepalive_s` seconds of silence a ping is sent and its answer awaited. `retry_s`: the first pause before a
+        reconnect, doubled up to a minute.
+        Raises SettingsError, Unreachable, Deadline, AmiProtocolError or AmiLoginError.
+        """
+        link = open_link(connection, deadline_s=connect_s, events=events)
+        return cls(
+            connection,
+            link,
+            events=events,
+            connect_s=connect_s,
+            deadline_s=deadline_s,
+            idle_s=idle_s,
+            keepalive_s=keepalive_s,
+            retry_s=retry_s,
+        )
+
+    @property
+    def connected(self) -> bool:
+        return not self._lost_because
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until the connection is back, and return whether it is."""
+        self._settled.wait(timeout_s)
+        return self.connected
+
+    def submit(
+        self,
+        action: str,
+        headers: Headers = (),
+        *,
+        deadline_s: float | None = None,
+        idle_s: float | None = None,
+        within_s: float = math.inf,
+    ) -> Future[Reply]:
+        """Send an action without waiting: several may be in flight. The future's reply may be a refusal: see Reply.
+
+        The future fails with Deadline, Unreachable, AmiTooLarge or AmiProtocolError. Its callbacks run on the reader's
+        thread and must not block. `within_s`: what the caller has left, if that is less than the deadlines. An action
+        whose answer was too large is not sent again for a minute.
+        Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
+        """
+        now = time.monotonic()
+        call = Call(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
+        call.future.set_running_or_notify_cancel()  # from here on nobody but the reader ends it
+        action_id = next(self._ids)
+        payload = encode_action(action, headers, action_id)
+        with self._lock:
+            if self._lost_because:
+                call.future.set_exception(self._unreachable(action, "was not sent"))
+                return call.future
+            if self._too_large.get(action, 0.0) > now:
+                call.future.set_exception(too_large(action))
+                return call.future
+            self._calls[action_id] = call
+            self._outbox += payload
+        self._wake()
+        return call.future
+
+    def request(
+        self, action: str, headers: Headers = (), *, deadline_s: float | None = None, idle_s: float | None = None
+    ) -> Reply:
+        """Send an action and wait for its whole reply.
+
+        Raises SettingsError, Unreachable, Deadline, AmiProtocolError, AmiDenied, AmiActionError. An empty list is none.
+        """
+        return self.submit(action, headers, deadline_s=deadline_s, idle_s=idle_s).result().check()
+
+    def command(self, text: str) -> list[str]:
+        """Run a command of Asterisk's CLI, return the lines it printed.
+
+        Raises AmiActionError with Asterisk's words if it fails, AmiDenied without the class `command`, or as `request`.
+        """
+        return self.request("Command", [("Command", text)]).output
+
+    def subscribe(self, limit: int = 10_000) -> Subscription:
+        """Hear every unsolicited event from now on; `limit` of them may wait before more are dropped and counted.
+
+        Which classes come is `connect`'s `events`.
+        """
+        subscription = Subscription(limit)
+        with self._lock:
+            if self._stop.is_set():
+                subscription.close()
+            self._subscriptions.append(subscription)
+        return subscription
+
+    def close(self) -> None:
+        """Close the connection; calls in flight fail with Unreachable, subscriptions end."""
+        self._stop.set()
+        self._wake()
+        self._thread.join(self._connect_s + 1)
+
+    def __enter__(self) -> "AmiClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody to wake
+            self._wake_out.send(b"\0")
+
+    def _unreachable(self, action: str, fate: str) -> Unreachable:
+        where = f"{self.connection.host}:{self.connection.ami_port}"
+        return Unreachable(
+            f"{action} {fate}: the connection to {where} is lost ({self._lost_because}).",
+            "It is never sent again by itself. The client reconnects; look at the PBX's state, then ask again.",
+        )
+
+    # The reader's thread
+
+    def _run(self) -> None:
+        link: Link | None = self._link
+        try:
+            while link:
+                lost_at, reason = self._serve(link)
+                self._drop_calls(reason)
+                link = self._reconnect(lost_at, reason)
+        finally:
+            self._drop_calls("it was closed")
+            self._settled.set()
+            with self._lock:
+                for subscription in self._subscriptions:
+                    subscription.close()
+            self._wake_in.close()
+            self._wake_out.close()
+
+    def _serve(self, link: Link) -> tuple[datetime, str]:
+        """Read and write until the connection is lost or the client closed; return when and why."""
+        link.sock.setblocking(False)
+        self._heard_at = time.monotonic()
+        self._ping = None
+        with link.sock, selectors.DefaultSelector() as selector:
+            selector.register(link.sock, selectors.EVENT_READ)
+            selector.register(self._wake_in, selectors.EVENT_READ)
+            try:
+                self._dispatch([message.raw for message in link.messages])
+                more = True  # TLS may hold what came with the login
+                while not self._stop.is_set():
+                    writes = selectors.EVENT_WRITE if self._outbox else 0
+                    selector.modify(link.sock, selectors.EVENT_READ | writes)
+                    wait_s = 0 if more else self._next_due() - time.monotonic()
+                    ready = {key.fileobj for key, _ in selector.select(wait_s)}
+                    if self._wake_in in ready:
+                        self._wake_in.recv(4096)
+                    if more or link.sock in ready:
+                        more = self._read(link)
+                    self._write(link)
+                    self._expire()
+                    self._keep_alive()
+            except TimeoutError as error:  # silent for a while: what came since the last word is missing
+                silent_s = time.monotonic() - self._heard_at
+                return datetime.now(UTC) - timedelta(seconds=silent_s), str(error)
+            except AmiProtocolError as error:
+                return datetime.now(UTC), str(error)
+            except OSError as error:
+                return datetime.now(UTC), error.strerror or type(error).__name__
+        return datetime.now(UTC), "it was closed"
+
+    def _read(self, link: Link) -> bool:
+        """Read what is there; return whether there may be more, when it is time to look after the rest first."""
+        for _ in range(32):
+            try:
+                data = link.sock.recv(CHUNK_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            if not data:
+                raise ConnectionError(None, "Asterisk closed it")
+            self._heard_at = time.monotonic()
+            self._dispatch(link.parser.feed_frames(data))
+            if len(data) < CHUNK_BYTES and not (isinstance(link.sock, ssl.SSLSocket) and link.sock.pending()):
+                return False
+        return True
+
+    def _write(self, link: Link) -> None:
+        with self._lock:
+            if not self._outbox:
+                return
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                del self._outbox[: link.sock.send(self._outbox)]
+
+    def _dispatch(self, frames: list[bytes]) -> None:
+        """Give messages to the calls and subscriptions they are for. Raises AmiTooLarge: read no further."""
+        finished: list[Call] = []
+        with self._lock:
+            subscriptions = self._subscriptions = [one for one in self._subscriptions if not one.closed]
+            unsolicited = [] if self._calls else frames
+            for message in map(Message, frames if self._calls else ()):
+                call = self._calls.get(message.action_id)
+                if call is None:
+                    unsolicited.append(message.raw)
+                    continue
+                self._progress_at = time.monotonic()
+                if call.take(message):
+                    finished.append(self._calls.pop(message.action_id))
+            endless = over_limit(self._calls.values())
+            if endless is not None:
+                self._too_large[endless.action] = time.monotonic() + TOO_LARGE_S
+        for call in finished:
+            call.end()
+        if max(unsolicited, default=b"") > b"F":  # late responses, of calls that gave up
+            unsolicited = [frame for frame in unsolicited if frame.startswith(b"Event: ")]
+        if unsolicited:
+            for subscription in subscriptions:
+                subscription.offer(unsolicited)
+        if endless is not None:
+            error = too_large(endless.action)
+            if not endless.future.done():
+                endless.future.set_exception(error)
+            raise error
+
+    def _next_due(self) -> float:
+        with self._lock:
+            dues = [call.due_at(self._progress_at) for call in self._calls.values() if not call.future.done()]
+        if self._ping is None:
+            dues.append(self._heard_at + self._keepalive_s)
+        return min(dues)  # a ping in flight is a call too
+
+    def _expire(self) -> None:
+        """End calls that ran out of time. Raises AmiProtocolError when the peer owes too many answers."""
+        now = time.monotonic()
+        with self._lock:
+            late = [call for call in self._calls.values() if not call.future.done()]
+            late = [call for call in late if call.due_at(self._progress_at) <= now]
+        for call in late:
+            call.forget()
+            waited = f"after {now - call.sent_at:.1f} s"
+            call.future.set_exception(
+                Deadline(
+                    f"Asterisk has not answered {call.action} in full {waited}.", "Is the PBX overloaded? Try again."
+                )
+            )
+        with self._lock:
+            unanswered = sum(call.future.done() for call in self._calls.values()) if late else 0
+        if unanswered > MAX_UNANSWERED:
+            raise AmiProtocolError(f"{MAX_UNANSWERED} actions were never answered")
+
+    def _keep_alive(self) -> None:
+        """After a silence send a ping, and hold the connection for lost if it isn't answered."""
+        if self._ping is not None and self._ping.done():
+            if self._ping.exception() is not None:
+                raise TimeoutError(f"no answer to a ping within {self._idle_s:g} s")
+            self._ping = None
+        if self._ping is None and time.monotonic() >= self._heard_at + self._keepalive_s:
+            self._ping = self.submit("Ping", deadline_s=self._idle_s)
+
+    def _drop_calls(self, reason: str) -> None:
+        with self._lock:
+            self._lost_because = reason
+            self._settled.clear()
+            calls, self._calls = list(self._calls.values()), {}
+            self._outbox.clear()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(self._unreachable(call.action, "may or may not have been carried out"))
+
+    def _reconnect(self, lost_at: datetime, reason: str) -> Link | None:
+        """Try until it works or the client is closed; then report the gap."""
+        pause_s = self._retry_s
+        while not self._stop.wait(pause_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads the clients, no secret
+            try:
+                link = open_link(self.connection, deadline_s=self._connect_s, events=self._events)
+            except PbxError as error:  # a refused login is logged, and may be banned, by the PBX: ask seldom
+                pause_s = MAX_RETRY_S if isinstance(error, AmiLoginError) else min(pause_s * 2, MAX_RETRY_S)
+                continue
+            gap = Gap(lost_at, datetime.now(UTC), reason)
+            self.gaps.append(gap)
+            self.ami_version = link.ami_version
+            with self._lock:
+                self._lost_because = ""
+                for subscription in self._subscriptions:
+                    subscription.report(gap)
+            self._settled.set()
+            return link
+        return None

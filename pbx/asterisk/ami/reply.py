@@ -1,0 +1,90 @@
+"""What an action was answered with: whole, judged, and with the reason when it was refused."""
+
+import re
+from dataclasses import dataclass
+
+from pbx.asterisk.ami.protocol import Message
+from pbx.errors import AmiActionError, AmiDenied
+
+# The classes of which one allows the action, as `ListCommands` and `manager show command` print them (16 and 22).
+PRIVILEGES = {
+    "Command": "command",
+    "CoreSettings": "system or reporting",
+    "CoreShowChannels": "system or reporting",
+    "CoreStatus": "system or reporting",
+    "IAXpeerlist": "system or reporting",
+    "IAXregistry": "system or reporting",
+    "PJSIPShowContacts": "system",
+    "PJSIPShowEndpoint": "system",
+    "PJSIPShowEndpoints": "system",
+    "PJSIPShowRegistrationsOutbound": "system or reporting",
+    "SIPshowpeer": "system or reporting",
+    "SIPpeers": "system or reporting",
+    "SIPshowregistry": "system or reporting",
+}
+
+# An empty list is answered as an error: "No Contacts found", "No endpoints found", "No active conferences."
+_NOTHING = re.compile(r"no (\w+ )*(endpoints|contacts|aors|auths|registrations|subscriptions|conferences)\b", re.I)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An action's response and, where it is a list, the items and the event that completes it."""
+
+    action: str
+    response: Message
+    items: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return (self.response, *self.items)
+
+    @property
+    def text(self) -> str:
+        """Asterisk's own words in the `Message` header."""
+        return self.response.get("Message")
+
+    @property
+    def output(self) -> list[str]:
+        """The lines a CLI command printed."""
+        return self.response.getlist("Output")
+
+    @property
+    def denied(self) -> bool:
+        return self._failed and self.text == "Permission denied"
+
+    @property
+    def absent(self) -> bool:
+        """Whether no loaded module knows the action."""
+        return self._failed and self.text.startswith("Invalid/unknown command")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was refused for any reason; a list that is merely empty was not."""
+        return self._failed and not _NOTHING.match(self.text)
+
+    @property
+    def _failed(self) -> bool:
+        return self.response.response == "Error"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, for people; empty when it didn't."""
+        if self.denied:
+            return (
+                f"The AMI user may not run {self.action}: it lacks the class {PRIVILEGES.get(self.action, 'for it')}."
+            )
+        if self.absent:
+            return f"Asterisk doesn't know {self.action}: its module isn't loaded, or not yet just after a start."
+        return f"{self.action} failed: {self.text or 'no reason given'}." if self.failed else ""
+
+    def check(self) -> "Reply":
+        """Return self; raise AmiDenied or AmiActionError if the action was refused."""
+        if self.denied:
+            mend = "Add the class to write= of that user in manager.conf, then `asterisk -rx 'manager reload'`."
+            raise AmiDenied(self.reason, mend)
+        if self.failed and self.output:
+            raise AmiActionError("\n".join(self.output).strip(), "Try the command on the PBX with `asterisk -rvvv`.")
+        if self.failed:
+            raise AmiActionError(self.reason)
+        return self

@@ -1,0 +1,1 @@
+"""ARI, Asterisk's REST interface: lists and downloads recordings."""

@@ -1,0 +1,164 @@
+"""The manager interface: port, TLS, greeting, login, rights, versions."""
+
+import contextlib
+import re
+import socket
+import ssl
+import time
+from types import TracebackType
+
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.connection import Link, await_greeting, log_in, wrap_tls
+from pbx.asterisk.ami.protocol import AmiParser
+from pbx.asterisk.ami.queries import NEEDS
+from pbx.asterisk.ami.reply import PRIVILEGES, Reply
+from pbx.asterisk.doctor import advice
+from pbx.asterisk.doctor.network import Address, open_port
+from pbx.asterisk.doctor.step import Check, Finding, Trouble
+from pbx.errors import AmiLoginError, AmiPlainLogin, AmiProtocolError, Deadline, Unreachable
+from pbx.settings import Connection
+
+GREETING_S = 3.0  # Asterisk greets at once
+STAGE_S = 5.0  # TLS, and the login, which Asterisk takes a second to refuse
+ACTION_S = 20.0
+OLDEST = 14  # the first Asterisk whose ARI hands recordings out
+_MODULES = {"queues": "app_queue.so", "extensions": "chan_pjsip.so", "trunks": "chan_pjsip.so"}
+
+
+class AmiCheck:
+    """One session, stage by stage. A context manager: it closes what it opened."""
+
+    def __init__(self, connection: Connection, addresses: list[Address]) -> None:
+        self.connection = connection
+        self.addresses = addresses
+        self._open = contextlib.ExitStack()
+        self._replies: dict[str, Reply] = {}
+        self._sock: socket.socket
+        self._link: Link
+        self._client: AmiClient
+
+    def __enter__(self) -> "AmiCheck":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def steps(self) -> list[Check]:
+        tls = [Check("AMI TLS", self.tls)] if self.connection.ami_tls else []
+        return [
+            Check("AMI port open", self.port),
+            *tls,
+            Check("AMI greeting", self.greeting),
+            Check("AMI login", self.login),
+            Check("AMI rights", self.rights, bears=False),
+            Check("Asterisk version", self.version, bears=False),
+        ]
+
+    def port(self) -> Finding:
+        self._sock = self._open.enter_context(open_port(self.addresses, self.connection.ami_port, "AMI"))
+        peer, own = self._sock.getpeername(), self._sock.getsockname()
+        return Finding(f"{peer[0]}:{peer[1]} accepts connections; this machine is {own[0]} to it.")
+
+    def tls(self) -> Finding:
+        secured = wrap_tls(self._sock, self.connection, time.monotonic() + STAGE_S)
+        self._sock = self._open.enter_context(secured)
+        return Finding(f"{secured.version()}, with a certificate that holds for {self.connection.host}.")
+
+    def greeting(self) -> Finding:
+        self._link = Link(self._sock, AmiParser())
+        await_greeting(self._link, self.connection, time.monotonic() + GREETING_S)
+        return Finding(f"Asterisk Call Manager {self._link.ami_version}.")
+
+    def login(self) -> Finding:
+        user = self.connection.ami_username
+        if not user:
+            raise Trouble("No AMI user is set.", ["Set FREEPBX_AMI_USERNAME and FREEPBX_AMI_PASSWORD."])
+        try:
+            in_clear = log_in(self._link, self.connection, "off", time.monotonic() + STAGE_S)
+        except AmiPlainLogin as error:
+            raise Trouble(str(error), [error.mend]) from None
+        except AmiLoginError as error:
+            source = str(self._sock.getsockname()[0]).partition("%")[0]
+            raise Trouble(str(error), advice.ami_login(user, source)) from None
+        self._client = self._open.enter_context(
+            AmiClient(
+                self.connection,
+                self._link,
+                events="off",
+                connect_s=STAGE_S,
+                deadline_s=ACTION_S,
+                idle_s=ACTION_S,
+                keepalive_s=ACTION_S,
+                retry_s=60,
+            )
+        )
+        if in_clear:
+            text = f"Logged in as {user!r}. The password was sent in plain text, because the PBX offers no challenge."
+            return Finding(
+                text,
+                "warning",
+                ["Turn on AMI over TLS (FREEPBX_AMI_TLS), or make sure nobody else can listen on this network."],
+            )
+        return Finding(f"Logged in as {user!r}" + ("." if self._encrypted else "; what follows is not encrypted."))
+
+    @property
+    def _encrypted(self) -> bool:
+        return isinstance(self._sock, ssl.SSLSocket)
+
+    def rights(self) -> Finding:
+        """Ask all a snapshot asks, and judge the answers."""
+        actions = dict.fromkeys(action for part in NEEDS.values() for action in part)
+        futures = {action: self._client.submit(action) for action in actions}
+        late, wrong = [], []
+        for action, future in futures.items():
+            try:
+                self._replies[action] = future.result()
+            except Deadline:
+                late.append(action)
+            except AmiProtocolError as error:
+                wrong.append(error)
+            except Unreachable:  # what spoilt one answer ended the connection
+                if not wrong:
+                    raise
+        if wrong:
+            raise Trouble(" ".join(str(error) for error in wrong), [error.mend for error in wrong])
+        denied = [action for action, reply in self._replies.items() if reply.denied]
+        if denied:
+            return self._denied(denied)
+        if late:
+            text = f"No answer within {ACTION_S:.0f} s to {', '.join(late)}."
+            raise Trouble(text, ["Is the PBX overloaded? `asterisk -rx 'core show taskprocessors'` shows a jam."])
+        failed = [reply.reason for reply in self._replies.values() if reply.failed and not reply.absent]
+        if failed:
+            return Finding(" ".join(failed), "warning")
+        absent = [part for part, needs in NEEDS.items() if all(self._replies[action].absent for action in needs)]
+        if absent:
+            modules = dict.fromkeys(_MODULES.get(part, "its module") for part in absent)
+            mend = [f"If the PBX has any, load the module:\nasterisk -rx 'module load {module}'" for module in modules]
+            return Finding(f"Asterisk knows nothing of {', '.join(absent)}.", "warning", mend)
+        return Finding(f"All {len(actions)} actions that a snapshot needs are allowed.")
+
+    def _denied(self, denied: list[str]) -> Finding:
+        # The class `system` allows all of them, `reporting` those that either allows.
+        lacking = "system" if any(PRIVILEGES.get(action, "system") == "system" for action in denied) else "reporting"
+        parts = [part.replace("_", " ") for part, needs in NEEDS.items() if set(needs) & set(denied)]
+        user = self.connection.ami_username
+        text = (
+            f"The user {user!r} may not run {', '.join(denied)}: it lacks the class {lacking}. "
+            f"So nothing or not all is seen of: {', '.join(parts)}."
+        )
+        return Finding(text, "failed", advice.ami_rights(user, lacking))
+
+    def version(self) -> Finding:
+        settings = self._replies.get("CoreSettings")
+        ami = f"AMI {self._link.ami_version}"
+        if settings is None or settings.failed:
+            return Finding(f"{ami}; Asterisk's own version may not be asked for.", "warning")
+        version = settings.response.get("AsteriskVersion")
+        major = re.match(r"\D*(\d{1,4})", version)
+        if major and int(major[1]) < OLDEST:
+            mend = [f"Update the PBX: below Asterisk {OLDEST} ARI can't hand recordings out."]
+            return Finding(f"Asterisk {version}, {ami}: too old.", "failed", mend)
+        return Finding(f"Asterisk {version}, {ami}.")

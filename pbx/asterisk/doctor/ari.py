@@ -1,0 +1,194 @@
+"""The REST interface: port, TLS, login, the recordings listed and one of them in hand."""
+
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+
+from pbx.asterisk.ari.client import AriClient, StoredRecording, SystemInfo
+from pbx.asterisk.doctor import advice
+from pbx.asterisk.doctor.network import Address, open_port
+from pbx.asterisk.doctor.step import Check, Finding, Trouble
+from pbx.asterisk.formats.recording_files import examine
+from pbx.asterisk.formats.recording_names import parse_name
+from pbx.errors import (
+    AriLoginError,
+    AriNotFound,
+    AriProtocolError,
+    AriServerError,
+    DataError,
+    Deadline,
+    PbxError,
+    Unreachable,
+)
+from pbx.formatting import count_text
+from pbx.settings import Connection
+from pbx.speech.audio import probe_audio
+
+ANSWER_S = 2.0  # without a byte; a lost answer is asked for three times more
+DOWNLOAD_S = 30.0
+LARGEST_BYTES = 200_000_000  # that a check downloads
+FOLDERS = 4  # of the top folders, each of which may be a link, the newest are looked into
+TRIES = 4  # recordings of a folder, until one is good
+
+
+class AriCheck:
+    """Asks what a sync asks. A context manager: it closes what it opened."""
+
+    def __init__(self, connection: Connection, addresses: list[Address]) -> None:
+        self.connection = connection
+        self.addresses = addresses
+        self._open = contextlib.ExitStack()
+        self._info: SystemInfo | PbxError | None = None
+        self._client: AriClient
+        self._recordings: list[StoredRecording] = []
+
+    def __enter__(self) -> "AriCheck":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def steps(self) -> list[Check]:
+        tls = [Check("ARI TLS", self.tls)] if self.connection.ari_tls else []
+        return [
+            Check("ARI port open", self.port),
+            *tls,
+            Check("ARI answers", self.answers),
+            Check("ARI login", self.login),
+            Check("Recordings listed", self.listed),
+            Check("Recording downloads", self.downloads),
+        ]
+
+    def port(self) -> Finding:
+        with open_port(self.addresses, self.connection.ari_port, "ARI") as sock:
+            peer = sock.getpeername()
+        return Finding(f"{peer[0]}:{peer[1]} accepts connections.")
+
+    def tls(self) -> Finding:
+        if isinstance(info := self._ask(), Unreachable):
+            raise info
+        return Finding(f"Encrypted, with a certificate that holds for {self.connection.host}.")
+
+    def answers(self) -> Finding:
+        info = self._ask()
+        if isinstance(info, AriNotFound):
+            found = self._other_prefix()
+            prefix = self.connection.ari_prefix
+            mend = advice.no_ari(self.connection.ari_port, prefix) if found is None else advice.ari_prefix(found)
+            raise Trouble(str(info), mend)
+        if isinstance(info, (Unreachable, AriProtocolError, AriServerError)):
+            raise info
+        return Finding(f"ARI is there: {self.connection.ari_url}.")
+
+    def login(self) -> Finding:
+        info, user = self._ask(), self.connection.ari_username
+        if isinstance(info, AriLoginError):
+            empty = "" if user else " No ARI user is set (FREEPBX_ARI_USERNAME)."
+            raise Trouble(f"{info}{empty}", advice.ari_login(user or "notebook"))
+        if isinstance(info, PbxError):
+            raise info
+        return Finding(f"Logged in as {user!r} to Asterisk {info.version}.")
+
+    def _ask(self) -> SystemInfo | PbxError:
+        """What `info` answers, asked once for the three steps that it tells of."""
+        if self._info is None:
+            self._info = _info(self.connection)
+        return self._info
+
+    def _other_prefix(self) -> str | None:
+        """The usual prefix, or none, where ARI is found there instead of below the one that is set."""
+        for prefix in ("/asterisk", ""):
+            if prefix != self.connection.ari_prefix:
+                info = _info(self.connection.model_copy(update={"ari_prefix": prefix}))
+                if isinstance(info, SystemInfo | AriLoginError):
+                    return prefix
+        return None
+
+    def listed(self) -> Finding:
+        self._client = self._open.enter_context(AriClient(self.connection, deadline_s=DOWNLOAD_S, backoff_s=0.1))
+        try:
+            self._recordings = self._client.list_recordings()
+        except AriServerError as error:
+            raise Trouble(str(error), advice.unlistable() if "Allocation" in str(error) else [error.mend]) from None
+        if not self._recordings:
+            return Finding("The list is empty: ARI knows no recording.", "warning", advice.nothing_listed())
+        return Finding(f"{count_text(len(self._recordings), 'recording')}.")
+
+    def downloads(self) -> Finding:
+        """Fetch the newest recording of each top folder: one that is a link is listed, and then refused."""
+        if not self._recordings:
+            return Finding("There is nothing to download.", "skipped")
+        folders: dict[str, list[StoredRecording]] = {}
+        for recording in sorted(self._recordings, key=_age, reverse=True):
+            folders.setdefault(recording.name.rpartition("/")[0].partition("/")[0], []).append(recording)
+        tried = [self._newest_good(found[:TRIES]) for found in list(folders.values())[:FOLDERS]]
+        refused = [folder for folder, outcome in zip(folders, tried, strict=False) if set(outcome) == {"refused"}]
+        if refused:
+            where = " and ".join(f"{folder}/" if folder else "no folder" for folder in refused)
+            text = f"The PBX lists recordings in {where} and then doesn't hand them out (404)."
+            return Finding(text, "failed", [line for folder in refused for line in advice.unfetchable(folder)])
+        good = [outcome["good"] for outcome in tried if "good" in outcome]
+        if good:
+            return Finding(good[0])
+        reasons = dict.fromkeys(reason for outcome in tried for reason in outcome.values())
+        slow = all("slow" in outcome for outcome in tried)
+        text = f"None of the newest recordings can be heard. {' '.join(reasons)}"
+        return Finding(text, "warning", [] if slow else advice.nothing_heard())
+
+    def _newest_good(self, recordings: list[StoredRecording]) -> dict[str, str]:
+        """What came of each, until one is good: `good refused slow large waiting empty unreadable`, and in words."""
+        outcome: dict[str, str] = {}
+        for recording in recordings:
+            try:
+                state, words = self._fetch(recording)
+            except AriNotFound as error:
+                state, words = "refused", str(error)
+            except Deadline as error:
+                state, words = "slow", f"{recording.name}: {error}"
+            except _TooLarge:
+                state, words = "large", f"{recording.name} is too large for this check."
+            outcome[state] = words
+            if state == "good":
+                break
+        return outcome
+
+    def _fetch(self, recording: StoredRecording) -> tuple[str, str]:
+        """Download it, look whether it is sound, and throw it away."""
+        with TemporaryDirectory(prefix="pbx-check-") as folder:
+            target = Path(folder, "recording")
+            size_bytes = self._client.download(recording.name, target, _accept)
+            with target.open("rb") as file:
+                judged = examine(file, size_bytes, recording.format)
+            if judged.state in ("waiting", "empty") or judged.cut_short:
+                return judged.state, f"{recording.name}: {judged.reason}"
+            try:
+                facts = probe_audio(target.rename(target.with_suffix(f".{judged.suffix}")))
+            except DataError as error:
+                return "unreadable", f"{recording.name}: {judged.reason or error}"
+        length = f"{size_bytes:,} bytes, {facts.duration_s:.1f} s of {facts.codec}"
+        return "good", f"{recording.name} ({recording.format}) came whole: {length}."
+
+
+def _info(connection: Connection) -> SystemInfo | PbxError:
+    waits = {"connect_timeout_s": ANSWER_S, "idle_timeout_s": ANSWER_S, "deadline_s": 4 * ANSWER_S + 2}
+    with AriClient(connection, **waits, backoff_s=0.1) as client:  # type: ignore[arg-type]
+        try:
+            return client.info()
+        except PbxError as error:
+            return error
+
+
+class _TooLarge(Exception): ...
+
+
+def _accept(size_bytes: int) -> None:
+    if size_bytes > LARGEST_BYTES:
+        raise _TooLarge
+
+
+def _age(recording: StoredRecording) -> tuple[datetime, str]:
+    return parse_name(recording.name).started_at or datetime.min.replace(tzinfo=UTC), recording.name

@@ -1,0 +1,154 @@
+"""Channel event logging (CEL): what its rows tell of legs beyond the CDR. Pure: whoever reads a table hands over rows.
+
+Seen on 16 and 22: HANGUP has in `extra` {"hangupcause": Q.850 or 0, "hangupsource": a channel, "dialplan/builtin" or
+""}; of two bridged channels the second BRIDGE_ENTER names the first as `peer`; BLINDTRANSFER's channel is the one that
+passed the call on, `extra` has extension and transferee_channel_name; ATTENDEDTRANSFER's transfer_target_channel_name,
+which 22 sometimes gives as "N/A": then it is whom the transferring channel spoke with besides.
+A `hangupsource` is there where the other end hung up over a line, and not where Asterisk itself or a Local channel
+did: then nobody says who it was. No event tells of ringing, so no post-dial delay can be had from CEL.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from pbx.asterisk.formats.cdr import BadRow, local_moment
+from pbx.model.channels import peer_of
+from pbx.model.history import Leg
+from pbx.text_encoding import decode
+
+TOLD = ("HANGUP", "BRIDGE_ENTER", "BLINDTRANSFER", "ATTENDEDTRANSFER")  # the events that are read
+COLUMNS = ("eventtype", "eventtime", "channame", "linkedid", "peer", "extra")
+_HALF = re.compile(r";([12])$")
+_SLACK = timedelta(seconds=2)  # whole seconds, cut off here and there
+_SUMMER = timedelta(hours=1)
+_LONGEST = timedelta(days=1)  # of a leg whose end isn't known
+_Pair = frozenset[str]
+
+
+@dataclass(slots=True)
+class CallEvents:
+    """What the events of one linkedid told: causes and who hung up by channel, the others by pairs of channels."""
+
+    causes: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    bridged: dict[_Pair, datetime] = field(default_factory=dict)  # first, as written: the PBX's local time
+    transfers: dict[_Pair, str] = field(default_factory=dict)  # of one channel where nobody says whom it talked with
+    transferers: dict[_Pair, str] = field(default_factory=dict)
+
+
+def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
+    """Take one row, its columns by their names in lower case, into the events of its call. Raises BadRow."""
+    name, channel = _text(row.get("eventtype")), _text(row.get("channame"))
+    linkedid = _text(row.get("linkedid"))
+    if name not in TOLD:
+        return
+    if not (linkedid and channel):
+        raise BadRow(f"{name} names no channel or no linkedid")
+    call = calls.setdefault(linkedid, CallEvents())
+    if name == "BRIDGE_ENTER":
+        local = local_moment(row.get("eventtime"))
+        if local is None:
+            raise BadRow(f"its time is {_text(row.get('eventtime'))[:30]!r}")
+        for peer in filter(None, _text(row.get("peer")).split(",")):
+            pair = frozenset((channel, peer))
+            call.bridged[pair] = min(local, call.bridged.get(pair, local))
+        return
+    extra = _extra(row)
+    if name == "HANGUP":
+        if cause := _whole(extra.get("hangupcause")):
+            call.causes[channel] = cause
+        if source := _text(extra.get("hangupsource")):
+            call.sources[channel] = source
+        return
+    transferee = _text(extra.get("transferee_channel_name"))
+    to_channel = _text(extra.get("transfer_target_channel_name")).replace("N/A", "")
+    for one in {channel, _text(extra.get("channel2_name"))} - {""}:
+        pair = frozenset({one, transferee} - {"", "N/A"})
+        call.transfers[pair] = _text(extra.get("extension")) or peer_of(to_channel)
+        call.transferers[pair] = one
+
+
+def told_leg(leg: Leg, call: CallEvents, zone: tzinfo) -> Leg:
+    """A leg with what its call's events tell of it; what they don't tell stays.
+
+    The cause is that with which the called channel ended, or its other half if it is Local, or of an answered call the
+    caller's. Local times are read in `zone`, else an hour off or as UTC: as they fall within the leg.
+    """
+    called = leg.dst_channel or leg.channel
+    own = call.causes.get(called) or call.causes.get(_other_half(called))
+    answered = leg.answered_at is not None
+    bridged_at = None
+    if leg.dst_channel and (local := call.bridged.get(frozenset((leg.channel, leg.dst_channel)))) is not None:
+        bridged_at = _within(local, leg, zone)
+    transferred_to = _transfer(leg, call)
+    ended_by = _ended_by(leg, call.sources.get(called, "")) if answered and not transferred_to else ""
+    return replace(
+        leg,
+        cause=own or leg.cause or (call.causes.get(leg.channel) if answered else None),
+        bridged_at=min((at for at in (bridged_at, leg.bridged_at) if at), default=None),
+        ended_by=ended_by or leg.ended_by,
+        transferred_to=transferred_to or leg.transferred_to,
+    )
+
+
+def _transfer(leg: Leg, call: CallEvents) -> str:
+    if not leg.dst_channel:
+        return ""
+    both = frozenset((leg.channel, leg.dst_channel))
+    pair = next((one for one in (both, frozenset((leg.dst_channel,))) if one in call.transfers), None)
+    return "" if pair is None else call.transfers[pair] or _besides(call, call.transferers[pair], both)
+
+
+def _besides(call: CallEvents, transferer: str, both: _Pair) -> str:
+    """Whom a channel was bridged with last, besides the one of its leg."""
+    spoken = {pair: at for pair, at in call.bridged.items() if transferer in pair and pair != both}
+    return peer_of(next(iter(max(spoken, key=lambda pair: spoken[pair]) - {transferer}))) if spoken else ""
+
+
+def _ended_by(leg: Leg, source: str) -> str:
+    if source in (leg.dst_channel, _other_half(leg.dst_channel)) and source:
+        return "called"
+    return "caller" if source and source in (leg.channel, _other_half(leg.channel)) else ""
+
+
+def _other_half(channel: str) -> str:
+    """A Local channel's other half; "" of any other channel."""
+    found = _HALF.search(channel)
+    return f"{channel[: found.start()]};{3 - int(found[1])}" if found else ""
+
+
+def _within(local: datetime, leg: Leg, zone: tzinfo) -> datetime | None:
+    """The reading of a local time that lies within a leg, None where none does."""
+    until = (leg.ended_at or leg.started_at + _LONGEST) + _SLACK
+    found = (at for at in _readings(local, zone) if leg.started_at - _SLACK <= at <= until)
+    return next((max(at, leg.started_at) for at in found), None)
+
+
+def _readings(local: datetime, zone: tzinfo) -> Iterable[datetime]:
+    first, second = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return (first, second, first - _SUMMER, first + _SUMMER, local.replace(tzinfo=UTC))
+
+
+def _extra(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = _text(row.get("extra"))
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        raise BadRow(f"its extra is not JSON: {text[:60]!r}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(value: Any) -> int | None:
+    text = _text(value)
+    return int(text) if text.isdecimal() and len(text) < 4 else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = decode(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)
+    return text.replace("\0", "").strip()

@@ -1,0 +1,210 @@
+"""Asterisk's queue_log, from bytes or a table's rows to events. Pure: no file is opened here.
+
+A line is `epoch|callid|queue|agent|event|data1|data2…` (Asterisk's main/logger.c, ast_queue_log). Nothing escapes a `|`
+within a field: the event in a line whose agent's name contains one is found by the data that each event is known to
+have, and `data` is cut likewise, see `pbx.imports.queue_visits`.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import Any, NamedTuple
+
+from pbx.text_encoding import BOM, decode, decode_fields
+
+NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written where a call, queue or agent would stand
+LINE_LIMIT_BYTES = 65_536  # no line of Asterisk's is so long; a file of something else may have no line ends at all
+_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock that says otherwise was never set
+
+
+# Every event of app_queue.c and chan_agent, 1.4 to 22, and DID, which FreePBX's dialplan adds.
+EVENTS = frozenset(
+    re.findall(
+        r"\w+",
+        """ABANDON ADDMEMBER AGENTCALLBACKLOGIN AGENTCALLBACKLOGOFF AGENTDUMP AGENTLOGIN AGENTLOGOFF ATTENDEDTRANSFER
+        BLINDTRANSFER COMPLETEAGENT COMPLETECALLER CONFIGRELOAD CONNECT DID ENTERQUEUE EXITEMPTY EXITWITHKEY
+        EXITWITHTIMEOUT PAUSE PAUSEALL PENALTY QUEUESTART REMOVEMEMBER RINGCANCELED RINGNOANSWER SYSCOMPAT TRANSFER
+        UNPAUSE UNPAUSEALL WITHDRAW""",
+    )
+)
+
+
+_NUMBER = r"-?\d*(?:\.\d*)?"  # older releases leave numbers out, and clocks that are set back make negative ones
+# The data of events that have a fixed number of fields, by app_queue.c, 1.2 to 22; older releases write fewer.
+_FORMS = {
+    name: re.compile(form.replace("N", _NUMBER), re.DOTALL)
+    for names, form in (
+        ("ADDMEMBER", r"(?:PAUSED)?"),
+        ("REMOVEMEMBER AGENTDUMP SYSCOMPAT QUEUESTART CONFIGRELOAD", r""),
+        ("PENALTY RINGCANCELED RINGNOANSWER", r"N"),
+        ("ABANDON EXITEMPTY EXITWITHTIMEOUT COMPLETEAGENT COMPLETECALLER", r"N(?:\|N){0,2}"),
+        ("CONNECT", r"N(?:\|[^|]*(?:\|N)?)?"),
+        ("EXITWITHKEY", r"[^|]*(?:\|N){0,3}"),
+        ("WITHDRAW", r"N\|N\|N(?:\|.*)?"),
+        ("BLINDTRANSFER TRANSFER", r"[^|]*\|[^|]*(?:\|N){0,3}"),
+        ("ATTENDEDTRANSFER", r"(?:[^|]*\|){1,3}N\|N\|N"),
+    )
+    for name in names.split()
+}
+_MOST_PARTS = 60  # of a line are looked through for its event; Asterisk's names have at most 79 bytes
+
+
+class QueueEvent(NamedTuple):
+    """One event of queue_log. "NONE" and the like are kept as they stand; `data` is what follows the event's name."""
+
+    at_s: int  # epoch
+    callid: str
+    queue: str
+    agent: str
+    name: str
+    data: str  # its fields, joined by |
+
+
+class BadLine(ValueError):
+    """A line or row that isn't queue_log's; the text says why, for people."""
+
+
+def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
+    """Cut what was left over and a new block into whole lines, without their ends, and what is left over now."""
+    *lines, rest = (rest + block).split(b"\n")
+    return lines, rest
+
+
+def parse_line(line: bytes) -> QueueEvent | None:
+    """One line without its end; None for an empty one. Raises BadLine.
+
+    NUL bytes, which a crash of the machine leaves in a file, are passed over, and so is a byte order mark.
+    """
+    if len(line) > LINE_LIMIT_BYTES:
+        raise BadLine(f"it is {len(line):,} bytes long, longer than any queue_log line")
+    if b"\0" in line:
+        line = line.replace(b"\0", b"")
+    fields = decode_fields(line.removeprefix(BOM), b"|").rstrip("\r").split("|", 5)
+    if len(fields) < 5:
+        if not fields[0].strip() and len(fields) == 1:
+            return None
+        raise BadLine(f"{len(fields)} fields where queue_log has 5 or more")
+    try:
+        at_s = int(fields[0])
+    except ValueError:
+        at_s = _epoch_of(fields[0])
+    if not _EARLIEST_S <= at_s < _LATEST_S:
+        raise BadLine(f"the time {fields[0][:30]} is not a time of this century")
+    if fields[4] not in EVENTS or fields[3] not in NOBODY:
+        fields = _with_agent_joined(fields)
+    return QueueEvent(at_s, fields[1], fields[2], fields[3], fields[4], fields[5] if len(fields) > 5 else "")
+
+
+def parse_row(
+    time: Any, callid: Any, queue: Any, agent: Any, event: Any, data: Sequence[Any], zone: tzinfo = UTC
+) -> QueueEvent:
+    """One row of the table queue_log. `data`: the one column `data`, or data1 to data5. NULL is "". Raises BadLine.
+
+    The time is an epoch (number or text) or a moment (a naive one in `zone`, which is the PBX's local time unless its
+    logger.conf says queue_log_realtime_use_gmt). In the hour that comes twice in autumn the callid's epoch tells which.
+    """
+    callid, name = _text(callid), _text(event)
+    at_s = _row_time(time, callid, zone)
+    if not _EARLIEST_S <= at_s < _LATEST_S:
+        raise BadLine(f"the time {_text(time)[:30]} is not a time of this century")
+    if not name:
+        raise BadLine("no event is named")
+    fields = [_text(field) for field in data]
+    while len(fields) > 1 and not fields[-1]:
+        fields.pop()
+    return QueueEvent(at_s, callid, _text(queue), _text(agent), name, "|".join(fields))
+
+
+def _with_agent_joined(fields: list[str]) -> list[str]:
+    """The fields, where an agent's name that contains a `|` moved the others. Raises BadLine when no event is named.
+
+    The event is the first name of one whose data fit. Some events have any text as data; of these it is the last.
+    """
+    data = fields[5] if len(fields) > 5 else ""
+    form = _FORMS.get(fields[4])
+    if form is not None and form.fullmatch(data):
+        return fields
+    parts = "|".join(fields).split("|")
+    named = [at for at, part in enumerate(parts[5:_MOST_PARTS], 5) if part in EVENTS]
+    if fields[4] in EVENTS:
+        named.insert(0, 4)
+    fit = (at for at in named if parts[at] in _FORMS and _FORMS[parts[at]].fullmatch("|".join(parts[at + 1 :])))
+    free = [at for at in named if parts[at] not in _FORMS and at + 1 < len(parts)]
+    at = next(fit, free[-1] if free else named[0] if named else 4)
+    if not parts[at].strip():
+        raise BadLine("no event is named")
+    return [*parts[:3], "|".join(parts[3:at]), parts[at], "|".join(parts[at + 1 :])]
+
+
+def callid_epoch_s(callid: str) -> float | None:
+    """When a channel was made, by its uniqueid: `1795262830.12`, or `pbx-1795262830.12` with a system name."""
+    head, _, _ = callid.rpartition(".")
+    digits = head.rpartition("-")[2]
+    return float(digits) if digits.isdecimal() and len(digits) >= 9 else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = decode(value) if isinstance(value, bytes) else str(value)
+    return text.replace("\0", "").strip()
+
+
+def _epoch_of(text: str) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadLine(f"{text[:30]!r} is not a time") from None
+    if not math.isfinite(value):
+        raise BadLine(f"{text[:30]!r} is not a time")
+    return int(value)
+
+
+def _row_time(time: Any, callid: str, zone: tzinfo) -> int:
+    if isinstance(time, datetime):
+        return _moment_s(time, callid, zone)
+    text = _text(time)
+    try:
+        return _epoch_of(text)
+    except BadLine:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise BadLine(f"{text[:30]!r} is not a time") from None
+        return _moment_s(moment, callid, zone)
+
+
+def _moment_s(moment: datetime, callid: str, zone: tzinfo) -> int:
+    if moment.tzinfo is not None:
+        return int(moment.timestamp())
+    first, second = (int(moment.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
+    begun_s = callid_epoch_s(callid)
+    # fold=1 is the later one of an hour that comes twice, and the earlier one of an hour that never is.
+    if begun_s is not None and first + 1 < begun_s and second > first:
+        return second
+    return first
+
+
+def ordered(events: Sequence[QueueEvent]) -> Iterator[QueueEvent]:
+    """Events of rows that came in no certain order within a second: joined before connected before ended."""
+    yield from sorted(events, key=lambda event: (event.at_s, _ORDER.get(event.name, 1)))
+
+
+_ORDER = {"QUEUESTART": -1, "DID": 0, "ENTERQUEUE": 0, "CONNECT": 2} | dict.fromkeys(
+    ("COMPLETECALLER", "COMPLETEAGENT", "TRANSFER", "BLINDTRANSFER", "ATTENDEDTRANSFER"), 3
+)
+
+
+def numbers(data: str) -> list[float | None]:
+    """The fields of an event's data, of which each is a number; None where one isn't."""
+    return [number(field) for field in data.split("|")]
+
+
+def number(field: str) -> float | None:
+    """A field's number; None for what is none, or can't be meant."""
+    try:
+        value = float(field)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None  # a clock set back makes negative durations; nan and inf are nothing

@@ -1,0 +1,27 @@
+"""Who takes whose place when an agent puts the caller he talks with into a queue where he waits himself. Pure.
+
+Asterisk then exchanges the two channels, so that the events of either visit go on under the other's uniqueid
+(asterisk/asterisk#759, seen on 16 and 22).
+"""
+
+from dataclasses import replace
+
+from pbx.asterisk.formats.queue_log import callid_epoch_s
+from pbx.model.history import Visit
+
+
+def handed_over(waiting: Visit, talked: Visit) -> Visit:
+    """The visit of an agent who waited in a queue, once he has put the caller he talked with in his place."""
+    caller, name = (talked.caller, talked.caller_name) if talked.caller else (waiting.caller, waiting.caller_name)
+    return replace(waiting, caller=caller, caller_name=name, did=talked.did or waiting.did)
+
+
+def made_before(callid: str, other: str) -> bool:
+    """Whether a channel is the older one, by their uniqueids."""
+    one, two = _age(callid), _age(other)
+    return one is not None and two is not None and one < two
+
+
+def _age(callid: str) -> tuple[float, int] | None:
+    begun_s, serial = callid_epoch_s(callid), callid.rpartition(".")[2]
+    return None if begun_s is None or not serial.isdecimal() else (begun_s, int(serial[:20]))

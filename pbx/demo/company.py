@@ -1,0 +1,158 @@
+"""Who and what is there on the demo PBX, and what a planned call is. Names and numbers are made up.
+
+Numbers are of the ranges that Ofcom keeps for drama: nobody can be rung there.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pbx.demo import scripts
+from pbx.demo.scripts import script
+from pbx.model.history import Outcome
+
+COMPANY = "Larkfield Garden Supplies"
+ZONE = "Europe/London"
+TrunkState = Literal["Registered", "Unregistered", "Rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Somebody with a telephone; without queues it is staff that agents transfer to."""
+
+    extension: str
+    name: str
+    queues: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoQueue:
+    """A queue: `number` is Asterisk's name of it, `name` what people say."""
+
+    number: str
+    name: str
+    service_level_s: int
+    strategy: str
+    dids: tuple[str, str]  # the number that each trunk brings in
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTrunk:
+    name: str
+    tech: Literal["PJSIP", "IAX2"]
+    flaps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What was spoken in a recorded call."""
+
+    name: str
+    queue: str  # the number of the queue it fits
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """An agent's telephone rang for a caller. `cancelled`: it stopped as the caller had gone: nobody's fault."""
+
+    agent: Agent
+    at: datetime
+    ring_s: float
+    answered: bool
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """One call of the story. Times are UTC to the millisecond; numbers as dialled, without a country code.
+
+    Of a queue call `agent` is who answered, `answered_at` when, and `left_at` when the visit to the queue ended: after
+    a timeout the caller hears an announcement until `ended_at`; after a transfer `target`, a member of the staff, rings
+    for `target_ring_s` and talks until `ended_at`. Of other calls `agent` is who called, or of an internal one too.
+    """
+
+    uniqueid: str  # of the caller's channel
+    linkedid: str
+    started_at: datetime
+    direction: Literal["inbound", "outbound", "internal"]
+    trunk: str
+    from_number: str
+    from_name: str
+    to_number: str
+    did: str
+    queue: str
+    joined_at: datetime | None
+    outcome: Outcome | Literal[""]
+    rings: tuple[Ring, ...]
+    agent: Agent | None
+    answered_at: datetime | None
+    ended_at: datetime
+    cause: int  # Q.850, of the dialled channel's hang-up
+    pdd_s: float | None
+    ended_by: str  # caller, agent, transfer or ""
+    recording: str
+    left_at: datetime | None = None
+    target: str = ""
+    target_ring_s: float = 0.0
+
+    @property
+    def talk_s(self) -> float:
+        """How long an agent talked with the caller; 0 when nobody answered."""
+        end = self.left_at if self.left_at is not None else self.ended_at
+        return (end - self.answered_at).total_seconds() if self.answered_at is not None else 0.0
+
+    @property
+    def serial(self) -> int:
+        """The number after the dot of the uniqueid. The next fifteen are the call's own, for its other channels."""
+        return int(self.uniqueid.partition(".")[2])
+
+
+SALES, SUPPORT, BILLING = "600", "601", "602"
+QUEUES = (
+    DemoQueue(SALES, "Sales", 20, "rrmemory", ("02079460600", "02079460700")),
+    DemoQueue(SUPPORT, "Support", 30, "leastrecent", ("02079460601", "02079460701")),
+    DemoQueue(BILLING, "Billing", 20, "fewestcalls", ("02079460602", "02079460702")),
+)
+TRUNKS = (DemoTrunk("albion-voice", "PJSIP", flaps=False), DemoTrunk("harbour-sip", "PJSIP", flaps=True))
+AGENTS = (
+    Agent("201", "Amelia Hart", (SALES,)),
+    Agent("202", "Ben Okafor", (SALES,)),
+    Agent("203", "Chloe Nairn", (SALES, BILLING)),
+    Agent("204", "Dev Patel", (SUPPORT,)),
+    Agent("205", "Eleri Vaughan", (SUPPORT,)),
+    Agent("206", "Finlay Reid", (SUPPORT, SALES)),
+    Agent("207", "Grace Adeyemi", (BILLING,)),
+    Agent("208", "Harun Malik", (BILLING, SUPPORT)),
+    Agent("209", "Isla Brennan", (SUPPORT, SALES)),
+    Agent("210", "Jakub Nowak", (SUPPORT, SALES)),
+    Agent("211", "Keira Doyle", (SUPPORT,)),
+    Agent("212", "Luca Ferrari", (SUPPORT,)),
+)
+STAFF = (
+    Agent("220", "Reception", ()),
+    Agent("221", "Warehouse", ()),
+    Agent("222", "Accounts", ()),
+    Agent("223", "Priya Shah", ()),
+)
+PHONES = (*AGENTS, *STAFF)
+UNUSED_PHONE = Agent("224", "Meeting room", ())  # nobody plugged it in
+CALLER_NAMES = (
+    *("A Whitcombe", "Bracken Lodge", "C Oyelaran", "D McAllister", "E Thornbury", "F Kowalski", "G Pemberton"),
+    *("Hollis & Sons", "I Rahman", "J Treharne", "K Abernathy", "L Fenwick", "M Castellano", "N Greaves"),
+    *("Orchard Cottage", "P Dunmore", "Quayside Cafe", "R Lindqvist", "S Ballantyne", "T Adebayo", "U Farooq"),
+)
+_AREAS = ("0207946", "0113496", "0117496", "0121496", "0131496", "0141496", "0161496", "0191498")
+
+
+def caller_of(index: int) -> tuple[str, str]:
+    """A caller's number and name, "" for most, by any whole number: of 600 households, two thirds mobile."""
+    index %= 600
+    name = CALLER_NAMES[index // 5 % len(CALLER_NAMES)] if index % 5 == 0 else ""
+    if index % 3:
+        return f"07700900{index:03d}", name
+    return f"{_AREAS[index // 3 % len(_AREAS)]}0{100 + index // 3:03d}", name
+
+
+_NUMBERS = {queue.name.lower(): queue.number for queue in QUEUES}
+SCRIPTS = tuple(Script(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in scripts.SCRIPTS)

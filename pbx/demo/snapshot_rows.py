@@ -1,0 +1,296 @@
+"""The snapshots that a worker would have taken of the story, as rows of samples: in bulk, for a cache without them.
+
+Queues and trunks are sampled at each look, members and extensions when they differ from the look before, as
+pbx.store.snapshots does. A trunk's changes are sampled at their own moments too.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlmodel import Session
+
+from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, PlannedCall
+from pbx.demo.counters import Boot, Counters, counters, whole_s
+from pbx.demo.day import WRAP_UP_S
+from pbx.demo.expected_history import interface_of
+from pbx.demo.story import agent_changes_of_day, days_between, trunk_changes_of_day
+from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING, World, usual_boot
+from pbx.model.history import AgentChange
+from pbx.store.models import Table
+
+STATUS = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
+BEFORE = timedelta(hours=20)  # so long before a look all that it shows has begun: a shift is the longest
+LOOK_EVERY = timedelta(minutes=5)
+_TOOK_MS = 40
+_STATES = {"Registered": "registered", "Unregistered": "unregistered", "Rejected": "rejected"}
+_AGENTS = {agent.name: agent for agent in AGENTS}
+_TABLES = {
+    name: Table.metadata.tables[name]
+    for name in ("snapshots", "queue_samples", "trunk_samples", "member_samples", "extension_samples")
+}
+_SUBJECTS = Table.metadata.tables["subjects"]
+_Row = dict[str, Any]
+_Rows = dict[str, list[_Row]]
+_Moment = tuple[datetime, int, Callable[[], None]]
+
+
+def write_looks(
+    session: Session, connection_id: int, calls: Sequence[PlannedCall], since: datetime, until: datetime
+) -> None:
+    """Add a look every five minutes from `since` up to `until`. `calls`: all that went on from BEFORE `since` on.
+
+    What a snapshot of the same second has told stays.
+    """
+    step = LOOK_EVERY
+    sweep = _Sweep(calls, since, until)
+    rows: _Rows = defaultdict(list)
+    ids = _subjects(session, connection_id)
+    at = _whole(since, step)
+    while at < until:
+        sweep.go_to(at)
+        for table, found in sweep.look(at, ids):
+            rows[table].append(found)
+        rows["snapshots"].append(_snapshot(connection_id, at, sweep))
+        at += step
+    sweep.go_to(until)
+    for changed_at, trunk, sample in sweep.trunk_changes:
+        if since <= changed_at < until:
+            rows["trunk_samples"].append(_of(ids["trunk", trunk, ""], changed_at) | sample)
+    for table, samples in rows.items():
+        session.connection().execute(insert(_TABLES[table]).prefix_with("OR IGNORE", dialect="sqlite"), samples)
+
+
+def _whole(at: datetime, step: timedelta) -> datetime:
+    """The first moment from `at` on that is a whole step since 1970."""
+    step_s = int(step.total_seconds())
+    return datetime.fromtimestamp(math.ceil(at.timestamp() / step_s) * step_s, UTC)
+
+
+def _snapshot(connection_id: int, at: datetime, sweep: "_Sweep") -> _Row:
+    counts = {"active_calls": sweep.calls, "channels": sweep.channels}
+    return {"connection_id": connection_id, "taken_at": at, "took_ms": _TOOK_MS, "not_ok": {}} | counts
+
+
+def _of(subject_id: int, at: datetime) -> _Row:
+    return {"subject_id": subject_id, "taken_at": at.replace(microsecond=0)}
+
+
+def _subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
+    """The ids of all that is sampled, by kind, name and the queue of a member; made where they aren't there."""
+    wanted = {("queue", queue.number, ""): "" for queue in QUEUES} | {("trunk", trunk.name, ""): "" for trunk in TRUNKS}
+    wanted |= {("member", interface_of(one), queue): one.name for one in AGENTS for queue in one.queues}
+    wanted |= {("extension", one.extension, ""): "" for one in (*PHONES, UNUSED_PHONE)}
+    known = _known_subjects(session, connection_id)
+    rows = [
+        {"connection_id": connection_id, "kind": kind, "name": name, "parent": parent, "label": label}
+        | {"tech": "PJSIP" if kind == "extension" else ""}
+        for (kind, name, parent), label in wanted.items()
+        if (kind, name, parent) not in known
+    ]
+    if rows:
+        session.connection().execute(insert(_SUBJECTS), rows)
+    return _known_subjects(session, connection_id)
+
+
+def _known_subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
+    of = _SUBJECTS.c
+    query = select(of.kind, of.name, of.parent, of.id).where(of.connection_id == connection_id)
+    return {(kind, name, parent): id_ for kind, name, parent, id_ in session.connection().execute(query)}
+
+
+@dataclass
+class _Queue:
+    """A queue as app_queue counts it; its averages are moving ones, to which each new value adds a quarter."""
+
+    waiting: dict[str, datetime] = field(default_factory=dict)
+    completed: int = 0
+    abandoned: int = 0
+    hold_s: int = 0
+    talk_s: int = 0
+
+    def set(self, counted: Counters) -> None:
+        self.completed, self.abandoned = counted.completed, counted.abandoned
+        self.hold_s, self.talk_s = counted.hold_s, counted.talk_s
+
+    def sample(self, at: datetime) -> _Row:
+        longest_s = max((whole_s(joined_at, at) for joined_at in self.waiting.values()), default=0)
+        averages = {"hold_time_s": self.hold_s, "talk_time_s": self.talk_s}
+        counted = {"completed": self.completed, "abandoned": self.abandoned}
+        return {"calls": len(self.waiting), "longest_wait_s": longest_s} | counted | averages
+
+
+class _Sweep:
+    """Goes through the story moment by moment, and knows how all stands at each."""
+
+    def __init__(self, calls: Sequence[PlannedCall], since: datetime, until: datetime) -> None:
+        self.queues = {queue.number: _Queue() for queue in QUEUES}
+        self.paused: dict[tuple[str, str], str | None] = {}  # of who is there, by queue and name: why, None: not paused
+        self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: GONE}
+        self.served: dict[str, str] = {}  # extension → the queue whose caller it talks with
+        self.left: dict[tuple[str, str], datetime] = {}  # when the last call ended, by queue and name
+        self.lines = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
+        self.states = dict.fromkeys(self.lines, "registered")
+        self.calls = self.channels = 0
+        self.world = World(1, since, "16")
+        self.trunk_changes: list[tuple[datetime, str, _Row]] = []
+        self._last: dict[tuple[str, int], _Row] = {}
+        moments: list[_Moment] = []
+        for call in calls:
+            moments += self._of_call(call)
+        for day in days_between(since - BEFORE, until):
+            for change in agent_changes_of_day(day):
+                moments.append((change.happened_at, 1, partial(self._change_agent, change)))
+            for at, trunk, state in trunk_changes_of_day(day):
+                moments.append((at, 1, partial(self._change_trunk, trunk, _STATES[state], at)))
+        booted_at = usual_boot(until)
+        while booted_at > since:
+            moments.append((booted_at, 2, self._boot))
+            booted_at = usual_boot(booted_at - timedelta(seconds=1))
+        moments.append((since, 3, partial(self._count_on, Boot(1, booted_at, "16"), since)))
+        moments.sort(key=lambda moment: moment[:2])
+        self._moments: Iterator[_Moment] = iter(moments)
+        self._next = next(self._moments, None)
+
+    def go_to(self, at: datetime) -> None:
+        """Let all happen that happens up to a moment."""
+        while self._next is not None and self._next[0] <= at:
+            self._next[2]()
+            self._next = next(self._moments, None)
+
+    def look(self, at: datetime, ids: Mapping[tuple[str, str, str], int]) -> Iterator[tuple[str, _Row]]:
+        """The samples of a moment: table and row."""
+        for name, queue in self.queues.items():
+            members = {agent: why for (of, agent), why in self.paused.items() if of == name}
+            idle = [agent for agent, why in members.items() if why is None and self._is_idle(agent)]
+            free = sum(not self._wraps_up(name, agent, at) for agent in idle)
+            counts = {"agents": len(members), "agents_paused": sum(why is not None for why in members.values())}
+            yield (
+                "queue_samples",
+                _of(ids["queue", name, ""], at) | queue.sample(at) | {"agents_available": free} | counts,
+            )
+        for name, state in self.states.items():
+            yield "trunk_samples", _of(ids["trunk", name, ""], at) | self.trunk(name, state, at)
+        for agent in AGENTS:
+            for name in agent.queues:
+                key = ids["member", interface_of(agent), name]
+                yield from self._changed("member_samples", key, at, self._member(name, agent.name, agent.extension))
+        for extension, state_now in self.phones.items():
+            key = ids["extension", extension, ""]
+            yield from self._changed("extension_samples", key, at, {"status": STATUS[state_now]})
+
+    def trunk(self, name: str, state: str, at: datetime) -> _Row:
+        roundtrip_ms = self.world.roundtrip_us(name, at) / 1000
+        return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.lines[name]}
+
+    def _is_idle(self, agent: str) -> bool:
+        return self.phones[_AGENTS[agent].extension] == IDLE
+
+    def _wraps_up(self, queue: str, agent: str, at: datetime) -> bool:
+        left_at = self.left.get((queue, agent))
+        return left_at is not None and (at - left_at).total_seconds() < WRAP_UP_S
+
+    def _member(self, queue: str, agent: str, extension: str) -> _Row:
+        if (queue, agent) not in self.paused:
+            return {"status": None, "paused": False, "pause_reason": "", "in_call": False}
+        why = self.paused[queue, agent]
+        told = {"status": self.phones[extension], "in_call": self.served.get(extension) == queue}
+        return told | {"paused": why is not None, "pause_reason": why or ""}
+
+    def _changed(self, table: str, key: int, at: datetime, row: _Row) -> Iterator[tuple[str, _Row]]:
+        last = self._last.get((table, key))
+        if last != row and not (last is None and row.get("status", "") is None):
+            self._last[table, key] = row
+            yield table, _of(key, at) | row
+
+    def _change_trunk(self, trunk: str, state: str, at: datetime) -> None:
+        self.states[trunk] = state
+        self.trunk_changes.append((at, trunk, self.trunk(trunk, state, at)))
+
+    def _boot(self) -> None:
+        for queue in self.queues.values():
+            queue.set(Counters())
+
+    def _count_on(self, boot: Boot, at: datetime) -> None:
+        for name, queue in self.queues.items():
+            queue.set(counters(boot, name, at))
+
+    def _change_agent(self, change: AgentChange) -> None:
+        place = change.queue, change.agent
+        if change.kind == "logout":
+            self.paused.pop(place, None)
+        elif change.kind == "pause":
+            self.paused[place] = change.reason
+        else:
+            self.paused[place] = None
+
+    def _of_call(self, call: PlannedCall) -> Iterator[_Moment]:
+        line = call.trunk
+        yield call.started_at, 1, partial(self._count, line, 1)
+        yield call.ended_at, 0, partial(self._count, line, -1)
+        if call.joined_at is not None and call.left_at is not None:
+            yield from self._of_visit(call, call.joined_at, call.left_at)
+        elif call.agent is not None:
+            yield from self._of_phone(call.agent.extension, IN_USE, call.started_at, call.ended_at)
+            if call.direction == "internal":
+                rung_until = call.answered_at or call.ended_at
+                yield from self._of_phone(call.to_number, IS_RINGING, call.started_at, rung_until)
+                if call.answered_at is not None:
+                    yield from self._of_phone(call.to_number, IN_USE, call.answered_at, call.ended_at)
+
+    def _of_visit(self, call: PlannedCall, joined_at: datetime, left_at: datetime) -> Iterator[_Moment]:
+        queue = self.queues[call.queue]
+        yield joined_at, 1, partial(queue.waiting.__setitem__, call.uniqueid, joined_at)
+        for ring in call.rings:
+            over_at = ring.at + timedelta(seconds=ring.ring_s)
+            if ring.answered and call.answered_at is not None:
+                over_at = call.answered_at
+            yield from self._of_phone(ring.agent.extension, IS_RINGING, ring.at, over_at)
+        answered_at = call.answered_at
+        if answered_at is None or call.agent is None:
+            yield left_at, 1, partial(self._give_up, queue, call.uniqueid)
+            return
+        yield answered_at, 1, partial(self._serve, queue, call, whole_s(joined_at, answered_at))
+        yield left_at, 1, partial(self._complete, queue, call, whole_s(answered_at, left_at))
+        yield from self._of_phone(call.agent.extension, IN_USE, answered_at, left_at)
+        if call.target:
+            picked_up_at = left_at + timedelta(seconds=call.target_ring_s)
+            yield from self._of_phone(call.target, IS_RINGING, left_at, picked_up_at)
+            yield from self._of_phone(call.target, IN_USE, picked_up_at, call.ended_at)
+
+    def _of_phone(self, extension: str, state: int, from_at: datetime, to_at: datetime) -> Iterator[_Moment]:
+        yield from_at, 1, partial(self._use, extension, state, 1)
+        yield to_at, 0, partial(self._use, extension, IDLE, -1)
+
+    def _use(self, extension: str, state: int, channels: int) -> None:
+        self.phones[extension] = state
+        self.channels += channels
+
+    def _count(self, line: str, by: int) -> None:
+        self.calls += by
+        if line:
+            self.lines[line] += by
+            self.channels += by
+
+    def _serve(self, queue: _Queue, call: PlannedCall, wait_s: int) -> None:
+        queue.waiting.pop(call.uniqueid, None)
+        queue.hold_s = (queue.hold_s * 3 + wait_s) // 4 if queue.completed + queue.abandoned else wait_s
+        if call.agent is not None:
+            self.served[call.agent.extension] = call.queue
+
+    def _complete(self, queue: _Queue, call: PlannedCall, talk_s: int) -> None:
+        queue.talk_s = (queue.talk_s * 3 + talk_s) // 4 if queue.completed else talk_s
+        queue.completed += 1
+        if call.agent is not None:
+            self.served.pop(call.agent.extension, None)
+            if call.left_at is not None:
+                self.left[call.queue, call.agent.name] = call.left_at.replace(microsecond=0)  # as AMI tells it
+
+    def _give_up(self, queue: _Queue, uniqueid: str) -> None:
+        queue.waiting.pop(uniqueid, None)
+        queue.abandoned += 1

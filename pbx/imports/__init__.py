@@ -1,0 +1,1 @@
+"""Imports queue_log and CDR, from files and from databases."""

@@ -1,0 +1,400 @@
+"""Folds the events of queue_log into visits, rings and agents' changes. Pure; only open visits are kept in memory.
+
+What each event's data hold is app_queue.c's, versions 1.4 to 22; older ones leave the last fields out. Fields that may
+hold a `|` themselves (a URL, a caller's name, a reason) are cut from the side whose fields are numbers.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from pbx.asterisk.formats.queue_log import NOBODY, QueueEvent, number, numbers
+from pbx.asterisk.formats.transfers import handed_over, made_before
+from pbx.model.history import AgentChange, AgentChangeKind, Outcome, Ring, Visit
+
+LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
+_SLACK_S = 2  # of moments told in whole seconds
+_REMEMBERED = 10_000  # calls of which something may be needed after their visit
+_SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # known, and no visit or agent changes
+_CHANGES: dict[str, AgentChangeKind] = {
+    "ADDMEMBER": "login",
+    "AGENTLOGIN": "login",
+    "AGENTCALLBACKLOGIN": "login",
+    "REMOVEMEMBER": "logout",
+    "AGENTLOGOFF": "logout",
+    "AGENTCALLBACKLOGOFF": "logout",
+    "PAUSE": "pause",
+    "PAUSEALL": "pause",
+    "UNPAUSE": "unpause",
+    "UNPAUSEALL": "unpause",
+}
+_EXITS: dict[str, Outcome] = {
+    "ABANDON": "abandoned",
+    "EXITWITHTIMEOUT": "timeout",
+    "EXITEMPTY": "exit_empty",
+    "EXITWITHKEY": "exit_key",
+    "WITHDRAW": "withdrawn",
+}
+
+
+class Folded(NamedTuple):
+    """What a stretch of queue_log told. Visits that go on are among the visits, as they stand, `in_progress`."""
+
+    visits: list[Visit]
+    rings: list[Ring]
+    changes: list[AgentChange]
+
+
+_Key = tuple[str, str]  # the callid under which a visit's events are written, and its queue
+
+
+class _Open:
+    """A visit that goes on, when it was last heard of, and whether it changed since it was last told."""
+
+    __slots__ = ("changed", "key", "last_s", "visit")
+
+    def __init__(self, key: _Key, visit: Visit, last_s: int, *, changed: bool = True) -> None:
+        self.key, self.visit, self.last_s, self.changed = key, visit, last_s, changed
+
+    @property
+    def connected(self) -> bool:
+        return self.visit.connected_at is not None
+
+
+class QueueLogFold:
+    """Takes events in the order in which they were written; `take` hands out what they told since the last time.
+
+    A visit is told of when it has ended and, until then, each time it was seen to change; whoever stores it lets the
+    later word win. Events that are not known are counted in `unknown` by name, and not a failure.
+    """
+
+    def __init__(self, going_on: Iterable[Visit] = ()) -> None:
+        self.unknown: Counter[str] = Counter()
+        self._open = {
+            (key := (visit.uniqueid, visit.queue)): _Open(key, visit, int(visit.joined_at.timestamp()), changed=False)
+            for visit in going_on
+        }
+        self._dids: dict[str, str] = {}
+        self._transferred: dict[str, Visit] = {}  # by callid
+        self._visits: list[Visit] = []
+        self._rings: list[Ring] = []
+        self._changes: list[AgentChange] = []
+        self._now_s = 0
+        self._of_all: AgentChange | None = None  # PAUSEALL, until it is known whether each queue's own event follows
+        self._handlers: dict[str, Callable[[QueueEvent], None]] = {
+            "ENTERQUEUE": self._enter,
+            "CONNECT": self._connect,
+            "COMPLETECALLER": self._complete,
+            "COMPLETEAGENT": self._complete,
+            "TRANSFER": self._transfer,
+            "BLINDTRANSFER": self._transfer,
+            "ATTENDEDTRANSFER": self._transfer,
+            "RINGNOANSWER": self._ring,
+            "DID": self._did,
+            "QUEUESTART": self._restart,
+            "SYSCOMPAT": self._part,
+            **dict.fromkeys(_EXITS, self._exit),
+            **dict.fromkeys(_CHANGES, self._change),
+            **dict.fromkeys(_SILENT, lambda event: None),
+        }
+
+    def add(self, event: QueueEvent) -> None:
+        """Take in one event."""
+        handler = self._handlers.get(event.name)
+        if handler is None:
+            self.unknown[event.name[:40]] += 1
+            return
+        self._now_s = event.at_s
+        handler(event)
+
+    def take(self, *, at_end: bool = False) -> Folded:
+        """What was told since the last time; `at_end`: nothing follows that could change what is held back."""
+        if at_end:
+            self._settle_of_all()
+        self._lose_old()
+        for held in self._open.values():
+            if held.changed:
+                held.changed = False
+                self._visits.append(held.visit)
+        told = Folded(self._visits, self._rings, self._changes)
+        self._visits, self._rings, self._changes = [], [], []
+        return told
+
+    def _enter(self, event: QueueEvent) -> None:
+        """ENTERQUEUE url|callerid|position; the URL may hold anything, releases before 1.6 wrote no position."""
+        if event.callid in NOBODY:
+            return
+        key = (event.callid, event.queue)
+        joined_at = _moment(event.at_s)
+        before = self._open.get(key)
+        if before is not None and before.visit.joined_at != joined_at:  # its end was never written
+            self._close(before, "unknown")
+        fields = event.data.split("|")
+        position = _int(number(fields.pop())) if len(fields) > 2 else None
+        caller = fields[-1] if len(fields) > 1 else ""
+        visit = Visit(
+            uniqueid=event.callid,
+            queue=event.queue,
+            joined_at=joined_at,
+            caller=caller,
+            did=self._dids.get(event.callid, ""),
+            original_position=position,
+        )
+        self._open[key] = _Open(key, visit, event.at_s)
+
+    def _connect(self, event: QueueEvent) -> None:
+        """CONNECT hold|channel|ring."""
+        hold, *others = numbers(event.data)
+        ring = others[-1] if len(others) > 1 else None
+        held = self._held(event, hold, connected=False)
+        if held is None:
+            return
+        held.visit = replace(
+            held.visit,
+            connected_at=_not_before(event.at_s, held.visit.joined_at, hold),
+            wait_s=_waited_s(hold, held.visit, event.at_s),
+            ring_s=ring,
+            agent=event.agent,
+        )
+        held.last_s, held.changed = event.at_s, True
+
+    def _complete(self, event: QueueEvent) -> None:
+        """COMPLETECALLER and COMPLETEAGENT hold|talk|original position."""
+        hold, talk, position = [*numbers(event.data), None, None, None][:3]
+        ended_by = "caller" if event.name == "COMPLETECALLER" else "agent"
+        self._end_answered(event, "answered", hold, talk, position, ended_by)
+
+    def _transfer(self, event: QueueEvent) -> None:
+        """BLINDTRANSFER, TRANSFER exten|context|hold|talk|position; ATTENDEDTRANSFER how|to…|hold|talk|position.
+
+        Asterisk 1.4 wrote no position.
+        """
+        fields = event.data.split("|")
+        hold = talk = position = None
+        if len(fields) > 3:
+            figures = 2 if event.name == "TRANSFER" and len(fields) == 4 else 3
+            hold, talk, position = [*numbers("|".join(fields[-figures:])), None][:3]
+            fields = fields[:-figures]
+        if event.name == "ATTENDEDTRANSFER":
+            target = (
+                "" if fields[0] == "BRIDGE" else " ".join(fields[1:])
+            )  # a bridge is known by a number of no meaning
+        else:
+            target = "@".join(fields)
+        self._end_answered(event, "transferred", hold, talk, position, "transfer", target)
+
+    def _end_answered(
+        self,
+        event: QueueEvent,
+        outcome: Outcome,
+        hold: float | None,
+        talk: float | None,
+        position: float | None,
+        ended_by: str,
+        target: str = "",
+    ) -> None:
+        held = self._held(event, (hold or 0) + (talk or 0), connected=True, hold_s=hold)
+        if held is None:
+            return
+        visit = held.visit
+        if hold is None:
+            hold = visit.wait_s
+        connected_at = visit.connected_at or _moment(int(visit.joined_at.timestamp() + (hold or 0)))
+        if talk is None:
+            talk = max(event.at_s - connected_at.timestamp(), 0.0)
+        held.visit = replace(
+            visit,
+            connected_at=connected_at,
+            outcome=outcome,
+            ended_at=_not_before(event.at_s, connected_at, talk),
+            wait_s=hold,
+            talk_s=talk,
+            agent=event.agent if event.agent not in NOBODY else visit.agent,
+            original_position=_int(position) or visit.original_position,
+            ended_by=ended_by,
+            target=target,
+        )
+        self._close(held, outcome)
+
+    def _exit(self, event: QueueEvent) -> None:
+        """ABANDON, EXITEMPTY, EXITWITHTIMEOUT, WITHDRAW position|original|wait; EXITWITHKEY key| before them."""
+        fields = event.data.split("|")
+        target = fields.pop(0) if event.name == "EXITWITHKEY" else ""
+        position, original, wait = [*map(number, fields), None, None, None][:3]
+        held = self._held(event, wait, connected=False)
+        if held is None:
+            return
+        visit = held.visit
+        held.visit = replace(
+            visit,
+            outcome=_EXITS[event.name],
+            ended_at=_not_before(event.at_s, visit.joined_at, wait),
+            wait_s=_waited_s(wait, visit, event.at_s),
+            position=_int(position),
+            original_position=_int(original) or visit.original_position,
+            ended_by="caller" if event.name in ("ABANDON", "EXITWITHKEY") else "",
+            target=target,
+        )
+        self._close(held, _EXITS[event.name])
+
+    def _ring(self, event: QueueEvent) -> None:
+        """RINGNOANSWER milliseconds."""
+        ring_ms = numbers(event.data)[0] or 0
+        held = self._open.get((event.callid, event.queue))
+        callid = held.visit.uniqueid if held else event.callid
+        self._rings.append(Ring(_moment(event.at_s), event.agent, event.queue, callid, ring_ms / 1000))
+        if held is not None:
+            held.last_s = event.at_s
+
+    def _change(self, event: QueueEvent) -> None:
+        """ADDMEMBER [PAUSED], PAUSE reason …; the reason keeps every |. A queue of NONE is all of them."""
+        if event.agent in NOBODY:
+            return
+        kind = _CHANGES[event.name]
+        queue = "" if event.queue in NOBODY else event.queue
+        reason = event.data if kind in ("pause", "unpause") else ""
+        change = AgentChange(_moment(event.at_s), event.agent, queue, kind, reason)
+        if event.name in ("PAUSEALL", "UNPAUSEALL"):
+            self._settle_of_all()
+            self._of_all = change
+            return
+        if queue and kind in ("pause", "unpause"):
+            self._settle_of_all(change)
+        self._changes.append(change)
+        if event.name == "ADDMEMBER" and event.data == "PAUSED":
+            self._changes.append(replace(change, kind="pause"))
+
+    def _settle_of_all(self, follows: AgentChange | None = None) -> None:
+        """PAUSEALL names the interface, where each queue's own PAUSE after it names the agent: then those tell it."""
+        of_all, self._of_all = self._of_all, None
+        if of_all is None:
+            return
+        told = follows is not None and follows.kind == of_all.kind
+        if not (told and follows and abs((follows.happened_at - of_all.happened_at).total_seconds()) <= 1):
+            self._changes.append(of_all)
+
+    def _did(self, event: QueueEvent) -> None:
+        """DID number, which a dialplan writes before (or after) the caller joins; it holds for all of the call."""
+        if event.callid in NOBODY or not event.data:
+            return
+        for (callid, _), held in self._open.items():
+            if callid == event.callid and held.visit.did != event.data:
+                held.visit, held.changed = replace(held.visit, did=event.data), True
+        self._dids[event.callid] = event.data
+        _forget_old(self._dids)
+
+    def _part(self, event: QueueEvent) -> None:
+        """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
+        held = self._held(event, None, connected=False)
+        if held is not None:
+            held.visit = replace(held.visit, ended_at=_not_before(event.at_s, held.visit.joined_at, None))
+            self._close(held, "unknown")
+
+    def _restart(self, event: QueueEvent) -> None:
+        """QUEUESTART: Asterisk started anew, so whoever was in a queue no longer is; nobody wrote when it ended.
+
+        A reload writes CONFIGRELOAD and leaves the callers where they are.
+        """
+        for held in list(self._open.values()):
+            if held.last_s <= event.at_s:
+                self._close(held, "unknown")
+
+    def _lose_old(self) -> None:
+        for held in list(self._open.values()):
+            if held.last_s < self._now_s - LOST_AFTER_S:
+                self._close(held, "unknown")
+
+    def _held(
+        self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None = None
+    ) -> _Open | None:
+        """The open visit of an event; one whose beginning the file doesn't hold is begun `since_s` before the event.
+
+        `connected`: whether it is an event of a visit with an agent; `hold_s`: after what wait.
+        """
+        if event.callid in NOBODY:
+            return None
+        key = (event.callid, event.queue)
+        held = self._open.get(key)
+        if held is None or (connected and not held.connected):
+            held = self._under_another(event, since_s, connected=connected, hold_s=hold_s) or held
+        if held is None:
+            joined_at = _moment(event.at_s - min(int(since_s or 0), LOST_AFTER_S))
+            visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
+            held = self._open[key] = _Open(key, visit, event.at_s)
+        return held
+
+    def _under_another(
+        self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None
+    ) -> _Open | None:
+        """The open visit of an event that is written under another callid than it was begun with.
+
+        An attended transfer of a caller to somebody who waits in a queue himself puts the caller's channel in the place
+        of the transferring agent's: from then on the callids of the two are each other's (asterisk/asterisk#759). And
+        of a Local channel that was optimized away the channel behind it takes the place. With an agent, queue, agent
+        and wait tell which it is; without one, queue and the moment it began, and that its channel is the younger one.
+        """
+        began_s = event.at_s - (since_s or 0)
+        found = [
+            held
+            for held in self._open.values()
+            if held.key[1] == event.queue
+            and held.key[0] != event.callid
+            and held.connected == connected
+            and abs(held.visit.joined_at.timestamp() - began_s) <= _SLACK_S
+            and (
+                (held.visit.agent, held.visit.wait_s) == (event.agent, hold_s)
+                if connected
+                else since_s is not None and made_before(event.callid, held.key[0])
+            )
+        ]
+        if len(found) != 1:
+            return None
+        self._swap(found[0].key[0], event.callid)
+        return found[0]
+
+    def _swap(self, one: str, other: str) -> None:
+        """From now on the visits of each of two callids go on under the other's; who waits is whom the agent had."""
+        swapped = {one: other, other: one}
+        moved = [held for held in self._open.values() if held.key[0] in swapped]
+        for held in moved:
+            del self._open[held.key]
+        talked = next((held.visit for held in moved if held.connected), self._transferred.get(other))
+        for held in moved:
+            held.key = (swapped[held.key[0]], held.key[1])
+            self._open[held.key] = held
+            if talked is not None and not held.connected:
+                held.visit = handed_over(held.visit, talked)
+                held.changed = True
+
+    def _close(self, held: _Open, outcome: Outcome) -> None:
+        del self._open[held.key]
+        self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
+        if outcome == "transferred":
+            self._transferred[held.key[0]] = held.visit
+            _forget_old(self._transferred)
+
+
+def _forget_old(where: dict[str, Any]) -> None:
+    if len(where) > _REMEMBERED:
+        del where[next(iter(where))]
+
+
+def _moment(at_s: int) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
+
+
+def _not_before(at_s: int, earlier: datetime, lasted_s: float | None) -> datetime:
+    """When something ended; where the clock was set back meanwhile, by how long it lasted."""
+    at = _moment(at_s)
+    return at if at >= earlier else earlier + timedelta(seconds=lasted_s or 0)
+
+
+def _waited_s(told_s: float | None, visit: Visit, at_s: int) -> float:
+    """Asterisk's own figure, or what the two times say where an old release gives none."""
+    return told_s if told_s is not None else max(at_s - visit.joined_at.timestamp(), 0.0)
+
+
+def _int(value: float | None) -> int | None:
+    return None if value is None else int(value)

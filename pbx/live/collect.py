@@ -1,0 +1,84 @@
+"""Collect: one look at the PBX over AMI, into the cache and into a file for other programs."""
+
+import errno
+import json
+import os
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from sqlalchemy import Engine
+
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.queries import take_snapshot
+from pbx.errors import DataError, StorageFull
+from pbx.jobs.limits import Stop
+from pbx.model.snapshot import Snapshot
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import writing
+from pbx.store.snapshots import record_snapshot
+
+
+def collect_snapshot(
+    engine: Engine, active: ActiveConnection, *, output: Path | None, private: bool = False, stop: Stop | None = None
+) -> Snapshot:
+    """Take a snapshot, store it, and write it to `output` as JSON, whole or not at all; `private` for this user alone.
+
+    A set `stop` ends it.
+
+    Raises AmiError or Unreachable when the PBX can't be asked, and then changes nothing; DataError or StorageFull when
+    the result can't be stored or written.
+    """
+    with AmiClient.connect(active.connection) as client, stop.closing(client.close) if stop else nullcontext():
+        snapshot = take_snapshot(client)
+    with writing(engine) as session:
+        record_snapshot(session, active.id, snapshot)
+    if output is not None:
+        write_whole(output, json.dumps(document(snapshot), ensure_ascii=False, indent=2) + "\n", private=private)
+    return snapshot
+
+
+def document(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as JSON values: what `freepbx.json` holds. Times are ISO 8601, UTC; `parts` tells what is missing."""
+    facts = snapshot.model_dump(mode="json", exclude={"taken_at", "system"})
+    return {"collected_at": snapshot.taken_at.isoformat(), "system_info": _system_info(snapshot)} | facts
+
+
+def _system_info(snapshot: Snapshot) -> dict[str, Any]:
+    if snapshot.system is None:
+        return {"version": None, "uptime": None}
+    uptime_s = snapshot.system.uptime_s
+    uptime = None if uptime_s is None else str(timedelta(seconds=uptime_s))
+    return {"uptime": uptime} | snapshot.system.model_dump(mode="json")
+
+
+def write_whole(path: Path, text: str, *, private: bool = False) -> None:
+    """Put a text in place of a file: readers see the old one or the new one. Raises DataError or StorageFull.
+
+    Unless it is `private`, other users may read it, and enter the folders that are made for it.
+    """
+    part: Path | None = None
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in () if private else missing:
+            folder.chmod(0o755)
+        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            part = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o600 if private else 0o644)  # a monitoring program runs as another user; it holds no secrets
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"There is no room left to write {path}.", "Free some space on its disk, then try again."
+            ) from error
+        raise DataError(
+            f"{path} can't be written: {error.strerror}.", "Choose a place that this user may write to (--output)."
+        ) from error

@@ -1,0 +1,1 @@
+"""Recordings: from the PBX's list, into the cache, to the player."""

@@ -1,0 +1,280 @@
+"""The downloads of one sync: several at once, each whole before it gets its final name, stored in batches."""
+
+import queue
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from pbx.asterisk.ari.client import AriClient, storage_fault
+from pbx.asterisk.formats.recording_files import Finding, examine, stored_path
+from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
+from pbx.formatting import size_text
+from pbx.speech.audio import probe_audio
+from pbx.store import recordings
+from pbx.store.engine import writing
+from pbx.store.models import now
+from pbx.store.recordings import Open, Outcome
+
+BATCH = 100  # recordings per commit
+BATCH_S = 2.0  # and no longer between two commits
+
+
+@dataclass(frozen=True)
+class Room:
+    """How large a recording may be, and how much space downloads leave free on the disk."""
+
+    largest_bytes: int = 1_000_000_000
+    least_free_bytes: int = 500_000_000
+
+
+DEFAULT_ROOM = Room()
+
+
+class _TooLarge(Exception):
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
+
+
+class Download:
+    """Fetches recordings with `parallel` threads; this thread alone writes the database.
+
+    After a kill, what is below the final names is whole, and what isn't stored yet is fetched again to the same name.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: AriClient,
+        connection_id: int,
+        audio_dir: Path,
+        parallel: int,
+        progress: Callable[[int, int | None], None] | None,
+        stop: threading.Event | None,
+        room: Room,
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._connection_id = connection_id
+        self._audio_dir = audio_dir
+        self._parts_dir = audio_dir / str(connection_id) / ".parts"
+        self._parallel = parallel
+        self._progress = progress
+        self._stop = stop or threading.Event()
+        self._room = room
+        self._lock = threading.Lock()
+        self._expected: dict[int, int] = {}  # recording's id → bytes that are on their way
+        self._todo: queue.SimpleQueue[Open | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Open, Outcome | PbxError]] = queue.SimpleQueue()
+        self._outcomes: list[Outcome] = []
+        self._in_a_row = 0  # transfers that the line broke, none arriving between them
+        self._fatal: PbxError | None = None
+        self.states: Counter[str] = Counter()
+        self.failed: dict[str, str] = {}  # name → why, and what to do
+
+    def run(self, wanted: Sequence[Open]) -> None:
+        """Fetch them all, or until stopped. Raises what makes going on senseless, after storing what is whole."""
+        self._clear_parts()
+        threads = [threading.Thread(target=self._work, name=f"sync-{n}", daemon=True) for n in range(self._parallel)]
+        for thread in threads:
+            thread.start()
+        try:
+            self._collect(wanted)
+        finally:
+            self._client.cancel()
+            for _ in threads:
+                self._todo.put(None)
+            for thread in threads:
+                thread.join()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _clear_parts(self) -> None:
+        """Remove what a killed sync left half fetched; there is no other sync of this directory."""
+        try:
+            self._parts_dir.mkdir(parents=True, exist_ok=True)
+            for part in self._parts_dir.iterdir():
+                part.unlink()
+        except OSError as error:
+            raise storage_fault(error, self._parts_dir) from error
+
+    def _collect(self, wanted: Sequence[Open]) -> None:
+        """Hand out work two batches ahead, take in what comes, store it batch by batch."""
+        total = len(wanted)
+        handed_out = done = 0
+        stored_at = time.monotonic()
+        self._report(0, total)
+        while done < handed_out or (handed_out < total and not self._ends):
+            if not self._ends and handed_out - done <= BATCH and handed_out < total:
+                batch = wanted[handed_out : handed_out + BATCH]
+                self._store([item.id for item in batch])
+                stored_at = time.monotonic()
+                for item in batch:
+                    self._todo.put(item)
+                handed_out += len(batch)
+                self._report(done, total)
+            with suppress(queue.Empty):
+                self._take_in(*self._done.get(timeout=0.2))
+                done += 1
+            if self._ends:
+                self._client.cancel()
+                handed_out -= self._take_back()
+            if self._outcomes and time.monotonic() - stored_at > BATCH_S:
+                self._store([])
+                stored_at = time.monotonic()
+                self._report(done, total)
+        self._store([])
+        self._report(done, total)
+
+    @property
+    def _ends(self) -> bool:
+        return self._stop.is_set() or self._fatal is not None
+
+    def _report(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def _store(self, starting: Sequence[int]) -> None:
+        """One commit: what became of those that are done, and which are fetched next."""
+        if not self._outcomes and not starting:
+            return
+        with writing(self._engine) as session:
+            recordings.store_outcomes(session, self._outcomes)
+            if starting:
+                recordings.mark_downloading(session, starting)
+        self._outcomes = []
+
+    def _take_back(self) -> int:
+        taken = 0
+        with suppress(queue.Empty):
+            while True:
+                self._todo.get_nowait()
+                taken += 1
+        return taken
+
+    def _take_in(self, item: Open, came: Outcome | PbxError) -> None:
+        if isinstance(came, Outcome):
+            self._in_a_row = 0
+            self._outcomes.append(came)
+            self.states[came.state] += 1
+        elif isinstance(came, AriLoginError | DataError):
+            self._fatal = self._fatal or came
+        elif not self._ends:  # what is broken off on purpose hasn't failed
+            self._fail(item, came)
+
+    def _fail(self, item: Open, error: PbxError) -> None:
+        self._outcomes.append(Outcome(item.id, "failed", error.advice))
+        self.states["failed"] += 1
+        self.failed[item.name] = error.advice
+        self._in_a_row = self._in_a_row + 1 if isinstance(error, Unreachable) else 0
+        if self._in_a_row < 2 * self._parallel:
+            return
+        self._in_a_row = 0
+        try:
+            self._client.channels()  # some files may be broken; but when the PBX is away, thousands would take days
+        except PbxError as away:
+            self._fatal = away
+
+    def _work(self) -> None:
+        while (item := self._todo.get()) is not None:
+            came: Outcome | PbxError
+            try:
+                came = self._fetch(item)
+            except (AriError, Unreachable, DataError) as error:
+                came = error
+            except Exception as error:  # a fault of ours must end the sync with its name, not hang it
+                came = DataError(f"{item.name} made the sync fail: {error!r}.", "Please report this.")
+            self._done.put((item, came))
+
+    def _fetch(self, item: Open) -> Outcome:
+        """Download one, look at it, and give it its final name if it is whole. Raises PbxError."""
+        part = self._parts_dir / str(item.id)
+        try:
+            with self._expecting(item), part.open("w+b") as file:
+                size_bytes = self._client.fetch(item.name, file, partial(self._accept, item))
+                file.seek(0)
+                finding = examine(file, size_bytes, item.format)
+            finding = _listened_to(part, finding, item)
+            if finding.state == "downloaded":
+                path = stored_path(self._connection_id, item.name, finding.suffix)
+                self._keep(part, path)
+            else:
+                part.unlink()
+        except _TooLarge as error:
+            part.unlink(missing_ok=True)
+            return Outcome(item.id, "too_large", self._too_large(error.size_bytes), size_bytes=error.size_bytes)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise storage_fault(error, part) from error
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        if finding.state == "downloaded":
+            return Outcome(item.id, "downloaded", "", path, size_bytes, finding.duration_s, now())
+        if finding.state == "waiting" and not item.young:
+            reason = "Its header was never finished: Asterisk ended while it was being written."
+            return Outcome(item.id, "unreadable", reason, size_bytes=size_bytes)
+        return Outcome(item.id, finding.state, finding.reason, size_bytes=size_bytes)
+
+    @contextmanager
+    def _expecting(self, item: Open) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._expected.pop(item.id, None)
+
+    def _accept(self, item: Open, size_bytes: int) -> None:
+        """Take in a recording of that size, or raise _TooLarge or StorageFull before a byte of it is fetched."""
+        if size_bytes > self._room.largest_bytes:
+            raise _TooLarge(size_bytes)
+        with self._lock:
+            self._expected[item.id] = size_bytes
+            free_bytes = shutil.disk_usage(self._parts_dir).free
+            if free_bytes - sum(self._expected.values()) >= self._room.least_free_bytes:
+                return
+        kept = size_text(self._room.least_free_bytes)
+        raise StorageFull(
+            f"There is no room left for recordings in {self._audio_dir}: only {size_text(free_bytes)} free.",
+            f"Free some space on its disk, then sync again. Downloads leave {kept} free (PBX_LEAST_FREE_MB). "
+            "Recordings already stored are safe.",
+        )
+
+    def _too_large(self, size_bytes: int) -> str:
+        return (
+            f"It is {size_text(size_bytes)}; the limit is {size_text(self._room.largest_bytes)}. Raise "
+            "FREEPBX_LARGEST_RECORDING_MB to download it."
+        )
+
+    def _keep(self, part: Path, path: str) -> None:
+        target = self._audio_dir / path
+        try:
+            part.replace(target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+
+
+def _listened_to(part: Path, finding: Finding, item: Open) -> Finding:
+    """What the decoder says of a file that its header tells too little about; the finding as it was if no more.
+
+    Programs that convert recordings keep the name: an MP3 called .wav is a recording all the same. But one whose
+    header promises more than there is may still be growing while it is young.
+    """
+    if finding.duration_s is not None or finding.state not in ("downloaded", "unreadable"):
+        return finding
+    if finding.cut_short and item.young:
+        return finding
+    try:
+        facts = probe_audio(part)
+    except DataError:
+        return finding
+    return Finding("downloaded", duration_s=round(facts.duration_s, 3), suffix=facts.container)

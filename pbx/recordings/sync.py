@@ -1,0 +1,221 @@
+"""The PBX's recordings into the cache and data/audio. It may end at any moment: the next sync goes on from there."""
+
+import fcntl
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
+from sqlalchemy import Engine
+
+from pbx.asterisk.ari.client import AriClient, storage_fault
+from pbx.asterisk.formats.recording_names import parse_name
+from pbx.errors import DataError
+from pbx.recordings.download import DEFAULT_ROOM, Download, Room
+from pbx.settings import Connection
+from pbx.store import recordings
+from pbx.store.connections import ActiveConnection
+from pbx.store.engine import reading, writing
+from pbx.store.recordings import Listed, Open, Outcome
+
+Progress = Callable[[int, int | None], None]
+_ADD_AT_ONCE = 1000  # rows per transaction, so that other writers get their turn
+_LEARN_FROM = 50  # the newest names, whose offset is today's
+
+
+class Failure(BaseModel):
+    """A recording that could not be had, and why and what to do."""
+
+    name: str
+    reason: str
+
+
+class SyncResult(BaseModel):
+    """What a sync found and did, in recordings.
+
+    `new` were not known before, `gone` are no longer on the PBX, `missing` of them were never downloaded. `pending` are
+    left for another sync: by the limit, by a stop, or because it was a dry run.
+    """
+
+    listed: int = 0
+    new: int = 0
+    downloaded: int = 0
+    waiting: int = 0
+    empty: int = 0
+    unreadable: int = 0
+    too_large: int = 0
+    missing: int = 0
+    gone: int = 0
+    pending: int = 0
+    failed: list[Failure] = []
+
+
+def sync_recordings(
+    engine: Engine,
+    active: ActiveConnection,
+    audio_dir: Path,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    parallel: int = 4,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    room: Room = DEFAULT_ROOM,
+) -> SyncResult:
+    """Note every recording the PBX lists and download those that are not in the cache, newest first.
+
+    `since` <= start < `until` chooses what is downloaded, `limit` how many; a dry run changes nothing and tells what
+    would be `new` and `pending`. A recording on a live channel is `waiting` and isn't fetched. `progress(done, total)`
+    is called now and then; a set `stop` ends it soon, with all that is whole stored.
+    `room` limits what is downloaded; a recording beyond it is `too_large`, and not tried again while the limit stays.
+
+    Raises DataError when another sync of this directory runs, StorageFull, the errors of AriClient when the PBX isn't
+    reached or refuses. A single recording's trouble is in the result's `failed` instead.
+    """
+    with AriClient(active.connection, parallel=parallel, stop=stop) as client:
+        if dry_run:
+            return _plan(engine, active, client, since, until, limit, room)
+        with _only_sync(audio_dir):
+            listed = {item.name: item.format for item in client.list_recordings()}
+            live = client.channels()
+            result = _note_listing(engine, active, listed)
+            with reading(engine) as session:
+                found = recordings.open_recordings(session, active.id, since, until, room.largest_bytes)
+            growing, wanted = _sorted_out(found, live)
+            with writing(engine) as session:
+                recordings.unmark_downloading(session, active.id)
+                reason = "The call is still going on."
+                recordings.store_outcomes(session, [Outcome(item.id, "waiting", reason) for item in growing])
+            download = Download(engine, client, active.id, audio_dir, parallel, progress, stop, room)
+            try:
+                download.run(wanted[:limit])
+            finally:
+                with writing(engine) as session:
+                    recordings.unmark_downloading(session, active.id)
+            return _told(result, download.states, download.failed, waiting=len(growing), wanted=len(wanted))
+
+
+@contextmanager
+def _only_sync(audio_dir: Path) -> Iterator[None]:
+    """Hold the data directory's lock: the kernel frees it when this process ends, however that happens."""
+    try:
+        audio_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(audio_dir / ".sync.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise storage_fault(error, audio_dir / ".sync.lock") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DataError(
+            "Another sync of this data directory is running.", "Wait until it is done; it fetches the same recordings."
+        ) from None
+    finally:
+        os.close(lock)
+
+
+def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, str]) -> SyncResult:
+    """Bring the cache up to what the PBX lists now: new ones, gone ones, those that are back."""
+    with reading(engine) as session:
+        known = recordings.known_names(session, active.id)
+        offset_s = recordings.utc_offset_s(session, active.id)
+    new = [(name, fmt) for name, fmt in listed.items() if name not in known]
+    gone = [name for name, was_gone in known.items() if not was_gone and name not in listed]
+    back = [name for name, was_gone in known.items() if was_gone and name in listed]
+    found, learned_s = _understood(new, active.connection, offset_s)
+    if learned_s != offset_s and learned_s is not None:
+        with writing(engine) as session:
+            recordings.learn_utc_offset(session, active.id, learned_s)
+    for start in range(0, len(found), _ADD_AT_ONCE):
+        with writing(engine) as session:
+            recordings.add_recordings(session, active.id, found[start : start + _ADD_AT_ONCE])
+    missing = 0
+    if gone or back:
+        with writing(engine) as session:
+            recordings.mark_back(session, active.id, back)
+            missing = recordings.mark_gone(session, active.id, gone)
+    return SyncResult(listed=len(listed), new=len(new), gone=len(gone), missing=missing)
+
+
+def _understood(
+    new: Sequence[tuple[str, str]], connection: Connection, offset_s: int | None
+) -> tuple[list[Listed], int | None]:
+    """Read the names, and learn the PBX's offset to UTC from those that tell; it dates the names without an epoch."""
+    found = [Listed(name, fmt, parse_name(name)) for name, fmt in new]
+    telling = [item.facts for item in found if item.facts.utc_offset_s is not None]
+    newest = sorted(telling, key=lambda facts: facts.uniqueid.rpartition("-")[2])[-_LEARN_FROM:]
+    if newest:
+        offset_s = Counter(facts.utc_offset_s for facts in newest).most_common(1)[0][0]
+    zone: tzinfo | None = None
+    if connection.timezone:
+        zone = ZoneInfo(connection.timezone)
+    elif offset_s is not None:
+        zone = timezone(timedelta(seconds=offset_s))
+    for at, item in enumerate(found):
+        if item.facts.started_at is None and item.facts.local_time is not None:
+            found[at] = item._replace(facts=parse_name(item.name, zone))
+    return found, offset_s
+
+
+def _sorted_out(found: Sequence[Open], live: set[str]) -> tuple[list[Open], list[Open]]:
+    """Those whose call goes on, and those to fetch."""
+    growing = [item for item in found if item.uniqueid in live]
+    return growing, [item for item in found if item.uniqueid not in live]
+
+
+def _plan(
+    engine: Engine,
+    active: ActiveConnection,
+    client: AriClient,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    room: Room,
+) -> SyncResult:
+    """What a sync would do now."""
+    listed = {item.name: item.format for item in client.list_recordings()}
+    live = client.channels()
+    with reading(engine) as session:
+        known = recordings.known_names(session, active.id)
+        offset_s = recordings.utc_offset_s(session, active.id)
+        open_ones = recordings.open_recordings(session, active.id, since, until, room.largest_bytes)
+        found = [item for item in open_ones if item.name in listed]
+    new, _ = _understood([(n, f) for n, f in listed.items() if n not in known], active.connection, offset_s)
+    growing, wanted = _sorted_out(found, live)
+    in_time = [item.facts for item in new if _within(item.facts.started_at, since, until)]
+    waiting = len(growing) + sum(facts.uniqueid in live for facts in in_time)
+    pending = len(wanted) + len(in_time) + len(growing) - waiting
+    return SyncResult(
+        listed=len(listed),
+        new=len(new),
+        waiting=waiting,
+        pending=pending if limit is None else min(limit, pending),
+        gone=sum(not was_gone and name not in listed for name, was_gone in known.items()),
+    )
+
+
+def _within(started_at: datetime | None, since: datetime | None, until: datetime | None) -> bool:
+    if started_at is None:
+        return since is None and until is None
+    return (since is None or since <= started_at) and (until is None or started_at < until)
+
+
+def _told(result: SyncResult, states: Counter[str], failed: dict[str, str], *, waiting: int, wanted: int) -> SyncResult:
+    return result.model_copy(
+        update={
+            "downloaded": states["downloaded"],
+            "waiting": waiting + states["waiting"],
+            "empty": states["empty"],
+            "unreadable": states["unreadable"],
+            "too_large": states["too_large"],
+            "pending": wanted - states.total(),
+            "failed": [Failure(name=name, reason=reason) for name, reason in failed.items()],
+        }
+    )

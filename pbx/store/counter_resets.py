@@ -1,0 +1,83 @@
+"""When a PBX's own counters began anew: Asterisk restarted, or a queue's statistics were reset."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import insert, select
+from sqlmodel import Session
+
+from pbx.model.snapshot import Snapshot
+from pbx.store.history_models import CounterReset
+from pbx.store.models import Table
+
+RESTARTED = "Asterisk restarted"
+ALL_AGAIN = "The counters of all queues began anew"
+_TOLERANCE = timedelta(seconds=5)  # a start is told in whole seconds, and a look takes some of its own
+_resets = Table.metadata.tables[str(CounterReset.__tablename__)]
+_R = _resets.c
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A moment from which counters count anew, and what began anew, for people. `queue`: whose; "" for all queues."""
+
+    at: datetime
+    what: str
+    queue: str = ""
+
+
+def resets_of(
+    session: Session, connection_id: int, since: datetime, until: datetime, queue: str | None = None
+) -> list[Reset]:
+    """The resets from `since` up to `until`, in order; with a queue, those that concern it."""
+    query = select(_R.happened_at, _R.what, _R.queue).where(
+        _R.connection_id == connection_id, _R.happened_at >= since, _R.happened_at < until
+    )
+    if queue is not None:
+        query = query.where(_R.queue.in_([queue, ""]))
+    return [Reset(*row) for row in session.connection().execute(query.order_by(_R.happened_at, _R.id))]
+
+
+def note_resets(session: Session, connection_id: int, before: Snapshot, after: Snapshot) -> None:
+    """Store what began anew between two looks; what is stored already of that moment is not stored twice."""
+    for reset in resets_between(before, after):
+        known = select(_R.id).where(
+            _R.connection_id == connection_id,
+            _R.queue == reset.queue,
+            _R.what == reset.what,
+            _R.happened_at.between(reset.at - _TOLERANCE, reset.at + _TOLERANCE),
+        )
+        if session.connection().execute(known.limit(1)).first() is None:
+            values = {"connection_id": connection_id, "happened_at": reset.at, "what": reset.what, "queue": reset.queue}
+            session.connection().execute(insert(_resets).values(values))
+
+
+def resets_between(before: Snapshot, after: Snapshot) -> list[Reset]:
+    """What began anew between two looks: at its start when Asterisk restarted, else at the later look.
+
+    Counters only grow (QueueParams' Completed and Abandoned), so one that fell was reset: by `queue reset stats`, or as
+    app_queue was loaded anew. A reload of queues.conf keeps them (seen on 16 and 22).
+    """
+    was, now = _start_of(before), _start_of(after)
+    if was and now and now - was > _TOLERANCE and now > before.taken_at - _TOLERANCE:
+        return [Reset(now, RESTARTED)]
+    fallen = list(_fallen(before, after))
+    if len(fallen) > 1 and len(fallen) == sum(bool(queue.completed or queue.abandoned) for queue in before.queues):
+        return [Reset(after.taken_at, ALL_AGAIN)]
+    return [Reset(after.taken_at, f"The counters of {name} began anew", name) for name in fallen]
+
+
+def _start_of(snapshot: Snapshot) -> datetime | None:
+    """When Asterisk started, by the clock of whoever looked: the PBX's may be set meanwhile."""
+    if snapshot.system is None or snapshot.system.uptime_s is None:
+        return None
+    return snapshot.taken_at - timedelta(seconds=snapshot.system.uptime_s)
+
+
+def _fallen(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    seen = {queue.name: queue for queue in after.queues}
+    for was in before.queues:
+        now = seen.get(was.name)
+        if now is not None and (now.completed < was.completed or now.abandoned < was.abandoned):
+            yield was.name

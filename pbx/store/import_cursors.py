@@ -1,0 +1,93 @@
+"""How far each source of history was read: a mark moves in the transaction that stores what was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from sqlmodel import Session, col, select
+
+from pbx.store.history_models import ImportMark, QueueVisit
+from pbx.store.models import Call, now
+from pbx.text_encoding import decode_fields
+
+MarkKind = Literal["queue_log", "cdr", "cel"]
+FAULTS_KEPT = 100
+SHOWN = 120  # characters of a bad line
+
+
+@dataclass
+class Mark:
+    """How far one source was read. `position`: bytes of a file (uncompressed), or seconds since 1970 of a database.
+
+    `rows` are all lines or rows read so far, `bad` those that could not be understood, `faults` the first of them:
+    [line's number, why].
+    """
+
+    source: str
+    label: str = ""
+    position: int = 0
+    rows: int = 0
+    bad: int = 0
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    id: int | None = None
+
+    def note_bad(self, row: int, why: str, line: bytes | str = "") -> None:
+        """Count a line or row that could not be understood; of the first hundred keep why, and how it begins."""
+        self.bad += 1
+        if len(self.faults) < FAULTS_KEPT:
+            text = decode_fields(line[: 4 * SHOWN], b"|") if isinstance(line, bytes) else line
+            seen = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[:SHOWN])
+            self.faults.append((row, f"{why}: {seen}" if seen else why))
+
+
+def load_marks(session: Session, connection_id: int, kind: MarkKind) -> list[Mark]:
+    """All marks of a kind, the last moved first."""
+    query = (
+        select(ImportMark)
+        .where(ImportMark.connection_id == connection_id, ImportMark.kind == kind)
+        .order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc())
+    )
+    return [_mark(row) for row in session.exec(query)]
+
+
+def list_marks(session: Session, connection_id: int, limit: int) -> list[ImportMark]:
+    """How far sources of any kind were read, the last read first."""
+    query = select(ImportMark).where(ImportMark.connection_id == connection_id)
+    return list(session.exec(query.order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc()).limit(limit)))
+
+
+def known_span(
+    session: Session, connection_id: int, kind: Literal["visits", "calls"]
+) -> tuple[datetime, datetime] | None:
+    """When the first and the last visit to a queue, or call, that is known began; None where none is."""
+    mine, at = {
+        "visits": (QueueVisit.connection_id == connection_id, col(QueueVisit.joined_at)),
+        "calls": (Call.connection_id == connection_id, col(Call.started_at)),
+    }[kind]
+    first = session.exec(select(at).where(mine, at.is_not(None)).order_by(at).limit(1)).first()
+    last = session.exec(select(at).where(mine, at.is_not(None)).order_by(at.desc()).limit(1)).first()
+    return (first, last) if first and last else None
+
+
+def move_mark(session: Session, connection_id: int, kind: MarkKind, mark: Mark) -> None:
+    """Store how far a source was read; the mark gets its id."""
+    row = None if mark.id is None else session.get(ImportMark, mark.id)
+    if row is None:
+        by_source = (ImportMark.connection_id == connection_id, ImportMark.kind == kind)
+        row = session.exec(select(ImportMark).where(*by_source, ImportMark.source == mark.source)).one_or_none()
+    if row is None:
+        row = ImportMark(connection_id=connection_id, kind=kind, source=mark.source)
+    row.source, row.label, row.position = mark.source, mark.label, mark.position
+    row.rows, row.bad, row.faults = mark.rows, mark.bad, [list(fault) for fault in mark.faults]
+    row.read_at = now()
+    session.add(row)
+    session.flush()
+    mark.id = row.id
+
+
+def _mark(row: ImportMark) -> Mark:
+    faults: Sequence[Sequence[object]] = row.faults
+    return Mark(
+        row.source, row.label, row.position, row.rows, row.bad, [(int(str(n)), str(why)) for n, why in faults], row.id
+    )

@@ -1,0 +1,223 @@
+"""The queue: the table `jobs`. A job is asked for, claimed by one worker in one transaction, and ended by it.
+
+A worker that dies leaves its job `running` under a name whose slot is free: any other puts it back. The jobs
+themselves complete after being killed at any moment, so doing one again is right.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, and_, col, delete, exists, or_, select
+
+from pbx.errors import DataError, SettingsError
+from pbx.formatting import count_text, zone_of
+from pbx.process_lock import Slot, anyone_alive, try_slot
+from pbx.settings import Settings
+from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.engine import reading, writing
+from pbx.store.import_source import slot_of
+from pbx.store.job_rows import add_job, fail_job, start_job
+from pbx.store.models import Job, JobKind, PbxConnection
+
+ATTEMPTS = 3  # a job that has ended its worker so often is not tried again
+KEPT_DAYS = 30
+KEPT_SNAPSHOTS_DAYS = 1  # of what pages ask for: a snapshot every few seconds, a recording to be heard
+LOG_LIMIT_BYTES = 1_000_000
+
+
+def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
+    """The PBX to work with; SettingsError, with what to do, when none is set up."""
+    active = active_connection(engine, settings)
+    if active is None:
+        raise SettingsError(
+            "No PBX is set up yet.",
+            "Enter it in the app under Settings > FreePBX Integration, or set FREEPBX_HOST and the users in .env.",
+        )
+    return active
+
+
+def ask_job(
+    engine: Engine, settings: Settings, kind: JobKind, *, asked_by: str, options: dict[str, Any] | None = None
+) -> Job:
+    """Queue a job for the active PBX, or return the one of its kind that is already queued or running.
+
+    Of "prepare" there is one for each recording, of "import" one for each source. Raises SettingsError without a PBX.
+    """
+    active = needed_connection(engine, settings)
+    with writing(engine) as session:
+        job = _unfinished(session, kind, active.id, options=_told_apart(kind, options))
+        if job is None:
+            job = _add(session, kind, active.id, asked_by, options or {})
+        return job
+
+
+def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> None:
+    """Queue what is due at a moment. A slot of time has one job, whoever asks and however many ask.
+
+    Only what the PBX has a user for is scheduled.
+    """
+    minutes = {"sync": settings.freepbx_sync_interval_minutes, "collect": settings.freepbx_collect_interval_minutes}
+    slots = {kind: str(int(at.timestamp()) // (minutes[kind] * 60)) for kind in minutes}
+    plan: list[tuple[JobKind, str, str]] = [
+        ("sync", slots["sync"], active.connection.ari_username),
+        ("collect", slots["collect"], active.connection.ami_username),
+        ("import", _history_slot(engine, settings, active, at), "anybody"),
+    ]
+    for kind, slot, user in plan:
+        job_id = f"{kind}-{active.id}-{slot}"
+        if not (slot and user):
+            continue
+        options = _told_apart(kind)
+        with reading(engine) as session:
+            if session.get(Job, job_id) or _unfinished(session, kind, active.id, options=options):
+                continue
+        with writing(engine) as session:
+            if session.get(Job, job_id) is None and _unfinished(session, kind, active.id, options=options) is None:
+                add_job(session, job_id, kind, connection_id=active.id, asked_by="schedule")
+                _forget_old(session, at)
+
+
+def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
+    """Give the oldest queued job of a kind to a worker, unless one of its kind is running for the same PBX."""
+    running = aliased(Job)
+    same = col(running.kind) == kind, col(running.connection_id) == col(Job.connection_id)
+    busy = exists().where(col(running.state) == "running", *same)
+    waiting = select(Job).where(Job.kind == kind, Job.state == "queued", ~busy).order_by(col(Job.asked_at)).limit(1)
+    with reading(engine) as session:  # an idle worker never takes the write lock
+        if session.exec(waiting).first() is None:
+            return None
+    with writing(engine) as session:
+        job = session.exec(waiting).first()
+        if job is not None:
+            start_job(session, job.id, worker)
+            session.refresh(job)
+        return job
+
+
+def start_here(engine: Engine, kind: JobKind, connection_id: int, worker: str, options: dict[str, Any]) -> Job:
+    """Record a job that this process does itself, now. Raises DataError while one of its kind is running."""
+    with writing(engine) as session:
+        running = _unfinished(session, kind, connection_id, "running")
+        if running is not None:
+            raise DataError(
+                f"A {kind} is already running (asked for by {running.asked_by}).",
+                "Wait for it to end; `python -m pbx status` shows it.",
+            )
+        job = _add(session, kind, connection_id, "command line", options)
+        start_job(session, job.id, worker)
+        session.refresh(job)
+        return job
+
+
+def put_back(engine: Engine, worker: str, *, died: bool) -> list[Job]:
+    """Queue again what a worker left running; the caller holds its slot. What ended it too often fails instead."""
+    with writing(engine) as session:
+        left = session.exec(select(Job).where(Job.state == "running", Job.worker == worker)).all()
+        for job in left:
+            if died and job.attempts >= ATTEMPTS:
+                why = f"Its worker died {count_text(job.attempts, 'time')} while doing it."
+                fail_job(session, job.id, f"{why} Look for the reason in data/worker.log, free memory and disk space.")
+            else:
+                job.state = "queued"
+                job.attempts -= not died
+                session.add(job)
+        session.flush()
+        for job in left:
+            session.refresh(job)
+        return list(left)
+
+
+def put_back_of_the_dead(engine: Engine, data_dir: Path) -> list[Job]:
+    """Queue again what dead workers left running."""
+    with reading(engine) as session:
+        workers = session.exec(select(Job.worker).where(Job.state == "running").distinct()).all()
+    taken_up = []
+    for worker in workers:
+        slot = try_slot(data_dir, worker)
+        if slot is not None:
+            with slot:
+                taken_up += put_back(engine, worker, died=True)
+    return taken_up
+
+
+def worker_alive(settings: Settings) -> bool:
+    """Whether a worker runs on this data directory. Cheap: one lock is asked."""
+    return anyone_alive(settings.pbx_data_dir, "worker")
+
+
+def ensure_worker(settings: Settings) -> None:
+    """Start a worker of its own session when none is alive; it logs to data/worker.log. Raises DataError.
+
+    It inherits the lock of its slot, so of many that ask at once one starts it, and it counts as alive at once.
+    """
+    if worker_alive(settings):
+        return
+    slot = try_slot(settings.pbx_data_dir, "worker-0")
+    if slot is None:
+        return
+    try:
+        with slot:
+            worker = _start_worker(settings, slot)
+    except OSError as error:  # no room, no right to the log, or no memory for another process
+        raise DataError(
+            f"No worker can be started: {error.strerror}.",
+            f"Look at the room and the rights in {settings.pbx_data_dir}, or start one: python -m pbx worker.",
+        ) from error
+    threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
+
+
+def _start_worker(settings: Settings, slot: Slot) -> subprocess.Popen[bytes]:
+    log = settings.pbx_data_dir / "worker.log"
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - this Python, this package
+            [sys.executable, "-m", "pbx", "worker", "--slot", str(slot.descriptor)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"PBX_DATA_DIR": str(settings.pbx_data_dir.resolve())},
+            pass_fds=[slot.descriptor],
+            start_new_session=True,
+        )
+
+
+def _unfinished(
+    session: Session, kind: JobKind, connection_id: int, *states: str, options: dict[str, Any] | None = None
+) -> Job | None:
+    mine = select(Job).where(Job.kind == kind, Job.connection_id == connection_id)
+    found = session.exec(mine.where(col(Job.state).in_(states or ("queued", "running"))))
+    return next((job for job in found if options is None or job.options == options), None)
+
+
+def _told_apart(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """What makes two jobs of a kind two: their options, or None where there is one at a time."""
+    return (options or {}) if kind in ("prepare", "import") else None
+
+
+def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> str:
+    """The slot of time in which the PBX's database is to be read by itself; "" when it isn't."""
+    with reading(engine) as session:
+        row = session.get_one(PbxConnection, active.id)
+    if row.history_every not in ("hour", "night") or not (row.history_url_encrypted or settings.pbx_import_url):
+        return ""
+    return slot_of(row.history_every, at, zone_of(active.connection.timezone, row.utc_offset_s))
+
+
+def _forget_old(session: Session, at: datetime) -> None:
+    taken = and_(col(Job.kind).in_(("collect", "prepare")), col(Job.state) == "done")
+    old = col(Job.ended_at) < at - timedelta(days=KEPT_DAYS)
+    session.exec(delete(Job).where(or_(old, and_(taken, col(Job.ended_at) < at - timedelta(days=KEPT_SNAPSHOTS_DAYS)))))
+
+
+def _add(session: Session, kind: JobKind, connection_id: int, asked_by: str, options: dict[str, Any]) -> Job:
+    job_id = f"{kind}-{connection_id}-{uuid4().hex}"
+    return add_job(session, job_id, kind, connection_id=connection_id, asked_by=asked_by, options=options)

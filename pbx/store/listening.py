@@ -1,0 +1,68 @@
+"""When the PBX was listened to, and what of its live history is still open."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlmodel import Session
+
+from pbx.model.history import Leg
+from pbx.store.history_models import CallLeg, WatchSpan
+from pbx.store.models import Table
+
+OPEN_DAYS = 2  # a leg that began before this lasts no more, whatever was heard of it
+CUT_OFF = "Whoever listened was cut off without a word."
+_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
+_spans = Table.metadata.tables[str(WatchSpan.__tablename__)]
+_LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
+
+
+def begin_span(session: Session, connection_id: int, from_at: datetime) -> int:
+    """Listening has begun; returns the span's id."""
+    values: dict[str, Any] = {"connection_id": connection_id, "from_at": from_at, "until_at": from_at, "ended_by": ""}
+    made = insert(_spans).values(values).returning(_spans.c.id)
+    return int(session.connection().execute(made).scalar_one())
+
+
+def prolong_span(session: Session, span_id: int, until_at: datetime, ended_by: str = "") -> None:
+    """All up to `until_at` was heard and is stored; `ended_by` tells, for people, why it goes no further."""
+    session.connection().execute(
+        update(_spans).where(_spans.c.id == span_id).values(until_at=until_at, ended_by=ended_by)
+    )
+
+
+def end_spans(session: Session, connection_id: int) -> int:
+    """Mark the spans of listeners that died; returns how many there were. Call it before a span is begun."""
+    mine = _spans.c.connection_id == connection_id, _spans.c.ended_by == ""
+    return session.connection().execute(update(_spans).where(*mine).values(ended_by=CUT_OFF)).rowcount
+
+
+def listening_since(session: Session, connection_id: int) -> datetime | None:
+    """When the span that goes on began; None when none does. (One whose listener died seems to go on, too.)"""
+    mine = select(_spans.c.from_at).where(_spans.c.connection_id == connection_id, _spans.c.ended_by == "")
+    return session.connection().scalar(mine.order_by(_spans.c.from_at.desc()).limit(1))
+
+
+def watch_spans(
+    session: Session, connection_id: int, since: datetime, until: datetime
+) -> list[tuple[datetime, datetime]]:
+    """The stretches within `since` and `until` in which the PBX was listened to, in order."""
+    query = (
+        select(_spans.c.from_at, _spans.c.until_at)
+        .where(_spans.c.connection_id == connection_id, _spans.c.until_at > since, _spans.c.from_at < until)
+        .order_by(_spans.c.from_at)
+    )
+    return [(max(begun, since), min(ended, until)) for begun, ended in session.connection().execute(query)]
+
+
+def open_legs(session: Session, connection_id: int, at: datetime) -> Sequence[Leg]:
+    """The legs that lasted when they were last heard of live."""
+    query = select(*(_legs.c[name] for name in _LEG)).where(
+        _legs.c.connection_id == connection_id,
+        _legs.c.started_at > at - timedelta(days=OPEN_DAYS),
+        _legs.c.source == "watch",
+        _legs.c.disposition == "",
+        _legs.c.ended_at.is_(None),
+    )
+    return [Leg(**row) for row in session.connection().execute(query).mappings()]

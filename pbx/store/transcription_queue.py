@@ -1,0 +1,367 @@
+"""What is to be transcribed: asked for by people and by rules, called off, and how far all of it is.
+
+The queue of the speech engine is the table `transcriptions`. What the engine does with it is in `claims`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, insert, literal, or_, select, update
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+from sqlmodel.sql.expression import Select
+
+from pbx.asterisk.formats.recording_names import LEG_ENDINGS
+from pbx.store.calls import CallFilter, call_conditions, in_queue
+from pbx.store.models import Recording, Table, Transcription, TranscriptionRules, TranscriptionState, UtcSeconds, now
+
+Asked = Literal["new", "failed", "all"]
+
+_AGAIN: dict[Asked, tuple[str, ...]] = {"new": ("new",), "failed": ("failed",), "all": ("new", "failed", "completed")}
+_OPEN = ("queued", "transcribing")
+_MOST_TELLING = ("transcribing", "queued", "failed", "completed", "new")
+_CHUNK = 500  # ids in one statement
+_SPEED_OF = 20  # the recordings that ended last tell how fast it goes
+
+_queue = Table.metadata.tables["transcriptions"]
+_recordings = Table.metadata.tables["recordings"]
+_calls = Table.metadata.tables["calls"]
+_transcripts = Table.metadata.tables["transcripts"]
+
+
+class Running(NamedTuple):
+    """A recording that is being transcribed."""
+
+    recording_id: int
+    call_id: int
+    name: str
+    done_s: float
+    total_s: float | None
+    begun_at: datetime | None
+
+
+@dataclass(frozen=True)
+class SpeechOverview:
+    """How the queue of a PBX stands. `new`: downloaded recordings that nobody asked for.
+
+    `done_s` of `total_s`: of the audio queued and running. `ended` and `ended_s`: recordings and their audio that ended
+    since the oldest of these was asked for; so (`ended_s` + `done_s`) of (`ended_s` + `total_s`) is how far the whole
+    is. `speed`: seconds of audio in a second, of the recordings that ended last; None before the first. `left_s`: what
+    the rest will take at this speed.
+    """
+
+    new: int = 0
+    queued: int = 0
+    transcribing: int = 0
+    completed: int = 0
+    failed: int = 0
+    done_s: float = 0.0
+    total_s: float = 0.0
+    ended: int = 0
+    ended_s: float = 0.0
+    speed: float | None = None
+    left_s: float | None = None
+    paused: bool = False
+    hindrance: str = ""
+    retry_at: datetime | None = None
+    running: tuple[Running, ...] = ()
+
+
+def queue_recordings(
+    session: Session,
+    connection_id: int,
+    recording_ids: Sequence[int],
+    *,
+    asked_by: str,
+    model: str = "",
+    urgent: bool = True,
+) -> int:
+    """Ask for downloaded recordings of a PBX, completed and failed ones anew; returns how many are newly queued.
+
+    What is queued already comes first when this is urgent. `model`: a name or path; "" for the settings' own.
+    """
+    ask = _Ask(connection_id, asked_by, model, urgent)
+    return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in _chunks(recording_ids))
+
+
+def queue_calls(session: Session, wanted: CallFilter, *, asked_by: str, model: str = "", only: Asked = "new") -> int:
+    """Ask for all downloaded recordings of the calls that a filter finds; returns how many are newly queued."""
+    found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(session, wanted)))
+    return _Ask(wanted.connection_id, asked_by, model, urgent=True).queue(session, found, _AGAIN[only])
+
+
+def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
+    """The downloaded recordings that were never asked for and that the rules want, newest first.
+
+    Where each side of a call was recorded for itself, the recording of both is left out: it would say all of it twice.
+    Reads every recording of the PBX: seconds for a million, so not at each look.
+    """
+    table = _recordings.c
+    wanted = (
+        select(table.id)
+        .join(_calls, _calls.c.id == table.call_id)
+        .where(table.connection_id == rules.connection_id, table.state == "downloaded", ~_has_row())
+        .where(~and_(*map(_has_leg, LEG_ENDINGS.values())))
+        .order_by(table.started_at.desc().nulls_last(), table.id.desc())
+    )
+    if rules.min_duration_s is not None:
+        wanted = wanted.where(table.duration_s >= rules.min_duration_s)
+    if rules.max_duration_s is not None:
+        wanted = wanted.where(table.duration_s <= rules.max_duration_s)
+    if rules.queues:
+        wanted = wanted.where(in_queue(session, rules.connection_id, *rules.queues))
+    if rules.directions:
+        wanted = wanted.where(_calls.c.direction.in_(rules.directions))
+    return list(session.connection().scalars(wanted))
+
+
+def recordings_in(session: Session, connection_id: int, state: Literal["new", "failed", "queued"]) -> list[int]:
+    """The downloaded recordings of a PBX in one state, newest first, or in the queue's own order."""
+    table = _recordings.c
+    found = select(table.id).outerjoin(_queue, _queue.c.recording_id == table.id)
+    found = found.where(table.connection_id == connection_id, table.state == "downloaded")
+    found = found.where(func.coalesce(_queue.c.state, "new") == state)
+    order = first_come() if state == "queued" else (table.started_at.desc().nulls_last(), table.id.desc())
+    return list(session.connection().scalars(found.order_by(*order)))
+
+
+def queue_new(session: Session, connection_id: int, recording_ids: Sequence[int]) -> int:
+    """Queue by rule those of the recordings that still nobody asked for; returns how many."""
+    ask = _Ask(connection_id, "rule", "", urgent=False)
+    return sum(ask.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in _chunks(recording_ids))
+
+
+def cancel(session: Session, connection_id: int, recording_ids: Sequence[int] | None) -> int:
+    """Call off what is queued or being transcribed, all of it for None; returns how many.
+
+    What has a whole transcript already is completed again, the rest new, and rules don't queue it again.
+    """
+    if recording_ids is None:
+        return _cancel(session, connection_id, col(Transcription.connection_id) == connection_id)
+    return sum(_cancel(session, connection_id, _queue.c.recording_id.in_(chunk)) for chunk in _chunks(recording_ids))
+
+
+def rules_of(session: Session, connection_id: int) -> TranscriptionRules:
+    """The rules of a PBX; the defaults, not stored, where nobody set any."""
+    return session.get(TranscriptionRules, connection_id) or TranscriptionRules(connection_id=connection_id)
+
+
+def save_rules(session: Session, rules: TranscriptionRules) -> None:
+    """Keep what is transcribed by itself. Whether it is paused, and what hinders, stays as it is."""
+    known = rules_of(session, rules.connection_id)
+    wanted = rules.model_dump(exclude={"connection_id", "paused", "hindrance", "retry_at"})
+    session.add(known.sqlmodel_update(wanted))
+    session.flush()
+
+
+def set_paused(session: Session, connection_id: int, paused: bool) -> None:
+    """Begin nothing more and put the running ones back where they are; or go on."""
+    session.add(rules_of(session, connection_id).sqlmodel_update({"paused": paused}))
+    session.flush()
+
+
+def set_hindrance(session: Session, connection_id: int, why: str, retry_at: datetime | None = None) -> None:
+    """Say what holds all transcribing up, and until when; "" when it goes on."""
+    session.add(rules_of(session, connection_id).sqlmodel_update({"hindrance": why, "retry_at": retry_at}))
+    session.flush()
+
+
+def state_of(session: Session, recording_id: int) -> Transcription | None:
+    """How far a recording is; None while nobody asked for it."""
+    return session.get(Transcription, recording_id)
+
+
+def failed_ones(
+    session: Session, connection_id: int, *, offset: int, limit: int
+) -> list[tuple[Transcription, Recording]]:
+    """A page of what failed, newest failure first, with its recording."""
+    mine = _with_recording(connection_id, "failed").order_by(col(Transcription.ended_at).desc())
+    return list(session.exec(mine.offset(offset).limit(limit)).all())
+
+
+def next_up(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, Recording]]:
+    """What is transcribed next, in its order, with its recording."""
+    return list(session.exec(_with_recording(connection_id, "queued").order_by(*first_come()).limit(limit)).all())
+
+
+def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Transcription, Recording]:
+    both = select_rows(Transcription, Recording).join(Recording, col(Recording.id) == col(Transcription.recording_id))
+    return both.where(Transcription.connection_id == connection_id, Transcription.state == state)
+
+
+def first_come() -> tuple[ColumnElement[Any], ...]:
+    """The order of the queue: what a person asked for, then the newest recording."""
+    table = _queue.c
+    return table.urgent.desc(), table.started_at.desc().nulls_last(), table.recording_id.desc()
+
+
+def overview(session: Session, connection_id: int) -> SpeechOverview:
+    """How the queue of a PBX stands."""
+    table = _queue.c
+    mine = table.connection_id == connection_id
+    by_state = select(table.state, func.count()).where(mine).group_by(table.state)
+    counts: dict[str, int] = {row[0]: row[1] for row in session.connection().execute(by_state)}
+    sums = select(func.sum(table.done_s), func.sum(table.total_s), func.min(table.asked_at))
+    done_s, total_s, since = session.connection().execute(sums.where(mine, table.state.in_(_OPEN))).one()
+    done_s, total_s = done_s or 0.0, total_s or 0.0
+    over = select(func.count(), func.sum(table.total_s)).where(mine, table.state.in_(("completed", "failed")))
+    ended, ended_s = session.connection().execute(over.where(table.ended_at >= since)).one() if since else (0, 0.0)
+    downloaded = select(func.count()).select_from(_recordings)
+    downloaded = downloaded.where(_recordings.c.connection_id == connection_id, _recordings.c.state == "downloaded")
+    known = sum(count for state, count in counts.items() if state != "new")
+    speed, rules = _speed(session, connection_id), rules_of(session, connection_id)
+    return SpeechOverview(
+        new=max((session.connection().scalar(downloaded) or 0) - known, 0),
+        queued=counts.get("queued", 0),
+        transcribing=counts.get("transcribing", 0),
+        completed=counts.get("completed", 0),
+        failed=counts.get("failed", 0),
+        done_s=done_s,
+        total_s=total_s,
+        ended=ended,
+        ended_s=ended_s or 0.0,
+        speed=speed,
+        left_s=max(total_s - done_s, 0.0) / speed if speed else None,
+        paused=rules.paused,
+        hindrance=rules.hindrance,
+        retry_at=rules.retry_at,
+        running=_running(session, connection_id),
+    )
+
+
+def _running(session: Session, connection_id: int) -> tuple[Running, ...]:
+    columns = (_queue.c.recording_id, _recordings.c.call_id, _recordings.c.name, _queue.c.done_s, _queue.c.total_s)
+    query = select(*columns, _queue.c.begun_at).join(_recordings, _recordings.c.id == _queue.c.recording_id)
+    mine = query.where(_queue.c.connection_id == connection_id, _queue.c.state == "transcribing")
+    return tuple(Running(*row) for row in session.connection().execute(mine.order_by(*first_come())))
+
+
+def _speed(session: Session, connection_id: int) -> float | None:
+    table = _queue.c
+    last = (
+        select(table.total_s, table.took_s)
+        .where(table.connection_id == connection_id, table.ended_at.is_not(None))
+        .where(table.state == "completed", table.took_s > 0, table.total_s > 0)
+        .order_by(table.ended_at.desc())
+        .limit(_SPEED_OF)
+    )
+    rows = session.connection().execute(last).all()
+    return sum(row.total_s for row in rows) / sum(row.took_s for row in rows) if rows else None
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Somebody wants recordings transcribed."""
+
+    connection_id: int
+    asked_by: str
+    model: str
+    urgent: bool
+
+    def queue(self, session: Session, these: ColumnElement[bool], again: Sequence[str]) -> int:
+        """Queue those of `these` recordings that are downloaded: new ones, and those in the states of `again`."""
+        mine = and_(these, _recordings.c.connection_id == self.connection_id, _recordings.c.state == "downloaded")
+        queued = self._add(session, mine) if again != _AGAIN["failed"] else 0
+        if again:
+            queued += self._queue_again(session, mine, again)
+        if queued:
+            call_ids = select(_recordings.c.call_id).join(_queue, _queue.c.recording_id == _recordings.c.id)
+            call_ids = call_ids.where(mine, _queue.c.state == "queued")
+            behind = _calls.c.transcription.not_in(_OPEN)  # nothing but "transcribing" tells more
+            statement = update(_calls).where(_calls.c.id.in_(call_ids), behind)
+            session.connection().execute(statement.values(transcription="queued"))
+        return queued
+
+    def _queue_again(self, session: Session, mine: ColumnElement[bool], again: Sequence[str]) -> int:
+        table = _queue.c
+        waits = and_(table.state == "queued", or_(table.urgent != self.urgent, table.model != self.model))
+        states: ColumnElement[bool] = table.state.in_(again)
+        if self.urgent and "new" in again:
+            states = or_(states, waits)
+        statement = (
+            update(_queue)
+            .where(table.recording_id.in_(select(_recordings.c.id).where(mine)), states)
+            .values(self._fresh() | {"begun_at": None, "ended_at": None})
+        )
+        return session.connection().execute(statement).rowcount
+
+    def _add(self, session: Session, mine: ColumnElement[bool]) -> int:
+        table = _recordings.c
+        fresh = {
+            name: literal(value, UtcSeconds() if isinstance(value, datetime) else None)
+            for name, value in self._fresh().items()
+            if value is not None
+        }
+        row = {
+            "recording_id": table.id,
+            "connection_id": table.connection_id,
+            "started_at": table.started_at,
+            "total_s": table.duration_s,
+        } | fresh
+        rows = select(*row.values()).where(mine, ~_has_row())
+        added = insert(_queue).from_select(list(row), rows).execution_options(preserve_rowcount=True)
+        return session.connection().execute(added).rowcount
+
+    def _fresh(self) -> dict[str, Any]:
+        return {
+            "state": "queued",
+            "model": self.model,
+            "asked_by": self.asked_by,
+            "urgent": self.urgent,
+            "asked_at": now(),
+            "worker": "",
+            "attempts": 0,
+            "done_s": 0.0,
+            "took_s": None,
+            "reason": "",
+        }
+
+
+def roll_up(session: Session, recording_ids: Sequence[int]) -> None:
+    """A call shows the most telling state of its recordings."""
+    for chunk in _chunks(recording_ids):
+        call_ids = select(_recordings.c.call_id).where(_recordings.c.id.in_(chunk))
+        _roll_up(session, _calls.c.id.in_(call_ids))
+
+
+def _roll_up(session: Session, these: ColumnElement[bool]) -> None:
+    rank = case({state: at for at, state in enumerate(_MOST_TELLING)}, value=_queue.c.state)
+    told = (
+        select(_queue.c.state)
+        .join(_recordings, _recordings.c.id == _queue.c.recording_id)
+        .where(_recordings.c.call_id == _calls.c.id)
+        .order_by(rank)
+        .limit(1)
+        .scalar_subquery()
+    )
+    session.connection().execute(update(_calls).where(these).values(transcription=func.coalesce(told, "new")))
+
+
+def _cancel(session: Session, connection_id: int, these: ColumnElement[bool]) -> int:
+    table = _queue.c
+    has_whole = exists().where(_transcripts.c.recording_id == table.recording_id, _transcripts.c.whole)
+    mine = and_(these, table.connection_id == connection_id, table.state.in_(_OPEN))
+    ids = select(_recordings.c.call_id).join(_queue, table.recording_id == _recordings.c.id).where(mine)
+    call_ids = list(session.connection().scalars(ids))
+    values = {"state": case((has_whole, "completed"), else_="new"), "worker": "", "attempts": 0, "reason": ""}
+    cancelled = session.connection().execute(update(_queue).where(mine).values(values)).rowcount
+    for chunk in _chunks(call_ids):
+        _roll_up(session, _calls.c.id.in_(chunk))
+    return cancelled
+
+
+def _has_leg(endings: Sequence[str]) -> ColumnElement[bool]:
+    leg, table = _recordings.alias(), _recordings.c
+    named = leg.c.name.in_([table.name + ending for ending in endings])
+    return exists().where(leg.c.call_id == table.call_id, named).correlate(_recordings)
+
+
+def _has_row() -> ColumnElement[bool]:
+    return exists().where(_queue.c.recording_id == _recordings.c.id).correlate(_recordings)
+
+
+def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for at in range(0, len(ids), _CHUNK):
+        yield ids[at : at + _CHUNK]

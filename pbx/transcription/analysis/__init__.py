@@ -1,0 +1,1 @@
+"""What a transcript contains: topics, sentiment, summary, key phrases."""

@@ -1,0 +1,59 @@
+"""What was said, made short: summary, key phrases, questions, figures of the conversation, the analyst's own topics."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pbx.errors import AnalysisError
+from pbx.settings import Settings
+from pbx.transcription.analysis import measures
+from pbx.transcription.analysis.findings import Analysis, Moment, SpokenSegment
+from pbx.transcription.analysis.language_server import summarise
+from pbx.transcription.analysis.phrases import find_key_phrases, match_topics
+from pbx.transcription.analysis.sentences import find_questions, read_conversation, trusted
+from pbx.transcription.analysis.summary import summarise_extract
+
+__all__ = ["Analysis", "Moment", "SpokenSegment", "analyse", "analyse_call", "match_topics"]
+
+
+def analyse(segments: Sequence[SpokenSegment], duration_s: float | None) -> Analysis:
+    """Analyse a transcript on this machine, without any model: extracts, counts and times. Raises nothing.
+
+    `duration_s` of the recording, where known, bounds the segments' times. Flagged segments are left out.
+    """
+    conversation = read_conversation(segments)
+    spoken = trusted(segments)
+    talk_s = measures.talk_seconds(spoken)
+    return Analysis(
+        summary=summarise_extract(conversation),
+        key_phrases=find_key_phrases(conversation),
+        questions=find_questions(conversation),
+        talk_s=talk_s,
+        talk_ratio=measures.talk_ratio(talk_s),
+        longest_silence=measures.longest_silence(segments, duration_s),
+        interruptions=measures.count_interruptions(spoken, conversation.idioms.fillers),
+        first_response_s=measures.first_response_s(spoken),
+    )
+
+
+def analyse_call(segments: Sequence[SpokenSegment], duration_s: float | None, settings: Settings) -> Analysis:
+    """Analyse a transcript: figures on this machine always, the text by the language server when one is set.
+
+    Where the server's answer can't be used the local summary stands in, and `fallback_reason` says why. Raises nothing.
+    """
+    local = analyse(segments, duration_s)
+    url = settings.analysis_url.get_secret_value()
+    if not url or not local.talk_s:
+        return local
+    try:
+        written = summarise(segments, url=url, model=settings.analysis_model, key=settings.analysis_key)
+    except AnalysisError as error:
+        return replace(local, fallback_reason=error.advice)
+    return replace(
+        local,
+        summary=written.summary,
+        reason=written.reason,
+        outcome=written.outcome,
+        sentiment=written.sentiment,
+        follow_ups=written.follow_ups,
+        engine=written.engine,
+    )

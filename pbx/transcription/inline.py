@@ -1,0 +1,145 @@
+"""Transcribing done by this process, now: what the command line asks for. Killed, a worker takes up what is left."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from pbx.errors import DataError, PbxError
+from pbx.process_lock import take_slot
+from pbx.settings import Settings
+from pbx.store import transcription_claims as claims
+from pbx.store.engine import reading, writing
+from pbx.store.job_queue import needed_connection
+from pbx.store.models import Recording, Transcription
+from pbx.store.transcription_queue import queue_recordings, recordings_in
+from pbx.transcription.supervisor import take_up_transcriptions
+from pbx.transcription.transcriber_process import QueueWorker
+
+CHUNK = 500  # recordings asked for at a time, so that an interrupted command leaves few behind
+LOOK_S = 1.0
+
+Progress = Callable[[float, float], None]  # seconds of sound done, and in all
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which recordings: by name, all new ones, the failed ones; with none of these, what is queued already."""
+
+    names: Sequence[str] = ()
+    all_new: bool = False
+    failed: bool = False
+    model: str = ""
+    limit: int | None = None
+
+
+def transcribe_here(
+    engine: Engine, settings: Settings, wanted: Wanted, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Transcribe recordings in this process; those another process is at are waited for. Paused or not.
+
+    Returns how many were asked for and completed, and the failed ones with their reasons. Raises SettingsError without
+    a PBX, DataError for a name that isn't known, ModelError when there is no model: they stay queued then.
+    """
+    active = needed_connection(engine, settings)
+    with reading(engine) as session:
+        ids = _chosen(session, active.id, wanted)[: wanted.limit]
+    begun_at = time.monotonic()
+    stop = threading.Event()
+    with take_slot(settings.pbx_data_dir, "here") as slot:
+        with writing(engine) as session:  # its former holder's: else they would seem to be at work still
+            claims.put_back(session, slot.name, died=True)
+        worker = QueueWorker(engine, settings, slot, stop)
+        for first in range(0, len(ids), CHUNK):
+            chunk = ids[first : first + CHUNK]
+            with writing(engine) as session:
+                queue_recordings(session, active.id, chunk, asked_by="command line", model=wanted.model)
+            with _shown(engine, ids, progress):
+                _work_off(engine, settings, worker, chunk)
+    return _told(engine, ids) | {"took_s": round(time.monotonic() - begun_at, 1)}
+
+
+def _work_off(engine: Engine, settings: Settings, worker: QueueWorker, ids: Sequence[int]) -> None:
+    worker.among = ids
+    while True:
+        take_up_transcriptions(engine, settings)
+        worker.work(idle_s=0.0)
+        if worker.hindered is not None:
+            raise worker.hindered
+        with reading(engine) as session:
+            if not any(row.state in ("queued", "transcribing") for row in _rows(session, ids)):
+                return
+        time.sleep(LOOK_S)
+
+
+def _chosen(session: Session, connection_id: int, wanted: Wanted) -> list[int]:
+    chosen: list[int] = []
+    for name in wanted.names:
+        row = session.exec(
+            select(Recording).where(Recording.connection_id == connection_id, Recording.name == name)
+        ).one_or_none()
+        if row is None or row.id is None:
+            raise DataError(
+                f"There is no recording {name} in the cache.", "Write its name as the app shows it, or sync."
+            )
+        if row.state != "downloaded":
+            raise DataError(f"The recording {name} is {row.state}: there is nothing to transcribe.", "Sync again.")
+        chosen.append(row.id)
+    if wanted.all_new:
+        chosen += recordings_in(session, connection_id, "new")
+    if wanted.failed:
+        chosen += recordings_in(session, connection_id, "failed")
+    if not (wanted.names or wanted.all_new or wanted.failed):
+        chosen = recordings_in(session, connection_id, "queued")
+    return list(dict.fromkeys(chosen))
+
+
+def _rows(session: Session, ids: Sequence[int]) -> list[Transcription]:
+    found: list[Transcription] = []
+    for first in range(0, len(ids), CHUNK):
+        these = col(Transcription.recording_id).in_(ids[first : first + CHUNK])
+        found += session.exec(select(Transcription).where(these)).all()
+    return found
+
+
+def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
+    with reading(engine) as session:
+        rows = _rows(session, ids)
+        failed = [row for row in rows if row.state == "failed"]
+        named = {row.recording_id: session.get_one(Recording, row.recording_id).name for row in failed}
+    return {
+        "asked": len(ids),
+        "completed": sum(row.state == "completed" for row in rows),
+        "failed": [{"name": named[row.recording_id], "reason": row.reason} for row in failed],
+        "audio_s": round(sum(row.total_s or 0.0 for row in rows if row.state == "completed"), 1),
+    }
+
+
+@contextmanager
+def _shown(engine: Engine, ids: Sequence[int], progress: Progress | None) -> Iterator[None]:
+    """Tell now and then how far the recordings are, whoever is at them."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while progress is not None and not over.wait(LOOK_S):
+            with suppress(PbxError), reading(engine) as session:
+                progress(*_sums(_rows(session, ids)))
+
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _sums(rows: Sequence[Transcription]) -> tuple[float, float]:
+    """Seconds of sound done, and in all."""
+    done_s = sum((row.total_s or 0.0) if row.state in ("completed", "failed") else row.done_s for row in rows)
+    return done_s, sum(row.total_s or 0.0 for row in rows)

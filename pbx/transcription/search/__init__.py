@@ -1,0 +1,1 @@
+"""Finds words and phrases in transcripts."""

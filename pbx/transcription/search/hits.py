@@ -1,0 +1,349 @@
+"""What was said, found by words, phrases and filters; how often, by day, queue and agent.
+
+The index tells which segments match, and by its row ids of which calls they are. So everything is counted with one
+step to each call and none to the segments, which are large; only the hits of a page are read whole.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    cast,
+    column,
+    func,
+    literal_column,
+    or_,
+    select,
+    table,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlmodel import Session, col
+
+from pbx.model.segment import Flag
+from pbx.store.call_queues import split_queues
+from pbx.store.calls import CallFilter, call_conditions
+from pbx.store.models import Call, CallTag, Direction, Table
+from pbx.store.search_index import SEGMENT_BITS, SPEAKERS, column_of
+from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
+from pbx.transcription.search.query import Query, parse_query
+
+Order = Literal["relevance", "newest", "oldest"]
+Subject = Literal["day", "queue", "agent"]
+MOST_RANKED = 200_000  # ranking takes a microsecond each, and nobody turns that many pages
+_ROWS = 500  # hits read in one statement
+_BUCKET_S = 900  # a day begins at a whole quarter of an hour of UTC, in any zone
+_LONGEST_DAYS = 3660  # of a trend that is filled up to the filter's own limits
+_calls = Table.metadata.tables["calls"]
+_recordings = Table.metadata.tables["recordings"]
+_transcripts = Table.metadata.tables["transcripts"]
+_segments = Table.metadata.tables["segments"]
+
+
+@dataclass(frozen=True)
+class SearchFilter:
+    """What is looked for in which calls of a PBX; what is left out doesn't matter. `until` is no longer within.
+
+    `query` is read by `parse_query`, `number` as in CallFilter. `speaker`: "caller", "agent", or "" where it couldn't
+    be told. `doubtful`: what has flags is searched too.
+    """
+
+    connection_id: int
+    query: str
+    since: datetime | None = None
+    until: datetime | None = None
+    direction: Direction | None = None
+    queue: str | None = None
+    agent: str | None = None
+    number: str = ""
+    speaker: str | None = None
+    doubtful: bool = False
+    tag: str | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A segment that matches, with its call's facts and what was said right before and after it, by whomever.
+
+    `spans` are the stretches of `text` that matched, from one character to before another.
+    """
+
+    segment_id: int
+    call_id: int
+    recording_id: int
+    start_s: float
+    end_s: float
+    speaker: str
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    started_at: datetime | None
+    from_number: str
+    to_number: str
+    queue: str
+    agent: str
+    direction: str
+    flags: tuple[Flag, ...]
+    edited: bool
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class TrendPoint:
+    """How often something was said on a day (of the zone asked for), in a queue or by an agent's calls.
+
+    `hits` segments in `calls` calls, of `calls_total` that were transcribed and that the filter lets through.
+    """
+
+    label: str  # the day as 2026-03-01, or the queue's or agent's name, "" for none
+    day: date | None
+    hits: int
+    calls: int
+    calls_total: int
+
+
+def find_hits(
+    session: Session, wanted: SearchFilter, *, order: Order = "relevance", offset: int, limit: int
+) -> list[Hit]:
+    """A page of what matches: by BM25 (on PostgreSQL by its own rank), or by the time of the call; calls whose time
+    is not known come last.
+
+    Of more than MOST_RANKED segments only those of the calls that were listed last are ranked, and found, by relevance.
+    Raises QueryError.
+    """
+    tree = parse_query(wanted.query)
+    index = _Index(session, tree, wanted)
+    started_at, row_id = _calls.c.started_at, index.row_id
+    columns: list[Any] = [row_id.label("row_id")]
+    if order == "relevance":
+        columns += [index.relevance.label("relevance"), started_at]
+    rows = (
+        select(*columns)
+        .select_from(index.source)
+        .join(_calls, _calls.c.id == index.call_id)
+        .where(index.matches, *_conditions(session, wanted))
+    )
+    if order == "relevance":
+        latest = rows.order_by(row_id.desc()).limit(MOST_RANKED).subquery().c
+        rows = select(latest.row_id).order_by(latest.relevance, latest.started_at.desc().nulls_last(), latest.row_id)
+    elif order == "newest":
+        rows = rows.order_by(started_at.desc().nulls_last(), _calls.c.id.desc(), row_id)
+    else:
+        rows = rows.order_by(started_at.asc().nulls_last(), _calls.c.id, row_id)
+    found = list(session.connection().execute(rows.offset(offset).limit(limit)).scalars())
+    pages = (found[first : first + _ROWS] for first in range(0, len(found), _ROWS))
+    return [hit for page in pages for hit in _read_hits(session, tree, page, wanted.doubtful)]
+
+
+def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
+    """How many segments match, in how many calls. Raises QueryError."""
+    hits = _hits_by_call(session, wanted)
+    counted = select(func.coalesce(func.sum(hits.c.hits), 0), func.count()).select_from(
+        hits.join(_calls, _calls.c.id == hits.c.call_id)
+    )
+    segments, calls = session.connection().execute(counted.where(*_conditions(session, wanted))).one()
+    return int(segments), int(calls)
+
+
+def found_calls(session: Session, wanted: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
+    """The calls with a hit, by time, or by relevance: those with the most hits first. Raises QueryError."""
+    hits = _hits_by_call(session, wanted)
+    newest = _calls.c.started_at.desc().nulls_last()
+    ranks: dict[Order, tuple[Any, ...]] = {
+        "relevance": (hits.c.hits.desc(), newest),
+        "newest": (newest, _calls.c.id.desc()),
+        "oldest": (_calls.c.started_at.asc().nulls_last(),),
+    }
+    rows = select(_calls.c.id).select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
+    rows = rows.where(*_conditions(session, wanted)).order_by(*ranks[order], _calls.c.id).limit(limit)
+    return list(session.connection().execute(rows).scalars())
+
+
+def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[Call]:
+    """Calls with a transcript that the filters let through, newest first; query and speaker don't matter."""
+    newest = (col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
+    query = select(Call).where(*_conditions(session, wanted), _transcribed()).order_by(*newest)
+    return list(session.execute(query.limit(limit)).scalars())
+
+
+def count_transcribed(session: Session, wanted: SearchFilter) -> int:
+    """How many calls have a transcript and pass the filters; query and speaker don't matter."""
+    query = select(func.count()).select_from(_calls).where(*_conditions(session, wanted), _transcribed())
+    return session.connection().execute(query).scalar_one()
+
+
+def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> list[TrendPoint]:
+    """How often something was said, by the day of the call in `zone`, by queue or by agent.
+
+    Days come in order, without gaps, from the first call to the last, or where the filter has both limits from one to
+    the other; calls whose time isn't known are left out. Queues and agents come by hits, then by name. Raises
+    QueryError.
+    """
+    seconds = type_coerce(_calls.c.started_at, BigInteger)
+    key = seconds - seconds % _BUCKET_S if by == "day" else _calls.c[by]
+    hits = _hits_by_call(session, wanted)
+    found = (
+        select(key, func.sum(hits.c.hits), func.count())
+        .select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
+        .where(*_conditions(session, wanted))
+        .group_by(key)
+    )
+    total = select(key, func.count()).where(*_conditions(session, wanted), _transcribed()).group_by(key)
+    counts: dict[Any, list[int]] = {}
+    for bucket, calls_total in session.connection().execute(total):
+        for label in _labels(bucket, by, zone):
+            _add(counts, label, 0, 0, calls_total)
+    for bucket, segments, calls in session.connection().execute(found):
+        for label in _labels(bucket, by, zone):
+            _add(counts, label, segments, calls, 0)
+    if by == "day":
+        counts.pop(None, None)
+        return [TrendPoint(day.isoformat(), day, *counts.get(day, (0, 0, 0))) for day in _days(counts, wanted, zone)]
+    return sorted(
+        (TrendPoint(name, None, *values) for name, values in counts.items()), key=lambda p: (-p.hits, p.label)
+    )
+
+
+class _Index:
+    """How the database at hand is asked: rows of `source` where `matches`, by `relevance`, the smallest first."""
+
+    row_id: ColumnElement[int]
+    source: Any
+    matches: ColumnElement[bool]
+    relevance: ColumnElement[Any]
+
+    def __init__(self, session: Session, tree: Query, wanted: SearchFilter) -> None:
+        if session.connection().dialect.name == "sqlite":
+            self._ask_fts5(tree, wanted)
+        else:
+            self._ask_postgresql(tree, wanted)
+        self.call_id = self.row_id.op(">>")(literal_column(str(SEGMENT_BITS)))
+
+    def _ask_fts5(self, tree: Query, wanted: SearchFilter) -> None:
+        speakers = SPEAKERS if wanted.speaker is None else (wanted.speaker,)
+        doubted = (False, True) if wanted.doubtful else (False,)
+        columns = " ".join(column_of(speaker, doubt) for speaker in speakers for doubt in doubted)
+        expression = f"{{{columns}}} : {to_fts5(tree)}"
+        self.row_id, self.source = literal_column("said.rowid", BigInteger), table("said")
+        self.matches = literal_column("said").op("MATCH", is_comparison=True)(expression)
+        self.relevance = literal_column("said.rank")  # BM25, as a negative number
+
+    def _ask_postgresql(self, tree: Query, wanted: SearchFilter) -> None:
+        said = table("said", column("id", BigInteger), column("speaker"), column("doubted", Boolean), column("words"))
+        query = cast(to_tsquery(tree), TSQUERY)
+        self.row_id, self.source = said.c.id, said
+        self.matches = said.c.words.op("@@", is_comparison=True)(query)
+        if wanted.speaker is not None:
+            self.matches &= said.c.speaker == wanted.speaker
+        if not wanted.doubtful:
+            self.matches &= said.c.doubted.is_(False)
+        self.relevance = -func.ts_rank(said.c.words, query)
+
+
+def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:
+    index = _Index(session, parse_query(wanted.query), wanted)
+    return (
+        select(index.call_id.label("call_id"), func.count().label("hits"))
+        .select_from(index.source)
+        .where(index.matches)
+        .group_by(literal_column("call_id"))
+        .subquery("hits")
+    )
+
+
+def _conditions(session: Session, wanted: SearchFilter) -> list[ColumnElement[bool]]:
+    calls = CallFilter(
+        wanted.connection_id,
+        since=wanted.since,
+        until=wanted.until,
+        direction=wanted.direction,
+        number=wanted.number,
+        queue=wanted.queue,
+    )
+    conditions = call_conditions(session, calls)
+    if wanted.agent is not None:
+        conditions.append(col(Call.agent) == wanted.agent)
+    if wanted.tag is not None:
+        conditions.append(col(Call.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == wanted.tag)))
+    return conditions
+
+
+def _transcribed() -> ColumnElement[bool]:
+    # Most calls say it themselves; of one that is transcribed again its recordings do.
+    found = (
+        select(_recordings.c.id)
+        .join(_transcripts, _transcripts.c.recording_id == _recordings.c.id)
+        .where(_recordings.c.call_id == _calls.c.id, _transcripts.c.current.is_(True))
+    )
+    return or_(_calls.c.transcription == "completed", found.exists())
+
+
+def _read_hits(session: Session, tree: Query, row_ids: Sequence[int], doubtful: bool) -> list[Hit]:
+    """The hits of these rows of the index, in their order."""
+    segment_ids = [row_id & ((1 << SEGMENT_BITS) - 1) for row_id in row_ids]
+    columns: list[Any] = [_segments.c[name] for name in ("id", "start_s", "end_s", "speaker", "text", "flags")]
+    columns += [_segments.c.original_text.is_not(None).label("edited")]
+    columns += [_recordings.c.call_id, _recordings.c.id.label("recording_id")]
+    columns += [_calls.c[name] for name in ("started_at", "from_number", "to_number", "queue", "agent", "direction")]
+    columns += [_neighbour(doubtful, earlier=True).label("before"), _neighbour(doubtful, earlier=False).label("after")]
+    found = session.connection().execute(
+        select(*columns)
+        .join(_transcripts, _transcripts.c.id == _segments.c.transcript_id)
+        .join(_recordings, _recordings.c.id == _transcripts.c.recording_id)
+        .join(_calls, _calls.c.id == _recordings.c.call_id)
+        .where(_segments.c.id.in_(segment_ids))
+    )
+    hits: dict[int, Hit] = {}
+    for row in found.mappings():
+        values = dict(row)
+        segment_id = values.pop("id")
+        values |= {"before": row["before"] or "", "after": row["after"] or "", "flags": tuple(row["flags"].split())}
+        hits[segment_id] = Hit(segment_id=segment_id, spans=spans_in(tree, row["text"]), **values)
+    return [hits[segment_id] for segment_id in segment_ids if segment_id in hits]
+
+
+def _neighbour(doubtful: bool, *, earlier: bool) -> Any:
+    """The text of the segment before or after one, in the same transcript; flagged ones only when they are wanted."""
+    other = _segments.alias()
+    mine, its = tuple_(_segments.c.start_s, _segments.c.id), tuple_(other.c.start_s, other.c.id)
+    order = (other.c.start_s, other.c.id)
+    query = (
+        select(other.c.text)
+        .where(other.c.transcript_id == _segments.c.transcript_id, other.c.text != "")
+        .where(its < mine if earlier else its > mine)
+        .order_by(*(part.desc() for part in order) if earlier else order)
+    )
+    if not doubtful:
+        query = query.where(other.c.flags == "")
+    return query.limit(1).correlate(_segments).scalar_subquery()
+
+
+def _labels(bucket: Any, by: Subject, zone: tzinfo) -> Sequence[Any]:
+    """What a group of calls is counted under: a call counts in each queue that it was in."""
+    if by == "queue":
+        return split_queues(bucket)
+    if by == "day" and bucket is not None:
+        return (datetime.fromtimestamp(bucket, UTC).astimezone(zone).date(),)
+    return (bucket,)
+
+
+def _add(counts: dict[Any, list[int]], label: Any, *values: int) -> None:
+    counts[label] = [one + more for one, more in zip(counts.get(label, (0, 0, 0)), values, strict=True)]
+
+
+def _days(known: Iterable[date], wanted: SearchFilter, zone: tzinfo) -> list[date]:
+    days = sorted(known)
+    if wanted.since is not None and wanted.until is not None:
+        span = wanted.until - wanted.since
+        if timedelta(0) < span <= timedelta(days=_LONGEST_DAYS):
+            last = wanted.until - timedelta(seconds=1)
+            days = sorted({*days, wanted.since.astimezone(zone).date(), last.astimezone(zone).date()})
+    if not days:
+        return []
+    return [days[0] + timedelta(days=number) for number in range((days[-1] - days[0]).days + 1)]

@@ -1,0 +1,233 @@
+"""The opened call: its sound with what was said, how far its transcript is, and all that is known of it."""
+
+import time
+
+import streamlit as st
+
+from pbx.asterisk.formats.recording_names import leg_of
+from pbx.demo.recordings import READY
+from pbx.errors import PbxError
+from pbx.formatting import DIRECTIONS, RECORDING_STATES, count_text, duration_text, size_text
+from pbx.recordings.playable import PLAYABLE_TYPE
+from pbx.store.calls import recordings_of
+from pbx.store.engine import reading, writing
+from pbx.store.models import Call, Recording, SegmentRow, Transcript
+from pbx.store.transcripts import current_transcript, edit_segment, segments_of, speaker_of
+from pbx.ui.active_pbx import Site
+from pbx.ui.call_notes import show_remarks
+from pbx.ui.elements import facts, note, plain
+from pbx.ui.exports import export_form
+from pbx.ui.legs import show_legs
+from pbx.ui.playback import Sound, audio_path, find_sound
+from pbx.ui.players import Edit, Lane, Refusal, Seek, lines_json, player, speaker_name, tone_of, wave_json
+from pbx.ui.summaries import show_summary
+from pbx.ui.transcription_queue import ask_again, transcription_state
+
+LONGEST_S = 1e6  # a second in an address beyond this is none
+
+
+def show_call(at: Site, call: Call) -> None:
+    """A call with everything about it; which one of its recordings is kept in the address."""
+    with reading(at.engine) as session:
+        recordings = recordings_of(session, call.id or 0)
+    _header(at, call, len(recordings))
+    chosen = _choose(at, recordings)
+    if chosen is None:
+        facts(_call_facts(at, call))
+        show_legs(at, call.id or 0)
+        return
+    with reading(at.engine) as session:
+        transcript = current_transcript(session, chosen.id or 0)
+    with st.container(key=f"deck_{chosen.id}", gap="small"):
+        sound = find_sound(at, chosen)
+        if sound or transcript:
+            _deck(at, call, chosen, sound, transcript)
+    if chosen.state == "downloaded":
+        transcription_state(at, chosen, transcript)
+    summary, notes, details = st.tabs(["Summary", "Notes", "Details"])
+    with summary:
+        show_summary(at, chosen, transcript)
+    with notes:
+        show_remarks(at, call)
+    with details:
+        _details(at, call, chosen, sound, transcript)
+
+
+def close() -> None:
+    for name in ("call", "t", "recording"):
+        st.query_params.pop(name, None)
+
+
+def _header(at: Site, call: Call, recordings: int) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="call_head"):
+        with st.container(gap=None):
+            title = f"{plain(call.from_number or 'Unknown')} → {plain(call.to_number or 'Unknown')}"
+            st.subheader(title, anchor=False)
+            said = [
+                at.local(call.started_at) if call.started_at else "Unknown time",
+                DIRECTIONS.get(call.direction, call.direction),
+                f"queue {call.queue}" if call.queue else "",
+                f"agent {at.agent_text(call.agent)}" if call.agent else "",
+                duration_text(call.duration_s),
+            ]
+            note(" · ".join(filter(None, said)))
+        if recordings:
+            with st.popover("Export", icon=":material/ios_share:", type="tertiary"):
+                export_form(at, [call.id or 0], f"call-{call.id}", key=f"export_{call.id}")
+        st.button("Close", icon=":material/close:", type="tertiary", on_click=close, key="close_call")
+
+
+def _choose(at: Site, recordings: list[Recording]) -> Recording | None:
+    """The recording to hear: of several the one in the address, else the first."""
+    if len(recordings) < 2:
+        return recordings[0] if recordings else None
+    by_id = {str(recording.id): recording for recording in recordings}
+    names = {
+        number: f"{count}. {at.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
+        for count, (number, recording) in enumerate(by_id.items(), 1)
+    }
+    numbers, asked = list(by_id), st.query_params.get("recording")
+    key = f"recording_of_{recordings[0].call_id}"
+    chosen = st.selectbox(
+        f"{count_text(len(recordings), 'recording')} of this call",
+        numbers,
+        numbers.index(asked) if asked in by_id else 0,
+        key=key,
+        format_func=lambda number: names[number],
+        filter_mode=None,
+        on_change=lambda: _remember_recording(key),
+    )
+    return by_id[chosen]
+
+
+def _remember_recording(key: str) -> None:
+    st.query_params["recording"] = st.session_state[key]
+    st.query_params.pop("t", None)  # a second of the other one
+
+
+@st.cache_data(max_entries=16, ttl=600, show_spinner=False)
+def _said(
+    _at: Site, _sound: Sound | None, playable: str, sides: tuple[str, str], transcript: tuple[int, int, str] | None
+) -> tuple[str, str]:
+    """Waveform and lines as the player takes them, made once: 100,000 words take a while to read and to write.
+
+    `sides`: the call's direction and the recording's leg, which tell who is on which channel. `transcript`: its id, how
+    many channels it has, when it was made. The playable file's name tells one content of a recording from another.
+    """
+    rows: list[SegmentRow] = []
+    heard = _sound.peaks if _sound else []
+    channels = len(heard)
+    if transcript:
+        channels = max(channels, transcript[1])
+        with reading(_at.engine) as session:
+            rows = segments_of(session, transcript[0])
+    lanes = []
+    for channel, peaks in enumerate(heard):
+        speaker = speaker_of(sides[0], len(heard), channel, sides[1])
+        name = speaker_name(speaker, channel, len(heard))
+        lanes.append(Lane(name, tone_of(speaker, channel, len(heard)), peaks))
+    return wave_json(lanes, rows, _sound.duration_s) if _sound else "", lines_json(rows, channels)
+
+
+def _deck(at: Site, call: Call, recording: Recording, sound: Sound | None, transcript: Transcript | None) -> None:
+    """The player, or what was said alone where there is no sound; an edit is kept, or offered again with the reason."""
+    if sound:
+        with st.container(key=f"sound_{recording.id}"):
+            st.audio(sound.playable, format=PLAYABLE_TYPE, alt="Recording of the call")
+    sides = (call.direction, leg_of(recording.name))
+    made = (transcript.id or 0, transcript.channels, str(transcript.made_at)) if transcript else None
+    wave, lines = _said(at, sound, str(sound.playable.resolve()) if sound else "", sides, made)
+    edit = player(
+        key=f"player_{recording.id}",
+        sound=f"sound_{recording.id}" if sound else "",
+        wave=wave,
+        lines=lines,
+        duration_s=sound.duration_s if sound else None,
+        seek=_wanted_moment(recording.id or 0),
+        refused=st.session_state.pop("refused_edit", None),
+    )
+    if transcript and transcript.engine == READY:
+        note("Ready transcript of the demo (its script), not made by a model")
+    if transcript and lines == "[]":
+        note("No speech was found in this recording.")
+    if edit and transcript:
+        _keep(at, transcript, edit)
+
+
+def _wanted_moment(recording_id: int) -> Seek | None:
+    """Where to begin: a moment just picked on the page, else the second in the address."""
+    picked = st.session_state.pop("picked_moment", None)
+    if picked and picked[0] == recording_id:
+        return Seek(picked[1], picked[2], play=True)
+    try:
+        at_s = float(st.query_params.get("t", ""))
+    except ValueError:
+        return None
+    return Seek(at_s, f"{recording_id} {at_s}") if 0 <= at_s < LONGEST_S else None
+
+
+def _keep(at: Site, transcript: Transcript, edit: Edit) -> None:
+    try:
+        with writing(at.engine) as session:
+            row = session.get(SegmentRow, edit.segment_id)
+            if row is None or row.transcript_id != transcript.id:
+                raise PbxError("This line is no longer there; the recording was transcribed again.", "Open it again.")
+            edit_segment(session, edit.segment_id, edit.text)
+    except PbxError as error:
+        st.session_state["refused_edit"] = Refusal(edit, error.advice, str(time.monotonic_ns()))
+    _said.clear()
+    st.rerun()
+
+
+def _details(at: Site, call: Call, recording: Recording, sound: Sound | None, transcript: Transcript | None) -> None:
+    facts(_call_facts(at, call) | _recording_facts(at, recording, sound) | _transcript_facts(at, transcript))
+    show_legs(at, call.id or 0)
+    path = audio_path(at, recording)
+    with st.container(horizontal=True):
+        if path:
+            st.download_button(
+                "Download the original",
+                lambda: path.read_bytes(),
+                file_name=recording.name.rpartition("/")[2] + f".{recording.format}",
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"download_{recording.id}",
+            )
+        if transcript:
+            ask_again(at, recording, transcript)
+
+
+def _call_facts(at: Site, call: Call) -> dict[str, str]:
+    return {
+        "Started": f"{at.local(call.started_at, seconds=True)} ({at.zone_name})" if call.started_at else "Unknown",
+        "Direction": DIRECTIONS.get(call.direction, call.direction),
+        "From": call.from_number,
+        "To": call.to_number,
+        "Queue": call.queue,
+        "Agent": at.agent_text(call.agent),
+        "Length": duration_text(call.duration_s),
+        "State": RECORDING_STATES.get(call.state, (call.state, ""))[0],
+        "Linked ID": call.linkedid,
+        "Source": at.source_name(call.source),
+    }
+
+
+def _recording_facts(at: Site, recording: Recording, sound: Sound | None) -> dict[str, str]:
+    about = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
+    if sound:
+        about["Sound"] = sound.about
+    if recording.gone_at:
+        about["On the PBX"] = f"deleted; first missed {at.local(recording.gone_at)}"
+    return about
+
+
+def _transcript_facts(at: Site, transcript: Transcript | None) -> dict[str, str]:
+    if transcript is None:
+        return {}
+    made = f"{at.local(transcript.made_at)} by {transcript.engine}, model {transcript.model}"
+    if transcript.engine == READY:
+        made = f"ready: the demo’s script {transcript.model}; no model made it"
+    about = {"Transcript": made, "Language": transcript.language}
+    if transcript.duration_s:
+        about["Voice"] = f"{duration_text(transcript.voiced_s)} of {duration_text(transcript.duration_s)}"
+    return about

@@ -1,0 +1,89 @@
+"""The sidebar: the PBX at hand, the Sync button with its progress, the last sync, the worker."""
+
+import html
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from pbx.formatting import ago_text, count_text, sync_text
+from pbx.settings import load_settings
+from pbx.store.engine import reading
+from pbx.store.job_queue import ask_job, ensure_worker, worker_alive
+from pbx.store.job_rows import get_job, last_job, unfinished_jobs
+from pbx.store.models import Job
+from pbx.ui.active_pbx import SETTINGS_PAGE, Site, find_site
+from pbx.ui.demo import changed_mode, demo_banner, follow_mode
+from pbx.ui.elements import plain, said_clearly
+
+
+def sidebar() -> None:
+    """The PBX at hand, the Sync button with its progress, the last sync, the worker."""
+    follow_mode(load_settings())
+    found = find_site()
+    if found is None:
+        st.sidebar.page_link(SETTINGS_PAGE, label="Connect a FreePBX", icon=":material/cable:")
+        return
+    with st.sidebar:
+        if found.settings.demo:
+            demo_banner(found.settings)
+        else:
+            ensure_worker(found.settings)
+        _sync_panel(found)
+
+
+@st.fragment(run_every=2)
+@said_clearly
+def _sync_panel(at: Site) -> None:
+    if changed_mode(at.settings):
+        st.rerun()
+    with reading(at.engine) as session:
+        job = next((j for j in unfinished_jobs(session) if (j.kind, j.connection_id) == ("sync", at.active.id)), None)
+        last = last_job(session, "sync", connection_id=at.active.id)
+        watched = get_job(session, st.session_state.get("watched_sync", ""))
+    if not at.settings.demo:
+        st.html(f'<span class="host">{html.escape(at.active.connection.host)}</span>')
+    if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
+        said = "A sync is already under way." if job else "Sync queued. It runs in the background; you can go on."
+        job = ask_job(at.engine, at.settings, "sync", asked_by="page")
+        st.session_state["watched_sync"] = job.id
+        st.toast(said, icon=":material/schedule:")
+    if job:
+        _progress(job)
+    elif last:
+        _last_sync(last)
+    if worker_alive(at.settings):
+        st.caption(":green[:material/check_circle:] Worker running")
+    elif at.settings.demo:  # its own process starts it
+        st.caption(":gray[:material/pending:] Worker starting")
+    else:
+        st.caption(":orange[:material/warning:] No worker runs")
+    if watched and watched.state in ("done", "failed"):
+        del st.session_state["watched_sync"]
+        _tell_end(watched)
+
+
+def _progress(job: Job) -> None:
+    if job.state == "queued":
+        st.progress(0.0, "Sync queued")
+    elif not job.total:
+        st.progress(0.0, "Listing recordings")
+    else:
+        st.progress(min(job.done / job.total, 1.0), f"{job.done:,} of {count_text(job.total, 'recording')}")
+
+
+def _last_sync(job: Job) -> None:
+    when = ago_text(job.ended_at, datetime.now(UTC))
+    if job.state == "failed":
+        st.caption(f":red[:material/error:] Sync failed {when}")
+        st.caption(plain(job.error))
+    else:
+        st.caption(f"Last sync {when}, {plain(sync_text(job.result))}")
+
+
+def _tell_end(job: Job) -> None:
+    """Toast the outcome, then show the new rows on the page behind."""
+    if job.state == "done":
+        st.session_state["toast"] = (f"Sync done: {sync_text(job.result)}.", ":material/check_circle:")
+    else:
+        st.session_state["toast"] = (f"Sync failed. {job.error}", ":material/error:")
+    st.rerun()

@@ -1,0 +1,51 @@
+"""The wallboard: each queue as a card that is read from across the room."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from pbx.analytics.formulas.queues import QueueFigures
+from pbx.formatting import duration_text
+from pbx.model.snapshot import Queue
+from pbx.ui.elements import HERE
+
+ON_A_CALL = (2, 3, 6, 7, 8)  # member states: in use, busy, ringing, ringing in use, on hold
+
+
+def board(queues: Sequence[Queue], today: Mapping[str, QueueFigures], warn_s: float, bad_s: float) -> None:
+    """Draw the cards, the longest wait first only in colour: places stay, so that people find their queue."""
+    across = 1 if len(queues) == 1 else 2 if len(queues) in (2, 4) else 3
+    cards = "".join(_card(queue, today.get(queue.name, QueueFigures()), warn_s, bad_s) for queue in queues)
+    st.html(HERE / "board.css")
+    st.html(f'<div class="board" style="--across: {across}">{cards}</div>')
+
+
+def wait_tone(queue: Queue, warn_s: float, bad_s: float) -> str:
+    """good, warn or bad, by the longest wait."""
+    if not queue.calls:
+        return "good"
+    if queue.longest_wait_s >= bad_s:
+        return "bad"
+    return "warn" if queue.longest_wait_s >= warn_s else "good"
+
+
+def _card(queue: Queue, today: QueueFigures, warn_s: float, bad_s: float) -> str:
+    paused = sum(member.paused for member in queue.members)
+    busy = sum(not member.paused and member.status in ON_A_CALL for member in queue.members)
+    wait = duration_text(queue.longest_wait_s) if queue.calls else "–"
+    level = today.sl_offered.percent_text(0)
+    about = f"sl_offered: {today.sl_offered.parts_text()}"
+    return (
+        f'<section class="{wait_tone(queue, warn_s, bad_s)}"><h2>{html.escape(queue.name)}</h2><div class="now">'
+        f'<div><span class="big">{queue.calls:,}</span><span class="label">waiting</span></div>'
+        f'<div><span class="big wait">{wait}</span><span class="label">longest wait</span></div></div>'
+        f'<div class="rest">{_small(queue.agents_available, "free", "none" if not queue.agents_available else "")}'
+        f"{_small(busy, 'on a call')}{_small(paused, 'paused')}"
+        f'<div title="{about}"><span class="mid">{level}</span><span class="label">in time today</span></div>'
+        f"{_small(today.abandoned, 'given up today')}</div></section>"
+    )
+
+
+def _small(count: int, label: str, tone: str = "") -> str:
+    return f'<div><span class="mid {tone}">{count:,}</span><span class="label">{label}</span></div>'
