@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pbx.asterisk.formats.queue_log import parse_line
+from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.imports.files import open_history, read_lines
-from pbx.imports.queue_log_files import import_queue_log
+from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, writing
@@ -84,7 +84,7 @@ def fold(file: Path) -> int:
     with open_history(file) as (stream, _):
         for lines, _ in read_lines(stream, 0, to_the_end=False):
             for line in lines:
-                event = parse_line(line)
+                event = parse_queue_log_line(line)
                 if event is not None:
                     log.add(event)
             rows += len(lines)
@@ -97,7 +97,7 @@ def store(file: Path) -> int:
     with writing(engine) as session:
         if session.get(PbxConnection, 1) is None:
             session.add(PbxConnection(id=1, host="pbx"))
-    return import_queue_log(engine, 1, [file]).sources[0].rows
+    return import_queue_log_files(engine, 1, [file]).sources[0].rows
 
 
 def grow(file: Path, size_bytes: int) -> None:

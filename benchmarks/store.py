@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from sqlalchemy import Engine
 
 from pbx.analytics.trunk_status import trunk_history
-from pbx.model.snapshot import Extension, Part, Queue, QueueMember, Snapshot, Trunk
+from pbx.model.snapshot import Extension, Queue, QueueMember, Snapshot, SnapshotPart, Trunk
 from pbx.settings import Settings
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.models import PbxConnection, Subject
+from pbx.store.models import PbxConnection, SampledSubject
 from pbx.store.snapshots import queue_history, record_snapshot, snapshot_gaps
 
 Result = TypeVar("Result")
@@ -177,7 +177,7 @@ def add_subjects(engine: Engine) -> None:
         names += [("member", f"PJSIP/{m}", "", f"queue-{q}") for q in range(1, QUEUES + 1) for m in range(MEMBERS)]
         names += [("extension", str(1000 + i), "PJSIP", "") for i in range(EXTENSIONS)]
         for number, (kind, name, tech, parent) in enumerate(names, start=1):
-            session.add(Subject(id=number, connection_id=1, kind=kind, name=name, tech=tech, parent=parent))
+            session.add(SampledSubject(id=number, connection_id=1, kind=kind, name=name, tech=tech, parent=parent))
 
 
 def add_day(engine: Engine, day: int) -> None:
@@ -210,7 +210,7 @@ def a_snapshot(at: datetime, minute: int) -> Snapshot:
             Extension(extension=str(1000 + i), tech="PJSIP", status=("Not in use", "In use")[(i + minute) // 12 % 2])
             for i in range(EXTENSIONS)
         ),
-        parts={name: Part() for name in ("system", "queues", "trunks", "extensions", "active_calls")},
+        parts={name: SnapshotPart() for name in ("system", "queues", "trunks", "extensions", "active_calls")},
     )
 
 

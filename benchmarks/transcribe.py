@@ -23,7 +23,7 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pbx.speech.decoding import DecodingRules
-from pbx.speech.transcriber import Source
+from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.vad import find_voice
 from pbx.speech.whisper import WhisperTranscriber
 from tests.speech.say import CHECKPOINT, clips, errors_in
@@ -128,7 +128,7 @@ def ours(weights: Path, threads: int, batch: int, precision: Any) -> Callable[[P
 
     def run(path: Path) -> int:
         torch.set_num_threads(threads)
-        parts = list(engine.transcribe([Source(path, "en")]))
+        parts = list(engine.transcribe([TranscriptionSource(path, "en")]))
         assert parts[-1].whole, parts[-1].error
         return sum(len(segment.words) for part in parts for segment in part.segments)
 
@@ -203,7 +203,7 @@ def measure_errors(folder: Path, count: int, threads: int) -> None:
         for index, clip in enumerate(spoken):
             silence = np.zeros(RATE_HZ, np.float32)
             sound = np.concatenate([silence, clip.sound, silence])[None]
-            paths.append(Source(write_wav(folder / f"{index}.wav", sound), "en"))
+            paths.append(TranscriptionSource(write_wav(folder / f"{index}.wav", sound), "en"))
         options = {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, "fp16": False}
         texts = [[model.transcribe(clip.sound, **options)["text"] for clip in spoken]]
         for precision in ("fp32", "bf16", "int8"):

@@ -24,11 +24,11 @@ from sqlmodel import func, select  # noqa: E402
 
 from pbx.asterisk.ami.protocol import Message  # noqa: E402
 from pbx.live.events import HANDLED, Facts  # noqa: E402
-from pbx.live.listener import Watch  # noqa: E402
-from pbx.live.writer import RowWriter  # noqa: E402
+from pbx.live.listener import Listener  # noqa: E402
+from pbx.live.writer import EventWriter  # noqa: E402
 from pbx.settings import load_settings  # noqa: E402
 from pbx.store.engine import open_engine, reading  # noqa: E402
-from pbx.store.history_models import AgentRing, CallLeg, QueueVisit, WatchSpan  # noqa: E402
+from pbx.store.history_models import AgentRing, CallLeg, ListeningSpan, QueueVisit  # noqa: E402
 from pbx.store.job_queue import needed_connection  # noqa: E402
 from tests.ami.replay import ReplayServer, Session  # noqa: E402
 from tests.jobs.listened import Line  # noqa: E402
@@ -107,7 +107,7 @@ def stored(engine: Engine) -> Counter[str]:
                 select(func.count()).select_from(CallLeg).where(CallLeg.dst_channel != "")
             ).one(),
             "rings in vain": session.exec(select(func.count()).select_from(AgentRing)).one(),
-            "spans": session.exec(select(func.count()).select_from(WatchSpan)).one(),
+            "spans": session.exec(select(func.count()).select_from(ListeningSpan)).one(),
         }
     return Counter(counts)
 
@@ -115,13 +115,13 @@ def stored(engine: Engine) -> Counter[str]:
 class Meter:
     """Looks at a watch while it works."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Listener) -> None:
         self.watch = watch
         self.lags: list[float] = []
         self.memory: list[float] = []
         self.queued = self.waiting = 0
         self.over = threading.Event()
-        take: RowWriter = watch.writer
+        take: EventWriter = watch.writer
         plain = take.add
 
         def add(facts: Facts, heard_until: object) -> bool:
@@ -157,7 +157,7 @@ def main() -> None:
         settings = load_settings()
         engine = open_engine(settings)
         watch, stop, begun = (
-            Watch(engine, settings, needed_connection(engine, settings)),
+            Listener(engine, settings, needed_connection(engine, settings)),
             threading.Event(),
             threading.Event(),
         )

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, insert, select
 from sqlmodel import Session
 
 from pbx.analytics.packs import pack_days
-from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
+from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.models import Table
 from pbx.store.snapshots import store_latest
@@ -125,7 +125,7 @@ def _newest(at: datetime) -> Snapshot:
             for i, name in enumerate(QUEUES)
         ),
         trunks=tuple(Trunk(name=name, tech="PJSIP", state="registered", registers=True, channels=7) for name in TRUNKS),
-        parts={part: Part() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
+        parts={part: SnapshotPart() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
     )
 
 

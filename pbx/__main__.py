@@ -32,7 +32,7 @@ from pbx.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from pbx.asterisk.doctor import Step
+    from pbx.asterisk.doctor import CheckStep
     from pbx.store.models import Job, JobKind
 
 app = typer.Typer(
@@ -144,7 +144,7 @@ def transcribe(
     columns = (TextColumn("transcribe"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     bar = Progress(*columns, console=console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
     with errors_told(as_json), open_cache() as (engine, settings), bar:
-        from pbx.transcription.inline import Wanted, transcribe_here
+        from pbx.transcription.inline import Wanted, transcribe_inline
 
         task = bar.add_task("loading the model", total=None)
 
@@ -153,7 +153,7 @@ def transcribe(
             bar.update(task, completed=done_s, total=total_s, description=said)
 
         wanted = Wanted(names or [], all_new, failed, model, limit)
-        result = transcribe_here(engine, settings, wanted, show)
+        result = transcribe_inline(engine, settings, wanted, show)
     if as_json:
         print_json(result)
     else:
@@ -186,12 +186,12 @@ def worker(
     _start_log(logging.ERROR if quiet else logging.INFO)
     with errors_told(as_json):
         from pbx.jobs.worker import run_worker
-        from pbx.process_lock import inherited_slot
+        from pbx.process_lock import inherited_process_lock
         from pbx.settings import load_folder_settings
 
         if with_parent:
             end_with_parent(stop)
-        held = None if slot is None else inherited_slot("worker-0", slot)
+        held = None if slot is None else inherited_process_lock("worker-0", slot)
         run_worker(load_folder_settings(), stop, slot=held, once=once, ended=on_end)
     if signal.SIGINT in signals:
         raise typer.Exit(130)
@@ -206,11 +206,11 @@ def watch(
     stop, signals = stop_at_signals()
     _start_log(logging.WARNING if quiet else logging.INFO)
     with errors_told(as_json), open_cache() as (engine, settings):
-        from pbx.live.listener import watch_here
+        from pbx.live.listener import listen_inline
         from pbx.store.job_queue import needed_connection
 
         needed_connection(engine, settings)
-        watch_here(settings, engine, stop)
+        listen_inline(settings, engine, stop)
     raise typer.Exit(130 if signal.SIGINT in signals else 0)
 
 
@@ -223,11 +223,11 @@ def transcriber(
     stop, _ = stop_at_signals()
     _start_log(logging.INFO)
     with errors_told(as_json=False):
-        from pbx.process_lock import inherited_slot
+        from pbx.process_lock import inherited_process_lock
         from pbx.settings import load_folder_settings
         from pbx.transcription.transcriber_process import SLOT, run_transcriber
 
-        held = None if slot is None else inherited_slot(SLOT, slot)
+        held = None if slot is None else inherited_process_lock(SLOT, slot)
         run_transcriber(load_folder_settings(), stop, slot=held, once=once)
 
 
@@ -309,7 +309,7 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with errors_told(as_json), open_cache() as (engine, settings):
-        from pbx.jobs.worker import do_here
+        from pbx.jobs.worker import run_inline
 
         bar = Progress(
             TextColumn("{task.description}"),
@@ -326,11 +326,11 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
             def show(done: int, total: int | None) -> None:
                 bar.update(task, completed=done, total=total)
 
-            result = do_here(engine, settings, kind, options, show)
+            result = run_inline(engine, settings, kind, options, show)
     return result
 
 
-def _print_step(step: "Step") -> None:
+def _print_step(step: "CheckStep") -> None:
     mark, style = MARKS[step.state]
     print_line(Text.assemble((f"{mark} {step.name}", style), f"  {step.finding}"))
     for line in step.mend:

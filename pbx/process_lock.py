@@ -13,7 +13,7 @@ from typing import Self
 from pbx.errors import DataError
 
 
-class Slot:
+class ProcessLock:
     """A lock held until `close` or the end of the process. `name` is unique among the living of a data directory."""
 
     def __init__(self, name: str, descriptor: int) -> None:
@@ -35,7 +35,7 @@ class Slot:
         self.close()
 
 
-def try_slot(data_dir: Path, name: str) -> Slot | None:
+def try_process_lock(data_dir: Path, name: str) -> ProcessLock | None:
     """Take the slot of that name, or return None while a living process holds it. Raises DataError."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -50,22 +50,22 @@ def try_slot(data_dir: Path, name: str) -> Slot | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    return Slot(name, descriptor)
+    return ProcessLock(name, descriptor)
 
 
-def take_slot(data_dir: Path, role: str) -> Slot:
+def take_process_lock(data_dir: Path, role: str) -> ProcessLock:
     """Take the first free slot of a role: worker-0, worker-1, … Raises DataError."""
-    return next(slot for n in itertools.count() if (slot := try_slot(data_dir, f"{role}-{n}")))
+    return next(slot for n in itertools.count() if (slot := try_process_lock(data_dir, f"{role}-{n}")))
 
 
-def inherited_slot(name: str, descriptor: int) -> Slot:
+def inherited_process_lock(name: str, descriptor: int) -> ProcessLock:
     """The slot whose lock the starting process passed on. Raises DataError when the descriptor is no such lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.set_inheritable(descriptor, False)
     except OSError as error:
         raise DataError(f"The lock of {name} was not passed on.", "Start the worker without --slot.") from error
-    return Slot(name, descriptor)
+    return ProcessLock(name, descriptor)
 
 
 def anyone_alive(data_dir: Path, role: str) -> bool:

@@ -23,13 +23,13 @@ class OutOfTime(Exception):
     """The time limit passed while a peer was being waited for."""
 
 
-class _Limit(NamedTuple):
+class _Deadline(NamedTuple):
     end: float  # on the monotonic clock
     check: Callable[[], object]
 
 
-_NO_LIMIT = _Limit(math.inf, lambda: None)
-_limit: ContextVar[_Limit] = ContextVar("limit", default=_NO_LIMIT)
+_NO_LIMIT = _Deadline(math.inf, lambda: None)
+_limit: ContextVar[_Deadline] = ContextVar("limit", default=_NO_LIMIT)
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def time_limit(seconds: float, check: Callable[[], object] = lambda: None) -> It
 
     They raise OutOfTime when it has passed, and whatever `check` raises, which is called now and then while they wait.
     """
-    token = _limit.set(_Limit(time.monotonic() + seconds, check))
+    token = _limit.set(_Deadline(time.monotonic() + seconds, check))
     try:
         yield
     finally:

@@ -7,8 +7,8 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from pbx.analytics.agents import agent_figures
-from pbx.analytics.call_lists import CallSelection, calls_behind
-from pbx.analytics.calls import By, CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.analytics.call_lists import CallSelection, selected_calls
+from pbx.analytics.calls import CallDimension, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.analytics.queues import FigureFilter, figures_by, queue_intervals, queue_totals
 from pbx.analytics.visit_lists import Selection, count_visits
 from pbx.store.agent_names import extension_names
@@ -98,7 +98,7 @@ def _counted(
         return offered.offered, offered.answered, calls, answered
 
     found["Figures"] = beside(figures.calls, figures.answered)
-    ways: tuple[By, ...] = ("day", "hour", "direction")
+    ways: tuple[CallDimension, ...] = ("day", "hour", "direction")
     for by in ways:
         counts = call_counts(session, asked, zone, by)
         found[f"Figures by {by}"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
@@ -107,13 +107,13 @@ def _counted(
     names = extension_names(session, connection_id)
     counts = call_counts(session, asked, zone, "agent")
     found["Figures by agent"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
-    _, calls = calls_behind(session, asked, CallSelection(), zone, offset=0, limit=ALL)
+    _, calls = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
     if all(call.queue == queue for call in calls) and figures.answered == offered.answered:  # each has one agent
         assert {names.get(one.label, one.label): one.answered for one in counts if one.answered} == taken
     cells = call_heat_map(session, asked, zone)
     found["Figures by weekday"] = beside(sum(n or 0 for day in cells for n in day), figures.answered)
-    listed, _ = calls_behind(session, asked, CallSelection(), zone, offset=0, limit=ALL)
-    answered, _ = calls_behind(session, asked, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
+    listed, _ = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
+    answered, _ = selected_calls(session, asked, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
     assert listed == len(calls)
     found["Calls below Figures"] = beside(listed, answered)
     filters = CallFilter(connection_id, since, until, queue=queue)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pbx.model.history import AgentChange, Leg, Ring, Visit
-from pbx.model.snapshot import Part, Snapshot, System, Trunk
+from pbx.model.snapshot import Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.store.listening import begin_span, prolong_span
@@ -101,6 +101,6 @@ def look_at_trunk(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         for minute, state in enumerate(("registered", "registered", "unregistered", "registered", "registered")):
             trunk = Trunk(name="carrier", tech="PJSIP", state=state, registers=True, roundtrip_ms=20.0)
-            parts = {part: Part() for part in PARTS}
+            parts = {part: SnapshotPart() for part in PARTS}
             seen = Snapshot(taken_at=clock(8, 5 * minute), system=System(version="22.1"), trunks=(trunk,), parts=parts)
             record_snapshot(session, pbx, seen)

@@ -3,12 +3,16 @@
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
-from pbx.charts import DARK, LIGHT, Count, bars_alt, day_bars, name_bars
+from pbx.charts import DARK, LIGHT, MentionCount, bars_alt, day_bars, name_bars
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAYS = [date(2026, 7, number) for number in range(1, 5)]
 LATER = datetime(2026, 8, 1, tzinfo=BERLIN)
-SAID = {DAYS[0]: Count(6, 3, 12), DAYS[1]: Count(0, 0, 8), DAYS[3]: Count(1, 1, 3)}  # nothing is known of the third
+SAID = {
+    DAYS[0]: MentionCount(6, 3, 12),
+    DAYS[1]: MentionCount(0, 0, 8),
+    DAYS[3]: MentionCount(1, 1, 3),
+}  # nothing is known of the third
 
 
 def draw_days(series=None, *, share=False, palette=LIGHT, now=LATER):
@@ -46,11 +50,11 @@ def test_a_share_is_of_the_transcribed_calls() -> None:
     figure = draw_days(share=True)
     assert list(figure.data[0].y)[:2] == [25.0, 0.0]
     assert figure.layout.yaxis.title.text == "Calls with it (%)"
-    assert Count(0, 0, 0).share is None
+    assert MentionCount(0, 0, 0).share is None
 
 
 def test_phrases_compared_stand_in_rows_of_one_scale() -> None:
-    figure = draw_days({"a": SAID, "b": {DAYS[0]: Count(90, 9, 9)}, "c": {}})
+    figure = draw_days({"a": SAID, "b": {DAYS[0]: MentionCount(90, 9, 9)}, "c": {}})
     assert [bar.yaxis for bar in figure.data[:3]] == ["y", "y2", "y3"]
     axes = [figure.layout.yaxis, figure.layout.yaxis2, figure.layout.yaxis3]
     assert len({axis.range for axis in axes}) == 1
@@ -60,13 +64,15 @@ def test_phrases_compared_stand_in_rows_of_one_scale() -> None:
 
 
 def test_names_stand_highest_first_and_calls_without_one_are_named() -> None:
-    (bars,) = draw_names({"refund": {"600": Count(2, 2, 4), "": Count(9, 3, 4), "<b>": Count(0, 0, 2)}}).data
+    (bars,) = draw_names(
+        {"refund": {"600": MentionCount(2, 2, 4), "": MentionCount(9, 3, 4), "<b>": MentionCount(0, 0, 2)}}
+    ).data
     assert list(bars.y) == ["&lt;b&gt;", "600", "No queue"]  # the axis begins at the bottom
     assert [data[1] for data in bars.customdata] == ["<b>", "600", ""]
 
 
 def test_phrases_compared_by_name_stand_in_their_order_from_above() -> None:
-    figure = draw_names({"first": {"600": Count(1, 1, 1)}, "second": {"600": Count(1, 1, 1)}})
+    figure = draw_names({"first": {"600": MentionCount(1, 1, 1)}, "second": {"600": MentionCount(1, 1, 1)}})
     assert [bar.name for bar in figure.data] == ["second", "first"]
     assert figure.layout.legend.traceorder == "reversed"
     assert figure.data[1].marker.color == LIGHT.lines[0]

@@ -17,7 +17,7 @@ from pbx.__main__ import app
 from pbx.cli.terminal import parse_time
 from pbx.errors import Unreachable
 from pbx.jobs import worker
-from pbx.process_lock import take_slot
+from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
@@ -169,7 +169,7 @@ def test_a_second_sync_is_refused_while_one_runs(does: Callable[[str, JobFunctio
     engine = open_engine(settings)
     active = active_connection(engine, settings)
     assert active is not None
-    with take_slot(settings.pbx_data_dir, "worker") as slot:
+    with take_process_lock(settings.pbx_data_dir, "worker") as slot:
         with writing(engine) as session:
             add_job(session, "running", "sync", connection_id=active.id, asked_by="page")
             start_job(session, "running", slot.name)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import ModelError
-from pbx.process_lock import take_slot
+from pbx.process_lock import take_process_lock
 from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import transcription_claims as claims
@@ -121,9 +121,9 @@ def test_what_another_process_is_at_is_waited_for(engine: Engine, settings: Sett
     ask(engine, settings, number)
     active = active_connection(engine, settings)
     assert active is not None
-    with take_slot(settings.pbx_data_dir, "transcriber") as slot:
+    with take_process_lock(settings.pbx_data_dir, "transcriber") as slot:
         with writing(engine) as session:
-            claims.claim(session, active.id, slot.name, "", 1)
+            claims.claim_recordings(session, active.id, slot.name, "", 1)
             transcriptions.set_paused(session, active.id, True)
 
         def complete() -> None:
@@ -163,6 +163,6 @@ def test_what_a_killed_command_left_is_done_by_the_next(engine: Engine, settings
     """The next one gets the killed one's name, and must not take its work for its own, or for somebody else's."""
     ask(engine, settings, add_recording(engine, settings))
     with writing(engine) as session:
-        assert claims.claim(session, 1, "here-0", "", 1)
+        assert claims.claim_recordings(session, 1, "here-0", "", 1)
     told = run(app, ["transcribe", "r1", "--json"])
     assert (told.exit_code, json.loads(told.stdout)["completed"]) == (0, 1)

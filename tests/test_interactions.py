@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from pbx.errors import StorageFull
 from pbx.model.segment import Segment, Word
 from pbx.settings import load_settings
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import reading, writing
 from pbx.store.job_rows import fail_job, last_job, start_job
 from pbx.store.models import Call, CallNote, Recording, SegmentRow, Transcription
@@ -26,8 +26,8 @@ from pbx.store.transcripts import (
     save_analysis,
     segments_of,
 )
-from pbx.transcription.analysis.run import Analysis, Moment
-from pbx.ui.note_field import Answer
+from pbx.transcription.analysis.run import Analysis, Quote
+from pbx.ui.note_field import NoteAnswer
 from pbx.ui.players import Edit
 from tests.test_pages import HOSTILE, INTERACTIONS, add_call, open_page, press, save_pbx, tables, well, words
 
@@ -56,7 +56,9 @@ def transcribe(engine: Engine, pbx: int, call: int, *segments: Segment, analysis
     with writing(engine) as session:
         transcript = begin_transcript(session, call, "whisper", "base", "")
         assert transcript.id is not None
-        add_part(session, transcript.id, Part(0, segments, done_s=60.0, channels=2, duration_s=60.0), "inbound")
+        add_part(
+            session, transcript.id, TranscriptPart(0, segments, done_s=60.0, channels=2, duration_s=60.0), "inbound"
+        )
         finish_transcript(session, transcript.id, 60.0)
         session.add(Transcription(recording_id=call, connection_id=pbx, state="completed"))
         session.get_one(Call, call).transcription = "completed"
@@ -181,7 +183,7 @@ def test_the_summary_says_who_made_it_and_its_figures(engine: Engine, pbx: int) 
     made = Analysis(
         summary="Caller: A refund, please.",
         key_phrases=["refund"],
-        questions=[Moment(2.0, "agent", "Which order?")],
+        questions=[Quote(2.0, "agent", "Which order?")],
         talk_s={"agent": 20.0, "caller": 30.0},
         talk_ratio=0.4,
         longest_silence=(14.0, 6.0),
@@ -293,7 +295,7 @@ def test_the_note_is_given_as_it_was_written(engine: Engine, pbx: int, text: str
 def test_what_became_of_a_note_is_answered(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     app = open_call(call)
-    app.session_state["note_answer"] = Answer("1", "kept", "There is no room left.")
+    app.session_state["note_answer"] = NoteAnswer("1", "kept", "There is no room left.")
     given = note_given(well(app.run()))
     assert given["answer"] == {"number": "1", "saved": "kept", "problem": "There is no room left.", "gone": False}
 

@@ -18,11 +18,11 @@ from pbx.errors import DataError
 from pbx.model.snapshot import (
     ActiveCall,
     Extension,
-    Part,
     Queue,
     QueueCaller,
     QueueMember,
     Snapshot,
+    SnapshotPart,
     System,
     Trunk,
 )
@@ -131,7 +131,7 @@ def snapshot(at: datetime, name: str = "support") -> Snapshot:
         active_calls=(
             ActiveCall(linkedid="7.7", channel="PJSIP/1", caller_id="+4930123", caller_name=name, state="Up"),
         ),
-        parts={part: Part() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
+        parts={part: SnapshotPart() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
     )
 
 
@@ -235,7 +235,10 @@ def test_what_the_pbx_forbids_is_said_and_the_rest_stands(engine: Engine) -> Non
     pbx = save_pbx(engine)
     seen = snapshot(datetime.now(UTC))
     denied = seen.model_copy(
-        update={"queues": (), "parts": seen.parts | {"queues": Part(state="denied", reason="The user lacks: agent")}}
+        update={
+            "queues": (),
+            "parts": seen.parts | {"queues": SnapshotPart(state="denied", reason="The user lacks: agent")},
+        }
     )
     with writing(engine) as session:
         record_snapshot(session, pbx, denied)

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.settings import Settings, load_settings
 from pbx.store.alerts import (
+    AlertTarget,
     Seen,
-    Target,
     delete_rule,
     list_rules,
     past_alerts,
@@ -40,7 +40,7 @@ def web() -> Iterator[WebReceiver]:
 
 
 def add_rule(engine: Engine, pbx: int, *urls: str, **given: Any) -> int:
-    sealed = seal_targets(load_settings(), [Target(SecretStr(url)) for url in urls])
+    sealed = seal_targets(load_settings(), [AlertTarget(SecretStr(url)) for url in urls])
     known: dict[str, Any] = {"kind": "longest_wait", "threshold": 60, "targets_encrypted": sealed}
     with writing(engine) as session:
         return save_rule(session, AlertRule(connection_id=pbx, **known | given), NOW)

@@ -14,11 +14,11 @@ from streamlit.testing.v1 import AppTest
 from pbx.imports import preview as history_look
 from pbx.jobs.worker import run_worker
 from pbx.live.listener import ROLE
-from pbx.process_lock import take_slot
+from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import history_source, save_history_source
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.listening import begin_span
 from pbx.store.models import Job
 from tests.history.queue_logs import lines
@@ -94,7 +94,7 @@ def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) ->
 
 
 def test_progress_of_an_import_is_shown(engine: Engine, pbx: int) -> None:
-    ask_job(engine, load_settings(), "import", asked_by="page", options={"files": ["/data/imports/x/0/queue_log"]})
+    request_job(engine, load_settings(), "import", asked_by="page", options={"files": ["/data/imports/x/0/queue_log"]})
     with writing(engine) as session:
         session.add(session.exec(select(Job)).one().sqlmodel_update({"state": "running", "done": 25, "total": 100}))
     app = well(open_page(PAGE))
@@ -170,7 +170,7 @@ def test_the_environments_address_is_in_use(engine: Engine, pbx: int, monkeypatc
 def test_it_says_who_listens_since_when(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         begin_span(session, pbx, datetime.now(UTC))
-    with take_slot(load_settings().pbx_data_dir, ROLE):
+    with take_process_lock(load_settings().pbx_data_dir, ROLE):
         assert "without a break" in words(well(open_page(PAGE)))
     assert "Nobody listens now" in words(well(open_page(PAGE)))
 

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.formatting import start_of_day
 from pbx.model.history import Visit
-from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, System
+from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System
 from pbx.store.engine import writing
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
@@ -283,7 +283,7 @@ def now_in(*names: str) -> Snapshot:
         trunks=(),
         extensions=(),
         active_calls=(),
-        parts={part: Part() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
+        parts={part: SnapshotPart() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
     )
 
 

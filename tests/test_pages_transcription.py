@@ -46,7 +46,7 @@ def half_way(engine: Engine, settings: Settings) -> list[int]:
     numbers = [add_recording(engine, settings) for _ in range(6)]
     ask(engine, settings, *numbers[1:])
     with writing(engine) as session:
-        claims.claim(session, pbx(engine, settings), ME, "", 3)
+        claims.claim_recordings(session, pbx(engine, settings), ME, "", 3)
         claims.report_done(session, ME, 6, 20.0, 2.0)
         claims.complete(session, ME, 6, 20.0)
         claims.fail(session, ME, 5, "It holds a header and no sound. There is nothing to hear.")
@@ -101,7 +101,7 @@ def test_failed_ones_are_retried(engine: Engine, settings: Settings) -> None:
     assert states(engine)[5] == "queued"
     assert figures(app)["Failed"] == "0"
     with writing(engine) as session:
-        claims.claim(session, pbx(engine, settings), ME, "", 1)
+        claims.claim_recordings(session, pbx(engine, settings), ME, "", 1)
         claims.fail(session, ME, 5, "Broken.")
     press(well(open_page(PAGE)), "Retry all")
     assert states(engine)[5] == "queued"

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from streamlit.testing.v1 import AppTest
 
 from pbx.model.segment import Segment
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import Recording
 from pbx.store.notes import save_topic, set_tags, topics
@@ -38,7 +38,7 @@ def add_talk(engine: Engine, pbx: int, *said: str, days_ago: float = 0, flags: A
     with writing(engine) as session:
         recording = session.get_one(Recording, call)  # each call here has one, and both the same id
         transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "x")
-        add_part(session, transcript.id or 0, Part(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
+        add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
         finish_transcript(session, transcript.id or 0)
     return call
 

@@ -9,20 +9,20 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from pbx import ui
-from pbx.analytics.calls import By, CallCount, CallQuestion, call_counts, call_heat_map, call_totals
+from pbx.analytics.calls import CallCount, CallDimension, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.analytics.coverage import call_coverage
 from pbx.analytics.formulas.intervals import interval_edges
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
-from pbx.charts.frame import Gap
+from pbx.charts.frame import UnobservedSpan
 from pbx.charts.heat import WEEKDAYS, week_heat
-from pbx.export.tables import Value
+from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.store.engine import holding, reading
 from pbx.store.models import Direction
 from pbx.ui.call_drilldown import show_calls
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.drilldown import behind_chart, behind_list, follow, no_history
+from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history
 from pbx.ui.filters import ALL, KEPT
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.tiles import figure_tile, figure_tiles
@@ -34,7 +34,7 @@ WAYS = ("inbound", "outbound", "internal")
 EXPORTED = ("By", "Calls", "Inbound", "Outbound", "Internal", "Outcome known", "Answered")
 EXPORTED += ("Talk (s)", "Talks", "Wait (s)", "Waits")
 HEAT_CELLS = "Calls by weekday and hour"
-BREAKDOWNS: dict[str, tuple[By, str]] = {  # what is said: how it is counted, the name of those without
+BREAKDOWNS: dict[str, tuple[CallDimension, str]] = {  # what is said: how it is counted, the name of those without
     "Direction": ("direction", "Unknown"),
     "Outcome": ("disposition", "Not known"),
     "Number": ("number", "Unknown"),
@@ -88,7 +88,7 @@ def show_tiles(now: CallCount, before: CallCount | None) -> None:
         figure_tile("Average wait", *waits, kind="duration", definition=WAIT, better="down")
 
 
-def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Sequence[Gap]) -> None:
+def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Sequence[UnobservedSpan]) -> None:
     starts = [count.start_at for count in counts if count.start_at]
     ends = [*starts[1:], period.until]
     rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
@@ -103,7 +103,7 @@ def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Se
         palette=ui.palette(),
         now=period.now,
     )
-    behind_chart(figure, alt=way_alt(title, rows, at.zone), key="calls_by_time", picture=period.picture(title))
+    drilldown_chart(figure, alt=way_alt(title, rows, at.zone), key="calls_by_time", picture=period.picture(title))
 
 
 def show_week(at: ui.Site, period: Period, cells: list[list[int | None]]) -> None:
@@ -117,15 +117,17 @@ def show_week(at: ui.Site, period: Period, cells: list[list[int | None]]) -> Non
     busiest = max((n or 0, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
     alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
     figure = week_heat(cells, said, title=HEAT_CELLS, zone=at.zone, palette=ui.palette())
-    behind_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_CELLS))
+    drilldown_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_CELLS))
 
 
-def said_name(by: By, name: str, nameless: str) -> str:
+def said_name(by: CallDimension, name: str, nameless: str) -> str:
     words = {"direction": DIRECTIONS, "disposition": DISPOSITIONS}.get(by, {})
     return words.get(name, name) or nameless
 
 
-def show_names(at: ui.Site, period: Period, by: By, nameless: str, title: str, counts: Sequence[CallCount]) -> None:
+def show_names(
+    at: ui.Site, period: Period, by: CallDimension, nameless: str, title: str, counts: Sequence[CallCount]
+) -> None:
     bars = [
         Named(
             urlencode({by: count.label}),
@@ -138,11 +140,11 @@ def show_names(at: ui.Site, period: Period, by: By, nameless: str, title: str, c
         for count in counts[:TOP]
     ]
     figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=at.zone)
-    behind_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}", picture=period.picture(title))
+    drilldown_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}", picture=period.picture(title))
 
 
 @st.fragment
-@ui.said_clearly
+@ui.show_errors
 def show_table(at: ui.Site, wanted: CallQuestion) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("All figures", anchor=False, width="content")
@@ -161,7 +163,7 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
         limit = None if by in ("hour", "day") else MOST_NAMES
         counts = [count for count in call_counts(session, wanted, at.zone, by, limit) if count.calls]
     ways = () if by == "direction" else WAYS
-    rows: dict[str, list[ui.Cell]] = {}
+    rows: dict[str, list[ui.TableCell]] = {}
     for count in counts[:TABLE_ROWS]:
         rows[count.start_at.isoformat() if count.start_at else count.label] = [
             interval_text(at, by, count.start_at) if count.start_at else said_name(by, count.label, nameless),
@@ -184,7 +186,7 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
         follow_row(at, by, chosen)
 
 
-def interval_text(at: ui.Site, by: By, start: datetime) -> str:
+def interval_text(at: ui.Site, by: CallDimension, start: datetime) -> str:
     local = start.astimezone(at.zone)
     return f"{local:%a} {local.day} {local:%b %Y}" + (f", {local:%H:%M}" if by == "hour" else "")
 
@@ -194,7 +196,7 @@ def parts_of(mean: Ratio) -> str:
     return f"{duration_text(mean.numerator)} / {mean.denominator:,.0f}" if mean.denominator else ""
 
 
-def export_rows(by: By, nameless: str, counts: Sequence[CallCount]) -> list[list[Value]]:
+def export_rows(by: CallDimension, nameless: str, counts: Sequence[CallCount]) -> list[list[CellValue]]:
     return [
         [
             count.start_at or said_name(by, count.label, nameless),
@@ -211,7 +213,7 @@ def export_rows(by: By, nameless: str, counts: Sequence[CallCount]) -> list[list
     ]
 
 
-def follow_row(at: ui.Site, by: By, row: str) -> None:
+def follow_row(at: ui.Site, by: CallDimension, row: str) -> None:
     """Show the calls of a row of the table."""
     if by not in ("hour", "day"):
         follow(**{by: row})
@@ -246,7 +248,7 @@ def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
         )
         show_names(at, period, "disposition", "Not known", "How calls ended", named["disposition"])
     ui.note("Point at a bar or a square for its figures; click it for the calls behind it, listed below.")
-    with behind_list("calls_behind_list"):
+    with drilldown_list("calls_behind_list"):
         st.subheader("Calls", anchor=False)
         show_calls(at, period, wanted)
     show_table(at, wanted)

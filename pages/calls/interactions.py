@@ -77,7 +77,7 @@ def show_list(at: ui.Site, chosen: CallFilter, selected: str | None) -> None:
 
 
 @st.fragment(run_every=3)
-@ui.said_clearly
+@ui.show_errors
 def watch(at: ui.Site, drawn: dict[int, str]) -> None:
     """Have the page drawn anew once a transcript of the list is further."""
     with reading(at.engine) as session:

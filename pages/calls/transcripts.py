@@ -178,7 +178,7 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
     if not calls:
         ui.note("No transcribed call matches these filters.")
         return
-    cells: dict[str, list[ui.Cell]] = {
+    cells: dict[str, list[ui.TableCell]] = {
         str(call.id): [
             {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
             {

@@ -20,25 +20,25 @@ from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import FigureFilter, Selection, load_visits
 from pbx.analytics.visit_lists import VisitRow, count_visits, visits_page
-from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars
+from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars
 from pbx.charts.frame import NOT_OBSERVED
-from pbx.export.tables import Value as Exported
+from pbx.export.tables import CellValue as Exported
 from pbx.formatting import count_text, duration_text
 from pbx.store.engine import holding, reading
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import (
-    asked_behind,
-    asked_span,
-    behind_chart,
-    behind_list,
+    drilldown_chart,
+    drilldown_from_url,
+    drilldown_list,
     no_history,
     offer_all,
     show_all,
+    span_param,
 )
 from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period, period_bar
-from pbx.ui.tiles import Better, Kind, Value, figure_tile, figure_tiles, value_text
+from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_tiles, value_text
 
 PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows of days can't be told apart
@@ -53,7 +53,7 @@ DEFINITIONS = (
 )
 
 
-def share_cell(ratio: Ratio) -> ui.Cell:
+def share_cell(ratio: Ratio) -> ui.TableCell:
     return {"text": ratio.percent_text(), "sub": ratio.parts_text() if ratio.value is not None else ""}
 
 
@@ -63,7 +63,7 @@ def reasons_text(pauses: dict[str, PauseFigures]) -> str:
     return ", ".join(f"{name or NO_REASON} {duration_text(one.paused_s)} ({one.count})" for name, one in longest)
 
 
-def occupancy_cell(agent: AgentFigures) -> ui.Cell:
+def occupancy_cell(agent: AgentFigures) -> ui.TableCell:
     found = agent.occupancy
     if found.value is None:
         return {"text": "n/a", "sub": "no login known" if agent.logged_in_s is None else ""}
@@ -73,7 +73,7 @@ def occupancy_cell(agent: AgentFigures) -> ui.Cell:
     }
 
 
-def agent_cells(agent: AgentFigures) -> list[ui.Cell]:
+def agent_cells(agent: AgentFigures) -> list[ui.TableCell]:
     pauses = sum(one.count for one in agent.pauses.values())
     known = agent.logged_in_s is not None
     return [
@@ -122,7 +122,11 @@ def show_totals(
         return Ratio(total(agents).paused_s, total(agents).logged_in_s or 0.0)
 
     def tile(
-        label: str, value: Callable[[Sequence[AgentFigures]], Value], kind: Kind, definition: str, better: Better = ""
+        label: str,
+        value: Callable[[Sequence[AgentFigures]], FigureValue],
+        kind: FigureKind,
+        definition: str,
+        better: Better = "",
     ) -> None:
         about = f"Team: {value_text(value(team), kind)}" if team else ""
         then = None if before is None else value(before)
@@ -175,13 +179,15 @@ def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
     ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons", picture=picture)
 
 
-def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[Stretch]:
+def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
     """An agent's sessions, pauses and talks, and what nobody observed."""
     with reading(at.engine) as session:
         gaps = queue_coverage(session, at.active.id, wanted.since, min(wanted.until, datetime.now(UTC))).gaps
-        found = [Stretch(NOT_OBSERVED, start, end) for start, end in gaps]
-        found += [Stretch("Logged in", one.from_at, one.until_at) for one in agent_sessions(session, wanted)]
-        found += [Stretch("Paused", one.from_at, one.until_at, one.reason) for one in agent_pauses(session, wanted)]
+        found = [ActivitySpan(NOT_OBSERVED, start, end) for start, end in gaps]
+        found += [ActivitySpan("Logged in", one.from_at, one.until_at) for one in agent_sessions(session, wanted)]
+        found += [
+            ActivitySpan("Paused", one.from_at, one.until_at, one.reason) for one in agent_pauses(session, wanted)
+        ]
         visits = load_visits(session, wanted)
     for joined_s, wait_s, talk_s, queue in zip(
         visits.joined_s.tolist(), visits.wait_s.tolist(), visits.talk_s.tolist(), visits.queue.tolist(), strict=True
@@ -190,7 +196,7 @@ def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[Stretch]:
             joined, start = (datetime.fromtimestamp(at, UTC) for at in (joined_s, joined_s + wait_s))
             about = f"queue {visits.queues[queue]}"
             behind = (joined, joined + timedelta(seconds=1))
-            found.append(Stretch("On a call", start, start + timedelta(seconds=talk_s), about, behind))
+            found.append(ActivitySpan("On a call", start, start + timedelta(seconds=talk_s), about, behind))
     return found
 
 
@@ -205,7 +211,7 @@ def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
     if not days:
         ui.note("No login of this agent is known in this period.")
         return
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         day.day_at.isoformat(): [
             f"{day.day_at.astimezone(at.zone):%a %-d %b}",
             f"{day.first_in_at.astimezone(at.zone):%H:%M}",
@@ -223,7 +229,7 @@ def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
     ui.table_export(at, f"Days of {days[0].agent}", names, lambda: values, key="agent_days")
 
 
-def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.Cell]:
+def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.TableCell]:
     return [
         at.local(visit.joined_at, seconds=True),
         {"text": visit.caller_name or visit.caller or "Unknown", "sub": visit.caller if visit.caller_name else ""},
@@ -234,10 +240,10 @@ def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.Cell]:
 
 
 @st.fragment
-@ui.said_clearly
+@ui.show_errors
 def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
     """The calls an agent took; of part of their day if one was clicked on."""
-    span = asked_span(asked_behind(), wanted.since, wanted.until)
+    span = span_param(drilldown_from_url(), wanted.since, wanted.until)
     if span:
         wanted = replace(wanted, since=span[0], until=span[1])
     with reading(at.engine) as session:
@@ -293,13 +299,13 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
     figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=at.zone, palette=ui.palette())
     counts = f"{count_text(agent.sessions, 'session')}, {count_text(agent.calls, 'call')}"
     alt = f"{title}: {counts} over {count_text(len(days), 'day')}."
-    behind_chart(figure, alt=alt, key="agent_timeline", picture=period.picture(f"days of {agent.agent}"))
+    drilldown_chart(figure, alt=alt, key="agent_timeline", picture=period.picture(f"days of {agent.agent}"))
     ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")
     left, right = st.columns(2, gap="medium")
     with left, reading(at.engine) as session:
         show_days(at, agent_days(session, wanted, at.zone))
         show_reasons(at, wanted)
-    with right, behind_list("agent_calls_list"):
+    with right, drilldown_list("agent_calls_list"):
         show_calls(at, period, wanted)
 
 

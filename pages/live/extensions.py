@@ -47,7 +47,7 @@ def show_extensions(extensions: tuple[Extension, ...]) -> None:
         label_visibility="collapsed",
         on_change=keep_in_address,
     )
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         f"{extension.tech}/{extension.extension}": [
             {"text": extension.extension, "sub": extension.tech},
             {"text": groups[id(extension)], "tone": GROUPS[groups[id(extension)]][0], "sub": word_of(extension)},
@@ -66,7 +66,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
     if not calls:
         ui.note("Nobody is talking right now.")
         return
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         call.linkedid: [
             {
                 "text": call.caller_name or call.caller_id or "Unknown",
@@ -86,7 +86,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
 
 
 @st.fragment(run_every=ui.live_s())
-@ui.said_clearly
+@ui.show_errors
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)
     ui.freshness(at, found.taken_at)

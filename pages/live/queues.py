@@ -12,7 +12,7 @@ from pbx.model.snapshot import IDLE, Queue, QueueMember
 from pbx.store.counter_resets import resets_of
 from pbx.store.engine import holding, reading
 from pbx.store.snapshots import latest_snapshot, queue_history, snapshot_gaps
-from pbx.ui.drilldown import BEHIND, behind_chart
+from pbx.ui.drilldown import BEHIND, drilldown_chart
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.queue_figures import show_figures
 from pbx.ui.queue_lists import show_lists
@@ -36,7 +36,7 @@ def chosen(queues: tuple[Queue, ...]) -> Queue:
     return named or max(queues, key=lambda queue: (queue.calls, len(queue.members)))
 
 
-def member_cell(member: QueueMember) -> ui.Cell:
+def member_cell(member: QueueMember) -> ui.TableCell:
     if member.paused:
         return {"text": "Paused", "tone": "warn", "sub": member.pause_reason}
     if member.wrapping_up and member.status in IDLE:
@@ -48,7 +48,7 @@ def member_cell(member: QueueMember) -> ui.Cell:
 
 
 def show_all(queues: tuple[Queue, ...], selected: str) -> None:
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         queue.name: [
             queue.name,
             {"text": f"{queue.calls:,}", "tone": "warn"} if queue.calls else "0",
@@ -75,7 +75,7 @@ def show_members(at: ui.Site, queue: Queue) -> None:
         ui.note("Nobody is logged in to this queue.")
         return
     now = datetime.now(UTC)
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         member.interface: [
             {"text": member.name or member.interface, "sub": member.interface if member.name else ""},
             member_cell(member),
@@ -92,7 +92,7 @@ def show_callers(queue: Queue) -> None:
     if not queue.callers:
         ui.note("Nobody is waiting.")
         return
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         caller.uniqueid or str(caller.position): [
             str(caller.position),
             {"text": caller.caller_name or caller.caller_id or "Unknown", "sub": caller.caller_id},
@@ -104,7 +104,7 @@ def show_callers(queue: Queue) -> None:
 
 
 @st.fragment(run_every=ui.live_s())
-@ui.said_clearly
+@ui.show_errors
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)
     ui.freshness(at, found.taken_at)
@@ -126,7 +126,7 @@ def live(at: ui.Site) -> None:
 
 
 @st.fragment(run_every=30)
-@ui.said_clearly
+@ui.show_errors
 def history(at: ui.Site, period: Period, listed: str | None) -> None:
     """How the queue looked in the snapshots of the period. `listed`: what is behind the list of calls above."""
     if listed != st.query_params.get(BEHIND):
@@ -147,7 +147,7 @@ def history(at: ui.Site, period: Period, listed: str | None) -> None:
     for name, (field, unit) in MEASURES.items():
         series = {name: [(point.taken_at, getattr(point, field)) for point in points]}
         timed = field.endswith("_s")
-        behind_chart(
+        drilldown_chart(
             line_chart(
                 series,
                 gaps,

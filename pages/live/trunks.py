@@ -9,7 +9,7 @@ from pbx.analytics.trunks import by_trunk
 from pbx.model.snapshot import Trunk
 from pbx.store.engine import holding, reading
 from pbx.store.snapshots import latest_snapshot
-from pbx.ui.drilldown import behind_list
+from pbx.ui.drilldown import drilldown_list
 from pbx.ui.filters import KEPT, one_of
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.registrations import show_registration
@@ -27,7 +27,7 @@ TONES = {
 
 
 def show_now(trunks: tuple[Trunk, ...]) -> None:
-    rows: dict[str, list[ui.Cell]] = {
+    rows: dict[str, list[ui.TableCell]] = {
         f"{trunk.tech}/{trunk.name}": [
             {"text": trunk.name, "sub": trunk.tech},
             {"text": trunk.state.capitalize(), "tone": TONES[trunk.state]},
@@ -42,7 +42,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
 
 
 @st.fragment(run_every=ui.live_s())
-@ui.said_clearly
+@ui.show_errors
 def live(at: ui.Site) -> None:
     found = ui.snapshot(at)
     ui.freshness(at, found.taken_at)
@@ -66,7 +66,7 @@ def known_trunks(at: ui.Site, period: Period) -> list[str]:
 
 
 @st.fragment(run_every=30)
-@ui.said_clearly
+@ui.show_errors
 def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]) -> None:
     period = period.renewed()
     show_totals(at, period, trunk)
@@ -77,7 +77,7 @@ def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]
                 if name == REGISTRATION_VIEW:
                     show_registration(at, period, [trunk] if trunk else names)
                 elif {"Calls": show_quality, "Load": show_load}[name](at, period, trunk, names):
-                    with behind_list("seizures_list"):
+                    with drilldown_list("seizures_list"):
                         st.subheader("Calls over trunks", anchor=False)
                         show_seizures(at, period, trunk)
 

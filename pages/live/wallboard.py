@@ -17,7 +17,7 @@ WARN_S, BAD_S = 30, 60
 
 
 @st.fragment(run_every=BOARD_S)
-@ui.said_clearly
+@ui.show_errors
 def live(at: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
     found = ui.snapshot(at)
     now = datetime.now(UTC)

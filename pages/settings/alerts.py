@@ -15,8 +15,8 @@ from pbx.formatting import ago_text, count_text, duration_text
 from pbx.store.alerts import (
     KINDS,
     PAUSES_S,
+    AlertTarget,
     RuleKind,
-    Target,
     current_alerts,
     delete_rule,
     list_rules,
@@ -124,7 +124,7 @@ def rule_text(rule: AlertRule) -> str:
     return OFFERED[rule.kind].said.format(rule.threshold)  # type: ignore[index]
 
 
-def opened_targets(at: ui.Site, rule: AlertRule | None) -> list[Target]:
+def opened_targets(at: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
     """A rule's saved addresses; none, and why, when their key is gone."""
     try:
         return targets_of(at.settings, rule) if rule else []
@@ -177,7 +177,7 @@ def edit(at: ui.Site, rule: AlertRule | None) -> None:
     buttons(at, rule, kind, subject or ANY, float(threshold), targets)
 
 
-def choose_targets(at: ui.Site, rule: AlertRule | None) -> list[Target]:
+def choose_targets(at: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
     """The saved addresses that stay, named without their secrets, and those typed, one a line."""
     saved = opened_targets(at, rule)
     kept = saved
@@ -197,11 +197,11 @@ def choose_targets(at: ui.Site, rule: AlertRule | None) -> list[Target]:
     with st.expander("How addresses are written"):
         st.code("\n".join(url for _, url in EXAMPLES), language=None, wrap_lines=True)
         ui.note("Words in capitals are yours to fill in. Without any address the alert is seen on Today only.")
-    return kept + [Target(SecretStr(line.strip())) for line in typed.splitlines() if line.strip()]
+    return kept + [AlertTarget(SecretStr(line.strip())) for line in typed.splitlines() if line.strip()]
 
 
 def buttons(
-    at: ui.Site, rule: AlertRule | None, kind: RuleKind, subject: str, threshold: float, targets: list[Target]
+    at: ui.Site, rule: AlertRule | None, kind: RuleKind, subject: str, threshold: float, targets: list[AlertTarget]
 ) -> None:
     with st.container(horizontal=True):
         save = st.button("Save", type="primary", icon=":material/save:", key="save_rule")
@@ -231,7 +231,7 @@ def buttons(
     done("Alert saved.", "check_circle")
 
 
-def checked(place: int, target: Target) -> None:
+def checked(place: int, target: AlertTarget) -> None:
     """Raise SettingsError, naming the address by its place, when it is none."""
     try:
         check_target(target.url.get_secret_value())
@@ -239,7 +239,7 @@ def checked(place: int, target: Target) -> None:
         raise SettingsError(f"Address {place} can’t be used. {error}", error.mend) from None
 
 
-def send_test(at: ui.Site, targets: list[Target]) -> None:
+def send_test(at: ui.Site, targets: list[AlertTarget]) -> None:
     title, text = trial_message(at.active.connection.host)
     with st.spinner("Sending"):
         for target in targets:
@@ -271,7 +271,7 @@ def switch(at: ui.Site, rule_id: int) -> None:
 
 
 @st.fragment(run_every=10)
-@ui.said_clearly
+@ui.show_errors
 def state(at: ui.Site, rule: AlertRule) -> None:
     """How a rule stands now."""
     if not rule.enabled:
@@ -323,7 +323,7 @@ def show_rules(at: ui.Site, rules: list[AlertRule]) -> None:
 
 
 @st.fragment(run_every=10)
-@ui.said_clearly
+@ui.show_errors
 def history(at: ui.Site) -> None:
     with reading(at.engine) as session:
         found = past_alerts(session, at.active.id, HISTORY_ROWS)
@@ -335,8 +335,8 @@ def history(at: ui.Site) -> None:
     ui.table("What happened", ["Began|", "What", "Lasted>", "Told"], rows, key="alert_history")
 
 
-def history_cells(at: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.Cell]:
-    lasted: ui.Cell = {"text": "Going on", "tone": "bad"}
+def history_cells(at: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.TableCell]:
+    lasted: ui.TableCell = {"text": "Going on", "tone": "bad"}
     if alert.ended_at is not None:
         lasted = duration_text((alert.ended_at - alert.begun_at).total_seconds())
     return [
@@ -347,7 +347,7 @@ def history_cells(at: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.Cell]:
     ]
 
 
-def told_cell(at: ui.Site, alert: Alert, rule: AlertRule) -> ui.Cell:
+def told_cell(at: ui.Site, alert: Alert, rule: AlertRule) -> ui.TableCell:
     """Whether the last message of an alert has arrived."""
     if alert.failure and alert.unsent and alert.retry_at:
         return {"text": f"Again at {at.local(alert.retry_at)}", "tone": "warn", "sub": alert.failure}

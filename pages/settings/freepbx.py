@@ -7,7 +7,7 @@ import streamlit as st
 from pydantic import SecretStr, ValidationError
 
 from pbx import ui
-from pbx.asterisk.doctor import Step, check_connection
+from pbx.asterisk.doctor import CheckStep, check_connection
 from pbx.errors import PbxError, SettingsError
 from pbx.settings import Connection, Settings
 from pbx.store.connections import ActiveConnection, active_connection, forget_saved, save_connection
@@ -132,7 +132,7 @@ def show_check(connection: Connection) -> None:
     with st.container(border=True, key="check"):
         st.subheader("Connection check", anchor=False)
         under_way = st.empty()
-        steps: list[Step] = []
+        steps: list[CheckStep] = []
         under_way.caption(":material/pending: Checking")
         for step in check_connection(connection):
             steps.append(step)
@@ -147,7 +147,7 @@ def show_check(connection: Connection) -> None:
             under_way.success(f"All {len(steps)} steps passed.")
 
 
-def show_step(step: Step) -> None:
+def show_step(step: CheckStep) -> None:
     took = f"  :gray[{step.took_ms:,.0f} ms]" if step.state != "skipped" else ""
     st.markdown(f"{ICONS[step.state]} **{ui.plain(step.name)}**{took}  \n{ui.plain(step.finding)}")
     for cause in step.mend:

@@ -12,10 +12,10 @@ from pbx.formatting import NOTHING, ago_text, count_text, duration_text, size_te
 from pbx.imports.databases import source_label, source_url
 from pbx.imports.preview import TableLook, look_at_history
 from pbx.imports.uploads import delete_uploads, save_uploads
-from pbx.live.listener import watch_alive
+from pbx.live.listener import listener_alive
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import ImportMark
-from pbx.store.import_cursors import known_span, list_marks
+from pbx.store.import_cursors import known_span, list_cursors
 from pbx.store.import_source import (
     Every,
     HistorySource,
@@ -23,7 +23,7 @@ from pbx.store.import_source import (
     history_source,
     save_history_source,
 )
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.job_rows import ended_jobs, get_job, unfinished_jobs
 from pbx.store.listening import listening_since
 from pbx.store.models import Job
@@ -44,7 +44,7 @@ WATCHED = "watched_imports"
 
 
 @st.fragment(run_every=10)
-@ui.said_clearly
+@ui.show_errors
 def known(at: ui.Site) -> None:
     """What is in the cache, and whether it grows by itself."""
     with reading(at.engine) as session:
@@ -54,7 +54,7 @@ def known(at: ui.Site) -> None:
             "Calls": known_span(session, at.active.id, "calls"),
         }
     listening = "Nobody listens now, so what happens is known only once it is imported"
-    if watch_alive(at.settings):
+    if listener_alive(at.settings):
         listening = f"Since {at.local(since)}, without a break" if since else "Being taken up"
     said = {name: f"{at.local(span[0])} to {at.local(span[1])}" if span else "None yet" for name, span in spans.items()}
     ui.facts(said | {"Live events": listening})
@@ -83,7 +83,7 @@ def files_form(at: ui.Site) -> None:
 
 
 def ask(at: ui.Site, options: dict[str, Any], said: str) -> None:
-    job = ask_job(at.engine, at.settings, "import", asked_by="page", options=options)
+    job = request_job(at.engine, at.settings, "import", asked_by="page", options=options)
     st.session_state.setdefault(WATCHED, set()).add(job.id)
     st.toast(f"{said} The worker reads in the background; you can go on.", icon=":material/schedule:")
 
@@ -174,7 +174,7 @@ def source_line(at: ui.Site, source: HistorySource) -> None:
 
 
 @st.fragment(run_every=2)
-@ui.said_clearly
+@ui.show_errors
 def imports(at: ui.Site) -> None:
     """What is under way, and what became of the last ones."""
     with reading(at.engine) as session:
@@ -223,12 +223,14 @@ def what_of(job: Job) -> str:
     return ", ".join(names[:3]) + more if names else "the PBX’s database"
 
 
-def job_cells(at: ui.Site, job: Job) -> list[ui.Cell]:
+def job_cells(at: ui.Site, job: Job) -> list[ui.TableCell]:
     found = job.result
     took_s = (job.ended_at - job.started_at).total_seconds() if job.ended_at and job.started_at else None
     sub = f"{ASKED.get(job.asked_by, job.asked_by)}, in {duration_text(took_s)}"
-    counts: list[ui.Cell] = [f"{found[name]:,}" if name in found else NOTHING for name in ("rows", "visits", "calls")]
-    bad: ui.Cell = {"text": f"{found.get('bad', 0):,}", "tone": "warn"} if found.get("bad") else NOTHING
+    counts: list[ui.TableCell] = [
+        f"{found[name]:,}" if name in found else NOTHING for name in ("rows", "visits", "calls")
+    ]
+    bad: ui.TableCell = {"text": f"{found.get('bad', 0):,}", "tone": "warn"} if found.get("bad") else NOTHING
     what = what_of(job)
     return [
         {"text": at.local(job.ended_at), "sub": sub},
@@ -239,7 +241,7 @@ def job_cells(at: ui.Site, job: Job) -> list[ui.Cell]:
     ]
 
 
-def outcome(job: Job) -> ui.Cell:
+def outcome(job: Job) -> ui.TableCell:
     failures = [source["failure"] for source in job.result.get("sources", []) if source.get("failure")]
     if job.state == "failed":
         return {"text": "Failed", "tone": "bad", "sub": job.error}
@@ -277,16 +279,16 @@ def details(job: Job) -> None:
                 ui.note(f"{first}All other lines were read.")
 
 
-def source_cells(source: dict[str, Any]) -> list[ui.Cell]:
+def source_cells(source: dict[str, Any]) -> list[ui.TableCell]:
     unknown = ", ".join(f"{name} ({count:,})" for name, count in sorted(source.get("unknown", {}).items()))
     about = source.get("failure") or (f"Events that tell nothing here: {unknown}" if unknown else "")
     kind = KINDS.get(source["kind"], "")
-    named: ui.Cell = {"text": source["source"], "sub": ". ".join(filter(None, (kind, about)))}
+    named: ui.TableCell = {"text": source["source"], "sub": ". ".join(filter(None, (kind, about)))}
     names = ("rows", "visits", "rings", "changes", "calls", "legs", "bad")
     return [named, *(f"{source[name]:,}" if name in source else NOTHING for name in names)]
 
 
-def fault_cells(fault: list[Any]) -> list[ui.Cell]:
+def fault_cells(fault: list[Any]) -> list[ui.TableCell]:
     why, _, text = str(fault[1]).partition(": ")
     return [f"{fault[0]:,}", {"text": text or why, "sub": why if text else ""}]
 
@@ -306,7 +308,7 @@ def tell_ends(ended: list[Job]) -> None:
 
 def marks(at: ui.Site) -> None:
     with reading(at.engine) as session:
-        found = list_marks(session, at.active.id, MARK_ROWS)
+        found = list_cursors(session, at.active.id, MARK_ROWS)
     if not found:
         return
     st.subheader("Read so far", anchor=False)
@@ -315,7 +317,7 @@ def marks(at: ui.Site) -> None:
     ui.note("The next import of a source goes on behind this, even when a file has been renamed or packed meanwhile.")
 
 
-def mark_cells(at: ui.Site, mark: ImportMark) -> list[ui.Cell]:
+def mark_cells(at: ui.Site, mark: ImportMark) -> list[ui.TableCell]:
     upto = f"byte {mark.position:,}"
     if not mark.source[:1].isdecimal():  # a database: its own clock
         upto = f"{datetime.fromtimestamp(mark.position, UTC):%-d %b %Y %H:%M}"

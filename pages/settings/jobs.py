@@ -26,7 +26,7 @@ LONGEST_S = 6 * 3600
 
 
 @st.fragment(run_every=2)
-@ui.said_clearly
+@ui.show_errors
 def live(at: ui.Site) -> None:
     with reading(at.engine) as session:
         found = transcriptions.overview(session, at.active.id)
@@ -134,14 +134,14 @@ def running(at: ui.Site, found: SpeechOverview) -> None:
             act("Cancel", cancel, at, icon="stop", key=f"cancel_{one.recording_id}")
 
 
-def next_cells(row: Transcription, recording: Recording) -> list[ui.Cell]:
+def next_cells(row: Transcription, recording: Recording) -> list[ui.TableCell]:
     asked = {"rule": "The rules", "page": "A person"}.get(row.asked_by, row.asked_by.capitalize())
-    by: ui.Cell = {"text": asked, "sub": f"with the model {row.model}"} if row.model else asked
+    by: ui.TableCell = {"text": asked, "sub": f"with the model {row.model}"} if row.model else asked
     return [recording.name, duration_text(recording.duration_s), by]
 
 
 @st.fragment(run_every=10)
-@ui.said_clearly
+@ui.show_errors
 def failed(at: ui.Site) -> None:
     with reading(at.engine) as session:
         total = transcriptions.overview(session, at.active.id).failed

@@ -97,7 +97,7 @@ def down_trunks(found: Snapshot | None) -> list[Trunk]:
     return [trunk for trunk in (found.trunks if found else ()) if trunk.state in DOWN]
 
 
-def attention(at: ui.Site, found: Snapshot | None) -> dict[str, list[ui.Cell]]:
+def attention(at: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableCell]]:
     """What someone should look at, the worst first: kind, then what it is."""
     rows: list[tuple[str, str, str, str]] = []
     now = datetime.now(UTC)
@@ -130,7 +130,7 @@ def attention(at: ui.Site, found: Snapshot | None) -> dict[str, list[ui.Cell]]:
     }
 
 
-def show_attention(rows: dict[str, list[ui.Cell]]) -> None:
+def show_attention(rows: dict[str, list[ui.TableCell]]) -> None:
     st.subheader("Needs attention", anchor=False)
     if rows:
         ui.table("Needs attention", ["Where|", "What"], rows, key="attention")
@@ -182,7 +182,7 @@ def show_latest(at: ui.Site) -> None:
 
 
 @st.fragment(run_every=ui.live_s())
-@ui.said_clearly
+@ui.show_errors
 def alerts(at: ui.Site) -> None:
     """What is going on now that somebody wants to be told of; nothing when all is well."""
     with reading(at.engine) as session:
@@ -208,7 +208,7 @@ def alerts(at: ui.Site) -> None:
 
 
 @st.fragment(run_every=ui.LIVE_S)
-@ui.said_clearly
+@ui.show_errors
 def tiles(at: ui.Site) -> None:
     ui.renew(at)
     with reading(at.engine) as session:
@@ -222,7 +222,7 @@ def tiles(at: ui.Site) -> None:
 
 
 @st.fragment(run_every=30)
-@ui.said_clearly
+@ui.show_errors
 def below(at: ui.Site) -> None:
     with reading(at.engine) as session:
         found = latest_snapshot(session, at.active.id)

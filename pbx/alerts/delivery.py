@@ -13,7 +13,7 @@ from pbx.formatting import duration_text, moment_text, zone_of, zone_text
 from pbx.settings import Settings
 from pbx.store.alerts import (
     PAUSES_S,
-    Target,
+    AlertTarget,
     Telling,
     anything_to_tell,
     claim_telling,
@@ -78,7 +78,7 @@ def tell_all(engine: Engine, settings: Settings, active: ActiveConnection, stop:
     return told
 
 
-def send(target: Target, title: str, text: str) -> None:
+def send(target: AlertTarget, title: str, text: str) -> None:
     """Send one message now. Raises SendError when it could not be sent, SettingsError for an unusable address."""
     reason = send_apart(target.url.get_secret_value(), title, text)
     if reason:

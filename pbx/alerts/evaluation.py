@@ -19,7 +19,7 @@ from pbx.store.alerts import Change, Seen, list_rules, settle, would_change
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AlertRule
-from pbx.store.listening import watch_spans
+from pbx.store.listening import listening_spans
 from pbx.store.models import Job, PbxConnection
 from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
 
@@ -33,7 +33,7 @@ Seeable = TypeVar("Seeable", Queue, Trunk)
 
 
 @dataclass(frozen=True)
-class Look:
+class AlertContext:
     """What rules are held against. `snapshot` is None without a fresh one."""
 
     session: Session
@@ -76,7 +76,7 @@ def evaluate(engine: Engine, settings: Settings, active: ActiveConnection, now: 
     return changes
 
 
-def longest_wait(look: Look, rule: AlertRule) -> Seen | None:
+def longest_wait(look: AlertContext, rule: AlertRule) -> Seen | None:
     """A caller waits longer than `threshold` seconds."""
     queues = look.queues(rule.subject)
     if queues is None or look.snapshot is None:
@@ -90,7 +90,7 @@ def longest_wait(look: Look, rule: AlertRule) -> Seen | None:
     return Seen(look.snapshot.taken_at, held)
 
 
-def service_level(look: Look, rule: AlertRule) -> Seen | None:
+def service_level(look: AlertContext, rule: AlertRule) -> Seen | None:
     """Since midnight in the PBX's zone, `sl_inclusive` is below `threshold` percent, of LEAST_CALLS calls at least."""
     today = FigureFilter(look.connection_id, start_of_day(look.now, look.zone), look.now, rule.subject or None)
     held = {}
@@ -105,7 +105,7 @@ def service_level(look: Look, rule: AlertRule) -> Seen | None:
     return Seen(look.now, held)
 
 
-def trunk_down(look: Look, rule: AlertRule) -> Seen | None:
+def trunk_down(look: AlertContext, rule: AlertRule) -> Seen | None:
     """A trunk has not been registered, or reachable, for `threshold` minutes, as far as it was looked at."""
     trunks = look.trunks(rule.subject)
     if trunks is None or look.snapshot is None:
@@ -122,7 +122,7 @@ def trunk_down(look: Look, rule: AlertRule) -> Seen | None:
     return Seen(look.snapshot.taken_at, held, frozenset(unknown))
 
 
-def no_agent(look: Look, rule: AlertRule) -> Seen | None:
+def no_agent(look: AlertContext, rule: AlertRule) -> Seen | None:
     """A queue has nobody it could ring: no agent is in it, or all are paused or their telephones can't be reached."""
     queues = look.queues(rule.subject)
     if queues is None or look.snapshot is None:
@@ -131,7 +131,7 @@ def no_agent(look: Look, rule: AlertRule) -> Seen | None:
     return Seen(look.snapshot.taken_at, held)
 
 
-def sync_failing(look: Look, rule: AlertRule) -> Seen | None:
+def sync_failing(look: AlertContext, rule: AlertRule) -> Seen | None:
     """The last `threshold` syncs that ended have all failed."""
     count = max(int(rule.threshold), 1)
     ended = col(Job.kind) == "sync", col(Job.connection_id) == look.connection_id, col(Job.ended_at).is_not(None)
@@ -143,7 +143,7 @@ def sync_failing(look: Look, rule: AlertRule) -> Seen | None:
     return Seen(look.now, {"": f"{failed} failed. {last[0].error}".strip()})
 
 
-HOLDS: Mapping[str, Callable[[Look, AlertRule], Seen | None]] = {
+HOLDS: Mapping[str, Callable[[AlertContext, AlertRule], Seen | None]] = {
     "longest_wait": longest_wait,
     "service_level": service_level,
     "trunk_down": trunk_down,
@@ -152,14 +152,14 @@ HOLDS: Mapping[str, Callable[[Look, AlertRule], Seen | None]] = {
 }
 
 
-def _look(session: Session, settings: Settings, active: ActiveConnection, now: datetime) -> Look:
+def _look(session: Session, settings: Settings, active: ActiveConnection, now: datetime) -> AlertContext:
     interval_s = settings.freepbx_collect_interval_minutes * 60
     row = session.get(PbxConnection, active.id)
     zone = zone_of(active.connection.timezone, row.utc_offset_s if row else None)
     found = latest_snapshot(session, active.id)
     if found and (now - found.taken_at).total_seconds() > OLD_LOOKS * interval_s:
         found = None
-    return Look(session, active.id, interval_s, zone, now, found)
+    return AlertContext(session, active.id, interval_s, zone, now, found)
 
 
 def _named(items: tuple[Seeable, ...], name: str) -> tuple[Seeable, ...]:
@@ -179,7 +179,7 @@ def _absence(queue: Queue) -> str:
     return f"Nobody to take a call: of {agents} {paused} paused, {len(queue.members) - paused} not reachable.{waiting}"
 
 
-def _down_since(look: Look, trunk: str) -> datetime:
+def _down_since(look: AlertContext, trunk: str) -> datetime:
     """Since when a trunk that is down now was seen down: without a break, and without a gap in the looks."""
     at = look.snapshot.taken_at if look.snapshot else look.now
     sample = TRUNKS.c
@@ -193,8 +193,8 @@ def _down_since(look: Look, trunk: str) -> datetime:
     return max([since, *(end for start, end in gaps if not _heard(look, start, end))])
 
 
-def _heard(look: Look, start: datetime, end: datetime) -> bool:
+def _heard(look: AlertContext, start: datetime, end: datetime) -> bool:
     """Whether a time without snapshots was listened to: the watch stores what changes as it changes."""
-    spans = watch_spans(look.session, look.connection_id, start, end)
+    spans = listening_spans(look.session, look.connection_id, start, end)
     late = timedelta(seconds=look.interval_s)
     return any(since - start <= late and end - until <= late for since, until in spans)

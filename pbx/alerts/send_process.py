@@ -4,7 +4,7 @@ So a server that never ends its answer, or sends an endless one, can be left for
 send is read from standard input, where no other user of the machine sees the address with its tokens and passwords;
 what became of it is written to standard output, both as JSON.
 
-Apprise logs addresses: its log goes nowhere but to `_Told`, which keeps a reason only.
+Apprise logs addresses: its log goes nowhere but to `_AppriseLog`, which keeps a reason only.
 """
 
 import json
@@ -97,7 +97,7 @@ def _service(apprise: Any, url: str) -> Any:
     return service
 
 
-class _Told(logging.Filter):
+class _AppriseLog(logging.Filter):
     """Lets nothing through of what Apprise logs, and keeps why a message was not sent: a status or kind of fault."""
 
     def __init__(self) -> None:
@@ -115,9 +115,9 @@ class _Told(logging.Filter):
 
 
 @contextmanager
-def _quiet() -> Iterator[_Told]:
+def _quiet() -> Iterator[_AppriseLog]:
     """Apprise's log goes to the filter given, and nowhere else."""
-    logger, told = logging.getLogger("apprise"), _Told()
+    logger, told = logging.getLogger("apprise"), _AppriseLog()
     logger.setLevel(logging.WARNING)
     logger.addFilter(told)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its DEBUG lines hold a webhook's path

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, tzinfo
 import numpy as np
 from sqlmodel import Session
 
-from pbx.analytics.formulas.agents import AgentFigures, PauseFigures, Spans, overlap_s, spans_of
+from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, PauseFigures, overlap_s, spans_of
 from pbx.analytics.formulas.intervals import Ints, epochs, interval_edges
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.packs import Packed, load_columns, remembered
@@ -53,8 +53,8 @@ class _Presence:
     """Who was logged in and paused when, within the period; agents by their places in `agents`."""
 
     agents: tuple[str, ...]
-    logins: Spans  # merged
-    pauses: Spans
+    logins: AgentSpans  # merged
+    pauses: AgentSpans
     reasons: np.ndarray[tuple[int], np.dtype[np.int64]]  # of each pause, a place in `reason_names`
     reason_names: tuple[str, ...]
     known: Flags  # of each agent, whether anything ever told of a login
@@ -139,7 +139,7 @@ def agent_days(session: Session, wanted: FigureFilter, zone: tzinfo) -> list[Age
     return sorted(found, key=lambda item: (item.day_at, item.agent))
 
 
-def _by_day(spans: Spans, edges: list[datetime], agents: int) -> Spans:
+def _by_day(spans: AgentSpans, edges: list[datetime], agents: int) -> AgentSpans:
     """Spans cut at the edges of days, owned by day * agents + agent."""
     bounds = epochs(edges).astype(np.float64)
     first = np.searchsorted(bounds, spans.start_s, side="right") - 1
@@ -149,7 +149,7 @@ def _by_day(spans: Spans, edges: list[datetime], agents: int) -> Spans:
     which = np.repeat(np.arange(len(spans)), days)
     day = np.arange(len(which)) - np.repeat(np.cumsum(days) - days, days) + first[which]
     start, end = np.maximum(spans.start_s[which], bounds[day]), np.minimum(spans.end_s[which], bounds[day + 1])
-    return Spans(day * agents + spans.whose[which], start, end)
+    return AgentSpans(day * agents + spans.whose[which], start, end)
 
 
 def _presence(session: Session, wanted: FigureFilter) -> _Presence:
@@ -204,13 +204,15 @@ def _pausing(changes: Packed) -> Packed:
     )
 
 
-def _spans(changes: Packed, begins: str, until_s: float) -> tuple[Spans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _spans(
+    changes: Packed, begins: str, until_s: float
+) -> tuple[AgentSpans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Stretches per agent and queue, owned by the agent."""
     of, queues = changes.columns, max(len(changes.names["queue"]), 1)
     spans, places = spans_of(
         of["agent"] * queues + of["queue"], of["at"], of["kind"] == changes.code("kind", begins), until_s
     )
-    return Spans(spans.whose // queues, spans.start_s, spans.end_s), places
+    return AgentSpans(spans.whose // queues, spans.start_s, spans.end_s), places
 
 
 def _presences(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
@@ -225,7 +227,7 @@ def _sum_up(there: _Presence) -> dict[str, _Sums]:
     by_reason: list[dict[str, PauseFigures]] = [{} for _ in range(agents)]
     reasons = max(len(there.reason_names), 1)
     pairs, pair = np.unique(there.pauses.whose * reasons + there.reasons, return_inverse=True)  # of agent and reason
-    pauses = Spans(pair, there.pauses.start_s, there.pauses.end_s).merged()
+    pauses = AgentSpans(pair, there.pauses.start_s, there.pauses.end_s).merged()
     counts, who = np.bincount(pauses.whose, minlength=len(pairs)), pairs // reasons
     within = overlap_s(_logins_of(there, who), pauses, len(pairs))
     seconds = np.where(there.known[who], within, pauses.total_s(len(pairs)))
@@ -239,16 +241,16 @@ def _sum_up(there: _Presence) -> dict[str, _Sums]:
     }
 
 
-def _logins_of(there: _Presence, agents: Ints) -> Spans:
+def _logins_of(there: _Presence, agents: Ints) -> AgentSpans:
     """The logins of each of these agents, owned by its place among them."""
     logins = there.logins  # in order of agent
     first, last = (np.searchsorted(logins.whose, agents, side=side) for side in ("left", "right"))
     owner = np.repeat(np.arange(len(agents)), last - first)
     rows = np.arange(len(owner)) - np.repeat(np.cumsum(last - first) - last, last - first)
-    return Spans(owner, logins.start_s[rows], logins.end_s[rows])
+    return AgentSpans(owner, logins.start_s[rows], logins.end_s[rows])
 
 
-def _while_in(there: _Presence, pauses: Spans) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _while_in(there: _Presence, pauses: AgentSpans) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     agents = len(there.agents)
     return np.where(there.known, overlap_s(there.logins, pauses, agents), pauses.total_s(agents))
 

@@ -58,7 +58,7 @@ class Seizure:
     pdd_s: float | None
 
 
-def calls_behind(
+def selected_calls(
     session: Session, wanted: CallQuestion, chosen: CallSelection, zone: tzinfo, *, offset: int, limit: int
 ) -> tuple[int, list[Call]]:
     """How many calls were chosen, and a page of them, the newest first."""
@@ -73,7 +73,7 @@ def calls_behind(
     return len(found), [rows[call] for call in page]
 
 
-def seizures_behind(
+def selected_seizures(
     session: Session,
     connection_id: int,
     trunk: str | None,

@@ -19,7 +19,7 @@ from pbx.analytics.packs import Lazy, Packed, load_columns, remembered
 from pbx.store.call_queues import split_queues
 from pbx.store.models import Direction, Table
 
-By = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
+CallDimension = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
 
 
@@ -76,7 +76,7 @@ def call_totals(session: Session, wanted: CallQuestion) -> CallCount:
 
 
 def call_counts(
-    session: Session, wanted: CallQuestion, zone: tzinfo, by: By, limit: int | None = None
+    session: Session, wanted: CallQuestion, zone: tzinfo, by: CallDimension, limit: int | None = None
 ) -> list[CallCount]:
     """Calls by hour or day of `zone` (in order, those without calls as zeros), or by name, the most frequent first.
 

@@ -8,12 +8,12 @@ from sqlalchemy import Column, func, select
 from sqlmodel import Session
 
 from pbx.store.import_cursors import MarkKind
-from pbx.store.listening import watch_spans
+from pbx.store.listening import listening_spans
 from pbx.store.models import Table
 
-Stretch = tuple[datetime, datetime]
+CoveredSpan = tuple[datetime, datetime]
 TOLERATED = timedelta(minutes=2)  # a shorter break between two stretches is no gap worth drawing
-_Columns = tuple[Column[datetime], Column[str]]
+_CoverageColumns = tuple[Column[datetime], Column[str]]
 _V, _L, _C, _M = (Table.metadata.tables[name].c for name in ("queue_visits", "call_legs", "calls", "import_marks"))
 
 
@@ -22,7 +22,7 @@ class Coverage:
     """`begins_at`: the first visit or call ever known, None without any; `gaps`: what nobody saw of the period."""
 
     begins_at: datetime | None
-    gaps: tuple[Stretch, ...]
+    gaps: tuple[CoveredSpan, ...]
 
 
 def queue_coverage(session: Session, connection_id: int, since: datetime, until: datetime) -> Coverage:
@@ -46,16 +46,16 @@ def call_coverage(session: Session, connection_id: int, since: datetime, until: 
 
 
 def _coverage(
-    session: Session, connection_id: int, kind: MarkKind, columns: _Columns, since: datetime, until: datetime
+    session: Session, connection_id: int, kind: MarkKind, columns: _CoverageColumns, since: datetime, until: datetime
 ) -> Coverage:
     first = _end(session, connection_id, columns, "first")
-    known = watch_spans(session, connection_id, since, until)
+    known = listening_spans(session, connection_id, since, until)
     if imported := _imported(session, connection_id, kind, columns):
         known.append(imported)
     return Coverage(first[0] if first else None, tuple(_gaps(known, since, until)))
 
 
-def _imported(session: Session, connection_id: int, kind: MarkKind, columns: _Columns) -> Stretch | None:
+def _imported(session: Session, connection_id: int, kind: MarkKind, columns: _CoverageColumns) -> CoveredSpan | None:
     """From the first row that an import told of to the last."""
     marks = select(func.max(_M.read_at)).where(_M.connection_id == connection_id, _M.kind == kind)
     read_at = session.connection().execute(marks).scalar()
@@ -72,7 +72,7 @@ def _imported(session: Session, connection_id: int, kind: MarkKind, columns: _Co
 def _end(
     session: Session,
     connection_id: int,
-    columns: _Columns,
+    columns: _CoverageColumns,
     which: Literal["first", "last"],
     kind: MarkKind | None = None,
     before: datetime | None = None,
@@ -88,7 +88,7 @@ def _end(
     return (found[0], found[1]) if found else None
 
 
-def _gaps(known: list[Stretch], since: datetime, until: datetime) -> list[Stretch]:
+def _gaps(known: list[CoveredSpan], since: datetime, until: datetime) -> list[CoveredSpan]:
     gaps, reached = [], since
     for start, end in sorted(known):
         if start - reached > TOLERATED:

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, o
 from pbx.store.history_models import QueueVisit as QueueVisit  # its room's tables are known with it
 from pbx.store.models import Table
 
-Kind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
+PackKind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
 VISITS, RINGS, CHANGES, CALLS, LEGS = (
     Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
 )
@@ -98,7 +98,7 @@ def _first_look(connection_id: int) -> Select[Any]:
 # Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
 # isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
 _OUT = CALLS.direction == "outbound"
-SHAPES: dict[Kind, Shape] = {
+SHAPES: dict[PackKind, Shape] = {
     "visits": Shape(
         select(
             VISITS.id,

@@ -24,16 +24,16 @@ from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
 from pbx.analytics.formulas.queues import OUTCOMES, UNKNOWN
-from pbx.analytics.pack_columns import SHAPES, Kind, Shape
+from pbx.analytics.pack_columns import SHAPES, PackKind, Shape
 from pbx.analytics.pack_columns import seconds as seconds
 from pbx.store.agent_names import agent_names
 from pbx.store.history_models import DayPack
 from pbx.store.models import Table
 
-Columns = dict[str, NDArray[Any]]
-Answer = TypeVar("Answer")
+ColumnArrays = dict[str, NDArray[Any]]
+Loaded = TypeVar("Loaded")
 DAY_S = 86_400
-_OF_MEMBERS: tuple[Kind, ...] = ("visits", "rings", "changes")
+_OF_MEMBERS: tuple[PackKind, ...] = ("visits", "rings", "changes")
 _NEVER = 2**31 - 1  # a day that no database integer exceeds
 _READ_DAYS = 31  # so many days without a pack are read at once
 _PLACES = {name: place for place, name in enumerate(OUTCOMES)}
@@ -120,7 +120,7 @@ def number_key(number: str) -> int:
     return int("1" + digits[-_KEY_DIGITS:]) if digits else 0
 
 
-def load_columns(session: Session, kind: Kind, connection_id: int, since: datetime, until: datetime) -> Packed:
+def load_columns(session: Session, kind: PackKind, connection_id: int, since: datetime, until: datetime) -> Packed:
     """What happened from `since` up to `until`, in no order; of queues' agents by their names, see agent_names.
 
     Within a reading session, whose state doesn't move, the same question is answered from memory.
@@ -142,12 +142,12 @@ def load_columns(session: Session, kind: Kind, connection_id: int, since: dateti
     return remembered(session, (kind, connection_id, since_s, until_s), cut)
 
 
-def remembered(session: Session, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+def remembered(session: Session, question: Hashable, answer: Callable[[], Loaded]) -> Loaded:
     """The answer to a question, worked out once in a reading session; every time in a writing one."""
     memory: dict[Hashable, Any] = {} if _writes(session) else session.info.setdefault("figures", {})
     if question not in memory:
         memory[question] = answer()
-    found: Answer = memory[question]
+    found: Loaded = memory[question]
     return found
 
 
@@ -176,7 +176,7 @@ def forget_packs(session: Session, connection_id: int) -> None:
     session.connection().execute(delete(DayPack).where(PACKS.connection_id == connection_id))
 
 
-def _load(session: Session, kind: Kind, connection_id: int, first: int, last: int) -> Packed:
+def _load(session: Session, kind: PackKind, connection_id: int, first: int, last: int) -> Packed:
     """The days from `first` up to `last`, in order; earlier ones too where their rows may be of these."""
     shape = SHAPES[kind]
     merger = _Merger(shape.fields)
@@ -199,11 +199,11 @@ class _Merger:
 
     def __init__(self, fields: dict[str, str]) -> None:
         self.fields = fields
-        self.days: list[Columns] = []
+        self.days: list[ColumnArrays] = []
         self.names: dict[str, dict[str, int]] = {name: {} for name, type_ in fields.items() if type_ == "name"}
         self.places: dict[str, list[NDArray[np.int64]]] = {name: [] for name in self.names}  # of each day's names
 
-    def add(self, columns: Columns, names: dict[str, list[str]]) -> None:
+    def add(self, columns: ColumnArrays, names: dict[str, list[str]]) -> None:
         if not len(columns["at"]):
             return
         self.days.append(columns)
@@ -227,14 +227,14 @@ def _loaded(type_: str) -> type[Any]:
 
 def _read(
     session: Session, shape: Shape, connection_id: int, since_s: int, until_s: int
-) -> tuple[Columns, dict[str, list[str]]]:
+) -> tuple[ColumnArrays, dict[str, list[str]]]:
     """Rows as columns, and the names of each column of names."""
     at = seconds(shape.at)
     query = shape.rows.where(shape.connection_id == connection_id, at >= since_s, at < until_s)
     first, second = list(shape.rows.selected_columns)[:2]
     rows = session.connection().execute(query.order_by(second, first)).all()  # the same from whichever database
     found: Iterable[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(shape.fields)
-    columns: Columns = {}
+    columns: ColumnArrays = {}
     names: dict[str, list[str]] = {}
     for (name, type_), values in zip(shape.fields.items(), found, strict=True):
         if type_ == "name":
@@ -250,8 +250,8 @@ def _read(
     return columns, names
 
 
-def _unpack(fields: Iterable[str], types: Sequence[str], rows: int, data: bytes) -> Columns:
-    columns: Columns = {}
+def _unpack(fields: Iterable[str], types: Sequence[str], rows: int, data: bytes) -> ColumnArrays:
+    columns: ColumnArrays = {}
     place = 0
     for name, type_ in zip(fields, types, strict=True):
         packed = np.dtype(type_)
@@ -260,7 +260,7 @@ def _unpack(fields: Iterable[str], types: Sequence[str], rows: int, data: bytes)
     return columns
 
 
-def _store(session: Session, kind: Kind, connection_id: int, day: int) -> bool:
+def _store(session: Session, kind: PackKind, connection_id: int, day: int) -> bool:
     """Pack a day; False, said in the log, when that can't be."""
     try:
         row = _packed(session, kind, connection_id, day)
@@ -272,7 +272,7 @@ def _store(session: Session, kind: Kind, connection_id: int, day: int) -> bool:
     return True
 
 
-def _packed(session: Session, kind: Kind, connection_id: int, day: int) -> dict[str, Any]:
+def _packed(session: Session, kind: PackKind, connection_id: int, day: int) -> dict[str, Any]:
     columns, names = _read(session, SHAPES[kind], connection_id, day * DAY_S, (day + 1) * DAY_S)
     types = [_width(column) for column in columns.values()]
     data = b"".join(column.astype(type_).tobytes() for column, type_ in zip(columns.values(), types, strict=True))
@@ -288,14 +288,14 @@ def _width(column: NDArray[Any]) -> str:
     return next(one for one in _WIDTHS if np.iinfo(one).min <= least and most <= np.iinfo(one).max)
 
 
-def _packed_days(session: Session, kind: Kind, connection_id: int, first: int, last: int) -> Iterator[int]:
+def _packed_days(session: Session, kind: PackKind, connection_id: int, first: int, last: int) -> Iterator[int]:
     query = select(PACKS.day).where(
         PACKS.connection_id == connection_id, PACKS.kind == kind, PACKS.day >= first, PACKS.day < last
     )
     return iter(session.connection().execute(query).scalars())
 
 
-def _first_day(session: Session, kind: Kind, connection_id: int) -> int:
+def _first_day(session: Session, kind: PackKind, connection_id: int) -> int:
     """The day of the oldest row; one that never comes where there is none."""
     shape = SHAPES[kind]
     mine = shape.connection_id == connection_id

@@ -15,7 +15,7 @@ from sqlmodel import Session
 from pbx.analytics.formulas.intervals import (
     DAYS,
     HOURS,
-    Step,
+    IntervalStep,
     interval_edges,
     interval_of,
     period_before,
@@ -110,7 +110,7 @@ def queue_totals(session: Session, wanted: FigureFilter, targets: Targets | None
 
 
 def queue_intervals(
-    session: Session, wanted: FigureFilter, zone: tzinfo, step: Step, targets: Targets | None = None
+    session: Session, wanted: FigureFilter, zone: tzinfo, step: IntervalStep, targets: Targets | None = None
 ) -> list[QueueInterval]:
     """Figures by hour or day of `zone`, in order; an interval without visits is there with zeros.
 

@@ -31,7 +31,7 @@ class TrunkPoint:
     roundtrip_ms: float | None
 
 
-class _Looks(NamedTuple):
+class _TrunkSamples(NamedTuple):
     """In order of time; `state` is a place in `states`."""
 
     at_s: Ints
@@ -40,8 +40,10 @@ class _Looks(NamedTuple):
     roundtrip_ms: Floats
     states: tuple[TrunkState, ...]
 
-    def where(self, mask: NDArray[np.bool_]) -> "_Looks":
-        return _Looks(self.at_s[mask], self.state[mask], self.channels[mask], self.roundtrip_ms[mask], self.states)
+    def where(self, mask: NDArray[np.bool_]) -> "_TrunkSamples":
+        return _TrunkSamples(
+            self.at_s[mask], self.state[mask], self.channels[mask], self.roundtrip_ms[mask], self.states
+        )
 
 
 def trunk_history(
@@ -93,14 +95,14 @@ def trunk_registration(
     return Registration(float(held[up[:-1]].sum()), float(held.sum()), int(fell.sum()), float(end - begin))
 
 
-def _load(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _Looks:
+def _load(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
     question = ("looks", connection_id, trunk, since, until)
     return remembered(session, question, lambda: _read(session, connection_id, trunk, since, until))
 
 
-def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _Looks:
+def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
     found = load_columns(session, "looks", connection_id, since - AROUND, until + AROUND)
     found = found.narrowed({"trunk": trunk})
     of, order = found.columns, np.argsort(found.columns["at"], kind="stable")
     states = tuple(cast(TrunkState, name) for name in found.names["state"])
-    return _Looks(of["at"][order], of["state"][order], of["channels"][order], of["roundtrip_ms"][order], states)
+    return _TrunkSamples(of["at"][order], of["state"][order], of["channels"][order], of["roundtrip_ms"][order], states)

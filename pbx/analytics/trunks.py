@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from pbx.analytics.formulas.concurrency import Levels, levels, sweep
 from pbx.analytics.formulas.erlang import lines_needed
-from pbx.analytics.formulas.intervals import Step, epochs, interval_edges, interval_of
+from pbx.analytics.formulas.intervals import IntervalStep, epochs, interval_edges, interval_of
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.trunks import (
     EFFECTIVE,
@@ -59,7 +59,7 @@ def trunk_intervals(
     since: datetime,
     until: datetime,
     zone: tzinfo,
-    step: Step,
+    step: IntervalStep,
 ) -> list[TrunkInterval]:
     """Figures by hour or day of `zone`, in order; an interval without seizures is there with zeros.
 

@@ -3,7 +3,7 @@
 States and names differ in hue, lightness and hatching, and are always named.
 """
 
-from pbx.charts.bars import Count, bars_alt, day_bars, name_bars
+from pbx.charts.bars import MentionCount, bars_alt, day_bars, name_bars
 from pbx.charts.frame import DARK, LIGHT, Palette, fit_legend
 from pbx.charts.lines import band_alt, line_alt, line_chart, state_bands
 from pbx.charts.queues import (
@@ -20,7 +20,7 @@ __all__ = [
     "DARK",
     "LIGHT",
     "MEASURES",
-    "Count",
+    "MentionCount",
     "Palette",
     "band_alt",
     "bars_alt",

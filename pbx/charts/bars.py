@@ -10,8 +10,8 @@ from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     SPARE_PX,
-    Look,
     Palette,
+    TraceStyle,
     bars_so_far,
     explain_so_far,
     new_figure,
@@ -24,7 +24,7 @@ from pbx.formatting import count_text, zone_text
 BARS_ROW_PX = 112
 
 
-class Count(NamedTuple):
+class MentionCount(NamedTuple):
     """How often something was said: places, the calls they are in, and the transcribed calls looked through."""
 
     hits: int
@@ -38,7 +38,7 @@ class Count(NamedTuple):
 
 
 def day_bars(
-    series: Mapping[str, Mapping[date, Count]],
+    series: Mapping[str, Mapping[date, MentionCount]],
     days: Sequence[date],
     *,
     title: str,
@@ -90,7 +90,7 @@ def day_bars(
 
 
 def name_bars(
-    series: Mapping[str, Mapping[str, Count]],
+    series: Mapping[str, Mapping[str, MentionCount]],
     *,
     title: str,
     share: bool,
@@ -134,7 +134,7 @@ def name_bars(
     return figure
 
 
-def bars_alt(what: str, series: Mapping[str, Mapping[Any, Count]]) -> str:
+def bars_alt(what: str, series: Mapping[str, Mapping[Any, MentionCount]]) -> str:
     """Say in words what bars of days or names show."""
     said = []
     for name, counts in series.items():
@@ -146,23 +146,23 @@ def bars_alt(what: str, series: Mapping[str, Mapping[Any, Count]]) -> str:
     return f"{what}: {'; '.join(said) or 'nothing known'}."
 
 
-def _known(count: Count | None) -> TypeGuard[Count]:
+def _known(count: MentionCount | None) -> TypeGuard[MentionCount]:
     return count is not None and count.calls_total > 0
 
 
-def _count_text(count: Count) -> str:
+def _count_text(count: MentionCount) -> str:
     return (
         f"{count_text(count.hits, 'place')}, in {count.calls:,} of "
         f"{count_text(count.calls_total, 'call')} ({count.share or 0:.0f}%)"
     )
 
 
-def _bar_looks(palette: Palette) -> Iterator[Look]:
+def _bar_looks(palette: Palette) -> Iterator[TraceStyle]:
     for colour, hatching in zip(palette.lines, ("", "/", ".", "x", "\\", "+"), strict=True):
-        yield Look(colour, hatching)
+        yield TraceStyle(colour, hatching)
 
 
-def _bar(name: str, look: Look, palette: Palette, *, several: bool) -> dict[str, Any]:
+def _bar(name: str, look: TraceStyle, palette: Palette, *, several: bool) -> dict[str, Any]:
     pattern = {"shape": look.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
     return {
         "name": plain_text(name),

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.analytics.formulas.intervals import Step
+from pbx.analytics.formulas.intervals import IntervalStep
 from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     NOT_OBSERVED,
     SPARE_PX,
-    Gap,
-    Look,
     Palette,
+    TraceStyle,
+    UnobservedSpan,
     bars_so_far,
     count_along,
     explain_so_far,
@@ -43,7 +43,7 @@ class Named(NamedTuple):
     said: str
 
 
-class Stretch(NamedTuple):
+class ActivitySpan(NamedTuple):
     """Part of an agent's day: logged in, paused (with the reason), on a call, or not observed by anybody.
 
     `behind`: when the calls behind it joined, its own time unless told.
@@ -58,10 +58,10 @@ class Stretch(NamedTuple):
 
 def way_bars(
     counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]],
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     title: str,
-    step: Step,
+    step: IntervalStep,
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
@@ -85,7 +85,7 @@ def way_bars(
             y=[ways[way] for _, _, ways in mine],
             width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in mine],
             name=DIRECTIONS[way],
-            marker=bars_so_far(_marker(Look(looks[way], hatching), palette), unfinished, palette),
+            marker=bars_so_far(_marker(TraceStyle(looks[way], hatching), palette), unfinished, palette),
             customdata=[
                 [
                     span_query(start, end, direction=way),
@@ -123,7 +123,7 @@ def named_bars(
         textposition="outside",
         cliponaxis=False,
         width=0.62,
-        marker=_marker(Look(palette.lines[0]), palette),
+        marker=_marker(TraceStyle(palette.lines[0]), palette),
         hovertemplate="%{customdata[1]}<extra></extra>",
     )
     top = max((bar.value for bar in bars), default=0)
@@ -160,7 +160,7 @@ def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, 
 
 
 def agent_days_chart(
-    stretches: Sequence[Stretch], days: Sequence[date], *, title: str, zone: tzinfo, palette: Palette
+    stretches: Sequence[ActivitySpan], days: Sequence[date], *, title: str, zone: tzinfo, palette: Palette
 ) -> go.Figure:
     """Draw each day as a row of 24 hours by the clock of `zone`: logged in behind, pauses and calls before it.
 
@@ -169,10 +169,10 @@ def agent_days_chart(
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), SPARE_PX + max(len(days), 1) * BAND_ROW_PX)
     looks = {
-        NOT_OBSERVED: (0.92, Look(palette.idle, "/"), 0.28),
-        "Logged in": (0.74, Look(palette.idle), 0.38),
-        "Paused": (0.74, Look(palette.warn, "/"), 1.0),
-        "On a call": (0.4, Look(palette.good), 1.0),
+        NOT_OBSERVED: (0.92, TraceStyle(palette.idle, "/"), 0.28),
+        "Logged in": (0.74, TraceStyle(palette.idle), 0.38),
+        "Paused": (0.74, TraceStyle(palette.warn, "/"), 1.0),
+        "On a call": (0.4, TraceStyle(palette.good), 1.0),
     }
     rows = {day: row for row, day in enumerate(days)}
     for kind, (width, look, opacity) in looks.items():
@@ -209,7 +209,7 @@ def agent_days_chart(
     return figure
 
 
-def _by_day(item: Stretch, zone: tzinfo) -> list[tuple[date, float, float, str, str]]:
+def _by_day(item: ActivitySpan, zone: tzinfo) -> list[tuple[date, float, float, str, str]]:
     """A stretch cut at local midnights: the day, from and until in hours by the clock, the whole as query and words."""
     start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
     length = duration_text((item.end_at - item.start_at).total_seconds())
@@ -234,12 +234,12 @@ def _clock(at: datetime) -> str:
     return f"{at:%a} {at.day} {at:%b %H:%M}"
 
 
-def _interval_text(start: datetime, end: datetime, step: Step, zone: tzinfo) -> str:
+def _interval_text(start: datetime, end: datetime, step: IntervalStep, zone: tzinfo) -> str:
     first, last = start.astimezone(zone), end.astimezone(zone)
     day = f"{first:%a} {first.day} {first:%b %Y}"
     return day if step == "day" else f"{day}, {first:%H:%M} – {last:%H:%M}"
 
 
-def _marker(look: Look, palette: Palette) -> dict[str, object]:
+def _marker(look: TraceStyle, palette: Palette) -> dict[str, object]:
     pattern = {"shape": look.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
     return {"color": look.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern}

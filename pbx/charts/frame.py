@@ -23,11 +23,11 @@ UNFINISHED_OPACITY = 0.45
 NARROW_PX, LEGEND_ROW_PX = 380, 19  # a narrow chart's legend: how wide it is, and how high one row of it
 LETTER_PX, SYMBOL_PX = 7.5, 42  # ... and how wide its names and their symbols are
 
-Gap = tuple[datetime, datetime]
-Moment = tuple[datetime, str]  # with what is said of it
+UnobservedSpan = tuple[datetime, datetime]
+MarkedMoment = tuple[datetime, str]  # with what is said of it
 
 
-class Look(NamedTuple):
+class TraceStyle(NamedTuple):
     """A colour for each state, with the hatching that tells it apart without colour."""
 
     colour: str
@@ -46,16 +46,16 @@ class Palette(NamedTuple):
     bad: str
     idle: str
 
-    def state(self, state: str) -> Look:
+    def state(self, state: str) -> TraceStyle:
         """The look of a trunk's state."""
         looks = {
-            "registered": Look(self.good),
-            "reachable": Look(self.good),
-            "unregistered": Look(self.warn, "/"),
-            "rejected": Look(self.bad, "x"),
-            "unreachable": Look(self.bad, "\\"),
+            "registered": TraceStyle(self.good),
+            "reachable": TraceStyle(self.good),
+            "unregistered": TraceStyle(self.warn, "/"),
+            "rejected": TraceStyle(self.bad, "x"),
+            "unreachable": TraceStyle(self.bad, "\\"),
         }
-        return looks.get(state, Look(self.idle, "."))
+        return looks.get(state, TraceStyle(self.idle, "."))
 
 
 LIGHT = Palette(
@@ -141,7 +141,7 @@ def whole_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]
     return {"tickvals": values, "ticktext": [duration_text(value) for value in values]}
 
 
-def is_within(start: datetime, end: datetime, gaps: Sequence[Gap]) -> bool:
+def is_within(start: datetime, end: datetime, gaps: Sequence[UnobservedSpan]) -> bool:
     """Whether an interval lies in a gap, so that nobody knows whether there was nothing."""
     return any(gap_start <= start and end <= gap_end for gap_start, gap_end in gaps)
 
@@ -221,7 +221,7 @@ def span_query(start: datetime, end: datetime, **more: str) -> str:
     return f"{span}&{urlencode(more)}" if more else span
 
 
-def shade_gaps(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Palette) -> None:
+def shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, palette: Palette) -> None:
     """Hatch what nobody observed, behind all else; pointing at it says so, from when until when.
 
     Last, as `update_yaxes` would change the axis that this brings too.
@@ -248,7 +248,7 @@ def shade_gaps(figure: go.Figure, gaps: Sequence[Gap], zone: tzinfo, palette: Pa
     )
 
 
-def mark_moments(figure: go.Figure, moments: Sequence[Moment], zone: tzinfo, palette: Palette) -> None:
+def mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], zone: tzinfo, palette: Palette) -> None:
     """Draw a thin line at each moment; pointing at its head says what happened. Last, as `shade_gaps`."""
     if not moments:
         return

@@ -12,9 +12,9 @@ from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     SPARE_PX,
-    Gap,
-    Moment,
+    MarkedMoment,
     Palette,
+    UnobservedSpan,
     cycle,
     local_length,
     local_time,
@@ -31,7 +31,7 @@ Series = Mapping[str, Sequence[tuple[datetime, float]]]
 T = TypeVar("T")
 
 
-class Piece(NamedTuple, Generic[T]):
+class HeldValue(NamedTuple, Generic[T]):
     """A value that held from one moment to another."""
 
     start: datetime
@@ -41,7 +41,7 @@ class Piece(NamedTuple, Generic[T]):
 
 def line_chart(
     series: Series,
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     title: str,
     unit: str,
@@ -49,7 +49,7 @@ def line_chart(
     zone: tzinfo,
     palette: Palette,
     durations: bool = False,
-    resets: Sequence[Moment] = (),
+    resets: Sequence[MarkedMoment] = (),
     leads: bool = False,
 ) -> go.Figure:
     """Draw one step line per name: a value holds until the next look, and ends at a gap.
@@ -88,7 +88,7 @@ def line_chart(
 
 def state_bands(
     histories: Mapping[str, Sequence[tuple[datetime, str]]],
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     title: str,
     span: tuple[datetime, datetime],
@@ -134,7 +134,7 @@ def state_bands(
     return figure
 
 
-def line_alt(what: str, series: Series, gaps: Sequence[Gap], *, durations: bool = False) -> str:
+def line_alt(what: str, series: Series, gaps: Sequence[UnobservedSpan], *, durations: bool = False) -> str:
     """Say in words what a line chart shows."""
     said = []
     for name, points in series.items():
@@ -147,26 +147,28 @@ def line_alt(what: str, series: Series, gaps: Sequence[Gap], *, durations: bool 
     return f"{what}: {'; '.join(said) or 'nothing observed'}. {count_text(len(gaps), 'gap')} in what was observed."
 
 
-def band_alt(histories: Mapping[str, Sequence[tuple[datetime, str]]], gaps: Sequence[Gap]) -> str:
+def band_alt(histories: Mapping[str, Sequence[tuple[datetime, str]]], gaps: Sequence[UnobservedSpan]) -> str:
     """Say in words what the state bands show."""
     last = [f"{name} is {points[-1][1]}" for name, points in histories.items() if points]
     return f"State of each trunk over time: {', '.join(last) or 'nothing observed'}. {count_text(len(gaps), 'gap')}."
 
 
-def _pieces(points: Sequence[tuple[datetime, T]], gaps: Sequence[Gap], until: datetime) -> Iterator[Piece[T]]:
+def _pieces(
+    points: Sequence[tuple[datetime, T]], gaps: Sequence[UnobservedSpan], until: datetime
+) -> Iterator[HeldValue[T]]:
     """How long each value held: to the next look, at most to the beginning of a gap, and again from its end."""
     gaps = sorted(gaps)
     ends = [at for at, _ in points[1:]] + [until]
     starts = [gap_start for gap_start, _ in gaps]
     for (start, value), end in zip(points, ends, strict=False):
         for gap_start, gap_end in gaps[bisect_left(starts, start) : bisect_left(starts, end)]:
-            yield Piece(start, gap_start, value)
+            yield HeldValue(start, gap_start, value)
             start = gap_end
         if start < end:
-            yield Piece(start, end, value)
+            yield HeldValue(start, end, value)
 
 
-def _told(piece: Piece[float] | None, durations: bool, leads: bool) -> tuple[str, str]:
+def _told(piece: HeldValue[float] | None, durations: bool, leads: bool) -> tuple[str, str]:
     """What a corner leads to, and what it says."""
     if piece is None:
         return "", ""
@@ -174,9 +176,9 @@ def _told(piece: Piece[float] | None, durations: bool, leads: bool) -> tuple[str
     return span_query(piece.start, piece.end) if leads else "", said
 
 
-def _corners(pieces: Iterable[Piece[float]]) -> Iterator[tuple[datetime, Piece[float] | None]]:
+def _corners(pieces: Iterable[HeldValue[float]]) -> Iterator[tuple[datetime, HeldValue[float] | None]]:
     """Where a step line begins a piece, or ends without another; an empty point breaks it at a gap."""
-    last: Piece[float] | None = None
+    last: HeldValue[float] | None = None
     for piece in pieces:
         if last is not None and piece.start > last.end:
             yield last.end, last
@@ -187,9 +189,9 @@ def _corners(pieces: Iterable[Piece[float]]) -> Iterator[tuple[datetime, Piece[f
         yield last.end, last
 
 
-def _bands(pieces: Iterable[Piece[str]]) -> Iterator[Piece[str]]:
+def _bands(pieces: Iterable[HeldValue[str]]) -> Iterator[HeldValue[str]]:
     """Pieces of one state that follow one another, made one."""
-    whole: Piece[str] | None = None
+    whole: HeldValue[str] | None = None
     for piece in pieces:
         if whole and whole.end == piece.start and whole.value == piece.value:
             whole = whole._replace(end=piece.end)

@@ -18,9 +18,9 @@ from pbx.charts.frame import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     SPARE_PX,
-    Gap,
-    Moment,
+    MarkedMoment,
     Palette,
+    UnobservedSpan,
     bars_so_far,
     count_along,
     explain_so_far,
@@ -54,13 +54,13 @@ _FAINT = 0.45  # what was not clicked on
 
 def volume_bars(
     intervals: Sequence[QueueInterval],
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
     now: datetime,
-    resets: Sequence[Moment] = (),
+    resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw visits offered by interval, each bar of those answered, abandoned and the rest.
 
@@ -97,7 +97,7 @@ def volume_bars(
 
 def service_level_lines(
     intervals: Sequence[QueueInterval],
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     target_percent: float,
     within: str,
@@ -105,7 +105,7 @@ def service_level_lines(
     zone: tzinfo,
     palette: Palette,
     now: datetime,
-    resets: Sequence[Moment] = (),
+    resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw the three service levels by interval; none is drawn where its denominator is 0, and lines end there.
 
@@ -267,7 +267,7 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
     return figure
 
 
-def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[Gap]) -> str:
+def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[UnobservedSpan]) -> str:
     """Say in words what charts of intervals show."""
     offered, answered, abandoned = (
         sum(getattr(item.figures, name) for item in intervals) for name in ("offered", "answered", "abandoned")
@@ -276,7 +276,7 @@ def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[
     return f"{what}: {said} in {count_text(len(intervals), 'interval')}. {count_text(len(gaps), 'gap')}."
 
 
-def _known(intervals: Sequence[QueueInterval], gaps: Sequence[Gap], now: datetime) -> list[QueueInterval]:
+def _known(intervals: Sequence[QueueInterval], gaps: Sequence[UnobservedSpan], now: datetime) -> list[QueueInterval]:
     """Intervals of which anything is known: those with visits, and those that are not, up to now, within a gap."""
     return [
         item for item in intervals if item.figures.offered or not is_within(item.start_at, min(item.end_at, now), gaps)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.analytics.formulas.intervals import Step
+from pbx.analytics.formulas.intervals import IntervalStep
 from pbx.charts.frame import (
     LINE_HEIGHT_PX,
-    Gap,
-    Moment,
+    MarkedMoment,
     Palette,
+    UnobservedSpan,
     bars_so_far,
     explain_so_far,
     is_unfinished,
@@ -40,7 +40,7 @@ class Point(NamedTuple):
 
 def ratio_chart(
     series: Mapping[str, Sequence[Point]],
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     title: str,
     unit: str,
@@ -83,16 +83,16 @@ def ratio_chart(
 def load_chart(
     peaks: Sequence[Point],
     means: Sequence[Point],
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     *,
     title: str,
-    step: Step,
+    step: IntervalStep,
     lines: int | None,
     span: tuple[datetime, datetime],
     zone: tzinfo,
     palette: Palette,
     now: datetime,
-    resets: Sequence[Moment] = (),
+    resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw the most calls at once as bars, the mean (the traffic in erlang) as points, and the lines there are.
 

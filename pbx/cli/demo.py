@@ -55,7 +55,7 @@ def _serve(slot: int | None, stop: threading.Event, as_json: bool) -> None:
     from pbx.demo.lifecycle import LEFT, SLOT, is_unconfigured
     from pbx.demo.process import run_demo
     from pbx.errors import SettingsError
-    from pbx.process_lock import inherited_slot
+    from pbx.process_lock import inherited_process_lock
     from pbx.settings import load_folder_settings
 
     settings = load_folder_settings()
@@ -75,7 +75,7 @@ def _serve(slot: int | None, stop: threading.Event, as_json: bool) -> None:
         if as_json:
             print_json({"ready": True, "host": "127.0.0.1", "ami_port": ami_port, "ari_port": ari_port})
 
-    run_demo(settings, stop, slot=None if slot is None else inherited_slot(SLOT, slot), ready=ready)
+    run_demo(settings, stop, slot=None if slot is None else inherited_process_lock(SLOT, slot), ready=ready)
 
 
 def end_with_parent(stop: threading.Event) -> None:

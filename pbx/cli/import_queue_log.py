@@ -24,7 +24,7 @@ from pbx.formatting import count_text
 
 if TYPE_CHECKING:
     from pbx.imports.queue_log_files import SourceRead
-    from pbx.imports.time_range import Stretch
+    from pbx.imports.time_range import TimeRange
 
 import_app = typer.Typer(name="import", help="Read what happened from the PBX's own records.", no_args_is_help=True)
 URL_HELP = (
@@ -57,8 +57,8 @@ def import_queue_log(
         from pbx.analytics.packing import pack_history
         from pbx.formatting import zone_of
         from pbx.imports.file_types import check_not_empty
-        from pbx.imports.queue_log_database import import_queue_log_table
-        from pbx.imports.queue_log_files import import_queue_log
+        from pbx.imports.queue_log_database import import_queue_log_database
+        from pbx.imports.queue_log_files import import_queue_log_files
         from pbx.imports.run import refuse_in_demo
         from pbx.store.engine import reading
         from pbx.store.job_queue import needed_connection
@@ -68,11 +68,13 @@ def import_queue_log(
         active, within = needed_connection(engine, settings), stretch(since, until)
         if not url:
             check_not_empty(files)
-        sources = import_queue_log(engine, active.id, files, within=within, progress=show).sources if files else []
+        sources = (
+            import_queue_log_files(engine, active.id, files, within=within, progress=show).sources if files else []
+        )
         if url:
             with reading(engine) as session:
                 zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
-            sources += import_queue_log_table(engine, active.id, url, zone, within=within, progress=show).sources
+            sources += import_queue_log_database(engine, active.id, url, zone, within=within, progress=show).sources
         pack_history(engine, active.id)  # so that the figures of a long time are quick at once
     if as_json:
         print_json({"sources": [source.model_dump() for source in sources]})
@@ -123,15 +125,15 @@ def _at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def stretch(since: str, until: str) -> "Stretch":
+def stretch(since: str, until: str) -> "TimeRange":
     """The stretch of time asked for. Raises BadParameter when it is none."""
-    from pbx.imports.time_range import Stretch
+    from pbx.imports.time_range import TimeRange
 
     bounds = [parse_time(since, "--since"), parse_time(until, "--until", whole_day=True)]
     begun, ended = (datetime.fromisoformat(bound) if bound else None for bound in bounds)
     if begun and ended and begun >= ended:
         raise typer.BadParameter("it ends before it begins", param_hint="--until")
-    return Stretch(begun, ended)
+    return TimeRange(begun, ended)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NoReturn, Protocol
 
-from pbx.demo.answers import AMI_VERSIONS, answer
+from pbx.demo.answers import AMI_VERSIONS, answer_action
 from pbx.demo.faults import Faults
-from pbx.demo.messages import Ask, Moment, refuse, reply, text
+from pbx.demo.messages import PbxMoment, ReceivedAction, refuse, reply, text
 from pbx.demo.wire import Wire
-from pbx.demo.world import Event, World
+from pbx.demo.world import AmiEvent, World
 
 TICK_S = 0.1
 REFUSAL_S = 1.0  # after which a login is refused
@@ -27,7 +27,7 @@ _LISTS = ("show", "status", "summary", "list", "peers", "registry")
 _POSIX = {"[[:cntrl:]]": r"[\x00-\x1f\x7f]", "[[:alnum:]]": "[0-9A-Za-z]", "[[:digit:]]": r"\d", "[[:space:]]": r"\s"}
 
 
-class Host(Protocol):
+class AmiHost(Protocol):
     """What a session is part of: a DemoPbx."""
 
     username: str
@@ -42,7 +42,7 @@ class Host(Protocol):
 class AmiServer:
     """All sessions of one PBX. Lives in the loop's thread."""
 
-    def __init__(self, pbx: Host) -> None:
+    def __init__(self, pbx: AmiHost) -> None:
         self._pbx = pbx
         self._sessions: set[Session] = set()
 
@@ -71,13 +71,13 @@ class AmiServer:
 class Session:
     """One client's session."""
 
-    def __init__(self, pbx: Host, wire: Wire) -> None:
+    def __init__(self, pbx: AmiHost, wire: Wire) -> None:
         self._pbx, self._wire = pbx, wire
         self._known = False  # logged in
         self._challenge = ""
         self._mask: frozenset[str] = frozenset()
         self._filters: list[re.Pattern[str]] = []
-        self._waiting: list[Event] = []
+        self._waiting: list[AmiEvent] = []
         self._news = asyncio.Event()
 
     async def run(self) -> None:
@@ -93,7 +93,7 @@ class Session:
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await telling
 
-    def offer(self, events: Iterable[Event]) -> None:
+    def offer(self, events: Iterable[AmiEvent]) -> None:
         """Tell these, if the session wants to hear of them."""
         if not self._known or not self._mask:
             return
@@ -113,7 +113,7 @@ class Session:
             if wanted:
                 await self._wire.send(_bytes("".join(wanted)), "ami/events")
 
-    async def _read(self) -> Ask | None:
+    async def _read(self) -> ReceivedAction | None:
         """The next action; None once the client has gone."""
         headers: dict[str, str] = {}
         too_long = False
@@ -123,10 +123,10 @@ class Session:
             if separator:
                 headers.setdefault(name.strip().lower(), value.strip())
             elif not name:
-                return Ask("\0" if too_long else headers.get("action", ""), headers)
+                return ReceivedAction("\0" if too_long else headers.get("action", ""), headers)
         return None
 
-    async def _take(self, ask: Ask) -> bool:
+    async def _take(self, ask: ReceivedAction) -> bool:
         """Answer an action; False when that was the last."""
         where, name = f"ami/{ask.action}", ask.action.lower()
         if self._pbx.faults.take("mute", where):
@@ -159,7 +159,7 @@ class Session:
         while True:
             await self._wire.send(data, where)
 
-    def _answer(self, ask: Ask, name: str) -> str:
+    def _answer(self, ask: ReceivedAction, name: str) -> str:
         if name == "\0":
             return refuse(ask, "Failed to parse message: line too long")
         if not name:
@@ -171,15 +171,15 @@ class Session:
             return own[name](ask)
         if name == "login":
             return reply(ask, "Success", ("Message", "Already authenticated"))
-        return answer(ask, Moment(self._pbx.world, self._pbx.clock(), self._pbx.pbx_now()))
+        return answer_action(ask, PbxMoment(self._pbx.world, self._pbx.clock(), self._pbx.pbx_now()))
 
-    def _challenge_for(self, ask: Ask) -> str:
+    def _challenge_for(self, ask: ReceivedAction) -> str:
         if ask.get("authtype").upper() != "MD5":
             return refuse(ask, "Must specify AuthType")
         self._challenge = self._challenge or str(secrets.randbelow(900_000_000) + 100_000_000)
         return reply(ask, "Success", ("Challenge", self._challenge))
 
-    async def _log_in(self, ask: Ask, where: str) -> bool:
+    async def _log_in(self, ask: ReceivedAction, where: str) -> bool:
         """Whoever is refused, for whatever reason, hears the same after a second, and the line is closed."""
         if not self._is_right(ask):
             await asyncio.sleep(REFUSAL_S)
@@ -196,7 +196,7 @@ class Session:
         await self._wire.send(told.encode(), where)
         return True
 
-    def _is_right(self, ask: Ask) -> bool:
+    def _is_right(self, ask: ReceivedAction) -> bool:
         password = self._pbx.password
         if ask.get("authtype").upper() == "MD5":
             expected = hashlib.md5(f"{self._challenge}{password}".encode(), usedforsecurity=False).hexdigest()
@@ -205,14 +205,14 @@ class Session:
             right = _same(ask.get("secret"), password)
         return _same(ask.get("username"), self._pbx.username) and right
 
-    def _set_events(self, ask: Ask) -> str:
+    def _set_events(self, ask: ReceivedAction) -> str:
         mask = ask.get("eventmask")
         if not mask:
             return refuse(ask, "Invalid event mask")
         self._mask = _mask(mask)
         return reply(ask, "Success", ("Events", "On" if self._mask else "Off"))
 
-    def _add_filter(self, ask: Ask) -> str:
+    def _add_filter(self, ask: ReceivedAction) -> str:
         """An expression that events must match, as POSIX extended; one with ! in front is not served."""
         if ask.get("operation").lower() != "add":
             return refuse(ask, "Unknown operation")

@@ -5,10 +5,10 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pbx.demo.ari import VERSIONS
-from pbx.demo.channels import UNKNOWN, Headers, Line
+from pbx.demo.channels import UNKNOWN, Channel, EventHeaders
 from pbx.demo.company import QUEUES, ZONE
 from pbx.demo.devices import contacts, endpoints, one_endpoint, registrations
-from pbx.demo.messages import Ask, Moment, list_of, list_of_none, refuse, reply
+from pbx.demo.messages import PbxMoment, ReceivedAction, list_of, list_of_none, refuse, reply
 from pbx.demo.world import IDLE, Member, QueueState, member_headers
 
 AMI_VERSIONS = {"16": "5.0.4", "22": "11.0.0"}
@@ -17,11 +17,11 @@ AMI_VERSIONS = {"16": "5.0.4", "22": "11.0.0"}
 # The system
 
 
-def _ping(ask: Ask, moment: Moment) -> str:
+def _ping(ask: ReceivedAction, moment: PbxMoment) -> str:
     return reply(ask, "Success", ("Ping", "Pong"), ("Timestamp", f"{moment.clock_at.timestamp():.6f}"))
 
 
-def _core_settings(ask: Ask, moment: Moment) -> str:
+def _core_settings(ask: ReceivedAction, moment: PbxMoment) -> str:
     version = moment.world.version
     told = {
         "AMIversion": AMI_VERSIONS[version],
@@ -40,7 +40,7 @@ def _core_settings(ask: Ask, moment: Moment) -> str:
     return reply(ask, "Success", *told.items())
 
 
-def _core_status(ask: Ask, moment: Moment) -> str:
+def _core_status(ask: ReceivedAction, moment: PbxMoment) -> str:
     world = moment.world
     started = (world.booted_at + (moment.clock_at - moment.at)).astimezone(ZoneInfo(ZONE))
     told = [
@@ -54,7 +54,7 @@ def _core_status(ask: Ask, moment: Moment) -> str:
     return reply(ask, "Success", *told)
 
 
-def _getvar(ask: Ask, moment: Moment) -> str:
+def _getvar(ask: ReceivedAction, moment: PbxMoment) -> str:
     """A global variable, of which there is none, or the function STRFTIME(epoch,zone,format)."""
     name = ask.get("variable")
     if not name:
@@ -68,7 +68,7 @@ def _getvar(ask: Ask, moment: Moment) -> str:
     return reply(ask, "Success", ("Variable", name), ("Value", value))
 
 
-def _command(ask: Ask, moment: Moment) -> str:
+def _command(ask: ReceivedAction, moment: PbxMoment) -> str:
     """The one CLI command it knows."""
     command, follows = ask.get("command"), ("Message", "Command output follows")
     if not command:
@@ -80,8 +80,8 @@ def _command(ask: Ask, moment: Moment) -> str:
     return reply(ask, "Error", follows, ("Output", f"No such command '{command}' {similar}"))
 
 
-def _channels(ask: Ask, moment: Moment) -> str:
-    def item(line: Line) -> Headers:
+def _channels(ask: ReceivedAction, moment: PbxMoment) -> str:
+    def item(line: Channel) -> EventHeaders:
         age_s = max(int((moment.at - line.begun_at).total_seconds()), 0)
         blank = {UNKNOWN: ""}
         headers = tuple((name, blank.get(value, value)) for name, value in line.headers())
@@ -102,8 +102,8 @@ def _channels(ask: Ask, moment: Moment) -> str:
 # Queues
 
 
-def _queue_status(ask: Ask, moment: Moment) -> str:
-    items: list[Headers] = []
+def _queue_status(ask: ReceivedAction, moment: PbxMoment) -> str:
+    items: list[EventHeaders] = []
     wanted, member = ask.get("queue"), ask.get("member")
     if wanted in ("", "default"):
         items.append(_params(ask, None))
@@ -117,7 +117,7 @@ def _queue_status(ask: Ask, moment: Moment) -> str:
     return list_of(ask, "Queue status will follow", "QueueStatusComplete", items)
 
 
-def _params(ask: Ask, state: QueueState | None) -> Headers:
+def _params(ask: ReceivedAction, state: QueueState | None) -> EventHeaders:
     """A queue; None is FreePBX's `default`, which nobody uses."""
     counted = state.counters if state else None
     return (
@@ -138,14 +138,14 @@ def _params(ask: Ask, state: QueueState | None) -> Headers:
     )
 
 
-def _member(ask: Ask, member: Member) -> Headers:
+def _member(ask: ReceivedAction, member: Member) -> EventHeaders:
     names = {"MemberName": "Name", "Interface": "Location"}
     headers = tuple((names.get(name, name), value) for name, value in member_headers(member) if name != "Ringinuse")
     return (("Event", "QueueMember"), *headers, *ask.id_line)
 
 
-def _entries(ask: Ask, state: QueueState) -> list[Headers]:
-    found: list[Headers] = []
+def _entries(ask: ReceivedAction, state: QueueState) -> list[EventHeaders]:
+    found: list[EventHeaders] = []
     for waiter in state.callers:
         line = dict(waiter.line.headers())
         who = tuple((name, line[name]) for name in ("Channel", "Uniqueid", "CallerIDNum", "CallerIDName"))
@@ -156,8 +156,8 @@ def _entries(ask: Ask, state: QueueState) -> list[Headers]:
     return found
 
 
-def _queue_summary(ask: Ask, moment: Moment) -> str:
-    items: list[Headers] = []
+def _queue_summary(ask: ReceivedAction, moment: PbxMoment) -> str:
+    items: list[EventHeaders] = []
     for queue in (None, *QUEUES):
         name = queue.number if queue else "default"
         if ask.get("queue") not in ("", name):
@@ -179,7 +179,7 @@ def _queue_summary(ask: Ask, moment: Moment) -> str:
     return list_of(ask, "Queue summary will follow", "QueueSummaryComplete", items)
 
 
-ACTIONS: dict[str, Callable[[Ask, Moment], str]] = {
+ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
     "ping": _ping,
     "coresettings": _core_settings,
     "corestatus": _core_status,
@@ -201,7 +201,7 @@ ONLY_16 = {  # chan_sip is gone from 21 on
 }
 
 
-def answer(ask: Ask, moment: Moment) -> str:
+def answer_action(ask: ReceivedAction, moment: PbxMoment) -> str:
     """The whole answer to an action of somebody who is logged in."""
     known = ACTIONS if moment.world.version != "16" else ACTIONS | ONLY_16
     handler = known.get(ask.action.lower())

@@ -16,10 +16,10 @@ from urllib.parse import unquote_to_bytes
 from uuid import NAMESPACE_OID, uuid5
 from zoneinfo import ZoneInfo
 
-from pbx.demo.channels import DOWN, RING, RINGING, UP, Line
+from pbx.demo.channels import DOWN, RING, RINGING, UP, Channel
 from pbx.demo.company import ZONE
 from pbx.demo.faults import Faults
-from pbx.demo.http import BadRequest, Reply, Request, html_reply, json_reply, read_request
+from pbx.demo.http import BadRequest, HttpReply, Request, html_reply, json_reply, read_request
 from pbx.demo.recording_dir import Shelf, StoredFile
 from pbx.demo.wire import Wire
 from pbx.demo.world import World
@@ -32,7 +32,7 @@ _STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _NOT_THERE = "The requested URL was not found on this server."
 
 
-class Host(Protocol):
+class AriHost(Protocol):
     """What is served: a DemoPbx."""
 
     version: Literal["16", "22"]
@@ -46,7 +46,7 @@ class Host(Protocol):
     def pbx_now(self) -> datetime: ...
 
 
-Answer = Callable[[Host, str], Reply | StoredFile]  # by the part of the path that is a name
+HttpAnswer = Callable[[AriHost, str], HttpReply | StoredFile]  # by the part of the path that is a name
 
 
 class _Resource(NamedTuple):
@@ -54,10 +54,10 @@ class _Resource(NamedTuple):
 
     path: tuple[str, ...]
     methods: str
-    answer: Answer | None = None
+    answer: HttpAnswer | None = None
 
 
-async def serve_ari(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pbx: Host) -> None:
+async def serve_ari(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pbx: AriHost) -> None:
     """Answer one client's requests until it leaves, asks to close, or asks nothing for 15 s.
 
     Asks the faults for what lies before the bytes (see pbx.demo.faults); a ConnectionError is the line's.
@@ -77,11 +77,11 @@ async def serve_ari(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
         going_on = await _serve_one(request, wire, writer, pbx)
 
 
-def _server(pbx: Host) -> str:
+def _server(pbx: AriHost) -> str:
     return f"Asterisk/{VERSIONS[pbx.version]}"
 
 
-async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter, pbx: Host) -> bool:
+async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter, pbx: AriHost) -> bool:
     """Answer a request, or do to it what is armed; whether the connection stays open."""
     server = _server(pbx)
     where = f"ari/{request.path.removeprefix('/ari/').lstrip('/')}"
@@ -90,13 +90,17 @@ async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter,
     if request.path == f"/ari/{_LIST}" and (slow := pbx.faults.take("slow_list", where)):
         await asyncio.sleep(slow.seconds)
     failing = pbx.faults.take("server_error", where)
-    found = _failure(failing.status, server) if failing else answer(request, pbx, server)
+    found = _failure(failing.status, server) if failing else answer_request(request, pbx, server)
     if pbx.faults.take("nested", where):
-        found = Reply(200, b"[" * 200_000, ("Content-type: application/json",))
+        found = HttpReply(200, b"[" * 200_000, ("Content-type: application/json",))
     if pbx.faults.take("endless", where):
         await _send_endless(wire, where, pbx)
     file = found if isinstance(found, StoredFile) else None
-    reply = found if isinstance(found, Reply) else Reply(200, found.read(), (f"Content-Type: audio/{found.format}",))
+    reply = (
+        found
+        if isinstance(found, HttpReply)
+        else HttpReply(200, found.read(), (f"Content-Type: audio/{found.format}",))
+    )
     wrong = pbx.faults.take("wrong_length", where)
     length_bytes = max(len(reply.body) + (wrong.extra_bytes if wrong else 0), 0)
     head = reply.head(server, pbx.pbx_now(), length_bytes, close=request.wants_close)
@@ -106,9 +110,9 @@ async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter,
     return not (wrong or reply.close or request.wants_close)
 
 
-async def _send_endless(wire: Wire, where: str, pbx: Host) -> None:
+async def _send_endless(wire: Wire, where: str, pbx: AriHost) -> None:
     """Ten gigabytes of a list, as fast as they are taken; a ConnectionError ends it."""
-    await wire.send(Reply(200).head(_server(pbx), pbx.pbx_now(), 10**10, close=False) + b"[", where)
+    await wire.send(HttpReply(200).head(_server(pbx), pbx.pbx_now(), 10**10, close=False) + b"[", where)
     while True:
         await wire.send(b'{"name":"a","format":"wav"},' * 2000, where)
 
@@ -124,7 +128,7 @@ async def _send_growth(file: StoredFile, sent_bytes: int, writer: asyncio.Stream
         sent_bytes += len(more)
 
 
-def answer(request: Request, pbx: Host, server: str) -> Reply | StoredFile:
+def answer_request(request: Request, pbx: AriHost, server: str) -> HttpReply | StoredFile:
     """What ARI says to a request, or the file that it hands out."""
     prefix, _, path = request.path.removeprefix("/").partition("/")
     if prefix != "ari" or not request.path.startswith("/"):
@@ -142,7 +146,7 @@ def answer(request: Request, pbx: Host, server: str) -> Reply | StoredFile:
         return _missing("Resource not found")
     allowed = f"Allow: {resource.methods}"
     if request.method == "OPTIONS":
-        return Reply(204, headers=(allowed,))
+        return HttpReply(204, headers=(allowed,))
     if resource.answer is None:
         return json_reply({"message": "Invalid method"}, 405, allowed)
     return resource.answer(
@@ -154,7 +158,7 @@ def _fits(path: Sequence[str], words: Sequence[str]) -> bool:
     return len(path) == len(words) and all(part in ("*", word) for part, word in zip(path, words, strict=True))
 
 
-def _is_known(request: Request, pbx: Host) -> bool:
+def _is_known(request: Request, pbx: AriHost) -> bool:
     """By Basic authentication, or without a header by `api_key=user:password`."""
     kind, _, told = request.headers.get("authorization", "").partition(" ")
     given = request.query.get("api_key", [""])[0].encode(errors="surrogateescape")
@@ -166,11 +170,11 @@ def _is_known(request: Request, pbx: Host) -> bool:
     return hmac.compare_digest(given, f"{pbx.username}:{pbx.password}".encode())
 
 
-def _missing(message: str) -> Reply:
+def _missing(message: str) -> HttpReply:
     return json_reply({"message": message}, 404)
 
 
-def _failure(status: int, server: str) -> Reply:
+def _failure(status: int, server: str) -> HttpReply:
     """Asterisk's own answer of that status, where it has one."""
     if status == 500:
         return json_reply({"error": "Allocation failed"}, 500)
@@ -179,7 +183,7 @@ def _failure(status: int, server: str) -> Reply:
     return html_reply(status, "The demo PBX was told to fail.", server)
 
 
-def _info(pbx: Host, _name: str) -> Reply:
+def _info(pbx: AriHost, _name: str) -> HttpReply:
     build = {"os": "Linux", "kernel": "unknown", "machine": "unknown", "options": "OPTIONAL_API"}
     begun = stamp(pbx.world.booted_at)
     return json_reply(
@@ -192,20 +196,20 @@ def _info(pbx: Host, _name: str) -> Reply:
     )
 
 
-def _ping(pbx: Host, _name: str) -> Reply:
+def _ping(pbx: AriHost, _name: str) -> HttpReply:
     return json_reply({"ping": "pong", "timestamp": stamp(pbx.pbx_now()), "asterisk_id": ENTITY_ID})
 
 
-def _channels(pbx: Host, _name: str) -> Reply:
+def _channels(pbx: AriHost, _name: str) -> HttpReply:
     return json_reply([_channel_document(line) for line in pbx.world.lines(pbx.clock())])
 
 
-def _channel(pbx: Host, name: str) -> Reply:
+def _channel(pbx: AriHost, name: str) -> HttpReply:
     found = next((line for line in pbx.world.lines(pbx.clock()) if name in (line.uniqueid, line.name)), None)
     return json_reply(_channel_document(found)) if found else _missing("Channel not found")
 
 
-def _channel_document(line: Line) -> dict[str, object]:
+def _channel_document(line: Channel) -> dict[str, object]:
     """A channel as Asterisk's ast_channel_snapshot_to_json writes it."""
     return {
         "id": line.uniqueid,
@@ -227,17 +231,17 @@ def _channel_document(line: Line) -> dict[str, object]:
     }
 
 
-def _list(pbx: Host, _name: str) -> Reply:
+def _list(pbx: AriHost, _name: str) -> HttpReply:
     body = pbx.shelf.listing()
-    return _failure(500, "") if body is None else Reply(200, body, ("Content-type: application/json",))
+    return _failure(500, "") if body is None else HttpReply(200, body, ("Content-type: application/json",))
 
 
-def _stored(pbx: Host, name: str) -> Reply:
+def _stored(pbx: AriHost, name: str) -> HttpReply:
     file = pbx.shelf.file(name)
     return json_reply({"name": name, "format": file.format}) if file else _missing("Recording not found")
 
 
-def _file(pbx: Host, name: str) -> Reply | StoredFile:
+def _file(pbx: AriHost, name: str) -> HttpReply | StoredFile:
     return pbx.shelf.file(name) or _missing("Recording not found")
 
 

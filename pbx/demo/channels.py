@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-Headers = tuple[tuple[str, str], ...]
+EventHeaders = tuple[tuple[str, str], ...]
 DOWN, RING, RINGING, UP = 0, 4, 5, 6
 _STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _TEXT = {0: "Unknown", 1: "Unallocated (unassigned) number", 16: "Normal Clearing", 17: "User busy"}
@@ -14,7 +14,7 @@ UNKNOWN = "<unknown>"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Channel:
     """A channel at some moment."""
 
     name: str
@@ -34,7 +34,7 @@ class Line:
     data: str = ""
     bridge: str = ""
 
-    def headers(self, prefix: str = "") -> Headers:
+    def headers(self, prefix: str = "") -> EventHeaders:
         """As Asterisk writes a channel into an event, with `Dest` or the like before each field."""
         name = prefix or ""
         return (
@@ -64,14 +64,14 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CallStep:
     """One event of a call. `lines`: the channels there are after it. `device` stands for what queues tell of it."""
 
     at: datetime
     event: str
     group: str  # the class that it belongs to
-    headers: Headers
-    lines: tuple[Line, ...]
+    headers: EventHeaders
+    lines: tuple[Channel, ...]
     device: Device | None = None
 
 
@@ -81,11 +81,11 @@ class Play:
 
     version: str
     at: datetime
-    lines: dict[str, Line] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
+    lines: dict[str, Channel] = field(default_factory=dict)
+    steps: list[CallStep] = field(default_factory=list)
 
     def tell(self, event: str, *headers: tuple[str, str], group: str = "call") -> None:
-        self.steps.append(Step(self.at, event, group, headers, tuple(self.lines.values())))
+        self.steps.append(CallStep(self.at, event, group, headers, tuple(self.lines.values())))
 
     def tell_of(self, event: str, who: str, *headers: tuple[str, str], group: str = "call", other: str = "") -> None:
         """An event with a channel's fields, and those of another with `Dest` before them, then its own."""
@@ -95,7 +95,7 @@ class Play:
     def change(self, who: str, **fields: Any) -> None:
         self.lines[who] = replace(self.lines[who], **fields)
 
-    def open(self, who: str, line: Line) -> None:
+    def open(self, who: str, line: Channel) -> None:
         self.lines[who] = line
         self.tell_of("Newchannel", who)
 
@@ -106,7 +106,7 @@ class Play:
 
     def device(self, peer: str, status: int) -> None:
         self.steps.append(
-            Step(self.at, "QueueMemberStatus", "agent", (), tuple(self.lines.values()), Device(peer, status))
+            CallStep(self.at, "QueueMemberStatus", "agent", (), tuple(self.lines.values()), Device(peer, status))
         )
 
     def ask_hangup(self, who: str, cause: int = 16) -> None:
@@ -121,7 +121,7 @@ class Play:
         line = self.lines.pop(who)
         self.tell("Hangup", *line.headers(), ("Cause", str(cause)), ("Cause-txt", _TEXT[cause]), *self._tech(cause))
 
-    def _tech(self, cause: int) -> Headers:
+    def _tech(self, cause: int) -> EventHeaders:
         return (("TechCause", _SIP[cause]),) if self.version != "16" and cause in _SIP else ()
 
     def set_variable(self, who: str, name: str, value: str) -> None:

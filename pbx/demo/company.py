@@ -9,11 +9,11 @@ from typing import Literal
 
 from pbx.demo import scripts
 from pbx.demo.scripts import script
-from pbx.model.history import Outcome
+from pbx.model.history import VisitOutcome
 
 COMPANY = "Larkfield Garden Supplies"
 ZONE = "Europe/London"
-TrunkState = Literal["Registered", "Unregistered", "Rejected"]
+RegistrationState = Literal["Registered", "Unregistered", "Rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class DemoTrunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class SpokenCall:
     """What was spoken in a recorded call."""
 
     name: str
@@ -53,7 +53,7 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class PlannedRing:
     """An agent's telephone rang for a caller. `cancelled`: it stopped as the caller had gone: nobody's fault."""
 
     agent: Agent
@@ -83,8 +83,8 @@ class PlannedCall:
     did: str
     queue: str
     joined_at: datetime | None
-    outcome: Outcome | Literal[""]
-    rings: tuple[Ring, ...]
+    outcome: VisitOutcome | Literal[""]
+    rings: tuple[PlannedRing, ...]
     agent: Agent | None
     answered_at: datetime | None
     ended_at: datetime
@@ -155,4 +155,6 @@ def caller_of(index: int) -> tuple[str, str]:
 
 
 _NUMBERS = {queue.name.lower(): queue.number for queue in QUEUES}
-SCRIPTS = tuple(Script(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in scripts.SCRIPTS)
+SCRIPTS = tuple(
+    SpokenCall(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in scripts.SCRIPTS
+)

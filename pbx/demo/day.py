@@ -20,12 +20,12 @@ from pbx.demo.company import (
     SUPPORT,
     Agent,
     PlannedCall,
-    Ring,
-    Script,
+    PlannedRing,
+    SpokenCall,
     caller_of,
 )
 from pbx.demo.shifts import FLAPPING, HOUR_S, STEADY, DayClock, Shift, outages_of_day, random_of, shifts_of_day
-from pbx.model.history import Outcome
+from pbx.model.history import VisitOutcome
 
 WRAP_UP_S = 30.0
 RETRY_S = 5.0
@@ -44,7 +44,7 @@ _SHARE = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
 class _Caller:
     """Somebody in a queue."""
 
-    call: "_Call"
+    call: "_CallInProgress"
     queue: str
     joined_s: float
     ringing: tuple[Agent, float] | None = None
@@ -52,7 +52,7 @@ class _Caller:
 
 
 @dataclass(slots=True)
-class _Call:
+class _CallInProgress:
     """A call in the making; seconds of the day."""
 
     start_s: float
@@ -64,7 +64,7 @@ class _Call:
     did: str = ""
     queue: str = ""
     joined_s: float | None = None
-    outcome: Outcome | Literal[""] = ""
+    outcome: VisitOutcome | Literal[""] = ""
     rings: list[tuple[Agent, float, float, bool, bool]] = field(default_factory=list)
     agent: Agent | None = None
     answered_s: float | None = None
@@ -91,12 +91,12 @@ class _Day:
         self.outages = outages_of_day(day, seed)
         self.busy_until: dict[str, float] = {}
         self.waiting: dict[str, list[_Caller]] = {queue.number: [] for queue in QUEUES}
-        self.calls: list[_Call] = []
+        self.calls: list[_CallInProgress] = []
         self.agenda: list[tuple[float, int, Callable[[float], None]]] = []
         self.order = itertools.count()
         # Two recorded calls a day, another pair each day: the first that fits after ten, and after two.
         pair = day.toordinal() * 2
-        self.scripts: list[tuple[float, Script]] = [
+        self.scripts: list[tuple[float, SpokenCall]] = [
             (self.clock.second_of(hour), SCRIPTS[(pair + place) % len(SCRIPTS)]) for place, hour in ((0, 10), (1, 13.5))
         ]
 
@@ -144,7 +144,7 @@ class _Day:
         flapping = self.dice.random() < 0.28 and not self._away(second)
         did = next(one.dids for one in QUEUES if one.number == queue)[flapping]
         joined_s = second + self.dice.uniform(2.5, 9)
-        call = _Call(
+        call = _CallInProgress(
             second, "inbound", number, name, did, (FLAPPING if flapping else STEADY).name, did, queue, joined_s
         )
         self.calls.append(call)
@@ -207,7 +207,7 @@ class _Day:
             self._occupy(agent, now + RETRY_S)
             self._at(now + RETRY_S, self._serve_all)
 
-    def _talk(self, call: _Call, agent: Agent, now: float) -> None:
+    def _talk(self, call: _CallInProgress, agent: Agent, now: float) -> None:
         median_s, spread = _TALK[call.queue]
         quiet = self.clock.weekend or not 8 <= self.clock.hour_of(now) < 18
         median_s *= _UNHURRIED if quiet else 1.0
@@ -224,7 +224,7 @@ class _Day:
         self._occupy(agent, now + talk_s + WRAP_UP_S)
         self._at(now + talk_s + WRAP_UP_S, self._serve_all)
 
-    def _transfer(self, call: _Call, now: float, left_s: float) -> None:
+    def _transfer(self, call: _CallInProgress, now: float, left_s: float) -> None:
         """To a member of the staff who is free for long enough: he isn't called by anybody else meanwhile."""
         staff = [one for one in STAFF if self._is_free(one, left_s) and self._is_free(one, now)]
         if not staff:
@@ -256,7 +256,7 @@ class _Day:
         elif chance < 0.7:
             self._at(again_s, lambda later: self._call_back(call, later, by_caller=False))
 
-    def _call_back(self, call: _Call, now: float, *, by_caller: bool) -> None:
+    def _call_back(self, call: _CallInProgress, now: float, *, by_caller: bool) -> None:
         """Who gave up calls again, or is called back."""
         if now > self.clock.length_s - 360:
             return
@@ -279,7 +279,7 @@ class _Day:
         number = number or caller_of(self.dice.randrange(600))[0]
         flapping = again or self.dice.random() < 0.45
         trunk = FLAPPING if flapping else STEADY
-        call = _Call(second, "outbound", agent.extension, agent.name, number, trunk.name, agent=agent)
+        call = _CallInProgress(second, "outbound", agent.extension, agent.name, number, trunk.name, agent=agent)
         self.calls.append(call)
         chance = self.dice.random()
         if flapping and self._away(second):
@@ -309,7 +309,7 @@ class _Day:
         if agent is None or not others:
             return
         other = self.dice.choice(others)
-        call = _Call(second, "internal", agent.extension, agent.name, other.extension, agent=agent)
+        call = _CallInProgress(second, "internal", agent.extension, agent.name, other.extension, agent=agent)
         self.calls.append(call)
         call.pdd_s = round(self.dice.uniform(0.05, 0.2), 3)
         if self.dice.random() < 0.8:
@@ -322,7 +322,7 @@ class _Day:
             self._occupy(one, call.end_s + 3)
         self._at(call.end_s + 3, self._serve_all)
 
-    def _planned(self, index: int, call: _Call) -> PlannedCall:
+    def _planned(self, index: int, call: _CallInProgress) -> PlannedCall:
         at = self.clock.at
         started_at = at(call.start_s)
         serial = self.clock.day.toordinal() % 512 * 16_384 + index * 16
@@ -341,7 +341,9 @@ class _Day:
             joined_at=at(call.joined_s) if call.joined_s is not None else None,
             outcome=call.outcome,
             rings=tuple(
-                Ring(agent, at(since_s), round((at(since_s + ring_s) - at(since_s)).total_seconds(), 3), answered, gone)
+                PlannedRing(
+                    agent, at(since_s), round((at(since_s + ring_s) - at(since_s)).total_seconds(), 3), answered, gone
+                )
                 for agent, since_s, ring_s, answered, gone in call.rings
             ),
             agent=call.agent,

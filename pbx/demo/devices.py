@@ -2,9 +2,9 @@
 
 import hashlib
 
-from pbx.demo.channels import Line
+from pbx.demo.channels import Channel
 from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
-from pbx.demo.messages import Ask, Moment, item_of, list_of, refuse, reply, text
+from pbx.demo.messages import PbxMoment, ReceivedAction, item_of, list_of, refuse, reply, text
 from pbx.demo.timeline import INSIDE, OUTSIDE
 from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING
 
@@ -22,7 +22,7 @@ def _digest(what: str) -> str:
     return hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()
 
 
-def _endpoint(peer: str, moment: Moment, lines: tuple[Line, ...]) -> dict[str, str]:
+def _endpoint(peer: str, moment: PbxMoment, lines: tuple[Channel, ...]) -> dict[str, str]:
     """What tells one endpoint from another, in whichever form."""
     trunk = any(trunk.name == peer for trunk in TRUNKS)
     world, mine = moment.world, sum(1 for line in lines if line.peer == peer)
@@ -59,7 +59,7 @@ def _peers() -> tuple[str, ...]:
     return (*(trunk.name for trunk in TRUNKS), *(phone.extension for phone in phones))
 
 
-def endpoints(ask: Ask, moment: Moment) -> str:
+def endpoints(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoints."""
     lines = moment.world.lines(moment.at)
     items = [item_of(ask, moment, "EndpointList", _endpoint(peer, moment, lines)) for peer in _peers()]
@@ -67,7 +67,7 @@ def endpoints(ask: Ask, moment: Moment) -> str:
     return list_of(ask, message, "EndpointListComplete", items)
 
 
-def contacts(ask: Ask, moment: Moment) -> str:
+def contacts(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowContacts: those of telephones, as a trunk's is static."""
     items = []
     for phone in PHONES:
@@ -89,7 +89,7 @@ def contacts(ask: Ask, moment: Moment) -> str:
     return list_of(ask, message, "ContactListComplete", items)
 
 
-def one_endpoint(ask: Ask, moment: Moment) -> str:
+def one_endpoint(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoint."""
     peer = ask.get("endpoint")
     if not peer:
@@ -132,7 +132,7 @@ def _auth(peer: str, *, trunk: bool) -> dict[str, str]:
     return {"ObjectName": name, "Username": username, "Password": _SECRET, "EndpointName": peer}
 
 
-def registrations(ask: Ask, moment: Moment) -> str:
+def registrations(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowRegistrationsOutbound: of those, only the registrations count as items."""
     states, items = moment.world.registrations(moment.at), []
     for trunk in TRUNKS:

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Kind = Literal[
+FaultKind = Literal[
     "refuse",
     "mute",
     "slow_list",
@@ -57,7 +57,7 @@ Kind = Literal[
 class Fault:
     """One thing that goes wrong at the spots that `where` matches; which fields count depends on the kind."""
 
-    kind: Kind
+    kind: FaultKind
     where: str = "*"
     after_bytes: int = 0  # stall, cut: so much of the data goes out first
     seconds: float = 0.0  # stall, slow_list: how long; trickle: between two bytes
@@ -80,7 +80,7 @@ class Faults:
         with self._lock:
             self._armed.append((fault, times))
 
-    def take(self, kind: Kind, where: str) -> Fault | None:
+    def take(self, kind: FaultKind, where: str) -> Fault | None:
         """For the server at the spot `where`: the oldest armed fault of that kind for it, used up by one; else None."""
         with self._lock:
             for position, (fault, times) in enumerate(self._armed):

@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """A reply before it has a server and a date. `headers`: those between Cache-Control and Content-Length."""
 
     status: int
@@ -71,13 +71,13 @@ class BadRequest(Exception):
     text: str
 
 
-def json_reply(answer: object, status: int = 200, *headers: str, close: bool = False) -> Reply:
+def json_reply(answer: object, status: int = 200, *headers: str, close: bool = False) -> HttpReply:
     """ARI's kind of reply: compact JSON in UTF-8; an error's has one `message`."""
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
-    return Reply(status, body, (*headers, "Content-type: application/json"), close)
+    return HttpReply(status, body, (*headers, "Content-type: application/json"), close)
 
 
-def html_reply(status: int, text: str, server: str, *, close: bool = False) -> Reply:
+def html_reply(status: int, text: str, server: str, *, close: bool = False) -> HttpReply:
     """The web server's own kind, for what is no business of ARI's."""
     phrase = _PHRASES.get(status, "Error")
     lines = (
@@ -91,7 +91,7 @@ def html_reply(status: int, text: str, server: str, *, close: bool = False) -> R
         f"<address>{server}</address>",
         "</body></html>",
     )
-    return Reply(status, "".join(f"{line}\r\n" for line in lines).encode(), ("Content-type: text/html",), close)
+    return HttpReply(status, "".join(f"{line}\r\n" for line in lines).encode(), ("Content-type: text/html",), close)
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:

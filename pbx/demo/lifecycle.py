@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pbx.errors import DataError, SettingsError
-from pbx.process_lock import anyone_alive, try_slot
+from pbx.process_lock import anyone_alive, try_process_lock
 from pbx.settings import DEMO_DIR, DEMO_MARK, Settings, demo_mark
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine
@@ -95,7 +95,7 @@ def enter_demo(settings: Settings) -> None:
             "Remove FREEPBX_HOST from the environment and forget the saved settings to try the demo, "
             "or set PBX_DATA_DIR to another directory.",
         )
-    slot = try_slot(settings.home_dir, SLOT)
+    slot = try_process_lock(settings.home_dir, SLOT)
     if slot is None:
         return
     (settings.home_dir / LEFT).unlink(missing_ok=True)

@@ -9,14 +9,14 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from pbx.demo.channels import Headers
+from pbx.demo.channels import EventHeaders
 from pbx.demo.world import World
 
 END = "\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ReceivedAction:
     """An action as a client sent it; names of headers in lower case."""
 
     action: str
@@ -26,13 +26,13 @@ class Ask:
         return self.headers.get(name, "")
 
     @property
-    def id_line(self) -> Headers:
+    def id_line(self) -> EventHeaders:
         action_id = self.get("actionid")
         return (("ActionID", action_id),) if action_id else ()
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class PbxMoment:
     """What is asked: the PBX as the story has it at `at`, while its own clock shows `clock_at`."""
 
     world: World
@@ -45,11 +45,11 @@ def text(headers: Iterable[tuple[str, str]]) -> str:
     return "".join(f"{name}: {value}{END}" for name, value in headers) + END
 
 
-def reply(ask: Ask, response: str, *headers: tuple[str, str]) -> str:
+def reply(ask: ReceivedAction, response: str, *headers: tuple[str, str]) -> str:
     return text((("Response", response), *ask.id_line, *headers))
 
 
-def refuse(ask: Ask, why: str) -> str:
+def refuse(ask: ReceivedAction, why: str) -> str:
     return reply(ask, "Error", ("Message", why))
 
 
@@ -63,19 +63,21 @@ def _shapes(version: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def item_of(ask: Ask, moment: Moment, event: str, values: Mapping[str, str], leave: tuple[str, ...] = ()) -> Headers:
+def item_of(
+    ask: ReceivedAction, moment: PbxMoment, event: str, values: Mapping[str, str], leave: tuple[str, ...] = ()
+) -> EventHeaders:
     """A list's item in its form, with these values; without the fields to leave out."""
     form = _shapes(moment.world.version)[event]
     filled = tuple((name, values.get(name, value)) for name, value in form.items() if name not in leave)
     return (("Event", event), *ask.id_line, *filled)
 
 
-def list_of(ask: Ask, message: str, done: str, items: Iterable[Headers], *more: tuple[str, str]) -> str:
+def list_of(ask: ReceivedAction, message: str, done: str, items: Iterable[EventHeaders], *more: tuple[str, str]) -> str:
     told = [text(item) for item in items]
     start = reply(ask, "Success", ("EventList", "start"), ("Message", message))
     end = (("Event", done), *ask.id_line, ("EventList", "Complete"), ("ListItems", str(len(told))), *more)
     return start + "".join(told) + text(end)
 
 
-def list_of_none(message: str, done: str) -> Callable[[Ask, Moment], str]:
+def list_of_none(message: str, done: str) -> Callable[[ReceivedAction, PbxMoment], str]:
     return lambda ask, moment: list_of(ask, message, done, ())

@@ -18,7 +18,7 @@ from pbx.demo.snapshot_rows import BEFORE, write_looks
 from pbx.demo.story import agent_changes_of_day, calls_between, days_between
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
-from pbx.store.listening import begin_span, prolong_span, watch_spans
+from pbx.store.listening import begin_span, listening_spans, prolong_span
 from pbx.store.models import Table
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 
@@ -27,7 +27,7 @@ STRETCH = timedelta(days=2)  # written at once: other writers wait so long
 _GAP = timedelta(seconds=1.5)  # a shorter one is none
 _VISITS = Table.metadata.tables["queue_visits"]
 _TOLD_BY = ("cast.py", "day.py", "shifts.py", "story.py", "timeline.py", "told.py", "recordings/scripts.toml")
-Told = Callable[[float], None]
+ProgressReport = Callable[[float], None]
 
 
 def story_version() -> str:
@@ -37,7 +37,7 @@ def story_version() -> str:
 
 
 def fill_past(
-    engine: Engine, connection_id: int, since: datetime, until: datetime, told: Told = lambda done: None
+    engine: Engine, connection_id: int, since: datetime, until: datetime, told: ProgressReport = lambda done: None
 ) -> None:
     """Write all from `since` up to `until`, the newest first, and the recordings. `told`: how much is done, 0 to 1.
 
@@ -66,7 +66,7 @@ def fill_gaps(
     DataError or StorageFull.
     """
     with reading(engine) as session:
-        spans = watch_spans(session, connection_id, since, now)
+        spans = listening_spans(session, connection_id, since, now)
     gaps = list(_gaps(spans, since, max((span[1] for span in spans), default=since) if live else now))
     for gap in reversed(gaps):
         for begin_at, end_at in _stretches(*gap):

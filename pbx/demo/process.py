@@ -26,8 +26,8 @@ from pbx.demo.recording_dir import Shelf, name_of
 from pbx.demo.scripts import script
 from pbx.demo.story import recorded_calls
 from pbx.errors import DataError, PbxError
-from pbx.jobs.worker import do_here
-from pbx.process_lock import Slot, try_slot
+from pbx.jobs.worker import run_inline
+from pbx.process_lock import ProcessLock, try_process_lock
 from pbx.settings import DEMO_MARK, DEMO_PBX, Settings, demo_mark, demo_settings
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import needed_connection
@@ -51,14 +51,14 @@ def run_demo(
     settings: Settings,
     stop: threading.Event,
     *,
-    slot: Slot | None = None,
+    slot: ProcessLock | None = None,
     ready: Callable[[int, int], None] = lambda ami_port, ari_port: None,
 ) -> None:
     """Be the demo of this data directory until `stop` is set or the demo is left. `ready` is told of the PBX's ports.
 
     Raises DataError while another process is it, or when the directory can't be written.
     """
-    held = slot or try_slot(settings.home_dir, SLOT)
+    held = slot or try_process_lock(settings.home_dir, SLOT)
     if held is None:
         raise DataError(
             "The demo runs already.", "Open the app to see it. It ends with whoever started it, or when it is removed."
@@ -126,7 +126,7 @@ class _House:
         kinds: tuple[JobKind, ...] = ("collect", "sync")
         for kind in kinds:
             with suppress(PbxError):  # the worker does so too, some seconds later
-                do_here(engine, settings, kind, {})
+                run_inline(engine, settings, kind, {})
         if not self._mark:
             self._mark = f"{story_version()}-{secrets.token_hex(8)}"
             _write(self._folder / DEMO_MARK, self._mark)

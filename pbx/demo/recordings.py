@@ -12,9 +12,9 @@ from pbx.demo.company import ZONE, PlannedCall
 from pbx.demo.recording_dir import name_of
 from pbx.demo.scripts import ready_transcript, script
 from pbx.demo.story import recorded_calls
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.models import Table, TranscriptionRules
-from pbx.store.recordings import Listed, add_recordings, known_names
+from pbx.store.recordings import ListedRecording, add_recordings, known_names
 from pbx.store.transcription_queue import save_rules
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis, segments_of
 from pbx.transcription.analysis.run import SpokenSegment, analyse
@@ -35,7 +35,9 @@ def keep_recordings(session: Session, connection_id: int, now: datetime) -> int:
         save_rules(session, TranscriptionRules(connection_id=connection_id, automatic=False))
     names = {name_of(call): call for call in recorded_calls(now)}
     add_recordings(
-        session, connection_id, [Listed(name, "wav", parse_name(name, ZoneInfo(ZONE))) for name in names.keys() - known]
+        session,
+        connection_id,
+        [ListedRecording(name, "wav", parse_name(name, ZoneInfo(ZONE))) for name in names.keys() - known],
     )
     transcribed = _transcribed(session, connection_id)
     fresh = [call for name, call in names.items() if name not in transcribed]
@@ -59,7 +61,7 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         length_s = float(told.duration_s)
         voiced_s = sum(one.end_s - one.start_s for one in segments if one.text)
         transcript_id = begin_transcript(session, recording_id, READY, told.name, "").id or 0
-        part = Part(0, segments, length_s, length_s, 2, voiced_s, "en", whole=True)
+        part = TranscriptPart(0, segments, length_s, length_s, 2, voiced_s, "en", whole=True)
         add_part(session, transcript_id, part, "inbound")
         finish_transcript(session, transcript_id, length_s)
         rows = segments_of(session, transcript_id)

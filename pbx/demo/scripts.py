@@ -20,7 +20,7 @@ CHANNELS: dict[str, int] = {
 
 _PAUSE_S = 0.45  # between turns, where the script says nothing else
 
-Kind = Literal["caller", "agent", "hold", "ring", "beep", "pause"]
+LineKind = Literal["caller", "agent", "hold", "ring", "beep", "pause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,19 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ScriptLine:
     """Something said, or a sound of the exchange (`text` is "" then).
 
     `seconds`: for something said, the pause before it (negative: it cuts in); for a sound, how long it lasts.
     """
 
-    kind: Kind
+    kind: LineKind
     text: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class CallScript:
     """One recorded call. `queue` is the queue's name, `duration_s` the recording's length in whole seconds."""
 
     name: str
@@ -53,7 +53,7 @@ class Script:
     queue: str
     duration_s: int
     voices: dict[str, Voice]  # of "caller" and "agent"
-    lines: tuple[Line, ...]
+    lines: tuple[ScriptLine, ...]
 
     @property
     def sound(self) -> Path:
@@ -61,16 +61,16 @@ class Script:
         return FOLDER / f"{self.name}.wav"
 
 
-def _line(told: list[Any]) -> Line:
+def _line(told: list[Any]) -> ScriptLine:
     if isinstance(told[1], str):
-        return Line(told[0], told[1], float(told[2]) if len(told) > 2 else _PAUSE_S)
-    return Line(told[0], "", float(told[1]))
+        return ScriptLine(told[0], told[1], float(told[2]) if len(told) > 2 else _PAUSE_S)
+    return ScriptLine(told[0], "", float(told[1]))
 
 
-def _read() -> dict[str, Script]:
+def _read() -> dict[str, CallScript]:
     told = tomllib.loads((FOLDER / "scripts.toml").read_text(encoding="utf-8"))["scripts"]
     return {
-        one["name"]: Script(
+        one["name"]: CallScript(
             one["name"],
             one["title"],
             one["queue"],
@@ -86,7 +86,7 @@ _BY_NAME = _read()
 SCRIPTS: tuple[str, ...] = tuple(_BY_NAME)
 
 
-def script(name: str) -> Script:
+def script(name: str) -> CallScript:
     """The script of that name; raises KeyError for one that is none of SCRIPTS."""
     return _BY_NAME[name]
 

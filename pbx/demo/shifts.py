@@ -9,7 +9,7 @@ from functools import lru_cache
 from random import Random
 from zoneinfo import ZoneInfo
 
-from pbx.demo.company import AGENTS, TRUNKS, ZONE, Agent, TrunkState
+from pbx.demo.company import AGENTS, TRUNKS, ZONE, Agent, RegistrationState
 
 HOUR_S = 3600
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
@@ -132,10 +132,10 @@ def _pauses(clock: DayClock, dice: Random, lunch_s: float, lunch_min: int, short
 
 
 @lru_cache(maxsize=64)
-def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, TrunkState], ...]:
+def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, RegistrationState], ...]:
     """From when to when the trunk that flaps was away, in seconds of the day, and how; sorted, none overlap."""
     clock, dice = DayClock(day), random_of(day, seed, "trunks")
-    outages: list[tuple[float, float, TrunkState]] = []
+    outages: list[tuple[float, float, RegistrationState]] = []
     for _ in range(dice.randint(3, 6)):
         begin = dice.uniform(clock.second_of(7), clock.second_of(20))
         length_s = dice.choice((dice.uniform(25, 120), dice.uniform(300, 2400)))

@@ -35,9 +35,9 @@ _TABLES = {
     for name in ("snapshots", "queue_samples", "trunk_samples", "member_samples", "extension_samples")
 }
 _SUBJECTS = Table.metadata.tables["subjects"]
-_Row = dict[str, Any]
-_Rows = dict[str, list[_Row]]
-_Moment = tuple[datetime, int, Callable[[], None]]
+_SampleRow = dict[str, Any]
+_RowsByTable = dict[str, list[_SampleRow]]
+_ScheduledChange = tuple[datetime, int, Callable[[], None]]
 
 
 def write_looks(
@@ -49,7 +49,7 @@ def write_looks(
     """
     step = LOOK_EVERY
     sweep = _Sweep(calls, since, until)
-    rows: _Rows = defaultdict(list)
+    rows: _RowsByTable = defaultdict(list)
     ids = _subjects(session, connection_id)
     at = _whole(since, step)
     while at < until:
@@ -72,12 +72,12 @@ def _whole(at: datetime, step: timedelta) -> datetime:
     return datetime.fromtimestamp(math.ceil(at.timestamp() / step_s) * step_s, UTC)
 
 
-def _snapshot(connection_id: int, at: datetime, sweep: "_Sweep") -> _Row:
+def _snapshot(connection_id: int, at: datetime, sweep: "_Sweep") -> _SampleRow:
     counts = {"active_calls": sweep.calls, "channels": sweep.channels}
     return {"connection_id": connection_id, "taken_at": at, "took_ms": _TOOK_MS, "not_ok": {}} | counts
 
 
-def _of(subject_id: int, at: datetime) -> _Row:
+def _of(subject_id: int, at: datetime) -> _SampleRow:
     return {"subject_id": subject_id, "taken_at": at.replace(microsecond=0)}
 
 
@@ -105,7 +105,7 @@ def _known_subjects(session: Session, connection_id: int) -> dict[tuple[str, str
 
 
 @dataclass
-class _Queue:
+class _QueueTally:
     """A queue as app_queue counts it; its averages are moving ones, to which each new value adds a quarter."""
 
     waiting: dict[str, datetime] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class _Queue:
         self.completed, self.abandoned = counted.completed, counted.abandoned
         self.hold_s, self.talk_s = counted.hold_s, counted.talk_s
 
-    def sample(self, at: datetime) -> _Row:
+    def sample(self, at: datetime) -> _SampleRow:
         longest_s = max((whole_s(joined_at, at) for joined_at in self.waiting.values()), default=0)
         averages = {"hold_time_s": self.hold_s, "talk_time_s": self.talk_s}
         counted = {"completed": self.completed, "abandoned": self.abandoned}
@@ -129,7 +129,7 @@ class _Sweep:
     """Goes through the story moment by moment, and knows how all stands at each."""
 
     def __init__(self, calls: Sequence[PlannedCall], since: datetime, until: datetime) -> None:
-        self.queues = {queue.number: _Queue() for queue in QUEUES}
+        self.queues = {queue.number: _QueueTally() for queue in QUEUES}
         self.paused: dict[tuple[str, str], str | None] = {}  # of who is there, by queue and name: why, None: not paused
         self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: GONE}
         self.served: dict[str, str] = {}  # extension → the queue whose caller it talks with
@@ -138,9 +138,9 @@ class _Sweep:
         self.states = dict.fromkeys(self.lines, "registered")
         self.calls = self.channels = 0
         self.world = World(1, since, "16")
-        self.trunk_changes: list[tuple[datetime, str, _Row]] = []
-        self._last: dict[tuple[str, int], _Row] = {}
-        moments: list[_Moment] = []
+        self.trunk_changes: list[tuple[datetime, str, _SampleRow]] = []
+        self._last: dict[tuple[str, int], _SampleRow] = {}
+        moments: list[_ScheduledChange] = []
         for call in calls:
             moments += self._of_call(call)
         for day in days_between(since - BEFORE, until):
@@ -154,7 +154,7 @@ class _Sweep:
             booted_at = usual_boot(booted_at - timedelta(seconds=1))
         moments.append((since, 3, partial(self._count_on, Boot(1, booted_at, "16"), since)))
         moments.sort(key=lambda moment: moment[:2])
-        self._moments: Iterator[_Moment] = iter(moments)
+        self._moments: Iterator[_ScheduledChange] = iter(moments)
         self._next = next(self._moments, None)
 
     def go_to(self, at: datetime) -> None:
@@ -163,7 +163,7 @@ class _Sweep:
             self._next[2]()
             self._next = next(self._moments, None)
 
-    def look(self, at: datetime, ids: Mapping[tuple[str, str, str], int]) -> Iterator[tuple[str, _Row]]:
+    def look(self, at: datetime, ids: Mapping[tuple[str, str, str], int]) -> Iterator[tuple[str, _SampleRow]]:
         """The samples of a moment: table and row."""
         for name, queue in self.queues.items():
             members = {agent: why for (of, agent), why in self.paused.items() if of == name}
@@ -184,7 +184,7 @@ class _Sweep:
             key = ids["extension", extension, ""]
             yield from self._changed("extension_samples", key, at, {"status": STATUS[state_now]})
 
-    def trunk(self, name: str, state: str, at: datetime) -> _Row:
+    def trunk(self, name: str, state: str, at: datetime) -> _SampleRow:
         roundtrip_ms = self.world.roundtrip_us(name, at) / 1000
         return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.lines[name]}
 
@@ -195,14 +195,14 @@ class _Sweep:
         left_at = self.left.get((queue, agent))
         return left_at is not None and (at - left_at).total_seconds() < WRAP_UP_S
 
-    def _member(self, queue: str, agent: str, extension: str) -> _Row:
+    def _member(self, queue: str, agent: str, extension: str) -> _SampleRow:
         if (queue, agent) not in self.paused:
             return {"status": None, "paused": False, "pause_reason": "", "in_call": False}
         why = self.paused[queue, agent]
         told = {"status": self.phones[extension], "in_call": self.served.get(extension) == queue}
         return told | {"paused": why is not None, "pause_reason": why or ""}
 
-    def _changed(self, table: str, key: int, at: datetime, row: _Row) -> Iterator[tuple[str, _Row]]:
+    def _changed(self, table: str, key: int, at: datetime, row: _SampleRow) -> Iterator[tuple[str, _SampleRow]]:
         last = self._last.get((table, key))
         if last != row and not (last is None and row.get("status", "") is None):
             self._last[table, key] = row
@@ -229,7 +229,7 @@ class _Sweep:
         else:
             self.paused[place] = None
 
-    def _of_call(self, call: PlannedCall) -> Iterator[_Moment]:
+    def _of_call(self, call: PlannedCall) -> Iterator[_ScheduledChange]:
         line = call.trunk
         yield call.started_at, 1, partial(self._count, line, 1)
         yield call.ended_at, 0, partial(self._count, line, -1)
@@ -243,7 +243,7 @@ class _Sweep:
                 if call.answered_at is not None:
                     yield from self._of_phone(call.to_number, IN_USE, call.answered_at, call.ended_at)
 
-    def _of_visit(self, call: PlannedCall, joined_at: datetime, left_at: datetime) -> Iterator[_Moment]:
+    def _of_visit(self, call: PlannedCall, joined_at: datetime, left_at: datetime) -> Iterator[_ScheduledChange]:
         queue = self.queues[call.queue]
         yield joined_at, 1, partial(queue.waiting.__setitem__, call.uniqueid, joined_at)
         for ring in call.rings:
@@ -263,7 +263,7 @@ class _Sweep:
             yield from self._of_phone(call.target, IS_RINGING, left_at, picked_up_at)
             yield from self._of_phone(call.target, IN_USE, picked_up_at, call.ended_at)
 
-    def _of_phone(self, extension: str, state: int, from_at: datetime, to_at: datetime) -> Iterator[_Moment]:
+    def _of_phone(self, extension: str, state: int, from_at: datetime, to_at: datetime) -> Iterator[_ScheduledChange]:
         yield from_at, 1, partial(self._use, extension, state, 1)
         yield to_at, 0, partial(self._use, extension, IDLE, -1)
 
@@ -277,13 +277,13 @@ class _Sweep:
             self.lines[line] += by
             self.channels += by
 
-    def _serve(self, queue: _Queue, call: PlannedCall, wait_s: int) -> None:
+    def _serve(self, queue: _QueueTally, call: PlannedCall, wait_s: int) -> None:
         queue.waiting.pop(call.uniqueid, None)
         queue.hold_s = (queue.hold_s * 3 + wait_s) // 4 if queue.completed + queue.abandoned else wait_s
         if call.agent is not None:
             self.served[call.agent.extension] = call.queue
 
-    def _complete(self, queue: _Queue, call: PlannedCall, talk_s: int) -> None:
+    def _complete(self, queue: _QueueTally, call: PlannedCall, talk_s: int) -> None:
         queue.talk_s = (queue.talk_s * 3 + talk_s) // 4 if queue.completed else talk_s
         queue.completed += 1
         if call.agent is not None:
@@ -291,6 +291,6 @@ class _Sweep:
             if call.left_at is not None:
                 self.left[call.queue, call.agent.name] = call.left_at.replace(microsecond=0)  # as AMI tells it
 
-    def _give_up(self, queue: _Queue, uniqueid: str) -> None:
+    def _give_up(self, queue: _QueueTally, uniqueid: str) -> None:
         queue.waiting.pop(uniqueid, None)
         queue.abandoned += 1

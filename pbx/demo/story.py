@@ -16,8 +16,6 @@ from pbx.demo.company import Agent as Agent
 from pbx.demo.company import DemoQueue as DemoQueue
 from pbx.demo.company import DemoTrunk as DemoTrunk
 from pbx.demo.company import PlannedCall as PlannedCall
-from pbx.demo.company import Ring as Ring
-from pbx.demo.company import Script as Script
 from pbx.demo.day import play_day
 from pbx.demo.shifts import FLAPPING, DayClock, outages_of_day, shifts_of_day
 from pbx.model.history import AgentChange

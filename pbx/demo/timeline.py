@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 
-from pbx.demo.channels import DOWN, RING, RINGING, UP, Line, Play, Step
-from pbx.demo.company import AGENTS, PHONES, PlannedCall, Ring
+from pbx.demo.channels import DOWN, RING, RINGING, UP, CallStep, Channel, Play
+from pbx.demo.company import AGENTS, PHONES, PlannedCall, PlannedRing
 from pbx.demo.counters import Boot, waiting, whole_s
 from pbx.demo.recording_dir import name_of
 
@@ -21,7 +21,7 @@ _REACH = timedelta(milliseconds=80)  # until a telephone in the house rings
 
 
 @lru_cache(maxsize=1024)
-def steps_of(call: PlannedCall, boot: Boot) -> tuple[Step, ...]:
+def steps_of(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
     """The steps of a call, sorted."""
     play = Play(boot.version, call.started_at)
     if call.direction == "inbound":
@@ -31,10 +31,10 @@ def steps_of(call: PlannedCall, boot: Boot) -> tuple[Step, ...]:
     return tuple(sorted(play.steps, key=lambda step: step.at))
 
 
-def _line(play: Play, call: PlannedCall, place: int, peer: str, number: str, name: str, context: str) -> Line:
+def _line(play: Play, call: PlannedCall, place: int, peer: str, number: str, name: str, context: str) -> Channel:
     """A new channel of a call, its `place`-th."""
     serial = call.serial + place
-    return Line(
+    return Channel(
         name=f"PJSIP/{peer}-{serial % 0x100000000:08x}",
         uniqueid=f"{int(play.at.timestamp()) if place else call.uniqueid.partition('.')[0]}.{serial}",
         linkedid=call.linkedid,
@@ -84,7 +84,7 @@ def _member(call: PlannedCall, extension: str, name: str) -> tuple[tuple[str, st
     return ("Queue", call.queue), ("Interface", f"PJSIP/{extension}"), ("MemberName", name)
 
 
-def _ring(play: Play, call: PlannedCall, ring: Ring, place: int, boot: Boot) -> None:
+def _ring(play: Play, call: PlannedCall, ring: PlannedRing, place: int, boot: Boot) -> None:
     """One agent's telephone rings, until he answers, the time is over or the caller has gone."""
     agent, over_at = ring.agent, ring.at + timedelta(seconds=ring.ring_s)
     member = _member(call, agent.extension, agent.name)
@@ -117,7 +117,7 @@ def _stop_ringing(play: Play, extension: str, status: str) -> None:
     play.device(extension, _IDLE)
 
 
-def _connect(play: Play, call: PlannedCall, ring: Ring, boot: Boot) -> None:
+def _connect(play: Play, call: PlannedCall, ring: PlannedRing, boot: Boot) -> None:
     if call.joined_at is None:
         return
     play.move("agent", UP)
@@ -294,7 +294,7 @@ def _go_out(play: Play, call: PlannedCall) -> None:
             play.device(peer, _IDLE)
 
 
-def _with(line: Line, *, state: int, exten: str) -> Line:
+def _with(line: Channel, *, state: int, exten: str) -> Channel:
     return replace(line, state=state, exten=exten)
 
 

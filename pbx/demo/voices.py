@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbx.demo.scripts import CHANNELS, SCRIPTS, Script, Voice, script
+from pbx.demo.scripts import CHANNELS, SCRIPTS, CallScript, Voice, script
 from pbx.errors import PbxError
 
 HZ = 8_000
-Wave = NDArray[np.float64]  # (samples,) or (channels, samples) at HZ, -1 to 1
+VoiceSamples = NDArray[np.float64]  # (samples,) or (channels, samples) at HZ, -1 to 1
 
 _BAND_HZ = (250.0, 300.0, 3400.0, 3700.0)  # the telephone's; between the first two and the last two it fades
 _LOUDNESS = 0.12  # root mean square of speech, -18 dB of full scale
@@ -35,7 +35,7 @@ _SYNCHRONOUS, _UTF8, _WORD = 2, 1, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UT
 _RATE, _PITCH = 1, 3  # espeakRATE, espeakPITCH
 
 
-class _Event(ctypes.Structure):
+class _EspeakEvent(ctypes.Structure):
     """espeak_EVENT of espeak-ng's speak_lib.h."""
 
     _fields_ = (
@@ -50,14 +50,14 @@ class _Event(ctypes.Structure):
     )
 
 
-_Heard = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Heard = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_EspeakEvent))
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """A line as it sounds: from its first sound to its last, with each word's span in seconds."""
 
-    sound: Wave
+    sound: VoiceSamples
     words: list[tuple[float, float, str]]
 
 
@@ -75,7 +75,9 @@ class Espeak:
         self._heard = _Heard(self._hear)  # kept, as the library calls it
         self._library.espeak_SetSynthCallback(self._heard)
 
-    def _hear(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_Event]") -> int:
+    def _hear(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_EspeakEvent]"
+    ) -> int:
         if samples and count:
             self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
         for event in itertools.takewhile(lambda event: event.type, (events[i] for i in itertools.count())):
@@ -124,7 +126,7 @@ def _beginnings(said: list[str], events: list[tuple[int, float]]) -> list[float]
     return found
 
 
-def _spans(words: list[str], begins_s: list[float], sound: Wave) -> Iterator[tuple[float, float, str]]:
+def _spans(words: list[str], begins_s: list[float], sound: VoiceSamples) -> Iterator[tuple[float, float, str]]:
     """Each word from its beginning to the last of it that is heard before the next begins."""
     ends_s = [*begins_s[1:], len(sound) / HZ]
     for word, begin_s, end_s in zip(words, begins_s, ends_s, strict=True):
@@ -132,7 +134,7 @@ def _spans(words: list[str], begins_s: list[float], sound: Wave) -> Iterator[tup
         yield round(begin_s, 3), round(begin_s + last / HZ if last else end_s, 3), word
 
 
-def _heard_span(sound: Wave) -> tuple[int, int]:
+def _heard_span(sound: VoiceSamples) -> tuple[int, int]:
     """The first and last sample of what is heard; (0, 0) of silence."""
     size = HZ // 100
     windows = np.sqrt(np.mean(np.pad(sound, (0, -len(sound) % size)).reshape(-1, size) ** 2, axis=1))
@@ -140,7 +142,7 @@ def _heard_span(sound: Wave) -> tuple[int, int]:
     return (int(loud[0]) * size, min((int(loud[-1]) + 1) * size, len(sound))) if len(loud) else (0, 0)
 
 
-def _narrowed(sound: Wave, hz: int) -> Wave:
+def _narrowed(sound: VoiceSamples, hz: int) -> VoiceSamples:
     """The sound at 8 kHz with the telephone's band, by its spectrum."""
     spectrum = np.fft.rfft(sound)
     at_hz = np.fft.rfftfreq(len(sound), 1 / hz)
@@ -149,7 +151,7 @@ def _narrowed(sound: Wave, hz: int) -> Wave:
     return np.fft.irfft(spectrum[: count // 2 + 1], count) * (count / len(sound))
 
 
-def make_hold(seconds: float) -> Wave:
+def make_hold(seconds: float) -> VoiceSamples:
     """Hold music: broken chords on something like a celesta, each note held until the next but one."""
     step_s, music = 0.5, np.zeros(round(seconds * HZ) + HZ)
     t = np.arange(HZ) / HZ
@@ -160,20 +162,20 @@ def make_hold(seconds: float) -> Wave:
     return music[: round(seconds * HZ)] * 0.14
 
 
-def make_ring(seconds: float) -> Wave:
+def make_ring(seconds: float) -> VoiceSamples:
     """Ring-back, in the cadence of British exchanges (ITU-T E.180): 0.4 s, 0.2 s of pause, 0.4 s, 2 s of pause."""
     t = np.arange(round(seconds * HZ)) / HZ
     on = (t % 3 < 0.4) | ((t % 3 >= 0.6) & (t % 3 < 1.0))
     return np.sin(2 * np.pi * 425 * t) * on * 0.15
 
 
-def make_beep(seconds: float) -> Wave:
+def make_beep(seconds: float) -> VoiceSamples:
     """The tone after which a mailbox records."""
     t = np.arange(round(seconds * HZ)) / HZ
     return np.sin(2 * np.pi * 1000 * t) * 0.2
 
 
-def make_recording(told: Script, espeak: Espeak) -> tuple[Wave, list[dict[str, Any]]]:
+def make_recording(told: CallScript, espeak: Espeak) -> tuple[VoiceSamples, list[dict[str, Any]]]:
     """The sound (2, samples) and its segments: {start_s, end_s, speaker, text, words: [[start_s, end_s, text]], flags}.
 
     Raises PbxError when it is not as long as the script says.
@@ -209,7 +211,7 @@ def make_recording(told: Script, espeak: Espeak) -> tuple[Wave, list[dict[str, A
     return sound, sorted(segments, key=lambda segment: float(segment["start_s"]))
 
 
-def to_wav(sound: Wave) -> bytes:
+def to_wav(sound: VoiceSamples) -> bytes:
     """(channels, samples) as a WAV of G.711 µ-law: RIFF with `fmt `, `fact` and `data`, as its format 7 asks for."""
     linear = np.clip(np.round(sound.T * 32767), -32635, 32635).astype(np.int32)
     magnitude = np.abs(linear) + 132

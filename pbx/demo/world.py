@@ -9,7 +9,7 @@ from random import Random
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pbx.demo.channels import RING, RINGING, UP, Headers, Line
+from pbx.demo.channels import RING, RINGING, UP, Channel, EventHeaders
 from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
 from pbx.demo.counters import Boot, Counters, counters, waits, whole_s
 from pbx.demo.shifts import DayClock, Shift, shifts_of_day
@@ -23,13 +23,13 @@ _BY_NAME = {agent.name: agent for agent in AGENTS}
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class AmiEvent:
     """An event as AMI sends it: `group` is its class, `headers` come after Event and Privilege."""
 
     at: datetime
     name: str
     group: str
-    headers: Headers
+    headers: EventHeaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Member:
 class Waiter:
     """A caller who waits."""
 
-    line: Line
+    line: Channel
     position: int
     wait_s: int
 
@@ -68,11 +68,11 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DemoPbxState:
     """All of it at a moment."""
 
     queues: tuple[QueueState, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[Channel, ...]
     devices: dict[str, int]  # of each telephone, as a QueueMember's Status
     registrations: dict[str, str]  # of each trunk
 
@@ -88,11 +88,11 @@ def usual_boot(at: datetime) -> datetime:
     return DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
 
 
-def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> State:
+def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> DemoPbxState:
     """The PBX at a moment; what its queues counted counts from `booted_at`."""
     world = World(seed, booted_at, version)
     lines = world.lines(at)
-    return State(
+    return DemoPbxState(
         queues=tuple(world.queue(queue, at) for queue in QUEUES),
         lines=lines,
         devices={phone.extension: world.device(phone.extension, lines) for phone in (*PHONES, UNUSED_PHONE)},
@@ -102,7 +102,7 @@ def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal[
 
 def events_between(
     from_at: datetime, to_at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16"
-) -> tuple[Event, ...]:
+) -> tuple[AmiEvent, ...]:
     """What it tells after one moment and until another, in order."""
     return World(seed, booted_at, version).events_between(from_at, to_at)
 
@@ -111,15 +111,15 @@ def events_between(
 class World(Boot):
     """One PBX of the story."""
 
-    def lines(self, at: datetime) -> tuple[Line, ...]:
+    def lines(self, at: datetime) -> tuple[Channel, ...]:
         """The channels that are up, by when they began."""
-        found: list[Line] = []
+        found: list[Channel] = []
         for call in self.calls_between(at, at + timedelta(milliseconds=1)):
             done = [step for step in steps_of(call, self) if step.at <= at]
             found += done[-1].lines if done else ()
         return tuple(found)
 
-    def device(self, extension: str, lines: tuple[Line, ...]) -> int:
+    def device(self, extension: str, lines: tuple[Channel, ...]) -> int:
         """What a telephone does, by the channels that are up."""
         if extension == UNUSED_PHONE.extension:
             return GONE
@@ -197,16 +197,16 @@ class World(Boot):
 
     # Events
 
-    def events_between(self, from_at: datetime, to_at: datetime) -> tuple[Event, ...]:
+    def events_between(self, from_at: datetime, to_at: datetime) -> tuple[AmiEvent, ...]:
         """What it tells after `from_at` and until `to_at`, in order; nothing from before it started."""
         from_at = max(from_at, self.booted_at - timedelta(milliseconds=1))
-        events: list[Event] = []
+        events: list[AmiEvent] = []
         for call in self.calls_between(from_at, to_at):
             for step in steps_of(call, self):
                 if not from_at < step.at <= to_at:
                     continue
                 if step.device is None:
-                    events.append(Event(step.at, step.event, step.group, step.headers))
+                    events.append(AmiEvent(step.at, step.event, step.group, step.headers))
                 else:
                     events += self._told_by_queues(step.device.peer, step.device.status, step.at)
         for day in days_between(from_at, to_at):
@@ -215,17 +215,19 @@ class World(Boot):
                     events.append(self._changed(change))
             for at, trunk, state in trunk_changes_of_day(day, self.seed):
                 if from_at < at <= to_at:
-                    events.append(Event(at, "Registry", "system", _registry(trunk, state)))
+                    events.append(AmiEvent(at, "Registry", "system", _registry(trunk, state)))
         return tuple(sorted(events, key=lambda event: event.at))
 
-    def _told_by_queues(self, extension: str, status: int, at: datetime) -> list[Event]:
+    def _told_by_queues(self, extension: str, status: int, at: datetime) -> list[AmiEvent]:
         agent = next((agent for agent in AGENTS if agent.extension == extension), None)
         members = (self.member(agent, queue, at, status) for queue in agent.queues) if agent else ()
         return [
-            Event(at, "QueueMemberStatus", "agent", member_headers(member)) for member in members if member is not None
+            AmiEvent(at, "QueueMemberStatus", "agent", member_headers(member))
+            for member in members
+            if member is not None
         ]
 
-    def _changed(self, change: AgentChange) -> Event:
+    def _changed(self, change: AgentChange) -> AmiEvent:
         agent, at = _BY_NAME[change.agent], change.happened_at
         device = self.device(agent.extension, self.lines(at))
         # Who leaves is told of as he was.
@@ -235,10 +237,10 @@ class World(Boot):
         names = {"login": "QueueMemberAdded", "logout": "QueueMemberRemoved"}
         if change.kind == "pause" and self.version == "16":
             headers += (("Reason", change.reason),)
-        return Event(at, names.get(change.kind, "QueueMemberPause"), "agent", headers)
+        return AmiEvent(at, names.get(change.kind, "QueueMemberPause"), "agent", headers)
 
 
-def member_headers(member: Member) -> Headers:
+def member_headers(member: Member) -> EventHeaders:
     """As app_queue writes a member into an event."""
     interface = f"PJSIP/{member.agent.extension}"
     return (
@@ -265,7 +267,7 @@ def _epoch(at: datetime | None) -> str:
     return str(int(at.timestamp())) if at is not None else "0"
 
 
-def _registry(trunk: str, state: str) -> Headers:
+def _registry(trunk: str, state: str) -> EventHeaders:
     host = f"sip:{trunk}.example:5060"
     return (
         ("ChannelType", "PJSIP"),

@@ -1,7 +1,7 @@
 """Transcripts as files: text, subtitles, JSON, Word, and a ZIP with the audio. Pure but for reading the cache."""
 
-from pbx.export.call import CallTranscript, Line, RecordingTranscript, Take, audio_bytes, load_call, safe_name
-from pbx.export.formats import AUDIO, FORMATS, Format, file_name, make_export, write_export
+from pbx.export.call import CallTranscript, RecordingTranscript, Take, TranscriptLine, audio_bytes, load_call, safe_name
+from pbx.export.formats import AUDIO, FORMATS, ExportFormat, file_name, make_export, write_export
 from pbx.export.text import to_json, to_srt, to_txt, to_vtt
 from pbx.export.word import to_docx
 from pbx.export.zip import write_zip
@@ -10,10 +10,10 @@ __all__ = [
     "AUDIO",
     "FORMATS",
     "CallTranscript",
-    "Format",
-    "Line",
+    "ExportFormat",
     "RecordingTranscript",
     "Take",
+    "TranscriptLine",
     "audio_bytes",
     "file_name",
     "load_call",

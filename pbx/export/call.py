@@ -22,7 +22,7 @@ _UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udf
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TranscriptLine:
     """One segment. Times in seconds of its recording; `text` is on one line, as edited if it was."""
 
     start_s: float
@@ -51,7 +51,7 @@ class RecordingTranscript:
     engine: str = ""
     model: str = ""
     language: str = ""
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TranscriptLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Take:
 
     names: tuple[str, ...]
     offset_s: float
-    lines: tuple[Line, ...]
+    lines: tuple[TranscriptLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +170,11 @@ def _recording(
     )
 
 
-def _line(row: SegmentRow, channels: int) -> Line:
+def _line(row: SegmentRow, channels: int) -> TranscriptLine:
     segment = to_segment(row)
     # Two channels whose sides are not known are two speakers all the same.
     speaker = SPEAKERS.get(row.speaker, f"Speaker {segment.channel + 1}" if channels > 1 else "")
-    return Line(
+    return TranscriptLine(
         start_s=segment.start_s,
         end_s=max(segment.end_s, segment.start_s),
         text=clean(segment.text),
@@ -187,14 +187,14 @@ def _line(row: SegmentRow, channels: int) -> Line:
     )
 
 
-def _merged(offset_s: float, recordings: Sequence[RecordingTranscript], doubtful: bool) -> tuple[Line, ...]:
+def _merged(offset_s: float, recordings: Sequence[RecordingTranscript], doubtful: bool) -> tuple[TranscriptLine, ...]:
     lines = [line for recording in recordings for line in recording.lines if doubtful or not line.flags]
     moved = [_moved(line, offset_s) for line in lines if line.text or SOUNDS.keys() & set(line.flags)]
     return tuple(sorted(moved, key=lambda line: (line.start_s, line.end_s)))
 
 
-def _moved(line: Line, by_s: float) -> Line:
-    return Line(
+def _moved(line: TranscriptLine, by_s: float) -> TranscriptLine:
+    return TranscriptLine(
         start_s=line.start_s + by_s,
         end_s=line.end_s + by_s,
         text=line.text,

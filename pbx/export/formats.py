@@ -15,7 +15,7 @@ AUDIO = "ZIP with audio"
 Made = Callable[..., str | bytes]
 
 
-class Format(NamedTuple):
+class ExportFormat(NamedTuple):
     """A format: how its files end, what they are, what makes them (None: a ZIP with the audio).
 
     `single`: a file holds one call; several calls make a ZIP with one file each.
@@ -27,13 +27,13 @@ class Format(NamedTuple):
     single: bool = False
 
 
-FORMATS: dict[str, Format] = {
-    "Text": Format("txt", "text/plain", to_txt),
-    "Word": Format("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", to_docx),
-    "Subtitles (SRT)": Format("srt", "application/x-subrip", to_srt, single=True),
-    "Subtitles (VTT)": Format("vtt", "text/vtt", to_vtt, single=True),
-    "JSON": Format("json", "application/json", to_json),
-    AUDIO: Format("zip", ZIP_MIME, None),
+FORMATS: dict[str, ExportFormat] = {
+    "Text": ExportFormat("txt", "text/plain", to_txt),
+    "Word": ExportFormat("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", to_docx),
+    "Subtitles (SRT)": ExportFormat("srt", "application/x-subrip", to_srt, single=True),
+    "Subtitles (VTT)": ExportFormat("vtt", "text/vtt", to_vtt, single=True),
+    "JSON": ExportFormat("json", "application/json", to_json),
+    AUDIO: ExportFormat("zip", ZIP_MIME, None),
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import xlsxwriter  # type: ignore[import-untyped]  # it ships no types
 
-Value = str | float | datetime | None
-Rows = Iterable[Sequence[Value]]
+CellValue = str | float | datetime | None
+TableRows = Iterable[Sequence[CellValue]]
 CSV_MIME = "text/csv"
 XLSX_MIME = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 MOST_CHARACTERS = 32_767  # in a cell of Excel
@@ -27,7 +27,7 @@ _UNSEEN = (
 _FORMULA = re.compile(f'^(?=[\t\r\n])|(?:^|(?<=[;|\t\r\n]))(?=[{_UNSEEN}"]*[{_SIGNS}])')
 
 
-def to_csv(columns: Sequence[str], rows: Rows, zone: tzinfo = UTC) -> bytes:
+def to_csv(columns: Sequence[str], rows: TableRows, zone: tzinfo = UTC) -> bytes:
     """A table as CSV (RFC 4180, UTF-8 with the mark by which Excel knows it).
 
     Text that a spreadsheet would run gets an apostrophe in front (OWASP, CSV injection), within a text too where a
@@ -41,7 +41,7 @@ def to_csv(columns: Sequence[str], rows: Rows, zone: tzinfo = UTC) -> bytes:
     return out.getvalue().encode("utf-8-sig", "replace")
 
 
-def to_xlsx(columns: Sequence[str], rows: Rows, zone: tzinfo = UTC, *, sheet: str = "Table") -> bytes:
+def to_xlsx(columns: Sequence[str], rows: TableRows, zone: tzinfo = UTC, *, sheet: str = "Table") -> bytes:
     """A table as an Excel workbook of one sheet; text is text, numbers are numbers, times are those of `zone`."""
     out = io.BytesIO()
     # Text is never looked at: no formula, no link, no number is made of it.
@@ -61,7 +61,7 @@ def to_xlsx(columns: Sequence[str], rows: Rows, zone: tzinfo = UTC, *, sheet: st
     return out.getvalue()
 
 
-def _write(page: Any, row: int, place: int, value: Value, zone: tzinfo, moment: Any, quoted: Any) -> None:
+def _write(page: Any, row: int, place: int, value: CellValue, zone: tzinfo, moment: Any, quoted: Any) -> None:
     if isinstance(value, datetime):
         page.write_datetime(row, place, value.astimezone(zone).replace(tzinfo=None), moment)
         page.set_column(place, place, 20)
@@ -72,7 +72,7 @@ def _write(page: Any, row: int, place: int, value: Value, zone: tzinfo, moment: 
         page.write_number(row, place, value)
 
 
-def _csv_cell(value: Value, zone: tzinfo) -> str | float | None:
+def _csv_cell(value: CellValue, zone: tzinfo) -> str | float | None:
     if isinstance(value, datetime):
         return f"{value.astimezone(zone):%Y-%m-%d %H:%M:%S}"
     if isinstance(value, str):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pbx.export.call import CallTranscript, Line
+from pbx.export.call import CallTranscript, TranscriptLine
 from pbx.formatting import SOUNDS
 
 LEAST_CUE_S = 0.1  # players drop a cue that ends when it begins
@@ -80,7 +80,7 @@ def as_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
     }
 
 
-def said(line: Line) -> str:
+def said(line: TranscriptLine) -> str:
     """A line as it is read: who, what, and a mark on what is doubtful."""
     sounds = [SOUNDS[flag] for flag in line.flags if flag in SOUNDS]
     if sounds and not line.text:
@@ -112,13 +112,13 @@ def _txt(call: CallTranscript, doubtful: bool) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _spoken(call: CallTranscript, doubtful: bool) -> Iterator[Line]:
+def _spoken(call: CallTranscript, doubtful: bool) -> Iterator[TranscriptLine]:
     """The lines with text of all recordings, in the order they begin, as subtitles must be."""
     lines = [line for take in call.takes(doubtful=doubtful) for line in take.lines if line.text]
     yield from sorted(lines, key=lambda line: line.start_s)
 
 
-def _cue_time(line: Line, point: str) -> str:
+def _cue_time(line: TranscriptLine, point: str) -> str:
     start_ms = round(line.start_s * 1000)
     end_ms = max(round(line.end_s * 1000), start_ms + round(LEAST_CUE_S * 1000))
     return f"{_stamp(start_ms, point)} --> {_stamp(end_ms, point)}"
@@ -133,7 +133,7 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _segment(line: Line) -> dict[str, Any]:
+def _segment(line: TranscriptLine) -> dict[str, Any]:
     edited = {} if line.original_text is None else {"edited": True, "original_text": line.original_text}
     return {
         "start_s": line.start_s,

@@ -12,7 +12,7 @@ from docx.enum.text import WD_BREAK
 from docx.oxml import OxmlElement
 from docx.shared import Cm, Pt, RGBColor
 
-from pbx.export.call import CallTranscript, Line
+from pbx.export.call import CallTranscript, TranscriptLine
 from pbx.export.text import Calls, clock, said, several
 
 MUTED = RGBColor(0x5F, 0x6F, 0x77)
@@ -70,9 +70,9 @@ def _write(document: Any, call: CallTranscript, doubtful: bool) -> None:
         document.add_paragraph("Nothing was said." if call.recordings else "This call is not transcribed.")
 
 
-def _turns(lines: Sequence[Line]) -> Iterator[list[Line]]:
+def _turns(lines: Sequence[TranscriptLine]) -> Iterator[list[TranscriptLine]]:
     """Lines of one speaker that follow one another, as far as they make a readable paragraph."""
-    turn: list[Line] = []
+    turn: list[TranscriptLine] = []
     length = 0
     for line in lines:
         same = turn and (line.speaker, line.flags) == (turn[0].speaker, turn[0].flags) and line.text and line.speaker
@@ -86,7 +86,7 @@ def _turns(lines: Sequence[Line]) -> Iterator[list[Line]]:
         yield turn
 
 
-def _add_turn(document: Any, turn: Sequence[Line]) -> None:
+def _add_turn(document: Any, turn: Sequence[TranscriptLine]) -> None:
     paragraph = document.add_paragraph()
     paragraph._p.style = TURN_STYLE  # by its id: looking a style up takes longer than all the rest
     paragraph.add_run(f"{clock(turn[0].start_s)}\t").font.color.rgb = MUTED

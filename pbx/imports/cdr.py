@@ -15,10 +15,10 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 
-from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
-from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_line
+from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
+from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.errors import PbxError
-from pbx.imports.cdr_tables import Batch, CdrTable
+from pbx.imports.cdr_tables import CdrTable, RowBatch
 from pbx.imports.databases import database_mark, open_source, source_url
 from pbx.imports.file_types import check_read, refuse_other
 from pbx.imports.files import (
@@ -31,17 +31,17 @@ from pbx.imports.files import (
     skip_to,
     source_of,
 )
-from pbx.imports.time_range import WHATEVER_IS_NEW, Stretch
+from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.live.collect import collect_snapshot
 from pbx.model.history import Leg
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.import_cursors import Mark, load_marks, move_mark
+from pbx.store.import_cursors import ImportCursor, load_cursors, move_cursor
 from pbx.store.legs import known_trunks, store_legs
 from pbx.store.recordings import learn_utc_offset, utc_offset_s
 
 Progress = Callable[[int, int | None], None]
-Row = Mapping[str, Any]
+CdrRow = Mapping[str, Any]
 _ANY_ZONE = timedelta(hours=15)  # further no clock is from UTC
 _OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at its end
 _BEFORE = timedelta(hours=2)  # and so much before it, for rows without a linkedid whose call had begun
@@ -65,7 +65,7 @@ class CdrResult(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class _CdrImport:
     """Where to, and how rows are understood."""
 
     engine: Engine
@@ -73,10 +73,10 @@ class _Target:
     trunks: frozenset[str]
     zone: tzinfo | None  # the PBX's, if it is known
     certain: bool
-    within: Stretch
+    within: TimeRange
 
     @classmethod
-    def of(cls, engine: Engine, active: ActiveConnection, within: Stretch) -> "_Target":
+    def of(cls, engine: Engine, active: ActiveConnection, within: TimeRange) -> "_CdrImport":
         with reading(engine) as session:
             trunks = known_trunks(session, active.id)
             offset_s = utc_offset_s(session, active.id)
@@ -91,12 +91,12 @@ class _Target:
         """Those of the stretch that is read."""
         return [leg for leg in legs if self.within.holds(leg.started_at.timestamp())] if self.within else legs
 
-    def store(self, legs: Sequence[Leg], mark: Mark | None, told: CdrResult) -> None:
+    def store(self, legs: Sequence[Leg], mark: ImportCursor | None, told: CdrResult) -> None:
         """Store legs, and in the same transaction how far was read, and count what is new."""
         with writing(self.engine) as session:
             stored = store_legs(session, self.connection_id, legs, "cdr")
             if mark is not None and not self.within:
-                move_mark(session, self.connection_id, "cdr", mark)
+                move_cursor(session, self.connection_id, "cdr", mark)
         told.legs, told.calls = told.legs + stored.legs, told.calls + stored.calls
 
 
@@ -116,7 +116,7 @@ def import_cdr_database(
     address: str,
     *,
     table: str = "cdr",
-    within: Stretch = WHATEVER_IS_NEW,
+    within: TimeRange = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> CdrResult:
@@ -127,15 +127,15 @@ def import_cdr_database(
     isn't one, Unreachable, DataError when the table isn't there or isn't a CDR.
     """
     url = source_url(address)
-    target, mark = _Target.of(engine, active, within), database_mark(engine, active.id, "cdr", url, table)
+    target, mark = _CdrImport.of(engine, active, within), database_mark(engine, active.id, "cdr", url, table)
     if within:
-        mark = Mark(mark.source, mark.label)
+        mark = ImportCursor(mark.source, mark.label)
     with open_source(url) as source, source.connect() as connection:
         work = _DatabaseImport(target, CdrTable(connection, table), mark, stop or threading.Event(), progress)
         return work.run()
 
 
-def count_cdr(connection: Connection, mark: Mark) -> int:
+def count_cdr(connection: Connection, mark: ImportCursor) -> int:
     """How many rows of the table cdr were never read. Raises DataError when it isn't a CDR."""
     return CdrTable(connection, "cdr").count(_local(mark.position) if mark.position else None)
 
@@ -145,7 +145,7 @@ def import_cdr_file(
     active: ActiveConnection,
     path: Path,
     *,
-    within: Stretch = WHATEVER_IS_NEW,
+    within: TimeRange = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> CdrResult:
@@ -156,13 +156,13 @@ def import_cdr_file(
     A row that isn't finished is left for the next time. Raises SettingsError when there is no such file, DataError
     when it, or all that is in it, can't be read.
     """
-    target = _Target.of(engine, active, within)
+    target = _CdrImport.of(engine, active, within)
     with reading(engine) as session:
-        marks = [] if within else load_marks(session, active.id, "cdr")
+        marks = [] if within else load_cursors(session, active.id, "cdr")
     total = path.stat().st_size if path.is_file() else None
     with open_history(path) as (stream, raw):
         finished, head = is_finished(path), stream.read(HEAD_BYTES)
-        mark = mark_of(head, [mark for mark in marks if mark.source[:1].isdecimal()]) or Mark(source_of(head))
+        mark = mark_of(head, [mark for mark in marks if mark.source[:1].isdecimal()]) or ImportCursor(source_of(head))
         mark.source, mark.label = source_of(head), path.name
         if mark.rows == mark.bad:
             refuse_other(path, "cdr")
@@ -203,13 +203,15 @@ def _read_rows(
         yield [b"\n".join(begun)], position
 
 
-def _legs_of(rows: Sequence[bytes], layout: Layout, target: _Target, mark: Mark) -> tuple[list[Leg], set[str]]:
+def _legs_of(
+    rows: Sequence[bytes], layout: Layout, target: _CdrImport, mark: ImportCursor
+) -> tuple[list[Leg], set[str]]:
     """Rows as legs, each counted in the mark, and the uniqueids of those that have a linkedid."""
-    numbered: list[tuple[int, Row]] = []
+    numbered: list[tuple[int, CdrRow]] = []
     for line in rows:
         mark.rows += 1
         try:
-            if (row := parse_line(line, layout)) is not None:
+            if (row := parse_master_csv_line(line, layout)) is not None:
                 numbered.append((mark.rows, row))
         except BadRow as fault:
             mark.note_bad(mark.rows, str(fault), line)
@@ -218,7 +220,7 @@ def _legs_of(rows: Sequence[bytes], layout: Layout, target: _Target, mark: Mark)
 
 
 def _parsed(
-    numbered: Sequence[tuple[int | None, Row]], clock: Clock, target: _Target, mark: Mark
+    numbered: Sequence[tuple[int | None, CdrRow]], clock: Clock, target: _CdrImport, mark: ImportCursor
 ) -> tuple[list[Leg], set[str]]:
     """Rows as legs, and the uniqueids of those that have a linkedid.
 
@@ -227,7 +229,7 @@ def _parsed(
     legs, linked = [], set()
     for number, row in numbered:
         try:
-            legs.append(leg := parse_row(row, clock, target.trunks))
+            legs.append(leg := parse_cdr_row(row, clock, target.trunks))
         except BadRow as fault:
             if number is not None:
                 mark.note_bad(number, str(fault), ", ".join(str(value) for value in row.values() if value))
@@ -241,7 +243,7 @@ class _DatabaseImport:
     """One import from a table."""
 
     def __init__(
-        self, target: _Target, table: CdrTable, mark: Mark, stop: threading.Event, progress: Progress | None
+        self, target: _CdrImport, table: CdrTable, mark: ImportCursor, stop: threading.Event, progress: Progress | None
     ) -> None:
         self.target, self.table, self.mark, self.stop, self.progress = target, table, mark, stop, progress
         self.zone = target.zone
@@ -285,7 +287,7 @@ class _DatabaseImport:
             return datetime.min.replace(tzinfo=UTC)
         return clock.to_utc(self.known_until - _OVERLAP, None)
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[RowBatch]:
         within = self.target.within
         if not within:
             return self.table.batches(self.known_until - _OVERLAP - _BEFORE if self.mark.position else None)
@@ -295,8 +297,8 @@ class _DatabaseImport:
             *(at.astimezone(UTC).replace(tzinfo=None) + by for at, by in ((since, -_ANY_ZONE), (until, _ANY_ZONE)))
         )
 
-    def _counted(self, rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
-        numbered: list[tuple[int | None, Row]] = []
+    def _counted(self, rows: Sequence[CdrRow]) -> list[tuple[int | None, CdrRow]]:
+        numbered: list[tuple[int | None, CdrRow]] = []
         for row in rows:
             local = local_moment(row[self.table.dated_by])
             new = local is None or local >= self.known_until
@@ -319,7 +321,7 @@ class _DatabaseImport:
             self.progress(at_s - self.begun_s, max(_seconds_of(last) - self.begun_s, 1))
 
 
-def _ended(told: CdrResult, mark: Mark, bad_before: int) -> CdrResult:
+def _ended(told: CdrResult, mark: ImportCursor, bad_before: int) -> CdrResult:
     told.bad, told.faults = mark.bad - bad_before, mark.faults[bad_before:]
     return told
 

@@ -20,7 +20,7 @@ _LAST_DATE = datetime(2100, 1, 1)  # noqa: DTZ001
 _FIRST_DATE = datetime(1990, 1, 1)  # noqa: DTZ001 - local; what is before is none: 0000-00-00, or a clock never set
 
 
-class Batch(NamedTuple):
+class RowBatch(NamedTuple):
     """Rows dated before `until`, in no order; None: rows without a date. `last` is the table's last date."""
 
     rows: list[Mapping[str, Any]]
@@ -52,7 +52,7 @@ class DatedTable:
         self._select = f"SELECT {', '.join(named)}"
         self._latin1 = holds_latin1(connection, table)
 
-    def batches(self, since: datetime | None, until: datetime | None = None) -> Iterator[Batch]:
+    def batches(self, since: datetime | None, until: datetime | None = None) -> Iterator[RowBatch]:
         """All rows from a date on (local time) up to another; with None those without a date as well, first.
 
         Each statement asks for as much time as its number of rows allows, so that neither memory nor, without an index,
@@ -62,7 +62,7 @@ class DatedTable:
         if last is not None and until is not None:
             last = min(last, until - _SECOND)
         if since is None and (undated := self._undated()):
-            yield Batch(undated, None, last or _FIRST_DATE)
+            yield RowBatch(undated, None, last or _FIRST_DATE)
         step = timedelta(days=1)
         while first is not None and last is not None and first <= last:
             end = min(first + step, last + _SECOND)
@@ -70,7 +70,7 @@ class DatedTable:
             if len(rows) > _MOST_ROWS and step > _SHORTEST:
                 step = max(step / 4, _SHORTEST)
                 continue
-            yield Batch(rows, end, last)
+            yield RowBatch(rows, end, last)
             if len(rows) < _WANTED_ROWS // 2:
                 step = min(step * 2, _LONGEST)
             first = end if rows else self._bounds(end)[0]

@@ -17,10 +17,10 @@ from pbx.asterisk.formats.cel import CallEvents, add_row, told_leg
 from pbx.formatting import zone_of
 from pbx.imports.cdr_tables import CelTable
 from pbx.imports.databases import database_mark, open_source, source_url, tables_of
-from pbx.imports.time_range import WHATEVER_IS_NEW, Stretch
+from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.import_cursors import Mark, move_mark
+from pbx.store.import_cursors import ImportCursor, move_cursor
 from pbx.store.legs import legs_of_linkedids, store_legs
 from pbx.store.recordings import utc_offset_s
 
@@ -41,7 +41,7 @@ class CelResult(BaseModel):
 
 
 def import_cel_if_there(
-    engine: Engine, active: ActiveConnection, address: str, *, within: Stretch, progress: Progress | None = None
+    engine: Engine, active: ActiveConnection, address: str, *, within: TimeRange, progress: Progress | None = None
 ) -> CelResult | None:
     """As `import_cel`; None when the database has no table cel."""
     with open_source(source_url(address)) as source, source.connect() as connection:
@@ -54,7 +54,7 @@ def import_cel(
     active: ActiveConnection,
     address: str,
     *,
-    within: Stretch = WHATEVER_IS_NEW,
+    within: TimeRange = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> CelResult:
@@ -66,7 +66,7 @@ def import_cel(
     url = source_url(address)
     mark = database_mark(engine, active.id, "cel", url, "cel")
     if within:
-        mark = Mark(mark.source, mark.label)
+        mark = ImportCursor(mark.source, mark.label)
     result, bad, known_until = CelResult(source=mark.label), mark.bad, _local(mark.position)
     with open_source(url) as source, source.connect() as connection:
         for rows in CelTable(connection).pages(*_bounds(within, mark)):
@@ -75,7 +75,7 @@ def import_cel(
             mark.position = max(mark.position, newest)
             if not within:
                 with writing(engine) as session:
-                    move_mark(session, active.id, "cel", mark)
+                    move_cursor(session, active.id, "cel", mark)
             if progress is not None:
                 progress(max(newest - int(known_until.replace(tzinfo=UTC).timestamp()), 0), None)
             if stop is not None and stop.is_set():
@@ -84,12 +84,12 @@ def import_cel(
     return result
 
 
-def count_cel(connection: Connection, mark: Mark) -> int:
+def count_cel(connection: Connection, mark: ImportCursor) -> int:
     """How many rows of the table cel that tell anything were never read. Raises DataError when it isn't CEL."""
     return CelTable(connection).count(_local(mark.position + 1) if mark.position else None)
 
 
-def _bounds(within: Stretch, mark: Mark) -> tuple[datetime | None, datetime | None]:
+def _bounds(within: TimeRange, mark: ImportCursor) -> tuple[datetime | None, datetime | None]:
     """The local times to read from and up to; a stretch's are wide enough for any zone."""
     if not within:
         return (_local(mark.position) - _OVERLAP if mark.position else None), None
@@ -98,7 +98,7 @@ def _bounds(within: Stretch, mark: Mark) -> tuple[datetime | None, datetime | No
 
 
 def _events(
-    rows: Sequence[Mapping[str, Any]], mark: Mark, known_until: datetime, result: CelResult
+    rows: Sequence[Mapping[str, Any]], mark: ImportCursor, known_until: datetime, result: CelResult
 ) -> tuple[dict[str, CallEvents], int]:
     """What rows tell, call by call, and the newest of their times in seconds; those not read before are counted."""
     calls: dict[str, CallEvents] = {}

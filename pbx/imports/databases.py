@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from pbx.errors import DataError, SettingsError
 from pbx.imports.connect import Guard, clear_error, connect_mysql, guard_of, too_slow
 from pbx.store.engine import reading
-from pbx.store.import_cursors import Mark, MarkKind, load_marks
+from pbx.store.import_cursors import ImportCursor, MarkKind, load_cursors
 from pbx.text_encoding import decode
 
 _DRIVERS = {
@@ -66,12 +66,12 @@ def source_label(url: URL) -> str:
     return f"{url.drivername.partition('+')[0]}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
-def database_mark(engine: Engine, connection_id: int, kind: MarkKind, url: URL, table: str) -> Mark:
+def database_mark(engine: Engine, connection_id: int, kind: MarkKind, url: URL, table: str) -> ImportCursor:
     """How far a table was read, a new mark for one that never was."""
     label = f"{source_label(url)} {table}"
     with reading(engine) as session:
-        known = {mark.source: mark for mark in load_marks(session, connection_id, kind)}
-    return known.get(label, Mark(label, label))
+        known = {mark.source: mark for mark in load_cursors(session, connection_id, kind)}
+    return known.get(label, ImportCursor(label, label))
 
 
 def tables_of(connection: Connection) -> set[str]:

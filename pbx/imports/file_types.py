@@ -8,7 +8,7 @@ from typing import Literal
 from pbx.asterisk.formats import master_csv, queue_log
 from pbx.errors import UnreadableFile
 from pbx.imports.files import open_history, read_lines
-from pbx.store.import_cursors import Mark
+from pbx.store.import_cursors import ImportCursor
 from pbx.text_encoding import BOM
 
 FileKind = Literal["queue_log", "cdr"]
@@ -76,7 +76,7 @@ def refuse_other(path: Path, wanted: FileKind) -> None:
         raise UnreadableFile(f"Nothing could be read from {path.name}: it is {seems[0]}.", seems[1])
 
 
-def check_read(path: Path, mark: Mark, wanted: FileKind) -> None:
+def check_read(path: Path, mark: ImportCursor, wanted: FileKind) -> None:
     """Raise UnreadableFile where not one of the lines of a file that was read could be."""
     if mark.rows and mark.rows == mark.bad:
         line, why = mark.faults[0]
@@ -137,6 +137,6 @@ def _seems(lines: Sequence[bytes]) -> tuple[str, str] | None:
 
 def _is_event(line: bytes) -> bool:
     try:
-        return queue_log.parse_line(line) is not None
+        return queue_log.parse_queue_log_line(line) is not None
     except queue_log.BadLine:
         return False

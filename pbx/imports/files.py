@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pbx.errors import SettingsError, UnreadableFile
-from pbx.store.import_cursors import Mark
+from pbx.store.import_cursors import ImportCursor
 
 BLOCK_BYTES = 1_048_576
 HEAD_BYTES = 1024
@@ -116,7 +116,7 @@ class _AsUtf8(io.RawIOBase):
         return self._at
 
 
-def mark_of(head: bytes, marks: Sequence[Mark]) -> Mark | None:
+def mark_of(head: bytes, marks: Sequence[ImportCursor]) -> ImportCursor | None:
     """The mark of the file that begins with `head`: the one that knows most of its first bytes; None for a new file."""
     known = {mark.source: mark for mark in marks if mark.source[:1].isdecimal()}  # the others are databases
     sizes = {int(source.partition(":")[0]) for source in known}
@@ -172,7 +172,7 @@ def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator
         yield [rest], position + len(rest)
 
 
-def leave_out_blank(mark: Mark, lines: Sequence[bytes]) -> None:
+def leave_out_blank(mark: ImportCursor, lines: Sequence[bytes]) -> None:
     """Take the blank ones of the lines just counted from the count, where nothing else in the file could be read."""
     if mark.bad:
         blank = sum(not line.strip(b"\0\r\t ") for line in lines)

@@ -14,14 +14,14 @@ from sqlalchemy import Connection, Engine, Integer, MetaData, Select, Table, fun
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import Date, DateTime, Numeric
 
-from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, ordered, parse_row
+from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, ordered, parse_queue_log_row
 from pbx.errors import DataError
 from pbx.imports.databases import QUEUE_LOGS, database_mark, holds_latin1, open_source, source_url, tables_of
 from pbx.imports.queue_log_files import ImportResult, Intake, Progress, SourceRead
 from pbx.imports.queue_visits import QueueLogFold
-from pbx.imports.time_range import WHATEVER_IS_NEW, Stretch
+from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.store.engine import reading
-from pbx.store.import_cursors import Mark
+from pbx.store.import_cursors import ImportCursor
 from pbx.store.visits import open_visits
 from pbx.text_encoding import repair
 
@@ -33,7 +33,7 @@ _FIRST_S, _LAST_S = 1_000_000_000, 4_102_444_800  # epochs of ten digits: 2001 t
 
 
 @dataclass(frozen=True)
-class _Source:
+class _QueueLogTable:
     """The table, its columns by the names used here, and how its column `time` is written: epoch, text or moment."""
 
     table: Table
@@ -63,19 +63,19 @@ class _Source:
     def event_of(self, row: Sequence[Any]) -> QueueEvent:
         time, *rest = row
         callid, queue, agent, event, *data = map(self._repaired, rest)
-        return parse_row(time, callid, queue, agent, event, data, self.zone)
+        return parse_queue_log_row(time, callid, queue, agent, event, data, self.zone)
 
     def _repaired(self, value: Any) -> Any:
         return repair(value, latin1=self.latin1) if isinstance(value, str) else value
 
 
-def import_queue_log_table(
+def import_queue_log_database(
     engine: Engine,
     connection_id: int,
     address: str,
     zone: tzinfo,
     *,
-    within: Stretch = WHATEVER_IS_NEW,
+    within: TimeRange = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> ImportResult:
@@ -91,7 +91,7 @@ def import_queue_log_table(
         source = _find_table(connection, zone)
         mark = database_mark(engine, connection_id, "queue_log", url, source.table.name)
         if within:
-            mark = Mark(mark.source, mark.label)
+            mark = ImportCursor(mark.source, mark.label)
         with reading(engine) as session:
             fold = QueueLogFold(open_visits(session, connection_id, "queue_log"))
         told = SourceRead(source=mark.label)
@@ -111,7 +111,7 @@ def import_queue_log_table(
     return ImportResult(sources=[told])
 
 
-def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> tuple[str, Callable[[], int]]:
+def count_queue_log(connection: Connection, mark_of: Callable[[str], ImportCursor]) -> tuple[str, Callable[[], int]]:
     """The name of the table of queue_log, and what counts its rows that were never read. Raises DataError."""
     source = _find_table(connection, UTC)  # read to the hour, which is near enough
     known_s = mark_of(source.table.name).position
@@ -120,7 +120,7 @@ def count_queue_log(connection: Connection, mark_of: Callable[[str], Mark]) -> t
     return source.table.name, lambda: connection.execute(new).scalar_one()
 
 
-def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], from_s: float, known_s: int) -> int:
+def _take_in(intake: Intake, source: _QueueLogTable, rows: Sequence[Sequence[Any]], from_s: float, known_s: int) -> int:
     """Fold a page's rows from a time on, and count those that are new; the newest time among them.
 
     In the order of their ids what follows the first of them was written later, though its clock may have been set back.
@@ -146,7 +146,9 @@ def _take_in(intake: Intake, source: _Source, rows: Sequence[Sequence[Any]], fro
     return max((event.at_s for event in events if event.at_s < now_s), default=0)
 
 
-def _pages(connection: Connection, source: _Source, from_s: float, until_s: float) -> Iterator[Sequence[Sequence[Any]]]:
+def _pages(
+    connection: Connection, source: _QueueLogTable, from_s: float, until_s: float
+) -> Iterator[Sequence[Sequence[Any]]]:
     if source.id is None:
         yield from _stretches(connection, source, from_s, until_s)
         return
@@ -165,7 +167,7 @@ def _pages(connection: Connection, source: _Source, from_s: float, until_s: floa
 
 
 def _stretches(
-    connection: Connection, source: _Source, from_s: float, until_s: float
+    connection: Connection, source: _QueueLogTable, from_s: float, until_s: float
 ) -> Iterator[Sequence[Sequence[Any]]]:
     """Pages by time: as many hours at once as hold about a page of rows."""
     within = (
@@ -175,8 +177,8 @@ def _stretches(
     first, last = connection.execute(select(func.min(source.time), func.max(source.time)).where(*within)).one()
     if first is None:
         return
-    at_s = parse_row(first, "", "", "", "-", (), source.zone).at_s - _HOUR_S
-    end_s = parse_row(last, "", "", "", "-", (), source.zone).at_s + _HOUR_S
+    at_s = parse_queue_log_row(first, "", "", "", "-", (), source.zone).at_s - _HOUR_S
+    end_s = parse_queue_log_row(last, "", "", "", "-", (), source.zone).at_s + _HOUR_S
     step_s = _HOUR_S
     while at_s <= end_s:
         bounds = source.bound(at_s), source.bound(at_s + step_s)
@@ -197,7 +199,7 @@ def _next_step(step_s: int, rows: int) -> int:
     return step_s * 2 if rows < _PAGE // 4 else step_s
 
 
-def _find_table(connection: Connection, zone: tzinfo) -> _Source:
+def _find_table(connection: Connection, zone: tzinfo) -> _QueueLogTable:
     there = tables_of(connection)
     tables = [Table(name, MetaData(), autoload_with=connection) for name in QUEUE_LOGS if name in there]
     if not tables:
@@ -210,7 +212,7 @@ def _find_table(connection: Connection, zone: tzinfo) -> _Source:
     return _understand(connection, (filled or tables)[0], zone)
 
 
-def _understand(connection: Connection, table: Table, zone: tzinfo) -> _Source:
+def _understand(connection: Connection, table: Table, zone: tzinfo) -> _QueueLogTable:
     columns: dict[str, Any] = {column.name.lower(): column for column in table.columns}
     split = [columns[name] for name in (f"data{n}" for n in range(1, 6)) if name in columns]
     data = split or [columns[name] for name in ("data",) if name in columns]
@@ -233,7 +235,7 @@ def _understand(connection: Connection, table: Table, zone: tzinfo) -> _Source:
     form = _form_of(connection, found["time"])
     if isinstance(found["time"].type, mysql.TIMESTAMP):
         zone = UTC  # which the session asked for
-    return _Source(
+    return _QueueLogTable(
         table, **found, data=data, id=row_id, form=form, zone=zone, latin1=holds_latin1(connection, table.name)
     )
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from pbx.asterisk.formats.queue_log import BadLine, parse_line
+from pbx.asterisk.formats.queue_log import BadLine, parse_queue_log_line
 from pbx.errors import UnreadableFile
 from pbx.imports.file_types import check_read, refuse_other
 from pbx.imports.files import (
@@ -29,10 +29,10 @@ from pbx.imports.files import (
     source_of,
 )
 from pbx.imports.queue_visits import QueueLogFold
-from pbx.imports.time_range import WHATEVER_IS_NEW, Stretch
+from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.model.history import Visit
 from pbx.store.engine import reading, writing
-from pbx.store.import_cursors import Mark, MarkKind, load_marks, move_mark
+from pbx.store.import_cursors import ImportCursor, MarkKind, load_cursors, move_cursor
 from pbx.store.visits import open_visits, store_agent_changes, store_rings, store_visits
 
 Progress = Callable[[int, int | None], None]
@@ -69,12 +69,12 @@ class ImportResult(BaseModel):
         return any(source.failure for source in self.sources)
 
 
-def import_queue_log(
+def import_queue_log_files(
     engine: Engine,
     connection_id: int,
     files: Sequence[Path],
     *,
-    within: Stretch = WHATEVER_IS_NEW,
+    within: TimeRange = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> ImportResult:
@@ -89,7 +89,7 @@ def import_queue_log(
     sizes = {path: path.stat().st_size for path in begun}
     with reading(engine) as session:
         fold = QueueLogFold(open_visits(session, connection_id, "queue_log"))
-        marks = [] if within else load_marks(session, connection_id, _KIND)
+        marks = [] if within else load_cursors(session, connection_id, _KIND)
     result, done = ImportResult(), 0
 
     def tell(read: int) -> None:
@@ -99,21 +99,25 @@ def import_queue_log(
     for path in sorted(begun, key=lambda path: begun[path]):
         if stop is not None and stop.is_set():
             break
-        intake = Intake(engine, connection_id, fold, Mark(""), SourceRead(source=path.name), within)
+        intake = Intake(engine, connection_id, fold, ImportCursor(""), SourceRead(source=path.name), within)
         result.sources.append(_import_file(intake, path, marks, tell, stop))
         done += sizes[path]
     return result
 
 
 def _import_file(
-    intake: "Intake", path: Path, marks: Sequence[Mark], tell: Callable[[int], None], stop: threading.Event | None
+    intake: "Intake",
+    path: Path,
+    marks: Sequence[ImportCursor],
+    tell: Callable[[int], None],
+    stop: threading.Event | None,
 ) -> SourceRead:
     begun = False
     try:
         with open_history(path) as (stream, raw):
             finished, head = is_finished(path), stream.read(HEAD_BYTES)
             stream.seek(0)
-            intake.mark = mark = mark_of(head, marks) or Mark("")
+            intake.mark = mark = mark_of(head, marks) or ImportCursor("")
             mark.source, mark.label = source_of(head, whole=finished), path.name
             if mark.rows == mark.bad:
                 refuse_other(path, "queue_log")
@@ -144,7 +148,7 @@ def _recall(fold: QueueLogFold, stream: BinaryIO, position: int) -> None:
     for line in stream.read(position - start).split(b"\n"):
         if b"|DID|" in line:
             with suppress(BadLine):
-                event = parse_line(line)
+                event = parse_queue_log_line(line)
                 if event is not None and event.name == "DID":
                     fold.add(event)
 
@@ -156,7 +160,13 @@ class Intake:
     """
 
     def __init__(
-        self, engine: Engine, connection_id: int, fold: QueueLogFold, mark: Mark, told: SourceRead, within: Stretch
+        self,
+        engine: Engine,
+        connection_id: int,
+        fold: QueueLogFold,
+        mark: ImportCursor,
+        told: SourceRead,
+        within: TimeRange,
     ) -> None:
         self.mark, self.told, self.fold, self.within = mark, told, fold, within
         self._engine, self._connection_id = engine, connection_id
@@ -170,7 +180,7 @@ class Intake:
         for line in lines:
             mark.rows += 1
             try:
-                event = parse_line(line)
+                event = parse_queue_log_line(line)
             except BadLine as error:
                 mark.note_bad(mark.rows, str(error), line)
             else:
@@ -192,7 +202,7 @@ class Intake:
             told.rings += store_rings(session, connection_id, found.rings)
             told.changes += store_agent_changes(session, connection_id, found.changes)
             if not self.within:
-                move_mark(session, connection_id, _KIND, self.mark)
+                move_cursor(session, connection_id, _KIND, self.mark)
         told.visits += max(stored - self._counted(found.visits), 0)
 
     def _counted(self, visits: Iterable[Visit]) -> int:
@@ -217,7 +227,7 @@ def _begins_at(path: Path) -> float:
         with open_history(path) as (stream, _):
             for line in next(read_lines(stream, 0, to_the_end=True), ([], 0))[0]:
                 try:
-                    event = parse_line(line)
+                    event = parse_queue_log_line(line)
                 except BadLine:
                     continue
                 if event is not None:

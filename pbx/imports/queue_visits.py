@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pbx.asterisk.formats.queue_log import NOBODY, QueueEvent, number, numbers
 from pbx.asterisk.formats.transfers import handed_over, made_before
-from pbx.model.history import AgentChange, AgentChangeKind, Outcome, Ring, Visit
+from pbx.model.history import AgentChange, AgentChangeKind, Ring, Visit, VisitOutcome
 
 LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
 _SLACK_S = 2  # of moments told in whole seconds
@@ -30,7 +30,7 @@ _CHANGES: dict[str, AgentChangeKind] = {
     "UNPAUSE": "unpause",
     "UNPAUSEALL": "unpause",
 }
-_EXITS: dict[str, Outcome] = {
+_EXITS: dict[str, VisitOutcome] = {
     "ABANDON": "abandoned",
     "EXITWITHTIMEOUT": "timeout",
     "EXITEMPTY": "exit_empty",
@@ -47,15 +47,15 @@ class Folded(NamedTuple):
     changes: list[AgentChange]
 
 
-_Key = tuple[str, str]  # the callid under which a visit's events are written, and its queue
+_VisitKey = tuple[str, str]  # the callid under which a visit's events are written, and its queue
 
 
-class _Open:
+class _UnfinishedVisit:
     """A visit that goes on, when it was last heard of, and whether it changed since it was last told."""
 
     __slots__ = ("changed", "key", "last_s", "visit")
 
-    def __init__(self, key: _Key, visit: Visit, last_s: int, *, changed: bool = True) -> None:
+    def __init__(self, key: _VisitKey, visit: Visit, last_s: int, *, changed: bool = True) -> None:
         self.key, self.visit, self.last_s, self.changed = key, visit, last_s, changed
 
     @property
@@ -73,7 +73,9 @@ class QueueLogFold:
     def __init__(self, going_on: Iterable[Visit] = ()) -> None:
         self.unknown: Counter[str] = Counter()
         self._open = {
-            (key := (visit.uniqueid, visit.queue)): _Open(key, visit, int(visit.joined_at.timestamp()), changed=False)
+            (key := (visit.uniqueid, visit.queue)): _UnfinishedVisit(
+                key, visit, int(visit.joined_at.timestamp()), changed=False
+            )
             for visit in going_on
         }
         self._dids: dict[str, str] = {}
@@ -142,7 +144,7 @@ class QueueLogFold:
             did=self._dids.get(event.callid, ""),
             original_position=position,
         )
-        self._open[key] = _Open(key, visit, event.at_s)
+        self._open[key] = _UnfinishedVisit(key, visit, event.at_s)
 
     def _connect(self, event: QueueEvent) -> None:
         """CONNECT hold|channel|ring."""
@@ -188,7 +190,7 @@ class QueueLogFold:
     def _end_answered(
         self,
         event: QueueEvent,
-        outcome: Outcome,
+        outcome: VisitOutcome,
         hold: float | None,
         talk: float | None,
         position: float | None,
@@ -308,7 +310,7 @@ class QueueLogFold:
 
     def _held(
         self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None = None
-    ) -> _Open | None:
+    ) -> _UnfinishedVisit | None:
         """The open visit of an event; one whose beginning the file doesn't hold is begun `since_s` before the event.
 
         `connected`: whether it is an event of a visit with an agent; `hold_s`: after what wait.
@@ -322,12 +324,12 @@ class QueueLogFold:
         if held is None:
             joined_at = _moment(event.at_s - min(int(since_s or 0), LOST_AFTER_S))
             visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
-            held = self._open[key] = _Open(key, visit, event.at_s)
+            held = self._open[key] = _UnfinishedVisit(key, visit, event.at_s)
         return held
 
     def _under_another(
         self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None
-    ) -> _Open | None:
+    ) -> _UnfinishedVisit | None:
         """The open visit of an event that is written under another callid than it was begun with.
 
         An attended transfer of a caller to somebody who waits in a queue himself puts the caller's channel in the place
@@ -368,7 +370,7 @@ class QueueLogFold:
                 held.visit = handed_over(held.visit, talked)
                 held.changed = True
 
-    def _close(self, held: _Open, outcome: Outcome) -> None:
+    def _close(self, held: _UnfinishedVisit, outcome: VisitOutcome) -> None:
         del self._open[held.key]
         self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
         if outcome == "transferred":

@@ -15,9 +15,9 @@ from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.cel import import_cel
 from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, source_url
 from pbx.imports.file_types import check_not_empty, is_empty, kind_of
-from pbx.imports.queue_log_database import import_queue_log_table
-from pbx.imports.queue_log_files import import_queue_log
-from pbx.imports.time_range import WHATEVER_IS_NEW, Stretch
+from pbx.imports.queue_log_database import import_queue_log_database
+from pbx.imports.queue_log_files import import_queue_log_files
+from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.imports.uploads import delete_uploads, sweep_uploads
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection
@@ -27,7 +27,7 @@ from pbx.store.models import Job
 from pbx.store.recordings import utc_offset_s
 
 Progress = Callable[[int, int | None], None]
-Source = dict[str, Any]  # what was read of one file or table: kind, source, rows, bad, faults, …, failure
+ImportSource = dict[str, Any]  # what was read of one file or table: kind, source, rows, bad, faults, …, failure
 _COUNTED = ("rows", "bad", "visits", "calls", "legs")
 
 
@@ -82,13 +82,13 @@ def read_files(
     *,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-) -> list[Source]:
+) -> list[ImportSource]:
     """Read what is new in files, each a queue_log or a CDR file. `progress(done, total)` is in bytes on the disk.
 
     A file that can't be read has a `failure`. Raises UnreadableFile when all of them are empty.
     """
     kinds: dict[Path, str] = {}
-    failed: list[Source] = []
+    failed: list[ImportSource] = []
     for path in files:
         try:
             kinds[path] = "queue_log" if is_empty(path) else kind_of(path)
@@ -101,7 +101,7 @@ def read_files(
     if not failed:
         check_not_empty(files)
     tell = _Shared(progress, sum(path.stat().st_size for path in kinds))
-    read = import_queue_log(engine, active.id, logs, progress=tell, stop=stop).sources
+    read = import_queue_log_files(engine, active.id, logs, progress=tell, stop=stop).sources
     sources = [{"kind": "queue_log"} | one.model_dump() for one in read]
     tell.done = sum(path.stat().st_size for path in logs)
     for path in records:
@@ -121,17 +121,17 @@ def read_database(
     active: ActiveConnection,
     address: str,
     *,
-    within: Stretch = WHATEVER_IS_NEW,
+    within: TimeRange = WHATEVER_IS_NEW,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-) -> list[Source]:
+) -> list[ImportSource]:
     """Read what is new in whichever tables of history a database has: cdr with cel, queue_log or queuelog.
 
     Raises SettingsError for an address that isn't one, Unreachable, DataError when it has none of them.
     """
     with open_source(source_url(address)) as source, source.connect() as connection:
         there = history_tables(connection)
-    sources: list[Source] = []
+    sources: list[ImportSource] = []
     options: dict[str, Any] = {"within": within, "progress": progress, "stop": stop}
     if "cdr" in there:
         sources.append({"kind": "cdr"} | import_cdr_database(engine, active, address, **options).model_dump())
@@ -140,7 +140,7 @@ def read_database(
     if there & set(QUEUE_LOGS) and not (stop is not None and stop.is_set()):
         with reading(engine) as session:
             zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
-        read = import_queue_log_table(engine, active.id, address, zone, **options)
+        read = import_queue_log_database(engine, active.id, address, zone, **options)
         sources += [{"kind": "queue_log"} | one.model_dump() for one in read.sources]
     return sources
 
@@ -156,7 +156,7 @@ class _Shared:
             self._progress(min(self.done + done, self._total), self._total)
 
 
-def _failure(path: Path, kind: str, error: UnreadableFile | DataError) -> Source:
+def _failure(path: Path, kind: str, error: UnreadableFile | DataError) -> ImportSource:
     return {"kind": kind, "source": path.name, "failure": error.advice.replace(str(path), path.name)}
 
 

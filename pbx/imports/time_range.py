@@ -5,7 +5,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TimeRange:
     """since <= time < until; a missing bound is open. Falsy: no limit at all, and what is new is read.
 
     An import of a stretch reads it whole, known or not, and leaves how far its source was read as it was: what lies
@@ -31,4 +31,4 @@ class Stretch:
         return self.from_s <= at_s < self.until_s
 
 
-WHATEVER_IS_NEW = Stretch()
+WHATEVER_IS_NEW = TimeRange()

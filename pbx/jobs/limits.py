@@ -25,18 +25,18 @@ log = logging.getLogger("pbx.worker")
 
 
 @dataclass(frozen=True)
-class Limit:
+class JobLimit:
     """The most seconds a job may take in all, or without progress."""
 
     seconds: float
     of_no_progress: bool = False
 
 
-LIMITS: dict[JobKind, Limit] = {
-    "collect": Limit(300),
-    "prepare": Limit(1800),
-    "sync": Limit(3600, of_no_progress=True),
-    "import": Limit(3600, of_no_progress=True),
+LIMITS: dict[JobKind, JobLimit] = {
+    "collect": JobLimit(300),
+    "prepare": JobLimit(1800),
+    "sync": JobLimit(3600, of_no_progress=True),
+    "import": JobLimit(3600, of_no_progress=True),
 }
 
 
@@ -122,7 +122,7 @@ def run_limited(
     return result[0] if result else {}
 
 
-def _overdue(kind: JobKind, limit: Limit) -> JobOverdue:
+def _overdue(kind: JobKind, limit: JobLimit) -> JobOverdue:
     what = "made no progress for" if limit.of_no_progress else "took longer than"
     return JobOverdue(
         f"The {kind} {what} {duration_text(limit.seconds)} and was stopped.",

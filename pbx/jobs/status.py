@@ -7,12 +7,12 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, func, select, text
 
 from pbx import __version__
-from pbx.live.listener import watch_alive
+from pbx.live.listener import listener_alive
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
 from pbx.store.history_models import ImportMark
-from pbx.store.import_cursors import list_marks
+from pbx.store.import_cursors import list_cursors
 from pbx.store.job_queue import worker_alive
 from pbx.store.job_rows import unfinished_jobs
 from pbx.store.listening import listening_since
@@ -46,7 +46,7 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
             "pbx": active and {"host": active.connection.host, "saved": active.saved},
             "worker_alive": worker_alive(settings),
             "listening": _listening(session, settings, active),
-            "imports": [_told(mark) for mark in list_marks(session, active.id, MARKS)] if active else [],
+            "imports": [_told(mark) for mark in list_cursors(session, active.id, MARKS)] if active else [],
             "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},
             "jobs": [job.model_dump(mode="json") for job in unfinished_jobs(session)],
             "recordings": dict(session.exec(by_state.where(Recording.connection_id == active.id)).all())
@@ -62,7 +62,7 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
 
 def _listening(session: Session, settings: Settings, active: ActiveConnection | None) -> dict[str, Any]:
     """Whether somebody listens to the PBX, and since when without a break."""
-    alive = watch_alive(settings)
+    alive = listener_alive(settings)
     since = listening_since(session, active.id) if alive and active else None
     return {"alive": alive, "since": since and since.isoformat()}
 

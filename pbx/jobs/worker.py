@@ -16,8 +16,8 @@ from pbx.errors import DataError, PbxError, SettingsError
 from pbx.imports.run import do_import
 from pbx.jobs.limits import Progress, Stop, run_limited
 from pbx.live.collect import collect_snapshot
-from pbx.live.listener import keep_watch
-from pbx.process_lock import Slot, take_slot
+from pbx.live.listener import keep_listening
+from pbx.process_lock import ProcessLock, take_process_lock
 from pbx.recordings.download import Room
 from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
@@ -26,7 +26,7 @@ from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import end_job, fail_job, report_progress
 from pbx.store.models import Job, JobKind, Recording, now
-from pbx.transcription.supervisor import SpeechKeeper, ask_language_server
+from pbx.transcription.supervisor import TranscriberSupervisor, ask_language_server
 
 LOOK_S = 1.0  # how often the worker looks for something to do
 PROGRESS_S = 1.0  # how often progress is written, at most
@@ -38,7 +38,7 @@ LISTED_FAILURES = 100  # how many failed recordings a job's row names
 
 log = logging.getLogger("pbx.worker")
 
-Ended = Callable[[Job], None]
+JobEnded = Callable[[Job], None]
 
 
 def do_sync(
@@ -90,7 +90,7 @@ def do_collect(
     }
 
 
-def do_prepare(
+def make_playable(
     engine: Engine,
     settings: Settings,
     active: ActiveConnection,
@@ -114,12 +114,12 @@ def do_prepare(
 JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
     "sync": do_sync,
     "collect": do_collect,
-    "prepare": do_prepare,
+    "prepare": make_playable,
     "import": do_import,
 }
 
 
-def do_here(
+def run_inline(
     engine: Engine, settings: Settings, kind: JobKind, options: dict[str, Any], progress: Progress | None = None
 ) -> dict[str, Any]:
     """Do a job in this process, recorded like any other; killed, a worker takes it up.
@@ -129,10 +129,10 @@ def do_here(
     active = queue.needed_connection(engine, settings)
     if options.get("dry_run"):  # changes nothing, so it is no job to record
         return JOBS[kind](engine, settings, active, options, progress, Stop())
-    with take_slot(settings.pbx_data_dir, "here") as slot:
-        queue.put_back(engine, slot.name, died=True)  # its former holder's: else it would seem to be running still
-        queue.put_back_of_the_dead(engine, settings.pbx_data_dir)
-        job = queue.start_here(engine, kind, active.id, slot.name, options)
+    with take_process_lock(settings.pbx_data_dir, "here") as slot:
+        queue.requeue_job(engine, slot.name, died=True)  # its former holder's: else it would seem to be running still
+        queue.requeue_orphaned(engine, settings.pbx_data_dir)
+        job = queue.start_inline(engine, kind, active.id, slot.name, options)
         write = progress_writer(engine, job.id)
 
         def both(done: int, total: int | None) -> None:
@@ -157,16 +157,16 @@ def run_worker(
     settings: Settings,
     stop: threading.Event | None = None,
     *,
-    slot: Slot | None = None,
+    slot: ProcessLock | None = None,
     once: bool = False,
-    ended: Ended | None = None,
+    ended: JobEnded | None = None,
 ) -> None:
     """Work until `stop` is set; `once`: until nothing is left to do.
 
     `ended` is told of each job at its end. Raises DataError when the data directory or the database can't be used.
     """
     engine = open_engine(settings)
-    with slot or take_slot(settings.pbx_data_dir, "worker") as held:
+    with slot or take_process_lock(settings.pbx_data_dir, "worker") as held:
         worker = Worker(engine, settings, held, stop or threading.Event(), ended)
         worker.take_up()
         if once:
@@ -183,7 +183,7 @@ class Worker:
     """
 
     def __init__(
-        self, engine: Engine, settings: Settings, slot: Slot, stop: threading.Event, ended: Ended | None
+        self, engine: Engine, settings: Settings, slot: ProcessLock, stop: threading.Event, ended: JobEnded | None
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -191,7 +191,7 @@ class Worker:
         self._stop = stop
         self._ended = ended
         self._said: dict[str, str] = {}
-        self._speech = SpeechKeeper(engine, settings)
+        self._speech = TranscriberSupervisor(engine, settings)
 
     def work(self) -> None:
         """Do what is due and what is asked for until told to stop; then put back what could not end in time.
@@ -219,7 +219,7 @@ class Worker:
                 thread.join(max(0.0, deadline - time.monotonic()))
         if self._slot.lost:  # what stands under this name in a new directory is another worker's
             raise DataError(f"{self._settings.pbx_data_dir} was deleted under the worker.", "Start the worker again.")
-        queue.put_back(self._engine, self._slot.name, died=False)
+        queue.requeue_job(self._engine, self._slot.name, died=False)
         log.info("%s has ended.", self._slot.name)
 
     def work_off(self) -> None:
@@ -236,17 +236,17 @@ class Worker:
                 pass
             self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
         finally:
-            queue.put_back(self._engine, self._slot.name, died=False)
+            queue.requeue_job(self._engine, self._slot.name, died=False)
 
     def take_up(self) -> None:
         """Queue again what dead workers left; what stands under this slot's name was its former holder's."""
-        left = queue.put_back(self._engine, self._slot.name, died=True)
-        left += queue.put_back_of_the_dead(self._engine, self._settings.pbx_data_dir)
+        left = queue.requeue_job(self._engine, self._slot.name, died=True)
+        left += queue.requeue_orphaned(self._engine, self._settings.pbx_data_dir)
         for job in left:
             log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
 
     def _look(self) -> bool:
-        for job in queue.put_back_of_the_dead(self._engine, self._settings.pbx_data_dir):
+        for job in queue.requeue_orphaned(self._engine, self._settings.pbx_data_dir):
             log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
         active = self._schedule()
         if active is not None:
@@ -291,7 +291,7 @@ class Worker:
             self._stop.wait(LOOK_S)
 
     def _listen(self) -> bool:
-        keep_watch(self._engine, self._settings, self._stop)
+        keep_listening(self._engine, self._settings, self._stop)
         return True
 
     def _work_on(self, kind: JobKind) -> None:

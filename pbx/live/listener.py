@@ -1,8 +1,9 @@
-"""Watch: listen to a PBX, and store what happens as it happens.
+"""Listens to a PBX and stores what happens as it happens.
 
-One connection, three threads beside the client's own reader: this one turns events into facts, `RowWriter` commits
-them, `Looks` keeps the newest snapshot. What is missing (a lost connection, a reader that fell behind, a database away
-for long) ends the span of listening; a look at everything then tells what still goes on, and the rest is unknown.
+One connection and three threads beside the client's own reader: this one turns events into facts, `EventWriter`
+commits them, and `SnapshotPoller` keeps the newest snapshot. When events are lost (a broken connection, a reader that
+fell behind, a database unavailable for long), the listening span ends; a new snapshot then shows what is still going
+on, and the rest is unknown.
 """
 
 import logging
@@ -15,18 +16,18 @@ from sqlalchemy import Engine
 
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.reply import Reply
-from pbx.asterisk.ami.subscription import Gap, Subscription
+from pbx.asterisk.ami.reply import AmiReply
+from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiTooLarge, DataError, PbxError
 from pbx.live.events import CLASSES, DEVICES, HANDLED, MOST_OPEN, SHOWN, Facts, LiveHistory, event_filter
-from pbx.live.snapshot_poller import Looks, pbx_clock_s
-from pbx.live.writer import RowWriter
+from pbx.live.snapshot_poller import SnapshotPoller, pbx_clock_s
+from pbx.live.writer import EventWriter
 from pbx.model.snapshot import Snapshot
-from pbx.process_lock import Slot, anyone_alive, try_slot
+from pbx.process_lock import ProcessLock, anyone_alive, try_process_lock
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.legs import known_trunks
 from pbx.store.listening import end_spans, open_legs
@@ -47,18 +48,18 @@ RETRY_S, MAX_RETRY_S = 2.0, 60.0
 log = logging.getLogger("pbx.watch")
 
 
-def watch_alive(settings: Settings) -> bool:
+def listener_alive(settings: Settings) -> bool:
     """Whether someone listens for this data directory. Cheap: one lock is asked."""
     return anyone_alive(settings.pbx_data_dir, ROLE)
 
 
-def keep_watch(
+def keep_listening(
     engine: Engine,
     settings: Settings,
     stop: threading.Event,
     *,
-    slot: Slot | None = None,
-    started: Callable[["Watch"], None] = lambda watch: None,
+    slot: ProcessLock | None = None,
+    started: Callable[["Listener"], None] = lambda watch: None,
 ) -> None:
     """Listen until `stop` is set: to the PBX that is set up, again and again when it is away.
 
@@ -71,12 +72,12 @@ def keep_watch(
             if active is None or not active.connection.ami_username:
                 stop.wait(LOOK_S)
                 continue
-            held = slot or try_slot(settings.pbx_data_dir, SLOT)
+            held = slot or try_process_lock(settings.pbx_data_dir, SLOT)
             if held is None:
                 stop.wait(LOOK_S)
                 continue
             try:
-                Watch(engine, settings, active).run(stop, started)
+                Listener(engine, settings, active).run(stop, started)
             finally:
                 if slot is None:
                     held.close()
@@ -89,13 +90,13 @@ def keep_watch(
             retry_s = min(retry_s * 2, MAX_RETRY_S)
 
 
-class Watch:
+class Listener:
     """Listens to one PBX. `events` counts what was heard, `writer` what was stored."""
 
     def __init__(self, engine: Engine, settings: Settings, active: ActiveConnection) -> None:
         self.events = 0
-        self.writer: RowWriter
-        self.looks: Looks
+        self.writer: EventWriter
+        self.looks: SnapshotPoller
         self.client: AmiClient
         self.queued: Subscription
         self._engine, self._settings, self._active = engine, settings, active
@@ -110,7 +111,7 @@ class Watch:
         self._seen: Snapshot | None = None  # the last look, until this thread has compared it with what was heard
         self._said: set[str] = set()
 
-    def run(self, stop: threading.Event, started: Callable[["Watch"], None] = lambda watch: None) -> None:
+    def run(self, stop: threading.Event, started: Callable[["Listener"], None] = lambda watch: None) -> None:
         """Listen until `stop` is set or another PBX is set up. Raises what connecting raises, DataError."""
         connection = self._active.connection
         with writing(self._engine) as session:  # at once: while the PBX is away nobody listens
@@ -118,8 +119,8 @@ class Watch:
         with AmiClient.connect(connection, events=CLASSES, keepalive_s=KEEPALIVE_S) as client:
             events = client.subscribe(EVENTS_LIMIT)
             self.client, self.queued = client, events
-            self.writer = RowWriter(self._engine, self._active.id, each_time=self._ask_sync)
-            self.looks = Looks(self._engine, self._active.id, client, self._see)
+            self.writer = EventWriter(self._engine, self._active.id, each_time=self._ask_sync)
+            self.looks = SnapshotPoller(self._engine, self._active.id, client, self._see)
             try:
                 self._prepare(client)
                 self.looks.look()
@@ -149,7 +150,7 @@ class Watch:
         handed_at = looked_at = time.monotonic()
         while not stop.is_set():
             item = events.get(HAND_OVER_S)
-            if isinstance(item, Gap):
+            if isinstance(item, ConnectionGap):
                 self._miss(item, events)
             elif item is not None:
                 self._take(item)
@@ -235,7 +236,7 @@ class Watch:
             self._history.retell()
             log.info("Listening again.")
 
-    def _miss(self, gap: Gap, events: Subscription) -> None:
+    def _miss(self, gap: ConnectionGap, events: Subscription) -> None:
         away_s = (gap.to_at - gap.from_at).total_seconds()
         log.warning("%s was away for %.0f s (%s).", self._active.connection.host, away_s, gap.reason)
         if self._listening:
@@ -270,7 +271,7 @@ class Watch:
         self._listening = True
         self.writer.begin(asked_at)
 
-    def _read_known(self, channels: Reply, at: datetime) -> None:
+    def _read_known(self, channels: AmiReply, at: datetime) -> None:
         with reading(self._engine) as session:
             visits = open_visits(session, self._active.id, "watch")
             legs = open_legs(session, self._active.id, at)
@@ -317,7 +318,7 @@ class Watch:
         took = last.ended_at - last.started_at if last and last.ended_at and last.started_at else timedelta()
         if now - self._synced_at < min(max(SYNC_EVERY_S, 10 * took.total_seconds()), MAX_SYNC_EVERY_S):
             return
-        job = ask_job(self._engine, self._settings, "sync", asked_by="watch")
+        job = request_job(self._engine, self._settings, "sync", asked_by="watch")
         if job.state == "queued":  # one that runs already may have listed the recordings before this one was complete
             self._synced_at = now
             if self._recording_ended_at == ended_at:
@@ -328,13 +329,13 @@ class Watch:
         return datetime.now(UTC) + self._ahead
 
 
-def watch_here(settings: Settings, engine: Engine, stop: threading.Event) -> None:
+def listen_inline(settings: Settings, engine: Engine, stop: threading.Event) -> None:
     """Listen in this process until `stop` is set. Raises DataError while someone listens already."""
-    slot = try_slot(settings.pbx_data_dir, SLOT)
+    slot = try_process_lock(settings.pbx_data_dir, SLOT)
     if slot is None:
         raise DataError(
             "Someone listens to the PBX already: a worker, or another `python -m pbx watch`.",
             "Let it, or set FREEPBX_WATCH=false for the worker and start it again.",
         )
     with slot:
-        keep_watch(engine, settings, stop, slot=slot)
+        keep_listening(engine, settings, stop, slot=slot)

@@ -29,7 +29,7 @@ SHARE = 10  # of its time a PBX spends at most this part with our looks
 log = logging.getLogger("pbx.watch")
 
 
-class Looks:
+class SnapshotPoller:
     """Takes looks on a thread of its own until closed. `seen` is called with each, on that thread."""
 
     def __init__(self, engine: Engine, connection_id: int, client: AmiClient, seen: Callable[[Snapshot], None]) -> None:

@@ -16,10 +16,10 @@ from pbx.asterisk.ami.values import integer, known, span_s
 from pbx.asterisk.formats.transfers import handed_over
 from pbx.live.legs import begun_before
 from pbx.live.open_visit import OpenVisit, not_before, remember, visit_of, with_agent
-from pbx.model.history import AgentChange, Outcome, Ring, Visit
+from pbx.model.history import AgentChange, Ring, Visit, VisitOutcome
 
 SETTLE_S = 1.5
-_STATUS: dict[str, Outcome] = {
+_STATUS: dict[str, VisitOutcome] = {
     "TIMEOUT": "timeout",
     "LEAVEEMPTY": "exit_empty",
     "LEAVEUNAVAIL": "exit_empty",
@@ -351,7 +351,7 @@ class LiveVisits:
         held.visit = visit
         self._tell(visit)
 
-    def _settle(self, held: OpenVisit, outcome: Outcome | None = None) -> None:
+    def _settle(self, held: OpenVisit, outcome: VisitOutcome | None = None) -> None:
         """End a visit that was left without an agent, or without AgentComplete."""
         visit, ended_at = held.visit, held.left_at
         if visit.connected_at is not None and ended_at is not None:
@@ -368,7 +368,7 @@ class LiveVisits:
         by = "caller" if outcome in ("abandoned", "exit_key") else ""
         self._close(held, replace(visit, outcome=outcome, ended_at=ended_at, wait_s=wait_s, ended_by=by))
 
-    def _outcome(self, held: OpenVisit) -> Outcome:
+    def _outcome(self, held: OpenVisit) -> VisitOutcome:
         if held.hanging_up:
             return "abandoned"
         if self.told_status:  # then silence tells too: no status is set for who hangs up or presses a key

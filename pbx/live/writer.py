@@ -46,7 +46,7 @@ class _Span:
 
 
 @dataclass
-class _Batch:
+class _PendingWrites:
     """Facts that wait; of one thing the last word."""
 
     visits: dict[tuple[str, str, datetime], Visit] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class _Batch:
         self.rings += facts.rings
         self.changes += facts.changes
 
-    def put_under(self, older: "_Batch") -> None:
+    def put_under(self, older: "_PendingWrites") -> None:
         """Take in what could not be stored; what came meanwhile is newer."""
         self.visits = older.visits | self.visits
         self.legs = older.legs | self.legs
@@ -71,7 +71,7 @@ class _Batch:
         self.changes = older.changes + self.changes
 
 
-class RowWriter:
+class EventWriter:
     """Stores facts and the spans of listening of one PBX. Close it to have all committed.
 
     `each_time` is called on the writer's thread after each commit, and about once in COMMIT_S. Whoever died while
@@ -90,7 +90,7 @@ class RowWriter:
         self.stored = 0  # facts
         self.dropped = 0  # facts that a mistake of ours lost
         self._engine, self._connection_id, self._limit, self._each_time = engine, connection_id, limit, each_time
-        self._batch = _Batch()
+        self._batch = _PendingWrites()
         self._spans: list[_Span] = []
         self._writing = 0  # facts being committed now
         self._first = True
@@ -146,7 +146,7 @@ class RowWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or len(self._batch) >= BATCH, COMMIT_S)
                 closing = self._closing
-                batch, self._batch = self._batch, _Batch()
+                batch, self._batch = self._batch, _PendingWrites()
                 self._writing = len(batch)
                 spans = [
                     (span, span.until_at, span.ended_by) for span in self._spans if span.due or len(batch) or closing
@@ -162,7 +162,7 @@ class RowWriter:
             except PbxError as error:
                 log.warning("%s", error.advice)
 
-    def _store(self, batch: _Batch, spans: list[tuple[_Span, datetime, str]]) -> bool:
+    def _store(self, batch: _PendingWrites, spans: list[tuple[_Span, datetime, str]]) -> bool:
         ids: list[int | None] = []
         try:
             if len(batch) or spans:
@@ -191,7 +191,9 @@ class RowWriter:
             self._spans = [span for span in self._spans if span not in ended]
         return True
 
-    def _write(self, session: Session, batch: _Batch, spans: list[tuple[_Span, datetime, str]]) -> list[int | None]:
+    def _write(
+        self, session: Session, batch: _PendingWrites, spans: list[tuple[_Span, datetime, str]]
+    ) -> list[int | None]:
         mine = self._connection_id
         if batch.visits:
             store_visits(session, mine, list(batch.visits.values()), "watch")

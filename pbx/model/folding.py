@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pbx.model.channels import extension_of, is_from_outside, is_local, is_to_outside, other_half, peer_of
 from pbx.model.history import Leg
 
-Source = Literal["watch", "cdr"]
+LegSource = Literal["watch", "cdr"]
 CallDirection = Literal["inbound", "outbound", "internal", "unknown"]
 # The most telling first. "" goes on still, so that what has failed so far says nothing yet of the call.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")

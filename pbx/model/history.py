@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 # How a visit to a queue ended. "transferred": answered, and then passed on; "unknown": nobody saw how.
-Outcome = Literal[
+VisitOutcome = Literal[
     "answered",
     "abandoned",
     "timeout",
@@ -31,7 +31,7 @@ class Visit:
     joined_at: datetime
     connected_at: datetime | None = None
     ended_at: datetime | None = None
-    outcome: Outcome = "in_progress"
+    outcome: VisitOutcome = "in_progress"
     wait_s: float | None = None  # in the queue, ringing included
     ring_s: float | None = None  # of the agent who answered
     talk_s: float | None = None

@@ -139,7 +139,7 @@ class ActiveCall(Row):
     channels: tuple[str, ...] = ()
 
 
-class Part(Row):
+class SnapshotPart(Row):
     """Whether a part of the snapshot is there, and if not, why."""
 
     state: Literal["ok", "denied", "absent", "failed"] = "ok"
@@ -156,7 +156,7 @@ class Snapshot(Row):
     trunks: tuple[Trunk, ...] = ()
     queues: tuple[Queue, ...] = ()
     active_calls: tuple[ActiveCall, ...] = ()
-    parts: dict[PartName, Part] = {}
+    parts: dict[PartName, SnapshotPart] = {}
 
 
 def parse_start(status: Message, what: Literal["Startup", "Reload"] = "Startup") -> datetime | None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from pbx.asterisk.ari.client import AriClient, storage_fault
-from pbx.asterisk.formats.recording_files import Finding, examine, stored_path
+from pbx.asterisk.formats.recording_files import FileCheck, examine, stored_path
 from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
 from pbx.formatting import size_text
 from pbx.speech.audio import probe_audio
 from pbx.store import recordings
 from pbx.store.engine import writing
 from pbx.store.models import now
-from pbx.store.recordings import Open, Outcome
+from pbx.store.recordings import DownloadResult, PendingDownload
 
 BATCH = 100  # recordings per commit
 BATCH_S = 2.0  # and no longer between two commits
@@ -38,7 +38,7 @@ class Room:
 DEFAULT_ROOM = Room()
 
 
-class _TooLarge(Exception):
+class _RecordingTooLarge(Exception):
     def __init__(self, size_bytes: int) -> None:
         super().__init__(size_bytes)
         self.size_bytes = size_bytes
@@ -72,15 +72,15 @@ class Download:
         self._room = room
         self._lock = threading.Lock()
         self._expected: dict[int, int] = {}  # recording's id → bytes that are on their way
-        self._todo: queue.SimpleQueue[Open | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Open, Outcome | PbxError]] = queue.SimpleQueue()
-        self._outcomes: list[Outcome] = []
+        self._todo: queue.SimpleQueue[PendingDownload | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[PendingDownload, DownloadResult | PbxError]] = queue.SimpleQueue()
+        self._outcomes: list[DownloadResult] = []
         self._in_a_row = 0  # transfers that the line broke, none arriving between them
         self._fatal: PbxError | None = None
         self.states: Counter[str] = Counter()
         self.failed: dict[str, str] = {}  # name → why, and what to do
 
-    def run(self, wanted: Sequence[Open]) -> None:
+    def run(self, wanted: Sequence[PendingDownload]) -> None:
         """Fetch them all, or until stopped. Raises what makes going on senseless, after storing what is whole."""
         self._clear_parts()
         threads = [threading.Thread(target=self._work, name=f"sync-{n}", daemon=True) for n in range(self._parallel)]
@@ -106,7 +106,7 @@ class Download:
         except OSError as error:
             raise storage_fault(error, self._parts_dir) from error
 
-    def _collect(self, wanted: Sequence[Open]) -> None:
+    def _collect(self, wanted: Sequence[PendingDownload]) -> None:
         """Hand out work two batches ahead, take in what comes, store it batch by batch."""
         total = len(wanted)
         handed_out = done = 0
@@ -160,8 +160,8 @@ class Download:
                 taken += 1
         return taken
 
-    def _take_in(self, item: Open, came: Outcome | PbxError) -> None:
-        if isinstance(came, Outcome):
+    def _take_in(self, item: PendingDownload, came: DownloadResult | PbxError) -> None:
+        if isinstance(came, DownloadResult):
             self._in_a_row = 0
             self._outcomes.append(came)
             self.states[came.state] += 1
@@ -170,8 +170,8 @@ class Download:
         elif not self._ends:  # what is broken off on purpose hasn't failed
             self._fail(item, came)
 
-    def _fail(self, item: Open, error: PbxError) -> None:
-        self._outcomes.append(Outcome(item.id, "failed", error.advice))
+    def _fail(self, item: PendingDownload, error: PbxError) -> None:
+        self._outcomes.append(DownloadResult(item.id, "failed", error.advice))
         self.states["failed"] += 1
         self.failed[item.name] = error.advice
         self._in_a_row = self._in_a_row + 1 if isinstance(error, Unreachable) else 0
@@ -185,7 +185,7 @@ class Download:
 
     def _work(self) -> None:
         while (item := self._todo.get()) is not None:
-            came: Outcome | PbxError
+            came: DownloadResult | PbxError
             try:
                 came = self._fetch(item)
             except (AriError, Unreachable, DataError) as error:
@@ -194,7 +194,7 @@ class Download:
                 came = DataError(f"{item.name} made the sync fail: {error!r}.", "Please report this.")
             self._done.put((item, came))
 
-    def _fetch(self, item: Open) -> Outcome:
+    def _fetch(self, item: PendingDownload) -> DownloadResult:
         """Download one, look at it, and give it its final name if it is whole. Raises PbxError."""
         part = self._parts_dir / str(item.id)
         try:
@@ -208,9 +208,9 @@ class Download:
                 self._keep(part, path)
             else:
                 part.unlink()
-        except _TooLarge as error:
+        except _RecordingTooLarge as error:
             part.unlink(missing_ok=True)
-            return Outcome(item.id, "too_large", self._too_large(error.size_bytes), size_bytes=error.size_bytes)
+            return DownloadResult(item.id, "too_large", self._too_large(error.size_bytes), size_bytes=error.size_bytes)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise storage_fault(error, part) from error
@@ -218,24 +218,24 @@ class Download:
             part.unlink(missing_ok=True)
             raise
         if finding.state == "downloaded":
-            return Outcome(item.id, "downloaded", "", path, size_bytes, finding.duration_s, now())
+            return DownloadResult(item.id, "downloaded", "", path, size_bytes, finding.duration_s, now())
         if finding.state == "waiting" and not item.young:
             reason = "Its header was never finished: Asterisk ended while it was being written."
-            return Outcome(item.id, "unreadable", reason, size_bytes=size_bytes)
-        return Outcome(item.id, finding.state, finding.reason, size_bytes=size_bytes)
+            return DownloadResult(item.id, "unreadable", reason, size_bytes=size_bytes)
+        return DownloadResult(item.id, finding.state, finding.reason, size_bytes=size_bytes)
 
     @contextmanager
-    def _expecting(self, item: Open) -> Iterator[None]:
+    def _expecting(self, item: PendingDownload) -> Iterator[None]:
         try:
             yield
         finally:
             with self._lock:
                 self._expected.pop(item.id, None)
 
-    def _accept(self, item: Open, size_bytes: int) -> None:
+    def _accept(self, item: PendingDownload, size_bytes: int) -> None:
         """Take in a recording of that size, or raise _TooLarge or StorageFull before a byte of it is fetched."""
         if size_bytes > self._room.largest_bytes:
-            raise _TooLarge(size_bytes)
+            raise _RecordingTooLarge(size_bytes)
         with self._lock:
             self._expected[item.id] = size_bytes
             free_bytes = shutil.disk_usage(self._parts_dir).free
@@ -263,7 +263,7 @@ class Download:
             part.replace(target)
 
 
-def _listened_to(part: Path, finding: Finding, item: Open) -> Finding:
+def _listened_to(part: Path, finding: FileCheck, item: PendingDownload) -> FileCheck:
     """What the decoder says of a file that its header tells too little about; the finding as it was if no more.
 
     Programs that convert recordings keep the name: an MP3 called .wav is a recording all the same. But one whose
@@ -277,4 +277,4 @@ def _listened_to(part: Path, finding: Finding, item: Open) -> Finding:
         facts = probe_audio(part)
     except DataError:
         return finding
-    return Finding("downloaded", duration_s=round(facts.duration_s, 3), suffix=facts.container)
+    return FileCheck("downloaded", duration_s=round(facts.duration_s, 3), suffix=facts.container)

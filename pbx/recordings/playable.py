@@ -21,7 +21,7 @@ from pbx.speech.audio import (
     MAX_CHANNELS,
     SPEECH_HZ,
     ChannelComparison,
-    Sound,
+    Samples,
     decode_frames,
     open_sound,
     read_sound,
@@ -137,7 +137,7 @@ def _measure(source: Path, points: int) -> Waveform:
     return Waveform(round(samples / SPEECH_HZ, 3), peaks.tolist())
 
 
-def _peaks(sound: Sound, size: int) -> NDArray[np.float32]:
+def _peaks(sound: Samples, size: int) -> NDArray[np.float32]:
     """(channels, pieces): the largest magnitude in each `size` values; the last piece may be shorter."""
     padded = np.pad(np.abs(sound), ((0, 0), (0, -sound.shape[1] % size)))
     peaks: NDArray[np.float32] = padded.reshape(len(padded), -1, size).max(axis=2)

@@ -21,7 +21,7 @@ from pbx.settings import Connection
 from pbx.store import recordings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.recordings import Listed, Open, Outcome
+from pbx.store.recordings import DownloadResult, ListedRecording, PendingDownload
 
 Progress = Callable[[int, int | None], None]
 _ADD_AT_ONCE = 1000  # rows per transaction, so that other writers get their turn
@@ -92,7 +92,7 @@ def sync_recordings(
             with writing(engine) as session:
                 recordings.unmark_downloading(session, active.id)
                 reason = "The call is still going on."
-                recordings.store_outcomes(session, [Outcome(item.id, "waiting", reason) for item in growing])
+                recordings.store_outcomes(session, [DownloadResult(item.id, "waiting", reason) for item in growing])
             download = Download(engine, client, active.id, audio_dir, parallel, progress, stop, room)
             try:
                 download.run(wanted[:limit])
@@ -139,16 +139,16 @@ def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, st
     missing = 0
     if gone or back:
         with writing(engine) as session:
-            recordings.mark_back(session, active.id, back)
+            recordings.mark_listed_again(session, active.id, back)
             missing = recordings.mark_gone(session, active.id, gone)
     return SyncResult(listed=len(listed), new=len(new), gone=len(gone), missing=missing)
 
 
 def _understood(
     new: Sequence[tuple[str, str]], connection: Connection, offset_s: int | None
-) -> tuple[list[Listed], int | None]:
+) -> tuple[list[ListedRecording], int | None]:
     """Read the names, and learn the PBX's offset to UTC from those that tell; it dates the names without an epoch."""
-    found = [Listed(name, fmt, parse_name(name)) for name, fmt in new]
+    found = [ListedRecording(name, fmt, parse_name(name)) for name, fmt in new]
     telling = [item.facts for item in found if item.facts.utc_offset_s is not None]
     newest = sorted(telling, key=lambda facts: facts.uniqueid.rpartition("-")[2])[-_LEARN_FROM:]
     if newest:
@@ -164,7 +164,9 @@ def _understood(
     return found, offset_s
 
 
-def _sorted_out(found: Sequence[Open], live: set[str]) -> tuple[list[Open], list[Open]]:
+def _sorted_out(
+    found: Sequence[PendingDownload], live: set[str]
+) -> tuple[list[PendingDownload], list[PendingDownload]]:
     """Those whose call goes on, and those to fetch."""
     growing = [item for item in found if item.uniqueid in live]
     return growing, [item for item in found if item.uniqueid not in live]

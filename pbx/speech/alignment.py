@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pbx.speech.decoding import Decoded
-from pbx.speech.windows import RATE_HZ, Sound
+from pbx.speech.windows import RATE_HZ, WindowSamples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class TimedWord:
 
 
 @dataclass(frozen=True)
-class Phrase:
+class TimedPhrase:
     """What was written between two timestamps."""
 
     start_s: float
@@ -51,8 +51,8 @@ class Phrase:
 
 
 def read_phrases(
-    decoded: Decoded, tokenizer: "Tokenizer", sound: Sound, language: str | None, heads_known: bool = False
-) -> list[Phrase]:
+    decoded: Decoded, tokenizer: "Tokenizer", sound: WindowSamples, language: str | None, heads_known: bool = False
+) -> list[TimedPhrase]:
     """The phrases of a window with this sound (16 kHz), and the times of their words, all within the window.
 
     `heads_known`: whether the heads that were looked at are those that openai-whisper found to follow the sound.
@@ -80,11 +80,11 @@ def read_phrases(
         starts = _lay(weights - pace)
         words = _words(tokens, logprobs, [low + at for at in starts], loud, tokenizer, language)
         chances = np.exp(logprobs)
-        phrases.append(Phrase(start_s, end_s, text, words, float(np.mean(logprobs)), float(np.mean(chances))))
+        phrases.append(TimedPhrase(start_s, end_s, text, words, float(np.mean(logprobs)), float(np.mean(chances))))
     return phrases
 
 
-def _loud(sound: Sound, frames: int) -> npt.NDArray[np.bool_]:
+def _loud(sound: WindowSamples, frames: int) -> npt.NDArray[np.bool_]:
     """In which frames there is sound to speak of: no more than 30 dB below the loud ones."""
     size = int(_FRAME_S * RATE_HZ)
     padded = np.zeros(frames * size, np.float32)

@@ -39,11 +39,11 @@ _FLOOR = 1e-6  # mean square of a piece that is as good as silent: -60 dB of ful
 _ALIKE = 0.98  # correlation; telephone codecs that encode each channel for itself leave 0.99 and more
 _MAX_GAIN_DB = 12.0  # beyond it the quieter channel is an echo of the other
 
-Sound = NDArray[np.float32]  # (channels, samples) at SPEECH_HZ, -1 to 1
+Samples = NDArray[np.float32]  # (channels, samples) at SPEECH_HZ, -1 to 1
 
-Format = tuple[str, dict[str, str]]  # FFmpeg's demuxer and its options
+RawFormat = tuple[str, dict[str, str]]  # FFmpeg's demuxer and its options
 
-_MAGIC: dict[bytes, Format] = {
+_MAGIC: dict[bytes, RawFormat] = {
     **dict.fromkeys(riff.MAGIC, ("wav", {})),
     b"OggS": ("ogg", {}),
     b"fLaC": ("flac", {}),
@@ -53,7 +53,7 @@ _MAGIC: dict[bytes, Format] = {
 }
 _SLN_HZ = {"": 8_000, "12": 12_000, "16": 16_000, "24": 24_000, "32": 32_000, "44": 44_100, "48": 48_000, "96": 96_000}
 # Files without a header, by the extensions that `core show file formats` prints (16 and 22).
-_BY_NAME: dict[str, Format] = {
+_BY_NAME: dict[str, RawFormat] = {
     **dict.fromkeys((".ulaw", ".ul", ".mu", ".ulw", ".pcm"), ("mulaw", {"sample_rate": "8000"})),
     **dict.fromkeys((".alaw", ".al", ".alw"), ("alaw", {"sample_rate": "8000"})),
     **{f".sln{name}": ("s16le", {"sample_rate": str(hz)}) for name, hz in (_SLN_HZ | {"192": 192_000}).items()},
@@ -90,7 +90,7 @@ def probe_audio(path: Path) -> AudioFacts:
         return AudioFacts(samples / rate, context.channels, rate, context.name, name)
 
 
-def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Iterator[Sound]:
+def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Iterator[Samples]:
     """Yield the recording from `start_s` on, as float32 (channels, samples) at 16 kHz, in blocks of `block_s`.
 
     The last block is shorter. One row per channel, two at most: of more, the first two. A channel without sound is a
@@ -99,7 +99,7 @@ def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Itera
     does. Values are within -1 to 1, and finite. Raises DataError where there is no sound or it can't be read.
     """
     size = max(round(block_s * SPEECH_HZ), 1)
-    kept: list[Sound] = []
+    kept: list[Samples] = []
     length, channels, heard = 0, 0, False
     with open_sound(path) as container:
         drop_s, frames = _skip(decode_frames(container, path), start_s)
@@ -121,7 +121,7 @@ def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Itera
         raise _soundless(path)  # a sample or two, too few to resample
 
 
-def load_sound(path: Path) -> Sound:
+def load_sound(path: Path) -> Samples:
     """Return the whole recording, float32 (channels, samples) at 16 kHz: 230 MB for each hour and channel.
 
     Raises DataError where there is no sound in it or it can't be read.
@@ -154,7 +154,7 @@ class ChannelComparison:
     def __init__(self) -> None:
         self._powers: NDArray[np.float64] = np.empty((0, 3))
 
-    def feed(self, block: Sound) -> None:
+    def feed(self, block: Samples) -> None:
         """Take the next samples, at least half a second at once (the last may be shorter)."""
         if block.shape[0] == 2 and block.shape[1]:
             self._powers = np.concatenate([self._powers, _powers(block)])
@@ -172,7 +172,7 @@ class ChannelComparison:
         return len(loud) * _PIECE_S > 60 and bool(np.mean(_alike(loud)) < 0.5)
 
 
-def _powers(block: Sound) -> NDArray[np.float64]:
+def _powers(block: Samples) -> NDArray[np.float64]:
     """(pieces, 3): the mean square of the left, of the right, and their mean product, each without its mean."""
     size = min(int(_PIECE_S * SPEECH_HZ), block.shape[1])
     pieces = block[:, : block.shape[1] // size * size].reshape(2, -1, size)
@@ -227,13 +227,13 @@ def _skip(frames: Iterator[AudioFrame], start_s: float) -> tuple[float, Iterator
     return 0.0, frames
 
 
-def _rows(frame: AudioFrame, channels: int) -> Sound:
+def _rows(frame: AudioFrame, channels: int) -> Samples:
     """(channels, samples) of a planar frame; a channel that it lacks repeats its last."""
     sound = frame.to_ndarray().astype(np.float32, copy=False)
     return sound if len(sound) == channels else sound[np.minimum(np.arange(channels), len(sound) - 1)]
 
 
-def _bounded(sound: Sound) -> Sound:
+def _bounded(sound: Samples) -> Samples:
     """The sound finite and within -1 to 1, as formats of floating-point numbers need not be."""
     if not (sound.max() <= 1 and sound.min() >= -1):  # so that no number fails too
         np.clip(np.nan_to_num(sound, copy=False, nan=0.0), -1, 1, out=sound)
@@ -296,7 +296,7 @@ def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]
         raise _soundless(path)
 
 
-def _format_of(path: Path) -> Format:
+def _format_of(path: Path) -> RawFormat:
     """By the first bytes, which names contradict at times; by the name for the formats without a header."""
     try:
         with path.open("rb") as file:

@@ -10,18 +10,18 @@ from pbx.errors import ModelError, PbxError
 from pbx.model.segment import Segment
 from pbx.speech.checkpoints import is_out_of_memory
 from pbx.speech.decoding import Stopped
-from pbx.speech.listening import Recording
-from pbx.speech.transcriber import Part, Source
+from pbx.speech.listening import RecordingInProgress
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import Window
 
 _LANGUAGE_WINDOWS = 4  # the language is told from the first so many voiced windows together
 
 
 @dataclass(eq=False)
-class Job:
+class DecodingJob:
     """A window to decode; `encoded` is what its engine keeps of it between tries."""
 
-    recording: Recording
+    recording: RecordingInProgress
     window: Window
     encoded: Any = None
 
@@ -40,33 +40,35 @@ class BatchTranscriber(ABC):
         self._stretches = stretches_per_window
 
     @abstractmethod
-    def _language_of(self, source: Source) -> str | None:
+    def _language_of(self, source: TranscriptionSource) -> str | None:
         """The language of a source where it is known beforehand. Raises SettingsError for one there is not."""
 
     @abstractmethod
-    def _hear_language(self, jobs: Sequence[Job]) -> str:
+    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
         """The code of the language that is likeliest spoken in these windows."""
 
     @abstractmethod
-    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
+    def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
         """What was said in each window. Raises Stopped when `stop` is set meanwhile."""
 
     @abstractmethod
-    def _release(self, batch: Sequence[Job]) -> None:
+    def _release(self, batch: Sequence[DecodingJob]) -> None:
         """Let go of memory that decoding these took."""
 
-    def transcribe(self, sources: Sequence[Source], stop: threading.Event | None = None) -> Iterator[Part]:
+    def transcribe(
+        self, sources: Sequence[TranscriptionSource], stop: threading.Event | None = None
+    ) -> Iterator[TranscriptPart]:
         """See `Transcriber.transcribe`. Raises ModelError when memory runs out with a batch of one."""
-        jobs: list[Job] = []
+        jobs: list[DecodingJob] = []
         try:
             for index, source in enumerate(sources):
-                recording = Recording(index, source, self._stretches)
+                recording = RecordingInProgress(index, source, self._stretches)
                 try:
                     recording.language = self._language_of(source)
                     for windows in recording.listen():
                         if stop is not None and stop.is_set():
                             return
-                        jobs += [Job(recording, window) for window in windows]
+                        jobs += [DecodingJob(recording, window) for window in windows]
                         yield from self._run(jobs, stop)
                         if part := recording.part():
                             yield part
@@ -74,12 +76,14 @@ class BatchTranscriber(ABC):
                     raise
                 except PbxError as error:
                     jobs = [job for job in jobs if job.recording is not recording]
-                    yield Part(index, done_s=recording.done_s, language=recording.language, error=error)
+                    yield TranscriptPart(index, done_s=recording.done_s, language=recording.language, error=error)
             yield from self._run(jobs, stop, all_of_them=True)
         except Stopped:
             return
 
-    def _run(self, jobs: list[Job], stop: threading.Event | None, all_of_them: bool = False) -> Iterator[Part]:
+    def _run(
+        self, jobs: list[DecodingJob], stop: threading.Event | None, all_of_them: bool = False
+    ) -> Iterator[TranscriptPart]:
         """Decode the jobs that make full batches, or all; take them off the list, and tell what became known."""
         while True:
             self._find_languages(jobs)
@@ -93,7 +97,7 @@ class BatchTranscriber(ABC):
                 if part := recording.part():
                     yield part
 
-    def _sparing(self, ready: list[Job], stop: threading.Event | None) -> list[Job]:
+    def _sparing(self, ready: list[DecodingJob], stop: threading.Event | None) -> list[DecodingJob]:
         """Decode as many of the jobs as memory allows, and return these; what it allows is remembered."""
         while True:
             batch = ready[: self.max_batch]
@@ -110,9 +114,9 @@ class BatchTranscriber(ABC):
             self.max_batch = len(batch) // 2
             self._release(batch)
 
-    def _find_languages(self, jobs: list[Job]) -> None:
+    def _find_languages(self, jobs: list[DecodingJob]) -> None:
         """Tell the language of the recordings that enough voice was heard of."""
-        asked: dict[int, list[Job]] = {}
+        asked: dict[int, list[DecodingJob]] = {}
         for job in jobs:
             if job.recording.language is None:
                 asked.setdefault(job.recording.index, []).append(job)

@@ -57,7 +57,7 @@ def compression_ratio(text: str) -> float:
 
 
 @dataclass
-class _Rows:
+class _DecodingRows:
     """The state of the rows that are still being written."""
 
     window: list[int]  # which result each belongs to
@@ -67,8 +67,8 @@ class _Rows:
     floor: "Tensor"  # the least timestamp that may follow, counted from 0.00
     stamps: "Tensor"  # (rows, 2): whether the last token and the one before were timestamps
 
-    def keep(self, rows: list[int]) -> "_Rows":
-        return _Rows(
+    def keep(self, rows: list[int]) -> "_DecodingRows":
+        return _DecodingRows(
             [self.window[r] for r in rows],
             [self.tokens[r] for r in rows],
             [self.logprobs[r] for r in rows],
@@ -123,7 +123,7 @@ class Decoder:
             first = torch.tensor(opening, device=network.device).repeat_interleave(samples, dim=0)
             states, looked = network.step(first, memory)
             silent = self._no_speech(states[:, 0], tokenizer)
-            rows = _Rows(
+            rows = _DecodingRows(
                 list(range(count)),
                 [[] for _ in range(count)],
                 [[] for _ in range(count)],
@@ -145,7 +145,7 @@ class Decoder:
         states: "Tensor",
         looked: "Tensor",
         memory: Memory,
-        rows: _Rows,
+        rows: _DecodingRows,
         most: int,
         temperature: float,
         tokenizer: "Tokenizer",
@@ -205,7 +205,7 @@ def _loops(tokens: list[int]) -> bool:
     return len(tokens) >= _LOOP and len(set(tokens[-_LOOP:])) <= _LOOP_WORDS
 
 
-def _apply_rules(logits: "Tensor", rows: _Rows, first: bool, tokenizer: "Tokenizer", positions: int) -> None:
+def _apply_rules(logits: "Tensor", rows: _DecodingRows, first: bool, tokenizer: "Tokenizer", positions: int) -> None:
     """Whisper's rules, in place: timestamps in pairs, never backwards, and whenever they are likelier than all text."""
     import torch
 
@@ -227,7 +227,7 @@ def _apply_rules(logits: "Tensor", rows: _Rows, first: bool, tokenizer: "Tokeniz
         logits[:, :begin][pressing] = never
 
 
-def _move_floor(rows: _Rows, stamps: "Tensor", stamped: "Tensor") -> None:
+def _move_floor(rows: _DecodingRows, stamps: "Tensor", stamped: "Tensor") -> None:
     """After a timestamp that closes a segment the next may be the same; after one that opens it, it must be later."""
     import torch
 
@@ -236,7 +236,9 @@ def _move_floor(rows: _Rows, stamps: "Tensor", stamped: "Tensor") -> None:
     rows.stamps = torch.stack([stamped, rows.stamps[:, 0]], dim=1)
 
 
-def _result(rows: _Rows, row: int, silent: float, temperature: float, ended: bool, tokenizer: "Tokenizer") -> Decoded:
+def _result(
+    rows: _DecodingRows, row: int, silent: float, temperature: float, ended: bool, tokenizer: "Tokenizer"
+) -> Decoded:
     import torch
 
     tokens, logprobs = rows.tokens[row], rows.logprobs[row]

@@ -6,7 +6,7 @@ import re
 from pbx.errors import ModelError
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
-from pbx.speech.weights import ENGINES, PACKAGES, PIP_LINES, Progress, find_weights, known_models
+from pbx.speech.weights import ENGINES, PACKAGES, PIP_LINES, DownloadProgress, find_weights, known_models
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
@@ -21,7 +21,7 @@ def model_names(engine: str) -> list[str]:
     return list(known_models(engine))
 
 
-def load_transcriber(settings: Settings, model: str = "", progress: Progress | None = None) -> Transcriber:
+def load_transcriber(settings: Settings, model: str = "", progress: DownloadProgress | None = None) -> Transcriber:
     """Load the settings' engine with `model` (a name or path; the settings' own if empty), downloaded where need be.
 
     `progress` is told of a download: bytes here, bytes in all. Raises ModelError when engine or model can't be had, the

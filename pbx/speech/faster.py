@@ -12,15 +12,15 @@ import numpy as np
 from pbx.errors import ModelError, SettingsError
 from pbx.model.segment import Segment
 from pbx.speech import checkpoints
-from pbx.speech.alignment import Phrase, TimedWord
-from pbx.speech.batching import BatchTranscriber, Job
+from pbx.speech.alignment import TimedPhrase, TimedWord
+from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.checkpoints import Precision, default_threads, is_out_of_memory
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB, Stopped, compression_ratio
 from pbx.speech.segmenting import to_segments, uncovered
-from pbx.speech.transcriber import Source
+from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.weights import PIP_LINES
 from pbx.speech.whisper import TEMPERATURES
-from pbx.speech.windows import RATE_HZ, Sound, Window
+from pbx.speech.windows import RATE_HZ, Window, WindowSamples
 
 _COMPUTE_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 _OVERHEAD_BYTES = 300_000_000  # as for the engine "whisper"
@@ -34,7 +34,7 @@ _LEAST_WORD_S = 0.02
 class Written:
     """What was written for one window, in its own time."""
 
-    phrases: tuple[Phrase, ...]
+    phrases: tuple[TimedPhrase, ...]
     avg_logprob: float
     no_speech_prob: float
     compression_ratio: float
@@ -72,7 +72,7 @@ class FasterTranscriber(BatchTranscriber):
         self._temperatures = temperatures
         self._whisper = _load(weights, device, threads or default_threads(), precision)
 
-    def _language_of(self, source: Source) -> str | None:
+    def _language_of(self, source: TranscriptionSource) -> str | None:
         known = self._whisper.supported_languages
         if known == ["en"] or source.language is None:
             return "en" if known == ["en"] else None
@@ -81,7 +81,7 @@ class FasterTranscriber(BatchTranscriber):
         mend = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
         raise SettingsError(f"This model knows no language {source.language!r}.", mend)
 
-    def _hear_language(self, jobs: Sequence[Job]) -> str:
+    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
         from faster_whisper.audio import pad_or_trim
 
         features = np.stack([pad_or_trim(self._whisper.feature_extractor(job.window.sound)) for job in jobs])
@@ -91,11 +91,11 @@ class FasterTranscriber(BatchTranscriber):
                 chances[token[2:-2]] = chances.get(token[2:-2], 0.0) + probability
         return max(chances, key=chances.__getitem__)
 
-    def _release(self, batch: Sequence[Job]) -> None:
+    def _release(self, batch: Sequence[DecodingJob]) -> None:
         gc.collect()
 
-    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
-        found: dict[Job, list[Segment]] = {}
+    def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
+        found: dict[DecodingJob, list[Segment]] = {}
         for language in {job.recording.language for job in batch}:
             jobs = [job for job in batch if job.recording.language == language]
             written = self._write([job.window for job in jobs], language, stop)
@@ -132,7 +132,7 @@ class FasterTranscriber(BatchTranscriber):
                 written[index] = max(written[index], again, key=lambda one: (one.good, one.avg_logprob))
         return written
 
-    def _write_together(self, sounds: Sequence[Sound], language: str | None) -> list[Written]:
+    def _write_together(self, sounds: Sequence[WindowSamples], language: str | None) -> list[Written]:
         from faster_whisper import BatchedInferencePipeline
 
         step = round(_SPACING_S * RATE_HZ)
@@ -156,7 +156,7 @@ class FasterTranscriber(BatchTranscriber):
             heard[round(segment.seek / _FRAMES_PER_S / _SPACING_S)].append(segment)
         return [_written(one, i * _SPACING_S, len(sounds[i]) / RATE_HZ) for i, one in enumerate(heard)]
 
-    def _write_alone(self, sound: Sound, language: str | None) -> Written:
+    def _write_alone(self, sound: WindowSamples, language: str | None) -> Written:
         segments, _ = self._whisper.transcribe(
             sound,
             language=language,
@@ -176,7 +176,7 @@ def _written(heard: Iterable[Any], from_s: float, length_s: float) -> Written:
         if words:
             confidence = float(np.mean([word.probability for word in words]))
             start_s, end_s = words[0].start_s, words[-1].end_s
-            phrases.append(Phrase(start_s, end_s, segment.text.strip(), words, segment.avg_logprob, confidence))
+            phrases.append(TimedPhrase(start_s, end_s, segment.text.strip(), words, segment.avg_logprob, confidence))
     return Written(
         tuple(phrases),
         float(np.mean([segment.avg_logprob for segment in heard])) if heard else 0.0,

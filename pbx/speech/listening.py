@@ -12,9 +12,9 @@ import numpy as np
 from pbx.model.segment import Segment
 from pbx.speech.audio import read_sound, speakers_apart
 from pbx.speech.tones import Tone, ToneDetector, settle_claims
-from pbx.speech.transcriber import Part, Source
-from pbx.speech.vad import Stretch, VoiceDetector
-from pbx.speech.windows import RATE_HZ, Sound, Window, WindowPacker
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
+from pbx.speech.vad import SpeechSpan, VoiceDetector
+from pbx.speech.windows import RATE_HZ, Window, WindowPacker, WindowSamples
 
 _BLOCK_S = 60.0
 _REACH_S = 0.5  # how far a ring takes voice away beside it
@@ -31,8 +31,8 @@ class Track:
         self._tone = ToneDetector(start_s)
         self._packer = WindowPacker(channel, start_s, stretches_per_window)
         self._fed_s = start_s
-        self._stretches: list[Stretch] = []  # in which a tone may yet be found
-        self._spoken: list[Stretch] = []  # packed; they may yet cut a hole into music
+        self._stretches: list[SpeechSpan] = []  # in which a tone may yet be found
+        self._spoken: list[SpeechSpan] = []  # packed; they may yet cut a hole into music
         self._tones: list[Tone] = []  # into which a stretch may yet cut, or that may yet take one away
         self.voice: list[tuple[float, float]] = []  # packed, not yet passed by what is done
         self.tones: list[tuple[float, float]] = []  # likewise
@@ -45,7 +45,7 @@ class Track:
         waiting = [stretch.start_s for stretch in self._stretches] + [tone.start_s for tone in self._tones]
         return min(self._voice.settled_s, self._tone.settled_s, *pending, *waiting)
 
-    def feed(self, sound: Sound) -> list[Window]:
+    def feed(self, sound: WindowSamples) -> list[Window]:
         """Take the channel's next samples; return the windows that are full."""
         self._stretches += self._voice.feed(sound)
         self._tones += self._tone.feed(sound)
@@ -62,7 +62,7 @@ class Track:
         self._tones += self._tone.finish()
         return self._pack(np.zeros(0, np.float32), math.inf, math.inf) + self._packer.finish()
 
-    def _pack(self, sound: Sound, voice_s: float, tone_s: float) -> list[Window]:
+    def _pack(self, sound: WindowSamples, voice_s: float, tone_s: float) -> list[Window]:
         """Pack the stretches that no tone to come can touch: what begins before `voice_s`, or `tone_s`, was found."""
         ready = [stretch for stretch in self._stretches if stretch.end_s <= tone_s]
         self._stretches = self._stretches[len(ready) :]
@@ -87,10 +87,10 @@ class Track:
         self._spoken = [stretch for stretch in self._spoken if stretch.end_s > waiting_s]
 
 
-class Recording:
+class RecordingInProgress:
     """One source while it is transcribed. `index`: of the source; `language`: set when it is known."""
 
-    def __init__(self, index: int, source: Source, stretches_per_window: int | None = None) -> None:
+    def __init__(self, index: int, source: TranscriptionSource, stretches_per_window: int | None = None) -> None:
         self.index = index
         self.source = source
         self.language: str | None = None
@@ -124,7 +124,7 @@ class Recording:
         self._open.remove(window)
         self._ready += segments
 
-    def part(self) -> Part | None:
+    def part(self) -> TranscriptPart | None:
         """What is newly known, if anything is; the last part is `whole`, and after it there is none."""
         whole = self.ended and not self._open
         done_s = max(self._fed_s if whole else self._frontier(), self.done_s)
@@ -133,7 +133,7 @@ class Recording:
         self._told = whole
         ready = sorted((s for s in self._ready if whole or s.start_s < done_s), key=lambda s: (s.start_s, s.channel))
         self._ready = [] if whole else [s for s in self._ready if s.start_s >= done_s]
-        part = Part(
+        part = TranscriptPart(
             self.index,
             tuple(ready),
             done_s,

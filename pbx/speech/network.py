@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pbx.speech.windows import Sound
+from pbx.speech.windows import WindowSamples
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class Network:
             )
         return self._tokenizers[key]
 
-    def encode(self, sounds: Sequence[Sound]) -> "Tensor":
+    def encode(self, sounds: Sequence[WindowSamples]) -> "Tensor":
         """(windows, positions, state) for sounds of up to 30 s at 16 kHz, filled up with silence as in training."""
         import torch
         from whisper.audio import log_mel_spectrogram

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pbx.model.segment import Segment, Word
-from pbx.speech.alignment import Phrase, TimedWord
+from pbx.speech.alignment import TimedPhrase, TimedWord
 from pbx.speech.guard import judge
 from pbx.speech.windows import Window
 
@@ -21,7 +21,7 @@ class Judged(Protocol):
     def no_speech_prob(self) -> float: ...
 
 
-def to_segments(window: Window, phrases: Sequence[Phrase], decoded: Judged) -> list[Segment]:
+def to_segments(window: Window, phrases: Sequence[TimedPhrase], decoded: Judged) -> list[Segment]:
     """The window's segments; the words of each lie within the stretches that they were heard in."""
     segments = []
     for phrase in phrases:
@@ -44,7 +44,7 @@ def to_segments(window: Window, phrases: Sequence[Phrase], decoded: Judged) -> l
     return segments
 
 
-def uncovered(window: Window, phrases: Sequence[Phrase], least_s: float) -> list[Window]:
+def uncovered(window: Window, phrases: Sequence[TimedPhrase], least_s: float) -> list[Window]:
     """The stretches of at least `least_s` for which nothing was written, each in a window of its own."""
     missed = []
     for index, alone in enumerate(window.unpacked()):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbx.speech.audio import SPEECH_HZ
-from pbx.speech.vad import Stretch, Wave
+from pbx.speech.vad import SpeechSpan, VadSamples
 
 _SIZE, _HOP = 2048, 1024  # samples of a spectrum (128 ms, 7.8 Hz a bin), and from one to the next
 _HOP_S = _HOP / SPEECH_HZ
@@ -48,7 +48,7 @@ class Tone:
 
 
 @dataclass(slots=True)
-class _Cell:
+class _SecondOfSound:
     """A second of sound: its share of held partials, and which were the strongest, by bin."""
 
     start_s: float
@@ -85,7 +85,7 @@ class ToneDetector:
         now_s = self._begin_s + (self._count - len(self._cell)) * _HOP_S
         return min(self._music.settled_s(self._begin_s), self._rings.settled_s, now_s)
 
-    def feed(self, block: Wave) -> list[Tone]:
+    def feed(self, block: VadSamples) -> list[Tone]:
         """Take the next float32 samples (-1 to 1, 16 kHz) and return the tones that are now sure."""
         self._fed += len(block)
         found: list[Tone] = []
@@ -113,10 +113,10 @@ class ToneDetector:
             if len(self._cell) == _CELL:
                 yield from self._music.feed(self._close_cell())
 
-    def _close_cell(self) -> _Cell:
+    def _close_cell(self) -> _SecondOfSound:
         start_s = self._begin_s + (self._count - len(self._cell)) * _HOP_S
         tonal = [i for i, (_, share, _) in enumerate(self._cell) if share > 0.3]
-        cell = _Cell(
+        cell = _SecondOfSound(
             start_s,
             sum(weight for weight, _, _ in self._cell),
             sum(weight * share for weight, share, _ in self._cell),
@@ -132,13 +132,13 @@ class _Spectra:
     """Sound to power spectra of the telephone band, and the part of them that lies in partials that hold."""
 
     def __init__(self) -> None:
-        self._rest: Wave = np.zeros(0, np.float32)
+        self._rest: VadSamples = np.zeros(0, np.float32)
         window = np.hanning(_SIZE)
         self._window = window.astype(np.float32)
         self._scale = np.float32(2 / (_SIZE * (window**2).sum()))  # powers add up to the mean square
         self._peaks: NDArray[np.bool_] = np.zeros((_HELD, _HIGH - _LOW), bool)  # of the spectra before
 
-    def feed(self, block: Wave) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def feed(self, block: VadSamples) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Yield (spectra, bins) of power, and the same of held power."""
         sound = np.concatenate([self._rest, np.asarray(block, np.float32)])
         count = max((len(sound) - _SIZE) // _HOP + 1, 0)
@@ -181,11 +181,11 @@ class _Music:
     """Cells in, music out: two thresholds on the mean of five cells, and not one lasting tone."""
 
     def __init__(self) -> None:
-        self._recent: deque[_Cell] = deque(maxlen=5)
-        self._run: list[_Cell] = []  # cells of the music going on
+        self._recent: deque[_SecondOfSound] = deque(maxlen=5)
+        self._run: list[_SecondOfSound] = []  # cells of the music going on
         self._told_s: float | None = None  # up to where it was reported
 
-    def feed(self, cell: _Cell) -> list[Tone]:
+    def feed(self, cell: _SecondOfSound) -> list[Tone]:
         self._recent.append(cell)
         return self._step(self._recent[2]) if len(self._recent) == 5 else []
 
@@ -201,7 +201,7 @@ class _Music:
             return self._run[0].start_s if self._told_s is None else self._told_s
         return self._recent[-4].start_s if len(self._recent) > 3 else begin_s  # the next step may go back so far
 
-    def _step(self, cell: _Cell) -> list[Tone]:
+    def _step(self, cell: _SecondOfSound) -> list[Tone]:
         least = max(each.weight for each in self._recent) / 10  # silence counts as soft sound, lest a beep be music
         weight = sum(max(each.weight, least) for each in self._recent)
         mean = sum(each.held for each in self._recent) / weight if weight else 0.0
@@ -227,7 +227,7 @@ class _Music:
         self._run, self._told_s = [], None
         return tones
 
-    def _close(self, run: Sequence[_Cell], end_s: float) -> list[Tone]:
+    def _close(self, run: Sequence[_SecondOfSound], end_s: float) -> list[Tone]:
         """The run as music, if it is long enough or goes on from what was music, and its pitches change."""
         start_s = self._told_s
         if start_s is None:
@@ -237,7 +237,7 @@ class _Music:
         return [Tone(start_s, end_s, "music")] if end_s > start_s else []
 
 
-def _is_varied(cells: Iterable[_Cell]) -> bool:
+def _is_varied(cells: Iterable[_SecondOfSound]) -> bool:
     """Whether no partial, nor two, nor three, are the strongest nearly all the time, as in a dialling tone."""
     strongest: Counter[int] = Counter()
     for cell in cells:
@@ -306,13 +306,13 @@ class _Rings:
         return [before]
 
 
-def find_tones(sound: Wave) -> list[Tone]:
+def find_tones(sound: VadSamples) -> list[Tone]:
     """Hold music and ring-back of a whole channel: float32 (samples,) at 16 kHz; in order of their start."""
     detector = ToneDetector()
     return sorted(detector.feed(sound) + detector.finish(), key=lambda tone: (tone.start_s, tone.end_s))
 
 
-def settle_claims(tones: Sequence[Tone], voice: Sequence[Stretch]) -> tuple[list[Tone], list[Stretch]]:
+def settle_claims(tones: Sequence[Tone], voice: Sequence[SpeechSpan]) -> tuple[list[Tone], list[SpeechSpan]]:
     """What stays of tones and voice where both claim the same sound; of one channel, each in order.
 
     A ring takes away the voice that lies within it, for the voice detector hears pure tones as voice at times. Voice

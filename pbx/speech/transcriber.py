@@ -11,7 +11,7 @@ from pbx.model.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TranscriptionSource:
     """A recording to transcribe. `language`: a Whisper code such as "en"; None: find out.
 
     `start_s`: where to go on, as all before it is transcribed already.
@@ -23,7 +23,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TranscriptPart:
     """What is newly known of one source: segments in the order of their start, all that begin before `done_s`.
 
     Parts of one source come in order; the next has no segment that begins before this one's `done_s`. In the last,
@@ -48,7 +48,9 @@ class Transcriber(Protocol):
     model: str  # name or path, as asked for
     max_batch: int  # windows decoded at once; halved, and kept so, when memory runs out
 
-    def transcribe(self, sources: Sequence[Source], stop: threading.Event | None = None) -> Iterator[Part]:
+    def transcribe(
+        self, sources: Sequence[TranscriptionSource], stop: threading.Event | None = None
+    ) -> Iterator[TranscriptPart]:
         """Transcribe recordings, windows of several decoded together; yield each part as soon as it is known.
 
         A source that fails ends in a part with its error and stops no other. When `stop` is set, ends within seconds.

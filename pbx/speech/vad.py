@@ -24,11 +24,11 @@ _PAD_S = 0.2  # kept before and after: soft beginnings and ends of words
 _LEAST_SILENCE_S = 0.5  # a shorter pause stays in the stretch; longer than two pads, so stretches never touch
 _LEAST_VOICE_S = 0.1  # shorter is a click; the shortest "no" lasts 0.15 s
 
-Wave = NDArray[np.float32]  # (samples,) of one channel at SPEECH_HZ
+VadSamples = NDArray[np.float32]  # (samples,) of one channel at SPEECH_HZ
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SpeechSpan:
     """Somebody speaks from `start_s` to `end_s` of the recording, pauses under half a second included."""
 
     start_s: float
@@ -47,8 +47,8 @@ class VoiceDetector:
         self._session = _load_session()
         self._begin_s = at_s
         self._fed = 0  # samples
-        self._rest: Wave = np.zeros(0, np.float32)
-        self._context: Wave = np.zeros(_CONTEXT, np.float32)
+        self._rest: VadSamples = np.zeros(0, np.float32)
+        self._context: VadSamples = np.zeros(_CONTEXT, np.float32)
         self._hidden = self._cell = np.zeros(_STATE, np.float32)
         self._frame = 0  # frames judged
         self._voice_at: int | None = None  # frame in which the open stretch began
@@ -60,7 +60,7 @@ class VoiceDetector:
         frame = self._frame if self._voice_at is None else self._voice_at
         return max(self._begin_s, self._time_s(frame) - _PAD_S)
 
-    def feed(self, block: Wave) -> list[Stretch]:
+    def feed(self, block: VadSamples) -> list[SpeechSpan]:
         """Take the next float32 samples (-1 to 1, 16 kHz) and return the stretches that are now over."""
         self._fed += len(block)
         sound = np.concatenate([self._rest, np.asarray(block, np.float32)])
@@ -68,7 +68,7 @@ class VoiceDetector:
         self._rest = sound[whole:].copy()
         return list(self._stretches(sound[:whole]))
 
-    def finish(self) -> list[Stretch]:
+    def finish(self) -> list[SpeechSpan]:
         """The last stretches, which reach the end. The detector takes nothing more."""
         last = np.concatenate([self._rest, np.zeros(-len(self._rest) % _FRAME, np.float32)])
         found = list(self._stretches(last))
@@ -77,7 +77,7 @@ class VoiceDetector:
             found += self._close(self._voice_at, end)
         return found
 
-    def _stretches(self, sound: Wave) -> Iterator[Stretch]:
+    def _stretches(self, sound: VadSamples) -> Iterator[SpeechSpan]:
         """Hysteresis: two thresholds, and a stretch ends only when the pause has lasted."""
         for probability in self._probabilities(sound):
             if probability >= _BEGINS:
@@ -93,7 +93,7 @@ class VoiceDetector:
                 yield from self._close(self._voice_at, self._pause_at)
                 self._voice_at = self._pause_at = None
 
-    def _probabilities(self, sound: Wave) -> Iterator[float]:
+    def _probabilities(self, sound: VadSamples) -> Iterator[float]:
         frames = sound.reshape(-1, _FRAME)
         for first in range(0, len(frames), _BATCH):
             batch = frames[first : first + _BATCH]
@@ -103,18 +103,18 @@ class VoiceDetector:
             judged, self._hidden, self._cell = self._session.run(["speech_probs", "hn", "cn"], given)
             yield from judged.reshape(-1).tolist()
 
-    def _close(self, first: int, after: int) -> list[Stretch]:
+    def _close(self, first: int, after: int) -> list[SpeechSpan]:
         """The stretch of the frames from `first` to before `after`, padded; none when it is too short for a word."""
         if (after - first) * _FRAME < _LEAST_VOICE_S * SPEECH_HZ:
             return []
         end_s = min(self._time_s(after) + _PAD_S, self._begin_s + self._fed / SPEECH_HZ)
-        return [Stretch(max(self._time_s(first) - _PAD_S, self._begin_s), end_s)]
+        return [SpeechSpan(max(self._time_s(first) - _PAD_S, self._begin_s), end_s)]
 
     def _time_s(self, frame: int) -> float:
         return self._begin_s + frame * _FRAME / SPEECH_HZ
 
 
-def find_voice(sound: Wave) -> list[Stretch]:
+def find_voice(sound: VadSamples) -> list[SpeechSpan]:
     """The voiced stretches of a whole channel: float32 (samples,) at 16 kHz. Raises ModelError as VoiceDetector."""
     detector = VoiceDetector()
     return detector.feed(sound) + detector.finish()

@@ -32,7 +32,7 @@ from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 ENGINES = ("whisper", "faster-whisper")
 PIP_LINES = {"whisper": "pip install openai-whisper==20250625", "faster-whisper": "pip install faster-whisper==1.2.1"}
 
-Progress = Callable[[int, int], None]  # bytes here, bytes in all (0 while that isn't known)
+DownloadProgress = Callable[[int, int], None]  # bytes here, bytes in all (0 while that isn't known)
 
 PACKAGES = {"whisper": ("whisper", "__init__.py"), "faster-whisper": ("faster_whisper", "utils.py")}
 _HUB = "https://huggingface.co"
@@ -52,7 +52,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class WeightsDownload:
     """A file to fetch into `folder` under its own name: one of `urls`, the first that exists."""
 
     urls: tuple[str, ...]
@@ -95,15 +95,15 @@ def known_models(engine: str) -> dict[str, str]:
     return {}
 
 
-def links_of(model: str, engine: str, models_dir: Path) -> list[Link]:
+def links_of(model: str, engine: str, models_dir: Path) -> list[WeightsDownload]:
     """What to fetch for a model by its name; `HF_ENDPOINT` names a mirror of the hub, as everywhere."""
     origin = known_models(engine)[model]
     if engine == "whisper":
-        return [Link((origin,), models_dir, sha256=origin.split("/")[-2])]
+        return [WeightsDownload((origin,), models_dir, sha256=origin.split("/")[-2])]
     folder = models_dir / _folder(origin)
     hub = f"{os.environ.get('HF_ENDPOINT', _HUB).rstrip('/')}/{origin}/resolve/main/"
-    links = [Link(tuple(hub + name for name in names), folder) for names in _HUB_FILES]
-    return [Link((hub + _HUB_EXTRA,), folder, optional=True), *links]
+    links = [WeightsDownload(tuple(hub + name for name in names), folder) for names in _HUB_FILES]
+    return [WeightsDownload((hub + _HUB_EXTRA,), folder, optional=True), *links]
 
 
 def locate_weights(model: str, engine: str, models_dir: Path) -> Path | None:
@@ -123,7 +123,7 @@ def is_present(model: str, engine: str, models_dir: Path) -> bool:
     return locate_weights(model, engine, models_dir) is not None
 
 
-def find_weights(model: str, engine: str, models_dir: Path, progress: Progress | None = None) -> Path:
+def find_weights(model: str, engine: str, models_dir: Path, progress: DownloadProgress | None = None) -> Path:
     """Return the checkpoint ("whisper") or the folder ("faster-whisper") of a model, downloaded where need be.
 
     `model` is one of the engine's own names, else a path, or the name of a file or folder in `models_dir`. A download
@@ -181,7 +181,7 @@ def _unknown(model: str, engine: str, models_dir: Path) -> ModelError:
     )
 
 
-def _by_hand(links: list[Link]) -> str:
+def _by_hand(links: list[WeightsDownload]) -> str:
     """What to do without internet: which addresses, which place."""
     wanted = [link for link in links if not link.optional]
     if len(links) == 1:
@@ -218,7 +218,7 @@ def _alone(folder: Path, model: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _fetch(link: Link, progress: Progress | None) -> None:
+def _fetch(link: WeightsDownload, progress: DownloadProgress | None) -> None:
     """Bring one file here, whole and checked, or raise _Failed."""
     if any(target.is_file() for target in link.targets):  # of an earlier download that didn't get to the end
         return
@@ -244,7 +244,7 @@ class _TimedAdapter(HTTPAdapter):
         return manager
 
 
-def _fetch_one(url: str, target: Path, sha256: str | None, progress: Progress | None) -> None:
+def _fetch_one(url: str, target: Path, sha256: str | None, progress: DownloadProgress | None) -> None:
     part = target.with_name(f"{target.name}.part")
     with time_limit(_LONGEST_S), requests.Session() as session:
         session.mount("http://", _TimedAdapter())
@@ -267,7 +267,9 @@ def _fetch_one(url: str, target: Path, sha256: str | None, progress: Progress | 
     part.replace(target)
 
 
-def _stream(session: requests.Session, url: str, part: Path, sha256: str | None, progress: Progress | None) -> None:
+def _stream(
+    session: requests.Session, url: str, part: Path, sha256: str | None, progress: DownloadProgress | None
+) -> None:
     """Append what is missing to `part`, and check it.
 
     Raises _Failed, _Gone, OutOfTime, OSError, and the errors of requests and urllib3.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pbx.errors import SettingsError
 from pbx.model.segment import Segment
-from pbx.speech.alignment import Phrase, read_phrases
-from pbx.speech.batching import BatchTranscriber, Job
+from pbx.speech.alignment import TimedPhrase, read_phrases
+from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.checkpoints import Precision, default_threads, free_memory, load_network
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, Decoded, Decoder, DecodingRules
 from pbx.speech.segmenting import to_segments, uncovered
-from pbx.speech.transcriber import Part, Source
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import Window
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class WhisperTranscriber(BatchTranscriber):
         self._rules = rules or DecodingRules()
         self._decoder = Decoder(self._network, self._rules)
 
-    def transcribe(self, sources: Sequence[Source], stop: threading.Event | None = None) -> Iterator[Part]:
+    def transcribe(
+        self, sources: Sequence[TranscriptionSource], stop: threading.Event | None = None
+    ) -> Iterator[TranscriptPart]:
         """See `Transcriber.transcribe`. Raises ModelError when memory runs out with a batch of one."""
         self._network.stop = stop  # asked within each layer, as a large model takes minutes for a batch
         yield from super().transcribe(sources, stop)
@@ -67,7 +69,7 @@ class WhisperTranscriber(BatchTranscriber):
         room = _ROOM_BYTES if free is None else min(_ROOM_BYTES, free // 2)
         return max(1, room // self._network.window_bytes)
 
-    def _language_of(self, source: Source) -> str | None:
+    def _language_of(self, source: TranscriptionSource) -> str | None:
         if not self._network.multilingual:
             return "en"
         try:
@@ -76,7 +78,7 @@ class WhisperTranscriber(BatchTranscriber):
             mend = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
             raise SettingsError(f"This model knows no language {source.language!r}.", mend) from None
 
-    def _release(self, batch: Sequence[Job]) -> None:
+    def _release(self, batch: Sequence[DecodingJob]) -> None:
         import torch
 
         for job in batch:
@@ -85,12 +87,12 @@ class WhisperTranscriber(BatchTranscriber):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _hear_language(self, jobs: Sequence[Job]) -> str:
+    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
         chances = sum(self._decoder.detect_languages(self._encoded([job]))[0] for job in jobs)
         codes = self._network.tokenizer(None).all_language_codes
         return str(codes[int(chances.argmax())])  # type: ignore[union-attr]
 
-    def _encoded(self, jobs: Sequence[Job]) -> "Tensor":
+    def _encoded(self, jobs: Sequence[DecodingJob]) -> "Tensor":
         import torch
 
         new = [job for job in jobs if job.encoded is None]
@@ -99,7 +101,7 @@ class WhisperTranscriber(BatchTranscriber):
                 job.encoded = encoded
         return torch.stack([job.encoded for job in jobs if job.encoded is not None])
 
-    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
+    def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
         """What was said in each window: decoded, tried again where it looks wrong, then stretch by stretch."""
         found = self._try(batch)
         for temperature in TEMPERATURES if self._rules.retry else ():
@@ -112,11 +114,11 @@ class WhisperTranscriber(BatchTranscriber):
                     found[i] = max(found[i], decoded, key=_rank)
         return [self._segments(job, decoded) for job, decoded in zip(batch, found, strict=True)]
 
-    def _try(self, jobs: Sequence[Job], temperature: float = 0.0, samples: int = 1) -> list[Decoded]:
+    def _try(self, jobs: Sequence[DecodingJob], temperature: float = 0.0, samples: int = 1) -> list[Decoded]:
         languages = [job.recording.language for job in jobs]
         return self._decoder.decode(self._encoded(jobs), languages, temperature, samples)
 
-    def _segments(self, job: Job, decoded: Decoded) -> list[Segment]:
+    def _segments(self, job: DecodingJob, decoded: Decoded) -> list[Segment]:
         """A window's segments. Its stretches are decoded one by one where the whole failed or left some out."""
         phrases = self._phrases(job, decoded)
         alone: list[Window] = []
@@ -124,12 +126,12 @@ class WhisperTranscriber(BatchTranscriber):
             alone = uncovered(job.window, phrases, _MISSED_S) if decoded.good else job.window.unpacked()
         segments = to_segments(job.window, phrases, decoded) if decoded.good or not alone else []
         for first in range(0, len(alone), self.max_batch):
-            jobs = [Job(job.recording, window) for window in alone[first : first + self.max_batch]]
+            jobs = [DecodingJob(job.recording, window) for window in alone[first : first + self.max_batch]]
             for one, again in zip(jobs, self._try(jobs), strict=True):
                 segments += to_segments(one.window, self._phrases(one, again), again)
         return segments
 
-    def _phrases(self, job: Job, decoded: Decoded) -> list[Phrase]:
+    def _phrases(self, job: DecodingJob, decoded: Decoded) -> list[TimedPhrase]:
         language = job.recording.language
         network = self._network
         return read_phrases(decoded, network.tokenizer(language), job.window.sound, language, network.heads_known)

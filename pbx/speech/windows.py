@@ -17,11 +17,11 @@ _GAP = int(0.2 * RATE_HZ)  # between stretches: enough for the model to end a ph
 _CUT_FROM = int(20.0 * RATE_HZ)  # a stretch longer than a window is cut where it is quietest between here and the end
 _QUIET = int(0.1 * RATE_HZ)  # measured over so much
 
-Sound = npt.NDArray[np.float32]
+WindowSamples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SampleRun:
     """A run of samples of the recording, `start` up to `stop`, that lies at `at` in its window (all in samples)."""
 
     start: int
@@ -42,8 +42,8 @@ class Window:
     """Up to 30 s of one channel's voice: `sound` at 16 kHz, and where its pieces come from, in their order."""
 
     channel: int
-    pieces: tuple[Piece, ...]
-    sound: Sound
+    pieces: tuple[SampleRun, ...]
+    sound: WindowSamples
 
     @property
     def start_s(self) -> float:
@@ -73,7 +73,7 @@ class Window:
     def unpacked(self) -> "list[Window]":
         """Each piece in a window of its own."""
         return [
-            Window(self.channel, (Piece(p.start, p.stop, 0),), self.sound[p.at : p.at + p.stop - p.start])
+            Window(self.channel, (SampleRun(p.start, p.stop, 0),), self.sound[p.at : p.at + p.stop - p.start])
             for p in self.pieces
         ]
 
@@ -88,8 +88,8 @@ class WindowPacker:
         self._channel = channel
         self._most = stretches_per_window
         self._held_from = round(start_s * RATE_HZ)  # the recording's sample that `_held` begins with
-        self._held: Sound = np.zeros(0, np.float32)
-        self._pieces: list[tuple[int, int, Sound]] = []  # of the window being packed: start, stop, sound
+        self._held: WindowSamples = np.zeros(0, np.float32)
+        self._pieces: list[tuple[int, int, WindowSamples]] = []  # of the window being packed: start, stop, sound
         self._filled = 0  # samples of it
 
     @property
@@ -98,7 +98,7 @@ class WindowPacker:
         return self._pieces[0][0] / RATE_HZ if self._pieces else None
 
     def feed(
-        self, sound: Sound, stretches: Sequence[tuple[float, float]], settled_s: float, speaking: bool = False
+        self, sound: WindowSamples, stretches: Sequence[tuple[float, float]], settled_s: float, speaking: bool = False
     ) -> list[Window]:
         """Take the next samples (16 kHz) and the voiced stretches found since, as seconds in the recording.
 
@@ -153,17 +153,17 @@ class WindowPacker:
         power = (tail[: len(tail) // _QUIET * _QUIET].reshape(-1, _QUIET) ** 2).sum(axis=1)
         return start + _CUT_FROM + int(power.argmin()) * _QUIET + _QUIET // 2
 
-    def _sound(self, start: int, stop: int) -> Sound:
+    def _sound(self, start: int, stop: int) -> WindowSamples:
         return self._held[start - self._held_from : stop - self._held_from]
 
     def _close(self) -> list[Window]:
         if not self._pieces:
             return []
         sound = np.zeros(self._filled, np.float32)
-        pieces: list[Piece] = []
+        pieces: list[SampleRun] = []
         at = 0
         for start, stop, part in self._pieces:
-            pieces.append(Piece(start, stop, at))
+            pieces.append(SampleRun(start, stop, at))
             sound[at : at + len(part)] = part
             at += len(part) + _GAP
         self._pieces, self._filled = [], 0

@@ -49,7 +49,7 @@ _HOST_IS_NO_SECRET = {"E-mail", "Webhook", "Mattermost"}  # of others the token 
 
 
 @dataclass(frozen=True)
-class Target:
+class AlertTarget:
     """An address to tell of alerts, as Apprise writes it; `url` holds its tokens and passwords."""
 
     url: SecretStr
@@ -106,13 +106,13 @@ def target_label(url: str) -> str:
     return f"{name} {'by' if name == 'E-mail' else 'to'} {host}" if host else name
 
 
-def seal_targets(settings: Settings, targets: Sequence[Target]) -> str:
+def seal_targets(settings: Settings, targets: Sequence[AlertTarget]) -> str:
     """Encrypt a rule's addresses. Raises SettingsError for a malformed key, DataError."""
     pairs = [[target.id, target.url.get_secret_value()] for target in targets]
     return Vault(settings).seal(SecretStr(json.dumps(pairs) if pairs else ""))
 
 
-def targets_of(settings: Settings, rule: AlertRule) -> list[Target]:
+def targets_of(settings: Settings, rule: AlertRule) -> list[AlertTarget]:
     """Decrypt a rule's addresses. Raises SettingsError when the key is not the one that sealed them, or is gone."""
     try:
         opened = Vault(settings).unseal(rule.targets_encrypted).get_secret_value()
@@ -121,7 +121,7 @@ def targets_of(settings: Settings, rule: AlertRule) -> list[Target]:
             "The addresses of an alert can't be read: the key is not the one they were saved with, or is gone.",
             "Bring back the old PBX_SECRET_KEY or secret.key, or enter the addresses again under Settings > Alerts.",
         ) from None
-    return [Target(SecretStr(url), id_) for id_, url in json.loads(opened or "[]")]
+    return [AlertTarget(SecretStr(url), id_) for id_, url in json.loads(opened or "[]")]
 
 
 def list_rules(session: Session, connection_id: int, *, enabled: bool | None = None) -> list[AlertRule]:

@@ -33,7 +33,7 @@ _calls = Table.metadata.tables["calls"]
 _L, _V = (Table.metadata.tables[str(one.__tablename__)].c for one in (CallLeg, QueueVisit))
 
 
-class _Told(NamedTuple):
+class _QueuesOfCall(NamedTuple):
     queue: str
     answered_in: str
 
@@ -66,7 +66,7 @@ def tell_queues(session: Session, connection_id: int, call_ids: Collection[int])
         columns = [_calls.c[name] for name in ("id", "queue", "answered_in", "disposition")]
         changed = []
         for row in session.connection().execute(select(*columns).where(_calls.c.id.in_(some))):
-            unseen = _Told(row.queue, row.queue if row.disposition == "ANSWERED" else "")
+            unseen = _QueuesOfCall(row.queue, row.queue if row.disposition == "ANSWERED" else "")
             told = visited.get(row.id, unseen)
             if told != (row.queue, row.answered_in):
                 changed.append({"call_id": row.id} | told._asdict())
@@ -74,7 +74,7 @@ def tell_queues(session: Session, connection_id: int, call_ids: Collection[int])
             session.connection().execute(update(_calls).where(_calls.c.id == bindparam("call_id")), changed)
 
 
-def _visited(session: Session, connection_id: int, call_ids: Sequence[int]) -> Mapping[int, _Told]:
+def _visited(session: Session, connection_id: int, call_ids: Sequence[int]) -> Mapping[int, _QueuesOfCall]:
     """What visits say, by call: those of its own channel and of every leg's."""
     own = select(_calls.c.id.label("call_id"), _calls.c.linkedid.label("uniqueid")).where(_calls.c.id.in_(call_ids))
     channels = union(own, select(_L.call_id, _L.uniqueid).where(_L.call_id.in_(call_ids))).subquery().c
@@ -89,7 +89,9 @@ def _visited(session: Session, connection_id: int, call_ids: Sequence[int]) -> M
     for call_id, queue, taken in session.connection().execute(query):
         found.setdefault(call_id, []).append((queue, taken))
     return {
-        call_id: _Told(join_queues(one for one, _ in queues), join_queues(one for one, taken in queues if taken))
+        call_id: _QueuesOfCall(
+            join_queues(one for one, _ in queues), join_queues(one for one, taken in queues if taken)
+        )
         for call_id, queues in found.items()
     }
 

@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint
 from sqlmodel import Field
 
-from pbx.model.history import Outcome as Outcome
-from pbx.store.models import Count, Table, UtcSeconds, now
+from pbx.store.models import BigCount, Table, UtcSeconds, now
 
 
 class QueueVisit(Table, table=True):
@@ -51,8 +50,8 @@ class QueueVisit(Table, table=True):
     caller: str = ""
     caller_name: str = ""
     did: str = ""
-    position: int | None = Field(default=None, sa_type=Count)  # when leaving
-    original_position: int | None = Field(default=None, sa_type=Count)  # when joining
+    position: int | None = Field(default=None, sa_type=BigCount)  # when leaving
+    original_position: int | None = Field(default=None, sa_type=BigCount)  # when joining
     ended_by: str = ""  # caller, agent or transfer
     target: str = ""  # of a transfer, or the key pressed
     source: str = ""  # watch or queue_log
@@ -104,7 +103,7 @@ class CallLeg(Table, table=True):
     call_id: int = Field(foreign_key="calls.id")
     linkedid: str
     uniqueid: str
-    sequence: int | None = Field(default=None, sa_type=Count)
+    sequence: int | None = Field(default=None, sa_type=BigCount)
     channel: str = ""
     dst_channel: str = ""
     trunk: str = ""  # through which it came in or went out
@@ -119,7 +118,7 @@ class CallLeg(Table, table=True):
     duration_s: float | None = None
     billsec_s: float | None = None
     disposition: str = ""  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it lasts
-    cause: int | None = Field(default=None, sa_type=Count)  # Q.850, of live events or CEL
+    cause: int | None = Field(default=None, sa_type=BigCount)  # Q.850, of live events or CEL
     pdd_s: float | None = None  # from dialling to the first ringing, of live events
     recording_file: str = ""
     source: str = ""  # watch or cdr
@@ -130,7 +129,7 @@ class CallLeg(Table, table=True):
     outbound_number: str = ""  # of a call out the number it shows
 
 
-class WatchSpan(Table, table=True):
+class ListeningSpan(Table, table=True):
     """A time in which the PBX was listened to without a break; between two spans is a gap."""
 
     __tablename__ = "watch_spans"
@@ -155,8 +154,8 @@ class ImportMark(Table, table=True):
     source: str  # a file's fingerprint, or a database's address without its password
     label: str = ""  # for people
     position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, seconds of a database
-    rows: int = Field(default=0, sa_type=Count)
-    bad: int = Field(default=0, sa_type=Count)
+    rows: int = Field(default=0, sa_type=BigCount)
+    bad: int = Field(default=0, sa_type=BigCount)
     faults: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # the first: [line, why]
     read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
@@ -216,7 +215,7 @@ class TrunkLimit(Table, table=True):
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     trunk: str = Field(primary_key=True)
-    lines: int = Field(sa_type=Count)
+    lines: int = Field(sa_type=BigCount)
 
 
 class DayPack(Table, table=True):
@@ -227,7 +226,7 @@ class DayPack(Table, table=True):
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     kind: str = Field(primary_key=True)
     day: int = Field(primary_key=True)  # since 1970
-    rows: int = Field(sa_type=Count)
+    rows: int = Field(sa_type=BigCount)
     names: str  # JSON
     types: str  # of the columns, as numpy calls them, separated by spaces
     data: bytes

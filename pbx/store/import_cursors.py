@@ -17,7 +17,7 @@ SHOWN = 120  # characters of a bad line
 
 
 @dataclass
-class Mark:
+class ImportCursor:
     """How far one source was read. `position`: bytes of a file (uncompressed), or seconds since 1970 of a database.
 
     `rows` are all lines or rows read so far, `bad` those that could not be understood, `faults` the first of them:
@@ -41,7 +41,7 @@ class Mark:
             self.faults.append((row, f"{why}: {seen}" if seen else why))
 
 
-def load_marks(session: Session, connection_id: int, kind: MarkKind) -> list[Mark]:
+def load_cursors(session: Session, connection_id: int, kind: MarkKind) -> list[ImportCursor]:
     """All marks of a kind, the last moved first."""
     query = (
         select(ImportMark)
@@ -51,7 +51,7 @@ def load_marks(session: Session, connection_id: int, kind: MarkKind) -> list[Mar
     return [_mark(row) for row in session.exec(query)]
 
 
-def list_marks(session: Session, connection_id: int, limit: int) -> list[ImportMark]:
+def list_cursors(session: Session, connection_id: int, limit: int) -> list[ImportMark]:
     """How far sources of any kind were read, the last read first."""
     query = select(ImportMark).where(ImportMark.connection_id == connection_id)
     return list(session.exec(query.order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc()).limit(limit)))
@@ -70,7 +70,7 @@ def known_span(
     return (first, last) if first and last else None
 
 
-def move_mark(session: Session, connection_id: int, kind: MarkKind, mark: Mark) -> None:
+def move_cursor(session: Session, connection_id: int, kind: MarkKind, mark: ImportCursor) -> None:
     """Store how far a source was read; the mark gets its id."""
     row = None if mark.id is None else session.get(ImportMark, mark.id)
     if row is None:
@@ -86,8 +86,8 @@ def move_mark(session: Session, connection_id: int, kind: MarkKind, mark: Mark) 
     mark.id = row.id
 
 
-def _mark(row: ImportMark) -> Mark:
+def _mark(row: ImportMark) -> ImportCursor:
     faults: Sequence[Sequence[object]] = row.faults
-    return Mark(
+    return ImportCursor(
         row.source, row.label, row.position, row.rows, row.bad, [(int(str(n)), str(why)) for n, why in faults], row.id
     )

@@ -19,7 +19,7 @@ from sqlmodel import Session, and_, col, delete, exists, or_, select
 
 from pbx.errors import DataError, SettingsError
 from pbx.formatting import count_text, zone_of
-from pbx.process_lock import Slot, anyone_alive, try_slot
+from pbx.process_lock import ProcessLock, anyone_alive, try_process_lock
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
@@ -44,7 +44,7 @@ def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
     return active
 
 
-def ask_job(
+def request_job(
     engine: Engine, settings: Settings, kind: JobKind, *, asked_by: str, options: dict[str, Any] | None = None
 ) -> Job:
     """Queue a job for the active PBX, or return the one of its kind that is already queued or running.
@@ -102,7 +102,7 @@ def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
         return job
 
 
-def start_here(engine: Engine, kind: JobKind, connection_id: int, worker: str, options: dict[str, Any]) -> Job:
+def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str, options: dict[str, Any]) -> Job:
     """Record a job that this process does itself, now. Raises DataError while one of its kind is running."""
     with writing(engine) as session:
         running = _unfinished(session, kind, connection_id, "running")
@@ -117,7 +117,7 @@ def start_here(engine: Engine, kind: JobKind, connection_id: int, worker: str, o
         return job
 
 
-def put_back(engine: Engine, worker: str, *, died: bool) -> list[Job]:
+def requeue_job(engine: Engine, worker: str, *, died: bool) -> list[Job]:
     """Queue again what a worker left running; the caller holds its slot. What ended it too often fails instead."""
     with writing(engine) as session:
         left = session.exec(select(Job).where(Job.state == "running", Job.worker == worker)).all()
@@ -135,16 +135,16 @@ def put_back(engine: Engine, worker: str, *, died: bool) -> list[Job]:
         return list(left)
 
 
-def put_back_of_the_dead(engine: Engine, data_dir: Path) -> list[Job]:
+def requeue_orphaned(engine: Engine, data_dir: Path) -> list[Job]:
     """Queue again what dead workers left running."""
     with reading(engine) as session:
         workers = session.exec(select(Job.worker).where(Job.state == "running").distinct()).all()
     taken_up = []
     for worker in workers:
-        slot = try_slot(data_dir, worker)
+        slot = try_process_lock(data_dir, worker)
         if slot is not None:
             with slot:
-                taken_up += put_back(engine, worker, died=True)
+                taken_up += requeue_job(engine, worker, died=True)
     return taken_up
 
 
@@ -160,7 +160,7 @@ def ensure_worker(settings: Settings) -> None:
     """
     if worker_alive(settings):
         return
-    slot = try_slot(settings.pbx_data_dir, "worker-0")
+    slot = try_process_lock(settings.pbx_data_dir, "worker-0")
     if slot is None:
         return
     try:
@@ -174,7 +174,7 @@ def ensure_worker(settings: Settings) -> None:
     threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
 
 
-def _start_worker(settings: Settings, slot: Slot) -> subprocess.Popen[bytes]:
+def _start_worker(settings: Settings, slot: ProcessLock) -> subprocess.Popen[bytes]:
     log = settings.pbx_data_dir / "worker.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))

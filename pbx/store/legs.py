@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name, without_format
-from pbx.model.folding import CallFacts, Source, fold_legs, merge_legs
+from pbx.model.folding import CallFacts, LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import tell_queues
@@ -24,7 +24,7 @@ _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
 _FACTS = tuple(one.name for one in fields(CallFacts))
 _stored_part = attrgetter(*_COLUMNS)
 _KEPT = ("queue",)  # what visits and a recording's name know better
-_Key = tuple[str, str, str]
+_LegKey = tuple[str, str, str]
 
 
 class Stored(NamedTuple):
@@ -35,7 +35,7 @@ class Stored(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Row:
+class _LegRow:
     """A leg as it is stored, or will be."""
 
     leg: Leg
@@ -50,12 +50,12 @@ class _Known:
     """What is stored of some legs' calls."""
 
     calls: dict[str, Mapping[str, Any]]  # by linkedid
-    rows: dict[_Key, _Row] = field(default_factory=dict)  # by linkedid, channel, dst_channel
-    by_uniqueid: dict[_Key, _Row] = field(default_factory=dict)  # by uniqueid, channel, dst_channel
+    rows: dict[_LegKey, _LegRow] = field(default_factory=dict)  # by linkedid, channel, dst_channel
+    by_uniqueid: dict[_LegKey, _LegRow] = field(default_factory=dict)  # by uniqueid, channel, dst_channel
     left: set[int] = field(default_factory=set)  # calls that legs were moved away from
 
 
-def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> Stored:
+def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
     """Store legs and what they make of their calls.
 
     A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
@@ -87,16 +87,16 @@ def legs_of(session: Session, call_id: int) -> list[CallLeg]:
     return [CallLeg(**row) for row in rows.mappings()]
 
 
-def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[Source, list[Leg]]:
+def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[LegSource, list[Leg]]:
     """The legs known of these calls, by who told of them."""
-    found: dict[Source, list[Leg]] = {"watch": [], "cdr": []}
+    found: dict[LegSource, list[Leg]] = {"watch": [], "cdr": []}
     wanted = select(_legs).where(_legs.c.connection_id == connection_id, _legs.c.linkedid.in_(linkedids))
     for row in session.connection().execute(wanted).mappings():
         found["cdr" if row["source"] == "cdr" else "watch"].append(Leg(**{name: row[name] for name in _COLUMNS}))
     return found
 
 
-def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: Source) -> Stored:
+def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
     known = _known(session, connection_id, legs)
     touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])
     fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
@@ -129,7 +129,7 @@ def _read_legs(session: Session, connection_id: int, known: _Known, which: Colum
     for values in session.connection().execute(wanted).mappings():
         leg = Leg(**{name: values[name] for name in _COLUMNS})
         if _key(leg) not in known.rows:
-            _add(known, _Row(leg, values["source"], values["id"], values["call_id"]))
+            _add(known, _LegRow(leg, values["source"], values["id"], values["call_id"]))
 
 
 def _read_calls(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -138,20 +138,20 @@ def _read_calls(session: Session, connection_id: int, linkedids: Sequence[str]) 
     return {row.linkedid: row._asdict() for row in session.connection().execute(wanted)}
 
 
-def _key(leg: Leg) -> _Key:
+def _key(leg: Leg) -> _LegKey:
     return leg.linkedid, leg.channel, leg.dst_channel
 
 
-def _add(known: _Known, row: _Row) -> None:
+def _add(known: _Known, row: _LegRow) -> None:
     known.rows[_key(row.leg)] = row
     known.by_uniqueid[row.leg.uniqueid, row.leg.channel, row.leg.dst_channel] = row
 
 
-def _take(known: _Known, leg: Leg, source: Source) -> _Row:
+def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
     """Merge a leg into the row it belongs to, or make a new one."""
     row = known.rows.get(_key(leg)) or known.by_uniqueid.get((leg.uniqueid, leg.channel, leg.dst_channel))
     if row is None:
-        row = _Row(leg, source, changed=True)
+        row = _LegRow(leg, source, changed=True)
         _add(known, row)
         return row
     if source == row.source and _stored_part(leg) == _stored_part(row.leg):

@@ -8,13 +8,13 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from pbx.model.history import Leg
-from pbx.store.history_models import CallLeg, WatchSpan
+from pbx.store.history_models import CallLeg, ListeningSpan
 from pbx.store.models import Table
 
 OPEN_DAYS = 2  # a leg that began before this lasts no more, whatever was heard of it
 CUT_OFF = "Whoever listened was cut off without a word."
 _legs = Table.metadata.tables[str(CallLeg.__tablename__)]
-_spans = Table.metadata.tables[str(WatchSpan.__tablename__)]
+_spans = Table.metadata.tables[str(ListeningSpan.__tablename__)]
 _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
 
 
@@ -44,7 +44,7 @@ def listening_since(session: Session, connection_id: int) -> datetime | None:
     return session.connection().scalar(mine.order_by(_spans.c.from_at.desc()).limit(1))
 
 
-def watch_spans(
+def listening_spans(
     session: Session, connection_id: int, since: datetime, until: datetime
 ) -> list[tuple[datetime, datetime]]:
     """The stretches within `since` and `until` in which the PBX was listened to, in order."""

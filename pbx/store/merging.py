@@ -53,8 +53,8 @@ def _move_recordings(session: Session, from_id: int, to_id: int) -> None:
     connection.execute(update(_recordings).where(_recordings.c.id.in_(ids)).values(call_id=to_id))
     for transcript_id in transcript_ids:
         index_transcript(session, transcript_id)
-    recordings.roll_up(session, ids)
-    transcriptions.roll_up(session, ids)
+    recordings.update_call_states(session, ids)
+    transcriptions.update_transcription_states(session, ids)
 
 
 def _move_remarks(session: Session, from_id: int, to_id: int) -> None:

@@ -44,7 +44,7 @@ class UtcSeconds(TypeDecorator[datetime]):
 
 
 # Counts that the outside decides: eight bytes in PostgreSQL too. In SQLite every integer has as many as it needs.
-Count = BigInteger().with_variant(Integer, "sqlite")
+BigCount = BigInteger().with_variant(Integer, "sqlite")
 
 
 def now() -> datetime:
@@ -139,7 +139,7 @@ class Recording(Table, table=True):
     state: str = "listed"
     reason: str = ""  # why it is not downloaded, for people
     file: str = ""  # path below data/audio, once downloaded
-    size_bytes: int | None = Field(default=None, sa_type=Count)
+    size_bytes: int | None = Field(default=None, sa_type=BigCount)
     duration_s: float | None = None
     listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
@@ -287,9 +287,9 @@ class SnapshotRow(Table, table=True):
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
     taken_at: datetime = Field(sa_type=UtcSeconds)
-    took_ms: int = Field(default=0, sa_type=Count)
-    active_calls: int = Field(default=0, sa_type=Count)
-    channels: int = Field(default=0, sa_type=Count)
+    took_ms: int = Field(default=0, sa_type=BigCount)
+    active_calls: int = Field(default=0, sa_type=BigCount)
+    channels: int = Field(default=0, sa_type=BigCount)
     not_ok: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # part → state, reason
 
 
@@ -303,7 +303,7 @@ class LatestSnapshot(Table, table=True):
     document: str
 
 
-class Subject(Table, table=True):
+class SampledSubject(Table, table=True):
     """What is sampled: a queue, a queue's member, a trunk or an extension. Samples refer to it by a small number."""
 
     __tablename__ = "subjects"
@@ -326,15 +326,15 @@ class QueueSample(Table, table=True):
 
     subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
-    calls: int = Field(sa_type=Count)
-    longest_wait_s: int = Field(sa_type=Count)
-    agents_available: int = Field(sa_type=Count)
-    agents: int = Field(sa_type=Count)
-    agents_paused: int = Field(sa_type=Count)
-    completed: int = Field(sa_type=Count)
-    abandoned: int = Field(sa_type=Count)
-    hold_time_s: int = Field(sa_type=Count)
-    talk_time_s: int = Field(sa_type=Count)
+    calls: int = Field(sa_type=BigCount)
+    longest_wait_s: int = Field(sa_type=BigCount)
+    agents_available: int = Field(sa_type=BigCount)
+    agents: int = Field(sa_type=BigCount)
+    agents_paused: int = Field(sa_type=BigCount)
+    completed: int = Field(sa_type=BigCount)
+    abandoned: int = Field(sa_type=BigCount)
+    hold_time_s: int = Field(sa_type=BigCount)
+    talk_time_s: int = Field(sa_type=BigCount)
 
 
 class TrunkSample(Table, table=True):
@@ -347,7 +347,7 @@ class TrunkSample(Table, table=True):
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
     state: str
     roundtrip_ms: float | None = None
-    channels: int = Field(default=0, sa_type=Count)
+    channels: int = Field(default=0, sa_type=BigCount)
 
 
 class MemberSample(Table, table=True):
@@ -358,7 +358,7 @@ class MemberSample(Table, table=True):
 
     subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
-    status: int | None = Field(default=None, sa_type=Count)  # None: left the queue
+    status: int | None = Field(default=None, sa_type=BigCount)  # None: left the queue
     paused: bool = False
     pause_reason: str = ""
     in_call: bool = False
@@ -392,7 +392,7 @@ class Job(Table, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     worker: str = ""
-    done: int = Field(default=0, sa_type=Count)
-    total: int | None = Field(default=None, sa_type=Count)
+    done: int = Field(default=0, sa_type=BigCount)
+    total: int | None = Field(default=None, sa_type=BigCount)
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     error: str = ""  # for people, with what to do next

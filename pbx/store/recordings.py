@@ -30,7 +30,7 @@ _connections = Table.metadata.tables["connections"]
 _legs = Table.metadata.tables[str(CallLeg.__tablename__)]
 
 
-class Listed(NamedTuple):
+class ListedRecording(NamedTuple):
     """A recording as the PBX lists it, with what its name tells."""
 
     name: str
@@ -38,7 +38,7 @@ class Listed(NamedTuple):
     facts: RecordingName
 
 
-class Open(NamedTuple):
+class PendingDownload(NamedTuple):
     """A recording that is not settled: to be downloaded, or tried again."""
 
     id: int
@@ -50,7 +50,7 @@ class Open(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DownloadResult:
     """What became of one recording."""
 
     id: int
@@ -78,7 +78,7 @@ def open_recordings(
     since: datetime | None = None,
     until: datetime | None = None,
     largest_bytes: int = 0,
-) -> list[Open]:
+) -> list[PendingDownload]:
     """What is on the PBX and not settled, newest first; within since <= start < until.
 
     One that was too large is there again when it is no larger than `largest_bytes`.
@@ -99,10 +99,10 @@ def open_recordings(
         wanted = wanted.where(table.started_at >= since)
     if until is not None:
         wanted = wanted.where(table.started_at < until)
-    return [Open(*row) for row in session.connection().execute(wanted)]
+    return [PendingDownload(*row) for row in session.connection().execute(wanted)]
 
 
-def add_recordings(session: Session, connection_id: int, found: Sequence[Listed]) -> None:
+def add_recordings(session: Session, connection_id: int, found: Sequence[ListedRecording]) -> None:
     """Add recordings that aren't known yet, as `listed`, each to its call: those that share a uniqueid make one."""
     call_ids = _calls_of(session, connection_id, found)
     rows = [
@@ -126,11 +126,11 @@ def add_recordings(session: Session, connection_id: int, found: Sequence[Listed]
     tell_queues(session, connection_id, set(call_ids.values()))
 
 
-def _linkedid(item: Listed) -> str:
+def _linkedid(item: ListedRecording) -> str:
     return item.facts.uniqueid or item.name
 
 
-def _calls_of(session: Session, connection_id: int, found: Sequence[Listed]) -> dict[str, int]:
+def _calls_of(session: Session, connection_id: int, found: Sequence[ListedRecording]) -> dict[str, int]:
     """The calls of these recordings, made where there is none yet: linkedid → id."""
     told: dict[str, dict[str, Any]] = {}
     for item in found:
@@ -202,11 +202,11 @@ def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int
         lost += session.connection().scalars(select(table.id).where(these, table.state.in_(UNSETTLED)))
         session.connection().execute(update(_recordings).where(these).values(gone_at=now()))
     reason = "The PBX deleted it before it was downloaded."
-    store_outcomes(session, [Outcome(id_, "missing", reason) for id_ in lost])
+    store_outcomes(session, [DownloadResult(id_, "missing", reason) for id_ in lost])
     return len(lost)
 
 
-def mark_back(session: Session, connection_id: int, names: Sequence[str]) -> None:
+def mark_listed_again(session: Session, connection_id: int, names: Sequence[str]) -> None:
     """Note that the PBX lists these again."""
     table = _recordings.c
     for chunk in _chunks(names):
@@ -230,20 +230,20 @@ def unmark_downloading(session: Session, connection_id: int) -> None:
     )
 
 
-def store_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
+def store_outcomes(session: Session, outcomes: Sequence[DownloadResult]) -> None:
     """Write what became of recordings, and what that makes of their calls' state and duration."""
     if not outcomes:
         return
-    names = [field.name for field in fields(Outcome)]
+    names = [field.name for field in fields(DownloadResult)]
     rows = [{f"new_{name}": getattr(outcome, name) for name in names} for outcome in outcomes]
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names if name != "id"}
     statement = update(_recordings).where(_recordings.c.id == bindparam("new_id")).values(values)
     session.connection().execute(statement, rows)
     for chunk in _chunks(outcome.id for outcome in outcomes):
-        roll_up(session, chunk)
+        update_call_states(session, chunk)
 
 
-def roll_up(session: Session, recording_ids: Sequence[int]) -> None:
+def update_call_states(session: Session, recording_ids: Sequence[int]) -> None:
     """A call shows the most telling state of its recordings and lasts as long as the longest of them."""
     table = _recordings.c
     calls = select(table.call_id).where(table.id.in_(recording_ids))

@@ -43,7 +43,7 @@ from pbx.store.models import (
 MISSED_LOOKS = 2.5  # so many intervals without a snapshot are a gap; one missed look is not yet
 
 Values = dict[str, Any]
-Columns = ReadOnlyColumnCollection[str, Column[Any]]
+TableColumns = ReadOnlyColumnCollection[str, Column[Any]]
 Conditions = list[ColumnElement[bool]]
 
 SUBJECTS, QUEUES, TRUNKS, MEMBERS, EXTENSIONS = (
@@ -54,7 +54,7 @@ S = SUBJECTS.c
 _GONE_MEMBER: Values = {"status": None, "paused": False, "pause_reason": "", "in_call": False}
 
 
-class Key(NamedTuple):
+class SubjectKey(NamedTuple):
     """What tells one subject of a PBX from another. A trunk stays the same when it moves to another technology."""
 
     kind: SubjectKind
@@ -63,7 +63,7 @@ class Key(NamedTuple):
     parent: str = ""
 
 
-Samples = dict[Key, Values]
+Samples = dict[SubjectKey, Values]
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) ->
         writer.add_changes(EXTENSIONS, "extension", found, gone={"status": ""})
 
 
-def _key(kind: SubjectKind, name: str, tech: str = "", parent: str = "") -> Key:
-    return Key(kind, *map(bounded_text, (name, tech, parent)))
+def _key(kind: SubjectKind, name: str, tech: str = "", parent: str = "") -> SubjectKey:
+    return SubjectKey(kind, *map(bounded_text, (name, tech, parent)))
 
 
 def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> None:
@@ -264,7 +264,7 @@ class _Writer:
         current = dict.fromkeys(last, gone) | {ids[key]: values for key, values in found.items()}
         self._insert(table, {id_: values for id_, values in current.items() if last.get(id_) != values})
 
-    def name_subjects(self, kind: SubjectKind, labels: dict[Key, str]) -> None:
+    def name_subjects(self, kind: SubjectKind, labels: dict[SubjectKey, str]) -> None:
         """Give subjects their labels, where these are new."""
         ids = self._ids(kind, labels)
         mine = select(S.id, S.label).where(S.connection_id == self.connection_id, S.kind == kind)
@@ -273,15 +273,15 @@ class _Writer:
             if stored[ids[key]] != label:
                 self.connection.execute(update(SUBJECTS).where(S.id == ids[key]).values(label=label))
 
-    def _ids(self, kind: SubjectKind, keys: Iterable[Key]) -> dict[Key, int]:
+    def _ids(self, kind: SubjectKind, keys: Iterable[SubjectKey]) -> dict[SubjectKey, int]:
         """The ids of all subjects of a kind, the new ones among `keys` added."""
         query = select(S.id, S.name, S.tech, S.parent).where(S.connection_id == self.connection_id, S.kind == kind)
-        ids = {Key(kind, *key): id_ for id_, *key in self.connection.execute(query)}
+        ids = {SubjectKey(kind, *key): id_ for id_, *key in self.connection.execute(query)}
         new = [key._asdict() | {"connection_id": self.connection_id, "label": ""} for key in keys if key not in ids]
         if not new:
             return ids
         self.connection.execute(insert(SUBJECTS), new)
-        return {Key(kind, *key): id_ for id_, *key in self.connection.execute(query)}
+        return {SubjectKey(kind, *key): id_ for id_, *key in self.connection.execute(query)}
 
     def _insert(self, table: SqlTable, samples: dict[int, Values]) -> None:
         if samples:
@@ -289,7 +289,7 @@ class _Writer:
             self.connection.execute(insert(table), rows)
 
 
-def _samples_of(sample: Columns, connection_id: int, kind: SubjectKind, name: str | None = None) -> Conditions:
+def _samples_of(sample: TableColumns, connection_id: int, kind: SubjectKind, name: str | None = None) -> Conditions:
     conditions = [sample.subject_id == S.id, S.connection_id == connection_id, S.kind == kind]
     return conditions if name is None else [*conditions, S.name == name]
 

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from pbx.formatting import count_text
 from pbx.store.models import Table, now
-from pbx.store.transcription_queue import first_come, roll_up
+from pbx.store.transcription_queue import first_come, update_transcription_states
 
 # Not a parameter: so the partial index of those at work is used.
 _AT_WORK: ColumnElement[str] = literal_column("'transcribing'")
@@ -41,7 +41,7 @@ def next_model(session: Session, connection_id: int, among: Sequence[int] | None
     return session.connection().scalar(first)
 
 
-def claim(
+def claim_recordings(
     session: Session, connection_id: int, worker: str, model: str, limit: int, among: Sequence[int] | None = None
 ) -> list[Claim]:
     """Give the first recordings of the queue that ask for a model to a worker, at most `limit`; of some ids only.
@@ -64,7 +64,7 @@ def claim(
     ids = [item.recording_id for item in found]
     values = {"state": "transcribing", "worker": worker, "begun_at": now(), "attempts": table.attempts + 1}
     session.connection().execute(update(_queue).where(table.recording_id.in_(ids)).values(values))
-    roll_up(session, ids)
+    update_transcription_states(session, ids)
     return found
 
 
@@ -104,11 +104,11 @@ def fail_queued(session: Session, connection_id: int, model: str, reason: str) -
     ids = list(session.connection().scalars(select(_queue.c.recording_id).where(mine)))
     values = {"state": "failed", "reason": reason, "ended_at": now(), "urgent": False}
     session.connection().execute(update(_queue).where(mine).values(values))
-    roll_up(session, ids)
+    update_transcription_states(session, ids)
     return ids
 
 
-def put_back(session: Session, worker: str, *, died: bool) -> list[tuple[int, str]]:
+def requeue_transcription(session: Session, worker: str, *, died: bool) -> list[tuple[int, str]]:
     """Queue again what a worker left: (recording, "queued" or "failed"). One it died with too often fails instead."""
     rows = select(_queue.c.recording_id, _queue.c.attempts).where(_claimed_by(worker))
     left = []
@@ -119,7 +119,7 @@ def put_back(session: Session, worker: str, *, died: bool) -> list[tuple[int, st
         else:
             _change(session, worker, recording_id, state="queued", attempts=attempts - (not died))
             left.append((recording_id, "queued"))
-    roll_up(session, [recording_id for recording_id, _ in left])
+    update_transcription_states(session, [recording_id for recording_id, _ in left])
     return left
 
 
@@ -141,7 +141,7 @@ def workers_at_it(session: Session) -> list[str]:
 def _end(session: Session, worker: str, recording_id: int, **values: Any) -> bool:
     changed = _change(session, worker, recording_id, ended_at=now(), urgent=False, **values)
     if changed:
-        roll_up(session, [recording_id])
+        update_transcription_states(session, [recording_id])
     return changed
 
 

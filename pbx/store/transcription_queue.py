@@ -82,14 +82,14 @@ def queue_recordings(
 
     What is queued already comes first when this is urgent. `model`: a name or path; "" for the settings' own.
     """
-    ask = _Ask(connection_id, asked_by, model, urgent)
+    ask = _QueueRequest(connection_id, asked_by, model, urgent)
     return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in _chunks(recording_ids))
 
 
 def queue_calls(session: Session, wanted: CallFilter, *, asked_by: str, model: str = "", only: Asked = "new") -> int:
     """Ask for all downloaded recordings of the calls that a filter finds; returns how many are newly queued."""
     found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(session, wanted)))
-    return _Ask(wanted.connection_id, asked_by, model, urgent=True).queue(session, found, _AGAIN[only])
+    return _QueueRequest(wanted.connection_id, asked_by, model, urgent=True).queue(session, found, _AGAIN[only])
 
 
 def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
@@ -129,7 +129,7 @@ def recordings_in(session: Session, connection_id: int, state: Literal["new", "f
 
 def queue_new(session: Session, connection_id: int, recording_ids: Sequence[int]) -> int:
     """Queue by rule those of the recordings that still nobody asked for; returns how many."""
-    ask = _Ask(connection_id, "rule", "", urgent=False)
+    ask = _QueueRequest(connection_id, "rule", "", urgent=False)
     return sum(ask.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in _chunks(recording_ids))
 
 
@@ -252,7 +252,7 @@ def _speed(session: Session, connection_id: int) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _QueueRequest:
     """Somebody wants recordings transcribed."""
 
     connection_id: int
@@ -319,7 +319,7 @@ class _Ask:
         }
 
 
-def roll_up(session: Session, recording_ids: Sequence[int]) -> None:
+def update_transcription_states(session: Session, recording_ids: Sequence[int]) -> None:
     """A call shows the most telling state of its recordings."""
     for chunk in _chunks(recording_ids):
         call_ids = select(_recordings.c.call_id).where(_recordings.c.id.in_(chunk))

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from pbx.errors import PbxError
 from pbx.model.segment import Flag, Segment, Word
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.models import AnalysisRow, Recording, SegmentRow, Table, Transcript, now
 from pbx.store.notes import clean_text
 from pbx.store.search_index import index_segment, index_transcript, unindex_segment, unindex_transcript
@@ -64,7 +64,7 @@ def begin_transcript(session: Session, recording_id: int, engine: str, model: st
     return kept
 
 
-def add_part(session: Session, transcript_id: int, part: Part, direction: str, leg: str = "") -> None:
+def add_part(session: Session, transcript_id: int, part: TranscriptPart, direction: str, leg: str = "") -> None:
     """Store what is newly known, and that all before `part.done_s` is known now.
 
     `direction` is the call's, `leg` the recording's (`pbx.asterisk.formats.recording_names.leg_of`): they show who

@@ -21,7 +21,7 @@ from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import Table
 
 _T = TypeVar("_T")
-Source = Literal["watch", "queue_log"]
+VisitSource = Literal["watch", "queue_log"]
 SAME_S = 2
 _CHUNK = 500  # names in one statement
 _TIMES = ("joined_at", "connected_at", "ended_at")
@@ -38,7 +38,7 @@ _rings: SqlTable = Table.metadata.tables[AgentRing.__tablename__]
 _events: SqlTable = Table.metadata.tables[AgentEvent.__tablename__]
 
 
-class _Row:
+class _VisitRecord:
     """A visit stored or to be stored, and whose figures it holds; `id` None: not stored yet."""
 
     __slots__ = ("changed", "id", "source", "visit")
@@ -47,7 +47,7 @@ class _Row:
         self.id, self.source, self.visit, self.changed = row_id, source, visit, row_id is None
 
 
-def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], source: Source) -> int:
+def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], source: VisitSource) -> int:
     """Add visits, or what they tell in addition to those known; the number of rows added or changed.
 
     A known one is of the same caller's channel and queue and was joined within 2 s. The figures of queue_log win over
@@ -61,7 +61,7 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
         same_caller = rows[visit.uniqueid, visit.queue]
         row = _known(visit, same_caller, source)
         if row is None:
-            same_caller.append(_Row(None, source, visit))
+            same_caller.append(_VisitRecord(None, source, visit))
         else:
             _merge(row, visit, source)
     changed = [row for same_caller in rows.values() for row in same_caller if row.changed]
@@ -130,7 +130,7 @@ def store_agent_changes(session: Session, connection_id: int, changes: Sequence[
     return len(added)
 
 
-def open_visits(session: Session, connection_id: int, source: Source) -> list[Visit]:
+def open_visits(session: Session, connection_id: int, source: VisitSource) -> list[Visit]:
     """The visits that were in progress when this source last told of them."""
     query = select(*(_visits.c[name] for name in _FIELDS)).where(
         _visits.c.connection_id == connection_id, _visits.c.outcome == "in_progress", _visits.c.source == source
@@ -138,20 +138,22 @@ def open_visits(session: Session, connection_id: int, source: Source) -> list[Vi
     return [Visit(*row) for row in session.connection().execute(query)]
 
 
-def _known_visits(session: Session, connection_id: int, uniqueids: Sequence[str]) -> dict[tuple[str, str], list[_Row]]:
-    rows: dict[tuple[str, str], list[_Row]] = defaultdict(list)
+def _known_visits(
+    session: Session, connection_id: int, uniqueids: Sequence[str]
+) -> dict[tuple[str, str], list[_VisitRecord]]:
+    rows: dict[tuple[str, str], list[_VisitRecord]] = defaultdict(list)
     columns = [_visits.c.id, _visits.c.source, *(_visits.c[name] for name in _FIELDS)]
     for some in _chunks(uniqueids, _CHUNK):
         query = select(*columns).where(_visits.c.connection_id == connection_id, _visits.c.uniqueid.in_(some))
         for row_id, source, *fields in session.connection().execute(query):
             visit = Visit(*fields)
-            rows[visit.uniqueid, visit.queue].append(_Row(row_id, source, visit))
+            rows[visit.uniqueid, visit.queue].append(_VisitRecord(row_id, source, visit))
     return rows
 
 
-def _known(visit: Visit, rows: list[_Row], source: Source) -> _Row | None:
+def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _VisitRecord | None:
     """The row of the same visit. A caller who left and came back at once has two, told apart by the first one's end."""
-    best: _Row | None = None
+    best: _VisitRecord | None = None
     best_s: float = SAME_S + 1
     for row in rows:
         apart_s = abs((row.visit.joined_at - visit.joined_at).total_seconds())
@@ -161,7 +163,7 @@ def _known(visit: Visit, rows: list[_Row], source: Source) -> _Row | None:
     return best
 
 
-def _merge(row: _Row, visit: Visit, source: Source) -> None:
+def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
     """Let the better word win, and the other one fill in what it leaves open."""
     old, old_source = row.visit, row.source
     sure, old_sure = _CERTAINTY.get(visit.outcome, _SEEN), _CERTAINTY.get(old.outcome, _SEEN)
@@ -189,7 +191,7 @@ def _fields(fact: Ring | AgentChange) -> dict[str, Any]:
     return {name: getattr(fact, name) for name in fact.__dataclass_fields__}  # asdict copies each value deeply
 
 
-def _values(row: _Row) -> dict[str, Any]:
+def _values(row: _VisitRecord) -> dict[str, Any]:
     return {name: getattr(row.visit, name) for name in _FIELDS} | {"source": row.source}
 
 

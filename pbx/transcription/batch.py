@@ -20,7 +20,7 @@ from sqlmodel import Session
 from pbx.asterisk.formats.recording_names import leg_of
 from pbx.errors import DataError, PbxError
 from pbx.settings import Settings
-from pbx.speech.transcriber import Part, Source, Transcriber
+from pbx.speech.transcriber import Transcriber, TranscriptionSource, TranscriptPart
 from pbx.store import transcription_claims as claims
 from pbx.store.engine import reading, writing
 from pbx.store.transcription_claims import Claim
@@ -33,7 +33,7 @@ NOT_ASKED_YET = "The language server has not been asked yet."
 
 log = logging.getLogger("pbx.transcribe")
 
-Ended = Callable[[int, str], None]  # a recording, and "" or why it failed
+RecordingEnded = Callable[[int, str], None]  # a recording, and "" or why it failed
 
 
 @dataclass
@@ -42,12 +42,12 @@ class Taken:
 
     claim: Claim
     transcript_id: int
-    source: Source
+    source: TranscriptionSource
     ended: bool = False  # whole, failed, or not ours any more
 
 
 @dataclass
-class Batch:
+class TranscriptionBatch:
     """What a call of `transcribe_queued` works on and what has come of it."""
 
     completed: list[int] = field(default_factory=list)
@@ -69,15 +69,15 @@ def transcribe_queued(
     worker: str,
     stop: threading.Event,
     obeys_pause: bool = True,
-    ended: Ended | None = None,
-) -> Batch:
+    ended: RecordingEnded | None = None,
+) -> TranscriptionBatch:
     """Transcribe what `worker` has claimed until all of it ended, or `stop`, a pause or a cancellation interrupts.
 
     A recording that can't be read fails with its reason and stops no other; what is interrupted is queued again and
     keeps what is known of it. Raises ModelError when the model fails, DataError or StorageFull when nothing can be
     stored; then too all that hasn't ended is queued again.
     """
-    batch = Batch()
+    batch = TranscriptionBatch()
     run = _Run(engine, settings, transcriber, worker, batch, ended)
     died = False
     try:
@@ -85,7 +85,7 @@ def transcribe_queued(
             if not stop.is_set():
                 run.begin(item)
         if batch.taken:
-            with _Watch(engine, connection_id, worker, batch, stop, obeys_pause) as watch:
+            with _StopWatcher(engine, connection_id, worker, batch, stop, obeys_pause) as watch:
                 run.transcribe(watch.stop)
     except PbxError:
         raise
@@ -95,7 +95,7 @@ def transcribe_queued(
         run.blame(f"An unexpected error ended it ({type(error).__name__}); data/worker.log says more.")
     finally:
         with suppress(PbxError), writing(engine) as session:  # a full disk: who claims next puts them back
-            claims.put_back(session, worker, died=died)
+            claims.requeue_transcription(session, worker, died=died)
     return batch
 
 
@@ -108,8 +108,8 @@ class _Run:
         settings: Settings,
         transcriber: Transcriber,
         worker: str,
-        batch: Batch,
-        ended: Ended | None,
+        batch: TranscriptionBatch,
+        ended: RecordingEnded | None,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -139,7 +139,7 @@ class _Run:
         chosen = self._settings.whisper_language
         language = (heard or None) if chosen == "auto" else chosen
         assert transcript.id is not None  # noqa: S101 - it was flushed
-        self._batch.taken.append(Taken(claim, transcript.id, Source(path, language, done_s)))
+        self._batch.taken.append(Taken(claim, transcript.id, TranscriptionSource(path, language, done_s)))
 
     def transcribe(self, stop: threading.Event) -> None:
         taken = self._batch.taken
@@ -159,7 +159,7 @@ class _Run:
         if self._batch.at_work and not stop.is_set():
             raise RuntimeError("the speech engine ended before its recordings")
 
-    def _store(self, item: Taken, part: Part, took_s: float) -> None:
+    def _store(self, item: Taken, part: TranscriptPart, took_s: float) -> None:
         """One commit: the part, how far it reaches, and at the end the whole transcript with what is made of it."""
         recording_id = item.claim.recording_id
         with writing(self._engine) as session:
@@ -205,11 +205,17 @@ class _Run:
             self.fail(item.claim, reason)
 
 
-class _Watch:
+class _StopWatcher:
     """Sets `stop` soon after the caller's was set, a recording at work was cancelled, or all is paused."""
 
     def __init__(
-        self, engine: Engine, connection_id: int, worker: str, batch: Batch, stop: threading.Event, obeys_pause: bool
+        self,
+        engine: Engine,
+        connection_id: int,
+        worker: str,
+        batch: TranscriptionBatch,
+        stop: threading.Event,
+        obeys_pause: bool,
     ) -> None:
         self.stop = threading.Event()
         self._engine = engine

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from pbx.errors import DataError, PbxError
-from pbx.process_lock import take_slot
+from pbx.process_lock import take_process_lock
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store.engine import reading, writing
@@ -24,7 +24,7 @@ from pbx.transcription.transcriber_process import QueueWorker
 CHUNK = 500  # recordings asked for at a time, so that an interrupted command leaves few behind
 LOOK_S = 1.0
 
-Progress = Callable[[float, float], None]  # seconds of sound done, and in all
+TranscriptionProgress = Callable[[float, float], None]  # seconds of sound done, and in all
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Wanted:
     limit: int | None = None
 
 
-def transcribe_here(
-    engine: Engine, settings: Settings, wanted: Wanted, progress: Progress | None = None
+def transcribe_inline(
+    engine: Engine, settings: Settings, wanted: Wanted, progress: TranscriptionProgress | None = None
 ) -> dict[str, Any]:
     """Transcribe recordings in this process; those another process is at are waited for. Paused or not.
 
@@ -51,9 +51,9 @@ def transcribe_here(
         ids = _chosen(session, active.id, wanted)[: wanted.limit]
     begun_at = time.monotonic()
     stop = threading.Event()
-    with take_slot(settings.pbx_data_dir, "here") as slot:
+    with take_process_lock(settings.pbx_data_dir, "here") as slot:
         with writing(engine) as session:  # its former holder's: else they would seem to be at work still
-            claims.put_back(session, slot.name, died=True)
+            claims.requeue_transcription(session, slot.name, died=True)
         worker = QueueWorker(engine, settings, slot, stop)
         for first in range(0, len(ids), CHUNK):
             chunk = ids[first : first + CHUNK]
@@ -121,7 +121,7 @@ def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
 
 
 @contextmanager
-def _shown(engine: Engine, ids: Sequence[int], progress: Progress | None) -> Iterator[None]:
+def _shown(engine: Engine, ids: Sequence[int], progress: TranscriptionProgress | None) -> Iterator[None]:
     """Tell now and then how far the recordings are, whoever is at them."""
     over = threading.Event()
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine, text
 from sqlmodel import Session, col, or_, select
 
-from pbx.process_lock import try_slot
+from pbx.process_lock import try_process_lock
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
@@ -47,7 +47,7 @@ class LastChange(NamedTuple):
         return "running" in self.sync
 
 
-class SpeechKeeper:
+class TranscriberSupervisor:
     """Called by the worker at each look. Imports no speech engine: that is the transcriber's, a process of its own."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -98,10 +98,10 @@ class SpeechKeeper:
         self._put_back()
 
     def _put_back(self) -> None:
-        slot = try_slot(self._settings.pbx_data_dir, SLOT)
+        slot = try_process_lock(self._settings.pbx_data_dir, SLOT)
         if slot is not None:
             with slot, writing(self._engine) as session:
-                claims.put_back(session, SLOT, died=False)
+                claims.requeue_transcription(session, SLOT, died=False)
 
     def queue_new(self, active: ActiveConnection) -> int:
         """Queue what the rules want, when a sync or new rules may have brought something; return how many."""
@@ -127,7 +127,7 @@ class SpeechKeeper:
             return not rules.paused and not waits and claims.next_model(session, active.id) is not None
 
     def _start(self, once: bool) -> None:
-        slot = try_slot(self._settings.pbx_data_dir, SLOT)
+        slot = try_process_lock(self._settings.pbx_data_dir, SLOT)
         if slot is None:
             return  # another worker's is at it
         environment = limit_threads(dict(os.environ)) | {"PBX_DATA_DIR": str(self._settings.pbx_data_dir.resolve())}
@@ -193,10 +193,10 @@ def take_up_transcriptions(engine: Engine, settings: Settings) -> None:
     with reading(engine) as session:
         workers = claims.workers_at_it(session)
     for worker in workers:
-        slot = try_slot(settings.pbx_data_dir, worker)
+        slot = try_process_lock(settings.pbx_data_dir, worker)
         if slot is not None:
             with slot, writing(engine) as session:
-                for recording_id, state in claims.put_back(session, worker, died=True):
+                for recording_id, state in claims.requeue_transcription(session, worker, died=True):
                     log.warning("Recording %d was left by a transcriber that died; it is %s.", recording_id, state)
 
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 from sqlalchemy import Engine
 
 from pbx.errors import DataError, ModelError, PbxError, SettingsError
-from pbx.process_lock import Slot, try_slot
+from pbx.process_lock import ProcessLock, try_process_lock
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import transcription_claims as claims
@@ -24,7 +24,7 @@ from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import now
 from pbx.store.transcription_queue import rules_of, set_hindrance
-from pbx.transcription.batch import Ended, transcribe_queued
+from pbx.transcription.batch import RecordingEnded, transcribe_queued
 
 SLOT = "transcriber-0"
 BATCH = 4  # recordings decoded together, so that windows fill batches
@@ -62,12 +62,14 @@ def limit_threads(environment: dict[str, str]) -> dict[str, str]:
     return dict.fromkeys(names, threads) | environment
 
 
-def run_transcriber(settings: Settings, stop: threading.Event, *, slot: Slot | None = None, once: bool = False) -> None:
+def run_transcriber(
+    settings: Settings, stop: threading.Event, *, slot: ProcessLock | None = None, once: bool = False
+) -> None:
     """Transcribe what is queued until nothing came for a while (`once`: until nothing is queued), or `stop`.
 
     Returns at once when another process does it. Raises DataError when the cache can't be used.
     """
-    held = slot or try_slot(settings.pbx_data_dir, SLOT)
+    held = slot or try_process_lock(settings.pbx_data_dir, SLOT)
     if held is None:
         return
     with held:
@@ -76,7 +78,7 @@ def run_transcriber(settings: Settings, stop: threading.Event, *, slot: Slot | N
         engine = open_engine(settings)
         try:
             with writing(engine) as session:
-                left = claims.put_back(session, held.name, died=True)
+                left = claims.requeue_transcription(session, held.name, died=True)
             for recording_id, state in left:
                 log.warning("recording %d was left by a transcriber that died; %s", recording_id, state)
             QueueWorker(engine, settings, held, stop).work(idle_s=0.0 if once else IDLE_S)
@@ -94,10 +96,10 @@ class QueueWorker:
         self,
         engine: Engine,
         settings: Settings,
-        slot: Slot,
+        slot: ProcessLock,
         stop: threading.Event,
         *,
-        ended: Ended | None = None,
+        ended: RecordingEnded | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -130,7 +132,7 @@ class QueueWorker:
                 self._stop.wait(WAIT_S)
                 idle_since = time.monotonic()
                 with suppress(DataError), writing(self._engine) as session:
-                    claims.put_back(session, self._slot.name, died=False)
+                    claims.requeue_transcription(session, self._slot.name, died=False)
             if time.monotonic() - idle_since >= idle_s:
                 return
             self._stop.wait(LOOK_S)
@@ -152,7 +154,7 @@ class QueueWorker:
 
     def _transcribe_next(self, active: ActiveConnection, model: str, transcriber: Transcriber) -> bool:
         with writing(self._engine) as session:
-            claimed = claims.claim(session, active.id, self._slot.name, model, BATCH, self.among)
+            claimed = claims.claim_recordings(session, active.id, self._slot.name, model, BATCH, self.among)
         if not claimed:
             return False
         begun_at = time.monotonic()

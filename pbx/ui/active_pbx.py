@@ -9,13 +9,13 @@ from sqlalchemy import Engine
 
 from pbx.errors import PbxError
 from pbx.formatting import ago_text, moment_text, zone_of, zone_text
-from pbx.live.listener import watch_alive
+from pbx.live.listener import listener_alive
 from pbx.model.snapshot import Snapshot
 from pbx.settings import Settings, load_settings
 from pbx.store.agent_names import extension_names
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.models import Job, PbxConnection
 from pbx.store.snapshots import latest_snapshot, latest_taken_at
@@ -125,7 +125,7 @@ def snapshot(at: Site) -> Snapshot:
 def live_s() -> int:
     """How often a live page looks into the cache, in seconds."""
     try:
-        return LISTENING_S if watch_alive(load_settings()) else LIVE_S
+        return LISTENING_S if listener_alive(load_settings()) else LIVE_S
     except PbxError:  # the page says so
         return LIVE_S
 
@@ -138,12 +138,12 @@ def renew(at: Site) -> None:
     now = datetime.now(UTC)
     with reading(at.engine) as session:
         taken_at = latest_taken_at(session, at.active.id)
-        if taken_at and now - taken_at < timedelta(seconds=FRESH_S) and watch_alive(at.settings):
+        if taken_at and now - taken_at < timedelta(seconds=FRESH_S) and listener_alive(at.settings):
             return
         last = last_job(session, "collect", connection_id=at.active.id)
     wait_s = RETRY_S if last and last.state == "failed" else FRESH_S
     if at.active.connection.ami_username and (last is None or now - last.asked_at > timedelta(seconds=wait_s)):
-        ask_job(at.engine, at.settings, "collect", asked_by="page")
+        request_job(at.engine, at.settings, "collect", asked_by="page")
 
 
 def _no_snapshot(at: Site, last: Job | None) -> None:

@@ -18,8 +18,8 @@ from pbx.ui.call_notes import show_remarks
 from pbx.ui.elements import facts, note, plain
 from pbx.ui.exports import export_form
 from pbx.ui.legs import show_legs
-from pbx.ui.playback import Sound, audio_path, find_sound
-from pbx.ui.players import Edit, Lane, Refusal, Seek, lines_json, player, speaker_name, tone_of, wave_json
+from pbx.ui.playback import PlayableSound, audio_path, find_sound
+from pbx.ui.players import Edit, EditRefusal, Lane, Seek, lines_json, player, speaker_name, tone_of, wave_json
 from pbx.ui.summaries import show_summary
 from pbx.ui.transcription_queue import ask_again, transcription_state
 
@@ -107,7 +107,11 @@ def _remember_recording(key: str) -> None:
 
 @st.cache_data(max_entries=16, ttl=600, show_spinner=False)
 def _said(
-    _at: Site, _sound: Sound | None, playable: str, sides: tuple[str, str], transcript: tuple[int, int, str] | None
+    _at: Site,
+    _sound: PlayableSound | None,
+    playable: str,
+    sides: tuple[str, str],
+    transcript: tuple[int, int, str] | None,
 ) -> tuple[str, str]:
     """Waveform and lines as the player takes them, made once: 100,000 words take a while to read and to write.
 
@@ -129,7 +133,9 @@ def _said(
     return wave_json(lanes, rows, _sound.duration_s) if _sound else "", lines_json(rows, channels)
 
 
-def _deck(at: Site, call: Call, recording: Recording, sound: Sound | None, transcript: Transcript | None) -> None:
+def _deck(
+    at: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
+) -> None:
     """The player, or what was said alone where there is no sound; an edit is kept, or offered again with the reason."""
     if sound:
         with st.container(key=f"sound_{recording.id}"):
@@ -174,12 +180,14 @@ def _keep(at: Site, transcript: Transcript, edit: Edit) -> None:
                 raise PbxError("This line is no longer there; the recording was transcribed again.", "Open it again.")
             edit_segment(session, edit.segment_id, edit.text)
     except PbxError as error:
-        st.session_state["refused_edit"] = Refusal(edit, error.advice, str(time.monotonic_ns()))
+        st.session_state["refused_edit"] = EditRefusal(edit, error.advice, str(time.monotonic_ns()))
     _said.clear()
     st.rerun()
 
 
-def _details(at: Site, call: Call, recording: Recording, sound: Sound | None, transcript: Transcript | None) -> None:
+def _details(
+    at: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
+) -> None:
     facts(_call_facts(at, call) | _recording_facts(at, recording, sound) | _transcript_facts(at, transcript))
     show_legs(at, call.id or 0)
     path = audio_path(at, recording)
@@ -212,7 +220,7 @@ def _call_facts(at: Site, call: Call) -> dict[str, str]:
     }
 
 
-def _recording_facts(at: Site, recording: Recording, sound: Sound | None) -> dict[str, str]:
+def _recording_facts(at: Site, recording: Recording, sound: PlayableSound | None) -> dict[str, str]:
     about = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
     if sound:
         about["Sound"] = sound.about

@@ -7,9 +7,9 @@ from typing import cast, get_args
 
 import streamlit as st
 
-from pbx.analytics.call_lists import CallSelection, calls_behind
+from pbx.analytics.call_lists import CallSelection, selected_calls
 from pbx.analytics.calls import CallQuestion
-from pbx.export.tables import Value
+from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, WEEKDAYS, count_text
 from pbx.store.engine import reading
 from pbx.store.models import Direction
@@ -18,13 +18,13 @@ from pbx.ui.drilldown import (
     EXPORT_STEP,
     MOST_EXPORTED,
     PAGE_ROWS,
-    asked_behind,
-    asked_span,
-    asked_whole,
+    drilldown_from_url,
+    int_param,
     offer_all,
+    span_param,
     span_text,
 )
-from pbx.ui.elements import note, said_clearly
+from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import table_export
 from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
@@ -40,7 +40,7 @@ EXPORTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class CallsBehind:
+class CallDrilldown:
     """Some of a period's calls, and how to say which."""
 
     wanted: CallQuestion
@@ -48,10 +48,10 @@ class CallsBehind:
     text: str  # "" for all
 
 
-def find_calls_behind(period: Period, wanted: CallQuestion) -> CallsBehind:
+def call_drilldown(period: Period, wanted: CallQuestion) -> CallDrilldown:
     """What the address asks for, within the page's filters; what can't be understood there asks for nothing."""
-    asked, said = asked_behind(), []
-    if span := asked_span(asked, wanted.since, wanted.until):
+    asked, said = drilldown_from_url(), []
+    if span := span_param(asked, wanted.since, wanted.until):
         wanted = replace(wanted, since=span[0], until=span[1])
         said.append(span_text(span, period))
     if (way := asked.get("direction")) in get_args(Direction):
@@ -61,7 +61,7 @@ def find_calls_behind(period: Period, wanted: CallQuestion) -> CallsBehind:
         if name in asked:
             wanted = replace(wanted, **{name: asked[name]})  # type: ignore[arg-type]
             said.append(f"{label} {asked[name]}" if asked[name] else f"no {label}")
-    weekday, hour = asked_whole(asked, "weekday", 7), asked_whole(asked, "hour", 24)
+    weekday, hour = int_param(asked, "weekday", 7), int_param(asked, "hour", 24)
     if weekday is not None and hour is not None:
         said.append(f"{WEEKDAYS[weekday]} {hour:02}:00–{(hour + 1) % 24:02}:00")
     else:
@@ -71,19 +71,19 @@ def find_calls_behind(period: Period, wanted: CallQuestion) -> CallsBehind:
     disposition = asked.get("disposition")
     if disposition is not None:
         said.append(DISPOSITIONS.get(disposition, disposition) or "outcome not known")
-    return CallsBehind(wanted, CallSelection(number or None, disposition, weekday, hour), ", ".join(said))
+    return CallDrilldown(wanted, CallSelection(number or None, disposition, weekday, hour), ", ".join(said))
 
 
 @st.fragment
-@said_clearly
+@show_errors
 def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
     """The list of the calls chosen, a page at a time; a click opens the call."""
-    behind = find_calls_behind(period, wanted)
+    behind = call_drilldown(period, wanted)
     tools, place = st.container(), st.container()
     with reading(at.engine) as session:
-        total, _ = calls_behind(session, behind.wanted, behind.selection, at.zone, offset=0, limit=0)
+        total, _ = selected_calls(session, behind.wanted, behind.selection, at.zone, offset=0, limit=0)
         offset = pager(total, PAGE_ROWS, of=str(behind))
-        _, calls = calls_behind(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=PAGE_ROWS)
+        _, calls = selected_calls(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=PAGE_ROWS)
     with tools, st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         note(f"{count_text(total, 'call')}: {behind.text}" if behind.text else f"All {count_text(total, 'call')}")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="behind_tools"):
@@ -103,7 +103,7 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
         lead_to(CALL_PAGE, {"call": opened})
 
 
-def _filters(at: Site, behind: CallsBehind) -> dict[str, str | list[str]] | None:
+def _filters(at: Site, behind: CallDrilldown) -> dict[str, str | list[str]] | None:
     """The filters of Interactions that find the same calls; None where it has none that do."""
     wanted, chosen = behind.wanted, behind.selection
     first, last = (moment.astimezone(at.zone) for moment in (wanted.since, wanted.until))
@@ -118,10 +118,12 @@ def _filters(at: Site, behind: CallsBehind) -> dict[str, str | list[str]] | None
     return found | {key: value for key, value in asked.items() if value}
 
 
-def _exported(at: Site, behind: CallsBehind) -> Iterator[Sequence[Value]]:
+def _exported(at: Site, behind: CallDrilldown) -> Iterator[Sequence[CellValue]]:
     with reading(at.engine) as session:
         for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
-            _, calls = calls_behind(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=EXPORT_STEP)
+            _, calls = selected_calls(
+                session, behind.wanted, behind.selection, at.zone, offset=offset, limit=EXPORT_STEP
+            )
             for call in calls:
                 started: datetime | None = call.started_at
                 yield (

@@ -11,7 +11,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import all_tags, change_tags, get_note, save_rating, tags_of
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note, plain, said_clearly
+from pbx.ui.elements import note, plain, show_errors
 from pbx.ui.note_field import note_field
 
 
@@ -22,7 +22,7 @@ def show_remarks(at: Site, call: Call) -> None:
 
 
 @st.fragment
-@said_clearly
+@show_errors
 def _labels(at: Site, call_id: int) -> None:
     with reading(at.engine) as session:
         known, tags = get_note(session, call_id), tags_of(session, call_id)

@@ -8,7 +8,7 @@ import streamlit as st
 from pbx.demo.company import COMPANY
 from pbx.demo.lifecycle import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
 from pbx.settings import Settings, load_settings
-from pbx.ui.elements import SETTINGS_PAGE, facts, head, note, plain, said_clearly
+from pbx.ui.elements import SETTINGS_PAGE, facts, head, note, plain, show_errors
 from pbx.ui.links import lead_to
 
 TODAY_PAGE = "pages/today/overview.py"
@@ -49,7 +49,7 @@ def demo_banner(settings: Settings) -> None:
 
 
 @st.fragment(run_every=LOOK_S)
-@said_clearly
+@show_errors
 def no_pbx(settings: Settings) -> None:
     """In place of a page without a PBX: the way to one, and the way to the demo; it becomes the page by itself."""
     state = demo_state(settings)
@@ -87,7 +87,7 @@ def try_button(settings: Settings, key: str) -> None:
 
 
 @st.fragment(run_every=1)
-@said_clearly
+@show_errors
 def offer_beside_form(settings: Settings) -> None:
     """On the settings page without a PBX: the demo, as one line."""
     if changed_mode(settings):

@@ -20,7 +20,7 @@ _SHOWN = "behind_shown"  # set by a click whose calls are to be seen
 _DRAWN, _HELD = "charts_drawn", "chart_held"  # how often each chart was drawn anew, and which holds a choice
 
 
-def choose_behind(asked: str | None) -> None:
+def choose_drilldown(asked: str | None) -> None:
     """Keep in the address which calls to list: a query as the points of charts carry it, None for all."""
     if asked:
         st.query_params[BEHIND] = asked
@@ -28,7 +28,7 @@ def choose_behind(asked: str | None) -> None:
         st.query_params.pop(BEHIND, None)
 
 
-def behind_chart(figure: Any, *, alt: str, key: str, picture: str, also: Mapping[str, str] | None = None) -> None:
+def drilldown_chart(figure: Any, *, alt: str, key: str, picture: str, also: Mapping[str, str] | None = None) -> None:
     """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
 
     `picture`: its name when saved. `also`: what is asked for besides, whatever the point.
@@ -42,7 +42,7 @@ def behind_chart(figure: Any, *, alt: str, key: str, picture: str, also: Mapping
             drawn[held] = drawn.get(held, 0) + 1
         st.session_state[_HELD] = key if customdata else None
         asked = customdata[0] if customdata else ""
-        choose_behind(f"{asked}&{urlencode(also)}" if asked and also else asked)
+        choose_drilldown(f"{asked}&{urlencode(also)}" if asked and also else asked)
         st.session_state[_SHOWN] = bool(asked)
 
     chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", picture=picture, on_pick=pick)
@@ -53,7 +53,7 @@ def show_all() -> None:
     drawn = st.session_state.setdefault(_DRAWN, {})
     if held := st.session_state.pop(_HELD, None):
         drawn[held] = drawn.get(held, 0) + 1
-    choose_behind(None)
+    choose_drilldown(None)
 
 
 def offer_all() -> None:
@@ -66,7 +66,7 @@ def offer_all() -> None:
 def follow(within: Mapping[str, str] | None = None, **asked: str) -> None:
     """Show the calls of a table's row just picked, of a queue, an agent, a did: of those of `within` where given."""
     show_all()
-    choose_behind(urlencode({**(within or {}), **asked}))
+    choose_drilldown(urlencode({**(within or {}), **asked}))
     st.session_state[_SHOWN] = True
     st.rerun()
 
@@ -77,7 +77,7 @@ def was_clicked() -> bool:
 
 
 @contextmanager
-def behind_list(key: str) -> Iterator[None]:
+def drilldown_list(key: str) -> Iterator[None]:
     """A place for the list, which a click on a chart leads to."""
     shown = was_clicked()
     with st.container(key=key):
@@ -97,12 +97,12 @@ def scroll_to(key: str) -> None:
     )
 
 
-def asked_behind() -> dict[str, str]:
-    """What the address asks for; `asked_span` and the like read it, and what they can't understand asks for nothing."""
+def drilldown_from_url() -> dict[str, str]:
+    """What the address asks for; `span_param` and the like read it, and what they can't understand asks for nothing."""
     return dict(parse_qsl(st.query_params.get(BEHIND, ""), keep_blank_values=True))
 
 
-def asked_span(asked: Mapping[str, str], since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
+def span_param(asked: Mapping[str, str], since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
     """The time asked for, as far as it lies in the period."""
     first, last = _moment(asked.get("from")), _moment(asked.get("until"))
     if first is None or last is None or max(first, since) >= min(last, until):
@@ -110,13 +110,13 @@ def asked_span(asked: Mapping[str, str], since: datetime, until: datetime) -> tu
     return max(first, since), min(last, until)
 
 
-def asked_whole(asked: Mapping[str, str], name: str, below: int) -> int | None:
+def int_param(asked: Mapping[str, str], name: str, below: int) -> int | None:
     """A whole number asked for, if it is one, and in its bounds."""
     text = asked.get(name, "")
     return int(text) if text.isdecimal() and len(text) < 12 and int(text) < below else None
 
 
-def asked_number(asked: Mapping[str, str], name: str) -> float | None:
+def number_param(asked: Mapping[str, str], name: str) -> float | None:
     text = asked.get(name, "")
     return float(text) if text.replace(".", "", 1).isdecimal() and len(text) < 12 else None
 
@@ -140,5 +140,5 @@ def no_history(title: str, icon: str, *, what: str, source: str) -> None:
 
 
 def _moment(text: str | None) -> datetime | None:
-    seconds = asked_whole({"at": text or ""}, "at", 2**33)
+    seconds = int_param({"at": text or ""}, "at", 2**33)
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -120,7 +120,7 @@ def problem(error: PbxError) -> None:
         st.button("Try again", icon=":material/refresh:", key="problem_again")
 
 
-def said_clearly(draw: Callable[..., None]) -> Callable[..., None]:
+def show_errors(draw: Callable[..., None]) -> Callable[..., None]:
     """Let a fragment that draws itself anew end in words instead of an error."""
 
     @wraps(draw)

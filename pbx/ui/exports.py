@@ -6,7 +6,7 @@ from datetime import datetime
 import streamlit as st
 
 from pbx.export import AUDIO, FORMATS, audio_bytes, file_name, load_call, make_export, safe_name
-from pbx.export.tables import CSV_MIME, XLSX_MIME, Rows, to_csv, to_xlsx
+from pbx.export.tables import CSV_MIME, XLSX_MIME, TableRows, to_csv, to_xlsx
 from pbx.formatting import count_text, size_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
@@ -59,7 +59,7 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
 
 
 def table_export(
-    at: Site, stem: str, columns: Sequence[str], rows: Callable[[], Rows], *, key: str, total: int = 0
+    at: Site, stem: str, columns: Sequence[str], rows: Callable[[], TableRows], *, key: str, total: int = 0
 ) -> None:
     """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's.
 

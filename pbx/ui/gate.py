@@ -31,7 +31,7 @@ padding:0 1rem}} h1{{font-size:1.4rem}}</style></head>
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RequestRefusal:
     """Why a request isn't answered, and what to do about it."""
 
     title: str
@@ -47,7 +47,7 @@ class Rules:
     allow_network: bool = False
     allowed_hosts: frozenset[str] = frozenset()  # "name", or "name:port" where it isn't the app's own or the usual one
 
-    def refusal(self, server: tuple[str, int], kind: str, method: str, headers: Headers) -> Refusal | None:
+    def refusal(self, server: tuple[str, int], kind: str, method: str, headers: Headers) -> RequestRefusal | None:
         """Why a request that arrived at `server`, an address and port of this machine, is refused; None to answer it.
 
         `kind` is "http" or "websocket". A request without Origin or Sec-Fetch-Site isn't a page's: browsers send them.
@@ -60,7 +60,7 @@ class Rules:
             return _host_refusal(hosts[0] if hosts else "", port)
         origin = headers.get("origin")
         if (origin is not None and not _same_place(origin, hosts[0])) or _from_another_site(kind, method, headers):
-            return Refusal(
+            return RequestRefusal(
                 "Another website made this request.",
                 "PBX Notebook answers its own pages only.",
                 "Open the app directly or through a link, not inside another page.",
@@ -179,8 +179,8 @@ def _unframed(send: Send) -> Send:
     return sent
 
 
-def _network_refusal(bound_to: str, port: int) -> Refusal:
-    return Refusal(
+def _network_refusal(bound_to: str, port: int) -> RequestRefusal:
+    return RequestRefusal(
         "PBX Notebook is locked because other machines can reach it.",
         f"The app listens on {bound_to} and has no sign-in yet, so anyone on the network could see every call and "
         "recording. It stays locked until you do one of the following.",
@@ -191,9 +191,9 @@ def _network_refusal(bound_to: str, port: int) -> Refusal:
     )
 
 
-def _host_refusal(host: str, port: int) -> Refusal:
+def _host_refusal(host: str, port: int) -> RequestRefusal:
     named = f"“{host}”" if HOST_AND_PORT.fullmatch(host.lower()) else "It"
-    return Refusal(
+    return RequestRefusal(
         "PBX Notebook can’t be opened at this address.",
         f"{named} isn’t one of the app’s own addresses. It is blocked because another website could be trying to read "
         "your data.",
@@ -203,7 +203,7 @@ def _host_refusal(host: str, port: int) -> Refusal:
     )
 
 
-def _refused_page(refusal: Refusal) -> HTMLResponse:
+def _refused_page(refusal: RequestRefusal) -> HTMLResponse:
     words = {name: html.escape(text) for name, text in vars(refusal).items()}
     headers = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
     return HTMLResponse(_PAGE.format(**words), 403, headers)

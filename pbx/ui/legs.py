@@ -11,7 +11,7 @@ from pbx.store.history_models import CallLeg
 from pbx.store.legs import legs_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note
-from pbx.ui.tables import Cell, table
+from pbx.ui.tables import TableCell, table
 
 _TONES = {"ANSWERED": "good", "": "busy", "NO ANSWER": "idle"}
 _HUNG_UP = {"caller": "the caller hung up", "called": "the called hung up"}
@@ -31,7 +31,7 @@ def show_legs(at: Site, call_id: int) -> None:
     note(f"{count_text(len(legs), 'leg')}, told by {told}, times in {at.zone_name}")
 
 
-def _cells(at: Site, leg: CallLeg) -> list[Cell]:
+def _cells(at: Site, leg: CallLeg) -> list[TableCell]:
     ended = DISPOSITIONS.get(leg.disposition, leg.disposition) if leg.disposition else "Not ended yet"
     rang = "" if leg.pdd_s is None else f"rang after {leg.pdd_s:.1f} s"
     talked = "" if not leg.billsec_s else f"for {duration_text(leg.billsec_s)}"

@@ -16,7 +16,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import LONGEST_NOTE, get_note, save_note
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import HERE, said_clearly
+from pbx.ui.elements import HERE, show_errors
 
 _LONGEST_NAME = 1_000  # characters
 
@@ -39,7 +39,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NoteAnswer:
     """What became of a draft: the note as it is kept now, or why it is not; `gone`: there is no such call."""
 
     number: str
@@ -49,7 +49,7 @@ class Answer:
 
 
 @st.fragment
-@said_clearly
+@show_errors
 def note_field(at: Site, call: Call) -> None:
     """The note of a call, saved as it is typed; drafts of other calls that were left in the browser are saved too."""
     key = f"note_{call.id}"
@@ -58,7 +58,7 @@ def note_field(at: Site, call: Call) -> None:
         if draft := draft_of(st.session_state[key]["draft"]):
             st.session_state["note_answer"] = keep_draft(at, draft)
 
-    answer: Answer | None = st.session_state.get("note_answer")
+    answer: NoteAnswer | None = st.session_state.get("note_answer")
     with reading(at.engine) as session:
         known = get_note(session, call.id or 0)
     _field(
@@ -85,13 +85,13 @@ def draft_of(sent: object) -> Draft | None:
     return Draft(*parts)
 
 
-def keep_draft(at: Site, draft: Draft) -> Answer:
+def keep_draft(at: Site, draft: Draft) -> NoteAnswer:
     """Save a draft as the note of its call, together with what was saved there meanwhile."""
     try:
         with writing(at.engine) as session:
             call = find_call(session, at.active.id, draft.linkedid)
             if call is None:
-                return Answer(draft.number, problem="This call is no longer there.", gone=True)
-            return Answer(draft.number, saved=save_note(session, call.id or 0, draft.text, draft.base))
+                return NoteAnswer(draft.number, problem="This call is no longer there.", gone=True)
+            return NoteAnswer(draft.number, saved=save_note(session, call.id or 0, draft.text, draft.base))
     except PbxError as error:
-        return Answer(draft.number, problem=error.advice)
+        return NoteAnswer(draft.number, problem=error.advice)

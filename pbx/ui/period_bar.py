@@ -6,7 +6,7 @@ from functools import cached_property
 
 import streamlit as st
 
-from pbx.analytics.formulas.intervals import Step
+from pbx.analytics.formulas.intervals import IntervalStep
 from pbx.analytics.queues import FigureFilter, visit_names
 from pbx.formatting import start_of_day
 from pbx.store.calls import call_queues
@@ -59,7 +59,7 @@ class Period:
         return replace(self, now=datetime.now(UTC))
 
     @property
-    def step(self) -> Step:
+    def step(self) -> IntervalStep:
         return "hour" if self.until - self.since <= HOURLY else "day"
 
 

@@ -11,17 +11,17 @@ from pbx.formatting import RECORDING_STATES, duration_text
 from pbx.recordings.playable import is_prepared, render_playable, waveform
 from pbx.speech.audio import probe_audio
 from pbx.store.engine import reading
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.models import Recording
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import plain, said_clearly
+from pbx.ui.elements import plain, show_errors
 
 LONG_S = 600  # what takes longer to hear than this is prepared by the worker, not while the page waits
 
 
 @dataclass(frozen=True)
-class Sound:
+class PlayableSound:
     """What the browser plays, its length, its waveform (a list of peaks per channel), its technical facts."""
 
     playable: Path
@@ -36,7 +36,7 @@ def audio_path(at: Site, recording: Recording) -> Path | None:
     return path if recording.state == "downloaded" and recording.file and path.is_file() else None
 
 
-def find_sound(at: Site, recording: Recording) -> Sound | None:
+def find_sound(at: Site, recording: Recording) -> PlayableSound | None:
     """The recording's sound; None where there is none yet, and then the page says why."""
     path = audio_path(at, recording)
     if path is None:
@@ -54,11 +54,11 @@ def find_sound(at: Site, recording: Recording) -> Sound | None:
         return None
 
 
-def _made(path: Path, cache_dir: Path) -> Sound:
+def _made(path: Path, cache_dir: Path) -> PlayableSound:
     playable, wave, known = render_playable(path, cache_dir), waveform(path, cache_dir), probe_audio(path)
     channels = {1: "mono", 2: "stereo"}.get(known.channels, f"{known.channels} channels")
     about = f"{known.codec}, {known.sample_rate / 1000:g} kHz, {channels}, {duration_text(known.duration_s)}"
-    return Sound(playable, wave.duration_s, wave.peaks, about)
+    return PlayableSound(playable, wave.duration_s, wave.peaks, about)
 
 
 def _say_missing(recording: Recording) -> None:
@@ -70,7 +70,7 @@ def _say_missing(recording: Recording) -> None:
 
 
 @st.fragment(run_every=2)
-@said_clearly
+@show_errors
 def _preparing(at: Site, recording: Recording, path: Path) -> None:
     """Have a long recording prepared, and draw the page anew once it is."""
     if is_prepared(path, at.settings.playable_dir):
@@ -83,6 +83,6 @@ def _preparing(at: Site, recording: Recording, path: Path) -> None:
         if not st.button("Try again", key=f"prepare_{recording.id}"):
             return
     if not job or not mine or job.state in ("done", "failed"):  # of its kind one at a time
-        ask_job(at.engine, at.settings, "prepare", asked_by="page", options={"recording_id": recording.id})
+        request_job(at.engine, at.settings, "prepare", asked_by="page", options={"recording_id": recording.id})
     length = duration_text(recording.duration_s)
     st.info(f"The audio is being prepared ({length} long). It appears here by itself.", icon=":material/graphic_eq:")

@@ -54,7 +54,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class EditRefusal:
     """An edit that could not be kept, and why; it is offered again. `number` tells one from the next."""
 
     edit: Edit
@@ -70,7 +70,7 @@ def player(
     lines: str,
     duration_s: float | None,
     seek: Seek | None = None,
-    refused: Refusal | None = None,
+    refused: EditRefusal | None = None,
     editable: bool = True,
 ) -> Edit | None:
     """The player of the audio in the container `sound` ("": there is none, the lines alone); returns an edit just made.

@@ -29,7 +29,7 @@ from pbx.store.counter_resets import resets_of
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import HISTORY_PAGE, Site
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.drilldown import behind_chart
+from pbx.ui.drilldown import drilldown_chart
 from pbx.ui.elements import empty, note, palette
 from pbx.ui.filters import KEPT
 from pbx.ui.period_bar import Period
@@ -120,7 +120,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     span, colours = (period.since, period.until), palette()
     began_anew = resets_of(session, at.active.id, period.since, period.until, period.queue)
     resets = [(reset.at, reset.what) for reset in began_anew]
-    behind_chart(
+    drilldown_chart(
         volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours, now=period.now, resets=resets),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
@@ -128,7 +128,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     )
     with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
         target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **KEPT)
-    behind_chart(
+    drilldown_chart(
         service_level_lines(
             *(intervals, covered.gaps),
             target_percent=target,
@@ -146,7 +146,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     left, right = st.columns(2, gap="medium")
     with left:
         total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
-        behind_chart(
+        drilldown_chart(
             wait_bars(waits, zone=at.zone, palette=colours),
             alt=f"How long callers waited: {count_text(total, 'call')} in {len(waits)} steps.",
             key="queue_waits",
@@ -154,7 +154,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
         )
     with right:
         said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in outcomes.items())
-        behind_chart(
+        drilldown_chart(
             outcome_bars(outcomes, zone=at.zone, palette=colours),
             alt=f"How calls ended: {said}.",
             key="queue_outcomes",
@@ -168,7 +168,7 @@ def _week(session: Session, at: Site, period: Period, covered: Coverage, targets
     )
     unknown = (*covered.gaps, (period.seen_until, period.until))
     cells = heat_map(session, period.wanted, at.zone, targets, unknown)
-    behind_chart(
+    drilldown_chart(
         week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
         key="queue_week",

@@ -19,26 +19,26 @@ from pbx.analytics.visit_lists import (
     repeated_callers,
     transfer_targets,
 )
-from pbx.export.tables import Value
+from pbx.export.tables import CellValue
 from pbx.formatting import NOTHING, ago_text, count_text, duration_text, long_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
-from pbx.ui.drilldown import MOST_EXPORTED, asked_behind, follow, scroll_to, was_clicked
-from pbx.ui.elements import note, said_clearly
+from pbx.ui.drilldown import MOST_EXPORTED, drilldown_from_url, follow, scroll_to, was_clicked
+from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import table_export
 from pbx.ui.filters import KEPT
 from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import Cell, table
+from pbx.ui.tables import TableCell, table
 from pbx.ui.tiles import figure_tile, figure_tiles
 from pbx.ui.visit_drilldown import (
-    Behind,
+    VisitDrilldown,
     caller_cell,
-    find_behind,
     list_head,
     open_call,
     show_visits,
+    visit_drilldown,
 )
 
 CALLS = "Calls"
@@ -48,10 +48,10 @@ BACK = "back "  # of what is picked: not the row's call, but the later one by wh
 
 
 @st.fragment  # so that another list, or another page of one, draws no chart anew
-@said_clearly
+@show_errors
 def show_lists(at: Site, period: Period) -> None:
     """The lists, one at a time, each of the part chosen; a click on a chart leads to the first."""
-    lists: dict[str, Callable[[Site, Behind], None]] = {
+    lists: dict[str, Callable[[Site, VisitDrilldown], None]] = {
         CALLS: show_visits,
         "Abandoned": show_abandoned,
         "By queue": lambda at, behind: _show_by(at, behind, "queue", "Queue"),
@@ -63,7 +63,7 @@ def show_lists(at: Site, period: Period) -> None:
     shown = was_clicked()
     if shown:
         st.session_state["list"] = CALLS
-    behind = find_behind(period)
+    behind = visit_drilldown(period)
     with st.container(key="queue_lists"):
         for tab, show in zip(st.tabs(list(lists), key="list", on_change="rerun", **KEPT), lists.values(), strict=True):
             if tab.open:
@@ -73,17 +73,17 @@ def show_lists(at: Site, period: Period) -> None:
         scroll_to("queue_lists")
 
 
-def _of(ratio: Ratio, text: str | None = None) -> Cell:
+def _of(ratio: Ratio, text: str | None = None) -> TableCell:
     return {"text": text or ratio.percent_text(), "sub": ratio.parts_text() if ratio.denominator else ""}
 
 
-def _show_by(at: Site, behind: Behind, by: Dimension, label: str) -> None:
+def _show_by(at: Site, behind: VisitDrilldown, by: Dimension, label: str) -> None:
     with reading(at.engine) as session:
         targets = queue_targets(session, at.active.id)
         found = figures_by(session, behind.part, by, targets)
     columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
     columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
-    rows: dict[str, list[Cell]] = {
+    rows: dict[str, list[TableCell]] = {
         name or " ": [
             {"text": name or "Not known", "sub": f"T {targets.of(name):g} s" if by == "queue" else ""},
             f"{of.offered:,}",
@@ -104,17 +104,17 @@ def _show_by(at: Site, behind: Behind, by: Dimension, label: str) -> None:
         table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
     picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
     if picked is not None:
-        follow(asked_behind(), **{by: picked.strip()})
+        follow(drilldown_from_url(), **{by: picked.strip()})
 
 
-def _figures(name: str, of: QueueFigures) -> Sequence[Value]:
+def _figures(name: str, of: QueueFigures) -> Sequence[CellValue]:
     return (
         *(name, of.offered, of.answered, of.abandoned, of.answered_within_t, of.sl_answered.percent),
         *(of.sl_inclusive.percent, of.sl_offered.percent, of.asa.value, of.att.value, of.max_wait_s),
     )
 
 
-def show_agents(at: Site, behind: Behind) -> None:
+def show_agents(at: Site, behind: VisitDrilldown) -> None:
     """Agents in short: what they took, let ring, how long they were there."""
     with reading(at.engine) as session:
         found = agent_figures(session, behind.part)
@@ -133,10 +133,10 @@ def show_agents(at: Site, behind: Behind) -> None:
         "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MOST_ROWS]}, key="agents", pick=True
     )
     if picked is not None:
-        follow(asked_behind(), agent=picked)
+        follow(drilldown_from_url(), agent=picked)
 
 
-def _agent_cells(agent: AgentFigures) -> list[Cell]:
+def _agent_cells(agent: AgentFigures) -> list[TableCell]:
     return [
         agent.agent,
         f"{agent.calls:,}",
@@ -149,14 +149,14 @@ def _agent_cells(agent: AgentFigures) -> list[Cell]:
     ]
 
 
-def _agent_values(agent: AgentFigures) -> Sequence[Value]:
+def _agent_values(agent: AgentFigures) -> Sequence[CellValue]:
     return (
         *(agent.agent, agent.calls, agent.talk_s, agent.att.value, agent.non_response),
         *(agent.logged_in_s, agent.paused_s, agent.occupancy.percent),
     )
 
 
-def show_abandoned(at: Site, behind: Behind) -> None:
+def show_abandoned(at: Site, behind: VisitDrilldown) -> None:
     """Who gave up, and who was spoken to since."""
     owed_only = st.toggle("Only callbacks owed", key="owed", **KEPT)
     with reading(at.engine) as session:
@@ -202,8 +202,8 @@ def show_abandoned(at: Site, behind: Behind) -> None:
         open_call(picked, {str(item.visit.visit_id): item.visit.call_id for item in found})
 
 
-def _abandoned_cells(at: Site, item: AbandonedCall) -> list[Cell]:
-    back: Cell
+def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
+    back: TableCell
     if item.spoken_at is not None:
         back = {
             "text": f"Called back after {long_text(item.time_to_call_back_s or 0)}",
@@ -225,7 +225,7 @@ def _abandoned_cells(at: Site, item: AbandonedCall) -> list[Cell]:
     ]
 
 
-def _abandoned_values(at: Site, behind: Behind, owed_only: bool) -> list[Sequence[Value]]:
+def _abandoned_values(at: Site, behind: VisitDrilldown, owed_only: bool) -> list[Sequence[CellValue]]:
     with reading(at.engine) as session:
         found = abandoned_calls(session, behind.part, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
     return [
@@ -237,14 +237,14 @@ def _abandoned_values(at: Site, behind: Behind, owed_only: bool) -> list[Sequenc
     ]
 
 
-def show_repeated(at: Site, behind: Behind) -> None:
+def show_repeated(at: Site, behind: VisitDrilldown) -> None:
     """Numbers that came more than once."""
     with reading(at.engine) as session:
         found = repeated_callers(session, behind.part, MOST_ROWS)
     if not found:
         with list_head(behind, "No caller called more than once in this period"):
             return
-    rows: dict[str, list[Cell]] = {
+    rows: dict[str, list[TableCell]] = {
         item.caller: [
             {"text": item.caller_name or item.caller, "sub": item.caller if item.caller_name else ""},
             f"{item.visits:,}",
@@ -258,7 +258,7 @@ def show_repeated(at: Site, behind: Behind) -> None:
     columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First|", "Last|")
     counted = f"{count_text(len(found), 'number')} with two or more calls, most calls first"
     with list_head(behind, f"The first {counted}" if len(found) == MOST_ROWS else counted):
-        values: list[Sequence[Value]] = [
+        values: list[Sequence[CellValue]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
         ]
@@ -268,7 +268,7 @@ def show_repeated(at: Site, behind: Behind) -> None:
         lead_to(CALL_PAGE, {"number": picked})
 
 
-def show_transfers(at: Site, behind: Behind) -> None:
+def show_transfers(at: Site, behind: VisitDrilldown) -> None:
     """To where calls were passed on after they were answered."""
     with reading(at.engine) as session:
         found = transfer_targets(session, behind.part, MOST_ROWS)
@@ -276,11 +276,11 @@ def show_transfers(at: Site, behind: Behind) -> None:
         with list_head(behind, "No transferred calls"):
             return
     total = sum(count for _, count in found)
-    rows: Mapping[str, list[Cell]] = {
+    rows: Mapping[str, list[TableCell]] = {
         str(place): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
         for place, (target, count) in enumerate(found)
     }
     with list_head(behind, f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
         table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
     if picked := table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
-        follow(asked_behind(), outcome="transferred", target=found[int(picked)][0])
+        follow(drilldown_from_url(), outcome="transferred", target=found[int(picked)][0])

@@ -8,7 +8,7 @@ from pbx.analytics.formulas.ratio import NOT_APPLICABLE, Ratio
 from pbx.analytics.formulas.registration import Registration
 from pbx.analytics.trunk_status import trunk_history, trunk_registration
 from pbx.charts import band_alt, line_alt, line_chart, state_bands
-from pbx.export.tables import Value
+from pbx.export.tables import CellValue
 from pbx.formatting import count_text, duration_text
 from pbx.store.engine import reading
 from pbx.store.snapshots import snapshot_gaps
@@ -17,7 +17,7 @@ from pbx.ui.coverage import COMPARABLE_PERCENT
 from pbx.ui.elements import chart, note, palette
 from pbx.ui.exports import table_export
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import Cell, table
+from pbx.ui.tables import TableCell, table
 
 MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
 
@@ -71,7 +71,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
 
 
 def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
-    rows: dict[str, list[Cell]] = {
+    rows: dict[str, list[TableCell]] = {
         name: [
             name,
             {"text": now.uptime.percent_text(2), "sub": _seconds_text(now.uptime)},
@@ -87,14 +87,14 @@ def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]
         note(
             "Registered: share of the observed time. Flaps: registrations lost. Coverage: observed share of the period."
         )
-        exported: list[list[Value]] = [
+        exported: list[list[CellValue]] = [
             [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
         ]
         names = ("Trunk", "Registered (s)", "Observed (s)", "Flaps", "Period (s)")
         table_export(at, "Registration", names, lambda: exported, key="registration")
 
 
-def _earlier_cell(before: Registration) -> Cell:
+def _earlier_cell(before: Registration) -> TableCell:
     """The uptime of the period before, where it was observed."""
     if (before.coverage.percent or 0) >= COMPARABLE_PERCENT:
         return {"text": before.uptime.percent_text(2), "sub": _seconds_text(before.uptime)}

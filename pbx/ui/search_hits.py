@@ -14,7 +14,7 @@ from pbx.ui.elements import HERE
 
 SHOWN_CHARACTERS = 420  # of a segment
 NEAR_CHARACTERS = 110  # of a neighbour
-Spans = Sequence[tuple[int, int]]
+TextSpans = Sequence[tuple[int, int]]
 
 _hits = st.components.v2.component(
     "pbx_hits",
@@ -79,7 +79,7 @@ def as_data(hit: Hit) -> dict[str, Any]:
     }
 
 
-def parts(text: str, spans: Spans) -> Iterator[tuple[str, bool]]:
+def parts(text: str, spans: TextSpans) -> Iterator[tuple[str, bool]]:
     """Text in pieces, each with whether it is within a span; overlapping and unordered spans are taken as one."""
     done = 0
     for start, end in sorted(spans):
@@ -94,7 +94,7 @@ def parts(text: str, spans: Spans) -> Iterator[tuple[str, bool]]:
         yield text[done:], False
 
 
-def clip(text: str, spans: Spans) -> tuple[str, Spans, bool, bool]:
+def clip(text: str, spans: TextSpans) -> tuple[str, TextSpans, bool, bool]:
     """A long text cut down to around its first span: text, spans within it, whether its beginning, its end is cut."""
     if len(text) <= SHOWN_CHARACTERS:
         return text, spans, False, False

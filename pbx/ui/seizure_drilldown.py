@@ -6,8 +6,8 @@ from datetime import datetime
 
 import streamlit as st
 
-from pbx.analytics.call_lists import Seizure, SeizureSelection, seizures_behind
-from pbx.export.tables import Value
+from pbx.analytics.call_lists import Seizure, SeizureSelection, selected_seizures
+from pbx.export.tables import CellValue
 from pbx.formatting import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
@@ -15,18 +15,18 @@ from pbx.ui.drilldown import (
     EXPORT_STEP,
     MOST_EXPORTED,
     PAGE_ROWS,
-    asked_behind,
-    asked_span,
-    asked_whole,
+    drilldown_from_url,
+    int_param,
     offer_all,
+    span_param,
     span_text,
 )
-from pbx.ui.elements import note, said_clearly
+from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import table_export
 from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import Cell, table
+from pbx.ui.tables import TableCell, table
 
 COLUMNS = ("Started|", "From", "To", "Trunk|", "Ended|", "Length>", "Ringing after>")
 EXPORTED = (
@@ -37,7 +37,7 @@ NO_CAUSE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class SeizuresBehind:
+class SeizureDrilldown:
     """Some of a period's seizures, of one trunk or all (None), and how to say which."""
 
     trunk: str | None
@@ -47,30 +47,30 @@ class SeizuresBehind:
     text: str  # "" for all
 
 
-def find_seizures_behind(period: Period, trunk: str | None) -> SeizuresBehind:
+def seizure_drilldown(period: Period, trunk: str | None) -> SeizureDrilldown:
     """What the address asks for, within the page's filters; what can't be understood there asks for nothing."""
-    asked, said = asked_behind(), []
+    asked, said = drilldown_from_url(), []
     since, until = period.since, period.until
-    if span := asked_span(asked, since, until):
+    if span := span_param(asked, since, until):
         since, until = span
         said.append(span_text(span, period))
     if named := asked.get("trunk"):
         trunk = named
         said.append(f"trunk {named}")
-    disposition, cause = asked.get("disposition"), asked_whole(asked, "cause", 128)
+    disposition, cause = asked.get("disposition"), int_param(asked, "cause", 128)
     if cause is not None:
         said.append(cause_text(cause))
     elif disposition is not None:
         cause = NO_CAUSE
         said.append(f"{DISPOSITIONS.get(disposition, disposition)}, no cause told")
-    return SeizuresBehind(trunk, since, until, SeizureSelection(cause, disposition), ", ".join(said))
+    return SeizureDrilldown(trunk, since, until, SeizureSelection(cause, disposition), ", ".join(said))
 
 
 @st.fragment
-@said_clearly
+@show_errors
 def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
     """The list of the seizures chosen, a page at a time; a click opens the call."""
-    behind = find_seizures_behind(period, trunk)
+    behind = seizure_drilldown(period, trunk)
     tools, place = st.container(), st.container()
     total, _ = _page(at, behind, 0, 0)
     _, found = _page(at, behind, pager(total, PAGE_ROWS, of=str(behind)), PAGE_ROWS)
@@ -90,16 +90,16 @@ def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
         lead_to(CALL_PAGE, {"call": opened.partition(" ")[2]})
 
 
-def _page(at: Site, behind: SeizuresBehind, offset: int, limit: int) -> tuple[int, list[Seizure]]:
+def _page(at: Site, behind: SeizureDrilldown, offset: int, limit: int) -> tuple[int, list[Seizure]]:
     with reading(at.engine) as session:
-        return seizures_behind(
+        return selected_seizures(
             *(session, at.active.id, behind.trunk, behind.since, behind.until, behind.selection),
             offset=offset,
             limit=limit,
         )
 
 
-def _cells(at: Site, item: Seizure) -> list[Cell]:
+def _cells(at: Site, item: Seizure) -> list[TableCell]:
     ended = DISPOSITIONS.get(item.disposition, item.disposition) if item.disposition else "Still going on"
     return [
         {"text": at.local(item.started_at, seconds=True), "sub": "Outbound" if item.outbound else "Inbound"},
@@ -112,7 +112,7 @@ def _cells(at: Site, item: Seizure) -> list[Cell]:
     ]
 
 
-def _exported(at: Site, behind: SeizuresBehind) -> Iterator[Sequence[Value]]:
+def _exported(at: Site, behind: SeizureDrilldown) -> Iterator[Sequence[CellValue]]:
     for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
         _, found = _page(at, behind, offset, EXPORT_STEP)
         for one in found:

@@ -8,12 +8,12 @@ import streamlit as st
 from pbx.formatting import ago_text, count_text, sync_text
 from pbx.settings import load_settings
 from pbx.store.engine import reading
-from pbx.store.job_queue import ask_job, ensure_worker, worker_alive
+from pbx.store.job_queue import ensure_worker, request_job, worker_alive
 from pbx.store.job_rows import get_job, last_job, unfinished_jobs
 from pbx.store.models import Job
 from pbx.ui.active_pbx import SETTINGS_PAGE, Site, find_site
 from pbx.ui.demo import changed_mode, demo_banner, follow_mode
-from pbx.ui.elements import plain, said_clearly
+from pbx.ui.elements import plain, show_errors
 
 
 def sidebar() -> None:
@@ -32,7 +32,7 @@ def sidebar() -> None:
 
 
 @st.fragment(run_every=2)
-@said_clearly
+@show_errors
 def _sync_panel(at: Site) -> None:
     if changed_mode(at.settings):
         st.rerun()
@@ -44,7 +44,7 @@ def _sync_panel(at: Site) -> None:
         st.html(f'<span class="host">{html.escape(at.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
         said = "A sync is already under way." if job else "Sync queued. It runs in the background; you can go on."
-        job = ask_job(at.engine, at.settings, "sync", asked_by="page")
+        job = request_job(at.engine, at.settings, "sync", asked_by="page")
         st.session_state["watched_sync"] = job.id
         st.toast(said, icon=":material/schedule:")
     if job:

@@ -10,10 +10,10 @@ from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
 from pbx.store.notes import topics
 from pbx.store.transcripts import analysis_of, segments_of
-from pbx.transcription.analysis.run import Analysis, Moment, SpokenSegment, match_topics
+from pbx.transcription.analysis.run import Analysis, Quote, SpokenSegment, match_topics
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import chips, facts, note, passage, plain
-from pbx.ui.tables import Cell, table
+from pbx.ui.tables import TableCell, table
 
 UNTOLD = "n/a: who speaks can’t be told in this recording"
 
@@ -88,16 +88,16 @@ def _figures(made: Analysis) -> dict[str, str]:
 @st.cache_data(max_entries=16, ttl=60, show_spinner=False)
 def _topics(
     _at: Site, transcript_id: int, made_at: str, phrases: Mapping[str, Sequence[str]]
-) -> dict[str, list[Moment]]:
+) -> dict[str, list[Quote]]:
     with reading(_at.engine) as session:
         rows = segments_of(session, transcript_id)
     spoken = [SpokenSegment(row.start_s, row.end_s, row.speaker, row.text, row.flags.split()) for row in rows]
     return match_topics(spoken, phrases)
 
 
-def _moments(recording: Recording, label: str, groups: Mapping[str, Sequence[Moment]]) -> None:
+def _moments(recording: Recording, label: str, groups: Mapping[str, Sequence[Quote]]) -> None:
     """Moments as rows; picking one plays the recording from there."""
-    rows: dict[str, list[Cell]] = {}
+    rows: dict[str, list[TableCell]] = {}
     places: dict[str, float] = {}
     named = any(groups)
     for name, moments in groups.items():
@@ -105,7 +105,7 @@ def _moments(recording: Recording, label: str, groups: Mapping[str, Sequence[Mom
             key = f"{name} {index}"
             places[key] = moment.start_s
             who = SPEAKERS.get(moment.speaker, "")
-            topic: list[Cell] = [{"text": name, "badge": "yes"}] if named else []
+            topic: list[TableCell] = [{"text": name, "badge": "yes"}] if named else []
             rows[key] = [duration_text(moment.start_s), *topic, {"text": moment.text, "sub": who}]
     columns = ["At|", "Topic|", "What was said"] if named else ["At|", "What was said"]
     picked = table(label, columns, rows, key=f"{label}_{recording.id}", pick=True)

@@ -16,7 +16,7 @@ SHORT_CALL_COLUMNS = ("Call", "Transcript|")
 HEAD_PX, ROW_PX, SUB_PX, CARD_PX = 34, 35, 17, 45  # of a table, and of one that is cards
 
 # Text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?, pick?: what a click on it picks instead of its row}.
-Cell = str | Mapping[str, str]
+TableCell = str | Mapping[str, str]
 
 _table = st.components.v2.component(
     "pbx_table",
@@ -29,7 +29,7 @@ _table = st.components.v2.component(
 def table(
     label: str,
     columns: Sequence[str],
-    rows: Mapping[str, Sequence[Cell]],
+    rows: Mapping[str, Sequence[TableCell]],
     *,
     key: str,
     selected: str | None = None,
@@ -58,7 +58,7 @@ def table(
     return result.pick if isinstance(result.pick, str) else None
 
 
-def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> None:
+def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[TableCell]]) -> None:
     """Keep room for a table until it is filled (table.js gives it back), or what stands below it would move."""
     high = [any(isinstance(cell, Mapping) and cell.get("sub") for cell in cells) for cells in rows.values()]
     wide_px = HEAD_PX + sum(ROW_PX + SUB_PX * sub for sub in high)
@@ -70,7 +70,7 @@ def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[Cell]
     )
 
 
-def call_cells(at: Site, call: Call) -> list[Cell]:
+def call_cells(at: Site, call: Call) -> list[TableCell]:
     """A call as a row below CALL_COLUMNS."""
     state, tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
     queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
@@ -86,7 +86,7 @@ def call_cells(at: Site, call: Call) -> list[Cell]:
     ]
 
 
-def short_call_cells(at: Site, call: Call) -> list[Cell]:
+def short_call_cells(at: Site, call: Call) -> list[TableCell]:
     """A call as a row below SHORT_CALL_COLUMNS, where there is little room."""
     numbers = f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"
     return [
@@ -95,7 +95,7 @@ def short_call_cells(at: Site, call: Call) -> list[Cell]:
     ]
 
 
-def transcript_cell(call: Call) -> Cell:
+def transcript_cell(call: Call) -> TableCell:
     """How far a call's transcript is, where there is a recording to transcribe."""
     if call.state != "downloaded" and call.transcription == "new":
         return NOTHING

@@ -8,17 +8,17 @@ from pbx.analytics.formulas.ratio import NOT_APPLICABLE, Ratio
 from pbx.formatting import duration_text
 from pbx.ui.elements import plain
 
-Value = Ratio | float | None
-Kind = Literal["count", "percent", "duration", "number"]
+FigureValue = Ratio | float | None
+FigureKind = Literal["count", "percent", "duration", "number"]
 Better = Literal["up", "down", ""]
 
 
 def figure_tile(
     label: str,
-    value: Value,
-    before: Value = None,
+    value: FigureValue,
+    before: FigureValue = None,
     *,
-    kind: Kind,
+    kind: FigureKind,
     definition: str,
     better: Better = "",
     digits: int = 1,
@@ -50,7 +50,7 @@ def figure_tiles(key: str = "") -> "st.delta_generator.DeltaGenerator":
     return st.container(key=f"figures{'_' + key if key else ''}")
 
 
-def value_text(value: Value, kind: Kind, digits: int = 1) -> str:
+def value_text(value: FigureValue, kind: FigureKind, digits: int = 1) -> str:
     """Say a figure: 1,234, 83.3%, 0:17, 2.4, or n/a."""
     number = _number(value, kind)
     if number is None:
@@ -62,13 +62,13 @@ def value_text(value: Value, kind: Kind, digits: int = 1) -> str:
     return f"{number:,.0f}" if kind == "count" else f"{number:,.{digits}f}"
 
 
-def _number(value: Value, kind: Kind) -> float | None:
+def _number(value: FigureValue, kind: FigureKind) -> float | None:
     if isinstance(value, Ratio):
         return value.percent if kind == "percent" else value.value
     return value
 
 
-def _change(value: Value, before: Value, kind: Kind, digits: int) -> tuple[str | None, str]:
+def _change(value: FigureValue, before: FigureValue, kind: FigureKind, digits: int) -> tuple[str | None, str]:
     """The change with its sign (None where there is nothing to compare), and what it is a change from."""
     now, then = _number(value, kind), _number(before, kind)
     if before is None:
@@ -92,7 +92,7 @@ def _change(value: Value, before: Value, kind: Kind, digits: int) -> tuple[str |
     return (text if any(digit in text for digit in "123456789") else None), said
 
 
-def _help(definition: str, value: Value, before: Value, kind: Kind, digits: int) -> str:
+def _help(definition: str, value: FigureValue, before: FigureValue, kind: FigureKind, digits: int) -> str:
     said = [plain(definition)]
     if isinstance(value, Ratio):
         said.append(f"{value.parts_text()} = {value_text(value, kind, digits)}")

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from sqlmodel import Session
 
-from pbx.charts import Count
+from pbx.charts import MentionCount
 from pbx.errors import PbxError, QueryError
 from pbx.formatting import count_text
 from pbx.store.engine import reading, writing
@@ -56,14 +56,14 @@ def _answered() -> None:
     st.session_state.pop("topic_dialog", None)
 
 
-def _count(session: Session, wanted: SearchFilter, topic: Topic, calls_total: int) -> Count | QueryError:
+def _count(session: Session, wanted: SearchFilter, topic: Topic, calls_total: int) -> MentionCount | QueryError:
     try:
-        return Count(*count_hits(session, replace(wanted, query=topic_query(topic))), calls_total)
+        return MentionCount(*count_hits(session, replace(wanted, query=topic_query(topic))), calls_total)
     except QueryError as error:
         return error
 
 
-def _show_topic(topic: Topic, count: Count | QueryError) -> None:
+def _show_topic(topic: Topic, count: MentionCount | QueryError) -> None:
     number = topic.id or 0
     with st.container(border=True, key=f"topic_{number}", horizontal=True, vertical_alignment="center"):
         with st.container(key=f"topic_about_{number}", gap="xsmall"):
@@ -77,7 +77,7 @@ def _show_topic(topic: Topic, count: Count | QueryError) -> None:
                 total = count_text(count.calls_total, "transcribed call")
                 st.progress(count.share / 100, f"{count.share:.1f}% of {total}")
         with st.container(horizontal=True, width="content", vertical_alignment="center", key=f"topic_do_{number}"):
-            if isinstance(count, Count):
+            if isinstance(count, MentionCount):
                 st.button(
                     f"{count_text(count.hits, 'place')} in {count_text(count.calls, 'call')}",
                     key=f"find_topic_{number}",

@@ -12,7 +12,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Recording, Transcript, TranscriptionState
 from pbx.store.transcription_queue import Asked, cancel, overview, queue_calls, queue_recordings, state_of
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note, plain, said_clearly
+from pbx.ui.elements import note, plain, show_errors
 
 MODELS = ("tiny", "base", "small", "medium", "large-v3", "turbo")
 
@@ -74,7 +74,7 @@ def transcription_state(at: Site, recording: Recording, transcript: Transcript |
 
 
 @st.fragment(run_every=2)
-@said_clearly
+@show_errors
 def _under_way(at: Site, recording: Recording, drawn: str, has_text: bool) -> None:
     """Progress of a recording; the page is drawn anew when its state is another."""
     with reading(at.engine) as session:

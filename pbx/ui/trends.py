@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import streamlit as st
 
-from pbx.charts import Count, bars_alt, day_bars, name_bars
+from pbx.charts import MentionCount, bars_alt, day_bars, name_bars
 from pbx.store.engine import reading
 from pbx.store.models import Topic
 from pbx.store.notes import topics
@@ -20,8 +20,8 @@ from pbx.ui.tables import table
 
 MOST_PHRASES = 4
 MOST_DAYS = 400  # more bars can't be told apart
-By = Literal["day", "queue", "agent"]
-Counts = Mapping[str, Mapping[Any, Count]]  # phrase → day or name → how often
+TrendDimension = Literal["day", "queue", "agent"]
+Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → how often
 
 
 def show_trends(at: Site, wanted: SearchFilter) -> None:
@@ -34,12 +34,12 @@ def show_trends(at: Site, wanted: SearchFilter) -> None:
         return
     if sum(readable(phrase) for phrase in phrases) < len(phrases):  # each that can't be read says why
         return
-    counts: dict[str, dict[Any, Count]] = {}
+    counts: dict[str, dict[Any, MentionCount]] = {}
     with reading(at.engine) as session:
         for phrase in phrases:
             points = trend(session, replace(wanted, query=phrase), by, at.zone)
             counts[phrase] = {
-                point.day or point.label: Count(point.hits, point.calls, point.calls_total) for point in points
+                point.day or point.label: MentionCount(point.hits, point.calls, point.calls_total) for point in points
             }
     if not any(count.calls_total for named in counts.values() for count in named.values()):
         note("No transcribed call matches these filters, so nothing is known.")
@@ -48,7 +48,7 @@ def show_trends(at: Site, wanted: SearchFilter) -> None:
     _show_totals(counts)
 
 
-def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], By, bool]:
+def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendDimension, bool]:
     kept: dict[str, Any] = {"persist_state": "page", **KEPT}
     names = {topic_query(topic): topic.name for topic in known}
     typed = [wanted.query] if wanted.query else []
@@ -71,10 +71,10 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], By, bo
         by = st.segmented_control("By", ["Day", "Queue", "Agent"], default="Day", required=True, key="by", **kept)
         measures = ["Places", "Share of calls"]
         measure = st.segmented_control("Measure", measures, default="Places", required=True, key="measure", **kept)
-    return phrases, cast(By, (by or "Day").lower()), measure == "Share of calls"
+    return phrases, cast(TrendDimension, (by or "Day").lower()), measure == "Share of calls"
 
 
-def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: By, share: bool) -> None:
+def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, share: bool) -> None:
     title = f"{'Transcribed calls in which it was said' if share else 'How often it was said'}, by {by}"
     if by == "day":
         days = _days(at, wanted, counts)
@@ -102,10 +102,12 @@ def _days(at: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
 def _follow_bar(customdata: Any) -> None:
     if customdata:
         phrase, label, *_ = customdata
-        search_for(phrase, **behind_bar(label, cast(By, (st.session_state.get("by") or "Day").lower())))
+        search_for(
+            phrase, **trend_drilldown(label, cast(TrendDimension, (st.session_state.get("by") or "Day").lower()))
+        )
 
 
-def behind_bar(label: str, by: By) -> dict[str, Any]:
+def trend_drilldown(label: str, by: TrendDimension) -> dict[str, Any]:
     """The filters, by their keys, that leave what one bar counts."""
     if by == "day":
         day = date.fromisoformat(label)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from pbx.analytics.coverage import call_coverage
 from pbx.analytics.formulas.erlang import blocking
-from pbx.analytics.formulas.intervals import Step, next_edge
+from pbx.analytics.formulas.intervals import IntervalStep, next_edge
 from pbx.analytics.formulas.ratio import NOT_APPLICABLE, Ratio
 from pbx.analytics.formulas.trunks import CauseCount, TrunkFigures
 from pbx.analytics.trunks import (
@@ -22,21 +22,21 @@ from pbx.analytics.trunks import (
     trunk_totals,
 )
 from pbx.charts.calls import Named, named_alt, named_bars
-from pbx.charts.frame import Gap, is_within
+from pbx.charts.frame import UnobservedSpan, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
-from pbx.export.tables import Value
+from pbx.export.tables import CellValue
 from pbx.formatting import DISPOSITIONS, cause_text, count_text
 from pbx.store.counter_resets import RESTARTED, resets_of
 from pbx.store.engine import reading, writing
 from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
 from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import compared
-from pbx.ui.drilldown import behind_chart, follow, no_history
+from pbx.ui.drilldown import drilldown_chart, follow, no_history
 from pbx.ui.elements import note, palette, plain
 from pbx.ui.exports import table_export
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import Cell, table
-from pbx.ui.tiles import Kind, figure_tile, figure_tiles
+from pbx.ui.tables import TableCell, table
+from pbx.ui.tiles import FigureKind, figure_tile, figure_tiles
 
 REGISTRATION_VIEW = "Registration"
 VIEWS = (REGISTRATION_VIEW, "Calls", "Load")
@@ -65,7 +65,7 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
             before = trunk_totals(session, at.active.id, trunk, then.since, then.until)
             busiest_then = busy_hour(session, at.active.id, trunk, then.since, then.until, at.zone)
 
-    def tile(label: str, name: str, kind: Kind, definition: str, better: Literal["up", "down", ""] = "") -> None:
+    def tile(label: str, name: str, kind: FigureKind, definition: str, better: Literal["up", "down", ""] = "") -> None:
         earlier = getattr(before, name) if before else None
         figure_tile(label, getattr(now, name), earlier, kind=kind, definition=definition, better=better)
 
@@ -88,7 +88,7 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
 
 def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
     """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another; False without any call."""
-    steps: dict[str, Step] = {"By day": "day", "By hour": "hour"}
+    steps: dict[str, IntervalStep] = {"By day": "day", "By hour": "hour"}
     usual = f"By {period.step}"
     chosen = st.segmented_control(
         "Interval", list(steps), default=usual, required=True, key=f"trunk_{period.step}", label_visibility="collapsed"
@@ -127,7 +127,7 @@ def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[s
 
 def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
     """Calls at once and traffic by hour, the busy hour, and how many lines that needs; False without any call."""
-    step: Step = "hour" if (period.until - period.since).days <= 8 else "day"
+    step: IntervalStep = "hour" if (period.until - period.since).days <= 8 else "day"
     with reading(at.engine) as session:
         wanted = (session, at.active.id, trunk, period.since, period.seen_until)
         found = trunk_intervals(*wanted, at.zone, step)
@@ -163,7 +163,7 @@ def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]
         resets=[(reset.at, reset.what) for reset in resets if reset.what == RESTARTED],
     )
     said = points_alt(title, {"Most at once": peaks, "Traffic": means})
-    behind_chart(figure, alt=said, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
+    drilldown_chart(figure, alt=said, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
     traffic = busiest.figures.busy_s / 3600
     note(
         f"Busy hour: {_hour_text(at, busiest.start_at)} with {traffic:.2f} erlang "
@@ -222,7 +222,7 @@ def _causes(at: Site, period: Period, causes: Sequence[CauseCount]) -> None:
         )
     title = "How calls ended (Q.850 cause)"
     figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=at.zone)
-    behind_chart(
+    drilldown_chart(
         figure,
         alt=named_alt(title, bars),
         key="trunk_causes",
@@ -235,7 +235,7 @@ def _cause_query(cause: int, disposition: str) -> str:
 
 
 def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
-    rows: dict[str, list[Cell]] = {
+    rows: dict[str, list[TableCell]] = {
         name: [
             name,
             {"text": f"{one.seizures:,}", "sub": f"{one.outbound:,} outbound"},
@@ -259,8 +259,8 @@ def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
         follow(trunk=chosen)
 
 
-def _exported(name: str, one: TrunkFigures) -> list[Value]:
-    counts: list[Value] = [name, one.seizures, one.open, one.answered, one.effective, one.outbound]
+def _exported(name: str, one: TrunkFigures) -> list[CellValue]:
+    counts: list[CellValue] = [name, one.seizures, one.open, one.answered, one.effective, one.outbound]
     return [*counts, one.billsec_s, one.billed, one.pdd_s, one.pdds, one.concurrency_peak, one.busy_s]
 
 
@@ -271,7 +271,7 @@ def _nothing() -> None:
 def _ratios(
     at: Site,
     period: Period,
-    gaps: Sequence[Gap],
+    gaps: Sequence[UnobservedSpan],
     title: str,
     series: dict[str, list[Point]],
     unit: str,
@@ -293,7 +293,7 @@ def _ratios(
         durations=durations,
     )
     said = points_alt(title, series)
-    behind_chart(figure, alt=said, key=f"trunk_{key}", picture=period.picture(f"trunk {title}"))
+    drilldown_chart(figure, alt=said, key=f"trunk_{key}", picture=period.picture(f"trunk {title}"))
 
 
 def _unsure_text(one: TrunkFigures) -> str:
@@ -304,7 +304,7 @@ def _unsure_text(one: TrunkFigures) -> str:
     return f"Of {failed} no cause is told (the CDR has none): if the called user rejected all of these, NER is {most}."
 
 
-def _drawn_whole(found: Sequence[TrunkInterval], at: Site, step: Step) -> list[TrunkInterval]:
+def _drawn_whole(found: Sequence[TrunkInterval], at: Site, step: IntervalStep) -> list[TrunkInterval]:
     """The same intervals, the one that now cuts as long as it will be: it is drawn where those before it are."""
     return [replace(item, end_at=next_edge(item.start_at, at.zone, step)) for item in found]
 

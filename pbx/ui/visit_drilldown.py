@@ -10,7 +10,7 @@ import streamlit as st
 from pbx.analytics.formulas.queues import OUTCOMES
 from pbx.analytics.queues import FigureFilter, Selection
 from pbx.analytics.visit_lists import VisitRow, count_visits, visits_page
-from pbx.export.tables import Value
+from pbx.export.tables import CellValue
 from pbx.formatting import NOTHING, RECORDING_STATES, WEEKDAYS, count_text, duration_text
 from pbx.formatting import OUTCOMES as OUTCOME_WORDS
 from pbx.store.calls import calls_by_id
@@ -21,11 +21,11 @@ from pbx.ui.drilldown import (
     EXPORT_STEP,
     MOST_EXPORTED,
     PAGE_ROWS,
-    asked_behind,
-    asked_number,
-    asked_span,
-    asked_whole,
+    drilldown_from_url,
+    int_param,
+    number_param,
     offer_all,
+    span_param,
     span_text,
 )
 from pbx.ui.elements import note
@@ -33,7 +33,7 @@ from pbx.ui.exports import table_export
 from pbx.ui.links import CALL_PAGE, lead_to
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import Cell, table
+from pbx.ui.tables import TableCell, table
 
 VISIT_COLUMNS = ("Joined|", "Caller", "Queue", "Ended as|", "Waited>", "Talked>", "Agent", "Recording|")
 EXPORT_COLUMNS = (
@@ -45,7 +45,7 @@ _KINDS = {"answered": "answered", "abandoned": "abandoned", "other": "ended othe
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class VisitDrilldown:
     """Some of a period's visits, and how to say which."""
 
     wanted: FigureFilter
@@ -59,12 +59,12 @@ class Behind:
         return replace(self.wanted, chosen=self.selection, zone=self.zone)
 
 
-def find_behind(period: Period) -> Behind:
+def visit_drilldown(period: Period) -> VisitDrilldown:
     """What the address asks for, within the bar's period; what can't be understood there asks for nothing."""
-    asked = asked_behind()
+    asked = drilldown_from_url()
     wanted, said = period.wanted, []
     present = None
-    if span := asked_span(asked, wanted.since, wanted.until):
+    if span := span_param(asked, wanted.since, wanted.until):
         if "present" in asked:
             present = span
         else:
@@ -80,10 +80,10 @@ def find_behind(period: Period) -> Behind:
     said += [f"{label} {asked[name] or 'not known'}" for name, label in labels if name in asked]
     if (target := asked.get("target")) is not None:
         said.append(f"passed on to {target or 'an unknown number'}")
-    weekday, hour = asked_whole(asked, "weekday", 7), asked_whole(asked, "hour", 24)
+    weekday, hour = int_param(asked, "weekday", 7), int_param(asked, "hour", 24)
     if weekday is not None and hour is not None:
         said.append(f"{WEEKDAYS[weekday]} {hour:02}:00–{(hour + 1) % 24:02}:00")
-    over_s, upto_s = asked_number(asked, "over"), asked_number(asked, "upto")
+    over_s, upto_s = number_param(asked, "over"), number_param(asked, "upto")
     if over_s is not None:
         to = f"up to {duration_text(upto_s)}" if upto_s is not None else "or more"
         said.append(f"waited {duration_text(over_s)} {to}" if over_s or upto_s is None else f"waited {to}")
@@ -97,11 +97,11 @@ def find_behind(period: Period) -> Behind:
         said.append(OUTCOME_WORDS[outcome][0].lower())
     over_s = over_s if over_s else None  # the first bucket holds those who waited 0 s too
     chosen = Selection(outcomes, answered, weekday, hour, over_s, upto_s, present, target)
-    return Behind(wanted, chosen, period.zone, ", ".join(said))
+    return VisitDrilldown(wanted, chosen, period.zone, ", ".join(said))
 
 
 @contextmanager
-def list_head(behind: Behind, text: str) -> Iterator[None]:
+def list_head(behind: VisitDrilldown, text: str) -> Iterator[None]:
     """What a list below the charts shows of the part chosen, the way back to all, and a place for its export."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         note(f"{text}: {behind.text}" if behind.text else text)
@@ -111,7 +111,7 @@ def list_head(behind: Behind, text: str) -> Iterator[None]:
             yield
 
 
-def show_visits(at: Site, behind: Behind) -> None:
+def show_visits(at: Site, behind: VisitDrilldown) -> None:
     """The list of the visits chosen, a page at a time; a click opens the call."""
     with reading(at.engine) as session:
         total = count_visits(session, behind.wanted, behind.selection, at.zone)
@@ -144,19 +144,19 @@ def open_call(picked: str | None, call_ids: dict[str, int | None]) -> None:
     lead_to(CALL_PAGE, {"call": str(call_id)})
 
 
-def visit_rows(at: Site, found: Sequence[VisitRow], calls: dict[int, Call]) -> dict[str, list[Cell]]:
+def visit_rows(at: Site, found: Sequence[VisitRow], calls: dict[int, Call]) -> dict[str, list[TableCell]]:
     """Visits as rows below VISIT_COLUMNS, by their ids."""
     return {str(row.visit_id): _cells(at, row, calls.get(row.call_id or 0)) for row in found}
 
 
-def caller_cell(row: VisitRow) -> Cell:
+def caller_cell(row: VisitRow) -> TableCell:
     named = row.caller_name and row.caller_name != row.caller
     return {"text": row.caller_name if named else row.caller or "Number withheld", "sub": row.caller if named else ""}
 
 
-def _cells(at: Site, row: VisitRow, call: Call | None) -> list[Cell]:
+def _cells(at: Site, row: VisitRow, call: Call | None) -> list[TableCell]:
     text, tone, _ = OUTCOME_WORDS[row.outcome]
-    recording: Cell = NOTHING
+    recording: TableCell = NOTHING
     if call is not None:
         state, state_tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
         transcript = "Transcribed" if call.transcription == "completed" else ""
@@ -173,7 +173,7 @@ def _cells(at: Site, row: VisitRow, call: Call | None) -> list[Cell]:
     ]
 
 
-def _exported(at: Site, behind: Behind) -> Iterator[Sequence[Value]]:
+def _exported(at: Site, behind: VisitDrilldown) -> Iterator[Sequence[CellValue]]:
     with reading(at.engine) as session:
         for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
             found = visits_page(session, behind.wanted, behind.selection, at.zone, offset=offset, limit=EXPORT_STEP)

@@ -8,7 +8,7 @@ import pytest
 
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.subscription import Gap, Subscription
+from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiActionError, AmiDenied, AmiPlainLogin, Deadline, SettingsError, Unreachable
 from tests.ami.replay import VERSIONS, Script, Session, raw, replay, wait_until
 
@@ -222,7 +222,7 @@ def test_a_lost_connection_fails_what_is_in_flight_never_repeats_it_and_reports_
         assert isinstance(second, Message)
         assert (first.get("Uniqueid"), second.get("Uniqueid")) == ("1", "2")
         assert client.request("Ping").response.get("Ping") == "Pong"
-        assert isinstance(gap, Gap)
+        assert isinstance(gap, ConnectionGap)
         assert list(client.gaps) == [gap]
         assert gap.from_at <= gap.to_at
         assert gap.reason == "Asterisk closed it"
@@ -306,10 +306,10 @@ def test_the_captured_events_all_arrive_in_order_whatever_the_pieces() -> None:
 def test_a_gap_is_reported_even_to_a_full_subscription() -> None:
     subscription = Subscription(limit=1)
     subscription.offer([b"Event: A", b"Event: B"])
-    gap = Gap(datetime.now(UTC), datetime.now(UTC), "closed")
+    gap = ConnectionGap(datetime.now(UTC), datetime.now(UTC), "closed")
     subscription.report(gap)
     subscription.close()
-    assert [item if isinstance(item, Gap) else item.event for item in subscription] == ["A", gap]
+    assert [item if isinstance(item, ConnectionGap) else item.event for item in subscription] == ["A", gap]
     assert subscription.dropped == 1
 
 

@@ -16,7 +16,7 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.connection import open_link
 from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.asterisk.ami.queries import take_snapshot
-from pbx.asterisk.ami.subscription import Gap, Subscription
+from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiProtocolError, AmiTooLarge, Deadline, PbxError, Unreachable
 from tests.ami.replay import Session, raw, replay, wait_until
 
@@ -291,7 +291,7 @@ def test_no_kind_of_garbage_is_any_other_error_than_ours() -> None:
             with pytest.raises(PbxError):
                 client.request("QueueStatus", deadline_s=1)
             items = [events.get(0) for _ in range(events.waiting)]
-            assert all(isinstance(item, Message | Gap) for item in items)
+            assert all(isinstance(item, Message | ConnectionGap) for item in items)
 
 
 def test_the_limit_before_the_login_leaves_room_for_asterisk() -> None:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 from pbx.charts import LIGHT, line_chart
-from pbx.charts.calls import Named, Stretch, agent_days_chart, named_alt, named_bars, way_bars
+from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars, way_bars
 from pbx.charts.heat import week_heat
 from pbx.charts.trunks import Point, load_chart, ratio_chart
 
@@ -54,8 +54,8 @@ def test_an_hour_of_the_week_nobody_observed_is_empty() -> None:
 
 def test_a_call_of_the_day_leads_to_the_moment_it_joined() -> None:
     joined = (START, START + timedelta(seconds=1))
-    talk = Stretch("On a call", START + timedelta(seconds=20), START + timedelta(minutes=5), "queue 600", joined)
-    night = Stretch("Not observed", START - 10 * HOUR, START - 6 * HOUR)
+    talk = ActivitySpan("On a call", START + timedelta(seconds=20), START + timedelta(minutes=5), "queue 600", joined)
+    night = ActivitySpan("Not observed", START - 10 * HOUR, START - 6 * HOUR)
     figure = agent_days_chart(
         [talk, night], [date(2026, 7, 1), date(2026, 6, 30)], title="", zone=BERLIN, palette=LIGHT
     )

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pbx.__main__ import app
 from pbx.asterisk.ami.client import AmiClient
 from pbx.demo.lifecycle import demo_alive, demo_place, leave_demo
-from pbx.process_lock import try_slot
+from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
@@ -108,7 +108,7 @@ def test_where_a_pbx_is_set_up_it_leaves_that_alone(real: Settings, monkeypatch:
 
 
 def test_only_one_runs(real: Settings) -> None:
-    slot = try_slot(real.home_dir, "demo-0")
+    slot = try_process_lock(real.home_dir, "demo-0")
     assert slot is not None
     with slot:
         refused = run(app, ["demo", "--json"])

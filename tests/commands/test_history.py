@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import DataError
-from pbx.process_lock import take_slot
+from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import DayPack
@@ -233,5 +233,5 @@ def test_status_says_how_far_the_imports_are_and_who_listens(pbx: None, log: Pat
     assert (table["source"].rpartition(" ")[2], table["rows"], table["bytes"]) == ("queuelog", 1, None)
     assert datetime.fromisoformat(table["until"]).replace(tzinfo=UTC).timestamp() == T
     assert (file["rows"], file["bad"], file["until"]) == (5, 1, None)
-    with take_slot(load_settings().pbx_data_dir, "watch"):
+    with take_process_lock(load_settings().pbx_data_dir, "watch"):
         assert json.loads(run(app, ["status", "--json"]).stdout)["listening"] == {"alive": True, "since": None}

@@ -13,7 +13,7 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ari.client import AriClient
 from pbx.demo.pbx import DemoPbx
 from pbx.errors import PbxError
-from pbx.jobs.worker import do_here
+from pbx.jobs.worker import run_inline
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Job, JobKind, Recording, SnapshotRow
@@ -31,7 +31,7 @@ class House:
     def do(self, kind: JobKind, **options: Any) -> dict[str, Any]:
         """Do a job here and now, as the command line does. Raises what it raises."""
         try:
-            return do_here(self.engine, self.settings, kind, options)
+            return run_inline(self.engine, self.settings, kind, options)
         finally:
             self.check()
 

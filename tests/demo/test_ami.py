@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
-from pbx.asterisk.ami.subscription import Gap
+from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.demo import ami
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
 from pbx.demo.faults import Fault
@@ -179,7 +179,7 @@ def test_two_clients_are_served_at_once(demo: tuple[DemoPbx, Clock]) -> None:
         for _ in wanted:
             event = loud.get(10)
             assert event is not None
-            assert not isinstance(event, Gap)
+            assert not isinstance(event, ConnectionGap)
             heard.append((event.event, event.get("Uniqueid")))
         assert quiet.get(0) is None
     assert len(seen) == 4
@@ -296,7 +296,7 @@ def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: DemoP
         assert take_snapshot(client).active_calls
         pbx.restart()
         gap = events.get(20)
-        assert isinstance(gap, Gap)
+        assert isinstance(gap, ConnectionGap)
         wait_until(lambda: client.connected)
         seen = take_snapshot(client)
     assert seen.active_calls == ()

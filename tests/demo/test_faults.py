@@ -8,7 +8,7 @@ import pytest
 from sqlmodel import select
 
 from pbx.demo import ami
-from pbx.demo.faults import Fault, Kind
+from pbx.demo.faults import Fault, FaultKind
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.recording_dir import Shelf
 from pbx.errors import (
@@ -54,7 +54,7 @@ def house(demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Itera
         yield made
 
 
-def trouble(kind: Kind, where: str, error: type[PbxError], **fields: float) -> object:
+def trouble(kind: FaultKind, where: str, error: type[PbxError], **fields: float) -> object:
     return pytest.param(Fault(kind, where, **fields), error, id=f"{kind} {where}")  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def test_a_sync_that_does_not_get_the_list_changes_nothing(house: House, fault: 
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall", "wrong_length", "server_error", "mute"])
-def test_files_that_do_not_arrive_are_told_and_come_with_the_next_sync(house: House, kind: Kind) -> None:
+def test_files_that_do_not_arrive_are_told_and_come_with_the_next_sync(house: House, kind: FaultKind) -> None:
     for number in (1, 2):
         where = f"{LIST}/*-02079460{number:03}-*/file"
         house.pbx.faults.arm(Fault(kind, where, after_bytes=5000, seconds=NEVER_S), None)
@@ -213,7 +213,7 @@ def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
     [("headless", "a list came without its response"), ("endless", "reply to QueueStatus is too large")],
 )
 def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
-    house: House, monkeypatch: pytest.MonkeyPatch, kind: Kind, words: str
+    house: House, monkeypatch: pytest.MonkeyPatch, kind: FaultKind, words: str
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
     house.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))

@@ -7,13 +7,13 @@ import pytest
 from sqlmodel import col, select
 
 from pbx.demo import story
-from pbx.demo.faults import Fault, Kind
+from pbx.demo.faults import Fault, FaultKind
 from pbx.demo.pbx import DemoPbx
 from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
-from pbx.live.listener import Watch
+from pbx.live.listener import Listener
 from pbx.store.engine import reading
-from pbx.store.history_models import QueueVisit, WatchSpan
+from pbx.store.history_models import ListeningSpan, QueueVisit
 from pbx.store.snapshots import latest_snapshot
 from tests.ami.replay import wait_until
 from tests.demo.hurt import House, housed
@@ -38,9 +38,9 @@ def house(demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Itera
         yield made
 
 
-def spans(house: House) -> list[WatchSpan]:
+def spans(house: House) -> list[ListeningSpan]:
     with reading(house.engine) as session:
-        return list(session.exec(select(WatchSpan).order_by(col(WatchSpan.id))))
+        return list(session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id))))
 
 
 def visits(house: House) -> dict[str, QueueVisit]:
@@ -48,12 +48,12 @@ def visits(house: House) -> dict[str, QueueVisit]:
         return {row.uniqueid: row for row in session.exec(select(QueueVisit))}
 
 
-def listens_again(house: House, at: Watch, since: int = 1) -> None:
+def listens_again(house: House, at: Listener, since: int = 1) -> None:
     """Wait until a later span than the first `since` goes on."""
     wait_until(lambda: at._listening and len(spans(house)) > since and at.client.connected)
 
 
-def hear(pbx: DemoPbx, clock: Clock, at: Watch) -> None:
+def hear(pbx: DemoPbx, clock: Clock, at: Listener) -> None:
     """Let a while go by, and wait until all that happened in it was heard."""
     began_at, clock.at = clock.at, clock.at + MINUTES
     names = ("QueueCallerJoin", "AgentConnect", "AgentComplete", "QueueCallerAbandon")
@@ -103,7 +103,7 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
 @pytest.mark.parametrize("action", ["QueueStatus", "CoreShowChannels", "SIPpeers"])
 @pytest.mark.parametrize("kind", ["headless", "endless"])
 def test_a_list_without_beginning_or_end_does_not_end_the_listening(
-    house: House, demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch, kind: Kind, action: str
+    house: House, demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch, kind: FaultKind, action: str
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
     monkeypatch.setattr("pbx.asterisk.ami.client.TOO_LARGE_S", 0.5)

@@ -12,7 +12,7 @@ from pbx.demo.company import AGENTS, QUEUES, TRUNKS
 from pbx.demo.expected_history import interface_of
 from pbx.demo.snapshot_rows import BEFORE, LOOK_EVERY, STATUS, write_looks
 from pbx.demo.story import calls_between, trunk_changes_of_day
-from pbx.demo.world import QueueState, State, member_headers, state_at
+from pbx.demo.world import DemoPbxState, QueueState, member_headers, state_at
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -79,7 +79,7 @@ def queue_row(shown: QueueState, at: datetime) -> dict[str, object]:
     }
 
 
-def member_row(state: State, extension: str, queue: str) -> dict[str, object] | None:
+def member_row(state: DemoPbxState, extension: str, queue: str) -> dict[str, object] | None:
     members = next(one.members for one in state.queues if one.queue.number == queue)
     member = next((one for one in members if one.agent.extension == extension), None)
     if member is None:

@@ -24,7 +24,7 @@ from pbx.demo.story import calls_between, recorded_calls
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.recordings import Listed, add_recordings
+from pbx.store.recordings import ListedRecording, add_recordings
 from pbx.store.snapshots import snapshot_gaps
 from pbx.store.transcription_queue import overview
 from pbx.transcription.search.hits import SearchFilter, find_hits
@@ -220,7 +220,7 @@ def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: 
         now = newest.ended_at + timedelta(seconds=1)
         with writing(opened) as session:  # the sync that the end of the recording asked for
             name = name_of(newest)
-            add_recordings(session, connection_id, [Listed(name, "wav", parse_name(name, ZoneInfo(ZONE)))])
+            add_recordings(session, connection_id, [ListedRecording(name, "wav", parse_name(name, ZoneInfo(ZONE)))])
         fill_gaps(opened, connection_id, newest.started_at, now)
         with reading(opened) as session:
             model = text("SELECT t.model FROM transcripts t JOIN recordings r ON r.id = recording_id WHERE r.name = :n")

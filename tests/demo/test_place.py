@@ -27,7 +27,7 @@ from pbx.demo.lifecycle import (
     was_left,
 )
 from pbx.errors import DataError, SettingsError
-from pbx.process_lock import try_slot
+from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, DEMO_PBX, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading
@@ -166,7 +166,7 @@ def test_the_reason_why_it_could_not_be_prepared_is_told(real: Settings) -> None
 
 
 def test_a_second_process_is_refused(real: Settings) -> None:
-    slot = try_slot(real.home_dir, "demo-0")
+    slot = try_process_lock(real.home_dir, "demo-0")
     assert slot is not None
     with slot, pytest.raises(DataError, match="runs already"):
         house.run_demo(real, threading.Event())

@@ -14,7 +14,7 @@ from pbx.demo.counters import counters, whole_s
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import agent_changes_of_day, calls_of_day, trunk_changes_of_day
 from pbx.demo.timeline import INSIDE
-from pbx.demo.world import Event, World, events_between, state_at, usual_boot
+from pbx.demo.world import AmiEvent, World, events_between, state_at, usual_boot
 from pbx.live.events import LiveHistory
 from pbx.model.history import Leg, Ring, Visit
 
@@ -31,7 +31,7 @@ WORLD = World(1, BOOT, "16")
 CALLS = calls_of_day(DAY)
 
 
-def message(event: Event) -> Message:
+def message(event: AmiEvent) -> Message:
     lines = [
         f"Event: {event.name}",
         f"Privilege: {event.group},all",
@@ -43,7 +43,7 @@ def message(event: Event) -> Message:
 class Heard:
     """What someone who listens makes of events."""
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    def __init__(self, events: Iterable[AmiEvent]) -> None:
         history = LiveHistory()
         history.legs.trunks = {trunk.name for trunk in TRUNKS}
         for event in events:
@@ -57,16 +57,16 @@ class Heard:
 
 
 @pytest.fixture(scope="module")
-def events() -> tuple[Event, ...]:
+def events() -> tuple[AmiEvent, ...]:
     return events_between(BOOT - timedelta(seconds=1), END, BOOT)
 
 
 @pytest.fixture(scope="module")
-def heard(events: tuple[Event, ...]) -> Heard:
+def heard(events: tuple[AmiEvent, ...]) -> Heard:
     return Heard(events)
 
 
-def of_day(events: Iterable[Event]) -> list[Event]:
+def of_day(events: Iterable[AmiEvent]) -> list[AmiEvent]:
     """Those of the day's own calls: another day begins before END."""
     own = {call.linkedid for call in CALLS}
     return [event for event in events if dict(event.headers).get("Linkedid", "") in own]
@@ -92,7 +92,7 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
         assert (visit.position or 1) <= visit.original_position
 
 
-def test_positions_and_counts_are_those_of_who_waits(events: tuple[Event, ...], heard: Heard) -> None:
+def test_positions_and_counts_are_those_of_who_waits(events: tuple[AmiEvent, ...], heard: Heard) -> None:
     waiting: dict[str, list[str]] = {queue.number: [] for queue in QUEUES}
     told = [one for one in events if one.name in ("QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon")]
     longest = 0
@@ -158,13 +158,13 @@ def test_legs_of_calls_to_queues_are_their_rings(heard: Heard) -> None:
             assert leg.disposition == ("ANSWERED" if ring.answered else "NO ANSWER")
 
 
-def test_nothing_is_left_over_when_all_have_hung_up(events: tuple[Event, ...], heard: Heard) -> None:
+def test_nothing_is_left_over_when_all_have_hung_up(events: tuple[AmiEvent, ...], heard: Heard) -> None:
     counts = Counter(event.name for event in of_day(events))
     assert counts["Newchannel"] == counts["Hangup"] > 500
     assert not Heard(of_day(events)).busy
 
 
-def test_trunks_come_and_go_as_planned(events: tuple[Event, ...]) -> None:
+def test_trunks_come_and_go_as_planned(events: tuple[AmiEvent, ...]) -> None:
     told = [event for event in events if event.name == "Registry"]
     planned = trunk_changes_of_day(DAY)
     assert [(event.at, dict(event.headers)["Status"]) for event in told] == [(at, state) for at, _, state in planned]
@@ -173,7 +173,7 @@ def test_trunks_come_and_go_as_planned(events: tuple[Event, ...]) -> None:
     assert WORLD.registrations(at - timedelta(milliseconds=1))[trunk] == "Registered"
 
 
-def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[Event, ...]) -> None:
+def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[AmiEvent, ...]) -> None:
     at, pieces = CLOCK.second_of(10), []
     begun_at = CLOCK.at(at)
     for minute in range(60):
@@ -183,7 +183,7 @@ def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[Event, ...])
     assert len(pieces) > 300
 
 
-def state_from(events: Iterable[Event], at: datetime) -> dict[str, int]:
+def state_from(events: Iterable[AmiEvent], at: datetime) -> dict[str, int]:
     """The state of every channel at a moment, as the events say."""
     states: dict[str, int] = {}
     for event in events:
@@ -198,7 +198,7 @@ def state_from(events: Iterable[Event], at: datetime) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("hour", [3.2, 9.5, 10.4, 10.7, 12.9, 14.3, 14.6, 21.5])
-def test_state_and_events_agree(events: tuple[Event, ...], hour: float) -> None:
+def test_state_and_events_agree(events: tuple[AmiEvent, ...], hour: float) -> None:
     at = CLOCK.at(CLOCK.second_of(hour))
     state = state_at(at, BOOT)
     assert {line.name: line.state for line in state.lines} == state_from(events, at)
@@ -281,7 +281,7 @@ def test_asked_twice_it_says_the_same() -> None:
     assert state_at(at, BOOT) != state_at(at, BOOT, seed=2)
 
 
-def test_names_of_a_recording_are_told_before_the_caller_joins(events: tuple[Event, ...]) -> None:
+def test_names_of_a_recording_are_told_before_the_caller_joins(events: tuple[AmiEvent, ...]) -> None:
     recorded = [call for call in CALLS if call.recording]
     assert len(recorded) == 2
     for call in recorded:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pbx.asterisk.doctor import Step, check_connection
+from pbx.asterisk.doctor import CheckStep, check_connection
 from pbx.settings import Connection
 from tests.ami import replay as ami_replay
 from tests.ami.replay import ReplayServer, Session
@@ -39,7 +39,7 @@ def sound_pbx(*scripts: Callable[[Session], None], version: int = 22, prefix: st
         yield SoundPbx(ami, ari)
 
 
-def checked(connection: Connection) -> dict[str, Step]:
+def checked(connection: Connection) -> dict[str, CheckStep]:
     """The steps by name; none may hold a secret, and each that fails must say what to do."""
     steps = list(check_connection(connection))
     for step in steps:
@@ -51,11 +51,11 @@ def checked(connection: Connection) -> dict[str, Step]:
     return {step.name: step for step in steps}
 
 
-def states(steps: dict[str, Step]) -> dict[str, str]:
+def states(steps: dict[str, CheckStep]) -> dict[str, str]:
     return {name: step.state for name, step in steps.items()}
 
 
-def only_failed(steps: dict[str, Step], name: str, side: list[str]) -> Step:
+def only_failed(steps: dict[str, CheckStep], name: str, side: list[str]) -> CheckStep:
     """The one step that failed; those of its side that stand on it were skipped, all others passed."""
     after = side[side.index(name) + 1 :]
     others = {other: step.state for other, step in steps.items() if other != name and other not in after}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from pbx.export import CallTranscript, Line, RecordingTranscript
+from pbx.export import CallTranscript, RecordingTranscript, TranscriptLine
 from pbx.model.segment import Word
 
 NINE = datetime(2026, 7, 1, 7, 14, 5, tzinfo=UTC)  # 09:14 in Berlin
@@ -23,11 +23,11 @@ HOSTILE = [
 ]
 
 
-def line(start_s: float, text: str, speaker: str = "Agent", **more) -> Line:
-    return Line(start_s=start_s, end_s=start_s + 2.5, text=text, speaker=speaker, **more)
+def line(start_s: float, text: str, speaker: str = "Agent", **more) -> TranscriptLine:
+    return TranscriptLine(start_s=start_s, end_s=start_s + 2.5, text=text, speaker=speaker, **more)
 
 
-def call(*lines: Line, call_id: int = 7, audio: Path | None = None, name: str = "2026/07/01/in-600", **more):
+def call(*lines: TranscriptLine, call_id: int = 7, audio: Path | None = None, name: str = "2026/07/01/in-600", **more):
     more = {"summary": "The caller asked for a refund.", "facts": {"From": "+4930123", "Queue": "600"}} | more
     return CallTranscript(
         call_id=call_id,
@@ -46,6 +46,6 @@ def talk(count: int = 2) -> CallTranscript:
     return call(*said)
 
 
-def with_words() -> Line:
+def with_words() -> TranscriptLine:
     words = (Word(1.0, 1.4, "Good", 0.9), Word(1.4, 1.9, "bye.", 0.4))
     return line(1.0, "Good bye.", words=words, confidence=0.7, original_text="Good pie.")

@@ -13,7 +13,7 @@ from pbx.errors import DataError
 from pbx.export import audio_bytes, load_call
 from pbx.model.segment import Segment, Word
 from pbx.settings import load_settings
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import Call, PbxConnection, Recording
 from pbx.store.notes import save_note, save_rating, set_tags
@@ -56,7 +56,7 @@ def add_recording(session: Session, call_id: int, *segments: Segment, file: str 
     session.add(recording)
     session.flush()
     transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "abc")
-    add_part(session, transcript.id or 0, Part(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
+    add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
     finish_transcript(session, transcript.id or 0)
     return transcript.id or 0
 

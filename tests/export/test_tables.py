@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx.export.tables import Value, to_csv, to_xlsx
+from pbx.export.tables import CellValue, to_csv, to_xlsx
 
 BERLIN = ZoneInfo("Europe/Berlin")
 AT = datetime(2026, 7, 1, 22, 30, 5, tzinfo=UTC)
@@ -141,7 +141,7 @@ def test_a_column_named_like_a_formula_is_text_too() -> None:
 
 
 def test_numbers_times_and_what_is_not_known() -> None:
-    row: list[Value] = [-5, 83.25, 0, None, float("nan"), AT, 'Zoë, "Z"\nÄ', "1-2"]
+    row: list[CellValue] = [-5, 83.25, 0, None, float("nan"), AT, 'Zoë, "Z"\nÄ', "1-2"]
     _, cells = read_csv(to_csv(list("abcdefgh"), [row], BERLIN))
     assert cells == ["-5", "83.25", "0", "", "", "2026-07-02 00:30:05", 'Zoë, "Z"\nÄ', "1-2"]
     (_, found), _ = read_xlsx(to_xlsx(list("abcdefgh"), [row], BERLIN))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.asterisk.formats import master_csv, queue_log
-from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_row
+from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.model.history import Visit
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
@@ -45,7 +45,7 @@ def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> 
     fold = QueueLogFold()
     for line in lines:
         try:
-            event = queue_log.parse_line(line)
+            event = queue_log.parse_queue_log_line(line)
         except queue_log.BadLine:
             continue
         if event is not None:
@@ -75,7 +75,7 @@ def test_rows_of_any_types_are_events_or_reasons(
     time: object, callid: object, event: object, data: list[object], zone: ZoneInfo
 ) -> None:
     try:
-        told = queue_log.parse_row(time, callid, "sales", "Ann", event, data, zone)
+        told = queue_log.parse_queue_log_row(time, callid, "sales", "Ann", event, data, zone)
     except queue_log.BadLine:
         return
     fold = QueueLogFold()
@@ -86,7 +86,7 @@ def test_rows_of_any_types_are_events_or_reasons(
 
 def told_by(row: dict[str, object], clock: Clock) -> None:
     try:
-        leg = parse_row(row, clock)
+        leg = parse_cdr_row(row, clock)
     except BadRow:
         return
     for at in (leg.started_at, leg.answered_at, leg.ended_at):
@@ -101,7 +101,7 @@ def told_by(row: dict[str, object], clock: Clock) -> None:
 @given(spoilt(CSV, changes=4) | spoilt_fields(CSV[0].split(b","), b","), st.sampled_from(ZONES), st.booleans())
 def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneInfo, certain: bool) -> None:
     try:
-        row = master_csv.parse_line(line)
+        row = master_csv.parse_master_csv_line(line)
     except BadRow:
         return
     if row is not None:
@@ -112,7 +112,7 @@ def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneI
 @pytest.mark.parametrize("column", ["start", "answer", "end", "duration", "billsec", "uniqueid", "sequence", "clid"])
 @pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value[:20]))
 def test_a_nasty_value_in_a_row_does_no_harm(column: str, value: bytes) -> None:
-    row = master_csv.parse_line(CSV[0])
+    row = master_csv.parse_master_csv_line(CSV[0])
     assert row is not None
     for zone in ZONES:
         for certain in (True, False):

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from pbx.asterisk.formats.queue_log import parse_line
+from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.imports.queue_visits import Folded, QueueLogFold
 
 T = 1_795_262_830  # 2026-11-21 12:07:10 UTC
@@ -23,7 +23,7 @@ def fold(*events: str, into: QueueLogFold | None = None, at_end: bool = True) ->
     """What the events tell."""
     into = into or QueueLogFold()
     for line in lines(*events):
-        event = parse_line(line)
+        event = parse_queue_log_line(line)
         assert event is not None
         into.add(event)
     return into.take(at_end=at_end)

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, parse_row
+from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, parse_cdr_row
 from pbx.model.channels import peer_of, trunks_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -36,7 +36,7 @@ ROW: dict[str, Any] = {
 
 
 def test_a_row_of_freepbx() -> None:
-    leg = parse_row(ROW, Clock(BERLIN), {"my-carrier"})
+    leg = parse_cdr_row(ROW, Clock(BERLIN), {"my-carrier"})
     assert (leg.linkedid, leg.uniqueid, leg.sequence) == (f"{NOON_EPOCH}.41", f"{NOON_EPOCH}.42", 17)
     assert (leg.started_at, leg.answered_at, leg.ended_at) == (
         NOON,
@@ -58,56 +58,56 @@ def test_a_row_of_freepbx() -> None:
 
 def test_a_queue_s_row_is_the_queue_s_whereto_its_caller_was_passed_on() -> None:
     passed_on = ROW | {"dst": "100", "dcontext": "elsewhere", "lastdata": "600,tR,,,300"}  # seen on 16 and 22
-    assert parse_row(passed_on, Clock(BERLIN)).dst == "600"
-    assert parse_row(passed_on | {"lastapp": "Dial", "lastdata": "PJSIP/1001,20"}, Clock(BERLIN)).dst == "100"
+    assert parse_cdr_row(passed_on, Clock(BERLIN)).dst == "600"
+    assert parse_cdr_row(passed_on | {"lastapp": "Dial", "lastdata": "PJSIP/1001,20"}, Clock(BERLIN)).dst == "100"
 
 
 def test_an_older_table_lacks_columns() -> None:
     names = ("calldate", "clid", "src", "dst", "dcontext", "channel", "dstchannel", "duration", "billsec", "uniqueid")
-    leg = parse_row({name: ROW[name] for name in names} | {"disposition": None}, Clock(BERLIN))
+    leg = parse_cdr_row({name: ROW[name] for name in names} | {"disposition": None}, Clock(BERLIN))
     assert (leg.linkedid, leg.did, leg.recording_file, leg.sequence) == (leg.uniqueid, "", "", None)
     assert (leg.disposition, leg.trunk) == ("", "")
 
 
 def test_every_column_may_be_null_but_the_uniqueid() -> None:
-    leg = parse_row(dict.fromkeys(ROW) | {"uniqueid": f"pbx1-{NOON_EPOCH}.7"}, Clock(BERLIN))
+    leg = parse_cdr_row(dict.fromkeys(ROW) | {"uniqueid": f"pbx1-{NOON_EPOCH}.7"}, Clock(BERLIN))
     assert leg.started_at == NOON  # the uniqueid's own
     assert (leg.answered_at, leg.ended_at, leg.duration_s, leg.billsec_s) == (None, None, None, None)
     with pytest.raises(BadRow, match="uniqueid"):
-        parse_row(ROW | {"uniqueid": None}, Clock(BERLIN))
+        parse_cdr_row(ROW | {"uniqueid": None}, Clock(BERLIN))
 
 
 @pytest.mark.parametrize("zero", ["0000-00-00 00:00:00", "", None, "1970-01-01 01:00:00"])
 def test_a_date_that_is_none(zero: str | None) -> None:
-    assert parse_row(ROW | {"calldate": zero}, Clock(BERLIN)).started_at == NOON
+    assert parse_cdr_row(ROW | {"calldate": zero}, Clock(BERLIN)).started_at == NOON
     with pytest.raises(BadRow, match="time"):
-        parse_row(ROW | {"calldate": zero, "uniqueid": "asterisk.42"}, Clock(BERLIN))
+        parse_cdr_row(ROW | {"calldate": zero, "uniqueid": "asterisk.42"}, Clock(BERLIN))
 
 
 def test_what_is_no_number() -> None:
     with pytest.raises(BadRow, match="billsec is 'x'"):
-        parse_row(ROW | {"billsec": "x"}, Clock(BERLIN))
-    assert parse_row(ROW | {"duration": -3, "billsec": 0}, Clock(BERLIN)).duration_s == 0
+        parse_cdr_row(ROW | {"billsec": "x"}, Clock(BERLIN))
+    assert parse_cdr_row(ROW | {"duration": -3, "billsec": 0}, Clock(BERLIN)).duration_s == 0
 
 
 @pytest.mark.parametrize(
     ("written", "meant"), [("ANSWERED", "ANSWERED"), ("NO ANSWER", "NO ANSWER"), (8, "ANSWERED"), ("busy", "BUSY")]
 )
 def test_dispositions(written: object, meant: str) -> None:
-    assert parse_row(ROW | {"disposition": written}, Clock(BERLIN)).disposition == meant
+    assert parse_cdr_row(ROW | {"disposition": written}, Clock(BERLIN)).disposition == meant
 
 
 def test_a_trunk_that_nobody_answered_on() -> None:
     """Its billsec is of the caller's channel, which a queue or Originate had answered before it dialled."""
     facts = {"channel": "PJSIP/1001-00000001", "dstchannel": "PJSIP/carrier-00000002", "disposition": "NO ANSWER"}
-    assert parse_row(ROW | facts, Clock(BERLIN), {"carrier"}).answered_at is None
-    assert parse_row(ROW | facts | {"disposition": "ANSWERED"}, Clock(BERLIN), {"carrier"}).answered_at is not None
+    assert parse_cdr_row(ROW | facts, Clock(BERLIN), {"carrier"}).answered_at is None
+    assert parse_cdr_row(ROW | facts | {"disposition": "ANSWERED"}, Clock(BERLIN), {"carrier"}).answered_at is not None
     inbound = ROW | {"disposition": "NO ANSWER"}  # no agent answered, but the queue did, and so the trunk was
-    assert parse_row(inbound, Clock(BERLIN), {"my-carrier"}).answered_at == NOON + timedelta(seconds=15)
+    assert parse_cdr_row(inbound, Clock(BERLIN), {"my-carrier"}).answered_at == NOON + timedelta(seconds=15)
 
 
 def test_text_that_no_database_takes() -> None:
-    leg = parse_row(ROW | {"src": b"caf\xe9", "cnum": None, "dst": "6\x0000", "cnam": "a\ud800b"}, Clock(BERLIN))
+    leg = parse_cdr_row(ROW | {"src": b"caf\xe9", "cnum": None, "dst": "6\x0000", "cnam": "a\ud800b"}, Clock(BERLIN))
     assert (leg.src, leg.dst, leg.from_name) == ("café", "600", "ab")
 
 
@@ -116,37 +116,37 @@ def test_the_hour_that_comes_twice() -> None:
     first, second = datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
     row = ROW | {"calldate": "2026-10-25 02:30:00"}
     for at in (first, second):
-        assert parse_row(row | {"uniqueid": f"{int(at.timestamp())}.1"}, Clock(BERLIN)).started_at == at
+        assert parse_cdr_row(row | {"uniqueid": f"{int(at.timestamp())}.1"}, Clock(BERLIN)).started_at == at
     # A later leg of a channel that was made before: it can't have begun before its channel.
     made = int(datetime(2026, 10, 25, 1, 10, tzinfo=UTC).timestamp())
-    assert parse_row(row | {"uniqueid": f"{made}.1"}, Clock(BERLIN)).started_at == second
-    assert parse_row(row | {"uniqueid": "none"}, Clock(BERLIN)).started_at == first
+    assert parse_cdr_row(row | {"uniqueid": f"{made}.1"}, Clock(BERLIN)).started_at == second
+    assert parse_cdr_row(row | {"uniqueid": "none"}, Clock(BERLIN)).started_at == first
 
 
 def test_the_hour_that_never_is() -> None:
-    at = parse_row(ROW | {"calldate": "2026-03-29 02:30:00", "uniqueid": "x"}, Clock(BERLIN)).started_at
+    at = parse_cdr_row(ROW | {"calldate": "2026-03-29 02:30:00", "uniqueid": "x"}, Clock(BERLIN)).started_at
     assert at in (datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC))
 
 
 def test_a_learned_offset_is_corrected_by_the_uniqueid() -> None:
     summer = Clock(timezone(timedelta(hours=2)), certain=False)
-    assert parse_row(ROW, summer).started_at == NOON  # though in March Berlin is one hour ahead
+    assert parse_cdr_row(ROW, summer).started_at == NOON  # though in March Berlin is one hour ahead
     later = ROW | {"calldate": "2026-03-02 14:20:05"}  # a later leg: no whole quarter tells
-    assert parse_row(later, summer).started_at == NOON + timedelta(minutes=20, seconds=5)
+    assert parse_cdr_row(later, summer).started_at == NOON + timedelta(minutes=20, seconds=5)
     quarter = ROW | {"calldate": "2026-03-02 14:15:05"}  # nor does one that no summer time is made of
-    assert parse_row(quarter, summer).started_at == NOON + timedelta(minutes=15, seconds=5)
+    assert parse_cdr_row(quarter, summer).started_at == NOON + timedelta(minutes=15, seconds=5)
 
 
 def test_a_call_of_an_hour_ends_an_hour_later() -> None:
     """A learned offset isn't corrected by an end that lies an hour behind the channel; Master.csv tells ends."""
     learned = Clock(timezone(timedelta(hours=1)), certain=False)
     row = ROW | {"calldate": None, "start": "2026-03-02 13:00:00", "end": "2026-03-02 14:00:30", "duration": 3630}
-    leg = parse_row(row | {"uniqueid": f"{int(NOON.timestamp())}.1"}, learned)
+    leg = parse_cdr_row(row | {"uniqueid": f"{int(NOON.timestamp())}.1"}, learned)
     assert (leg.started_at, leg.ended_at) == (NOON, NOON + timedelta(seconds=3630))
     night = {"start": "2026-10-25 01:30:00", "end": "2026-10-25 02:10:00", "calldate": None, "duration": 6000}
     begun = datetime(2026, 10, 24, 23, 30, tzinfo=UTC)
     summer = Clock(timezone(timedelta(hours=2)), certain=False)
-    leg = parse_row(ROW | night | {"uniqueid": f"{int(begun.timestamp())}.1"}, summer)
+    leg = parse_cdr_row(ROW | night | {"uniqueid": f"{int(begun.timestamp())}.1"}, summer)
     assert (leg.started_at, leg.ended_at) == (begun, begun + timedelta(seconds=6000))
 
 
@@ -157,7 +157,7 @@ def test_the_clock_is_learned() -> None:
     assert learn_clock(rows, ZoneInfo("America/Lima"), certain=True).zone == timezone(timedelta(hours=1))
     assert learn_clock([], None, certain=False) == Clock(UTC, certain=False)
     by_gmt = [row | {"calldate": datetime.fromtimestamp(NOON_EPOCH + 60 * m, UTC)} for m, row in enumerate(rows)]
-    assert parse_row(by_gmt[2], learn_clock(by_gmt, BERLIN, certain=True)).started_at == NOON + timedelta(minutes=2)
+    assert parse_cdr_row(by_gmt[2], learn_clock(by_gmt, BERLIN, certain=True)).started_at == NOON + timedelta(minutes=2)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_trunks() -> None:
 )
 def test_userfield_names_the_recording_where_nothing_else_does(userfield: str, file: str) -> None:
     row = ROW | {"recordingfile": "", "userfield": userfield}
-    assert parse_row(row, Clock(BERLIN)).recording_file == file
+    assert parse_cdr_row(row, Clock(BERLIN)).recording_file == file
 
 
 FROM_1001 = {"channel": "PJSIP/1001-00000001", "cnum": "1001", "src": "5550000", "did": "", "dcontext": "from-internal"}
@@ -229,15 +229,15 @@ FROM_1001 = {"channel": "PJSIP/1001-00000001", "cnum": "1001", "src": "5550000",
 def test_any_driver_s_line_is_a_trunk_by_what_freepbx_sets_on_calls_out_and_in(line: str, trunk: str) -> None:
     """macro-outbound-callerid sets CDR(outbound_cnum), the inbound routes set CDR(did)."""
     out = ROW | FROM_1001 | {"dstchannel": line, "outbound_cnum": "5550000"}
-    leg = parse_row(out, Clock(BERLIN))
+    leg = parse_cdr_row(out, Clock(BERLIN))
     assert (leg.trunk, leg.onward_trunk, leg.outbound_number, leg.src) == (trunk, "", "5550000", "1001")
-    inside = parse_row(out | {"outbound_cnum": ""}, Clock(BERLIN))
+    inside = parse_cdr_row(out | {"outbound_cnum": ""}, Clock(BERLIN))
     never_a_phone = line.startswith(("DAHDI/i", "Dongle/"))
     assert (inside.trunk, inside.outbound_number) == (trunk if never_a_phone else "", "")
     came = ROW | {"channel": line, "dstchannel": "PJSIP/1001-00000007", "dcontext": "ext-local"}
-    assert parse_row(came, Clock(BERLIN)).trunk == trunk
+    assert parse_cdr_row(came, Clock(BERLIN)).trunk == trunk
     on = came | {"dstchannel": "Khomp/B1C0-1.0", "outbound_cnum": "5550100"}
-    assert (parse_row(on, Clock(BERLIN)).trunk, parse_row(on, Clock(BERLIN)).onward_trunk) == (trunk, "B1C0")
+    assert (parse_cdr_row(on, Clock(BERLIN)).trunk, parse_cdr_row(on, Clock(BERLIN)).onward_trunk) == (trunk, "B1C0")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_where_no_number_shown_is_told_a_number_dialled_through_a_line_goes_out(
 ) -> None:
     """Master.csv, and tables of old releases, have no outbound_cnum."""
     row = ROW | FROM_1001 | {"dstchannel": line, "lastapp": "Dial", "lastdata": data}
-    assert parse_row(row, Clock(BERLIN)).trunk == trunk
+    assert parse_cdr_row(row, Clock(BERLIN)).trunk == trunk
 
 
 @pytest.mark.parametrize(
@@ -271,13 +271,13 @@ def test_where_no_number_shown_is_told_a_number_dialled_through_a_line_goes_out(
 )
 def test_a_line_that_is_never_a_phone_comes_from_outside_without_a_did(line: str, trunk: str) -> None:
     row = ROW | {"channel": line, "dstchannel": "PJSIP/1001-00000007", "dcontext": "ext-local", "did": ""}
-    assert parse_row(row, Clock(BERLIN)).trunk == trunk
+    assert parse_cdr_row(row, Clock(BERLIN)).trunk == trunk
 
 
 def test_an_extension_that_tries_a_did_is_no_trunk() -> None:
-    assert parse_row(ROW | FROM_1001 | {"did": "5550100"}, Clock(BERLIN)).trunk == ""
+    assert parse_cdr_row(ROW | FROM_1001 | {"did": "5550100"}, Clock(BERLIN)).trunk == ""
 
 
 def test_a_local_channel_is_no_trunk() -> None:
-    leg = parse_row(ROW | FROM_1001 | {"outbound_cnum": "5550000"}, Clock(BERLIN))
+    leg = parse_cdr_row(ROW | FROM_1001 | {"outbound_cnum": "5550000"}, Clock(BERLIN))
     assert (leg.trunk, leg.outbound_number) == ("", "5550000")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.asterisk.formats import cel, queue_log
-from pbx.asterisk.formats.cdr import BadRow, Clock, parse_row
-from pbx.asterisk.formats.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_line
+from pbx.asterisk.formats.cdr import BadRow, Clock, parse_cdr_row
+from pbx.asterisk.formats.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.model.channels import peer_of, trunks_of
 from pbx.model.history import Leg
 from tests.fuzz.seeds import fuzzed
@@ -30,8 +30,8 @@ def record(number: int = 1, clid: str = '"Eve" <1001>', userfield: str = "", acc
 def legs(data: bytes) -> list[Leg]:
     rows, begun = join_lines(data.split(b"\n"))
     assert begun in ([], [b""])
-    parsed = [parse_line(row) for row in rows]
-    return [parse_row(row, Clock(UTC)) for row in parsed if row is not None]
+    parsed = [parse_master_csv_line(row) for row in rows]
+    return [parse_cdr_row(row, Clock(UTC)) for row in parsed if row is not None]
 
 
 ODD = ("Smith,\nJohn", "\nSmith", "Smith\n", "a\r\nb", "\n\n\n", 'a "b\nc" d', '"\n"', "a\n\nb\nc", ",\n,", "\r\n")
@@ -54,7 +54,7 @@ def test_a_row_may_have_line_breaks_in_any_field(odd: str, end: bytes) -> None:
 def test_a_row_whose_quotes_dont_end_takes_no_other_with_it(broken: bytes) -> None:
     rows, begun = join_lines((record(1) + broken.rstrip(b"\n") + b"\n" + record(3) + record(4)).split(b"\n"))
     whole = [
-        parse_row(parse_line(row) or {}, Clock(UTC)).uniqueid[-1]
+        parse_cdr_row(parse_master_csv_line(row) or {}, Clock(UTC)).uniqueid[-1]
         for row in rows
         if row + b"\n" in map(record, (1, 3, 4))
     ]
@@ -106,13 +106,13 @@ def test_a_header_names_the_columns(delimiter: str, names: str) -> None:
     layout = layout_of(header)
     assert (layout.columns, layout.delimiter, layout.missing) == (tuple(HEADER.split(",")), delimiter, "")
     quoted = VALUES if delimiter == "\t" else [f'"{value.replace(chr(34), chr(34) * 2)}"' for value in VALUES]
-    row = parse_line(delimiter.join(quoted).encode(), layout)
+    row = parse_master_csv_line(delimiter.join(quoted).encode(), layout)
     assert row is not None
-    leg = parse_row(row, Clock(UTC))
+    leg = parse_cdr_row(row, Clock(UTC))
     assert (leg.from_name, leg.started_at, leg.billsec_s) == ("Eve", START, 55)
-    assert parse_line(header, layout) is None  # as in files that were put together
+    assert parse_master_csv_line(header, layout) is None  # as in files that were put together
     with pytest.raises(BadRow, match="columns"):
-        parse_line(b"x", layout)
+        parse_master_csv_line(b"x", layout)
 
 
 def test_a_header_without_what_tells_calls_apart_says_so() -> None:
@@ -123,8 +123,8 @@ def test_a_header_without_what_tells_calls_apart_says_so() -> None:
 
 def test_a_name_of_another_encoding_in_a_file() -> None:
     def name(raw: bytes) -> str:
-        row = parse_line(record(clid='"NAME" <1>').replace(b"NAME", raw))
-        return parse_row(row or {}, Clock(UTC)).from_name
+        row = parse_master_csv_line(record(clid='"NAME" <1>').replace(b"NAME", raw))
+        return parse_cdr_row(row or {}, Clock(UTC)).from_name
 
     assert [name(raw) for raw in (b"J\xc3\xb6rg", b"J\xf6rg", b"J\xfcrg")] == ["Jörg", "Jörg", "Jürg"]
 
@@ -147,9 +147,9 @@ def test_a_name_of_another_encoding_in_a_file() -> None:
     ],
 )
 def test_a_callers_name_is_there_though_the_rest_is_cut(clid: str, name: str) -> None:
-    row = parse_line(record(clid=clid))
+    row = parse_master_csv_line(record(clid=clid))
     assert row is not None
-    assert parse_row(row, Clock(UTC)).from_name == name
+    assert parse_cdr_row(row, Clock(UTC)).from_name == name
 
 
 def test_rows_before_an_upgrade_and_after_it_are_one_call() -> None:
@@ -184,13 +184,13 @@ def test_no_long_run_takes_long(first: str, run: str, last: str, count: int) -> 
         row = {"uniqueid": "1795251600.1", "calldate": "2026-11-21 09:00:00", "clid": value, "channel": value}
         row |= {"dstchannel": value, "lastapp": "Queue", "lastdata": value, "linkedid": value, "duration": value}
         with suppress(BadRow):
-            leg = parse_row(row | {"duration": "1"}, Clock(UTC))
+            leg = parse_cdr_row(row | {"duration": "1"}, Clock(UTC))
             link_legs([leg, leg])
         peer_of(value)
         trunks_of(value, value, value, ())
         for line in (value, f"1795251600|1.2|600|{value}|CONNECT|5|x|3", f"1795251600|1.2|600|Eve|{value}|CONNECT"):
             with suppress(queue_log.BadLine):
-                queue_log.parse_line(line.encode("latin-1"))
+                queue_log.parse_queue_log_line(line.encode("latin-1"))
         lines = record(clid=value.replace("\n", " ")).decode("utf-8", "replace") + value
         join_lines(lines.encode().split(b"\n"))
         layout_of(value.encode())

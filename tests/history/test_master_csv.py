@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.asterisk.formats.cdr import BadRow, Clock, parse_row
-from pbx.asterisk.formats.master_csv import link_legs, parse_line
+from pbx.asterisk.formats.cdr import BadRow, Clock, parse_cdr_row
+from pbx.asterisk.formats.master_csv import link_legs, parse_master_csv_line
 from pbx.model.history import Leg
 
 # As Asterisk 22 wrote it.
@@ -21,9 +21,9 @@ UTC_CLOCK = Clock(UTC)
 
 
 def leg(line: bytes) -> Leg:
-    row = parse_line(line)
+    row = parse_master_csv_line(line)
     assert row is not None
-    return parse_row(row, UTC_CLOCK)
+    return parse_cdr_row(row, UTC_CLOCK)
 
 
 def test_a_line() -> None:
@@ -56,7 +56,7 @@ def test_broken_lines(line: bytes) -> None:
 
 
 def test_an_empty_line_is_none() -> None:
-    assert [parse_line(line) for line in (b"", b"\r", b"\0\0\0")] == [None, None, None]
+    assert [parse_master_csv_line(line) for line in (b"", b"\r", b"\0\0\0")] == [None, None, None]
 
 
 def linked(*legs: tuple[str, str, str]) -> list[str]:

@@ -8,7 +8,14 @@ import pytest
 
 from pbx import text_encoding as charset
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, callid_epoch_s, ordered, parse_line, parse_row
+from pbx.asterisk.formats.queue_log import (
+    BadLine,
+    QueueEvent,
+    callid_epoch_s,
+    ordered,
+    parse_queue_log_line,
+    parse_queue_log_row,
+)
 from pbx.errors import SettingsError
 from pbx.settings import load_settings
 
@@ -18,18 +25,18 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 def test_a_line_is_an_event() -> None:
     line = f'{AT}|1795262830.6|support|Zoë "Zo" <O\'Brien> 日本|CONNECT|38|1795262830.8|3\r'.encode()
-    assert parse_line(line) == QueueEvent(
+    assert parse_queue_log_line(line) == QueueEvent(
         AT, "1795262830.6", "support", 'Zoë "Zo" <O\'Brien> 日本', "CONNECT", "38|1795262830.8|3"
     )
 
 
 def test_a_line_without_data_and_an_empty_line() -> None:
-    assert parse_line(f"{AT}|NONE|NONE|NONE|QUEUESTART|".encode()) == QueueEvent(
+    assert parse_queue_log_line(f"{AT}|NONE|NONE|NONE|QUEUESTART|".encode()) == QueueEvent(
         AT, "NONE", "NONE", "NONE", "QUEUESTART", ""
     )
-    assert parse_line(f"{AT}|NONE|NONE|NONE|CONFIGRELOAD".encode()) is not None
-    assert parse_line(b"") is None
-    assert parse_line(b"\r") is None
+    assert parse_queue_log_line(f"{AT}|NONE|NONE|NONE|CONFIGRELOAD".encode()) is not None
+    assert parse_queue_log_line(b"") is None
+    assert parse_queue_log_line(b"\r") is None
 
 
 @pytest.mark.parametrize(
@@ -46,20 +53,20 @@ def test_a_line_without_data_and_an_empty_line() -> None:
 )
 def test_a_bad_line_says_why(line: bytes, why: str) -> None:
     with pytest.raises(BadLine, match=why.replace("|", r"\|")):
-        parse_line(line)
+        parse_queue_log_line(line)
 
 
 def test_bytes_that_are_not_utf8_stay_readable() -> None:
-    event = parse_line(b"\0\0\0" + f"{AT}|1|caf".encode() + b"\xe9|NONE|ENTERQUEUE||5\xff5|1")
+    event = parse_queue_log_line(b"\0\0\0" + f"{AT}|1|caf".encode() + b"\xe9|NONE|ENTERQUEUE||5\xff5|1")
     assert event is not None
     assert (event.at_s, event.queue, event.data) == (AT, "café", "|5ÿ5|1")
 
 
 def test_a_bar_in_an_agents_name_moves_nothing() -> None:
-    event = parse_line(f"{AT}|1.2|sales|Ann | Bob|CONNECT|3|1.4|2".encode())
+    event = parse_queue_log_line(f"{AT}|1.2|sales|Ann | Bob|CONNECT|3|1.4|2".encode())
     assert event is not None
     assert (event.agent, event.name, event.data) == ("Ann | Bob", "CONNECT", "3|1.4|2")
-    unknown = parse_line(f"{AT}|1.2|sales|Ann|NEWEVENT|x".encode())
+    unknown = parse_queue_log_line(f"{AT}|1.2|sales|Ann|NEWEVENT|x".encode())
     assert unknown is not None
     assert (unknown.agent, unknown.name, unknown.data) == ("Ann", "NEWEVENT", "x")
 
@@ -98,13 +105,13 @@ def test_a_bar_in_an_agents_name_moves_nothing() -> None:
 @pytest.mark.parametrize("agent", ["Eve | ACME", "Eve|ACME", "EVE|IT|1", "Eve | PAUSE |", "Eve|PAUSE", "|Eve", "Eve|5"])
 def test_an_agents_name_may_contain_bars_in_every_event(agent: str, event: str) -> None:
     name, _, data = event.partition("|")
-    told = parse_line(f"{AT}|1.2|sales|{agent}|{event}".encode())
+    told = parse_queue_log_line(f"{AT}|1.2|sales|{agent}|{event}".encode())
     assert told == QueueEvent(AT, "1.2", "sales", agent, name, data)
 
 
 def test_a_name_in_another_encoding_is_kept_apart_and_readable() -> None:
     def agents(*raw: bytes) -> list[str]:
-        events = [parse_line(b"%d|1.2|600|%b|CONNECT|5|1.3|3" % (AT, one)) for one in raw]
+        events = [parse_queue_log_line(b"%d|1.2|600|%b|CONNECT|5|1.3|3" % (AT, one)) for one in raw]
         return [event.agent for event in events if event is not None]
 
     assert agents(b"J\xf6rg", b"J\xfcrg", "Jörg".encode()) == ["Jörg", "Jürg", "Jörg"]
@@ -114,7 +121,7 @@ def test_a_name_in_another_encoding_is_kept_apart_and_readable() -> None:
 
 
 def test_each_field_of_a_line_has_its_own_encoding() -> None:
-    event = parse_line(b"%d|1.2|600|J\xc3\xb6rg|PAUSE|Caf\xe9" % AT)
+    event = parse_queue_log_line(b"%d|1.2|600|J\xc3\xb6rg|PAUSE|Caf\xe9" % AT)
     assert event is not None
     assert (event.agent, event.data) == ("Jörg", "Café")
 
@@ -123,7 +130,7 @@ def test_the_fallback_encoding_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(charset, "_fallback", charset.DEFAULT)
     monkeypatch.setenv("PBX_ENCODING", "cp1251")
     load_settings()
-    event = parse_line(b"%d|1.2|600|\xcb\xe5\xed\xe0|CONNECT|5|1.3|3" % AT)
+    event = parse_queue_log_line(b"%d|1.2|600|\xcb\xe5\xed\xe0|CONNECT|5|1.3|3" % AT)
     assert event is not None
     assert event.agent == "Лена"
     assert Message(b"Event: Newchannel\r\nCallerIDName: \xcb\xe5\xed\xe0\r\n").get("CallerIDName") == "Лена"
@@ -134,7 +141,7 @@ def test_the_fallback_encoding_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_byte_order_mark_is_no_part_of_the_time() -> None:
-    event = parse_line(b"\xef\xbb\xbf%d|1.2|sales|NONE|ENTERQUEUE||555|1\r" % AT)
+    event = parse_queue_log_line(b"\xef\xbb\xbf%d|1.2|sales|NONE|ENTERQUEUE||555|1\r" % AT)
     assert event is not None
     assert (event.at_s, event.data) == (AT, "|555|1")
 
@@ -153,17 +160,17 @@ def test_a_byte_order_mark_is_no_part_of_the_time() -> None:
     ],
 )
 def test_a_rows_time_in_all_its_forms(time: Any) -> None:
-    assert parse_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1")).at_s == AT
+    assert parse_queue_log_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1")).at_s == AT
 
 
 def test_a_rows_local_time_is_the_pbxs() -> None:
-    assert parse_row("2026-11-21 13:07:10", "", "q", "", "PAUSE", (), BERLIN).at_s == AT
+    assert parse_queue_log_row("2026-11-21 13:07:10", "", "q", "", "PAUSE", (), BERLIN).at_s == AT
 
 
 @pytest.mark.parametrize("time", [None, "", "0000-00-00 00:00:00", "NULL", 0, float("nan")])
 def test_a_row_without_a_time_is_bad(time: Any) -> None:
     with pytest.raises(BadLine):
-        parse_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1"))
+        parse_queue_log_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1"))
 
 
 def test_the_hour_that_comes_twice_is_told_by_the_call() -> None:
@@ -171,18 +178,18 @@ def test_the_hour_that_comes_twice_is_told_by_the_call() -> None:
     second = first + timedelta(hours=1)  # 02:30 winter time
     for meant in (first, second):
         callid = f"{int(meant.timestamp()) - 20}.7"
-        row = parse_row("2026-10-25 02:30:00", callid, "sales", "NONE", "CONNECT", ("20",), BERLIN)
+        row = parse_queue_log_row("2026-10-25 02:30:00", callid, "sales", "NONE", "CONNECT", ("20",), BERLIN)
         assert row.at_s == int(meant.timestamp())
 
 
 def test_the_hour_that_never_is_has_a_time_all_the_same() -> None:
-    row = parse_row("2026-03-29 02:30:00", "1.2", "sales", "NONE", "CONNECT", (), BERLIN)
+    row = parse_queue_log_row("2026-03-29 02:30:00", "1.2", "sales", "NONE", "CONNECT", (), BERLIN)
     assert abs(row.at_s - int(datetime(2026, 3, 29, 1, 30, tzinfo=UTC).timestamp())) <= 3600
 
 
 def test_both_forms_of_data_make_the_same_event() -> None:
-    split = parse_row(AT, "1.2", "sales", None, "ENTERQUEUE", (None, "555", "1", "", None))
-    assert split == parse_row(AT, "1.2", "sales", "", "ENTERQUEUE", ("|555|1",))
+    split = parse_queue_log_row(AT, "1.2", "sales", None, "ENTERQUEUE", (None, "555", "1", "", None))
+    assert split == parse_queue_log_row(AT, "1.2", "sales", "", "ENTERQUEUE", ("|555|1",))
     assert split.data == "|555|1"
 
 

@@ -9,9 +9,9 @@ from sqlmodel import select
 
 from pbx.alerts.evaluation import evaluate
 from pbx.model.history import Visit
-from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, Trunk
+from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, Trunk
 from pbx.settings import Settings
-from pbx.store.alerts import Target, save_rule, seal_targets
+from pbx.store.alerts import AlertTarget, save_rule, seal_targets
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import Alert, AlertRule
@@ -31,7 +31,7 @@ def pbx(engine: Engine, settings: Settings) -> ActiveConnection:
 
 
 def add_rule(engine: Engine, settings: Settings, kind: str, threshold: float = 0, subject: str = "", *urls: str) -> int:
-    targets = seal_targets(settings, [Target(SecretStr(url)) for url in urls])
+    targets = seal_targets(settings, [AlertTarget(SecretStr(url)) for url in urls])
     rule = AlertRule(
         connection_id=pbx(engine, settings).id,
         kind=kind,
@@ -62,7 +62,7 @@ def look(engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk,
         taken_at=at,
         queues=tuple(one for one in seen if isinstance(one, Queue)),
         trunks=tuple(one for one in seen if isinstance(one, Trunk)),
-        parts=parts or {"queues": Part(), "trunks": Part()},
+        parts=parts or {"queues": SnapshotPart(), "trunks": SnapshotPart()},
     )
     connection_id = pbx(engine, settings).id
     with writing(engine) as session:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine
 
-from pbx.live.listener import Watch
+from pbx.live.listener import Listener
 from pbx.settings import Settings, load_settings
 from pbx.store.job_queue import needed_connection
 from tests.ami.replay import ReplayServer, Session, replay
@@ -85,11 +85,11 @@ def pbx_on_line(monkeypatch: pytest.MonkeyPatch, version: int = 22) -> Iterator[
 
 
 @contextmanager
-def listening(engine: Engine, settings: Settings | None = None) -> Iterator[Watch]:
+def listening(engine: Engine, settings: Settings | None = None) -> Iterator[Listener]:
     """Whoever listens, on a thread of the test's; when it ends all is stored."""
     settings = settings or load_settings()
     stop, begun = threading.Event(), threading.Event()
-    watch = Watch(engine, settings, needed_connection(engine, settings))
+    watch = Listener(engine, settings, needed_connection(engine, settings))
     thread = threading.Thread(target=watch.run, args=(stop, lambda _: begun.set()), daemon=True)
     thread.start()
     assert begun.wait(20)

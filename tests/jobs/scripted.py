@@ -20,7 +20,7 @@ from sqlmodel import select
 from pbx.errors import DataError, ModelError
 from pbx.model.segment import Segment, Word
 from pbx.settings import Settings
-from pbx.speech.transcriber import Part, Source
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Call, Recording, SegmentRow, Transcript, Transcription
@@ -40,7 +40,9 @@ class Scripted:
         self.model = model
         self._data_dir = data_dir
 
-    def transcribe(self, sources: Sequence[Source], stop: threading.Event | None = None) -> Iterator[Part]:
+    def transcribe(
+        self, sources: Sequence[TranscriptionSource], stop: threading.Event | None = None
+    ) -> Iterator[TranscriptPart]:
         stop = stop or threading.Event()
         for index, source in enumerate(sources):
             script = json.loads(source.path.read_text())
@@ -56,16 +58,18 @@ class Scripted:
                     break
                 yield self._part(index, part, script["parts"], source)
 
-    def _part(self, index: int, part: int, parts: int, source: Source) -> Part:
+    def _part(self, index: int, part: int, parts: int, source: TranscriptionSource) -> TranscriptPart:
         start_s = part * PART_S
         text = f"part {part} of {source.path.stem}: {SECRET}"
         segment = Segment(start_s, start_s + 5, 0, text, (Word(start_s, start_s + 1, "part", 0.9),), 0.9)
         whole = part == parts - 1
-        return Part(index, (segment,), start_s + PART_S, parts * PART_S, voiced_s=5.0, language="en", whole=whole)
+        return TranscriptPart(
+            index, (segment,), start_s + PART_S, parts * PART_S, voiced_s=5.0, language="en", whole=whole
+        )
 
-    def _fail(self, index: int, fault: str, stop: threading.Event) -> Iterator[Part]:
+    def _fail(self, index: int, fault: str, stop: threading.Event) -> Iterator[TranscriptPart]:
         if fault == "broken":
-            yield Part(index, error=DataError("It holds a header and no sound.", "There is nothing to hear."))
+            yield TranscriptPart(index, error=DataError("It holds a header and no sound.", "There is nothing to hear."))
         elif fault == "raise":
             raise ValueError(SECRET)
         elif fault == "model":

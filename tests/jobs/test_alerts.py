@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from pbx.model.snapshot import Part, QueueMember
+from pbx.model.snapshot import QueueMember, SnapshotPart
 from pbx.settings import Settings
 from pbx.store.alerts import list_rules, save_rule
 from pbx.store.engine import open_engine, writing
@@ -88,7 +88,7 @@ def test_a_part_that_was_not_seen_says_nothing(engine: Engine, settings: Setting
     add_rule(engine, settings, "trunk_down", 0)
     look(engine, settings, T0, waiting("sales", 90), trunk("carrier", "rejected"))
     assert news(engine, settings, T0) == [("sales", "begun"), ("carrier", "begun")]
-    denied = {"queues": Part(state="denied"), "trunks": Part(state="failed")}
+    denied = {"queues": SnapshotPart(state="denied"), "trunks": SnapshotPart(state="failed")}
     for minute in (1, 2):
         look(engine, settings, minutes(minute), parts=denied)
         assert news(engine, settings, minutes(minute)) == []

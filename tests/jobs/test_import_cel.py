@@ -16,7 +16,7 @@ from pbx.imports.cdr import import_cdr_database
 from pbx.imports.cel import CelResult, import_cel, import_cel_if_there
 from pbx.imports.preview import look_at_history
 from pbx.imports.run import read_database
-from pbx.imports.time_range import Stretch
+from pbx.imports.time_range import TimeRange
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
@@ -143,7 +143,7 @@ def test_bad_rows_are_told_and_the_rest_is_taken(engine: Engine, active: ActiveC
 def test_a_stretch_leaves_the_rest_to_be_read(engine: Engine, active: ActiveConnection, source: Source) -> None:
     for days in (0, 5, 10):
         source.call(NOON + timedelta(days=days))
-    within = Stretch(NOON + timedelta(days=4), NOON + timedelta(days=6))
+    within = TimeRange(NOON + timedelta(days=4), NOON + timedelta(days=6))
     assert read(engine, active, source, within=within).told == 1
     assert [cause for _, cause, _ in told(engine)] == [None, 16, None]
     assert read(engine, active, source).rows == 6
@@ -159,9 +159,9 @@ def test_it_is_read_with_the_database_and_counted_by_a_test(
     assert {table: look.new for table, look in looks.items()} == {"cdr": 1, "cel": 2}
     assert [one["kind"] for one in read_database(engine, active, source.address)] == ["cdr", "cel"]
     assert [look.new for look in look_at_history(engine, active, source.address).values()] == [0, 0]
-    assert import_cel_if_there(engine, active, source.address, within=Stretch()) is not None
+    assert import_cel_if_there(engine, active, source.address, within=TimeRange()) is not None
     source.execute("DROP TABLE cel")
-    assert import_cel_if_there(engine, active, source.address, within=Stretch()) is None
+    assert import_cel_if_there(engine, active, source.address, within=TimeRange()) is None
     source.execute("CREATE TABLE cel (eventtype, eventtime)")
     with pytest.raises(DataError, match="no column channame, linkedid"):
         import_cel(engine, active, source.address)

@@ -21,7 +21,7 @@ from pbx.errors import DataError
 from pbx.imports import cdr as import_cdr
 from pbx.imports import files as history_files
 from pbx.imports.cdr import import_cdr_database, import_cdr_file
-from pbx.imports.queue_log_files import import_queue_log
+from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.run import do_import
 from pbx.imports.uploads import save_uploads
 from pbx.settings import Settings
@@ -72,7 +72,7 @@ def test_a_queue_log_of_windows_is_read(
 ) -> None:
     log = tmp_path / "queue_log"
     log.write_bytes(pack(ENCODINGS[encoding](LOG.replace("\n", end))))
-    (source,) = import_queue_log(engine, active.id, [log]).sources
+    (source,) = import_queue_log_files(engine, active.id, [log]).sources
     assert (source.rows, source.bad, source.visits, source.rings, source.changes) == (11, 0, 3, 1, 2)
     with reading(engine) as session:
         visits = session.exec(select(QueueVisit).order_by(QueueVisit.uniqueid)).all()
@@ -81,7 +81,7 @@ def test_a_queue_log_of_windows_is_read(
         ]  # fmt: skip
         assert [ring.agent for ring in session.exec(select(AgentRing))] == ["Eve Adams | ACME"]
         assert [event.kind for event in session.exec(select(AgentEvent))] == ["pause", "unpause"]
-    (again,) = import_queue_log(engine, active.id, [log]).sources
+    (again,) = import_queue_log_files(engine, active.id, [log]).sources
     assert (again.rows, again.failure) == (0, "")
 
 
@@ -92,7 +92,7 @@ def test_the_last_line_of_a_copy_needs_no_line_end(
     log = tmp_path / "queue_log"
     log.write_bytes(ENCODINGS[encoding](LOG.rstrip()))
     for rows in (11, 0):
-        (source,) = import_queue_log(engine, active.id, [log]).sources
+        (source,) = import_queue_log_files(engine, active.id, [log]).sources
         assert (source.rows, source.failure) == (rows, "")
 
 

@@ -18,7 +18,7 @@ from sqlmodel import Session, select
 
 from pbx.errors import DataError, SettingsError
 from pbx.imports import files as history_files
-from pbx.imports.queue_log_files import ImportResult, import_queue_log
+from pbx.imports.queue_log_files import ImportResult, import_queue_log_files
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, ImportMark, QueueVisit
@@ -54,7 +54,7 @@ def append(path: Path, *events: str, end: str = "\n") -> None:
 
 
 def read(engine: Engine, *files: Path, **options: Any) -> ImportResult:
-    return import_queue_log(engine, 1, files, **options)
+    return import_queue_log_files(engine, 1, files, **options)
 
 
 def rows_read(engine: Engine, *files: Path) -> list[int]:
@@ -218,7 +218,7 @@ def test_a_full_cache_loses_nothing(engine: Engine, log: Path, monkeypatch: pyte
         raise DataError("There is no room left.", "")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pbx.imports.queue_log_files.move_mark", full)
+        patched.setattr("pbx.imports.queue_log_files.move_cursor", full)
         with pytest.raises(DataError, match="no room left"):
             read(engine, log)
     assert contents(engine) == [[], [], []]

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlmodel import select
 
-from pbx.asterisk.formats.queue_log import parse_line
+from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.errors import DataError, SettingsError, Unreachable
 from pbx.imports import queue_log_database as import_table
-from pbx.imports.queue_log_database import import_queue_log_table
-from pbx.imports.queue_log_files import Intake, SourceRead, import_queue_log
-from pbx.imports.time_range import Stretch
+from pbx.imports.queue_log_database import import_queue_log_database
+from pbx.imports.queue_log_files import Intake, SourceRead, import_queue_log_files
+from pbx.imports.time_range import TimeRange
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import ImportMark, QueueVisit
 from pbx.store.models import PbxConnection
@@ -61,7 +61,7 @@ class Site:
     def write(self, lines: list[str]) -> None:
         rows = []
         for line in lines:
-            event = parse_line(line.encode())
+            event = parse_queue_log_line(line.encode())
             assert event is not None
             local = datetime.fromtimestamp(event.at_s, UTC).astimezone(BERLIN)
             at = str(event.at_s) if self.time == "epoch" else f"{local:%Y-%m-%d %H:%M:%S.000000}"
@@ -86,7 +86,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 def read(engine: Engine, site: Site, zone: tzinfo = BERLIN, **limits: datetime) -> SourceRead:
-    (source,) = import_queue_log_table(engine, 1, site.address, zone, **limits).sources
+    (source,) = import_queue_log_database(engine, 1, site.address, zone, **limits).sources
     return source
 
 
@@ -116,7 +116,7 @@ def test_every_form_of_the_table_in_pages(engine: Engine, site: Site, monkeypatc
 def test_only_a_stretch_of_time(engine: Engine, site: Site) -> None:
     site.write(list(write_days(400)))
     since = datetime.fromtimestamp(T + 600, UTC)
-    read(engine, site, within=Stretch(since, since + timedelta(minutes=10)))
+    read(engine, site, within=TimeRange(since, since + timedelta(minutes=10)))
     times = [joined_at for _, _, joined_at in visits(engine)]
     assert 50 < len(times) < 300
     assert since - timedelta(hours=1) < min(times) < max(times) < since + timedelta(minutes=10)
@@ -192,7 +192,7 @@ def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) ->
     assert mark.source.endswith("site.sqlite queue_log")
     for address in ("mysql://me:geh%40im@127.0.0.1:1/x", "postgresql://me:geh%40im@127.0.0.1:1/x"):
         with pytest.raises(Unreachable) as refused:
-            import_queue_log_table(engine, 1, address, UTC)
+            import_queue_log_database(engine, 1, address, UTC)
         said = refused.value.advice + repr(refused.value.__cause__)
         assert "127.0.0.1:1/x" in said
         assert "geh" not in said
@@ -205,7 +205,7 @@ def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) ->
 )
 def test_an_address_that_is_none_is_not_repeated(engine: Engine, address: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        import_queue_log_table(engine, 1, address, UTC)
+        import_queue_log_database(engine, 1, address, UTC)
     assert "geheim" not in refused.value.advice
 
 
@@ -214,11 +214,11 @@ def test_a_database_without_the_table_or_its_columns(engine: Engine, tmp_path: P
     with other.begin() as connection:
         connection.execute(text("create table cdr (calldate datetime)"))
     with pytest.raises(DataError, match="neither a table queue_log nor queuelog"):
-        import_queue_log_table(engine, 1, str(other.url), UTC)
+        import_queue_log_database(engine, 1, str(other.url), UTC)
     with other.begin() as connection:
         connection.execute(text("create table queuelog (time text, callid text, event text)"))
     with pytest.raises(DataError, match="has no column queue, agent"):
-        import_queue_log_table(engine, 1, str(other.url), UTC)
+        import_queue_log_database(engine, 1, str(other.url), UTC)
     other.dispose()
 
 
@@ -239,6 +239,6 @@ def test_the_same_calls_from_a_table_and_from_a_file_are_there_once(engine: Engi
     read(engine, site)
     file = tmp_path / "queue_log"
     file.write_text("".join(log))
-    (source,) = import_queue_log(engine, 1, [file]).sources
+    (source,) = import_queue_log_files(engine, 1, [file]).sources
     assert (source.rows, source.visits, source.rings, source.changes) == (len(log), 0, 0, 0)
     assert len(visits(engine)) == 60

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 
 from pbx.errors import DataError, JobOverdue
 from pbx.jobs import limits, worker
-from pbx.jobs.limits import LIMITS, Limit, Progress, Stop, run_limited
-from pbx.jobs.worker import Worker, do_here
-from pbx.process_lock import Slot, take_slot
+from pbx.jobs.limits import LIMITS, JobLimit, Progress, Stop, run_limited
+from pbx.jobs.worker import Worker, run_inline
+from pbx.process_lock import ProcessLock, take_process_lock
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import save_connection
@@ -26,12 +26,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "END_S", 0.5)
     monkeypatch.setattr(worker, "LOOK_S", 0.05)
     for kind, limit in list(LIMITS.items()):
-        monkeypatch.setitem(LIMITS, kind, Limit(0.5, limit.of_no_progress))
+        monkeypatch.setitem(LIMITS, kind, JobLimit(0.5, limit.of_no_progress))
 
 
 @pytest.fixture
-def slot(settings: Settings) -> Iterator[Slot]:
-    with take_slot(settings.pbx_data_dir, "worker") as held:
+def slot(settings: Settings) -> Iterator[ProcessLock]:
+    with take_process_lock(settings.pbx_data_dir, "worker") as held:
         yield held
 
 
@@ -99,7 +99,7 @@ def test_a_job_that_is_stopped_is_told_and_what_it_raises_is_raised() -> None:
 
 
 def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_is_done(
-    engine: Engine, settings: Settings, slot: Slot
+    engine: Engine, settings: Settings, slot: ProcessLock
 ) -> None:
     """The PBX answers nothing at first, and is healthy again afterwards."""
 
@@ -111,19 +111,19 @@ def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_is_done(
     with replay(deaf, Session.serve) as server:
         save_connection(engine, settings, server.connection())
         one = Worker(engine, settings, slot, threading.Event(), None)
-        first = queue.ask_job(engine, settings, "collect", asked_by="page")
+        first = queue.request_job(engine, settings, "collect", asked_by="page")
         one._do_next("collect")
         assert job_state(engine, first) == "failed"
         assert "took longer than" in jobs_of(engine)[0].error
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ami-")], "closed")
-        second = queue.ask_job(engine, settings, "collect", asked_by="page")
-        LIMITS["collect"] = Limit(60)
+        second = queue.request_job(engine, settings, "collect", asked_by="page")
+        LIMITS["collect"] = JobLimit(60)
         one._do_next("collect")
         assert job_state(engine, second) == "done"
 
 
 def test_a_worker_goes_on_though_a_job_never_returns(
-    engine: Engine, settings: Settings, slot: Slot, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, settings: Settings, slot: ProcessLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
     never = threading.Event()
@@ -137,10 +137,10 @@ def test_a_worker_goes_on_though_a_job_never_returns(
     monkeypatch.setitem(worker.JOBS, "sync", hang_once)
     stop = threading.Event()
     thread = threading.Thread(target=Worker(engine, settings, slot, stop, None).work)
-    first = queue.ask_job(engine, settings, "sync", asked_by="page")
+    first = queue.request_job(engine, settings, "sync", asked_by="page")
     thread.start()
     until(lambda: job_state(engine, first) == "failed", "failed")
-    second = queue.ask_job(engine, settings, "sync", asked_by="page")
+    second = queue.request_job(engine, settings, "sync", asked_by="page")
     until(lambda: job_state(engine, second) == "done", "done")
     stop.set()
     thread.join(20)
@@ -156,5 +156,5 @@ def test_a_command_that_hangs_ends_too(engine: Engine, settings: Settings, monke
 
     monkeypatch.setitem(worker.JOBS, "collect", hang)
     with pytest.raises(JobOverdue):
-        do_here(engine, settings, "collect", {})
+        run_inline(engine, settings, "collect", {})
     assert [(job.state, "took longer" in job.error) for job in jobs_of(engine)] == [("failed", True)]

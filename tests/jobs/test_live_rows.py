@@ -10,11 +10,11 @@ from sqlmodel import select
 from pbx.errors import DataError
 from pbx.live import writer as live_rows
 from pbx.live.events import Facts
-from pbx.live.writer import RowWriter
+from pbx.live.writer import EventWriter
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import QueueVisit, WatchSpan
+from pbx.store.history_models import ListeningSpan, QueueVisit
 from pbx.store.job_queue import needed_connection
 from tests.ami.replay import wait_until
 
@@ -31,13 +31,13 @@ def visits(engine: Engine) -> dict[str, str]:
 
 
 @pytest.fixture
-def writer(engine: Engine, settings: Settings) -> Iterator[RowWriter]:
-    writer = RowWriter(engine, needed_connection(engine, settings).id, limit=5)
+def writer(engine: Engine, settings: Settings) -> Iterator[EventWriter]:
+    writer = EventWriter(engine, needed_connection(engine, settings).id, limit=5)
     yield writer
     writer.close()
 
 
-def test_the_listener_never_waits_for_the_database(engine: Engine, writer: RowWriter) -> None:
+def test_the_listener_never_waits_for_the_database(engine: Engine, writer: EventWriter) -> None:
     writer.begin(START)
     with writing(engine):  # another program has it
         assert all(writer.add(Facts([visit(number)]), START) for number in range(5))
@@ -48,12 +48,12 @@ def test_the_listener_never_waits_for_the_database(engine: Engine, writer: RowWr
     wait_until(lambda: writer.waiting == 0)
     assert len(visits(engine)) == 5
     with reading(engine) as session:
-        (span,) = session.exec(select(WatchSpan)).all()
+        (span,) = session.exec(select(ListeningSpan)).all()
     assert (span.ended_by, span.until_at) == ("too much", START + timedelta(seconds=4))
 
 
 def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
-    engine: Engine, writer: RowWriter, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
         raise DataError("The disk is gone.", "Bring it back.")
@@ -70,7 +70,7 @@ def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
 
 
 def test_a_mistake_of_ours_loses_its_batch_only(
-    engine: Engine, writer: RowWriter, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
         raise RuntimeError("a mistake")

@@ -12,8 +12,8 @@ from pbx.analytics.trunk_status import trunk_history
 from pbx.asterisk.ami.client import AmiClient
 from pbx.errors import Unreachable
 from pbx.live import snapshot_poller as looks
-from pbx.live.snapshot_poller import Looks
-from pbx.model.snapshot import Part, Snapshot, Trunk, TrunkState
+from pbx.live.snapshot_poller import SnapshotPoller
+from pbx.model.snapshot import Snapshot, SnapshotPart, Trunk, TrunkState
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import needed_connection
@@ -26,7 +26,7 @@ START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 def snapshot(second: float, state: TrunkState, *, seen: bool = True) -> Snapshot:
     trunks = (Trunk(name="carrier", tech="PJSIP", state=state), Trunk(name="peer", tech="PJSIP", state="reachable"))
-    part = Part() if seen else Part(state="denied", reason="no right")
+    part = SnapshotPart() if seen else SnapshotPart(state="denied", reason="no right")
     at = START + timedelta(seconds=second)
     return Snapshot(taken_at=at, trunks=trunks if seen else (), parts={"trunks": part})
 
@@ -45,8 +45,8 @@ class Seen:
 
 
 @pytest.fixture
-def at(engine: Engine, settings: Settings) -> Iterator[Looks]:
-    watch = Looks(engine, needed_connection(engine, settings).id, cast(AmiClient, None), lambda _: None)
+def at(engine: Engine, settings: Settings) -> Iterator[SnapshotPoller]:
+    watch = SnapshotPoller(engine, needed_connection(engine, settings).id, cast(AmiClient, None), lambda _: None)
     yield watch
     watch.close()
 
@@ -57,7 +57,9 @@ def states(engine: Engine, name: str = "carrier") -> list[tuple[int, str]]:
     return [(int((point.taken_at - START).total_seconds()), point.state) for point in points]
 
 
-def test_a_trunk_s_change_is_stored_at_its_moment(at: Looks, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trunk_s_change_is_stored_at_its_moment(
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = Seen(snapshot(0, "registered"), snapshot(10, "registered"), snapshot(20, "rejected"))
     monkeypatch.setattr(looks, "take_snapshot", shown)
     at.look()
@@ -73,7 +75,7 @@ def test_a_trunk_s_change_is_stored_at_its_moment(at: Looks, engine: Engine, mon
 
 
 def test_trunks_that_may_not_be_seen_have_not_changed(
-    at: Looks, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = Seen(snapshot(0, "registered"), snapshot(5, "registered", seen=False), snapshot(10, "registered"))
     monkeypatch.setattr(looks, "take_snapshot", shown)
@@ -83,7 +85,7 @@ def test_trunks_that_may_not_be_seen_have_not_changed(
 
 
 def test_a_snapshot_of_the_very_second_of_a_change_is_stored(
-    at: Looks, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(0, "registered"), snapshot(7.2, "rejected")))
     at.look()
@@ -93,7 +95,9 @@ def test_a_snapshot_of_the_very_second_of_a_change_is_stored(
     assert states(engine) == [(7, "registered")]
 
 
-def test_an_older_look_doesn_t_replace_a_newer_one(at: Looks, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_look_doesn_t_replace_a_newer_one(
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(9, "registered"), snapshot(3, "rejected")))
     at.look()
     at.look()
@@ -104,7 +108,9 @@ def test_an_older_look_doesn_t_replace_a_newer_one(at: Looks, engine: Engine, mo
 
 
 @pytest.mark.parametrize("trouble", [Unreachable("It is away.", "Wait."), ValueError("a mistake of ours")])
-def test_a_pbx_that_is_away_is_looked_at_again(at: Looks, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+def test_a_pbx_that_is_away_is_looked_at_again(
+    at: SnapshotPoller, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
     monkeypatch.setattr(looks, "EVERY_S", 0.01)
     monkeypatch.setattr(looks, "take_snapshot", Seen(trouble, snapshot(0, "registered")))
     at.start()

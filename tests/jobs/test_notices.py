@@ -19,7 +19,7 @@ from pbx.alerts.delivery import SendError, check_target, message, send, tell_all
 from pbx.errors import SettingsError
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
-from pbx.store.alerts import PAUSES_S, Target
+from pbx.store.alerts import PAUSES_S, AlertTarget
 from pbx.store.history_models import Alert, AlertRule
 from tests.jobs.alerting import T0, add_rule, alerts, look, minutes, news, pbx, waiting
 from tests.jobs.receivers import (
@@ -149,9 +149,9 @@ def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) 
 def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
     mail.refusal = "550 No such user here"
     with pytest.raises(SendError, match=r"E-mail by 127\.0\.0\.1: the message wasn’t sent \(it refused the message"):
-        send(Target(SecretStr(mail.url)), "Title", "Text")
+        send(AlertTarget(SecretStr(mail.url)), "Title", "Text")
     with pytest.raises(SendError, match="refused the login"):
-        send(Target(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")
+        send(AlertTarget(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")
     assert mail.messages == []
 
 
@@ -178,7 +178,7 @@ def test_a_server_that_never_ends_its_answer_is_left_in_time(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         with pytest.raises(SendError, match="Webhook to 127") as caught:
-            send(Target(SecretStr(f"json://127.0.0.1:{listener.getsockname()[1]}/{TOKEN}")), "Title", "Text")
+            send(AlertTarget(SecretStr(f"json://127.0.0.1:{listener.getsockname()[1]}/{TOKEN}")), "Title", "Text")
         assert left.wait(10)  # the connection is closed: nothing goes on behind our back
     assert TOKEN not in caught.value.advice
 
@@ -186,7 +186,7 @@ def test_a_server_that_never_ends_its_answer_is_left_in_time(
 def test_a_redirect_is_not_followed(web: WebReceiver) -> None:
     web.status = 302
     with pytest.raises(SendError, match="HTTP status 302"):
-        send(Target(SecretStr(web.url)), "Title", "Text")
+        send(AlertTarget(SecretStr(web.url)), "Title", "Text")
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http//x", f"slack://{TOKEN}", f"json://[{TOKEN}", "mailto://"])

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine
 
 from pbx.errors import DataError
-from pbx.jobs.worker import do_here
+from pbx.jobs.worker import run_inline
 from pbx.recordings.playable import is_prepared
 from pbx.settings import Settings
 from pbx.store.engine import writing
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.models import Recording
 from tests.jobs.at_work import job_state, jobs_of
 from tests.jobs.scripted import add_recording
@@ -33,7 +33,7 @@ def add_phrase(engine: Engine, settings: Settings) -> tuple[int, Path]:
 
 def test_each_recording_is_asked_for_once(engine: Engine, settings: Settings) -> None:
     asked = [
-        ask_job(engine, settings, "prepare", asked_by="page", options={"recording_id": number}).id
+        request_job(engine, settings, "prepare", asked_by="page", options={"recording_id": number}).id
         for number in (1, 2, 1)
     ]
     assert asked[0] == asked[2] != asked[1]
@@ -43,13 +43,13 @@ def test_each_recording_is_asked_for_once(engine: Engine, settings: Settings) ->
 def test_the_worker_makes_what_a_browser_plays_and_draws(engine: Engine, settings: Settings) -> None:
     number, file = add_phrase(engine, settings)
     assert not is_prepared(file, settings.playable_dir)
-    assert do_here(engine, settings, "prepare", {"recording_id": number}) == {"recording_id": number}
+    assert run_inline(engine, settings, "prepare", {"recording_id": number}) == {"recording_id": number}
     assert is_prepared(file, settings.playable_dir)
 
 
 def test_a_recording_that_is_not_there_is_said(engine: Engine, settings: Settings) -> None:
     with pytest.raises(DataError, match="no such recording"):
-        do_here(engine, settings, "prepare", {"recording_id": 99})
+        run_inline(engine, settings, "prepare", {"recording_id": 99})
 
 
 def test_a_file_without_sound_fails_with_its_reason(engine: Engine, settings: Settings) -> None:
@@ -57,7 +57,7 @@ def test_a_file_without_sound_fails_with_its_reason(engine: Engine, settings: Se
     good, _ = add_phrase(engine, settings)
     file.write_bytes(b"")
     for number in (1, good):
-        ask_job(engine, settings, "prepare", asked_by="page", options={"recording_id": number})
+        request_job(engine, settings, "prepare", asked_by="page", options={"recording_id": number})
     script = [sys.executable, "-m", "tests.jobs.speech_worker", "--once", "--quiet"]
     assert subprocess.run(script, cwd=ROOT, env=os.environ, capture_output=True, check=False).returncode == 1
     failed, done = sorted(jobs_of(engine), key=lambda job: int(job.options["recording_id"]))

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError, SettingsError
-from pbx.process_lock import take_slot, try_slot
+from pbx.process_lock import take_process_lock, try_process_lock
 from pbx.settings import Settings, load_settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection
@@ -26,29 +26,29 @@ NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 
 def test_asking_twice_gives_the_same_job_until_it_has_ended(engine: Engine, settings: Settings) -> None:
-    first = queue.ask_job(engine, settings, "sync", asked_by="page", options={"limit": 3})
-    assert queue.ask_job(engine, settings, "sync", asked_by="page").id == first.id
-    assert queue.ask_job(engine, settings, "collect", asked_by="page").id != first.id
+    first = queue.request_job(engine, settings, "sync", asked_by="page", options={"limit": 3})
+    assert queue.request_job(engine, settings, "sync", asked_by="page").id == first.id
+    assert queue.request_job(engine, settings, "collect", asked_by="page").id != first.id
     claimed = queue.claim_job(engine, "sync", "worker-0")
     assert claimed is not None
     assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (first.id, "running", "worker-0", 1)
     assert claimed.options == {"limit": 3}
-    assert queue.ask_job(engine, settings, "sync", asked_by="page").id == first.id
+    assert queue.request_job(engine, settings, "sync", asked_by="page").id == first.id
     with writing(engine) as session:
         end_job(session, first.id, {"new": 1})
-    assert queue.ask_job(engine, settings, "sync", asked_by="page").id != first.id
+    assert queue.request_job(engine, settings, "sync", asked_by="page").id != first.id
 
 
 def test_without_a_pbx_a_job_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     monkeypatch.delenv("FREEPBX_HOST")
     with pytest.raises(SettingsError) as refusal:
-        queue.ask_job(engine, load_settings(), "sync", asked_by="page")
+        queue.request_job(engine, load_settings(), "sync", asked_by="page")
     assert "Settings > FreePBX Integration" in refusal.value.mend
     assert jobs_of(engine) == []
 
 
 def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) -> None:
-    queue.ask_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", asked_by="page")
     together = threading.Barrier(8)
 
     def claim(n: int) -> Job | None:
@@ -66,13 +66,13 @@ def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) ->
 
 
 def test_one_job_of_a_kind_runs_at_a_time_for_a_pbx(engine: Engine, settings: Settings) -> None:
-    queue.ask_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", asked_by="page")
     pbx = active_connection(engine, settings)
     assert pbx is not None
-    here = queue.start_here(engine, "sync", pbx.id, "here-0", {})
+    here = queue.start_inline(engine, "sync", pbx.id, "here-0", {})
     assert queue.claim_job(engine, "sync", "worker-0") is None
     with pytest.raises(DataError, match="already running"):
-        queue.start_here(engine, "sync", pbx.id, "here-1", {})
+        queue.start_inline(engine, "sync", pbx.id, "here-1", {})
     with writing(engine) as session:
         end_job(session, here.id, {})
     assert queue.claim_job(engine, "sync", "worker-0") is not None
@@ -111,7 +111,7 @@ def test_a_slot_of_time_has_one_job_and_the_next_has_another(engine: Engine, wit
 
 
 def test_what_is_still_running_is_not_due_again(engine: Engine, with_users: Settings) -> None:
-    queue.ask_job(engine, with_users, "sync", asked_by="page")
+    queue.request_job(engine, with_users, "sync", asked_by="page")
     schedule(engine, with_users, NOON)
     assert sorted((job.kind, job.asked_by) for job in jobs_of(engine)) == [("collect", "schedule"), ("sync", "page")]
 
@@ -141,20 +141,20 @@ def test_jobs_of_long_ago_are_forgotten(engine: Engine, with_users: Settings) ->
 
 
 def test_a_living_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, settings: Settings) -> None:
-    job = queue.ask_job(engine, settings, "sync", asked_by="page")
-    slot = take_slot(settings.pbx_data_dir, "worker")
+    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    slot = take_process_lock(settings.pbx_data_dir, "worker")
     queue.claim_job(engine, "sync", slot.name)
-    assert queue.put_back_of_the_dead(engine, settings.pbx_data_dir) == []
+    assert queue.requeue_orphaned(engine, settings.pbx_data_dir) == []
     slot.close()
-    assert [left.id for left in queue.put_back_of_the_dead(engine, settings.pbx_data_dir)] == [job.id]
+    assert [left.id for left in queue.requeue_orphaned(engine, settings.pbx_data_dir)] == [job.id]
     assert job_state(engine, job) == "queued"
 
 
 def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: Settings) -> None:
-    job = queue.ask_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", asked_by="page")
     for _ in range(queue.ATTEMPTS):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
-        queue.put_back(engine, "worker-0", died=True)
+        queue.requeue_job(engine, "worker-0", died=True)
     ended = jobs_of(engine)[0]
     assert (ended.id, ended.state) == (job.id, "failed")
     assert "died 3 times" in ended.error
@@ -162,29 +162,29 @@ def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: S
 
 
 def test_a_tidy_stop_is_no_failed_attempt(engine: Engine, settings: Settings) -> None:
-    queue.ask_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", asked_by="page")
     for _ in range(queue.ATTEMPTS + 1):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
-        queue.put_back(engine, "worker-0", died=False)
+        queue.requeue_job(engine, "worker-0", died=False)
     assert [(job.state, job.attempts) for job in jobs_of(engine)] == [("queued", 0)]
 
 
 def test_slots_are_numbered_among_the_living(tmp_path: Path) -> None:
-    with take_slot(tmp_path, "worker") as first, take_slot(tmp_path, "worker") as second:
+    with take_process_lock(tmp_path, "worker") as first, take_process_lock(tmp_path, "worker") as second:
         assert (first.name, second.name) == ("worker-0", "worker-1")
-        assert try_slot(tmp_path, "worker-0") is None
-    with take_slot(tmp_path, "worker") as again:
+        assert try_process_lock(tmp_path, "worker-0") is None
+    with take_process_lock(tmp_path, "worker") as again:
         assert again.name == "worker-0"
 
 
 def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="can't be written to"):
-        take_slot(tmp_path / "file", "worker")
+        take_process_lock(tmp_path / "file", "worker")
 
 
 def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> None:
-    job = queue.ask_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", asked_by="page")
     with writing(engine) as session:
         fail_job(session, job.id, "No. Do this.")
     assert queue.claim_job(engine, "sync", "worker-0") is None

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from pbx.errors import ModelError, StorageFull
-from pbx.process_lock import take_slot
+from pbx.process_lock import take_process_lock
 from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import transcription_claims as claims
@@ -50,11 +50,13 @@ def connection_id(engine: Engine, settings: Settings) -> int:
     return active.id
 
 
-def run(engine: Engine, settings: Settings, *, limit: int = 4, stop: threading.Event | None = None) -> transcribe.Batch:
+def run(
+    engine: Engine, settings: Settings, *, limit: int = 4, stop: threading.Event | None = None
+) -> transcribe.TranscriptionBatch:
     """Claim and transcribe once."""
     pbx = connection_id(engine, settings)
     with writing(engine) as session:
-        claimed = claims.claim(session, pbx, ME, "", limit)
+        claimed = claims.claim_recordings(session, pbx, ME, "", limit)
     engine_here = Scripted(settings.pbx_data_dir)
     halt = stop or threading.Event()
     return transcribe_queued(engine, settings, engine_here, claimed, connection_id=pbx, worker=ME, stop=halt)
@@ -62,7 +64,7 @@ def run(engine: Engine, settings: Settings, *, limit: int = 4, stop: threading.E
 
 def work(engine: Engine, settings: Settings) -> QueueWorker:
     """Work the queue off, like the transcriber's process."""
-    with take_slot(settings.pbx_data_dir, "here") as slot:
+    with take_process_lock(settings.pbx_data_dir, "here") as slot:
         worker = QueueWorker(engine, settings, slot, threading.Event())
         worker.work(idle_s=0.0)
     return worker
@@ -247,7 +249,7 @@ def test_a_full_disk_loses_nothing(engine: Engine, settings: Settings) -> None:
         run(disk.engine, settings)
     disk.grow()
     with writing(engine) as session:
-        claims.put_back(session, ME, died=False)
+        claims.requeue_transcription(session, ME, died=False)
     row = row_of(engine, number)
     assert (row.state, row.attempts) == ("queued", 0)
     assert 0 < row.done_s < 4000
@@ -262,7 +264,7 @@ def test_the_queue_waits_for_room_on_the_disk(
     number = add_recording(engine, settings, parts=400)
     ask(engine, settings, number)
     disk, stop = SmallDisk(settings), threading.Event()
-    with take_slot(settings.pbx_data_dir, "here") as slot:
+    with take_process_lock(settings.pbx_data_dir, "here") as slot:
         worker = QueueWorker(disk.engine, settings, slot, stop)
         with pytest.raises(StorageFull):
             worker.work(idle_s=0.0)  # as on the command line: said, not waited for
@@ -320,9 +322,9 @@ def test_what_a_dead_one_left_is_taken_up(engine: Engine, settings: Settings) ->
     number = add_recording(engine, settings)
     ask(engine, settings, number)
     pbx = connection_id(engine, settings)
-    with take_slot(settings.pbx_data_dir, "here") as slot:
+    with take_process_lock(settings.pbx_data_dir, "here") as slot:
         with writing(engine) as session:
-            claims.claim(session, pbx, slot.name, "", 1)
+            claims.claim_recordings(session, pbx, slot.name, "", 1)
         speech.take_up_transcriptions(engine, settings)
         assert states(engine) == {number: "transcribing"}
     speech.take_up_transcriptions(engine, settings)
@@ -335,7 +337,7 @@ def test_the_rules_queue_by_themselves_and_only_once_something_changed(engine: E
     short, long = add_recording(engine, settings, parts=1), add_recording(engine, settings, parts=9)
     with writing(engine) as session:
         transcriptions.save_rules(session, TranscriptionRules(connection_id=active.id, min_duration_s=30.0))
-    keeper = speech.SpeechKeeper(engine, settings)
+    keeper = speech.TranscriberSupervisor(engine, settings)
     assert keeper.queue_new(active) == 1
     assert states(engine) == {long: "queued"}
     late = add_recording(engine, settings, parts=9)
@@ -383,7 +385,7 @@ def asked_for_summary(engine: Engine, recording: int) -> tuple[int, str]:
 
 def test_a_second_transcriber_ends_at_once(engine: Engine, settings: Settings) -> None:
     ask(engine, settings, add_recording(engine, settings))
-    with take_slot(settings.pbx_data_dir, "transcriber") as slot:
+    with take_process_lock(settings.pbx_data_dir, "transcriber") as slot:
         assert slot.name == transcriber.SLOT
         transcriber.run_transcriber(settings, threading.Event())
     assert set(states(engine).values()) == {"queued"}

@@ -18,7 +18,7 @@ from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.transcription import supervisor as speech
-from pbx.transcription.supervisor import SpeechKeeper
+from pbx.transcription.supervisor import TranscriberSupervisor
 from pbx.transcription.transcriber_process import NICENESS, limit_threads
 from tests.jobs.at_work import go, log_of, until
 from tests.jobs.scripted import add_recording, ask, row_of, said, states
@@ -97,13 +97,13 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
     number = add_recording(engine, settings)
     active = active_connection(engine, settings)
     assert active is not None
-    keeper = SpeechKeeper(engine, settings)
+    keeper = TranscriberSupervisor(engine, settings)
     try:
         keeper.look(active)
         hanging = keeper._child
         assert hanging is not None
         with writing(engine) as session:
-            assert claims.claim(session, active.id, speech.SLOT, "", 1)
+            assert claims.claim_recordings(session, active.id, speech.SLOT, "", 1)
         keeper.look(active)
         assert keeper.at_work  # it makes progress: it has begun
         monkeypatch.setattr(speech, "STUCK_S", 0.0)

@@ -16,11 +16,11 @@ from sqlmodel import col, select
 from pbx.errors import DataError, Unreachable
 from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
-from pbx.live.listener import SLOT, watch_alive, watch_here
-from pbx.process_lock import take_slot
+from pbx.live.listener import SLOT, listen_inline, listener_alive
+from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit, WatchSpan
+from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, ListeningSpan, QueueVisit
 from pbx.store.job_queue import needed_connection
 from pbx.store.listening import CUT_OFF, begin_span
 from pbx.store.models import Job, LatestSnapshot, SnapshotRow
@@ -52,9 +52,9 @@ def visits(engine: Engine) -> list[QueueVisit]:
         return list(session.exec(select(QueueVisit).order_by(col(QueueVisit.joined_at), col(QueueVisit.id))))
 
 
-def spans(engine: Engine) -> list[WatchSpan]:
+def spans(engine: Engine) -> list[ListeningSpan]:
     with reading(engine) as session:
-        return list(session.exec(select(WatchSpan).order_by(col(WatchSpan.id))))
+        return list(session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id))))
 
 
 def count(engine: Engine, model: type) -> int:
@@ -62,14 +62,14 @@ def count(engine: Engine, model: type) -> int:
         return len(session.exec(select(model)).all())
 
 
-def heard(line: Line, at: watch.Watch, data: bytes) -> None:
+def heard(line: Line, at: watch.Listener, data: bytes) -> None:
     """Say it, and wait until it was heard and stored."""
     before, new = at.events, data.count(b"\r\n\r\n")
     line.say(data, 777)
     wait_until(lambda: at.events >= before + new and not at.queued.waiting)
 
 
-def heard_again(line: Line, at: watch.Watch) -> None:
+def heard_again(line: Line, at: watch.Listener) -> None:
     """Wait until the second connection is listened to: what it asked for first is asked for again."""
     wait_until(lambda: line.asked.count("Filter") == 2 and line.asked.count("QueueStatus") >= 3 and at._listening)
 
@@ -169,12 +169,12 @@ def test_a_recording_that_ended_asks_for_a_sync(line: Line, engine: Engine, monk
 
 def test_only_one_listens(line: Line, engine: Engine) -> None:
     settings = load_settings()
-    assert not watch_alive(settings)
-    with take_slot(settings.pbx_data_dir, "watch") as slot:
+    assert not listener_alive(settings)
+    with take_process_lock(settings.pbx_data_dir, "watch") as slot:
         assert slot.name == SLOT
-        assert watch_alive(settings)
+        assert listener_alive(settings)
         with pytest.raises(DataError, match="listens to the PBX already"):
-            watch_here(settings, engine, threading.Event())
+            listen_inline(settings, engine, threading.Event())
 
 
 @pytest.mark.parametrize("line", [22], indirect=True)
@@ -183,7 +183,7 @@ def test_killed_and_started_again(line: Line, engine: Engine) -> None:
     cut = data.index(b"\r\n\r\n", data.rindex(b"Event: QueueCallerJoin")) + 4
     command = [sys.executable, "-m", "pbx", "watch", "--quiet"]
     with subprocess.Popen(command, env=os.environ.copy()) as process:
-        wait_until(lambda: bool(line.asked) and "Events" in line.asked and count(engine, WatchSpan) == 1)
+        wait_until(lambda: bool(line.asked) and "Events" in line.asked and count(engine, ListeningSpan) == 1)
         line.say(data[:cut])
         wait_until(lambda: len([one for one in visits(engine) if one.outcome == "in_progress"]) >= 2)
         process.send_signal(signal.SIGKILL)
@@ -212,14 +212,14 @@ def test_what_a_killed_listener_heard_ends_though_the_pbx_is_away(
     with writing(engine) as session:
         begin_span(session, pbx.id, datetime(2026, 3, 1, tzinfo=UTC))
     with pytest.raises(Unreachable):
-        watch.Watch(engine, settings, pbx).run(threading.Event())
+        watch.Listener(engine, settings, pbx).run(threading.Event())
     assert [span.ended_by for span in spans(engine)] == [CUT_OFF]
 
 
 @pytest.mark.parametrize("line", [16], indirect=True)
 def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
     with subprocess.Popen([sys.executable, "-m", "pbx", "watch", "--quiet"], env=os.environ.copy()) as process:
-        wait_until(lambda: count(engine, WatchSpan) == 1)
+        wait_until(lambda: count(engine, ListeningSpan) == 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert spans(engine)[0].ended_by == "It was stopped."
@@ -232,7 +232,7 @@ def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(
     monkeypatch.setattr("pbx.live.events.MOST_OPEN", 50)
     monkeypatch.setattr(watch, "RETRY_S", 0.05)
     stop = threading.Event()
-    thread = threading.Thread(target=watch_here, args=(load_settings(), engine, stop))
+    thread = threading.Thread(target=listen_inline, args=(load_settings(), engine, stop))
     thread.start()
     try:
         wait_until(lambda: line.connections == 1 and bool(spans(engine)))

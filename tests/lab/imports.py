@@ -4,7 +4,7 @@ from sqlalchemy import Engine
 
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import writing
-from pbx.store.models import PbxConnection, Subject
+from pbx.store.models import PbxConnection, SampledSubject
 from tests.lab.server import LabServer
 
 
@@ -14,5 +14,5 @@ def active_at(engine: Engine, server: LabServer) -> ActiveConnection:
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host=connection.host, active=True))
         session.flush()
-        session.add(Subject(connection_id=1, kind="trunk", name="carrier", tech="PJSIP"))
+        session.add(SampledSubject(connection_id=1, kind="trunk", name="carrier", tech="PJSIP"))
     return ActiveConnection(1, connection, saved=False)

@@ -6,7 +6,7 @@ from benchmarks.ami_pbx import made_up_pbx
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
-from pbx.asterisk.ami.subscription import Gap
+from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.errors import AmiActionError, AmiDenied, AmiLoginError, AmiProtocolError, SettingsError, Unreachable
 from pbx.settings import Connection
 from tests.ami.replay import wait_until
@@ -141,13 +141,13 @@ def test_a_restart_is_a_gap_and_the_client_comes_back(version: int) -> None:
             pbx.restart()
             wait_until(lambda: bool(client.gaps) and client.connected, 60)
             after = take_snapshot(client).system
-            heard = [item for item in iter(lambda: events.get(0), None) if isinstance(item, Message | Gap)]
+            heard = [item for item in iter(lambda: events.get(0), None) if isinstance(item, Message | ConnectionGap)]
         assert before is not None
         assert after is not None
         assert before.started_at is not None
         assert after.started_at is not None
         assert before.started_at < after.started_at
-        gaps = [item for item in heard if isinstance(item, Gap)]
+        gaps = [item for item in heard if isinstance(item, ConnectionGap)]
         assert gaps == list(client.gaps)
         assert gaps[0].from_at < gaps[0].to_at
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from pbx.recordings.playable import PLAYABLE_TYPE, render_playable, waveform
-from pbx.speech.audio import SPEECH_HZ, Sound, load_sound, probe_audio, speakers_apart
+from pbx.speech.audio import SPEECH_HZ, Samples, load_sound, probe_audio, speakers_apart
 from pbx.speech.tones import find_tones
 from pbx.speech.vad import find_voice
 from tests.lab.ami import Ami
@@ -69,7 +69,7 @@ def recorded(server: LabServer, application: str, files: list[str], other: str =
         shutil.rmtree(folder)
 
 
-def likeness(sound: Sound, other: Sound) -> float:
+def likeness(sound: Samples, other: Samples) -> float:
     """The median, over the loud half seconds of `sound`, of the best correlation with any place of `other`.
 
     The recordings begin a few milliseconds apart, and a busy machine makes MixMonitor skip now and then.
@@ -87,7 +87,7 @@ def likeness(sound: Sound, other: Sound) -> float:
     return float(np.median(found))
 
 
-def level_db(sound: Sound) -> float:
+def level_db(sound: Samples) -> float:
     """How loud the loud parts are."""
     pieces = sound[0, : sound.shape[1] // 1600 * 1600].reshape(-1, 1600)
     return float(20 * np.log10(np.percentile(pieces.std(axis=1), 90)))

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from pbx.model.snapshot import Part, Queue, Snapshot
+from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
@@ -125,7 +125,9 @@ def test_hostile_names_are_shown_as_they_are(no_real_data: Path) -> None:
     pbx = save_connection(engine, load_settings(), Connection(host="pbx.invalid", ari_port=8088, ami_port=5038))
     queues = tuple(Queue(name=name) for name in NASTY)
     with writing(engine) as session:
-        record_snapshot(session, pbx, Snapshot(taken_at=datetime.now(UTC), queues=queues, parts={"queues": Part()}))
+        record_snapshot(
+            session, pbx, Snapshot(taken_at=datetime.now(UTC), queues=queues, parts={"queues": SnapshotPart()})
+        )
     engine.dispose()
     with running_app(no_real_data) as address, browser() as page:
         for name in NASTY:

@@ -17,7 +17,7 @@ import pytest
 from pbx.demo.company import PlannedCall
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import calls_of_day
-from pbx.demo.world import Event, World
+from pbx.demo.world import AmiEvent, World
 from pbx.live.events import HANDLED, VARIABLES
 from tests.ami.replay import raw
 from tests.lab.ami import Ami
@@ -152,7 +152,7 @@ def world(server: LabServer) -> World:
     return World(1, DayClock(DAYS[0]).start_at, version)
 
 
-def as_message(event: Event) -> Message:
+def as_message(event: AmiEvent) -> Message:
     return [("Event", event.name), ("Privilege", f"{event.group},all"), *event.headers]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pbx.asterisk.doctor import Step, check_connection
+from pbx.asterisk.doctor import CheckStep, check_connection
 from pbx.settings import Connection
 from tests.lab.process import wait_until
 from tests.lab.provision import root_dir
@@ -27,13 +27,13 @@ write = all
 SNAPSHOT_NEEDS_SYSTEM = "PJSIPShowEndpoints, PJSIPShowContacts"
 
 
-def check(connection: Connection) -> dict[str, Step]:
+def check(connection: Connection) -> dict[str, CheckStep]:
     steps = {step.name: step for step in check_connection(connection)}
     assert not any(secret in step.model_dump_json() for step in steps.values() for secret in (AMI_SECRET, ARI_SECRET))
     return steps
 
 
-def not_ok(steps: dict[str, Step]) -> dict[str, str]:
+def not_ok(steps: dict[str, CheckStep]) -> dict[str, str]:
     return {name: step.state for name, step in steps.items() if step.state not in ("ok", "skipped")}
 
 

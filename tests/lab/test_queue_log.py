@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.formatting import zone_of
-from pbx.imports.queue_log_database import import_queue_log_table
-from pbx.imports.queue_log_files import SourceRead, import_queue_log
+from pbx.imports.queue_log_database import import_queue_log_database
+from pbx.imports.queue_log_files import SourceRead, import_queue_log_files
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import PbxConnection
@@ -174,7 +174,7 @@ def check_agents(engine: Engine, evening: Evening) -> None:
 
 
 def test_a_file_tells_what_happened(engine: Engine, evening: Evening) -> None:
-    (source,) = import_queue_log(engine, 1, [evening.log]).sources
+    (source,) = import_queue_log_files(engine, 1, [evening.log]).sources
     assert (source.bad, source.unknown, source.failure) == (0, {}, "")
     check(engine, evening)
 
@@ -183,7 +183,7 @@ def test_a_file_that_grows_tells_the_same(engine: Engine, evening: Evening, tmp_
     text, growing = evening.log.read_bytes(), tmp_path / "queue_log"
     for at in range(0, len(text) + 300, 300):  # in the middle of lines, too
         growing.write_bytes(text[:at])
-        import_queue_log(engine, 1, [growing])
+        import_queue_log_files(engine, 1, [growing])
     check(engine, evening)
 
 
@@ -213,7 +213,7 @@ def test_a_table_on_mariadb_tells_the_same(
 
 
 def read_table(engine: Engine, database: MariaDb) -> SourceRead:
-    (source,) = import_queue_log_table(engine, 1, database.address, zone_of("Asia/Kolkata", None)).sources
+    (source,) = import_queue_log_database(engine, 1, database.address, zone_of("Asia/Kolkata", None)).sources
     assert (source.bad, source.failure) == (0, "")
     return source
 
@@ -237,7 +237,7 @@ def time_of(at_s: int) -> str:
 
 def test_the_labs_own_calls_are_told_right(engine: Engine, server: LabServer) -> None:
     calls = {outcome: place_queue_call(server, outcome, 3) for outcome in ("answered", "abandoned", "timeout")}
-    (source,) = import_queue_log(engine, 1, [server.logs / "queue_log"]).sources
+    (source,) = import_queue_log_files(engine, 1, [server.logs / "queue_log"]).sources
     assert (source.bad, source.unknown) == (0, {})
     found = visits(engine)
     for outcome, call in calls.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from pbx.asterisk.ami.protocol import AmiParser
-from pbx.asterisk.formats.queue_log import parse_line
+from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.live.events import LiveHistory
 from pbx.model.history import Visit
@@ -53,7 +53,7 @@ def told(request: pytest.FixtureRequest) -> Told:
         at += (LATER - LATER * 0.999) if message.event else LATER * 0
         history.take(message, at)
     for line in log.encode().splitlines():
-        if (event := parse_line(line)) is not None:
+        if (event := parse_queue_log_line(line)) is not None:
             fold.add(event)
     return Told(list(history.facts(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
 

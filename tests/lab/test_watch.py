@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.imports.cdr import import_cdr_file
-from pbx.imports.queue_log_files import import_queue_log
+from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import AgentEvent, CallLeg, QueueVisit, WatchSpan
+from pbx.store.history_models import AgentEvent, CallLeg, ListeningSpan, QueueVisit
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import Call
 from pbx.store.snapshots import latest_snapshot
@@ -110,7 +110,7 @@ def test_the_lab_s_calls_live_and_by_import_alike(
         assert all(any(call.uniqueid in name for name in names) for call in calls)
     check_legs(engine, {call.outcome if call.kind == "outbound" else call.kind: call for call in calls})
 
-    import_queue_log(engine, 1, [queue_log_of(server, calls, tmp_path / "queue_log")])
+    import_queue_log_files(engine, 1, [queue_log_of(server, calls, tmp_path / "queue_log")])
     again = visits(engine, calls)
     for name, (before,) in seen.items():
         (after,) = again[name]
@@ -192,7 +192,7 @@ def test_a_user_who_hears_little_is_no_failure(
         wait_until("its leg is stored", lambda: any(leg.ended_at for leg in legs(engine, call)))
     assert watch.events
     with reading(engine) as session:
-        assert session.exec(select(WatchSpan)).all()
+        assert session.exec(select(ListeningSpan)).all()
 
 
 def test_what_went_on_before_is_known(server: LabServer, engine: Engine) -> None:

@@ -16,7 +16,7 @@ from pbx.model.snapshot import Queue
 from pbx.settings import Settings, load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import Alert, AlertRule, CallLeg, QueueVisit, WatchSpan
+from pbx.store.history_models import Alert, AlertRule, CallLeg, ListeningSpan, QueueVisit
 from pbx.store.job_queue import needed_connection
 from pbx.store.snapshots import latest_snapshot, record_snapshot
 from tests.jobs.listened import listening
@@ -72,7 +72,7 @@ def test_what_happens_is_stored_while_others_write(server: LabServer, settings: 
         assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "watch")
     with reading(engine) as session:
         (leg,) = session.exec(select(CallLeg).where(CallLeg.linkedid == trunk.result().uniqueid)).all()
-        (span,) = session.exec(select(WatchSpan)).all()
+        (span,) = session.exec(select(ListeningSpan)).all()
         figures = queue_totals(session, FigureFilter(active.id, since, datetime.now(UTC)))
     assert (leg.trunk, leg.disposition, leg.cause) == ("carrier", "BUSY", 17)
     assert span.ended_by == "It was stopped."

@@ -15,7 +15,7 @@ from sqlmodel import select
 
 from pbx.settings import Connection, load_settings
 from pbx.store.engine import reading
-from pbx.store.job_queue import ask_job, ensure_worker, worker_alive
+from pbx.store.job_queue import ensure_worker, request_job, worker_alive
 from pbx.store.models import Job, Recording
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
@@ -89,7 +89,7 @@ def test_the_app_asks_and_its_own_worker_does(
     for name, value in environment(server.connection()).items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
-    job = ask_job(engine, settings, "collect", asked_by="page")
+    job = request_job(engine, settings, "collect", asked_by="page")
     ensure_worker(settings)
     assert worker_alive(settings)
     try:

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from pbx.analytics.formulas.agents import AgentFigures, Spans, overlap_s, spans_of
+from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, overlap_s, spans_of
 
 ANNA, BOB = 0, 1
 
 
-def spans(*found: tuple[int, float, float]) -> Spans:
+def spans(*found: tuple[int, float, float]) -> AgentSpans:
     whose, start, end = zip(*found, strict=True) if found else ((), (), ())
-    return Spans(np.array(whose, np.int64), np.array(start, np.float64), np.array(end, np.float64))
+    return AgentSpans(np.array(whose, np.int64), np.array(start, np.float64), np.array(end, np.float64))
 
 
-def listed(found: Spans) -> list[tuple[int, float, float]]:
+def listed(found: AgentSpans) -> list[tuple[int, float, float]]:
     return list(zip(found.whose.tolist(), found.start_s.tolist(), found.end_s.tolist(), strict=True))
 
 

@@ -7,7 +7,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from pbx.analytics.formulas.intervals import Step, epochs, interval_edges, interval_of, period_before, week_cells
+from pbx.analytics.formulas.intervals import (
+    IntervalStep,
+    epochs,
+    interval_edges,
+    interval_of,
+    period_before,
+    week_cells,
+)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -70,7 +77,7 @@ def test_a_day_without_midnight_begins_when_it_begins() -> None:
 
 
 @pytest.mark.parametrize(("step", "inner"), [("hour", ["11:00", "12:00"]), ("day", [])])
-def test_the_edges_of_the_period_cut(step: Step, inner: list[str]) -> None:
+def test_the_edges_of_the_period_cut(step: IntervalStep, inner: list[str]) -> None:
     edges = interval_edges(local(UTC, 2026, 5, 1, 10, 20), local(UTC, 2026, 5, 1, 12, 5), UTC, step)
     assert names(edges, UTC, "%H:%M") == ["10:20", *inner, "12:05"]
 

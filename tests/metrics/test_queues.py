@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pbx.analytics.formulas.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
-from pbx.model.history import Outcome
+from pbx.model.history import VisitOutcome
 
 # queue, outcome, wait, talk; None: not known
 #   T of sales is the default of 20 s, of help its own 30 s; short abandons are those before 5 s
@@ -51,7 +51,7 @@ def in_all(visits: list[tuple[str, str, float | None, float | None]], targets: T
 
 
 def test_outcomes_are_those_that_history_tells() -> None:
-    assert get_args(Outcome) == OUTCOMES
+    assert get_args(VisitOutcome) == OUTCOMES
 
 
 def test_each_queue_worked_by_hand() -> None:

@@ -31,7 +31,7 @@ from pbx.demo.story import ZONE, calls_between
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.job_queue import ask_job
+from pbx.store.job_queue import request_job
 from pbx.store.job_rows import get_job
 from pbx.store.models import Job, Transcription, now
 from tests.soak import mischief, truth
@@ -120,7 +120,7 @@ def keep_asking(soak: Soak, engine: Engine, settings: Settings, until: float) ->
         time.sleep(min(SYNC_EVERY_S, left_s))
         if asked:
             note_end(soak, engine, asked)
-        asked = ask_job(engine, settings, "sync", asked_by="soak").id
+        asked = request_job(engine, settings, "sync", asked_by="soak").id
 
 
 def note_end(soak: Soak, engine: Engine, job_id: str) -> None:
@@ -135,7 +135,7 @@ def sync_quietly(engine: Engine, settings: Settings) -> str:
 
     def is_done() -> bool:
         nonlocal result
-        job = ask_job(engine, settings, "sync", asked_by="soak")
+        job = request_job(engine, settings, "sync", asked_by="soak")
         ended = wait_for(lambda: state_of(engine, job.id) in ("done", "failed"), 60)
         with reading(engine) as session:
             found = get_job(session, job.id)
@@ -304,7 +304,7 @@ def transcribed(engine: Engine) -> str:
 def listens(engine: Engine, pbx_now: datetime) -> bool:
     """Whether the newest span of listening goes on."""
     with reading(engine) as session:
-        span = session.exec(select(truth.WatchSpan).order_by(col(truth.WatchSpan.id).desc())).first()
+        span = session.exec(select(truth.ListeningSpan).order_by(col(truth.ListeningSpan.id).desc())).first()
     return span is not None and not span.ended_by and span.until_at > pbx_now - timedelta(seconds=15)
 
 

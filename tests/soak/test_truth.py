@@ -14,7 +14,7 @@ from pbx.store.engine import writing
 from pbx.store.job_rows import add_job, start_job
 from pbx.store.listening import begin_span, prolong_span
 from pbx.store.models import PbxConnection, now
-from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
+from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.store.visits import store_visits
 from tests.soak import truth
 
@@ -34,8 +34,8 @@ def engine(engine: Engine) -> Engine:
 def keep(engine: Engine, audio_dir: Path, content: bytes = SOUND) -> None:
     """One recording, downloaded."""
     with writing(engine) as session:
-        add_recordings(session, 1, [Listed("a", "wav", RecordingName())])
-        store_outcomes(session, [Outcome(1, "downloaded", "", "1/a.wav", len(content))])
+        add_recordings(session, 1, [ListedRecording("a", "wav", RecordingName())])
+        store_outcomes(session, [DownloadResult(1, "downloaded", "", "1/a.wav", len(content))])
     (audio_dir / "1").mkdir(parents=True)
     (audio_dir / "1" / "a.wav").write_bytes(content)
 
@@ -59,7 +59,7 @@ def test_what_was_too_large_must_be_called_so(engine: Engine, settings: Settings
     keep(engine, settings.audio_dir)
     assert "is downloaded" in truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"})[0]
     with writing(engine) as session:
-        store_outcomes(session, [Outcome(1, "too_large", "It is.", size_bytes=10**10)])
+        store_outcomes(session, [DownloadResult(1, "too_large", "It is.", size_bytes=10**10)])
     (settings.audio_dir / "1" / "a.wav").unlink()
     assert truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"}) == []
     assert "is too_large" in truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set())[0]

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from pbx.model.history import Visit
 from pbx.store.engine import reading
-from pbx.store.history_models import QueueVisit, WatchSpan
+from pbx.store.history_models import ListeningSpan, QueueVisit
 from pbx.store.models import Job, Recording, Transcription
 
 TOLD = timedelta(seconds=2.5)  # until an event that is not held up was heard; the database knows whole seconds
@@ -90,7 +90,8 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
     with reading(engine) as session:
         rows = session.exec(select(QueueVisit)).all()
         spans = [
-            (span.from_at, span.until_at) for span in session.exec(select(WatchSpan).order_by(col(WatchSpan.from_at)))
+            (span.from_at, span.until_at)
+            for span in session.exec(select(ListeningSpan).order_by(col(ListeningSpan.from_at)))
         ]
     told = {(visit.uniqueid, visit.queue): visit for visit in story}
     seen = {(row.uniqueid, row.queue): row for row in rows}

@@ -5,10 +5,10 @@ import pytest
 import torch
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-from pbx.speech.alignment import Phrase, TimedWord, read_phrases
+from pbx.speech.alignment import TimedPhrase, TimedWord, read_phrases
 from pbx.speech.decoding import Decoded
 from pbx.speech.segmenting import to_segments, uncovered
-from pbx.speech.windows import Piece, Window
+from pbx.speech.windows import SampleRun, Window
 
 RATE_HZ = 16_000
 
@@ -97,14 +97,14 @@ def window(*spans: tuple[float, float]) -> Window:
     """Stretches of a recording, packed."""
     pieces, at = [], 0
     for start_s, end_s in spans:
-        pieces.append(Piece(round(start_s * RATE_HZ), round(end_s * RATE_HZ), at))
+        pieces.append(SampleRun(round(start_s * RATE_HZ), round(end_s * RATE_HZ), at))
         at += round((end_s - start_s + 0.2) * RATE_HZ)
     return Window(1, tuple(pieces), np.zeros(at, np.float32))
 
 
-def phrase(*words: tuple[str, float, float]) -> Phrase:
+def phrase(*words: tuple[str, float, float]) -> TimedPhrase:
     timed = tuple(TimedWord(text, start_s, end_s, 0.9) for text, start_s, end_s in words)
-    return Phrase(timed[0].start_s, timed[-1].end_s, "".join(w.text for w in timed).strip(), timed, -0.1, 0.9)
+    return TimedPhrase(timed[0].start_s, timed[-1].end_s, "".join(w.text for w in timed).strip(), timed, -0.1, 0.9)
 
 
 GOOD = Decoded((), (), -0.1, 0.0, 1.0, 0.0, True, torch.zeros(1))

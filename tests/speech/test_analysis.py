@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pbx.transcription.analysis.run import Analysis, Moment, SpokenSegment, analyse, match_topics
+from pbx.transcription.analysis.run import Analysis, Quote, SpokenSegment, analyse, match_topics
 from tests.speech.dialogues import read_dialogue
 
 
@@ -234,8 +234,8 @@ def test_topics_tell_where_they_were_spoken_of() -> None:
     ]
     topics = {"Refund": ["money back", "refund*"], "Billing": ["invoice", "paid"], "Zebras": ["zebra"], "None": []}
     assert match_topics(segments, topics) == {
-        "Refund": [Moment(0, "caller", "I would like my money")],  # over two segments: where it begins
-        "Billing": [Moment(9, "agent", "The invoice is paid; the invoice is closed.")],
+        "Refund": [Quote(0, "caller", "I would like my money")],  # over two segments: where it begins
+        "Billing": [Quote(9, "agent", "The invoice is paid; the invoice is closed.")],
     }
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pbx.model.segment import Segment
-from pbx.speech.batching import BatchTranscriber, Job
-from pbx.speech.transcriber import Source
+from pbx.speech.batching import BatchTranscriber, DecodingJob
+from pbx.speech.transcriber import TranscriptionSource
 from tests.speech.say import kept_clips
 from tests.speech.test_listening import spoken
 from tests.speech.test_whisper import place, write_wav
@@ -19,16 +19,16 @@ class Scribe(BatchTranscriber):
 
     engine = "scribe"
 
-    def _language_of(self, source: Source) -> str | None:
+    def _language_of(self, source: TranscriptionSource) -> str | None:
         return source.language
 
-    def _hear_language(self, jobs: Sequence[Job]) -> str:
+    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
         return "en"
 
-    def _decode(self, batch: Sequence[Job], stop: threading.Event | None) -> list[list[Segment]]:
+    def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
         return [spoken(job.window) for job in batch]
 
-    def _release(self, batch: Sequence[Job]) -> None:
+    def _release(self, batch: Sequence[DecodingJob]) -> None:
         raise AssertionError("there is memory enough")
 
 
@@ -38,7 +38,7 @@ def test_each_recording_ends_once(tmp_path: Path, batch: int, language: str | No
     clips = kept_clips()
     sounds = [place([(1.0 + 4 * i, clips[i]) for i in range(number + 1)], 4 * number + 6) for number in range(3)]
     paths = [write_wav(tmp_path / f"{number}.wav", sound) for number, sound in enumerate(sounds)]
-    parts = list(Scribe("m", batch, 1).transcribe([Source(path, language) for path in paths]))
+    parts = list(Scribe("m", batch, 1).transcribe([TranscriptionSource(path, language) for path in paths]))
     for index in range(3):
         own = [part for part in parts if part.source == index]
         assert [part.whole for part in own] == [False] * (len(own) - 1) + [True]

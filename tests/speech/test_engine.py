@@ -15,7 +15,7 @@ from pbx.settings import load_settings
 from pbx.speech import checkpoints, engine, weights
 from pbx.speech.engine import engines, load_transcriber, model_names
 from pbx.speech.faster import FasterTranscriber
-from pbx.speech.transcriber import Source
+from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.weights import known_models
 from pbx.speech.whisper import WhisperTranscriber
 from tests.speech.ct2 import convert
@@ -78,7 +78,7 @@ def test_the_settings_choose_engine_and_model(tmp_path: Path, monkeypatch: pytes
     chosen = load_transcriber(load_settings(), str(folder))  # another than that of the settings
     assert isinstance(chosen, FasterTranscriber)
     assert (chosen.engine, chosen.model) == ("faster-whisper", str(folder))
-    assert [s.text for part in chosen.transcribe([Source(PHRASE)]) for s in part.segments] == [SAID]
+    assert [s.text for part in chosen.transcribe([TranscriptionSource(PHRASE)]) for s in part.segments] == [SAID]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -113,7 +113,7 @@ def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.Monke
         monkeypatch.setattr(checkpoints, "_pick_precision", lambda device, precision: "fp32")
         again = load_transcriber(settings.model_copy(update={"whisper_stretches": 1}))
         assert len(server.asked) == 2  # the one that was cut, and the rest
-    assert [s.text for part in again.transcribe([Source(PHRASE)]) for s in part.segments] == [SAID]
+    assert [s.text for part in again.transcribe([TranscriptionSource(PHRASE)]) for s in part.segments] == [SAID]
 
 
 @pytest.mark.parametrize("kind", NO_CHECKPOINTS)

@@ -17,7 +17,7 @@ from pbx.model.segment import Segment
 from pbx.speech import checkpoints, faster
 from pbx.speech.audio import load_sound
 from pbx.speech.faster import FasterTranscriber
-from pbx.speech.transcriber import Part, Source
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import RATE_HZ
 from tests.speech.ct2 import convert
 from tests.speech.say import CHECKPOINT
@@ -40,7 +40,7 @@ def transcriber(folder: Path) -> FasterTranscriber:
     return FasterTranscriber(folder, "micro", "cpu", threads=1, precision="fp32", stretches_per_window=1)
 
 
-def heard(parts: Iterable[Part]) -> dict[int, list[Segment]]:
+def heard(parts: Iterable[TranscriptPart]) -> dict[int, list[Segment]]:
     found: dict[int, list[Segment]] = {}
     for part in parts:
         assert part.error is None
@@ -49,7 +49,7 @@ def heard(parts: Iterable[Part]) -> dict[int, list[Segment]]:
 
 
 def test_it_hears_words_and_when_they_were_said(transcriber: FasterTranscriber) -> None:
-    *_, last = parts = list(transcriber.transcribe([Source(PHRASE_1)]))
+    *_, last = parts = list(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))
     assert (last.whole, last.language, last.channels) == (True, "en", 1)
     (segment,) = heard(parts)[0]
     assert segment.text == SAID_1
@@ -69,7 +69,7 @@ def test_two_channels_keep_their_speakers_and_their_times(transcriber: FasterTra
     lanes[1, 4 * RATE_HZ : 4 * RATE_HZ + len(second)] = second
     lanes[0, 10 * RATE_HZ : 10 * RATE_HZ + len(first)] = first
     call = save_wav(tmp_path / "call.wav", lanes)
-    segments = heard(transcriber.transcribe([Source(call)]))[0]
+    segments = heard(transcriber.transcribe([TranscriptionSource(call)]))[0]
     assert [(s.channel, s.text) for s in segments] == [(0, SAID_1), (1, SAID_2), (0, SAID_1)]
     for segment, start_s in zip(segments, (1, 4, 10), strict=True):
         assert segment.start_s == pytest.approx(start_s, abs=0.3)
@@ -80,7 +80,11 @@ def test_recordings_share_batches_and_a_broken_one_stops_no_other(
 ) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF" + bytes(40))
-    parts = list(transcriber.transcribe([Source(PHRASE_1), Source(broken), Source(PHRASE_2)]))
+    parts = list(
+        transcriber.transcribe(
+            [TranscriptionSource(PHRASE_1), TranscriptionSource(broken), TranscriptionSource(PHRASE_2)]
+        )
+    )
     (failed,) = [part for part in parts if part.error]
     assert failed.source == 1
     assert isinstance(failed.error, DataError)
@@ -90,16 +94,16 @@ def test_recordings_share_batches_and_a_broken_one_stops_no_other(
 
 
 def test_a_language_it_doesnt_know_is_told(transcriber: FasterTranscriber) -> None:
-    (part,) = transcriber.transcribe([Source(PHRASE_1, language="klingon")])
+    (part,) = transcriber.transcribe([TranscriptionSource(PHRASE_1, language="klingon")])
     assert isinstance(part.error, SettingsError)
     assert "klingon" in str(part.error)
-    assert heard(transcriber.transcribe([Source(PHRASE_1, language="EN")]))[0][0].text == SAID_1
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_1, language="EN")]))[0][0].text == SAID_1
 
 
 @pytest.mark.parametrize("precision", ["auto", "int8"])
 def test_int8_hears_the_same(folder: Path, precision: Any) -> None:
     quick = FasterTranscriber(folder, "micro", "auto", threads=1, precision=precision)
-    assert heard(quick.transcribe([Source(PHRASE_2, language="en")]))[0][0].text == SAID_2
+    assert heard(quick.transcribe([TranscriptionSource(PHRASE_2, language="en")]))[0][0].text == SAID_2
 
 
 def test_what_fails_the_tests_of_quality_is_tried_hotter_and_by_itself(
@@ -113,10 +117,10 @@ def test_what_fails_the_tests_of_quality_is_tried_hotter_and_by_itself(
         return alone(self, sound, language)
 
     monkeypatch.setattr(FasterTranscriber, "_write_alone", counted)
-    assert heard(transcriber.transcribe([Source(PHRASE_1)]))[0][0].text == SAID_1
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))[0][0].text == SAID_1
     assert tried == []
     monkeypatch.setattr(faster, "MIN_AVG_LOGPROB", 0.0)  # nothing is so certain
-    assert heard(transcriber.transcribe([Source(PHRASE_1)]))[0][0].text == SAID_1
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))[0][0].text == SAID_1
     assert len(tried) == 1
 
 
@@ -131,7 +135,11 @@ def test_memory_that_runs_out_halves_the_batch(transcriber: FasterTranscriber, m
         return together(self, sounds, language)
 
     monkeypatch.setattr(FasterTranscriber, "_write_together", scarce)
-    found = heard(transcriber.transcribe([Source(PHRASE_1), Source(PHRASE_2), Source(PHRASE_1)]))
+    found = heard(
+        transcriber.transcribe(
+            [TranscriptionSource(PHRASE_1), TranscriptionSource(PHRASE_2), TranscriptionSource(PHRASE_1)]
+        )
+    )
     assert [found[index][0].text for index in range(3)] == [SAID_1, SAID_2, SAID_1]
     assert sizes == [3, 1, 1, 1]
     assert transcriber.max_batch == 1
@@ -145,13 +153,13 @@ def test_memory_that_doesnt_do_for_one_window_is_an_error_of_the_model(
 
     monkeypatch.setattr(FasterTranscriber, "_write_together", none)
     with pytest.raises(ModelError, match="Memory ran out"):
-        list(transcriber.transcribe([Source(PHRASE_1)]))
+        list(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))
 
 
 def test_it_ends_when_it_is_stopped(transcriber: FasterTranscriber) -> None:
     stop = threading.Event()
     stop.set()
-    assert [part for part in transcriber.transcribe([Source(PHRASE_1)], stop) if part.whole] == []
+    assert [part for part in transcriber.transcribe([TranscriptionSource(PHRASE_1)], stop) if part.whole] == []
 
 
 def test_words_without_a_length_share_the_time_up_to_the_next() -> None:
@@ -202,7 +210,7 @@ def test_a_gpu_without_its_libraries_is_told_or_passed_over(folder: Path, monkey
     with pytest.raises(ModelError, match="can't use the GPU: Library libcublas"):
         FasterTranscriber(folder, "micro", "cuda")
     transcriber = FasterTranscriber(folder, "micro", "auto", threads=1)
-    assert heard(transcriber.transcribe([Source(PHRASE_2)]))[0][0].text == SAID_2
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_2)]))[0][0].text == SAID_2
 
 
 def test_a_model_too_large_is_told_before_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

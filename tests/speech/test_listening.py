@@ -7,8 +7,8 @@ import pytest
 
 from pbx.errors import DataError
 from pbx.model.segment import Segment
-from pbx.speech.listening import Recording
-from pbx.speech.transcriber import Source
+from pbx.speech.listening import RecordingInProgress
+from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.windows import Window
 from tests.speech.say import kept_clips
 from tests.speech.test_whisper import RATE_HZ, place, ring, silence, write_wav
@@ -23,7 +23,7 @@ def test_who_says_little_does_not_hold_up_the_other(tmp_path: Path) -> None:
     clips = kept_clips()
     talker = place([(0.5 + 4 * i, clips[i % 8]) for i in range(88)], 355)
     path = write_wav(tmp_path / "x.wav", talker, place([(3.0, clips[3])], 355))
-    recording, done = Recording(0, Source(path)), []
+    recording, done = RecordingInProgress(0, TranscriptionSource(path)), []
     for windows in recording.listen():
         for window in windows:
             recording.take(window, spoken(window))
@@ -37,7 +37,9 @@ def test_who_says_little_does_not_hold_up_the_other(tmp_path: Path) -> None:
 def test_parts_come_in_order_whatever_comes_back_first(tmp_path: Path) -> None:
     clips = kept_clips()
     sides = [place([(1.0 + 4 * i + 2 * side, clips[(i + side) % 8]) for i in range(20)], 85) for side in (0, 1)]
-    recording = Recording(3, Source(write_wav(tmp_path / "x.wav", *sides)), stretches_per_window=1)
+    recording = RecordingInProgress(
+        3, TranscriptionSource(write_wav(tmp_path / "x.wav", *sides)), stretches_per_window=1
+    )
     windows = [window for given in recording.listen() for window in given]
     assert recording.part() is None or recording.done_s < 2
     parts = []
@@ -58,7 +60,7 @@ def test_parts_come_in_order_whatever_comes_back_first(tmp_path: Path) -> None:
 def test_voice_within_ringing_goes_to_no_window(tmp_path: Path) -> None:
     clip = kept_clips()[0]
     sound = np.concatenate([ring(), silence(2), clip.sound, silence(1)])
-    recording = Recording(0, Source(write_wav(tmp_path / "x.wav", sound)))
+    recording = RecordingInProgress(0, TranscriptionSource(write_wav(tmp_path / "x.wav", sound)))
     windows = [window for given in recording.listen() for window in given]
     assert [piece.start_s > 7 for window in windows for piece in window.pieces] == [True]
     for window in windows:
@@ -69,7 +71,7 @@ def test_voice_within_ringing_goes_to_no_window(tmp_path: Path) -> None:
 
 
 def test_going_on_behind_the_end_is_the_end(tmp_path: Path) -> None:
-    recording = Recording(0, Source(write_wav(tmp_path / "x.wav", silence(3)), None, 3.0))
+    recording = RecordingInProgress(0, TranscriptionSource(write_wav(tmp_path / "x.wav", silence(3)), None, 3.0))
     assert list(recording.listen()) == [[]]
     part = recording.part()
     assert part is not None
@@ -78,7 +80,7 @@ def test_going_on_behind_the_end_is_the_end(tmp_path: Path) -> None:
 
 def test_dual_mono_is_one_speaker(tmp_path: Path) -> None:
     sound = place([(1.0, kept_clips()[0])], 4)
-    recording = Recording(0, Source(write_wav(tmp_path / "x.wav", sound, sound)))
+    recording = RecordingInProgress(0, TranscriptionSource(write_wav(tmp_path / "x.wav", sound, sound)))
     assert [window.channel for given in recording.listen() for window in given] == [0]
     assert len(recording._tracks) == 1
 
@@ -86,13 +88,15 @@ def test_dual_mono_is_one_speaker(tmp_path: Path) -> None:
 def test_what_is_no_recording(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(b"RIFF" + bytes(40))
     with pytest.raises(DataError):
-        list(Recording(0, Source(tmp_path / "x.wav")).listen())
+        list(RecordingInProgress(0, TranscriptionSource(tmp_path / "x.wav")).listen())
 
 
 def test_times_are_those_of_the_recording(tmp_path: Path) -> None:
     clip = kept_clips()[0]
     path = write_wav(tmp_path / "x.wav", place([(10.0, clip), (70.0, clip)], 75))
     for start_s in (0.0, 40.0):
-        windows = [w for given in Recording(0, Source(path, None, start_s)).listen() for w in given]
+        windows = [
+            w for given in RecordingInProgress(0, TranscriptionSource(path, None, start_s)).listen() for w in given
+        ]
         assert windows[-1].pieces[-1].start_s == pytest.approx(69.85, abs=0.15)
         assert windows[-1].pieces[-1].end_s == pytest.approx(70.15 + len(clip.sound) / RATE_HZ, abs=0.2)

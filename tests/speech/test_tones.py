@@ -5,7 +5,7 @@ import pytest
 
 from pbx.speech.audio import load_sound
 from pbx.speech.tones import Tone, ToneDetector, find_tones, settle_claims
-from pbx.speech.vad import Stretch
+from pbx.speech.vad import SpeechSpan
 from tests.speech.sounds import AUDIO, RATE, hiss, silence, sine
 
 LINE = 0.002  # noise of a telephone line
@@ -158,7 +158,14 @@ def test_blocks_of_any_length_give_the_same(size: int, talk: np.ndarray) -> None
 
 def test_claims_to_the_same_sound_are_settled() -> None:
     tones = [Tone(0, 10, "ringing"), Tone(20, 60, "music"), Tone(70, 80, "music")]
-    voice = [Stretch(0.8, 2.2), Stretch(9, 15), Stretch(19, 22), Stretch(30, 40), Stretch(59.5, 65), Stretch(69, 81)]
+    voice = [
+        SpeechSpan(0.8, 2.2),
+        SpeechSpan(9, 15),
+        SpeechSpan(19, 22),
+        SpeechSpan(30, 40),
+        SpeechSpan(59.5, 65),
+        SpeechSpan(69, 81),
+    ]
     left, spoken = settle_claims(tones, voice)
     assert spoken == voice[1:]
     assert left == [tones[0], Tone(22, 30, "music"), Tone(40, 59.5, "music")]

@@ -10,7 +10,7 @@ import pytest
 from pbx.errors import ModelError
 from pbx.speech import vad
 from pbx.speech.audio import load_sound
-from pbx.speech.vad import Stretch, VoiceDetector, find_voice
+from pbx.speech.vad import SpeechSpan, VoiceDetector, find_voice
 from tests.speech.sounds import AUDIO, RATE, hiss, silence, sine
 
 PAUSE_S = 2.0
@@ -23,16 +23,16 @@ def spoken() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def call(spoken: list[np.ndarray]) -> tuple[np.ndarray, list[Stretch]]:
+def call(spoken: list[np.ndarray]) -> tuple[np.ndarray, list[SpeechSpan]]:
     """The phrases with pauses before, between and behind them, and where each is."""
     sound, truth = silence(PAUSE_S), []
     for phrase in spoken:
-        truth.append(Stretch(len(sound) / RATE, (len(sound) + len(phrase)) / RATE))
+        truth.append(SpeechSpan(len(sound) / RATE, (len(sound) + len(phrase)) / RATE))
         sound = np.concatenate([sound, phrase, silence(PAUSE_S)])
     return sound, truth
 
 
-def assert_found(found: list[Stretch], truth: list[Stretch]) -> None:
+def assert_found(found: list[SpeechSpan], truth: list[SpeechSpan]) -> None:
     """Each phrase whole, with at most half a second around it."""
     assert len(found) == len(truth)
     for heard, said in zip(found, truth, strict=True):
@@ -41,23 +41,23 @@ def assert_found(found: list[Stretch], truth: list[Stretch]) -> None:
 
 
 @pytest.mark.parametrize("level", [1.0, 0.03], ids=["loud", "30 dB softer"])
-def test_each_phrase_is_a_stretch(level: float, call: tuple[np.ndarray, list[Stretch]]) -> None:
+def test_each_phrase_is_a_stretch(level: float, call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, truth = call
     assert_found(find_voice(sound * np.float32(level)), truth)
 
 
-def test_a_noisy_line(call: tuple[np.ndarray, list[Stretch]]) -> None:
+def test_a_noisy_line(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, truth = call
     assert_found(find_voice(sound + hiss(len(sound) / RATE, 0.005)[: len(sound)]), truth)
 
 
-def test_clipping_hides_no_voice(call: tuple[np.ndarray, list[Stretch]]) -> None:
+def test_clipping_hides_no_voice(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, truth = call
     assert_found(find_voice(np.clip(sound * 20, -1, 1)), truth)
 
 
 @pytest.mark.parametrize("size", [100, 5000, 70_001])
-def test_blocks_of_any_length_give_the_same(size: int, call: tuple[np.ndarray, list[Stretch]]) -> None:
+def test_blocks_of_any_length_give_the_same(size: int, call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, _ = call
     whole = find_voice(sound)
     detector = VoiceDetector(at_s=1000.0)
@@ -68,7 +68,7 @@ def test_blocks_of_any_length_give_the_same(size: int, call: tuple[np.ndarray, l
     ]
 
 
-def test_a_stretch_is_told_as_soon_as_it_is_over(call: tuple[np.ndarray, list[Stretch]]) -> None:
+def test_a_stretch_is_told_as_soon_as_it_is_over(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, truth = call
     detector = VoiceDetector()
     before, after = int(truth[0].start_s * RATE) + 4000, int((truth[0].end_s + 1) * RATE)
@@ -82,7 +82,7 @@ def test_a_stretch_is_told_as_soon_as_it_is_over(call: tuple[np.ndarray, list[St
 
 def test_speech_without_pause_is_one_stretch(spoken: list[np.ndarray]) -> None:
     sound = np.concatenate(spoken[:2] * 15)
-    assert find_voice(sound) == [Stretch(0, len(sound) / RATE)]
+    assert find_voice(sound) == [SpeechSpan(0, len(sound) / RATE)]
 
 
 def test_speech_up_to_the_end_ends_there(spoken: list[np.ndarray]) -> None:
@@ -109,7 +109,7 @@ def test_where_nobody_speaks_nothing_is_found(sound: np.ndarray) -> None:
     assert find_voice(sound) == []
 
 
-def test_two_detectors_share_nothing_but_the_model(call: tuple[np.ndarray, list[Stretch]]) -> None:
+def test_two_detectors_share_nothing_but_the_model(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, _ = call
     one, other = VoiceDetector(), VoiceDetector()
     found, none = [], []

@@ -12,7 +12,7 @@ from pbx.errors import DataError, ModelError, SettingsError
 from pbx.model.segment import Segment
 from pbx.speech import checkpoints, whisper
 from pbx.speech.decoding import Decoded, Decoder, DecodingRules
-from pbx.speech.transcriber import Part, Source
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.whisper import WhisperTranscriber
 from tests.speech.say import CHECKPOINT, Clip, errors_in, kept_clips
 
@@ -50,7 +50,7 @@ def ring() -> Sound:
     return np.concatenate([tone, silence(4), tone])
 
 
-def segments_of(parts: list[Part], source: int = 0) -> list[Segment]:
+def segments_of(parts: list[TranscriptPart], source: int = 0) -> list[Segment]:
     return [segment for part in parts if part.source == source for segment in part.segments]
 
 
@@ -82,7 +82,7 @@ def test_a_call_of_two_is_told_apart_in_order_and_in_time(
     engine: WhisperTranscriber, call: tuple[Path, list[tuple[int, float, Clip]]]
 ) -> None:
     path, said = call
-    parts = list(engine.transcribe([Source(path)]))
+    parts = list(engine.transcribe([TranscriptionSource(path)]))
     found = segments_of(parts)
     assert [(s.channel, s.text) for s in found] == [(channel, clip.text) for channel, _, clip in said]
     for segment, (_, at_s, clip) in zip(found, said, strict=True):
@@ -103,7 +103,7 @@ def test_a_call_of_two_is_told_apart_in_order_and_in_time(
 def test_words_are_where_they_are_said(engine: WhisperTranscriber, tmp_path: Path, clips: list[Clip]) -> None:
     clip = clips[4]  # "I need help with my account.": the last word is a third of it
     path = write_wav(tmp_path / "one.wav", place([(20.0, clip)], 25))
-    (segment,) = segments_of(list(engine.transcribe([Source(path, "en")])))
+    (segment,) = segments_of(list(engine.transcribe([TranscriptionSource(path, "en")])))
     length_s = len(clip.sound) / RATE_HZ
     assert segment.words[0].start_s == pytest.approx(20.0, abs=0.2)
     assert segment.words[-1].start_s == pytest.approx(20.0 + length_s * 0.68, abs=0.3)
@@ -117,7 +117,7 @@ def test_as_many_words_are_right_as_with_openai_whisper(
     model = load_model(str(CHECKPOINT), device="cpu")
     options = {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, "fp16": False}
     paths = [write_wav(tmp_path / f"{i}.wav", place([(1.0, clip)], 5)) for i, clip in enumerate(clips)]
-    parts = list(engine.transcribe([Source(path, "en") for path in paths]))
+    parts = list(engine.transcribe([TranscriptionSource(path, "en") for path in paths]))
     theirs = ours = words = 0
     for index, clip in enumerate(clips):
         wrong, said = errors_in(clip.text, " ".join(s.text for s in segments_of(parts, index)))
@@ -132,7 +132,7 @@ def test_less_precise_weights_write_the_same(
 ) -> None:
     path, said = call
     engine = WhisperTranscriber(CHECKPOINT, "micro", "cpu", threads=1, precision=precision, stretches_per_window=1)
-    found = segments_of(list(engine.transcribe([Source(path)])))
+    found = segments_of(list(engine.transcribe([TranscriptionSource(path)])))
     assert [s.text for s in found] == [clip.text for _, _, clip in said]
 
 
@@ -166,7 +166,7 @@ def test_without_a_voice_whisper_is_not_asked(
     engine: WhisperTranscriber, tmp_path: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_decode", lambda *_: pytest.fail("Whisper was asked"))
-    *_, last = engine.transcribe([Source(write_wav(tmp_path / "x.wav", sound))])
+    *_, last = engine.transcribe([TranscriptionSource(write_wav(tmp_path / "x.wav", sound))])
     assert (last.whole, last.segments, last.voiced_s) == (True, (), 0.0)
     assert last.done_s == last.duration_s == pytest.approx(len(sound) / RATE_HZ)
 
@@ -175,7 +175,7 @@ def test_ringing_is_marked_and_what_follows_is_transcribed(
     engine: WhisperTranscriber, tmp_path: Path, clips: list[Clip]
 ) -> None:
     sound = np.concatenate([silence(1), ring(), silence(1), clips[1].sound, silence(1)])
-    found = segments_of(list(engine.transcribe([Source(write_wav(tmp_path / "x.wav", sound), "en")])))
+    found = segments_of(list(engine.transcribe([TranscriptionSource(write_wav(tmp_path / "x.wav", sound), "en")])))
     assert [(s.text, s.flags) for s in found] == [("", ("ringing",)), (clips[1].text, ())]
     assert found[0].start_s == pytest.approx(1, abs=0.3)
     assert found[0].end_s == pytest.approx(7, abs=0.3)
@@ -187,7 +187,7 @@ def test_who_goes_on_where_a_killed_worker_was_gets_the_same(
     engine.max_batch = 2
     sides = [[(8.0 * i + 4 * side, clips[(3 * i + side) % 8]) for i in range(9)] for side in (0, 1)]
     path = write_wav(tmp_path / "long.wav", *(place(side, 77) for side in sides))
-    whole = list(engine.transcribe([Source(path, "en")]))
+    whole = list(engine.transcribe([TranscriptionSource(path, "en")]))
     assert len(whole) >= 2
     wanted = [(s.channel, s.text) for s in segments_of(whole)]
     assert len(wanted) == 18
@@ -195,7 +195,7 @@ def test_who_goes_on_where_a_killed_worker_was_gets_the_same(
         assert all(s.start_s < part.done_s for s in segments_of(whole[:cut]))
         assert all(s.start_s >= part.done_s for s in segments_of(whole[cut:]))
     before = whole[: len(whole) // 2]
-    after = list(engine.transcribe([Source(path, "en", before[-1].done_s)]))
+    after = list(engine.transcribe([TranscriptionSource(path, "en", before[-1].done_s)]))
     assert after[-1].done_s == pytest.approx(77)
     assert [(s.channel, s.text) for s in segments_of(before) + segments_of(after)] == wanted
 
@@ -204,7 +204,13 @@ def test_a_broken_recording_stops_no_other(engine: WhisperTranscriber, tmp_path:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(write_wav(tmp_path / "a.wav", clips[0].sound).read_bytes()[:44])
     good = write_wav(tmp_path / "good.wav", place([(1.0, clips[0])], 4))
-    sources = [Source(good, "en"), Source(broken), Source(tmp_path / "gone.wav"), Source(good, "xx"), Source(good)]
+    sources = [
+        TranscriptionSource(good, "en"),
+        TranscriptionSource(broken),
+        TranscriptionSource(tmp_path / "gone.wav"),
+        TranscriptionSource(good, "xx"),
+        TranscriptionSource(good),
+    ]
     parts = list(engine.transcribe(sources))
     errors = {part.source: type(part.error) for part in parts if part.error}
     assert errors == {1: DataError, 2: DataError, 3: SettingsError}
@@ -216,7 +222,7 @@ def test_one_channel_missing_and_the_other_overdriven(
     engine: WhisperTranscriber, tmp_path: Path, clips: list[Clip]
 ) -> None:
     loud = np.clip(place([(1.0, clips[0]), (5.0, clips[1])], 9) * 8, -1, 1)
-    parts = list(engine.transcribe([Source(write_wav(tmp_path / "x.wav", silence(9), loud), "en")]))
+    parts = list(engine.transcribe([TranscriptionSource(write_wav(tmp_path / "x.wav", silence(9), loud), "en")]))
     assert parts[-1].channels == 2
     assert {s.channel for s in segments_of(parts)} == {1}
     assert len(segments_of(parts)) == 2
@@ -227,7 +233,7 @@ def test_a_recording_cut_in_the_middle_keeps_what_is_there(
 ) -> None:
     path = write_wav(tmp_path / "cut.wav", place([(1.0, clips[0]), (6.0, clips[1])], 9))
     path.write_bytes(path.read_bytes()[: 5 * RATE_HZ * 2])
-    parts = list(engine.transcribe([Source(path, "en")]))
+    parts = list(engine.transcribe([TranscriptionSource(path, "en")]))
     assert [s.text for s in segments_of(parts)] == [clips[0].text]
     assert parts[-1].whole
 
@@ -244,10 +250,10 @@ def test_stop_ends_it(engine: WhisperTranscriber, call: tuple[Path, list[tuple[i
         return step(*given)  # type: ignore[arg-type]
 
     engine._network.step = stopping  # type: ignore[method-assign, assignment]
-    assert not any(part.whole for part in engine.transcribe([Source(call[0], "en")] * 3, stop))
+    assert not any(part.whole for part in engine.transcribe([TranscriptionSource(call[0], "en")] * 3, stop))
     assert len(steps) == 3
     engine._network.step = step  # type: ignore[method-assign]
-    assert [part.whole for part in engine.transcribe([Source(call[0], "en")])][-1]
+    assert [part.whole for part in engine.transcribe([TranscriptionSource(call[0], "en")])][-1]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 3 bytes")])
@@ -266,7 +272,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_stays_so(
         return decode(self, encoded, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Decoder, "decode", greedy)
-    found = segments_of(list(engine.transcribe([Source(call[0], "en")])))
+    found = segments_of(list(engine.transcribe([TranscriptionSource(call[0], "en")])))
     assert [s.text for s in found] == [clip.text for _, _, clip in call[1]]
     assert engine.max_batch == 1
     assert sizes[:3] == [5, 2, 1]
@@ -276,7 +282,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_stays_so(
 
     monkeypatch.setattr(Decoder, "decode", hungry)
     with pytest.raises(ModelError, match="Memory ran out with the model micro") as caught:
-        list(engine.transcribe([Source(call[0], "en")]))
+        list(engine.transcribe([TranscriptionSource(call[0], "en")]))
     assert "smaller model" in caught.value.mend
 
 
@@ -288,7 +294,7 @@ def test_another_error_is_not_taken_for_want_of_memory(
 
     monkeypatch.setattr(Decoder, "decode", broken)
     with pytest.raises(RuntimeError, match="mat1"):
-        list(engine.transcribe([Source(call[0], "en")]))
+        list(engine.transcribe([TranscriptionSource(call[0], "en")]))
     assert engine.max_batch == 8
 
 
@@ -316,7 +322,7 @@ def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
         return [Decoded(d.tokens, d.logprobs, -3.0, 0.0, 9.0, temperature, True, d.looks) for d in found]
 
     monkeypatch.setattr(Decoder, "decode", doubtful)
-    found = segments_of(list(engine.transcribe([Source(call[0], "en")])))
+    found = segments_of(list(engine.transcribe([TranscriptionSource(call[0], "en")])))
     assert [s.text for s in found] == [clip.text for _, _, clip in call[1]]
     assert asked[0] == (3, 0.0, 1)
     assert {temperature for _, temperature, _ in asked} == {0.0, 0.2, 0.8}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from sqlmodel import Session
 
 from pbx.model.segment import Segment
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.models import Call, PbxConnection, Recording, Transcript
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript
 
@@ -40,7 +40,7 @@ def add_transcript(
 ) -> Transcript:
     """A whole, current transcript with two channels: the first text is the caller's, if they called."""
     transcript = begin_transcript(session, recording_id, "whisper", model, "abc")
-    part = Part(0, segments(*said), done_s=len(said), duration_s=len(said), channels=2, whole=True)
+    part = TranscriptPart(0, segments(*said), done_s=len(said), duration_s=len(said), channels=2, whole=True)
     add_part(session, id_of(transcript), part, direction)
     finish_transcript(session, id_of(transcript))
     return transcript

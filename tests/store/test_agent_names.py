@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from pbx.analytics.agents import agent_figures, agent_sessions
 from pbx.analytics.queues import FigureFilter
-from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot
+from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart
 from pbx.store.agent_names import agent_names, extension_names
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
@@ -25,7 +25,7 @@ def look(minute: int, **members: str) -> Snapshot:
         Queue(name=f"q{number}", members=(QueueMember(interface=f"PJSIP/{interface[1:]}", name=name, status=1),))
         for number, (interface, name) in enumerate(members.items())
     )
-    return Snapshot(taken_at=NOON + timedelta(minutes=minute), queues=queues, parts={"queues": Part()})
+    return Snapshot(taken_at=NOON + timedelta(minutes=minute), queues=queues, parts={"queues": SnapshotPart()})
 
 
 @pytest.fixture(autouse=True)

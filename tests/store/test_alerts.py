@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from pbx.errors import SettingsError
 from pbx.settings import Connection, Settings
 from pbx.store import alerts
-from pbx.store.alerts import LEASE_S, PAUSES_S, Seen, Target, Telling
+from pbx.store.alerts import LEASE_S, PAUSES_S, AlertTarget, Seen, Telling
 from pbx.store.connections import save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import Alert, AlertRule
@@ -28,7 +28,7 @@ def pbx(engine: Engine, settings: Settings) -> int:
 
 
 def add_rule(engine: Engine, settings: Settings, pbx: int, *urls: str) -> int:
-    sealed = alerts.seal_targets(settings, [Target(SecretStr(url), str(i)) for i, url in enumerate(urls)])
+    sealed = alerts.seal_targets(settings, [AlertTarget(SecretStr(url), str(i)) for i, url in enumerate(urls)])
     rule = AlertRule(connection_id=pbx, kind="longest_wait", threshold=60, targets_encrypted=sealed)
     with writing(engine) as session:
         return alerts.save_rule(session, rule, T0)
@@ -99,7 +99,7 @@ def test_no_address_is_no_address(settings: Settings) -> None:
     ],
 )
 def test_a_label_tells_no_secret(url: str, label: str) -> None:
-    assert Target(SecretStr(url)).label == label
+    assert AlertTarget(SecretStr(url)).label == label
 
 
 def test_a_message_is_claimed_once(engine: Engine, settings: Settings, pbx: int) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.model.history import AgentChange, Leg, Ring, Visit
-from pbx.model.snapshot import Part, Queue, QueueMember, Snapshot, System, Trunk
+from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
 from pbx.store.bounds import MOST_BYTES, bounded, bounded_text
 from pbx.store.call_queues import LONGEST
 from pbx.store.engine import reading, writing
@@ -78,7 +78,7 @@ def test_counters_and_names_of_any_size_leave_their_samples(engine: Engine) -> N
         system=System(version="22"),
         queues=(queue, Queue(name="601")),
         trunks=(Trunk(name=name, tech="PJSIP", state="registered", registers=True, channels=HUGE),),
-        parts={part: Part() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
+        parts={part: SnapshotPart() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
     )
     with writing(engine) as session:
         record_snapshot(session, 1, found)

@@ -9,18 +9,25 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
-from pbx.analytics.call_lists import CallSelection, calls_behind
+from pbx.analytics.call_lists import CallSelection, selected_calls
 from pbx.analytics.calls import CallQuestion, call_counts, call_totals
 from pbx.analytics.packs import pack_days
 from pbx.asterisk.formats.recording_names import parse_name
-from pbx.model.folding import Source
+from pbx.model.folding import LegSource
 from pbx.model.history import Leg, Visit
 from pbx.store.call_queues import LONGEST, join_queues, split_queues
 from pbx.store.calls import CallFilter, call_queues, count_calls
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import Call, PbxConnection, TranscriptionRules
-from pbx.store.recordings import Listed, Outcome, add_recordings, known_names, open_recordings, store_outcomes
+from pbx.store.recordings import (
+    DownloadResult,
+    ListedRecording,
+    add_recordings,
+    known_names,
+    open_recordings,
+    store_outcomes,
+)
 from pbx.store.transcription_queue import new_within_rules
 from pbx.store.visits import store_visits
 from tests.agreement import assert_all_agree
@@ -75,7 +82,7 @@ def leg(uniqueid: str = CALL, dst: str = DID, **more: object) -> Leg:
 
 
 def store(
-    engine: Engine, *, visits: list[Visit] | None = None, legs: list[Leg] | None = None, by: Source = "cdr"
+    engine: Engine, *, visits: list[Visit] | None = None, legs: list[Leg] | None = None, by: LegSource = "cdr"
 ) -> None:
     with writing(engine) as session:
         if visits:
@@ -133,7 +140,7 @@ def test_in_whichever_order_they_come_a_call_s_queues_are_its_visits(engine: Eng
     steps: list[Callable[[Session], object]] = [
         lambda session: store_visits(session, 1, [visit("602", 20, "answered", "1.2"), visit("601", 0)], "queue_log"),
         lambda session: store_legs(session, 1, [leg(dst="600"), leg("1.2", dst="600")], "cdr"),
-        lambda session: add_recordings(session, 1, [Listed(RECORDING, "wav", parse_name(RECORDING))]),
+        lambda session: add_recordings(session, 1, [ListedRecording(RECORDING, "wav", parse_name(RECORDING))]),
     ]
     for step in order:
         with writing(engine) as session:
@@ -176,7 +183,7 @@ def test_a_call_counts_in_each_queue_it_was_in_and_as_answered_where_it_was(engi
                 ("602", 1, 1, 1),
             ]
             gone = CallSelection(disposition="NO ANSWER")
-            _, unanswered = calls_behind(
+            _, unanswered = selected_calls(
                 session, CallQuestion(1, SINCE, UNTIL, queue="601"), gone, UTC, offset=0, limit=9
             )
             assert {call.linkedid for call in unanswered} == {calls["overflow"], calls["gone"]}
@@ -185,9 +192,9 @@ def test_a_call_counts_in_each_queue_it_was_in_and_as_answered_where_it_was(engi
 def test_rules_of_a_queue_take_calls_that_were_in_another_too(engine: Engine) -> None:
     store(engine, visits=[visit("601", 0, "timeout"), visit("602", 20, "answered")], legs=[leg()])
     with writing(engine) as session:
-        add_recordings(session, 1, [Listed(RECORDING, "wav", parse_name(RECORDING))])
+        add_recordings(session, 1, [ListedRecording(RECORDING, "wav", parse_name(RECORDING))])
         (one,) = open_recordings(session, 1)
-        store_outcomes(session, [Outcome(one.id, "downloaded", file="x.wav", duration_s=5.0)])
+        store_outcomes(session, [DownloadResult(one.id, "downloaded", file="x.wav", duration_s=5.0)])
         assert list(known_names(session, 1)) == [RECORDING]
     with reading(engine) as session:
         for queues, wanted in ((["602"], 1), (["601", "9"], 1), (["60"], 0), (["601, 602"], 1)):

@@ -21,7 +21,7 @@ from pbx.analytics.queues import (
     visit_names,
     wait_distribution,
 )
-from pbx.model.snapshot import Part, Queue, Snapshot
+from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
@@ -196,7 +196,7 @@ def test_a_period_is_compared_with_the_one_before(engine: Engine) -> None:
 
 def test_each_queue_has_its_own_target(engine: Engine) -> None:
     queues = (Queue(name="help", service_level_s=45), Queue(name="sales"))
-    snapshot = Snapshot(taken_at=at(0), queues=queues, parts={"queues": Part()})
+    snapshot = Snapshot(taken_at=at(0), queues=queues, parts={"queues": SnapshotPart()})
     with writing(engine) as session:
         record_snapshot(session, 1, snapshot)
     with reading(engine) as session:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from pbx.analytics.call_lists import SeizureSelection, seizures_behind
+from pbx.analytics.call_lists import SeizureSelection, selected_seizures
 from pbx.analytics.formulas.registration import Registration
 from pbx.analytics.formulas.trunks import CauseCount
 from pbx.analytics.trunk_status import trunk_registration
@@ -17,7 +17,7 @@ from pbx.analytics.trunks import (
     trunk_intervals,
     trunk_totals,
 )
-from pbx.model.snapshot import Part, Snapshot, Trunk, TrunkState
+from pbx.model.snapshot import Snapshot, SnapshotPart, Trunk, TrunkState
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
@@ -194,7 +194,7 @@ def test_a_call_whose_end_nobody_saw_keeps_no_line(engine: Engine) -> None:
     with reading(engine) as session:
         found = trunk_totals(session, 1, None, began, began + timedelta(minutes=5))
         asked_for = (session, 1, None, began, began + timedelta(minutes=5), SeizureSelection())
-        _, (seizure,) = seizures_behind(*asked_for, offset=0, limit=9)
+        _, (seizure,) = selected_seizures(*asked_for, offset=0, limit=9)
     assert (found.answered, found.busy_s, found.concurrency_peak, found.acd.value) == (1, 0, 0, None)
     assert (seizure.disposition, seizure.duration_s, seizure.billsec_s) == ("ANSWERED", None, None)
 
@@ -210,7 +210,7 @@ def test_hours_without_seizures_are_not_applicable(engine: Engine) -> None:
 
 def look(minutes: float, state: TrunkState) -> Snapshot:
     trunks = (Trunk(name="carrier", tech="PJSIP", state=state),)
-    return Snapshot(taken_at=at(minutes), trunks=trunks, parts={"trunks": Part()})
+    return Snapshot(taken_at=at(minutes), trunks=trunks, parts={"trunks": SnapshotPart()})
 
 
 def test_registration_as_far_as_anybody_looked(engine: Engine) -> None:

@@ -13,9 +13,9 @@ from pbx.model.history import Leg
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import CallLeg
 from pbx.store.legs import known_trunks, legs_of, store_legs
-from pbx.store.models import Call, CallNote, PbxConnection, Recording, Subject
+from pbx.store.models import Call, CallNote, PbxConnection, Recording, SampledSubject
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
-from pbx.store.recordings import Listed, Outcome, add_recordings, store_outcomes
+from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.transcription.search.hits import SearchFilter, found_calls
 from tests.store.spoken import add_transcript
 
@@ -82,7 +82,7 @@ def id_of(call: Call) -> int:
 
 
 def record(session: Session, name: str = FILE) -> None:
-    add_recordings(session, 1, [Listed(f"2026/03/02/{name}", "wav", parse_name(name))])
+    add_recordings(session, 1, [ListedRecording(f"2026/03/02/{name}", "wav", parse_name(name))])
 
 
 def test_legs_become_a_call(session: Session) -> None:
@@ -180,7 +180,7 @@ def test_a_recording_joins_the_call_of_its_leg(session: Session, recorded_first:
     assert (call.linkedid, call.state, call.queue, call.agent) == (CALL, "listed", "600", "1001")
     recording = session.exec(select(Recording)).one()
     assert recording.call_id == call.id
-    store_outcomes(session, [Outcome(recording.id or 0, "downloaded", duration_s=58.5)])
+    store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
     store_legs(session, 1, [IN, ON], "cdr")
     assert (the_call(session).duration_s, the_call(session).state) == (58.5, "downloaded")
 
@@ -189,7 +189,7 @@ def test_nothing_is_lost_when_calls_turn_out_to_be_one(session: Session) -> None
     record(session)
     stray = id_of(the_call(session))
     recording = session.exec(select(Recording)).one()
-    store_outcomes(session, [Outcome(recording.id or 0, "downloaded", duration_s=58.5)])
+    store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
     add_transcript(session, recording.id or 0, ["about the invoice", "yes"])
     save_note(session, stray, "he was angry")
     save_rating(session, stray, 2)
@@ -231,7 +231,7 @@ def test_a_recording_named_otherwise_joins_its_call_by_the_uniqueid(session: Ses
 
 @pytest.mark.parametrize("name", [f"20260302-120000-{LATER}", f"q600-20260302-120000-{LATER}", LATER])
 def test_a_recording_listed_before_its_name_could_be_read_joins_its_call(session: Session, name: str) -> None:
-    add_recordings(session, 1, [Listed(name, "wav", RecordingName())])
+    add_recordings(session, 1, [ListedRecording(name, "wav", RecordingName())])
     store_legs(session, 1, [IN, replace(ON, recording_file=f"{name}.wav")], "cdr")
     assert session.exec(select(Recording)).one().call_id == the_call(session).id
 
@@ -267,7 +267,7 @@ def test_thousands_in_few_statements(engine: Engine, session: Session) -> None:
 
 def test_trunks_are_known_by_their_samples(engine: Engine, session: Session) -> None:
     session.add_all(
-        Subject(connection_id=of, kind=kind, name=name)
+        SampledSubject(connection_id=of, kind=kind, name=name)
         for of, kind, name in ((1, "trunk", "carrier"), (2, "trunk", "else"), (1, "extension", "1001"))
     )
     session.flush()

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pbx.store.search_tokens import tokens_of
 from pbx.transcription.search.matching import spans_in, to_fts5
-from pbx.transcription.search.query import All, Either, Near, Phrase, Query, Without, parse_query
+from pbx.transcription.search.query import All, Either, Near, PhraseTerm, Query, Without, parse_query
 
 WORDS = ["a", "b", "c", "ab", "ac", "京", "都"]
-phrases = st.builds(Phrase, st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(tuple), st.booleans())
+phrases = st.builds(PhraseTerm, st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(tuple), st.booleans())
 nears = st.builds(Near, st.lists(phrases, min_size=2, max_size=3).map(tuple), st.integers(0, 3))
 
 
@@ -25,7 +25,7 @@ trees: st.SearchStrategy[Query] = st.recursive(phrases | nears, pairs, max_leave
 texts = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
 
 
-def places(phrase: Phrase, words: list[str]) -> list[int]:
+def places(phrase: PhraseTerm, words: list[str]) -> list[int]:
     """Where a phrase begins, tried at every word."""
     count = len(phrase.words)
     ends = str.startswith if phrase.prefix else str.__eq__
@@ -39,7 +39,7 @@ def places(phrase: Phrase, words: list[str]) -> list[int]:
 def means(tree: Query, words: list[str]) -> bool:
     """Whether a text of these words is what is looked for, by the plain meaning of each node."""
     match tree:
-        case Phrase():
+        case PhraseTerm():
             return bool(places(tree, words))
         case Near(found, distance):
             starts = [places(phrase, words) for phrase in found]

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx.errors import QueryError
-from pbx.transcription.search.query import All, Either, Near, Phrase, Query, Without, parse_query
+from pbx.transcription.search.query import All, Either, Near, PhraseTerm, Query, Without, parse_query
 
-A, B, C, D = (Phrase((letter,)) for letter in "abcd")
-DON_T = Phrase(("don", "t"))
-KYOTO = Phrase(("京", "都"))
+A, B, C, D = (PhraseTerm((letter,)) for letter in "abcd")
+DON_T = PhraseTerm(("don", "t"))
+KYOTO = PhraseTerm(("京", "都"))
 
 
 @pytest.mark.parametrize(
@@ -28,27 +28,27 @@ KYOTO = Phrase(("京", "都"))
         ("a OR b NOT c", Either((A, Without(B, C)))),
         ("a NOT (b OR c)", Without(A, Either((B, C)))),
         ("((a))", A),
-        ("and or not near", All(tuple(Phrase((word,)) for word in ("and", "or", "not", "near")))),
-        ('"A, b!"', Phrase(("a", "b"))),
-        ("“a b” „c“", All((Phrase(("a", "b")), C))),  # as phones and word processors write quotation marks
-        ('"AND"', Phrase(("and",))),
-        ('"NEAR(a"', Phrase(("near", "a"))),
+        ("and or not near", All(tuple(PhraseTerm((word,)) for word in ("and", "or", "not", "near")))),
+        ('"A, b!"', PhraseTerm(("a", "b"))),
+        ("“a b” „c“", All((PhraseTerm(("a", "b")), C))),  # as phones and word processors write quotation marks
+        ('"AND"', PhraseTerm(("and",))),
+        ('"NEAR(a"', PhraseTerm(("near", "a"))),
         ("don't", DON_T),
         ("don’t", DON_T),
         ("京都", KYOTO),
-        ("a&b", Phrase(("a", "b"))),
+        ("a&b", PhraseTerm(("a", "b"))),
         ("a & b — c 😀", All((A, B, C))),
-        ("1,000", Phrase(("1", "000"))),
-        ("a*", Phrase(("a",), prefix=True)),
-        ('"a b"*', Phrase(("a", "b"), prefix=True)),
-        ('"a b*"', Phrase(("a", "b"), prefix=True)),
-        ("GRÖ*", Phrase(("gro",), prefix=True)),
+        ("1,000", PhraseTerm(("1", "000"))),
+        ("a*", PhraseTerm(("a",), prefix=True)),
+        ('"a b"*', PhraseTerm(("a", "b"), prefix=True)),
+        ('"a b*"', PhraseTerm(("a", "b"), prefix=True)),
+        ("GRÖ*", PhraseTerm(("gro",), prefix=True)),
         ("NEAR(a b)", Near((A, B), 10)),
         ("NEAR (a, b, 3)", Near((A, B), 3)),
         ("NEAR(a,b,0)", Near((A, B), 0)),
-        ('NEAR("a b" c* d, 5) b', All((Near((Phrase(("a", "b")), Phrase(("c",), True), D), 5), B))),
-        ("NEAR(a 1,000 5)", Near((A, Phrase(("1", "000")), Phrase(("5",))), 10)),
-        ("text:a ^b -c +d", All((Phrase(("text", "a")), B, C, D))),  # no language but this one
+        ('NEAR("a b" c* d, 5) b', All((Near((PhraseTerm(("a", "b")), PhraseTerm(("c",), True), D), 5), B))),
+        ("NEAR(a 1,000 5)", Near((A, PhraseTerm(("1", "000")), PhraseTerm(("5",))), 10)),
+        ("text:a ^b -c +d", All((PhraseTerm(("text", "a")), B, C, D))),  # no language but this one
     ],
 )
 def test_a_search_is_understood(text: str, tree: Query) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from pbx.analytics.trunk_status import trunk_history
-from pbx.model.snapshot import ActiveCall, Extension, Part, Queue, QueueMember, Snapshot, System, Trunk
+from pbx.model.snapshot import ActiveCall, Extension, Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import reading, writing
 from pbx.store.models import (
     ExtensionSample,
@@ -16,14 +16,14 @@ from pbx.store.models import (
     MemberSample,
     PbxConnection,
     QueueSample,
+    SampledSubject,
     SnapshotRow,
-    Subject,
     TrunkSample,
 )
 from pbx.store.snapshots import latest_snapshot, queue_history, record_snapshot, snapshot_gaps
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-OK = Part()
+OK = SnapshotPart()
 ANNA = QueueMember(name="Anna", interface="PJSIP/1001", status=1)
 BOB = QueueMember(name="Bob", interface="PJSIP/1002", status=2, paused=True, pause_reason="Lunch")
 SALES = Queue(name="sales", calls=2, longest_wait_s=30, completed=7, members=(ANNA, BOB))
@@ -84,7 +84,7 @@ def test_a_snapshot_is_stored_in_all_its_parts(engine: Engine) -> None:
         members = session.exec(select(MemberSample).order_by(col(MemberSample.subject_id))).all()
         assert [(m.status, m.paused, m.pause_reason) for m in members] == [(1, False, ""), (2, True, "Lunch")]
         assert session.exec(select(ExtensionSample)).one().status == "Not in use"
-        subjects = session.exec(select(Subject).order_by(col(Subject.id))).all()
+        subjects = session.exec(select(SampledSubject).order_by(col(SampledSubject.id))).all()
         assert [(s.kind, s.name, s.tech, s.parent, s.label) for s in subjects] == [
             ("queue", "sales", "", "", ""),
             ("member", "PJSIP/1001", "", "sales", "Anna"),
@@ -110,8 +110,8 @@ def test_who_left_is_noted_once_and_who_comes_back_again(engine: Engine) -> None
     with reading(engine) as session:
         anna = (
             select(MemberSample)
-            .join(Subject, col(Subject.id) == MemberSample.subject_id)
-            .where(Subject.label == "Anna")
+            .join(SampledSubject, col(SampledSubject.id) == MemberSample.subject_id)
+            .where(SampledSubject.label == "Anna")
         )
         stored = session.exec(anna.order_by(col(MemberSample.taken_at))).all()
         assert [(row.taken_at, row.status) for row in stored] == [(at(0), 1), (at(1), None), (at(3), 1)]
@@ -125,7 +125,7 @@ def test_who_left_is_noted_once_and_who_comes_back_again(engine: Engine) -> None
 
 @pytest.mark.parametrize("state", ["denied", "absent", "failed"])
 def test_a_part_that_is_not_there_leaves_no_sample(engine: Engine, state: str) -> None:
-    part = Part.model_validate({"state": state, "reason": "the class `agent` is missing"})
+    part = SnapshotPart.model_validate({"state": state, "reason": "the class `agent` is missing"})
     blind = dict.fromkeys(("queues", "trunks", "extensions"), part)
     record(engine, look(0), look(1, queues=(), trunks=(), extensions=(), parts=blind), look(2))
     assert minutes_of(engine, SnapshotRow) == [0, 1, 2]
@@ -153,7 +153,9 @@ def test_empty_queues_are_stored_as_empty(engine: Engine) -> None:
 def test_a_member_that_changes_name_keeps_its_history(engine: Engine) -> None:
     record(engine, look(0), look(1, **with_members(ANNA.model_copy(update={"name": "Anna-Lena"}), BOB)))
     with reading(engine) as session:
-        labels = session.exec(select(Subject.label).where(Subject.kind == "member").order_by(col(Subject.id))).all()
+        labels = session.exec(
+            select(SampledSubject.label).where(SampledSubject.kind == "member").order_by(col(SampledSubject.id))
+        ).all()
     assert labels == ["Anna-Lena", "Bob"]
 
 
@@ -162,7 +164,9 @@ def test_a_member_of_two_queues_is_two(engine: Engine) -> None:
     record(engine, look(0, queues=(SALES, other)))
     with reading(engine) as session:
         rows = session.exec(
-            select(Subject.parent, Subject.name).where(Subject.kind == "member").order_by(Subject.parent)
+            select(SampledSubject.parent, SampledSubject.name)
+            .where(SampledSubject.kind == "member")
+            .order_by(SampledSubject.parent)
         )
         assert rows.all() == [("sales", "PJSIP/1001"), ("sales", "PJSIP/1002"), ("support", "PJSIP/1001")]
 

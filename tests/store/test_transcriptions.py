@@ -62,7 +62,7 @@ def of_calls(session: Session) -> dict[int | None, str]:
 
 
 def claimed(session: Session, limit: int = 9, **asked: object) -> list[int]:
-    return [item.recording_id for item in claims.claim(session, 1, ME, "", limit, **asked)]  # type: ignore[arg-type]
+    return [item.recording_id for item in claims.claim_recordings(session, 1, ME, "", limit, **asked)]  # type: ignore[arg-type]
 
 
 def test_what_can_be_transcribed_is_queued_once(session: Session) -> None:
@@ -177,7 +177,7 @@ def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
     claimed(session)
     cancel(session, 1, [1])
     queue_recordings(session, 1, [1], asked_by="page")
-    claims.claim(session, 1, "transcriber-1", "", 1)
+    claims.claim_recordings(session, 1, "transcriber-1", "", 1)
     assert not claims.report_done(session, ME, 1, 5.0, 1.0)
     assert not claims.fail(session, ME, 1, "broken")
     assert not claims.complete(session, ME, 1, 10.0)
@@ -189,11 +189,11 @@ def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
 def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Session) -> None:
     queue_recordings(session, 1, [1, 3, 4], asked_by="page")
     assert claimed(session) == [4, 3, 1]
-    assert sorted(claims.put_back(session, ME, died=True)) == [(1, "queued"), (3, "queued"), (4, "queued")]
+    assert sorted(claims.requeue_transcription(session, ME, died=True)) == [(1, "queued"), (3, "queued"), (4, "queued")]
     assert claimed(session) == [4]
-    claims.put_back(session, ME, died=True)
+    claims.requeue_transcription(session, ME, died=True)
     assert claimed(session) == [4]
-    assert claims.put_back(session, ME, died=True) == [(4, "failed")]
+    assert claims.requeue_transcription(session, ME, died=True) == [(4, "failed")]
     assert claimed(session) == [3]
     row = transcriptions.state_of(session, 4)
     assert row is not None
@@ -208,7 +208,7 @@ def test_an_orderly_end_burns_no_attempt(session: Session) -> None:
     queue_recordings(session, 1, [1], asked_by="page")
     for _ in range(5):
         assert claimed(session) == [1]
-        assert claims.put_back(session, ME, died=False) == [(1, "queued")]
+        assert claims.requeue_transcription(session, ME, died=False) == [(1, "queued")]
 
 
 def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: Session) -> None:

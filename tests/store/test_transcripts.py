@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from pbx.errors import PbxError, StorageFull
 from pbx.model.segment import Segment, Word
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import SegmentRow, Transcript
 from pbx.store.transcripts import (
@@ -124,7 +124,7 @@ def test_what_was_understood_comes_back(ready: Engine) -> None:
 def test_nothing_is_shown_or_found_before_the_whole_is_there(ready: Engine) -> None:
     with writing(ready) as session:
         transcript = begin_transcript(session, 1, "whisper", "base", "abc")
-        add_part(session, id_of(transcript), Part(0, segments("early words"), done_s=30.0), "inbound")
+        add_part(session, id_of(transcript), TranscriptPart(0, segments("early words"), done_s=30.0), "inbound")
     with reading(ready) as session:
         assert current_transcript(session, 1) is None
         assert transcripts_of_call(session, 1) == []
@@ -139,8 +139,8 @@ def test_nothing_is_shown_or_found_before_the_whole_is_there(ready: Engine) -> N
 def test_parts_add_up(ready: Engine) -> None:
     with writing(ready) as session:
         transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        first = Part(0, segments("one", "two"), 10.0, 25.0, 2, voiced_s=1.5, language="de")
-        second = Part(0, segments("three", start_s=10.0), 25.0, 25.0, 2, voiced_s=2.0, whole=True)
+        first = TranscriptPart(0, segments("one", "two"), 10.0, 25.0, 2, voiced_s=1.5, language="de")
+        second = TranscriptPart(0, segments("three", start_s=10.0), 25.0, 25.0, 2, voiced_s=2.0, whole=True)
         add_part(session, transcript_id, first, "inbound")
         add_part(session, transcript_id, second, "inbound")
         row = session.get(Transcript, transcript_id)
@@ -152,7 +152,7 @@ def test_parts_add_up(ready: Engine) -> None:
 def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
     with writing(ready) as session:
         begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        add_part(session, begun, Part(0, segments("one", "two"), done_s=10.0), "inbound")
+        add_part(session, begun, TranscriptPart(0, segments("one", "two"), done_s=10.0), "inbound")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(begun)], cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     with writing(ready) as session:
@@ -160,7 +160,7 @@ def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
         assert (again.id, again.done_s) == (begun, 10.0)
         # It says once more what it said of the first 10 s.
         more = (*segments("one", "two"), *segments("three", "four", start_s=10.0))
-        add_part(session, begun, Part(0, more, done_s=20.0, whole=True), "inbound")
+        add_part(session, begun, TranscriptPart(0, more, done_s=20.0, whole=True), "inbound")
         finish_transcript(session, begun)
     with reading(ready) as session:
         assert texts(session, begun) == ["one", "two", "three", "four"]
@@ -173,7 +173,7 @@ def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
 def test_another_model_or_other_audio_begins_anew(ready: Engine, other: tuple[str, str, str]) -> None:
     with writing(ready) as session:
         begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        add_part(session, begun, Part(0, segments("one"), done_s=10.0), "inbound")
+        add_part(session, begun, TranscriptPart(0, segments("one"), done_s=10.0), "inbound")
     with writing(ready) as session:
         anew = begin_transcript(session, 1, *other)
         assert anew.done_s == 0
@@ -187,7 +187,7 @@ def test_the_old_transcript_stays_until_the_new_is_whole(ready: Engine) -> None:
         save_analysis(session, old, "local", {"summary": "old"})
     with writing(ready) as session:
         new = id_of(begin_transcript(session, 1, "whisper", "small", "abc"))
-        add_part(session, new, Part(0, segments("new words"), done_s=10.0), "inbound")
+        add_part(session, new, TranscriptPart(0, segments("new words"), done_s=10.0), "inbound")
     with reading(ready) as session:
         now = current_transcript(session, 1)
         assert now is not None
@@ -267,7 +267,7 @@ def test_editing_what_is_gone_is_explained(ready: Engine) -> None:
             edit_segment(session, gone + 100, "text")
         assert "Open the call again" in caught.value.mend
         with pytest.raises(PbxError, match="no longer there"):
-            add_part(session, old + 100, Part(0), "inbound")
+            add_part(session, old + 100, TranscriptPart(0), "inbound")
 
 
 def test_an_analysis_is_replaced(ready: Engine) -> None:
@@ -323,13 +323,13 @@ def test_a_full_disk_loses_nothing_that_was_stored(ready: Engine) -> None:
         pytest.skip("the disk is made full by SQLite's page limit; tests/lab/test_postgres.py fills a server's")
     with writing(ready) as session:
         begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        add_part(session, begun, Part(0, segments("first part"), done_s=10.0), "inbound")
+        add_part(session, begun, TranscriptPart(0, segments("first part"), done_s=10.0), "inbound")
     long = tuple(Segment(10.0 + at, 11.0 + at, 0, f"{at} " + "word " * 400) for at in range(500))
 
     def fill(limit_pages: str) -> None:
         with writing(ready) as session:
             session.connection().exec_driver_sql(f"PRAGMA max_page_count = {limit_pages}")
-            add_part(session, begun, Part(0, long, done_s=999.0), "inbound")
+            add_part(session, begun, TranscriptPart(0, long, done_s=999.0), "inbound")
             finish_transcript(session, begun)
 
     with pytest.raises(StorageFull, match="no room left"):

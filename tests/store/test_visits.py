@@ -12,7 +12,7 @@ from pbx.model.history import AgentChange, Ring, Visit
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import PbxConnection
-from pbx.store.visits import Source, open_visits, store_agent_changes, store_rings, store_visits
+from pbx.store.visits import VisitSource, open_visits, store_agent_changes, store_rings, store_visits
 
 AT = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 JOINED = Visit("9.1", "sales", AT, caller="+4930123", original_position=2)
@@ -42,7 +42,7 @@ def pbx(engine: Engine) -> int:
         return row.id
 
 
-def store(engine: Engine, pbx: int, *visits: Visit, source: Source = "queue_log") -> int:
+def store(engine: Engine, pbx: int, *visits: Visit, source: VisitSource = "queue_log") -> int:
     with writing(engine) as session:
         return store_visits(session, pbx, visits, source)
 
@@ -72,7 +72,7 @@ def test_the_same_visit_of_another_pbx_is_another(engine: Engine, pbx: int) -> N
 
 
 def test_live_and_imported_are_one_visit_in_any_order(engine: Engine, pbx: int) -> None:
-    words: list[tuple[Visit, Source]] = [
+    words: list[tuple[Visit, VisitSource]] = [
         (replace(JOINED, joined_at=after(0.9), caller_name="Mara", original_position=None), "watch"),
         (SEEN, "watch"),
         (JOINED, "queue_log"),
@@ -91,8 +91,8 @@ def test_live_and_imported_are_one_visit_in_any_order(engine: Engine, pbx: int) 
 
 @pytest.mark.parametrize("source", ["watch", "queue_log"])
 @pytest.mark.parametrize("open_outcome", ["in_progress", "unknown"])
-def test_either_completes_what_has_no_end(engine: Engine, pbx: int, source: Source, open_outcome: str) -> None:
-    other: Source = "watch" if source == "queue_log" else "queue_log"
+def test_either_completes_what_has_no_end(engine: Engine, pbx: int, source: VisitSource, open_outcome: str) -> None:
+    other: VisitSource = "watch" if source == "queue_log" else "queue_log"
     store(engine, pbx, replace(JOINED, outcome=open_outcome), source=other)
     store(engine, pbx, replace(JOINED, outcome="abandoned", ended_at=after(30), wait_s=30), source=source)
     store(engine, pbx, replace(JOINED, outcome=open_outcome), source=other)  # told again, knowing no more

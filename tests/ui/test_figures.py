@@ -3,7 +3,7 @@
 import pytest
 
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.ui.tiles import Kind, Value, _change, value_text
+from pbx.ui.tiles import FigureKind, FigureValue, _change, value_text
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from pbx.ui.tiles import Kind, Value, _change, value_text
         (2.345, "number", "2.3"),
     ],
 )
-def test_a_value_is_said_in_its_unit_or_not_at_all(value: Value, kind: Kind, said: str) -> None:
+def test_a_value_is_said_in_its_unit_or_not_at_all(value: FigureValue, kind: FigureKind, said: str) -> None:
     assert value_text(value, kind) == said
 
 
@@ -43,6 +43,6 @@ def test_a_value_is_said_in_its_unit_or_not_at_all(value: Value, kind: Kind, sai
     ],
 )
 def test_a_change_has_its_sign_and_what_it_is_from(
-    value: Value, before: Value, kind: Kind, change: tuple[str | None, str]
+    value: FigureValue, before: FigureValue, kind: FigureKind, change: tuple[str | None, str]
 ) -> None:
     assert _change(value, before, kind, 1) == change

@@ -9,7 +9,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import get_note, save_note, save_rating
 from pbx.ui.active_pbx import Site, find_site
-from pbx.ui.note_field import Answer, Draft, draft_of, keep_draft
+from pbx.ui.note_field import Draft, NoteAnswer, draft_of, keep_draft
 from tests.test_pages import HOSTILE, save_pbx
 
 SENT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
@@ -57,7 +57,7 @@ def test_what_the_field_never_sends_is_none(sent: object) -> None:
 def test_a_draft_is_kept_as_it_is_and_leaves_the_rating(at: Site, text: str) -> None:
     with writing(at.engine) as session:
         save_rating(session, 1, 2)
-    assert keep_draft(at, Draft("1.2", text, "", "7")) == Answer("7", text)
+    assert keep_draft(at, Draft("1.2", text, "", "7")) == NoteAnswer("7", text)
     assert kept(at) == text
     with reading(at.engine) as session:
         assert session.get_one(Call, 1).linkedid == "1.2"
@@ -69,8 +69,8 @@ def test_a_draft_is_kept_as_it_is_and_leaves_the_rating(at: Site, text: str) -> 
 def test_a_stale_draft_does_not_undo_what_was_saved_meanwhile(at: Site) -> None:
     with writing(at.engine) as session:
         save_note(session, 1, "theirs")
-    assert keep_draft(at, Draft("1.2", "mine", "", "7")) == Answer("7", "mine\ntheirs")
-    assert keep_draft(at, Draft("1.2", "mine", "", "8")) == Answer("8", "mine\ntheirs")  # sent once more
+    assert keep_draft(at, Draft("1.2", "mine", "", "7")) == NoteAnswer("7", "mine\ntheirs")
+    assert keep_draft(at, Draft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent once more
 
 
 def test_a_call_that_is_not_there_is_told(at: Site) -> None:
@@ -84,5 +84,5 @@ def test_a_note_that_cannot_be_kept_says_why(at: Site, monkeypatch: pytest.Monke
 
     assert "holds 20,000 characters" in keep_draft(at, Draft("1.2", "x" * 30_000, "", "7")).problem
     monkeypatch.setattr("pbx.ui.note_field.save_note", full)
-    assert keep_draft(at, Draft("1.2", "mine", "", "7")) == Answer("7", problem="There is no room left. Make room.")
+    assert keep_draft(at, Draft("1.2", "mine", "", "7")) == NoteAnswer("7", problem="There is no room left. Make room.")
     assert kept(at) == ""

@@ -3,9 +3,9 @@
 import pytest
 
 from pbx.store.models import Topic
-from pbx.transcription.search.query import Either, Phrase, parse_query
+from pbx.transcription.search.query import Either, PhraseTerm, parse_query
 from pbx.ui.searches import phrase_query, topic_query
-from pbx.ui.trends import behind_bar
+from pbx.ui.trends import trend_drilldown
 
 
 @pytest.mark.parametrize(
@@ -22,18 +22,18 @@ from pbx.ui.trends import behind_bar
     ],
 )
 def test_a_phrase_is_searched_as_it_is_written(phrase: str, words: tuple[str, ...], prefix: bool) -> None:
-    assert parse_query(phrase_query(phrase)) == Phrase(words, prefix)
+    assert parse_query(phrase_query(phrase)) == PhraseTerm(words, prefix)
 
 
 def test_a_topic_is_any_of_its_phrases() -> None:
     topic = Topic(name="Refunds", phrases=["refund*", "money back"])
     assert topic_query(topic) == 'refund* OR "money back"'
-    assert parse_query(topic_query(topic)) == Either((Phrase(("refund",), True), Phrase(("money", "back"))))
+    assert parse_query(topic_query(topic)) == Either((PhraseTerm(("refund",), True), PhraseTerm(("money", "back"))))
 
 
 def test_a_bar_leads_to_what_it_counts() -> None:
-    filters = behind_bar("2026-07-01", "day")
+    filters = trend_drilldown("2026-07-01", "day")
     assert filters["period"] == "Between"
     assert [day.isoformat() for day in filters["days"]] == ["2026-07-01", "2026-07-01"]
-    assert behind_bar("600", "queue") == {"queue": "600"}
-    assert behind_bar("", "agent") == {"agent": "No agent"}
+    assert trend_drilldown("600", "queue") == {"queue": "600"}
+    assert trend_drilldown("", "agent") == {"agent": "No agent"}

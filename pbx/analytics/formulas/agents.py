@@ -11,7 +11,7 @@ from pbx.analytics.formulas.ratio import Ratio
 
 
 @dataclass(frozen=True)
-class Spans:
+class AgentSpans:
     """Stretches of time: whose (a small number), from when up to when (epoch seconds); in no order."""
 
     whose: Ints
@@ -21,22 +21,22 @@ class Spans:
     def __len__(self) -> int:
         return len(self.whose)
 
-    def where(self, mask: Flags) -> "Spans":
-        return Spans(self.whose[mask], self.start_s[mask], self.end_s[mask])
+    def where(self, mask: Flags) -> "AgentSpans":
+        return AgentSpans(self.whose[mask], self.start_s[mask], self.end_s[mask])
 
-    def plus(self, other: "Spans") -> "Spans":
-        return Spans(
+    def plus(self, other: "AgentSpans") -> "AgentSpans":
+        return AgentSpans(
             np.concatenate([self.whose, other.whose]),
             np.concatenate([self.start_s, other.start_s]),
             np.concatenate([self.end_s, other.end_s]),
         )
 
-    def cut(self, since_s: float, until_s: float) -> "Spans":
+    def cut(self, since_s: float, until_s: float) -> "AgentSpans":
         """Only what lies within."""
-        cut = Spans(self.whose, np.maximum(self.start_s, since_s), np.minimum(self.end_s, until_s))
+        cut = AgentSpans(self.whose, np.maximum(self.start_s, since_s), np.minimum(self.end_s, until_s))
         return cut.where(cut.end_s > cut.start_s)
 
-    def merged(self) -> "Spans":
+    def merged(self) -> "AgentSpans":
         """Without overlaps: what touches or overlaps, of one owner, is one span; in order of owner, then time."""
         order = np.lexsort((self.start_s, self.whose))
         whose, start, end = self.whose[order], self.start_s[order], self.end_s[order]
@@ -46,7 +46,7 @@ class Spans:
         reached = np.maximum.accumulate(end + whose * apart)
         first = np.append(True, (start + whose * apart)[1:] > reached[:-1])
         last = np.append(first[1:], True)
-        return Spans(whose[first], start[first], (reached - whose * apart)[last])
+        return AgentSpans(whose[first], start[first], (reached - whose * apart)[last])
 
     def total_s(self, owners: int) -> Floats:
         """Seconds of each owner; overlaps count once."""
@@ -96,7 +96,7 @@ class AgentFigures:
         return Ratio(self.talk_s, (self.logged_in_s or 0.0) - (self.paused_s if self.logged_in_s else 0.0))
 
 
-def spans_of(whose: Ints, at_s: Ints, begins: Flags, ends_s: float) -> tuple[Spans, Ints]:
+def spans_of(whose: Ints, at_s: Ints, begins: Flags, ends_s: float) -> tuple[AgentSpans, Ints]:
     """Stretches between changes: each change that `begins` one lasts until its owner's next change of any kind.
 
     What was not ended lasts until `ends_s`. Of changes in one second those that end come first. The second result is
@@ -106,9 +106,9 @@ def spans_of(whose: Ints, at_s: Ints, begins: Flags, ends_s: float) -> tuple[Spa
     owner, at, begin = whose[order], at_s[order].astype(np.float64), begins[order]
     same = np.append(owner[1:] == owner[:-1], False)[: len(owner)]
     following = np.where(same, np.append(at[1:], 0.0)[: len(at)], np.maximum(at, ends_s))
-    return Spans(owner[begin], at[begin], following[begin]), order[begin]
+    return AgentSpans(owner[begin], at[begin], following[begin]), order[begin]
 
 
-def overlap_s(one: Spans, other: Spans, owners: int) -> Floats:
+def overlap_s(one: AgentSpans, other: AgentSpans, owners: int) -> Floats:
     """Seconds of each owner that lie in both."""
     return one.total_s(owners) + other.total_s(owners) - one.plus(other).total_s(owners)

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Step = Literal["hour", "day"]
+IntervalStep = Literal["hour", "day"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 HOUR_S = 3600
 DAYS, HOURS = 7, 24
 
 
-def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Step) -> list[datetime]:
+def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: IntervalStep) -> list[datetime]:
     """The moments (UTC) at which an hour or day of `zone` begins, from the one `since` lies in up to `until`.
 
     The first is `since` itself and the last `until`: interval i reaches from edge i up to edge i + 1, and is cut where
@@ -31,7 +31,7 @@ def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Step) -
     return [*edges, until.astimezone(UTC)]
 
 
-def next_edge(at: datetime, zone: tzinfo, step: Step) -> datetime:
+def next_edge(at: datetime, zone: tzinfo, step: IntervalStep) -> datetime:
     """The moment (UTC) at which the hour or day of `zone` that `at` lies in ends."""
     local = at.astimezone(zone)
     if step == "day":

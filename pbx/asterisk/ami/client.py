@@ -20,11 +20,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import TracebackType
 
-from pbx.asterisk.ami.connection import CHUNK_BYTES, Link, open_link
-from pbx.asterisk.ami.pending_action import Call, over_limit, too_large
+from pbx.asterisk.ami.connection import CHUNK_BYTES, AmiConnection, open_link
+from pbx.asterisk.ami.pending_action import PendingAction, over_limit, too_large
 from pbx.asterisk.ami.protocol import Headers, Message, encode_action
-from pbx.asterisk.ami.reply import Reply
-from pbx.asterisk.ami.subscription import Gap, Subscription
+from pbx.asterisk.ami.reply import AmiReply
+from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 
@@ -43,7 +43,7 @@ class AmiClient:
     def __init__(
         self,
         connection: Connection,
-        link: Link,
+        link: AmiConnection,
         *,
         events: str,
         connect_s: float,
@@ -52,7 +52,7 @@ class AmiClient:
         keepalive_s: float,
         retry_s: float,
     ) -> None:
-        self.gaps: deque[Gap] = deque(maxlen=1000)
+        self.gaps: deque[ConnectionGap] = deque(maxlen=1000)
         self.ami_version = link.ami_version
         self.connection = connection
         self._link = link
@@ -63,14 +63,14 @@ class AmiClient:
         self._keepalive_s = keepalive_s
         self._retry_s = retry_s
         self._lock = threading.Lock()  # guards the next six
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, PendingAction] = {}
         self._outbox = bytearray()
         self._subscriptions: list[Subscription] = []
         self._lost_because = ""  # empty while connected
         self._too_large: dict[str, float] = {}  # actions, and until when they aren't sent again
         self._progress_at = self._heard_at = time.monotonic()
         self._ids = map(f"{secrets.token_hex(4)}-{{}}".format, count(1))
-        self._ping: Future[Reply] | None = None
+        self._ping: Future[AmiReply] | None = None
         self._stop = threading.Event()
         self._settled = threading.Event()  # connected, or closed for good
         self._settled.set()
@@ -129,7 +129,7 @@ class AmiClient:
         deadline_s: float | None = None,
         idle_s: float | None = None,
         within_s: float = math.inf,
-    ) -> Future[Reply]:
+    ) -> Future[AmiReply]:
         """Send an action without waiting: several may be in flight. The future's reply may be a refusal: see Reply.
 
         The future fails with Deadline, Unreachable, AmiTooLarge or AmiProtocolError. Its callbacks run on the reader's
@@ -138,7 +138,7 @@ class AmiClient:
         Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
         """
         now = time.monotonic()
-        call = Call(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
+        call = PendingAction(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
         call.future.set_running_or_notify_cancel()  # from here on nobody but the reader ends it
         action_id = next(self._ids)
         payload = encode_action(action, headers, action_id)
@@ -156,7 +156,7 @@ class AmiClient:
 
     def request(
         self, action: str, headers: Headers = (), *, deadline_s: float | None = None, idle_s: float | None = None
-    ) -> Reply:
+    ) -> AmiReply:
         """Send an action and wait for its whole reply.
 
         Raises SettingsError, Unreachable, Deadline, AmiProtocolError, AmiDenied, AmiActionError. An empty list is none.
@@ -210,7 +210,7 @@ class AmiClient:
     # The reader's thread
 
     def _run(self) -> None:
-        link: Link | None = self._link
+        link: AmiConnection | None = self._link
         try:
             while link:
                 lost_at, reason = self._serve(link)
@@ -225,7 +225,7 @@ class AmiClient:
             self._wake_in.close()
             self._wake_out.close()
 
-    def _serve(self, link: Link) -> tuple[datetime, str]:
+    def _serve(self, link: AmiConnection) -> tuple[datetime, str]:
         """Read and write until the connection is lost or the client closed; return when and why."""
         link.sock.setblocking(False)
         self._heard_at = time.monotonic()
@@ -257,7 +257,7 @@ class AmiClient:
                 return datetime.now(UTC), error.strerror or type(error).__name__
         return datetime.now(UTC), "it was closed"
 
-    def _read(self, link: Link) -> bool:
+    def _read(self, link: AmiConnection) -> bool:
         """Read what is there; return whether there may be more, when it is time to look after the rest first."""
         for _ in range(32):
             try:
@@ -272,7 +272,7 @@ class AmiClient:
                 return False
         return True
 
-    def _write(self, link: Link) -> None:
+    def _write(self, link: AmiConnection) -> None:
         with self._lock:
             if not self._outbox:
                 return
@@ -281,7 +281,7 @@ class AmiClient:
 
     def _dispatch(self, frames: list[bytes]) -> None:
         """Give messages to the calls and subscriptions they are for. Raises AmiTooLarge: read no further."""
-        finished: list[Call] = []
+        finished: list[PendingAction] = []
         with self._lock:
             subscriptions = self._subscriptions = [one for one in self._subscriptions if not one.closed]
             unsolicited = [] if self._calls else frames
@@ -354,7 +354,7 @@ class AmiClient:
             if not call.future.done():
                 call.future.set_exception(self._unreachable(call.action, "may or may not have been carried out"))
 
-    def _reconnect(self, lost_at: datetime, reason: str) -> Link | None:
+    def _reconnect(self, lost_at: datetime, reason: str) -> AmiConnection | None:
         """Try until it works or the client is closed; then report the gap."""
         pause_s = self._retry_s
         while not self._stop.wait(pause_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads the clients, no secret
@@ -363,7 +363,7 @@ class AmiClient:
             except PbxError as error:  # a refused login is logged, and may be banned, by the PBX: ask seldom
                 pause_s = MAX_RETRY_S if isinstance(error, AmiLoginError) else min(pause_s * 2, MAX_RETRY_S)
                 continue
-            gap = Gap(lost_at, datetime.now(UTC), reason)
+            gap = ConnectionGap(lost_at, datetime.now(UTC), reason)
             self.gaps.append(gap)
             self.ami_version = link.ami_version
             with self._lock:

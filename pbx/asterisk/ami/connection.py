@@ -31,7 +31,7 @@ _OTHER_NAME = {62, 64}
 
 
 @dataclass
-class Link:
+class AmiConnection:
     """A logged-in socket with the parser that holds what was read ahead, and the messages that came with the login."""
 
     sock: socket.socket
@@ -44,7 +44,7 @@ class Link:
         return self.parser.version or ""
 
 
-def open_link(connection: Connection, *, deadline_s: float, events: str = "off") -> Link:
+def open_link(connection: Connection, *, deadline_s: float, events: str = "off") -> AmiConnection:
     """Connect, check the greeting and log in, all within `deadline_s` seconds.
 
     `events` is Asterisk's event mask: `off`, `on` or classes such as `call,agent`.
@@ -55,7 +55,7 @@ def open_link(connection: Connection, *, deadline_s: float, events: str = "off")
     try:
         if connection.ami_tls:
             sock = wrap_tls(sock, connection, end)
-        link = Link(sock, AmiParser())
+        link = AmiConnection(sock, AmiParser())
         await_greeting(link, connection, end)
         log_in(link, connection, events, end)
     except BaseException:
@@ -168,7 +168,7 @@ def wrap_tls(sock: socket.socket, connection: Connection, end: float) -> ssl.SSL
         raise Unreachable(f"{where} broke off the TLS handshake: {error.strerror}.", "Check the port.") from None
 
 
-def _read(link: Link, connection: Connection, end: float) -> None:
+def _read(link: AmiConnection, connection: Connection, end: float) -> None:
     link.sock.settimeout(_left(end))
     data = link.sock.recv(CHUNK_BYTES)
     if not data:
@@ -182,7 +182,7 @@ def _read(link: Link, connection: Connection, end: float) -> None:
     link.messages += link.parser.feed(data)
 
 
-def await_greeting(link: Link, connection: Connection, end: float) -> None:
+def await_greeting(link: AmiConnection, connection: Connection, end: float) -> None:
     """Read until Asterisk has said who it is. Raises AmiProtocolError, Unreachable or Deadline."""
     where = _where(connection)
     try:
@@ -222,7 +222,7 @@ def _silent(sock: socket.socket, where: str) -> AmiError | Deadline:
     )
 
 
-def log_in(link: Link, connection: Connection, events: str, end: float) -> bool:
+def log_in(link: AmiConnection, connection: Connection, events: str, end: float) -> bool:
     """Log in by challenge, so that the secret isn't sent; return whether it was sent in clear nevertheless.
 
     Without a challenge the secret itself is the only way in: it is sent over TLS, or where the connection allows it.
@@ -257,7 +257,9 @@ def log_in(link: Link, connection: Connection, events: str, end: float) -> bool:
     return plain
 
 
-def _ask(link: Link, connection: Connection, action: str, headers: list[tuple[str, str]], end: float) -> Message:
+def _ask(
+    link: AmiConnection, connection: Connection, action: str, headers: list[tuple[str, str]], end: float
+) -> Message:
     link.sock.settimeout(_left(end))
     link.sock.sendall(encode_action(action, headers, action))
     seen = 0

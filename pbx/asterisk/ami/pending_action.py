@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.reply import Reply
+from pbx.asterisk.ami.reply import AmiReply
 from pbx.errors import AmiProtocolError, AmiTooLarge
 
 # Bounds far above what 10,000 endpoints or channels take (5 MB), so that no peer fills the memory.
@@ -15,14 +15,14 @@ MAX_HELD_BYTES = 2 * MAX_ANSWER_BYTES  # of all answers that are coming in
 
 
 @dataclass
-class Call:
+class PendingAction:
     """An action in flight."""
 
     action: str
     deadline_at: float
     idle_s: float
     sent_at: float
-    future: Future[Reply] = field(default_factory=Future)
+    future: Future[AmiReply] = field(default_factory=Future)
     response: Message | None = None
     items: list[Message] = field(default_factory=list)
     held_bytes: int = 0
@@ -51,7 +51,7 @@ class Call:
         if self.future.done():
             return
         if self.response:
-            self.future.set_result(Reply(self.action, self.response, tuple(self.items)))
+            self.future.set_result(AmiReply(self.action, self.response, tuple(self.items)))
         else:
             self.future.set_exception(
                 AmiProtocolError(
@@ -65,7 +65,7 @@ class Call:
         return len(self.items) > MAX_ITEMS or self.held_bytes > MAX_ANSWER_BYTES
 
 
-def over_limit(calls: Collection[Call]) -> Call | None:
+def over_limit(calls: Collection[PendingAction]) -> PendingAction | None:
     """The call whose answer is too large, or the largest where all of them together are; else None."""
     one = next((call for call in calls if call.over_limit), None)
     if one is None and sum(call.held_bytes for call in calls) > MAX_HELD_BYTES:

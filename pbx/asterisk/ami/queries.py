@@ -14,16 +14,16 @@ from zoneinfo import ZoneInfo
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices, peers_to_ask
 from pbx.asterisk.ami.protocol import Headers, Message
-from pbx.asterisk.ami.reply import Reply
+from pbx.asterisk.ami.reply import AmiReply
 from pbx.asterisk.ami.values import integer, utc_offset
 from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, SettingsError, Unreachable
 from pbx.model.snapshot import (
     ActiveCall,
     Extension,
-    Part,
     PartName,
     Queue,
     Snapshot,
+    SnapshotPart,
     System,
     Trunk,
     may_wrap_up,
@@ -57,8 +57,8 @@ _ZONE = "STRFTIME({},,%z %s)"  # a dialplan function: the PBX's offset from UTC,
 SNAPSHOT_S = 120.0  # all of a snapshot together, at most
 MAX_DETAILS = 2000  # devices, and queues, that are asked for one by one
 
-Outcome = Reply | Deadline | AmiProtocolError
-Ask = tuple[str, Headers]
+ActionOutcome = AmiReply | Deadline | AmiProtocolError
+ActionRequest = tuple[str, Headers]
 
 
 def take_snapshot(
@@ -76,17 +76,17 @@ def take_snapshot(
     actions = dict.fromkeys(action for part in wanted for action in NEEDS[part])
     devices = "extensions" in wanted or "trunks" in wanted
     actions |= dict.fromkeys(_DEVICES if devices else ())
-    asks: dict[str, Ask] = {action: (action, ()) for action in actions}
+    asks: dict[str, ActionRequest] = {action: (action, ()) for action in actions}
     if "system" in wanted or "queues" in wanted:
         asks[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(""))])
     outcomes = _ask_all(client, asks, end)
     clock = outcomes.pop(_CLOCK, None)
-    failed = [outcome for outcome in outcomes.values() if not isinstance(outcome, Reply)]
+    failed = [outcome for outcome in outcomes.values() if not isinstance(outcome, AmiReply)]
     if failed and len(failed) == len(outcomes):
         raise failed[0]
     messages = _device_messages(outcomes) if devices else DeviceMessages()
     pjsip, sip = endpoints_to_ask(messages)[:MAX_DETAILS], peers_to_ask(messages)[:MAX_DETAILS]
-    more: dict[str, Ask] = {f"PJSIP/{name}": ("PJSIPShowEndpoint", [("Endpoint", name)]) for name in pjsip}
+    more: dict[str, ActionRequest] = {f"PJSIP/{name}": ("PJSIPShowEndpoint", [("Endpoint", name)]) for name in pjsip}
     more |= {f"SIP/{name}": ("SIPshowpeer", [("Peer", name)]) for name in sip}
     offset_now, epoch = _zone(clock)
     pbx_now = datetime.fromtimestamp(epoch, UTC) if epoch > 0 else begun_at
@@ -100,7 +100,9 @@ def take_snapshot(
     told = _ask_more(client, more, end)
     messages.details = {name: _items(told.get(f"PJSIP/{name}")) for name in pjsip}
     messages.sip_details = {
-        name: found.response for name in sip if isinstance(found := told.get(f"SIP/{name}"), Reply) and not found.failed
+        name: found.response
+        for name in sip
+        if isinstance(found := told.get(f"SIP/{name}"), AmiReply) and not found.failed
     }
     extensions, trunks = parse_devices(messages)
     return Snapshot(
@@ -115,10 +117,10 @@ def take_snapshot(
     )
 
 
-def _ask_all(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, Outcome]:
+def _ask_all(client: AmiClient, asks: dict[str, ActionRequest], end: float) -> dict[str, ActionOutcome]:
     """Ask all at once. After an answer that ended the connection, too large an answer say, what it took with it is
     asked again. Raises Unreachable when the connection is lost for another reason."""
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, ActionOutcome] = {}
     while left := [key for key in asks if key not in outcomes]:
         futures = {}
         for key in left:
@@ -142,7 +144,7 @@ def _ask_all(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, O
     return outcomes
 
 
-def _ask_more(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, Outcome]:
+def _ask_more(client: AmiClient, asks: dict[str, ActionRequest], end: float) -> dict[str, ActionOutcome]:
     """As `_ask_all`, of what is only good to know besides: without the connection nothing of it."""
     try:
         return _ask_all(client, asks, end)
@@ -150,7 +152,7 @@ def _ask_more(client: AmiClient, asks: dict[str, Ask], end: float) -> dict[str, 
         return {}
 
 
-def _submit(client: AmiClient, action: str, headers: Headers, end: float) -> Future[Reply]:
+def _submit(client: AmiClient, action: str, headers: Headers, end: float) -> Future[AmiReply]:
     return client.submit(action, headers, within_s=end - time.monotonic())
 
 
@@ -192,12 +194,12 @@ def _fetch(client: AmiClient, name: PartName) -> Snapshot:
     return snapshot
 
 
-def _items(outcome: Outcome | None) -> tuple[Message, ...]:
-    return outcome.items if isinstance(outcome, Reply) else ()
+def _items(outcome: ActionOutcome | None) -> tuple[Message, ...]:
+    return outcome.items if isinstance(outcome, AmiReply) else ()
 
 
-def _device_messages(outcomes: dict[str, Outcome]) -> DeviceMessages:
-    contacts_known = isinstance(outcomes["PJSIPShowContacts"], Reply)  # without them every phone's would look static
+def _device_messages(outcomes: dict[str, ActionOutcome]) -> DeviceMessages:
+    contacts_known = isinstance(outcomes["PJSIPShowContacts"], AmiReply)  # without them every phone's would look static
     return DeviceMessages(
         endpoints=_items(outcomes["PJSIPShowEndpoints"]) if contacts_known else (),
         contacts=_items(outcomes["PJSIPShowContacts"]),
@@ -210,18 +212,18 @@ def _device_messages(outcomes: dict[str, Outcome]) -> DeviceMessages:
     )
 
 
-def _with_ready(queue: Queue, outcome: Outcome | None, pbx_now: datetime) -> Queue:
-    ready = outcome.response.get("Value") if isinstance(outcome, Reply) else ""
+def _with_ready(queue: Queue, outcome: ActionOutcome | None, pbx_now: datetime) -> Queue:
+    ready = outcome.response.get("Value") if isinstance(outcome, AmiReply) else ""
     return with_ready(queue, integer(ready), pbx_now) if ready.isdecimal() else queue
 
 
-def _guessed_start(outcomes: dict[str, Outcome], offset_now: timedelta | None) -> int | None:
+def _guessed_start(outcomes: dict[str, ActionOutcome], offset_now: timedelta | None) -> int | None:
     """About when Asterisk started, as an epoch: CoreStatus has it in local time, and the offset may have been another.
 
     None where it isn't known.
     """
     status = outcomes.get("CoreStatus")
-    local = parse_start(status.response) if isinstance(status, Reply) else None
+    local = parse_start(status.response) if isinstance(status, AmiReply) else None
     if local is None or offset_now is None:
         return None
     return int((local - offset_now).replace(tzinfo=UTC).timestamp())
@@ -229,14 +231,14 @@ def _guessed_start(outcomes: dict[str, Outcome], offset_now: timedelta | None) -
 
 def _system(
     client: AmiClient,
-    outcomes: dict[str, Outcome],
+    outcomes: dict[str, ActionOutcome],
     offset_now: timedelta | None,
-    clock_then: Outcome | None,
+    clock_then: ActionOutcome | None,
     now: datetime,
 ) -> System | None:
     """The system, with the PBX's own offsets, or by the settings' zone where it may not be asked for them."""
     settings, status = outcomes["CoreSettings"], outcomes["CoreStatus"]
-    if not (isinstance(settings, Reply) and isinstance(status, Reply)) or settings.failed or status.failed:
+    if not (isinstance(settings, AmiReply) and isinstance(status, AmiReply)) or settings.failed or status.failed:
         return None
     offset_then = offset_now if clock_then is None else _zone(clock_then)[0]
     if offset_now is None and client.connection.timezone:
@@ -246,18 +248,18 @@ def _system(
     return parse_system(settings.response, status.response, offset_then, offset_now, now)
 
 
-def _zone(outcome: Outcome | None) -> tuple[timedelta | None, int]:
-    if not isinstance(outcome, Reply):
+def _zone(outcome: ActionOutcome | None) -> tuple[timedelta | None, int]:
+    if not isinstance(outcome, AmiReply):
         return None, 0
     offset, _, epoch = outcome.response.get("Value").partition(" ")
     return utc_offset(offset), integer(epoch)
 
 
-def _judge(outcomes: Iterable[Outcome]) -> Part:
+def _judge(outcomes: Iterable[ActionOutcome]) -> SnapshotPart:
     """The worst of what a part needs; absent only if nothing of it is there."""
     failed, denied, absent, ok = [], [], [], 0
     for outcome in outcomes:
-        if not isinstance(outcome, Reply):
+        if not isinstance(outcome, AmiReply):
             failed.append(str(outcome))
         elif outcome.denied:
             denied.append(outcome.reason)
@@ -268,5 +270,5 @@ def _judge(outcomes: Iterable[Outcome]) -> Part:
         else:
             ok += 1
     if failed or denied:
-        return Part(state="failed" if failed else "denied", reason=" ".join([*failed, *denied]))
-    return Part() if ok else Part(state="absent", reason=" ".join(absent))
+        return SnapshotPart(state="failed" if failed else "denied", reason=" ".join([*failed, *denied]))
+    return SnapshotPart() if ok else SnapshotPart(state="absent", reason=" ".join(absent))

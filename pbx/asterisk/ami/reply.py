@@ -28,7 +28,7 @@ _NOTHING = re.compile(r"no (\w+ )*(endpoints|contacts|aors|auths|registrations|s
 
 
 @dataclass(frozen=True)
-class Reply:
+class AmiReply:
     """An action's response and, where it is a list, the items and the event that completes it."""
 
     action: str
@@ -78,7 +78,7 @@ class Reply:
             return f"Asterisk doesn't know {self.action}: its module isn't loaded, or not yet just after a start."
         return f"{self.action} failed: {self.text or 'no reason given'}." if self.failed else ""
 
-    def check(self) -> "Reply":
+    def check(self) -> "AmiReply":
         """Return self; raise AmiDenied or AmiActionError if the action was refused."""
         if self.denied:
             mend = "Add the class to write= of that user in manager.conf, then `asterisk -rx 'manager reload'`."

@@ -14,7 +14,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024  # twice what 50,000 events of a busy PBX t
 
 
 @dataclass(frozen=True)
-class Gap:
+class ConnectionGap:
     """A time without connection: what happened on the PBX in it was not heard."""
 
     from_at: datetime
@@ -33,7 +33,7 @@ class Subscription:
         self.dropped = 0
         self._limit, self._limit_bytes = limit, limit_bytes
         self._bytes = 0  # of the events that wait
-        self._waiting: deque[bytes | Gap] = deque()
+        self._waiting: deque[bytes | ConnectionGap] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -49,13 +49,13 @@ class Subscription:
                     self.dropped += 1
             self._changed.notify_all()
 
-    def report(self, gap: Gap) -> None:
+    def report(self, gap: ConnectionGap) -> None:
         """Put a gap where the missing events would stand; for the client's reader."""
         with self._changed:
             self._waiting.append(gap)
             self._changed.notify_all()
 
-    def get(self, timeout_s: float | None = None) -> Message | Gap | None:
+    def get(self, timeout_s: float | None = None) -> Message | ConnectionGap | None:
         """The next event or gap; None after `timeout_s` seconds without one, or once closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
@@ -63,7 +63,7 @@ class Subscription:
             self._bytes -= len(item) if isinstance(item, bytes) else 0
             return Message(item) if isinstance(item, bytes) else item
 
-    def __iter__(self) -> Iterator[Message | Gap]:
+    def __iter__(self) -> Iterator[Message | ConnectionGap]:
         """All that comes, until the subscription or its client is closed."""
         while True:
             with self._changed:

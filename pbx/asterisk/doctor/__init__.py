@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pbx.asterisk.doctor.ami import AmiCheck
 from pbx.asterisk.doctor.ari import AriCheck
 from pbx.asterisk.doctor.network import NameCheck
-from pbx.asterisk.doctor.step import Step, run
+from pbx.asterisk.doctor.step import CheckStep, run
 from pbx.settings import Connection
 
-__all__ = ["Step", "check_connection"]
+__all__ = ["CheckStep", "check_connection"]
 
 
-def check_connection(connection: Connection) -> Iterator[Step]:
+def check_connection(connection: Connection) -> Iterator[CheckStep]:
     """Check a PBX step by step, AMI and then ARI; each step comes as soon as it is known.
 
     A step whose ground is missing is `skipped` and says why; all others run. Nothing is raised for what is found, and

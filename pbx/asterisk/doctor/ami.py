@@ -8,13 +8,13 @@ import time
 from types import TracebackType
 
 from pbx.asterisk.ami.client import AmiClient
-from pbx.asterisk.ami.connection import Link, await_greeting, log_in, wrap_tls
+from pbx.asterisk.ami.connection import AmiConnection, await_greeting, log_in, wrap_tls
 from pbx.asterisk.ami.protocol import AmiParser
 from pbx.asterisk.ami.queries import NEEDS
-from pbx.asterisk.ami.reply import PRIVILEGES, Reply
+from pbx.asterisk.ami.reply import PRIVILEGES, AmiReply
 from pbx.asterisk.doctor import advice
 from pbx.asterisk.doctor.network import Address, open_port
-from pbx.asterisk.doctor.step import Check, Finding, Trouble
+from pbx.asterisk.doctor.step import Check, StepResult, Trouble
 from pbx.errors import AmiLoginError, AmiPlainLogin, AmiProtocolError, Deadline, Unreachable
 from pbx.settings import Connection
 
@@ -32,9 +32,9 @@ class AmiCheck:
         self.connection = connection
         self.addresses = addresses
         self._open = contextlib.ExitStack()
-        self._replies: dict[str, Reply] = {}
+        self._replies: dict[str, AmiReply] = {}
         self._sock: socket.socket
-        self._link: Link
+        self._link: AmiConnection
         self._client: AmiClient
 
     def __enter__(self) -> "AmiCheck":
@@ -56,22 +56,22 @@ class AmiCheck:
             Check("Asterisk version", self.version, bears=False),
         ]
 
-    def port(self) -> Finding:
+    def port(self) -> StepResult:
         self._sock = self._open.enter_context(open_port(self.addresses, self.connection.ami_port, "AMI"))
         peer, own = self._sock.getpeername(), self._sock.getsockname()
-        return Finding(f"{peer[0]}:{peer[1]} accepts connections; this machine is {own[0]} to it.")
+        return StepResult(f"{peer[0]}:{peer[1]} accepts connections; this machine is {own[0]} to it.")
 
-    def tls(self) -> Finding:
+    def tls(self) -> StepResult:
         secured = wrap_tls(self._sock, self.connection, time.monotonic() + STAGE_S)
         self._sock = self._open.enter_context(secured)
-        return Finding(f"{secured.version()}, with a certificate that holds for {self.connection.host}.")
+        return StepResult(f"{secured.version()}, with a certificate that holds for {self.connection.host}.")
 
-    def greeting(self) -> Finding:
-        self._link = Link(self._sock, AmiParser())
+    def greeting(self) -> StepResult:
+        self._link = AmiConnection(self._sock, AmiParser())
         await_greeting(self._link, self.connection, time.monotonic() + GREETING_S)
-        return Finding(f"Asterisk Call Manager {self._link.ami_version}.")
+        return StepResult(f"Asterisk Call Manager {self._link.ami_version}.")
 
-    def login(self) -> Finding:
+    def login(self) -> StepResult:
         user = self.connection.ami_username
         if not user:
             raise Trouble("No AMI user is set.", ["Set FREEPBX_AMI_USERNAME and FREEPBX_AMI_PASSWORD."])
@@ -96,18 +96,18 @@ class AmiCheck:
         )
         if in_clear:
             text = f"Logged in as {user!r}. The password was sent in plain text, because the PBX offers no challenge."
-            return Finding(
+            return StepResult(
                 text,
                 "warning",
                 ["Turn on AMI over TLS (FREEPBX_AMI_TLS), or make sure nobody else can listen on this network."],
             )
-        return Finding(f"Logged in as {user!r}" + ("." if self._encrypted else "; what follows is not encrypted."))
+        return StepResult(f"Logged in as {user!r}" + ("." if self._encrypted else "; what follows is not encrypted."))
 
     @property
     def _encrypted(self) -> bool:
         return isinstance(self._sock, ssl.SSLSocket)
 
-    def rights(self) -> Finding:
+    def rights(self) -> StepResult:
         """Ask all a snapshot asks, and judge the answers."""
         actions = dict.fromkeys(action for part in NEEDS.values() for action in part)
         futures = {action: self._client.submit(action) for action in actions}
@@ -132,15 +132,15 @@ class AmiCheck:
             raise Trouble(text, ["Is the PBX overloaded? `asterisk -rx 'core show taskprocessors'` shows a jam."])
         failed = [reply.reason for reply in self._replies.values() if reply.failed and not reply.absent]
         if failed:
-            return Finding(" ".join(failed), "warning")
+            return StepResult(" ".join(failed), "warning")
         absent = [part for part, needs in NEEDS.items() if all(self._replies[action].absent for action in needs)]
         if absent:
             modules = dict.fromkeys(_MODULES.get(part, "its module") for part in absent)
             mend = [f"If the PBX has any, load the module:\nasterisk -rx 'module load {module}'" for module in modules]
-            return Finding(f"Asterisk knows nothing of {', '.join(absent)}.", "warning", mend)
-        return Finding(f"All {len(actions)} actions that a snapshot needs are allowed.")
+            return StepResult(f"Asterisk knows nothing of {', '.join(absent)}.", "warning", mend)
+        return StepResult(f"All {len(actions)} actions that a snapshot needs are allowed.")
 
-    def _denied(self, denied: list[str]) -> Finding:
+    def _denied(self, denied: list[str]) -> StepResult:
         # The class `system` allows all of them, `reporting` those that either allows.
         lacking = "system" if any(PRIVILEGES.get(action, "system") == "system" for action in denied) else "reporting"
         parts = [part.replace("_", " ") for part, needs in NEEDS.items() if set(needs) & set(denied)]
@@ -149,16 +149,16 @@ class AmiCheck:
             f"The user {user!r} may not run {', '.join(denied)}: it lacks the class {lacking}. "
             f"So nothing or not all is seen of: {', '.join(parts)}."
         )
-        return Finding(text, "failed", advice.ami_rights(user, lacking))
+        return StepResult(text, "failed", advice.ami_rights(user, lacking))
 
-    def version(self) -> Finding:
+    def version(self) -> StepResult:
         settings = self._replies.get("CoreSettings")
         ami = f"AMI {self._link.ami_version}"
         if settings is None or settings.failed:
-            return Finding(f"{ami}; Asterisk's own version may not be asked for.", "warning")
+            return StepResult(f"{ami}; Asterisk's own version may not be asked for.", "warning")
         version = settings.response.get("AsteriskVersion")
         major = re.match(r"\D*(\d{1,4})", version)
         if major and int(major[1]) < OLDEST:
             mend = [f"Update the PBX: below Asterisk {OLDEST} ARI can't hand recordings out."]
-            return Finding(f"Asterisk {version}, {ami}: too old.", "failed", mend)
-        return Finding(f"Asterisk {version}, {ami}.")
+            return StepResult(f"Asterisk {version}, {ami}: too old.", "failed", mend)
+        return StepResult(f"Asterisk {version}, {ami}.")

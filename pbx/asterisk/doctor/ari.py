@@ -9,7 +9,7 @@ from types import TracebackType
 from pbx.asterisk.ari.client import AriClient, StoredRecording, SystemInfo
 from pbx.asterisk.doctor import advice
 from pbx.asterisk.doctor.network import Address, open_port
-from pbx.asterisk.doctor.step import Check, Finding, Trouble
+from pbx.asterisk.doctor.step import Check, StepResult, Trouble
 from pbx.asterisk.formats.recording_files import examine
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.errors import (
@@ -63,17 +63,17 @@ class AriCheck:
             Check("Recording downloads", self.downloads),
         ]
 
-    def port(self) -> Finding:
+    def port(self) -> StepResult:
         with open_port(self.addresses, self.connection.ari_port, "ARI") as sock:
             peer = sock.getpeername()
-        return Finding(f"{peer[0]}:{peer[1]} accepts connections.")
+        return StepResult(f"{peer[0]}:{peer[1]} accepts connections.")
 
-    def tls(self) -> Finding:
+    def tls(self) -> StepResult:
         if isinstance(info := self._ask(), Unreachable):
             raise info
-        return Finding(f"Encrypted, with a certificate that holds for {self.connection.host}.")
+        return StepResult(f"Encrypted, with a certificate that holds for {self.connection.host}.")
 
-    def answers(self) -> Finding:
+    def answers(self) -> StepResult:
         info = self._ask()
         if isinstance(info, AriNotFound):
             found = self._other_prefix()
@@ -82,16 +82,16 @@ class AriCheck:
             raise Trouble(str(info), mend)
         if isinstance(info, (Unreachable, AriProtocolError, AriServerError)):
             raise info
-        return Finding(f"ARI is there: {self.connection.ari_url}.")
+        return StepResult(f"ARI is there: {self.connection.ari_url}.")
 
-    def login(self) -> Finding:
+    def login(self) -> StepResult:
         info, user = self._ask(), self.connection.ari_username
         if isinstance(info, AriLoginError):
             empty = "" if user else " No ARI user is set (FREEPBX_ARI_USERNAME)."
             raise Trouble(f"{info}{empty}", advice.ari_login(user or "notebook"))
         if isinstance(info, PbxError):
             raise info
-        return Finding(f"Logged in as {user!r} to Asterisk {info.version}.")
+        return StepResult(f"Logged in as {user!r} to Asterisk {info.version}.")
 
     def _ask(self) -> SystemInfo | PbxError:
         """What `info` answers, asked once for the three steps that it tells of."""
@@ -108,20 +108,20 @@ class AriCheck:
                     return prefix
         return None
 
-    def listed(self) -> Finding:
+    def listed(self) -> StepResult:
         self._client = self._open.enter_context(AriClient(self.connection, deadline_s=DOWNLOAD_S, backoff_s=0.1))
         try:
             self._recordings = self._client.list_recordings()
         except AriServerError as error:
             raise Trouble(str(error), advice.unlistable() if "Allocation" in str(error) else [error.mend]) from None
         if not self._recordings:
-            return Finding("The list is empty: ARI knows no recording.", "warning", advice.nothing_listed())
-        return Finding(f"{count_text(len(self._recordings), 'recording')}.")
+            return StepResult("The list is empty: ARI knows no recording.", "warning", advice.nothing_listed())
+        return StepResult(f"{count_text(len(self._recordings), 'recording')}.")
 
-    def downloads(self) -> Finding:
+    def downloads(self) -> StepResult:
         """Fetch the newest recording of each top folder: one that is a link is listed, and then refused."""
         if not self._recordings:
-            return Finding("There is nothing to download.", "skipped")
+            return StepResult("There is nothing to download.", "skipped")
         folders: dict[str, list[StoredRecording]] = {}
         for recording in sorted(self._recordings, key=_age, reverse=True):
             folders.setdefault(recording.name.rpartition("/")[0].partition("/")[0], []).append(recording)
@@ -130,14 +130,14 @@ class AriCheck:
         if refused:
             where = " and ".join(f"{folder}/" if folder else "no folder" for folder in refused)
             text = f"The PBX lists recordings in {where} and then doesn't hand them out (404)."
-            return Finding(text, "failed", [line for folder in refused for line in advice.unfetchable(folder)])
+            return StepResult(text, "failed", [line for folder in refused for line in advice.unfetchable(folder)])
         good = [outcome["good"] for outcome in tried if "good" in outcome]
         if good:
-            return Finding(good[0])
+            return StepResult(good[0])
         reasons = dict.fromkeys(reason for outcome in tried for reason in outcome.values())
         slow = all("slow" in outcome for outcome in tried)
         text = f"None of the newest recordings can be heard. {' '.join(reasons)}"
-        return Finding(text, "warning", [] if slow else advice.nothing_heard())
+        return StepResult(text, "warning", [] if slow else advice.nothing_heard())
 
     def _newest_good(self, recordings: list[StoredRecording]) -> dict[str, str]:
         """What came of each, until one is good: `good refused slow large waiting empty unreadable`, and in words."""
@@ -149,7 +149,7 @@ class AriCheck:
                 state, words = "refused", str(error)
             except Deadline as error:
                 state, words = "slow", f"{recording.name}: {error}"
-            except _TooLarge:
+            except _ProbeTooLarge:
                 state, words = "large", f"{recording.name} is too large for this check."
             outcome[state] = words
             if state == "good":
@@ -182,12 +182,12 @@ def _info(connection: Connection) -> SystemInfo | PbxError:
             return error
 
 
-class _TooLarge(Exception): ...
+class _ProbeTooLarge(Exception): ...
 
 
 def _accept(size_bytes: int) -> None:
     if size_bytes > LARGEST_BYTES:
-        raise _TooLarge
+        raise _ProbeTooLarge
 
 
 def _age(recording: StoredRecording) -> tuple[datetime, str]:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pbx.asterisk.doctor.advice import firewall, refused
-from pbx.asterisk.doctor.step import Check, Finding, Trouble
+from pbx.asterisk.doctor.step import Check, StepResult, Trouble
 
 RESOLVE_S = 3.0
 CONNECT_S = 3.0  # for each port: a packet lost is sent again after one second
@@ -25,7 +25,7 @@ class NameCheck:
     def steps(self) -> list[Check]:
         return [Check("Name resolves", self.resolve)]
 
-    def resolve(self) -> Finding:
+    def resolve(self) -> StepResult:
         thread = threading.Thread(target=self._look_up, daemon=True)  # the resolver knows no time limit
         thread.start()
         thread.join(RESOLVE_S)
@@ -43,7 +43,7 @@ class NameCheck:
                 ["Write the PBX's IP address as FREEPBX_HOST, or mend this machine's /etc/resolv.conf."],
             )
         found = ", ".join(str(address[0]) for _, address in self.addresses)
-        return Finding(f"{self.host} is an address." if found == self.host else f"{self.host} is {found}.")
+        return StepResult(f"{self.host} is an address." if found == self.host else f"{self.host} is {found}.")
 
     def _look_up(self) -> None:
         try:

@@ -9,27 +9,27 @@ from pydantic import BaseModel, ConfigDict
 
 from pbx.errors import PbxError
 
-State = Literal["ok", "failed", "skipped", "warning"]
+StepState = Literal["ok", "failed", "skipped", "warning"]
 
 
-class Step(BaseModel):
+class CheckStep(BaseModel):
     """One step: what was found, and what mends it: the likely causes in their order, each with the lines to write."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    state: State
+    state: StepState
     finding: str
     mend: list[str] = []
     took_ms: int = 0
 
 
 @dataclass(frozen=True)
-class Finding:
+class StepResult:
     """What a step found."""
 
     text: str
-    state: State = "ok"
+    state: StepState = "ok"
     mend: list[str] = field(default_factory=list)
 
 
@@ -46,32 +46,32 @@ class Check:
     """A step to run; `bears` when the later ones stand on it."""
 
     name: str
-    look: Callable[[], Finding]
+    look: Callable[[], StepResult]
     bears: bool = True
 
 
-def run(checks: Iterable[Check], failed: str = "") -> Generator[Step, None, str]:
+def run(checks: Iterable[Check], failed: str = "") -> Generator[CheckStep, None, str]:
     """Run steps in their order, until one that bears the others fails (or `failed`, by name, has failed before).
 
     Returns the name of the step that failed, "" if none did.
     """
     for check in checks:
         if failed:
-            yield Step(name=check.name, state="skipped", finding=f"Not tried, because “{failed}” failed.")
+            yield CheckStep(name=check.name, state="skipped", finding=f"Not tried, because “{failed}” failed.")
             continue
         begun = time.monotonic()
         found = _look(check)
         took_ms = round((time.monotonic() - begun) * 1000)
-        yield Step(name=check.name, state=found.state, finding=found.text, mend=found.mend, took_ms=took_ms)
+        yield CheckStep(name=check.name, state=found.state, finding=found.text, mend=found.mend, took_ms=took_ms)
         if check.bears and found.state == "failed":
             failed = check.name
     return failed
 
 
-def _look(check: Check) -> Finding:
+def _look(check: Check) -> StepResult:
     try:
         return check.look()
     except Trouble as trouble:
-        return Finding(str(trouble), "failed", trouble.mend)
+        return StepResult(str(trouble), "failed", trouble.mend)
     except PbxError as error:
-        return Finding(str(error), "failed", [error.mend] if error.mend else [])
+        return StepResult(str(error), "failed", [error.mend] if error.mend else [])

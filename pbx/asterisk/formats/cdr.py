@@ -98,7 +98,7 @@ def learn_clock(rows: Iterable[Mapping[str, Any]], zone: tzinfo | None, *, certa
     return Clock(timezone(timedelta(seconds=Counter(offset_s for _, offset_s in told).most_common(1)[0][0])), False)
 
 
-def parse_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()) -> Leg:
+def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()) -> Leg:
     """One row, its columns by their names in lower case; NULL, `0000-00-00 00:00:00` and missing ones tell nothing.
 
     Without a linkedid the uniqueid stands in its place; without a time of its own the row began when its uniqueid says.

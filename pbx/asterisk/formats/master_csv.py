@@ -86,7 +86,7 @@ def join_lines(lines: Sequence[bytes], layout: Layout = ASTERISK) -> tuple[list[
     return rows, begun
 
 
-def parse_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
+def parse_master_csv_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
     """A row, by the columns' names; None for an empty one and for the header. Raises BadRow."""
     text = _text(line)
     if not text:
@@ -122,7 +122,7 @@ def parse_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
 def is_row(line: bytes, layout: Layout) -> bool:
     """Whether a line is a complete row, with the time of a call."""
     try:
-        row = parse_line(line, layout)
+        row = parse_master_csv_line(line, layout)
     except BadRow:
         return False
     return row is not None and local_moment(row.get("calldate") or row.get("start")) is not None

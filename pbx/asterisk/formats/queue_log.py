@@ -71,7 +71,7 @@ def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
     return lines, rest
 
 
-def parse_line(line: bytes) -> QueueEvent | None:
+def parse_queue_log_line(line: bytes) -> QueueEvent | None:
     """One line without its end; None for an empty one. Raises BadLine.
 
     NUL bytes, which a crash of the machine leaves in a file, are passed over, and so is a byte order mark.
@@ -96,7 +96,7 @@ def parse_line(line: bytes) -> QueueEvent | None:
     return QueueEvent(at_s, fields[1], fields[2], fields[3], fields[4], fields[5] if len(fields) > 5 else "")
 
 
-def parse_row(
+def parse_queue_log_row(
     time: Any, callid: Any, queue: Any, agent: Any, event: Any, data: Sequence[Any], zone: tzinfo = UTC
 ) -> QueueEvent:
     """One row of the table queue_log. `data`: the one column `data`, or data1 to data5. NULL is "". Raises BadLine.

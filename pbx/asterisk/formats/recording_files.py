@@ -29,7 +29,7 @@ _RATES: dict[str, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileCheck:
     """What a downloaded file is: only `downloaded` ones are kept."""
 
     state: Literal["downloaded", "waiting", "empty", "unreadable"]
@@ -55,29 +55,29 @@ def stored_path(connection_id: int, name: str, suffix: str) -> str:
     return "/".join((str(connection_id), *folders, f"{stem}.{suffix}"))
 
 
-def examine(file: BinaryIO, size_bytes: int, fmt: str) -> Finding:
+def examine(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:
     """Judge a whole file of ARI's `format` by its size and header.
 
     Asterisk writes both sizes of a WAV header as 0 and mends them when the call ends, so a zero size means that it is
     still being written; ARI may also hand out a WAV under a name that is listed with another format.
     """
     if size_bytes <= HEADER_BYTES:
-        return Finding("empty", f"The PBX's file holds no sound ({size_bytes} bytes).")
+        return FileCheck("empty", f"The PBX's file holds no sound ({size_bytes} bytes).")
     head = file.read(12)
     named_wav = fmt.lower().startswith("wav")
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         return _examine_wav(file, size_bytes, int.from_bytes(head[4:8], "little"), _suffix(fmt) if named_wav else "wav")
     if named_wav:
-        return Finding("unreadable", "It is named WAV, but what it holds is not.")
+        return FileCheck("unreadable", "It is named WAV, but what it holds is not.")
     rate = None if head.startswith(_OTHER_SOUND) else _RATES.get(fmt)
-    return Finding("downloaded", duration_s=size_bytes / rate if rate else None, suffix=_suffix(fmt))
+    return FileCheck("downloaded", duration_s=size_bytes / rate if rate else None, suffix=_suffix(fmt))
 
 
 def _suffix(fmt: str) -> str:
     return fmt if _SUFFIX.fullmatch(fmt) else "bin"
 
 
-def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -> Finding:
+def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -> FileCheck:
     """Walk the chunks (LIST, fact and others may stand before the data) up to the data's."""
     byte_rate = 0
     offset = 12
@@ -94,20 +94,20 @@ def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -
             return _examine_data(size_bytes - offset, length, byte_rate, suffix)
         offset += length + length % 2
     if riff_size == 0:
-        return Finding("waiting", _UNFINISHED)
-    return Finding("unreadable", "Its WAV header is damaged: no sound is announced in it.")
+        return FileCheck("waiting", _UNFINISHED)
+    return FileCheck("unreadable", "Its WAV header is damaged: no sound is announced in it.")
 
 
-def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suffix: str) -> Finding:
+def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suffix: str) -> FileCheck:
     if announced_bytes == 0 and present_bytes > 1:  # one byte may pad
-        return Finding("waiting", _UNFINISHED)
+        return FileCheck("waiting", _UNFINISHED)
     if announced_bytes == 0:
-        return Finding("empty", "The PBX's file holds a header and no sound.")
+        return FileCheck("empty", "The PBX's file holds a header and no sound.")
     if announced_bytes >= _UNKNOWN_LENGTH:
         announced_bytes = min(announced_bytes, present_bytes)
     if announced_bytes > present_bytes:
         reason = f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there."
-        return Finding("unreadable", reason, cut_short=True)
+        return FileCheck("unreadable", reason, cut_short=True)
     if byte_rate == 0:
-        return Finding("unreadable", "Its WAV header is damaged: it names no format.")
-    return Finding("downloaded", duration_s=announced_bytes / byte_rate, suffix=suffix)
+        return FileCheck("unreadable", "Its WAV header is damaged: it names no format.")
+    return FileCheck("downloaded", duration_s=announced_bytes / byte_rate, suffix=suffix)

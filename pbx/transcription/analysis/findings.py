@@ -23,7 +23,7 @@ class SpokenSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Quote:
     """Something said that is worth finding again: where in the recording, by whom, and what."""
 
     start_s: float
@@ -42,7 +42,7 @@ class Analysis:
 
     summary: str = ""  # a line per speaker's turn, such as "Caller: I need help with my invoice."
     key_phrases: list[str] = field(default_factory=list)  # the most telling first
-    questions: list[Moment] = field(default_factory=list)
+    questions: list[Quote] = field(default_factory=list)
     talk_s: dict[str, float] = field(default_factory=dict)  # per speaker
     talk_ratio: float | None = None  # the agent's share of talk, 0 to 1
     longest_silence: tuple[float, float] | None = None  # where it starts and how long it is, seconds
@@ -67,7 +67,7 @@ class Analysis:
         """Return what `to_document` was made of. Unknown names are ignored, missing ones take their default."""
         known = {name: document[name] for name in cls.__dataclass_fields__ if document.get(name) is not None}
         if "questions" in known:
-            known["questions"] = [Moment(**moment) for moment in known["questions"]]
+            known["questions"] = [Quote(**moment) for moment in known["questions"]]
         if "longest_silence" in known:
             start_s, length_s = known["longest_silence"]
             known["longest_silence"] = (start_s, length_s)

@@ -64,7 +64,7 @@ _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.S)
 Sentiment = Literal["positive", "neutral", "negative", "mixed"]
 
 
-class _Answer(BaseModel):
+class _SummaryAnswer(BaseModel):
     """What a server may say; more, less or longer is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -123,7 +123,7 @@ def summarise(
 
 def _ask(
     server: _Server, key: SecretStr, base: dict[str, Any], messages: list[dict[str, str]], deadline_s: float
-) -> _Answer:
+) -> _SummaryAnswer:
     headers = _headers(server, key)
     end = time.monotonic() + deadline_s
     status, kind, body = 0, "", b""
@@ -223,7 +223,7 @@ def _refusal(server: _Server, status: int) -> AnalysisError:
     return server.fault(f"failed ({status})", f"Its own log tells why. {_RETRY_MEND}")
 
 
-def _read_answer(server: _Server, kind: str, body: bytes) -> _Answer:
+def _read_answer(server: _Server, kind: str, body: bytes) -> _SummaryAnswer:
     """The checked answer in a response, or an AnalysisError that says what is wrong with it."""
     if "html" in kind or body.lstrip()[:1] == b"<":
         raise server.fault("answers with a web page, not with JSON", _ADDRESS_MEND)
@@ -241,7 +241,7 @@ def _read_answer(server: _Server, kind: str, body: bytes) -> _Answer:
         written = fenced[1]
     try:
         given = json.loads(written)
-        answer = _Answer.model_validate(_cleaned(given))
+        answer = _SummaryAnswer.model_validate(_cleaned(given))
     except RecursionError:
         raise server.fault("didn't write JSON", _RETRY_MEND) from None
     except ValidationError as error:
@@ -254,7 +254,7 @@ def _read_answer(server: _Server, kind: str, body: bytes) -> _Answer:
 def _wrong(error: ValidationError) -> str:
     """Which of our own names is wrong; a name of the server's making isn't repeated."""
     names = {str(fault["loc"][0]) for fault in error.errors(include_input=False, include_url=False) if fault["loc"]}
-    known = sorted(names & set(_Answer.model_fields))
+    known = sorted(names & set(_SummaryAnswer.model_fields))
     return ", ".join(known) if known else "other keys than asked for"
 
 

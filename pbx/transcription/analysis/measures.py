@@ -6,7 +6,7 @@ from itertools import pairwise
 from pbx.speech.words import find_words
 from pbx.transcription.analysis.findings import AGENT, CALLER, SpokenSegment
 
-Stretch = tuple[float, float]  # from, to, in seconds
+SecondsSpan = tuple[float, float]  # from, to, in seconds
 
 OVERLAP_S = 0.5  # shorter overlaps are how turns normally change hands
 TURN_GAP_S = 2.0  # a speaker who goes on within this is still in the same turn
@@ -78,7 +78,7 @@ def first_response_s(segments: Sequence[SpokenSegment]) -> float | None:
     return round(max(answered_s - said_s, 0.0), 3)
 
 
-def _cut_ins(cutting: Sequence[Stretch], speaking: Sequence[Stretch], *, ties: bool = True) -> int:
+def _cut_ins(cutting: Sequence[SecondsSpan], speaking: Sequence[SecondsSpan], *, ties: bool = True) -> int:
     """How many of the one begin within one of the other and overlap it for longer than OVERLAP_S."""
     count = index = 0
     for start_s, end_s in cutting:
@@ -95,13 +95,13 @@ def _is_signal(text: str, fillers: Collection[str]) -> bool:
     return len(text) < 40 and all(at.word in fillers for at in find_words(text))
 
 
-def _spans(segments: Iterable[SpokenSegment], speaker: str) -> list[Stretch]:
+def _spans(segments: Iterable[SpokenSegment], speaker: str) -> list[SecondsSpan]:
     return [(segment.start_s, segment.end_s) for segment in segments if segment.speaker == speaker]
 
 
-def _union(stretches: Iterable[Stretch], gap_s: float = 0.0) -> list[Stretch]:
+def _union(stretches: Iterable[SecondsSpan], gap_s: float = 0.0) -> list[SecondsSpan]:
     """Merge stretches that touch, or lie no further apart than `gap_s`."""
-    merged: list[Stretch] = []
+    merged: list[SecondsSpan] = []
     for start_s, end_s in sorted(stretches):
         if merged and start_s <= merged[-1][1] + gap_s:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end_s))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pbx.speech.words import UNSPACED, WordAt, all_stop_words, cut_unspaced, fold, is_unspaced, stem
-from pbx.transcription.analysis.findings import Moment, SpokenSegment
+from pbx.transcription.analysis.findings import Quote, SpokenSegment
 from pbx.transcription.analysis.sentences import Conversation, Sentence, trusted
 
 MOST_PHRASES = 8
@@ -20,7 +20,7 @@ _BETWEEN = re.compile(r"[ \-‐‑]+")
 _MATCHES_ANYWHERE = re.compile(f"[{UNSPACED}\uac00-\ud7a3]")  # Korean has spaces, but its particles stick to the noun
 
 
-class _Phrase(NamedTuple):
+class _KeyPhrase(NamedTuple):
     stems: tuple[str, ...]
     text: str
     opens: bool = False  # a sentence: its capital means nothing
@@ -61,7 +61,7 @@ def find_key_phrases(conversation: Conversation) -> list[str]:
     return chosen
 
 
-def match_topics(segments: Sequence[SpokenSegment], topics: Mapping[str, Sequence[str]]) -> dict[str, list[Moment]]:
+def match_topics(segments: Sequence[SpokenSegment], topics: Mapping[str, Sequence[str]]) -> dict[str, list[Quote]]:
     """Return the topics that were spoken of, each with the segments that say one of its phrases, by start.
 
     Case and accents don't matter; a phrase matches whole words, `refund*` also refunds and refunded; Chinese, Japanese,
@@ -82,7 +82,7 @@ def match_topics(segments: Sequence[SpokenSegment], topics: Mapping[str, Sequenc
                 found[name][id(run[index])] = run[index]
     return {
         name: [
-            Moment(segment.start_s, segment.speaker, segment.text)
+            Quote(segment.start_s, segment.speaker, segment.text)
             for segment in sorted(hits.values(), key=lambda segment: segment.start_s)
         ]
         for name, hits in found.items()
@@ -101,7 +101,7 @@ def content_stems(words: Sequence[WordAt], stops: frozenset[str]) -> list[str]:
     return stems
 
 
-def _phrases_of(sentence: Sentence, words: Sequence[WordAt], stops: frozenset[str]) -> Iterator[_Phrase]:
+def _phrases_of(sentence: Sentence, words: Sequence[WordAt], stops: frozenset[str]) -> Iterator[_KeyPhrase]:
     """Its runs of words that say something, with nothing but spaces and hyphens between them."""
     run: list[WordAt] = []
     for at in words:
@@ -113,17 +113,17 @@ def _phrases_of(sentence: Sentence, words: Sequence[WordAt], stops: frozenset[st
             run.append(at)
         elif is_unspaced(at.word):
             yield from (
-                _Phrase((piece,), piece) for piece in cut_unspaced(at.word, stops) if len(piece) <= _LONGEST_RUN
+                _KeyPhrase((piece,), piece) for piece in cut_unspaced(at.word, stops) if len(piece) <= _LONGEST_RUN
             )
     if run:
         yield _phrase(sentence, run)
 
 
-def _phrase(sentence: Sentence, run: Sequence[WordAt]) -> _Phrase:
+def _phrase(sentence: Sentence, run: Sequence[WordAt]) -> _KeyPhrase:
     """The last words of a run, as the noun comes last in most languages."""
     kept = run[-_LONGEST_PHRASE:]
     start, end = kept[0].start, kept[-1].end
-    return _Phrase(tuple(stem(at.word) for at in kept), sentence.text[start:end], opens=start == 0)
+    return _KeyPhrase(tuple(stem(at.word) for at in kept), sentence.text[start:end], opens=start == 0)
 
 
 def _runs(segments: Sequence[SpokenSegment]) -> Iterator[list[SpokenSegment]]:

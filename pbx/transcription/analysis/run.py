@@ -6,13 +6,13 @@ from dataclasses import replace
 from pbx.errors import AnalysisError
 from pbx.settings import Settings
 from pbx.transcription.analysis import measures
-from pbx.transcription.analysis.findings import Analysis, Moment, SpokenSegment
+from pbx.transcription.analysis.findings import Analysis, Quote, SpokenSegment
 from pbx.transcription.analysis.language_server import summarise
 from pbx.transcription.analysis.phrases import find_key_phrases, match_topics
 from pbx.transcription.analysis.sentences import find_questions, read_conversation, trusted
 from pbx.transcription.analysis.summary import summarise_extract
 
-__all__ = ["Analysis", "Moment", "SpokenSegment", "analyse", "analyse_call", "match_topics"]
+__all__ = ["Analysis", "Quote", "SpokenSegment", "analyse", "analyse_call", "match_topics"]
 
 
 def analyse(segments: Sequence[SpokenSegment], duration_s: float | None) -> Analysis:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pbx.speech.words import WordAt, find_languages, find_words, fold, is_unspaced
-from pbx.transcription.analysis.findings import Moment, SpokenSegment
+from pbx.transcription.analysis.findings import Quote, SpokenSegment
 from pbx.transcription.analysis.idioms import Idioms, idioms_of
 
 _GAP_S = 1.5  # a sentence doesn't go on after a longer pause
@@ -82,14 +82,14 @@ def trusted(segments: Sequence[SpokenSegment]) -> list[SpokenSegment]:
     )
 
 
-def find_questions(conversation: Conversation) -> list[Moment]:
+def find_questions(conversation: Conversation) -> list[Quote]:
     """Return the questions asked: what ends with a question mark, or opens like a question and has no mark at its end.
 
     Left out is what asks nothing: "Right?", "Hello?", "How can I help you?".
     """
     idioms = conversation.idioms
     return [
-        Moment(round(sentence.start_s, 2), sentence.speaker, sentence.text)
+        Quote(round(sentence.start_s, 2), sentence.speaker, sentence.text)
         for sentence, plain in zip(conversation.sentences, conversation.plain, strict=True)
         if _is_question(sentence, idioms) and _asks(plain, idioms)
     ]

@@ -35,7 +35,7 @@ from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import Query, parse_query
 
 Order = Literal["relevance", "newest", "oldest"]
-Subject = Literal["day", "queue", "agent"]
+TrendSubject = Literal["day", "queue", "agent"]
 MOST_RANKED = 200_000  # ranking takes a microsecond each, and nobody turns that many pages
 _ROWS = 500  # hits read in one statement
 _BUCKET_S = 900  # a day begins at a whole quarter of an hour of UTC, in any zone
@@ -118,7 +118,7 @@ def find_hits(
     Raises QueryError.
     """
     tree = parse_query(wanted.query)
-    index = _Index(session, tree, wanted)
+    index = _SearchBackend(session, tree, wanted)
     started_at, row_id = _calls.c.started_at, index.row_id
     columns: list[Any] = [row_id.label("row_id")]
     if order == "relevance":
@@ -178,7 +178,7 @@ def count_transcribed(session: Session, wanted: SearchFilter) -> int:
     return session.connection().execute(query).scalar_one()
 
 
-def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> list[TrendPoint]:
+def trend(session: Session, wanted: SearchFilter, by: TrendSubject, zone: tzinfo) -> list[TrendPoint]:
     """How often something was said, by the day of the call in `zone`, by queue or by agent.
 
     Days come in order, without gaps, from the first call to the last, or where the filter has both limits from one to
@@ -210,7 +210,7 @@ def trend(session: Session, wanted: SearchFilter, by: Subject, zone: tzinfo) -> 
     )
 
 
-class _Index:
+class _SearchBackend:
     """How the database at hand is asked: rows of `source` where `matches`, by `relevance`, the smallest first."""
 
     row_id: ColumnElement[int]
@@ -247,7 +247,7 @@ class _Index:
 
 
 def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:
-    index = _Index(session, parse_query(wanted.query), wanted)
+    index = _SearchBackend(session, parse_query(wanted.query), wanted)
     return (
         select(index.call_id.label("call_id"), func.count().label("hits"))
         .select_from(index.source)
@@ -324,7 +324,7 @@ def _neighbour(doubtful: bool, *, earlier: bool) -> Any:
     return query.limit(1).correlate(_segments).scalar_subquery()
 
 
-def _labels(bucket: Any, by: Subject, zone: tzinfo) -> Sequence[Any]:
+def _labels(bucket: Any, by: TrendSubject, zone: tzinfo) -> Sequence[Any]:
     """What a group of calls is counted under: a call counts in each queue that it was in."""
     if by == "queue":
         return split_queues(bucket)

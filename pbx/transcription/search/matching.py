@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from pbx.store.search_tokens import Token, tokens_of
-from pbx.transcription.search.query import All, Either, Near, Phrase, Query, Without
+from pbx.transcription.search.query import All, Either, Near, PhraseTerm, Query, Without
 
-Stretch = tuple[int, int]  # the first token and the last
+TextSpan = tuple[int, int]  # the first token and the last
 
 
 def to_fts5(tree: Query) -> str:
     """The tree as an expression of FTS5 (https://sqlite.org/fts5.html#full_text_query_syntax)."""
     match tree:
-        case Phrase(words, prefix):
+        case PhraseTerm(words, prefix):
             return f'"{" ".join(words)}"' + ("*" if prefix else "")
         case Near(phrases, distance):
             return f"NEAR({' '.join(map(to_fts5, phrases))}, {distance})"
@@ -32,7 +32,7 @@ def to_fts5(tree: Query) -> str:
 def to_tsquery(tree: Query) -> str:
     """The tree as PostgreSQL's tsquery. Of a NEAR with more than two phrases, each two have to be near each other."""
     match tree:
-        case Phrase(words, prefix):
+        case PhraseTerm(words, prefix):
             return "('" + "' <-> '".join(words) + "'" + (":*)" if prefix else ")")
         case Near(phrases, distance):
             return f"({' & '.join(_near_pair(*pair, distance) for pair in combinations(phrases, 2))})"
@@ -44,7 +44,7 @@ def to_tsquery(tree: Query) -> str:
             return f"({to_tsquery(wanted)} & !{to_tsquery(unwanted)})"
 
 
-def _near_pair(one: Phrase, other: Phrase, distance: int) -> str:
+def _near_pair(one: PhraseTerm, other: PhraseTerm, distance: int) -> str:
     # <n>: the right one begins n words behind the left one's last. 0 is for phrases that share a word.
     first, second = to_tsquery(one), to_tsquery(other)
     orders = ((first, second), (second, first))
@@ -57,7 +57,7 @@ def spans_in(tree: Query, text: str) -> tuple[tuple[int, int], ...]:
     All places of all words and phrases count, but of a NEAR those that are near, and nothing behind a NOT.
     """
     tokens = tokens_of(text)
-    index = _Index(tokens)
+    index = _WordPositions(tokens)
     spans: list[tuple[int, int]] = []
     for first, last in sorted(set(_stretches(tree, index))):
         start, end = tokens[first].start, tokens[last].end
@@ -68,7 +68,7 @@ def spans_in(tree: Query, text: str) -> tuple[tuple[int, int], ...]:
     return tuple(spans)
 
 
-class _Index:
+class _WordPositions:
     """Where each word of a text stands."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
@@ -77,7 +77,7 @@ class _Index:
         for place, word in enumerate(self.words):
             self.places.setdefault(word, []).append(place)
 
-    def find(self, phrase: Phrase) -> list[Stretch]:
+    def find(self, phrase: PhraseTerm) -> list[TextSpan]:
         """All places of a phrase, in order."""
         *exact, final = phrase.words
         if exact:
@@ -89,7 +89,7 @@ class _Index:
         length = len(phrase.words)
         return [(at, at + length - 1) for at in starts if self._goes_on(phrase, at)]
 
-    def _goes_on(self, phrase: Phrase, at: int) -> bool:
+    def _goes_on(self, phrase: PhraseTerm, at: int) -> bool:
         found = self.words[at : at + len(phrase.words)]
         *exact, final = phrase.words
         if len(found) < len(phrase.words) or found[:-1] != exact:
@@ -97,9 +97,9 @@ class _Index:
         return found[-1].startswith(final) if phrase.prefix else found[-1] == final
 
 
-def _stretches(tree: Query, index: _Index) -> Iterator[Stretch]:
+def _stretches(tree: Query, index: _WordPositions) -> Iterator[TextSpan]:
     match tree:
-        case Phrase():
+        case PhraseTerm():
             yield from index.find(tree)
         case Near(phrases, distance):
             yield from _near_stretches([index.find(phrase) for phrase in phrases], distance)
@@ -110,7 +110,7 @@ def _stretches(tree: Query, index: _Index) -> Iterator[Stretch]:
             yield from _stretches(wanted, index)
 
 
-def _near_stretches(found: list[list[Stretch]], distance: int) -> Iterator[Stretch]:
+def _near_stretches(found: list[list[TextSpan]], distance: int) -> Iterator[TextSpan]:
     """Of each phrase's places those in a clump with all others: each ends at most `distance` words before the last
     one of the clump begins.
     """
@@ -121,7 +121,7 @@ def _near_stretches(found: list[list[Stretch]], distance: int) -> Iterator[Stret
                 yield from places
 
 
-def _within(places: list[Stretch], last_start: int, distance: int) -> Iterator[Stretch]:
+def _within(places: list[TextSpan], last_start: int, distance: int) -> Iterator[TextSpan]:
     if not places:
         return
     length = places[0][1] - places[0][0] + 1

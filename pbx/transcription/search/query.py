@@ -36,7 +36,7 @@ _AS_A_WORD = "To search for the word itself, write it in small letters."
 
 
 @dataclass(frozen=True, slots=True)
-class Phrase:
+class PhraseTerm:
     """Words in a row; one word is a phrase too. `prefix`: the last one may go on."""
 
     words: tuple[str, ...]
@@ -47,7 +47,7 @@ class Phrase:
 class Near:
     """Phrases with at most `distance` words from the end of each to the beginning of the last."""
 
-    phrases: tuple[Phrase, ...]
+    phrases: tuple[PhraseTerm, ...]
     distance: int = NEAR_WORDS
 
 
@@ -73,10 +73,10 @@ class Without:
     unwanted: "Query"
 
 
-Query = Phrase | Near | All | Either | Without
+Query = PhraseTerm | Near | All | Either | Without
 
 
-class _Piece(NamedTuple):
+class _QueryToken(NamedTuple):
     kind: str  # "AND", "OR", "NOT", "(", ")", or "words"
     query: Query | None = None
 
@@ -98,23 +98,23 @@ def parse_query(text: str) -> Query:
     return tree
 
 
-def _pieces(text: str) -> Iterator[_Piece]:
+def _pieces(text: str) -> Iterator[_QueryToken]:
     for found in _PIECE.finditer(text):  # it leaves nothing out: each character is one of these
         if found["near"] is not None:
-            yield _Piece("words", _near(found["near"], found["near_end"], text[found.end() :]))
+            yield _QueryToken("words", _near(found["near"], found["near_end"], text[found.end() :]))
         elif found["phrase"] is not None:
-            yield _Piece("words", _phrase(found["phrase"], found["more"]))
+            yield _QueryToken("words", _phrase(found["phrase"], found["more"]))
         elif found["sign"] == '"':
             raise _lone_quote()
         elif found["sign"]:
-            yield _Piece(found["sign"])
+            yield _QueryToken(found["sign"])
         elif found["bare"] in ("AND", "OR", "NOT"):
-            yield _Piece(found["bare"])
+            yield _QueryToken(found["bare"])
         elif found["bare"] and (word := _word(found["bare"])):
-            yield _Piece("words", word)
+            yield _QueryToken("words", word)
 
 
-def _word(bare: str) -> Phrase | None:
+def _word(bare: str) -> PhraseTerm | None:
     """A word as typed; None for what is no word, such as a dash. One like "don't" is two words in a row."""
     if re.fullmatch(r"NEAR(/.*)?", bare):
         raise QueryError("NEAR needs parentheses.", f"Write NEAR(refund invoice, 5). {_AS_A_WORD}")
@@ -122,10 +122,10 @@ def _word(bare: str) -> Phrase | None:
     words = tuple(token.text for token in tokens_of(stem))
     if star and (rest or not words):
         raise QueryError("A * stands only at the end of a word.", "Write the beginning of the word, then *: refund*")
-    return Phrase(words, prefix=bool(star)) if words else None
+    return PhraseTerm(words, prefix=bool(star)) if words else None
 
 
-def _phrase(inside: str, stars: str) -> Phrase:
+def _phrase(inside: str, stars: str) -> PhraseTerm:
     body = inside.rstrip()
     stem = body.rstrip("*")
     words = tuple(token.text for token in tokens_of(stem))
@@ -133,7 +133,7 @@ def _phrase(inside: str, stars: str) -> Phrase:
         raise QueryError("There is no word between the quotation marks.", "Write a phrase there, or remove them.")
     if "*" in stem:
         raise QueryError("A * stands only at the end of a phrase.", 'Write "my contr*" for words that begin so.')
-    return Phrase(words, prefix=bool(stars) or stem != body)
+    return PhraseTerm(words, prefix=bool(stars) or stem != body)
 
 
 def _near(inside: str, end: str, rest: str) -> Near:
@@ -153,7 +153,7 @@ def _near(inside: str, end: str, rest: str) -> Near:
     pieces = list(_pieces(_COMMA.sub(" ", inside)))
     if any(piece.kind != "words" for piece in pieces):
         raise QueryError("NEAR takes words and phrases only.", f"Move AND, OR and NOT out of it. {_AS_A_WORD}")
-    phrases = tuple(piece.query for piece in pieces if isinstance(piece.query, Phrase))
+    phrases = tuple(piece.query for piece in pieces if isinstance(piece.query, PhraseTerm))
     if not 2 <= len(phrases) <= _NEAR_PHRASES:
         raise QueryError(f"NEAR needs two to {_NEAR_PHRASES} words or phrases.", "Write NEAR(refund invoice, 5)")
     return Near(phrases, distance)
@@ -166,7 +166,7 @@ def _lone_quote() -> QueryError:
 class _Parser:
     """Reads pieces from left to right; each method reads what binds closer than the one before."""
 
-    def __init__(self, pieces: list[_Piece]) -> None:
+    def __init__(self, pieces: list[_QueryToken]) -> None:
         self._pieces = pieces
         self._at = 0
         self._depth = 0
