@@ -33,7 +33,7 @@ lab-down: .venv/dev
 	$(BIN)/python -m tests.lab down
 
 test-lab: .venv/dev  ## needs lab-up
-	$(BIN)/pytest tests/lab tests/store -m 'lab and not phones'
+	$(BIN)/pytest tests/lab tests/unit -m 'lab and not phones'
 	$(PHONES)
 	$(BIN)/pytest tests/lab -m alone
 
@@ -42,7 +42,7 @@ test-browser: .venv/dev  ## every page of the demo PBX; needs Chromium
 
 test-real: .venv/dev  ## test-browser, and test-lab in half the time; needs lab-up and Chromium
 	$(BIN)/pytest tests/browser -m browser; seen=$$?; \
-	$(BIN)/pytest tests/lab tests/store -m 'lab and not phones' & others=$$!; \
+	$(BIN)/pytest tests/lab tests/unit -m 'lab and not phones' & others=$$!; \
 	$(PHONES) -k asterisk-22 & newer=$$!; \
 	$(PHONES) -k 'not asterisk-22'; failed=$$?; \
 	for job in $$others $$newer; do wait $$job || failed=1; done; exit $$((seen + failed))

@@ -24,7 +24,7 @@ from pbx.imports.queue_visits import QueueLogFold
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import PbxConnection
-from tests.history.queue_logs import write_days
+from tests.unit.asterisk.formats.queue_logs import write_days
 
 MEMORY_BAR_MB = 300
 

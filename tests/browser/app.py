@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.lab.process import wait_until
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 START_S = 120  # on a machine that has much else to do
 
 

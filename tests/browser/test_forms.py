@@ -9,7 +9,7 @@ from pbx.store.history_models import AlertRule
 from pbx.store.transcription_queue import rules_of
 from tests.browser.demo import Demo
 from tests.browser.hand import choose, pick_and_close, start
-from tests.jobs.receivers import free_port
+from tests.unit.alerts.receivers import free_port
 
 
 def kept_rules(demo: Demo) -> list[tuple[str, str, float, bool]]:

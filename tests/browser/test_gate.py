@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import CHROMIUM, SLOW_MS
 from tests.browser.demo import Demo
-from tests.ui.test_gate import ROOT, app
+from tests.unit.ui.test_gate import ROOT, app
 
 # What a page can try with another server: a WebSocket, a request, and a sound as an element of its own.
 TRIES = """async (app) => {

@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -12,8 +12,8 @@ from pbx.asterisk.ami.values import decimal, integer, moment, roundtrip_ms, seco
 from pbx.errors import AmiProtocolError
 from pbx.live.events import LiveHistory
 from pbx.model.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
-from tests.ami.replay import ami_fixtures
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt
+from tests.unit.asterisk.ami.replay import ami_fixtures
 
 AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
 GREETINGS = (b"Asterisk Call Manager/5.0.2\r\n", b"Asterisk Call Manager/1.1\r\n")

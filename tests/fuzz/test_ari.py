@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriError
-from tests.ari.replay import STORED, ReplayPbx, captured, replay, reply
 from tests.fuzz.seeds import fuzzed, spoilt
+from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, replay, reply
 
 
 @pytest.fixture(scope="module")

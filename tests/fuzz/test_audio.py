@@ -12,7 +12,8 @@ import pytest
 from pbx.errors import DataError
 from pbx.recordings.playable import render_playable
 from pbx.speech.audio import load_sound, probe_audio
-from tests.fuzz.seeds import EXAMPLES, FIXTURES, NASTY
+from tests.fuzz.seeds import EXAMPLES, NASTY
+from tests.paths import FIXTURES
 
 SEEDS = sorted((FIXTURES / "audio").glob("tone.*"))
 FIELDS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x01\0", b"\xff\xff", b"\0\0")

@@ -13,7 +13,7 @@ from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, p
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.model.history import Visit
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
-from tests.history.queue_logs import T, write_days
+from tests.unit.asterisk.formats.queue_logs import T, write_days
 
 ZONES = [ZoneInfo(name) for name in ("UTC", "America/Los_Angeles", "Pacific/Kiritimati", "Europe/London")]
 LOG = [line.encode().rstrip() for line in write_days(60)] + [

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.formats.recording_files import examine, stored_path
 from pbx.asterisk.formats.recording_names import leg_of, parse_name
-from tests.fuzz.seeds import FIXTURES, NASTY, fuzzed, spoilt, spoilt_fields
+from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
+from tests.paths import FIXTURES
 
 NAMES = [
     b"2026/07/31/q-600-+442079460123-20260731-143012-1785504612.42",

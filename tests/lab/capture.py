@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import quote
 
 from tests.lab.ami import Ami
@@ -14,8 +13,8 @@ from tests.lab.calls import hang_up_all, park_callers, place_all, start_inbound_
 from tests.lab.process import wait_until
 from tests.lab.provision import LabError
 from tests.lab.server import PHONES, SERVERS, LabServer
+from tests.paths import FIXTURES
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
 ODD_CALLER = 'Ana "Zoë" <b>Ruiz</b> 🎉 <+493055501>'
 ODD_RECORDING = "Zoë's 50% #1 + ?&"
 SNAPSHOT = [

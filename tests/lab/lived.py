@@ -20,10 +20,10 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import Call
-from tests.jobs.listened import listening
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.shift import DESK, Shift, alone_at, work_shift
+from tests.unit.live.listened import listening
 
 LIVE, IMPORTED = "live", "imported"
 WAYS = (LIVE, IMPORTED)

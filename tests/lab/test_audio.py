@@ -20,8 +20,8 @@ from tests.lab.ami import Ami
 from tests.lab.browser import CHROMIUM
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
-from tests.speech.sounds import save_wav
-from tests.speech.test_tones import melody
+from tests.unit.speech.sounds import save_wav
+from tests.unit.speech.test_tones import melody
 
 pytestmark = pytest.mark.lab
 

@@ -14,9 +14,9 @@ import pytest
 from pbx.settings import Connection
 from tests.lab.calls import place_queue_call
 from tests.lab.server import LabServer
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.lab
-ROOT = Path(__file__).parent.parent.parent
 
 
 def environment(connection: Connection, **changes: str) -> dict[str, str]:

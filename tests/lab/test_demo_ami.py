@@ -18,10 +18,10 @@ from pbx.demo.answers import ACTIONS, ONLY_16
 from pbx.demo.company import QUEUES
 from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
-from tests.demo.living import Clock, living
 from tests.lab.calls import start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
+from tests.unit.demo.living import Clock, living
 
 pytestmark = pytest.mark.lab
 Fields = tuple[str, ...]

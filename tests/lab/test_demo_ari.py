@@ -11,10 +11,10 @@ import pytest
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.recording_dir import Shelf
 from pbx.settings import Connection
-from tests.ari.replay import wav
-from tests.demo.http_talk import Answer, ask, ask_and_stay, authorization, busy_moment, request
 from tests.lab.calls import start_phone_call
 from tests.lab.server import LabServer
+from tests.unit.asterisk.ari.replay import wav
+from tests.unit.demo.http_talk import Answer, ask, ask_and_stay, authorization, busy_moment, request
 
 pytestmark = pytest.mark.lab
 STORED = "/ari/recordings/stored"
@@ -160,7 +160,7 @@ def test_channels_have_the_same_fields(server: LabServer, real: Connection, demo
 
 
 def test_a_recording_that_grows_while_it_is_sent_overflows_its_length(server: LabServer, real: Connection) -> None:
-    """What the demo PBX does too (tests/demo/test_ari_faults.py): more bytes come than were announced."""
+    """What the demo PBX does too (tests/unit/demo/test_ari_faults.py): more bytes come than were announced."""
     path = server.monitor / f"{NAME}.wav"
     path.write_bytes(bytes(20_000_000))
     with socket.create_connection((real.host, real.ari_port), timeout=10) as line:

@@ -19,7 +19,6 @@ from pbx.demo.shifts import DayClock
 from pbx.demo.story import calls_of_day
 from pbx.demo.world import AmiEvent, World
 from pbx.live.events import HANDLED, VARIABLES
-from tests.ami.replay import raw
 from tests.lab.ami import Ami
 from tests.lab.calls import (
     PlacedCall,
@@ -33,6 +32,7 @@ from tests.lab.calls import (
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.test_demo_ami import Fields, Message, messages
+from tests.unit.asterisk.ami.replay import raw
 
 pytestmark = pytest.mark.lab
 CLASSES = "system,call,agent,dialplan"

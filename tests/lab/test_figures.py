@@ -24,11 +24,11 @@ from pbx.analytics.queues import FigureFilter, load_visits, queue_targets, queue
 from pbx.analytics.trunks import cause_counts, trunk_totals
 from pbx.store.engine import reading
 from pbx.store.models import Call
-from tests.agreement import assert_all_agree
+from tests.counting import assert_all_agree
 from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
 from tests.lab.server import SERVERS
 from tests.lab.shift import DESK, TEMP_NAME
-from tests.test_pages import open_page, tables, well
+from tests.pages.test_pages import open_page, tables, well
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 T_S = 4.0  # the desk's servicelevel

@@ -17,8 +17,8 @@ from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
 from tests.browser.hand import close, hover
 from tests.browser.seen import settle
-from tests.happened import add_agents, add_calls, clock, leg, look_at_trunk
 from tests.lab.browser import browser, running_app
+from tests.unit.sample_history import add_agents, add_calls, clock, leg, look_at_trunk
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 SLOW_MS = 30_000

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,11 +13,11 @@ from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Job, PbxConnection, Table
 from tests.lab.postgres import PASSWORD, empty, postgres
-from tests.store.test_migrations import MODELS_ONLY, upgrade_what_was_seen_live
+from tests.paths import ROOT
+from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_what_was_seen_live
 
 __all__ = ["postgres"]
 pytestmark = pytest.mark.lab
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from tests.lab import provision
 from tests.lab.provision import LabError, is_made, make_root, root_dir
 from tests.lab.server import SERVERS
 from tests.lab.spare import spare
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 @pytest.fixture(autouse=True)

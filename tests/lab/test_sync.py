@@ -22,13 +22,13 @@ from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Recording
-from tests.ari.replay import wav
 from tests.lab.process import wait_until
 from tests.lab.server import ARI_SECRET, SERVERS
 from tests.lab.spare import Spare, spare
+from tests.paths import ROOT
+from tests.unit.asterisk.ari.replay import wav
 
 pytestmark = pytest.mark.lab
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module", params=[16, 22])
@@ -178,7 +178,7 @@ def test_asterisk_gone_in_the_middle(pbx: Spare, cache: Cache) -> None:
 
 def test_killed_in_the_middle(pbx: Spare, cache: Cache) -> None:
     put(pbx, 400)
-    command = [sys.executable, "-m", "tests.jobs.sync_once", pbx.host, str(pbx.http_port), ARI_SECRET]
+    command = [sys.executable, "-m", "tests.unit.recordings.sync_once", pbx.host, str(pbx.http_port), ARI_SECRET]
     folder = cache.settings.audio_dir / "1"
     for files in (1, 60, 200):
         running = subprocess.Popen([*command, str(cache.settings.pbx_data_dir)], cwd=ROOT)

@@ -9,10 +9,10 @@ from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.live.events import LiveHistory
 from pbx.model.history import Visit
-from tests.history.live_pbx import LATER, START
 from tests.lab.ami import Ami
 from tests.lab.queues import Caller
 from tests.lab.transfers import transfer_site
+from tests.unit.live.live_pbx import LATER, START
 
 # Alone: on a busy machine Asterisk 16 may hear of the hangup before the transfer, and writes COMPLETE… instead.
 pytestmark = [pytest.mark.lab, pytest.mark.phones, pytest.mark.alone]

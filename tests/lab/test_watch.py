@@ -19,11 +19,11 @@ from pbx.store.history_models import AgentEvent, CallLeg, ListeningSpan, QueueVi
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import Call
 from pbx.store.snapshots import latest_snapshot
-from tests.jobs.listened import listening
 from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
+from tests.unit.live.listened import listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 BEHIND_S = 3.0  # the most a page may be behind the PBX: a requirement, so that this one time is asserted

@@ -19,13 +19,13 @@ from pbx.store.engine import reading, writing
 from pbx.store.history_models import Alert, AlertRule, CallLeg, ListeningSpan, QueueVisit
 from pbx.store.job_queue import needed_connection
 from pbx.store.snapshots import latest_snapshot, record_snapshot
-from tests.jobs.listened import listening
 from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
 from tests.lab.lived import environment
 from tests.lab.postgres import empty, postgres
 from tests.lab.process import wait_until
 from tests.lab.server import SERVERS, LabServer
 from tests.lab.shift import DESK, alone_at
+from tests.unit.live.listened import listening
 
 __all__ = ["postgres"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 SAMPLE_S = 2.0
 
 

@@ -1,0 +1,119 @@
+"""Agents, on a day worked by hand: the table, one agent's day, and his calls."""
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.pages.test_pages import open_page, save_pbx, tables, well, words
+from tests.unit.charts.drawn import charts
+from tests.unit.sample_history import DAY, add_agents, clock, listen
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+AGENTS = "pages/live/agents.py"
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    add_agents(engine, save_pbx(engine))
+    return engine
+
+
+def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY))
+    assert tables(app)["Agents"] == [
+        [
+            "Ada",
+            "2 | talk 15:00",
+            "7:30",
+            "33.3% | 1 of 3",
+            "4 h 00 min | 1 session",
+            "30:00 | 1 pause",
+            "7.1% | 15:00 of 3 h 30 min",  # 900 / (14,400 - 1,800)
+        ],
+        ["Bob", "1 | talk 1:00", "1:00", "0.0% | 0 of 1", "–", "0:00", "n/a | no login known"],
+    ]
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown == {
+        "Agents": "2",
+        "Calls taken": "3",
+        "Average talk": "5:20",  # 960 / 3
+        "Not taken": "25.0%",  # 1 of 4 rings
+        "Paused": "12.5%",  # 30 min of 4 h
+        "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
+    }
+
+
+def test_agents_are_compared_with_a_day_that_was_observed_and_no_other(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY))
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "No comparison with the previous period: history begins on 2 Mar at 09:30." in words(app)
+    listen(engine, 1, clock(-24), clock(24))
+    changes = {metric.label: metric.proto.delta_description for metric in well(open_page(AGENTS, **DAY)).metric}
+    assert changes["Calls taken"] == "from 0"
+
+
+def test_an_agent_s_day_and_calls(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    shown = tables(app)
+    assert shown["Days"] == [["Mon 2 Mar", "09:00", "13:00", "4 h 00 min", "30:00"]]
+    assert shown["Calls taken"] == [
+        ["2 Mar 10:00:00", "+4930111", "sales", "0:10", "10:00"],
+        ["2 Mar 09:30:00", "+4930111", "sales", "0:10", "5:00"],
+    ]
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    assert {metric.label: metric.value for metric in app.metric} == {
+        "Calls taken": "2",
+        "Average talk": "7:30",  # 900 / 2
+        "Not taken": "33.3%",
+        "Paused": "12.5%",
+        "Occupancy": "7.1%",
+    }
+    team = [caption.value.replace("\\", "") for caption in app.caption]
+    assert [said for said in team if said.startswith("Team")] == [
+        *("Team: 3", "Team: 5:20", "Team: 25.0%", "Team: 12.5%", "Team: 7.1%")
+    ]
+
+
+def test_an_agent_of_whom_nothing_is_known_is_named(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Nobody"))
+    assert "This agent has no calls, rings or logins" in words(app)
+    assert "Nobody" in [heading.value for heading in app.subheader]
+
+
+def test_of_an_agent_without_logins_the_page_says_so(engine: Engine) -> None:
+    assert "No login of this agent is known" in words(well(open_page(AGENTS, **DAY, agent="Bob")))
+
+
+def test_a_queue_nobody_works_in_shows_how_history_arrives(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, queue="support"))
+    assert "python -m pbx import queue-log" in words(app)
+
+
+def test_a_stretch_of_the_day_leads_to_its_calls(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    timeline = charts(app)["agent_timeline"]["data"]
+    by_kind = {trace["name"]: [point[0] for point in trace["customdata"]] for trace in timeline}
+    assert {kind: len(queries) for kind, queries in by_kind.items()} == {
+        "Not observed": 2,  # before the first call the log tells of, and after the last
+        "Logged in": 1,
+        "Paused": 1,
+        "On a call": 2,
+    }
+
+    def taken(query: str) -> list[str]:
+        seen = well(open_page(AGENTS, **DAY, agent="Ada", behind=query))
+        return [row[0] for row in tables(seen).get("Calls taken", [])]
+
+    assert taken(by_kind["On a call"][0]) == ["2 Mar 09:30:00"]
+    assert taken(by_kind["Logged in"][0]) == ["2 Mar 10:00:00", "2 Mar 09:30:00"]
+    assert taken(by_kind["Paused"][0]) == []
+
+
+def test_nothing_is_compared_where_history_begins(engine: Engine) -> None:
+    app = well(open_page(AGENTS, **DAY))
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "of what was before nothing is known" in words(app)

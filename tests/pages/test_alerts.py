@@ -1,0 +1,248 @@
+"""The page Alerts: rules made, changed, tried and deleted; what happened; and what Today shows of it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
+
+from pbx.settings import Settings, load_settings
+from pbx.store.alerts import (
+    AlertTarget,
+    Seen,
+    delete_rule,
+    list_rules,
+    past_alerts,
+    save_rule,
+    seal_targets,
+    settle,
+    targets_of,
+)
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import AlertRule
+from tests.pages.test_pages import HOSTILE, fill, open_page, press, save_pbx, tables, well, words
+from tests.unit.alerts.receivers import TOKEN, WebReceiver, web_receiver
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+PAGE = "pages/settings/alerts.py"
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def web() -> Iterator[WebReceiver]:
+    with web_receiver() as received:
+        yield received
+
+
+def add_rule(engine: Engine, pbx: int, *urls: str, **given: Any) -> int:
+    sealed = seal_targets(load_settings(), [AlertTarget(SecretStr(url)) for url in urls])
+    known: dict[str, Any] = {"kind": "longest_wait", "threshold": 60, "targets_encrypted": sealed}
+    with writing(engine) as session:
+        return save_rule(session, AlertRule(connection_id=pbx, **known | given), NOW)
+
+
+def begin(engine: Engine, rule: int, subject: str, about: str = "It is so.", minutes: float = 3) -> None:
+    with writing(engine) as session:
+        settle(session, rule, Seen(NOW - timedelta(minutes=minutes), {subject: about}))
+
+
+def rules(engine: Engine, pbx: int) -> list[AlertRule]:
+    with reading(engine) as session:
+        return list_rules(session, pbx)
+
+
+def by_label(app: AppTest, kind: str, label: str) -> Any:
+    return next(field for field in app.get(kind) if field.label == label)
+
+
+def plain_words(app: AppTest) -> str:
+    return words(app).replace("\\", "")
+
+
+def test_without_rules_it_says_what_can_be_done(engine: Engine) -> None:
+    save_pbx(engine)
+    said = words(well(open_page(PAGE)))
+    assert "No rule yet" in said
+    assert "No alert has begun yet" in said
+
+
+def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
+    pbx = fill(engine)
+    app = press(well(open_page(PAGE)), "Add an alert")
+    by_label(app, "selectbox", "Tell me when").set_value("trunk_down")
+    app = well(app.run())
+    by_label(app, "selectbox", "Trunk").set_value("carrier")
+    by_label(app, "number_input", "Minutes").set_value(7)
+    by_label(app, "text_area", "Add addresses, one a line").set_value(
+        f"json://h.example.com/{TOKEN}\n\nslack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+    )
+    press(app, "Save")
+    made = rules(engine, pbx)[0]
+    assert (made.kind, made.subject, made.threshold, made.enabled) == ("trunk_down", "carrier", 7.0, True)
+    assert [target.label for target in targets_of(settings, made)] == ["Webhook to h.example.com", "Slack"]
+    app = well(open_page(PAGE))
+    said = plain_words(app)
+    assert "A trunk is not registered, or not reachable, for 7 min" in said
+    assert "Trunk carrier · Webhook to h.example.com, Slack" in said
+    assert TOKEN not in repr(app.main)
+
+
+def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, settings: Settings) -> None:
+    pbx = fill(engine)
+    add_rule(engine, pbx, f"json://h.example.com/{TOKEN}", f"json://other.example.com/{TOKEN}")
+    before = targets_of(settings, rules(engine, pbx)[0])
+    app = press(well(open_page(PAGE)), "Edit")
+    assert TOKEN not in repr(app)
+    assert TOKEN not in repr([element.proto for element in app.main])
+    by_label(app, "number_input", "Seconds").set_value(90)
+    kept = by_label(app, "multiselect", "Saved addresses")
+    assert kept.options == ["1. Webhook to h.example.com", "2. Webhook to other.example.com"]
+    kept.set_value([before[1].id])
+    press(app, "Save")
+    changed = rules(engine, pbx)
+    assert [rule.threshold for rule in changed] == [90.0]
+    assert targets_of(settings, changed[0]) == before[1:]
+
+
+def test_an_address_that_is_none_is_named_by_its_place(engine: Engine) -> None:
+    pbx = fill(engine)
+    app = press(well(open_page(PAGE)), "Add an alert")
+    by_label(app, "text_area", "Add addresses, one a line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
+    app = press(app, "Save")
+    assert "Address 2 can’t be used" in plain_words(app)
+    assert TOKEN not in words(app)
+    assert rules(engine, pbx) == []
+
+
+def test_a_test_message_arrives_and_its_failure_is_said(engine: Engine, web: WebReceiver) -> None:
+    pbx = fill(engine)
+    add_rule(engine, pbx, web.url)
+    app = press(press(well(open_page(PAGE)), "Edit"), "Send a test message")
+    assert "took the test message" in plain_words(app) + "".join(one.value for one in app.success)
+    assert [one["title"] for one in web.messages] == ["PBX Notebook: test message"]
+    assert "Alerts of the PBX pbx.example.com will arrive here" in web.messages[0]["message"]
+    web.status = 500
+    said = plain_words(press(app, "Send a test message"))
+    assert "it answered with HTTP status 500" in said
+    assert TOKEN not in said
+
+
+def test_deleting_asks_first(engine: Engine) -> None:
+    pbx = fill(engine)
+    rule = add_rule(engine, pbx)
+    app = well(open_page(PAGE))
+    app = well(next(button for button in app.button if button.key == f"ask_delete_{rule}").click().run())
+    assert len(rules(engine, pbx)) == 1
+    press(app, "Delete")
+    assert rules(engine, pbx) == []
+
+
+def test_a_rule_is_switched_off_with_what_goes_on(engine: Engine) -> None:
+    pbx = fill(engine)
+    begin(engine, add_rule(engine, pbx), "support")
+    app = well(open_page(PAGE))
+    assert "support, since" in plain_words(app)
+    app = well(by_label(app, "toggle", "On").set_value(False).run())
+    assert "Switched off" in words(app)
+    with reading(engine) as session:
+        assert [alert.ended_at is None for alert, _ in past_alerts(session, pbx, 5)] == [False]
+
+
+def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
+    pbx = fill(engine)
+    changed, deleted = add_rule(engine, pbx), add_rule(engine, pbx)
+    pages = {rule: well(open_page(PAGE)) for rule in (changed, deleted)}
+    with writing(engine) as session:
+        save_rule(session, AlertRule(connection_id=pbx, id=changed, kind="longest_wait", threshold=90), NOW)
+        delete_rule(session, deleted)
+    for rule, app in pages.items():
+        well(next(one for one in app.toggle if one.key == f"enabled_{rule}").set_value(False).run())
+    assert [(rule.id, rule.threshold, rule.enabled) for rule in rules(engine, pbx)] == [(changed, 90, False)]
+
+
+def test_how_each_rule_stands(engine: Engine) -> None:
+    pbx = save_pbx(engine)
+    add_rule(engine, pbx)
+    assert "Not known: no look yet" in plain_words(well(open_page(PAGE)))
+    fill(engine)
+    assert "All is well" in words(well(open_page(PAGE)))
+
+
+def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
+    pbx = fill(engine)
+    told, failed, silent = (
+        add_rule(engine, pbx, "json://h.example.com"),
+        add_rule(engine, pbx, "json://i.example.com"),
+        add_rule(engine, pbx),
+    )
+    for minutes, (rule, subject) in enumerate(((told, "a"), (failed, "b"), (silent, "c")), start=2):
+        begin(engine, rule, subject, minutes=minutes)
+    with writing(engine) as session:
+        for alert, rule in past_alerts(session, pbx, 5):
+            changes = {"told_begin": True}
+            if rule.id == failed:
+                changes |= {
+                    "failure": "Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500)."
+                }
+            session.add(alert.sqlmodel_update(changes))
+        first = past_alerts(session, pbx, 1)[0][0]
+        session.add(first.sqlmodel_update({"ended_at": first.begun_at + timedelta(seconds=83), "told_end": True}))
+    shown = tables(well(open_page(PAGE)))["What happened"]
+    assert [row[1:] for row in shown] == [
+        ["Long wait in queue a | It is so.", "1:23", "Told"],
+        [
+            "Long wait in queue b | It is so.",
+            "Going on",
+            "Not sent | Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500).",
+        ],
+        ["Long wait in queue c | It is so.", "Going on", "On Today only"],
+    ]
+
+
+def test_today_shows_what_goes_on_and_nothing_else(engine: Engine) -> None:
+    pbx = fill(engine)
+    rule = add_rule(engine, pbx)
+    assert "notifications_active" not in words(well(open_page()))
+    begin(engine, rule, "support", "The first of 2 callers has waited 2:00.")
+    begin(engine, add_rule(engine, pbx, kind="trunk_down"), "carrier")
+    said = plain_words(well(open_page()))
+    assert "Long wait in queue support" in said
+    assert "The first of 2 callers has waited 2:00." in said
+    assert "Trunk carrier is down" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "subject", "chosen"),
+    [
+        ("longest_wait", "pages/live/queues.py", "support", {"Queue": "support"}),
+        ("trunk_down", "pages/live/trunks.py", "carrier", {"Trunk": "carrier"}),
+        ("no_agent", "pages/live/queues.py", "Sales & Co", {}),  # no such queue any more
+    ],
+)
+def test_an_alert_leads_to_its_very_queue_or_trunk(
+    engine: Engine, kind: str, page: str, subject: str, chosen: dict[str, str]
+) -> None:
+    begin(engine, add_rule(engine, fill(engine), kind=kind), subject)
+    links = [link.proto for link in well(open_page()).get("page_link") if link.proto.query_string]
+    (link,) = links
+    assert link.page == page.rpartition("/")[2].removesuffix(".py")
+    asked = dict(parse_qsl(link.query_string))
+    assert list(asked.values()) == [subject]
+    app = well(open_page(page, **asked))
+    assert {field.label: field.value for field in app.selectbox if field.label in chosen} == chosen
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text(engine: Engine, name: str) -> None:
+    pbx = fill(engine, name)
+    rule = add_rule(engine, pbx, subject=name)
+    begin(engine, rule, name, name)
+    for page in (PAGE, "pages/today/overview.py"):
+        said = words(well(open_page(page)))
+        assert "<script>" not in said.replace("\\<script\\>", "")
+        assert "*bold*" not in said.replace("\\*bold\\*", "")

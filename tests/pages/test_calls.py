@@ -1,0 +1,215 @@
+"""The figures of calls, on a day worked by hand, and the way from each to its calls."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from sqlalchemy import Engine, text
+from streamlit.testing.v1 import AppTest
+
+from pbx import ui
+from pbx.store.engine import writing
+from pbx.store.legs import store_legs
+from tests.pages.test_pages import add_call, fill, led_to, open_page, save_pbx, tables, well, words
+from tests.unit.charts.drawn import charts, points
+from tests.unit.sample_history import DAY, add_calls, clock, leg, listen
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+FIGURES = "pages/calls/figures.py"
+INTERACTIONS = "pages/calls/interactions.py"
+
+
+@pytest.fixture
+def filled(engine: Engine) -> int:
+    pbx = save_pbx(engine)
+    add_calls(engine, pbx)
+    return pbx
+
+
+def metrics(app: AppTest) -> dict[str, tuple[str, str]]:
+    return {metric.label: (metric.value, metric.delta) for metric in app.metric}
+
+
+def behind(asked: str, **query: object) -> AppTest:
+    """The page as its address keeps it after a bar was clicked on."""
+    return well(open_page(FIGURES, **(DAY | {"behind": asked} | query)))
+
+
+def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) -> None:
+    listen(engine, filled, clock(-24), clock(24))
+    app = well(open_page(FIGURES, **DAY))
+    assert metrics(app) == {
+        "Calls": ("5", "+400%"),
+        "Inbound": ("2", "+100%"),
+        "Outbound": ("3", ""),
+        "Answered": ("40.0%", "-60.0 pp"),  # 2 of 5, and 1 of 1 before
+        "Average talk": ("1:30", "+1:00"),  # (60 + 120) / 2, and 30 before
+        "Average wait": ("0:08", "-0:02"),  # (10 + 5) / 2, and 10 before
+    }
+
+
+def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(filled: int) -> None:
+    """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
+    app = well(open_page(FIGURES, **DAY))
+    assert {change for _, change in metrics(app).values()} == {""}
+    assert "No comparison with the previous period: history begins on 1 Mar at 12:00." in words(app)
+
+
+def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engine: Engine) -> None:
+    """The CDR ends at 14:40: both days are compared up to then, of which the day before has a call at noon."""
+    listen(engine, filled, clock(-24), clock(-12))
+    with writing(engine) as session:
+        store_legs(session, filled, [leg(7, clock(-8), "+4930111", "1001", "ANSWERED", 16, billsec_s=30.0)], "cdr")
+    app = well(open_page(FIGURES, **DAY))
+    assert metrics(app)["Calls"] == ("5", "+400%")  # not +150 %: the call at 16:00 is left out
+    assert "Compared with 1 Mar 00:00 – 1 Mar 14:40." in words(app)
+
+
+@pytest.mark.parametrize(
+    ("unseen_minutes", "why"),
+    [(14, ""), (15, "15:00 of 1 Mar 00:00 – 2 Mar 00:00 had no data")],
+    ids=["less than a hundredth of a day", "more"],
+)
+def test_a_gap_in_the_day_before_ends_the_comparison(
+    filled: int, engine: Engine, unseen_minutes: int, why: str
+) -> None:
+    """A hundredth of 24 hours is 14 min 24 s."""
+    with writing(engine) as session:  # only live, so that no import covers the gap
+        session.exec(text("UPDATE call_legs SET source = 'watch'"))  # type: ignore[call-overload]
+    listen(engine, filled, clock(-48), clock(-20))
+    listen(engine, filled, clock(-20, unseen_minutes), clock(24))
+    app = well(open_page(FIGURES, **DAY))
+    assert (f"No comparison with the previous period: {why}." in words(app)) == bool(why)
+    assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
+
+
+def test_the_table_breaks_down_by_what_is_asked(filled: int) -> None:
+    rows = tables(well(open_page(FIGURES, **DAY)))["Calls by Direction"]
+    assert [row[:3] for row in rows] == [
+        ["↗ Outbound", "3", "33.3% | 1 of 3"],
+        ["↙ Inbound", "2", "50.0% | 1 of 2"],
+    ]
+    by_number = tables(well(open_page(FIGURES, **DAY, by="Number")))["Calls by Number"]
+    assert [row[:5] for row in by_number] == [
+        ["040222", "2", "0", "2", "0"],
+        ["+4930111", "2", "2", "0", "0"],
+        ["040999", "1", "0", "1", "0"],
+    ]
+    by_hour = tables(well(open_page(FIGURES, **DAY, by="Hour")))["Calls by Hour"]
+    assert [row[:2] for row in by_hour] == [["Mon 2 Mar 2026, 09:00", "2"], ["Mon 2 Mar 2026, 14:00", "3"]]
+
+
+def test_one_direction_alone(filled: int) -> None:
+    app = well(open_page(FIGURES, **DAY, direction="Inbound"))
+    assert metrics(app)["Calls"][0] == "2"
+    assert tables(app)["Calls by Direction"][0][0] == "↙ Inbound"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "senders"),
+    [
+        ("weekday=0&hour=9", "2 calls: Mon 09:00–10:00", ["+4930111", "+4930111"]),
+        ("weekday=1&hour=9", "0 calls: Tue 09:00–10:00", []),
+        ("number=%2B49+30+111", "2 calls: with +49 30 111", ["+4930111", "+4930111"]),
+        ("disposition=BUSY", "1 call: Busy", ["1001"]),
+        ("did=4930555", "2 calls: number called 4930555", ["+4930111", "+4930111"]),
+        ("did=", "3 calls: no number called", ["1001", "1001", "1001"]),
+        ("direction=outbound", "3 calls: ↗ Outbound", ["1001", "1001", "1001"]),
+        (
+            "from=1772456400&until=1772460000&direction=outbound",
+            "3 calls: Mon 2 Mar 14:00–15:00, ↗ Outbound",
+            ["1001", "1001", "1001"],
+        ),
+        ("from=0&until=99999999999&weekday=8&hour=1&direction=up&nonsense=%", "All 5 calls", ["1001"] * 3),
+    ],
+)
+def test_the_calls_behind_a_bar_are_listed_below(filled: int, asked: str, said: str, senders: list[str]) -> None:
+    app = behind(asked)
+    assert f">{said}<" in words(app)
+    assert [row[1] for row in tables(app).get("Calls", [])][: len(senders)] == senders
+
+
+def test_every_bar_adds_up_to_the_calls_behind_it(filled: int) -> None:
+    app = well(open_page(FIGURES, **DAY))
+    for key in ("calls_by_time", "calls_by_number", "calls_by_disposition"):
+        listed = [len(tables(behind(query))["Calls"]) for query in points(app, key)]
+        assert sum(listed) == 5, key
+        assert min(listed) > 0, key
+
+
+def test_the_row_of_a_day_of_25_hours_leads_to_all_its_calls(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pbx = save_pbx(engine)
+    late = datetime(2026, 10, 25, 22, 30, tzinfo=UTC)  # half past eleven at night
+    with writing(engine) as session:
+        store_legs(session, pbx, [leg(1, late, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0)], "cdr")
+    picks, draw = [datetime(2026, 10, 24, 22, tzinfo=UTC).isoformat()], ui.table
+
+    def pick_once(label: str, *args: Any, **more: Any) -> str | None:
+        draw(label, *args, **more)
+        return picks.pop() if label == "Calls by Day" and picks else None
+
+    monkeypatch.setattr(ui, "table", pick_once)
+    app = well(open_page(FIGURES, period="Between", days=["2026-10-25", "2026-10-25"], by="Day"))
+    assert not picks
+    assert ">1 call: Sun 25 Oct<" in words(app)
+
+
+def test_a_list_leads_to_the_same_calls_in_interactions(filled: int) -> None:
+    app = behind("direction=outbound")
+    next(button for button in app.button if button.label == "Open in Interactions").click()
+    page, _, query = led_to(well(app.run())).partition("?")
+    assert page == "interactions"
+    assert [row[1] for row in tables(well(open_page(INTERACTIONS, **parse_qs(query))))["Calls"]] == ["1001"] * 3
+
+
+def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> None:
+    for asked in ("disposition=BUSY", "weekday=0&hour=9", "from=1772456400&until=1772460000", "did=4930555"):
+        assert "Open in Interactions" not in [button.label for button in behind(asked).button], asked
+
+
+def test_an_export_that_cannot_hold_all_says_so(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "of 5. Choose a shorter period" not in words(behind(""))
+    monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
+    assert "The newest 3 of 5. Choose a shorter period for the others." in words(behind(""))
+
+
+def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
+    pbx = save_pbx(engine)
+    add_call(engine, pbx, "+4930111", clock(9))
+    app = well(open_page(FIGURES, **DAY))
+    assert "1 gap, 1 d 0 h in all (100.0% of the period)" in words(app)
+    assert "of what was before nothing is known" in words(app)
+    assert "Not observed" in str(charts(app)["calls_by_time"])
+
+
+def test_without_history_the_page_says_how_it_arrives(engine: Engine) -> None:
+    save_pbx(engine)
+    app = well(open_page(FIGURES))
+    assert "python -m pbx import cdr" in words(app)
+    assert "python -m pbx watch" in words(app)
+
+
+def test_an_opened_call_shows_its_legs(filled: int) -> None:
+    app = well(open_page(INTERACTIONS, call="4"))
+    assert tables(app)["Legs"] == [
+        [
+            "1001 | PJSIP/1001-00000004",
+            "040222 | PJSIP/carrier-00000004",
+            "carrier | from-internal",
+            "14:30:00 | rang after 2.5 s",
+            "–",
+            "14:30:03",
+            "Busy | User busy (17)",
+        ]
+    ]
+
+
+def test_an_agent_of_a_call_has_the_name_his_queue_tells(engine: Engine) -> None:
+    pbx = fill(engine)
+    add_call(engine, pbx, "1", datetime.now(UTC), agent="1001")
+    call = add_call(engine, pbx, "2", datetime.now(UTC), agent="1003")
+    shown = [row[2] for row in tables(well(open_page(INTERACTIONS)))["Calls"]]
+    assert shown[:2] == ["600 | Agent 1003", "600 | Agent Ada (1001)"]
+    assert "agent 1003" in words(well(open_page(INTERACTIONS, call=str(call))))

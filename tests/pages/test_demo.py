@@ -1,0 +1,217 @@
+"""The demo on the pages: entered, marked everywhere, left; real data stay as they were."""
+
+import json
+import sqlite3
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from pydantic import SecretStr
+from streamlit.testing.v1 import AppTest
+
+from pbx.demo import process as house
+from pbx.demo.lifecycle import demo_place, demo_state, was_left
+from pbx.errors import SettingsError
+from pbx.imports.run import do_import
+from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
+from pbx.store.connections import forget_saved, save_connection
+from pbx.store.engine import open_engine
+from pbx.store.job_queue import needed_connection
+from tests.pages.test_pages import led_to
+from tests.paths import ROOT
+
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "pages").rglob("*.py"))
+TODAY, SETTINGS, CALLS = "pages/today/overview.py", "pages/settings/freepbx.py", "pages/calls/interactions.py"
+TRANSCRIPTS = "pages/calls/transcripts.py"
+NO_PBX = "No PBX is connected yet"
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Whom the pages would have started a demo for; its process is what tests/unit/demo/test_lifecycle.py tests."""
+    asked: list[Settings] = []
+    monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.demo.ensure_demo", lambda settings: None)
+    monkeypatch.setattr("pbx.ui.demo.enter_demo", asked.append)
+    return asked
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The demo of a few hours, on, without its process."""
+    monkeypatch.setattr(house, "FIRST", timedelta(hours=6))
+    stop = threading.Event()
+    house.run_demo(load_folder_settings(), stop, ready=lambda ami_port, ari_port: stop.set())
+    return load_settings()
+
+
+def open_page(page: str = TODAY, **query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+    if page != TODAY:
+        app.run()
+        app.switch_page(page)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return well(app.run())
+
+
+def well(app: AppTest) -> AppTest:
+    assert [error.message for error in app.exception] == []
+    return app
+
+
+def words(app: AppTest) -> str:
+    said = [element.value for kind in ("markdown", "caption", "error", "warning", "info") for element in app.get(kind)]
+    said += [element.value for element in (*app.title, *app.subheader, *app.metric)]
+    return "\n".join([*said, *(element.proto.body for element in app.get("html"))])
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label == label).click()
+    return well(app.run())
+
+
+def real_rows(settings: Settings) -> list[str]:
+    """All that is in the real cache, as SQL."""
+    database = sqlite3.connect(settings.home_dir / "pbx.sqlite")
+    try:
+        return list(database.iterdump())
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if one != SETTINGS])
+def test_without_a_pbx_every_page_offers_the_demo(page: str, no_processes: list[Settings]) -> None:
+    app = open_page(page)
+    assert NO_PBX in words(app)
+    assert {"Connect a FreePBX", "Try with a demo PBX"} <= {button.label for button in app.button}
+    press(app, "Try with a demo PBX")
+    assert [settings.demo for settings in no_processes] == [""]
+
+
+def test_the_settings_offer_it_too(no_processes: list[Settings]) -> None:
+    press(open_page(SETTINGS), "Try with a demo PBX")
+    assert len(no_processes) == 1
+
+
+def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pbx.demo.lifecycle import DemoState
+
+    monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("preparing", 0.4))
+    app = open_page()
+    assert "The demo PBX is being prepared" in words(app)
+    assert app.button == [] or all(button.label != "Try with a demo PBX" for button in app.button)
+
+
+def test_why_it_could_not_be_prepared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pbx.demo.lifecycle import DemoState
+
+    monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "There is no room left."))
+    app = open_page()
+    assert "There is no room left" in words(app)
+    assert "Try with a demo PBX" in {button.label for button in app.button}
+
+
+def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> None:
+    for page in PAGES:
+        app = open_page(page)
+        assert "demo-pill" in words(app), page
+        assert "<b>Demo PBX</b><span>made-up calls</span>" in words(app), page
+        assert NO_PBX not in words(app), page
+    app = open_page(SETTINGS)
+    labels = {button.label for button in app.button}
+    assert {"Connect your own FreePBX", "Remove the demo"} <= labels
+    assert not {"Save settings", "Test Connection", "Forget the saved settings"} & labels
+    app = press(app, "Remove the demo")
+    assert not demo_place(demo).exists()
+    assert "made-up calls" not in words(app)
+    assert NO_PBX in words(app)
+    assert was_left(demo)
+
+
+def test_connecting_one_s_own_leads_to_the_form(demo: Settings) -> None:
+    app = press(open_page(SETTINGS), "Connect your own FreePBX")
+    assert "Save settings" in {button.label for button in app.button}
+    assert "made-up calls" not in words(app)
+    assert not demo_place(demo).exists()
+
+
+def test_a_session_that_stayed_behind_follows_and_forgets(demo: Settings) -> None:
+    """An opened call of the demo is no address in the real cache."""
+    app = open_page(CALLS, call="1")
+    app.session_state["picked_moment"] = (1, 2.0, "x")
+    (demo_place(demo) / DEMO_MARK).unlink()
+    app = well(app.run())
+    assert NO_PBX in words(app)
+    assert "call" not in app.query_params
+    assert "picked_moment" not in app.session_state
+
+
+def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
+    database = sqlite3.connect(demo.pbx_data_dir / "pbx.sqlite")
+    call_id = database.execute("SELECT call_id FROM recordings LIMIT 1").fetchone()[0]
+    database.close()
+    app = open_page(CALLS, call=str(call_id))
+    assert "Ready transcript of the demo (its script), not made by a model" in words(app)
+
+
+def follow(app: AppTest, page: str) -> AppTest:
+    """The page that the browser was asked to open, in the same session."""
+    app.switch_page(page)
+    for name, value in parse_qsl(urlsplit(led_to(app)).query):
+        app.query_params[name] = value
+    return app.run()
+
+
+def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Settings) -> None:
+    app = follow(press(open_page(), "Hear a call, read along"), CALLS)
+    assert "You have charged me twice" in json.dumps(components(app))
+    assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
+    assert "places in" in words(follow(press(open_page(), "Find “invoice” in what was said"), TRANSCRIPTS))
+    assert led_to(press(open_page(), "See a queue’s day")) == "queues?period=Yesterday&queue=601"
+
+
+def test_each_example_of_a_search_finds_something(demo: Settings) -> None:
+    tried = [button.label for button in open_page(TRANSCRIPTS).button if button.key and button.key.startswith("try ")]
+    assert len(tried) == 6
+    for example in tried:
+        assert "Nobody said that" not in words(press(open_page(TRANSCRIPTS), example)), example
+
+
+def components(app: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(element.proto.json) for element in app.get("bidi_component")]
+
+
+def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None:
+    """Even what a former PBX left in the real cache: entering, looking and leaving changes no row of it."""
+    real = load_folder_settings()
+    engine = open_engine(real)
+    save_connection(
+        engine, real, Connection(host="pbx.example.com", ami_port=5038, ari_port=8088, ami_password=SecretStr("secret"))
+    )
+    forget_saved(engine)
+    engine.dispose()
+    before = real_rows(real)
+    app = open_page()
+    press(app, "Sync FreePBX")
+    for page in PAGES:
+        open_page(page)
+    press(open_page(SETTINGS), "Remove the demo")
+    assert real_rows(real) == before
+    assert any("pbx.example.com" in row for row in before)
+    assert demo_state(real).at == "off"
+
+
+def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
+    app = open_page("pages/settings/history.py")
+    assert "The demo brings its own past" in words(app)
+    assert not app.get("file_uploader")
+    engine = open_engine(demo)
+    try:
+        with pytest.raises(SettingsError, match="made-up calls only"):
+            do_import(engine, demo, needed_connection(engine, demo), {"files": ["x"]}, None, threading.Event())
+    finally:
+        engine.dispose()

@@ -1,0 +1,168 @@
+"""One truth about a queue: all pages, lists and exports count the same calls, as the demo's story has them."""
+
+import csv
+import io
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
+
+from pbx.analytics.packs import pack_days
+from pbx.demo.company import QUEUES, ZONE
+from pbx.demo.past import fill_past
+from pbx.demo.story import calls_between
+from pbx.model.history import Visit
+from pbx.settings import Connection, Settings
+from pbx.store.connections import save_connection
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.legs import store_legs
+from pbx.store.snapshots import record_snapshot
+from pbx.store.visits import store_visits
+from tests.counting import assert_all_agree
+from tests.pages.test_pages import open_page, save_pbx, tables, well, words
+from tests.pages.test_queues import board_of, now_in
+from tests.unit.sample_history import leg
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+HERE = ZoneInfo(ZONE)
+SINCE, UNTIL = (datetime(2026, 11, day, tzinfo=HERE).astimezone(UTC) for day in (16, 19))
+DAYS: dict[str, Any] = {"period": "Between", "days": ["2026-11-16", "2026-11-18"]}
+Exports = dict[tuple[str, str], Callable[[], bytes]]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("truth")
+    settings = Settings(_env_file=None, pbx_data_dir=folder)  # type: ignore[call-arg]
+    engine = open_engine(settings)
+    save_connection(engine, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE))
+    fill_past(engine, 1, SINCE - timedelta(hours=6), UNTIL + timedelta(hours=6))
+    engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def engine(written: Path, no_real_data: Path, settings: Settings) -> Iterator[Engine]:
+    shutil.copytree(written, no_real_data)
+    engine = open_engine(settings)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> Exports:
+    """What the pages offer as files: by the button's key."""
+    found: Exports = {}
+
+    def offer(label: str, data: Callable[[], bytes], **more: Any) -> None:
+        found[more["key"], label] = data
+
+    monkeypatch.setattr("pbx.ui.exports.st.download_button", offer)
+    return found
+
+
+def planned() -> dict[str, Counter[str]]:
+    """By queue: how many of the story's callers joined it, and how their visits ended."""
+    calls = [call for call in calls_between(SINCE, UNTIL) if call.joined_at and SINCE <= call.joined_at < UNTIL]
+    assert all(SINCE <= call.started_at < UNTIL for call in calls)
+    return {queue.number: Counter(call.outcome for call in calls if call.queue == queue.number) for queue in QUEUES}
+
+
+def test_all_that_counts_a_queue_s_calls_says_what_the_story_has(engine: Engine) -> None:
+    expected = {}
+    for queue, ended in planned().items():
+        answered = ended["answered"] + ended["transferred"]
+        expected[queue] = (ended.total(), answered, ended.total(), answered)  # in the story nobody comes back
+        assert ended["abandoned"] > 0
+    with reading(engine) as session:
+        assert assert_all_agree(session, 1, SINCE, UNTIL, HERE) == expected
+    with writing(engine) as session:
+        assert pack_days(session, 1) > 0
+    with reading(engine) as session:
+        assert assert_all_agree(session, 1, SINCE, UNTIL, HERE) == expected
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+@pytest.mark.parametrize("queue", [queue.number for queue in QUEUES])
+def test_every_page_shows_the_same_counts(engine: Engine, exports: Exports, queue: str) -> None:
+    ended = planned()[queue]
+    offered, answered = f"{ended.total():,}", f"{ended['answered'] + ended['transferred']:,}"
+    where = DAYS | {"queue": queue}
+    found = metrics(well(open_page("pages/live/queues.py", **where)))
+    assert (found["Offered"], found["Answered"]) == (offered, answered)
+    assert (found["Abandoned"]) == f"{ended['abandoned']:,}"
+    figures = well(open_page("pages/calls/figures.py", **where, by="Queue"))
+    assert metrics(figures)["Calls"] == offered
+    (row,) = tables(figures)["Calls by Queue"]
+    assert row[:2] == [queue, offered]
+    assert f"{answered} of {offered}" in " ".join(row)
+    assert metrics(well(open_page("pages/live/agents.py", **where)))["Calls taken"] == answered
+    assert f"of {offered} calls" in words(well(open_page("pages/calls/interactions.py", **where)))
+    for name in ("visits", "calls_behind"):
+        assert len(read(exports, name)) == ended.total()
+    well(open_page("pages/live/queues.py", **where, list="Abandoned"))
+    assert len(read(exports, "abandoned")) == ended["abandoned"]
+
+
+def read(exports: Exports, name: str) -> list[dict[str, str]]:
+    text = exports[f"{name}_csv", "CSV"]().decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports) -> None:
+    well(open_page("pages/calls/figures.py", **DAYS, by="Queue"))
+    rows = read(exports, "all")
+    found = {row["By"]: (int(row["Calls"]), int(row["Answered"])) for row in rows if row["By"] != "No queue"}
+    well(open_page("pages/live/queues.py", **DAYS, list="By queue"))
+    assert found == {row["Queue"]: (int(row["Offered"]), int(row["Answered"])) for row in read(exports, "by")}
+    assert found == {
+        queue: (ended.total(), ended["answered"] + ended["transferred"]) for queue, ended in planned().items()
+    }
+
+
+def test_no_page_offers_a_number_as_a_queue(engine: Engine) -> None:
+    for page in ("pages/calls/figures.py", "pages/calls/interactions.py", "pages/live/queues.py"):
+        (box,) = [box for box in well(open_page(page, **DAYS)).selectbox if box.label == "Queue"]
+        assert {one for one in box.options if re.search(r"\d", one)} == {queue.number for queue in QUEUES}, page
+
+
+def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Settings) -> None:
+    """Of today, by the clock: three callers of a queue in the last minutes, of whom one was answered, one gave up."""
+    engine = open_engine(settings)
+    pbx = save_pbx(engine, timezone="UTC")
+    now = datetime.now(UTC)
+    at = max(now - timedelta(minutes=5), now.replace(hour=0, minute=0, second=0, microsecond=0))
+    outcomes = {"1.1": "answered", "2.1": "abandoned", "3.1": "timeout"}
+    visits = [
+        Visit(uniqueid, "601", at, at if outcome == "answered" else None, at, outcome, 9.0, agent=agent)  # type: ignore[arg-type]
+        for (uniqueid, outcome), agent in zip(outcomes.items(), ("Ada", "", ""), strict=True)
+    ]
+    legs = [leg(n, at, "+4930111", "601", "NO ANSWER", 16) for n in (1, 2, 3)]
+    with writing(engine) as session:
+        store_visits(session, pbx, visits, "watch")
+        store_legs(session, pbx, [replace(one, dst_channel="", last_app="Queue", dst=one.did) for one in legs], "watch")
+        record_snapshot(session, pbx, now_in("601"))
+    engine.dispose()
+    today = {"period": "Today", "queue": "601"}
+    found = metrics(well(open_page("pages/live/queues.py", **today)))
+    assert (found["Offered"], found["Answered"], found["Abandoned"]) == ("3", "1", "1")
+    figures = metrics(well(open_page("pages/calls/figures.py", **today)))
+    assert (figures["Calls"], figures["Answered"]) == ("3", "33.3%")
+    assert metrics(well(open_page()))["New calls"] == "3"
+    board = board_of(well(open_page("pages/live/wallboard.py", queue="601")))
+    assert "1 of 3" in board  # answered within T, of those offered
+    assert re.search(r'<span class="mid ">1</span><span class="label">[a-z ]+ today<', board)  # abandoned
+    assert "of 3 calls" in words(well(open_page("pages/calls/interactions.py", **today)))

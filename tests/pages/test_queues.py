@@ -1,0 +1,328 @@
+"""The page Queues over a period, and the wallboard: figures worked by hand, selections, lists, empty states."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
+
+from pbx.formatting import start_of_day
+from pbx.model.history import Visit
+from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System
+from pbx.store.engine import writing
+from pbx.store.snapshots import record_snapshot
+from pbx.store.visits import store_visits
+from tests.pages.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words
+from tests.unit.charts.drawn import points
+from tests.unit.sample_history import listen
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+BERLIN = ZoneInfo("Europe/Berlin")
+WALLBOARD = "pages/live/wallboard.py"
+NOW = datetime.now(UTC).replace(microsecond=0)
+YESTERDAY = start_of_day(start_of_day(NOW, BERLIN) - timedelta(hours=12), BERLIN)
+TEN = YESTERDAY + timedelta(hours=10)  # unless summer time ends or begins, ten o'clock
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> int:
+    return save_pbx(engine)
+
+
+def visit(number: int, outcome: Any, wait_s: float, talk_s: float | None = None, **changes: Any) -> Visit:
+    at = changes.pop("joined_at", TEN + timedelta(minutes=number))
+    answered = outcome in ("answered", "transferred")
+    known: dict[str, Any] = {
+        "uniqueid": f"{int(at.timestamp())}.{number}",
+        "queue": "600",
+        "joined_at": at,
+        "connected_at": at + timedelta(seconds=wait_s) if answered else None,
+        "ended_at": at + timedelta(seconds=wait_s + (talk_s or 0)),
+        "agent": "Ada" if answered else "",
+        "caller": f"+493012345{number:02}",
+        "ring_s": None,
+        "did": "4930555",
+    }
+    return Visit(outcome=outcome, wait_s=wait_s, talk_s=talk_s, **(known | changes))
+
+
+# T is 20 s: two answered within it, one after it, one passed on within it; one gave up within T, one after it, one at
+# once; one waited to the end.
+DAY = [
+    visit(1, "answered", 10, 60),
+    visit(2, "answered", 20, 120),
+    visit(3, "answered", 40, 60, agent="Bob"),
+    visit(4, "transferred", 6, 30, target="700"),
+    visit(5, "abandoned", 15),
+    visit(6, "abandoned", 90),
+    visit(7, "abandoned", 3, caller=""),
+    visit(8, "timeout", 120, queue="601", did=""),
+]
+
+
+@pytest.fixture
+def day(engine: Engine, pbx: int) -> int:
+    with writing(engine) as session:
+        store_visits(session, pbx, DAY, "queue_log")
+    return pbx
+
+
+def look(**query: str) -> AppTest:
+    """The page on that day, which may not be yesterday any more when midnight passes meanwhile."""
+    that_day = str(TEN.astimezone(BERLIN).date())
+    return well(open_page(QUEUES, **({"period": "Between", "days": [that_day, that_day]} | query)))
+
+
+def shown(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def listed(app: AppTest) -> list[str]:
+    """The outcomes of the calls listed."""
+    return [row[3].split(" | ")[0] for row in tables(app).get("Calls", [])]
+
+
+def test_headlines_are_those_worked_by_hand(day: int) -> None:
+    found = shown(look())
+    assert found["Offered"] == "8"
+    assert found["Answered"] == "4"
+    assert found["Abandoned"] == "3"
+    assert found["SL answered"] == "75.0%"  # 3 of 4
+    assert found["SL inclusive"] == "71.4%"  # 3 + 2 of 4 + 3
+    assert found["SL offered"] == "42.9%"  # 3 of 8 - 1
+    assert found["Speed of answer"] == "0:19"  # 76 s / 4
+    assert found["Longest wait"] == "2:00"
+
+
+def test_a_figure_tells_its_definition_and_what_it_is_made_of(day: int) -> None:
+    told = {metric.label: metric.proto.help for metric in look().metric}
+    assert "answered within T / answered" in told["SL answered"].replace("\\", "")
+    assert "3 of 4 = 75.0%" in told["SL answered"]
+    assert "76 of 4 = 0:19" in told["Speed of answer"]
+
+
+def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> None:
+    before = [
+        visit(n, "answered" if n < 3 else "abandoned", 30, 10, joined_at=TEN - timedelta(days=1, minutes=n))
+        for n in range(1, 5)
+    ]
+    with writing(engine) as session:
+        store_visits(session, day, before, "queue_log")
+    listen(engine, day, YESTERDAY - timedelta(days=1), YESTERDAY)
+    changes = {metric.label: (metric.delta, metric.proto.delta_description) for metric in look().metric}
+    assert changes["Offered"] == ("+100%", "from 4")
+    assert changes["SL answered"] == ("+75.0 pp", "from 0.0%")
+    assert changes["Speed of answer"] == ("-0:11", "from 0:30")
+
+
+def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine, day: int) -> None:
+    with writing(engine) as session:
+        store_visits(session, day, [visit(9, "abandoned", 9, joined_at=TEN - timedelta(days=1))], "queue_log")
+    app = look()
+    assert {metric.delta for metric in app.metric} == {""}
+    began = (TEN - timedelta(days=1)).astimezone(BERLIN)
+    assert f"history begins on {began.day} {began:%b} at {began:%H:%M}" in words(app)
+
+
+def test_nothing_is_compared_where_history_begins(day: int) -> None:
+    app = look()
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "History begins" in words(app)
+
+
+def test_the_queue_of_the_address_narrows_all(day: int) -> None:
+    app = look(queue="601")
+    assert shown(app)["Offered"] == "1"
+    assert shown(app)["SL answered"] == "n/a"
+    assert listed(app) == ["Timed out"]
+    assert app.selectbox(key="queue").value == "601"
+
+
+def test_without_history_it_says_how_to_get_it(pbx: int, engine: Engine) -> None:
+    with writing(engine) as session:
+        record_snapshot(session, pbx, now_in("600"))
+    app = look()
+    assert "No history of queues yet" in words(app)
+    assert "import queue-log" in words(app)
+    assert not app.metric
+
+
+def test_a_period_without_calls_says_so(day: int) -> None:
+    app = look(period="Today")
+    assert "No call joined a queue in this period" in words(app)
+
+
+def test_history_is_shown_without_any_live_status(day: int) -> None:
+    app = look()
+    assert "no live status of this PBX yet" in words(app)
+    assert shown(app)["Offered"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("behind", "outcomes"),
+    [
+        ("kind=answered", ["Transferred", "Answered", "Answered", "Answered"]),
+        ("kind=abandoned", ["Abandoned"] * 3),
+        ("kind=other", ["Timed out"]),
+        ("target=700", ["Transferred"]),
+        ("target=701", []),
+        ("outcome=transferred", ["Transferred"]),
+        ("kind=abandoned&over=0.0&upto=5", ["Abandoned"]),
+        ("over=10&upto=20", ["Abandoned", "Answered"]),
+        ("over=90&upto=", ["Timed out"]),
+        ("agent=Bob", ["Answered"]),
+        ("did=", ["Timed out"]),
+        (f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3 * 60}", ["Answered", "Answered"]),
+        (f"weekday={TEN.astimezone(BERLIN).weekday()}&hour={TEN.astimezone(BERLIN).hour}", None),
+        (f"weekday={(TEN.astimezone(BERLIN).weekday() + 1) % 7}&hour=10", []),
+        ("weekday=99&hour=x&from=zz&outcome=nonsense&over=-1", None),
+    ],
+)
+def test_the_calls_behind_a_point_are_listed(day: int, behind: str, outcomes: list[str] | None) -> None:
+    app = look(behind=behind)
+    assert listed(app) == (outcomes if outcomes is not None else listed(look()))
+    assert listed(look())[0] == "Timed out"
+
+
+def test_every_point_of_a_chart_adds_up_to_the_calls_behind_it(engine: Engine, day: int) -> None:
+    app = look()
+    for key in ("queue_volume", "queue_outcomes", "queue_waits"):
+        behind = {query for query in points(app, key) if query}
+        assert sum(len(listed(look(behind=query))) for query in behind) == len(DAY), key
+
+
+def test_a_click_shows_the_calls_and_a_second_undoes_it(day: int) -> None:
+    app = look(list="Agents")
+    app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
+    app.query_params["behind"] = "outcome=timeout"
+    app.session_state["behind_shown"] = True
+    app = well(app.run())
+    assert listed(app) == ["Timed out"]
+    next(button for button in app.button if button.label == "Show all").click()
+    app = well(app.run())
+    assert len(listed(app)) == 8
+    assert "behind" not in app.query_params
+
+
+def test_a_call_known_elsewhere_shows_its_recording(engine: Engine, day: int) -> None:
+    add_call(engine, day, "+493012345", TEN, linkedid=DAY[0].uniqueid, state="downloaded", transcription="completed")
+    row = tables(look(behind="over=5&upto=10"))["Calls"][-1]
+    assert row[-1].startswith("Recorded")
+    assert row[-1].endswith("Transcribed")
+
+
+def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
+    again = visit(9, "answered", 5, 10, caller="+49301234505", joined_at=TEN + timedelta(minutes=35))
+    with writing(engine) as session:
+        store_visits(session, day, [again], "queue_log")
+    app = look(list="Abandoned")
+    found = {row[1]: row[4] for row in tables(app)["Abandoned calls"]}
+    assert found["+49301234505"].startswith("Called back after 29 min 45 s")
+    assert found["+49301234506"].startswith("Owed")
+    assert found["Number withheld"] == "No number to call"
+    assert shown(app)["Callbacks owed"] == "1"
+    app = look(list="Abandoned", owed="true")
+    assert [row[1] for row in tables(app)["Abandoned calls"]] == ["+49301234506"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"]
+)
+def test_every_list_shows_the_part_chosen_and_the_way_back_to_all(day: int, name: str) -> None:
+    app = look(list=name, behind=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
+    assert f"{TEN.astimezone(BERLIN):%H:%M}" in words(app)
+    assert ", abandoned" in words(app)
+    assert "Show all" in [button.label for button in app.button]
+    for label, rows in tables(app).items():
+        assert label != "Transfers"
+        assert len(rows) == (3 if label == "Abandoned calls" else 1), label
+
+
+def test_by_queue_number_agent_and_target(day: int) -> None:
+    rows = tables(look(list="By queue"))["By queue"]
+    assert [row[:4] for row in rows] == [
+        ["600 | T 20 s", "7", "4 | 57.1%", "3 | 42.9%"],
+        ["601 | T 20 s", "1", "0 | 0.0%", "0 | 0.0%"],
+    ]
+    assert rows[0][4:7] == ["75.0% | 3 of 4", "71.4% | 5 of 7", "50.0% | 3 of 6"]
+    assert rows[1][4] == "n/a"
+    assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Not known"]
+    assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
+    assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
+    assert "No caller called more than once in this period" in words(look(list="Repeated callers"))
+
+
+def test_names_from_outside_stay_text(engine: Engine, pbx: int) -> None:
+    hostile = [
+        visit(n, "answered", 1, 1, queue=name, agent=name, caller=name, caller_name=name, did=name, target=name)
+        for n, name in enumerate(HOSTILE)
+    ]
+    with writing(engine) as session:
+        store_visits(session, pbx, hostile, "queue_log")
+        record_snapshot(session, pbx, now_in(*HOSTILE))
+    for name in ("Calls", "Abandoned", "By queue", "Agents"):
+        app = look(list=name)
+        assert "<script>alert" not in words(app)
+    assert "<script>alert" not in words(well(open_page(WALLBOARD)))
+
+
+def now_in(*names: str) -> Snapshot:
+    members = (
+        QueueMember(name="Ada", interface="PJSIP/1001", status=1),
+        QueueMember(name="Bob", interface="PJSIP/1002", status=2),
+        QueueMember(name="Eve", interface="PJSIP/1003", status=1, paused=True),
+    )
+    queues = [Queue(name=name, calls=2, longest_wait_s=45, members=members) for name in names]
+    return Snapshot(
+        taken_at=datetime.now(UTC),
+        system=System(version="16.28.0", utc_offset_s=3600),
+        queues=tuple(queues),
+        trunks=(),
+        extensions=(),
+        active_calls=(),
+        parts={part: SnapshotPart() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
+    )
+
+
+def board_of(app: AppTest) -> str:
+    (found,) = [element.proto.body for element in app.get("html") if 'class="board"' in element.proto.body]
+    return found
+
+
+def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    today = [
+        visit(n, outcome, wait_s, 5, joined_at=now)
+        for n, (outcome, wait_s) in enumerate([("answered", 5), ("answered", 25), ("abandoned", 30)])
+    ]
+    with writing(engine) as session:
+        record_snapshot(session, pbx, now_in("600", "601"))
+        store_visits(session, pbx, today, "watch")
+    board = board_of(well(open_page(WALLBOARD)))
+    first, second = board.split("</section>")[:2]
+    assert ">600<" in first
+    for said in (">2<", ">0:45<", "33%", "1 of 3"):  # waiting, longest wait, within T today
+        assert said in first
+    assert first.count('<span class="mid ">1</span>') == 4  # free, on a call, paused, given up
+    assert "n/a" in second
+
+
+@pytest.mark.parametrize(("query", "tone"), [({}, "warn"), ({"bad": "40"}, "bad"), ({"warn": "46"}, "good")])
+def test_the_wallboards_colours_are_set_in_the_address(
+    engine: Engine, pbx: int, query: dict[str, str], tone: str
+) -> None:
+    with writing(engine) as session:
+        record_snapshot(session, pbx, now_in("600"))
+    assert f'<section class="{tone}">' in board_of(well(open_page(WALLBOARD, **query)))
+
+
+def test_the_wallboard_has_a_way_back_and_shows_one_queue(engine: Engine, pbx: int) -> None:
+    with writing(engine) as session:
+        record_snapshot(session, pbx, now_in("600", "601"))
+    app = well(open_page(WALLBOARD, queue="601"))
+    assert board_of(app).count("<section") == 1
+    assert ">601<" in board_of(app)
+    assert "Back to Queues" in [link.proto.label for link in app.get("page_link")]

@@ -1,0 +1,111 @@
+"""A saved password goes only to where it was saved for; anything else asks for it again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
+
+from pbx.settings import load_settings
+from pbx.store.connections import active_connection
+from tests.pages.test_pages import PASSWORD, SETTINGS, open_page, press, save_pbx, well, words
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+HOST, CA_FILE = "Host name or address", "CA file (PEM, a path on this machine)"
+ELSEWHERE: list[tuple[dict[str, Any], str]] = [
+    ({HOST: "elsewhere.example.com"}, "AMI"),
+    ({HOST: "pbx.example.com.evil.example"}, "AMI"),
+    ({"AMI port": 5039}, "AMI"),
+    ({"AMI over TLS": False}, "AMI"),
+    ({"ARI port": 8089}, "ARI"),
+    ({"ARI over TLS": False}, "ARI"),
+    ({"ARI port": 80, "ARI over TLS": False}, "ARI"),
+    ({CA_FILE: ""}, "AMI"),
+    ({CA_FILE: "other.pem"}, "AMI"),
+]
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that were checked, which is where passwords are sent."""
+    found: list[Any] = []
+    monkeypatch.setattr("pbx.doctor.check_connection", lambda connection: found.append(connection) or iter(()))
+    return found
+
+
+@pytest.fixture
+def pems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("own.pem", "other.pem"):
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def enter(app: AppTest, changes: dict[str, Any], folder: Path) -> None:
+    fields = {field.label: field for field in (*app.text_input, *app.number_input, *app.toggle)}
+    for label, value in changes.items():
+        fields[label].set_value(str(folder / value) if str(value).endswith(".pem") else value)
+
+
+def opened(engine: Engine, pems: Path, **saved: Any) -> AppTest:
+    save_pbx(engine, ami_tls=True, ari_tls=True, ca_file=pems / "own.pem", **saved)
+    return well(open_page(SETTINGS))
+
+
+@pytest.mark.parametrize(("changes", "asked"), ELSEWHERE, ids=lambda value: str(value))
+@pytest.mark.parametrize("button", ["Test Connection", "Save settings"])
+def test_elsewhere_it_is_asked_for_again(
+    engine: Engine, pems: Path, checked: list[Any], changes: dict[str, Any], asked: str, button: str
+) -> None:
+    app = opened(engine, pems)
+    enter(app, changes, pems)
+    said = words(press(app, button)).replace("\\", "")
+    assert f"Enter the {asked} password again." in said
+    assert checked == []
+    active = active_connection(engine, load_settings())
+    assert active is not None
+    assert (active.connection.host, active.connection.ca_file) == ("pbx.example.com", pems / "own.pem")
+    assert PASSWORD not in said
+
+
+def test_it_is_used_again_for_the_very_same_place(engine: Engine, pems: Path, checked: list[Any]) -> None:
+    app = opened(engine, pems)
+    enter(app, {"ARI user": "other", HOST: "PBX.example.com"}, pems)
+    press(app, "Test Connection")
+    (connection,) = checked
+    assert connection.ari_password == connection.ami_password == SecretStr(PASSWORD)
+
+
+def test_a_password_that_is_entered_goes_where_it_is_entered_for(
+    engine: Engine, pems: Path, checked: list[Any]
+) -> None:
+    app = opened(engine, pems)
+    enter(app, {"ARI port": 8443, "ARI password": "new-one"}, pems)
+    press(app, "Test Connection")
+    (connection,) = checked
+    assert (connection.ari_port, connection.ari_password, connection.ami_password) == (
+        8443,
+        SecretStr("new-one"),
+        SecretStr(PASSWORD),
+    )
+
+
+def test_the_environments_password_stays_with_the_environments_place(
+    engine: Engine, pems: Path, checked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"HOST": "pbx.example.com", "ARI_PASSWORD": PASSWORD, "AMI_PASSWORD": PASSWORD}
+    for name, value in given.items():
+        monkeypatch.setenv(f"FREEPBX_{name}", value)
+    app = well(open_page(SETTINGS))
+    enter(app, {"ARI port": 8443}, pems)
+    assert "Enter the ARI password again" in words(press(app, "Test Connection"))
+    assert checked == []
+
+
+def test_without_tls_the_ca_file_does_not_matter(engine: Engine, pems: Path, checked: list[Any]) -> None:
+    save_pbx(engine)
+    app = well(open_page(SETTINGS))
+    enter(app, {CA_FILE: "own.pem"}, pems)
+    press(app, "Test Connection")
+    assert len(checked) == 1

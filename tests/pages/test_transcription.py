@@ -1,0 +1,164 @@
+"""The page Transcription: the queue as it stands, what can be done about it, failures, rules."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
+
+from pbx.settings import Settings, load_settings
+from pbx.store import transcription_claims as claims
+from pbx.store import transcription_queue as transcriptions
+from pbx.store.connections import active_connection, save_connection
+from pbx.store.engine import reading, writing
+from pbx.store.models import Recording, TranscriptionRules, now
+from tests.pages.test_pages import open_page, press, tables, well, words
+from tests.unit.transcription.scripted import add_recording, ask, states
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+PAGE = "pages/settings/jobs.py"
+ME = "transcriber-0"
+
+
+@pytest.fixture
+def settings(no_real_data: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
+    return load_settings()
+
+
+@pytest.fixture
+def engine(engine: Engine, settings: Settings) -> Engine:
+    assert settings.connection is not None
+    save_connection(engine, settings, settings.connection)
+    return engine
+
+
+def pbx(engine: Engine, settings: Settings) -> int:
+    active = active_connection(engine, settings)
+    assert active is not None
+    return active.id
+
+
+def half_way(engine: Engine, settings: Settings) -> list[int]:
+    """Six recordings of 20 s: the last completed, the fifth failed, the fourth at 5 s, two queued, the first new."""
+    numbers = [add_recording(engine, settings) for _ in range(6)]
+    ask(engine, settings, *numbers[1:])
+    with writing(engine) as session:
+        claims.claim_recordings(session, pbx(engine, settings), ME, "", 3)
+        claims.report_done(session, ME, 6, 20.0, 2.0)
+        claims.complete(session, ME, 6, 20.0)
+        claims.fail(session, ME, 5, "It holds a header and no sound. There is nothing to hear.")
+        claims.report_done(session, ME, 4, 5.0, 1.0)
+    return numbers
+
+
+def figures(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def test_it_shows_how_far_everything_is(engine: Engine, settings: Settings) -> None:
+    half_way(engine, settings)
+    app = well(open_page(PAGE))
+    assert figures(app) == {"Transcribing": "1", "Queued": "2", "Completed": "1", "Failed": "1", "New": "1"}
+    bars = [bar.proto for bar in app.get("progress")]
+    assert [bar.value for bar in bars] == [45, 25]  # 40 s ended and 5 s done of 100 s; 5 s of 20 s
+    told = bars[0].text.replace("\\", "")
+    assert told == "3 recordings left, 0:55 of sound, done in about 0:06 at 10.0 times the speed of speech"
+    assert [row[:2] for row in tables(app)["Next"]] == [["r3", "0:20"], ["r2", "0:20"]]
+    assert "It holds a header and no sound" in words(app)
+    assert "Not here yet; downloaded when the first recording is transcribed" in words(app)
+
+
+def test_before_anything_was_synced_it_stands_empty(engine: Engine) -> None:
+    app = well(open_page(PAGE))
+    assert set(figures(app).values()) == {"0"}
+    assert [button.label for button in app.main.button if "Retry" in button.label or "Cancel" in button.label] == []
+
+
+def test_pause_and_resume(engine: Engine, settings: Settings) -> None:
+    half_way(engine, settings)
+    app = press(well(open_page(PAGE)), "Pause")
+    assert "Transcribing is paused" in words(app)
+    with reading(engine) as session:
+        assert transcriptions.rules_of(session, pbx(engine, settings)).paused
+    app = press(app, "Resume")
+    assert "Transcribing is paused" not in words(app)
+
+
+def test_one_is_cancelled_and_then_all(engine: Engine, settings: Settings) -> None:
+    half_way(engine, settings)
+    app = press(well(open_page(PAGE)), "Cancel")
+    assert states(engine) == {2: "queued", 3: "queued", 4: "new", 5: "failed", 6: "completed"}
+    press(app, "Cancel all")
+    assert states(engine) == {2: "new", 3: "new", 4: "new", 5: "failed", 6: "completed"}
+
+
+def test_failed_ones_are_retried(engine: Engine, settings: Settings) -> None:
+    half_way(engine, settings)
+    app = press(well(open_page(PAGE)), "Retry")
+    assert states(engine)[5] == "queued"
+    assert figures(app)["Failed"] == "0"
+    with writing(engine) as session:
+        claims.claim_recordings(session, pbx(engine, settings), ME, "", 1)
+        claims.fail(session, ME, 5, "Broken.")
+    press(well(open_page(PAGE)), "Retry all")
+    assert states(engine)[5] == "queued"
+
+
+def test_new_ones_are_queued_all_at_once(engine: Engine, settings: Settings) -> None:
+    half_way(engine, settings)
+    app = press(well(open_page(PAGE)), "Transcribe 1 new recording")
+    assert states(engine)[1] == "queued"
+    assert [toast.value for toast in app.toast] == ["1 recording queued."]
+
+
+def test_what_hinders_is_said_and_tried_again_when_asked(engine: Engine, settings: Settings) -> None:
+    why = "The model base could not be downloaded. Fetch https://example.com/base.pt into data/models."
+    with writing(engine) as session:
+        transcriptions.set_hindrance(session, pbx(engine, settings), why, now() + timedelta(minutes=9))
+    app = well(open_page(PAGE))
+    assert "could not be downloaded" in words(app)
+    assert "It is tried again at" in words(app)
+    app = press(app, "Try again now")
+    assert "could not be downloaded" not in words(app)
+
+
+def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Settings) -> None:
+    add_recording(engine, settings)
+    app = well(open_page(PAGE))
+    app.toggle[0].set_value(False)
+    next(field for field in app.number_input if field.label.startswith("Shortest")).set_value(10)
+    next(field for field in app.number_input if field.label.startswith("Longest")).set_value(60)
+    next(field for field in app.multiselect if field.label == "Queues").set_value(["sales"])
+    next(field for field in app.multiselect if field.label == "Directions").set_value(["inbound", "outbound"])
+    press(app, "Save rules")
+    with reading(engine) as session:
+        rules = transcriptions.rules_of(session, pbx(engine, settings))
+    expected = TranscriptionRules(
+        connection_id=rules.connection_id,
+        automatic=False,
+        min_duration_s=10.0,
+        max_duration_s=3600.0,
+        queues=["sales"],
+        directions=["inbound", "outbound"],
+    )
+    assert rules == expected
+    assert next(f for f in well(open_page(PAGE)).number_input if f.label.startswith("Shortest")).value == 10
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "**r** [a](http://x.example) :red[c]"])
+def test_hostile_names_and_reasons_are_text(engine: Engine, settings: Settings, name: str) -> None:
+    half_way(engine, settings)
+    with writing(engine) as session:
+        for number in (4, 5):
+            session.add(session.get_one(Recording, number).sqlmodel_update({"name": f"{number}{name}"}))
+        row = transcriptions.state_of(session, 5)
+        assert row is not None
+        row.reason = name
+        session.add(row)
+    app = well(open_page(PAGE))
+    shown = "\n".join([*(element.value for element in app.markdown), *(bar.proto.text for bar in app.get("progress"))])
+    assert "<script>" not in shown.replace("\\<script\\>", "")
+    assert "**r** [a]" not in shown

@@ -1,0 +1,306 @@
+"""The page Transcripts in all its states: nothing yet, found, not found, misspelt, over time, by topic, exported."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from streamlit.testing.v1 import AppTest
+
+from pbx.model.segment import Segment
+from pbx.speech.transcriber import TranscriptPart
+from pbx.store.engine import reading, writing
+from pbx.store.models import Recording
+from pbx.store.notes import save_topic, set_tags, topics
+from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
+from tests.pages.test_pages import HOSTILE, add_call, cell_text, led_to, open_page, press, save_pbx, well, words
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+PAGE = "pages/calls/transcripts.py"
+NUMBERS = count()
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> int:
+    return save_pbx(engine)
+
+
+def add_talk(engine: Engine, pbx: int, *said: str, days_ago: float = 0, flags: Any = (), **changes: Any) -> int:
+    """A transcribed call in which caller and agent speak by turns, five seconds each."""
+    number = changes.pop("from_number", "+4930123")
+    about = {"direction": "inbound", "queue": "600", "agent": "Ada", "linkedid": str(next(NUMBERS))} | changes
+    call = add_call(engine, pbx, number, datetime.now(UTC) - timedelta(days=days_ago), **about)
+    segments = tuple(Segment(5.0 * i, 5.0 * i + 4, i % 2, line, flags=flags) for i, line in enumerate(said))
+    with writing(engine) as session:
+        recording = session.get_one(Recording, call)  # each call here has one, and both the same id
+        transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "x")
+        add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
+        finish_transcript(session, transcript.id or 0)
+    return call
+
+
+def look(**query: str) -> AppTest:
+    return well(open_page(PAGE, **query))
+
+
+def data_of(app: AppTest, label: str) -> dict[str, Any]:
+    found = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    return next((data for data in found if data.get("label") == label), {})
+
+
+def places(app: AppTest) -> list[tuple[str, str, str]]:
+    """What is found: who, when, and the text with what matched in brackets."""
+    return [
+        (hit["speaker"], hit["at"], "".join(f"[{part}]" if marked else part for part, marked in hit["parts"]))
+        for group in data_of(app, "Places found").get("groups", [])
+        for hit in group["hits"]
+    ]
+
+
+def rows(app: AppTest, label: str) -> list[list[str]]:
+    return [[cell_text(cell) for cell in row["cells"]] for row in data_of(app, label).get("rows", [])]
+
+
+def test_without_a_pbx_it_leads_to_the_settings() -> None:
+    assert "No PBX is connected yet" in words(look())
+
+
+def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engine: Engine, pbx: int) -> None:
+    add_call(engine, pbx, "1001", datetime.now(UTC))
+    app = look()
+    assert "Nothing is transcribed yet" in words(app)
+    assert not app.text_input
+    assert led_to(press(app, "See the transcription jobs")) == "transcription"
+
+
+def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "Hello.", days_ago=1, from_number="old")
+    new = add_talk(engine, pbx, "Hello.", from_number="new")
+    with writing(engine) as session:
+        save_analysis(session, new, "local", {"summary": "They greeted."})
+    add_call(engine, pbx, "silent", datetime.now(UTC))
+    app = look()
+    assert [row[1:] for row in rows(app, "Latest transcripts")] == [
+        ["new → 600 | Agent Ada", "–", "They greeted."],
+        ["old → 600 | Agent Ada", "–", "No summary yet"],
+    ]
+    assert "2 of 2 transcribed calls" in words(app)
+    app = press(app, "`cancel*` words that begin so")
+    assert app.text_input(key="q").value == "cancel*"
+    assert "Nobody said that" in words(app)
+
+
+def test_what_was_said_is_marked_in_its_context_with_speaker_and_link(engine: Engine, pbx: int) -> None:
+    call = add_talk(engine, pbx, "Hello there.", "How can I help?", "I want a refund, please.", "Of course.")
+    app = look(q="refund")
+    assert "<b>1 place in 1 call</b>" in words(app)
+    assert places(app) == [("Caller", "0:10", "I want a [refund], please.")]
+    (group,) = data_of(app, "Places found")["groups"]
+    assert (group["who"], group["about"]) == ("+4930123 → 600", "↙ Inbound, Queue 600, Agent Ada")
+    (hit,) = group["hits"]
+    assert (hit["before"], hit["after"]) == ("How can I help?", "Of course.")
+    assert hit["href"] == f"interactions?call={call}&recording={call}&t=10"
+
+
+@pytest.mark.parametrize("said", [*HOSTILE, "<mark>refund</mark>", "שלום refund עולם"])
+def test_whatever_was_said_is_text(engine: Engine, pbx: int, said: str) -> None:
+    add_talk(engine, pbx, said, f"refund {said}", said, agent=said, from_number=said)
+    app = look(q="refund")
+    assert any("[refund]" in text for _, _, text in places(app))
+    assert not re.search(r"(?<!\\)<(script|img|mark)", words(app))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("refund AND", "AND needs a word"), ('"refund', "without its partner"), ("(refund", "without its"), ("*", "A *")],
+)
+def test_what_cannot_be_understood_is_explained_in_place(engine: Engine, pbx: int, query: str, said: str) -> None:
+    add_talk(engine, pbx, "A refund.")
+    app = look(q=query)
+    assert said.replace("*", "\\*") in words(app)
+    assert not app.error
+    assert places(press(app, "`invoice number` both words")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, 3),
+        ({"period": "Today"}, 2),
+        ({"speaker": "Agent"}, 1),
+        ({"queue": "610"}, 1),
+        ({"queue": "No queue"}, 0),
+        ({"direction": "Outbound"}, 1),
+        ({"agent": "Grace"}, 1),
+        ({"number": "0 999"}, 1),
+        ({"tag": "vip"}, 1),
+        ({"doubtful": "true"}, 4),
+        ({"queue": "gone"}, 0),
+    ],
+)
+def test_filters_stand_in_the_address(engine: Engine, pbx: int, query: dict[str, str], found: int) -> None:
+    tagged = add_talk(engine, pbx, "A refund.", queue="610", agent="Grace")
+    add_talk(engine, pbx, "Hello.", "A refund.", direction="outbound")
+    add_talk(engine, pbx, "A refund.", days_ago=40, from_number="+4930999")
+    add_talk(engine, pbx, "A refund, thanks for watching.", flags=("phantom",))
+    with writing(engine) as session:
+        set_tags(session, tagged, ["vip"])
+    app = look(q="refund", **query)
+    assert len(places(app)) == found
+    if not found:
+        assert "Nobody said that within these filters" in words(app)
+        assert len(places(press(app, "Search in all calls"))) == 3
+
+
+def test_doubtful_places_are_marked(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "Thanks for watching.", flags=("phantom",))
+    assert "Nobody said that" in words(look(q="watching"))
+    app = look(q="watching", doubtful="true")
+    assert data_of(app, "Places found")["groups"][0]["hits"][0]["marks"] == ["doubtful"]
+
+
+def test_places_come_in_pages_and_in_the_order_asked_for(engine: Engine, pbx: int) -> None:
+    for number in range(25):
+        add_talk(engine, pbx, f"refund number{number}", days_ago=number / 24)
+    app = look(q="refund", sort="Newest")
+    assert "1–20 of 25" in words(app)
+    assert [text for _, _, text in places(app)][:2] == ["[refund] number0", "[refund] number1"]
+    assert places(look(q="refund", sort="Oldest"))[0][2] == "[refund] number24"
+
+
+def test_places_of_one_call_stand_below_one_head(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "refund", "refund", "nothing", "refund")
+    app = look(q="refund", sort="Newest")
+    assert "<b>3 places in 1 call</b>" in words(app)
+    assert [len(group["hits"]) for group in data_of(app, "Places found")["groups"]] == [3]
+
+
+def opened_export(monkeypatch: pytest.MonkeyPatch, **state: Any) -> tuple[AppTest, dict[str, Any]]:
+    """The search for refund with its export menu open, and what its download button was given."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "streamlit.download_button", lambda label, data, **more: given.update(more, label=label, data=data)
+    )
+    app = open_page(PAGE, q="refund")
+    app.session_state["export"] = True
+    for name, value in state.items():
+        app.session_state[name] = value
+    return well(app.run()), given
+
+
+def test_all_calls_found_can_be_taken_away(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_talk(engine, pbx, "A refund.", from_number="first")
+    add_talk(engine, pbx, "A refund, too.", from_number="second")
+    add_talk(engine, pbx, "Nothing.", from_number="third")
+    _, given = opened_export(monkeypatch)
+    assert given["label"] == "Download 2 calls"
+    assert re.fullmatch(r"Transcripts refund \d{4}-\d\d-\d\d\.txt", given["file_name"])
+    made = given["data"]().decode()
+    assert "Caller: A refund.\n" in made
+    assert "Caller: A refund, too.\n" in made
+    assert "third" not in made
+
+
+def test_picked_calls_are_taken_away_in_the_format_chosen(
+    engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_talk(engine, pbx, "A refund.")
+    second = add_talk(engine, pbx, "A refund, too.")
+    app, given = opened_export(monkeypatch, picked_calls={second: None}, export_format="JSON")
+    assert (given["label"], given["mime"]) == ("Download 1 call", "application/json")
+    assert [call["id"] for call in json.loads(given["data"]())["calls"]] == [second]
+    assert [group["picked"] for group in data_of(app, "Places found")["groups"]].count(True) == 1
+    assert "1 call picked" in words(app)
+    press(app, "Pick none")
+    assert given["label"] == "Download 2 calls"
+
+
+def test_an_export_with_too_much_audio_says_so(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = add_talk(engine, pbx, "A refund.")
+    with writing(engine) as session:
+        session.get_one(Recording, call).size_bytes = 600_000_000
+    app, given = opened_export(monkeypatch, export_format="ZIP with audio")
+    assert given["disabled"]
+    assert "600.0 MB of audio, more than the 500.0 MB of one export" in words(app)
+
+
+def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "refund", "refund", days_ago=0)
+    add_talk(engine, pbx, "nothing", days_ago=0)
+    add_talk(engine, pbx, "invoice", days_ago=3, queue="610")
+    app = look(view="Trends", q="refund")
+    assert rows(app, "Phrases compared") == [["refund", "2", "1 of 3", "33.3%"]]
+    (chart,) = app.get("plotly_chart")
+    bars, unknown, so_far = json.loads(chart.proto.spec)["data"]
+    assert [data[2].split("<br>")[0] for data in bars["customdata"]] == [
+        "0 places, in 0 of 1 call (0%)",
+        "2 places, in 1 of 2 calls (50%)",
+    ]
+    assert bars["customdata"][1][2].endswith(so_far["name"])
+    assert len(unknown["x"]) == 2
+    by_queue = json.loads(look(view="Trends", q="refund", by="Queue").get("plotly_chart")[0].proto.spec)["data"]
+    assert [data[1] for data in by_queue[0]["customdata"]] == ["610", "600"]
+
+
+def test_a_trend_without_phrases_or_calls_says_what_to_do(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "refund", days_ago=40)
+    assert "Name what to follow" in words(look(view="Trends"))
+    assert "nothing is known" in words(look(view="Trends", q="refund", period="Today"))
+    assert "AND needs a word" in words(look(view="Trends", q="refund AND"))
+
+
+def test_a_trend_follows_the_search_unless_phrases_were_chosen(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "refund", "invoice")
+    app = look(view="Trends", q="refund")
+    app = well(app.text_input(key="q").set_value("invoice").run())
+    assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice"]
+    app = well(app.multiselect(key="phrases").set_value(["invoice", "refund"]).run())
+    app = well(app.text_input(key="q").set_value("nothing").run())
+    assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice", "refund"]
+
+
+def test_topics_are_counted_and_lead_to_their_places(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "I want my money back.", "A refund, then.")
+    add_talk(engine, pbx, "Nothing.")
+    with writing(engine) as session:
+        save_topic(session, "Refunds *now*", ["refund*", "money back"])
+    app = look(view="Topics")
+    assert "50.0% of 2 transcribed calls" in [bar.proto.text for bar in app.get("progress")]
+    app = press(app, "2 places in 1 call")
+    assert app.text_input(key="q").value == 'refund* OR "money back"'
+    assert sorted(text for _, _, text in places(app)) == ["A [refund], then.", "I want my [money back]."]
+
+
+def test_a_topic_is_added_edited_and_deleted_after_asking(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "Nothing.")
+    app = press(look(view="Topics"), "Add a topic")
+    app.text_input(key="topic_name").set_value("Invoices")
+    app.text_area(key="topic_phrases").set_value("invoice*\n***")
+    assert "There is no word in it" in words(press(app, "Save"))
+    app.text_area(key="topic_phrases").set_value("invoice*\n\n bill ")
+    app = press(app, "Save")
+    with reading(engine) as session:
+        assert [(topic.name, topic.phrases) for topic in topics(session)] == [("Invoices", ["invoice*", "bill"])]
+    app = press(app, "Edit")
+    app.text_input(key="topic_name").set_value("Bills")
+    app = press(press(app, "Save"), "Delete")
+    with reading(engine) as session:
+        assert [topic.name for topic in topics(session)] == ["Bills"]
+    well(app.button(key="topic_delete_yes").click().run())
+    with reading(engine) as session:
+        assert topics(session) == []
+
+
+def test_no_topics_yet_says_what_they_are(engine: Engine, pbx: int) -> None:
+    add_talk(engine, pbx, "Nothing.")
+    assert "No topics yet" in words(look(view="Topics"))
+
+
+def test_a_newer_database_is_said_here_too(engine: Engine, pbx: int) -> None:
+    with writing(engine) as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert "written by a newer version" in words(look())

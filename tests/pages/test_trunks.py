@@ -1,0 +1,150 @@
+"""Trunks over a period, on a day worked by hand: what got through, how full, whether they stood."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.store.engine import writing
+from pbx.store.legs import store_legs
+from pbx.ui.trunks import lines_of
+from tests.pages.test_pages import open_page, save_pbx, tables, well, words
+from tests.unit.charts.drawn import charts, points
+from tests.unit.sample_history import DAY, add_calls, clock, leg, listen, look_at_trunk
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+TRUNKS = "pages/live/trunks.py"
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    pbx = save_pbx(engine)
+    add_calls(engine, pbx)
+    look_at_trunk(engine, pbx)
+    return engine
+
+
+def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
+    listen(engine, 1, clock(-24), clock(24))
+    app = well(open_page(TRUNKS, **DAY))
+    assert {metric.label: (metric.value, metric.delta) for metric in app.metric} == {
+        "Seizures": ("5", "+400%"),
+        "ASR": ("40.0%", "-60.0 pp"),  # 2 of 5
+        "NER": ("80.0%", "-20.0 pp"),  # answered 2, no answer 1, busy 1
+        "ACD": ("1:30", "+1:00"),
+        "PDD, seconds": ("2.0", ""),  # (1.5 + 2.5) / 2, of the outbound ones
+        "Most at once": ("1", ""),
+        "Busy hour, erlang": ("0.04", "+220%"),  # 128 s in the hour from two, and 40 s before
+        "Lines for 1 % loss": ("2", ""),  # 0.036 E: one line loses 3.4 %; 0.011 E: 1.1 %
+    }
+
+
+def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY))
+    assert {metric.delta for metric in app.metric} == {""}
+    assert "No comparison with the previous period: history begins on 1 Mar at 12:00." in words(app)
+
+
+def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, period="Between", days=["2026-03-01", "2026-03-02"]))
+    told = {metric.label: (metric.value, metric.delta, metric.proto.delta_description) for metric in app.metric}
+    assert told["Seizures"] == ("6", "", "")  # not "from 0"
+    assert told["ASR"] == ("50.0%", "", "")
+
+
+def test_registration_is_of_the_time_observed(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY))
+    assert tables(app)["Registration"] == [
+        ["carrier", "75.00% | 15:00 of 20:00", "n/a | 0.0% observed", "1", "1.4% | 20:00 of 1 d 0 h"],
+    ]
+    assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
+    assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"
+    assert "in this period; the chart is blank there" in words(app)
+
+
+def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx.ui.registrations.snapshot_gaps", lambda *args: [])
+    assert "the chart is blank" not in words(well(open_page(TRUNKS, **DAY)))
+
+
+def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
+    assert tables(app)["Figures of trunks"] == [
+        ["carrier", "5 | 3 outbound", "40.0% | 2 of 5", "80.0% | 4 of 5", "1:30 | 180 s / 2", "2.0 s | 4 s / 2", "1"]
+    ]
+
+
+def test_what_may_have_been_rejected_is_said_beside_ner(engine: Engine) -> None:
+    with writing(engine) as session:
+        rejected = leg(8, clock(15), "1001", "040999", "FAILED", 0, outbound=True)
+        store_legs(session, 1, [replace(rejected, cause=None)], "cdr")
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
+    assert tables(app)["Figures of trunks"][0][3] == "66.7% | 4 of 6 or more"
+    (ner,) = (metric for metric in app.metric if metric.label == "NER")
+    assert "Of 1 failed call no cause is told" in ner.help
+    assert "NER is 83.3%" in ner.help.replace("\\", "")
+
+
+def test_the_busy_hour_tells_how_many_lines_are_needed(engine: Engine) -> None:
+    said = words(well(open_page(TRUNKS, **DAY, trunk_view="Load")))
+    assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlang (128 busy seconds / 3600), at most 1 at once." in said
+    assert "2 lines would lose at most 1 % of its calls" in said
+    assert "How many lines there are is not known" in said
+
+
+def test_the_lines_of_a_trunk_are_set_once_and_compared(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Load"))
+    app = well(app.number_input(key="lines of carrier").set_value(1).run())
+    for seen in (app, well(open_page(TRUNKS, **DAY, trunk_view="Load", trunk="carrier"))):
+        assert "At most 1 of 1 line were in use (100%)" in words(seen)
+        assert "With 1 line 3.43 % of the busy hour’s" in words(seen)  # A / (1 + A)
+        assert [shape["y0"] for shape in charts(seen)["trunk_load"]["layout"]["shapes"]] == [1]
+
+
+def test_of_several_trunks_all_lines_must_be_known() -> None:
+    assert lines_of({"carrier": 30, "mobile": 4}, ["carrier", "mobile"]) == 34
+    assert lines_of({"carrier": 30}, ["carrier", "mobile"]) is None
+    assert lines_of({}, []) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "called"),
+    [
+        ("cause=17", "1 call: User busy (17)", ["040222"]),
+        ("cause=16", "2 calls: Normal clearing (16)", ["040222", "1001"]),
+        ("trunk=carrier", "5 calls: trunk carrier", ["040999", "040222", "040222", "1001", "1001"]),
+        ("from=1772438400&until=1772442000", "2 calls: Mon 2 Mar 09:00–10:00", ["1001", "1001"]),
+        ("disposition=BUSY", "0 calls: Busy, no cause told", []),
+        ("cause=999&from=x&trunk=", "All 5 calls", ["040999", "040222", "040222", "1001", "1001"]),
+    ],
+)
+def test_the_seizures_behind_a_point_are_listed_below(engine: Engine, asked: str, said: str, called: list[str]) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=asked))
+    assert f">{said}<" in words(app)
+    assert [row[2] for row in tables(app).get("Calls over trunks", [])] == called
+
+
+def test_every_bar_adds_up_to_the_seizures_behind_it(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
+    listed = [
+        len(tables(well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=query)))["Calls over trunks"])
+        for query in points(app, "trunk_causes")
+    ]
+    assert (sum(listed), min(listed)) == (5, 1)
+
+
+def test_hours_of_which_nobody_knows_are_no_calls_at_once(engine: Engine) -> None:
+    load = charts(well(open_page(TRUNKS, **DAY, trunk_view="Load")))["trunk_load"]
+    peaks, traffic, unseen = load["data"]
+    # From the CDR's first row on the day before until its last at 14:40, but after it nothing.
+    assert [(point[0], value) for point, value in zip(peaks["customdata"], peaks["y"], strict=True)][-1][1] == 1
+    assert len(peaks["y"]) == 15
+    assert traffic["y"][15:] == [None] * 9
+    assert unseen["customdata"] == [["", "Mon 2 Mar 14:40 – Tue 3 Mar 00:00"]]
+
+
+def test_a_trunk_without_calls_shows_how_history_arrives(engine: Engine) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", trunk="mobile"))
+    assert "python -m pbx import cdr" in words(app)
+    assert not app.metric

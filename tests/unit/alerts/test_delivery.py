@@ -1,0 +1,254 @@
+"""Alerts are told by real mail and real webhooks: once at each end, again after a failure, without a secret."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from pbx.alerts import delivery as notices
+from pbx.alerts.delivery import SendError, check_target, message, send, tell_all
+from pbx.errors import SettingsError
+from pbx.jobs.worker import run_worker
+from pbx.settings import Settings
+from pbx.store.alerts import PAUSES_S, AlertTarget
+from pbx.store.history_models import Alert, AlertRule
+from tests.unit.alerts.alerting import T0, add_rule, alerts, look, minutes, news, pbx, waiting
+from tests.unit.alerts.receivers import (
+    PASSWORD,
+    TOKEN,
+    MailReceiver,
+    WebReceiver,
+    free_port,
+    mail_receiver,
+    web_receiver,
+)
+
+FAST = "?cto=1&rto=0.3"  # seconds an address is given to answer
+
+
+@pytest.fixture
+def web() -> Iterator[WebReceiver]:
+    with web_receiver() as received:
+        yield received
+
+
+@pytest.fixture
+def mail() -> Iterator[MailReceiver]:
+    with mail_receiver() as received:
+        yield received
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
+    """The time for who sends; its last element is now."""
+    times = [T0]
+    monkeypatch.setattr("pbx.alerts.delivery.now", lambda: times[-1])
+    return times
+
+
+def tell(engine: Engine, settings: Settings) -> int:
+    return tell_all(engine, settings, pbx(engine, settings), threading.Event())
+
+
+def run_through(engine: Engine, settings: Settings, clock: list[datetime], *waits_s: int) -> None:
+    """A minute for each: a snapshot with so long a wait, a look, and what is to be told is told."""
+    for minute, wait_s in enumerate(waits_s):
+        clock.append(minutes(minute))
+        look(engine, settings, clock[-1], waiting("sales", wait_s))
+        news(engine, settings, clock[-1])
+        tell(engine, settings)
+
+
+def test_mail_and_webhook_are_told_once_of_begin_and_end(
+    engine: Engine, settings: Settings, web: WebReceiver, mail: MailReceiver, clock: list[datetime]
+) -> None:
+    zoned = settings.model_copy(update={"freepbx_timezone": "Europe/Berlin"})
+    add_rule(engine, zoned, "longest_wait", 60, "", web.url, mail.url)
+    run_through(engine, zoned, clock, 90, 95, 0, 0, 0)
+    begin = (
+        "The first of 1 caller has waited 1:30, longer than 1:00.\n"
+        "Seen at 11:00:00. PBX 127.0.0.1, times in Europe/Berlin."
+    )
+    end = (
+        "It lasted from 11:00:00 to 11:02:00, 2:00. When it began: "
+        "The first of 1 caller has waited 1:30, longer than 1:00.\nPBX 127.0.0.1, times in Europe/Berlin."
+    )
+    title = "Long wait in queue sales"
+    assert [(one["title"], one["message"]) for one in web.messages] == [
+        (f"PBX Notebook: {title}", begin),
+        (f"PBX Notebook: over: {title}", end),
+    ]
+    assert [one["Subject"] for one in mail.messages] == [f"PBX Notebook: {title}", f"PBX Notebook: over: {title}"]
+    assert [one.get_content().strip().replace("\r\n", "\n") for one in mail.messages] == [begin, end]
+    assert {(one["From"], one["To"]) for one in mail.messages} == {("pbx@example.com", "ada@example.com")}
+    assert alerts(engine)[0].failure == ""
+
+
+@pytest.mark.parametrize("fault", ["500", "slow", "refused"])
+def test_a_failed_target_is_told_later_and_the_others_at_once(
+    engine: Engine, settings: Settings, web: WebReceiver, mail: MailReceiver, clock: list[datetime], fault: str
+) -> None:
+    url = {"refused": f"json://127.0.0.1:{free_port()}/{TOKEN}"}.get(fault, web.url)
+    web.status, web.slow_s = (500, 0) if fault == "500" else (200, 0.5 if fault == "slow" else 0)
+    add_rule(engine, settings, "longest_wait", 60, "", url + FAST, mail.url)
+    run_through(engine, settings, clock, 90)
+    assert (len(mail.messages), len(alerts(engine)[0].unsent)) == (1, 1)
+    why = "it answered with HTTP status 500" if fault == "500" else "it can’t be reached, was too slow, or refused"
+    assert alerts(engine)[0].failure.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({why}")
+    assert alerts(engine)[0].failure.endswith("Attempt 1 of 5.")
+    assert TOKEN not in repr(alerts(engine))
+    assert tell(engine, settings) == 0  # not before the pause is over
+    if fault != "refused":
+        web.status, web.slow_s = 200, 0
+        clock.append(minutes(1))
+        assert tell(engine, settings) == 1
+        assert (web.messages[-1]["title"], alerts(engine)[0].failure) == ("PBX Notebook: Long wait in queue sales", "")
+    assert len(mail.messages) == 1
+
+
+def test_it_gives_up_after_a_few_attempts_and_says_so(
+    engine: Engine, settings: Settings, web: WebReceiver, clock: list[datetime]
+) -> None:
+    web.status = 403
+    add_rule(engine, settings, "longest_wait", 60, "", web.url)
+    run_through(engine, settings, clock, 90)
+    for day in range(1, 10):
+        clock.append(minutes(1440 * day))
+        tell(engine, settings)
+    assert web.tried == len(PAUSES_S) + 1
+    assert alerts(engine)[0].failure.endswith("HTTP status 403). Attempt 5 of 5.")
+
+
+def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web: WebReceiver) -> None:
+    for number in range(4):
+        add_rule(engine, settings, "longest_wait", 60 + number, "", web.url)
+    look(engine, settings, T0, waiting("sales", 90))
+    assert len(news(engine, settings, T0)) == 4
+    with ThreadPoolExecutor(6) as pool:
+        told = sum(pool.map(lambda _: tell(engine, settings), range(6)))
+    assert (told, len(web.messages)) == (4, 4)
+
+
+def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) -> None:
+    add_rule(engine, settings, "longest_wait", 60, "", web.url)
+    look(engine, settings, datetime.now(UTC), waiting("sales", 90))
+    run_worker(settings, once=True)
+    run_worker(settings, once=True)
+    assert [one["title"] for one in web.messages] == ["PBX Notebook: Long wait in queue sales"]
+
+
+def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
+    mail.refusal = "550 No such user here"
+    with pytest.raises(SendError, match=r"E-mail by 127\.0\.0\.1: the message wasn’t sent \(it refused the message"):
+        send(AlertTarget(SecretStr(mail.url)), "Title", "Text")
+    with pytest.raises(SendError, match="refused the login"):
+        send(AlertTarget(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")
+    assert mail.messages == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["endless headers", "endless body"]
+)
+@pytest.mark.parametrize(("piece", "pause_s"), [(b"x", 0.2), (b"x" * 60_000, 0.0)], ids=["drips", "floods"])
+def test_a_server_that_never_ends_its_answer_is_left_in_time(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, piece: bytes, pause_s: float
+) -> None:
+    monkeypatch.setattr("pbx.alerts.send_process.TOTAL_S", 4.0)
+    left = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        line, _ = listener.accept()
+        with line, suppress(OSError):
+            line.recv(65536)
+            line.sendall(answer)
+            while True:
+                line.sendall(piece)
+                time.sleep(pause_s)
+        left.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with pytest.raises(SendError, match="Webhook to 127") as caught:
+            send(AlertTarget(SecretStr(f"json://127.0.0.1:{listener.getsockname()[1]}/{TOKEN}")), "Title", "Text")
+        assert left.wait(10)  # the connection is closed: nothing goes on behind our back
+    assert TOKEN not in caught.value.advice
+
+
+def test_a_redirect_is_not_followed(web: WebReceiver) -> None:
+    web.status = 302
+    with pytest.raises(SendError, match="HTTP status 302"):
+        send(AlertTarget(SecretStr(web.url)), "Title", "Text")
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "http//x", f"slack://{TOKEN}", f"json://[{TOKEN}", "mailto://"])
+def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_target(url)
+    assert TOKEN not in caught.value.advice
+
+
+@pytest.mark.parametrize("url", [url for _, url in notices.EXAMPLES])
+def test_the_examples_have_the_form_they_need(url: str) -> None:
+    filled = (
+        url.replace("TOKEN_A", "T1JJ3T3L2")
+        .replace("TOKEN_B", "A1BRTD4JD")
+        .replace("TOKEN_C", "TIiajkdnlazkcOXrIdevi7FQ")
+        .replace("BOT_TOKEN", "123456789:alphanumeric-0000_abcdef")
+        .replace("CHAT_ID", "12315544")
+    )
+    check_target(filled)
+
+
+def test_no_log_holds_a_secret(
+    engine: Engine,
+    settings: Settings,
+    web: WebReceiver,
+    mail: MailReceiver,
+    clock: list[datetime],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    web.status = 500
+    mail.refusal = "550 No"
+    bad = f"json://127.0.0.1:{free_port()}/{TOKEN}{FAST}"
+    add_rule(engine, settings, "longest_wait", 60, "", web.url, mail.url, bad, f"slack://{TOKEN}")
+    with caplog.at_level(logging.DEBUG):
+        run_through(engine, settings, clock, 90)
+    ours = [record for record in caplog.records if not record.name.startswith("mail.")]  # the receiver's own
+    assert any("could not be sent" in record.getMessage() for record in ours)
+    said = "\n".join([*(f"{record.getMessage()} {record.exc_text}" for record in ours), *map(repr, alerts(engine))])
+    assert TOKEN not in said
+    assert PASSWORD not in said
+
+
+def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
+    engine: Engine, settings: Settings, clock: list[datetime]
+) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    run_through(engine, settings, clock, 90)
+    assert (alerts(engine)[0].told_begin, alerts(engine)[0].failure) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "title"),
+    [
+        ("service_level", "400", "PBX Notebook: Low service level in queue 400"),
+        ("trunk_down", "carrier", "PBX Notebook: Trunk carrier is down"),
+        ("no_agent", "400", "PBX Notebook: No agent in queue 400"),
+        ("sync_failing", "", "PBX Notebook: Recording sync is failing"),
+    ],
+)
+def test_every_kind_has_its_title(kind: str, subject: str, title: str) -> None:
+    alert = Alert(rule_id=1, subject=subject, begun_at=T0, about="So it is.")
+    rule = AlertRule(connection_id=1, kind=kind)
+    said = message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
+    assert said[0] == title
+    assert said[1] == "So it is.\nSeen at 11:00:00. PBX pbx.example.com, times in Europe/Berlin."

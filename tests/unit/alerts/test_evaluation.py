@@ -1,0 +1,230 @@
+"""Alerts begin and end by what the cache tells: rule by rule, with stale looks, doubts, and two workers."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.model.snapshot import QueueMember, SnapshotPart
+from pbx.settings import Settings
+from pbx.store.alerts import list_rules, save_rule
+from pbx.store.engine import open_engine, writing
+from pbx.store.history_models import AlertRule
+from pbx.store.listening import begin_span, prolong_span
+from tests.unit.alerts.alerting import (
+    FREE,
+    T0,
+    add_rule,
+    add_sync,
+    add_visits,
+    alerts,
+    look,
+    minutes,
+    news,
+    pbx,
+    trunk,
+    waiting,
+)
+
+PAUSED = QueueMember(name="Bo", interface="PJSIP/1002", status=1, paused=True)
+AWAY = QueueMember(name="Cy", interface="PJSIP/1003", status=5)
+TALKING = QueueMember(name="Di", interface="PJSIP/1004", status=2, in_call=True)
+
+
+def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    look(engine, settings, T0, waiting("sales", 60), waiting("support"))
+    assert news(engine, settings, T0) == []  # 60 s is not above 60 s
+    look(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
+    assert news(engine, settings, minutes(1)) == [("sales", "begun")]
+    assert alerts(engine)[0].about == "The first of 1 caller has waited 1:01, longer than 1:00."
+    look(engine, settings, minutes(2), waiting("sales"))
+    assert news(engine, settings, minutes(2)) == []
+    assert news(engine, settings, minutes(3)) == []  # the same look again confirms nothing
+    look(engine, settings, minutes(3), waiting("sales"))
+    assert news(engine, settings, minutes(3)) == [("sales", "ended")]
+    only = alerts(engine)
+    assert [(one.begun_at, one.ended_at) for one in only] == [(minutes(1), minutes(2))]
+
+
+def test_what_holds_again_before_the_end_is_confirmed_is_the_same_alert(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    for minute, wait_s in enumerate((90, 0, 90, 0, 90)):
+        look(engine, settings, minutes(minute), waiting("sales", wait_s))
+        news(engine, settings, minutes(minute))
+    assert [(one.begun_at, one.ended_at, one.cleared_at) for one in alerts(engine)] == [(T0, None, None)]
+
+
+def test_looks_seconds_apart_confirm_nothing(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    for second, wait_s in ((0, 90), (3, 0), (6, 0), (30, 0)):
+        look(engine, settings, minutes(second / 60), waiting("sales", wait_s))
+        news(engine, settings, minutes(second / 60))
+    assert alerts(engine)[0].ended_at is None
+    look(engine, settings, minutes(33 / 60), waiting("sales", 0))
+    assert news(engine, settings, minutes(33 / 60)) == [("sales", "ended")]
+
+
+def test_a_rule_for_one_queue_leaves_the_others(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60, "support")
+    look(engine, settings, T0, waiting("sales", 90))
+    assert news(engine, settings, T0) == []
+
+
+def test_a_stale_snapshot_neither_begins_nor_ends(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    look(engine, settings, T0, waiting("sales", 90))
+    assert news(engine, settings, minutes(16)) == []  # looks are taken every 5 minutes
+    assert news(engine, settings, minutes(15)) == [("sales", "begun")]
+    look(engine, settings, minutes(20), waiting("sales"))
+    assert news(engine, settings, minutes(60)) == []
+    assert alerts(engine)[0].cleared_at is None
+
+
+def test_a_part_that_was_not_seen_says_nothing(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    add_rule(engine, settings, "trunk_down", 0)
+    look(engine, settings, T0, waiting("sales", 90), trunk("carrier", "rejected"))
+    assert news(engine, settings, T0) == [("sales", "begun"), ("carrier", "begun")]
+    denied = {"queues": SnapshotPart(state="denied"), "trunks": SnapshotPart(state="failed")}
+    for minute in (1, 2):
+        look(engine, settings, minutes(minute), parts=denied)
+        assert news(engine, settings, minutes(minute)) == []
+
+
+def test_a_queue_that_is_gone_ends_its_alert(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "no_agent")
+    look(engine, settings, T0, waiting("sales", 0, ()))
+    assert news(engine, settings, T0) == [("sales", "begun")]
+    for minute, expected in ((1, []), (2, [("sales", "ended")])):
+        look(engine, settings, minutes(minute))
+        assert news(engine, settings, minutes(minute)) == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "about"),
+    [
+        ((), "No agent is logged in. 1 caller waiting."),
+        ((PAUSED, AWAY), "Nobody to take a call: of 2 agents 1 paused, 1 not reachable. 1 caller waiting."),
+        ((AWAY, TALKING), None),
+        ((PAUSED, FREE), None),
+    ],
+)
+def test_no_agent(engine: Engine, settings: Settings, members: tuple[QueueMember, ...], about: str | None) -> None:
+    add_rule(engine, settings, "no_agent")
+    look(engine, settings, T0, waiting("sales", 5, members))
+    news(engine, settings, T0)
+    assert [one.about for one in alerts(engine)] == ([about] if about else [])
+
+
+def test_a_trunk_must_be_down_for_so_long(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "trunk_down", 10)
+    states = ["rejected", "registered", "unregistered", "rejected", "unregistered"]
+    for number, state in enumerate(states):
+        look(engine, settings, minutes(5 * number), trunk("carrier", state))
+        expected = [("carrier", "begun")] if number == 4 else []  # down since minute 10, now it is minute 20
+        assert news(engine, settings, minutes(5 * number)) == expected
+    assert alerts(engine)[0].about == "It has been unregistered for 10:00."
+
+
+def test_time_in_which_nobody_looked_is_no_time_down(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "trunk_down", 10)
+    for minute in (0, 60, 65):
+        look(engine, settings, minutes(minute), trunk("carrier", "unreachable"))
+        assert news(engine, settings, minutes(minute)) == []
+    look(engine, settings, minutes(70), trunk("carrier", "unreachable"))
+    assert news(engine, settings, minutes(70)) == [("carrier", "begun")]
+
+
+def test_time_in_which_the_pbx_was_listened_to_is_time_down(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "trunk_down", 10)
+    look(engine, settings, T0, trunk("carrier", "unreachable"))
+    with writing(engine) as session:
+        span = begin_span(session, pbx(engine, settings).id, T0)
+        prolong_span(session, span, minutes(59))
+    look(engine, settings, minutes(60), trunk("carrier", "unreachable"))
+    assert news(engine, settings, minutes(60)) == [("carrier", "begun")]
+
+
+def test_a_trunk_of_unknown_state_neither_begins_nor_ends(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "trunk_down", 0)
+    states = {0: ("unknown", []), 1: ("rejected", [("carrier", "begun")]), 2: ("unknown", []), 3: ("unknown", [])}
+    for minute, (state, expected) in states.items():
+        look(engine, settings, minutes(minute), trunk("carrier", state))
+        assert news(engine, settings, minutes(minute)) == expected
+    assert alerts(engine)[0].cleared_at is None
+
+
+def test_a_service_level_needs_a_few_calls_of_today(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "service_level", 80)
+    look(engine, settings, T0, waiting("sales"))
+    add_visits(engine, settings, "sales", minutes(-60 * 24), lost=9)  # yesterday
+    add_visits(engine, settings, "sales", T0, 5, 5, 5, lost=1)
+    assert news(engine, settings, minutes(10)) == []  # 3 of 4 is below 80%, of too few
+    add_visits(engine, settings, "sales", minutes(10), 30)
+    assert news(engine, settings, minutes(20)) == [("sales", "begun")]
+    said = "Today’s service level is 60.0%, below 80%: 3 of 5 calls answered or given up within 20 s."
+    assert alerts(engine)[0].about == said
+    add_visits(engine, settings, "sales", minutes(30), 1, 1, 1, 1, 1)
+    assert news(engine, settings, minutes(40)) == []  # 8 of 10
+    assert news(engine, settings, minutes(40.6)) == [("sales", "ended")]
+
+
+def test_a_day_of_the_pbxs_zone_counts(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoned = settings.model_copy(update={"freepbx_timezone": "Asia/Tokyo"})
+    add_rule(engine, zoned, "service_level", 80)
+    midnight = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
+    add_visits(engine, zoned, "sales", datetime(2026, 11, 20, 14, 55, tzinfo=UTC), lost=6)
+    assert news(engine, zoned, datetime(2026, 11, 20, 14, 59, tzinfo=UTC)) == [("sales", "begun")]
+    assert news(engine, zoned, midnight) == []
+    assert news(engine, zoned, datetime(2026, 11, 20, 15, 1, tzinfo=UTC)) == [("sales", "ended")]
+
+
+def test_syncs_that_fail_in_a_row(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "sync_failing", 3)
+    for minute in range(3):
+        assert news(engine, settings, minutes(minute)) == []
+        add_sync(engine, settings, minutes(minute), "failed", "The ARI user is refused.")
+    assert news(engine, settings, minutes(3)) == [("", "begun")]
+    assert alerts(engine)[0].about == "The last 3 syncs failed. The ARI user is refused."
+    add_sync(engine, settings, minutes(4), "done")
+    assert news(engine, settings, minutes(4)) == []
+    assert news(engine, settings, minutes(5)) == [("", "ended")]
+
+
+def test_a_rule_switched_off_ends_what_goes_on_and_begins_nothing(engine: Engine, settings: Settings) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    look(engine, settings, T0, waiting("sales", 90))
+    news(engine, settings, T0)
+    connection_id = pbx(engine, settings).id
+    with writing(engine) as session:
+        rule = list_rules(session, connection_id)[0]
+        save_rule(session, AlertRule(**rule.model_dump() | {"enabled": False}), minutes(1))
+    look(engine, settings, minutes(2), waiting("sales", 90))
+    assert news(engine, settings, minutes(2)) == []
+    assert [(one.ended_at, one.told_begin, one.told_end) for one in alerts(engine)] == [(minutes(1), True, True)]
+
+
+def test_two_workers_begin_and_end_an_alert_once(engine: Engine, settings: Settings, second: Engine) -> None:
+    add_rule(engine, settings, "longest_wait", 60)
+    for minute, wait_s in ((0, 90), (1, 0), (2, 0)):
+        look(engine, settings, minutes(minute), waiting("sales", wait_s))
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda i: news((engine, second)[i % 2], settings, minutes(minute)), range(16)))  # noqa: B023
+        assert sum(map(len, found)) == (0 if minute == 1 else 1)
+    assert len(alerts(engine)) == 1
+
+
+def test_without_rules_nothing_begins(engine: Engine, settings: Settings) -> None:
+    look(engine, settings, T0, waiting("sales", 900, ()))
+    assert news(engine, settings, T0) == []
+    assert alerts(engine) == []
+
+
+@pytest.fixture
+def second(settings: Settings) -> Iterator[Engine]:
+    opened = open_engine(settings)
+    yield opened
+    opened.dispose()

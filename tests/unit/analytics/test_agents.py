@@ -1,0 +1,190 @@
+"""Figures of agents from the cache: sessions cut to the period and to the zone's days, pauses, rings in vain."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.analytics.agents import AgentDay, AgentSession, agent_days, agent_figures, agent_sessions, pause_reasons
+from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
+from pbx.analytics.queues import FigureFilter
+from pbx.store.engine import reading
+from pbx.store.models import PbxConnection
+from tests.unit.store.happened import asked, change, ring, store, visit
+
+BERLIN = ZoneInfo("Europe/Berlin")
+MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
+HOUR = 3600.0
+
+
+def at(hours: float) -> datetime:
+    return MONDAY.astimezone(UTC) + timedelta(hours=hours)
+
+
+def day(days: int = 1, **values: Any) -> FigureFilter:
+    return FigureFilter(1, MONDAY, MONDAY + timedelta(days=days), **values)
+
+
+@pytest.fixture(autouse=True)
+def pbx(engine: Engine) -> None:
+    store(engine, PbxConnection(id=1, host="pbx"))
+
+
+def test_a_day_worked_by_hand(engine: Engine) -> None:
+    # Anna: in from 8 to 16; lunch from 12 to 13, training from 14 to 14:30, which a new reason followed until 14:45.
+    store(
+        engine,
+        change(at(8), "Anna", "login"),
+        change(at(12), "Anna", "pause", reason="Lunch"),
+        change(at(13), "Anna", "unpause"),
+        change(at(14), "Anna", "pause", reason="Training"),
+        change(at(14.5), "Anna", "pause", reason="Paperwork"),
+        change(at(14.75), "Anna", "unpause"),
+        change(at(16), "Anna", "logout"),
+        visit(at(9), talk_s=2 * HOUR),
+        visit(at(11), "transferred", talk_s=1.125 * HOUR),
+        visit(at(15), "abandoned"),
+        ring(at(9.5)),
+        ring(at(9.6), ring_s=5.0),
+        ring(at(-1)),  # the day before
+    )
+    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    assert anna == AgentFigures(
+        "Anna",
+        calls=2,
+        talk_s=3.125 * HOUR,
+        talks=2,
+        non_response=2,
+        rang_in_vain_s=20,
+        logged_in_s=8 * HOUR,
+        paused_s=1.75 * HOUR,
+        sessions=1,
+        pauses={
+            "Lunch": PauseFigures(1, HOUR),
+            "Training": PauseFigures(1, 0.5 * HOUR),
+            "Paperwork": PauseFigures(1, 0.25 * HOUR),
+        },
+    )
+    assert anna.occupancy.value == pytest.approx(0.5)  # 3.125 h of talk in 8 h less 1.75 h
+    assert anna.non_response_rate.parts_text() == "2 of 4"
+
+
+def test_two_queues_at_once_are_one_session(engine: Engine) -> None:
+    store(
+        engine,
+        change(at(8), "Anna", "login", "sales"),
+        change(at(9), "Anna", "login", "help"),
+        change(at(12), "Anna", "logout", "sales"),
+        change(at(13), "Anna", "logout", "help"),
+        change(at(15), "Anna", "login", "sales"),
+        change(at(17), "Anna", "logout", "sales"),
+    )
+    found = asked(engine, lambda session: agent_sessions(session, day()))
+    assert found == [AgentSession("Anna", at(8), at(13), False), AgentSession("Anna", at(15), at(17), False)]
+    with reading(engine) as session:
+        assert agent_sessions(session, day(queue="help")) == [AgentSession("Anna", at(9), at(13), False)]
+        assert agent_figures(session, day())[0].logged_in_s == 7 * HOUR
+
+
+def test_who_came_long_ago_and_never_left_is_there(engine: Engine) -> None:
+    store(
+        engine, change(at(-500), "Anna", "login"), change(at(-400), "Bob", "login"), change(at(-300), "Bob", "logout")
+    )
+    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    assert (anna.agent, anna.logged_in_s, anna.sessions) == ("Anna", 24 * HOUR, 1)
+
+
+def test_who_is_there_now_is_so_until_now(engine: Engine) -> None:
+    now = datetime.now(UTC)
+    store(engine, change(now - timedelta(hours=2), "Anna", "login"))
+    with reading(engine) as session:
+        wanted = FigureFilter(1, now - timedelta(hours=1), now + timedelta(hours=9))
+        (found,) = agent_sessions(session, wanted)
+    assert found.open
+    assert found.from_at == now - timedelta(hours=1)
+    assert found.until_at < now + timedelta(minutes=5)
+
+
+def test_pausing_everywhere_is_told_twice_and_counted_once(engine: Engine) -> None:
+    # As Asterisk writes it: PAUSEALL, then a PAUSE for each queue; and the queues end it one by one.
+    store(
+        engine,
+        change(at(8), "Anna", "login", "sales"),
+        change(at(8), "Anna", "login", "help"),
+        change(at(10), "Anna", "pause", ""),
+        change(at(10), "Anna", "pause", "sales", "Lunch"),
+        change(at(10), "Anna", "pause", "help", "Lunch"),
+        change(at(11), "Anna", "unpause", "sales"),
+        change(at(11), "Anna", "unpause", "help"),
+        change(at(16), "Anna", "logout", "sales"),
+        change(at(16), "Anna", "logout", "help"),
+    )
+    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    assert (anna.paused_s, anna.pauses) == (HOUR, {"Lunch": PauseFigures(1, HOUR)})
+
+
+def test_a_logout_ends_the_pause(engine: Engine) -> None:
+    store(
+        engine,
+        change(at(8), "Anna", "login"),
+        change(at(10), "Anna", "pause", reason="Lunch"),
+        change(at(11), "Anna", "logout"),
+        change(at(12), "Anna", "login"),
+        change(at(13), "Anna", "logout"),
+    )
+    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    assert (anna.logged_in_s, anna.paused_s, anna.sessions) == (4 * HOUR, HOUR, 2)
+
+
+def test_a_member_of_the_configuration_has_no_login(engine: Engine) -> None:
+    store(engine, change(at(10), "Bob", "pause", reason="Break"), change(at(11), "Bob", "unpause"))
+    store(engine, visit(at(9), agent="Bob"))
+    (bob,) = asked(engine, lambda session: agent_figures(session, day()))
+    assert (bob.logged_in_s, bob.paused_s, bob.calls) == (None, HOUR, 1)
+    assert bob.occupancy.percent_text() == "n/a"
+
+
+def test_reasons_of_all_agents(engine: Engine) -> None:
+    for who, hours in (("Anna", 1), ("Bob", 2)):
+        store(engine, change(at(8), who, "login"), change(at(10), who, "pause", reason="Lunch"))
+        store(engine, change(at(10 + hours), who, "pause"), change(at(13), who, "logout"))
+    found = asked(engine, lambda session: pause_reasons(session, day()))
+    assert found == {"": PauseFigures(2, 3 * HOUR), "Lunch": PauseFigures(2, 3 * HOUR)}
+    with reading(engine) as session:
+        assert pause_reasons(session, day(agent="Bob")) == {
+            "Lunch": PauseFigures(1, 2 * HOUR),
+            "": PauseFigures(1, HOUR),
+        }
+
+
+def test_a_night_shift_is_cut_at_the_zones_midnight(engine: Engine) -> None:
+    store(
+        engine,
+        change(at(20), "Anna", "login"),
+        change(at(23.5), "Anna", "pause"),
+        change(at(24.25), "Anna", "unpause"),
+        change(at(28), "Anna", "logout"),
+    )
+    tuesday = MONDAY + timedelta(days=1)
+    found = asked(engine, lambda session: agent_days(session, day(days=3), BERLIN))
+    assert found == [
+        AgentDay("Anna", MONDAY, at(20), at(24), 4 * HOUR, 0.5 * HOUR),
+        AgentDay("Anna", tuesday, at(24), at(28), 4 * HOUR, 0.25 * HOUR),
+    ]
+
+
+def test_the_day_on_which_summer_time_begins_has_23_hours(engine: Engine) -> None:
+    sunday = datetime(2026, 3, 29, tzinfo=BERLIN)
+    store(engine, change(at(-1), "Anna", "login"))
+    with reading(engine) as session:
+        (found,) = agent_days(session, FigureFilter(1, sunday, sunday + timedelta(days=1)), BERLIN)
+    assert found.logged_in_s == 23 * HOUR
+
+
+def test_nobody_was_there(engine: Engine) -> None:
+    with reading(engine) as session:
+        assert agent_figures(session, day()) == []
+        assert agent_days(session, day(), BERLIN) == []
+        assert pause_reasons(session, day()) == {}

@@ -1,0 +1,80 @@
+"""Of which time the queues' history is known: by listening, by an import, or not at all."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.analytics.coverage import call_coverage, queue_coverage
+from pbx.model.history import Visit
+from pbx.store.engine import reading, writing
+from pbx.store.legs import store_legs
+from pbx.store.listening import begin_span, prolong_span
+from pbx.store.visits import store_visits
+from tests.pages.test_pages import add_call, save_pbx
+from tests.unit.sample_history import leg
+
+AT = datetime(2026, 7, 1, 6, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def pbx(engine: Engine) -> int:
+    return save_pbx(engine)
+
+
+def seen(engine: Engine, pbx: int, since: datetime = AT, until: datetime = AT + HOUR * 6):
+    with reading(engine) as session:
+        found = queue_coverage(session, pbx, since, until)
+    return found.begins_at, list(found.gaps)
+
+
+def listen(engine: Engine, pbx: int, since: datetime, until: datetime) -> None:
+    with writing(engine) as session:
+        prolong_span(session, begin_span(session, pbx, since), until)
+
+
+def visits_at(engine: Engine, pbx: int, source: str, *moments: datetime) -> None:
+    made = [Visit(f"{n}.{n}", "600", at, None, at, "abandoned", 1.0, None, None) for n, at in enumerate(moments)]
+    with writing(engine) as session:
+        store_visits(session, pbx, made, source)  # type: ignore[arg-type]
+
+
+def test_without_anything_all_is_a_gap(engine: Engine, pbx: int) -> None:
+    assert seen(engine, pbx) == (None, [(AT, AT + HOUR * 6)])
+
+
+def test_between_two_times_of_listening_is_a_gap_but_for_a_short_break(engine: Engine, pbx: int) -> None:
+    listen(engine, pbx, AT - HOUR, AT + HOUR)
+    listen(engine, pbx, AT + HOUR + timedelta(seconds=90), AT + HOUR * 2)
+    listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 9)
+    visits_at(engine, pbx, "watch", AT)
+    assert seen(engine, pbx) == (AT, [(AT + HOUR * 2, AT + HOUR * 4)])
+
+
+def test_an_import_tells_of_all_between_its_first_and_last_call(engine: Engine, pbx: int) -> None:
+    visits_at(engine, pbx, "queue_log", AT + HOUR, AT + HOUR * 4)
+    listen(engine, pbx, AT + HOUR * 3, AT + HOUR * 5)
+    assert seen(engine, pbx) == (AT + HOUR, [(AT, AT + HOUR), (AT + HOUR * 5, AT + HOUR * 6)])
+    assert seen(engine, pbx, AT + HOUR * 7, AT + HOUR * 8)[1] == [(AT + HOUR * 7, AT + HOUR * 8)]
+
+
+def test_what_was_heard_live_after_an_import_doesnt_stretch_it(engine: Engine, pbx: int) -> None:
+    visits_at(engine, pbx, "queue_log", AT, AT + HOUR)
+    listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 6)
+    with writing(engine) as session:
+        later = Visit("9.9", "600", AT + HOUR * 5, None, AT + HOUR * 5, "abandoned", 1.0, None, None)
+        store_visits(session, pbx, [later], "watch")
+    assert seen(engine, pbx)[1] == [(AT + timedelta(hours=1, seconds=1), AT + HOUR * 4)]
+
+
+def test_calls_are_known_by_listening_and_by_the_cdr_but_not_by_recordings(engine: Engine, pbx: int) -> None:
+    add_call(engine, pbx, "+4930123", AT - HOUR)
+    listen(engine, pbx, AT + HOUR * 5, AT + HOUR * 6)
+    with writing(engine) as session:
+        legs = [leg(n, AT + HOUR * n, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0) for n in (1, 2)]
+        store_legs(session, pbx, legs, "cdr")
+    with reading(engine) as session:
+        found = call_coverage(session, pbx, AT, AT + HOUR * 6)
+    assert found.begins_at == AT - HOUR
+    assert found.gaps == ((AT, AT + HOUR), (AT + timedelta(hours=2, seconds=1), AT + HOUR * 5))

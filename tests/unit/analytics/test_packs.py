@@ -1,0 +1,252 @@
+"""Packed days: dropped when their day changes, whoever changes it, and made again."""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, event, select, update
+from sqlmodel import Session, col
+
+from pbx.analytics.agents import agent_figures
+from pbx.analytics.formulas.queues import OUTCOMES
+from pbx.analytics.packing import pack_history
+from pbx.analytics.packs import forget_packs, load_columns, number_key, pack_days
+from pbx.analytics.queues import FigureFilter
+from pbx.analytics.trunk_status import trunk_history
+from pbx.model.snapshot import Trunk
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
+from pbx.store.models import Call, PbxConnection
+from pbx.store.snapshots import store_trunk_changes
+from tests.unit.store.happened import call, change, leg, ring, store, visit
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FIRST = int(NOON.timestamp()) // 86_400  # the day of NOON since 1970
+ALL_KINDS = {"visits", "rings", "changes", "calls", "talks", "seizures"}
+OF_CALLS = {"calls", "talks", "seizures"}
+
+
+def packed(engine: Engine) -> set[tuple[str, int]]:
+    """(kind, days after the first) of what is packed."""
+    with reading(engine) as session:
+        return {(row.kind, row.day - FIRST) for row in session.scalars(select(DayPack))}
+
+
+@pytest.fixture(autouse=True)
+def two_days(engine: Engine) -> None:
+    """Something of each kind on two days, packed; the third day is today."""
+    store(engine, PbxConnection(id=1, host="pbx"))
+    for day in (NOON, NOON + timedelta(days=1)):
+        number = day.day
+        store(engine, call(number, day), visit(day), ring(day), change(day, "Anna", "login"))
+        store(engine, leg(number, day, "PJSIP/carrier-1"))
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOON + timedelta(days=2)) == 12
+
+
+def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
+    assert packed(engine) == {(kind, day) for kind in ALL_KINDS for day in (0, 1)}
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOON + timedelta(days=2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change_it", "kinds"),
+    [
+        (
+            lambda s: s.execute(update(QueueVisit).values(talk_s=9.0).where(col(QueueVisit.joined_at) == NOON)),
+            {"visits"},
+        ),
+        (lambda s: s.execute(delete(QueueVisit).where(col(QueueVisit.joined_at) == NOON)), {"visits"}),
+        (lambda s: s.add(visit(NOON + timedelta(hours=3))), {"visits"}),
+        (lambda s: s.add(ring(NOON + timedelta(hours=3))), {"rings"}),
+        (lambda s: s.execute(delete(AgentRing).where(col(AgentRing.rung_at) == NOON)), {"rings"}),
+        (lambda s: s.add(change(NOON + timedelta(hours=3), "Anna", "logout")), {"changes"}),
+        (
+            lambda s: s.execute(update(AgentEvent).values(reason="x").where(col(AgentEvent.happened_at) == NOON)),
+            {"changes"},
+        ),
+        (
+            lambda s: s.execute(update(Call).values(did="100").where(col(Call.started_at) == NOON)),
+            OF_CALLS,
+        ),
+        (lambda s: s.add(call(99, NOON + timedelta(hours=3))), OF_CALLS),
+        (lambda s: s.add(leg(1, NOON, "PJSIP/carrier-2")), {"seizures"}),
+        (lambda s: s.execute(update(CallLeg).values(cause=17).where(col(CallLeg.started_at) == NOON)), {"seizures"}),
+        (lambda s: s.execute(delete(CallLeg).where(col(CallLeg.started_at) == NOON)), {"seizures"}),
+        # a call's leg of the next day is the call's day's
+        (lambda s: s.add(leg(1, NOON + timedelta(days=1), "PJSIP/carrier-2")), {"seizures"}),
+        # what the figures don't read changes nothing
+        (lambda s: s.execute(update(Call).values(state="failed", transcription="queued")), set()),
+        (lambda s: s.execute(update(QueueVisit).values(caller_name="Anna")), set()),
+    ],
+)
+def test_a_change_drops_its_days_pack_and_no_other(
+    engine: Engine, change_it: Callable[[Session], object], kinds: set[str]
+) -> None:
+    with writing(engine) as session:
+        change_it(session)
+    assert packed(engine) == {(kind, day) for kind in ALL_KINDS for day in (0, 1)} - {(kind, 0) for kind in kinds}
+
+
+def test_what_moves_to_another_day_drops_both(engine: Engine) -> None:
+    with writing(engine) as session:
+        session.execute(update(QueueVisit).values(joined_at=NOON).where(col(QueueVisit.joined_at) > NOON))
+    assert packed(engine) == {(kind, day) for kind in ALL_KINDS - {"visits"} for day in (0, 1)}
+
+
+def test_a_change_rolled_back_drops_nothing(engine: Engine) -> None:
+    def fail() -> None:
+        with writing(engine) as session:
+            session.add(visit(NOON))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert len(packed(engine)) == 12
+
+
+def test_packed_and_unpacked_days_are_read_together(engine: Engine) -> None:
+    today = NOON + timedelta(days=2)
+    store(engine, visit(NOON + timedelta(hours=1), queue="help", caller="+49 30 1"), visit(today, queue="help"))
+    with reading(engine) as session:
+        found = load_columns(session, "visits", 1, NOON, today + timedelta(days=1))
+        names = [found.names["queue"][code] for code in found.columns["queue"]]
+    assert sorted(zip(found.columns["at"].tolist(), names, strict=True)) == [
+        (int(NOON.timestamp()), "sales"),
+        (int(NOON.timestamp()) + 3600, "help"),
+        (int(NOON.timestamp()) + 86_400, "sales"),
+        (int(today.timestamp()), "help"),
+    ]
+
+
+def test_only_the_period_is_read(engine: Engine) -> None:
+    with reading(engine) as session:
+        assert (
+            len(load_columns(session, "visits", 1, NOON, NOON + timedelta(days=1))) == 1
+        )  # the second is no longer in
+        assert len(load_columns(session, "visits", 1, NOON + timedelta(seconds=1), NOON + timedelta(days=1))) == 0
+        assert len(load_columns(session, "visits", 2, NOON, NOON + timedelta(days=9))) == 0
+
+
+def test_a_reading_session_remembers_and_a_writing_one_does_not(engine: Engine) -> None:
+    until = NOON + timedelta(hours=9)
+    with reading(engine) as session:
+        assert load_columns(session, "visits", 1, NOON, until) is load_columns(session, "visits", 1, NOON, until)
+    with writing(engine) as session:
+        assert len(load_columns(session, "visits", 1, NOON, until)) == 1
+        session.add(visit(NOON + timedelta(hours=3)))
+        session.flush()
+        assert len(load_columns(session, "visits", 1, NOON, until)) == 2
+
+
+def test_packing_goes_on_a_few_days_at_a_time(engine: Engine) -> None:
+    with writing(engine) as session:
+        forget_packs(session, 1)
+        assert pack_days(session, 1, NOON + timedelta(days=2), limit=3) == 3
+        assert pack_days(session, 1, NOON + timedelta(days=2), limit=100) == 9
+    with writing(engine) as session:
+        forget_packs(session, 1)
+    days = (datetime.now(UTC) - NOON).days
+    assert pack_history(engine, 1) >= 6 * days  # days without anything too: they are looked up only once
+    assert pack_history(engine, 1) == 0
+
+
+@pytest.mark.parametrize("written", ["+49 30 1234567", "030/1234567", "000493012345 67", "(030) 123 45 67"])
+def test_ways_of_writing_a_number_are_one(written: str) -> None:
+    assert number_key(written) == number_key("+49301234567")
+
+
+def test_other_numbers_are_others() -> None:
+    keys = [number_key(written) for written in ("1001", "11001", "01001", "100", "4930123456", "4930123457")]
+    assert len(set(keys)) == len(keys)
+    assert number_key("") == number_key("anonymous") == 0
+
+
+def test_a_trunk_s_looks_are_packed_and_dropped_with_their_day(engine: Engine) -> None:
+    def look(minutes: float, state: str) -> None:
+        trunk = Trunk(name="carrier", tech="PJSIP", state=state, channels=2)
+        with writing(engine) as session:
+            store_trunk_changes(session, 1, NOON + timedelta(minutes=minutes), [trunk])
+
+    def seen() -> list[tuple[str, int]]:
+        with reading(engine) as session:
+            points = trunk_history(session, 1, "carrier", NOON, NOON + timedelta(days=1))
+        return [(point.state, round((point.taken_at - NOON).total_seconds() / 60)) for point in points]
+
+    look(1, "registered")
+    look(60 * 13, "rejected")  # on the next day
+    assert seen() == (rows := [("registered", 1), ("rejected", 60 * 13)])
+    with writing(engine) as session:
+        assert pack_days(session, 1, NOON + timedelta(days=2)) == 2
+    assert seen() == rows
+    look(5, "unreachable")
+    assert packed(engine) >= {("looks", 1)}
+    assert ("looks", 0) not in packed(engine)
+    assert seen() == [rows[0], ("unreachable", 5), rows[1]]
+
+
+def test_a_day_of_more_names_than_two_bytes_count_is_packed_whole(engine: Engine) -> None:
+    """A day of 70,000 numbers dialled: any scanner can do that from outside."""
+    dialled = NOON + timedelta(hours=1)
+    numbers = {f"00{n:06}": f"{n}.9" for n in range(70_000)}
+    visits = [visit(dialled, uniqueid=one, did=did, agent=did, outcome="abandoned") for did, one in numbers.items()]
+    store(engine, *visits, *(ring(dialled, agent=did) for did in numbers))
+    answers = []
+    for packed_first in (False, True):
+        if packed_first:
+            assert pack_history(engine, 1) > 0
+            assert pack_history(engine, 1) == 0
+        with reading(engine) as session:
+            found = load_columns(session, "visits", 1, NOON, NOON + timedelta(hours=2))
+            rings = agent_figures(session, FigureFilter(1, NOON, NOON + timedelta(hours=2)))
+            named = [found.names["did"][place] for place in found.columns["did"].tolist()]
+            answers.append((sorted(named), len(rings)))
+    assert answers[0] == answers[1]
+    assert set(numbers) <= set(answers[0][0])
+    assert answers[0][1] == 70_001  # and Anna
+
+
+@pytest.mark.parametrize("value", [-1, 255, 65_536, 2**31, 2**40, 2**62])
+def test_a_number_of_any_size_is_packed_as_it_is(engine: Engine, value: int) -> None:
+    with writing(engine) as session:
+        session.connection().execute(update(CallLeg).values(cause=value))
+        assert pack_days(session, 1) > 0
+    with reading(engine) as session:
+        found = load_columns(session, "seizures", 1, NOON, NOON + timedelta(days=1))
+        assert found.columns["cause"].tolist() == [value]
+        assert load_columns(session, "calls", 1, NOON, NOON + timedelta(days=1)).columns["id"].tolist() == [1]
+
+
+def test_a_day_that_cannot_be_packed_is_read_from_its_rows_and_stops_no_other(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite itself refuses what is larger than it may be."""
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL takes a gigabyte")
+    store(engine, *(ring(NOON, agent=f"{n:0200}") for n in range(200)))
+    engine.dispose()  # so that connections are made anew
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: Any, _: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+
+    with writing(engine) as session:
+        session.connection().execute(delete(DayPack))
+    assert pack_history(engine, 1) > 0
+    assert ("rings", 0) not in packed(engine)
+    assert {("rings", 1), ("visits", 0), ("changes", 0), ("calls", 0)} <= packed(engine)
+    assert "The rings of day" in caplog.text
+    with reading(engine) as session:
+        found = load_columns(session, "rings", 1, NOON, NOON + timedelta(days=1))
+        assert len(set(found.columns["agent"].tolist())) == 201
+
+
+def test_an_outcome_that_is_not_known_is_unknown(engine: Engine) -> None:
+    store(engine, visit(NOON + timedelta(hours=1), outcome="answered-by-a-newer-version"))
+    with reading(engine) as session:
+        found = load_columns(session, "visits", 1, NOON + timedelta(minutes=1), NOON + timedelta(days=1))
+        assert found.columns["outcome"].tolist() == [OUTCOMES.index("unknown")]

@@ -1,0 +1,219 @@
+import contextlib
+
+import pytest
+
+from pbx.asterisk.ami import queries
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.queries import NEEDS, take_snapshot
+from pbx.errors import AmiActionError, AmiDenied, Deadline, Unreachable
+from pbx.model.snapshot import Snapshot
+from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay
+
+
+def snapshot_of(version: int, prefix: str = "", timezone: str | None = None) -> Snapshot:
+    with (
+        replay(version=version, prefix=prefix) as server,
+        AmiClient.connect(server.connection(timezone=timezone), idle_s=60) as client,
+    ):
+        return take_snapshot(client)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_labs_names_are_all_there_each_once(version: int) -> None:
+    snapshot = snapshot_of(version)
+    assert {part.state for part in snapshot.parts.values()} == {"ok"}
+    assert set(snapshot.parts) == set(NEEDS)
+    sip = ["1011"] if version == 16 else []
+    assert [one.extension for one in snapshot.extensions] == ["1001", "1002", "1003", "1004", *sip, "1021"]
+    assert {one.name: one.state for one in snapshot.trunks} == {
+        "badcarrier": "rejected",
+        "carrier": "registered",
+        "iaxcarrier": "registered",
+        "peer-down": "unreachable",
+    } | ({"oldcarrier": "registered"} if version == 16 else {})
+    assert [queue.name for queue in snapshot.queues] == ["billing", "sales", "support"]
+    assert snapshot.system is not None
+    assert snapshot.system.version.startswith(f"{version}.")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_states_callers_and_calls_are_what_the_lab_did(version: int) -> None:
+    snapshot = snapshot_of(version)
+    extensions = {one.extension: one for one in snapshot.extensions}
+    assert extensions["1003"].status == "Unavailable"
+    assert extensions["1001"].channels >= 1
+    assert extensions["1001"].contact == "127.0.0.1:5070"
+    assert extensions["1001"].roundtrip_ms is not None
+    trunks = {one.name: one for one in snapshot.trunks}
+    assert trunks["carrier"].channels >= 1
+    assert (trunks["carrier"].registers, trunks["peer-down"].registers) == (True, False)
+    assert trunks["peer-down"].server == "127.0.0.1:5999"
+    queues = {one.name: one for one in snapshot.queues}
+    assert queues["support"].calls == len(queues["support"].callers) == 2
+    assert queues["support"].callers[0].caller_name == 'Ana "Zoë" <b>Ruiz</b> 🎉'
+    assert queues["support"].longest_wait_s == max(caller.wait_s for caller in queues["support"].callers)
+    assert {member.name: member.pause_reason for member in queues["billing"].members if member.paused} == {
+        "Björn Åberg": "",
+        "Jan Kowalski": "Lunch",
+        "Kim Lee": 'Back at 3 "o\'clock"',
+    }
+    assert 'Zoë "Zo" <O\'Brien> 日本' in [member.name for member in queues["sales"].members]
+    channels = [channel for call in snapshot.active_calls for channel in call.channels]
+    assert len(channels) == len(set(channels)) == raw(version, "CoreShowChannels").count(b"Event: CoreShowChannel\r\n")
+    odd = next(call for call in snapshot.active_calls if call.caller_id == "+493055501")
+    assert odd.caller_name == 'Ana "Zoë" <b>Ruiz</b> 🎉'
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_secret_of_the_fixtures_survives(version: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert b"lab-trunk-secret" in raw(version, "PJSIPShowRegistrationsOutbound")
+    assert b"lab-trunk-secret" in raw(version, "PJSIPShowEndpoint-carrier")
+    caplog.set_level(0)
+    with (
+        replay(version=version) as server,
+        AmiClient.connect(server.connection(), events="on") as client,
+        client.subscribe() as events,
+    ):
+        snapshot = take_snapshot(client)
+        registrations = client.request("PJSIPShowRegistrationsOutbound")
+        carrier = client.request("PJSIPShowEndpoint", [("Endpoint", "carrier")])
+        with pytest.raises(AmiActionError) as caught:
+            client.request("PJSIPShowEndpoint", [("Endpoint", "nobody")])
+        seen = [item.raw for item in (*registrations.messages, *carrier.messages)]
+        said = [
+            repr(registrations),
+            repr(carrier),
+            repr(client.connection),
+            caught.value.advice,
+            repr(caught),
+            caplog.text,
+        ]
+        assert events.get(0) is None
+    text = snapshot.model_dump_json() + repr(snapshot) + repr(seen) + repr(said)
+    for secret in ("lab-trunk-secret", "lab-phone-secret", "lab-ami-secret"):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_rights_forbid_is_marked_and_the_rest_stands(version: int) -> None:
+    snapshot = snapshot_of(version, "denied-")
+    assert {name: part.state for name, part in snapshot.parts.items()} == {
+        "system": "denied",
+        "extensions": "denied",
+        "trunks": "denied",
+        "queues": "ok",
+        "active_calls": "denied",
+    }
+    assert "lacks the class system" in snapshot.parts["extensions"].reason
+    assert [queue.name for queue in snapshot.queues] == ["billing", "sales", "support"]
+    assert (snapshot.system, snapshot.extensions, snapshot.trunks, snapshot.active_calls) == (None, (), (), ())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_empty_pbx_is_no_failure(version: int) -> None:
+    snapshot = snapshot_of(version, "bare-")
+    assert {part.state for part in snapshot.parts.values()} == {"ok"}
+    assert (snapshot.extensions, snapshot.trunks, snapshot.queues, snapshot.active_calls) == ((),) * 4
+
+
+def test_the_start_is_learned_from_the_pbx_or_from_the_settings_zone() -> None:
+    learned = snapshot_of(16).system
+    told = snapshot_of(16, timezone="Europe/Berlin").system
+    assert learned is not None
+    assert learned.utc_offset_s == 19_800
+    assert told == learned  # what the PBX says goes before the settings
+
+    def mute(session: Session) -> None:
+        session.log_in()
+        for action in session.actions():
+            if action["Action"] == "Getvar":
+                session.reply(action, raw(16, "denied-CoreStatus"))
+            else:
+                session.answer(action)
+
+    for timezone, offset in (("Asia/Kolkata", 19_800), (None, None)):
+        with (
+            replay(mute, version=16) as server,
+            AmiClient.connect(server.connection(timezone=timezone)) as client,
+        ):
+            system = queries.fetch_system(client)
+        assert system.utc_offset_s == offset
+        assert system.started_at == (learned.started_at if timezone else None)
+
+
+def test_a_snapshot_needs_two_round_trips() -> None:
+    rounds: list[int] = []
+
+    def counting(session: Session) -> None:
+        """Answer only once nothing more has come for a while: one such pause is one round trip."""
+        session.log_in()
+        session.sock.settimeout(0.3)
+        while True:
+            batch: list[dict[str, str]] = []
+            with contextlib.suppress(TimeoutError):
+                for action in session.actions():
+                    batch.append(action)
+                return
+            if batch:
+                rounds.append(len(batch))
+            for action in batch:
+                session.answer(action)
+
+    with replay(counting) as server, AmiClient.connect(server.connection()) as client:
+        snapshot = take_snapshot(client)
+    assert len(rounds) == 2
+    assert {part.state for part in snapshot.parts.values()} == {"ok"}
+
+
+def test_what_is_answered_too_late_fails_alone() -> None:
+    def slow_queues(session: Session) -> None:
+        session.log_in()
+        for action in session.actions():
+            if action["Action"] != "QueueStatus":
+                session.answer(action)
+
+    with replay(slow_queues) as server, AmiClient.connect(server.connection(), idle_s=0.5) as client:
+        snapshot = take_snapshot(client)
+        with pytest.raises(Deadline, match="QueueStatus"):
+            queries.fetch_queues(client)
+    assert snapshot.parts["queues"].state == "failed"
+    assert "QueueStatus" in snapshot.parts["queues"].reason
+    assert len(snapshot.trunks) == 4
+
+
+def test_silence_and_a_lost_connection_are_no_snapshot() -> None:
+    def mute(session: Session) -> None:
+        session.log_in()
+        list(session.actions())
+
+    def dies(session: Session) -> None:
+        session.log_in()
+        session.next_action()
+
+    with (
+        replay(mute) as server,
+        AmiClient.connect(server.connection(), idle_s=0.1) as client,
+        pytest.raises(Deadline),
+    ):
+        take_snapshot(client)
+    with (
+        replay(dies, mute) as server,
+        AmiClient.connect(server.connection()) as client,
+        pytest.raises(Unreachable, match="lost"),
+    ):
+        take_snapshot(client)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_part_alone_is_the_snapshots(version: int) -> None:
+    with replay(version=version) as server, AmiClient.connect(server.connection()) as client:
+        snapshot = take_snapshot(client)
+        assert queries.fetch_system(client) == snapshot.system
+        assert queries.fetch_extensions(client) == snapshot.extensions
+        assert queries.fetch_trunks(client) == snapshot.trunks
+        assert queries.fetch_queues(client) == snapshot.queues
+        assert queries.fetch_active_calls(client) == snapshot.active_calls
+    with replay(version=version, prefix="denied-") as server, AmiClient.connect(server.connection()) as client:
+        with pytest.raises(AmiDenied, match="CoreShowChannels"):
+            queries.fetch_active_calls(client)
+        assert queries.fetch_queues(client)

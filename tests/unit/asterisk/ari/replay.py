@@ -1,0 +1,155 @@
+"""A PBX on loopback that answers with the bytes real Asterisk sent, and that can be made to fail in mid-answer."""
+
+import base64
+import json
+import re
+import socketserver
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from socket import SHUT_RDWR, socket
+from urllib.parse import unquote
+
+from pydantic import SecretStr
+
+from pbx.settings import Connection
+from tests.paths import FIXTURES
+
+PASSWORD = "tell-nobody"
+STORED = "/ari/recordings/stored"
+Fault = Callable[["ReplayPbx", socket, bytes], None]
+
+
+def captured(name: str, version: int = 16) -> bytes:
+    """A whole reply, as Asterisk sent it."""
+    return (FIXTURES / f"asterisk-{version}" / f"ari-{name}.bin").read_bytes()
+
+
+def reply(name: str, body: bytes) -> bytes:
+    """A captured reply's head with another body."""
+    head = captured(name).partition(b"\r\n\r\n")[0]
+    return re.sub(rb"(?i)(content-length): \d+", rb"\1: %d" % len(body), head) + b"\r\n\r\n" + body
+
+
+def wav(sound: bytes = b"\x01\x02" * 800, *, announced: int | None = None, riff: int | None = None) -> bytes:
+    """An 8 kHz file as Asterisk writes it; the sizes in its header may be made to lie."""
+    size = len(sound) if announced is None else announced
+    head = (b"RIFF", 36 + size if riff is None else riff, b"WAVEfmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", size)
+    return struct.pack("<4sI8sIHHIIHH4sI", *head) + sound
+
+
+def cut(pbx: "ReplayPbx", line: socket, whole: bytes) -> None:
+    """Half the answer, then the connection is gone."""
+    line.sendall(whole[: len(whole) // 2])
+    line.shutdown(SHUT_RDWR)
+
+
+def drip(pbx: "ReplayPbx", line: socket, whole: bytes) -> None:
+    """The head, then a byte now and then."""
+    head, gap, body = whole.partition(b"\r\n\r\n")
+    line.sendall(head + gap)
+    for at in range(len(body)):
+        line.sendall(body[at : at + 1])
+        time.sleep(0.02)
+
+
+def hang(pbx: "ReplayPbx", line: socket, whole: bytes) -> None:
+    """Nothing, until the client gives up."""
+    line.recv(1)
+
+
+class ReplayPbx(socketserver.ThreadingTCPServer):
+    """`recordings` (name → file) are listed and handed out; `answers` (path → bytes) come first, `faults` spoil."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Line)
+        self.recordings: dict[str, bytes] = {}
+        self.formats: dict[str, str] = {}
+        self.live: set[str] = set()
+        self.answers: dict[str, bytes] = {}
+        self.faults: dict[str, list[Fault]] = {}  # path → what happens to its next answers
+        self.seen: list[bytes] = []  # whole request heads
+        self.delay_s = 0.0
+        self.lines: set[socket] = set()
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(
+            host="127.0.0.1",
+            ari_port=self.server_address[1],
+            ari_username="notebook",
+            ari_password=SecretStr(PASSWORD),
+            ami_port=5038,
+        )
+
+    def paths(self) -> Counter[str]:
+        return Counter(head.split(b" ")[1].decode() for head in self.seen)
+
+    def downloads(self) -> Counter[str]:
+        """Which recordings were asked for, how often."""
+        found = Counter[str]()
+        for path, times in self.paths().items():
+            if path.endswith("/file"):
+                found[unquote(path.removeprefix(f"{STORED}/").removesuffix("/file"))] = times
+        return found
+
+    def answer(self, path: str, authorization: bytes) -> bytes:
+        if authorization != b"Basic " + base64.b64encode(f"notebook:{PASSWORD}".encode()):
+            return captured("401")
+        if path in self.answers:
+            return self.answers[path]
+        if path == "/ari/channels":
+            return reply("channels", json.dumps([{"id": uniqueid} for uniqueid in self.live]).encode())
+        if path == STORED:
+            listed = [{"name": name, "format": self.formats.get(name, "wav")} for name in self.recordings]
+            return reply("list", json.dumps(listed, ensure_ascii=False).encode())
+        name = unquote(path.removeprefix(f"{STORED}/").removesuffix("/file"))
+        if "/" in path.removeprefix(f"{STORED}/").removesuffix("/file") or name not in self.recordings:
+            return captured("404-recording")
+        time.sleep(self.delay_s)
+        return reply("file", self.recordings[name])
+
+    def vanish(self) -> None:
+        """Close the port and every line, as a PBX that is restarted does."""
+        self.shutdown()
+        self.server_close()
+        for line in list(self.lines):
+            with suppress(OSError):
+                line.shutdown(SHUT_RDWR)
+
+
+class _Line(socketserver.BaseRequestHandler):
+    server: ReplayPbx
+
+    def handle(self) -> None:
+        pbx, line = self.server, self.request
+        pbx.lines.add(line)
+        waiting = b""
+        with suppress(OSError):
+            while chunk := line.recv(65536):
+                waiting += chunk
+                while b"\r\n\r\n" in waiting:
+                    head, _, waiting = waiting.partition(b"\r\n\r\n")
+                    pbx.seen.append(head)
+                    path = head.split(b" ")[1].decode()
+                    found = re.search(rb"(?im)^authorization: (.*?)\r?$", head)
+                    whole = pbx.answer(path, found[1] if found else b"")
+                    faults = pbx.faults.get(path, [])
+                    (faults.pop(0) if faults else lambda _, to, answer: to.sendall(answer))(pbx, line, whole)
+        pbx.lines.discard(line)
+
+
+@contextmanager
+def replay() -> Iterator[ReplayPbx]:
+    """A running PBX with no recordings yet."""
+    with ReplayPbx() as pbx:
+        threading.Thread(target=pbx.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield pbx
+        pbx.shutdown()

@@ -1,0 +1,66 @@
+"""A sound PBX of captured bytes, to be made unsound, and what its check says."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pbx.asterisk.doctor import CheckStep, check_connection
+from pbx.settings import Connection
+from tests.unit.asterisk.ami import replay as ami_replay
+from tests.unit.asterisk.ami.replay import ReplayServer, Session
+from tests.unit.asterisk.ari import replay as ari_replay
+from tests.unit.asterisk.ari.replay import PASSWORD, ReplayPbx, captured, wav
+
+AMI_SECRET = "lab-ami-secret"
+AMI_STEPS = ["AMI port open", "AMI greeting", "AMI login", "AMI rights", "Asterisk version"]
+ARI_STEPS = ["ARI port open", "ARI answers", "ARI login", "Recordings listed", "Recording downloads"]
+OLD, NEW = (f"2026/11/21/out-5551234-1001-20261121-085{n}00-17952510{n}0.1" for n in (0, 5))
+
+
+@dataclass(frozen=True)
+class SoundPbx:
+    """Both interfaces, with one recording."""
+
+    ami: ReplayServer
+    ari: ReplayPbx
+
+    def connection(self, **changes: object) -> Connection:
+        """What leads to both."""
+        ami = {"ami_port": self.ami.port, "ami_username": "notebook", "ami_password": AMI_SECRET}
+        return Connection.model_validate(self.ari.connection.model_dump() | ami | changes)
+
+
+@contextmanager
+def sound_pbx(*scripts: Callable[[Session], None], version: int = 22, prefix: str = "") -> Iterator[SoundPbx]:
+    """For the time of a test; the arguments are those of the AMI's replay."""
+    with ari_replay.replay() as ari, ami_replay.replay(*scripts, version=version, prefix=prefix) as ami:
+        ari.answers["/ari/asterisk/info"] = captured("info", version)
+        ari.recordings = {OLD: wav()}
+        yield SoundPbx(ami, ari)
+
+
+def checked(connection: Connection) -> dict[str, CheckStep]:
+    """The steps by name; none may hold a secret, and each that fails must say what to do."""
+    steps = list(check_connection(connection))
+    for step in steps:
+        assert AMI_SECRET not in step.model_dump_json()
+        assert PASSWORD not in step.model_dump_json()
+        assert step.finding
+        assert all(step.mend)
+        assert step.mend or step.state != "failed", step
+    return {step.name: step for step in steps}
+
+
+def states(steps: dict[str, CheckStep]) -> dict[str, str]:
+    return {name: step.state for name, step in steps.items()}
+
+
+def only_failed(steps: dict[str, CheckStep], name: str, side: list[str]) -> CheckStep:
+    """The one step that failed; those of its side that stand on it were skipped, all others passed."""
+    after = side[side.index(name) + 1 :]
+    others = {other: step.state for other, step in steps.items() if other != name and other not in after}
+    assert set(others.values()) == {"ok"}, others
+    assert {steps[other].state for other in after} <= {"skipped"}
+    assert all(steps[other].finding == f"Not tried, because “{name}” failed." for other in after)
+    assert steps[name].state == "failed"
+    return steps[name]

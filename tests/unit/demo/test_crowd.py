@@ -1,0 +1,73 @@
+"""A PBX with 100,000 recordings: how much memory and time a sync's plan, the sync, and a page of calls take."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pbx.demo.pbx import DemoPbx
+from pbx.demo.recording_dir import Shelf
+from tests.pages.test_pages import INTERACTIONS, open_page, tables, well
+
+COUNT = 100_000
+MEASURE = """
+import json, resource, time
+from pbx.store.job_queue import needed_connection
+from pbx.recordings.sync import sync_recordings
+from pbx.settings import load_settings
+from pbx.store.calls import CallFilter, count_calls, find_calls
+from pbx.store.engine import open_engine, reading
+
+settings = load_settings()
+engine = open_engine(settings)
+active = needed_connection(engine, settings)
+told = {}
+
+def measured(name, act):
+    begun = time.monotonic()
+    found = act()
+    told[name] = [found, round(time.monotonic() - begun, 2), peak_kb() - usual_kb]
+
+def peak_kb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def sync(**options):
+    result = sync_recordings(engine, active, settings.audio_dir, **options)
+    return [result.listed, result.new, result.pending]
+
+def page():
+    with reading(engine) as session:
+        wanted = CallFilter(active.id)
+        return [count_calls(session, wanted), len(find_calls(session, wanted, offset=50_000, limit=50))]
+
+usual_kb = peak_kb()
+measured("plan", lambda: sync(dry_run=True))
+measured("sync without a download", lambda: sync(limit=0))
+measured("page", page)
+print(json.dumps(told))
+"""
+
+
+def test_a_hundred_thousand_recordings_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
+    shelf = Shelf()
+    shelf.crowd(COUNT, b"a sound that nobody asks for")
+    with DemoPbx(shelf=shelf) as pbx:
+        monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
+        for name, value in (("PORT", pbx.ari_port), ("USERNAME", pbx.username), ("PASSWORD", pbx.password)):
+            monkeypatch.setenv(f"FREEPBX_ARI_{name}", str(value))
+        run = subprocess.run(
+            [sys.executable, "-c", MEASURE], env=os.environ, capture_output=True, text=True, check=True
+        )
+        told = json.loads(run.stdout)
+        page = open_page(INTERACTIONS)
+    with capsys.disabled():
+        print("".join(f"\n  {name}: {took_s} s, {kb / 1000:.0f} MB" for name, (_, took_s, kb) in told.items()))
+    assert told["plan"][0] == [COUNT, COUNT, COUNT]
+    assert told["sync without a download"][0] == [COUNT, COUNT, COUNT]
+    assert told["page"][0] == [COUNT, 50]
+    assert max(kb for _, _, kb in told.values()) < 250_000
+    (rows,) = tables(well(page)).values()
+    assert 10 <= len(rows) <= 100

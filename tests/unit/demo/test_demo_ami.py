@@ -1,0 +1,353 @@
+"""The app's own client, snapshot and watch against the demo PBX's AMI; and bytes that no good client sends."""
+
+import hashlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.queries import take_snapshot
+from pbx.asterisk.ami.subscription import ConnectionGap
+from pbx.demo import ami
+from pbx.demo.company import AGENTS, QUEUES, TRUNKS
+from pbx.demo.faults import Fault
+from pbx.demo.pbx import DemoPbx
+from pbx.demo.recording_dir import Shelf
+from pbx.demo.world import state_at
+from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
+from pbx.live import snapshot_poller as looks
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, reading
+from pbx.store.history_models import AgentRing, CallLeg, QueueVisit
+from tests.unit.asterisk.ami.replay import wait_until
+from tests.unit.demo.living import BareLine, Clock, living
+from tests.unit.live.listened import listening
+
+Version = Literal["16", "22"]
+
+
+@pytest.fixture(params=["16", "22"])
+def demo(request: pytest.FixtureRequest) -> Iterator[tuple[DemoPbx, Clock]]:
+    with living(request.param) as both:
+        yield both
+
+
+@pytest.fixture(autouse=True)
+def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ami, "REFUSAL_S", 0.05)
+
+
+@pytest.fixture
+def pbx() -> Iterator[DemoPbx]:
+    with living() as (pbx, _):
+        yield pbx
+
+
+def test_a_snapshot_shows_the_story(demo: tuple[DemoPbx, Clock]) -> None:
+    pbx, clock = demo
+    state = state_at(clock.at, pbx.world.booted_at)
+    with AmiClient.connect(pbx.connection()) as client:
+        seen = take_snapshot(client)
+    assert {name: part.state for name, part in seen.parts.items()} == dict.fromkeys(seen.parts, "ok")
+    assert seen.system is not None
+    assert seen.system.version.startswith(f"{pbx.version}.")
+    assert (seen.system.started_at, seen.system.utc_offset_s) == (pbx.world.booted_at, 0)
+    assert seen.system.channels == len(state.lines)
+    assert [trunk.name for trunk in seen.trunks] == [trunk.name for trunk in TRUNKS]
+    assert {trunk.state for trunk in seen.trunks} == {"registered"}
+    assert sum(trunk.channels for trunk in seen.trunks) == sum(
+        1 for line in state.lines if line.peer in {trunk.name for trunk in TRUNKS}
+    )
+    assert [one.extension for one in seen.extensions][:12] == [agent.extension for agent in AGENTS]
+    assert len(seen.extensions) == 17
+    assert [one.status for one in seen.extensions if one.extension == "224"] == ["Unavailable"]
+    assert [queue.name for queue in seen.queues] == [queue.number for queue in QUEUES]
+    for queue, there in zip(seen.queues, state.queues, strict=True):
+        assert (queue.completed, queue.abandoned) == (there.counters.completed, there.counters.abandoned)
+        assert [member.name for member in queue.members] == [member.agent.name for member in there.members]
+        assert [caller.uniqueid for caller in queue.callers] == [waiter.line.uniqueid for waiter in there.callers]
+    assert {call.linkedid for call in seen.active_calls} == {line.linkedid for line in state.lines}
+    assert any(queue.completed > 100 for queue in seen.queues)
+
+
+def test_a_snapshot_shows_callers_who_wait() -> None:
+    for minute in range(0, 120, 2):
+        at = Clock().at + timedelta(minutes=minute)
+        with_callers = [queue for queue in state_at(at, at - timedelta(days=2)).queues if queue.callers]
+        if with_callers:
+            break
+    with living(at=at) as (pbx, _), AmiClient.connect(pbx.connection()) as client:
+        queues = {queue.name: queue for queue in take_snapshot(client, ["queues"]).queues}
+    for queue in with_callers:
+        found = [(one.position, one.wait_s) for one in queues[queue.queue.number].callers]
+        assert found == [(waiter.position, waiter.wait_s) for waiter in queue.callers]
+
+
+def test_a_trunk_that_is_away_is_seen_so(pbx: DemoPbx) -> None:
+    clock = pbx.clock
+    assert isinstance(clock, Clock)
+    while pbx.world.registrations(clock.at)["harbour-sip"] == "Registered":
+        clock.at += timedelta(minutes=1)
+    with AmiClient.connect(pbx.connection()) as client:
+        states = {trunk.name: trunk.state for trunk in take_snapshot(client, ["trunks"]).trunks}
+    assert states["albion-voice"] == "registered"
+    assert states["harbour-sip"] in ("unregistered", "rejected")
+
+
+def test_watch_stores_what_was_planned(demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> None:
+    pbx, clock = demo
+    monkeypatch.setattr(looks, "QUIET_S", 60.0)
+    for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", pbx.ami_port), ("AMI_USERNAME", pbx.username)):
+        monkeypatch.setenv(f"FREEPBX_{name}", str(value))
+    monkeypatch.setenv("FREEPBX_AMI_PASSWORD", pbx.password)
+    begun_at, until_at = clock.at, clock.at + timedelta(minutes=50)
+    planned = [call for call in pbx.world.calls_between(begun_at, until_at) if call.started_at > begun_at]
+    ended = {call.uniqueid: call for call in planned if call.queue and call.left_at and call.left_at < until_at}
+    engine = open_engine(load_settings())
+    with listening(engine) as at:
+        told = pbx.world.events_between(begun_at, until_at)
+        wanted = len([one for one in told if one.group in ("call", "agent", "system") or one.name == "VarSet"])
+        clock.at = until_at
+        wait_until(lambda: at.events >= wanted and not at.queued.waiting)
+    with reading(engine) as session:
+        visits = {one.uniqueid: one for one in session.exec(select(QueueVisit)).all()}
+        legs = session.exec(select(CallLeg).where(col(CallLeg.answered_at).is_not(None))).all()
+        rings = session.exec(select(AgentRing)).all()
+    engine.dispose()
+    assert len(ended) > 15
+    for uniqueid, call in ended.items():
+        visit = visits[uniqueid]
+        assert (visit.queue, visit.outcome, visit.did) == (call.queue, call.outcome, call.did)
+        assert visit.agent == (call.agent.name if call.agent else "")
+        assert visit.talk_s == (pytest.approx(call.talk_s, abs=1) if call.answered_at else None)
+        assert visit.ended_by == call.ended_by
+    in_vain = Counter(
+        ring.agent.name
+        for call in planned
+        for ring in call.rings
+        if not ring.answered and not ring.cancelled and ring.at + timedelta(seconds=ring.ring_s) <= until_at
+    )
+    assert Counter(ring.agent for ring in rings) >= in_vain
+    answered = [call for call in planned if call.answered_at and call.answered_at <= until_at]
+    assert {call.linkedid for call in answered} <= {leg.linkedid for leg in legs}
+
+
+def test_actions_may_come_byte_by_byte(pbx: DemoPbx) -> None:
+    with BareLine(pbx) as whole, BareLine(pbx) as bytewise:
+        answers = []
+        for line, piece in ((whole, 1 << 20), (bytewise, 1)):
+            line.log_in()
+            line.say("Action: QueueStatus\nActionID: a\n\nAction: CoreShowChannels\nActionID: b\n\n", piece)
+            answers.append(line.until(rb"Event: CoreShowChannelsComplete.*?\r\n\r\n"))
+    assert answers[0] == answers[1]
+    assert answers[0].count(b"ActionID: a\r\n") > 15
+
+
+def test_answers_may_trickle(pbx: DemoPbx) -> None:
+    with AmiClient.connect(pbx.connection()) as client:
+        before = take_snapshot(client, ["queues", "active_calls"])
+        pbx.faults.arm(Fault("trickle", "ami/*"), times=None)
+        after = take_snapshot(client, ["queues", "active_calls"])
+    assert (after.queues, after.active_calls) == (before.queues, before.active_calls)
+    assert pbx.faults.taken["trickle"] == 3  # the clock, too: who wraps up is judged by it
+
+
+def test_two_clients_are_served_at_once(demo: tuple[DemoPbx, Clock]) -> None:
+    pbx, clock = demo
+    seen, heard = [], []
+
+    def look(client: AmiClient) -> None:
+        seen.append(take_snapshot(client).queues)
+
+    with AmiClient.connect(pbx.connection(), events="call,agent") as one, AmiClient.connect(pbx.connection()) as two:
+        loud, quiet = one.subscribe(), two.subscribe()
+        threads = [threading.Thread(target=look, args=(client,)) for client in (one, two, one, two)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        clock.at += timedelta(minutes=2)
+        wanted = pbx.world.events_between(clock.at - timedelta(minutes=2), clock.at)
+        wanted = tuple(event for event in wanted if event.group in ("call", "agent"))
+        for _ in wanted:
+            event = loud.get(10)
+            assert event is not None
+            assert not isinstance(event, ConnectionGap)
+            heard.append((event.event, event.get("Uniqueid")))
+        assert quiet.get(0) is None
+    assert len(seen) == 4
+    assert all(queues == seen[0] for queues in seen)
+    assert heard == [(event.name, dict(event.headers).get("Uniqueid", "")) for event in wanted]
+    assert len(wanted) > 5
+
+
+def test_events_are_those_of_the_classes_and_filters(pbx: DemoPbx) -> None:
+    clock = pbx.clock
+    assert isinstance(clock, Clock)
+    with BareLine(pbx) as line:
+        assert b"Event: FullyBooted" in line.log_in("on") + line.until(rb"Fully Booted\r\n\r\n")
+        line.say("Action: Filter\nOperation: Add\nFilter: ^Event: (Hangup)[[:cntrl:]]\n\n")
+        line.say(
+            "Action: Filter\nOperation: Add\nFilter: ^Event: VarSet[[:cntrl:]].*Variable: (ABANDONED)[[:cntrl:]]\n\n"
+        )
+        line.until(rb"(Message: Success\r\n\r\n.*){2}")
+        begun_at = clock.at
+        clock.at += timedelta(minutes=60)
+        events = pbx.world.events_between(begun_at, clock.at)
+        wanted = [event for event in events if event.name == "Hangup" or ("Variable", "ABANDONED") in event.headers]
+        heard = line.until(b".*".join(b"Uniqueid: " + dict(one.headers)["Uniqueid"].encode() for one in wanted))
+        assert heard.count(b"Event: ") == len(wanted)
+        line.say("Action: Events\nEventMask: off\nActionID: x\n\n")
+        line.until(rb"ActionID: x\r\nEvents: Off\r\n\r\n")
+        clock.at += timedelta(minutes=60)
+        line.say("Action: Ping\nActionID: y\n\n")
+        assert b"Event:" not in line.until(rb"ActionID: y\r\nPing: Pong")
+
+
+@pytest.mark.parametrize("wrong", [{"ami_username": "nobody"}, {"ami_password": SecretStr("wrong")}])
+def test_a_refused_login_gives_no_hint(
+    pbx: DemoPbx, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(AmiLoginError):
+        AmiClient.connect(pbx.connection().model_copy(update=wrong))
+    words = []
+    for proof in ("Secret: wrong", f"Secret: {pbx.password}x", "AuthType: MD5\nKey: 00", "Secret: ä"):
+        with BareLine(pbx) as line:
+            line.until(rb"\r\n")
+            line.say(f"Action: Login\nUsername: {wrong.get('ami_username', pbx.username)}\n{proof}\n\n")
+            words.append(line.rest())
+    assert set(words) == {b"Response: Error\r\nMessage: Authentication failed\r\n\r\n"}
+    assert pbx.password not in caplog.text
+
+
+def test_a_challenge_serves_one_session_only(pbx: DemoPbx) -> None:
+    with BareLine(pbx) as one, BareLine(pbx) as two:
+        for line in (one, two):
+            line.until(rb"\r\n")
+            line.say("Action: Challenge\nAuthType: MD5\n\n")
+        challenge = one.until(rb"Challenge: \d+\r\n\r\n").split()[-1].decode()
+        key = hashlib.md5((challenge + pbx.password).encode()).hexdigest()
+        login = f"Action: Login\nAuthType: MD5\nUsername: {pbx.username}\nKey: {key}\nEvents: off\n\n"
+        one.say(login)
+        assert b"Authentication accepted" in one.until(rb"\r\n\r\n")
+        two.say(login)
+        assert b"Authentication failed" in two.rest()
+
+
+def test_nothing_is_told_before_the_login(pbx: DemoPbx) -> None:
+    with BareLine(pbx) as line:
+        line.until(rb"\r\n")
+        line.say("Action: QueueStatus\nActionID: q\n\nFoo: bar\nActionID: z\n\n")
+        told = line.until(rb"ActionID: z\r\nMessage: Missing action in request\r\n\r\n")
+    assert told.startswith(b"Response: Error\r\nActionID: q\r\nMessage: Permission denied\r\n\r\n")
+
+
+def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[DemoPbx, Clock]) -> None:
+    pbx, _ = demo
+    with AmiClient.connect(pbx.connection()) as client:
+        with pytest.raises(AmiActionError, match="doesn't know NoSuchAction"):
+            client.request("NoSuchAction")
+        with pytest.raises(AmiActionError, match="No such command"):
+            client.command("no such command")
+        assert client.command("core show version")[0].startswith(f"Asterisk {pbx.version}.")
+        assert client.submit("SIPpeers").result().failed == (pbx.version == "22")
+    with BareLine(pbx) as line:
+        line.log_in()
+        line.say(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")
+        told = line.until(rb"ActionID: m\r\nPing: Pong")
+    assert b"Failed to parse message: line too long" in told
+
+
+def test_its_clock_is_told_with_its_zone(pbx: DemoPbx) -> None:
+    with BareLine(pbx) as line:
+        line.log_in()
+        pbx.jump_clock(timedelta(hours=-2))
+        line.say(
+            "Action: Getvar\nVariable: STRFTIME(,,%s.%3q)\n\nAction: Getvar\nVariable: STRFTIME(1782900000,,%z %s)\n\n"
+        )
+        told = line.until(rb"Value: \+.*?\r\n\r\n").decode()
+    at = Clock().at - timedelta(hours=2)
+    assert f"Value: {int(at.timestamp())}.000\r\n" in told
+    assert "Value: +0100 1782900000\r\n" in told, "July is summer time"
+
+
+def test_a_new_password_counts_at_once(pbx: DemoPbx) -> None:
+    old = pbx.connection()
+    with AmiClient.connect(old) as client:
+        assert pbx.change_password() != old.ami_password.get_secret_value()
+        assert client.request("Ping")
+        with pytest.raises(AmiLoginError):
+            AmiClient.connect(old)
+        with AmiClient.connect(pbx.connection()) as again:
+            assert again.request("Ping")
+
+
+def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: DemoPbx) -> None:
+    with AmiClient.connect(pbx.connection(), events="call", retry_s=0.05) as client:
+        events = client.subscribe()
+        assert take_snapshot(client).active_calls
+        pbx.restart()
+        gap = events.get(20)
+        assert isinstance(gap, ConnectionGap)
+        wait_until(lambda: client.connected)
+        seen = take_snapshot(client)
+    assert seen.active_calls == ()
+    assert [(queue.completed, queue.abandoned, queue.callers) for queue in seen.queues] == [(0, 0, ())] * 3
+    assert all(queue.members for queue in seen.queues)
+    assert seen.system is not None
+    assert seen.system.uptime_s == 0
+
+
+def test_faults_are_done_where_they_are_armed(pbx: DemoPbx) -> None:
+    with AmiClient.connect(pbx.connection(), retry_s=0.05) as client:
+        pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
+        with pytest.raises(Deadline):
+            client.request("QueueStatus", deadline_s=0.3)
+        assert client.request("QueueStatus")
+        pbx.faults.arm(Fault("cut", "ami/QueueStatus", after_bytes=200))
+        with pytest.raises(Unreachable):
+            client.request("QueueStatus")
+        wait_until(lambda: client.connected)
+        assert client.request("QueueStatus")
+        pbx.faults.arm(Fault("stall", "ami/QueueSummary", after_bytes=10, seconds=0.2))
+        pbx.faults.arm(Fault("slow_list", "ami/QueueSummary", seconds=0.1))
+        assert client.request("QueueSummary")
+    pbx.faults.arm(Fault("refuse", "ami"))
+    with pytest.raises(Unreachable):
+        AmiClient.connect(pbx.connection())
+    assert pbx.faults.taken == {"mute": 1, "cut": 1, "stall": 1, "slow_list": 1, "refuse": 1}
+
+
+def test_a_port_that_is_taken_is_an_error_with_a_mend(pbx: DemoPbx) -> None:
+    with pytest.raises(DataError) as raised, DemoPbx(ami_port=pbx.ami_port, clock=Clock()):
+        pass
+    assert "free ones are chosen" in raised.value.mend
+
+
+def test_it_ends_with_clients_on_the_line() -> None:
+    with living() as (pbx, _):
+        lines = [BareLine(pbx) for _ in range(3)]
+        for line in lines:
+            line.log_in("on")
+        threads = {thread.name for thread in threading.enumerate()}
+        assert "demo-pbx" in threads
+    assert "demo-pbx" not in {thread.name for thread in threading.enumerate()}
+    for line in lines:
+        with pytest.raises((ConnectionError, EOFError)):
+            line.until(rb"never")
+        line.sock.close()
+
+
+def test_one_that_never_started_can_be_closed() -> None:
+    pbx = DemoPbx(clock=Clock(), shelf=Shelf())
+    pbx.drop_connections()
+    pbx.close()
+    assert pbx.ami_port == 0

@@ -1,0 +1,5 @@
+"""These tests have a PBX that never answers."""
+
+from tests.unit.unreachable_pbx import settings
+
+__all__ = ["settings"]

@@ -1,0 +1,244 @@
+"""queue_log tables into the cache, in every form that sites have, on SQLite. (On MariaDB: lab/test_queue_log.py.)"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlmodel import select
+
+from pbx.asterisk.formats.queue_log import parse_queue_log_line
+from pbx.errors import DataError, SettingsError, Unreachable
+from pbx.imports import queue_log_database as import_table
+from pbx.imports.queue_log_database import import_queue_log_database
+from pbx.imports.queue_log_files import Intake, SourceRead, import_queue_log_files
+from pbx.imports.time_range import TimeRange
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import ImportMark, QueueVisit
+from pbx.store.models import PbxConnection
+from tests.unit.asterisk.formats.queue_logs import T, write_days
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SPLIT = "data1 text, data2 text, data3 text, data4 text, data5 text"
+FORMS = {  # table, columns, how a time is written
+    "epoch text, data1-5": ("queue_log", f"id integer primary key, time text, {SPLIT}", "epoch"),
+    "epoch number, data1-5": ("queuelog", f"id integer primary key, time integer, {SPLIT}", "epoch"),
+    "epoch float, no id": ("queue_log", f"time float, {SPLIT}", "epoch"),
+    "local text, data": ("queue_log", "id integer primary key, time text, data text", "local"),
+    "local text, no id": ("queuelog", "time text, data text", "local"),
+    "datetime, both datas": ("queue_log", f"id integer primary key, time datetime, data text, {SPLIT}", "local"),
+    "datetime, no id": ("queue_log", f"time datetime, {SPLIT}", "local"),
+}
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    with writing(engine) as session:
+        session.add(PbxConnection(id=1, host="pbx"))
+    return engine
+
+
+class Site:
+    """A database that Asterisk writes queue_log to."""
+
+    def __init__(self, path: Path, form: str) -> None:
+        self.table, columns, self.time = FORMS[form]
+        self.address = f"sqlite:///{path}"
+        self.engine = create_engine(self.address)
+        self.split = "data1" in columns
+        rest = columns.partition("time ")[2]
+        key = "id integer primary key, " if columns.startswith("id") else ""
+        with self.engine.begin() as connection:
+            connection.execute(
+                text(
+                    f"create table {self.table} ({key}callid text, queuename text, agent text, event text, time {rest})"
+                )
+            )
+
+    def write(self, lines: list[str]) -> None:
+        rows = []
+        for line in lines:
+            event = parse_queue_log_line(line.encode())
+            assert event is not None
+            local = datetime.fromtimestamp(event.at_s, UTC).astimezone(BERLIN)
+            at = str(event.at_s) if self.time == "epoch" else f"{local:%Y-%m-%d %H:%M:%S.000000}"
+            fields = (event.data.split("|") + [""] * 5)[:5]
+            data = {f"data{n}": field for n, field in enumerate(fields, 1)} if self.split else {"data": event.data}
+            rows.append({"time": at, "callid": event.callid, "queuename": event.queue, "agent": event.agent} | data)
+            rows[-1]["event"] = event.name
+        self.insert(rows)
+
+    def insert(self, rows: list[dict[str, str | None]]) -> None:
+        names = ", ".join(rows[0])
+        values = ", ".join(f":{name}" for name in rows[0])
+        with self.engine.begin() as connection:
+            connection.execute(text(f"insert into {self.table} ({names}) values ({values})"), rows)
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    site = Site(tmp_path / "site.sqlite", getattr(request, "param", "epoch text, data1-5"))
+    yield site
+    site.engine.dispose()
+
+
+def read(engine: Engine, site: Site, zone: tzinfo = BERLIN, **limits: datetime) -> SourceRead:
+    (source,) = import_queue_log_database(engine, 1, site.address, zone, **limits).sources
+    return source
+
+
+def visits(engine: Engine) -> list[tuple[str, str, datetime]]:
+    with reading(engine) as session:
+        columns = QueueVisit.uniqueid, QueueVisit.outcome, QueueVisit.joined_at
+        return sorted(session.exec(select(*columns)).all())
+
+
+@pytest.mark.parametrize("site", FORMS, indirect=True)
+def test_every_form_of_the_table_in_pages(engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_table, "_PAGE", 300)
+    log = list(write_days(400))
+    site.write(log[:900])
+    assert read(engine, site).rows == 900
+    site.write(log[900:])
+    later = read(engine, site)
+    assert later.rows >= len(log) - 900 - 60  # rows of the minutes before are read again, and not counted
+    found = visits(engine)
+    assert len(found) == 400
+    assert {outcome for _, outcome, _ in found} == {"answered", "transferred", "abandoned", "timeout", "exit_empty"}
+    assert all(int(joined_at.timestamp()) == int(uniqueid.partition(".")[0]) for uniqueid, _, joined_at in found)
+    again = read(engine, site)
+    assert (again.rows, again.visits, again.rings, again.changes) == (0, 0, 0, 0)
+
+
+def test_only_a_stretch_of_time(engine: Engine, site: Site) -> None:
+    site.write(list(write_days(400)))
+    since = datetime.fromtimestamp(T + 600, UTC)
+    read(engine, site, within=TimeRange(since, since + timedelta(minutes=10)))
+    times = [joined_at for _, _, joined_at in visits(engine)]
+    assert 50 < len(times) < 300
+    assert since - timedelta(hours=1) < min(times) < max(times) < since + timedelta(minutes=10)
+    assert read(engine, site).rows == len(list(write_days(400)))  # what lay outside is not taken for read
+
+
+def test_bad_rows_are_counted_and_the_rest_is_read(engine: Engine, site: Site) -> None:
+    log = list(write_days(20))
+    site.write(log[:10])
+    nothing: dict[str, str | None] = {"time": None, "callid": None, "queuename": None, "agent": None, "event": None}
+    site.insert([nothing, nothing | {"time": "0000-00-00 00:00:00", "event": "CONNECT"}, nothing | {"time": str(T)}])
+    site.write(log[10:])
+    source = read(engine, site)
+    assert (source.rows, source.bad) == (len(log) + 3, 3)
+    assert [row for row, _ in source.faults] == [11, 12, 13]
+    assert len(visits(engine)) == 20
+
+
+@pytest.mark.parametrize("site", ["local text, data"], indirect=True)
+def test_a_night_when_an_hour_comes_twice(engine: Engine, site: Site) -> None:
+    before = int(datetime(2026, 10, 24, 23, 50, tzinfo=UTC).timestamp())
+    for n in range(30):  # a call each five minutes, through both of the hours named 2
+        at = before + n * 300
+        site.write([f"{at}|{at}.{n}|sales|NONE|ENTERQUEUE||555|1", f"{at + 60}|{at}.{n}|sales|NONE|ABANDON|1|1|60"])
+    read(engine, site)
+    assert [int(joined_at.timestamp()) for _, _, joined_at in visits(engine)] == [before + n * 300 for n in range(30)]
+
+
+@pytest.mark.parametrize("site", ["epoch text, data1-5", "datetime, both datas"], indirect=True)
+def test_a_clock_that_is_set_back_loses_nothing(engine: Engine, site: Site) -> None:
+    """By half an hour, so that what follows is dated before what was read already."""
+
+    def call(at: int) -> None:
+        site.write([f"{at}|{at}.1|sales|NONE|ENTERQUEUE||555|1", f"{at + 9}|{at}.1|sales|NONE|ABANDON|1|1|9"])
+
+    call(T)
+    assert read(engine, site).rows == 2
+    call(T - 1800)
+    assert read(engine, site).visits == 1
+    call(T - 1700)
+    assert read(engine, site).visits == 1
+    call(T + 1800)
+    assert read(engine, site).visits == 1
+    assert [(at, outcome) for at, outcome, _ in visits(engine)] == [
+        (f"{T + by}.1", "abandoned") for by in (-1800, -1700, 0, 1800)
+    ]
+
+
+@pytest.mark.parametrize("site", ["epoch float, no id", "datetime, no id"], indirect=True)
+def test_pages_stay_small_behind_years_of_nothing(engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a clock that wasn't set yet must not have all that follows read at once."""
+    monkeypatch.setattr(import_table, "_PAGE", 100)
+    log = list(write_days(400))
+    site.write([f"{T - 600_000_000}|NONE|NONE|NONE|QUEUESTART|", *log])
+    pages: list[int] = []
+    take_in = import_table._take_in
+
+    def counted(intake: Intake, source: Any, rows: Sequence[Sequence[Any]], *times: Any) -> int:
+        pages.append(len(rows))
+        return take_in(intake, source, rows, *times)
+
+    monkeypatch.setattr(import_table, "_take_in", counted)
+    assert read(engine, site).rows == len(log) + 1
+    assert max(pages) <= 200
+    assert len(visits(engine)) == 400
+
+
+def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) -> None:
+    site.write(list(write_days(3)))
+    read(engine, site)
+    with reading(engine) as session:
+        (mark,) = session.exec(select(ImportMark))
+    assert mark.source.endswith("site.sqlite queue_log")
+    for address in ("mysql://me:geh%40im@127.0.0.1:1/x", "postgresql://me:geh%40im@127.0.0.1:1/x"):
+        with pytest.raises(Unreachable) as refused:
+            import_queue_log_database(engine, 1, address, UTC)
+        said = refused.value.advice + repr(refused.value.__cause__)
+        assert "127.0.0.1:1/x" in said
+        assert "geh" not in said
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "asteriskcdrdb", "oracle://me:geheim@h/x", "mysql://me:geheim@h", "mysql://[:geheim"]
+    + [f"mysql://me:geheim@{rest}" for rest in ("h/x?ssl=true", "h/x?useSSL=false", "h/x?connect_timeout=a", "a..b/x")],
+)
+def test_an_address_that_is_none_is_not_repeated(engine: Engine, address: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        import_queue_log_database(engine, 1, address, UTC)
+    assert "geheim" not in refused.value.advice
+
+
+def test_a_database_without_the_table_or_its_columns(engine: Engine, tmp_path: Path) -> None:
+    other = create_engine(f"sqlite:///{tmp_path}/other.sqlite")
+    with other.begin() as connection:
+        connection.execute(text("create table cdr (calldate datetime)"))
+    with pytest.raises(DataError, match="neither a table queue_log nor queuelog"):
+        import_queue_log_database(engine, 1, str(other.url), UTC)
+    with other.begin() as connection:
+        connection.execute(text("create table queuelog (time text, callid text, event text)"))
+    with pytest.raises(DataError, match="has no column queue, agent"):
+        import_queue_log_database(engine, 1, str(other.url), UTC)
+    other.dispose()
+
+
+def test_nothing_is_written_to_the_site(engine: Engine, site: Site, tmp_path: Path) -> None:
+    site.write(list(write_days(50)))
+    before = (tmp_path / "site.sqlite").read_bytes()
+    read(engine, site)
+    assert (tmp_path / "site.sqlite").read_bytes() == before
+
+
+def test_an_empty_table_is_nothing_new(engine: Engine, site: Site) -> None:
+    assert read(engine, site) == SourceRead(source=read(engine, site).source)
+
+
+def test_the_same_calls_from_a_table_and_from_a_file_are_there_once(engine: Engine, site: Site, tmp_path: Path) -> None:
+    log = list(write_days(60))
+    site.write(log)
+    read(engine, site)
+    file = tmp_path / "queue_log"
+    file.write_text("".join(log))
+    (source,) = import_queue_log_files(engine, 1, [file]).sources
+    assert (source.rows, source.visits, source.rings, source.changes) == (len(log), 0, 0, 0)
+    assert len(visits(engine)) == 60

@@ -1,0 +1,270 @@
+"""queue_log files into the cache: what is new and only that, whatever becomes of the file or of the import."""
+
+import gzip
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session, select
+
+from pbx.errors import DataError, SettingsError
+from pbx.imports import files as history_files
+from pbx.imports.queue_log_files import ImportResult, import_queue_log_files
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.history_models import AgentEvent, AgentRing, ImportMark, QueueVisit
+from pbx.store.models import PbxConnection
+from tests.paths import ROOT
+from tests.unit.asterisk.formats.queue_logs import lines, write_days
+
+CALL = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|Eve|CONNECT|3|9.2|2", "9|9.1|sales|Eve|COMPLETEAGENT|3|6|1")
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = make_cache()
+    yield engine
+    engine.dispose()
+
+
+def make_cache() -> Engine:
+    engine = open_engine(load_settings())
+    with writing(engine) as session:
+        session.add(PbxConnection(id=1, host="pbx"))
+    return engine
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "queue_log"
+
+
+def append(path: Path, *events: str, end: str = "\n") -> None:
+    with path.open("ab") as file:
+        file.write(b"\n".join(lines(*events)) + end.encode())
+
+
+def read(engine: Engine, *files: Path, **options: Any) -> ImportResult:
+    return import_queue_log_files(engine, 1, files, **options)
+
+
+def rows_read(engine: Engine, *files: Path) -> list[int]:
+    return [source.rows for source in read(engine, *files).sources]
+
+
+def visits(engine: Engine) -> list[tuple[str, str]]:
+    with reading(engine) as session:
+        return sorted(session.exec(select(QueueVisit.uniqueid, QueueVisit.outcome)).all())
+
+
+def contents(engine: Engine) -> list[list[Any]]:
+    """All that an import stored, but for the numbers of rows."""
+    with reading(engine) as session:
+        return [_rows(session, table) for table in (QueueVisit, AgentRing, AgentEvent)]
+
+
+def _rows(session: Session, table: Any) -> list[str]:
+    return sorted(str(row.model_dump(exclude={"id"})) for row in session.exec(select(table)))
+
+
+def test_what_is_new_is_read_and_half_a_line_waits_for_its_end(engine: Engine, log: Path) -> None:
+    append(log, *CALL[:2])
+    append(log, CALL[2][:20], end="")
+    assert rows_read(engine, log) == [2]
+    assert visits(engine) == [("9.1", "in_progress")]
+    with log.open("a") as file:
+        file.write(CALL[2][20:] + "\n")
+    assert rows_read(engine, log) == [1]
+    assert visits(engine) == [("9.1", "answered")]
+    assert rows_read(engine, log) == [0]
+
+
+def test_rotated_renamed_and_packed_it_is_the_same_file(engine: Engine, log: Path) -> None:
+    append(log, *CALL[:2])
+    assert rows_read(engine, log) == [2]
+    old = log.with_name("queue_log.1")
+    log.rename(old)
+    append(old, "4|9.3|sales|NONE|ENTERQUEUE||556|1")
+    append(log, "6|9.3|sales|NONE|ABANDON|1|1|2", CALL[2])
+    assert rows_read(engine, log, old) == [1, 2]  # in the order in which they were written
+    assert visits(engine) == [("9.1", "answered"), ("9.3", "abandoned")]
+    packed = log.with_name("queue_log.2.gz")
+    packed.write_bytes(gzip.compress(old.read_bytes()))
+    assert rows_read(engine, packed, log) == [0, 0]
+    with reading(engine) as session:
+        assert sorted(mark.label for mark in session.exec(select(ImportMark))) == ["queue_log", "queue_log.2.gz"]
+
+
+def test_a_file_cut_and_begun_anew_is_read_from_its_beginning(engine: Engine, log: Path) -> None:
+    start = "0|NONE|NONE|NONE|QUEUESTART|"
+    append(log, start, *CALL)
+    read(engine, log)
+    log.write_bytes(b"")
+    append(log, start, *(event.replace("9.1", "9.5") for event in CALL[:2]))
+    assert rows_read(engine, log) == [3]
+    assert visits(engine) == [("9.1", "answered"), ("9.5", "in_progress")]
+
+
+def test_a_packed_files_last_line_needs_no_end(engine: Engine, log: Path) -> None:
+    append(log, *CALL, end="")
+    packed = log.with_suffix(".gz")
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    assert rows_read(engine, packed) == [3]
+    assert rows_read(engine, packed) == [0]
+
+
+def test_bad_lines_are_counted_and_named_by_their_number(engine: Engine, log: Path) -> None:
+    append(log, CALL[0])
+    with log.open("ab") as file:
+        file.write(b"0|NONE|NONE|NONE|QUEUESTART|\n\nnonsense\n" + b"x" * 200 + b"\n")
+    append(log, *CALL[1:])
+    (source,) = read(engine, log).sources
+    assert (source.rows, source.bad, source.visits) == (7, 3, 1)
+    assert [line for line, _ in source.faults] == [2, 4, 5]
+    append(log, "3|9.1|sales|Eve|HOORAY|")
+    with log.open("ab") as file:
+        file.write(b"bad\n" * 200)
+    (source,) = read(engine, log).sources
+    assert (source.rows, source.bad, source.unknown) == (201, 200, {"HOORAY": 1})
+    assert [line for line, _ in source.faults][:5] == [2, 4, 5, 9, 10]
+    assert len(source.faults) == 100
+
+
+def test_a_line_without_an_end_in_sight_is_one_bad_line(
+    engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_files, "BLOCK_BYTES", 1000)
+    append(log, CALL[0])
+    with log.open("ab") as file:
+        file.write(b"\xff" * 50_000 + b"\n")
+    append(log, *CALL[1:])
+    (source,) = read(engine, log).sources
+    assert (source.rows, source.bad) == (4, 1)
+    assert visits(engine) == [("9.1", "answered")]
+    assert rows_read(engine, log) == [0]
+
+
+def test_a_damaged_packed_file_says_so_and_the_others_are_read(engine: Engine, log: Path) -> None:
+    log.write_text("".join(write_days(400)))
+    whole = gzip.compress(log.read_bytes())
+    packed, other = log.with_name("broken.gz"), log.with_name("other")
+    packed.write_bytes(whole[: len(whole) // 2])
+    append(other, "9000|9.1|sales|NONE|ENTERQUEUE||555|1")
+    broken, fine = read(engine, packed, other).sources
+    assert "broken.gz is damaged" in broken.failure
+    assert (fine.failure, fine.rows) == ("", 1)
+    assert 200 < len(visits(engine)) < 401  # about half, as far as the file goes
+    packed.write_bytes(whole)
+    again = read(engine, packed)
+    assert not again.failed
+    assert len(visits(engine)) == 401
+
+
+def test_a_file_that_is_not_there(engine: Engine, log: Path) -> None:
+    with pytest.raises(SettingsError, match=r"There is no file .*queue_log"):
+        read(engine, log)
+
+
+def test_a_file_of_something_else_stores_nothing(engine: Engine, log: Path) -> None:
+    log.write_bytes(random.Random(1).randbytes(100_000))
+    (source,) = read(engine, log).sources
+    assert source.bad > 100
+    assert contents(engine) == [[], [], []]
+
+
+def test_the_order_of_files_makes_no_difference(engine: Engine, tmp_path: Path) -> None:
+    text = list(write_days(300))
+    parts = [tmp_path / f"queue_log.{n}" for n in range(3)]
+    for n, part in enumerate(parts):
+        part.write_text("".join(text[n * len(text) // 3 : (n + 1) * len(text) // 3]))
+    for part in reversed(parts):  # newest first, one import each
+        read(engine, part)
+    one_by_one = visits(engine)
+    assert len(one_by_one) == 300
+    assert {outcome for _, outcome in one_by_one} == {"answered", "transferred", "abandoned", "timeout", "exit_empty"}
+
+
+def test_progress_and_a_stop(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_files, "BLOCK_BYTES", 5000)
+    log.write_text("".join(write_days(200)))
+    told: list[tuple[int, int | None]] = []
+    stop = threading.Event()
+
+    def progress(done: int, total: int | None) -> None:
+        told.append((done, total))
+        if len(told) == 3:
+            stop.set()
+
+    first = read(engine, log, progress=progress, stop=stop).sources[0].rows
+    assert told == [(5000 * n, log.stat().st_size) for n in (1, 2, 3)]
+    rest = read(engine, log).sources[0].rows
+    assert first + rest == len(log.read_bytes().splitlines())
+    assert len(visits(engine)) == 200
+
+
+def test_a_full_cache_loses_nothing(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.write_text("".join(write_days(50)))
+
+    def full(*_: object) -> None:
+        raise DataError("There is no room left.", "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pbx.imports.queue_log_files.move_cursor", full)
+        with pytest.raises(DataError, match="no room left"):
+            read(engine, log)
+    assert contents(engine) == [[], [], []]
+    read(engine, log)
+    assert len(visits(engine)) == 50
+
+
+def test_killed_again_and_again_it_stores_what_one_reading_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "queue_log"
+    log.write_text("".join(write_days(3000)))
+    chance = random.Random(20261121)
+    monkeypatch.setenv("PBX_DATA_DIR", str(tmp_path / "killed"))
+    killed = make_cache()
+    for _ in range(3):
+        command = [sys.executable, "-m", "tests.unit.imports.import_once", str(log)]
+        running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PBX_DATA_DIR": str(tmp_path / "killed")})
+        aim = position(killed) + chance.randrange(20_000, 120_000)
+        while running.poll() is None and position(killed) < aim:
+            time.sleep(0.005)
+        assert running.poll() is None
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    assert 0 < position(killed) < log.stat().st_size
+    read(killed, log)
+    monkeypatch.setenv("PBX_DATA_DIR", str(tmp_path / "whole"))
+    whole = make_cache()
+    read(whole, log)
+    assert contents(killed) == contents(whole)
+    assert len(visits(whole)) == 3000
+    with reading(killed) as session:
+        assert session.exec(select(ImportMark.rows)).one() == len(log.read_bytes().splitlines())
+    killed.dispose()
+    whole.dispose()
+
+
+def position(engine: Engine) -> int:
+    with reading(engine) as session:
+        return session.exec(select(ImportMark.position)).first() or 0
+
+
+def test_a_number_dialled_before_the_import_stopped_is_known_to_the_next(engine: Engine, log: Path) -> None:
+    append(log, "0|9.1|NONE|NONE|DID|5550100")
+    read(engine, log)
+    append(log, *CALL)
+    read(engine, log)
+    with reading(engine) as session:
+        assert session.exec(select(QueueVisit.did)).one() == "5550100"

@@ -1,0 +1,282 @@
+"""Imports as jobs: uploads told apart, read and deleted; the database read as often as is wished."""
+
+import gzip
+import io
+import os
+import sqlite3
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlmodel import func, select
+
+from pbx.errors import DataError, SettingsError, UnreadableFile
+from pbx.imports import preview as history_look
+from pbx.imports.file_types import kind_of
+from pbx.imports.preview import TableLook, look_at_history
+from pbx.imports.run import do_import
+from pbx.imports.uploads import safe_name, save_uploads
+from pbx.jobs.worker import run_worker
+from pbx.settings import Settings
+from pbx.store import job_queue as queue
+from pbx.store.connections import ActiveConnection, active_connection, forget_saved
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import DayPack, QueueVisit
+from pbx.store.import_source import forget_history_source, history_source, save_history_source, slot_of
+from pbx.store.models import Job
+from tests.unit.asterisk.formats.queue_logs import T, lines
+
+VISIT = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3")
+RECORD = (
+    '"","1001","1002","from-internal","""Eve"" <1001>","PJSIP/1001-00000001","PJSIP/1002-00000002","Dial","x",'
+    '"2026-03-02 12:00:00","2026-03-02 12:00:05","2026-03-02 12:01:00",60,55,"ANSWERED","DOCUMENTATION",'
+    '"1772452800.1",""\n'
+)
+SECRET = "s3cret-of-the-database"
+
+
+@pytest.fixture
+def active(engine: Engine, settings: Settings) -> ActiveConnection:
+    found = active_connection(engine, settings)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A PBX's database with one call and one visit."""
+    path = tmp_path / "history.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table cdr (calldate, src, dst, channel, dstchannel, duration, billsec, uniqueid)")
+        connection.execute(
+            "insert into cdr values ('2026-03-02 12:00:00', '1', '2', 'PJSIP/1-1', 'PJSIP/2-1', 9, 5, '1772452800.1')"
+        )
+        connection.execute("create table queuelog (time, callid, queuename, agent, event, data)")
+        connection.execute(f"insert into queuelog values ('{T}', '9.1', 'sales', 'NONE', 'ENTERQUEUE', '|555|1')")
+    connection.close()
+    return path
+
+
+def queue_log(*events: str) -> bytes:
+    return b"\n".join(lines(*events)) + b"\n"
+
+
+def upload(settings: Settings, **files: bytes) -> list[str]:
+    return [str(path) for path in save_uploads(settings, [(name, io.BytesIO(text)) for name, text in files.items()])]
+
+
+def do(engine: Engine, settings: Settings, active: ActiveConnection, **options: Any) -> dict[str, Any]:
+    return do_import(engine, settings, active, options, None, threading.Event())
+
+
+def visits(engine: Engine) -> int:
+    with reading(engine) as session:
+        return session.exec(select(func.count()).select_from(QueueVisit)).one()
+
+
+def left(settings: Settings) -> list[Path]:
+    return [path for path in settings.imports_dir.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("../../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("..", "file"),
+        ("", "file"),
+        (".hidden", "hidden"),
+        ("queue_log\0.gz\n", "queue_log_.gz_"),
+        ("Über log.gz", "Über log.gz"),
+        ("x" * 300, "x" * 80),
+    ],
+)
+def test_an_uploads_name_leads_nowhere_else(settings: Settings, name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+    (path,) = save_uploads(settings, [(name, io.BytesIO(b"x"))])
+    assert path.is_file()
+    assert path.is_relative_to(settings.imports_dir.resolve())
+
+
+def test_files_are_told_apart_by_what_stands_in_them(settings: Settings) -> None:
+    paths = upload(
+        settings, a=queue_log(*VISIT), b=RECORD.encode(), c=gzip.compress(RECORD.encode()), d=b"\xffodd" * 99
+    )
+    assert [kind_of(Path(path)) for path in paths[:3]] == ["queue_log", "cdr", "cdr"]
+    with pytest.raises(UnreadableFile, match="neither a queue_log nor a CDR"):
+        kind_of(Path(paths[3]))
+
+
+def test_several_files_are_read_counted_and_deleted(
+    engine: Engine, settings: Settings, active: ActiveConnection
+) -> None:
+    log = queue_log(*VISIT)
+    files = upload(settings, queue_log=log + b"nonsense\n", packed=gzip.compress(log), Master=RECORD.encode(), odd=b"?")
+    told: list[tuple[int, int | None]] = []
+    result = do_import(
+        engine, settings, active, {"files": files}, lambda done, total: told.append((done, total)), threading.Event()
+    )
+    assert {name: result[name] for name in ("rows", "bad", "visits", "calls", "legs")} == {
+        "rows": 6, "bad": 1, "visits": 1, "calls": 1, "legs": 1,
+    }  # fmt: skip
+    by_name = {source["source"]: source for source in result["sources"]}
+    assert by_name["queue_log"]["faults"] == [(3, "1 fields where queue_log has 5 or more: nonsense")]
+    assert "neither" in by_name["odd"]["failure"]
+    assert str(settings.imports_dir.resolve()) not in str(result)
+    assert told[-1][0] == told[-1][1]
+    assert left(settings) == []
+    with reading(engine) as session:
+        assert {pack.kind for pack in session.exec(select(DayPack))} >= {"calls", "talks"}
+
+
+def test_what_was_read_before_is_nothing_new(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+    for rows in (2, 0):
+        assert do(engine, settings, active, files=upload(settings, queue_log=queue_log(*VISIT)))["rows"] == rows
+    assert visits(engine) == 1
+
+
+def test_only_files_of_nothing_are_a_failure(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+    with pytest.raises(DataError, match="Nothing could be read from odd: it is neither"):
+        do(engine, settings, active, files=upload(settings, odd=b"?"))
+    assert left(settings) == []
+
+
+def test_what_is_not_an_upload_is_never_deleted(
+    engine: Engine, settings: Settings, active: ActiveConnection, tmp_path: Path
+) -> None:
+    log = tmp_path / "a/b/queue_log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(queue_log(*VISIT))
+    do(engine, settings, active, files=[str(log)])
+    assert log.exists()
+
+
+def test_a_job_put_back_finds_its_files_again(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+    files = upload(settings, queue_log=queue_log(*VISIT))
+    stopped = threading.Event()
+    stopped.set()
+    do_import(engine, settings, active, {"files": files}, None, stopped)
+    assert len(left(settings)) == 1
+    assert do(engine, settings, active, files=files)["visits"] == 1
+
+
+def test_uploads_nobody_wants_are_swept_away(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+    old, wanted, fresh = (upload(settings, queue_log=queue_log(*VISIT)) for _ in range(3))
+    queue.request_job(engine, settings, "import", asked_by="page", options={"files": wanted})
+    for path in (*old, *wanted):
+        folder = Path(path).parent.parent
+        os.utime(folder, (time.time() - 100_000,) * 2)
+    do(engine, settings, active, files=upload(settings, queue_log=queue_log(*VISIT)))
+    assert sorted(map(str, left(settings))) == sorted([*wanted, *fresh])
+
+
+def test_the_worker_does_it(engine: Engine, settings: Settings) -> None:
+    files = [upload(settings, queue_log=queue_log(event)) for event in VISIT]
+    for one in files:  # two uploads are two jobs
+        queue.request_job(engine, settings, "import", asked_by="page", options={"files": one})
+    run_worker(settings, once=True)
+    with reading(engine) as session:
+        jobs = session.exec(select(Job).where(Job.kind == "import")).all()
+        assert [(job.state, job.result["rows"]) for job in jobs] == [("done", 1), ("done", 1)]
+        assert [visit.outcome for visit in session.exec(select(QueueVisit))] == ["abandoned"]
+    assert left(settings) == []
+
+
+def test_the_database_is_read_by_whatever_tables_it_has(
+    engine: Engine, settings: Settings, active: ActiveConnection, database: Path
+) -> None:
+    address = f"sqlite:///{database}"
+    newest = datetime(2026, 3, 2, 12)  # noqa: DTZ001 - local, as it stands there
+    looks = {"cdr": TableLook(1, newest=newest), "queuelog": TableLook(1)}
+    assert look_at_history(engine, active, address) == looks
+    with pytest.raises(SettingsError, match="No database of the PBX is known"):
+        do(engine, settings, active)
+    known = settings.model_copy(update={"pbx_import_url": SecretStr(address)})
+    result = do(engine, known, active)
+    assert [source["kind"] for source in result["sources"]] == ["cdr", "queue_log"]
+    assert (result["rows"], result["calls"], result["visits"]) == (2, 1, 1)
+    assert do(engine, known, active)["rows"] == 0
+    assert [look.new for look in look_at_history(engine, active, address).values()] == [0, 0]
+    with pytest.raises(DataError, match="no table of history"):
+        look_at_history(engine, active, f"sqlite:///{settings.pbx_data_dir / 'pbx.sqlite'}")
+
+
+def test_what_takes_long_to_count_is_left(
+    engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CDR without end: a page's look at it ends nevertheless, and says which tables there are."""
+    monkeypatch.setattr(history_look, "STATEMENT_S", 0.1)
+    with sqlite3.connect(tmp_path / "endless.sqlite") as connection:
+        connection.execute(
+            "create view cdr as with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n) "
+            "select '2026-03-02 12:00:00' as calldate, uniqueid from n"
+        )
+        connection.execute("create table queuelog (time, callid, queuename, agent, event, data)")
+    connection.close()
+    looks = look_at_history(engine, active, f"sqlite:///{tmp_path}/endless.sqlite")
+    assert looks == {"cdr": TableLook(None), "queuelog": TableLook(0)}
+
+
+def test_the_address_is_sealed_and_wins_over_the_environment(
+    engine: Engine, settings: Settings, active: ActiveConnection
+) -> None:
+    address = SecretStr(f"mysql://u:{SECRET}@h/asteriskcdrdb")
+    known = settings.model_copy(update={"pbx_import_url": SecretStr("sqlite:///other")})
+    with writing(engine) as session:
+        save_history_source(session, known, active.id, address=address, every="hour")
+        save_history_source(session, known, active.id, address=None, every="night")
+    with reading(engine) as session:
+        saved = history_source(session, known, active.id)
+    assert (saved.address, saved.saved, saved.every) == (address, True, "night")
+    engine.dispose()
+    for file in settings.pbx_data_dir.rglob("*"):
+        assert not file.is_file() or SECRET.encode() not in file.read_bytes()
+    with writing(engine) as session:
+        forget_history_source(session, active.id)
+        saved = history_source(session, known, active.id)
+    assert (saved.address.get_secret_value(), saved.saved, saved.every) == ("sqlite:///other", False, "")
+
+
+def test_forgetting_the_settings_forgets_the_address(
+    engine: Engine, settings: Settings, active: ActiveConnection
+) -> None:
+    with writing(engine) as session:
+        save_history_source(session, settings, active.id, address=SecretStr("sqlite:///x"), every="hour")
+    forget_saved(engine)
+    with reading(engine) as session:
+        assert not history_source(session, settings, active.id)
+
+
+def test_it_is_read_every_hour_or_every_night(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+    def imports(at: datetime) -> int:
+        queue.schedule_jobs(engine, settings, active, at)
+        with writing(engine) as session:
+            jobs = session.exec(select(Job).where(Job.kind == "import")).all()
+            for job in jobs:
+                job.state = "done"
+                session.add(job)
+            return len(jobs)
+
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    with writing(engine) as session:
+        save_history_source(session, settings, active.id, address=None, every="hour")
+    assert imports(noon) == 0  # nobody knows where from
+    with writing(engine) as session:
+        save_history_source(session, settings, active.id, address=SecretStr("sqlite:///x"), every="hour")
+    assert [imports(noon + timedelta(minutes=minutes)) for minutes in (0, 1, 59, 60, 61)] == [1, 1, 1, 2, 2]
+    with writing(engine) as session:
+        save_history_source(session, settings, active.id, address=None, every="")
+    assert imports(noon + timedelta(days=3)) == 2
+
+
+def test_a_night_is_the_pbxs_own_and_comes_once_when_clocks_change() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    change = datetime(2026, 10, 25, 0, tzinfo=UTC)  # 02:00 in summer time; an hour later it is 02:00 once more
+    slots = [slot_of("night", change + timedelta(hours=hours), berlin) for hours in (-1, 0, 1, 24, 25)]
+    assert slots == ["2026-10-24", "2026-10-25", "2026-10-25", "2026-10-25", "2026-10-26"]

@@ -1,0 +1,54 @@
+"""The CDR into the cache: which calls went through a trunk, where AMI lists none."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import col, select
+
+from pbx.store.engine import reading
+from pbx.store.history_models import CallLeg
+from pbx.store.models import Call
+from tests.unit.imports.test_import_cdr import NOON, Source, active, imported, source
+
+__all__ = ["active", "imported", "source"]
+OUT = {"src": "5550000", "cnum": "1001", "dcontext": "from-internal", "lastapp": "Dial", "outbound_cnum": "5550000"}
+IN = {"src": "5550200", "dst": "1001", "dcontext": "ext-local", "did": "5550000", "dstchannel": "PJSIP/1001-00000007"}
+
+
+def test_calls_through_trunks_of_any_driver(engine: Engine, source: Source, imported: Any) -> None:
+    """FreePBX with DAHDI, chan_dongle and Khomp, whose trunks AMI lists nowhere; DAHDI/4-1 is an analog phone too."""
+    lines = (
+        "DAHDI/i1/5550101-1a",
+        "Dongle/dongle0-0100000000",
+        "Khomp/B0C3-0.0",
+        "DAHDI/4-1",
+        "PJSIP/carrier-00000006",
+    )
+    for minute, line in enumerate(lines):
+        source.add(NOON + timedelta(minutes=minute), **OUT, dst=f"9555010{minute}", dstchannel=line)
+    source.add(NOON + timedelta(minutes=5), **OUT, dst="95550105", dstchannel="", disposition="FAILED", billsec=0)
+    for minute, line in enumerate(("DAHDI/i1/5550200-1b", "Dongle/dongle0-0100000001"), start=6):
+        source.add(NOON + timedelta(minutes=minute), **IN, channel=line)
+    source.add(NOON + timedelta(minutes=8), dst="1004", dstchannel="DAHDI/4-1", dcontext="ext-local")
+    assert imported()[2] == 0
+    with reading(engine) as session:
+        calls = session.exec(select(Call).order_by(col(Call.started_at))).all()
+        trunks = session.exec(select(CallLeg.trunk).order_by(col(CallLeg.started_at))).all()
+    assert [call.direction for call in calls] == ["outbound"] * 6 + ["inbound"] * 2 + ["internal"]
+    assert [call.agent for call in calls] == ["1001"] * 8 + ["1004"]
+    assert trunks == ["i1", "dongle0", "B0C3", "4", "carrier", "", "i1", "dongle0", ""]
+
+
+def test_what_was_folded_without_the_number_shown_is_put_right_when_read_again(
+    engine: Engine, source: Source, imported: Any
+) -> None:
+    source.add(NOON, **OUT | {"outbound_cnum": ""}, dst="95550101", dstchannel="DAHDI/4-1")
+    imported()
+    with reading(engine) as session:
+        assert session.exec(select(Call.direction)).one() == "internal"
+    source.execute("UPDATE cdr SET outbound_cnum = '5550000'")
+    assert imported() == (0, 0, 0)
+    with reading(engine) as session:
+        assert session.exec(select(Call.direction, Call.agent)).one() == ("outbound", "1001")
+        assert session.exec(select(CallLeg.trunk)).one() == "4"

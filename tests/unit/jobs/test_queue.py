@@ -1,0 +1,208 @@
+"""The queue: asked, due, claimed once, put back from the dead. (With processes: test_worker.py.)"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.errors import DataError, SettingsError
+from pbx.process_lock import take_process_lock, try_process_lock
+from pbx.settings import Settings, load_settings
+from pbx.store import job_queue as queue
+from pbx.store.connections import active_connection
+from pbx.store.engine import open_engine, writing
+from pbx.store.job_rows import end_job, fail_job
+from pbx.store.models import Job
+from tests.unit.jobs.at_work import job_state, jobs_of
+
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+# The queue
+
+
+def test_asking_twice_gives_the_same_job_until_it_has_ended(engine: Engine, settings: Settings) -> None:
+    first = queue.request_job(engine, settings, "sync", asked_by="page", options={"limit": 3})
+    assert queue.request_job(engine, settings, "sync", asked_by="page").id == first.id
+    assert queue.request_job(engine, settings, "collect", asked_by="page").id != first.id
+    claimed = queue.claim_job(engine, "sync", "worker-0")
+    assert claimed is not None
+    assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (first.id, "running", "worker-0", 1)
+    assert claimed.options == {"limit": 3}
+    assert queue.request_job(engine, settings, "sync", asked_by="page").id == first.id
+    with writing(engine) as session:
+        end_job(session, first.id, {"new": 1})
+    assert queue.request_job(engine, settings, "sync", asked_by="page").id != first.id
+
+
+def test_without_a_pbx_a_job_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    monkeypatch.delenv("FREEPBX_HOST")
+    with pytest.raises(SettingsError) as refusal:
+        queue.request_job(engine, load_settings(), "sync", asked_by="page")
+    assert "Settings > FreePBX Integration" in refusal.value.mend
+    assert jobs_of(engine) == []
+
+
+def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) -> None:
+    queue.request_job(engine, settings, "sync", asked_by="page")
+    together = threading.Barrier(8)
+
+    def claim(n: int) -> Job | None:
+        own = open_engine(settings)
+        together.wait()
+        try:
+            return queue.claim_job(own, "sync", f"worker-{n}")
+        finally:
+            own.dispose()
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [job for job in pool.map(claim, range(8)) if job is not None]
+    assert len(claimed) == 1
+    assert jobs_of(engine)[0].worker == claimed[0].worker
+
+
+def test_one_job_of_a_kind_runs_at_a_time_for_a_pbx(engine: Engine, settings: Settings) -> None:
+    queue.request_job(engine, settings, "sync", asked_by="page")
+    pbx = active_connection(engine, settings)
+    assert pbx is not None
+    here = queue.start_inline(engine, "sync", pbx.id, "here-0", {})
+    assert queue.claim_job(engine, "sync", "worker-0") is None
+    with pytest.raises(DataError, match="already running"):
+        queue.start_inline(engine, "sync", pbx.id, "here-1", {})
+    with writing(engine) as session:
+        end_job(session, here.id, {})
+    assert queue.claim_job(engine, "sync", "worker-0") is not None
+
+
+# The schedule
+
+
+@pytest.fixture
+def with_users(settings: Settings) -> Settings:
+    return settings.model_copy(update={"freepbx_ari_username": "ari", "freepbx_ami_username": "ami"})
+
+
+def schedule(engine: Engine, settings: Settings, at: datetime) -> None:
+    active = active_connection(engine, settings)
+    assert active is not None
+    queue.schedule_jobs(engine, settings, active, at)
+
+
+def finish_all(engine: Engine) -> None:
+    with writing(engine) as session:
+        for job in session.exec(select(Job).where(Job.state == "queued")).all():
+            end_job(session, job.id, {})
+
+
+def test_a_slot_of_time_has_one_job_and_the_next_has_another(engine: Engine, with_users: Settings) -> None:
+    for seconds in (0, 1, 299):
+        schedule(engine, with_users, NOON + timedelta(seconds=seconds))
+        finish_all(engine)
+    assert sorted(job.kind for job in jobs_of(engine)) == ["collect", "sync"]
+    schedule(engine, with_users, NOON + timedelta(minutes=5))
+    finish_all(engine)
+    schedule(engine, with_users, NOON + timedelta(minutes=10))
+    assert sorted(job.kind for job in jobs_of(engine)) == ["collect"] * 3 + ["sync"] * 2
+    assert {job.asked_by for job in jobs_of(engine)} == {"schedule"}
+
+
+def test_what_is_still_running_is_not_due_again(engine: Engine, with_users: Settings) -> None:
+    queue.request_job(engine, with_users, "sync", asked_by="page")
+    schedule(engine, with_users, NOON)
+    assert sorted((job.kind, job.asked_by) for job in jobs_of(engine)) == [("collect", "schedule"), ("sync", "page")]
+
+
+def test_only_what_the_pbx_has_a_user_for_is_scheduled(engine: Engine, settings: Settings) -> None:
+    schedule(engine, settings.model_copy(update={"freepbx_ami_username": "ami"}), NOON)
+    assert [job.kind for job in jobs_of(engine)] == ["collect"]
+
+
+def test_jobs_of_long_ago_are_forgotten(engine: Engine, with_users: Settings) -> None:
+    with writing(engine) as session:
+        for kind, state in (("sync", "done"), ("collect", "done"), ("collect", "failed")):
+            session.add(Job(id=f"{kind} {state}", kind=kind, state=state, ended_at=NOON))
+
+    def kept(days: int) -> set[str]:
+        schedule(engine, with_users, NOON + timedelta(days=days))
+        finish_all(engine)
+        return {job.id for job in jobs_of(engine) if job.ended_at == NOON}
+
+    assert kept(days=1) == {"sync done", "collect done", "collect failed"}
+    assert kept(days=2) == {"sync done", "collect failed"}
+    assert kept(days=30) == {"sync done", "collect failed"}
+    assert kept(days=31) == set()
+
+
+# The dead
+
+
+def test_a_living_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, settings: Settings) -> None:
+    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    slot = take_process_lock(settings.pbx_data_dir, "worker")
+    queue.claim_job(engine, "sync", slot.name)
+    assert queue.requeue_orphaned(engine, settings.pbx_data_dir) == []
+    slot.close()
+    assert [left.id for left in queue.requeue_orphaned(engine, settings.pbx_data_dir)] == [job.id]
+    assert job_state(engine, job) == "queued"
+
+
+def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: Settings) -> None:
+    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    for _ in range(queue.ATTEMPTS):
+        assert queue.claim_job(engine, "sync", "worker-0") is not None
+        queue.requeue_job(engine, "worker-0", died=True)
+    ended = jobs_of(engine)[0]
+    assert (ended.id, ended.state) == (job.id, "failed")
+    assert "died 3 times" in ended.error
+    assert queue.claim_job(engine, "sync", "worker-0") is None
+
+
+def test_a_tidy_stop_is_no_failed_attempt(engine: Engine, settings: Settings) -> None:
+    queue.request_job(engine, settings, "sync", asked_by="page")
+    for _ in range(queue.ATTEMPTS + 1):
+        assert queue.claim_job(engine, "sync", "worker-0") is not None
+        queue.requeue_job(engine, "worker-0", died=False)
+    assert [(job.state, job.attempts) for job in jobs_of(engine)] == [("queued", 0)]
+
+
+def test_slots_are_numbered_among_the_living(tmp_path: Path) -> None:
+    with take_process_lock(tmp_path, "worker") as first, take_process_lock(tmp_path, "worker") as second:
+        assert (first.name, second.name) == ("worker-0", "worker-1")
+        assert try_process_lock(tmp_path, "worker-0") is None
+    with take_process_lock(tmp_path, "worker") as again:
+        assert again.name == "worker-0"
+
+
+def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="can't be written to"):
+        take_process_lock(tmp_path / "file", "worker")
+
+
+def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> None:
+    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    with writing(engine) as session:
+        fail_job(session, job.id, "No. Do this.")
+    assert queue.claim_job(engine, "sync", "worker-0") is None
+    assert jobs_of(engine)[0].error == "No. Do this."
+
+
+# The worker
+
+
+def test_a_worker_that_can_not_be_started_is_told_and_not_a_fault_of_the_page(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.pbx_data_dir / "worker.log").mkdir()  # nobody can write there, not even root
+    with pytest.raises(DataError, match="No worker can be started"):
+        queue.ensure_worker(settings)
+    assert not queue.worker_alive(settings)
+
+
+def test_a_lock_that_goes_while_it_is_asked_for_is_held_by_nobody(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.pbx_data_dir / "worker-0.lock").symlink_to("gone")
+    assert not queue.worker_alive(settings)

@@ -1,0 +1,162 @@
+"""Collect: real Asterisk's replies into the cache and into a file that is whole or not touched."""
+
+import errno
+import json
+import os
+import resource
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, func
+from sqlmodel import select
+
+from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
+from pbx.live.collect import collect_snapshot, write_whole
+from pbx.settings import Connection, load_settings
+from pbx.store.connections import ActiveConnection, active_connection, save_connection
+from pbx.store.engine import open_engine, reading
+from pbx.store.models import ExtensionSample, MemberSample, QueueSample, SnapshotRow, TrunkSample
+from pbx.store.snapshots import latest_snapshot
+from tests.unit.asterisk.ami.replay import VERSIONS, Session, replay
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = open_engine(load_settings())
+    yield engine
+    engine.dispose()
+
+
+def use(engine: Engine, connection: Connection) -> ActiveConnection:
+    save_connection(engine, load_settings(), connection)
+    active = active_connection(engine, load_settings())
+    assert active is not None
+    return active
+
+
+def stored(engine: Engine, model: type) -> int:
+    with reading(engine) as session:
+        return session.exec(select(func.count()).select_from(model)).one()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_look_is_stored_and_written(engine: Engine, tmp_path: Path, version: int) -> None:
+    output = tmp_path / "out" / "freepbx.json"
+    with replay(version=version) as server:
+        active = use(engine, server.connection())
+        snapshot = collect_snapshot(engine, active, output=output)
+    with reading(engine) as session:
+        assert latest_snapshot(session, active.id) == snapshot
+    assert stored(engine, QueueSample) == 3
+    assert stored(engine, TrunkSample) == len(snapshot.trunks)
+    assert stored(engine, MemberSample) == sum(len(queue.members) for queue in snapshot.queues)
+    written = json.loads(output.read_text())
+    assert datetime.fromisoformat(written["collected_at"]) == snapshot.taken_at
+    assert datetime.fromisoformat(written["collected_at"]).tzinfo == UTC
+    assert written["system_info"]["version"].startswith(f"{version}.")
+    assert written["system_info"]["uptime"].count(":") == 2
+    assert {"extension": "1003", "tech": "PJSIP", "status": "Unavailable"}.items() <= written["extensions"][2].items()
+    assert {"carrier": "registered", "badcarrier": "rejected"}.items() <= {
+        trunk["name"]: trunk["state"] for trunk in written["trunks"] if trunk["tech"]
+    }.items()
+    support = next(queue for queue in written["queues"] if queue["name"] == "support")
+    assert support["calls"] == 2
+    assert {"name", "interface", "status", "paused"} <= support["members"][0].keys()
+    assert {"channel", "caller_id", "state"} <= written["active_calls"][0].keys()
+    assert 'Zoë "Zo" <O\'Brien> 日本' in output.read_text().replace('\\"', '"')
+
+
+def test_no_secret_of_the_pbx_is_written(engine: Engine, tmp_path: Path) -> None:
+    output = tmp_path / "freepbx.json"
+    with replay() as server:
+        collect_snapshot(engine, use(engine, server.connection()), output=output)
+    engine.dispose()
+    for file in (output, *load_settings().pbx_data_dir.iterdir()):
+        for secret in (b"lab-trunk-secret", b"lab-ami-secret", b"lab-phone-secret"):
+            assert secret not in file.read_bytes(), file
+
+
+def test_without_an_output_only_the_cache_is_written(engine: Engine, no_real_data: Path) -> None:
+    with replay() as server:
+        collect_snapshot(engine, use(engine, server.connection()), output=None)
+    assert stored(engine, SnapshotRow) == 1
+    assert list(no_real_data.glob("*.json")) == []
+
+
+def test_missing_rights_are_written_as_such_and_not_as_empty_lists(engine: Engine, tmp_path: Path) -> None:
+    output = tmp_path / "freepbx.json"
+    with replay(prefix="denied-") as server:
+        snapshot = collect_snapshot(engine, use(engine, server.connection()), output=output)
+    assert snapshot.parts["trunks"].state == "denied"
+    assert stored(engine, SnapshotRow) == 1
+    assert stored(engine, TrunkSample) == stored(engine, ExtensionSample) == 0
+    assert stored(engine, QueueSample) == 3  # Asterisk asks no right for these
+    written = json.loads(output.read_text())
+    assert written["parts"]["trunks"]["state"] == "denied"
+    assert written["system_info"]["version"] is None
+
+
+def refuse(session: Session) -> None:
+    session.log_in("login-wrong-secret")
+
+
+def hang_up(session: Session) -> None:
+    session.log_in()
+    session.next_action()
+
+
+@pytest.mark.parametrize(("script", "error"), [(refuse, AmiLoginError), (hang_up, Unreachable)])
+def test_a_pbx_that_does_not_answer_changes_nothing(
+    engine: Engine, tmp_path: Path, script: object, error: type[Exception]
+) -> None:
+    output = tmp_path / "freepbx.json"
+    output.write_text("{}")
+    with replay(script) as server, pytest.raises(error):  # type: ignore[arg-type]
+        collect_snapshot(engine, use(engine, server.connection()), output=output)
+    assert stored(engine, SnapshotRow) == 0
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
+    assert output.read_text() == "{}"
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    output = tmp_path / "freepbx.json"
+    write_whole(output, "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(DataError, match=r"freepbx\.json can't be written") as caught:
+            write_whole(output, "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "--output" in caught.value.mend
+    assert output.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
+
+
+def test_no_room_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull, match="no room left"):
+        write_whole(tmp_path / "freepbx.json", "new")
+    assert [file for file in tmp_path.iterdir() if file.is_file()] == []
+
+
+def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(DataError, match="can't be written") as caught:
+        write_whole(tmp_path / "out" / "freepbx.json", "new")
+    assert "--output" in caught.value.mend
+
+
+def test_others_may_read_the_file(tmp_path: Path) -> None:
+    write_whole(tmp_path / "freepbx.json", "ä")
+    assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "freepbx.json").read_bytes() == "ä".encode()
+    write_whole(tmp_path / "new" / "folder" / "freepbx.json", "ä")
+    assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o755
+    write_whole(tmp_path / "freepbx.json", "ä", private=True)
+    assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o600

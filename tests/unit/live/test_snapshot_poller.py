@@ -1,0 +1,120 @@
+"""Looks: the newest snapshot, trunks' changes at their moment, and a PBX that can't be looked at."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.analytics.trunk_status import trunk_history
+from pbx.asterisk.ami.client import AmiClient
+from pbx.errors import Unreachable
+from pbx.live import snapshot_poller as looks
+from pbx.live.snapshot_poller import SnapshotPoller
+from pbx.model.snapshot import Snapshot, SnapshotPart, Trunk, TrunkState
+from pbx.settings import Settings
+from pbx.store.engine import reading, writing
+from pbx.store.job_queue import needed_connection
+from pbx.store.models import SnapshotRow
+from pbx.store.snapshots import latest_snapshot, latest_taken_at, record_snapshot
+from tests.unit.asterisk.ami.replay import wait_until
+
+START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+
+def snapshot(second: float, state: TrunkState, *, seen: bool = True) -> Snapshot:
+    trunks = (Trunk(name="carrier", tech="PJSIP", state=state), Trunk(name="peer", tech="PJSIP", state="reachable"))
+    part = SnapshotPart() if seen else SnapshotPart(state="denied", reason="no right")
+    at = START + timedelta(seconds=second)
+    return Snapshot(taken_at=at, trunks=trunks if seen else (), parts={"trunks": part})
+
+
+class Seen:
+    """What the PBX shows, one look after another; the last for ever."""
+
+    def __init__(self, *shown: Snapshot | Exception) -> None:
+        self.shown = list(shown)
+
+    def __call__(self, *_: Any) -> Snapshot:
+        found = self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture
+def at(engine: Engine, settings: Settings) -> Iterator[SnapshotPoller]:
+    watch = SnapshotPoller(engine, needed_connection(engine, settings).id, cast(AmiClient, None), lambda _: None)
+    yield watch
+    watch.close()
+
+
+def states(engine: Engine, name: str = "carrier") -> list[tuple[int, str]]:
+    with reading(engine) as session:
+        points = trunk_history(session, 1, name, START, START + timedelta(hours=1))
+    return [(int((point.taken_at - START).total_seconds()), point.state) for point in points]
+
+
+def test_a_trunk_s_change_is_stored_at_its_moment(
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Seen(snapshot(0, "registered"), snapshot(10, "registered"), snapshot(20, "rejected"))
+    monkeypatch.setattr(looks, "take_snapshot", shown)
+    at.look()
+    at.look()
+    assert states(engine) == []  # nothing changed: the regular snapshots tell
+    at.wake(device_at=START + timedelta(seconds=18))
+    at.look()
+    assert states(engine) == [(18, "rejected")]
+    assert states(engine, "peer") == []
+    with reading(engine) as session:
+        assert latest_taken_at(session, 1) == START + timedelta(seconds=20)
+        assert session.exec(select(SnapshotRow)).first() is None
+
+
+def test_trunks_that_may_not_be_seen_have_not_changed(
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Seen(snapshot(0, "registered"), snapshot(5, "registered", seen=False), snapshot(10, "registered"))
+    monkeypatch.setattr(looks, "take_snapshot", shown)
+    for _ in range(3):
+        at.look()
+    assert states(engine) == []
+
+
+def test_a_snapshot_of_the_very_second_of_a_change_is_stored(
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(0, "registered"), snapshot(7.2, "rejected")))
+    at.look()
+    at.look()
+    with writing(engine) as session:
+        record_snapshot(session, 1, snapshot(7.9, "registered"))
+    assert states(engine) == [(7, "registered")]
+
+
+def test_an_older_look_doesn_t_replace_a_newer_one(
+    at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(9, "registered"), snapshot(3, "rejected")))
+    at.look()
+    at.look()
+    with reading(engine) as session:
+        latest = latest_snapshot(session, 1)
+    assert latest is not None
+    assert latest.trunks[0].state == "registered"
+
+
+@pytest.mark.parametrize("trouble", [Unreachable("It is away.", "Wait."), ValueError("a mistake of ours")])
+def test_a_pbx_that_is_away_is_looked_at_again(
+    at: SnapshotPoller, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    monkeypatch.setattr(looks, "EVERY_S", 0.01)
+    monkeypatch.setattr(looks, "take_snapshot", Seen(trouble, snapshot(0, "registered")))
+    at.start()
+    at.wake()
+    wait_until(lambda: at._said != "" or at.taken == 1)
+    at.wake()
+    wait_until(lambda: at.taken >= 1)

@@ -1,0 +1,84 @@
+"""The writer of live facts while the database is slow, away, or refuses."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.errors import DataError
+from pbx.live import writer as live_rows
+from pbx.live.events import Facts
+from pbx.live.writer import EventWriter
+from pbx.model.history import Visit
+from pbx.settings import Settings
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import ListeningSpan, QueueVisit
+from pbx.store.job_queue import needed_connection
+from tests.unit.asterisk.ami.replay import wait_until
+
+START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+
+def visit(number: int, outcome: str = "in_progress") -> Visit:
+    return Visit(f"1.{number}", "sales", START + timedelta(seconds=number), outcome=outcome)  # type: ignore[arg-type]
+
+
+def visits(engine: Engine) -> dict[str, str]:
+    with reading(engine) as session:
+        return {row.uniqueid: row.outcome for row in session.exec(select(QueueVisit))}
+
+
+@pytest.fixture
+def writer(engine: Engine, settings: Settings) -> Iterator[EventWriter]:
+    writer = EventWriter(engine, needed_connection(engine, settings).id, limit=5)
+    yield writer
+    writer.close()
+
+
+def test_the_listener_never_waits_for_the_database(engine: Engine, writer: EventWriter) -> None:
+    writer.begin(START)
+    with writing(engine):  # another program has it
+        assert all(writer.add(Facts([visit(number)]), START) for number in range(5))
+        assert not writer.add(Facts([visit(5)]), START)  # that many are kept, no more
+        assert not writer.has_room
+        writer.end(START + timedelta(seconds=4), "too much")
+        assert visits(engine) == {}
+    wait_until(lambda: writer.waiting == 0)
+    assert len(visits(engine)) == 5
+    with reading(engine) as session:
+        (span,) = session.exec(select(ListeningSpan)).all()
+    assert (span.ended_by, span.until_at) == ("too much", START + timedelta(seconds=4))
+
+
+def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
+    engine: Engine, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise DataError("The disk is gone.", "Bring it back.")
+
+    writer.begin(START)
+    with monkeypatch.context() as patch:
+        patch.setattr(live_rows, "store_visits", refuse)
+        writer.add(Facts([visit(1), visit(2)]), START)
+        wait_until(lambda: "disk is gone" in writer.fault)
+        writer.add(Facts([visit(1, "abandoned")]), START)
+    wait_until(lambda: writer.waiting == 0 and not writer.fault)
+    assert visits(engine) == {"1.1": "abandoned", "1.2": "in_progress"}
+    assert writer.dropped == 0
+
+
+def test_a_mistake_of_ours_loses_its_batch_only(
+    engine: Engine, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise RuntimeError("a mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live_rows, "store_visits", fail)
+        writer.add(Facts([visit(1)]), START)
+        wait_until(lambda: writer.dropped == 1)
+    writer.add(Facts([visit(2)]), START)
+    wait_until(lambda: writer.waiting == 0)
+    assert visits(engine) == {"1.2": "in_progress"}

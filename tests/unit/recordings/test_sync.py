@@ -1,0 +1,373 @@
+"""The sync against a loopback PBX: what is kept, what waits, what is told, and what survives."""
+
+import resource
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session, select
+
+from pbx.asterisk.ari.client import AriClient
+from pbx.errors import AriLoginError, AriServerError, DataError, StorageFull, Unreachable
+from pbx.recordings import sync
+from pbx.recordings.sync import SyncResult, sync_recordings
+from pbx.settings import Settings
+from pbx.store.connections import ActiveConnection, active_connection
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.models import Call, PbxConnection, Recording
+from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, cut, replay, wav
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+class Bench:
+    """A PBX, a cache, and the sync between them."""
+
+    def __init__(self, pbx: ReplayPbx, data: Path) -> None:
+        self.pbx = pbx
+        self.settings = Settings(
+            _env_file=None,
+            freepbx_host="127.0.0.1",
+            freepbx_ari_port=pbx.connection.ari_port,
+            freepbx_ari_username="notebook",
+            freepbx_ari_password=pbx.connection.ari_password,
+            pbx_data_dir=data,
+        )
+        self.engine: Engine = open_engine(self.settings)
+
+    @property
+    def active(self) -> ActiveConnection:
+        active = active_connection(self.engine, self.settings)
+        assert active is not None
+        return active
+
+    def sync(self, **options: object) -> SyncResult:
+        result = sync_recordings(self.engine, self.active, self.settings.audio_dir, **options)
+        self.check()
+        return result
+
+    def rows(self) -> dict[str, Recording]:
+        with reading(self.engine) as session:
+            return {row.name: row for row in session.exec(select(Recording))}
+
+    def calls(self) -> dict[str, Call]:
+        with reading(self.engine) as session:
+            return {row.linkedid: row for row in session.exec(select(Call))}
+
+    def states(self) -> dict[str, str]:
+        return {name: row.state for name, row in self.rows().items()}
+
+    def files(self) -> dict[str, bytes]:
+        """All files below data/audio but the lock."""
+        audio = self.settings.audio_dir
+        return {
+            str(file.relative_to(audio)): file.read_bytes()
+            for file in audio.rglob("*")
+            if file.is_file() and file.name != ".sync.lock"
+        }
+
+    def check(self) -> None:
+        """What always holds: each file whole and of one row, each row with its call, nothing in the making."""
+        files, rows = self.files(), self.rows()
+        kept = {row.file: row for row in rows.values() if row.state == "downloaded"}
+        assert set(kept) == set(files)
+        for file, row in kept.items():
+            assert row.size_bytes == len(files[file])
+            assert row.downloaded_at is not None
+            if row.name in self.pbx.recordings:
+                assert files[file] == self.pbx.recordings[row.name]
+        assert all(row.reason == "" for row in kept.values())
+        assert "downloading" not in self.states().values()
+        assert {row.call_id for row in rows.values()} == {call.id for call in self.calls().values()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(sync, "AriClient", partial(AriClient, backoff_s=0.001))
+    with replay() as pbx:
+        made = Bench(pbx, tmp_path / "data")
+        yield made
+        made.engine.dispose()
+
+
+def name(kind: str = "out-5551-1001", at: datetime = NOW, leg: int = 0) -> str:
+    return f"{at:%Y/%m/%d}/{kind}-{at:%Y%m%d-%H%M%S}-{int(at.timestamp())}.{leg}"
+
+
+def many(pbx: ReplayPbx, count: int, sound: bytes = b"\x01\x02" * 2000) -> list[str]:
+    names = [name(at=NOW - timedelta(minutes=n), leg=n) for n in range(count)]
+    pbx.recordings |= {each: wav(sound + each.encode()) for each in names}
+    return names
+
+
+def test_recordings_become_files_rows_and_calls(bench: Bench) -> None:
+    bench.pbx.recordings = {name("q-sales-+4930", leg=3): wav(), name("out-5551-1001", leg=7): wav()}
+    told: list[tuple[int, int | None]] = []
+    result = bench.sync(progress=lambda done, total: told.append((done, total)))
+    assert result == SyncResult(listed=2, new=2, downloaded=2)
+    assert (told[0], told[-1]) == ((0, 2), (2, 2))
+    queued = bench.calls()[f"{int(NOW.timestamp())}.3"]
+    assert (queued.source, queued.direction, queued.queue) == ("freepbx", "inbound", "sales")
+    assert (queued.from_number, queued.to_number) == ("+4930", "sales")
+    assert (queued.started_at, queued.duration_s, queued.state) == (NOW, 0.1, "downloaded")
+    row = bench.rows()[name("q-sales-+4930", leg=3)]
+    assert (row.type, row.format, row.call_id, row.duration_s) == ("q", "wav", queued.id, 0.1)
+    assert row.file == f"1/{row.name}.wav"
+
+
+def test_a_second_sync_fetches_nothing(bench: Bench) -> None:
+    many(bench.pbx, 5)
+    bench.sync()
+    assert bench.sync() == SyncResult(listed=5)
+    assert set(bench.pbx.downloads().values()) == {1}
+
+
+def test_recordings_of_one_uniqueid_are_one_call_whichever_comes_first(bench: Bench) -> None:
+    bench.pbx.recordings = {name("madeup-1-", leg=1): wav(b"ab" * 4000), name("exten-1002-+4930", leg=2): wav()}
+    bench.sync()
+    bench.pbx.recordings |= {name("q-sales-+4930", leg=1): wav(), name("q-sales-+4930", leg=2): wav()}
+    bench.sync()
+    first, second = bench.calls().values()
+    assert (first.direction, first.queue, first.from_number, first.duration_s) == ("inbound", "sales", "+4930", 0.5)
+    assert (second.direction, second.queue, second.to_number) == ("inbound", "sales", "1002")
+
+
+def test_an_unknown_name_is_a_call_of_its_own(bench: Bench) -> None:
+    odd = 'Zoë\'s "call" <b>\n🎧'
+    bench.pbx.recordings = {odd: wav(), "2": wav()}
+    assert bench.sync().downloaded == 2
+    call = bench.calls()[odd]
+    assert (call.direction, call.uniqueid, call.started_at) == ("unknown", "", None)
+
+
+@pytest.mark.parametrize(
+    ("file", "state", "reason"),
+    [
+        (b"", "empty", "no sound (0 bytes)"),
+        (wav(b""), "empty", "no sound (44 bytes)"),
+        (wav(riff=0, announced=0), "waiting", "still being written"),
+        (wav()[:500], "unreadable", "cut short: 456 of 1600"),
+        (b"These are words, not sound. " * 9, "unreadable", "named WAV"),
+    ],
+)
+def test_what_is_no_whole_recording_is_not_kept(bench: Bench, file: bytes, state: str, reason: str) -> None:
+    bench.pbx.recordings = {name(): file, name(leg=1): wav()}
+    result = bench.sync()
+    assert result.model_dump(include={"downloaded", state}) == {"downloaded": 1, state: 1}
+    row = bench.rows()[name()]
+    assert (row.state, row.file) == (state, "")
+    assert reason in row.reason
+    assert bench.calls()[row.uniqueid].state == state
+    bench.pbx.recordings[name()] = wav()  # the call ended, or the copy was finished
+    assert bench.sync().downloaded == 1
+    assert bench.calls()[row.uniqueid].state == "downloaded"
+
+
+def test_what_stays_bad_for_a_day_is_left_alone(bench: Bench) -> None:
+    old = NOW - timedelta(days=2)
+    bench.pbx.recordings = {
+        name(at=old, leg=0): b"",
+        name(at=old, leg=1): b"words" * 20,
+        name(at=old, leg=2): wav(riff=0, announced=0),
+    }
+    bench.sync()
+    assert list(bench.states().values()) == ["empty", "unreadable", "unreadable"]
+    assert "never finished" in bench.rows()[name(at=old, leg=2)].reason
+    bench.sync()
+    assert set(bench.pbx.downloads().values()) == {1}
+
+
+def test_a_recording_on_a_live_channel_waits_without_being_fetched(bench: Bench) -> None:
+    bench.pbx.recordings = {name(leg=1): wav(), name(leg=2): wav()}
+    bench.pbx.live = {f"{int(NOW.timestamp())}.1", "other"}
+    assert bench.sync(dry_run=True) == SyncResult(listed=2, new=2, waiting=1, pending=1)
+    assert bench.sync() == SyncResult(listed=2, new=2, downloaded=1, waiting=1)
+    assert bench.pbx.downloads() == {name(leg=2): 1}
+    assert bench.sync(dry_run=True) == SyncResult(listed=2, waiting=1)
+    bench.pbx.live.clear()
+    assert bench.sync() == SyncResult(listed=2, downloaded=1)
+
+
+def test_one_that_cannot_be_had_is_told_and_tried_again(bench: Bench) -> None:
+    bench.pbx.recordings = {name(leg=1): wav(), name(leg=2): wav(), name(leg=3): wav()}
+    paths = [f"{STORED}/{name(leg=leg).replace('/', '%2F')}/file" for leg in (1, 2)]
+    bench.pbx.answers[paths[0]] = captured("404-recording")
+    bench.pbx.faults[paths[1]] = [cut] * 3
+    result = bench.sync()
+    assert result.downloaded == 1
+    reasons = {failure.name: failure.reason for failure in result.failed}
+    assert set(reasons) == {name(leg=1), name(leg=2)}
+    assert "make `recording` itself the link" in reasons[name(leg=1)]
+    assert "broke off" in reasons[name(leg=2)]
+    assert bench.rows()[name(leg=1)].reason == reasons[name(leg=1)]
+    bench.pbx.answers.clear()
+    assert bench.sync() == SyncResult(listed=3, downloaded=2)
+
+
+def test_what_the_pbx_deletes_stays_here_and_is_marked(bench: Bench) -> None:
+    had, not_had = name(leg=1), name(leg=2)
+    bench.pbx.recordings = {had: wav(), not_had: wav(riff=0, announced=0)}
+    bench.sync()
+    bench.pbx.recordings.clear()
+    assert bench.sync(dry_run=True) == SyncResult(gone=2)
+    assert bench.sync() == SyncResult(gone=2, missing=1)
+    assert bench.states() == {had: "downloaded", not_had: "missing"}
+    assert all(row.gone_at is not None for row in bench.rows().values())
+    assert bench.calls()[bench.rows()[not_had].uniqueid].state == "missing"
+    assert bench.sync() == SyncResult()
+    bench.pbx.recordings = {had: wav(), not_had: wav()}
+    assert bench.sync() == SyncResult(listed=2, downloaded=1)
+    assert all(row.gone_at is None for row in bench.rows().values())
+    assert bench.pbx.downloads()[had] == 1
+
+
+def test_since_until_and_limit_choose_what_is_downloaded(bench: Bench) -> None:
+    names = many(bench.pbx, 6)  # newest first, a minute apart
+    bench.pbx.recordings["undated"] = wav()
+    window = {"since": NOW - timedelta(minutes=3), "until": NOW}
+    assert bench.sync(**window, dry_run=True) == SyncResult(listed=7, new=7, pending=3)
+    assert bench.rows() == {}
+    assert bench.sync(**window, limit=2) == SyncResult(listed=7, new=7, downloaded=2, pending=1)
+    assert [each for each, state in bench.states().items() if state == "downloaded"] == names[1:3]
+    assert bench.sync(**window) == SyncResult(listed=7, downloaded=1)
+    assert bench.sync(limit=1, dry_run=True) == SyncResult(listed=7, pending=1)
+    assert bench.sync() == SyncResult(listed=7, downloaded=4 - 1 + 1)
+
+
+def test_names_that_would_leave_the_directory_or_clash_are_kept_apart(bench: Bench) -> None:
+    names = ["../../../evil", "/etc/evil", "..", "x" * 400, "Same/Name", "same/name", "SAME/NAME", "a\u0001b", "a\\b"]
+    bench.pbx.recordings = {each: wav(each.encode()) for each in names}
+    assert bench.sync().downloaded == len(names)
+    assert len({file.casefold() for file in bench.files()}) == len(names)
+    outside = [file for file in bench.settings.pbx_data_dir.parent.rglob("*evil*") if "audio" not in file.parts]
+    assert outside == []
+
+
+def test_the_pbxs_clock_is_learned_and_dates_names_without_an_epoch(bench: Bench) -> None:
+    ahead = NOW + timedelta(hours=5, minutes=30)
+    undated = f"in-1-2-{ahead:%Y%m%d-%H%M%S}-unknown"
+    bench.pbx.recordings = {f"in-1-2-{ahead:%Y%m%d-%H%M%S}-{int(NOW.timestamp())}.1": wav(), undated: wav()}
+    bench.sync()
+    assert bench.rows()[undated].started_at == NOW
+    with reading(bench.engine) as session:
+        assert session.exec(select(PbxConnection)).one().utc_offset_s == 19800
+    later = f"in-1-2-{ahead:%Y%m%d-%H%M%S}-unknown-2"
+    bench.pbx.recordings[later] = wav()
+    bench.sync()
+    assert bench.rows()[later].started_at == NOW
+
+
+def test_a_stop_ends_it_soon_and_the_next_goes_on(bench: Bench) -> None:
+    many(bench.pbx, 250)
+    stop = threading.Event()
+    result = bench.sync(stop=stop, progress=lambda done, total: stop.set() if done else None)
+    assert 0 < result.downloaded < 250
+    assert result.pending == 250 - result.downloaded
+    assert result.failed == []
+    assert bench.sync().downloaded == result.pending
+    assert max(bench.pbx.downloads().values()) <= 2
+
+
+def test_two_syncs_never_overlap(bench: Bench) -> None:
+    many(bench.pbx, 1)
+    raised: list[DataError] = []
+
+    def second(done: int, total: int | None) -> None:
+        with pytest.raises(DataError, match="Another sync") as error:
+            bench.sync()
+        raised.append(error.value)
+
+    bench.sync(progress=second)
+    assert raised
+    assert bench.sync() == SyncResult(listed=1)
+
+
+def test_a_full_disk_keeps_what_is_stored(bench: Bench) -> None:
+    large = name(at=NOW - timedelta(minutes=5))
+    many(bench.pbx, 3)
+    bench.pbx.recordings[large] = wav(bytes(3_000_000))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limit[1]))
+    try:
+        with pytest.raises(StorageFull, match="no room left") as raised:
+            bench.sync(parallel=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "already stored are safe" in raised.value.mend
+    bench.check()
+    assert sorted(bench.states().values()) == ["downloaded"] * 3 + ["listed"]
+    assert bench.sync() == SyncResult(listed=4, downloaded=1)
+
+
+def test_a_data_directory_that_cannot_be_written_to_is_told(bench: Bench) -> None:
+    bench.settings.audio_dir.write_text("not a directory")
+    with pytest.raises(DataError, match="can't be written to"):
+        sync_recordings(bench.engine, bench.active, bench.settings.audio_dir)
+
+
+def test_a_pbx_that_goes_away_ends_the_sync_and_the_next_completes(bench: Bench) -> None:
+    many(bench.pbx, 150)
+    path = f"{STORED}/{name(at=NOW - timedelta(minutes=60), leg=60).replace('/', '%2F')}/file"
+    bench.pbx.faults[path] = [lambda pbx, line, whole: pbx.vanish()]
+    with pytest.raises(Unreachable):
+        bench.sync(parallel=2)
+    bench.check()
+    states = list(bench.states().values())
+    assert len(states) == 150
+    assert 0 < states.count("downloaded") < 150
+    assert 0 < states.count("failed") <= 4
+    with replay() as back:
+        back.recordings = bench.pbx.recordings
+        again = Bench(back, bench.settings.pbx_data_dir)
+        assert again.sync().downloaded == 150 - states.count("downloaded")
+        again.engine.dispose()
+
+
+def test_many_broken_files_do_not_keep_the_others_from_coming(bench: Bench) -> None:
+    names = many(bench.pbx, 20)
+    for each in names[:12]:
+        bench.pbx.faults[f"{STORED}/{each.replace('/', '%2F')}/file"] = [cut] * 3
+    result = bench.sync(parallel=1)
+    assert (len(result.failed), result.downloaded) == (12, 8)
+
+
+def test_a_login_that_stops_working_ends_it_at_once(bench: Bench) -> None:
+    many(bench.pbx, 30)
+    path = f"{STORED}/{name().replace('/', '%2F')}/file"
+    bench.pbx.answers[path] = captured("401")
+    with pytest.raises(AriLoginError):
+        bench.sync(parallel=1)
+    bench.check()
+
+
+def test_a_listing_that_fails_changes_nothing(bench: Bench) -> None:
+    many(bench.pbx, 2)
+    bench.sync()
+    bench.pbx.answers[STORED] = captured("list-500")
+    with pytest.raises(AriServerError, match="can't list"):
+        bench.sync()
+    assert all(row.gone_at is None for row in bench.rows().values())
+    bench.check()
+
+
+def test_leftovers_of_a_dead_sync_are_cleared(bench: Bench) -> None:
+    names = many(bench.pbx, 3)
+    bench.sync(limit=1)
+    parts = bench.settings.audio_dir / "1" / ".parts"
+    (parts / "99.part").write_bytes(b"half")
+    (parts / "98").write_bytes(b"whole, but not yet moved")
+    target = bench.settings.audio_dir / f"1/{names[1]}.wav"
+    target.write_bytes(bench.pbx.recordings[names[1]])  # moved, but not yet in the database
+    with writing(bench.engine) as session:
+        _set_state(session, names[1], "downloading")
+    assert bench.sync() == SyncResult(listed=3, downloaded=2)
+
+
+def _set_state(session: Session, name_: str, state: str) -> None:
+    row = session.exec(select(Recording).where(Recording.name == name_)).one()
+    row.state = state
+    session.add(row)

@@ -1,0 +1,282 @@
+"""Every format Asterisk writes becomes arrays of its true length, a row a channel; what can't be read says why."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pbx.errors import DataError
+from pbx.recordings.playable import render_playable, waveform
+from pbx.speech.audio import load_sound, probe_audio, read_sound, speakers_apart
+from tests.unit.speech.sounds import (
+    AUDIO,
+    RATE,
+    TONES,
+    WAV,
+    hiss,
+    pitch_hz,
+    save_wav,
+    silence,
+    sine,
+    two_mp3,
+    write_wav,
+)
+
+CODECS = {
+    ".WAV": ("gsm_ms", 8000),
+    ".alaw": ("pcm_alaw", 8000),
+    ".au": ("pcm_mulaw", 8000),
+    ".g722": ("g722", 16000),
+    ".g726-32": ("g726le", 8000),
+    ".gsm": ("gsm", 8000),
+    ".ogg": ("vorbis", 8000),
+    ".opus": ("opus", 48000),
+    ".sln": ("pcm_s16le", 8000),
+    ".sln16": ("pcm_s16le", 16000),
+    ".ulaw": ("pcm_mulaw", 8000),
+    ".wav": ("pcm_s16le", 8000),
+    ".wav16": ("pcm_s16le", 16000),
+}
+
+
+@pytest.mark.parametrize("tone", TONES, ids=lambda tone: tone.name)
+def test_every_format_becomes_an_array(tone: Path) -> None:
+    facts = probe_audio(tone)
+    assert (facts.codec, facts.sample_rate) == CODECS[tone.suffix]
+    assert facts.channels == 1
+    assert facts.duration_s == pytest.approx(0.9, abs=0.03)
+
+    sound = load_sound(tone)
+    assert (sound.dtype, sound.shape[0]) == (np.float32, 1)
+    assert sound.shape[1] == pytest.approx(facts.duration_s * RATE, abs=2)
+    assert pitch_hz(sound[0], RATE) == pytest.approx(1004, abs=3)
+    assert 0.4 < sound.std() < 0.55
+
+
+def test_every_tone_was_tried() -> None:
+    assert {tone.suffix for tone in TONES} == set(CODECS)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [("tone.wav", "x.gsm"), ("tone.wav", "x.ulaw"), ("tone.WAV", "x.wav"), ("tone.ogg", "x.wav"), ("tone.au", "x.bin")],
+)
+def test_the_bytes_decide_not_the_name(content: str, name: str, tmp_path: Path) -> None:
+    shutil.copy(WAV.with_name(content), tmp_path / name)
+    assert probe_audio(tmp_path / name) == probe_audio(WAV.with_name(content))
+    assert np.array_equal(load_sound(tmp_path / name), load_sound(WAV.with_name(content)))
+
+
+@pytest.mark.parametrize("name", ["tone.wav", "tone.gsm", "tone.g722", "tone.ogg", "tone.sln16"])
+def test_blocks_add_up_and_a_later_start_is_exact(name: str) -> None:
+    whole = load_sound(WAV.with_name(name))
+    blocks = list(read_sound(WAV.with_name(name), block_s=0.25))
+    assert [block.shape[1] for block in blocks[:-1]] == [4000] * (len(blocks) - 1)
+    assert 0 < blocks[-1].shape[1] <= 4000
+    assert np.array_equal(np.concatenate(blocks, axis=1), whole)
+
+    later = np.concatenate(list(read_sound(WAV.with_name(name), start_s=0.5)), axis=1)
+    assert later.shape[1] == pytest.approx(whole.shape[1] - 8000, abs=2)
+    assert np.abs(later[:, 200:6000] - whole[:, 8200:14000]).max() < 0.01
+    assert list(read_sound(WAV.with_name(name), start_s=5)) == []
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+def test_every_rate_becomes_16_khz(rate: int, tmp_path: Path) -> None:
+    sound = load_sound(write_wav(tmp_path / "x.wav", [440], duration_s=2, rate=rate))
+    assert sound.shape == (1, pytest.approx(32_000, abs=20))
+    assert pitch_hz(sound[0], RATE) == pytest.approx(440, abs=1)
+
+
+def test_of_more_than_two_channels_the_first_two_are_read(tmp_path: Path) -> None:
+    sound = load_sound(write_wav(tmp_path / "three.wav", [440, 1000, 2000]))
+    assert [pitch_hz(row, RATE) for row in sound] == pytest.approx([440, 1000], abs=3)
+
+
+def test_what_is_louder_than_full_or_no_number_stays_in_bounds(tmp_path: Path) -> None:
+    """A WAV of floating-point numbers, as other programs write it, can hold anything."""
+    loud = np.array([0.5, 3.0, -7.0, np.inf, -np.inf, np.nan, 1e30] * 2000, "<f4").tobytes()
+    form = (3).to_bytes(2, "little") + (1).to_bytes(2, "little") + (RATE).to_bytes(4, "little")
+    form += (4 * RATE).to_bytes(4, "little") + (4).to_bytes(2, "little") + (32).to_bytes(2, "little")
+    body = b"WAVEfmt " + (16).to_bytes(4, "little") + form + b"data" + len(loud).to_bytes(4, "little") + loud
+    (tmp_path / "x.wav").write_bytes(b"RIFF" + len(body).to_bytes(4, "little") + body)
+    sound = load_sound(tmp_path / "x.wav")
+    assert np.isfinite(sound).all()
+    assert (sound.min(), sound.max()) == (-1, 1)
+
+
+def test_a_rate_that_changes_in_the_middle(tmp_path: Path) -> None:
+    """Two MP3 files one behind the other are one to every player."""
+    source = two_mp3(tmp_path)
+    sound = load_sound(source)
+    assert sound.shape == (1, pytest.approx(4 * RATE, abs=4000))
+    assert pitch_hz(sound[0, : 3 * RATE // 2], RATE) == pytest.approx(440, abs=3)
+    assert pitch_hz(sound[0, -3 * RATE // 2 :], RATE) == pytest.approx(1000, abs=3)
+
+
+def test_what_comes_behind_an_ogg_in_another_codec_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "x.ogg").write_bytes((AUDIO / "tone.ogg").read_bytes() + (AUDIO / "tone.opus").read_bytes())
+    assert load_sound(tmp_path / "x.ogg").shape == load_sound(AUDIO / "tone.ogg").shape
+
+
+def voice(name: str, length_s: float) -> np.ndarray:
+    sound = load_sound(AUDIO / name)[0]
+    return np.resize(np.concatenate([sound, silence(1)]), int(length_s * RATE))
+
+
+CALLER, AGENT = voice("talk.ulaw", 20), voice("phrase-2.ulaw", 20)
+TURNS = np.repeat(np.arange(10) % 2, 2 * RATE).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("channels", "apart"),
+    [
+        ([CALLER], False),
+        ([CALLER, CALLER], False),
+        ([CALLER, 0.4 * CALLER], False),
+        ([CALLER, -CALLER], False),
+        ([CALLER + hiss(20, 0.001), CALLER - hiss(20, 0.001)], False),
+        ([hiss(20, 0.1), hiss(20, 0.1)], False),
+        ([silence(20), silence(20)], False),
+        ([CALLER, AGENT], True),
+        ([CALLER * TURNS, AGENT * (1 - TURNS)], True),
+        ([CALLER * TURNS + 0.1 * AGENT * (1 - TURNS), AGENT * (1 - TURNS) + 0.1 * CALLER * TURNS], True),
+        ([CALLER, 0.1 * CALLER], True),
+        ([CALLER, silence(20)], True),
+        ([silence(20), hiss(20, 0.0001) + CALLER], True),
+        ([np.where(np.arange(20 * RATE) < 15 * RATE, sine(440, 20), x) for x in (CALLER, AGENT)], True),
+        ([CALLER[:3200], AGENT[:3200]], True),
+        ([CALLER[:3200], CALLER[:3200]], False),
+    ],
+    ids=[
+        "mono", "dual mono", "softer", "turned over", "noisy", "noise", "silence", "two", "turns", "crosstalk",
+        "an echo", "right missing", "left missing", "shared music", "0.2 s of two", "0.2 s of one",
+    ],
+)  # fmt: skip
+def test_dual_mono_is_told_from_two_speakers(channels: list[np.ndarray], apart: bool, tmp_path: Path) -> None:
+    assert speakers_apart(save_wav(tmp_path / "x.wav", channels)) is apart
+
+
+def test_dual_mono_is_still_seen_when_each_channel_was_encoded_for_itself(tmp_path: Path) -> None:
+    wav = save_wav(tmp_path / "x.wav", [CALLER, CALLER])
+    assert speakers_apart(render_playable(wav, tmp_path)) is False
+
+
+def test_a_missing_channel_is_a_row_of_zeros(tmp_path: Path) -> None:
+    sound = load_sound(save_wav(tmp_path / "x.wav", [silence(1), CALLER[:RATE]]))
+    assert not sound[0].any()
+    assert sound[1].std() > 0.01
+
+
+THREE_HOURS = """
+import resource, sys
+from pathlib import Path
+from pbx.recordings.playable import waveform
+source = Path(sys.argv[1])
+waveform(source.with_name("short.wav"), source.parent)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+made = waveform(source, source.parent)
+print(made.duration_s, len(made.peaks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_three_hours_need_little_more_memory_than_a_minute(tmp_path: Path) -> None:
+    """By the waveform, which reads all and compares the channels."""
+    minute = save_wav(tmp_path / "short.wav", [voice("talk.ulaw", 60), voice("phrase-2.ulaw", 60)]).read_bytes()
+    with (tmp_path / "long.wav").open("wb") as file:
+        file.write(minute[:4] + bytes(4) + minute[8:40] + bytes(4) + minute[44:])
+        file.truncate(44 + 3 * 3600 * RATE * 4)  # a hole: silence that takes no disk
+    run = [sys.executable, "-c", THREE_HOURS, str(tmp_path / "long.wav")]
+    duration_s, lanes, grown_kb = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    assert (float(duration_s), int(lanes)) == (3 * 3600, 2)
+    assert int(grown_kb) < 60_000  # the whole would take 1.4 GB
+
+
+@pytest.mark.parametrize("name", ["a:b.wav", "Zoë's 50% #1 + ?&.wav", "two\nlines.wav", "-i.wav", "x\udcff.wav"])
+def test_any_file_name_is_only_a_name(name: str, tmp_path: Path) -> None:
+    shutil.copy(WAV, tmp_path / name)
+    assert probe_audio(tmp_path / name).duration_s == probe_audio(WAV).duration_s
+    assert load_sound(tmp_path / name).shape == load_sound(WAV).shape
+
+
+def test_a_relative_path_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(WAV, "http:x.wav")
+    assert probe_audio(Path("http:x.wav")).codec == "pcm_s16le"
+    assert load_sound(Path("http:x.wav")).shape == load_sound(WAV).shape
+
+
+@pytest.mark.parametrize("name", ["tone.wav", "tone.WAV", "tone.wav16"])
+def test_a_header_without_lengths_is_read_to_the_end(name: str, tmp_path: Path) -> None:
+    """As Asterisk leaves it while a call is recorded, or when it dies in the middle of one."""
+    whole = WAV.with_name(name).read_bytes()
+    data_at = whole.index(b"data") + 4
+    open_ended = tmp_path / name
+    open_ended.write_bytes(whole[:4] + bytes(4) + whole[8:data_at] + bytes(4) + whole[data_at + 4 :])
+    assert probe_audio(open_ended) == probe_audio(WAV.with_name(name))
+    assert np.array_equal(load_sound(open_ended), load_sound(WAV.with_name(name)))
+
+
+@pytest.mark.parametrize("name", ["tone.wav", "tone.WAV", "tone.gsm", "tone.ulaw", "tone.g722"])
+def test_a_file_cut_short_lasts_as_long_as_what_is_there(name: str, tmp_path: Path) -> None:
+    whole = WAV.with_name(name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2 + 1])
+    assert probe_audio(tmp_path / name).duration_s == pytest.approx(0.45, abs=0.03)
+    assert load_sound(tmp_path / name).shape[1] == pytest.approx(0.45 * RATE, abs=500)
+
+
+HOSTILE = b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.wav", b"", "is empty: 0 bytes"),
+        ("empty.gsm", b"", "is empty: 0 bytes"),
+        ("header.wav", WAV.read_bytes()[:44], "holds a header and no sound"),
+        ("short.wav", b"RIFF", "holds a header and no sound"),
+        ("header.au", WAV.with_name("tone.au").read_bytes()[:24], "holds a header and no sound"),
+        ("text.wav", b"This call may be recorded.\n" * 9, "can't be played: it holds text"),
+        ("page.WAV", b"<!DOCTYPE html><title>404</title>" * 9, "can't be played: it holds text"),
+        ("list.wav", HOSTILE, "can't be played: it holds text"),
+        ("text.gsm", b"This call may be recorded.\n" * 99, "can't be played: it holds text"),
+        ("broken.wav", b"RIFF\x24\x10\0\0WAVE" + b"\0" * 400, "can't be read as sound"),
+        ("broken.ogg", b"OggS" + b"\0" * 400, "can't be read as sound"),
+        ("other.vox", bytes(range(128, 250)) * 9, "holds no sound format that this app knows"),
+    ],
+)
+def test_what_holds_no_sound_says_so(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    cache = tmp_path / "cache"
+    for read in (
+        probe_audio,
+        load_sound,
+        speakers_apart,
+        lambda path: render_playable(path, cache),
+        lambda path: waveform(path, cache),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            read(tmp_path / name)
+        assert str(caught.value).startswith(name)
+        assert caught.value.mend
+    assert list(cache.iterdir() if cache.exists() else []) == []
+
+
+def test_a_file_that_is_gone_or_no_file(tmp_path: Path) -> None:
+    for path, words in ((tmp_path / "gone.wav", "No such file"), (tmp_path, "Is a directory")):
+        for read in (probe_audio, load_sound, speakers_apart):
+            with pytest.raises(DataError, match=words):
+                read(path)
+
+
+def test_a_few_samples_are_a_sound_and_a_single_one_is_none(tmp_path: Path) -> None:
+    few = save_wav(tmp_path / "x.wav", [np.ones(99, np.float32)], rate=8000)
+    assert load_sound(few).shape == (1, 198)
+    assert waveform(few, tmp_path).duration_s == pytest.approx(0.012)
+    one = save_wav(tmp_path / "y.wav", [np.ones(1, np.float32)], rate=8000)
+    for read in (load_sound, lambda path: waveform(path, tmp_path)):
+        with pytest.raises(DataError, match="no sound"):
+            read(one)

@@ -1,0 +1,45 @@
+"""What the engines have in common, without an engine: each recording's parts come in order and end once."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pbx.model.segment import Segment
+from pbx.speech.batching import BatchTranscriber, DecodingJob
+from pbx.speech.transcriber import TranscriptionSource
+from tests.unit.speech.say import kept_clips
+from tests.unit.speech.test_listening import spoken
+from tests.unit.speech.test_whisper import place, write_wav
+
+
+class Scribe(BatchTranscriber):
+    """Writes a phrase for each stretch of voice."""
+
+    engine = "scribe"
+
+    def _language_of(self, source: TranscriptionSource) -> str | None:
+        return source.language
+
+    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
+        return "en"
+
+    def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
+        return [spoken(job.window) for job in batch]
+
+    def _release(self, batch: Sequence[DecodingJob]) -> None:
+        raise AssertionError("there is memory enough")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("language", ["en", None])
+def test_each_recording_ends_once(tmp_path: Path, batch: int, language: str | None) -> None:
+    clips = kept_clips()
+    sounds = [place([(1.0 + 4 * i, clips[i]) for i in range(number + 1)], 4 * number + 6) for number in range(3)]
+    paths = [write_wav(tmp_path / f"{number}.wav", sound) for number, sound in enumerate(sounds)]
+    parts = list(Scribe("m", batch, 1).transcribe([TranscriptionSource(path, language) for path in paths]))
+    for index in range(3):
+        own = [part for part in parts if part.source == index]
+        assert [part.whole for part in own] == [False] * (len(own) - 1) + [True]
+        assert sum(len(part.segments) for part in own) == index + 1

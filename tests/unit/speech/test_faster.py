@@ -1,0 +1,221 @@
+"""faster-whisper with the test checkpoint, written for CTranslate2 here: what it hears, and what it does in trouble."""
+
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ctranslate2
+import faster_whisper
+import numpy as np
+import pytest
+
+from pbx.errors import DataError, ModelError, SettingsError
+from pbx.model.segment import Segment
+from pbx.speech import checkpoints, faster
+from pbx.speech.audio import load_sound
+from pbx.speech.faster import FasterTranscriber
+from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
+from pbx.speech.windows import RATE_HZ
+from tests.paths import FIXTURES
+from tests.unit.speech.ct2 import convert
+from tests.unit.speech.say import CHECKPOINT
+from tests.unit.speech.sounds import save_wav
+
+AUDIO = FIXTURES / "audio"
+PHRASE_1, PHRASE_2 = AUDIO / "phrase-1.ulaw", AUDIO / "phrase-2.ulaw"
+SAID_1, SAID_2 = "Thank you for calling support.", "My account number is four five six."
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test checkpoint as faster-whisper wants it."""
+    return convert(CHECKPOINT, tmp_path_factory.mktemp("ct2"))
+
+
+@pytest.fixture
+def transcriber(folder: Path) -> FasterTranscriber:
+    # The checkpoint was trained on one phrase or two to a window.
+    return FasterTranscriber(folder, "micro", "cpu", threads=1, precision="fp32", stretches_per_window=1)
+
+
+def heard(parts: Iterable[TranscriptPart]) -> dict[int, list[Segment]]:
+    found: dict[int, list[Segment]] = {}
+    for part in parts:
+        assert part.error is None
+        found.setdefault(part.source, []).extend(part.segments)
+    return found
+
+
+def test_it_hears_words_and_when_they_were_said(transcriber: FasterTranscriber) -> None:
+    *_, last = parts = list(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))
+    assert (last.whole, last.language, last.channels) == (True, "en", 1)
+    (segment,) = heard(parts)[0]
+    assert segment.text == SAID_1
+    assert segment.flags == ()
+    assert segment.confidence > 0.9
+    assert [word.text for word in segment.words] == SAID_1.split()
+    times = [time for word in segment.words for time in (word.start_s, word.end_s)]
+    assert times == sorted(times)
+    assert all(word.end_s > word.start_s for word in segment.words)
+    assert 0 <= segment.start_s < segment.end_s <= last.duration_s  # type: ignore[operator]
+
+
+def test_two_channels_keep_their_speakers_and_their_times(transcriber: FasterTranscriber, tmp_path: Path) -> None:
+    first, second = load_sound(PHRASE_1)[0], load_sound(PHRASE_2)[0]
+    lanes = np.zeros((2, 14 * RATE_HZ), np.float32)
+    lanes[0, RATE_HZ : RATE_HZ + len(first)] = first
+    lanes[1, 4 * RATE_HZ : 4 * RATE_HZ + len(second)] = second
+    lanes[0, 10 * RATE_HZ : 10 * RATE_HZ + len(first)] = first
+    call = save_wav(tmp_path / "call.wav", lanes)
+    segments = heard(transcriber.transcribe([TranscriptionSource(call)]))[0]
+    assert [(s.channel, s.text) for s in segments] == [(0, SAID_1), (1, SAID_2), (0, SAID_1)]
+    for segment, start_s in zip(segments, (1, 4, 10), strict=True):
+        assert segment.start_s == pytest.approx(start_s, abs=0.3)
+
+
+def test_recordings_share_batches_and_a_broken_one_stops_no_other(
+    transcriber: FasterTranscriber, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF" + bytes(40))
+    parts = list(
+        transcriber.transcribe(
+            [TranscriptionSource(PHRASE_1), TranscriptionSource(broken), TranscriptionSource(PHRASE_2)]
+        )
+    )
+    (failed,) = [part for part in parts if part.error]
+    assert failed.source == 1
+    assert isinstance(failed.error, DataError)
+    texts = {part.source: segment.text for part in parts for segment in part.segments}
+    assert texts == {0: SAID_1, 2: SAID_2}
+    assert sorted(part.source for part in parts if part.whole) == [0, 2]
+
+
+def test_a_language_it_doesnt_know_is_told(transcriber: FasterTranscriber) -> None:
+    (part,) = transcriber.transcribe([TranscriptionSource(PHRASE_1, language="klingon")])
+    assert isinstance(part.error, SettingsError)
+    assert "klingon" in str(part.error)
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_1, language="EN")]))[0][0].text == SAID_1
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_int8_hears_the_same(folder: Path, precision: Any) -> None:
+    quick = FasterTranscriber(folder, "micro", "auto", threads=1, precision=precision)
+    assert heard(quick.transcribe([TranscriptionSource(PHRASE_2, language="en")]))[0][0].text == SAID_2
+
+
+def test_what_fails_the_tests_of_quality_is_tried_hotter_and_by_itself(
+    transcriber: FasterTranscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+    alone = FasterTranscriber._write_alone
+
+    def counted(self: FasterTranscriber, sound: Any, language: str | None) -> Any:
+        tried.append(len(sound) / RATE_HZ)
+        return alone(self, sound, language)
+
+    monkeypatch.setattr(FasterTranscriber, "_write_alone", counted)
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))[0][0].text == SAID_1
+    assert tried == []
+    monkeypatch.setattr(faster, "MIN_AVG_LOGPROB", 0.0)  # nothing is so certain
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))[0][0].text == SAID_1
+    assert len(tried) == 1
+
+
+def test_memory_that_runs_out_halves_the_batch(transcriber: FasterTranscriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    together = FasterTranscriber._write_together
+
+    def scarce(self: FasterTranscriber, sounds: Any, language: str | None) -> Any:
+        sizes.append(len(sounds))
+        if len(sounds) > 1:
+            raise RuntimeError("CUDA failed with error out of memory")
+        return together(self, sounds, language)
+
+    monkeypatch.setattr(FasterTranscriber, "_write_together", scarce)
+    found = heard(
+        transcriber.transcribe(
+            [TranscriptionSource(PHRASE_1), TranscriptionSource(PHRASE_2), TranscriptionSource(PHRASE_1)]
+        )
+    )
+    assert [found[index][0].text for index in range(3)] == [SAID_1, SAID_2, SAID_1]
+    assert sizes == [3, 1, 1, 1]
+    assert transcriber.max_batch == 1
+
+
+def test_memory_that_doesnt_do_for_one_window_is_an_error_of_the_model(
+    transcriber: FasterTranscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(self: FasterTranscriber, sounds: Any, language: str | None) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(FasterTranscriber, "_write_together", none)
+    with pytest.raises(ModelError, match="Memory ran out"):
+        list(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))
+
+
+def test_it_ends_when_it_is_stopped(transcriber: FasterTranscriber) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert [part for part in transcriber.transcribe([TranscriptionSource(PHRASE_1)], stop) if part.whole] == []
+
+
+def test_words_without_a_length_share_the_time_up_to_the_next() -> None:
+    def word(text: str, start_s: float, end_s: float) -> SimpleNamespace:
+        return SimpleNamespace(word=text, start=start_s, end=end_s, probability=0.5)
+
+    given = [word(" I", 40.0, 40.0), word(" am", 40.0, 40.0), word(" ready", 40.0, 40.8), word(" now", 41.0, 41.0)]
+    words = faster._words(given, 40.0, 1.5)
+    assert [(w.text, round(w.start_s, 3), round(w.end_s, 3)) for w in words] == [
+        (" I", 0.0, 0.1),
+        (" am", 0.1, 0.3),
+        (" ready", 0.3, 0.8),
+        (" now", 1.0, 1.02),
+    ]
+
+
+def test_a_text_without_words_is_told_nevertheless() -> None:
+    segment = SimpleNamespace(
+        text=" …? ", words=[], start=41.0, end=42.5, avg_logprob=-0.5, no_speech_prob=0.2, compression_ratio=0.5
+    )
+    (phrase,) = faster._written([segment], 40.0, 3.0).phrases
+    assert (phrase.text, phrase.start_s, phrase.end_s) == ("…?", 1.0, 2.5)
+
+
+def test_without_the_package_it_is_told_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(ModelError, match="not installed") as caught:
+        FasterTranscriber(folder, "micro")
+    assert "pip install faster-whisper==1.2.1" in caught.value.mend
+
+
+def test_a_gpu_that_isnt_there_is_told(folder: Path) -> None:
+    with pytest.raises(ModelError, match="no GPU cuda:99 "):
+        FasterTranscriber(folder, "micro", "cuda:99")
+
+
+def test_a_gpu_without_its_libraries_is_told_or_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # CTranslate2 counts the GPU that the driver shows, and finds only in loading that it can't use it.
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
+    real = faster_whisper.WhisperModel
+
+    def fussy(path: str, device: str, **options: Any) -> Any:
+        if device == "cuda":
+            raise RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
+        return real(path, device=device, **options)
+
+    monkeypatch.setattr(faster_whisper, "WhisperModel", fussy)
+    with pytest.raises(ModelError, match="can't use the GPU: Library libcublas"):
+        FasterTranscriber(folder, "micro", "cuda")
+    transcriber = FasterTranscriber(folder, "micro", "auto", threads=1)
+    assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_2)]))[0][0].text == SAID_2
+
+
+def test_a_model_too_large_is_told_before_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "free_memory", lambda: 310_000_000)
+    with pytest.raises(ModelError, match="of memory, more than is free") as caught:
+        FasterTranscriber(folder, "micro", "cpu")
+    assert "smaller model" in caught.value.mend

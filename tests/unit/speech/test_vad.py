@@ -1,0 +1,146 @@
+"""Voice is found where it is, however the sound is cut into blocks; silence, noise and tones hold none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pbx.errors import ModelError
+from pbx.speech import vad
+from pbx.speech.audio import load_sound
+from pbx.speech.vad import SpeechSpan, VoiceDetector, find_voice
+from tests.unit.speech.sounds import AUDIO, RATE, hiss, silence, sine
+
+PAUSE_S = 2.0
+
+
+@pytest.fixture(scope="session")
+def spoken() -> list[np.ndarray]:
+    """Two sentences and a "no" at telephone quality, without silence around them."""
+    return [load_sound(AUDIO / f"phrase-{number}.ulaw")[0] for number in (1, 2, 3)]
+
+
+@pytest.fixture(scope="session")
+def call(spoken: list[np.ndarray]) -> tuple[np.ndarray, list[SpeechSpan]]:
+    """The phrases with pauses before, between and behind them, and where each is."""
+    sound, truth = silence(PAUSE_S), []
+    for phrase in spoken:
+        truth.append(SpeechSpan(len(sound) / RATE, (len(sound) + len(phrase)) / RATE))
+        sound = np.concatenate([sound, phrase, silence(PAUSE_S)])
+    return sound, truth
+
+
+def assert_found(found: list[SpeechSpan], truth: list[SpeechSpan]) -> None:
+    """Each phrase whole, with at most half a second around it."""
+    assert len(found) == len(truth)
+    for heard, said in zip(found, truth, strict=True):
+        assert said.start_s - 0.5 < heard.start_s <= said.start_s + 0.05
+        assert said.end_s - 0.1 <= heard.end_s < said.end_s + 0.5
+
+
+@pytest.mark.parametrize("level", [1.0, 0.03], ids=["loud", "30 dB softer"])
+def test_each_phrase_is_a_stretch(level: float, call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+    sound, truth = call
+    assert_found(find_voice(sound * np.float32(level)), truth)
+
+
+def test_a_noisy_line(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+    sound, truth = call
+    assert_found(find_voice(sound + hiss(len(sound) / RATE, 0.005)[: len(sound)]), truth)
+
+
+def test_clipping_hides_no_voice(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+    sound, truth = call
+    assert_found(find_voice(np.clip(sound * 20, -1, 1)), truth)
+
+
+@pytest.mark.parametrize("size", [100, 5000, 70_001])
+def test_blocks_of_any_length_give_the_same(size: int, call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+    sound, _ = call
+    whole = find_voice(sound)
+    detector = VoiceDetector(at_s=1000.0)
+    found = [each for at in range(0, len(sound), size) for each in detector.feed(sound[at : at + size])]
+    found += detector.finish()
+    assert [(each.start_s - 1000, each.end_s - 1000) for each in found] == [
+        pytest.approx((each.start_s, each.end_s), abs=1e-6) for each in whole
+    ]
+
+
+def test_a_stretch_is_told_as_soon_as_it_is_over(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+    sound, truth = call
+    detector = VoiceDetector()
+    before, after = int(truth[0].start_s * RATE) + 4000, int((truth[0].end_s + 1) * RATE)
+    assert detector.settled_s == 0
+    assert detector.feed(sound[:before]) == []
+    assert truth[0].start_s - 0.5 < detector.settled_s <= truth[0].start_s
+    (found,) = detector.feed(sound[before:after])
+    assert_found([found], truth[:1])
+    assert found.end_s < detector.settled_s <= after / RATE
+
+
+def test_speech_without_pause_is_one_stretch(spoken: list[np.ndarray]) -> None:
+    sound = np.concatenate(spoken[:2] * 15)
+    assert find_voice(sound) == [SpeechSpan(0, len(sound) / RATE)]
+
+
+def test_speech_up_to_the_end_ends_there(spoken: list[np.ndarray]) -> None:
+    cut = np.concatenate([silence(1), spoken[1][:RATE]])
+    (found,) = find_voice(cut)
+    assert found.end_s == len(cut) / RATE
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        silence(20),
+        hiss(20, 0.1),
+        hiss(20, 0.003),
+        np.clip(hiss(20, 0.5) * 20, -1, 1),
+        sine(425, 20),
+        hiss(0.2, 0.1),
+        silence(0),
+        silence(1 / RATE),
+    ],
+    ids=["silence", "noise", "soft noise", "clipped noise", "tone", "0.2 s", "nothing", "a sample"],
+)
+def test_where_nobody_speaks_nothing_is_found(sound: np.ndarray) -> None:
+    assert find_voice(sound) == []
+
+
+def test_two_detectors_share_nothing_but_the_model(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+    sound, _ = call
+    one, other = VoiceDetector(), VoiceDetector()
+    found, none = [], []
+    for at in range(0, len(sound), RATE):
+        found += one.feed(sound[at : at + RATE])
+        none += other.feed(silence(1))
+    assert found + one.finish() == find_voice(sound)
+    assert none + other.finish() == []
+
+
+def test_detecting_leaves_torch_alone() -> None:
+    """The silero-vad package, when imported, sets torch to one thread: Whisper would be slow from then on."""
+    code = (
+        "import sys, numpy as np\nfrom pbx.speech.vad import find_voice\nassert 'onnxruntime' not in sys.modules\n"
+        "find_voice(np.zeros(16000, np.float32))\nprint([m for m in ('torch', 'silero_vad') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
+def test_a_missing_model_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(vad, "_MODEL", "data/gone.onnx")
+    vad._load_session.cache_clear()
+    try:
+        with pytest.raises(ModelError, match="not installed") as caught:
+            VoiceDetector()
+        assert "pip install" in caught.value.mend
+        damaged = tmp_path / "damaged.onnx"
+        damaged.write_bytes(b"no model" * 99)
+        monkeypatch.setattr(vad, "_MODEL", str(damaged))
+        with pytest.raises(ModelError, match="can't be loaded"):
+            VoiceDetector()
+    finally:
+        vad._load_session.cache_clear()

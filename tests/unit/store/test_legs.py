@@ -1,0 +1,277 @@
+"""Legs in the cache: each once, folded into calls, with the recordings, notes and tags that belong to them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlmodel import Session, select
+
+from pbx.asterisk.formats.recording_names import RecordingName, parse_name
+from pbx.model.history import Leg
+from pbx.store.engine import reading, writing
+from pbx.store.history_models import CallLeg
+from pbx.store.legs import known_trunks, legs_of, store_legs
+from pbx.store.models import Call, CallNote, PbxConnection, Recording, SampledSubject
+from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
+from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
+from pbx.transcription.search.hits import SearchFilter, found_calls
+from tests.unit.transcription.search.spoken import add_transcript
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+EPOCH = int(NOON.timestamp())
+CALL, LATER = f"{EPOCH}.1", f"{EPOCH}.2"  # the uniqueids of a call's first leg, which is its linkedid, and of another
+FILE = f"q-600-+49301234-20260302-120000-{LATER}"  # what FreePBX calls the recording that the later leg made
+IN = Leg(
+    linkedid=CALL,
+    uniqueid=CALL,
+    channel="PJSIP/carrier-00000001",
+    dst_channel="Local/1001@from-queue-00000001;1",
+    trunk="carrier",
+    src="+49301234",
+    dst="600",
+    did="5550100",
+    context="ext-queues",
+    last_app="Queue",
+    started_at=NOON,
+    answered_at=NOON + timedelta(seconds=12),
+    ended_at=NOON + timedelta(seconds=72),
+    duration_s=72.0,
+    billsec_s=60.0,
+    disposition="ANSWERED",
+    cause=None,
+    pdd_s=None,
+    recording_file="",
+    sequence=1,
+    from_name="Zoë",
+)
+ON = replace(
+    IN,
+    uniqueid=LATER,
+    channel="Local/1001@from-queue-00000001;2",
+    dst_channel="PJSIP/1001-00000002",
+    trunk="",
+    last_app="Dial",
+    sequence=2,
+    from_name="",
+)
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    with writing(engine) as session:
+        session.add_all([PbxConnection(id=1, host="pbx"), PbxConnection(id=2, host="other")])
+        session.flush()
+        yield session
+
+
+def calls(session: Session, connection_id: int = 1) -> list[Call]:
+    session.expire_all()
+    return list(session.exec(select(Call).where(Call.connection_id == connection_id).order_by(Call.linkedid)).all())
+
+
+def the_call(session: Session) -> Call:
+    (call,) = calls(session)
+    return call
+
+
+def id_of(call: Call) -> int:
+    assert call.id is not None
+    return call.id
+
+
+def record(session: Session, name: str = FILE) -> None:
+    add_recordings(session, 1, [ListedRecording(f"2026/03/02/{name}", "wav", parse_name(name))])
+
+
+def test_legs_become_a_call(session: Session) -> None:
+    assert store_legs(session, 1, [ON, IN], "cdr").legs == 2
+    call = the_call(session)
+    assert (call.linkedid, call.direction, call.state) == (CALL, "inbound", "none")
+    assert (call.from_number, call.from_name, call.to_number, call.did) == ("+49301234", "Zoë", "600", "5550100")
+    assert (call.queue, call.agent, call.disposition) == ("600", "1001", "ANSWERED")
+    assert (call.started_at, call.duration_s, call.wait_s, call.talk_s) == (NOON, 72, 12, 60)
+    first, second = legs_of(session, id_of(call))
+    assert (first.channel, first.trunk, first.source, first.answered_at) == (
+        IN.channel,
+        "carrier",
+        "cdr",
+        IN.answered_at,
+    )
+    assert (second.uniqueid, second.linkedid, second.sequence) == (LATER, CALL, 2)
+
+
+def test_reading_again_changes_nothing(session: Session) -> None:
+    store_legs(session, 1, [IN, ON], "cdr")
+    before = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(CallLeg)).all()]
+    assert store_legs(session, 1, [ON, IN, IN], "cdr").legs == 0
+    after = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(CallLeg)).all()]
+    assert after == before
+
+
+def test_legs_of_one_call_may_come_apart(session: Session) -> None:
+    store_legs(session, 1, [ON], "cdr")
+    assert the_call(session).direction == "inbound"  # by its did
+    early = NOON - timedelta(seconds=3)
+    assert store_legs(session, 1, [replace(IN, started_at=early)], "cdr").legs == 1
+    assert (the_call(session).wait_s, len(legs_of(session, id_of(the_call(session))))) == (15, 2)
+
+
+def test_the_same_leg_seen_live_and_in_the_cdr_is_one(session: Session) -> None:
+    live = replace(IN, sequence=None, billsec_s=59.0, cause=16, pdd_s=1.25, from_name="")
+    row = replace(IN, src="+49305678")
+    assert store_legs(session, 1, [live], "watch").legs == 1
+    assert store_legs(session, 1, [row], "cdr").legs == 0
+    assert store_legs(session, 1, [live], "watch").legs == 0
+    (leg,) = legs_of(session, id_of(the_call(session)))
+    assert (leg.source, leg.billsec_s, leg.src) == ("cdr", 60, "+49305678")
+    assert (leg.cause, leg.pdd_s, leg.sequence) == (16, 1.25, 1)
+    assert (the_call(session).from_number, the_call(session).from_name) == ("+49305678", "Zoë")
+
+
+def test_a_live_call_goes_on_and_ends(session: Session) -> None:
+    going = replace(IN, sequence=None, answered_at=None, ended_at=None, duration_s=None, billsec_s=None, disposition="")
+    store_legs(session, 1, [going], "watch")
+    assert (the_call(session).disposition, the_call(session).duration_s) == ("", None)
+    store_legs(session, 1, [replace(IN, sequence=None)], "watch")
+    assert (the_call(session).disposition, the_call(session).duration_s) == ("ANSWERED", 72)
+
+
+def test_calls_of_different_pbxes_stay_apart(session: Session) -> None:
+    store_legs(session, 1, [IN], "cdr")
+    assert store_legs(session, 2, [IN], "cdr").legs == 1
+    assert [len(calls(session, connection_id)) for connection_id in (1, 2)] == [1, 1]
+
+
+def test_a_leg_moves_to_the_call_it_really_belongs_to(session: Session) -> None:
+    """Master.csv told no linkedid; the database does."""
+    alone = replace(ON, linkedid=LATER)
+    store_legs(session, 1, [IN, alone], "cdr")
+    assert len(calls(session)) == 2
+    assert store_legs(session, 1, [ON], "cdr").legs == 0
+    assert [leg.linkedid for leg in legs_of(session, id_of(the_call(session)))] == [CALL, CALL]
+    assert store_legs(session, 1, [alone], "cdr").legs == 0  # and isn't torn out of it again
+    assert len(legs_of(session, id_of(the_call(session)))) == 2
+
+
+def test_a_call_that_a_leg_left_keeps_its_notes(session: Session) -> None:
+    alone = replace(ON, linkedid=LATER)
+    store_legs(session, 1, [alone], "cdr")
+    save_note(session, id_of(the_call(session)), "call back")
+    save_rating(session, id_of(the_call(session)), 4)
+    store_legs(session, 1, [ON], "cdr")
+    call = the_call(session)
+    assert call.linkedid == CALL
+    note = get_note(session, id_of(call))
+    assert note is not None
+    assert (note.note, note.rating) == ("call back", 4)
+
+
+@pytest.mark.parametrize("recorded_first", [True, False])
+def test_a_recording_joins_the_call_of_its_leg(session: Session, recorded_first: bool) -> None:
+    if recorded_first:
+        record(session)
+        assert the_call(session).linkedid == LATER  # nobody knows better yet
+    store_legs(session, 1, [IN, ON], "cdr")
+    if not recorded_first:
+        record(session)
+    call = the_call(session)
+    assert (call.linkedid, call.state, call.queue, call.agent) == (CALL, "listed", "600", "1001")
+    recording = session.exec(select(Recording)).one()
+    assert recording.call_id == call.id
+    store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
+    store_legs(session, 1, [IN, ON], "cdr")
+    assert (the_call(session).duration_s, the_call(session).state) == (58.5, "downloaded")
+
+
+def test_nothing_is_lost_when_calls_turn_out_to_be_one(session: Session) -> None:
+    record(session)
+    stray = id_of(the_call(session))
+    recording = session.exec(select(Recording)).one()
+    store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
+    add_transcript(session, recording.id or 0, ["about the invoice", "yes"])
+    save_note(session, stray, "he was angry")
+    save_rating(session, stray, 2)
+    set_tags(session, stray, ["billing", "angry"])
+    store_legs(session, 1, [IN], "cdr")
+    true = next(id_of(call) for call in calls(session) if call.linkedid == CALL)
+    save_note(session, true, "VIP")
+    set_tags(session, true, ["billing", "vip"])
+    store_legs(session, 1, [ON], "cdr")
+    call = the_call(session)
+    assert (call.id, call.state, call.duration_s, call.transcription) == (true, "downloaded", 58.5, "new")
+    note = session.exec(select(CallNote)).one()
+    assert (note.call_id, note.note, note.rating) == (true, "VIP\n\nhe was angry", 2)
+    assert tags_of(session, true) == ["angry", "billing", "vip"]
+    assert found_calls(session, SearchFilter(1, "invoice"), limit=5) == [true]
+
+
+def test_a_recording_is_found_by_the_name_its_leg_tells(session: Session) -> None:
+    """The file is named after another channel than any leg's, or not FreePBX's way at all."""
+    record(session, f"out-5551001-1001-20260302-120000-{EPOCH}.99")
+    record(session, "meeting")
+    first = replace(IN, recording_file=f"out-5551001-1001-20260302-120000-{EPOCH}.99.wav")
+    store_legs(session, 1, [first, replace(ON, recording_file="meeting.wav")], "cdr")
+    call = the_call(session)
+    assert call.linkedid == CALL
+    assert {recording.call_id for recording in session.exec(select(Recording)).all()} == {call.id}
+
+
+@pytest.mark.parametrize("first", ["recording", "legs"])
+@pytest.mark.parametrize("name", [f"20260302-120000-{LATER}", f"OUT-5551001-1001-20260302-120000-{LATER}", LATER])
+def test_a_recording_named_otherwise_joins_its_call_by_the_uniqueid(session: Session, name: str, first: str) -> None:
+    if first == "recording":
+        record(session, name)
+    store_legs(session, 1, [IN, ON], "cdr")
+    if first == "legs":
+        record(session, name)
+    assert session.exec(select(Recording)).one().call_id == the_call(session).id
+
+
+@pytest.mark.parametrize("name", [f"20260302-120000-{LATER}", f"q600-20260302-120000-{LATER}", LATER])
+def test_a_recording_listed_before_its_name_could_be_read_joins_its_call(session: Session, name: str) -> None:
+    add_recordings(session, 1, [ListedRecording(name, "wav", RecordingName())])
+    store_legs(session, 1, [IN, replace(ON, recording_file=f"{name}.wav")], "cdr")
+    assert session.exec(select(Recording)).one().call_id == the_call(session).id
+
+
+def test_a_call_of_its_own_is_not_swallowed(session: Session) -> None:
+    """Another call has legs under the uniqueid: it stays what it is."""
+    other = replace(IN, linkedid=LATER, uniqueid=LATER, channel="PJSIP/1003-00000007", dst_channel="")
+    store_legs(session, 1, [other], "cdr")
+    store_legs(session, 1, [IN, ON], "cdr")
+    assert [call.linkedid for call in calls(session)] == [CALL, LATER]
+
+
+def test_thousands_in_few_statements(engine: Engine, session: Session) -> None:
+    legs = [
+        replace(
+            one,
+            linkedid=f"{EPOCH}.{number * 10}",
+            uniqueid=f"{EPOCH}.{number * 10 + at}",
+            channel=f"PJSIP/a-{number * 2 + at:08x}",
+        )
+        for number in range(2500)
+        for at, one in enumerate((IN, ON))
+    ]
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    assert store_legs(session, 1, legs, "cdr").legs == 5000
+    made = len(statements)
+    assert made < 200
+    assert store_legs(session, 1, legs, "cdr").legs == 0
+    assert len(statements) - made < 30
+    assert (len(calls(session)), len(session.exec(select(CallLeg.id)).all())) == (2500, 5000)
+
+
+def test_trunks_are_known_by_their_samples(engine: Engine, session: Session) -> None:
+    session.add_all(
+        SampledSubject(connection_id=of, kind=kind, name=name)
+        for of, kind, name in ((1, "trunk", "carrier"), (2, "trunk", "else"), (1, "extension", "1001"))
+    )
+    session.flush()
+    assert known_trunks(session, 1) == {"carrier"}
+    session.commit()
+    with reading(engine) as reader:
+        assert known_trunks(reader, 2) == {"else"}

@@ -1,0 +1,355 @@
+"""Transcripts: part by part, whole or not at all, edited and replaced without loss."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from pbx.errors import PbxError, StorageFull
+from pbx.model.segment import Segment, Word
+from pbx.speech.transcriber import TranscriptPart
+from pbx.store.engine import reading, writing
+from pbx.store.models import SegmentRow, Transcript
+from pbx.store.transcripts import (
+    add_part,
+    analysis_of,
+    begin_transcript,
+    current_transcript,
+    edit_segment,
+    finish_transcript,
+    save_analysis,
+    segments_of,
+    speaker_of,
+    to_segment,
+    transcripts_of_call,
+)
+from pbx.transcription.search.hits import SearchFilter, count_hits, find_hits
+from tests.paths import ROOT
+from tests.unit.transcription.search.spoken import add_call, add_transcript, id_of, segments
+
+KILLED = """
+import os, signal, sys
+from pbx.settings import load_settings
+from pbx.speech.transcriber import Part
+from pbx.store.engine import open_engine, writing
+from pbx.store.transcripts import add_part
+from tests.unit.transcription.search.spoken import segments
+with writing(open_engine(load_settings())) as session:
+    add_part(session, int(sys.argv[1]), Part(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+WORKER = """
+import sys
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, writing
+from tests.unit.transcription.search.spoken import add_transcript, segments, id_of
+from pbx.store.transcripts import edit_segment, segments_of
+engine = open_engine(load_settings())
+number = int(sys.argv[1])
+for turn in range(15):
+    with writing(engine) as session:
+        said = [f"worker{number} turn{turn}", "both"]
+        made = add_transcript(session, 1 + (number + turn) % 2, said, model=f"m{turn}")
+    with writing(engine) as session:
+        rows = segments_of(session, id_of(made))
+        if rows:
+            edit_segment(session, rows[1].id, "both edited")
+"""
+
+
+@pytest.fixture
+def ready(engine: Engine) -> Engine:
+    """A cache with one inbound call, number 1, with recording 1."""
+    with writing(engine) as session:
+        add_call(session, 1)
+    return engine
+
+
+def texts(session: Session, transcript_id: int) -> list[str]:
+    return [row.text for row in segments_of(session, transcript_id)]
+
+
+def hits(session: Session, query: str) -> int:
+    return count_hits(session, SearchFilter(1, query))[0]
+
+
+def edited(session: Session, text: str, number: int = 0) -> SegmentRow:
+    """Edit a segment of recording 1's current transcript."""
+    now = current_transcript(session, 1)
+    assert now is not None
+    return edit_segment(session, segments_of(session, id_of(now))[number].id or 0, text)
+
+
+@pytest.mark.parametrize(
+    ("direction", "channels", "channel", "leg", "speaker"),
+    [
+        ("inbound", 2, 0, "", "caller"),
+        ("inbound", 2, 1, "", "agent"),
+        ("outbound", 2, 0, "", "agent"),
+        ("outbound", 2, 1, "", "caller"),
+        ("internal", 2, 0, "", "caller"),
+        ("internal", 2, 1, "", "agent"),
+        ("inbound", 1, 0, "r", "caller"),
+        ("inbound", 1, 0, "t", "agent"),
+        ("outbound", 1, 0, "r", "agent"),
+        ("outbound", 1, 0, "t", "caller"),
+        ("inbound", 1, 0, "", ""),  # one channel holds both
+        ("unknown", 2, 0, "", ""),
+        ("unknown", 1, 0, "r", ""),
+        ("inbound", 6, 3, "", ""),
+    ],
+)
+def test_the_channel_tells_who_speaks(direction: str, channels: int, channel: int, leg: str, speaker: str) -> None:
+    assert speaker_of(direction, channels, channel, leg) == speaker
+
+
+def test_what_was_understood_comes_back(ready: Engine) -> None:
+    words = (Word(0.1, 0.5, "Guten", 0.9), Word(0.5, 0.9, "Tag", 0.25))
+    said = Segment(0.1, 0.9, 1, "Guten Tag", words, 0.75, ("improbable", "phantom"))
+    with writing(ready) as session:
+        transcript_id = id_of(add_transcript(session, 1, [said]))
+    with reading(ready) as session:
+        (row,) = segments_of(session, transcript_id)
+        assert to_segment(row) == said
+        assert (row.speaker, row.original_text, row.edited_at) == ("agent", None, None)
+        ((recording, transcript, rows),) = transcripts_of_call(session, 1)
+        assert (recording.id, transcript.id, rows) == (1, transcript_id, [row])
+        assert (transcript.engine, transcript.model, transcript.channels) == ("whisper", "base", 2)
+
+
+def test_nothing_is_shown_or_found_before_the_whole_is_there(ready: Engine) -> None:
+    with writing(ready) as session:
+        transcript = begin_transcript(session, 1, "whisper", "base", "abc")
+        add_part(session, id_of(transcript), TranscriptPart(0, segments("early words"), done_s=30.0), "inbound")
+    with reading(ready) as session:
+        assert current_transcript(session, 1) is None
+        assert transcripts_of_call(session, 1) == []
+        assert hits(session, "early") == 0
+    with writing(ready) as session:
+        finish_transcript(session, id_of(transcript))
+    with reading(ready) as session:
+        assert current_transcript(session, 1) is not None
+        assert hits(session, "early") == 1
+
+
+def test_parts_add_up(ready: Engine) -> None:
+    with writing(ready) as session:
+        transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        first = TranscriptPart(0, segments("one", "two"), 10.0, 25.0, 2, voiced_s=1.5, language="de")
+        second = TranscriptPart(0, segments("three", start_s=10.0), 25.0, 25.0, 2, voiced_s=2.0, whole=True)
+        add_part(session, transcript_id, first, "inbound")
+        add_part(session, transcript_id, second, "inbound")
+        row = session.get(Transcript, transcript_id)
+        assert row is not None
+        assert (row.done_s, row.voiced_s, row.duration_s, row.language, row.channels) == (25.0, 3.5, 25.0, "de", 2)
+        assert texts(session, transcript_id) == ["one", "two", "three"]
+
+
+def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
+    with writing(ready) as session:
+        begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        add_part(session, begun, TranscriptPart(0, segments("one", "two"), done_s=10.0), "inbound")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(begun)], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    with writing(ready) as session:
+        again = begin_transcript(session, 1, "whisper", "base", "abc")
+        assert (again.id, again.done_s) == (begun, 10.0)
+        # It says once more what it said of the first 10 s.
+        more = (*segments("one", "two"), *segments("three", "four", start_s=10.0))
+        add_part(session, begun, TranscriptPart(0, more, done_s=20.0, whole=True), "inbound")
+        finish_transcript(session, begun)
+    with reading(ready) as session:
+        assert texts(session, begun) == ["one", "two", "three", "four"]
+        assert [hits(session, word) for word in ("one", "three", "four")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "other", [("whisper", "small", "abc"), ("faster-whisper", "base", "abc"), ("whisper", "base", "changed")]
+)
+def test_another_model_or_other_audio_begins_anew(ready: Engine, other: tuple[str, str, str]) -> None:
+    with writing(ready) as session:
+        begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        add_part(session, begun, TranscriptPart(0, segments("one"), done_s=10.0), "inbound")
+    with writing(ready) as session:
+        anew = begin_transcript(session, 1, *other)
+        assert anew.done_s == 0
+        assert texts(session, id_of(anew)) == []
+        assert session.get(Transcript, begun) is None or begun == anew.id
+
+
+def test_the_old_transcript_stays_until_the_new_is_whole(ready: Engine) -> None:
+    with writing(ready) as session:
+        old = id_of(add_transcript(session, 1, ["old words"]))
+        save_analysis(session, old, "local", {"summary": "old"})
+    with writing(ready) as session:
+        new = id_of(begin_transcript(session, 1, "whisper", "small", "abc"))
+        add_part(session, new, TranscriptPart(0, segments("new words"), done_s=10.0), "inbound")
+    with reading(ready) as session:
+        now = current_transcript(session, 1)
+        assert now is not None
+        assert now.id == old
+        assert (hits(session, "old"), hits(session, "new")) == (1, 0)
+    with writing(ready) as session:
+        finish_transcript(session, new)
+    with reading(ready) as session:
+        assert [transcript.id for _, transcript, _ in transcripts_of_call(session, 1)] == [new]
+        assert (hits(session, "old"), hits(session, "new")) == (0, 1)
+        assert session.get(Transcript, old) is None
+        assert analysis_of(session, old) is None
+
+
+def test_an_edited_transcript_outlives_its_successor(ready: Engine) -> None:
+    with writing(ready) as session:
+        old = id_of(add_transcript(session, 1, ["recieve", "bye"]))
+        edited(session, "receive")
+    with writing(ready) as session:
+        new = id_of(add_transcript(session, 1, ["deceive", "bye"], model="small"))
+    with reading(ready) as session:
+        kept, now = session.get(Transcript, old), current_transcript(session, 1)
+        assert kept is not None
+        assert now is not None
+        assert (kept.whole, kept.current, now.id) == (True, False, new)
+        assert texts(session, old) == ["receive", "bye"]
+        assert (hits(session, "receive"), hits(session, "bye")) == (0, 1)  # what is not current is not found
+    with writing(ready) as session:
+        edit_segment(session, segments_of(session, old)[0].id or 0, "receipt")
+        assert hits(session, "receipt") == 0
+
+
+def test_finishing_twice_is_finishing_once(ready: Engine) -> None:
+    with writing(ready) as session:
+        transcript_id = id_of(add_transcript(session, 1, ["once"]))
+        finish_transcript(session, transcript_id)
+    with reading(ready) as session:
+        assert hits(session, "once") == 1
+        assert texts(session, transcript_id) == ["once"]
+
+
+def test_an_edit_is_found_and_the_original_is_kept(ready: Engine) -> None:
+    with writing(ready) as session:
+        add_transcript(session, 1, ["the feed is paid", "yes"])
+    with writing(ready) as session:
+        row = edited(session, "  the fee is paid\x00 ")
+        assert (row.text, row.original_text) == ("the fee is paid", "the feed is paid")
+        assert row.edited_at is not None
+    with reading(ready) as session:
+        assert (hits(session, "fee"), hits(session, "feed"), hits(session, "yes")) == (1, 0, 1)
+        (hit,) = find_hits(session, SearchFilter(1, "fee"), offset=0, limit=5)
+        assert hit.edited
+    with writing(ready) as session:
+        edited(session, "the fee was paid")
+        row = edited(session, "the feed is paid")  # back to what the model understood
+        assert (row.text, row.original_text, row.edited_at) == ("the feed is paid", None, None)
+    with reading(ready) as session:
+        assert (hits(session, "fee"), hits(session, "feed")) == (0, 1)
+
+
+def test_a_segment_can_be_emptied_and_filled_again(ready: Engine) -> None:
+    with writing(ready) as session:
+        add_transcript(session, 1, ["noise", "yes"])
+        edited(session, "")
+        assert hits(session, "noise") == 0
+        edited(session, "a voice")
+        assert (hits(session, "voice"), hits(session, "noise")) == (1, 0)
+
+
+def test_editing_what_is_gone_is_explained(ready: Engine) -> None:
+    with writing(ready) as session:
+        old = id_of(add_transcript(session, 1, ["old"]))
+        gone = segments_of(session, old)[0].id or 0
+        add_transcript(session, 1, ["new", "words"], model="small")
+        session.expunge_all()
+        with pytest.raises(PbxError, match="no longer there") as caught:
+            edit_segment(session, gone + 100, "text")
+        assert "Open the call again" in caught.value.mend
+        with pytest.raises(PbxError, match="no longer there"):
+            add_part(session, old + 100, TranscriptPart(0), "inbound")
+
+
+def test_an_analysis_is_replaced(ready: Engine) -> None:
+    with writing(ready) as session:
+        transcript_id = id_of(add_transcript(session, 1, ["hello"]))
+        save_analysis(session, transcript_id, "local", {"summary": "one"}, "the server was slow", 2)
+        save_analysis(session, transcript_id, "llama", {"summary": "two"})
+    with reading(ready) as session:
+        row = analysis_of(session, transcript_id)
+        assert row is not None
+        assert (row.engine, row.document, row.fallback_reason, row.attempts) == ("llama", {"summary": "two"}, "", 0)
+        assert analysis_of(session, transcript_id + 1) is None
+
+
+ODD = [
+    "“quotes” 'n' \"more\" -- ; DROP TABLE segments",
+    "<script>alert('x')</script> &amp;",
+    "😀👩‍👩‍👧 emoji",
+    "هُوَ كِتَابٌ جديد",
+    "東京都の天気は良い",
+    "שָׁלוֹם",
+    "a\x00b \ud800 lone",
+]
+
+
+def test_any_text_is_kept(ready: Engine) -> None:
+    with writing(ready) as session:
+        transcript_id = id_of(add_transcript(session, 1, ODD))
+    with reading(ready) as session:
+        assert texts(session, transcript_id) == [*ODD[:-1], "ab  lone"]
+        for query in ("drop", "script", "emoji", "كتاب", "京都", "שלום", "lone"):
+            assert hits(session, query) == 1, query
+
+
+def test_a_hundred_thousand_words_are_kept_and_found(ready: Engine) -> None:
+    words = [f"word{number}" for number in range(100_000)]
+    many = [" ".join(words[at : at + 20]) for at in range(0, 50_000, 20)]
+    one = " ".join(words[50_000:])
+    with writing(ready) as session:
+        transcript_id = id_of(add_transcript(session, 1, [*many, one]))
+    with writing(ready) as session:
+        assert len(segments_of(session, transcript_id)) == 2501
+        assert hits(session, "word1") == 1
+        assert hits(session, '"word12345 word12346"') == 1
+        (hit,) = find_hits(session, SearchFilter(1, "word70000"), offset=0, limit=1)
+        assert [hit.text[start:end] for start, end in hit.spans] == ["word70000"]
+        edited(session, one + " and more", 2500)
+        assert hits(session, "word70000 AND more") == 1
+
+
+def test_a_full_disk_loses_nothing_that_was_stored(ready: Engine) -> None:
+    if ready.dialect.name != "sqlite":
+        pytest.skip("the disk is made full by SQLite's page limit; tests/lab/test_postgres.py fills a server's")
+    with writing(ready) as session:
+        begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        add_part(session, begun, TranscriptPart(0, segments("first part"), done_s=10.0), "inbound")
+    long = tuple(Segment(10.0 + at, 11.0 + at, 0, f"{at} " + "word " * 400) for at in range(500))
+
+    def fill(limit_pages: str) -> None:
+        with writing(ready) as session:
+            session.connection().exec_driver_sql(f"PRAGMA max_page_count = {limit_pages}")
+            add_part(session, begun, TranscriptPart(0, long, done_s=999.0), "inbound")
+            finish_transcript(session, begun)
+
+    with pytest.raises(StorageFull, match="no room left"):
+        fill("150")
+    with reading(ready) as session:
+        assert texts(session, begun) == ["first part"]
+        assert current_transcript(session, 1) is None
+    fill("1000000")
+    with reading(ready) as session:
+        assert (len(texts(session, begun)), hits(session, "first"), hits(session, "word")) == (501, 1, 500)
+
+
+def test_two_processes_write_and_the_index_follows(ready: Engine) -> None:
+    with writing(ready) as session:
+        add_call(session, 2)
+    running = [subprocess.Popen([sys.executable, "-c", WORKER, str(number)], cwd=ROOT) for number in range(2)]
+    assert [process.wait(timeout=60) for process in running] == [0, 0]
+    with reading(ready) as session:
+        said = [row.text for call in (1, 2) for _, _, rows in transcripts_of_call(session, call) for row in rows]
+        assert len(said) == 4  # each recording has one current transcript
+        assert hits(session, "both") == 2
+        assert hits(session, "turn*") == 2
+        assert hits(session, "edited") == said.count("both edited")
+        assert session.connection().exec_driver_sql("SELECT count(*) FROM said").scalar() == 4

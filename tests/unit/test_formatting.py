@@ -1,0 +1,127 @@
+"""How durations, times and sizes are said."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pbx.formatting import (
+    ago_text,
+    count_text,
+    duration_text,
+    long_text,
+    moment_text,
+    plural,
+    service_level_text,
+    size_text,
+    start_of_day,
+    sync_text,
+    zone_of,
+    zone_text,
+)
+from tests.paths import ROOT
+
+NOW = datetime(2026, 7, 1, 9, 0, 30, tzinfo=UTC)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "–"), (0, "0:00"), (7.4, "0:07"), (83, "1:23"), (3599.6, "1 h 00 min"), (7500, "2 h 05 min"), (-3, "0:00")],
+)
+def test_durations(seconds: float | None, said: str) -> None:
+    assert duration_text(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (45, "45 s"), (490, "8 min 10 s"), (1020, "17 min"), (7500, "2 h 05 min"), (108_000, "30 h")],
+)
+def test_durations_in_a_sentence(seconds: float, said: str) -> None:
+    assert long_text(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"),
+    [
+        ("call", "calls"),
+        ("transcribed call", "transcribed calls"),
+        ("number called", "numbers called"),
+        ("ring in vain", "rings in vain"),
+        ("call of an agent", "calls of an agent"),
+        ("entry", "entries"),
+        ("day", "days"),
+        ("match", "matches"),
+    ],
+)
+def test_plurals(noun: str, many: str) -> None:
+    assert plural(noun) == many
+    assert (count_text(1, noun), count_text(6, noun)) == (f"1 {noun}", f"6 {many}")
+
+
+NOUNS = r"""count_text\((?:[^()]|\([^()]*\))*?,\s*["']([^"']+)["']\)"""
+
+
+def test_every_noun_that_is_counted_has_a_plural() -> None:
+    """Whoever counts a noun of another kind adds it to the plurals above, or sees here how it is said."""
+    sources = [path for folder in ("pages", "pbx") for path in (ROOT / folder).rglob("*.py")]
+    nouns = {noun for path in sources for noun in re.findall(NOUNS, path.read_text())}
+    assert len(nouns) > 20
+    odd = {noun: plural(noun) for noun in nouns if plural(noun) != f"{noun}s"}
+    assert odd.keys() <= {"ring in vain"}, odd
+
+
+def test_long_durations_are_in_days() -> None:
+    assert duration_text(3 * 86_400 + 4 * 3600 + 59) == "3 d 4 h"
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"),
+    [
+        (timedelta(seconds=3), "just now"),
+        (timedelta(seconds=40), "40 s ago"),
+        (timedelta(minutes=3), "3 min ago"),
+        (timedelta(hours=30), "30 h ago"),
+        (timedelta(days=5), "5 d ago"),
+        (-timedelta(seconds=9), "just now"),
+    ],
+)
+def test_how_long_ago(ago: timedelta, said: str) -> None:
+    assert ago_text(NOW - ago, NOW) == said
+
+
+def test_a_moment_is_local_and_names_the_day_only_when_needed() -> None:
+    assert moment_text(NOW, BERLIN, NOW, seconds=True) == "11:00:30"
+    assert moment_text(NOW - timedelta(hours=12), BERLIN, NOW) == "30 Jun 23:00"
+    assert moment_text(NOW - timedelta(days=400), BERLIN, NOW) == "27 May 2025 11:00"
+    assert moment_text(None, BERLIN, NOW) == "–"
+
+
+def test_the_zone_is_the_set_one_else_the_learned_offset_else_utc() -> None:
+    assert zone_text(zone_of("Europe/Berlin", 0), NOW) == "Europe/Berlin"
+    assert zone_text(zone_of(None, 7200), NOW) == "UTC+02:00"
+    assert zone_text(zone_of(None, None), NOW) == "UTC"
+
+
+def test_the_local_day_begins_at_local_midnight() -> None:
+    assert start_of_day(NOW, BERLIN) == datetime(2026, 6, 30, 22, 0, tzinfo=UTC)
+    after = datetime(2026, 10, 26, 9, 0, tzinfo=UTC)  # the clock was put back on the 25th
+    assert start_of_day(after, BERLIN, 6) == datetime(2026, 10, 19, 22, 0, tzinfo=UTC)
+
+
+def test_sizes_and_counts() -> None:
+    assert [size_text(n) for n in (None, 812, 160_044, 1_240_000)] == ["–", "812 B", "160 KB", "1.2 MB"]
+    assert [count_text(n, "call") for n in (0, 1, 1234)] == ["0 calls", "1 call", "1,234 calls"]
+
+
+def test_what_came_of_a_sync() -> None:
+    assert sync_text({}) == "0 new of 0 recordings"
+    numbers = {"listed": 1431, "new": 12, "waiting": 1, "empty": 0, "failed": [{"name": "a"}, {"name": "b"}]}
+    assert sync_text(numbers) == "12 new of 1,431 recordings, 1 waiting, 2 failed"
+
+
+def test_a_service_level_of_no_calls_is_no_figure() -> None:
+    assert service_level_text(87.5, 20, 8) == "88% in 20 s"
+    assert service_level_text(0.0, 20, 0) == "n/a"
+    assert service_level_text(0.0, 0, 8) == "–"

@@ -1,0 +1,50 @@
+"""What the README promises exists."""
+
+import re
+from typing import Any
+
+from typer.main import get_command
+
+from pbx.__main__ import app
+from pbx.settings import Settings
+from tests.paths import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def commands_of(group: Any, before: str = "") -> dict[str, Any]:
+    """All commands by how they are written, those of groups by both words."""
+    found = {}
+    for name, command in group.commands.items():
+        found |= commands_of(command, f"{name} ") if hasattr(command, "commands") else {before + name: command}
+    return found
+
+
+def test_every_command_and_option_it_names_exists() -> None:
+    commands = commands_of(get_command(app))
+    described = re.findall(r"^python -m pbx (\w[\w -]*?)\s+#(.*)$", README, re.MULTILINE)
+    assert {name for name, _ in described} == {name for name, command in commands.items() if not command.hidden}
+    for name, text in described:
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", text)) <= options, name
+
+
+def test_it_names_every_setting() -> None:
+    for name in Settings.model_fields:
+        assert f"`{name.upper()}`" in README
+
+
+def test_every_make_target_it_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        word for line in re.findall(r"\bmake ([a-z -]+?)\s*(?:#|`|$)", README, re.MULTILINE) for word in line.split()
+    }
+    assert named
+    assert named <= targets
+
+
+def test_every_picture_and_link_it_shows_exists() -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", re.sub(r"`[^`]*`", "", README))
+    assert targets
+    for target in targets:
+        assert (ROOT / target).is_file(), target

@@ -1,0 +1,30 @@
+"""The transcriber as a process of its own, scripted. Of the model "heavy" it dies, of "faulty" it fails."""
+
+import os
+import signal
+import sys
+
+from pbx.settings import Settings
+from pbx.speech.transcriber import Transcriber
+from pbx.transcription import batch as transcribe
+from pbx.transcription import transcriber_process as transcriber
+from tests.unit.transcription.scripted import Scripted
+
+
+def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:
+    if (model or settings.whisper_model) == "heavy":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (model or settings.whisper_model) == "faulty":
+        raise RuntimeError("a fault of ours")
+    return Scripted(settings.pbx_data_dir, model or "scripted")
+
+
+transcribe.WATCH_S = 0.1
+transcriber.LOOK_S = 0.05
+transcriber.IDLE_S = float(os.environ.get("IDLE_S", "60"))
+transcriber.load = load
+sys.argv[1:] = ["transcriber", *sys.argv[1:]]
+
+from pbx.__main__ import main  # noqa: E402
+
+main()

@@ -1,0 +1,68 @@
+"""Calls as the search sees them: those it finds, those with a transcript, and what was made of them."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from pbx.store.calls import call_agents
+from pbx.store.engine import reading, writing
+from pbx.store.notes import set_tags
+from pbx.store.transcripts import save_analysis, summaries_of
+from pbx.transcription.search.hits import SearchFilter, count_transcribed, found_calls, transcribed_calls
+from tests.unit.transcription.search.spoken import NOON, add_call, add_transcript, id_of
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """Call 1 says refund once, 2 (later, of Ada) twice, 3 something else, 4 nothing yet; 5 is another PBX's."""
+    with writing(engine) as session:
+        for number, said in ((1, ["refund"]), (2, ["refund", "refund"]), (3, ["invoice"])):
+            add_call(session, number, started_at=NOON + timedelta(hours=number), agent="Ada" if number == 2 else "")
+            add_transcript(session, number, said)
+        add_call(session, 4, agent="Grace")
+        add_call(session, 5, 2, agent="Other")
+        add_transcript(session, 5, ["refund"])
+        set_tags(session, 3, ["vip"])
+    return engine
+
+
+def test_the_calls_found_come_by_hits_or_by_time_up_to_a_limit(filled: Engine) -> None:
+    wanted = SearchFilter(1, "refund")
+    with reading(filled) as session:
+        assert found_calls(session, wanted, limit=9) == [2, 1]
+        assert found_calls(session, wanted, order="newest", limit=9) == [2, 1]
+        assert found_calls(session, wanted, order="oldest", limit=9) == [1, 2]
+        assert found_calls(session, wanted, order="oldest", limit=1) == [1]
+        assert found_calls(session, SearchFilter(1, "refund", agent="Ada"), limit=9) == [2]
+
+
+def test_calls_with_a_transcript_are_listed_by_the_filters_whatever_the_query(filled: Engine) -> None:
+    with reading(filled) as session:
+        for wanted, expected in (
+            (SearchFilter(1, ""), [3, 2, 1]),
+            (SearchFilter(1, "nowhere AND"), [3, 2, 1]),
+            (SearchFilter(1, "", agent=""), [3, 1]),
+            (SearchFilter(1, "", tag="vip"), [3]),
+            (SearchFilter(1, "", since=NOON + timedelta(hours=2), until=NOON + timedelta(hours=3)), [2]),
+        ):
+            assert [call.id for call in transcribed_calls(session, wanted, limit=9)] == expected
+            assert count_transcribed(session, wanted) == len(expected)
+        assert [call.id for call in transcribed_calls(session, SearchFilter(1, ""), limit=2)] == [3, 2]
+
+
+def test_agents_are_those_of_the_pbx_by_name(filled: Engine) -> None:
+    with reading(filled) as session:
+        assert call_agents(session, 1) == ["Ada", "Grace"]
+
+
+def test_summaries_are_those_of_current_transcripts(engine: Engine) -> None:
+    with writing(engine) as session:
+        add_call(session, 1)
+        add_call(session, 2)
+        save_analysis(session, id_of(add_transcript(session, 1, ["a"], model="tiny")), "local", {"summary": "Old."})
+        save_analysis(session, id_of(add_transcript(session, 1, ["a"])), "local", {"summary": "New."})
+        save_analysis(session, id_of(add_transcript(session, 2, ["b"])), "local", {"summary": ""})
+    with reading(engine) as session:
+        assert summaries_of(session, [1, 2, 3]) == {1: "New.", 2: ""}
+        assert summaries_of(session, []) == {}

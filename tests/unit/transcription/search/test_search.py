@@ -1,0 +1,249 @@
+"""Search over a few calls whose hits are known: by each filter, in each order, in context, and counted."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlmodel import Session
+
+import pbx.transcription.search.hits
+from pbx.errors import QueryError
+from pbx.model.segment import Segment
+from pbx.settings import load_settings
+from pbx.store.engine import open_engine, reading, writing
+from pbx.store.models import Recording
+from pbx.store.notes import set_tags
+from pbx.transcription.search.hits import Hit, SearchFilter, TrendPoint, count_hits, find_hits, trend
+from tests.unit.transcription.search.spoken import NOON, add_call, add_transcript
+
+DAY = timedelta(days=1)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """Calls 1 to 5 of one PBX on four days; call 4 has two recordings, 5 no time, 6 is another's, 7 has no text."""
+    phantom = Segment(2.0, 2.9, 0, "Thanks for your refund", flags=("phantom", "no_voice"))
+    music = Segment(3.0, 9.0, 0, "", flags=("music",))
+    sales = {"queue": "sales", "agent": "PJSIP/1001", "from_number": "+493012345"}
+    with writing(engine) as session:
+        add_call(session, 1, **sales)
+        add_transcript(session, 1, ["I want a refund", "Which refund do you mean?", phantom, music, "The late one"])
+        add_call(session, 2, started_at=NOON + DAY, direction="outbound", agent="PJSIP/1002", to_number="0301")
+        add_transcript(session, 2, ["Your refund is on its way", "Größe und Kosten"], "outbound")
+        add_call(session, 3, started_at=NOON + 3 * DAY, **sales)
+        add_transcript(session, 3, ["No money back, no refund at all, never a refund", "東京都の天気"])
+        add_call(session, 4, started_at=NOON + 3 * DAY + timedelta(hours=11, minutes=30), queue="support")
+        add_transcript(session, 4, ["hello from the first"])
+        session.add(Recording(id=40, connection_id=1, call_id=4, name="second", started_at=NOON))
+        session.flush()
+        add_transcript(session, 40, ["hello from the second"])
+        add_call(session, 5, started_at=None)
+        add_transcript(session, 5, ["refund at an unknown time"])
+        add_call(session, 6, connection_id=2)
+        add_transcript(session, 6, ["refund elsewhere"])
+        add_call(session, 7, started_at=NOON + 3 * DAY, **sales)
+        set_tags(session, 3, ["angry"])
+    with reading(engine) as session:
+        yield session
+
+
+def find(session: Session, query: str, order: str = "newest", **more: object) -> list[Hit]:
+    wanted = SearchFilter(1, query, **more)  # type: ignore[arg-type]
+    hits = find_hits(session, wanted, order=order, offset=0, limit=100)  # type: ignore[arg-type]
+    assert count_hits(session, wanted) == (len(hits), len({hit.call_id for hit in hits}))
+    return hits
+
+
+def calls(session: Session, query: str, **more: object) -> list[int]:
+    return [hit.call_id for hit in find(session, query, **more)]  # type: ignore[arg-type]
+
+
+def test_a_hit_tells_all_about_itself(session: Session) -> None:
+    (_, hit) = find(session, "refund", until=NOON + DAY)
+    assert (hit.call_id, hit.recording_id, hit.start_s, hit.end_s, hit.speaker) == (1, 1, 1.0, 1.9, "agent")
+    assert (hit.text, hit.spans) == ("Which refund do you mean?", ((6, 12),))
+    assert (hit.started_at, hit.from_number, hit.to_number) == (NOON, "+493012345", "")
+    assert (hit.queue, hit.agent, hit.direction, hit.flags, hit.edited) == ("sales", "PJSIP/1001", "inbound", (), False)
+    assert (hit.before, hit.after) == ("I want a refund", "The late one")  # not what is to be doubted
+
+
+def test_what_is_doubted_is_found_only_when_asked_for(session: Session) -> None:
+    assert find(session, "thanks") == []
+    (hit,) = find(session, "thanks", doubtful=True)
+    assert hit.flags == ("phantom", "no_voice")
+    assert (hit.before, hit.after) == ("Which refund do you mean?", "The late one")
+    assert calls(session, "late", doubtful=True) == [1]
+
+
+def test_pages_follow_one_another_in_each_order(session: Session) -> None:
+    assert calls(session, "refund", order="newest") == [3, 2, 1, 1, 5]
+    assert calls(session, "refund", order="oldest") == [1, 1, 2, 3, 5]
+    for order in ("relevance", "newest", "oldest"):
+        whole = [hit.segment_id for hit in find(session, "refund", order=order)]
+        pages = [
+            hit.segment_id
+            for offset in (0, 2, 4, 6)
+            for hit in find_hits(session, SearchFilter(1, "refund"), order=order, offset=offset, limit=2)  # type: ignore[arg-type]
+        ]
+        assert pages == whole
+
+
+def test_relevance_prefers_what_is_said_more_often_or_shorter(session: Session) -> None:
+    assert calls(session, "refund OR money", order="relevance")[0] == 3
+
+
+def test_of_too_many_hits_the_last_listed_are_ranked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pbx.transcription.search.hits, "MOST_RANKED", 2)
+    hits = find_hits(session, SearchFilter(1, "refund"), offset=0, limit=10)
+    assert sorted(hit.call_id for hit in hits) == [3, 5]
+    assert len(find_hits(session, SearchFilter(1, "refund"), order="newest", offset=0, limit=10)) == 5
+
+
+FILTERS: list[tuple[dict[str, object], list[int]]] = [
+    ({}, [3, 2, 1, 1, 5]),
+    ({"since": NOON + DAY}, [3, 2]),
+    ({"until": NOON + DAY}, [1, 1]),
+    ({"since": NOON, "until": NOON + 3 * DAY}, [2, 1, 1]),
+    ({"direction": "outbound"}, [2]),
+    ({"queue": "sales"}, [3, 1, 1]),
+    ({"queue": ""}, [2, 5]),
+    ({"agent": "PJSIP/1002"}, [2]),
+    ({"number": "+49 (30) 1"}, [3, 1, 1]),
+    ({"number": "0301"}, [2]),
+    ({"tag": "angry"}, [3]),
+    ({"tag": "calm"}, []),
+    ({"speaker": "caller"}, [3, 1, 5]),
+    ({"speaker": "agent"}, [2, 1]),
+    ({"speaker": ""}, []),
+    ({"queue": "sales", "speaker": "agent", "since": NOON, "agent": "PJSIP/1001"}, [1]),
+]
+LANGUAGE = [
+    ("REFUND AND mean", [1]),
+    ("refund want", [1]),
+    ("refund NOT your", [3, 1, 1, 5]),
+    ("money OR way", [3, 2]),
+    ('"no refund"', [3]),
+    ('"refund no"', []),
+    ("ref*", [3, 2, 1, 1, 5]),
+    ('"on its w*"', [2]),
+    ("NEAR(money refund, 1)", []),
+    ("NEAR(money refund, 2)", [3]),
+    ("NEAR(refund money)", [3]),
+    ("NEAR(money never refund, 5)", [3]),
+    ("grosse", [2]),
+    ("GRÖß*", [2]),
+    ("京都", [3]),
+    ("都京", []),
+    ("天*", [3]),
+    ("hello", [4, 4]),
+    ("elsewhere", []),  # another PBX's
+    ("nothing", []),
+]
+
+
+def test_filters_narrow(session: Session) -> None:
+    assert [(more, calls(session, "refund", **more)) for more, _ in FILTERS] == FILTERS
+
+
+def test_the_language_finds_what_it_means(session: Session) -> None:
+    assert [(query, calls(session, query)) for query, _ in LANGUAGE] == LANGUAGE
+    assert all(hit.spans for query, _ in LANGUAGE for hit in find(session, query))
+
+
+def test_two_recordings_of_a_call_are_told_apart(session: Session) -> None:
+    assert [(hit.recording_id, hit.before, hit.after) for hit in find(session, "hello")] == [(4, "", ""), (40, "", "")]
+
+
+def test_what_cannot_be_understood_is_explained_by_each_question(session: Session) -> None:
+    wanted = SearchFilter(1, 'a "b')
+    for ask in (
+        lambda: find_hits(session, wanted, offset=0, limit=1),
+        lambda: count_hits(session, wanted),
+        lambda: trend(session, wanted, "day", UTC),
+    ):
+        with pytest.raises(QueryError, match='" without its partner'):
+            ask()
+
+
+def test_a_trend_by_day_has_every_day(session: Session) -> None:
+    first = date(2026, 3, 1)
+    assert trend(session, SearchFilter(1, "refund"), "day", UTC) == [
+        TrendPoint("2026-03-01", first, 2, 1, 1),
+        TrendPoint("2026-03-02", first + DAY, 1, 1, 1),
+        TrendPoint("2026-03-03", first + 2 * DAY, 0, 0, 0),
+        TrendPoint("2026-03-04", first + 3 * DAY, 1, 1, 2),
+    ]
+
+
+def test_a_day_is_the_zone_s_own(session: Session) -> None:
+    # Call 4 began at 23:30 UTC: the next day in Berlin. Nepal is 5:45 ahead.
+    for zone, last in ((BERLIN, "2026-03-05"), (ZoneInfo("Asia/Kathmandu"), "2026-03-05"), (UTC, "2026-03-04")):
+        points = trend(session, SearchFilter(1, "hello"), "day", zone)
+        assert (points[-1].label, points[-1].hits, points[-1].calls) == (last, 2, 1)
+
+
+def test_a_day_s_clock_change_is_minded(engine: Engine) -> None:
+    night = datetime(2026, 3, 28, 23, 30, tzinfo=UTC)  # 0:30 on the 29th, when clocks go forward at 2:00
+    with writing(engine) as session:
+        for number in range(3):
+            add_call(session, 1 + number, started_at=night + number * timedelta(hours=22, minutes=15))
+            add_transcript(session, 1 + number, ["refund"])
+    with reading(engine) as session:
+        points = trend(session, SearchFilter(1, "refund"), "day", BERLIN)
+    assert [(point.label, point.hits) for point in points] == [("2026-03-29", 2), ("2026-03-30", 1)]
+
+
+def test_a_trend_reaches_to_the_limits_of_its_filter(session: Session) -> None:
+    wanted = SearchFilter(1, "refund", since=NOON - 2 * DAY, until=NOON + 2 * DAY)
+    points = trend(session, wanted, "day", UTC)
+    assert [point.hits for point in points] == [0, 0, 2, 1, 0]
+    assert [point.label for point in points][::4] == ["2026-02-27", "2026-03-03"]
+    endless = SearchFilter(1, "refund", since=datetime(1, 1, 2, tzinfo=UTC), until=datetime(9999, 12, 30, tzinfo=UTC))
+    assert len(trend(session, endless, "day", UTC)) == 4
+    assert trend(session, SearchFilter(9, "refund"), "day", UTC) == []
+
+
+def test_trends_by_queue_and_agent(session: Session) -> None:
+    assert trend(session, SearchFilter(1, "refund"), "queue", UTC) == [
+        TrendPoint("sales", None, 3, 2, 2),
+        TrendPoint("", None, 2, 2, 2),
+        TrendPoint("support", None, 0, 0, 1),
+    ]
+    outbound = SearchFilter(1, "refund", direction="outbound")
+    assert trend(session, outbound, "agent", UTC) == [TrendPoint("PJSIP/1002", None, 1, 1, 1)]
+
+
+@pytest.fixture
+def sqlite() -> Iterator[Engine]:
+    engine = open_engine(load_settings())
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"queue": "sales"}, {"since": NOON, "until": NOON + DAY}, {"tag": "angry", "number": "1", "agent": "a"}],
+)
+def test_the_index_leads_and_calls_follow_by_their_id(sqlite: Engine, more: dict[str, object]) -> None:
+    plans: list[str] = []
+
+    def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT") and "said" in statement:
+            plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
+            plans.append("\n".join(row[3] for row in plan))
+
+    event.listen(sqlite, "after_cursor_execute", explain)
+    wanted = SearchFilter(1, "refund", **more)  # type: ignore[arg-type]
+    with reading(sqlite) as session:
+        count_hits(session, wanted)
+        find_hits(session, wanted, offset=0, limit=50)
+        find_hits(session, wanted, order="newest", offset=0, limit=50)
+    assert len(plans) == 3
+    for plan in plans:
+        assert "SCAN said VIRTUAL TABLE INDEX" in plan
+        assert re.search(r"SEARCH calls USING .*\browid=\?", plan), plan
+        assert "segments" not in plan

@@ -1,0 +1,299 @@
+"""What is made of a transcript on this machine: questions, topics and figures as defined, whatever the input."""
+
+import json
+import random
+
+import pytest
+
+from pbx.transcription.analysis.run import Analysis, Quote, SpokenSegment, analyse, match_topics
+from tests.unit.transcription.dialogues import read_dialogue
+
+
+def said(*texts: str, speaker: str = "caller", flags: tuple[str, ...] = ()) -> list[SpokenSegment]:
+    """Segments of two seconds, three seconds apart."""
+    return [SpokenSegment(5.0 * i, 5.0 * i + 2, speaker, text, flags) for i, text in enumerate(texts)]
+
+
+def times(*turns: tuple[str, float, float]) -> list[SpokenSegment]:
+    return [SpokenSegment(start_s, end_s, speaker, "The washing machine leaks") for speaker, start_s, end_s in turns]
+
+
+def test_a_question_tells_who_asked_it_and_when() -> None:
+    segments = [SpokenSegment(10.0, 20.0, "caller", "It is broken. Can you mend it?")]
+    (question,) = analyse(segments, None).questions
+    assert (question.speaker, question.text) == ("caller", "Can you mend it?")
+    assert 14 < question.start_s < 15  # by its share of the letters
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("so how much is the delivery", True),
+        ("okay when will it arrive", True),
+        ("could you send me the invoice", True),
+        ("what time does the shop open", True),
+        ("what a nice surprise", False),
+        ("when I called on Monday nobody answered", False),
+        ("the shop is open", False),
+        ("Right?", False),
+        ("How can I help you?", False),
+        ("Thank you for holding, what is your address?", True),
+        ("wie lange dauert die Lieferung und wann kommt sie", True),
+        ("wie gesagt ist das nicht meine Schuld", False),
+    ],
+)
+def test_questions_without_a_mark(text: str, asks: bool) -> None:
+    assert bool(analyse(said(text), None).questions) is asks
+
+
+def test_measures_of_a_whole_dialogue() -> None:
+    found = analyse(read_dialogue("boiler"), 95.0)
+    assert found.talk_s == {"agent": 37.5, "caller": 19.9}
+    assert found.talk_ratio == pytest.approx(37.5 / 57.4)
+    assert found.longest_silence == (34.0, 30.0)  # on hold
+    assert found.interruptions == 2
+    assert found.first_response_s == 2.5  # "Hello?" was first answered after that
+
+
+def test_talk_counts_what_overlaps_once_per_speaker() -> None:
+    found = analyse(times(("agent", 0, 4), ("agent", 2, 6), ("caller", 5, 7)), None)
+    assert found.talk_s == {"agent": 6, "caller": 2}
+    assert found.talk_ratio == 0.75
+
+
+def test_mono_gives_no_figures_of_speakers() -> None:
+    found = analyse(times(("", 0, 4), ("", 10, 12)), None)
+    assert found.talk_s == {"": 6}
+    assert (found.talk_ratio, found.first_response_s, found.interruptions) == (None, None, 0)
+    assert found.longest_silence == (4, 6)
+    assert analyse(times(("", 0, 4), ("agent", 10, 12)), None).talk_ratio is None  # known for a part only
+    assert analyse(times(("agent", 10, 12)), None).talk_ratio == 1  # a caller who never spoke
+
+
+@pytest.mark.parametrize(
+    ("turns", "count"),
+    [
+        ([("caller", 0, 4), ("agent", 3, 6)], 1),
+        ([("agent", 0, 4), ("caller", 3, 6)], 1),
+        ([("caller", 0, 4), ("agent", 3.6, 6)], 0),  # half a second is how turns change hands
+        ([("caller", 0, 4), ("agent", 4, 6), ("caller", 6, 8)], 0),
+        ([("caller", 0, 4), ("agent", 1, 2), ("agent", 2.2, 3)], 1),  # one cutting in, in two segments
+        ([("caller", 0, 9), ("agent", 1, 2), ("agent", 5, 6)], 2),
+        ([("caller", 0, 4), ("agent", 0, 4)], 1),  # both at once: once
+        ([("", 0, 4), ("", 3, 6)], 0),
+    ],
+)
+def test_interruptions(turns: list[tuple[str, float, float]], count: int) -> None:
+    assert analyse(times(*turns), None).interruptions == count
+
+
+def test_a_listeners_signal_interrupts_nobody() -> None:
+    segments = times(("caller", 0, 9))
+    assert analyse([*segments, SpokenSegment(3, 4, "agent", "Mm-hmm, yes, okay.")], None).interruptions == 0
+    assert analyse([*segments, SpokenSegment(3, 4, "agent", "Yes, but wait.")], None).interruptions == 1
+
+
+@pytest.mark.parametrize(
+    ("turns", "wait_s"),
+    [
+        ([("agent", 0, 3), ("caller", 4, 6), ("agent", 9, 10)], 3),
+        ([("caller", 0, 1), ("caller", 2, 3), ("agent", 7, 8)], 4),  # one turn, with a pause
+        ([("caller", 0, 1), ("caller", 9, 10), ("agent", 12, 13)], 11),  # asked again: the first counts
+        ([("caller", 0, 3), ("agent", 2, 4)], 0),
+        ([("agent", 0, 3), ("caller", 4, 6)], None),
+        ([("agent", 0, 3)], None),
+    ],
+)
+def test_first_response(turns: list[tuple[str, float, float]], wait_s: float | None) -> None:
+    assert analyse(times(*turns), None).first_response_s == wait_s
+
+
+def test_silence_is_between_the_first_word_and_the_last() -> None:
+    music = SpokenSegment(5, 40, "agent", "", ("music",))
+    doubtful = SpokenSegment(20, 22, "caller", "you you you", ("repetition",))
+    phantom = SpokenSegment(24, 26, "caller", "Thanks for watching!", ("phantom",))
+    ends = times(("caller", 3, 5), ("agent", 40, 42))
+    assert analyse([*ends, music], 100).longest_silence == (5, 35)  # nobody speaks in hold music
+    assert analyse([*ends, doubtful, phantom], 100).longest_silence == (22, 18)  # a voice, whatever it said
+    assert analyse(ends[:1], 100).longest_silence is None
+    assert analyse(times(("caller", 0, 5), ("agent", 4, 6)), 100).longest_silence is None
+
+
+def test_flagged_segments_are_left_out() -> None:
+    trusted = read_dialogue("invoice")
+    flags = ("no_voice", "repetition", "compression", "improbable", "phantom", "music", "ringing")
+    doubtful = [
+        SpokenSegment(90.0 + i, 91.0 + i, "caller", "Is my zebra refund late?", (f,)) for i, f in enumerate(flags)
+    ]
+    with_doubt, without = analyse([*doubtful, *trusted], None), analyse(trusted, None)
+    assert (with_doubt.summary, with_doubt.key_phrases) == (without.summary, without.key_phrases)
+    assert (with_doubt.questions, with_doubt.talk_s) == (without.questions, without.talk_s)
+    assert match_topics(doubtful, {"Zebras": ["zebra"]}) == {}
+
+
+@pytest.mark.parametrize("segments", [[], said(""), said(" \n "), said("zebra", flags=("phantom",))])
+def test_nothing_said_gives_an_empty_analysis(segments: list[SpokenSegment]) -> None:
+    assert analyse(segments, 12.0) == Analysis()
+
+
+def test_courtesies_alone_give_no_summary() -> None:
+    assert analyse(said("Hello?", "Good morning, how can I help you?", "Thank you. Bye."), None).summary == ""
+
+
+def test_a_sentence_goes_on_over_segments_and_ends_before_a_pause() -> None:
+    going_on = [
+        SpokenSegment(0, 2, "caller", "I was charged twice for"),
+        SpokenSegment(2.1, 4, "caller", "the washing machine. The invoice says"),
+        SpokenSegment(9, 11, "caller", "Something else entirely about dishwashers."),
+    ]
+    assert analyse(going_on, None).summary == (
+        "Caller: I was charged twice for the washing machine. Something else entirely about dishwashers."
+    )
+
+
+def turns(*lines: str) -> list[SpokenSegment]:
+    """Segments of "speaker: words", three seconds apart."""
+    parts = (line.split(": ", 1) for line in lines)
+    return [SpokenSegment(5.0 * i, 5.0 * i + 2, speaker, text) for i, (speaker, text) in enumerate(parts)]
+
+
+def test_reason_and_outcome_come_before_what_is_only_long() -> None:
+    call = turns(
+        "agent: Northwind Windows and Doors of Lower Saxony, the sunny south of Bremen, hello.",
+        "caller: Yesterday the grey dog of our neighbours barked at the postman behind the blue church.",
+        "caller: I need a refund for the lamp.",
+        "agent: Grey lamps are listed on page ninety of the yellow summer catalogue of the Bremen branch.",
+        "agent: I'll transfer the money tomorrow.",
+        "agent: The summer catalogue has shades of cream, green, mustard, walnut, ebony and pearl besides.",
+    )
+    assert analyse(call, None).summary == (
+        "Caller: I need a refund for the lamp.\nAgent: I'll transfer the money tomorrow."
+    )
+
+
+def test_the_greeting_with_its_names_is_not_told() -> None:
+    call = turns(
+        "agent: Good morning, Northwind Windows of Bremen, Alice Miller.", "caller: I need a refund for the lamp."
+    )
+    assert analyse(call, None).summary == "Caller: I need a refund for the lamp."
+
+
+def test_what_is_said_again_is_told_once() -> None:
+    again = "The washing machine leaks water under the door."
+    other = "A plumber mended the old copper pipes last winter."
+    summary = analyse(said(again, other, again, again, again, again, again, speaker=""), None).summary
+    assert sorted(summary.splitlines()) == [other, again]
+
+
+def test_a_phrase_has_no_words_that_say_nothing() -> None:
+    segments = said("My neighbour can't open the garage door.", "We don't like the garage door.")
+    assert analyse(segments, None).key_phrases == ["garage door", "neighbour", "open"]
+
+
+def test_abbreviations_and_figures_end_no_sentence() -> None:
+    text = "The technician Mr. Smith will charge 84.50 pounds at 5 p.m. tomorrow for the repair."
+    assert analyse(said(text, speaker="agent"), None).summary == f"Agent: {text}"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "hit"),
+    [
+        ("refund", "I want a REFUND!", True),
+        ("refund", "It was refunded.", False),
+        ("refund*", "It was refunded.", True),
+        ("und", "refund", False),
+        ("cafe creme", "Un café  crème, bitte", True),
+        ("Kündigung", "die kundigung", True),
+        ("don't", "I don’t know", True),
+        ("credit card", "my credit-card", True),
+        ("credit card", "credit the card", False),
+        ("cancel* order", "cancelling order", True),
+        ("straße", "STRASSE", True),
+        ("退款", "我想退款谢谢", True),
+        ("解約", "契約を解約したい", True),
+        ("ガス", "カス", False),  # the mark tells one kana from another
+        ("환불", "환불을 받고 싶어요", True),
+        ("คืนเงิน", "ขอคืนเงินครับ", True),
+        ("الثلاجة", "طلبت الثّلاجة أمس", True),
+        ("החזר", "אני רוצה הֶחְזֵר", True),
+        ("c++", "we speak c++ here", True),
+        ("*", "anything", False),
+        ("", "anything", False),
+    ],
+)
+def test_what_a_topics_phrase_matches(phrase: str, text: str, hit: bool) -> None:
+    assert bool(match_topics(said(text), {"Topic": [phrase]})) is hit
+
+
+def test_topics_tell_where_they_were_spoken_of() -> None:
+    segments = [
+        SpokenSegment(9, 11, "agent", "The invoice is paid; the invoice is closed."),
+        SpokenSegment(0, 2, "caller", "I would like my money"),
+        SpokenSegment(2.2, 4, "caller", "back, please."),
+        SpokenSegment(1, 3, "agent", "Mm-hmm."),
+    ]
+    topics = {"Refund": ["money back", "refund*"], "Billing": ["invoice", "paid"], "Zebras": ["zebra"], "None": []}
+    assert match_topics(segments, topics) == {
+        "Refund": [Quote(0, "caller", "I would like my money")],  # over two segments: where it begins
+        "Billing": [Quote(9, "agent", "The invoice is paid; the invoice is closed.")],
+    }
+
+
+def test_a_phrase_ends_at_a_pause() -> None:
+    segments = [SpokenSegment(0, 2, "caller", "the money"), SpokenSegment(8, 9, "caller", "back then")]
+    assert match_topics(segments, {"Refund": ["money back"]}) == {}
+
+
+def of_letters(alphabet: str, count: int, pieces: int) -> list[SpokenSegment]:
+    letters = random.Random(1)
+    texts = ["".join(letters.choices(alphabet, k=count // pieces)) for _ in range(pieces)]
+    ended = [f"{text}." for text in texts] if pieces > 1 else texts
+    return [SpokenSegment(i, i + 1, ("caller", "agent")[i % 2], text) for i, text in enumerate(ended)]
+
+
+def test_a_hundred_thousand_words() -> None:
+    """The sentence graph is bounded: unbounded, 8,000 sentences would take minutes and gigabytes."""
+    found = analyse(of_letters("abcdefghij" + 2 * " ", 660_000, 8000), None)
+    assert 100 < len(found.summary) < 1100
+    assert len(found.key_phrases) == 8
+
+
+ALPHABETS = [
+    "abcdefghij ",
+    "אבגדהוזחט ",
+    "ابتثجحخدذ ",
+    "我你他的是了退款订单",
+    "あいうカキク解約",
+    "กขคงจฉช ",
+    "🙂↔️ \u200f\u200d\u0301\u202e",
+]
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+@pytest.mark.parametrize("pieces", [1, 500])
+def test_any_script_in_one_piece_or_many(alphabet: str, pieces: int) -> None:
+    segments = of_letters(alphabet, 50_000, pieces)
+    found = analyse(segments, None)
+    assert len(found.summary) < 1100
+    assert found.talk_ratio == (0 if pieces == 1 else 0.5)
+    json.dumps(found.to_document())
+    match_topics(segments, {"Topic": ["abc*", "退款"]})
+
+
+def test_broken_times_do_no_harm() -> None:
+    segments = [
+        SpokenSegment(5, 3, "caller", "The washing machine leaks."),
+        SpokenSegment(1, 1, "agent", "It will be mended."),
+    ]
+    found = analyse(segments, 2.0)
+    assert found.talk_s == {"agent": 0, "caller": 0}
+    assert found.talk_ratio is None
+
+
+def test_the_document_keeps_everything() -> None:
+    found = analyse(read_dialogue("boiler"), 95.0)
+    assert Analysis.from_document(json.loads(json.dumps(found.to_document()))) == found
+    assert Analysis.from_document({}) == Analysis()
+    assert Analysis.from_document({"summary": "x", "of a later version": 1, "talk_ratio": None}) == Analysis(
+        summary="x"
+    )

@@ -1,0 +1,36 @@
+"""What an opened call says of its legs where CEL told more than the CDR."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from pbx.store.engine import reading, writing
+from pbx.store.legs import store_legs
+from pbx.store.models import Call
+from tests.pages.test_pages import INTERACTIONS, open_page, save_pbx, tables, well
+from tests.unit.sample_history import clock, leg
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+
+def test_who_hung_up_where_it_went_and_since_when_they_spoke(engine: Engine) -> None:
+    pbx, at = save_pbx(engine), clock(9)
+    told = leg(1, at, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0)
+    legs = [
+        replace(told, bridged_at=at + timedelta(seconds=20), ended_by="caller"),
+        replace(told, dst_channel="PJSIP/1002-1", ended_by="called"),
+        replace(told, dst_channel="PJSIP/1003-1", transferred_to="100"),
+    ]
+    with writing(engine) as session:
+        store_legs(session, pbx, legs, "cdr")
+    with reading(engine) as session:
+        call_id = session.exec(select(Call.id)).one()
+    shown = tables(well(open_page(INTERACTIONS, call=str(call_id))))["Legs"]
+    assert {row[1].partition("-")[0]: (row[4], row[5]) for row in shown} == {
+        "1001 | PJSIP/1001": ("09:00:00 | spoke from 09:00:20", "09:01:00 | the caller hung up"),
+        "1001 | PJSIP/1002": ("09:00:00 | for 1:00", "09:01:00 | the called hung up"),
+        "1001 | PJSIP/1003": ("09:00:00 | for 1:00", "09:01:00 | passed on to 100"),
+    }
