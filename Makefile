@@ -21,6 +21,7 @@ test: .venv/dev  ## needs no PBX, no root and no browser
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 soak: .venv/dev  ## ten minutes of the whole app on a demo PBX that misbehaves, while it is killed (SOAK_S=30: half a minute)

@@ -4,7 +4,7 @@ What is read is stored together with the mark of how far it was read, so that an
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 
+from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
 from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.errors import PbxError
@@ -32,15 +34,15 @@ from pbx.imports.files import (
     source_of,
 )
 from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
-from pbx.live.collect import collect_snapshot
 from pbx.model.history import Leg
+from pbx.progress import Progress
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.import_cursors import ImportCursor, load_cursors, move_cursor
 from pbx.store.legs import known_trunks, store_legs
 from pbx.store.recordings import learn_utc_offset, utc_offset_s
+from pbx.store.snapshots import record_snapshot
 
-Progress = Callable[[int, int | None], None]
 CdrRow = Mapping[str, Any]
 _ANY_ZONE = timedelta(hours=15)  # further no clock is from UTC
 _OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at its end
@@ -81,7 +83,7 @@ class _CdrImport:
             trunks = known_trunks(session, active.id)
             offset_s = utc_offset_s(session, active.id)
         if not trunks and active.connection.ami_username:
-            trunks = _asked_trunks(engine, active)
+            trunks = _fetch_trunks(engine, active)
         if active.connection.timezone:
             return cls(engine, active.id, trunks, ZoneInfo(active.connection.timezone), True, within)
         zone = None if offset_s is None else timezone(timedelta(seconds=offset_s))
@@ -100,13 +102,17 @@ class _CdrImport:
         told.legs, told.calls = told.legs + stored.legs, told.calls + stored.calls
 
 
-def _asked_trunks(engine: Engine, active: ActiveConnection) -> frozenset[str]:
-    """The PBX's trunks by a look at it; none where it is away.
+def _fetch_trunks(engine: Engine, active: ActiveConnection) -> frozenset[str]:
+    """The PBX's trunks from a new snapshot; none when the PBX can't be reached.
 
-    Without them no call is seen to have gone out, and what was imported so stays so.
+    Without them no call counts as outbound, and calls imported like that stay so.
     """
     with suppress(PbxError):
-        return frozenset(trunk.name for trunk in collect_snapshot(engine, active, output=None).trunks)
+        with AmiClient.connect(active.connection) as client:
+            snapshot = take_snapshot(client)
+        with writing(engine) as session:
+            record_snapshot(session, active.id, snapshot)
+        return frozenset(trunk.name for trunk in snapshot.trunks)
     return frozenset()
 
 

@@ -5,7 +5,7 @@ ended. Reading again is harmless.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,13 +18,13 @@ from pbx.formatting import zone_of
 from pbx.imports.cdr_tables import CelTable
 from pbx.imports.databases import database_mark, open_source, source_url, tables_of
 from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
+from pbx.progress import Progress
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.import_cursors import ImportCursor, move_cursor
 from pbx.store.legs import legs_of_linkedids, store_legs
 from pbx.store.recordings import utc_offset_s
 
-Progress = Callable[[int, int | None], None]
 _OVERLAP = timedelta(days=1)  # read again: a call's CDR may come after its events
 _ANY_ZONE = timedelta(hours=15)  # further no clock is from UTC
 _CALLS_AT_ONCE = 500

@@ -17,9 +17,10 @@ from sqlalchemy.types import Date, DateTime, Numeric
 from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, ordered, parse_queue_log_row
 from pbx.errors import DataError
 from pbx.imports.databases import QUEUE_LOGS, database_mark, holds_latin1, open_source, source_url, tables_of
-from pbx.imports.queue_log_files import ImportResult, Intake, Progress, SourceRead
+from pbx.imports.queue_log_files import ImportResult, Intake, SourceRead
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
+from pbx.progress import Progress
 from pbx.store.engine import reading
 from pbx.store.import_cursors import ImportCursor
 from pbx.store.visits import open_visits

@@ -31,11 +31,11 @@ from pbx.imports.files import (
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.model.history import Visit
+from pbx.progress import Progress
 from pbx.store.engine import reading, writing
 from pbx.store.import_cursors import ImportCursor, MarkKind, load_cursors, move_cursor
 from pbx.store.visits import open_visits, store_agent_changes, store_rings, store_visits
 
-Progress = Callable[[int, int | None], None]
 _KIND: MarkKind = "queue_log"
 _RECALLED_BYTES = 4096
 

@@ -1,7 +1,7 @@
 """One import: uploaded files, or the PBX's database, read into the cache as a job of the worker."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
 from pbx.imports.uploads import delete_uploads, sweep_uploads
+from pbx.progress import Progress
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
@@ -26,7 +27,6 @@ from pbx.store.import_source import history_source
 from pbx.store.models import Job
 from pbx.store.recordings import utc_offset_s
 
-Progress = Callable[[int, int | None], None]
 ImportSource = dict[str, Any]  # what was read of one file or table: kind, source, rows, bad, faults, …, failure
 _COUNTED = ("rows", "bad", "visits", "calls", "legs")
 

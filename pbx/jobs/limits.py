@@ -7,19 +7,17 @@ within a job has limits of its own: these here are for what those didn't foresee
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pbx.errors import JobOverdue
 from pbx.formatting import duration_text
+from pbx.progress import Progress, Stop
 from pbx.store.models import JobKind
 
 LOOK_S = 0.1
 END_S = 5.0  # how long a job that is past its limit may take to tidy up
-
-Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger("pbx.worker")
 
@@ -38,35 +36,6 @@ LIMITS: dict[JobKind, JobLimit] = {
     "sync": JobLimit(3600, of_no_progress=True),
     "import": JobLimit(3600, of_no_progress=True),
 }
-
-
-class Stop(threading.Event):
-    """Tells a job to stop. Set, it also closes what the job waits for, so that it does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._closers: list[Callable[[], object]] = []
-        self._guard = threading.Lock()
-
-    @contextmanager
-    def closing(self, close: Callable[[], object]) -> Iterator[None]:
-        """Have `close` called when the stop is set meanwhile. It runs on another thread."""
-        with self._guard:
-            self._closers.append(close)
-        if self.is_set():
-            close()
-        try:
-            yield
-        finally:
-            with self._guard:
-                self._closers.remove(close)
-
-    def set(self) -> None:
-        super().set()
-        with self._guard:
-            closers = list(self._closers)
-        for close in closers:  # one that hangs must not hold up who sets the stop
-            threading.Thread(target=close, name="closer", daemon=True).start()
 
 
 def run_limited(

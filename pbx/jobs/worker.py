@@ -14,10 +14,11 @@ from pbx.alerts.delivery import look_after_alerts
 from pbx.analytics.packing import pack_history
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.imports.run import do_import
-from pbx.jobs.limits import Progress, Stop, run_limited
+from pbx.jobs.limits import run_limited
 from pbx.live.collect import collect_snapshot
 from pbx.live.listener import keep_listening
 from pbx.process_lock import ProcessLock, take_process_lock
+from pbx.progress import Progress, Stop
 from pbx.recordings.download import Room
 from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings

@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.errors import DataError, StorageFull
-from pbx.jobs.limits import Stop
 from pbx.model.snapshot import Snapshot
+from pbx.progress import Stop
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import writing
 from pbx.store.snapshots import record_snapshot

@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from pbx.asterisk.ari.client import AriClient, storage_fault
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.errors import DataError
+from pbx.progress import Progress
 from pbx.recordings.download import DEFAULT_ROOM, Download, Room
 from pbx.settings import Connection
 from pbx.store import recordings
@@ -23,7 +24,6 @@ from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.recordings import DownloadResult, ListedRecording, PendingDownload
 
-Progress = Callable[[int, int | None], None]
 _ADD_AT_ONCE = 1000  # rows per transaction, so that other writers get their turn
 _LEARN_FROM = 50  # the newest names, whose offset is today's
 

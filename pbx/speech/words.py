@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from pbx.transcription.analysis.idioms import idioms_of, own_stop_words, spoken_digits
+from pbx.speech.idioms import idioms_of, own_stop_words, spoken_digits
 
 # Scripts that put no spaces between words: kana, Chinese characters, Thai, Lao, Burmese, Khmer.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"

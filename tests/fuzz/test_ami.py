@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.ami.devices import DeviceMessages, parse_devices
 from pbx.asterisk.ami.protocol import AmiParser, Message
+from pbx.asterisk.ami.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
 from pbx.asterisk.ami.values import decimal, integer, moment, roundtrip_ms, seconds, unescape, utc_offset
 from pbx.errors import AmiProtocolError
 from pbx.live.events import LiveHistory
-from pbx.model.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt
 from tests.unit.asterisk.ami.replay import ami_fixtures
 

@@ -15,17 +15,7 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices, peers_to_ask
 from pbx.asterisk.ami.protocol import Headers, Message
 from pbx.asterisk.ami.reply import AmiReply
-from pbx.asterisk.ami.values import integer, utc_offset
-from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, SettingsError, Unreachable
-from pbx.model.snapshot import (
-    ActiveCall,
-    Extension,
-    PartName,
-    Queue,
-    Snapshot,
-    SnapshotPart,
-    System,
-    Trunk,
+from pbx.asterisk.ami.snapshot import (
     may_wrap_up,
     parse_active_calls,
     parse_queues,
@@ -33,6 +23,9 @@ from pbx.model.snapshot import (
     parse_system,
     with_ready,
 )
+from pbx.asterisk.ami.values import integer, utc_offset
+from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, SettingsError, Unreachable
+from pbx.model.snapshot import ActiveCall, Extension, PartName, Queue, Snapshot, SnapshotPart, System, Trunk
 
 # What each part can't be whole without; an absent module is fine as long as another brings something.
 NEEDS: dict[PartName, tuple[str, ...]] = {

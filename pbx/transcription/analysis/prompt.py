@@ -5,8 +5,8 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 
+from pbx.speech.idioms import spoken_digits
 from pbx.transcription.analysis.findings import SpokenSegment
-from pbx.transcription.analysis.idioms import spoken_digits
 from pbx.transcription.analysis.sentences import Sentence, read_conversation
 from pbx.transcription.analysis.summary import weigh_sentences
 

@@ -7,9 +7,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+from pbx.speech.idioms import Idioms, idioms_of
 from pbx.speech.words import WordAt, find_languages, find_words, fold, is_unspaced
 from pbx.transcription.analysis.findings import Quote, SpokenSegment
-from pbx.transcription.analysis.idioms import Idioms, idioms_of
 
 _GAP_S = 1.5  # a sentence doesn't go on after a longer pause
 _LONGEST_WORDS = 60

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pbx.speech.idioms import Idioms
 from pbx.speech.words import all_stop_words, fold
 from pbx.transcription.analysis.findings import AGENT, CALLER
-from pbx.transcription.analysis.idioms import Idioms
 from pbx.transcription.analysis.phrases import content_stems
 from pbx.transcription.analysis.sentences import Conversation, PlainWords, Sentence
 

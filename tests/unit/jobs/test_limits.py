@@ -10,9 +10,10 @@ from sqlalchemy import Engine
 
 from pbx.errors import DataError, JobOverdue
 from pbx.jobs import limits, worker
-from pbx.jobs.limits import LIMITS, JobLimit, Progress, Stop, run_limited
+from pbx.jobs.limits import LIMITS, JobLimit, run_limited
 from pbx.jobs.worker import Worker, run_inline
 from pbx.process_lock import ProcessLock, take_process_lock
+from pbx.progress import Progress, Stop
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import save_connection

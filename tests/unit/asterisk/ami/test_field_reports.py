@@ -9,7 +9,8 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.devices import DeviceMessages, parse_devices, peers_to_ask
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
-from pbx.model.snapshot import Queue, QueueMember, Trunk, parse_queues, with_ready
+from pbx.asterisk.ami.snapshot import parse_queues, with_ready
+from pbx.model.snapshot import Queue, QueueMember, Trunk
 from tests.unit.asterisk.ami.replay import FIXTURES, Session, replay
 
 EMPTY = (

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.model.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
+from pbx.asterisk.ami.snapshot import parse_active_calls, parse_queues, parse_start, parse_system
 
 
 def message(*lines: str) -> Message:
