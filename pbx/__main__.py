@@ -48,7 +48,7 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Check the connection to the PBX step by step, and say how to mend what fails."""
+    """Check the connection to the PBX step by step, and say how to fix what fails."""
     from pbx.asterisk.doctor import check_connection
 
     with errors_told(as_json):
@@ -333,7 +333,7 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
 def _print_step(step: "CheckStep") -> None:
     mark, style = MARKS[step.state]
     print_line(Text.assemble((f"{mark} {step.name}", style), f"  {step.finding}"))
-    for line in step.mend:
+    for line in step.fix:
         print_line(Text("    " + line.replace("\n", "\n    ")))
 
 

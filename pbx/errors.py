@@ -1,6 +1,6 @@
 """Every error the package raises on purpose.
 
-    PbxError                    message + mend (what to do next)
+    PbxError                    message + fix (what to do next)
     ├── SettingsError           ours: a setting is missing, malformed or contradictory
     ├── DataError               ours: the data directory or the database can't be used as it is
     │   ├── NewerDatabase       written by a newer version of the app
@@ -26,21 +26,21 @@
         ├── AriNotFound         404
         └── AriServerError      5xx
 
-A message is a sentence for the analyst; `mend` says what to do next. Neither ever holds a password.
+A message is a sentence for the analyst; `fix` says what to do next. Neither ever holds a password.
 """
 
 
 class PbxError(Exception):
-    """An error with a message for people and, in `mend`, what to do next."""
+    """An error with a message for people and, in `fix`, what to do next."""
 
-    def __init__(self, message: str, mend: str = "") -> None:
+    def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
-        self.mend = mend
+        self.fix = fix
 
     @property
     def advice(self) -> str:
         """The message and what to do next, as one text."""
-        return f"{self} {self.mend}".strip()
+        return f"{self} {self.fix}".strip()
 
 
 class SettingsError(PbxError): ...

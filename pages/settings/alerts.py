@@ -236,7 +236,7 @@ def checked(place: int, target: AlertTarget) -> None:
     try:
         check_target(target.url.get_secret_value())
     except SettingsError as error:
-        raise SettingsError(f"Address {place} can’t be used. {error}", error.mend) from None
+        raise SettingsError(f"Address {place} can’t be used. {error}", error.fix) from None
 
 
 def send_test(at: ui.Site, targets: list[AlertTarget]) -> None:

@@ -140,7 +140,7 @@ def show_check(connection: Connection) -> None:
         failed = sum(step.state == "failed" for step in steps)
         warned = sum(step.state == "warning" for step in steps)
         if failed:
-            under_way.error(f"{failed} of {len(steps)} steps failed. What mends each stands below it.")
+            under_way.error(f"{failed} of {len(steps)} steps failed. What fixes each stands below it.")
         elif warned:
             under_way.warning(f"The connection works, with {warned} of {len(steps)} steps to look at.")
         else:
@@ -150,7 +150,7 @@ def show_check(connection: Connection) -> None:
 def show_step(step: CheckStep) -> None:
     took = f"  :gray[{step.took_ms:,.0f} ms]" if step.state != "skipped" else ""
     st.markdown(f"{ICONS[step.state]} **{ui.plain(step.name)}**{took}  \n{ui.plain(step.finding)}")
-    for cause in step.mend:
+    for cause in step.fix:
         what, _, lines = cause.partition("\n")
         st.markdown(f"- {ui.plain(what)}")
         if lines:

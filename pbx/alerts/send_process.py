@@ -137,7 +137,7 @@ def main() -> None:
     try:
         reason = _send(**json.load(sys.stdin))
     except SettingsError as error:
-        unusable = [str(error), error.mend]
+        unusable = [str(error), error.fix]
     json.dump({"reason": reason, "unusable": unusable}, sys.stdout)
 
 

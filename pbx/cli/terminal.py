@@ -40,16 +40,16 @@ def open_cache() -> Iterator[tuple["Engine", "Settings"]]:
 
 @contextmanager
 def errors_told(as_json: bool) -> Iterator[None]:
-    """Tell an error of ours in a line and its mend in the next, and exit with its status."""
+    """Tell an error of ours in a line and its fix in the next, and exit with its status."""
     try:
         yield
     except PbxError as error:
         if as_json:
-            print_json({"error": str(error), "mend": error.mend})
+            print_json({"error": str(error), "fix": error.fix})
         else:
             print_line(Text(f"✗ {error}", "red"), to_stderr=True)
-            if error.mend:
-                print_line(Text(error.mend), to_stderr=True)
+            if error.fix:
+                print_line(Text(error.fix), to_stderr=True)
         raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
 
 

@@ -148,11 +148,11 @@ class _House:
             self._keep_worker()
             restock(shelf, datetime.now(UTC))
             if time.monotonic() - looked_at >= GAPS_S:
-                self._mend(engine, connection_id)
+                self._fix(engine, connection_id)
                 looked_at = time.monotonic()
             self._stop.wait(LOOK_S)
 
-    def _mend(self, engine: Engine, connection_id: int) -> None:
+    def _fix(self, engine: Engine, connection_id: int) -> None:
         """Take from the story what nobody listened to: days further back, a worker's absence."""
         now = datetime.now(UTC)
         try:

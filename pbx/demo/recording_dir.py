@@ -81,7 +81,7 @@ class Shelf:
                 file.content = bytearray(file.read() + more)
 
     def finish(self, name: str, content: bytes) -> None:
-        """Give a growing recording its final bytes, in place: the call has ended and the header is mended."""
+        """Give a growing recording its final bytes, in place: the call has ended and the header is fixed."""
         with self._lock:
             self._files[name].content = bytearray(content)
 

@@ -88,7 +88,7 @@ class Espeak:
     def say(self, text: str, voice: Voice) -> Spoken:
         """Speak a line as a telephone passes it on. Raises PbxError for a voice that espeak-ng doesn't have."""
         if self._library.espeak_SetVoiceByName(voice.name.encode()):
-            raise PbxError(f"espeak-ng has no voice {voice.name}.", "Mend scripts.toml.")
+            raise PbxError(f"espeak-ng has no voice {voice.name}.", "Fix scripts.toml.")
         self._library.espeak_SetParameter(_RATE, voice.words_per_min, 0)
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         self._pieces, self._events = [], []
@@ -232,7 +232,7 @@ def main() -> int:
         try:
             sound, segments = make_recording(told, espeak)
         except PbxError as error:
-            print(f"{error} {error.mend}", file=sys.stderr)
+            print(f"{error} {error.fix}", file=sys.stderr)
             wrong += 1
             continue
         told.sound.write_bytes(to_wav(sound))

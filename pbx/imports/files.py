@@ -46,8 +46,8 @@ def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     except FileNotFoundError as error:
         raise SettingsError(f"There is no file {path}.", "Check its name; a PBX has /var/log/asterisk.") from error
     except _DAMAGED as error:
-        mend = "What stands before that was read. Fetch the file from the PBX again, then import it once more."
-        raise UnreadableFile(f"The file {path} is damaged: {error}.", mend) from error
+        fix = "What stands before that was read. Fetch the file from the PBX again, then import it once more."
+        raise UnreadableFile(f"The file {path} is damaged: {error}.", fix) from error
     except OSError as error:
         raise UnreadableFile(f"The file {path} can't be read: {error.strerror}.", "Let this user read it.") from error
 

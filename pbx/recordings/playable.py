@@ -85,8 +85,8 @@ def _place(source: Path, cache_dir: Path, suffix: str) -> Path:
     try:
         facts = source.stat()
     except OSError as error:
-        mend = "Sync again to fetch it anew."
-        raise DataError(f"{source.name} can't be read: {error.strerror}.", mend) from None
+        fix = "Sync again to fetch it anew."
+        raise DataError(f"{source.name} can't be read: {error.strerror}.", fix) from None
     identity = f"{source.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode("utf-8", "surrogateescape")
     return cache_dir / f"{hashlib.sha256(identity).hexdigest()[:32]}.{suffix}"
 
@@ -102,8 +102,8 @@ def _written_whole(target: Path) -> Iterator[Path]:
     except (OSError, av.FFmpegError) as error:
         if error.errno in _NO_ROOM:
             raise StorageFull(f"There is no room left in {target.parent}.", "Make room, then play it again.") from None
-        mend = "Give the account that runs the app the right to write there."
-        raise DataError(f"Nothing can be written to {target.parent}: {error.strerror}.", mend) from None
+        fix = "Give the account that runs the app the right to write there."
+        raise DataError(f"Nothing can be written to {target.parent}: {error.strerror}.", fix) from None
     finally:
         with contextlib.suppress(OSError):  # there only after a failure, and then the failure matters more
             part.unlink(missing_ok=True)

@@ -324,8 +324,8 @@ def _soundless(path: Path) -> DataError:
 
 
 def _endless(path: Path) -> DataError:
-    mend = "The file is damaged, or a call was never hung up. Play it on the PBX to find out."
-    return DataError(f"{path.name} is longer than {LONGEST_H} hours.", mend)
+    fix = "The file is damaged, or a call was never hung up. Play it on the PBX to find out."
+    return DataError(f"{path.name} is longer than {LONGEST_H} hours.", fix)
 
 
 def _broken(path: Path, error: Exception) -> DataError:

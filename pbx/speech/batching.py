@@ -109,8 +109,8 @@ class BatchTranscriber(ABC):
                 if not is_out_of_memory(error):
                     raise
                 if len(batch) == 1:
-                    mend = "Choose a smaller model (WHISPER_MODEL), or free memory."
-                    raise ModelError(f"Memory ran out with the model {self.model}.", mend) from None
+                    fix = "Choose a smaller model (WHISPER_MODEL), or free memory."
+                    raise ModelError(f"Memory ran out with the model {self.model}.", fix) from None
             self.max_batch = len(batch) // 2
             self._release(batch)
 

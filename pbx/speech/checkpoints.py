@@ -129,7 +129,7 @@ def _read(weights: Path) -> dict[str, Any]:
     import torch
 
     what = f"{weights.name} is not a Whisper checkpoint"
-    mend = "Download the model again, or give the path of a checkpoint in openai-whisper's format (.pt)."
+    fix = "Download the model again, or give the path of a checkpoint in openai-whisper's format (.pt)."
     try:
         read_bytes = _read_bytes(weights)
         _check_memory(read_bytes, weights)
@@ -137,14 +137,14 @@ def _read(weights: Path) -> dict[str, Any]:
     except ModelError:
         raise
     except OSError as error:
-        raise ModelError(f"{weights.name} can't be read: {error.strerror}.", mend) from None
+        raise ModelError(f"{weights.name} can't be read: {error.strerror}.", fix) from None
     except MemoryError:
         raise _too_large(weights, weights.stat().st_size) from None
     except Exception:  # whatever pickle and torch make of other bytes
-        raise ModelError(f"{what}.", mend) from None
+        raise ModelError(f"{what}.", fix) from None
     parts = [checkpoint.get(part) for part in ("dims", "model_state_dict")] if isinstance(checkpoint, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
-        raise ModelError(f"{what}: it lacks the model's dimensions or its weights.", mend)
+        raise ModelError(f"{what}: it lacks the model's dimensions or its weights.", fix)
     return dict(checkpoint)
 
 

@@ -29,11 +29,11 @@ def load_transcriber(settings: Settings, model: str = "", progress: DownloadProg
     """
     engine, name = settings.whisper_engine, model or settings.whisper_model
     if engine not in engines():
-        mend = f"Install it with: {PIP_LINES[engine]}; or set WHISPER_ENGINE to one that is there."
-        raise ModelError(f"The speech engine {engine} is not installed.", mend)
+        fix = f"Install it with: {PIP_LINES[engine]}; or set WHISPER_ENGINE to one that is there."
+        raise ModelError(f"The speech engine {engine} is not installed.", fix)
     if not _DEVICE.fullmatch(settings.whisper_device):
-        mend = "Set WHISPER_DEVICE to auto, cpu, cuda, or cuda:1 for the second GPU."
-        raise ModelError(f"There is no device “{settings.whisper_device}” for speech models.", mend)
+        fix = "Set WHISPER_DEVICE to auto, cpu, cuda, or cuda:1 for the second GPU."
+        raise ModelError(f"There is no device “{settings.whisper_device}” for speech models.", fix)
     weights = find_weights(name, engine, settings.models_dir, progress)
     device, precision, stretches = settings.whisper_device, settings.whisper_precision, settings.whisper_stretches
     if engine == "whisper":

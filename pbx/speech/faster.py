@@ -78,8 +78,8 @@ class FasterTranscriber(BatchTranscriber):
             return "en" if known == ["en"] else None
         if source.language.lower() in known:
             return source.language.lower()
-        mend = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
-        raise SettingsError(f"This model knows no language {source.language!r}.", mend)
+        fix = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
+        raise SettingsError(f"This model knows no language {source.language!r}.", fix)
 
     def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
         from faster_whisper.audio import pad_or_trim
@@ -219,8 +219,8 @@ def _load(weights: Path, device: str, threads: int, precision: Precision) -> Any
         from ctranslate2 import get_cuda_device_count
         from faster_whisper import WhisperModel
     except ImportError:
-        mend = f"Install it with: {PIP_LINES['faster-whisper']}; or set WHISPER_ENGINE to whisper."
-        raise ModelError("The speech engine faster-whisper is not installed.", mend) from None
+        fix = f"Install it with: {PIP_LINES['faster-whisper']}; or set WHISPER_ENGINE to whisper."
+        raise ModelError("The speech engine faster-whisper is not installed.", fix) from None
     where, _, number = device.partition(":")
     gpus = get_cuda_device_count()
     if where == "cuda" and int(number or 0) >= gpus:
@@ -248,10 +248,10 @@ def _load(weights: Path, device: str, threads: int, precision: Precision) -> Any
             if is_out_of_memory(error):
                 raise _too_large(weights, size) from None
             if place == "cuda" and "librar" in str(error).lower():
-                mend = "Install CUDA's libraries, or set WHISPER_DEVICE to cpu."
-                raise ModelError(f"faster-whisper can't use the GPU: {error}.", mend) from None
-            mend = "Delete the folder so that it is downloaded again, or name another model in WHISPER_MODEL."
-            raise ModelError(f"{weights.name} is damaged, or no model of faster-whisper: {error}.", mend) from None
+                fix = "Install CUDA's libraries, or set WHISPER_DEVICE to cpu."
+                raise ModelError(f"faster-whisper can't use the GPU: {error}.", fix) from None
+            fix = "Delete the folder so that it is downloaded again, or name another model in WHISPER_MODEL."
+            raise ModelError(f"{weights.name} is damaged, or no model of faster-whisper: {error}.", fix) from None
     raise AssertionError("one of the places answers or fails")
 
 

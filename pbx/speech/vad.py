@@ -123,12 +123,12 @@ def find_voice(sound: VadSamples) -> list[SpeechSpan]:
 @functools.cache
 def _load_session() -> Any:  # onnxruntime.InferenceSession, which several threads may run
     """The model out of the silero-vad package, which is not imported: it brings torch, and sets it to one thread."""
-    mend = "Install the requirements again: pip install -r requirements.txt"
+    fix = "Install the requirements again: pip install -r requirements.txt"
     found = importlib.util.find_spec("silero_vad")
     places = found.submodule_search_locations if found else None
     path = Path(places[0], _MODEL) if places else None
     if path is None or not path.is_file():
-        raise ModelError("The voice detector's model (silero-vad) is not installed.", mend)
+        raise ModelError("The voice detector's model (silero-vad) is not installed.", fix)
     try:
         import onnxruntime  # type: ignore[import-untyped]
 
@@ -136,4 +136,4 @@ def _load_session() -> Any:  # onnxruntime.InferenceSession, which several threa
         options.inter_op_num_threads = options.intra_op_num_threads = 1  # more don't help a model this small
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no type but this
-        raise ModelError(f"The voice detector can't be loaded: {error}", mend) from None
+        raise ModelError(f"The voice detector can't be loaded: {error}", fix) from None

@@ -173,8 +173,8 @@ def _unknown(model: str, engine: str, models_dir: Path) -> ModelError:
             f"Name another one in WHISPER_MODEL, or set WHISPER_ENGINE to {other} if the model is made for that.",
         )
     if path.suffix or len(path.parts) > 1:
-        mend = f"Set WHISPER_MODEL to the path of a {kind}, or to one of: {names}."
-        return ModelError(f"There is no speech model at {path.absolute()}.", mend)
+        fix = f"Set WHISPER_MODEL to the path of a {kind}, or to one of: {names}."
+        return ModelError(f"There is no speech model at {path.absolute()}.", fix)
     return ModelError(
         f"The engine {engine} knows no speech model “{model}”.",
         f"Set WHISPER_MODEL to one of: {names}; or to the path of a {kind}, or its name in {models_dir.absolute()}.",
@@ -202,8 +202,8 @@ def _unwritable(folder: Path, error: OSError) -> DataError:
         return StorageFull(
             f"There is no room for the speech model in {folder.absolute()}.", "Make room; then try again."
         )
-    mend = "Give the account that runs the worker the right to write there."
-    return DataError(f"Nothing can be written to {folder.absolute()}: {error.strerror}.", mend)
+    fix = "Give the account that runs the worker the right to write there."
+    return DataError(f"Nothing can be written to {folder.absolute()}: {error.strerror}.", fix)
 
 
 @contextlib.contextmanager

@@ -75,8 +75,8 @@ class WhisperTranscriber(BatchTranscriber):
         try:
             return None if source.language is None else self._network.tokenizer(source.language).language
         except ValueError:
-            mend = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
-            raise SettingsError(f"This model knows no language {source.language!r}.", mend) from None
+            fix = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
+            raise SettingsError(f"This model knows no language {source.language!r}.", fix) from None
 
     def _release(self, batch: Sequence[DecodingJob]) -> None:
         import torch

@@ -237,12 +237,12 @@ def _sqlite_error(engine: Engine, error: sqlite3.Error) -> PbxError | None:
         )
     if code not in _SQLITE_UNUSABLE:
         return None
-    mend = {
+    fix = {
         sqlite3.SQLITE_BUSY: "Close the program that has it open, then try again.",
         sqlite3.SQLITE_CORRUPT: "Restore it from a backup, or move it away: a new one is filled from the PBX.",
         sqlite3.SQLITE_NOTADB: "Move that file away, or set PBX_DATA_DIR to another directory.",
     }.get(code, f"Give this user the right to write to {file.parent}, or set PBX_DATA_DIR to another directory.")
-    return DataError(f"The cache {file} {_SQLITE_UNUSABLE[code]} ({error}).", mend)
+    return DataError(f"The cache {file} {_SQLITE_UNUSABLE[code]} ({error}).", fix)
 
 
 def _is_full(file: Path) -> bool:

@@ -203,7 +203,7 @@ class QueueWorker:
         self._loaded = None
         if not model:
             self._say(active, error.advice, retry=True)
-            raise ModelError(str(error), error.mend) from None
+            raise ModelError(str(error), error.fix) from None
         with writing(self._engine) as session:
             failed = claims.fail_queued(session, active.id, model, error.advice)
             set_hindrance(session, active.id, "")

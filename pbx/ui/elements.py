@@ -115,8 +115,8 @@ def problem(error: PbxError) -> None:
     with st.container(border=True, key="empty_problem", gap="small"):
         st.markdown("### :material/error: This page can’t be shown")
         st.error(plain(str(error)))
-        if error.mend:
-            st.html(f"<b>What to do</b><br>{html.escape(error.mend)}")
+        if error.fix:
+            st.html(f"<b>What to do</b><br>{html.escape(error.fix)}")
         st.button("Try again", icon=":material/refresh:", key="problem_again")
 
 

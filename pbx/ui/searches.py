@@ -21,7 +21,7 @@ def search_for(query: str, **filters: Any) -> None:
 
 def explain(error: QueryError) -> None:
     """Say what is wrong with a search, and how to write it."""
-    st.info(f"**{plain(str(error))}** {plain(error.mend)}", icon=":material/help:")
+    st.info(f"**{plain(str(error))}** {plain(error.fix)}", icon=":material/help:")
 
 
 def readable(query: str) -> bool:

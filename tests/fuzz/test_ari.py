@@ -46,7 +46,7 @@ def test_spoilt_answers_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None
                 refused = None
                 for item in told:
                     assert item is not None
-            assert refused is None or refused.mend
+            assert refused is None or refused.fix
 
 
 @pytest.mark.parametrize(

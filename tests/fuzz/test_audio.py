@@ -108,4 +108,4 @@ def test_what_a_damaged_header_asks_for_is_refused(offset: int, value: bytes, wh
     for read in (probe_audio, load_sound, lambda path: render_playable(path, tmp_path)):
         with pytest.raises(DataError, match=why) as told:
             read(tmp_path / "x.wav")
-        assert told.value.mend
+        assert told.value.fix

@@ -36,4 +36,4 @@ def test_a_spoilt_search_is_understood_by_the_database_or_explained(text: str) -
         index.close()
         assert to_tsquery(tree)
         assert all(0 <= start < end <= len(HEARD) for start, end in spans_in(tree, HEARD))
-    assert told is None or told.mend
+    assert told is None or told.fix

@@ -85,7 +85,7 @@ def test_a_refused_login_names_its_causes(server: LabServer, change: dict[str, s
     connection = Connection.model_validate(server.connection().model_dump() | change)
     with pytest.raises(AmiLoginError) as caught:
         AmiClient.connect(connection)
-    assert "permit=127.0.0.1/255.255.255.255" in caught.value.mend
+    assert "permit=127.0.0.1/255.255.255.255" in caught.value.fix
     assert "lab-ami-secret" not in caught.value.advice
 
 

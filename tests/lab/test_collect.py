@@ -159,7 +159,7 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     write_jobs(5)
     with pytest.raises(StorageFull, match="no room left") as caught:
         write_jobs(200)
-    assert "Free some space" in caught.value.mend
+    assert "Free some space" in caught.value.fix
     engine = open_engine(load_settings())
     with reading(engine) as session:
         written = session.exec(select(Job)).all()
@@ -193,7 +193,7 @@ def test_a_read_only_data_directory_is_told(small_disk: Path) -> None:
     with pytest.raises(DataError) as caught:
         write_jobs(1)
     assert str(small_disk) in str(caught.value)
-    assert "right to write" in caught.value.mend
+    assert "right to write" in caught.value.fix
     with pytest.raises(DataError, match=r"freepbx\.json can't be written"):
         write_whole(small_disk / "freepbx.json", "{}")
 
@@ -206,4 +206,4 @@ def test_a_directory_that_turns_read_only_is_told(small_disk: Path) -> None:
         write_jobs(1)
     engine.dispose()
     subprocess.run(["umount", "-l", small_disk], check=True)
-    assert "right to write" in caught.value.mend
+    assert "right to write" in caught.value.fix

@@ -1,4 +1,4 @@
-"""The connection check against real Asterisk, sound and broken on purpose; the lines it prints mend what was broken."""
+"""The connection check against real Asterisk, sound and broken on purpose; the lines it prints fix what was broken."""
 
 import subprocess
 from collections.abc import Iterator
@@ -58,8 +58,8 @@ def test_plain_and_tls_mistaken_for_each_other(server: LabServer) -> None:
     assert all("doesn't speak TLS" in steps[name].finding for name in not_ok(steps))
     steps = check(plain.model_copy(update={"ami_port": tls.ami_port, "ari_port": tls.ari_port}))
     assert not_ok(steps) == {"AMI greeting": "failed", "ARI answers": "failed"}
-    assert "FREEPBX_AMI_TLS" in steps["AMI greeting"].mend[0]
-    assert "FREEPBX_ARI_TLS" in steps["ARI answers"].mend[0]
+    assert "FREEPBX_AMI_TLS" in steps["AMI greeting"].fix[0]
+    assert "FREEPBX_ARI_TLS" in steps["ARI answers"].fix[0]
 
 
 def test_ports_mistaken_for_each_other(server: LabServer) -> None:
@@ -74,8 +74,8 @@ def test_a_refused_ami_login_leaves_ari_checked(server: LabServer, user: str, se
     changes = {"ami_username": user, "ami_password": secret}
     steps = check(Connection.model_validate(server.connection().model_dump() | changes))
     assert not_ok(steps) == {"AMI login": "failed"}
-    assert f"[{user}]\n" in steps["AMI login"].mend[0]
-    assert "permit = 127.0.0.1/255.255.255.255" in steps["AMI login"].mend[1]
+    assert f"[{user}]\n" in steps["AMI login"].fix[0]
+    assert "permit = 127.0.0.1/255.255.255.255" in steps["AMI login"].fix[1]
     assert steps["Recording downloads"].state == "ok"
 
 
@@ -90,7 +90,7 @@ def test_the_clerk_lacks_rights_and_is_told_which(server: LabServer) -> None:
     assert found.state == "failed"
     assert "it lacks the class system" in found.finding
     assert SNAPSHOT_NEEDS_SYSTEM in found.finding
-    assert "write = system,reporting" in found.mend[0]
+    assert "write = system,reporting" in found.fix[0]
 
 
 def test_the_rights_that_are_advised_are_enough(server: LabServer) -> None:
@@ -136,14 +136,14 @@ def connection_to(server: Spare) -> Connection:
     return Connection.model_validate(server.connection().model_dump() | ami)
 
 
-def lines(mend: str) -> str:
+def lines(fix: str) -> str:
     """The lines to copy: all but the sentence before them and the one after."""
-    return "\n".join(line for line in mend.splitlines()[1:] if not line.startswith(("then ", "and ")))
+    return "\n".join(line for line in fix.splitlines()[1:] if not line.startswith(("then ", "and ")))
 
 
-def run_lines(mend: str, server: Spare) -> None:
+def run_lines(fix: str, server: Spare) -> None:
     """Do what the advice says, in the server's own spool."""
-    script = lines(mend).replace("/var/spool/asterisk", str(server.spool)).replace("asterisk:asterisk", "root:root")
+    script = lines(fix).replace("/var/spool/asterisk", str(server.spool)).replace("asterisk:asterisk", "root:root")
     subprocess.run(["sh", "-c", script], check=True)
 
 
@@ -166,7 +166,7 @@ def test_without_a_recording_directory(broken: Spare, fault: str) -> None:
         broken.recording.symlink_to("nowhere")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
-    run_lines(steps["Recordings listed"].mend[0], broken)
+    run_lines(steps["Recordings listed"].fix[0], broken)
     assert not_ok(check(connection_to(broken))) == AMISS
 
 
@@ -174,7 +174,7 @@ def test_a_broken_link_below(broken: Spare) -> None:
     (broken.monitor / "2026/gone.wav").symlink_to("nowhere.wav")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
-    run_lines(steps["Recordings listed"].mend[1], broken)
+    run_lines(steps["Recordings listed"].fix[1], broken)
     assert not_ok(check(connection_to(broken))) == AMISS
     assert (broken.monitor / f"{NAME}.wav").exists()
 
@@ -184,7 +184,7 @@ def test_a_name_that_is_not_utf8(broken: Spare) -> None:
     Path(odd.decode(errors="surrogateescape")).write_bytes(b"")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
-    shown = lines(steps["Recordings listed"].mend[2]).replace("/var/spool/asterisk", str(broken.spool))
+    shown = lines(steps["Recordings listed"].fix[2]).replace("/var/spool/asterisk", str(broken.spool))
     assert subprocess.run(["sh", "-c", shown], capture_output=True, check=True).stdout.endswith(b"/2026/caf\xe9.wav\n")
 
 
@@ -193,7 +193,7 @@ def test_a_directory_of_its_own_lists_nothing(broken: Spare) -> None:
     broken.recording.mkdir()
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"Recordings listed": "warning"}
-    run_lines(steps["Recordings listed"].mend[0], broken)
+    run_lines(steps["Recordings listed"].fix[0], broken)
     assert not_ok(check(connection_to(broken))) == AMISS
 
 
@@ -205,7 +205,7 @@ def test_a_folder_that_is_a_link_lists_and_hands_out_nothing(broken: Spare, top:
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"Recording downloads": "failed"}
     assert f"recordings in {top}/ " in steps["Recording downloads"].finding
-    run_lines(steps["Recording downloads"].mend[0], broken)
+    run_lines(steps["Recording downloads"].fix[0], broken)
     assert not_ok(check(connection_to(broken))) == AMISS
 
 
@@ -220,8 +220,8 @@ def test_ari_switched_off(broken: Spare) -> None:
     broken.cli("module reload res_ari.so")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
-    assert lines(steps["ARI answers"].mend[0]) == "enabled = yes"
-    set_line(broken.etc / "ari.conf", "enabled = no", lines(steps["ARI answers"].mend[0]))
+    assert lines(steps["ARI answers"].fix[0]) == "enabled = yes"
+    set_line(broken.etc / "ari.conf", "enabled = no", lines(steps["ARI answers"].fix[0]))
     broken.cli("module reload res_ari.so")
     assert not_ok(check(connection_to(broken))) == AMISS
 
@@ -231,7 +231,7 @@ def test_ari_behind_a_prefix(broken: Spare) -> None:
     broken.cli("module reload http")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
-    name, _, prefix = lines(steps["ARI answers"].mend[0]).partition("=")
+    name, _, prefix = lines(steps["ARI answers"].fix[0]).partition("=")
     assert (name, prefix) == ("FREEPBX_ARI_PREFIX", "asterisk")
     connection = connection_to(broken).model_copy(update={"ari_prefix": f"/{prefix}"})
     assert not_ok(check(connection)) == AMISS
@@ -245,7 +245,7 @@ def test_the_web_server_switched_off(broken: Spare) -> None:
     broken.cli("module reload http")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"ARI port open": "failed"}
-    (broken.etc / "http.conf").write_text(lines(steps["ARI port open"].mend[0]))
+    (broken.etc / "http.conf").write_text(lines(steps["ARI port open"].fix[0]))
     broken.cli("module reload http")
     assert not_ok(check(connection_to(broken))) == AMISS
 
@@ -257,7 +257,7 @@ def test_ami_switched_off(broken: Spare) -> None:
     wait_until("Asterisk without AMI is up", lambda: check(connection_to(broken))["ARI answers"].state == "ok")
     steps = check(connection_to(broken))
     assert not_ok(steps) == {"AMI port open": "failed"}
-    (broken.etc / "manager_custom.conf").write_text(lines(steps["AMI port open"].mend[0]))
+    (broken.etc / "manager_custom.conf").write_text(lines(steps["AMI port open"].fix[0]))
     broken.cli("manager reload")
     assert not_ok(check(connection_to(broken))) == AMISS
 
@@ -267,7 +267,7 @@ def test_an_ami_user_that_is_not_there(broken: Spare) -> None:
     broken.cli("manager reload")
     steps = check(connection_to(broken))
     assert not_ok(steps) == {"AMI login": "failed"}
-    section = lines(steps["AMI login"].mend[0]).replace("(the same as FREEPBX_AMI_PASSWORD)", AMI_SECRET)
+    section = lines(steps["AMI login"].fix[0]).replace("(the same as FREEPBX_AMI_PASSWORD)", AMI_SECRET)
     (broken.etc / "manager_custom.conf").write_text(section)
     broken.cli("manager reload")
     assert not_ok(check(connection_to(broken))) == AMISS

@@ -84,7 +84,7 @@ def test_a_refusal_is_told_without_the_password(
     monkeypatch.setenv("PBX_DATABASE_URL", str(settings.database_url).replace(*wrong))
     with pytest.raises(DataError, match=said) as caught:
         open_engine(load_settings())
-    assert "PBX_DATABASE_URL" in caught.value.mend
+    assert "PBX_DATABASE_URL" in caught.value.fix
     for secret in (PASSWORD, "another-s3cret"):
         assert secret not in f"{caught.value.advice} {caught.value!r}"
 

@@ -238,7 +238,7 @@ def test_a_listing_that_fails_says_what_to_do(pbx: Spare, cache: Cache, trouble:
         Path(os.fsdecode(os.fsencode(pbx.monitor) + b"/bad\xff.wav")).write_bytes(wav())
     with pytest.raises(AriServerError, match="can't list") as raised:
         cache.sync()
-    assert "find -L" in raised.value.mend
+    assert "find -L" in raised.value.fix
     assert {row.gone_at for row in cache.rows()} == {None}
     assert cache.is_whole() or trouble == "not UTF-8"
 

@@ -47,7 +47,7 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name) as caught:
         load_settings()
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_empty_values_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_an_env_file_that_is_not_text_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PBX_ENV_FILE", str(tmp_path / "my.env"))
     with pytest.raises(SettingsError, match=r"my\.env can't be read") as caught:
         load_settings()
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[1]", b"1", b"{", b'{"ami_port": 1'])

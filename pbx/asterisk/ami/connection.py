@@ -139,18 +139,18 @@ def wrap_tls(sock: socket.socket, connection: Connection, end: float) -> ssl.SSL
         context = ssl.create_default_context(cafile=connection.ca_file)
     except (OSError, ssl.SSLError):
         raise SettingsError(
-            f"The CA file {connection.ca_file} can't be read as PEM certificates.", "Mend FREEPBX_CA_FILE."
+            f"The CA file {connection.ca_file} can't be read as PEM certificates.", "Fix FREEPBX_CA_FILE."
         ) from None
     try:
         sock.settimeout(_left(end))
         return context.wrap_socket(sock, server_hostname=connection.host)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in _UNKNOWN_CA:
-            mend = "Copy the certificate of the CA that signed it from the PBX and name that file in FREEPBX_CA_FILE."
-            raise Unreachable(f"{where} shows a certificate of an unknown CA.", mend) from None
+            fix = "Copy the certificate of the CA that signed it from the PBX and name that file in FREEPBX_CA_FILE."
+            raise Unreachable(f"{where} shows a certificate of an unknown CA.", fix) from None
         if error.verify_code in _OTHER_NAME:
-            mend = "Set FREEPBX_HOST to the name in the certificate, or let the PBX have one for this name."
-            raise Unreachable(f"{where} shows a certificate for another name.", mend) from None
+            fix = "Set FREEPBX_HOST to the name in the certificate, or let the PBX have one for this name."
+            raise Unreachable(f"{where} shows a certificate for another name.", fix) from None
         raise Unreachable(
             f"The certificate of {where} isn't valid: {error.verify_message}.", "Renew it on the PBX."
         ) from None
@@ -191,7 +191,7 @@ def await_greeting(link: AmiConnection, connection: Connection, end: float) -> N
     except AmiTooLarge:
         raise
     except AmiProtocolError as error:
-        raise AmiProtocolError(f"{where} isn't Asterisk's manager interface. {error}", error.mend) from None
+        raise AmiProtocolError(f"{where} isn't Asterisk's manager interface. {error}", error.fix) from None
     except TimeoutError:
         raise _silent(link.sock, where) from None
     except (OSError, Unreachable):

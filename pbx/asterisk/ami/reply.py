@@ -81,8 +81,8 @@ class AmiReply:
     def check(self) -> "AmiReply":
         """Return self; raise AmiDenied or AmiActionError if the action was refused."""
         if self.denied:
-            mend = "Add the class to write= of that user in manager.conf, then `asterisk -rx 'manager reload'`."
-            raise AmiDenied(self.reason, mend)
+            fix = "Add the class to write= of that user in manager.conf, then `asterisk -rx 'manager reload'`."
+            raise AmiDenied(self.reason, fix)
         if self.failed and self.output:
             raise AmiActionError("\n".join(self.output).strip(), "Try the command on the PBX with `asterisk -rvvv`.")
         if self.failed:

@@ -201,8 +201,8 @@ class AriClient:
                 return self._try(path, sink, accept)
             except OutOfTime:
                 where = f"{self.connection.host}:{self.connection.ari_port}"
-                mend = "Try again. If it happens again, the PBX is overloaded or the network very slow."
-                raise Deadline(f"{where} took longer than {limit_s:g} s to answer.", mend) from None
+                fix = "Try again. If it happens again, the PBX is overloaded or the network very slow."
+                raise Deadline(f"{where} took longer than {limit_s:g} s to answer.", fix) from None
 
     def _try(self, path: str, sink: BinaryIO, accept: Callable[[int], None] | None) -> int:
         for attempt in range(ATTEMPTS):
@@ -287,7 +287,7 @@ def _tls(connection: Connection) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=connection.ca_file)
     except (OSError, ssl.SSLError):
         raise SettingsError(
-            f"The CA file {connection.ca_file} can't be read as PEM certificates.", "Mend FREEPBX_CA_FILE."
+            f"The CA file {connection.ca_file} can't be read as PEM certificates.", "Fix FREEPBX_CA_FILE."
         ) from None
 
 

@@ -136,10 +136,10 @@ def line_fault(error: http.HTTPError, connection: Connection) -> PbxError:
             f"{where} doesn't speak HTTP.",
             "Check FREEPBX_ARI_PORT: ARI's is 8088, or 8089 with TLS (FREEPBX_ARI_TLS); 5038 is AMI's.",
         )
-    mend = "Does Asterisk restart? Then try again."
+    fix = "Does Asterisk restart? Then try again."
     if not connection.ari_tls:
-        mend += " If it happens each time, this may be the TLS port: set FREEPBX_ARI_TLS."
-    return Unreachable(f"The connection to {where} broke off.", mend)
+        fix += " If it happens each time, this may be the TLS port: set FREEPBX_ARI_TLS."
+    return Unreachable(f"The connection to {where} broke off.", fix)
 
 
 def _speaks_no_http(reason: BaseException | None) -> bool:
@@ -156,9 +156,9 @@ def _tls_fault(reason: http.SSLError, where: str) -> Unreachable:
             "or turn FREEPBX_ARI_TLS off.",
         )
     if cause.verify_code in _UNKNOWN_CA:
-        mend = "Copy the certificate of the CA that signed it from the PBX and name that file in FREEPBX_CA_FILE."
-        return Unreachable(f"{where} shows a certificate of an unknown CA.", mend)
+        fix = "Copy the certificate of the CA that signed it from the PBX and name that file in FREEPBX_CA_FILE."
+        return Unreachable(f"{where} shows a certificate of an unknown CA.", fix)
     if cause.verify_code in _OTHER_NAME:
-        mend = "Set FREEPBX_HOST to the name in the certificate, or let the PBX have one for this name."
-        return Unreachable(f"{where} shows a certificate for another name.", mend)
+        fix = "Set FREEPBX_HOST to the name in the certificate, or let the PBX have one for this name."
+        return Unreachable(f"{where} shows a certificate for another name.", fix)
     return Unreachable(f"The certificate of {where} isn't valid: {cause.verify_message}.", "Renew it on the PBX.")

@@ -1,10 +1,10 @@
-"""The connection check: from the PBX's name to a recording in hand, each step with its finding and what mends it.
+"""The connection check: from the PBX's name to a recording in hand, each step with its finding and what fixes it.
 
 step.py   a step, and how steps that stand on one another are run
 line.py   name and ports: what is there before anybody speaks
 ami.py    the manager interface: TLS, greeting, login, rights, versions
 ari.py    the REST interface: TLS, login, the recordings
-advice.py the lines that mend a PBX
+advice.py the lines that fix a PBX
 """
 
 from collections.abc import Iterator

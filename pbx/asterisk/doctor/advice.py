@@ -1,4 +1,4 @@
-"""The lines that mend a PBX. FreePBX writes most of Asterisk's files anew, so its own page or a *_custom.conf is named.
+"""The lines that fix a PBX. FreePBX writes most of Asterisk's files anew, so its own page or a *_custom.conf is named.
 
 In a custom file `[general]` must be `[general](+)`: Asterisk ignores a second section of that name (seen on 16 and 22).
 """

@@ -78,7 +78,7 @@ class AmiCheck:
         try:
             in_clear = log_in(self._link, self.connection, "off", time.monotonic() + STAGE_S)
         except AmiPlainLogin as error:
-            raise Trouble(str(error), [error.mend]) from None
+            raise Trouble(str(error), [error.fix]) from None
         except AmiLoginError as error:
             source = str(self._sock.getsockname()[0]).partition("%")[0]
             raise Trouble(str(error), advice.ami_login(user, source)) from None
@@ -123,7 +123,7 @@ class AmiCheck:
                 if not wrong:
                     raise
         if wrong:
-            raise Trouble(" ".join(str(error) for error in wrong), [error.mend for error in wrong])
+            raise Trouble(" ".join(str(error) for error in wrong), [error.fix for error in wrong])
         denied = [action for action, reply in self._replies.items() if reply.denied]
         if denied:
             return self._denied(denied)
@@ -136,8 +136,8 @@ class AmiCheck:
         absent = [part for part, needs in NEEDS.items() if all(self._replies[action].absent for action in needs)]
         if absent:
             modules = dict.fromkeys(_MODULES.get(part, "its module") for part in absent)
-            mend = [f"If the PBX has any, load the module:\nasterisk -rx 'module load {module}'" for module in modules]
-            return StepResult(f"Asterisk knows nothing of {', '.join(absent)}.", "warning", mend)
+            fix = [f"If the PBX has any, load the module:\nasterisk -rx 'module load {module}'" for module in modules]
+            return StepResult(f"Asterisk knows nothing of {', '.join(absent)}.", "warning", fix)
         return StepResult(f"All {len(actions)} actions that a snapshot needs are allowed.")
 
     def _denied(self, denied: list[str]) -> StepResult:
@@ -159,6 +159,6 @@ class AmiCheck:
         version = settings.response.get("AsteriskVersion")
         major = re.match(r"\D*(\d{1,4})", version)
         if major and int(major[1]) < OLDEST:
-            mend = [f"Update the PBX: below Asterisk {OLDEST} ARI can't hand recordings out."]
-            return StepResult(f"Asterisk {version}, {ami}: too old.", "failed", mend)
+            fix = [f"Update the PBX: below Asterisk {OLDEST} ARI can't hand recordings out."]
+            return StepResult(f"Asterisk {version}, {ami}: too old.", "failed", fix)
         return StepResult(f"Asterisk {version}, {ami}.")

@@ -78,8 +78,8 @@ class AriCheck:
         if isinstance(info, AriNotFound):
             found = self._other_prefix()
             prefix = self.connection.ari_prefix
-            mend = advice.no_ari(self.connection.ari_port, prefix) if found is None else advice.ari_prefix(found)
-            raise Trouble(str(info), mend)
+            fix = advice.no_ari(self.connection.ari_port, prefix) if found is None else advice.ari_prefix(found)
+            raise Trouble(str(info), fix)
         if isinstance(info, (Unreachable, AriProtocolError, AriServerError)):
             raise info
         return StepResult(f"ARI is there: {self.connection.ari_url}.")
@@ -113,7 +113,7 @@ class AriCheck:
         try:
             self._recordings = self._client.list_recordings()
         except AriServerError as error:
-            raise Trouble(str(error), advice.unlistable() if "Allocation" in str(error) else [error.mend]) from None
+            raise Trouble(str(error), advice.unlistable() if "Allocation" in str(error) else [error.fix]) from None
         if not self._recordings:
             return StepResult("The list is empty: ARI knows no recording.", "warning", advice.nothing_listed())
         return StepResult(f"{count_text(len(self._recordings), 'recording')}.")

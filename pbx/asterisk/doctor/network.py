@@ -40,7 +40,7 @@ class NameCheck:
         if not self.addresses:
             raise Trouble(
                 f"The name server gave no answer for {self.host!r} within {RESOLVE_S:.0f} s.",
-                ["Write the PBX's IP address as FREEPBX_HOST, or mend this machine's /etc/resolv.conf."],
+                ["Write the PBX's IP address as FREEPBX_HOST, or fix this machine's /etc/resolv.conf."],
             )
         found = ", ".join(str(address[0]) for _, address in self.addresses)
         return StepResult(f"{self.host} is an address." if found == self.host else f"{self.host} is {found}.")

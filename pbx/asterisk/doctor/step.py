@@ -13,14 +13,14 @@ StepState = Literal["ok", "failed", "skipped", "warning"]
 
 
 class CheckStep(BaseModel):
-    """One step: what was found, and what mends it: the likely causes in their order, each with the lines to write."""
+    """One step: what was found, and what fixes it: the likely causes in their order, each with the lines to write."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     state: StepState
     finding: str
-    mend: list[str] = []
+    fix: list[str] = []
     took_ms: int = 0
 
 
@@ -30,15 +30,15 @@ class StepResult:
 
     text: str
     state: StepState = "ok"
-    mend: list[str] = field(default_factory=list)
+    fix: list[str] = field(default_factory=list)
 
 
 class Trouble(Exception):
     """A step failed."""
 
-    def __init__(self, text: str, mend: list[str]) -> None:
+    def __init__(self, text: str, fix: list[str]) -> None:
         super().__init__(text)
-        self.mend = mend
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run(checks: Iterable[Check], failed: str = "") -> Generator[CheckStep, None,
         begun = time.monotonic()
         found = _look(check)
         took_ms = round((time.monotonic() - begun) * 1000)
-        yield CheckStep(name=check.name, state=found.state, finding=found.text, mend=found.mend, took_ms=took_ms)
+        yield CheckStep(name=check.name, state=found.state, finding=found.text, fix=found.fix, took_ms=took_ms)
         if check.bears and found.state == "failed":
             failed = check.name
     return failed
@@ -72,6 +72,6 @@ def _look(check: Check) -> StepResult:
     try:
         return check.look()
     except Trouble as trouble:
-        return StepResult(str(trouble), "failed", trouble.mend)
+        return StepResult(str(trouble), "failed", trouble.fix)
     except PbxError as error:
-        return StepResult(str(error), "failed", [error.mend] if error.mend else [])
+        return StepResult(str(error), "failed", [error.fix] if error.fix else [])

@@ -58,7 +58,7 @@ def stored_path(connection_id: int, name: str, suffix: str) -> str:
 def examine(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:
     """Judge a whole file of ARI's `format` by its size and header.
 
-    Asterisk writes both sizes of a WAV header as 0 and mends them when the call ends, so a zero size means that it is
+    Asterisk writes both sizes of a WAV header as 0 and fixes them when the call ends, so a zero size means that it is
     still being written; ARI may also hand out a WAV under a name that is listed with another format.
     """
     if size_bytes <= HEADER_BYTES:

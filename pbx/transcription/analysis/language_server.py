@@ -91,8 +91,8 @@ class _Server:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"The language server at {self.scheme}://{host}{f':{self.port}' if self.port else ''}"
 
-    def fault(self, what: str, mend: str) -> AnalysisError:
-        return AnalysisError(f"{self.name} {what}.", mend)
+    def fault(self, what: str, fix: str) -> AnalysisError:
+        return AnalysisError(f"{self.name} {what}.", fix)
 
 
 def summarise(

@@ -71,7 +71,7 @@ def test_without_a_pbx_it_says_what_to_do(command: str) -> None:
     assert said.stderr.startswith("✗ No PBX is set up yet.\nEnter it in the app under Settings")
     told = run(app, [command, "--json"])
     assert (told.exit_code, told.stderr) == (2, "")
-    assert json.loads(told.stdout).keys() == {"error", "mend"}
+    assert json.loads(told.stdout).keys() == {"error", "fix"}
 
 
 @pytest.mark.parametrize("command", ["check", "collect", "sync", "status", "worker"])
@@ -139,14 +139,14 @@ def refuse(*_: object) -> dict[str, Any]:
     raise Unreachable("The PBX does not answer.", "Look at its network cable.")
 
 
-def test_an_error_is_told_with_its_mend_and_kept(does: Callable[[str, JobFunction], None]) -> None:
+def test_an_error_is_told_with_its_fix_and_kept(does: Callable[[str, JobFunction], None]) -> None:
     does("sync", refuse)
     said = run(app, ["sync"])
     assert (said.exit_code, said.stdout) == (1, "")
     assert said.stderr == "✗ The PBX does not answer.\nLook at its network cable.\n"
     told = run(app, ["sync", "--json"])
     assert (told.exit_code, told.stderr) == (1, "")
-    assert json.loads(told.stdout) == {"error": "The PBX does not answer.", "mend": "Look at its network cable."}
+    assert json.loads(told.stdout) == {"error": "The PBX does not answer.", "fix": "Look at its network cable."}
     status = json.loads(run(app, ["status", "--json"]).stdout)
     assert status["last"]["sync"]["error"] == "The PBX does not answer. Look at its network cable."
 
@@ -205,7 +205,7 @@ def test_check_of_a_closed_port_fails_and_never_says_the_password(pbx: None) -> 
     told = json.loads(run(app, ["check", "--json"]).stdout)
     assert told["ok"] is False
     assert {step["state"] for step in told["steps"]} >= {"failed"}
-    assert any(step["mend"] for step in told["steps"])
+    assert any(step["fix"] for step in told["steps"])
 
 
 @pytest.mark.parametrize("command", ["check", "collect", "sync", "status"])

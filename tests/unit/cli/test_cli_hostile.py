@@ -49,7 +49,7 @@ def test_a_sync_with_a_hostile_pbx_ends_in_an_error_of_ours(pbx: ReplayPbx, answ
     assert (run.returncode, run.stderr) == (1, "")
     said = json.loads(run.stdout)
     assert said["error"]
-    assert said["mend"]
+    assert said["fix"]
     assert PASSWORD not in run.stdout
 
 

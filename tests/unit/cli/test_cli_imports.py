@@ -108,10 +108,10 @@ def test_a_database_of_which_no_password_is_told(pbx: None, tmp_path: Path, monk
 def test_a_password_on_the_command_line_is_refused(pbx: None, kind: str, address: str) -> None:
     said = run(app, ["import", kind, "--url", address, "--json"])
     assert said.exit_code == 2
-    assert set(json.loads(said.stdout)) == {"error", "mend"}
+    assert set(json.loads(said.stdout)) == {"error", "fix"}
     assert "geheim" not in said.output
     if address.startswith(("mysql", "postgresql")):
-        assert "PBX_IMPORT_URL" in json.loads(said.stdout)["mend"]
+        assert "PBX_IMPORT_URL" in json.loads(said.stdout)["fix"]
 
 
 def test_the_password_is_asked_for_at_the_terminal(pbx: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ class House:
             last = session.exec(select(Job).where(Job.kind == kind).order_by(col(Job.asked_at).desc())).first()
         assert last is not None
         assert (last.state, last.error) == ("failed", caught.value.advice)
-        assert caught.value.mend
+        assert caught.value.fix
         assert self.pbx.password not in caught.value.advice
         return caught.value
 

@@ -326,10 +326,10 @@ def test_faults_are_done_where_they_are_armed(pbx: DemoPbx) -> None:
     assert pbx.faults.taken == {"mute": 1, "cut": 1, "stall": 1, "slow_list": 1, "refuse": 1}
 
 
-def test_a_port_that_is_taken_is_an_error_with_a_mend(pbx: DemoPbx) -> None:
+def test_a_port_that_is_taken_is_an_error_with_a_fix(pbx: DemoPbx) -> None:
     with pytest.raises(DataError) as raised, DemoPbx(ami_port=pbx.ami_port, clock=Clock()):
         pass
-    assert "free ones are chosen" in raised.value.mend
+    assert "free ones are chosen" in raised.value.fix
 
 
 def test_it_ends_with_clients_on_the_line() -> None:

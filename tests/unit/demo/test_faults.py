@@ -131,7 +131,7 @@ def test_a_name_that_is_not_utf_8_is_named_as_what_stops_the_list(house: House) 
     house.pbx.shelf.add(odd, wav())
     error = house.fail("sync")
     assert isinstance(error, AriServerError)
-    assert "isn't UTF-8" in error.mend
+    assert "isn't UTF-8" in error.fix
     assert not any(row.gone_at for row in house.recordings().values())
     house.pbx.shelf.delete(odd)
     assert house.do("sync")["failed"] == []
@@ -148,7 +148,7 @@ def test_a_password_that_was_changed_stops_both_jobs_and_loses_nothing(house: Ho
     assert isinstance(collect, AmiLoginError)
     for error in (sync, collect):
         assert old not in error.advice
-        assert "PASSWORD" in error.mend or "password" in error.mend
+        assert "PASSWORD" in error.fix or "password" in error.fix
     assert house.is_whole()
     house.pbx.change_password(old)
     house.do("collect")

@@ -38,7 +38,7 @@ def test_a_script_of_another_length_is_told_which() -> None:
     told = dataclasses.replace(script("voicemail"), duration_s=20)
     with pytest.raises(PbxError, match="voicemail lasts 5 s") as raised:
         make_recording(told, cast(Espeak, Hum()))
-    assert "duration_s = 5" in raised.value.mend
+    assert "duration_s = 5" in raised.value.fix
 
 
 def test_lines_follow_each_other_as_written() -> None:

@@ -69,7 +69,7 @@ def refusal(port: int, kind: str = "mysql", statement_s: int = 1, options: str =
     assert time.monotonic() - begun < 5
     shown = f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
     assert SECRET not in shown
-    assert caught.value.mend
+    assert caught.value.fix
     return caught.value
 
 
@@ -88,7 +88,7 @@ def test_another_kind_of_server_is_named(answer: bytes, said: str) -> None:
     with server(answer) as port:
         error = refusal(port)
     assert said in str(error)
-    assert "3306" in error.mend
+    assert "3306" in error.fix
 
 
 def test_a_server_that_says_nothing_is_left_after_its_time() -> None:
@@ -124,7 +124,7 @@ def test_a_login_by_ed25519_says_what_is_missing(monkeypatch: pytest.MonkeyPatch
     with server(hello(), packet(2, b"\xfeclient_ed25519\0" + b"s" * 32)) as port:
         error = refusal(port)
     assert isinstance(error, SettingsError)
-    assert "pynacl" in error.mend
+    assert "pynacl" in error.fix
 
 
 @pytest.mark.parametrize("switch", [b"\xfe", b"\xfemysql_old_password\0saltsalt\0"])
@@ -138,7 +138,7 @@ def test_a_password_of_before_mysql_4_1_is_named(switch: bytes) -> None:
         hello(capabilities=capabilities), packet(2, switch), packet(4, denied + b"password in the old format")
     ) as port:
         error = refusal(port)
-    assert "before MySQL 4.1" in error.mend
+    assert "before MySQL 4.1" in error.fix
 
 
 @pytest.mark.parametrize("plugin", [b"mysql_clear_password\0", b"dialog\0\x03Password: "])
@@ -159,7 +159,7 @@ def test_the_password_is_never_sent_in_clear(plugin: bytes) -> None:
 def test_a_server_that_wants_tls_says_so() -> None:
     denied = b"\xff" + struct.pack("<H", 3159) + b"#HY000Connections using insecure transport are prohibited"
     with server(hello(), packet(2, denied)) as port:
-        assert "?ssl_ca=" in refusal(port).mend
+        assert "?ssl_ca=" in refusal(port).fix
 
 
 def test_an_old_mysql_is_read_with_what_it_knows() -> None:
@@ -255,7 +255,7 @@ def test_an_address_that_leads_nowhere_is_a_sentence(address: str) -> None:
         source.connect().close()
     assert time.monotonic() - begun < 5
     assert SECRET not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_an_address_in_the_way_of_odbc_is_none_and_its_password_is_not_repeated() -> None:

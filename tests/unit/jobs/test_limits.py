@@ -52,7 +52,7 @@ def test_a_job_that_hangs_is_ended_with_a_clear_sentence(kind: Any) -> None:
     with pytest.raises(JobOverdue, match=f"The {kind} (took longer than|made no progress for)") as caught:
         run_limited(kind, hang, nobody, threading.Event())
     assert time.monotonic() - begun < 10
-    assert "pbx check" in caught.value.mend
+    assert "pbx check" in caught.value.fix
     until(lambda: not [one for one in threading.enumerate() if one.name == f"{kind} job"], "ended")
 
 

@@ -130,7 +130,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
             write_whole(output, "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "--output" in caught.value.mend
+    assert "--output" in caught.value.fix
     assert output.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
 
@@ -149,7 +149,7 @@ def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match="can't be written") as caught:
         write_whole(tmp_path / "out" / "freepbx.json", "new")
-    assert "--output" in caught.value.mend
+    assert "--output" in caught.value.fix
 
 
 def test_others_may_read_the_file(tmp_path: Path) -> None:

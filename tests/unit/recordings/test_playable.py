@@ -174,7 +174,7 @@ def test_a_cache_that_cannot_be_written(make: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"Nothing can be written to .*file") as caught:
         make(WAV, tmp_path / "file/cache")
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_a_relative_cache_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

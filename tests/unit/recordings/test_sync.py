@@ -297,7 +297,7 @@ def test_a_full_disk_keeps_what_is_stored(bench: Bench) -> None:
             bench.sync(parallel=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert "already stored are safe" in raised.value.mend
+    assert "already stored are safe" in raised.value.fix
     bench.check()
     assert sorted(bench.states().values()) == ["downloaded"] * 3 + ["listed"]
     assert bench.sync() == SyncResult(listed=4, downloaded=1)

@@ -261,7 +261,7 @@ def test_what_holds_no_sound_says_so(name: str, content: bytes, words: str, tmp_
         with pytest.raises(DataError, match=words) as caught:
             read(tmp_path / name)
         assert str(caught.value).startswith(name)
-        assert caught.value.mend
+        assert caught.value.fix
     assert list(cache.iterdir() if cache.exists() else []) == []
 
 

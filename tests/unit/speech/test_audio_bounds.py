@@ -38,7 +38,7 @@ for path in bad:
     try:
         told = f"{probe_audio(path).duration_s:.1f} s"
     except DataError as error:
-        told = f"refused: {error.mend}"
+        told = f"refused: {error.fix}"
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, told)
 """
 
@@ -141,7 +141,7 @@ def test_more_sound_than_any_call_has_is_refused_wherever_it_is_read(
     for use in (probe_audio, load_sound, read, lambda path: waveform(path, tmp_path / "made")):
         with pytest.raises(DataError, match=r"longer than 0\.5 hours") as raised:
             use(long_flac)
-        assert raised.value.mend
+        assert raised.value.fix
     with pytest.raises(DataError, match=r"longer than 0\.5 hours"):
         render_playable(long_flac, tmp_path / "made")
     assert list((tmp_path / "made").iterdir()) == []

@@ -17,7 +17,7 @@ def test_a_text_is_no_checkpoint(tmp_path: Path) -> None:
     path.write_text("<html>Not found</html>")
     with pytest.raises(ModelError, match=r"model\.pt is not a Whisper checkpoint") as caught:
         load_network(path, "base", "cpu", "fp32")
-    assert "Download the model again" in caught.value.mend
+    assert "Download the model again" in caught.value.fix
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_checkpoint_of_impossible_dimensions_is_damaged(tmp_path: Path, dims: 
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(ModelError, match=r"model\.pt is (damaged|not a Whisper checkpoint)") as caught:
         load_network(tmp_path / "model.pt", "base", "cpu", "fp32")
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("kind", ["sparse", "whole", "text", "none", "complex"])
@@ -111,7 +111,7 @@ def test_a_compressed_checkpoint_is_as_large_as_it_becomes(tmp_path: Path, monke
 def test_a_device_that_is_none_is_said(device: str) -> None:
     with pytest.raises(ModelError) as caught:
         checkpoints.pick_device(device)
-    assert "WHISPER_DEVICE" in caught.value.mend
+    assert "WHISPER_DEVICE" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_model_too_large_for_memory_says_so_before_it_is_loaded(monkeypatch: p
     monkeypatch.setattr(checkpoints, "free_memory", lambda: 301_000_000)
     with pytest.raises(ModelError, match=r"needs about 0\.3 GB of memory; 0\.3 GB are free") as caught:
         load_network(CHECKPOINT, "micro", "cpu", "fp32")
-    assert "smaller model" in caught.value.mend
+    assert "smaller model" in caught.value.fix
 
 
 def test_free_memory_is_what_linux_says() -> None:

@@ -189,7 +189,7 @@ def test_without_the_package_it_is_told_how_to_get_it(folder: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(ModelError, match="not installed") as caught:
         FasterTranscriber(folder, "micro")
-    assert "pip install faster-whisper==1.2.1" in caught.value.mend
+    assert "pip install faster-whisper==1.2.1" in caught.value.fix
 
 
 def test_a_gpu_that_isnt_there_is_told(folder: Path) -> None:
@@ -218,4 +218,4 @@ def test_a_model_too_large_is_told_before_it_is_loaded(folder: Path, monkeypatch
     monkeypatch.setattr(checkpoints, "free_memory", lambda: 310_000_000)
     with pytest.raises(ModelError, match="of memory, more than is free") as caught:
         FasterTranscriber(folder, "micro", "cpu")
-    assert "smaller model" in caught.value.mend
+    assert "smaller model" in caught.value.fix

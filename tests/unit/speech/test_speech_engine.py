@@ -123,7 +123,7 @@ def test_a_checkpoint_that_is_none_is_told(kind: str, tmp_path: Path) -> None:
     file.write_bytes(NO_CHECKPOINTS[kind])
     with pytest.raises(ModelError, match=r"model\.pt is (not a Whisper checkpoint|damaged)") as caught:
         load_transcriber(load_settings(), str(file))
-    assert "Download the model again" in caught.value.mend
+    assert "Download the model again" in caught.value.fix
     assert "Traceback" not in str(caught.value)
 
 
@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_model_is_told(
     (copy / damaged).write_bytes(NO_CHECKPOINTS[kind])
     with pytest.raises(ModelError, match="micro is damaged, or no model of faster-whisper") as caught:
         load_transcriber(load_settings(), str(copy))
-    assert "Delete the folder" in caught.value.mend
+    assert "Delete the folder" in caught.value.fix
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_model_too_large_for_the_memory_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(checkpoints, "free_memory", lambda: 200_000_000)
     with pytest.raises(ModelError, match=r"needs about 0\.\d GB of memory; 0\.2 GB are free") as caught:
         load_transcriber(load_settings(), str(CHECKPOINT))
-    assert "Choose a smaller model" in caught.value.mend
+    assert "Choose a smaller model" in caught.value.fix
 
 
 @pytest.mark.parametrize("engine_name", ["whisper", "faster-whisper"])
@@ -166,7 +166,7 @@ def test_a_device_there_is_not_is_told(
     model = CHECKPOINT if engine_name == "whisper" else folder
     with pytest.raises(ModelError, match=r"There is no (device|GPU)") as caught:
         load_transcriber(load_settings(), str(model))
-    assert "WHISPER_DEVICE" in caught.value.mend
+    assert "WHISPER_DEVICE" in caught.value.fix
 
 
 def test_an_engine_that_isnt_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_an_engine_that_isnt_installed_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(engine, "engines", lambda: ["whisper"])
     with pytest.raises(ModelError, match="faster-whisper is not installed") as caught:
         load_transcriber(load_settings())
-    assert "pip install faster-whisper==1.2.1" in caught.value.mend
+    assert "pip install faster-whisper==1.2.1" in caught.value.fix
 
 
 def test_installed_engines_are_all_here() -> None:

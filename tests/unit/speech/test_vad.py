@@ -136,7 +136,7 @@ def test_a_missing_model_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_pa
     try:
         with pytest.raises(ModelError, match="not installed") as caught:
             VoiceDetector()
-        assert "pip install" in caught.value.mend
+        assert "pip install" in caught.value.fix
         damaged = tmp_path / "damaged.onnx"
         damaged.write_bytes(b"no model" * 99)
         monkeypatch.setattr(vad, "_MODEL", str(damaged))

@@ -114,8 +114,8 @@ def test_a_line_that_is_always_cut_fails_with_what_came_and_goes_on_next_time(
     server.faults = [cut_off] * 4
     with pytest.raises(ModelError, match=r"line to 127\.0\.0\.1:[0-9]+ was cut") as caught:
         find_weights("base", "whisper", tmp_path)
-    assert f"{server.url}{PATH}" in caught.value.mend
-    assert str(tmp_path / "base.pt") in caught.value.mend
+    assert f"{server.url}{PATH}" in caught.value.fix
+    assert str(tmp_path / "base.pt") in caught.value.fix
     assert not (tmp_path / "base.pt").exists()
     server.asked.clear()
     assert find_weights("base", "whisper", tmp_path).read_bytes() == CONTENT
@@ -158,7 +158,7 @@ def test_a_server_that_drips_is_given_up(
     with pytest.raises(ModelError, match=r"took more than|was cut") as caught:
         find_weights("base", "whisper", tmp_path)
     assert time.monotonic() - begun < 5
-    assert server.url in caught.value.mend
+    assert server.url in caught.value.fix
 
 
 def test_a_server_slower_than_the_least_rate_is_given_up(
@@ -208,7 +208,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(server: WeightServer, tmp_path: 
     server.faults = [damaged] if engine == "whisper" else [*small, damaged]
     with pytest.raises(ModelError, match="checksum is wrong; it was removed") as caught:
         find_weights("base", engine, tmp_path)
-    assert server.url in caught.value.mend
+    assert server.url in caught.value.fix
     assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(("base.pt", "model.bin"))] == []
 
 
@@ -251,15 +251,15 @@ def test_without_internet_the_addresses_and_the_place_are_told(server: WeightSer
     server.server_close()
     with pytest.raises(ModelError, match=r"could not be downloaded: 127\.0\.0\.1.* can't be reached") as caught:
         find_weights("base", "whisper", tmp_path)
-    assert caught.value.mend == (
+    assert caught.value.fix == (
         f"Fetch {server.url}{PATH} on a machine with internet access and save it as {tmp_path / 'base.pt'}; "
         "then try again."
     )
     with pytest.raises(ModelError, match="could not be downloaded") as caught:
         find_weights("base", "faster-whisper", tmp_path)
     for name in HUB_FILES:
-        assert f"{server.url}{HUB}{name}" in caught.value.mend
-    assert f"into {tmp_path / 'faster-whisper-base'}: " in caught.value.mend
+        assert f"{server.url}{HUB}{name}" in caught.value.fix
+    assert f"into {tmp_path / 'faster-whisper-base'}: " in caught.value.fix
 
 
 def test_the_real_addresses_hold_their_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_the_real_addresses_hold_their_checksums(tmp_path: Path, monkeypatch: py
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no speech model “bass”") as caught:
         find_weights("bass", "whisper", tmp_path)
-    assert "tiny.en, tiny, base.en, base, small" in caught.value.mend
+    assert "tiny.en, tiny, base.en, base, small" in caught.value.fix
 
 
 def test_a_path_is_used_as_it_is(tmp_path: Path) -> None:

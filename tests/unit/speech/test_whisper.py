@@ -283,7 +283,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_stays_so(
     monkeypatch.setattr(Decoder, "decode", hungry)
     with pytest.raises(ModelError, match="Memory ran out with the model micro") as caught:
         list(engine.transcribe([TranscriptionSource(call[0], "en")]))
-    assert "smaller model" in caught.value.mend
+    assert "smaller model" in caught.value.fix
 
 
 def test_another_error_is_not_taken_for_want_of_memory(

@@ -129,7 +129,7 @@ def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> N
         session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NewerDatabase, match="newer version") as caught:
         open_engine(settings)
-    assert "Update the app" in caught.value.mend
+    assert "Update the app" in caught.value.fix
     assert sql(engine, "SELECT version_num FROM alembic_version") == "9999"
 
 
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_database_is_named(settings: Settings) -> None:
     file.write_text("A letter to the editor, long enough to be no header of any database at all." * 20)
     with pytest.raises(DataError, match=r"pbx\.sqlite is not a database") as caught:
         open_engine(settings)
-    assert "PBX_DATA_DIR" in caught.value.mend
+    assert "PBX_DATA_DIR" in caught.value.fix
     assert file.read_text().startswith("A letter")
 
 
@@ -152,14 +152,14 @@ def test_a_damaged_database_is_named(settings: Settings, engine: Engine) -> None
     file.write_bytes(content)
     with pytest.raises(DataError, match="is damaged") as caught, reading(open_engine(settings)) as session:
         session.connection().exec_driver_sql("SELECT count(error) FROM jobs").scalar()
-    assert "backup" in caught.value.mend
+    assert "backup" in caught.value.fix
 
 
 def test_a_file_in_place_of_the_data_directory_is_named(settings: Settings) -> None:
     settings.pbx_data_dir.write_text("")
     with pytest.raises(DataError, match=f"data directory {settings.pbx_data_dir} can't be made") as caught:
         open_engine(settings)
-    assert "PBX_DATA_DIR" in caught.value.mend
+    assert "PBX_DATA_DIR" in caught.value.fix
 
 
 def test_a_directory_in_place_of_the_database_is_named(settings: Settings) -> None:
@@ -173,7 +173,7 @@ def test_a_full_disk_is_told_and_loses_nothing(settings: Settings, engine: Engin
         add_job(session, "before", "sync", connection_id=None, asked_by="test")
     with pytest.raises(StorageFull, match="no room left") as caught:
         fill(engine, pages=40)
-    assert "Free some space" in caught.value.mend
+    assert "Free some space" in caught.value.fix
     with reading(engine) as session:
         assert get_job(session, "before") is not None
         assert get_job(session, "0") is None

@@ -80,7 +80,7 @@ def test_a_note_that_is_too_long_is_told_and_leaves_what_was(ready: Engine) -> N
         writing(ready) as session,
     ):
         save_note(session, 1, "x" * (LONGEST_NOTE + 1))
-    assert caught.value.mend
+    assert caught.value.fix
     assert kept(ready) == ("😀" * LONGEST_NOTE, None)
 
 
@@ -186,6 +186,6 @@ def test_a_topic_that_cannot_be_is_explained(
         save_topic(session, "cancelling", ["cancel*"])
     with pytest.raises(PbxError, match=reason) as caught, writing(ready) as session:
         save_topic(session, name, phrases, topic_id)
-    assert caught.value.mend
+    assert caught.value.fix
     with reading(ready) as session:
         assert [topic.phrases for topic in topics(session)] == [["cancel*"]]

@@ -264,7 +264,7 @@ def test_editing_what_is_gone_is_explained(ready: Engine) -> None:
         session.expunge_all()
         with pytest.raises(PbxError, match="no longer there") as caught:
             edit_segment(session, gone + 100, "text")
-        assert "Open the call again" in caught.value.mend
+        assert "Open the call again" in caught.value.fix
         with pytest.raises(PbxError, match="no longer there"):
             add_part(session, old + 100, TranscriptPart(0), "inbound")
 

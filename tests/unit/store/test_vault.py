@@ -59,12 +59,12 @@ def test_keys_can_be_changed_and_old_ones_kept(settings: Settings, monkeypatch: 
     assert Fernet(new).decrypt(vault.seal(PASSWORD)).decode() == PASSWORD.get_secret_value()
 
 
-def test_a_wrong_key_is_told_with_its_mend(settings: Settings) -> None:
+def test_a_wrong_key_is_told_with_its_fix(settings: Settings) -> None:
     sealed = Vault(settings).seal(PASSWORD)
     (settings.pbx_data_dir / "secret.key").write_bytes(Fernet.generate_key())
     with pytest.raises(SettingsError, match="key is not the one") as caught:
         Vault(settings).unseal(sealed)
-    assert "enter the passwords again" in caught.value.mend
+    assert "enter the passwords again" in caught.value.fix
     assert sealed not in caught.value.advice
 
 
@@ -80,7 +80,7 @@ def test_a_malformed_key_is_told_without_showing_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PBX_SECRET_KEY", "my-dog-rex")
     with pytest.raises(SettingsError, match="PBX_SECRET_KEY is malformed") as caught:
         Vault(load_settings()).seal(PASSWORD)
-    assert "generate_key" in caught.value.mend
+    assert "generate_key" in caught.value.fix
     assert "my-dog-rex" not in caught.value.advice
 
 

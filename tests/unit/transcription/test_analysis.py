@@ -19,9 +19,9 @@ def times(*turns: tuple[str, float, float]) -> list[SpokenSegment]:
 
 
 def test_a_question_tells_who_asked_it_and_when() -> None:
-    segments = [SpokenSegment(10.0, 20.0, "caller", "It is broken. Can you mend it?")]
+    segments = [SpokenSegment(10.0, 20.0, "caller", "It is broken. Can you fix it?")]
     (question,) = analyse(segments, None).questions
-    assert (question.speaker, question.text) == ("caller", "Can you mend it?")
+    assert (question.speaker, question.text) == ("caller", "Can you fix it?")
     assert 14 < question.start_s < 15  # by its share of the letters
 
 
@@ -180,7 +180,7 @@ def test_the_greeting_with_its_names_is_not_told() -> None:
 
 def test_what_is_said_again_is_told_once() -> None:
     again = "The washing machine leaks water under the door."
-    other = "A plumber mended the old copper pipes last winter."
+    other = "A plumber fixed the old copper pipes last winter."
     summary = analyse(said(again, other, again, again, again, again, again, speaker=""), None).summary
     assert sorted(summary.splitlines()) == [other, again]
 
@@ -283,7 +283,7 @@ def test_any_script_in_one_piece_or_many(alphabet: str, pieces: int) -> None:
 def test_broken_times_do_no_harm() -> None:
     segments = [
         SpokenSegment(5, 3, "caller", "The washing machine leaks."),
-        SpokenSegment(1, 1, "agent", "It will be mended."),
+        SpokenSegment(1, 1, "agent", "It will be fixed."),
     ]
     found = analyse(segments, 2.0)
     assert found.talk_s == {"agent": 0, "caller": 0}

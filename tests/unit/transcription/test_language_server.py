@@ -137,7 +137,7 @@ def test_a_wrong_answer_is_refused_with_its_reason(case: str) -> None:
         fault = fault_of(server.url)
     assert reason in str(fault)
     assert f"127.0.0.1:{server.server_port}" in str(fault)
-    assert fault.mend
+    assert fault.fix
 
 
 @pytest.mark.parametrize("behaviour", [servers.hangs, servers.trickles_head, servers.trickles_body])

@@ -78,8 +78,8 @@ def test_without_a_challenge_the_secret_is_sent_only_where_the_settings_allow_it
     with pytest.raises(AmiPlainLogin, match="was not sent") as caught, client_of(without_challenge(seen)):
         pass
     assert seen == []
-    assert "FREEPBX_AMI_PLAIN_LOGIN=true" in caught.value.mend
-    assert "FREEPBX_AMI_TLS" in caught.value.mend
+    assert "FREEPBX_AMI_PLAIN_LOGIN=true" in caught.value.fix
+    assert "FREEPBX_AMI_TLS" in caught.value.fix
     with client_of(without_challenge(seen), plain=True):
         assert (seen[0]["Username"], seen[0]["Secret"]) == ("notebook", "lab-ami-secret")
 
@@ -122,7 +122,7 @@ def test_a_command_gives_its_lines_or_its_error(version: int) -> None:
             client.request("CoreStatus")
         with pytest.raises(AmiDenied, match="Command: it lacks the class command"):
             client.command("core show version")
-    assert "manager.conf" in caught.value.mend
+    assert "manager.conf" in caught.value.fix
 
 
 def test_an_empty_list_is_no_error() -> None:

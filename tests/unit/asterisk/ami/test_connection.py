@@ -95,13 +95,13 @@ def test_tls_works_with_the_ca_file_and_reads_large_replies_whole(authority: Aut
         assert client.request("Ping").response.get("Ping") == "Pong"
 
 
-def test_tls_with_an_unknown_ca_says_so_and_how_to_mend_it(authority: Authority, tmp_path: Path) -> None:
+def test_tls_with_an_unknown_ca_says_so_and_how_to_fix_it(authority: Authority, tmp_path: Path) -> None:
     other = Authority(tmp_path, "other")
     with replay(tls=authority.server(LOOPBACK)) as server:
         for ca_file in (other.file, None):
             with pytest.raises(Unreachable, match="unknown CA") as caught:
                 connect(server.connection(ami_tls=True, ca_file=ca_file))
-            assert "FREEPBX_CA_FILE" in caught.value.mend
+            assert "FREEPBX_CA_FILE" in caught.value.fix
 
 
 def test_tls_checks_the_name_and_the_dates(authority: Authority) -> None:
@@ -122,10 +122,10 @@ def test_tls_and_plain_mixed_up_say_so(authority: Authority) -> None:
         connect(server.connection(ami_tls=True, ca_file=authority.file))
     with replay(tls=authority.server(LOOPBACK)) as server, pytest.raises(Deadline) as caught:
         connect(server.connection(), deadline_s=0.2)
-    assert "FREEPBX_AMI_TLS" in caught.value.mend
+    assert "FREEPBX_AMI_TLS" in caught.value.fix
 
 
-def test_a_ca_file_that_is_none_is_ours_to_mend(tmp_path: Path) -> None:
+def test_a_ca_file_that_is_none_is_ours_to_fix(tmp_path: Path) -> None:
     (tmp_path / "text.pem").write_text("no certificate")
     with replay() as server:
         for name in ("text.pem", "missing.pem"):
@@ -154,7 +154,7 @@ def test_a_closed_port_an_unknown_name_and_silence_are_told_apart() -> None:
         connection = server.connection()
     with pytest.raises(Unreachable, match=f"Nothing listens on 127.0.0.1:{port}") as refused:
         connect(connection.model_copy(update={"ami_port": port}))
-    assert "enabled=yes" in refused.value.mend
+    assert "enabled=yes" in refused.value.fix
     with pytest.raises(Unreachable, match=r"'pbx\.invalid' doesn't resolve"):
         connect(connection.model_copy(update={"host": "pbx.invalid"}))
     with pytest.raises(Unreachable, match="doesn't resolve"):
@@ -173,7 +173,7 @@ def test_a_web_server_on_the_port_is_recognised() -> None:
 
     with replay(web) as server, pytest.raises(AmiProtocolError, match="web server") as caught:
         connect(server.connection(), deadline_s=0.2)
-    assert "5038" in caught.value.mend
+    assert "5038" in caught.value.fix
 
 
 def test_another_protocol_and_a_close_before_the_greeting_are_told_apart() -> None:
@@ -184,7 +184,7 @@ def test_another_protocol_and_a_close_before_the_greeting_are_told_apart() -> No
         connect(server.connection())
     with replay(lambda session: None) as server, pytest.raises(Unreachable, match="without a greeting") as caught:
         connect(server.connection())
-    assert "authlimit" in caught.value.mend
+    assert "authlimit" in caught.value.fix
 
 
 def test_a_login_that_breaks_or_is_never_answered() -> None:

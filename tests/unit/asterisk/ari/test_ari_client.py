@@ -68,7 +68,7 @@ def test_it_reads_what_asterisk_sent(pbx: ReplayPbx, version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "error", "says", "mend", "asked"),
+    ("bytes_", "error", "says", "fix", "asked"),
     [
         (captured("401"), AriLoginError, "refused the user 'notebook'", "FREEPBX_ARI_PASSWORD", 1),
         (captured("403"), AriDenied, "Write access denied", "read-only", 1),
@@ -113,13 +113,13 @@ def test_it_reads_what_asterisk_sent(pbx: ReplayPbx, version: int) -> None:
     ],
 )
 def test_a_refusal_says_why_and_what_to_do(
-    pbx: ReplayPbx, bytes_: bytes, error: type[PbxError], says: str, mend: str, asked: int
+    pbx: ReplayPbx, bytes_: bytes, error: type[PbxError], says: str, fix: str, asked: int
 ) -> None:
     pbx.answers[STORED] = bytes_
     with client(pbx.connection) as ari, pytest.raises(error) as raised:
         ari.list_recordings()
     assert says in str(raised.value)
-    assert mend in raised.value.mend
+    assert fix in raised.value.fix
     assert len(pbx.seen) == asked
 
 
@@ -245,7 +245,7 @@ def test_nobody_listens() -> None:
     connection = Connection(host="127.0.0.1", ari_port=refused_port(), ami_port=5038)
     with client(connection) as ari, pytest.raises(Unreachable, match="Nothing listens") as raised:
         ari.info()
-    assert "http.conf" in raised.value.mend
+    assert "http.conf" in raised.value.fix
 
 
 def test_an_unknown_name() -> None:
@@ -317,7 +317,7 @@ def test_tls_checks_the_ca_and_the_name(tmp_path: Path) -> None:
             connection = secure.model_copy(update={"ca_file": ca_file})
             with client(connection) as ari, pytest.raises(Unreachable, match="unknown CA") as raised:
                 ari.info()
-            assert "FREEPBX_CA_FILE" in raised.value.mend
+            assert "FREEPBX_CA_FILE" in raised.value.fix
     with tls_pbx(other) as server:
         connection = server.connection.model_copy(update={"ari_tls": True, "ca_file": other})
         with client(connection) as ari, pytest.raises(Unreachable, match="another name"):

@@ -59,7 +59,7 @@ def timed(ask: Callable[[], object], error: type[PbxError] = Deadline) -> float:
     begun = time.monotonic()
     with pytest.raises(error) as raised:
         ask()
-    assert raised.value.mend
+    assert raised.value.fix
     return time.monotonic() - begun
 
 
@@ -149,7 +149,7 @@ def test_a_length_that_is_no_number_of_bytes_is_refused(length: bytes) -> None:
         pbx.answers[STORED] = HEAD + b"Content-Length: " + length + b"\r\n\r\n[]"
         with pytest.raises(AriProtocolError, match="how long its answer is") as raised:
             ari.list_recordings()
-        assert raised.value.mend
+        assert raised.value.fix
 
 
 def test_a_chunked_answer_with_a_length_is_refused() -> None:

@@ -46,8 +46,8 @@ def checked(connection: Connection) -> dict[str, CheckStep]:
         assert AMI_SECRET not in step.model_dump_json()
         assert PASSWORD not in step.model_dump_json()
         assert step.finding
-        assert all(step.mend)
-        assert step.mend or step.state != "failed", step
+        assert all(step.fix)
+        assert step.fix or step.state != "failed", step
     return {step.name: step for step in steps}
 
 

@@ -49,9 +49,9 @@ def test_a_refused_login_names_its_three_causes(version: int, answer: str) -> No
     with sound_pbx(lambda session: session.log_in(answer), version=version) as pbx:
         found = only_failed(checked(pbx.connection()), "AMI login", AMI_STEPS)
     assert "three causes" in found.finding
-    assert "[notebook]\nsecret = (the same as FREEPBX_AMI_PASSWORD)\n" in found.mend[0]
-    assert "/etc/asterisk/manager_custom.conf" in found.mend[0]
-    assert "permit = 127.0.0.1/255.255.255.255" in found.mend[1]
+    assert "[notebook]\nsecret = (the same as FREEPBX_AMI_PASSWORD)\n" in found.fix[0]
+    assert "/etc/asterisk/manager_custom.conf" in found.fix[0]
+    assert "permit = 127.0.0.1/255.255.255.255" in found.fix[1]
 
 
 def without_challenge(session: Session) -> None:
@@ -68,8 +68,8 @@ def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> No
     with sound_pbx(without_challenge) as pbx:
         found = only_failed(checked(pbx.connection()), "AMI login", AMI_STEPS)
     assert "password was not sent" in found.finding
-    assert "FREEPBX_AMI_TLS" in found.mend[0]
-    assert "FREEPBX_AMI_PLAIN_LOGIN=true" in found.mend[0]
+    assert "FREEPBX_AMI_TLS" in found.fix[0]
+    assert "FREEPBX_AMI_PLAIN_LOGIN=true" in found.fix[0]
     with sound_pbx(without_challenge) as pbx:
         steps = checked(pbx.connection(ami_plain_login=True))
     assert steps["AMI login"].state == "warning"
@@ -96,7 +96,7 @@ def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_user_is_not_tried_at_the_pbx() -> None:
     with sound_pbx() as pbx:
         found = only_failed(checked(pbx.connection(ami_username="")), "AMI login", AMI_STEPS)
-    assert "FREEPBX_AMI_USERNAME" in found.mend[0]
+    assert "FREEPBX_AMI_USERNAME" in found.fix[0]
 
 
 @pytest.mark.parametrize("version", [16, 22])
@@ -109,7 +109,7 @@ def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> No
     assert "CoreStatus" in found.finding
     assert "QueueStatus" not in found.finding  # that one asks for no right
     assert found.finding.endswith("seen of: system, extensions, trunks, active calls.")
-    assert "[notebook]\nread = system,call,agent,reporting,cdr\nwrite = system,reporting" in found.mend[0]
+    assert "[notebook]\nread = system,call,agent,reporting,cdr\nwrite = system,reporting" in found.fix[0]
     assert steps["Asterisk version"].state == "warning"
     assert {steps[name].state for name in ARI_STEPS} == {"ok"}
 
@@ -140,7 +140,7 @@ def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
         steps = checked(pbx.connection())
     assert steps["AMI rights"].state == "warning"
     assert steps["AMI rights"].finding == "Asterisk knows nothing of queues."
-    assert "module load app_queue.so" in steps["AMI rights"].mend[0]
+    assert "module load app_queue.so" in steps["AMI rights"].fix[0]
     assert steps["Asterisk version"].state == "ok"
 
 
@@ -189,7 +189,7 @@ def test_tls_asked_of_a_plain_port() -> None:
         steps = checked(pbx.connection(ami_tls=True))
     found = only_failed(steps, "AMI TLS", ["AMI TLS", *AMI_STEPS[1:]])
     assert "doesn't speak TLS" in found.finding
-    assert "FREEPBX_AMI_TLS" in found.mend[0]
+    assert "FREEPBX_AMI_TLS" in found.fix[0]
 
 
 def test_a_ca_file_that_is_none(tmp_path: Path) -> None:

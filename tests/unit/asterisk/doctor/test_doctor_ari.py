@@ -19,8 +19,8 @@ def test_no_ari_behind_the_web_server_names_the_places() -> None:
         pbx.ari.answers["/ari/asterisk/info"] = NO_ARI
         found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
     assert "no ARI behind it" in found.finding
-    assert [cause.partition(".")[0] for cause in found.mend[:2]] == ["ARI is off", "The web server has a prefix"]
-    assert "FREEPBX_ARI_PREFIX=PREFIX" in found.mend[1]
+    assert [cause.partition(".")[0] for cause in found.fix[:2]] == ["ARI is off", "The web server has a prefix"]
+    assert "FREEPBX_ARI_PREFIX=PREFIX" in found.fix[1]
 
 
 @pytest.mark.parametrize(("real", "set_"), [("/asterisk", ""), ("", "/asterisk"), ("/asterisk", "/pbx"), ("", "/pbx")])
@@ -31,8 +31,8 @@ def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answe
         pbx.ari.answers[f"{real}/ari/asterisk/info"] = captured(answer)
         found = only_failed(checked(pbx.connection(ari_prefix=set_)), "ARI answers", ARI_STEPS)
     assert "no ARI behind it" in found.finding
-    assert found.mend[0].endswith(f"\nFREEPBX_ARI_PREFIX={real.strip('/')}")
-    assert len(found.mend) == 1
+    assert found.fix[0].endswith(f"\nFREEPBX_ARI_PREFIX={real.strip('/')}")
+    assert len(found.fix) == 1
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_a_refused_ari_login_says_which_section_to_write(user: str, section: str
     with sound_pbx() as pbx:
         changes = {"ari_username": user, "ari_password": "wrong"}
         found = only_failed(checked(pbx.connection(**changes)), "ARI login", ARI_STEPS)
-    assert f"{section}\ntype = user\nread_only = yes\n" in found.mend[0]
-    assert "ari_additional_custom.conf" in found.mend[0]
+    assert f"{section}\ntype = user\nread_only = yes\n" in found.fix[0]
+    assert "ari_additional_custom.conf" in found.fix[0]
     assert ("No ARI user is set" in found.finding) == (not user)
 
 
@@ -75,8 +75,8 @@ def test_a_list_that_fails_names_its_causes_in_order(version: int) -> None:
     with sound_pbx() as pbx:
         pbx.ari.answers[STORED] = captured("list-500", version)
         found = only_failed(checked(pbx.connection()), "Recordings listed", ARI_STEPS)
-    assert "ln -sfn monitor recording" in found.mend[0]
-    assert "find -L /var/spool/asterisk/recording -type l" in found.mend[1]
+    assert "ln -sfn monitor recording" in found.fix[0]
+    assert "find -L /var/spool/asterisk/recording -type l" in found.fix[1]
 
 
 def test_a_list_of_invalid_json() -> None:
@@ -92,7 +92,7 @@ def test_an_empty_list_tells_where_freepbx_records(version: int) -> None:
         pbx.ari.answers[STORED] = captured("bare-list", version)
         steps = checked(pbx.connection())
     assert steps["Recordings listed"].state == "warning"
-    assert "ln -sfn monitor recording" in steps["Recordings listed"].mend[0]
+    assert "ln -sfn monitor recording" in steps["Recordings listed"].fix[0]
     assert steps["Recording downloads"].state == "skipped"
 
 
@@ -104,8 +104,8 @@ def test_a_folder_that_is_a_link_is_found_beside_a_sound_one() -> None:
             pbx.ari.answers[f"{STORED}/{name.replace('/', '%2F').replace('+', '%2B')}/file"] = captured("404-recording")
         found = only_failed(checked(pbx.connection()), "Recording downloads", ARI_STEPS)
     assert "in monitor/ and then doesn't hand them out" in found.finding
-    assert "/var/spool/asterisk/recording/monitor is a link" in found.mend[0]
-    assert "mount --bind /var/spool/asterisk/monitor /var/spool/asterisk/recording/monitor" in found.mend[1]
+    assert "/var/spool/asterisk/recording/monitor is a link" in found.fix[0]
+    assert "mount --bind /var/spool/asterisk/monitor /var/spool/asterisk/recording/monitor" in found.fix[1]
 
 
 def test_a_recording_deleted_in_this_moment_is_passed_over() -> None:
@@ -131,7 +131,7 @@ def test_a_recording_without_sound_is_a_warning_unless_another_has_some(content:
         pbx.ari.recordings = {NEW: content}
         found = checked(pbx.connection())["Recording downloads"]
         assert (found.state, words in found.finding) == ("warning", True), found
-        assert found.mend
+        assert found.fix
         pbx.ari.recordings[OLD] = wav()
         after = checked(pbx.connection())["Recording downloads"]
         assert after.state == "ok"
@@ -158,7 +158,7 @@ def test_files_asterisk_may_not_read() -> None:
     with sound_pbx() as pbx:
         pbx.ari.answers[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = captured("403")
         found = only_failed(checked(pbx.connection()), "Recording downloads", ARI_STEPS)
-    assert "chown -R asterisk:asterisk" in found.mend[0]
+    assert "chown -R asterisk:asterisk" in found.fix[0]
 
 
 def test_a_slow_line_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,9 @@ def test_closed_ports_say_how_to_open_them() -> None:
     ami, ari_port = steps["AMI port open"], steps["ARI port open"]
     assert ami.state == ari_port.state == "failed"
     assert "refuses the connection" in ami.finding
-    assert f"[general](+)\nenabled = yes\nbindaddr = 127.0.0.1\nport = {port}\n" in ami.mend[0]
-    assert "Asterisk Builtin mini-HTTP server" in ari_port.mend[0]
-    assert f"bindport = {port}" in ari_port.mend[0]
+    assert f"[general](+)\nenabled = yes\nbindaddr = 127.0.0.1\nport = {port}\n" in ami.fix[0]
+    assert "Asterisk Builtin mini-HTTP server" in ari_port.fix[0]
+    assert f"bindport = {port}" in ari_port.fix[0]
 
 
 def test_a_port_behind_a_firewall_is_told_from_a_closed_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +74,8 @@ def test_a_port_behind_a_firewall_is_told_from_a_closed_one(monkeypatch: pytest.
         steps = checked(Connection(host="127.0.0.1", ari_port=port, ami_port=port))
     for name in ("AMI port open", "ARI port open"):
         assert "No answer" in steps[name].finding
-        assert f"-s 127.0.0.1 --dport {port} -j ACCEPT" in steps[name].mend[0]
-        assert "Intrusion Detection" in steps[name].mend[1]
+        assert f"-s 127.0.0.1 --dport {port} -j ACCEPT" in steps[name].fix[0]
+        assert "Intrusion Detection" in steps[name].fix[1]
 
 
 def test_the_second_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_a_search_is_understood(text: str, tree: Query) -> None:
 def test_what_cannot_be_understood_is_explained(text: str, reason: str) -> None:
     with pytest.raises(QueryError, match=reason) as caught:
         parse_query(text)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 PIECES = [
@@ -143,4 +143,4 @@ def test_any_text_is_a_search_or_an_explanation(text: str) -> None:
         parse_query(text)
     except QueryError as error:
         explained = error
-    assert explained is None or (str(explained).endswith(".") and explained.mend)
+    assert explained is None or (str(explained).endswith(".") and explained.fix)
