@@ -66,7 +66,7 @@ def run_page() -> None:
     try:
         ui.pending_toast()
         ui.network_warning()
-        ui.sidebar()
+        ui.draw_sidebar()
         page.run()
     except PbxError as error:
         ui.problem(error)

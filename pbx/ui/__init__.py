@@ -52,7 +52,7 @@ from pbx.ui.gate import (
 from pbx.ui.gate import rules as gate_rules
 from pbx.ui.shell import Shell
 from pbx.ui.sidebar import (
-    sidebar,
+    draw_sidebar,
 )
 from pbx.ui.streamlit_patches import (
     correct_address,
@@ -91,6 +91,7 @@ __all__ = [
     "demo_pill",
     "demo_settings_page",
     "demo_tour",
+    "draw_sidebar",
     "drop_reruns_of_left_pages",
     "empty",
     "facts",
@@ -111,7 +112,6 @@ __all__ = [
     "renew",
     "short_call_cells",
     "show_errors",
-    "sidebar",
     "site",
     "snapshot",
     "span",

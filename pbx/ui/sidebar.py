@@ -16,7 +16,7 @@ from pbx.ui.demo import changed_mode, demo_banner, follow_mode
 from pbx.ui.elements import plain, show_errors
 
 
-def sidebar() -> None:
+def draw_sidebar() -> None:
     """The PBX at hand, the Sync button with its progress, the last sync, the worker."""
     follow_mode(load_settings())
     found = find_site()
