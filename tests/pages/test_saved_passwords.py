@@ -31,7 +31,7 @@ ELSEWHERE: list[tuple[dict[str, Any], str]] = [
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The connections that were checked, which is where passwords are sent."""
     found: list[Any] = []
-    monkeypatch.setattr("pbx.doctor.check_connection", lambda connection: found.append(connection) or iter(()))
+    monkeypatch.setattr("pbx.asterisk.doctor.check_connection", lambda connection: found.append(connection) or iter(()))
     return found
 
 
