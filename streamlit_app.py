@@ -43,12 +43,17 @@ def pages() -> dict[str, list[StreamlitPage]]:
                 url_path="freepbx",
             ),
             st.Page(
-                "pages/settings/jobs.py",
+                "pages/settings/transcription.py",
                 title="Transcription",
                 icon=":material/speech_to_text:",
                 url_path="transcription",
             ),
-            st.Page("pages/settings/history.py", title="History", icon=":material/history:", url_path="history"),
+            st.Page(
+                "pages/settings/data_import.py",
+                title="Data import",
+                icon=":material/upload_file:",
+                url_path="data-import",
+            ),
             st.Page("pages/settings/alerts.py", title="Alerts", icon=":material/notifications:", url_path="alerts"),
         ],
     }

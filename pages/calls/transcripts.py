@@ -31,7 +31,7 @@ PAGE_HITS = 20
 RECENT_CALLS = 10
 SUMMARY_CHARACTERS = 180
 ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
-JOBS_PAGE = "pages/settings/jobs.py"
+TRANSCRIPTION_PAGE = "pages/settings/transcription.py"
 EXAMPLES = {
     "invoice number": "both words",
     '"order number"': "a phrase",
@@ -233,5 +233,5 @@ else:
         "Recordings become text on this machine. The transcription page shows how far it is, what is transcribed by "
         "itself, and lets you begin with the calls you choose.",
         icon="speech_to_text",
-        link=(JOBS_PAGE, "See the transcription jobs"),
+        link=(TRANSCRIPTION_PAGE, "See the transcription jobs"),
     )

@@ -17,7 +17,7 @@ _NAMES: dict[FileKind, str] = {"queue_log": "a queue_log", "cdr": "a CDR file"}
 _COMMANDS: dict[FileKind, str] = {"queue_log": "queue-log", "cdr": "cdr"}
 _PLACES = "Import /var/log/asterisk/queue_log or /var/log/asterisk/cdr-csv/Master.csv of the PBX."
 _UNPACK = "Unpack it, then import the files in it."
-_DATABASE = "Import from the database itself: enter its address under Settings > History, or use --url."
+_DATABASE = "Import from the database itself: enter its address under Settings > Data import, or use --url."
 _SIGNATURES = (
     (b"PK\x03\x04", "an Excel workbook or ZIP archive", "Save the sheet as CSV with its header."),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word document", "Save the sheet as CSV with its header."),

@@ -59,7 +59,7 @@ def do_import(
         with reading(engine) as session:
             address = history_source(session, settings, active.id).address.get_secret_value()
         if not address:
-            raise SettingsError("No database of the PBX is known.", "Enter its address under Settings > History.")
+            raise SettingsError("No database of the PBX is known.", "Enter its address under Settings > Data import.")
         sources = read_database(engine, active, address, progress=progress, stop=stop)
     else:
         try:

@@ -4,8 +4,8 @@ The only room of the package with Streamlit.
 """
 
 from pbx.ui.active_pbx import (
+    DATA_IMPORT_PAGE,
     FRESH_S,
-    HISTORY_PAGE,
     LIVE_S,
     RETRY_S,
     SETTINGS_PAGE,
@@ -72,8 +72,8 @@ from pbx.ui.tour import (
 
 __all__ = [
     "CALL_COLUMNS",
+    "DATA_IMPORT_PAGE",
     "FRESH_S",
-    "HISTORY_PAGE",
     "LIVE_S",
     "MARK",
     "RETRY_S",

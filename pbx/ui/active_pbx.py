@@ -24,7 +24,7 @@ from pbx.ui.elements import SETTINGS_PAGE as SETTINGS_PAGE
 from pbx.ui.elements import empty, note, plain
 from pbx.ui.gate import stop_without_gate
 
-HISTORY_PAGE = "pages/settings/history.py"
+DATA_IMPORT_PAGE = "pages/settings/data_import.py"
 LIVE_S = 5  # how often a live page looks into the cache
 LISTENING_S = 1  # ... while someone listens to the PBX: then the cache is about a second behind it
 FRESH_S = 15  # a snapshot older than this is renewed while someone looks at a live page

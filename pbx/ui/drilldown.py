@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
-from pbx.ui.active_pbx import HISTORY_PAGE
+from pbx.ui.active_pbx import DATA_IMPORT_PAGE
 from pbx.ui.elements import chart, empty
 from pbx.ui.period_bar import Period
 
@@ -135,7 +135,7 @@ def no_history(title: str, icon: str, *, what: str, source: str) -> None:
         f"Choose another period, or bring {what} here: python -m pbx import {source} reads what the PBX wrote down so "
         "far, and python -m pbx watch keeps what happens from now on.",
         icon=icon,
-        link=(HISTORY_PAGE, "Bring history here"),
+        link=(DATA_IMPORT_PAGE, "Import data"),
     )
 
 

@@ -27,7 +27,7 @@ from pbx.charts import (
 from pbx.formatting import count_text
 from pbx.store.counter_resets import resets_of
 from pbx.store.engine import reading
-from pbx.ui.active_pbx import HISTORY_PAGE, Site
+from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import drilldown_chart
 from pbx.ui.elements import empty, note, palette
@@ -38,7 +38,7 @@ from pbx.ui.tiles import figure_tile, figure_tiles
 TARGET_PERCENT = 80
 HOW_TO = (
     "Queue calls become history in two ways: the worker listens to the PBX while it runs (python -m pbx watch does it "
-    "alone), and what was before comes from its queue_log, under Settings ▸ History or by python -m pbx import "
+    "alone), and what was before comes from its queue_log, under Settings ▸ Data import or by python -m pbx import "
     "queue-log."
 )
 
@@ -48,7 +48,7 @@ def show_figures(at: Site, period: Period) -> bool:
     with reading(at.engine) as session:  # one, in which the period's calls are read once
         covered = queue_coverage(session, at.active.id, period.since, period.seen_until)
         if covered.begins_at is None:
-            empty("No history of queues yet", HOW_TO, icon="history", link=(HISTORY_PAGE, "Bring history here"))
+            empty("No history of queues yet", HOW_TO, icon="history", link=(DATA_IMPORT_PAGE, "Import data"))
             return False
         say_coverage(at, period, covered, HOW_TO)
         targets = queue_targets(session, at.active.id)

@@ -206,7 +206,7 @@ def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None
 
 
 def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
-    app = open_page("pages/settings/history.py")
+    app = open_page("pages/settings/data_import.py")
     assert "The demo brings its own past" in words(app)
     assert not app.get("file_uploader")
     engine = open_engine(demo)

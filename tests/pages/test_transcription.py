@@ -18,7 +18,7 @@ from tests.unit.transcription.scripted import add_recording, ask, states
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
-PAGE = "pages/settings/jobs.py"
+PAGE = "pages/settings/transcription.py"
 ME = "transcriber-0"
 
 

@@ -1,4 +1,4 @@
-"""The page History: files uploaded and read, the database's address saved and never shown, what could not be read."""
+"""The page Data import: uploading files, saving the database address (never shown), and unreadable lines."""
 
 import sqlite3
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from tests.unit.asterisk.formats.queue_logs import lines
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
-PAGE = "pages/settings/history.py"
+PAGE = "pages/settings/data_import.py"
 VISIT = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3")
 LOG = b"\n".join(lines(*VISIT)) + b"\n"
 SECRET = "s3cret-of-the-database"
@@ -194,8 +194,8 @@ def test_where_history_is_missing_the_way_leads_here(engine: Engine, page: str) 
     else:
         save_pbx(engine)
     app = well(open_page(page))
-    (lead,) = [button for button in app.main.button if button.label == "Bring history here"]
-    assert led_to(well(lead.click().run())) == "history"
+    (lead,) = [button for button in app.main.button if button.label == "Import data"]
+    assert led_to(well(lead.click().run())) == "data-import"
 
 
 def test_a_key_that_is_gone_is_said(engine: Engine, pbx: int) -> None:

@@ -330,7 +330,7 @@ def mark_cells(at: ui.Site, mark: ImportMark) -> list[ui.TableCell]:
     ]
 
 
-ui.head("History", "What the PBX wrote down itself, brought into the cache")
+ui.head("Data import", "What the PBX wrote down itself, brought into the cache")
 site = ui.site()
 with reading(site.engine) as opened:
     in_use = history_source(opened, site.settings, site.active.id)
