@@ -24,7 +24,7 @@ def pages() -> dict[str, list[StreamlitPage]]:
                 icon=":material/manage_search:",
                 url_path="transcripts",
             ),
-            st.Page("pages/calls/figures.py", title="Figures", icon=":material/query_stats:", url_path="figures"),
+            st.Page("pages/calls/explore.py", title="Explore", icon=":material/query_stats:", url_path="explore"),
         ],
         "Live": [
             st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),

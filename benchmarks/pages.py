@@ -51,7 +51,7 @@ def asked_of() -> dict[str, tuple[str, Query, Query]]:
             f"Trunks’ load, {name}": ("pages/live/trunks.py", period | {"trunk_view": "Load"}, {"trunk": "mobile"}),
             f"Agents, {name}": ("pages/live/agents.py", period, {"queue": "603"}),
             f"An agent, {name}": ("pages/live/agents.py", period | {"agent": "Agent 007"}, {"queue": "603"}),
-            f"Figures, {name}": ("pages/calls/figures.py", period, {"direction": "Outbound"}),
+            f"Explore, {name}": ("pages/calls/explore.py", period, {"direction": "Outbound"}),
         }
     return found
 

@@ -49,7 +49,7 @@ def visited(session: Session, connection_id: int, since: datetime, until: dateti
 def assert_all_agree(
     session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo
 ) -> dict[str, Counted]:
-    """Queues, Wallboard, Agents, Figures, Interactions and lists, of each queue; no call may straddle the period."""
+    """Queues, Wallboard, Agents, Explore, Interactions and lists, of each queue; no call may straddle the period."""
     expected = visited(session, connection_id, since, until)
     period = FigureFilter(connection_id, since, until)
     board = figures_by(session, period, "queue")
@@ -73,15 +73,15 @@ def assert_all_agree(
 
 WAYS = (
     *("Queues", "Queues by day", "Queues by agent", "Agents"),
-    *("Figures", "Figures by day", "Figures by hour", "Figures by direction", "Figures by outcome", "Figures by agent"),
-    *("Figures by weekday", "Calls below Figures", "Interactions"),
+    *("Explore", "Explore by day", "Explore by hour", "Explore by direction", "Explore by outcome", "Explore by agent"),
+    *("Explore by weekday", "Calls below Explore", "Interactions"),
 )
 
 
 def _counted(
     session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo, queue: str
 ) -> dict[str, Counted]:
-    """What each way says; what it doesn't count is taken from Queues or Figures."""
+    """What each way says; what it doesn't count is taken from Queues or Explore."""
     wanted = FigureFilter(connection_id, since, until, queue)
     asked = CallQuestion(connection_id, since, until, queue=queue)
     offered, figures = queue_totals(session, wanted), call_totals(session, asked)
@@ -97,25 +97,25 @@ def _counted(
     def beside(calls: int, answered: int) -> Counted:
         return offered.offered, offered.answered, calls, answered
 
-    found["Figures"] = beside(figures.calls, figures.answered)
+    found["Explore"] = beside(figures.calls, figures.answered)
     ways: tuple[CallDimension, ...] = ("day", "hour", "direction")
     for by in ways:
         counts = call_counts(session, asked, zone, by)
-        found[f"Figures by {by}"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
+        found[f"Explore by {by}"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
     ended = {one.label: one.calls for one in call_counts(session, asked, zone, "disposition")}
-    found["Figures by outcome"] = beside(sum(ended.values()), ended.get("ANSWERED", 0))
+    found["Explore by outcome"] = beside(sum(ended.values()), ended.get("ANSWERED", 0))
     names = extension_names(session, connection_id)
     counts = call_counts(session, asked, zone, "agent")
-    found["Figures by agent"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
+    found["Explore by agent"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
     _, calls = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
     if all(call.queue == queue for call in calls) and figures.answered == offered.answered:  # each has one agent
         assert {names.get(one.label, one.label): one.answered for one in counts if one.answered} == taken
     cells = call_heat_map(session, asked, zone)
-    found["Figures by weekday"] = beside(sum(n or 0 for day in cells for n in day), figures.answered)
+    found["Explore by weekday"] = beside(sum(n or 0 for day in cells for n in day), figures.answered)
     listed, _ = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
     answered, _ = selected_calls(session, asked, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
     assert listed == len(calls)
-    found["Calls below Figures"] = beside(listed, answered)
+    found["Calls below Explore"] = beside(listed, answered)
     filters = CallFilter(connection_id, since, until, queue=queue)
     shown = find_calls(session, filters, offset=0, limit=ALL)
     assert _ids(shown) == _ids(calls)

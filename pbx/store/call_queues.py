@@ -4,13 +4,13 @@ A visit is one caller once in one queue; a call is all that shares a linkedid. A
 visited, once in each however often it came back, and it counts as answered in a queue where an agent answered one of
 its visits there. So of one period and queue
 
-    calls (Figures, Interactions, exports) = visits (Queues, Wallboard) - further visits of the same calls
+    calls (Explore, Interactions, exports) = visits (Queues, Wallboard) - further visits of the same calls
     answered calls                         = answered visits - further answered visits of the same calls
 
 but for calls that began before the period's first moment or last one and joined after it: a call belongs to when it
 began, a visit to when it joined.
 
-Agents counts visits too. The one agent of a call, by whom Figures counts it, is who answered it first, in any queue.
+Agents counts visits too. The one agent of a call, by whom Explore counts it, is who answered it first, in any queue.
 
 A call of which no visit is known (no queue_log was read, nobody listened) is in the queue that its recording's name or
 the Queue() of its CDR names, and as its CDR has it answered or not. As soon as a visit of it is known, that counts.

@@ -45,8 +45,8 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
 @pytest.mark.parametrize(
     ("path", "title", "mark"),
     [
-        ("figures?period=Yesterday", "How calls ended", 1),
-        (f"figures?{A_WEEK}", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
+        ("explore?period=Yesterday", "How calls ended", 1),
+        (f"explore?{A_WEEK}", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
         ("queues?period=Yesterday", "How calls ended", 1),
         ("queues?period=Yesterday", "Calls offered", 11),
         ("trunks?period=Yesterday&trunk_view=Calls", "How calls ended", 0),
@@ -91,7 +91,7 @@ def test_a_snapshot_of_a_queue_leads_to_who_was_in_it(page: Page, demo: Demo) ->
 
 def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
-    start_drawn(page, demo, "figures?period=Yesterday")
+    start_drawn(page, demo, "explore?period=Yesterday")
     page.get_by_role("button", name="Export").last.click()
     name, content = downloaded(page, page.get_by_role("button", name="CSV").click)
     assert name.startswith("demo ")
@@ -105,7 +105,7 @@ def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> Non
 
 
 def test_a_chart_as_png(page: Page, demo: Demo) -> None:
-    start_drawn(page, demo, "figures?period=Yesterday")
+    start_drawn(page, demo, "explore?period=Yesterday")
     drawn = chart(page, "How calls ended")
     drawn.hover()
     name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)

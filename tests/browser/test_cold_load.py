@@ -39,7 +39,7 @@ def test_weeks_begin_on_monday_whatever_the_browser_speaks(chromium: Browser, de
     context = chromium.new_context(locale="en-US")  # where they would begin on Sunday
     try:
         page = context.new_page()
-        page.goto(f"{demo.address}/figures?period=Between")
+        page.goto(f"{demo.address}/explore?period=Between")
         page.get_by_test_id("stDateInputCalendarButton").first.click()
         calendar = page.get_by_test_id("stDateInputCalendar")
         calendar.wait_for()

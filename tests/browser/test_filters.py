@@ -180,9 +180,9 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
         expect(page).to_have_url(re.compile("doubtful=true"))
 
 
-def test_figures(page: Page, demo: Demo) -> None:
+def test_explore(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
-    start(page, demo, "figures")
+    start(page, demo, "explore")
     choose(page, "Period", "Yesterday")
     expect(figure(page, "Calls")).to_have_text(f"{len(calls):,}")
     press(page, "By", "Queue")
@@ -288,7 +288,7 @@ def test_devices(page: Page, demo: Demo) -> None:
 @pytest.mark.parametrize("period", ["Today", "Last 7 days", "Last 30 days"])
 def test_the_periods(page: Page, demo: Demo, period: str) -> None:
     """A longer period holds more; Today holds what has been so far."""
-    start(page, demo, f"figures?period={period}")
+    start(page, demo, f"explore?period={period}")
     expect(box(page, "Period")).to_have_value(period)
     shown = int(figure(page, "Calls").inner_text().replace(",", ""))
     of_yesterday = len(calls_of_day(yesterday()))
@@ -299,7 +299,7 @@ def test_between_two_days(page: Page, demo: Demo) -> None:
     """The days are typed as they are said, stand in the address, and go along to other pages."""
     days = [yesterday() - timedelta(days=back) for back in (4, 2)]
     within = sum(len(calls_of_day(days[0] + timedelta(days=day))) for day in range(3))
-    start(page, demo, "figures")
+    start(page, demo, "explore")
     choose(page, "Period", "Between")
     for end, day in zip(("start", "end"), days, strict=True):
         page.get_by_role("spinbutton", name=f"day, From – to {end} date").click()

@@ -64,9 +64,9 @@ def hear_by_keys(page: Page) -> None:
 
 def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
     open_page(page, "Today")
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Figures").focus()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Explore").focus()
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Figures", level=1).wait_for()
+    page.get_by_role("heading", name="Explore", level=1).wait_for()
     settle(page)
     period = box(page, "Period")
     period.focus()

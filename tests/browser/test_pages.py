@@ -14,7 +14,7 @@ TABS = {
     "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"),
     "Trunks": ("Calls", "Load"),
 }
-SHOWN = dict.fromkeys(("Today", "Interactions", "Figures", "Queues", "Agents"), "tr[data-id]") | {
+SHOWN = dict.fromkeys(("Today", "Interactions", "Explore", "Queues", "Agents"), "tr[data-id]") | {
     "Transcripts": "tr[data-id], a.hit",
     "Wallboard": ".board section",  # what comes late on a page
     "Trunks": ".js-plotly-plot",
@@ -22,7 +22,7 @@ SHOWN = dict.fromkeys(("Today", "Interactions", "Figures", "Queues", "Agents"), 
     "FreePBX Integration": ".st-key-demo_about",
     "Transcription": "[data-testid=stForm]",
 }
-CHARTS = {"Today": 1, "Figures": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # as many are drawn at least
+CHARTS = {"Today": 1, "Explore": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # as many are drawn at least
 
 
 @pytest.mark.parametrize("title", PAGES)
@@ -47,7 +47,7 @@ def test_the_navigation_leads_to_every_page(page: Page) -> None:
 
 
 def test_the_next_page_begins_at_its_top(page: Page) -> None:
-    for title in ("Trunks", "Agents", "Figures", "Queues", "Interactions"):
+    for title in ("Trunks", "Agents", "Explore", "Queues", "Interactions"):
         open_page(page, title)
         expect(page.get_by_role("heading", name=title, level=1)).to_be_in_viewport()
         page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, main.scrollHeight)")

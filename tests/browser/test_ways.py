@@ -24,7 +24,7 @@ LEFT = {  # a page with all its filters away from their defaults
     "&transcription=New",
     "Transcripts": "transcripts?q=invoice&period=Last+30+days&speaker=Agent&queue=602&direction=Inbound&number=0"
     "&doubtful=true&sort=Newest",
-    "Figures": "figures?period=Yesterday&queue=601&direction=Inbound&by=Outcome",
+    "Explore": "explore?period=Yesterday&queue=601&direction=Inbound&by=Outcome",
     "Queues": f"queues?{BETWEEN}&queue=601&target=90&week=Abandon+rate&list=Abandoned&owed=true",
     "Wallboard": "wallboard?queue=601&warn=45&bad=90",
     "Trunks": "trunks?period=Yesterday&trunk=harbour-sip&trunk_view=Calls",
@@ -48,7 +48,7 @@ OWN = {  # the parameters that a page's address may have
         "sort",
     }
     | {"view", "phrases", "by", "measure"},
-    "Figures": {"period", "days", "queue", "direction", "by", "behind"},
+    "Explore": {"period", "days", "queue", "direction", "by", "behind"},
     "Queues": {"period", "days", "queue", "show", "target", "week", "list", "owed", "behind"},
     "Wallboard": {"queue", "warn", "bad"},
 }
@@ -78,19 +78,19 @@ CALL: Asked = {"call": [r"\d+"]}
 WAYS: list[tuple[str, Callable[[Page], None], str, Asked]] = [
     # the page left, the way, the page that comes, all that its address has
     (
-        LEFT["Figures"],
+        LEFT["Explore"],
         button("Open in Interactions"),
         "interactions",
         {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]},
     ),
     (
-        f"figures?{BETWEEN}&behind=queue%3D",
+        f"explore?{BETWEEN}&behind=queue%3D",
         button("Open in Interactions"),
         "interactions",
         {"period": ["Between"], "days": [DAY, DAY], "queue": ["No queue"]},
     ),
-    (LEFT["Figures"], row("Calls"), "interactions", CALL),
-    ("figures?period=Between&days=2020-01-01&days=2020-01-02&by=Hour", button("Import data"), "data-import", {}),
+    (LEFT["Explore"], row("Calls"), "interactions", CALL),
+    ("explore?period=Between&days=2020-01-01&days=2020-01-02&by=Hour", button("Import data"), "data-import", {}),
     (LEFT["Queues"].replace("&owed=true", ""), row("Abandoned calls"), "interactions", CALL),
     (LEFT["Queues"].replace("&owed=true", ""), called_back, "interactions", CALL),
     (LEFT["Queues"].replace("=Abandoned", "=Calls"), row("Calls"), "interactions", CALL),
@@ -182,7 +182,7 @@ def test_a_way_leads_to_the_page_with_its_own_address_and_back(
 def test_the_navigation_leaves_every_page_with_all_its_filters_and_back(page: Page, demo: Demo, left: str) -> None:
     start(page, demo, LEFT[left])
     url, boxes, title = page.url, chosen(page), page.title()
-    for other in ("Interactions", "Transcripts", "Figures", "Queues", "Today"):
+    for other in ("Interactions", "Transcripts", "Explore", "Queues", "Today"):
         if other == left:
             continue
         if left == "Wallboard" and other != "Queues":  # it stands alone
@@ -194,7 +194,7 @@ def test_the_navigation_leaves_every_page_with_all_its_filters_and_back(page: Pa
 
 
 def test_a_closed_call_is_one_step_back_and_a_filter_none(page: Page, demo: Demo) -> None:
-    start(page, demo, "figures")
+    start(page, demo, "explore")
     start(page, demo, "interactions?period=Yesterday")
     row("Calls")(page)
     page.get_by_role("button", name="Close").wait_for()
@@ -203,7 +203,7 @@ def test_a_closed_call_is_one_step_back_and_a_filter_none(page: Page, demo: Demo
     expect(page.get_by_role("button", name="Close")).to_have_count(0)
     expect(page).to_have_url(re.compile(r"interactions\?period=Yesterday$"))
     page.go_back()
-    has_come(page, "figures")
+    has_come(page, "explore")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_days_of_a_link_are_shown_and_kept_as_they_are_understood(
     page: Page, demo: Demo, days: list[str], first: str, last: str
 ) -> None:
     kept = [f"{day[4:]}-{day[2:4]}-{day[:2]}" for day in (first, last)]
-    for path in ("figures", "interactions"):
+    for path in ("explore", "interactions"):
         start(page, demo, f"{path}?period=Between&" + "&".join(f"days={day}" for day in days))
         for _ in range(2):  # as loaded, and loaded again
             asks_for(page, {"period": ["Between"], "days": kept})
@@ -232,7 +232,7 @@ def test_days_of_a_link_are_shown_and_kept_as_they_are_understood(
 
 
 def test_one_day_is_never_half_of_a_period_while_its_page_opens(page: Page, demo: Demo) -> None:
-    start(page, demo, LEFT["Figures"])
+    start(page, demo, LEFT["Explore"])
     page.evaluate(
         """() => {
             window.addresses = []

@@ -29,7 +29,7 @@ NASTY = [
     "# h | 1. one | \\ back\\*slash 🛠️ 日本",
 ]
 TITLES = [
-    *("Today", "Interactions", "Transcripts", "Figures", "Queues", "Trunks", "Agents", "Extensions & calls"),
+    *("Today", "Interactions", "Transcripts", "Explore", "Queues", "Trunks", "Agents", "Extensions & calls"),
     *("FreePBX Integration", "Transcription", "Alerts"),
 ]
 

@@ -215,8 +215,8 @@ def test_the_page_agents(engine: Engine) -> None:
     assert sum(int(row[1].partition(" ")[0]) for row in rows.values()) == 5
 
 
-def test_the_page_figures(engine: Engine) -> None:
-    app = well(open_page("pages/calls/figures.py"))
+def test_the_page_explore(engine: Engine) -> None:
+    app = well(open_page("pages/calls/explore.py"))
     expected = {"Calls": "12", "Inbound": "1", "Outbound": "3", "Answered": "58.3%"}
     assert shown(app, *expected) == expected
     rows = {row[0].split()[-1]: row[1:3] for row in tables(app)["Calls by Direction"]}

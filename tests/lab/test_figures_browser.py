@@ -85,7 +85,7 @@ def taken(page: Page, key: str, name: str) -> bytes:
 
 
 def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, address: str) -> None:
-    look(page, address, "Figures")
+    look(page, address, "Explore")
     rows(page, "Calls", 6)
     click_bar(page, "calls_by_disposition", 1)  # the second: as many as were answered
     expect(page.get_by_text("2 calls: Not answered")).to_be_visible(timeout=SLOW_MS)
@@ -106,7 +106,7 @@ def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, ad
 
 
 def test_a_chart_is_taken_away_as_a_picture(page: Page, address: str) -> None:
-    look(page, address, "Figures")
+    look(page, address, "Explore")
     chart = page.locator("[class*='st-key-calls_by_time_']")
     chart.locator(".js-plotly-plot").hover()
     with page.expect_download() as download:

@@ -17,7 +17,7 @@ from tests.unit.sample_history import DAY, add_calls, clock, leg, listen
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
-FIGURES = "pages/calls/figures.py"
+EXPLORE = "pages/calls/explore.py"
 INTERACTIONS = "pages/calls/interactions.py"
 
 
@@ -34,12 +34,12 @@ def metrics(app: AppTest) -> dict[str, tuple[str, str]]:
 
 def behind(asked: str, **query: object) -> AppTest:
     """The page as its address keeps it after a bar was clicked on."""
-    return well(open_page(FIGURES, **(DAY | {"behind": asked} | query)))
+    return well(open_page(EXPLORE, **(DAY | {"behind": asked} | query)))
 
 
 def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) -> None:
     listen(engine, filled, clock(-24), clock(24))
-    app = well(open_page(FIGURES, **DAY))
+    app = well(open_page(EXPLORE, **DAY))
     assert metrics(app) == {
         "Calls": ("5", "+400%"),
         "Inbound": ("2", "+100%"),
@@ -52,7 +52,7 @@ def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) 
 
 def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(filled: int) -> None:
     """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
-    app = well(open_page(FIGURES, **DAY))
+    app = well(open_page(EXPLORE, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
     assert "No comparison with the previous period: history begins on 1 Mar at 12:00." in words(app)
 
@@ -62,7 +62,7 @@ def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engi
     listen(engine, filled, clock(-24), clock(-12))
     with writing(engine) as session:
         store_legs(session, filled, [leg(7, clock(-8), "+4930111", "1001", "ANSWERED", 16, billsec_s=30.0)], "cdr")
-    app = well(open_page(FIGURES, **DAY))
+    app = well(open_page(EXPLORE, **DAY))
     assert metrics(app)["Calls"] == ("5", "+400%")  # not +150 %: the call at 16:00 is left out
     assert "Compared with 1 Mar 00:00 – 1 Mar 14:40." in words(app)
 
@@ -80,29 +80,29 @@ def test_a_gap_in_the_day_before_ends_the_comparison(
         session.exec(text("UPDATE call_legs SET source = 'watch'"))  # type: ignore[call-overload]
     listen(engine, filled, clock(-48), clock(-20))
     listen(engine, filled, clock(-20, unseen_minutes), clock(24))
-    app = well(open_page(FIGURES, **DAY))
+    app = well(open_page(EXPLORE, **DAY))
     assert (f"No comparison with the previous period: {why}." in words(app)) == bool(why)
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 
 def test_the_table_breaks_down_by_what_is_asked(filled: int) -> None:
-    rows = tables(well(open_page(FIGURES, **DAY)))["Calls by Direction"]
+    rows = tables(well(open_page(EXPLORE, **DAY)))["Calls by Direction"]
     assert [row[:3] for row in rows] == [
         ["↗ Outbound", "3", "33.3% | 1 of 3"],
         ["↙ Inbound", "2", "50.0% | 1 of 2"],
     ]
-    by_number = tables(well(open_page(FIGURES, **DAY, by="Number")))["Calls by Number"]
+    by_number = tables(well(open_page(EXPLORE, **DAY, by="Number")))["Calls by Number"]
     assert [row[:5] for row in by_number] == [
         ["040222", "2", "0", "2", "0"],
         ["+4930111", "2", "2", "0", "0"],
         ["040999", "1", "0", "1", "0"],
     ]
-    by_hour = tables(well(open_page(FIGURES, **DAY, by="Hour")))["Calls by Hour"]
+    by_hour = tables(well(open_page(EXPLORE, **DAY, by="Hour")))["Calls by Hour"]
     assert [row[:2] for row in by_hour] == [["Mon 2 Mar 2026, 09:00", "2"], ["Mon 2 Mar 2026, 14:00", "3"]]
 
 
 def test_one_direction_alone(filled: int) -> None:
-    app = well(open_page(FIGURES, **DAY, direction="Inbound"))
+    app = well(open_page(EXPLORE, **DAY, direction="Inbound"))
     assert metrics(app)["Calls"][0] == "2"
     assert tables(app)["Calls by Direction"][0][0] == "↙ Inbound"
 
@@ -132,7 +132,7 @@ def test_the_calls_behind_a_bar_are_listed_below(filled: int, asked: str, said: 
 
 
 def test_every_bar_adds_up_to_the_calls_behind_it(filled: int) -> None:
-    app = well(open_page(FIGURES, **DAY))
+    app = well(open_page(EXPLORE, **DAY))
     for key in ("calls_by_time", "calls_by_number", "calls_by_disposition"):
         listed = [len(tables(behind(query))["Calls"]) for query in points(app, key)]
         assert sum(listed) == 5, key
@@ -151,7 +151,7 @@ def test_the_row_of_a_day_of_25_hours_leads_to_all_its_calls(engine: Engine, mon
         return picks.pop() if label == "Calls by Day" and picks else None
 
     monkeypatch.setattr(ui, "table", pick_once)
-    app = well(open_page(FIGURES, period="Between", days=["2026-10-25", "2026-10-25"], by="Day"))
+    app = well(open_page(EXPLORE, period="Between", days=["2026-10-25", "2026-10-25"], by="Day"))
     assert not picks
     assert ">1 call: Sun 25 Oct<" in words(app)
 
@@ -178,7 +178,7 @@ def test_an_export_that_cannot_hold_all_says_so(filled: int, monkeypatch: pytest
 def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_call(engine, pbx, "+4930111", clock(9))
-    app = well(open_page(FIGURES, **DAY))
+    app = well(open_page(EXPLORE, **DAY))
     assert "1 gap, 1 d 0 h in all (100.0% of the period)" in words(app)
     assert "of what was before nothing is known" in words(app)
     assert "Not observed" in str(charts(app)["calls_by_time"])
@@ -186,7 +186,7 @@ def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
 
 def test_without_history_the_page_says_how_it_arrives(engine: Engine) -> None:
     save_pbx(engine)
-    app = well(open_page(FIGURES))
+    app = well(open_page(EXPLORE))
     assert "python -m pbx import cdr" in words(app)
     assert "python -m pbx watch" in words(app)
 

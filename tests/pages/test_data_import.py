@@ -187,7 +187,7 @@ def test_hostile_names_are_text(engine: Engine, pbx: int, name: str) -> None:
     assert "*bold*" not in said.replace("\\*bold\\*", "")
 
 
-@pytest.mark.parametrize("page", ["pages/live/queues.py", "pages/live/agents.py", "pages/calls/figures.py"])
+@pytest.mark.parametrize("page", ["pages/live/queues.py", "pages/live/agents.py", "pages/calls/explore.py"])
 def test_where_history_is_missing_the_way_leads_here(engine: Engine, page: str) -> None:
     if "live" in page:  # nothing live is known else, and nothing of history shown
         fill(engine)

@@ -104,7 +104,7 @@ def test_every_page_shows_the_same_counts(engine: Engine, exports: Exports, queu
     found = metrics(well(open_page("pages/live/queues.py", **where)))
     assert (found["Offered"], found["Answered"]) == (offered, answered)
     assert (found["Abandoned"]) == f"{ended['abandoned']:,}"
-    figures = well(open_page("pages/calls/figures.py", **where, by="Queue"))
+    figures = well(open_page("pages/calls/explore.py", **where, by="Queue"))
     assert metrics(figures)["Calls"] == offered
     (row,) = tables(figures)["Calls by Queue"]
     assert row[:2] == [queue, offered]
@@ -123,7 +123,7 @@ def read(exports: Exports, name: str) -> list[dict[str, str]]:
 
 
 def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports) -> None:
-    well(open_page("pages/calls/figures.py", **DAYS, by="Queue"))
+    well(open_page("pages/calls/explore.py", **DAYS, by="Queue"))
     rows = read(exports, "all")
     found = {row["By"]: (int(row["Calls"]), int(row["Answered"])) for row in rows if row["By"] != "No queue"}
     well(open_page("pages/live/queues.py", **DAYS, list="By queue"))
@@ -134,7 +134,7 @@ def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports)
 
 
 def test_no_page_offers_a_number_as_a_queue(engine: Engine) -> None:
-    for page in ("pages/calls/figures.py", "pages/calls/interactions.py", "pages/live/queues.py"):
+    for page in ("pages/calls/explore.py", "pages/calls/interactions.py", "pages/live/queues.py"):
         (box,) = [box for box in well(open_page(page, **DAYS)).selectbox if box.label == "Queue"]
         assert {one for one in box.options if re.search(r"\d", one)} == {queue.number for queue in QUEUES}, page
 
@@ -159,7 +159,7 @@ def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Setti
     today = {"period": "Today", "queue": "601"}
     found = metrics(well(open_page("pages/live/queues.py", **today)))
     assert (found["Offered"], found["Answered"], found["Abandoned"]) == ("3", "1", "1")
-    figures = metrics(well(open_page("pages/calls/figures.py", **today)))
+    figures = metrics(well(open_page("pages/calls/explore.py", **today)))
     assert (figures["Calls"], figures["Answered"]) == ("3", "33.3%")
     assert metrics(well(open_page()))["New calls"] == "3"
     board = board_of(well(open_page("pages/live/wallboard.py", queue="601")))

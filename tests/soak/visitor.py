@@ -15,7 +15,7 @@ from tests.lab.browser import CHROMIUM
 from tests.soak.children import answers
 
 PATHS = (
-    *("", "interactions", "transcripts", "figures", "queues", "wallboard", "trunks", "agents", "extensions"),
+    *("", "interactions", "transcripts", "explore", "queues", "wallboard", "trunks", "agents", "extensions"),
     *("freepbx", "transcription", "alerts"),
 )
 LONGEST_MS = 30_000

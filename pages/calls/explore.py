@@ -1,4 +1,4 @@
-"""Figures: how many calls there were, when, with whom, and how they went."""
+"""Explore: how many calls there were, when, with whom, and how they went."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -254,7 +254,7 @@ def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
     show_table(at, wanted)
 
 
-ui.head("Figures", "How many calls, when, with whom, and how they went")
+ui.head("Explore", "How many calls, when, with whom, and how they went")
 site = ui.site()
 with holding(site.engine):
     bar = period_bar(site)
