@@ -9,8 +9,8 @@ from sqlmodel import Session
 from pbx.analytics.agents import agent_figures
 from pbx.analytics.call_lists import CallSelection, selected_calls
 from pbx.analytics.calls import CallDimension, CallQuestion, call_counts, call_heat_map, call_totals
-from pbx.analytics.queues import FigureFilter, figures_by, queue_intervals, queue_totals
-from pbx.analytics.visit_lists import Selection, count_visits
+from pbx.analytics.queues import FigureFilter, Selection, figures_by, queue_intervals, queue_totals
+from pbx.analytics.visit_lists import count_visits
 from pbx.store.agent_names import extension_names
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
 from pbx.store.models import Call

@@ -31,8 +31,10 @@ TOP = 10
 TABLE_ROWS = 50
 MOST_NAMES = 10_000  # of an export
 WAYS = ("inbound", "outbound", "internal")
-EXPORTED = ("By", "Calls", "Inbound", "Outbound", "Internal", "Outcome known", "Answered")
-EXPORTED += ("Talk (s)", "Talks", "Wait (s)", "Waits")
+EXPORTED = (
+    *("By", "Calls", "Inbound", "Outbound", "Internal", "Outcome known", "Answered"),
+    *("Talk (s)", "Talks", "Wait (s)", "Waits"),
+)
 HEAT_CELLS = "Calls by weekday and hour"
 BREAKDOWNS: dict[str, tuple[CallDimension, str]] = {  # what is said: how it is counted, the name of those without
     "Direction": ("direction", "Unknown"),
@@ -130,7 +132,7 @@ def show_names(
 ) -> None:
     bars = [
         Named(
-            urlencode({by: count.label}),
+            urlencode({str(by): count.label}),
             said_name(by, count.label, nameless),
             count.calls,
             f"{said_name(by, count.label, nameless)}: {count_text(count.calls, 'call')}, "
@@ -216,11 +218,11 @@ def export_rows(by: CallDimension, nameless: str, counts: Sequence[CallCount]) -
 def follow_row(at: ui.Site, by: CallDimension, row: str) -> None:
     """Show the calls of a row of the table."""
     if by not in ("hour", "day"):
-        follow(**{by: row})
+        follow({by: row})
         return
     start = datetime.fromisoformat(row)
     end = interval_edges(start, start + timedelta(days=2), at.zone, "day" if by == "day" else "hour")[1]
-    follow(**{"from": str(int(start.timestamp())), "until": str(int(end.timestamp()))})
+    follow({"from": str(int(start.timestamp())), "until": str(int(end.timestamp()))})
 
 
 def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:

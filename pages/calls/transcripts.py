@@ -12,6 +12,7 @@ from pbx.store.engine import reading
 from pbx.store.notes import all_tags
 from pbx.store.transcripts import summaries_of
 from pbx.transcription.search.hits import (
+    Order,
     SearchFilter,
     count_hits,
     count_transcribed,
@@ -30,7 +31,7 @@ from pbx.ui.trends import show_trends
 PAGE_HITS = 20
 RECENT_CALLS = 10
 SUMMARY_CHARACTERS = 180
-ORDERS = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
+ORDERS: dict[str, Order] = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
 TRANSCRIPTION_PAGE = "pages/settings/transcription.py"
 EXAMPLES = {
     "invoice number": "both words",
@@ -139,7 +140,8 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
 
 def picked() -> dict[int, None]:
     """The calls picked for export, in the order they were picked."""
-    return st.session_state.setdefault("picked_calls", {})
+    picked_calls: dict[int, None] = st.session_state.setdefault("picked_calls", {})
+    return picked_calls
 
 
 def pick(call_id: int, chosen: bool) -> None:
@@ -148,7 +150,7 @@ def pick(call_id: int, chosen: bool) -> None:
         picked()[call_id] = None
 
 
-def offer_export(at: ui.Site, wanted: SearchFilter, order: str, calls: int) -> None:
+def offer_export(at: ui.Site, wanted: SearchFilter, order: Order, calls: int) -> None:
     menu = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     if not menu.open:
         return

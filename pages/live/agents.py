@@ -44,8 +44,10 @@ PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows of days can't be told apart
 NO_REASON = "No reason given"
 COLUMNS = ("Agent", "Calls>", "Average talk>", "Not taken>", "Logged in>", "Paused>", "Occupancy>")
-EXPORTED = ("Agent", "Calls", "Talk (s)", "Talks", "Rings not taken", "Rang in vain (s)", "Logged in (s)")
-EXPORTED += ("Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason")
+EXPORTED = (
+    *("Agent", "Calls", "Talk (s)", "Talks", "Rings not taken", "Rang in vain (s)", "Logged in (s)"),
+    *("Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason"),
+)
 DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
 DEFINITIONS = (
     "Average talk: talk / calls. Not taken: rings nobody answered / all rings. Paused: while logged in. "

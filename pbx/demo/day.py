@@ -33,7 +33,7 @@ UNANSWERED_S = 15.0
 TIMEOUT_S = 180.0
 # Inbound calls in each hour of a working day; in the evening and at night, when only the support line is open, there
 # are more than such a company would have: whoever looks at the demo then sees something happen too.
-_CURVE = (7, 7, 6, 6, 6, 6, 7, 8, 12, 19, 34, 18, 13, 15, 30, 17, 13, 10, 9, 9, 9, 9, 8, 7)
+_CURVE: tuple[int, ...] = (7, 7, 6, 6, 6, 6, 7, 8, 12, 19, 34, 18, 13, 15, 30, 17, 13, 10, 9, 9, 9, 9, 8, 7)
 _WEEKEND_SHARE = 0.6
 _UNHURRIED = 1.2  # how much longer calls are when it is quiet
 _TALK = {SALES: (270.0, 0.65), SUPPORT: (330.0, 0.6), BILLING: (300.0, 0.6)}  # median seconds, spread

@@ -12,11 +12,11 @@ from playwright.sync_api import (
     ConsoleMessage,
     Error,
     Locator,
-    LocatorAssertions,
     Page,
     expect,
     sync_playwright,
 )
+from playwright.sync_api._generated import LocatorAssertions
 
 CHROMIUM = "/usr/bin/chromium"
 SLOW_MS = 45_000  # the machine may be busy with calls meanwhile

@@ -44,7 +44,7 @@ def shown(chromium: Browser, demo: Demo, width: int = 1440, *, dark: bool = Fals
     page.context.close()
 
 
-@pytest.fixture(scope="module", params=LOOKS.values(), ids=LOOKS.keys())
+@pytest.fixture(scope="module", params=LOOKS.values(), ids=list(LOOKS))
 def look(demo: Demo, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page as wide, light or dark, that a module's tests walk through."""
     width, dark = request.param

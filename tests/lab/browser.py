@@ -2,12 +2,12 @@
 
 from playwright.sync_api import Page
 
-from tests.browser.app import ROOT as ROOT
 from tests.browser.app import running_app as running_app
 from tests.browser.chromium import CHROMIUM as CHROMIUM
 from tests.browser.chromium import browser as browser
 from tests.browser.chromium import go as go
 from tests.lab.server import LabServer
+from tests.paths import ROOT as ROOT
 
 
 def enter_pbx(page: Page, server: LabServer) -> None:

@@ -1,5 +1,7 @@
 """The lab's servers as fixtures."""
 
+from typing import cast
+
 import pytest
 
 from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
@@ -31,7 +33,7 @@ def lab() -> None:
 @pytest.fixture(params=SERVERS.values(), ids=lambda server: server.name)
 def server(lab: None, request: pytest.FixtureRequest) -> LabServer:
     """One PBX; the test runs once for each version."""
-    return request.param
+    return cast(LabServer, request.param)
 
 
 @pytest.fixture(autouse=True)

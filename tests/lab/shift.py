@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.lab.ami import Ami, Message
 from tests.lab.calls import (
@@ -105,7 +106,7 @@ def work_shift(server: LabServer, meanwhile: Callable[[], object]) -> Shift:
     return shift
 
 
-def _queue_call(server: LabServer, name: str, settings: dict[str, float | str]) -> PlacedCall:
+def _queue_call(server: LabServer, name: str, settings: dict[str, Any]) -> PlacedCall:
     call = start_queue_call(server, DESK, name, **settings)
     if name in ("blind", "attended"):
         wait_until(f"somebody answers {name}", lambda: "CONNECT" in call.queue_events)

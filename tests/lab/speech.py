@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,9 @@ def place_spoken_call(
     else:
         said = write_speech(server, caller, 3.0), write_speech(server, agent, 1.0)
     talk_s = 5 + max(len(caller), len(agent)) * (2 if in_turns else 1) * turn_s
-    settings = {"CALLER_SAYS": said[0], "AGENT_SAYS": said[1], "TALK_S": round(talk_s)} | ({"LEGS": 1} if legs else {})
+    settings: dict[str, Any] = {"CALLER_SAYS": said[0], "AGENT_SAYS": said[1], "TALK_S": round(talk_s)}
+    if legs:
+        settings["LEGS"] = 1
     call = start_queue_call(server, "sales", "answered", **settings)
     call.wait_end(talk_s + 60)
     return SpokenCall(call, tuple(caller), tuple(agent))

@@ -31,11 +31,13 @@ from pbx.demo.story import ZONE, calls_between
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
+from pbx.store.history_models import ListeningSpan
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import get_job
 from pbx.store.models import Job, Transcription, now
+from tests.paths import ROOT
 from tests.soak import mischief, truth
-from tests.soak.children import ROOT, Child, Measuring, answers, end_strays, free_port
+from tests.soak.children import Child, Measuring, answers, end_strays, free_port
 from tests.soak.mischief import Mischief, wait_for
 from tests.soak.recorder import LARGEST_MB, Recorder
 
@@ -304,7 +306,7 @@ def transcribed(engine: Engine) -> str:
 def listens(engine: Engine, pbx_now: datetime) -> bool:
     """Whether the newest span of listening goes on."""
     with reading(engine) as session:
-        span = session.exec(select(truth.ListeningSpan).order_by(col(truth.ListeningSpan.id).desc())).first()
+        span = session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id).desc())).first()
     return span is not None and not span.ended_by and span.until_at > pbx_now - timedelta(seconds=15)
 
 

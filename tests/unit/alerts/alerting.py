@@ -53,7 +53,7 @@ def waiting(name: str, wait_s: int = 0, members: tuple[QueueMember, ...] = (FREE
 
 
 def trunk(name: str, state: str) -> Trunk:
-    return Trunk(name=name, tech="PJSIP", state=state, registers=True)  # type: ignore[arg-type]
+    return Trunk(name=name, tech="PJSIP", state=state, registers=True)
 
 
 def look(engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk, parts: Any = None) -> None:

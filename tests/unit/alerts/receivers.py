@@ -51,7 +51,7 @@ class MailReceiver:
         if self.refusal or not session.authenticated:
             return self.refusal or "530 Log in first"
         assert isinstance(envelope.content, bytes)
-        self.messages.append(email.message_from_bytes(envelope.content, policy=email.policy.default))  # type: ignore[arg-type]
+        self.messages.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
         return "250 Taken"
 
 

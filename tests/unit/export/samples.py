@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pbx.export import CallTranscript, RecordingTranscript, TranscriptLine
@@ -23,11 +24,17 @@ HOSTILE = [
 ]
 
 
-def line(start_s: float, text: str, speaker: str = "Agent", **more) -> TranscriptLine:
+def line(start_s: float, text: str, speaker: str = "Agent", **more: Any) -> TranscriptLine:
     return TranscriptLine(start_s=start_s, end_s=start_s + 2.5, text=text, speaker=speaker, **more)
 
 
-def call(*lines: TranscriptLine, call_id: int = 7, audio: Path | None = None, name: str = "2026/07/01/in-600", **more):
+def call(
+    *lines: TranscriptLine,
+    call_id: int = 7,
+    audio: Path | None = None,
+    name: str = "2026/07/01/in-600",
+    **more: Any,
+) -> CallTranscript:
     more = {"summary": "The caller asked for a refund.", "facts": {"From": "+4930123", "Queue": "600"}} | more
     return CallTranscript(
         call_id=call_id,

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pbx.jobs import worker
+from pbx.progress import Progress
 from pbx.settings import Settings, load_settings
 from pbx.store.connections import ActiveConnection
 
@@ -20,7 +21,7 @@ def wait_for_go(
     settings: Settings,
     active: ActiveConnection,
     options: dict[str, Any],
-    progress: worker.Progress,
+    progress: Progress,
     stop: threading.Event,
 ) -> dict[str, Any]:
     folder = settings.pbx_data_dir

@@ -1,6 +1,7 @@
 """A PBX that tells a live history of events written by hand, a second apart."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pbx.asterisk.ami.protocol import Message
 from pbx.live.events import Facts, LiveHistory
@@ -10,7 +11,7 @@ START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 LATER = timedelta(seconds=5)
 
 
-def event(name: str, **headers: object) -> Message:
+def event(name: str, **headers: Any) -> Message:
     return Message("\r\n".join([f"Event: {name}", *(f"{key}: {value}" for key, value in headers.items())]).encode())
 
 
@@ -24,20 +25,20 @@ class Pbx:
         self.visits: dict[tuple[str, str, datetime], Visit] = {}
         self.legs: dict[tuple[str, str], Leg] = {}
 
-    def tell(self, name: str, *, step_s: float = 1.0, **headers: object) -> None:
+    def tell(self, name: str, *, step_s: float = 1.0, **headers: Any) -> None:
         self.at += timedelta(seconds=step_s)
         self.history.take(event(name, **headers), self.at)
 
-    def join(self, uniqueid: str = "1.1", queue: str = "sales", **headers: object) -> None:
+    def join(self, uniqueid: str = "1.1", queue: str = "sales", **headers: Any) -> None:
         self.tell("QueueCallerJoin", Uniqueid=uniqueid, Queue=queue, CallerIDNum="5551", Position=1, **headers)
 
     def connect(self, uniqueid: str = "1.1", queue: str = "sales", hold_s: int = 3) -> None:
-        agent = {"MemberName": "Eve", "Interface": "PJSIP/7"}
+        agent: dict[str, Any] = {"MemberName": "Eve", "Interface": "PJSIP/7"}
         self.tell("QueueCallerLeave", Uniqueid=uniqueid, Queue=queue, step_s=0)
         self.tell("AgentConnect", Uniqueid=uniqueid, Queue=queue, HoldTime=hold_s, RingTime=2, **agent)
 
-    def complete(self, uniqueid: str = "1.1", reason: str = "agent", **headers: object) -> None:
-        told: dict[str, object] = {"Uniqueid": uniqueid, "Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
+    def complete(self, uniqueid: str = "1.1", reason: str = "agent", **headers: Any) -> None:
+        told: dict[str, Any] = {"Uniqueid": uniqueid, "Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
         self.tell("AgentComplete", **(told | {"HoldTime": 3, "TalkTime": 60, "Reason": reason} | headers))
 
     def facts(self, *, after: timedelta = LATER) -> Facts:
@@ -57,7 +58,13 @@ class Pbx:
         self.history.resume(self.at, entries or [], channels or [])
 
 
-def dial(pbx: Pbx, src: str = "2.1", dst: str = "2.2", **headers: object) -> None:
-    channel = {"Channel": f"PJSIP/101-{src}", "Uniqueid": src, "Linkedid": src, "Exten": "5551", "Context": "phones"}
+def dial(pbx: Pbx, src: str = "2.1", dst: str = "2.2", **headers: Any) -> None:
+    channel: dict[str, Any] = {
+        "Channel": f"PJSIP/101-{src}",
+        "Uniqueid": src,
+        "Linkedid": src,
+        "Exten": "5551",
+        "Context": "phones",
+    }
     pbx.tell("Newchannel", **channel, CallerIDNum="101")
     pbx.tell("DialBegin", **(channel | {"DestChannel": f"PJSIP/carrier-{dst}", "DestUniqueid": dst}), **headers)

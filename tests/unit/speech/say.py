@@ -79,7 +79,7 @@ def say(text: str, voice: str = "en-us+m1", speed: int = 150, pitch: int = 50) -
     """Speak a text: float32 at 16 kHz, narrow band, silence at both ends cut to 20 ms."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     wav = subprocess.run(command, capture_output=True, check=True).stdout
-    spoken = np.frombuffer(wav[44:], dtype="<i2").astype(np.float32) / 32768
+    spoken = np.frombuffer(wav[44:], dtype="<i2").astype(np.float32) / np.float32(32768)
     sound = _resample(_resample(spoken, 22_050, 8_000), 8_000, 16_000)
     loud = np.flatnonzero(np.convolve(np.abs(sound), np.ones(160, np.float32) / 160, "same") > 1e-3)
     return sound[max(0, loud[0] - 320) : loud[-1] + 320]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlmodel import select
+from sqlmodel import col, select
 
 from pbx.errors import DataError, ModelError
 from pbx.model.segment import Segment, Word
@@ -121,5 +121,5 @@ def said(engine: Engine, recording: int, *, current: bool = True) -> list[str]:
     """The parts that a recording's transcript has, in order, as "part N"; of the partial one if not `current`."""
     with reading(engine) as session:
         mine = select(SegmentRow).join(Transcript).where(Transcript.recording_id == recording)
-        rows = session.exec(mine.where(Transcript.current == current).order_by(SegmentRow.start_s)).all()
+        rows = session.exec(mine.where(Transcript.current == current).order_by(col(SegmentRow.start_s))).all()
         return [row.text.partition(" of ")[0] for row in rows]
