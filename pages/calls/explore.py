@@ -23,7 +23,7 @@ from pbx.store.models import Direction
 from pbx.ui.call_drilldown import show_calls
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history
-from pbx.ui.filters import ALL, KEPT
+from pbx.ui.filters import ALL, IN_URL
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.tiles import figure_tile, figure_tiles
 
@@ -59,7 +59,7 @@ def question(period: Period, direction: Direction | None) -> CallQuestion:
 
 def choose_direction() -> Direction | None:
     names = [ALL, *get_args(Direction)]
-    kept: dict[str, Any] = {"persist_state": "page", **KEPT}
+    kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
     chosen = st.segmented_control(
         "Direction",
         names[:4],
@@ -150,7 +150,7 @@ def show_names(
 def show_table(at: ui.Site, wanted: CallQuestion) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("All figures", anchor=False, width="content")
-        kept: dict[str, Any] = {"persist_state": "page", **KEPT}
+        kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
         name = st.segmented_control(
             "By",
             list(BREAKDOWNS),

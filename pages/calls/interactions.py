@@ -10,9 +10,9 @@ from pbx.store.calls import CallFilter, count_calls, find_calls, get_call, trans
 from pbx.store.engine import reading
 from pbx.store.models import RecordingState, TranscriptionState
 from pbx.ui.call_detail import show_call
-from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, one_of, period_filter, queue_filter
+from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, period_filter, queue_filter, select_filter
 from pbx.ui.pager import pager
-from pbx.ui.searches import NAMELESS
+from pbx.ui.searches import NONE_LABELS
 from pbx.ui.transcription_queue import ask_for_many
 
 PAGE_ROWS = 15
@@ -24,11 +24,11 @@ def filters(at: ui.Site) -> CallFilter:
         since, until = period_filter(at)
         direction = direction_filter()
         number = number_filter()
-        queue = queue_filter(at, none=NAMELESS["queue"])
-        state = one_of(
+        queue = queue_filter(at, none=NONE_LABELS["queue"])
+        state = select_filter(
             "Recording", get_args(RecordingState), "state", said=lambda name: RECORDING_STATES.get(name, (ALL,))[0]
         )
-        transcription = one_of(
+        transcription = select_filter(
             "Transcript",
             get_args(TranscriptionState),
             "transcription",

@@ -14,17 +14,17 @@ from pbx.store.transcripts import summaries_of
 from pbx.transcription.search.hits import (
     Order,
     SearchFilter,
+    calls_with_hits,
     count_hits,
     count_transcribed,
     find_hits,
-    found_calls,
     transcribed_calls,
 )
 from pbx.ui import exports, filters
 from pbx.ui import search_hits as hits
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
-from pbx.ui.searches import NAMELESS, SEARCH, TOPICS, TRENDS, readable, search_for
+from pbx.ui.searches import NONE_LABELS, SEARCH, TOPICS, TRENDS, check_query, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
 
@@ -55,24 +55,24 @@ def choose(at: ui.Site) -> SearchFilter:
         type="search",
         placeholder='Words, "phrases", begin*, NEAR(a b, 5), AND, OR, NOT',
         help=HELP,
-        **filters.KEPT,
+        **filters.IN_URL,
     )
     with reading(at.engine) as session:
         tags, agents = all_tags(session, at.active.id), call_agents(session, at.active.id)
     with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
         since, until = filters.period_filter(at)
-        speaker = filters.one_of("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
-        queue = filters.queue_filter(at, none=NAMELESS["queue"])
+        speaker = filters.select_filter("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
+        queue = filters.queue_filter(at, none=NONE_LABELS["queue"])
         direction = filters.direction_filter()
         # All in sight: what a closed menu holds isn't cleared by a button outside it, and comes back unseen.
-        agent = filters.one_of("Agent", agents, "agent", none=NAMELESS["agent"])
+        agent = filters.select_filter("Agent", agents, "agent", none=NONE_LABELS["agent"])
         number = filters.number_filter()
-        tag = filters.one_of("Tag", tags, "tag")
+        tag = filters.select_filter("Tag", tags, "tag")
         doubtful = st.toggle(
             "Include doubtful passages",
             key="doubtful",
             help="What the speech model may have made up: words where nobody spoke, repetitions, guesses.",
-            **filters.KEPT,
+            **filters.IN_URL,
         )
     return SearchFilter(
         connection_id=at.active.id,
@@ -107,7 +107,7 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
     if not wanted.query:
         show_recent(at, wanted)
         return
-    if not readable(wanted.query):
+    if not check_query(wanted.query):
         offer_examples("Searches that work:")
         return
     with reading(at.engine) as session:
@@ -127,7 +127,7 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
                 key="sort",
                 label_visibility="collapsed",
                 persist_state="page",
-                **filters.KEPT,
+                **filters.IN_URL,
             )
             offer_export(at, wanted, ORDERS[order or "Relevance"], calls)
     rows = st.container()
@@ -135,7 +135,7 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
     with reading(at.engine) as session:
         found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=before, limit=PAGE_HITS)
     with rows:
-        hits.hits(at, found, key="hits", picked=picked(), on_pick=pick)
+        hits.show_hits(at, found, key="hits", picked=picked(), on_pick=pick)
 
 
 def picked() -> dict[int, None]:
@@ -159,7 +159,7 @@ def offer_export(at: ui.Site, wanted: SearchFilter, order: Order, calls: int) ->
         scope = st.radio("Calls", scopes if picked() else scopes[:1], len(picked()) and 1, key=f"scope {len(picked())}")
         if scope == scopes[0]:
             with reading(at.engine) as session:
-                ids = found_calls(session, wanted, order=order, limit=exports.MOST_CALLS + 1)
+                ids = calls_with_hits(session, wanted, order=order, limit=exports.MOST_CALLS + 1)
         else:
             ids = list(picked())
             st.button("Pick none", on_click=picked().clear, type="tertiary", icon=":material/close:")
@@ -194,7 +194,7 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
     }
     columns = ("Started|", "Call|", "Length>", "Summary")
     if opened := ui.table("Latest transcripts", columns, cells, key="recent_calls", pick=True):
-        lead_to(CALL_PAGE, {"call": opened})
+        go_to_page(CALL_PAGE, {"call": opened})
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {at.zone_name}")
 
 
@@ -224,7 +224,7 @@ with reading(site.engine) as reader:
     transcribed = transcribed_calls(reader, SearchFilter(site.active.id, ""), limit=1)
 if transcribed:
     wanted = choose(site)
-    views = st.tabs([SEARCH, TRENDS, TOPICS], key="view", on_change="rerun", **filters.KEPT)
+    views = st.tabs([SEARCH, TRENDS, TOPICS], key="view", on_change="rerun", **filters.IN_URL)
     for view, show in zip(views, (show_search, show_trends, show_topics), strict=True):
         if view.open:
             with view:

@@ -35,7 +35,7 @@ from pbx.ui.drilldown import (
     show_all,
     span_param,
 )
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_tiles, value_text
@@ -266,7 +266,7 @@ def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
     with place:
         picked = ui.table("Calls taken", columns, rows, key="agent_calls", pick=True)
     if picked and calls.get(picked):
-        lead_to(CALL_PAGE, {"call": str(calls[picked])})
+        go_to_page(CALL_PAGE, {"call": str(calls[picked])})
     elif picked:
         ui.note("No call with this visit’s uniqueid is known: bring the CDR with python -m pbx import cdr.")
 

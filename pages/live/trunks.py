@@ -10,7 +10,7 @@ from pbx.model.snapshot import Trunk
 from pbx.store.engine import holding, reading
 from pbx.store.snapshots import latest_snapshot
 from pbx.ui.drilldown import drilldown_list
-from pbx.ui.filters import KEPT, one_of
+from pbx.ui.filters import IN_URL, select_filter
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.registrations import show_registration
 from pbx.ui.seizure_drilldown import show_seizures
@@ -70,7 +70,7 @@ def known_trunks(at: ui.Site, period: Period) -> list[str]:
 def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]) -> None:
     period = period.renewed()
     show_totals(at, period, trunk)
-    views = st.tabs(list(VIEWS), key="trunk_view", on_change="rerun", **KEPT)
+    views = st.tabs(list(VIEWS), key="trunk_view", on_change="rerun", **IN_URL)
     for view, name in zip(views, VIEWS, strict=True):
         if view.open:
             with view:
@@ -93,7 +93,7 @@ with holding(site.engine):
     bar = period_bar(site, queues=False)
     known = known_trunks(site, bar)
     with st.container(width=320):
-        chosen_trunk = one_of("Trunk", known, "trunk")
+        chosen_trunk = select_filter("Trunk", known, "trunk")
     history(site, bar, chosen_trunk, known)
 if not looked:
     live(site)  # last, as it ends the page

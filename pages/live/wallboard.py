@@ -8,7 +8,7 @@ from pbx import ui
 from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.formatting import ago_text, start_of_day
 from pbx.store.engine import reading
-from pbx.ui.filters import KEPT, one_of
+from pbx.ui.filters import IN_URL, select_filter
 from pbx.ui.wallboard import board
 
 BOARD_S = 2
@@ -47,9 +47,9 @@ with foot:
     ui.demo_pill()
     st.page_link("pages/live/queues.py", label="Back to Queues", icon=":material/arrow_back:")
     known = sorted(each.name for each in ui.snapshot(site).queues)
-    wanted = one_of("Queue", known, "queue")
-    warn = st.number_input("Amber from (s)", 1, 3600, WARN_S, key="warn", help="Longest wait", width=140, **KEPT)
-    bad = st.number_input("Red from (s)", 1, 3600, BAD_S, key="bad", help="Longest wait", width=140, **KEPT)
+    wanted = select_filter("Queue", known, "queue")
+    warn = st.number_input("Amber from (s)", 1, 3600, WARN_S, key="warn", help="Longest wait", width=140, **IN_URL)
+    bad = st.number_input("Red from (s)", 1, 3600, BAD_S, key="bad", help="Longest wait", width=140, **IN_URL)
     ui.note("In time: answered within each queue’s T, of those offered but short abandons.")
 with place:
     live(site, wanted, warn, bad)

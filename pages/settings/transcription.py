@@ -17,7 +17,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.job_queue import worker_alive
 from pbx.store.models import Direction, Recording, Transcription, TranscriptionRules
 from pbx.store.transcription_queue import SpeechOverview
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 
 NEXT_ROWS = 5
@@ -165,7 +165,7 @@ def failed(at: ui.Site) -> None:
             again = partial(ask_again, recording_ids=[row.recording_id])
             act("Retry", again, at, icon="replay", key=f"retry_{row.recording_id}")
             if st.button("Open", icon=":material/open_in_new:", key=f"open_{row.recording_id}"):
-                lead_to(CALL_PAGE, {"call": str(recording.call_id)})
+                go_to_page(CALL_PAGE, {"call": str(recording.call_id)})
 
 
 def ask_again(session: object, connection_id: int, recording_ids: list[int]) -> None:

@@ -16,7 +16,7 @@ from pbx.store.engine import reading
 from pbx.store.job_rows import last_job
 from pbx.store.snapshots import latest_snapshot, queue_history, snapshot_gaps
 from pbx.ui.links import CALL_PAGE as INTERACTIONS
-from pbx.ui.links import lead_to
+from pbx.ui.links import go_to_page
 
 QUEUES = "pages/live/queues.py"
 TRUNKS = "pages/live/trunks.py"
@@ -178,7 +178,7 @@ def show_latest(at: ui.Site) -> None:
     rows = {str(call.id): ui.call_cells(at, call) for call in calls}
     picked = ui.table("Latest calls", ui.CALL_COLUMNS, rows, key="latest", pick=True)
     if picked:
-        lead_to(INTERACTIONS, {"call": picked})
+        go_to_page(INTERACTIONS, {"call": picked})
 
 
 @st.fragment(run_every=ui.live_s())

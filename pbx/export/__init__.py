@@ -1,23 +1,31 @@
 """Transcripts as files: text, subtitles, JSON, Word, and a ZIP with the audio. Pure but for reading the cache."""
 
-from pbx.export.call import CallTranscript, RecordingTranscript, Take, TranscriptLine, audio_bytes, load_call, safe_name
-from pbx.export.formats import AUDIO, FORMATS, ExportFormat, file_name, make_export, write_export
+from pbx.export.call import (
+    CallTranscript,
+    RecordingGroup,
+    RecordingTranscript,
+    TranscriptLine,
+    audio_bytes,
+    load_call,
+    safe_name,
+)
+from pbx.export.formats import FORMATS, ZIP_WITH_AUDIO, ExportFormat, export_bytes, file_name, write_export
 from pbx.export.text import to_json, to_srt, to_txt, to_vtt
 from pbx.export.word import to_docx
 from pbx.export.zip import write_zip
 
 __all__ = [
-    "AUDIO",
     "FORMATS",
+    "ZIP_WITH_AUDIO",
     "CallTranscript",
     "ExportFormat",
+    "RecordingGroup",
     "RecordingTranscript",
-    "Take",
     "TranscriptLine",
     "audio_bytes",
+    "export_bytes",
     "file_name",
     "load_call",
-    "make_export",
     "safe_name",
     "to_docx",
     "to_json",

@@ -55,7 +55,7 @@ class RecordingTranscript:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class RecordingGroup:
     """Recordings that began at one moment (the two sides of a call, say), their lines merged by time.
 
     The times of these lines are seconds since the beginning of the call's first recording.
@@ -86,7 +86,7 @@ class CallTranscript:
         when = f"{self.started_at.astimezone(self.zone):%Y-%m-%d %H%M} " if self.started_at else ""
         return f"{safe_name(when + self.title.replace(' → ', ' to '))} ({self.call_id})"
 
-    def takes(self, *, doubtful: bool = False) -> list[Take]:
+    def takes(self, *, doubtful: bool = False) -> list[RecordingGroup]:
         """What was said, in order; flagged lines only if `doubtful`."""
         taken: list[tuple[float, list[RecordingTranscript]]] = []
         for recording in sorted(self.recordings, key=lambda one: one.offset_s):
@@ -95,7 +95,7 @@ class CallTranscript:
             else:
                 taken.append((recording.offset_s, [recording]))
         return [
-            Take(tuple(one.name for one in recordings), offset_s, _merged(offset_s, recordings, doubtful))
+            RecordingGroup(tuple(one.name for one in recordings), offset_s, _merged(offset_s, recordings, doubtful))
             for offset_s, recordings in taken
         ]
 
@@ -121,13 +121,13 @@ def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> 
         end_s = max(end_s, offset_s + (made.duration_s or max((line.end_s for line in made.lines), default=0.0)))
     return CallTranscript(
         call_id=call_id,
-        title=clean(f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"),
+        title=clean_text(f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"),
         started_at=call.started_at,
         zone=zone,
         facts=_facts(call, zone, found, tags, note.rating if note else None),
         recordings=tuple(recordings),
-        summary=clean("\n".join(filter(None, summaries)), lines=True),
-        note=clean(note.note, lines=True) if note else "",
+        summary=clean_text("\n".join(filter(None, summaries)), lines=True),
+        note=clean_text(note.note, lines=True) if note else "",
         tags=tags,
     )
 
@@ -138,7 +138,7 @@ def audio_bytes(session: Session, call_ids: Sequence[int]) -> int:
     return int(session.exec(query).one() or 0)
 
 
-def clean(text: str, *, lines: bool = False) -> str:
+def clean_text(text: str, *, lines: bool = False) -> str:
     """Text without characters that a file can't hold; on one line unless `lines`."""
     usable = _UNUSABLE.sub("", text)
     return usable.strip() if lines else " ".join(usable.split())
@@ -146,7 +146,7 @@ def clean(text: str, *, lines: bool = False) -> str:
 
 def safe_name(name: str) -> str:
     """A name that any file system takes: no path, no reserved character, at most 120 bytes."""
-    kept = re.sub(r'[<>:"/\\|?*\u202a-\u202e\u2066-\u2069]', "_", clean(name)).strip(" .")
+    kept = re.sub(r'[<>:"/\\|?*\u202a-\u202e\u2066-\u2069]', "_", clean_text(name)).strip(" .")
     kept = kept.encode()[:120].decode(errors="ignore").rstrip(" .")
     reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", kept, re.IGNORECASE)
     return f"_{kept}" if reserved or not kept else kept
@@ -158,7 +158,7 @@ def _recording(
     file = (audio_dir / recording.file).resolve()
     kept = recording.file and file.is_relative_to(audio_dir.resolve()) and file.is_file()
     return RecordingTranscript(
-        name=clean(recording.name),
+        name=clean_text(recording.name),
         audio=file if kept else None,
         started_at=recording.started_at,
         offset_s=offset_s,
@@ -177,13 +177,13 @@ def _line(row: SegmentRow, channels: int) -> TranscriptLine:
     return TranscriptLine(
         start_s=segment.start_s,
         end_s=max(segment.end_s, segment.start_s),
-        text=clean(segment.text),
+        text=clean_text(segment.text),
         speaker=speaker,
         channel=segment.channel,
         confidence=segment.confidence,
         flags=tuple(segment.flags),
         words=segment.words,
-        original_text=None if row.original_text is None else clean(row.original_text),
+        original_text=None if row.original_text is None else clean_text(row.original_text),
     )
 
 
@@ -230,4 +230,4 @@ def _facts(
         "Recordings": ", ".join(recording.name for recording, _, _ in found),
         "Transcribed by": ", ".join(models),
     }
-    return {name: clean(value) for name, value in told.items() if value}
+    return {name: clean_text(value) for name, value in told.items() if value}

@@ -11,8 +11,8 @@ from pbx.export.word import to_docx
 from pbx.export.zip import write_each, write_zip
 
 ZIP_MIME = "application/zip"
-AUDIO = "ZIP with audio"
-Made = Callable[..., str | bytes]
+ZIP_WITH_AUDIO = "ZIP with audio"
+MakeFile = Callable[..., str | bytes]
 
 
 class ExportFormat(NamedTuple):
@@ -23,7 +23,7 @@ class ExportFormat(NamedTuple):
 
     extension: str
     mime: str
-    make: Made | None
+    make: MakeFile | None
     single: bool = False
 
 
@@ -33,7 +33,7 @@ FORMATS: dict[str, ExportFormat] = {
     "Subtitles (SRT)": ExportFormat("srt", "application/x-subrip", to_srt, single=True),
     "Subtitles (VTT)": ExportFormat("vtt", "text/vtt", to_vtt, single=True),
     "JSON": ExportFormat("json", "application/json", to_json),
-    AUDIO: ExportFormat("zip", ZIP_MIME, None),
+    ZIP_WITH_AUDIO: ExportFormat("zip", ZIP_MIME, None),
 }
 
 
@@ -59,7 +59,7 @@ def write_export(
         target.write_bytes(_bytes(make(next(iter(calls)) if single else calls, doubtful=doubtful)))
 
 
-def make_export(label: str, calls: Iterable[CallTranscript], *, many: bool = False, doubtful: bool = False) -> bytes:
+def export_bytes(label: str, calls: Iterable[CallTranscript], *, many: bool = False, doubtful: bool = False) -> bytes:
     """`write_export`, to memory by way of a temporary file."""
     with tempfile.TemporaryDirectory(prefix="pbx-export-") as folder:
         target = Path(folder) / "export"

@@ -11,16 +11,16 @@ from pbx.formatting import SOUNDS
 LEAST_CUE_S = 0.1  # players drop a cue that ends when it begins
 RULE = "=" * 72
 
-Calls = CallTranscript | Iterable[CallTranscript]
+OneOrMoreCalls = CallTranscript | Iterable[CallTranscript]
 
 
-def several(calls: Calls) -> Iterable[CallTranscript]:
+def iter_calls(calls: OneOrMoreCalls) -> Iterable[CallTranscript]:
     return [calls] if isinstance(calls, CallTranscript) else calls
 
 
-def to_txt(calls: Calls, *, doubtful: bool = False) -> str:
+def to_txt(calls: OneOrMoreCalls, *, doubtful: bool = False) -> str:
     """Facts, summary, then a line per segment: `[01:23] Agent: text`. Several calls stand below one another."""
-    return f"\n{RULE}\n\n".join(_txt(call, doubtful) for call in several(calls))
+    return f"\n{RULE}\n\n".join(_txt(call, doubtful) for call in iter_calls(calls))
 
 
 def to_srt(call: CallTranscript, *, doubtful: bool = False) -> str:
@@ -30,7 +30,7 @@ def to_srt(call: CallTranscript, *, doubtful: bool = False) -> str:
     """
     cues = []
     for number, line in enumerate(_spoken(call, doubtful), 1):
-        text = said(line).replace("-->", "→")  # would be read as a time line
+        text = line_text(line).replace("-->", "→")  # would be read as a time line
         cues.append(f"{number}\n{_cue_time(line, ',')}\n{text}\n")
     return "\n".join(cues)
 
@@ -44,17 +44,17 @@ def to_vtt(call: CallTranscript, *, doubtful: bool = False) -> str:
     return "\n".join(cues)
 
 
-def to_json(calls: Calls, *, doubtful: bool = False, indent: int | None = 1) -> str:
+def to_json(calls: OneOrMoreCalls, *, doubtful: bool = False, indent: int | None = 1) -> str:
     """`{"calls": [{facts, summary, recordings: [{segments: [{…, words}]}]}]}`; times in seconds of each recording.
 
     An edited segment bears `edited: true` and its `original_text`.
     """
     return json.dumps(
-        {"calls": [as_data(call, doubtful) for call in several(calls)]}, ensure_ascii=False, indent=indent
+        {"calls": [call_data(call, doubtful) for call in iter_calls(calls)]}, ensure_ascii=False, indent=indent
     )
 
 
-def as_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
+def call_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
     """A call as plain data for JSON."""
     return {
         "id": call.call_id,
@@ -80,7 +80,7 @@ def as_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
     }
 
 
-def said(line: TranscriptLine) -> str:
+def line_text(line: TranscriptLine) -> str:
     """A line as it is read: who, what, and a mark on what is doubtful."""
     sounds = [SOUNDS[flag] for flag in line.flags if flag in SOUNDS]
     if sounds and not line.text:
@@ -89,7 +89,7 @@ def said(line: TranscriptLine) -> str:
     return f"{who}: {line.text}" if who else line.text
 
 
-def clock(at_s: float) -> str:
+def clock_text(at_s: float) -> str:
     """A time within a call as it is read: 01:23, 1:02:03."""
     seconds = int(at_s)
     hours = f"{seconds // 3600}:" if seconds >= 3600 else ""
@@ -105,8 +105,8 @@ def _txt(call: CallTranscript, doubtful: bool) -> str:
     takes = call.takes(doubtful=doubtful)
     for take in takes:
         if len(takes) > 1:
-            parts += ["", f"Recording {', '.join(take.names)}, from {clock(take.offset_s)}"]
-        parts += ["", *(f"[{clock(line.start_s)}] {said(line)}" for line in take.lines)]
+            parts += ["", f"Recording {', '.join(take.names)}, from {clock_text(take.offset_s)}"]
+        parts += ["", *(f"[{clock_text(line.start_s)}] {line_text(line)}" for line in take.lines)]
     if not any(take.lines for take in takes):
         parts += ["", "Nothing was said in this call." if call.recordings else "This call is not transcribed."]
     return "\n".join(parts) + "\n"

@@ -13,7 +13,7 @@ from docx.oxml import OxmlElement
 from docx.shared import Cm, Pt, RGBColor
 
 from pbx.export.call import CallTranscript, TranscriptLine
-from pbx.export.text import Calls, clock, said, several
+from pbx.export.text import OneOrMoreCalls, clock_text, iter_calls, line_text
 
 MUTED = RGBColor(0x5F, 0x6F, 0x77)
 TURN_CHARACTERS = 700  # about where a paragraph gets hard to read
@@ -22,7 +22,7 @@ TURN_STYLE = "Turn"
 _AFTER_BIDI = ("w:adjustRightInd", "w:snapToGrid", "w:spacing", "w:ind", "w:contextualSpacing", "w:jc", "w:rPr")
 
 
-def to_docx(calls: Calls, *, doubtful: bool = False) -> bytes:
+def to_docx(calls: OneOrMoreCalls, *, doubtful: bool = False) -> bytes:
     """A heading per call, its facts as a table, the summary, and a paragraph per turn with its time and speaker."""
     document = docx.Document()
     normal = document.styles["Normal"]
@@ -35,7 +35,7 @@ def to_docx(calls: Calls, *, doubtful: bool = False) -> bytes:
     about = document.core_properties
     about.author, about.comments = "PBX Notebook", ""
     about.created = about.modified = datetime.now(UTC).replace(tzinfo=None)
-    for number, call in enumerate(several(calls)):
+    for number, call in enumerate(iter_calls(calls)):
         if number:
             document.add_paragraph().add_run().add_break(WD_BREAK.PAGE)
         else:
@@ -63,7 +63,7 @@ def _write(document: Any, call: CallTranscript, doubtful: bool) -> None:
     takes = call.takes(doubtful=doubtful)
     for take in takes:
         if len(takes) > 1:
-            document.add_heading(f"{', '.join(take.names)}, from {clock(take.offset_s)}", level=3)
+            document.add_heading(f"{', '.join(take.names)}, from {clock_text(take.offset_s)}", level=3)
         for turn in _turns(take.lines):
             _add_turn(document, turn)
     if not any(take.lines for take in takes):
@@ -89,10 +89,10 @@ def _turns(lines: Sequence[TranscriptLine]) -> Iterator[list[TranscriptLine]]:
 def _add_turn(document: Any, turn: Sequence[TranscriptLine]) -> None:
     paragraph = document.add_paragraph()
     paragraph._p.style = TURN_STYLE  # by its id: looking a style up takes longer than all the rest
-    paragraph.add_run(f"{clock(turn[0].start_s)}\t").font.color.rgb = MUTED
+    paragraph.add_run(f"{clock_text(turn[0].start_s)}\t").font.color.rgb = MUTED
     text = " ".join(line.text for line in turn)
     if not text:
-        paragraph.add_run(said(turn[0])).italic = True
+        paragraph.add_run(line_text(turn[0])).italic = True
         return
     if who := " ".join(filter(None, (turn[0].speaker, "(doubtful)" if turn[0].flags else ""))):
         paragraph.add_run(f"{who}  ").bold = True

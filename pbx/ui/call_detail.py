@@ -14,12 +14,22 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.transcripts import current_transcript, edit_segment, segments_of, speaker_of
 from pbx.ui.active_pbx import Site
-from pbx.ui.call_notes import show_remarks
+from pbx.ui.call_notes import show_call_notes
 from pbx.ui.elements import facts, note, plain
 from pbx.ui.exports import export_form
 from pbx.ui.legs import show_legs
-from pbx.ui.playback import PlayableSound, audio_path, find_sound
-from pbx.ui.players import Edit, EditRefusal, Lane, Seek, lines_json, player, speaker_name, tone_of, wave_json
+from pbx.ui.playback import PlayableSound, audio_path, load_sound
+from pbx.ui.player import (
+    ChannelWaveform,
+    RejectedEdit,
+    Seek,
+    SegmentEdit,
+    lines_json,
+    player,
+    speaker_name,
+    speaker_tone,
+    waveform_json,
+)
 from pbx.ui.summaries import show_summary
 from pbx.ui.transcription_queue import ask_again, transcription_state
 
@@ -39,7 +49,7 @@ def show_call(at: Site, call: Call) -> None:
     with reading(at.engine) as session:
         transcript = current_transcript(session, chosen.id or 0)
     with st.container(key=f"deck_{chosen.id}", gap="small"):
-        sound = find_sound(at, chosen)
+        sound = load_sound(at, chosen)
         if sound or transcript:
             _deck(at, call, chosen, sound, transcript)
     if chosen.state == "downloaded":
@@ -48,12 +58,12 @@ def show_call(at: Site, call: Call) -> None:
     with summary:
         show_summary(at, chosen, transcript)
     with notes:
-        show_remarks(at, call)
+        show_call_notes(at, call)
     with details:
         _details(at, call, chosen, sound, transcript)
 
 
-def close() -> None:
+def close_call() -> None:
     for name in ("call", "t", "recording"):
         st.query_params.pop(name, None)
 
@@ -74,7 +84,7 @@ def _header(at: Site, call: Call, recordings: int) -> None:
         if recordings:
             with st.popover("Export", icon=":material/ios_share:", type="tertiary"):
                 export_form(at, [call.id or 0], f"call-{call.id}", key=f"export_{call.id}")
-        st.button("Close", icon=":material/close:", type="tertiary", on_click=close, key="close_call")
+        st.button("Close", icon=":material/close:", type="tertiary", on_click=close_call, key="close_call")
 
 
 def _choose(at: Site, recordings: list[Recording]) -> Recording | None:
@@ -129,8 +139,8 @@ def _said(
     for channel, peaks in enumerate(heard):
         speaker = speaker_of(sides[0], len(heard), channel, sides[1])
         name = speaker_name(speaker, channel, len(heard))
-        lanes.append(Lane(name, tone_of(speaker, channel, len(heard)), peaks))
-    return wave_json(lanes, rows, _sound.duration_s) if _sound else "", lines_json(rows, channels)
+        lanes.append(ChannelWaveform(name, speaker_tone(speaker, channel, len(heard)), peaks))
+    return waveform_json(lanes, rows, _sound.duration_s) if _sound else "", lines_json(rows, channels)
 
 
 def _deck(
@@ -172,7 +182,7 @@ def _wanted_moment(recording_id: int) -> Seek | None:
     return Seek(at_s, f"{recording_id} {at_s}") if 0 <= at_s < LONGEST_S else None
 
 
-def _keep(at: Site, transcript: Transcript, edit: Edit) -> None:
+def _keep(at: Site, transcript: Transcript, edit: SegmentEdit) -> None:
     try:
         with writing(at.engine) as session:
             row = session.get(SegmentRow, edit.segment_id)
@@ -180,7 +190,7 @@ def _keep(at: Site, transcript: Transcript, edit: Edit) -> None:
                 raise PbxError("This line is no longer there; the recording was transcribed again.", "Open it again.")
             edit_segment(session, edit.segment_id, edit.text)
     except PbxError as error:
-        st.session_state["refused_edit"] = EditRefusal(edit, error.advice, str(time.monotonic_ns()))
+        st.session_state["refused_edit"] = RejectedEdit(edit, error.advice, str(time.monotonic_ns()))
     _said.clear()
     st.rerun()
 

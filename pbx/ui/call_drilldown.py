@@ -26,10 +26,10 @@ from pbx.ui.drilldown import (
 )
 from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import table_export
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
-from pbx.ui.searches import NAMELESS
+from pbx.ui.searches import NONE_LABELS
 from pbx.ui.tables import call_cells, table
 
 COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")
@@ -91,7 +91,7 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
                 offer_all()
             link = _filters(at, behind)
             if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
-                lead_to(CALL_PAGE, link)
+                go_to_page(CALL_PAGE, link)
             table_export(at, "Calls", EXPORTED, lambda: _exported(at, behind), key="calls_behind", total=total)
     if not total:
         note("No calls match this selection. Click a chart above, or widen the period.")
@@ -100,7 +100,7 @@ def show_calls(at: Site, period: Period, wanted: CallQuestion) -> None:
     with place:
         opened = table("Calls", COLUMNS, rows, key="calls_behind", pick=True)
     if opened:
-        lead_to(CALL_PAGE, {"call": opened})
+        go_to_page(CALL_PAGE, {"call": opened})
 
 
 def _filters(at: Site, behind: CallDrilldown) -> dict[str, str | list[str]] | None:
@@ -112,7 +112,7 @@ def _filters(at: Site, behind: CallDrilldown) -> dict[str, str | list[str]] | No
     if not whole_days or any(asked is not None for asked in other):
         return None
     days = [first.date().isoformat(), (last - timedelta(seconds=1)).date().isoformat()]
-    queue = NAMELESS["queue"] if wanted.queue == "" else wanted.queue
+    queue = NONE_LABELS["queue"] if wanted.queue == "" else wanted.queue
     asked = {"direction": (wanted.direction or "").capitalize(), "queue": queue, "number": chosen.number}
     found: dict[str, str | list[str]] = {"period": "Between", "days": days}
     return found | {key: value for key, value in asked.items() if value}

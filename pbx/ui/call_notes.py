@@ -15,7 +15,7 @@ from pbx.ui.elements import note, plain, show_errors
 from pbx.ui.note_field import note_field
 
 
-def show_remarks(at: Site, call: Call) -> None:
+def show_call_notes(at: Site, call: Call) -> None:
     """Note, tags and rating; what can't be saved stays in its field, with the reason."""
     note_field(at, call)
     _labels(at, call.id or 0)

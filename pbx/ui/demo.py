@@ -9,7 +9,7 @@ from pbx.demo.company import COMPANY
 from pbx.demo.lifecycle import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
 from pbx.settings import Settings, load_settings
 from pbx.ui.elements import SETTINGS_PAGE, facts, head, note, plain, show_errors
-from pbx.ui.links import lead_to
+from pbx.ui.links import go_to_page
 
 TODAY_PAGE = "pages/today/overview.py"
 LOOK_S = 1.0  # how often a page that waits for the demo looks whether it is there
@@ -74,7 +74,7 @@ def _offer(settings: Settings, state: DemoState) -> None:
         st.error(f"The demo could not be prepared. {plain(state.fault)}")
     with st.container(horizontal=True, horizontal_alignment="center"):
         if st.button("Connect a FreePBX", type="primary", key="go_cable"):
-            lead_to(SETTINGS_PAGE)
+            go_to_page(SETTINGS_PAGE)
         try_button(settings, "try_demo")
     note("The demo is a made-up company with its calls, to look around. It is kept apart, and removed in one click.")
 

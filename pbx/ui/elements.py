@@ -18,7 +18,7 @@ import streamlit as st
 from pbx.charts import DARK, LIGHT, Palette, fit_legend
 from pbx.errors import PbxError
 from pbx.settings import load_settings
-from pbx.ui.links import lead_to
+from pbx.ui.links import go_to_page
 
 MOST_NAME = 80  # characters of a file's name, without its dates
 HERE = Path(__file__).parent
@@ -105,7 +105,7 @@ def empty(
         st.markdown(f"### :material/{icon}: {title}")
         st.html(f'<span class="muted">{html.escape(text)}</span>')
         if link and st.button(link[1], type="primary", key=f"go_{icon}"):
-            lead_to(link[0])
+            go_to_page(link[0])
         if action:
             st.button(action[0], type="primary", key=f"do_{icon}", on_click=action[1])
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from pbx.export import AUDIO, FORMATS, audio_bytes, file_name, load_call, make_export, safe_name
+from pbx.export import FORMATS, ZIP_WITH_AUDIO, audio_bytes, export_bytes, file_name, load_call, safe_name
 from pbx.export.tables import CSV_MIME, XLSX_MIME, TableRows, to_csv, to_xlsx
 from pbx.formatting import count_text, size_text
 from pbx.store.engine import reading
@@ -30,7 +30,7 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
     if len(call_ids) > MOST_CALLS:
         note(f"At most {MOST_CALLS} calls fit in one export: these are the first of them.")
     too_large = False
-    if label == AUDIO and ids:
+    if label == ZIP_WITH_AUDIO and ids:
         with reading(at.engine) as session:
             size_bytes = audio_bytes(session, ids)
         too_large = size_bytes > MOST_AUDIO_BYTES
@@ -42,7 +42,7 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
     def make() -> bytes:
         with reading(at.engine) as session:
             calls = (load_call(session, call_id, at.settings.audio_dir, at.zone) for call_id in ids)
-            return make_export(label, calls, many=many, doubtful=with_doubtful)
+            return export_bytes(label, calls, many=many, doubtful=with_doubtful)
 
     st.download_button(
         f"Download {count_text(len(ids), 'call')}",

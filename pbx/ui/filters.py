@@ -15,7 +15,7 @@ from pbx.ui.streamlit_patches import read_address_as, write_address
 
 ALL = "All"
 PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
-KEPT: dict[str, Any] = {"bind": "query-params"}
+IN_URL: dict[str, Any] = {"bind": "query-params"}
 _CLICKED = "days_clicked"
 Bounds = tuple[datetime | None, datetime | None]
 
@@ -28,8 +28,8 @@ def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = 
     today = datetime.now(at.zone).date()
     if "days" not in st.query_params:
         # Known from the start, or days that a click sets would not be written to the address.
-        st.session_state.setdefault("days", days_chosen((), today))
-    chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **KEPT)
+        st.session_state.setdefault("days", day_range((), today))
+    chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **IN_URL)
     if chosen != "Between":
         return period_bounds(at, chosen or default)
     first, last = (datetime.combine(day, time.min, at.zone) for day in _choose_days(today))
@@ -44,13 +44,13 @@ def _choose_days(today: date) -> tuple[date, date]:
     """
     half = st.session_state.pop(_CLICKED, False) and len(st.session_state.get("days", ())) < 2
     if not half:  # otherwise the second click is to come
-        read_address_as("days", _iso(days_chosen(_days_of_address(), today)))
+        read_address_as("days", _iso(day_range(_days_of_address(), today)))
         held = st.session_state.get("days", ())
-        if held and held != days_chosen(held, today):
-            st.session_state["days"] = days_chosen(held, today)
+        if held and held != day_range(held, today):
+            st.session_state["days"] = day_range(held, today)
     # None by default: what is the default isn't kept in the address, and tomorrow the last seven days are others.
-    days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **KEPT)
-    whole = days_chosen(days, today)
+    days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **IN_URL)
+    whole = day_range(days, today)
     if not half:
         write_address("days", _iso(whole))
     return whole
@@ -67,7 +67,7 @@ def _iso(days: Sequence[date]) -> list[str]:
     return [day.isoformat() for day in days]
 
 
-def days_chosen(days: Sequence[date], today: date) -> tuple[date, date]:
+def day_range(days: Sequence[date], today: date) -> tuple[date, date]:
     """What days stand for: the first and the last of them, none after today; without any, the last seven."""
     known = sorted(min(day, today) for day in days) or [today - timedelta(days=6), today]
     return known[0], known[-1]
@@ -90,24 +90,24 @@ def period_bounds(at: Site, name: str) -> Bounds:
 
 def direction_filter() -> Direction | None:
     """Key: direction."""
-    chosen = one_of("Direction", get_args(Direction), "direction", said=str.capitalize)
+    chosen = select_filter("Direction", get_args(Direction), "direction", said=str.capitalize)
     return cast(Direction | None, chosen)
 
 
 def number_filter() -> str:
     """Key: number."""
-    number = st.text_input("Number", key="number", placeholder="Part of a number", live="400ms", **KEPT)
+    number = st.text_input("Number", key="number", placeholder="Part of a number", live="400ms", **IN_URL)
     return (number or "").strip()
 
 
 def queue_filter(at: Site, *, none: str = "") -> str | None:
-    """Key: queue. `none` as in `one_of`."""
+    """Key: queue. `none` as in `select_filter`."""
     with reading(at.engine) as session:
         queues = call_queues(session, at.active.id)
-    return one_of("Queue", queues, "queue", none=none)
+    return select_filter("Queue", queues, "queue", none=none)
 
 
-def one_of(label: str, options: Sequence[str], key: str, *, said: Any = str, none: str = "") -> str | None:
+def select_filter(label: str, options: Sequence[str], key: str, *, said: Any = str, none: str = "") -> str | None:
     """A choice among options, all of them (None), or with the words of `none` what has none of them ("").
 
     What the address asks for stays, even if it is not among them.
@@ -117,5 +117,5 @@ def one_of(label: str, options: Sequence[str], key: str, *, said: Any = str, non
     if said is str and asked and asked not in known:
         known.append(asked)
     typed: Literal["fuzzy"] | None = None if len(known) < 9 else "fuzzy"
-    chosen = st.selectbox(label, known, key=key, format_func=said, filter_mode=typed, **KEPT)
+    chosen = st.selectbox(label, known, key=key, format_func=said, filter_mode=typed, **IN_URL)
     return None if chosen == ALL else "" if none and chosen == none else chosen

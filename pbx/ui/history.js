@@ -26,7 +26,7 @@
 
   // Open a page of the app as a click on the sidebar does. What was typed just before may have Streamlit draw the page
   // left once more, and stay on it: then it is asked again, and at last loaded.
-  window.leadTo = (url) => {
+  window.goToPage = (url) => {
     const to = new URL(url, location.href).href
     const title = document.title
     const elsewhere = new URL(to).pathname !== location.pathname

@@ -12,7 +12,7 @@ const place = (hit) => {
   link.onclick = (event) => {
     if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
     event.preventDefault()
-    if (getSelection().isCollapsed) leadTo(link.href)
+    if (getSelection().isCollapsed) goToPage(link.href)
   }
   const where = element("span", "where")
   where.append(element("span", "at", hit.at))

@@ -13,7 +13,7 @@ from pbx.ui.streamlit_patches import leave_page
 CALL_PAGE = "pages/calls/interactions.py"
 
 
-def lead_to(page: str, filters: Mapping[str, str | list[str]] | None = None) -> None:
+def go_to_page(page: str, filters: Mapping[str, str | list[str]] | None = None) -> None:
     """Open a page as a link to it does: with these filters, the others as they are by default.
 
     Not by st.switch_page: it refuses to leave a page whose widgets are bound to the address, and leaves a step in the
@@ -22,8 +22,8 @@ def lead_to(page: str, filters: Mapping[str, str | list[str]] | None = None) -> 
     leave_page()
     address = json.dumps((_path(page) or "./") + (f"?{urlencode(filters, doseq=True)}" if filters else ""))
     moment = datetime.now(UTC).timestamp()  # makes each one new, or the browser would not run it again
-    with st.container(key="leading"):
-        st.html(f"<script>/* {moment} */leadTo({address})</script>", unsafe_allow_javascript=True)
+    with st.container(key="page_script"):
+        st.html(f"<script>/* {moment} */goToPage({address})</script>", unsafe_allow_javascript=True)
 
 
 def _path(page: str) -> str:

@@ -29,7 +29,7 @@ _field = st.components.v2.component(
 
 
 @dataclass(frozen=True)
-class Draft:
+class NoteDraft:
     """What somebody wrote on a call: upon which saved note, and the number by which the answer is known."""
 
     linkedid: str
@@ -55,8 +55,8 @@ def note_field(at: Site, call: Call) -> None:
     key = f"note_{call.id}"
 
     def keep() -> None:
-        if draft := draft_of(st.session_state[key]["draft"]):
-            st.session_state["note_answer"] = keep_draft(at, draft)
+        if draft := parse_draft(st.session_state[key]["draft"]):
+            st.session_state["note_answer"] = save_draft(at, draft)
 
     answer: NoteAnswer | None = st.session_state.get("note_answer")
     with reading(at.engine) as session:
@@ -75,17 +75,17 @@ def note_field(at: Site, call: Call) -> None:
     )
 
 
-def draft_of(sent: object) -> Draft | None:
+def parse_draft(sent: object) -> NoteDraft | None:
     """What the browser sent, if it is what the field sends."""
     if not isinstance(sent, Mapping):
         return None
     parts: list[Any] = [sent.get(name) for name in ("linkedid", "text", "base", "number")]
     if not all(isinstance(part, str) for part in parts) or max(len(parts[0]), len(parts[3])) > _LONGEST_NAME:
         return None
-    return Draft(*parts)
+    return NoteDraft(*parts)
 
 
-def keep_draft(at: Site, draft: Draft) -> NoteAnswer:
+def save_draft(at: Site, draft: NoteDraft) -> NoteAnswer:
     """Save a draft as the note of its call, together with what was saved there meanwhile."""
     try:
         with writing(at.engine) as session:

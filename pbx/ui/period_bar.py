@@ -14,7 +14,7 @@ from pbx.store.engine import reading
 from pbx.store.snapshots import latest_snapshot
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note, picture_name
-from pbx.ui.filters import ALL, one_of, period_bounds, period_filter
+from pbx.ui.filters import ALL, period_bounds, period_filter, select_filter
 from pbx.ui.streamlit_patches import opened_by_address
 
 BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
@@ -87,7 +87,7 @@ def _queue(at: Site, since: datetime | None, now: datetime) -> str | None:
         snapshot = latest_snapshot(session, at.active.id)
         known = {*visit_names(session, wanted, "queue"), *call_queues(session, at.active.id)}
     known |= {queue.name for queue in snapshot.queues} if snapshot else set()
-    return one_of("Queue", sorted(known - {""}), "queue")
+    return select_filter("Queue", sorted(known - {""}), "queue")
 
 
 def _carry_in() -> None:

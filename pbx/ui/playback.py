@@ -36,7 +36,7 @@ def audio_path(at: Site, recording: Recording) -> Path | None:
     return path if recording.state == "downloaded" and recording.file and path.is_file() else None
 
 
-def find_sound(at: Site, recording: Recording) -> PlayableSound | None:
+def load_sound(at: Site, recording: Recording) -> PlayableSound | None:
     """The recording's sound; None where there is none yet, and then the page says why."""
     path = audio_path(at, recording)
     if path is None:

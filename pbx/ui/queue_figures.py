@@ -31,7 +31,7 @@ from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import drilldown_chart
 from pbx.ui.elements import empty, note, palette
-from pbx.ui.filters import KEPT
+from pbx.ui.filters import IN_URL
 from pbx.ui.period_bar import Period
 from pbx.ui.tiles import figure_tile, figure_tiles
 
@@ -127,7 +127,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
         picture=period.picture("calls offered to queues"),
     )
     with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
-        target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **KEPT)
+        target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **IN_URL)
     drilldown_chart(
         service_level_lines(
             *(intervals, covered.gaps),
@@ -164,7 +164,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
 
 def _week(session: Session, at: Site, period: Period, covered: Coverage, targets: Targets) -> None:
     measure = st.segmented_control(
-        "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **KEPT
+        "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **IN_URL
     )
     unknown = (*covered.gaps, (period.seen_until, period.until))
     cells = heat_map(session, period.wanted, at.zone, targets, unknown)

@@ -26,8 +26,8 @@ from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import MOST_EXPORTED, drilldown_from_url, follow, scroll_to, was_clicked
 from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import table_export
-from pbx.ui.filters import KEPT
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.filters import IN_URL
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
@@ -65,7 +65,9 @@ def show_lists(at: Site, period: Period) -> None:
         st.session_state["list"] = CALLS
     behind = visit_drilldown(period)
     with st.container(key="queue_lists"):
-        for tab, show in zip(st.tabs(list(lists), key="list", on_change="rerun", **KEPT), lists.values(), strict=True):
+        for tab, show in zip(
+            st.tabs(list(lists), key="list", on_change="rerun", **IN_URL), lists.values(), strict=True
+        ):
             if tab.open:
                 with tab:
                     show(at, behind)
@@ -158,7 +160,7 @@ def _agent_values(agent: AgentFigures) -> Sequence[CellValue]:
 
 def show_abandoned(at: Site, behind: VisitDrilldown) -> None:
     """Who gave up, and who was spoken to since."""
-    owed_only = st.toggle("Only callbacks owed", key="owed", **KEPT)
+    owed_only = st.toggle("Only callbacks owed", key="owed", **IN_URL)
     with reading(at.engine) as session:
         owed = callbacks(session, behind.part)
     if not owed.abandoned:
@@ -265,7 +267,7 @@ def show_repeated(at: Site, behind: VisitDrilldown) -> None:
         names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First", "Last")
         table_export(at, "Repeated callers", names, lambda: values, key="repeated")
     if picked := table("Repeated callers", columns, rows, key="repeated", pick=True):
-        lead_to(CALL_PAGE, {"number": picked})
+        go_to_page(CALL_PAGE, {"number": picked})
 
 
 def show_transfers(at: Site, behind: VisitDrilldown) -> None:

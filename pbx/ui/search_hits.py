@@ -24,7 +24,7 @@ _hits = st.components.v2.component(
 )
 
 
-def hits(
+def show_hits(
     at: Site,
     found: Sequence[Hit],
     *,
@@ -58,28 +58,28 @@ def _group(at: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
         "who": f"{first.from_number or 'Unknown'} → {first.to_number or 'Unknown'}",
         "about": ", ".join(filter(None, about)),
         "picked": picked,
-        "hits": [as_data(hit) for hit in of_call],
+        "hits": [hit_data(hit) for hit in of_call],
     }
 
 
-def as_data(hit: Hit) -> dict[str, Any]:
+def hit_data(hit: Hit) -> dict[str, Any]:
     """A place as the component takes it: times for people and for the link, the text in marked and other parts."""
     second = f"{int(hit.start_s * 10) / 10:g}"
-    text, spans, before_cut, after_cut = clip(hit.text, hit.spans)
+    text, spans, before_cut, after_cut = clip_text(hit.text, hit.spans)
     return {
         "t": second,
         "href": f"interactions?{urlencode({'call': hit.call_id, 'recording': hit.recording_id, 't': second})}",
         "at": duration_text(int(hit.start_s)),
         "speaker": SPEAKERS.get(hit.speaker, ""),
         "side": hit.speaker if hit.speaker in SPEAKERS else "",
-        "parts": [[part, marked] for part, marked in parts(text, spans)],
+        "parts": [[part, marked] for part, marked in highlighted_parts(text, spans)],
         "before": "…" if before_cut else _ending(hit.before),
         "after": "…" if after_cut else _beginning(hit.after),
         "marks": [*(["doubtful"] if hit.flags else []), *(["edited"] if hit.edited else [])],
     }
 
 
-def parts(text: str, spans: TextSpans) -> Iterator[tuple[str, bool]]:
+def highlighted_parts(text: str, spans: TextSpans) -> Iterator[tuple[str, bool]]:
     """Text in pieces, each with whether it is within a span; overlapping and unordered spans are taken as one."""
     done = 0
     for start, end in sorted(spans):
@@ -94,7 +94,7 @@ def parts(text: str, spans: TextSpans) -> Iterator[tuple[str, bool]]:
         yield text[done:], False
 
 
-def clip(text: str, spans: TextSpans) -> tuple[str, TextSpans, bool, bool]:
+def clip_text(text: str, spans: TextSpans) -> tuple[str, TextSpans, bool, bool]:
     """A long text cut down to around its first span: text, spans within it, whether its beginning, its end is cut."""
     if len(text) <= SHOWN_CHARACTERS:
         return text, spans, False, False

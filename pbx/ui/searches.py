@@ -11,7 +11,7 @@ from pbx.transcription.search.query import parse_query
 from pbx.ui.elements import plain
 
 SEARCH, TRENDS, TOPICS = "Search", "Trends", "Topics"
-NAMELESS = {"queue": "No queue", "agent": "No agent"}
+NONE_LABELS = {"queue": "No queue", "agent": "No agent"}
 
 
 def search_for(query: str, **filters: Any) -> None:
@@ -19,17 +19,17 @@ def search_for(query: str, **filters: Any) -> None:
     st.session_state.update(q=query, view=SEARCH, **filters)
 
 
-def explain(error: QueryError) -> None:
+def show_query_error(error: QueryError) -> None:
     """Say what is wrong with a search, and how to write it."""
     st.info(f"**{plain(str(error))}** {plain(error.fix)}", icon=":material/help:")
 
 
-def readable(query: str) -> bool:
+def check_query(query: str) -> bool:
     """Whether a search can be understood; if not, the page says why."""
     try:
         parse_query(query)
     except QueryError as error:
-        explain(error)
+        show_query_error(error)
         return False
     return True
 

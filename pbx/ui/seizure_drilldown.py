@@ -23,7 +23,7 @@ from pbx.ui.drilldown import (
 )
 from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import table_export
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
@@ -87,7 +87,7 @@ def show_seizures(at: Site, period: Period, trunk: str | None) -> None:
     with place:
         opened = table("Calls over trunks", COLUMNS, rows, key="seizures", pick=True)
     if opened:
-        lead_to(CALL_PAGE, {"call": opened.partition(" ")[2]})
+        go_to_page(CALL_PAGE, {"call": opened.partition(" ")[2]})
 
 
 def _page(at: Site, behind: SeizureDrilldown, offset: int, limit: int) -> tuple[int, list[Seizure]]:

@@ -17,7 +17,7 @@ from pbx.transcription.search.hits import SearchFilter, count_hits, count_transc
 from pbx.transcription.search.query import parse_query
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import empty, note, plain
-from pbx.ui.searches import explain, phrase_query, search_for, topic_query
+from pbx.ui.searches import phrase_query, search_for, show_query_error, topic_query
 
 
 def show_topics(at: Site, wanted: SearchFilter) -> None:
@@ -70,7 +70,7 @@ def _show_topic(topic: Topic, count: MentionCount | QueryError) -> None:
             st.markdown(f"**{plain(topic.name)}**")
             note(", ".join(topic.phrases))
             if isinstance(count, QueryError):
-                explain(count)
+                show_query_error(count)
             elif count.share is None:
                 st.caption("n/a: no transcribed call within these filters")
             else:

@@ -10,7 +10,7 @@ from pbx.demo.recordings import READY
 from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
 from pbx.ui.active_pbx import Site
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 
 SHOWN_FIRST = "angry-caller"
 _TRANSCRIPTS = "pages/calls/transcripts.py"
@@ -27,11 +27,11 @@ def demo_tour(at: Site) -> None:
         if found and st.button("Hear a call, read along", icon=":material/hearing:", type="tertiary", key="tour_call"):
             call_id, recording_id = found
             st.session_state["picked_moment"] = (recording_id, 0.0, str(time.monotonic_ns()))
-            lead_to(CALL_PAGE, {"call": str(call_id)})
+            go_to_page(CALL_PAGE, {"call": str(call_id)})
         if st.button("Find “invoice” in what was said", icon=":material/search:", type="tertiary", key="tour_search"):
-            lead_to(_TRANSCRIPTS, {"q": "invoice"})
+            go_to_page(_TRANSCRIPTS, {"q": "invoice"})
         if st.button("See a queue’s day", icon=":material/groups:", type="tertiary", key="tour_queue"):
-            lead_to(_QUEUES, {"period": "Yesterday", "queue": SUPPORT})
+            go_to_page(_QUEUES, {"period": "Yesterday", "queue": SUPPORT})
 
 
 def _call_to_hear(at: Site) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import streamlit as st
 
@@ -11,16 +11,15 @@ from pbx.charts import MentionCount, bars_alt, day_bars, name_bars
 from pbx.store.engine import reading
 from pbx.store.models import Topic
 from pbx.store.notes import topics
-from pbx.transcription.search.hits import SearchFilter, trend
+from pbx.transcription.search.hits import SearchFilter, TrendDimension, trend
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import chart, note, palette, picture_name
-from pbx.ui.filters import KEPT
-from pbx.ui.searches import NAMELESS, readable, search_for, topic_query
+from pbx.ui.filters import IN_URL
+from pbx.ui.searches import NONE_LABELS, check_query, search_for, topic_query
 from pbx.ui.tables import table
 
 MOST_PHRASES = 4
 MOST_DAYS = 400  # more bars can't be told apart
-TrendDimension = Literal["day", "queue", "agent"]
 Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → how often
 
 
@@ -32,7 +31,7 @@ def show_trends(at: Site, wanted: SearchFilter) -> None:
     if not phrases:
         note("Name what to follow: a word, a phrase, or a search as in the box above.")
         return
-    if sum(readable(phrase) for phrase in phrases) < len(phrases):  # each that can't be read says why
+    if sum(check_query(phrase) for phrase in phrases) < len(phrases):  # each that can't be read says why
         return
     counts: dict[str, dict[Any, MentionCount]] = {}
     with reading(at.engine) as session:
@@ -49,7 +48,7 @@ def show_trends(at: Site, wanted: SearchFilter) -> None:
 
 
 def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendDimension, bool]:
-    kept: dict[str, Any] = {"persist_state": "page", **KEPT}
+    kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
     names = {topic_query(topic): topic.name for topic in known}
     typed = [wanted.query] if wanted.query else []
     followed = st.session_state.get("followed")
@@ -84,7 +83,7 @@ def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, sh
         now = datetime.now(at.zone)
         figure = day_bars(counts, days, title=title, share=share, zone=at.zone, palette=palette(), now=now)
     else:
-        figure = name_bars(counts, title=title, share=share, nameless=NAMELESS[by], zone=at.zone, palette=palette())
+        figure = name_bars(counts, title=title, share=share, nameless=NONE_LABELS[by], zone=at.zone, palette=palette())
     picture = picture_name(title, wanted.since, wanted.until, at.zone)
     chart(figure, alt=bars_alt(title, counts), key="trend", picture=picture, on_pick=_follow_bar)
     note("Point at a bar for its figures; click it for the places behind it.")
@@ -112,7 +111,7 @@ def trend_drilldown(label: str, by: TrendDimension) -> dict[str, Any]:
     if by == "day":
         day = date.fromisoformat(label)
         return {"period": "Between", "days": (day, day)}
-    return {by: label or NAMELESS[by]}
+    return {by: label or NONE_LABELS[by]}
 
 
 def _show_totals(counts: Counts) -> None:

@@ -30,7 +30,7 @@ from pbx.ui.drilldown import (
 )
 from pbx.ui.elements import note
 from pbx.ui.exports import table_export
-from pbx.ui.links import CALL_PAGE, lead_to
+from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
@@ -141,7 +141,7 @@ def open_call(picked: str | None, call_ids: dict[str, int | None]) -> None:
             "Only the queue knows of this call: no recording or call record of it is here.", icon=":material/info:"
         )
         return
-    lead_to(CALL_PAGE, {"call": str(call_id)})
+    go_to_page(CALL_PAGE, {"call": str(call_id)})
 
 
 def visit_rows(at: Site, found: Sequence[VisitRow], calls: dict[int, Call]) -> dict[str, list[TableCell]]:

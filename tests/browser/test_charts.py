@@ -16,7 +16,7 @@ from playwright.sync_api import Download, Page, expect
 
 from pbx.demo.company import TRUNKS
 from pbx.demo.story import calls_of_day
-from pbx.export import AUDIO, FORMATS
+from pbx.export import FORMATS, ZIP_WITH_AUDIO
 from tests.browser.demo import Demo
 from tests.browser.hand import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
 from tests.browser.seen import PATIENCE_S, settle, wrongs
@@ -145,7 +145,7 @@ def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
     said = "invoice"
     assert said in json.dumps(json.loads(found["JSON"]))
     assert all(said.encode() in found[label] for label in ("Text", "Subtitles (SRT)", "Subtitles (VTT)"))
-    with zipfile.ZipFile(io.BytesIO(found[AUDIO])) as packed:
+    with zipfile.ZipFile(io.BytesIO(found[ZIP_WITH_AUDIO])) as packed:
         sounds = [name for name in packed.namelist() if name.endswith(".wav")]
         assert [packed.read(name)[:4] for name in sounds] == [b"RIFF"]
     with zipfile.ZipFile(io.BytesIO(found["Word"])) as document:

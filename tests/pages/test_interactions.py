@@ -28,7 +28,7 @@ from pbx.store.transcripts import (
 )
 from pbx.transcription.analysis.run import Analysis, Quote
 from pbx.ui.note_field import NoteAnswer
-from pbx.ui.players import Edit
+from pbx.ui.player import SegmentEdit
 from tests.pages.test_pages import HOSTILE, INTERACTIONS, add_call, open_page, press, save_pbx, tables, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -311,10 +311,10 @@ def test_an_edit_is_kept_or_offered_again_with_the_reason(
     ]
     with reading(engine) as session:
         lines = [segments_of(session, transcript)[0].id or 0 for transcript in transcripts]
-    edit = Edit(lines[whose != "its own"], "Hallo")
+    edit = SegmentEdit(lines[whose != "its own"], "Hallo")
     edits, refused = [edit], []
 
-    def player(**data: Any) -> Edit | None:
+    def player(**data: Any) -> SegmentEdit | None:
         refused.append(data["refused"])
         return edits.pop() if edits else None
 

@@ -55,7 +55,9 @@ HOSTILE = [
 
 def led_to(app: AppTest) -> str:
     """The address that the page just asked the browser to open."""
-    (address,) = {found[1] for html in app.get("html") if (found := re.search(r"leadTo\((\".*?\")\)", html.proto.body))}
+    (address,) = {
+        found[1] for html in app.get("html") if (found := re.search(r"goToPage\((\".*?\")\)", html.proto.body))
+    }
     return str(json.loads(address))
 
 

@@ -35,7 +35,7 @@ from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import Query, parse_query
 
 Order = Literal["relevance", "newest", "oldest"]
-TrendSubject = Literal["day", "queue", "agent"]
+TrendDimension = Literal["day", "queue", "agent"]
 MOST_RANKED = 200_000  # ranking takes a microsecond each, and nobody turns that many pages
 _ROWS = 500  # hits read in one statement
 _BUCKET_S = 900  # a day begins at a whole quarter of an hour of UTC, in any zone
@@ -151,7 +151,7 @@ def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
     return int(segments), int(calls)
 
 
-def found_calls(session: Session, wanted: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
+def calls_with_hits(session: Session, wanted: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
     """The calls with a hit, by time, or by relevance: those with the most hits first. Raises QueryError."""
     hits = _hits_by_call(session, wanted)
     newest = _calls.c.started_at.desc().nulls_last()
@@ -178,7 +178,7 @@ def count_transcribed(session: Session, wanted: SearchFilter) -> int:
     return session.connection().execute(query).scalar_one()
 
 
-def trend(session: Session, wanted: SearchFilter, by: TrendSubject, zone: tzinfo) -> list[TrendPoint]:
+def trend(session: Session, wanted: SearchFilter, by: TrendDimension, zone: tzinfo) -> list[TrendPoint]:
     """How often something was said, by the day of the call in `zone`, by queue or by agent.
 
     Days come in order, without gaps, from the first call to the last, or where the filter has both limits from one to
@@ -324,7 +324,7 @@ def _neighbour(doubtful: bool, *, earlier: bool) -> Any:
     return query.limit(1).correlate(_segments).scalar_subquery()
 
 
-def _labels(bucket: Any, by: TrendSubject, zone: tzinfo) -> Sequence[Any]:
+def _labels(bucket: Any, by: TrendDimension, zone: tzinfo) -> Sequence[Any]:
     """What a group of calls is counted under: a call counts in each queue that it was in."""
     if by == "queue":
         return split_queues(bucket)

@@ -11,7 +11,7 @@ from itertools import combinations
 from pbx.store.search_tokens import Token, tokens_of
 from pbx.transcription.search.query import All, Either, Near, PhraseTerm, Query, Without
 
-TextSpan = tuple[int, int]  # the first token and the last
+TokenSpan = tuple[int, int]  # the first token and the last
 
 
 def to_fts5(tree: Query) -> str:
@@ -59,7 +59,7 @@ def spans_in(tree: Query, text: str) -> tuple[tuple[int, int], ...]:
     tokens = tokens_of(text)
     index = _WordPositions(tokens)
     spans: list[tuple[int, int]] = []
-    for first, last in sorted(set(_stretches(tree, index))):
+    for first, last in sorted(set(_token_spans(tree, index))):
         start, end = tokens[first].start, tokens[last].end
         if spans and start <= spans[-1][1]:
             spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
@@ -77,7 +77,7 @@ class _WordPositions:
         for place, word in enumerate(self.words):
             self.places.setdefault(word, []).append(place)
 
-    def find(self, phrase: PhraseTerm) -> list[TextSpan]:
+    def find(self, phrase: PhraseTerm) -> list[TokenSpan]:
         """All places of a phrase, in order."""
         *exact, final = phrase.words
         if exact:
@@ -97,20 +97,20 @@ class _WordPositions:
         return found[-1].startswith(final) if phrase.prefix else found[-1] == final
 
 
-def _stretches(tree: Query, index: _WordPositions) -> Iterator[TextSpan]:
+def _token_spans(tree: Query, index: _WordPositions) -> Iterator[TokenSpan]:
     match tree:
         case PhraseTerm():
             yield from index.find(tree)
         case Near(phrases, distance):
-            yield from _near_stretches([index.find(phrase) for phrase in phrases], distance)
+            yield from _near_spans([index.find(phrase) for phrase in phrases], distance)
         case All(parts) | Either(parts):
             for part in parts:
-                yield from _stretches(part, index)
+                yield from _token_spans(part, index)
         case Without(wanted, _):
-            yield from _stretches(wanted, index)
+            yield from _token_spans(wanted, index)
 
 
-def _near_stretches(found: list[list[TextSpan]], distance: int) -> Iterator[TextSpan]:
+def _near_spans(found: list[list[TokenSpan]], distance: int) -> Iterator[TokenSpan]:
     """Of each phrase's places those in a clump with all others: each ends at most `distance` words before the last
     one of the clump begins.
     """
@@ -121,7 +121,7 @@ def _near_stretches(found: list[list[TextSpan]], distance: int) -> Iterator[Text
                 yield from places
 
 
-def _within(places: list[TextSpan], last_start: int, distance: int) -> Iterator[TextSpan]:
+def _within(places: list[TokenSpan], last_start: int, distance: int) -> Iterator[TokenSpan]:
     if not places:
         return
     length = places[0][1] - places[0][0] + 1

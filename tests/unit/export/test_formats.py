@@ -9,8 +9,8 @@ from io import BytesIO
 import docx
 import pytest
 
-from pbx.export import CallTranscript, RecordingTranscript, make_export, to_docx, to_json, to_srt, to_txt, to_vtt
-from pbx.export.call import clean
+from pbx.export import CallTranscript, RecordingTranscript, export_bytes, to_docx, to_json, to_srt, to_txt, to_vtt
+from pbx.export.call import clean_text
 from tests.unit.export.samples import HOSTILE, NINE, call, line, talk, with_words
 
 TIME = r"(\d\d):([0-5]\d):([0-5]\d)[,.](\d{3})"
@@ -76,7 +76,7 @@ def test_vtt_names_the_speaker_and_escapes() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_any_text_leaves_every_format_whole(text: str) -> None:
-    cleaned = clean(text)
+    cleaned = clean_text(text)
     made = call(line(1, cleaned), line(4, "After."), facts={"From": cleaned}, summary=cleaned, note=cleaned)
     assert f"[00:01] Agent: {cleaned}\n[00:04] Agent: After.\n" in to_txt(made)
     assert [cue[2] for cue in read_srt(to_srt(made))] == [
@@ -89,8 +89,8 @@ def test_any_text_leaves_every_format_whole(text: str) -> None:
 
 
 def test_what_a_file_cannot_hold_is_removed_and_the_rest_kept() -> None:
-    assert clean("a\x00b\x1bc \ud83d d\ufffe\n\n e") == "abc d e"
-    assert clean("שלום 👩‍👩‍👧") == "שלום 👩‍👩‍👧"
+    assert clean_text("a\x00b\x1bc \ud83d d\ufffe\n\n e") == "abc d e"
+    assert clean_text("שלום 👩‍👩‍👧") == "שלום 👩‍👩‍👧"
 
 
 def test_doubtful_lines_are_left_out_unless_asked_for() -> None:
@@ -185,4 +185,4 @@ def test_several_calls_stand_in_one_document() -> None:
     assert to_txt(calls).count("+4930123 → 600\n") == 2
     assert [one["id"] for one in json.loads(to_json(calls))["calls"]] == [7, 8]
     assert paragraphs(to_docx(calls)).count("+4930123 → 600") == 2
-    assert make_export("Text", iter(calls), many=True).decode() == to_txt(calls)
+    assert export_bytes("Text", iter(calls), many=True).decode() == to_txt(calls)

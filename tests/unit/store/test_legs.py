@@ -16,7 +16,7 @@ from pbx.store.legs import known_trunks, legs_of, store_legs
 from pbx.store.models import Call, CallNote, PbxConnection, Recording, SampledSubject
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
-from pbx.transcription.search.hits import SearchFilter, found_calls
+from pbx.transcription.search.hits import SearchFilter, calls_with_hits
 from tests.unit.transcription.search.spoken import add_transcript
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -204,7 +204,7 @@ def test_nothing_is_lost_when_calls_turn_out_to_be_one(session: Session) -> None
     note = session.exec(select(CallNote)).one()
     assert (note.call_id, note.note, note.rating) == (true, "VIP\n\nhe was angry", 2)
     assert tags_of(session, true) == ["angry", "billing", "vip"]
-    assert found_calls(session, SearchFilter(1, "invoice"), limit=5) == [true]
+    assert calls_with_hits(session, SearchFilter(1, "invoice"), limit=5) == [true]
 
 
 def test_a_recording_is_found_by_the_name_its_leg_tells(session: Session) -> None:

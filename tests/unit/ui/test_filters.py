@@ -5,18 +5,18 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ui.filters import days_chosen
+from pbx.ui.filters import day_range
 
 TODAY = date(2026, 11, 30)
 
 
 @given(st.lists(st.dates(), max_size=4))
 def test_days_are_in_order_and_none_is_to_come(days: list[date]) -> None:
-    first, last = days_chosen(days, TODAY)
+    first, last = day_range(days, TODAY)
     assert first <= last <= TODAY
-    assert days_chosen((first, last), TODAY) == (first, last)  # what is shown is understood as itself
+    assert day_range((first, last), TODAY) == (first, last)  # what is shown is understood as itself
 
 
 def test_one_day_alone_is_a_whole_day_and_none_are_the_last_seven() -> None:
-    assert days_chosen([date(2026, 11, 24)], TODAY) == (date(2026, 11, 24),) * 2
-    assert days_chosen([], TODAY) == (TODAY - timedelta(days=6), TODAY)
+    assert day_range([date(2026, 11, 24)], TODAY) == (date(2026, 11, 24),) * 2
+    assert day_range([], TODAY) == (TODAY - timedelta(days=6), TODAY)

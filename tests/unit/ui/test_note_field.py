@@ -9,7 +9,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call
 from pbx.store.notes import get_note, save_note, save_rating
 from pbx.ui.active_pbx import Site, find_site
-from pbx.ui.note_field import Draft, NoteAnswer, draft_of, keep_draft
+from pbx.ui.note_field import NoteAnswer, NoteDraft, parse_draft, save_draft
 from tests.pages.test_pages import HOSTILE, save_pbx
 
 SENT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
@@ -33,7 +33,7 @@ def kept(at: Site) -> str:
 
 
 def test_what_the_field_sends_is_a_draft() -> None:
-    assert draft_of(SENT) == Draft("1.2", "a", "", "7")
+    assert parse_draft(SENT) == NoteDraft("1.2", "a", "", "7")
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_what_the_field_sends_is_a_draft() -> None:
     ],
 )
 def test_what_the_field_never_sends_is_none(sent: object) -> None:
-    assert draft_of(sent) is None
+    assert parse_draft(sent) is None
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_draft_is_kept_as_it_is_and_leaves_the_rating(at: Site, text: str) -> None:
     with writing(at.engine) as session:
         save_rating(session, 1, 2)
-    assert keep_draft(at, Draft("1.2", text, "", "7")) == NoteAnswer("7", text)
+    assert save_draft(at, NoteDraft("1.2", text, "", "7")) == NoteAnswer("7", text)
     assert kept(at) == text
     with reading(at.engine) as session:
         assert session.get_one(Call, 1).linkedid == "1.2"
@@ -69,12 +69,12 @@ def test_a_draft_is_kept_as_it_is_and_leaves_the_rating(at: Site, text: str) -> 
 def test_a_stale_draft_does_not_undo_what_was_saved_meanwhile(at: Site) -> None:
     with writing(at.engine) as session:
         save_note(session, 1, "theirs")
-    assert keep_draft(at, Draft("1.2", "mine", "", "7")) == NoteAnswer("7", "mine\ntheirs")
-    assert keep_draft(at, Draft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent once more
+    assert save_draft(at, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer("7", "mine\ntheirs")
+    assert save_draft(at, NoteDraft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent once more
 
 
 def test_a_call_that_is_not_there_is_told(at: Site) -> None:
-    answer = keep_draft(at, Draft("9.9", "mine", "", "7"))
+    answer = save_draft(at, NoteDraft("9.9", "mine", "", "7"))
     assert (answer.gone, answer.problem) == (True, "This call is no longer there.")
 
 
@@ -82,7 +82,9 @@ def test_a_note_that_cannot_be_kept_says_why(at: Site, monkeypatch: pytest.Monke
     def full(session: Session, *_: object) -> str:
         raise StorageFull("There is no room left.", "Make room.")
 
-    assert "holds 20,000 characters" in keep_draft(at, Draft("1.2", "x" * 30_000, "", "7")).problem
+    assert "holds 20,000 characters" in save_draft(at, NoteDraft("1.2", "x" * 30_000, "", "7")).problem
     monkeypatch.setattr("pbx.ui.note_field.save_note", full)
-    assert keep_draft(at, Draft("1.2", "mine", "", "7")) == NoteAnswer("7", problem="There is no room left. Make room.")
+    assert save_draft(at, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer(
+        "7", problem="There is no room left. Make room."
+    )
     assert kept(at) == ""

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from pbx.transcription.search.hits import Hit
-from pbx.ui.search_hits import NEAR_CHARACTERS, SHOWN_CHARACTERS, as_data, clip, parts
+from pbx.ui.search_hits import NEAR_CHARACTERS, SHOWN_CHARACTERS, clip_text, highlighted_parts, hit_data
 
 
 def marked(text: str, spans: list[tuple[int, int]]) -> str:
-    return "".join(f"[{part}]" if hit else part for part, hit in parts(text, spans))
+    return "".join(f"[{part}]" if hit else part for part, hit in highlighted_parts(text, spans))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,11 @@ def test_what_matched_is_marked_and_nothing_is_lost(spans: list[tuple[int, int]]
 
 
 def test_markup_and_emoji_stay_text_and_count_as_characters() -> None:
-    assert list(parts("📞 <b>refund</b>", [(5, 11)])) == [("📞 <b>", False), ("refund", True), ("</b>", False)]
+    assert list(highlighted_parts("📞 <b>refund</b>", [(5, 11)])) == [
+        ("📞 <b>", False),
+        ("refund", True),
+        ("</b>", False),
+    ]
 
 
 @pytest.mark.parametrize("at", [0, 300, 2500, 4990])
@@ -38,7 +42,7 @@ def test_a_long_text_is_cut_to_around_the_first_place(at: int) -> None:
     words[at // 5] = "here"
     text = " ".join(words)
     start = text.index("here")
-    shown, spans, cut_before, cut_after = clip(text, [(start, start + 4)])
+    shown, spans, cut_before, cut_after = clip_text(text, [(start, start + 4)])
     assert len(shown) <= SHOWN_CHARACTERS
     assert [shown[a:b] for a, b in spans] == ["here"]
     assert set(shown.split()) <= {"word", "here"}
@@ -47,7 +51,7 @@ def test_a_long_text_is_cut_to_around_the_first_place(at: int) -> None:
 
 def test_a_text_without_spaces_is_cut_too() -> None:
     text = "字" * 2000
-    shown, spans, _, _ = clip(text, [(1000, 1002)])
+    shown, spans, _, _ = clip_text(text, [(1000, 1002)])
     assert 0 < len(shown) <= SHOWN_CHARACTERS
     assert [b - a for a, b in spans] == [2]
 
@@ -77,19 +81,19 @@ def hit(**changes: Any) -> Hit:
 
 
 def test_a_place_links_to_its_second_and_never_behind_it() -> None:
-    shown = as_data(hit())
+    shown = hit_data(hit())
     assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&recording=3&t=61.9", "1:01", "Agent")
-    assert as_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
+    assert hit_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
 
 
 def test_what_is_doubtful_edited_or_said_by_nobody_known_is_told() -> None:
-    assert as_data(hit(flags=("phantom",), edited=True))["marks"] == ["doubtful", "edited"]
-    assert as_data(hit(speaker=""))["speaker"] == ""
+    assert hit_data(hit(flags=("phantom",), edited=True))["marks"] == ["doubtful", "edited"]
+    assert hit_data(hit(speaker=""))["speaker"] == ""
 
 
 def test_neighbours_are_cut_on_their_far_side() -> None:
     long = " ".join(f"w{number}" for number in range(200))
-    shown = as_data(hit(before=long, after=long))
+    shown = hit_data(hit(before=long, after=long))
     assert shown["before"].startswith("… ")
     assert shown["before"].endswith("w199")
     assert shown["after"].startswith("w0 ")

@@ -9,7 +9,7 @@ from pbx.store.calls import call_agents
 from pbx.store.engine import reading, writing
 from pbx.store.notes import set_tags
 from pbx.store.transcripts import save_analysis, summaries_of
-from pbx.transcription.search.hits import SearchFilter, count_transcribed, found_calls, transcribed_calls
+from pbx.transcription.search.hits import SearchFilter, calls_with_hits, count_transcribed, transcribed_calls
 from tests.unit.transcription.search.spoken import NOON, add_call, add_transcript, id_of
 
 
@@ -30,11 +30,11 @@ def filled(engine: Engine) -> Engine:
 def test_the_calls_found_come_by_hits_or_by_time_up_to_a_limit(filled: Engine) -> None:
     wanted = SearchFilter(1, "refund")
     with reading(filled) as session:
-        assert found_calls(session, wanted, limit=9) == [2, 1]
-        assert found_calls(session, wanted, order="newest", limit=9) == [2, 1]
-        assert found_calls(session, wanted, order="oldest", limit=9) == [1, 2]
-        assert found_calls(session, wanted, order="oldest", limit=1) == [1]
-        assert found_calls(session, SearchFilter(1, "refund", agent="Ada"), limit=9) == [2]
+        assert calls_with_hits(session, wanted, limit=9) == [2, 1]
+        assert calls_with_hits(session, wanted, order="newest", limit=9) == [2, 1]
+        assert calls_with_hits(session, wanted, order="oldest", limit=9) == [1, 2]
+        assert calls_with_hits(session, wanted, order="oldest", limit=1) == [1]
+        assert calls_with_hits(session, SearchFilter(1, "refund", agent="Ada"), limit=9) == [2]
 
 
 def test_calls_with_a_transcript_are_listed_by_the_filters_whatever_the_query(filled: Engine) -> None:

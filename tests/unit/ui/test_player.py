@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pbx.store.models import SegmentRow
-from pbx.ui.players import Edit, Lane, edit_of, lines_json, timed_words, wave_json, why_of
+from pbx.ui.player import ChannelWaveform, SegmentEdit, flags_text, lines_json, parse_edit, timed_words, waveform_json
 
 WORDS = [[0.0, 0.4, "It", 0.9], [0.4, 0.8, "is", 0.9], [1.0, 1.4, "fore", 0.2], [1.4, 2.0, "seven", 0.8]]
 
@@ -64,27 +64,27 @@ def test_one_channel_whose_speaker_is_not_known_has_no_name() -> None:
     ],
 )
 def test_flags_are_said_in_words(flags: str, why: str) -> None:
-    assert why_of(row(flags=flags)) == why
+    assert flags_text(row(flags=flags)) == why
 
 
 def test_marks_stand_where_the_sound_is_and_near_ones_become_one() -> None:
     heard = {0: "", 10: "music", 15: "music", 50: "phantom", 98: "music"}
     rows = [row(start_s=at_s, end_s=at_s + 5, flags=flags) for at_s, flags in heard.items()]
-    wave = json.loads(wave_json([Lane("Caller", "caller", [0.12345, 1.0])], rows, 100.0))
+    wave = json.loads(waveform_json([ChannelWaveform("Caller", "caller", [0.12345, 1.0])], rows, 100.0))
     assert wave["lanes"] == [{"name": "Caller", "tone": "caller", "peaks": [0.123, 1.0]}]
     assert [mark[:3] for mark in wave["spans"]] == [[10, 20, "sound"], [50, 55, "doubted"], [98, 100, "sound"]]
 
 
 def test_without_a_length_nothing_is_marked() -> None:
-    assert json.loads(wave_json([], [row(flags="music")], None))["spans"] == []
+    assert json.loads(waveform_json([], [row(flags="music")], None))["spans"] == []
 
 
 @pytest.mark.parametrize(
     "sent", [None, "x", {}, {"id": "7", "text": "a"}, {"id": 7}, {"id": 7, "text": "  "}, {"id": True, "text": "a"}]
 )
 def test_what_the_player_never_sends_is_no_edit(sent: object) -> None:
-    assert edit_of(sent) is None
+    assert parse_edit(sent) is None
 
 
 def test_an_edit_is_bounded() -> None:
-    assert edit_of({"id": 7, "text": "a" * 50_000}) == Edit(7, "a" * 20_000)
+    assert parse_edit({"id": 7, "text": "a" * 50_000}) == SegmentEdit(7, "a" * 20_000)

@@ -28,7 +28,7 @@ _player = st.components.v2.component(
 
 
 @dataclass(frozen=True)
-class Lane:
+class ChannelWaveform:
     """A channel's waveform: whose it is ("" where there is but one), its colour, its peaks (0 to 1)."""
 
     name: str
@@ -46,7 +46,7 @@ class Seek:
 
 
 @dataclass(frozen=True)
-class Edit:
+class SegmentEdit:
     """What somebody wants a segment to say."""
 
     segment_id: int
@@ -54,10 +54,10 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class EditRefusal:
+class RejectedEdit:
     """An edit that could not be kept, and why; it is offered again. `number` tells one from the next."""
 
-    edit: Edit
+    edit: SegmentEdit
     why: str
     number: str
 
@@ -70,12 +70,14 @@ def player(
     lines: str,
     duration_s: float | None,
     seek: Seek | None = None,
-    refused: EditRefusal | None = None,
+    refused: RejectedEdit | None = None,
     editable: bool = True,
-) -> Edit | None:
-    """The player of the audio in the container `sound` ("": there is none, the lines alone); returns an edit just made.
+) -> SegmentEdit | None:
+    """Draw the player and the transcript below it; returns an edit that the user just made.
 
-    `wave` comes from `wave_json`, `lines` from `lines_json`: as text they are told from what is shown already at once.
+    `sound`: the key of the container with the page's audio element, "" to show the transcript alone. `wave` comes from
+    `waveform_json` and `lines` from `lines_json`. They are passed as text, so that the browser can compare them with
+    what it already shows.
     """
     result = _player(
         key=key,
@@ -90,17 +92,17 @@ def player(
         },
         on_edit_change=lambda: None,
     )
-    return edit_of(result.edit)
+    return parse_edit(result.edit)
 
 
-def edit_of(sent: object) -> Edit | None:
+def parse_edit(sent: object) -> SegmentEdit | None:
     """What the browser sent, if it is what the player sends."""
     if not isinstance(sent, Mapping):
         return None
     segment_id, text = sent.get("id"), sent.get("text")
     if type(segment_id) is not int or not isinstance(text, str) or not text.strip():
         return None
-    return Edit(segment_id, text[:LONGEST_EDIT])
+    return SegmentEdit(segment_id, text[:LONGEST_EDIT])
 
 
 def speaker_name(speaker: str, channel: int, channels: int) -> str:
@@ -108,7 +110,7 @@ def speaker_name(speaker: str, channel: int, channels: int) -> str:
     return SPEAKERS.get(speaker) or (f"Speaker {channel + 1}" if channels > 1 else "")
 
 
-def tone_of(speaker: str, channel: int, channels: int) -> str:
+def speaker_tone(speaker: str, channel: int, channels: int) -> str:
     """The colour of who speaks, as a class."""
     if speaker in _TONES:
         return speaker
@@ -123,10 +125,10 @@ def lines_json(rows: Sequence[SegmentRow], channels: int) -> str:
             "at": row.start_s,
             "end": row.end_s,
             "speaker": speaker_name(row.speaker, row.channel, channels),
-            "tone": tone_of(row.speaker, row.channel, channels),
+            "tone": speaker_tone(row.speaker, row.channel, channels),
             "text": row.text,
             "words": timed_words(row),
-            "why": why_of(row),
+            "why": flags_text(row),
             "original": row.original_text,
         }
         for row in rows
@@ -134,7 +136,7 @@ def lines_json(rows: Sequence[SegmentRow], channels: int) -> str:
     return json.dumps(lines, ensure_ascii=False, separators=(",", ":"))
 
 
-def why_of(row: SegmentRow) -> str:
+def flags_text(row: SegmentRow) -> str:
     """Why a segment is shown dimmed, or what is heard instead of speech; "" for one without flags."""
     flags = row.flags.split()
     sounds = [SOUNDS[flag] for flag in flags if flag in SOUNDS]
@@ -173,12 +175,12 @@ def _spread(tokens: Sequence[str], start_s: float, end_s: float) -> Iterator[lis
         yield [round(at_s, 3), round(at_s + step_s, 3), token, 1.0]  # a person wrote it: no doubt
 
 
-def wave_json(lanes: Sequence[Lane], rows: Sequence[SegmentRow], duration_s: float | None) -> str:
+def waveform_json(lanes: Sequence[ChannelWaveform], rows: Sequence[SegmentRow], duration_s: float | None) -> str:
     """A waveform as the player's lanes, with marks over what is no speech or is doubted (in percent of its length)."""
     drawn = [{"name": lane.name, "tone": lane.tone, "peaks": [round(peak, 3) for peak in lane.peaks]} for lane in lanes]
     marks: list[list[Any]] = []
     for row in rows:
-        if not duration_s or not (why := why_of(row)):
+        if not duration_s or not (why := flags_text(row)):
             continue
         tone = "sound" if set(row.flags.split()) & set(SOUNDS) else "doubted"
         start, end = (min(max(100 * at_s / duration_s, 0.0), 100.0) for at_s in (row.start_s, row.end_s))
