@@ -203,7 +203,7 @@ def test_the_old_transcript_stays_until_the_new_is_whole(ready: Engine) -> None:
 
 def test_an_edited_transcript_outlives_its_successor(ready: Engine) -> None:
     with writing(ready) as session:
-        old = id_of(add_transcript(session, 1, ["recieve", "bye"]))
+        old = id_of(add_transcript(session, 1, ["recieve", "bye"]))  # codespell:ignore recieve
         edited(session, "receive")
     with writing(ready) as session:
         new = id_of(add_transcript(session, 1, ["deceive", "bye"], model="small"))
