@@ -90,7 +90,7 @@ def show_tiles(now: CallCount, before: CallCount | None) -> None:
         figure_tile("Average wait", *waits, kind="duration", definition=WAIT, better="down")
 
 
-def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Sequence[UnobservedSpan]) -> None:
+def show_time(site: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Sequence[UnobservedSpan]) -> None:
     starts = [count.start_at for count in counts if count.start_at]
     ends = [*starts[1:], period.until]
     rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
@@ -101,14 +101,14 @@ def show_time(at: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Se
         title=title,
         step=period.step,
         span=(period.since, period.until),
-        zone=at.zone,
+        zone=site.zone,
         palette=ui.palette(),
         now=period.now,
     )
-    drilldown_chart(figure, alt=way_alt(title, rows, at.zone), key="calls_by_time", picture=period.picture(title))
+    drilldown_chart(figure, alt=way_alt(title, rows, site.zone), key="calls_by_time", picture=period.picture(title))
 
 
-def show_week(at: ui.Site, period: Period, cells: list[list[int | None]]) -> None:
+def show_week(site: ui.Site, period: Period, cells: list[list[int | None]]) -> None:
     said = [
         [
             f"{WEEKDAYS[day]} {hour:02}:00 – {hour + 1:02}:00: {count_text(n or 0, 'call')}"
@@ -118,7 +118,7 @@ def show_week(at: ui.Site, period: Period, cells: list[list[int | None]]) -> Non
     ]
     busiest = max((n or 0, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
     alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
-    figure = week_heat(cells, said, title=HEAT_CELLS, zone=at.zone, palette=ui.palette())
+    figure = week_heat(cells, said, title=HEAT_CELLS, zone=site.zone, palette=ui.palette())
     drilldown_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_CELLS))
 
 
@@ -128,7 +128,7 @@ def said_name(by: CallDimension, name: str, nameless: str) -> str:
 
 
 def show_names(
-    at: ui.Site, period: Period, by: CallDimension, nameless: str, title: str, counts: Sequence[CallCount]
+    site: ui.Site, period: Period, by: CallDimension, nameless: str, title: str, counts: Sequence[CallCount]
 ) -> None:
     bars = [
         Named(
@@ -141,13 +141,13 @@ def show_names(
         )
         for count in counts[:TOP]
     ]
-    figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=at.zone)
+    figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=site.zone)
     drilldown_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}", picture=period.picture(title))
 
 
 @st.fragment
 @ui.show_errors
-def show_table(at: ui.Site, wanted: CallQuestion) -> None:
+def show_table(site: ui.Site, wanted: CallQuestion) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("All figures", anchor=False, width="content")
         kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
@@ -161,14 +161,14 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
             **kept,
         )
     by, nameless = BREAKDOWNS[name or "Direction"]
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         limit = None if by in ("hour", "day") else MOST_NAMES
-        counts = [count for count in call_counts(session, wanted, at.zone, by, limit) if count.calls]
+        counts = [count for count in call_counts(session, wanted, site.zone, by, limit) if count.calls]
     ways = () if by == "direction" else WAYS
     rows: dict[str, list[ui.TableCell]] = {}
     for count in counts[:TABLE_ROWS]:
         rows[count.start_at.isoformat() if count.start_at else count.label] = [
-            interval_text(at, by, count.start_at) if count.start_at else said_name(by, count.label, nameless),
+            interval_text(site, by, count.start_at) if count.start_at else said_name(by, count.label, nameless),
             f"{count.calls:,}",
             *(f"{count.by_direction.get(way, 0):,}" for way in ways),
             {"text": count.answer_rate.percent_text(), "sub": count.answer_rate.parts_text()},
@@ -183,13 +183,13 @@ def show_table(at: ui.Site, wanted: CallQuestion) -> None:
         shown = f"The first {TABLE_ROWS} of {of}; the export has them all. " if counts[TABLE_ROWS:] else ""
         several = "A call counts in every queue it entered. " if by == "queue" else ""
         ui.note(f"{shown}{several}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
-        ui.table_export(at, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
+        ui.table_export(site, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
     if chosen is not None:
-        follow_row(at, by, chosen)
+        follow_row(site, by, chosen)
 
 
-def interval_text(at: ui.Site, by: CallDimension, start: datetime) -> str:
-    local = start.astimezone(at.zone)
+def interval_text(site: ui.Site, by: CallDimension, start: datetime) -> str:
+    local = start.astimezone(site.zone)
     return f"{local:%a} {local.day} {local:%b %Y}" + (f", {local:%H:%M}" if by == "hour" else "")
 
 
@@ -215,45 +215,45 @@ def export_rows(by: CallDimension, nameless: str, counts: Sequence[CallCount]) -
     ]
 
 
-def follow_row(at: ui.Site, by: CallDimension, row: str) -> None:
+def follow_row(site: ui.Site, by: CallDimension, row: str) -> None:
     """Show the calls of a row of the table."""
     if by not in ("hour", "day"):
         follow({by: row})
         return
     start = datetime.fromisoformat(row)
-    end = interval_edges(start, start + timedelta(days=2), at.zone, "day" if by == "day" else "hour")[1]
+    end = interval_edges(start, start + timedelta(days=2), site.zone, "day" if by == "day" else "hour")[1]
     follow({"from": str(int(start.timestamp())), "until": str(int(end.timestamp()))})
 
 
-def show_figures(at: ui.Site, period: Period, wanted: CallQuestion) -> None:
-    with reading(at.engine) as session:
-        covered = call_coverage(session, at.active.id, period.since, period.seen_until)
+def show_figures(site: ui.Site, period: Period, wanted: CallQuestion) -> None:
+    with reading(site.engine) as session:
+        covered = call_coverage(session, site.active.id, period.since, period.seen_until)
         now = call_totals(session, wanted)
         if not now.calls:
             no_history("No calls are known in this period", "query_stats", what="the PBX’s calls", source="cdr")
             return
-        times = call_counts(session, wanted, at.zone, period.step)
-        cells = call_heat_map(session, wanted, at.zone, (*covered.gaps, (period.seen_until, period.until)))
-        named = {by: call_counts(session, wanted, at.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
-        then = compared(session, at, period, call_coverage)
+        times = call_counts(session, wanted, site.zone, period.step)
+        cells = call_heat_map(session, wanted, site.zone, (*covered.gaps, (period.seen_until, period.until)))
+        named = {by: call_counts(session, wanted, site.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
+        then = compared(session, site, period, call_coverage)
         before = call_totals(session, replace(wanted, since=then.since, until=then.until)) if then else None
-    say_coverage(at, period, covered, "Recordings tell only of the calls recorded.")
+    say_coverage(site, period, covered, "Recordings tell only of the calls recorded.")
     show_tiles(now, before)
-    show_time(at, period, times, covered.gaps)
-    show_week(at, period, cells)
+    show_time(site, period, times, covered.gaps)
+    show_week(site, period, cells)
     left, right = st.columns(2, gap="medium")
     with left:
-        show_names(at, period, "number", "Unknown", "The numbers with the most calls", named["number"])
+        show_names(site, period, "number", "Unknown", "The numbers with the most calls", named["number"])
     with right:
         show_names(
-            at, period, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label]
+            site, period, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label]
         )
-        show_names(at, period, "disposition", "Not known", "How calls ended", named["disposition"])
+        show_names(site, period, "disposition", "Not known", "How calls ended", named["disposition"])
     ui.note("Point at a bar or a square for its figures; click it for the calls behind it, listed below.")
     with drilldown_list("calls_behind_list"):
         st.subheader("Calls", anchor=False)
-        show_calls(at, period, wanted)
-    show_table(at, wanted)
+        show_calls(site, period, wanted)
+    show_table(site, wanted)
 
 
 ui.head("Explore", "How many calls, when, with whom, and how they went")

@@ -18,13 +18,13 @@ from pbx.ui.transcription_queue import ask_for_many
 PAGE_ROWS = 15
 
 
-def filters(at: ui.Site) -> CallFilter:
+def filters(site: ui.Site) -> CallFilter:
     """The filters, kept in the address so that a list can be sent to a colleague."""
     with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
-        since, until = period_filter(at)
+        since, until = period_filter(site)
         direction = direction_filter()
         number = number_filter()
-        queue = queue_filter(at, none=NONE_LABELS["queue"])
+        queue = queue_filter(site, none=NONE_LABELS["queue"])
         state = select_filter(
             "Recording", get_args(RecordingState), "state", said=lambda name: RECORDING_STATES.get(name, (ALL,))[0]
         )
@@ -35,7 +35,7 @@ def filters(at: ui.Site) -> CallFilter:
             said=lambda name: TRANSCRIPTION_STATES.get(name, (ALL,))[0],
         )
     return CallFilter(
-        connection_id=at.active.id,
+        connection_id=site.active.id,
         since=since,
         until=until,
         direction=direction,
@@ -46,29 +46,29 @@ def filters(at: ui.Site) -> CallFilter:
     )
 
 
-def show_list(at: ui.Site, chosen: CallFilter, selected: str | None) -> None:
+def show_list(site: ui.Site, chosen: CallFilter, selected: str | None) -> None:
     """A page of the calls found; beside an opened call with its most important columns only."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         total = count_calls(session, chosen)
     if not total:
-        nothing_found(at, chosen)
+        nothing_found(site, chosen)
         return
     tools = st.container(horizontal=True, vertical_alignment="center", key="tools")
     rows = st.container()
     before = pager(total, PAGE_ROWS, of=str(chosen))
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         calls = find_calls(session, chosen, offset=before, limit=PAGE_ROWS)
     with tools:
-        ui.note(f"{before + 1:,}–{before + len(calls):,} of {count_text(total, 'call')}, times in {at.zone_name}")
+        ui.note(f"{before + 1:,}–{before + len(calls):,} of {count_text(total, 'call')}, times in {site.zone_name}")
         if not selected and st.button("Transcribe…", icon=":material/speech_to_text:", key="transcribe_found"):
-            ask_for_many(at, chosen)
+            ask_for_many(site, chosen)
     with rows:
         cells_of = ui.short_call_cells if selected else ui.call_cells
         columns = ui.SHORT_CALL_COLUMNS if selected else ui.CALL_COLUMNS
-        cells = {str(call.id): cells_of(at, call) for call in calls}
+        cells = {str(call.id): cells_of(site, call) for call in calls}
         picked = ui.table("Calls", columns, cells, key="calls_table", selected=selected, pick=True)
     if any(call.transcription in ("queued", "transcribing") for call in calls):
-        watch(at, {call.id or 0: call.transcription for call in calls})
+        watch(site, {call.id or 0: call.transcription for call in calls})
     if picked and picked != selected:
         for name in ("t", "recording"):
             st.query_params.pop(name, None)
@@ -78,9 +78,9 @@ def show_list(at: ui.Site, chosen: CallFilter, selected: str | None) -> None:
 
 @st.fragment(run_every=3)
 @ui.show_errors
-def watch(at: ui.Site, drawn: dict[int, str]) -> None:
+def watch(site: ui.Site, drawn: dict[int, str]) -> None:
     """Have the page drawn anew once a transcript of the list is further."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         if transcriptions_of(session, list(drawn)) != drawn:
             st.rerun()
 
@@ -89,8 +89,8 @@ def clear() -> None:
     st.session_state.update(period=PERIODS[0], direction=ALL, number="", queue=ALL, state=ALL, transcription=ALL)
 
 
-def nothing_found(at: ui.Site, chosen: CallFilter) -> None:
-    if chosen != CallFilter(connection_id=at.active.id):
+def nothing_found(site: ui.Site, chosen: CallFilter) -> None:
+    if chosen != CallFilter(connection_id=site.active.id):
         ui.empty(
             "No call matches these filters",
             "Widen the period or clear a filter.",

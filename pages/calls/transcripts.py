@@ -47,7 +47,7 @@ HELP = (
 )
 
 
-def choose(at: ui.Site) -> SearchFilter:
+def choose(site: ui.Site) -> SearchFilter:
     """The search box and the filters below it, kept in the address."""
     query = st.text_input(
         "Search what was said",
@@ -57,12 +57,12 @@ def choose(at: ui.Site) -> SearchFilter:
         help=HELP,
         **filters.IN_URL,
     )
-    with reading(at.engine) as session:
-        tags, agents = all_tags(session, at.active.id), call_agents(session, at.active.id)
+    with reading(site.engine) as session:
+        tags, agents = all_tags(session, site.active.id), call_agents(session, site.active.id)
     with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
-        since, until = filters.period_filter(at)
+        since, until = filters.period_filter(site)
         speaker = filters.select_filter("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
-        queue = filters.queue_filter(at, none=NONE_LABELS["queue"])
+        queue = filters.queue_filter(site, none=NONE_LABELS["queue"])
         direction = filters.direction_filter()
         # All in sight: what a closed menu holds isn't cleared by a button outside it, and comes back unseen.
         agent = filters.select_filter("Agent", agents, "agent", none=NONE_LABELS["agent"])
@@ -75,7 +75,7 @@ def choose(at: ui.Site) -> SearchFilter:
             **filters.IN_URL,
         )
     return SearchFilter(
-        connection_id=at.active.id,
+        connection_id=site.active.id,
         query=(query or "").strip(),
         since=since,
         until=until,
@@ -103,14 +103,14 @@ def offer_examples(title: str) -> None:
             st.button(f"`{query}` {meaning}", key=f"try {query}", on_click=search_for, args=(query,))
 
 
-def show_search(at: ui.Site, wanted: SearchFilter) -> None:
+def show_search(site: ui.Site, wanted: SearchFilter) -> None:
     if not wanted.query:
-        show_recent(at, wanted)
+        show_recent(site, wanted)
         return
     if not check_query(wanted.query):
         offer_examples("Searches that work:")
         return
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         places, calls = count_hits(session, wanted)
     if not places:
         show_nothing(wanted)
@@ -129,13 +129,13 @@ def show_search(at: ui.Site, wanted: SearchFilter) -> None:
                 persist_state="page",
                 **filters.IN_URL,
             )
-            offer_export(at, wanted, ORDERS[order or "Relevance"], calls)
+            offer_export(site, wanted, ORDERS[order or "Relevance"], calls)
     rows = st.container()
-    before = pager(places, PAGE_HITS, of=f"{wanted} {order}", also=f", times in {at.zone_name}")
-    with reading(at.engine) as session:
+    before = pager(places, PAGE_HITS, of=f"{wanted} {order}", also=f", times in {site.zone_name}")
+    with reading(site.engine) as session:
         found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=before, limit=PAGE_HITS)
     with rows:
-        hits.show_hits(at, found, key="hits", picked=picked(), on_pick=pick)
+        hits.show_hits(site, found, key="hits", picked=picked(), on_pick=pick)
 
 
 def picked() -> dict[int, None]:
@@ -150,7 +150,7 @@ def pick(call_id: int, chosen: bool) -> None:
         picked()[call_id] = None
 
 
-def offer_export(at: ui.Site, wanted: SearchFilter, order: Order, calls: int) -> None:
+def offer_export(site: ui.Site, wanted: SearchFilter, order: Order, calls: int) -> None:
     menu = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     if not menu.open:
         return
@@ -158,21 +158,21 @@ def offer_export(at: ui.Site, wanted: SearchFilter, order: Order, calls: int) ->
         scopes = [f"All {count_text(calls, 'call')} found", f"{count_text(len(picked()), 'call')} picked"]
         scope = st.radio("Calls", scopes if picked() else scopes[:1], len(picked()) and 1, key=f"scope {len(picked())}")
         if scope == scopes[0]:
-            with reading(at.engine) as session:
+            with reading(site.engine) as session:
                 ids = calls_with_hits(session, wanted, order=order, limit=exports.MOST_CALLS + 1)
         else:
             ids = list(picked())
             st.button("Pick none", on_click=picked().clear, type="tertiary", icon=":material/close:")
         if not picked():
             ui.note("Tick calls in the list to export only those.")
-        stem = f"Transcripts {wanted.query} {datetime.now(at.zone):%Y-%m-%d}"
-        exports.export_form(at, ids, stem, key="export", doubtful=wanted.doubtful)
+        stem = f"Transcripts {wanted.query} {datetime.now(site.zone):%Y-%m-%d}"
+        exports.export_form(site, ids, stem, key="export", doubtful=wanted.doubtful)
 
 
-def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
+def show_recent(site: ui.Site, wanted: SearchFilter) -> None:
     """Where to begin: examples, and the calls transcribed last."""
     offer_examples("Type what was said, or begin with an example:")
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         calls = transcribed_calls(session, wanted, limit=RECENT_CALLS)
         total = count_transcribed(session, wanted)
         summaries = summaries_of(session, [call.id or 0 for call in calls])
@@ -182,10 +182,10 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
         return
     cells: dict[str, list[ui.TableCell]] = {
         str(call.id): [
-            {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
+            {"text": site.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
             {
                 "text": f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}",
-                "sub": f"Agent {at.agent_text(call.agent)}" if call.agent else "",
+                "sub": f"Agent {site.agent_text(call.agent)}" if call.agent else "",
             },
             duration_text(call.duration_s),
             shorten(summaries.get(call.id or 0) or "No summary yet", SUMMARY_CHARACTERS, placeholder=" …"),
@@ -195,7 +195,7 @@ def show_recent(at: ui.Site, wanted: SearchFilter) -> None:
     columns = ("Started|", "Call|", "Length>", "Summary")
     if opened := ui.table("Latest transcripts", columns, cells, key="recent_calls", pick=True):
         go_to_page(CALL_PAGE, {"call": opened})
-    ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {at.zone_name}")
+    ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {site.zone_name}")
 
 
 def show_nothing(wanted: SearchFilter) -> None:

@@ -36,31 +36,31 @@ from pbx.ui.transcription_queue import ask_again, transcription_state
 LONGEST_S = 1e6  # a second in an address beyond this is none
 
 
-def show_call(at: Site, call: Call) -> None:
+def show_call(site: Site, call: Call) -> None:
     """A call with everything about it; which one of its recordings is kept in the address."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         recordings = recordings_of(session, call.id or 0)
-    _header(at, call, len(recordings))
-    chosen = _choose(at, recordings)
+    _header(site, call, len(recordings))
+    chosen = _choose(site, recordings)
     if chosen is None:
-        facts(_call_facts(at, call))
-        show_legs(at, call.id or 0)
+        facts(_call_facts(site, call))
+        show_legs(site, call.id or 0)
         return
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         transcript = current_transcript(session, chosen.id or 0)
     with st.container(key=f"deck_{chosen.id}", gap="small"):
-        sound = load_sound(at, chosen)
+        sound = load_sound(site, chosen)
         if sound or transcript:
-            _deck(at, call, chosen, sound, transcript)
+            _deck(site, call, chosen, sound, transcript)
     if chosen.state == "downloaded":
-        transcription_state(at, chosen, transcript)
+        transcription_state(site, chosen, transcript)
     summary, notes, details = st.tabs(["Summary", "Notes", "Details"])
     with summary:
-        show_summary(at, chosen, transcript)
+        show_summary(site, chosen, transcript)
     with notes:
-        show_call_notes(at, call)
+        show_call_notes(site, call)
     with details:
-        _details(at, call, chosen, sound, transcript)
+        _details(site, call, chosen, sound, transcript)
 
 
 def close_call() -> None:
@@ -68,32 +68,32 @@ def close_call() -> None:
         st.query_params.pop(name, None)
 
 
-def _header(at: Site, call: Call, recordings: int) -> None:
+def _header(site: Site, call: Call, recordings: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="call_head"):
         with st.container(gap=None):
             title = f"{plain(call.from_number or 'Unknown')} → {plain(call.to_number or 'Unknown')}"
             st.subheader(title, anchor=False)
             said = [
-                at.local(call.started_at) if call.started_at else "Unknown time",
+                site.local(call.started_at) if call.started_at else "Unknown time",
                 DIRECTIONS.get(call.direction, call.direction),
                 f"queue {call.queue}" if call.queue else "",
-                f"agent {at.agent_text(call.agent)}" if call.agent else "",
+                f"agent {site.agent_text(call.agent)}" if call.agent else "",
                 duration_text(call.duration_s),
             ]
             note(" · ".join(filter(None, said)))
         if recordings:
             with st.popover("Export", icon=":material/ios_share:", type="tertiary"):
-                export_form(at, [call.id or 0], f"call-{call.id}", key=f"export_{call.id}")
+                export_form(site, [call.id or 0], f"call-{call.id}", key=f"export_{call.id}")
         st.button("Close", icon=":material/close:", type="tertiary", on_click=close_call, key="close_call")
 
 
-def _choose(at: Site, recordings: list[Recording]) -> Recording | None:
+def _choose(site: Site, recordings: list[Recording]) -> Recording | None:
     """The recording to hear: of several the one in the address, else the first."""
     if len(recordings) < 2:
         return recordings[0] if recordings else None
     by_id = {str(recording.id): recording for recording in recordings}
     names = {
-        number: f"{count}. {at.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
+        number: f"{count}. {site.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
         for count, (number, recording) in enumerate(by_id.items(), 1)
     }
     numbers, asked = list(by_id), st.query_params.get("recording")
@@ -117,7 +117,7 @@ def _remember_recording(key: str) -> None:
 
 @st.cache_data(max_entries=16, ttl=600, show_spinner=False)
 def _said(
-    _at: Site,
+    _site: Site,
     _sound: PlayableSound | None,
     playable: str,
     sides: tuple[str, str],
@@ -133,7 +133,7 @@ def _said(
     channels = len(heard)
     if transcript:
         channels = max(channels, transcript[1])
-        with reading(_at.engine) as session:
+        with reading(_site.engine) as session:
             rows = segments_of(session, transcript[0])
     lanes = []
     for channel, peaks in enumerate(heard):
@@ -144,7 +144,7 @@ def _said(
 
 
 def _deck(
-    at: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
+    site: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
 ) -> None:
     """The player, or what was said alone where there is no sound; an edit is kept, or offered again with the reason."""
     if sound:
@@ -152,7 +152,7 @@ def _deck(
             st.audio(sound.playable, format=PLAYABLE_TYPE, alt="Recording of the call")
     sides = (call.direction, leg_of(recording.name))
     made = (transcript.id or 0, transcript.channels, str(transcript.made_at)) if transcript else None
-    wave, lines = _said(at, sound, str(sound.playable.resolve()) if sound else "", sides, made)
+    wave, lines = _said(site, sound, str(sound.playable.resolve()) if sound else "", sides, made)
     edit = player(
         key=f"player_{recording.id}",
         sound=f"sound_{recording.id}" if sound else "",
@@ -167,7 +167,7 @@ def _deck(
     if transcript and lines == "[]":
         note("No speech was found in this recording.")
     if edit and transcript:
-        _keep(at, transcript, edit)
+        _keep(site, transcript, edit)
 
 
 def _wanted_moment(recording_id: int) -> Seek | None:
@@ -182,9 +182,9 @@ def _wanted_moment(recording_id: int) -> Seek | None:
     return Seek(at_s, f"{recording_id} {at_s}") if 0 <= at_s < LONGEST_S else None
 
 
-def _keep(at: Site, transcript: Transcript, edit: SegmentEdit) -> None:
+def _keep(site: Site, transcript: Transcript, edit: SegmentEdit) -> None:
     try:
-        with writing(at.engine) as session:
+        with writing(site.engine) as session:
             row = session.get(SegmentRow, edit.segment_id)
             if row is None or row.transcript_id != transcript.id:
                 raise PbxError("This line is no longer there; the recording was transcribed again.", "Open it again.")
@@ -196,11 +196,11 @@ def _keep(at: Site, transcript: Transcript, edit: SegmentEdit) -> None:
 
 
 def _details(
-    at: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
+    site: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
 ) -> None:
-    facts(_call_facts(at, call) | _recording_facts(at, recording, sound) | _transcript_facts(at, transcript))
-    show_legs(at, call.id or 0)
-    path = audio_path(at, recording)
+    facts(_call_facts(site, call) | _recording_facts(site, recording, sound) | _transcript_facts(site, transcript))
+    show_legs(site, call.id or 0)
+    path = audio_path(site, recording)
     with st.container(horizontal=True):
         if path:
             st.download_button(
@@ -212,37 +212,37 @@ def _details(
                 key=f"download_{recording.id}",
             )
         if transcript:
-            ask_again(at, recording, transcript)
+            ask_again(site, recording, transcript)
 
 
-def _call_facts(at: Site, call: Call) -> dict[str, str]:
+def _call_facts(site: Site, call: Call) -> dict[str, str]:
     return {
-        "Started": f"{at.local(call.started_at, seconds=True)} ({at.zone_name})" if call.started_at else "Unknown",
+        "Started": f"{site.local(call.started_at, seconds=True)} ({site.zone_name})" if call.started_at else "Unknown",
         "Direction": DIRECTIONS.get(call.direction, call.direction),
         "From": call.from_number,
         "To": call.to_number,
         "Queue": call.queue,
-        "Agent": at.agent_text(call.agent),
+        "Agent": site.agent_text(call.agent),
         "Length": duration_text(call.duration_s),
         "State": RECORDING_STATES.get(call.state, (call.state, ""))[0],
         "Linked ID": call.linkedid,
-        "Source": at.source_name(call.source),
+        "Source": site.source_name(call.source),
     }
 
 
-def _recording_facts(at: Site, recording: Recording, sound: PlayableSound | None) -> dict[str, str]:
+def _recording_facts(site: Site, recording: Recording, sound: PlayableSound | None) -> dict[str, str]:
     about = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
     if sound:
         about["Sound"] = sound.about
     if recording.gone_at:
-        about["On the PBX"] = f"deleted; first missed {at.local(recording.gone_at)}"
+        about["On the PBX"] = f"deleted; first missed {site.local(recording.gone_at)}"
     return about
 
 
-def _transcript_facts(at: Site, transcript: Transcript | None) -> dict[str, str]:
+def _transcript_facts(site: Site, transcript: Transcript | None) -> dict[str, str]:
     if transcript is None:
         return {}
-    made = f"{at.local(transcript.made_at)} by {transcript.engine}, model {transcript.model}"
+    made = f"{site.local(transcript.made_at)} by {transcript.engine}, model {transcript.model}"
     if transcript.engine == READY:
         made = f"ready: the demo’s script {transcript.model}; no model made it"
     about = {"Transcript": made, "Language": transcript.language}

@@ -15,18 +15,18 @@ from pbx.ui.elements import note, plain, show_errors
 from pbx.ui.note_field import note_field
 
 
-def show_call_notes(at: Site, call: Call) -> None:
+def show_call_notes(site: Site, call: Call) -> None:
     """Note, tags and rating; what can't be saved stays in its field, with the reason."""
-    note_field(at, call)
-    _labels(at, call.id or 0)
+    note_field(site, call)
+    _labels(site, call.id or 0)
 
 
 @st.fragment
 @show_errors
-def _labels(at: Site, call_id: int) -> None:
-    with reading(at.engine) as session:
+def _labels(site: Site, call_id: int) -> None:
+    with reading(site.engine) as session:
         known, tags = get_note(session, call_id), tags_of(session, call_id)
-        offered = all_tags(session, at.active.id)
+        offered = all_tags(session, site.active.id)
     key = f"tags_{call_id}"
     _bring_up_to_date(key, tags)
     st.multiselect(
@@ -36,7 +36,7 @@ def _labels(at: Site, call_id: int) -> None:
         accept_new_options=True,
         placeholder="Choose, or type a new one",
         on_change=_save,
-        args=(at, key, lambda session, had, chosen: change_tags(session, call_id, had, chosen)),
+        args=(site, key, lambda session, had, chosen: change_tags(session, call_id, had, chosen)),
     )
     _say_problem(key)
     note("Rating")
@@ -46,7 +46,7 @@ def _labels(at: Site, call_id: int) -> None:
         "stars",
         key=key,
         on_change=_save,
-        args=(at, key, lambda session, _, star: save_rating(session, call_id, None if star is None else star + 1)),
+        args=(site, key, lambda session, _, star: save_rating(session, call_id, None if star is None else star + 1)),
     )
     _say_problem(key)
 
@@ -63,10 +63,10 @@ def _bring_up_to_date(key: str, kept: Any) -> None:
     st.session_state[shown] = kept
 
 
-def _save(at: Site, key: str, save: Callable[[Session, Any, Any], None]) -> None:
+def _save(site: Site, key: str, save: Callable[[Session, Any, Any], None]) -> None:
     """Keep what was chosen: what was shown before is known, so that only what was changed here is changed."""
     try:
-        with writing(at.engine) as session:
+        with writing(site.engine) as session:
             save(session, st.session_state[f"shown {key}"], st.session_state[key])
     except PbxError as error:
         st.session_state[f"problem {key}"] = error.advice

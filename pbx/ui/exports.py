@@ -17,7 +17,7 @@ MOST_CALLS = 500
 MOST_AUDIO_BYTES = 500_000_000  # the server holds a download in memory
 
 
-def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubtful: bool = False) -> None:
+def export_form(site: Site, call_ids: Sequence[int], stem: str, *, key: str, doubtful: bool = False) -> None:
     """Format, what to leave out, and the download of these calls' transcripts (at most MOST_CALLS are taken)."""
     ids = list(call_ids[:MOST_CALLS])
     label = st.selectbox("Format", list(FORMATS), key=f"{key}_format", filter_mode=None)
@@ -31,17 +31,17 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
         note(f"At most {MOST_CALLS} calls fit in one export: these are the first of them.")
     too_large = False
     if label == ZIP_WITH_AUDIO and ids:
-        with reading(at.engine) as session:
+        with reading(site.engine) as session:
             size_bytes = audio_bytes(session, ids)
         too_large = size_bytes > MOST_AUDIO_BYTES
         limit = size_text(MOST_AUDIO_BYTES)
         note(f"{size_text(size_bytes)} of audio" + (f", more than the {limit} of one export." if too_large else "."))
     many = len(ids) > 1
-    name, mime = file_name(label, safe_name(_marked(at, stem)), many=many)
+    name, mime = file_name(label, safe_name(_marked(site, stem)), many=many)
 
     def make() -> bytes:
-        with reading(at.engine) as session:
-            calls = (load_call(session, call_id, at.settings.audio_dir, at.zone) for call_id in ids)
+        with reading(site.engine) as session:
+            calls = (load_call(session, call_id, site.settings.audio_dir, site.zone) for call_id in ids)
             return export_bytes(label, calls, many=many, doubtful=with_doubtful)
 
     st.download_button(
@@ -59,19 +59,19 @@ def export_form(at: Site, call_ids: Sequence[int], stem: str, *, key: str, doubt
 
 
 def table_export(
-    at: Site, stem: str, columns: Sequence[str], rows: Callable[[], TableRows], *, key: str, total: int = 0
+    site: Site, stem: str, columns: Sequence[str], rows: Callable[[], TableRows], *, key: str, total: int = 0
 ) -> None:
     """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's.
 
     `total`: how many rows there are, where `rows` gives the newest MOST_EXPORTED of them at most; it is said then.
     """
-    name = safe_name(_marked(at, f"{stem} {datetime.now(at.zone):%Y-%m-%d}"))
+    name = safe_name(_marked(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
     with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
         if total > MOST_EXPORTED:
             note(f"The newest {MOST_EXPORTED:,} of {total:,}. Choose a shorter period for the others.")
         st.download_button(
             "CSV",
-            lambda: to_csv(columns, rows(), at.zone),
+            lambda: to_csv(columns, rows(), site.zone),
             file_name=f"{name}.csv",
             mime=CSV_MIME,
             on_click="ignore",
@@ -80,7 +80,7 @@ def table_export(
         )
         st.download_button(
             "Excel",
-            lambda: to_xlsx(columns, rows(), at.zone, sheet=stem),
+            lambda: to_xlsx(columns, rows(), site.zone, sheet=stem),
             file_name=f"{name}.xlsx",
             mime=XLSX_MIME,
             on_click="ignore",
@@ -89,6 +89,6 @@ def table_export(
         )
 
 
-def _marked(at: Site, stem: str) -> str:
+def _marked(site: Site, stem: str) -> str:
     """A file's name that tells made-up calls from real ones."""
-    return f"demo {stem}" if at.settings.demo else stem
+    return f"demo {stem}" if site.settings.demo else stem

@@ -20,19 +20,19 @@ _CLICKED = "days_clicked"
 Bounds = tuple[datetime | None, datetime | None]
 
 
-def period_filter(at: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:
+def period_filter(site: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:
     """The bounds of the chosen period in UTC: from the first moment of a local day to that of the day after the last.
 
     Keys: period, days.
     """
-    today = datetime.now(at.zone).date()
+    today = datetime.now(site.zone).date()
     if "days" not in st.query_params:
         # Known from the start, or days that a click sets would not be written to the address.
         st.session_state.setdefault("days", day_range((), today))
     chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **IN_URL)
     if chosen != "Between":
-        return period_bounds(at, chosen or default)
-    first, last = (datetime.combine(day, time.min, at.zone) for day in _choose_days(today))
+        return period_bounds(site, chosen or default)
+    first, last = (datetime.combine(day, time.min, site.zone) for day in _choose_days(today))
     return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
 
 
@@ -77,15 +77,15 @@ def _note_click() -> None:
     st.session_state[_CLICKED] = True
 
 
-def period_bounds(at: Site, name: str) -> Bounds:
+def period_bounds(site: Site, name: str) -> Bounds:
     """The bounds in UTC of a period of PERIODS, except for Between."""
-    today = start_of_day(datetime.now(UTC), at.zone)
+    today = start_of_day(datetime.now(UTC), site.zone)
     if name == "Yesterday":
-        return start_of_day(today - timedelta(hours=1), at.zone), today
+        return start_of_day(today - timedelta(hours=1), site.zone), today
     days_back = {"Today": 0, "Last 7 days": 6, "Last 30 days": 29}.get(name)
     if days_back is None:
         return None, None
-    return start_of_day(today - timedelta(days=days_back) + timedelta(hours=12), at.zone), None
+    return start_of_day(today - timedelta(days=days_back) + timedelta(hours=12), site.zone), None
 
 
 def direction_filter() -> Direction | None:
@@ -100,10 +100,10 @@ def number_filter() -> str:
     return (number or "").strip()
 
 
-def queue_filter(at: Site, *, none: str = "") -> str | None:
+def queue_filter(site: Site, *, none: str = "") -> str | None:
     """Key: queue. `none` as in `select_filter`."""
-    with reading(at.engine) as session:
-        queues = call_queues(session, at.active.id)
+    with reading(site.engine) as session:
+        queues = call_queues(session, site.active.id)
     return select_filter("Queue", queues, "queue", none=none)
 
 

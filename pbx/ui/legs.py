@@ -18,33 +18,33 @@ _HUNG_UP = {"caller": "the caller hung up", "called": "the called hung up"}
 _COLUMNS = ("From", "To", "Through", "Began|", "Answered|", "Ended|", "Outcome")
 
 
-def show_legs(at: Site, call_id: int) -> None:
+def show_legs(site: Site, call_id: int) -> None:
     """A call's legs, in the order they began; nothing where none are known."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         legs = legs_of(session, call_id)
     if not legs:
         return
     st.markdown("##### Legs")
-    table("Legs", _COLUMNS, {str(leg.id): _cells(at, leg) for leg in legs}, key=f"legs_{call_id}")
+    table("Legs", _COLUMNS, {str(leg.id): _cells(site, leg) for leg in legs}, key=f"legs_{call_id}")
     sources = {"cdr": "the CDR", "watch": "live events"}
     told = " and ".join(sorted({sources.get(leg.source, leg.source) for leg in legs}))
-    note(f"{count_text(len(legs), 'leg')}, told by {told}, times in {at.zone_name}")
+    note(f"{count_text(len(legs), 'leg')}, told by {told}, times in {site.zone_name}")
 
 
-def _cells(at: Site, leg: CallLeg) -> list[TableCell]:
+def _cells(site: Site, leg: CallLeg) -> list[TableCell]:
     ended = DISPOSITIONS.get(leg.disposition, leg.disposition) if leg.disposition else "Not ended yet"
     rang = "" if leg.pdd_s is None else f"rang after {leg.pdd_s:.1f} s"
     talked = "" if not leg.billsec_s else f"for {duration_text(leg.billsec_s)}"
     if leg.bridged_at and leg.answered_at and leg.bridged_at > leg.answered_at:  # the caller's own channel was first
-        talked = f"spoke from {_clock(at, leg.bridged_at)}"
+        talked = f"spoke from {_clock(site, leg.bridged_at)}"
     passed_on = f"passed on to {leg.transferred_to}" if leg.transferred_to else _HUNG_UP.get(leg.ended_by, "")
     return [
         {"text": leg.src or peer_of(leg.channel) or "Unknown", "sub": leg.channel},
         {"text": leg.dst or leg.did or "Unknown", "sub": leg.dst_channel},
         {"text": _through(leg), "sub": leg.context},
-        {"text": _clock(at, leg.started_at), "sub": rang},
-        {"text": _clock(at, leg.answered_at), "sub": talked},
-        {"text": _clock(at, leg.ended_at), "sub": passed_on},
+        {"text": _clock(site, leg.started_at), "sub": rang},
+        {"text": _clock(site, leg.answered_at), "sub": talked},
+        {"text": _clock(site, leg.ended_at), "sub": passed_on},
         {"text": ended, "sub": cause_text(leg.cause), "tone": _TONES.get(leg.disposition, "bad")},
     ]
 
@@ -53,5 +53,5 @@ def _through(leg: CallLeg) -> str:
     return " → ".join(filter(None, (leg.trunk, leg.onward_trunk))) or leg.last_app or NOTHING
 
 
-def _clock(at: Site, moment: datetime | None) -> str:
-    return f"{moment.astimezone(at.zone):%H:%M:%S}" if moment else NOTHING
+def _clock(site: Site, moment: datetime | None) -> str:
+    return f"{moment.astimezone(site.zone):%H:%M:%S}" if moment else NOTHING

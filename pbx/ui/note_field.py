@@ -50,22 +50,22 @@ class NoteAnswer:
 
 @st.fragment
 @show_errors
-def note_field(at: Site, call: Call) -> None:
+def note_field(site: Site, call: Call) -> None:
     """The note of a call, saved as it is typed; drafts of other calls that were left in the browser are saved too."""
     key = f"note_{call.id}"
 
     def keep() -> None:
         if draft := parse_draft(st.session_state[key]["draft"]):
-            st.session_state["note_answer"] = save_draft(at, draft)
+            st.session_state["note_answer"] = save_draft(site, draft)
 
     answer: NoteAnswer | None = st.session_state.get("note_answer")
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         known = get_note(session, call.id or 0)
     _field(
         key=key,
         data={
             # Calls of another PBX, or of another cache, may have the same numbers.
-            "store": f"{at.pbx_name}/{at.active.id}",
+            "store": f"{site.pbx_name}/{site.active.id}",
             "call": call.linkedid,
             "saved": known.note if known else "",
             "answer": asdict(answer) if answer else None,
@@ -85,11 +85,11 @@ def parse_draft(sent: object) -> NoteDraft | None:
     return NoteDraft(*parts)
 
 
-def save_draft(at: Site, draft: NoteDraft) -> NoteAnswer:
+def save_draft(site: Site, draft: NoteDraft) -> NoteAnswer:
     """Save a draft as the note of its call, together with what was saved there meanwhile."""
     try:
-        with writing(at.engine) as session:
-            call = find_call(session, at.active.id, draft.linkedid)
+        with writing(site.engine) as session:
+            call = find_call(session, site.active.id, draft.linkedid)
             if call is None:
                 return NoteAnswer(draft.number, problem="This call is no longer there.", gone=True)
             return NoteAnswer(draft.number, saved=save_note(session, call.id or 0, draft.text, draft.base))

@@ -30,25 +30,25 @@ class PlayableSound:
     about: str
 
 
-def audio_path(at: Site, recording: Recording) -> Path | None:
+def audio_path(site: Site, recording: Recording) -> Path | None:
     """Where the recording's file lies; None where it doesn't."""
-    path = at.settings.audio_dir / recording.file
+    path = site.settings.audio_dir / recording.file
     return path if recording.state == "downloaded" and recording.file and path.is_file() else None
 
 
-def load_sound(at: Site, recording: Recording) -> PlayableSound | None:
+def load_sound(site: Site, recording: Recording) -> PlayableSound | None:
     """The recording's sound; None where there is none yet, and then the page says why."""
-    path = audio_path(at, recording)
+    path = audio_path(site, recording)
     if path is None:
         _say_missing(recording)
         return None
     try:
-        ready = is_prepared(path, at.settings.playable_dir)
+        ready = is_prepared(path, site.settings.playable_dir)
         if not ready and (recording.duration_s or 0) > LONG_S:
-            _preparing(at, recording, path)
+            _preparing(site, recording, path)
             return None
         with st.spinner("Preparing the audio", show_time=False):
-            return _made(path, at.settings.playable_dir)
+            return _made(path, site.settings.playable_dir)
     except PbxError as error:
         st.warning(plain(error.advice), icon=":material/music_off:")
         return None
@@ -71,18 +71,18 @@ def _say_missing(recording: Recording) -> None:
 
 @st.fragment(run_every=2)
 @show_errors
-def _preparing(at: Site, recording: Recording, path: Path) -> None:
+def _preparing(site: Site, recording: Recording, path: Path) -> None:
     """Have a long recording prepared, and draw the page anew once it is."""
-    if is_prepared(path, at.settings.playable_dir):
+    if is_prepared(path, site.settings.playable_dir):
         st.rerun()
-    with reading(at.engine) as session:
-        job = last_job(session, "prepare", connection_id=at.active.id)
+    with reading(site.engine) as session:
+        job = last_job(session, "prepare", connection_id=site.active.id)
     mine = job and job.options.get("recording_id") == recording.id
     if job and mine and job.state == "failed":
         st.warning(f"The audio could not be prepared. {plain(job.error)}", icon=":material/music_off:")
         if not st.button("Try again", key=f"prepare_{recording.id}"):
             return
     if not job or not mine or job.state in ("done", "failed"):  # of its kind one at a time
-        request_job(at.engine, at.settings, "prepare", asked_by="page", options={"recording_id": recording.id})
+        request_job(site.engine, site.settings, "prepare", asked_by="page", options={"recording_id": recording.id})
     length = duration_text(recording.duration_s)
     st.info(f"The audio is being prepared ({length} long). It appears here by itself.", icon=":material/graphic_eq:")

@@ -25,7 +25,7 @@ _hits = st.components.v2.component(
 
 
 def show_hits(
-    at: Site,
+    site: Site,
     found: Sequence[Hit],
     *,
     key: str,
@@ -42,19 +42,20 @@ def show_hits(
         on_pick(int(asked["call"]), bool(asked["picked"]))
 
     groups = [
-        _group(at, list(of_call), call_id in picked) for call_id, of_call in groupby(found, key=lambda hit: hit.call_id)
+        _group(site, list(of_call), call_id in picked)
+        for call_id, of_call in groupby(found, key=lambda hit: hit.call_id)
     ]
     _hits(key=key, data={"label": "Places found", "groups": groups}, on_pick_change=pick)
 
 
-def _group(at: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
+def _group(site: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
     first = of_call[0]
     queue = f"Queue {first.queue}" if first.queue else ""
-    agent = f"Agent {at.agent_text(first.agent)}" if first.agent else ""
+    agent = f"Agent {site.agent_text(first.agent)}" if first.agent else ""
     about = [DIRECTIONS.get(first.direction, first.direction), queue, agent]
     return {
         "call": str(first.call_id),
-        "when": at.local(first.started_at),
+        "when": site.local(first.started_at),
         "who": f"{first.from_number or 'Unknown'} → {first.to_number or 'Unknown'}",
         "about": ", ".join(filter(None, about)),
         "picked": picked,

@@ -70,27 +70,27 @@ def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[Table
     )
 
 
-def call_cells(at: Site, call: Call) -> list[TableCell]:
+def call_cells(site: Site, call: Call) -> list[TableCell]:
     """A call as a row below CALL_COLUMNS."""
     state, tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
     queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
-    via = [queue if call.queue else "", f"Agent {at.agent_text(call.agent)}" if call.agent else ""]
+    via = [queue if call.queue else "", f"Agent {site.agent_text(call.agent)}" if call.agent else ""]
     return [
-        {"text": at.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
+        {"text": site.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
         call.from_number or "Unknown",
         {"text": call.to_number or "Unknown", "sub": ", ".join(filter(None, via))},
         duration_text(call.duration_s),
         {"text": state, "tone": tone},
         transcript_cell(call),
-        {"text": at.source_name(call.source), "badge": "yes"},
+        {"text": site.source_name(call.source), "badge": "yes"},
     ]
 
 
-def short_call_cells(at: Site, call: Call) -> list[TableCell]:
+def short_call_cells(site: Site, call: Call) -> list[TableCell]:
     """A call as a row below SHORT_CALL_COLUMNS, where there is little room."""
     numbers = f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"
     return [
-        {"text": numbers, "sub": f"{at.local(call.started_at)}, {duration_text(call.duration_s)}"},
+        {"text": numbers, "sub": f"{site.local(call.started_at)}, {duration_text(call.duration_s)}"},
         transcript_cell(call),
     ]
 

@@ -20,9 +20,9 @@ from pbx.ui.elements import empty, note, plain
 from pbx.ui.searches import phrase_query, search_for, show_query_error, topic_query
 
 
-def show_topics(at: Site, wanted: SearchFilter) -> None:
+def show_topics(site: Site, wanted: SearchFilter) -> None:
     """Each topic with its phrases and its share of the transcribed calls within the filters."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         known = topics(session)
     if known:
         st.button("Add a topic", icon=":material/add:", on_click=_ask, args=("edit", 0))
@@ -34,7 +34,7 @@ def show_topics(at: Site, wanted: SearchFilter) -> None:
             icon="sell",
             action=("Add a topic", lambda: _ask("edit", 0)),
         )
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         calls_total = count_transcribed(session, wanted) if known else 0
         counts = [_count(session, wanted, topic, calls_total) for topic in known]
     for topic, count in zip(known, counts, strict=True):
@@ -43,9 +43,9 @@ def show_topics(at: Site, wanted: SearchFilter) -> None:
     # Kept until answered or dismissed, so that a page drawn anew meanwhile doesn't take the dialog away.
     asked = st.session_state.get("topic_dialog")
     if asked and asked[0] == "edit":
-        _edit(at, by_id.get(asked[1]))
+        _edit(site, by_id.get(asked[1]))
     elif asked and asked[1] in by_id:
-        _confirm_delete(at, by_id[asked[1]])
+        _confirm_delete(site, by_id[asked[1]])
 
 
 def _ask(what: str, topic_id: int) -> None:
@@ -97,7 +97,7 @@ def _show_topic(topic: Topic, count: MentionCount | QueryError) -> None:
             )
 
 
-def _edit(at: Site, topic: Topic | None) -> None:
+def _edit(site: Site, topic: Topic | None) -> None:
     @st.dialog("Add a topic" if topic is None else "Edit the topic", icon=":material/sell:", on_dismiss=_answered)
     def ask() -> None:
         with st.form("topic_form", border=False):
@@ -111,14 +111,14 @@ def _edit(at: Site, topic: Topic | None) -> None:
                 key="topic_phrases",
             )
             saved = st.form_submit_button("Save", type="primary", icon=":material/check:")
-        if saved and _save(at, name or "", phrases or "", topic.id if topic else None):
+        if saved and _save(site, name or "", phrases or "", topic.id if topic else None):
             _answered()
             st.rerun()
 
     ask()
 
 
-def _save(at: Site, name: str, phrases: str, topic_id: int | None) -> bool:
+def _save(site: Site, name: str, phrases: str, topic_id: int | None) -> bool:
     """Save, or say why it can't be."""
     lines = [line.strip() for line in phrases.splitlines() if line.strip()]
     for line in lines:
@@ -129,7 +129,7 @@ def _save(at: Site, name: str, phrases: str, topic_id: int | None) -> bool:
             st.error(f"{plain(line)}: {plain(why)}", icon=":material/error:")
             return False
     try:
-        with writing(at.engine) as session:
+        with writing(site.engine) as session:
             save_topic(session, name, lines, topic_id)
     except PbxError as error:
         st.error(plain(error.advice), icon=":material/error:")
@@ -138,7 +138,7 @@ def _save(at: Site, name: str, phrases: str, topic_id: int | None) -> bool:
     return True
 
 
-def _confirm_delete(at: Site, topic: Topic) -> None:
+def _confirm_delete(site: Site, topic: Topic) -> None:
     @st.dialog("Delete this topic?", icon=":material/delete:", on_dismiss=_answered)
     def ask() -> None:
         st.markdown(
@@ -146,7 +146,7 @@ def _confirm_delete(at: Site, topic: Topic) -> None:
         )
         with st.container(horizontal=True):
             if st.button("Delete", type="primary", key="topic_delete_yes"):
-                with writing(at.engine) as session:
+                with writing(site.engine) as session:
                     delete_topic(session, topic.id or 0)
                 st.session_state["toast"] = (f"Topic {topic.name} deleted.", ":material/delete:")
                 _answered()

@@ -17,11 +17,11 @@ _TRANSCRIPTS = "pages/calls/transcripts.py"
 _QUEUES = "pages/live/queues.py"
 
 
-def demo_tour(at: Site) -> None:
+def demo_tour(site: Site) -> None:
     """Where to begin; nothing with real data."""
-    if not at.settings.demo:
+    if not site.settings.demo:
         return
-    found = _call_to_hear(at)
+    found = _call_to_hear(site)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="demo_tour"):
         st.markdown("**Begin here**", width="content")
         if found and st.button("Hear a call, read along", icon=":material/hearing:", type="tertiary", key="tour_call"):
@@ -34,12 +34,12 @@ def demo_tour(at: Site) -> None:
             go_to_page(_QUEUES, {"period": "Yesterday", "queue": SUPPORT})
 
 
-def _call_to_hear(at: Site) -> tuple[int, int] | None:
+def _call_to_hear(site: Site) -> tuple[int, int] | None:
     """Call and recording of a script that is worth hearing, else of the newest there is."""
     columns = select(Recording.call_id, Recording.id, Transcript.model)
     ready = columns.join(Transcript, col(Transcript.recording_id) == Recording.id)
     ready = ready.where(Transcript.engine == READY, col(Transcript.current).is_(True))
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         found = session.exec(ready.order_by(col(Recording.started_at).desc())).all()
     chosen = next((one for one in found if one[2] == SHOWN_FIRST), found[0] if found else None)
     return (chosen[0], chosen[1] or 0) if chosen else None
