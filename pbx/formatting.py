@@ -126,15 +126,21 @@ FLAGS = {  # why a segment is not to be trusted
 
 
 def duration_text(duration_s: float | None) -> str:
-    """Say a duration in seconds: 0:07, 1:23, 2 h 05 min, 3 d 4 h."""
+    """Format a duration in seconds: 7 s, 1 min 23 s, 17 min, 2 h 5 min, 144 h 40 min; a dash for None."""
     if duration_s is None:
         return NOTHING
     seconds = max(round(duration_s), 0)
-    if seconds < 3600:
-        return f"{seconds // 60}:{seconds % 60:02}"
-    if seconds < DAY_S:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
-    return f"{seconds // DAY_S} d {seconds % DAY_S // 3600} h"
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    if hours:
+        return f"{hours:,} h" + (f" {minutes} min" if minutes else "")
+    return " ".join([f"{minutes} min"] * bool(minutes) + [f"{seconds} s"] * bool(seconds or not minutes))
+
+
+def position_text(position_s: float) -> str:
+    """Format a position in a recording as players do: 0:07, 1:23, 1:02:03."""
+    seconds = max(int(position_s), 0)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def ago_text(at: datetime | None, now: datetime) -> str:
@@ -181,15 +187,6 @@ def plural(noun: str) -> str:
     elif re.search(r"(s|x|ch|sh)$", head):
         head += "e"
     return f"{head}s{more}"
-
-
-def long_text(duration_s: float) -> str:
-    """Say a duration in a sentence: 45 s, 8 min 10 s, 17 min, 2 h 05 min, 30 h."""
-    seconds = max(round(duration_s), 0)
-    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
-    if hours:
-        return f"{hours:,} h" + (f" {minutes:02} min" if minutes else "")
-    return " ".join([f"{minutes} min"] * bool(minutes) + [f"{seconds} s"] * bool(seconds or not minutes))
 
 
 def cause_text(cause: int | None) -> str:

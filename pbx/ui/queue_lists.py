@@ -20,7 +20,7 @@ from pbx.analytics.visit_lists import (
     transfer_targets,
 )
 from pbx.export.tables import CellValue
-from pbx.formatting import NOTHING, ago_text, count_text, duration_text, long_text
+from pbx.formatting import NOTHING, ago_text, count_text, duration_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import MOST_EXPORTED, drilldown_from_url, follow, scroll_to, was_clicked
@@ -208,7 +208,7 @@ def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
     back: TableCell
     if item.spoken_at is not None:
         back = {
-            "text": f"Called back after {long_text(item.time_to_call_back_s or 0)}",
+            "text": f"Called back after {duration_text(item.time_to_call_back_s or 0)}",
             "tone": "good",
             "sub": at.local(item.spoken_at),
             "pick": f"{BACK}{item.visit.visit_id}",

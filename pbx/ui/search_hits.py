@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pbx.formatting import DIRECTIONS, SPEAKERS, duration_text
+from pbx.formatting import DIRECTIONS, SPEAKERS, position_text
 from pbx.transcription.search.hits import Hit
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import HERE
@@ -70,7 +70,7 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     return {
         "t": second,
         "href": f"interactions?{urlencode({'call': hit.call_id, 'recording': hit.recording_id, 't': second})}",
-        "at": duration_text(int(hit.start_s)),
+        "at": position_text(hit.start_s),
         "speaker": SPEAKERS.get(hit.speaker, ""),
         "side": hit.speaker if hit.speaker in SPEAKERS else "",
         "parts": [[part, marked] for part, marked in highlighted_parts(text, spans)],

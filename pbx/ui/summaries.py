@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from pbx.formatting import SPEAKERS, duration_text
+from pbx.formatting import SPEAKERS, duration_text, position_text
 from pbx.store.engine import reading
 from pbx.store.models import Recording, Transcript
 from pbx.store.notes import topics
@@ -73,7 +73,7 @@ def _figures(made: Analysis) -> dict[str, str]:
     silence = "None"
     if made.longest_silence:
         at_s, length_s = made.longest_silence
-        silence = f"{duration_text(length_s)}, at {duration_text(at_s)}"
+        silence = f"{duration_text(length_s)}, at {position_text(round(at_s))}"
     response = "n/a: nobody answered the caller’s first words" if told else UNTOLD
     if made.first_response_s is not None:
         response = f"{made.first_response_s:.1f} s"
@@ -106,7 +106,7 @@ def _moments(recording: Recording, label: str, groups: Mapping[str, Sequence[Quo
             places[key] = moment.start_s
             who = SPEAKERS.get(moment.speaker, "")
             topic: list[TableCell] = [{"text": name, "badge": "yes"}] if named else []
-            rows[key] = [duration_text(moment.start_s), *topic, {"text": moment.text, "sub": who}]
+            rows[key] = [position_text(round(moment.start_s)), *topic, {"text": moment.text, "sub": who}]
     columns = ["At|", "Topic|", "What was said"] if named else ["At|", "What was said"]
     picked = table(label, columns, rows, key=f"{label}_{recording.id}", pick=True)
     if picked in places:

@@ -23,20 +23,20 @@ def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -
     assert tables(app)["Agents"] == [
         [
             "Ada",
-            "2 | talk 15:00",
-            "7:30",
+            "2 | talk 15 min",
+            "7 min 30 s",
             "33.3% | 1 of 3",
-            "4 h 00 min | 1 session",
-            "30:00 | 1 pause",
-            "7.1% | 15:00 of 3 h 30 min",  # 900 / (14,400 - 1,800)
+            "4 h | 1 session",
+            "30 min | 1 pause",
+            "7.1% | 15 min of 3 h 30 min",  # 900 / (14,400 - 1,800)
         ],
-        ["Bob", "1 | talk 1:00", "1:00", "0.0% | 0 of 1", "–", "0:00", "n/a | no login known"],
+        ["Bob", "1 | talk 1 min", "1 min", "0.0% | 0 of 1", "–", "0 s", "n/a | no login known"],
     ]
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown == {
         "Agents": "2",
         "Calls taken": "3",
-        "Average talk": "5:20",  # 960 / 3
+        "Average talk": "5 min 20 s",  # 960 / 3
         "Not taken": "25.0%",  # 1 of 4 rings
         "Paused": "12.5%",  # 30 min of 4 h
         "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
@@ -55,10 +55,10 @@ def test_agents_are_compared_with_a_day_that_was_observed_and_no_other(engine: E
 def test_an_agent_s_day_and_calls(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, agent="Ada"))
     shown = tables(app)
-    assert shown["Days"] == [["Mon 2 Mar", "09:00", "13:00", "4 h 00 min", "30:00"]]
+    assert shown["Days"] == [["Mon 2 Mar", "09:00", "13:00", "4 h", "30 min"]]
     assert shown["Calls taken"] == [
-        ["2 Mar 10:00:00", "+4930111", "sales", "0:10", "10:00"],
-        ["2 Mar 09:30:00", "+4930111", "sales", "0:10", "5:00"],
+        ["2 Mar 10:00:00", "+4930111", "sales", "10 s", "10 min"],
+        ["2 Mar 09:30:00", "+4930111", "sales", "10 s", "5 min"],
     ]
     assert len(app.get("plotly_chart")) == 2
 
@@ -67,14 +67,14 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
     app = well(open_page(AGENTS, **DAY, agent="Ada"))
     assert {metric.label: metric.value for metric in app.metric} == {
         "Calls taken": "2",
-        "Average talk": "7:30",  # 900 / 2
+        "Average talk": "7 min 30 s",  # 900 / 2
         "Not taken": "33.3%",
         "Paused": "12.5%",
         "Occupancy": "7.1%",
     }
     team = [caption.value.replace("\\", "") for caption in app.caption]
     assert [said for said in team if said.startswith("Team")] == [
-        *("Team: 3", "Team: 5:20", "Team: 25.0%", "Team: 12.5%", "Team: 7.1%")
+        *("Team: 3", "Team: 5 min 20 s", "Team: 25.0%", "Team: 12.5%", "Team: 7.1%")
     ]
 
 

@@ -194,7 +194,7 @@ def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
         session.add(first.sqlmodel_update({"ended_at": first.begun_at + timedelta(seconds=83), "told_end": True}))
     shown = tables(well(open_page(PAGE)))["What happened"]
     assert [row[1:] for row in shown] == [
-        ["Long wait in queue a | It is so.", "1:23", "Told"],
+        ["Long wait in queue a | It is so.", "1 min 23 s", "Told"],
         [
             "Long wait in queue b | It is so.",
             "Going on",
@@ -208,11 +208,11 @@ def test_today_shows_what_goes_on_and_nothing_else(engine: Engine) -> None:
     pbx = fill(engine)
     rule = add_rule(engine, pbx)
     assert "notifications_active" not in words(well(open_page()))
-    begin(engine, rule, "support", "The first of 2 callers has waited 2:00.")
+    begin(engine, rule, "support", "The first of 2 callers has waited 2 min.")
     begin(engine, add_rule(engine, pbx, kind="trunk_down"), "carrier")
     said = plain_words(well(open_page()))
     assert "Long wait in queue support" in said
-    assert "The first of 2 callers has waited 2:00." in said
+    assert "The first of 2 callers has waited 2 min." in said
     assert "Trunk carrier is down" in said
 
 

@@ -134,7 +134,7 @@ def test_a_failed_one_says_why_and_can_be_tried_with_another_model(engine: Engin
 def test_one_being_transcribed_says_how_far_it_is(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     queue(engine, pbx, call, "transcribing", done_s=30.0, total_s=120.0)
-    assert "Transcribing: 0:30 of 2:00" in said(open_call(call))
+    assert "Transcribing: 30 s of 2 min" in said(open_call(call))
 
 
 def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
@@ -199,7 +199,7 @@ def test_the_summary_says_who_made_it_and_its_figures(engine: Engine, pbx: int) 
         "A refund, please.",
         r"The model \*small\* answered with HTML",
         "40% agent",
-        "0:06, at 0:14",
+        "6 s, at 0:14",
         "1.2 s",
     ):
         assert expected in words(app), expected

@@ -199,19 +199,19 @@ def test_today_shows_how_things_stand(engine: Engine) -> None:
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["New calls"] == "1"
     assert shown["Agents free"] == "1 of 2"
-    assert "1\\:23" in shown["Longest wait"]
+    assert "1 min 23 s" in shown["Longest wait"]
     assert "1 of 2" in shown["Trunks down"]
     assert tables(app)["Needs attention"] == [["Trunk", "support is rejected | support"]]
-    assert tables(app)["Latest calls"][0][1:4] == ["support", "600 | Queue support, Agent support (1002)", "1:23"]
+    assert tables(app)["Latest calls"][0][1:4] == ["support", "600 | Queue support, Agent support (1002)", "1 min 23 s"]
 
 
 def test_queues_show_members_callers_and_history(engine: Engine) -> None:
     fill(engine)
     app = well(open_page(QUEUES))
     shown = tables(app)
-    assert shown["Queues"][0][:4] == ["support", "1", "1:23", "1 of 2"]
+    assert shown["Queues"][0][:4] == ["support", "1", "1 min 23 s", "1 of 2"]
     assert [row[1] for row in shown["Members"]] == ["Free", "Paused | support"]
-    assert shown["Callers waiting"] == [["1", "support | +4930123", "1:23"]]
+    assert shown["Callers waiting"] == [["1", "support | +4930123", "1 min 23 s"]]
     assert len(app.get("plotly_chart")) == 3
 
 
@@ -281,7 +281,7 @@ def test_a_call_in_the_address_is_shown_and_can_be_heard(engine: Engine) -> None
     app = well(open_page(INTERACTIONS, call=str(call)))
     assert "+4930777" in words(app)
     assert len(app.get("audio")) == 1
-    assert "8 kHz, mono, 0:01" in words(app)
+    assert "8 kHz, mono, 1 s" in words(app)
 
 
 @pytest.mark.parametrize("call", ["", "x", "-1", "999999", "9" * 40])

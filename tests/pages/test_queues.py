@@ -93,15 +93,15 @@ def test_headlines_are_those_worked_by_hand(day: int) -> None:
     assert found["SL answered"] == "75.0%"  # 3 of 4
     assert found["SL inclusive"] == "71.4%"  # 3 + 2 of 4 + 3
     assert found["SL offered"] == "42.9%"  # 3 of 8 - 1
-    assert found["Speed of answer"] == "0:19"  # 76 s / 4
-    assert found["Longest wait"] == "2:00"
+    assert found["Speed of answer"] == "19 s"  # 76 s / 4
+    assert found["Longest wait"] == "2 min"
 
 
 def test_a_figure_tells_its_definition_and_what_it_is_made_of(day: int) -> None:
     told = {metric.label: metric.proto.help for metric in look().metric}
     assert "answered within T / answered" in told["SL answered"].replace("\\", "")
     assert "3 of 4 = 75.0%" in told["SL answered"]
-    assert "76 of 4 = 0:19" in told["Speed of answer"]
+    assert "76 of 4 = 19 s" in told["Speed of answer"]
 
 
 def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> None:
@@ -115,7 +115,7 @@ def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> No
     changes = {metric.label: (metric.delta, metric.proto.delta_description) for metric in look().metric}
     assert changes["Offered"] == ("+100%", "from 4")
     assert changes["SL answered"] == ("+75.0 pp", "from 0.0%")
-    assert changes["Speed of answer"] == ("-0:11", "from 0:30")
+    assert changes["Speed of answer"] == ("-11 s", "from 30 s")
 
 
 def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine, day: int) -> None:
@@ -304,7 +304,7 @@ def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
     board = board_of(well(open_page(WALLBOARD)))
     first, second = board.split("</section>")[:2]
     assert ">600<" in first
-    for said in (">2<", ">0:45<", "33%", "1 of 3"):  # waiting, longest wait, within T today
+    for said in (">2<", ">45 s<", "33%", "1 of 3"):  # waiting, longest wait, within T today
         assert said in first
     assert first.count('<span class="mid ">1</span>') == 4  # free, on a call, paused, given up
     assert "n/a" in second

@@ -65,8 +65,8 @@ def test_it_shows_how_far_everything_is(engine: Engine, settings: Settings) -> N
     bars = [bar.proto for bar in app.get("progress")]
     assert [bar.value for bar in bars] == [45, 25]  # 40 s ended and 5 s done of 100 s; 5 s of 20 s
     told = bars[0].text.replace("\\", "")
-    assert told == "3 recordings left, 0:55 of sound, done in about 0:06 at 10.0 times the speed of speech"
-    assert [row[:2] for row in tables(app)["Next"]] == [["r3", "0:20"], ["r2", "0:20"]]
+    assert told == "3 recordings left, 55 s of sound, done in about 6 s at 10.0 times the speed of speech"
+    assert [row[:2] for row in tables(app)["Next"]] == [["r3", "20 s"], ["r2", "20 s"]]
     assert "It holds a header and no sound" in words(app)
     assert "Not here yet; downloaded when the first recording is transcribed" in words(app)
 

@@ -32,7 +32,7 @@ def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
         "Seizures": ("5", "+400%"),
         "ASR": ("40.0%", "-60.0 pp"),  # 2 of 5
         "NER": ("80.0%", "-20.0 pp"),  # answered 2, no answer 1, busy 1
-        "ACD": ("1:30", "+1:00"),
+        "ACD": ("1 min 30 s", "+1 min"),
         "PDD, seconds": ("2.0", ""),  # (1.5 + 2.5) / 2, of the outbound ones
         "Most at once": ("1", ""),
         "Busy hour, erlang": ("0.04", "+220%"),  # 128 s in the hour from two, and 40 s before
@@ -56,7 +56,7 @@ def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None
 def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY))
     assert tables(app)["Registration"] == [
-        ["carrier", "75.00% | 15:00 of 20:00", "n/a | 0.0% observed", "1", "1.4% | 20:00 of 1 d 0 h"],
+        ["carrier", "75.00% | 15 min of 20 min", "n/a | 0.0% observed", "1", "1.4% | 20 min of 24 h"],
     ]
     assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
     assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"
@@ -71,7 +71,15 @@ def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: p
 def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
     assert tables(app)["Figures of trunks"] == [
-        ["carrier", "5 | 3 outbound", "40.0% | 2 of 5", "80.0% | 4 of 5", "1:30 | 180 s / 2", "2.0 s | 4 s / 2", "1"]
+        [
+            "carrier",
+            "5 | 3 outbound",
+            "40.0% | 2 of 5",
+            "80.0% | 4 of 5",
+            "1 min 30 s | 180 s / 2",
+            "2.0 s | 4 s / 2",
+            "1",
+        ]
     ]
 
 

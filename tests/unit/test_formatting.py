@@ -10,9 +10,9 @@ from pbx.formatting import (
     ago_text,
     count_text,
     duration_text,
-    long_text,
     moment_text,
     plural,
+    position_text,
     service_level_text,
     size_text,
     start_of_day,
@@ -27,19 +27,28 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(None, "–"), (0, "0:00"), (7.4, "0:07"), (83, "1:23"), (3599.6, "1 h 00 min"), (7500, "2 h 05 min"), (-3, "0:00")],
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (-3, "0 s"),
+        (0, "0 s"),
+        (7.4, "7 s"),
+        (83, "1 min 23 s"),
+        (490, "8 min 10 s"),
+        (1020, "17 min"),
+        (3599.6, "1 h"),
+        (7500, "2 h 5 min"),
+        (3 * 86_400 + 4 * 3600 + 59, "76 h"),
+        (108_000, "30 h"),
+    ],
 )
-def test_durations(seconds: float | None, said: str) -> None:
-    assert duration_text(seconds) == said
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0 s"), (45, "45 s"), (490, "8 min 10 s"), (1020, "17 min"), (7500, "2 h 05 min"), (108_000, "30 h")],
-)
-def test_durations_in_a_sentence(seconds: float, said: str) -> None:
-    assert long_text(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.9, "0:07"), (83, "1:23"), (3723, "1:02:03")])
+def test_positions_in_a_recording(seconds: float, text: str) -> None:
+    assert position_text(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -70,10 +79,6 @@ def test_every_noun_that_is_counted_has_a_plural() -> None:
     assert len(nouns) > 20
     odd = {noun: plural(noun) for noun in nouns if plural(noun) != f"{noun}s"}
     assert odd.keys() <= {"ring in vain"}, odd
-
-
-def test_long_durations_are_in_days() -> None:
-    assert duration_text(3 * 86_400 + 4 * 3600 + 59) == "3 d 4 h"
 
 
 @pytest.mark.parametrize(

@@ -75,12 +75,12 @@ def test_mail_and_webhook_are_told_once_of_begin_and_end(
     add_rule(engine, zoned, "longest_wait", 60, "", web.url, mail.url)
     run_through(engine, zoned, clock, 90, 95, 0, 0, 0)
     begin = (
-        "The first of 1 caller has waited 1:30, longer than 1:00.\n"
+        "The first of 1 caller has waited 1 min 30 s, longer than 1 min.\n"
         "Seen at 11:00:00. PBX 127.0.0.1, times in Europe/Berlin."
     )
     end = (
-        "It lasted from 11:00:00 to 11:02:00, 2:00. When it began: "
-        "The first of 1 caller has waited 1:30, longer than 1:00.\nPBX 127.0.0.1, times in Europe/Berlin."
+        "It lasted from 11:00:00 to 11:02:00, 2 min. When it began: "
+        "The first of 1 caller has waited 1 min 30 s, longer than 1 min.\nPBX 127.0.0.1, times in Europe/Berlin."
     )
     title = "Long wait in queue sales"
     assert [(one["title"], one["message"]) for one in web.messages] == [

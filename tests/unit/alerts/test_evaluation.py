@@ -39,7 +39,7 @@ def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, sett
     assert news(engine, settings, T0) == []  # 60 s is not above 60 s
     look(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
     assert news(engine, settings, minutes(1)) == [("sales", "begun")]
-    assert alerts(engine)[0].about == "The first of 1 caller has waited 1:01, longer than 1:00."
+    assert alerts(engine)[0].about == "The first of 1 caller has waited 1 min 1 s, longer than 1 min."
     look(engine, settings, minutes(2), waiting("sales"))
     assert news(engine, settings, minutes(2)) == []
     assert news(engine, settings, minutes(3)) == []  # the same look again confirms nothing
@@ -126,7 +126,7 @@ def test_a_trunk_must_be_down_for_so_long(engine: Engine, settings: Settings) ->
         look(engine, settings, minutes(5 * number), trunk("carrier", state))
         expected = [("carrier", "begun")] if number == 4 else []  # down since minute 10, now it is minute 20
         assert news(engine, settings, minutes(5 * number)) == expected
-    assert alerts(engine)[0].about == "It has been unregistered for 10:00."
+    assert alerts(engine)[0].about == "It has been unregistered for 10 min."
 
 
 def test_time_in_which_nobody_looked_is_no_time_down(engine: Engine, settings: Settings) -> None:

@@ -14,7 +14,7 @@ def test_a_share_says_its_value_and_its_parts() -> None:
 
 
 def test_a_mean_is_said_as_a_duration() -> None:
-    assert Ratio(1234.5, 15).duration_text() == "1:22"
+    assert Ratio(1234.5, 15).duration_text() == "1 min 22 s"
     assert Ratio(1234.5, 15).parts_text() == "1,234.5 of 15"
 
 

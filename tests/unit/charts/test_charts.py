@@ -119,13 +119,13 @@ def test_axes_name_unit_and_zone() -> None:
     figure = draw_lines([(at(0), 90)], durations=True)
     assert figure.layout.yaxis.title.text == "Callers"
     assert figure.layout.xaxis.title.text == "Time (Europe/Berlin)"
-    assert "1:00" in figure.layout.yaxis.ticktext
+    assert "1 min" in figure.layout.yaxis.ticktext
 
 
 def test_alt_text_says_what_is_seen() -> None:
     series = {"support": [(at(0), 30), (at(1), 90)]}
     assert line_alt("Longest wait", series, [(at(2), at(9))], durations=True) == (
-        "Longest wait: support between 0:30 and 1:30, last 1:30. 1 gap in what was observed."
+        "Longest wait: support between 30 s and 1 min 30 s, last 1 min 30 s. 1 gap in what was observed."
     )
     assert band_alt({"carrier": [(at(0), "rejected")]}, []).startswith(
         "State of each trunk over time: carrier is rejected"

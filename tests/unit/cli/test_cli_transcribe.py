@@ -64,7 +64,7 @@ def test_recordings_are_transcribed_by_name(engine: Engine, settings: Settings, 
     assert (result["asked"], result["completed"], result["failed"], result["audio_s"]) == (2, 2, [], 40.0)
     assert states(engine) == {1: "completed", 3: "completed"}
     assert row_of(engine, 1).asked_by == "command line"
-    assert "asked 1, completed 1, failed 0: 0:20 of sound in" in run(app, ["transcribe", "r1"]).stdout
+    assert "asked 1, completed 1, failed 0: 20 s of sound in" in run(app, ["transcribe", "r1"]).stdout
 
 
 def test_new_failed_and_queued_ones(engine: Engine, settings: Settings, scripted: None) -> None:

@@ -90,7 +90,7 @@ def test_a_call_has_its_facts_speakers_words_summary_and_what_the_analyst_added(
     assert [call.facts[name] for name in ("Direction", "Queue", "Length", "Tags", "Rating", "Transcribed by")] == [
         "Inbound",
         "600",
-        "1:23",
+        "1 min 23 s",
         "vip",
         "4 of 5",
         "whisper base",
