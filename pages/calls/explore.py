@@ -20,9 +20,9 @@ from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.store.engine import holding, reading
 from pbx.store.models import Direction
-from pbx.ui.call_drilldown import show_calls
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history
+from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history, show_drilldown
+from pbx.ui.drilldown_rows import CALLS, CallQuery
 from pbx.ui.filters import ALL, IN_URL
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.tiles import figure_tile, figure_tiles
@@ -250,9 +250,9 @@ def show_figures(site: ui.Site, period: Period, wanted: CallQuestion) -> None:
         )
         show_names(site, period, "disposition", "Not known", "How calls ended", named["disposition"])
     ui.note("Point at a bar or a square for its figures; click it for the calls behind it, listed below.")
-    with drilldown_list("calls_behind_list"):
+    with drilldown_list("calls_list"):
         st.subheader("Calls", anchor=False)
-        show_calls(site, period, wanted)
+        show_drilldown(site, CALLS, CallQuery(wanted), period)
     show_table(site, wanted)
 
 

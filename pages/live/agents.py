@@ -1,7 +1,6 @@
 """Agents: what each took and let ring, how long he was there, and how his days went."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
@@ -18,24 +17,15 @@ from pbx.analytics.agents import (
 from pbx.analytics.coverage import queue_coverage
 from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.queues import FigureFilter, Selection, load_visits
-from pbx.analytics.visit_lists import VisitRow, count_visits, visits_page
+from pbx.analytics.queues import FigureFilter, load_visits
 from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars
 from pbx.charts.frame import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
 from pbx.formatting import count_text, duration_text
 from pbx.store.engine import holding, reading
 from pbx.ui.coverage import compared, say_coverage
-from pbx.ui.drilldown import (
-    drilldown_chart,
-    drilldown_from_url,
-    drilldown_list,
-    no_history,
-    offer_all,
-    show_all,
-    span_param,
-)
-from pbx.ui.links import CALL_PAGE, go_to_page
+from pbx.ui.drilldown import clear_selection, drilldown_chart, drilldown_list, no_history, show_drilldown
+from pbx.ui.drilldown_rows import AGENT_CALLS
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_tiles, value_text
@@ -156,7 +146,7 @@ def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> N
         ui.note(f"{count_text(len(agents), 'agent')}. {DEFINITIONS}")
         ui.table_export(at, "Agents", EXPORTED, lambda: exported(agents), key="agents")
     if picked and picked != selected:
-        show_all()
+        clear_selection()
         st.query_params["agent"] = picked
         st.rerun()
 
@@ -231,56 +221,9 @@ def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
     ui.table_export(at, f"Days of {days[0].agent}", names, lambda: values, key="agent_days")
 
 
-def visit_cells(at: ui.Site, visit: VisitRow) -> list[ui.TableCell]:
-    return [
-        at.local(visit.joined_at, seconds=True),
-        {"text": visit.caller_name or visit.caller or "Unknown", "sub": visit.caller if visit.caller_name else ""},
-        visit.queue,
-        duration_text(visit.wait_s),
-        duration_text(visit.talk_s),
-    ]
-
-
-@st.fragment
-@ui.show_errors
-def show_calls(at: ui.Site, period: Period, wanted: FigureFilter) -> None:
-    """The calls an agent took; of part of their day if one was clicked on."""
-    span = span_param(drilldown_from_url(), wanted.since, wanted.until)
-    if span:
-        wanted = replace(wanted, since=span[0], until=span[1])
-    with reading(at.engine) as session:
-        total = count_visits(session, wanted, Selection(answered=True), at.zone)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        ui.note(f"{count_text(total, 'call')} taken" + (f", {times_text(span, period)}" if span else ""))
-        if span:
-            offer_all()
-    if not total:
-        return
-    place = st.container()
-    before = pager(total, PAGE_ROWS, of=f"calls taken {wanted}")
-    with reading(at.engine) as session:
-        visits = visits_page(session, wanted, Selection(answered=True), at.zone, offset=before, limit=PAGE_ROWS)
-    calls = {str(visit.visit_id): visit.call_id for visit in visits}
-    rows = {str(visit.visit_id): visit_cells(at, visit) for visit in visits}
-    columns = ("Joined|", "Caller", "Queue|", "Waited>", "Talked>")
-    with place:
-        picked = ui.table("Calls taken", columns, rows, key="agent_calls", pick=True)
-    if picked and calls.get(picked):
-        go_to_page(CALL_PAGE, {"call": str(calls[picked])})
-    elif picked:
-        ui.note("No call with this visit’s uniqueid is known: bring the CDR with python -m pbx import cdr.")
-
-
-def times_text(span: tuple[datetime, datetime], period: Period) -> str:
-    """Say a stretch of a day: Mon 2 Mar 09:00–13:00."""
-    first, last = (moment.astimezone(period.zone) for moment in span)
-    day = "" if first.date() == last.date() else f"{last:%a} {last.day} {last:%b} "
-    return f"joined {first:%a} {first.day} {first:%b} {first:%H:%M} – {day}{last:%H:%M}"
-
-
 def close_agent() -> None:
     st.query_params.pop("agent", None)
-    show_all()
+    clear_selection()
 
 
 def show_name(name: str) -> None:
@@ -308,7 +251,8 @@ def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
         show_days(at, agent_days(session, wanted, at.zone))
         show_reasons(at, wanted)
     with right, drilldown_list("agent_calls_list"):
-        show_calls(at, period, wanted)
+        st.subheader("Calls taken", anchor=False)
+        show_drilldown(at, AGENT_CALLS, wanted, period)
 
 
 ui.head("Agents", "What each took and let ring, how long they were there, and how their days went")

@@ -12,7 +12,7 @@ from pbx.model.snapshot import IDLE, Queue, QueueMember
 from pbx.store.counter_resets import resets_of
 from pbx.store.engine import holding, reading
 from pbx.store.snapshots import latest_snapshot, queue_history, snapshot_gaps
-from pbx.ui.drilldown import BEHIND, drilldown_chart
+from pbx.ui.drilldown import URL_PARAM, drilldown_chart
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.queue_figures import show_figures
 from pbx.ui.queue_lists import show_lists
@@ -129,7 +129,7 @@ def live(at: ui.Site) -> None:
 @ui.show_errors
 def history(at: ui.Site, period: Period, listed: str | None) -> None:
     """How the queue looked in the snapshots of the period. `listed`: what is behind the list of calls above."""
-    if listed != st.query_params.get(BEHIND):
+    if listed != st.query_params.get(URL_PARAM):
         st.rerun()  # a click on one of these charts has just chosen other calls
     found = ui.snapshot(at)
     if not found.queues:
@@ -186,4 +186,4 @@ with holding(site.engine):
     if show_figures(site, chosen_period):
         show_lists(site, chosen_period)
     if looked:
-        history(site, chosen_period, st.query_params.get(BEHIND))
+        history(site, chosen_period, st.query_params.get(URL_PARAM))

@@ -9,11 +9,11 @@ from pbx.analytics.trunks import by_trunk
 from pbx.model.snapshot import Trunk
 from pbx.store.engine import holding, reading
 from pbx.store.snapshots import latest_snapshot
-from pbx.ui.drilldown import drilldown_list
+from pbx.ui.drilldown import drilldown_list, show_drilldown
+from pbx.ui.drilldown_rows import SEIZURES, SeizureQuery
 from pbx.ui.filters import IN_URL, select_filter
 from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.registrations import show_registration
-from pbx.ui.seizure_drilldown import show_seizures
 from pbx.ui.trunks import REGISTRATION_VIEW, VIEWS, show_load, show_quality, show_totals
 
 TONES = {
@@ -79,7 +79,8 @@ def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]
                 elif {"Calls": show_quality, "Load": show_load}[name](at, period, trunk, names):
                     with drilldown_list("seizures_list"):
                         st.subheader("Calls over trunks", anchor=False)
-                        show_seizures(at, period, trunk)
+                        query = SeizureQuery(trunk, period.since, period.until)
+                        show_drilldown(at, SEIZURES, query, period)
 
 
 ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")

@@ -1,144 +1,234 @@
-"""What is behind a figure: what was clicked on, kept in the address, and the list below the charts that shows it."""
+"""Drill-downs: a click on a chart or a table selects calls, the URL holds the selection, a list shows the calls."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
+from sqlmodel import Session
 
-from pbx.ui.active_pbx import DATA_IMPORT_PAGE
-from pbx.ui.elements import chart, empty
+from pbx.export.tables import CellValue
+from pbx.formatting import count_text
+from pbx.store.engine import reading
+from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
+from pbx.ui.elements import chart, empty, note, show_errors
+from pbx.ui.exports import MOST_EXPORTED, table_export
+from pbx.ui.links import CALL_PAGE, go_to_page
+from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
+from pbx.ui.tables import TableCell, table
 
-BEHIND = "behind"  # the part of the address that tells what was clicked on
+URL_PARAM = "behind"  # the URL's parameter that holds the selection, itself a query string
 PAGE_ROWS = 12
-MOST_EXPORTED = 100_000
 EXPORT_STEP = 1000
-_SHOWN = "behind_shown"  # set by a click whose calls are to be seen
-_DRAWN, _HELD = "charts_drawn", "chart_held"  # how often each chart was drawn anew, and which holds a choice
+_CLICKED = "drilldown_clicked"  # set by a click, so that the page scrolls to the list
+_RESETS = "chart_resets"  # how often the selection of each chart was cleared
+_SELECTED_CHART = "selected_chart"
+
+Query = TypeVar("Query")
+Row = TypeVar("Row")
 
 
-def choose_drilldown(asked: str | None) -> None:
-    """Keep in the address which calls to list: a query as the points of charts carry it, None for all."""
-    if asked:
-        st.query_params[BEHIND] = asked
+@dataclass(frozen=True, slots=True)
+class Drilldown(Generic[Query, Row]):
+    """How one kind of call (a call, a trunk's channel, a visit to a queue) is selected, listed and exported.
+
+    `narrow` limits a query to the URL's parameters and describes each in words; it ignores what it can't read.
+    `load` returns how many rows match, and one page of them.
+    """
+
+    title: str  # of the table and of the exported file
+    key: str  # of the table and its export
+    columns: Sequence[str]
+    narrow: Callable[[Mapping[str, str], Query, Period], tuple[Query, list[str]]]
+    load: Callable[[Session, Site, Query, int, int], tuple[int, Sequence[Row]]]
+    cells: Callable[[Site, Sequence[Row]], Sequence[list[TableCell]]]
+    call_id: Callable[[Row], int | None]
+    export_values: Callable[[Row], Sequence[CellValue]]
+    export_columns: Sequence[str]  # none: the list has no export
+    filters: Callable[[Site, Query], dict[str, str | list[str]] | None] | None = None  # that find the same calls
+
+    def select(self, query: Query, period: Period) -> tuple[Query, str]:
+        """The page's query limited to the URL's selection, and the selection in words ("" for all)."""
+        query, words = self.narrow(drilldown_from_url(), query, period)
+        return query, ", ".join(words)
+
+    def show(self, at: Site, query: Query, text: str) -> None:
+        """List the selected calls, a page at a time; a click on a row opens the call."""
+        heading, rows = st.container(), st.container()
+        with reading(at.engine) as session:
+            total, _ = self.load(session, at, query, 0, 0)
+            _, found = self.load(session, at, query, pager(total, PAGE_ROWS, of=f"{self.key} {query}"), PAGE_ROWS)
+        calls = count_text(total, "call")
+        with heading, list_heading(calls if text else f"All {calls}", text):
+            link = self.filters(at, query) if self.filters else None
+            if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
+                go_to_page(CALL_PAGE, link)
+            if self.export_columns:
+                export = (at, self.title, self.export_columns, lambda: self._exported(at, query))
+                table_export(*export, key=self.key, total=total)
+        if not total:
+            note("No calls match this selection. Click a chart above, or widen the period.")
+            return
+        ids = [f"{number} {self.call_id(row) or ''}" for number, row in enumerate(found)]  # a call can have two rows
+        with rows:
+            cells = dict(zip(ids, self.cells(at, found), strict=True))
+            picked = table(self.title, self.columns, cells, key=self.key, pick=True)
+        if picked is not None:
+            open_call(picked.partition(" ")[2])
+
+    def _exported(self, at: Site, query: Query) -> Iterator[Sequence[CellValue]]:
+        with reading(at.engine) as session:
+            for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
+                _, found = self.load(session, at, query, offset, EXPORT_STEP)
+                yield from map(self.export_values, found)
+                if len(found) < EXPORT_STEP:
+                    return
+
+
+@st.fragment
+@show_errors
+def show_drilldown(at: Site, drilldown: Drilldown[Query, Row], query: Query, period: Period) -> None:
+    """List the calls that the URL selects from those of `query`."""
+    drilldown.show(at, *drilldown.select(query, period))
+
+
+def select_calls(selection: str | None) -> None:
+    """Write to the URL which calls to list: a query string as the points of charts carry it, None for all."""
+    if selection:
+        st.query_params[URL_PARAM] = selection
     else:
-        st.query_params.pop(BEHIND, None)
+        st.query_params.pop(URL_PARAM, None)
 
 
 def drilldown_chart(figure: Any, *, alt: str, key: str, picture: str, also: Mapping[str, str] | None = None) -> None:
-    """A chart whose points' customdata begins with such a query: a click lists the calls behind the point.
+    """A chart whose points' customdata begins with a selection: a click on a point lists its calls.
 
-    `picture`: its name when saved. `also`: what is asked for besides, whatever the point.
-    One chart at a time holds a choice: the one before is drawn anew, under another key, without it.
+    `picture`: the file name when saved. `also`: parameters added to the selection of every point.
+    Only one chart at a time has a selected point: a click redraws the previous chart, under another key, without one.
     """
-    drawn = st.session_state.setdefault(_DRAWN, {})
+    resets = st.session_state.setdefault(_RESETS, {})
 
     def pick(customdata: Any) -> None:
-        held = st.session_state.get(_HELD)
-        if held and held != key:
-            drawn[held] = drawn.get(held, 0) + 1
-        st.session_state[_HELD] = key if customdata else None
-        asked = customdata[0] if customdata else ""
-        choose_drilldown(f"{asked}&{urlencode(also)}" if asked and also else asked)
-        st.session_state[_SHOWN] = bool(asked)
+        previous = st.session_state.get(_SELECTED_CHART)
+        if previous and previous != key:
+            resets[previous] = resets.get(previous, 0) + 1
+        st.session_state[_SELECTED_CHART] = key if customdata else None
+        selection = customdata[0] if customdata else ""
+        select_calls(f"{selection}&{urlencode(also)}" if selection and also else selection)
+        st.session_state[_CLICKED] = bool(selection)
 
-    chart(figure, alt=alt, key=f"{key}_{drawn.get(key, 0)}", picture=picture, on_pick=pick)
-
-
-def show_all() -> None:
-    """List all calls again, and let no chart hold a choice."""
-    drawn = st.session_state.setdefault(_DRAWN, {})
-    if held := st.session_state.pop(_HELD, None):
-        drawn[held] = drawn.get(held, 0) + 1
-    choose_drilldown(None)
+    chart(figure, alt=alt, key=f"{key}_{resets.get(key, 0)}", picture=picture, on_pick=pick)
 
 
-def offer_all() -> None:
-    """A button that lists all calls again: the whole page is drawn anew, as a chart above lets go of its choice."""
-    if st.button("Show all", icon=":material/close:", key="behind_clear"):
-        show_all()
-        st.rerun()
+def clear_selection() -> None:
+    """List all calls again, and clear the selected point of the chart."""
+    resets = st.session_state.setdefault(_RESETS, {})
+    if previous := st.session_state.pop(_SELECTED_CHART, None):
+        resets[previous] = resets.get(previous, 0) + 1
+    select_calls(None)
 
 
-def follow(within: Mapping[str, str] | None = None, **asked: str) -> None:
-    """Show the calls of a table's row just picked, of a queue, an agent, a did: of those of `within` where given."""
-    show_all()
-    choose_drilldown(urlencode({**(within or {}), **asked}))
-    st.session_state[_SHOWN] = True
+def follow(within: Mapping[str, str] | None = None, **selection: str) -> None:
+    """List the calls of a table's row, such as those of a queue, an agent or a DID; `within`: parameters to keep."""
+    clear_selection()
+    select_calls(urlencode({**(within or {}), **selection}))
+    st.session_state[_CLICKED] = True
     st.rerun()
 
 
 def was_clicked() -> bool:
-    """Whether the calls behind something just clicked on are to be seen: told once."""
-    return bool(st.session_state.pop(_SHOWN, False))
+    """Whether a click has just selected calls; true once per click."""
+    return bool(st.session_state.pop(_CLICKED, False))
 
 
 @contextmanager
 def drilldown_list(key: str) -> Iterator[None]:
-    """A place for the list, which a click on a chart leads to."""
-    shown = was_clicked()
+    """A container for the list; the page scrolls to it after a click on a chart."""
+    clicked = was_clicked()
     with st.container(key=key):
         yield
-    if shown:
+    if clicked:
         scroll_to(key)
 
 
+@contextmanager
+def list_heading(text: str, selection: str) -> Iterator[None]:
+    """The line above a list: what it lists, the selection in words with a button that clears it, room for buttons."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        note(f"{text}: {selection}" if selection else text)
+        with st.container(horizontal=True, vertical_alignment="center", width="content", key="list_tools"):
+            if selection and st.button("Show all", icon=":material/close:", key="show_all"):
+                clear_selection()
+                st.rerun()  # of the complete page: a chart above loses its selected point
+            yield
+
+
+def open_call(call_id: str | int | None) -> None:
+    """Open a call in Interactions; without one, explain that only the queue recorded it."""
+    if call_id:
+        go_to_page(CALL_PAGE, {"call": str(call_id)})
+    else:
+        st.toast("Only the queue log has this call: there is no recording or call record.", icon=":material/info:")
+
+
 def scroll_to(key: str) -> None:
-    """Bring a keyed container into view."""
-    # The moment makes each one new, or the browser would not run it again.
-    moment = datetime.now(UTC).timestamp()
+    """Scroll a container, by its key, into view."""
+    # The timestamp makes each script new, or the browser would not run it again.
+    now_s = datetime.now(UTC).timestamp()
     st.html(
-        f"<script>/* {moment} */document.querySelector('.st-key-{key}')"
+        f"<script>/* {now_s} */document.querySelector('.st-key-{key}')"
         "?.scrollIntoView({behavior: 'smooth'})</script>",
         unsafe_allow_javascript=True,
     )
 
 
 def drilldown_from_url() -> dict[str, str]:
-    """What the address asks for; `span_param` and the like read it, and what they can't understand asks for nothing."""
-    return dict(parse_qsl(st.query_params.get(BEHIND, ""), keep_blank_values=True))
+    """The parameters of the URL's selection, as text; `span_param` and the like read them."""
+    return dict(parse_qsl(st.query_params.get(URL_PARAM, ""), keep_blank_values=True))
 
 
-def span_param(asked: Mapping[str, str], since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
-    """The time asked for, as far as it lies in the period."""
-    first, last = _moment(asked.get("from")), _moment(asked.get("until"))
+def span_param(params: Mapping[str, str], since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
+    """The selected time range (`from` and `until`, epoch seconds) within the period; None if there is none."""
+    first, last = _time_param(params, "from"), _time_param(params, "until")
     if first is None or last is None or max(first, since) >= min(last, until):
         return None
     return max(first, since), min(last, until)
 
 
-def int_param(asked: Mapping[str, str], name: str, below: int) -> int | None:
-    """A whole number asked for, if it is one, and in its bounds."""
-    text = asked.get(name, "")
+def int_param(params: Mapping[str, str], name: str, below: int) -> int | None:
+    """An integer from 0 up to but not including `below`; None for anything else."""
+    text = params.get(name, "")
     return int(text) if text.isdecimal() and len(text) < 12 and int(text) < below else None
 
 
-def number_param(asked: Mapping[str, str], name: str) -> float | None:
-    text = asked.get(name, "")
+def number_param(params: Mapping[str, str], name: str) -> float | None:
+    """A number of 0 or more; None for anything else."""
+    text = params.get(name, "")
     return float(text) if text.replace(".", "", 1).isdecimal() and len(text) < 12 else None
 
 
 def span_text(span: tuple[datetime, datetime], period: Period) -> str:
-    """Say a time behind a point: a day, or hours of one."""
+    """A selected time range in words: Mon 2 Mar, or Mon 2 Mar 09:00–10:00."""
     first, last = (moment.astimezone(period.zone) for moment in span)
     day = f"{first:%a} {first.day} {first:%b}"
     return f"{day} {first:%H:%M}–{last:%H:%M}" if (span[1] - span[0]).total_seconds() < 23 * 3600 else day
 
 
 def no_history(title: str, icon: str, *, what: str, source: str) -> None:
-    """Nothing is known of a period: how history arrives. `source`: the import's name on the command line."""
+    """An empty state for a period without data, with the ways to import it. `source`: its name on the command line."""
     empty(
         title,
-        f"Choose another period, or bring {what} here: python -m pbx import {source} reads what the PBX wrote down so "
-        "far, and python -m pbx watch keeps what happens from now on.",
+        f"Choose another period, or import {what}: python -m pbx import {source} imports what the PBX has logged so "
+        "far, and python -m pbx watch records what happens from now on.",
         icon=icon,
         link=(DATA_IMPORT_PAGE, "Import data"),
     )
 
 
-def _moment(text: str | None) -> datetime | None:
-    seconds = int_param({"at": text or ""}, "at", 2**33)
+def _time_param(params: Mapping[str, str], name: str) -> datetime | None:
+    seconds = int_param(params, name, 2**33)
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

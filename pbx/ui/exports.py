@@ -10,10 +10,10 @@ from pbx.export.tables import CSV_MIME, XLSX_MIME, TableRows, to_csv, to_xlsx
 from pbx.formatting import count_text, size_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
-from pbx.ui.drilldown import MOST_EXPORTED
 from pbx.ui.elements import note
 
 MOST_CALLS = 500
+MOST_EXPORTED = 100_000  # rows of a table
 MOST_AUDIO_BYTES = 500_000_000  # the server holds a download in memory
 
 

@@ -10,7 +10,7 @@ from pbx.analytics.agents import agent_figures
 from pbx.analytics.formulas.agents import AgentFigures
 from pbx.analytics.formulas.queues import QueueFigures
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.queues import Dimension, Selection, figures_by, queue_targets
+from pbx.analytics.queues import Dimension, FigureFilter, Selection, figures_by, queue_targets
 from pbx.analytics.visit_lists import (
     AbandonedCall,
     abandoned_calls,
@@ -23,23 +23,16 @@ from pbx.export.tables import CellValue
 from pbx.formatting import NOTHING, ago_text, count_text, duration_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
-from pbx.ui.drilldown import MOST_EXPORTED, drilldown_from_url, follow, scroll_to, was_clicked
+from pbx.ui.drilldown import drilldown_from_url, follow, list_heading, open_call, scroll_to, was_clicked
+from pbx.ui.drilldown_rows import VISITS, caller_cell
 from pbx.ui.elements import note, show_errors
-from pbx.ui.exports import table_export
+from pbx.ui.exports import MOST_EXPORTED, table_export
 from pbx.ui.filters import IN_URL
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
 from pbx.ui.tiles import figure_tile, figure_tiles
-from pbx.ui.visit_drilldown import (
-    VisitDrilldown,
-    caller_cell,
-    list_head,
-    open_call,
-    show_visits,
-    visit_drilldown,
-)
 
 CALLS = "Calls"
 MOST_ROWS = 50
@@ -51,11 +44,11 @@ BACK = "back "  # of what is picked: not the row's call, but the later one by wh
 @show_errors
 def show_lists(at: Site, period: Period) -> None:
     """The lists, one at a time, each of the part chosen; a click on a chart leads to the first."""
-    lists: dict[str, Callable[[Site, VisitDrilldown], None]] = {
-        CALLS: show_visits,
+    lists: dict[str, Callable[[Site, FigureFilter, str], None]] = {
+        CALLS: VISITS.show,
         "Abandoned": show_abandoned,
-        "By queue": lambda at, behind: _show_by(at, behind, "queue", "Queue"),
-        "By number called": lambda at, behind: _show_by(at, behind, "did", "Number called"),
+        "By queue": partial(_show_by, by="queue", label="Queue"),
+        "By number called": partial(_show_by, by="did", label="Number called"),
         "Agents": show_agents,
         "Repeated callers": show_repeated,
         "Transfers": show_transfers,
@@ -63,14 +56,14 @@ def show_lists(at: Site, period: Period) -> None:
     shown = was_clicked()
     if shown:
         st.session_state["list"] = CALLS
-    behind = visit_drilldown(period)
+    query, selection = VISITS.select(period.wanted, period)
     with st.container(key="queue_lists"):
         for tab, show in zip(
             st.tabs(list(lists), key="list", on_change="rerun", **IN_URL), lists.values(), strict=True
         ):
             if tab.open:
                 with tab:
-                    show(at, behind)
+                    show(at, query, selection)
     if shown:
         scroll_to("queue_lists")
 
@@ -79,10 +72,10 @@ def _of(ratio: Ratio, text: str | None = None) -> TableCell:
     return {"text": text or ratio.percent_text(), "sub": ratio.parts_text() if ratio.denominator else ""}
 
 
-def _show_by(at: Site, behind: VisitDrilldown, by: Dimension, label: str) -> None:
+def _show_by(at: Site, query: FigureFilter, selection: str, by: Dimension, label: str) -> None:
     with reading(at.engine) as session:
         targets = queue_targets(session, at.active.id)
-        found = figures_by(session, behind.part, by, targets)
+        found = figures_by(session, query, by, targets)
     columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
     columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
     rows: dict[str, list[TableCell]] = {
@@ -102,7 +95,7 @@ def _show_by(at: Site, behind: VisitDrilldown, by: Dimension, label: str) -> Non
         *(label, "Offered", "Answered", "Abandoned", "Answered within T", "sl_answered (%)", "sl_inclusive (%)"),
         *("sl_offered (%)", "ASA (s)", "Mean talk (s)", "Longest wait (s)"),
     ]
-    with list_head(behind, f"{count_text(len(found), label.lower())}, most calls first"):
+    with list_heading(f"{count_text(len(found), label.lower())}, most calls first", selection):
         table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
     picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
     if picked is not None:
@@ -116,20 +109,20 @@ def _figures(name: str, of: QueueFigures) -> Sequence[CellValue]:
     )
 
 
-def show_agents(at: Site, behind: VisitDrilldown) -> None:
+def show_agents(at: Site, query: FigureFilter, selection: str) -> None:
     """Agents in short: what they took, let ring, how long they were there."""
     with reading(at.engine) as session:
-        found = agent_figures(session, behind.part)
+        found = agent_figures(session, query)
     if not found:
-        with list_head(behind, "No agent was logged in, rang or took a call"):
+        with list_heading("No agent was logged in, rang or took a call", selection):
             return
     columns = ["Agent", "Calls>", "Talk>", "Mean talk>", "Rang in vain>", "Logged in>", "Paused>", "Occupancy>"]
     exported = ["Agent", "Calls", "Talk (s)", "Mean talk (s)", "Rang in vain", "Logged in (s)", "Paused (s)"]
-    with list_head(behind, f"{count_text(len(found), 'agent')}, most calls first"):
+    with list_heading(f"{count_text(len(found), 'agent')}, most calls first", selection):
         table_export(
             *(at, "Queue agents", [*exported, "Occupancy (%)"]), lambda: [_agent_values(a) for a in found], key="agents"
         )
-    if behind.selection != Selection():
+    if query.chosen != Selection():
         note("Missed rings, times logged in and pauses are not limited to the selected calls.")
     picked = table(
         "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MOST_ROWS]}, key="agents", pick=True
@@ -158,13 +151,13 @@ def _agent_values(agent: AgentFigures) -> Sequence[CellValue]:
     )
 
 
-def show_abandoned(at: Site, behind: VisitDrilldown) -> None:
+def show_abandoned(at: Site, query: FigureFilter, selection: str) -> None:
     """Who gave up, and who was spoken to since."""
     owed_only = st.toggle("Only callbacks owed", key="owed", **IN_URL)
     with reading(at.engine) as session:
-        owed = callbacks(session, behind.part)
+        owed = callbacks(session, query)
     if not owed.abandoned:
-        with list_head(behind, "No abandoned calls"):
+        with list_heading("No abandoned calls", selection):
             return
     with figure_tiles("callbacks"):
         figure_tile("Abandoned calls", owed.abandoned, kind="count", definition="Visits whose caller hung up.")
@@ -183,25 +176,25 @@ def show_abandoned(at: Site, behind: VisitDrilldown) -> None:
     total = owed.abandoned
     with reading(at.engine) as session:
         if owed_only:
-            total = len(abandoned_calls(session, behind.part, offset=0, limit=MOST_EXPORTED, owed_only=True))
-        with list_head(behind, f"{count_text(total, 'abandoned call')}, newest first"):
+            total = len(abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=True))
+        with list_heading(f"{count_text(total, 'abandoned call')}, newest first", selection):
             columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "After (s)")
-            made = partial(_abandoned_values, at, behind, owed_only)
+            made = partial(_abandoned_values, at, query, owed_only)
             table_export(at, "Abandoned calls", columns, made, key="abandoned", total=total)
         place = st.container()
-        offset = pager(total, PAGE_ROWS, of=f"{behind} abandoned {owed_only}")
-        found = abandoned_calls(session, behind.part, offset=offset, limit=PAGE_ROWS, owed_only=owed_only)
-    rows = {str(item.visit.visit_id): _abandoned_cells(at, item) for item in found}
+        offset = pager(total, PAGE_ROWS, of=f"{query} abandoned {owed_only}")
+        found = abandoned_calls(session, query, offset=offset, limit=PAGE_ROWS, owed_only=owed_only)
+    by_id = {str(item.visit.visit_id): item for item in found}
+    rows = {visit: _abandoned_cells(at, item) for visit, item in by_id.items()}
     with place:
         picked = table(
             "Abandoned calls", ("Joined|", "Caller", "Queue|", "Waited>", "Callback"), rows, key="abandoned", pick=True
         )
     if picked and picked.startswith(BACK):
-        later = next(item for item in found if BACK + str(item.visit.visit_id) == picked)
         with reading(at.engine) as session:
-            open_call(picked, {picked: answering_call(session, at.active.id, later)})
-    else:
-        open_call(picked, {str(item.visit.visit_id): item.visit.call_id for item in found})
+            open_call(answering_call(session, at.active.id, by_id[picked.removeprefix(BACK)]))
+    elif picked:
+        open_call(by_id[picked].visit.call_id)
 
 
 def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
@@ -227,9 +220,9 @@ def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
     ]
 
 
-def _abandoned_values(at: Site, behind: VisitDrilldown, owed_only: bool) -> list[Sequence[CellValue]]:
+def _abandoned_values(at: Site, query: FigureFilter, owed_only: bool) -> list[Sequence[CellValue]]:
     with reading(at.engine) as session:
-        found = abandoned_calls(session, behind.part, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
+        found = abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
     return [
         (
             *(item.visit.joined_at, item.visit.caller, item.visit.caller_name, item.visit.queue, item.visit.wait_s),
@@ -239,12 +232,12 @@ def _abandoned_values(at: Site, behind: VisitDrilldown, owed_only: bool) -> list
     ]
 
 
-def show_repeated(at: Site, behind: VisitDrilldown) -> None:
+def show_repeated(at: Site, query: FigureFilter, selection: str) -> None:
     """Numbers that came more than once."""
     with reading(at.engine) as session:
-        found = repeated_callers(session, behind.part, MOST_ROWS)
+        found = repeated_callers(session, query, MOST_ROWS)
     if not found:
-        with list_head(behind, "No caller called more than once in this period"):
+        with list_heading("No caller called more than once in this period", selection):
             return
     rows: dict[str, list[TableCell]] = {
         item.caller: [
@@ -259,7 +252,7 @@ def show_repeated(at: Site, behind: VisitDrilldown) -> None:
     }
     columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First|", "Last|")
     counted = f"{count_text(len(found), 'number')} with two or more calls, most calls first"
-    with list_head(behind, f"The first {counted}" if len(found) == MOST_ROWS else counted):
+    with list_heading(f"The first {counted}" if len(found) == MOST_ROWS else counted, selection):
         values: list[Sequence[CellValue]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
@@ -270,19 +263,19 @@ def show_repeated(at: Site, behind: VisitDrilldown) -> None:
         go_to_page(CALL_PAGE, {"number": picked})
 
 
-def show_transfers(at: Site, behind: VisitDrilldown) -> None:
+def show_transfers(at: Site, query: FigureFilter, selection: str) -> None:
     """To where calls were passed on after they were answered."""
     with reading(at.engine) as session:
-        found = transfer_targets(session, behind.part, MOST_ROWS)
+        found = transfer_targets(session, query, MOST_ROWS)
     if not found:
-        with list_head(behind, "No transferred calls"):
+        with list_heading("No transferred calls", selection):
             return
     total = sum(count for _, count in found)
     rows: Mapping[str, list[TableCell]] = {
         str(place): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
         for place, (target, count) in enumerate(found)
     }
-    with list_head(behind, f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}"):
+    with list_heading(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}", selection):
         table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
     if picked := table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
         follow(drilldown_from_url(), outcome="transferred", target=found[int(picked)][0])

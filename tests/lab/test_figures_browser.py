@@ -95,9 +95,9 @@ def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, ad
     page.reload()
     assert rows(page, "Calls", 2) == listed  # the address alone leads there
 
-    found = list(csv.reader(io.StringIO(taken(page, "calls_behind", "CSV").decode("utf-8-sig"))))
+    found = list(csv.reader(io.StringIO(taken(page, "selected_calls", "CSV").decode("utf-8-sig"))))
     assert [line[1] for line in found] == ["From", f"'{FORMULA}", "'+4930111"]
-    with zipfile.ZipFile(io.BytesIO(taken(page, "calls_behind", "Excel"))) as book:
+    with zipfile.ZipFile(io.BytesIO(taken(page, "selected_calls", "Excel"))) as book:
         sheet = book.read("xl/worksheets/sheet1.xml").decode()
         texts = book.read("xl/sharedStrings.xml").decode()
     assert "<f>" not in sheet

@@ -111,7 +111,7 @@ def test_every_page_shows_the_same_counts(engine: Engine, exports: Exports, queu
     assert f"{answered} of {offered}" in " ".join(row)
     assert metrics(well(open_page("pages/live/agents.py", **where)))["Calls taken"] == answered
     assert f"of {offered} calls" in words(well(open_page("pages/calls/interactions.py", **where)))
-    for name in ("visits", "calls_behind"):
+    for name in ("visits", "selected_calls"):
         assert len(read(exports, name)) == ended.total()
     well(open_page("pages/live/queues.py", **where, list="Abandoned"))
     assert len(read(exports, "abandoned")) == ended["abandoned"]

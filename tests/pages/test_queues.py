@@ -198,7 +198,7 @@ def test_a_click_shows_the_calls_and_a_second_undoes_it(day: int) -> None:
     app = look(list="Agents")
     app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
     app.query_params["behind"] = "outcome=timeout"
-    app.session_state["behind_shown"] = True
+    app.session_state["drilldown_clicked"] = True
     app = well(app.run())
     assert listed(app) == ["Timed out"]
     next(button for button in app.button if button.label == "Show all").click()

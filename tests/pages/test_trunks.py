@@ -123,7 +123,7 @@ def test_of_several_trunks_all_lines_must_be_known() -> None:
         ("cause=16", "2 calls: Normal clearing (16)", ["040222", "1001"]),
         ("trunk=carrier", "5 calls: trunk carrier", ["040999", "040222", "040222", "1001", "1001"]),
         ("from=1772438400&until=1772442000", "2 calls: Mon 2 Mar 09:00–10:00", ["1001", "1001"]),
-        ("disposition=BUSY", "0 calls: Busy, no cause told", []),
+        ("disposition=BUSY", "0 calls: Busy, no cause known", []),
         ("cause=999&from=x&trunk=", "All 5 calls", ["040999", "040222", "040222", "1001", "1001"]),
     ],
 )
