@@ -19,7 +19,7 @@ from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.store.engine import holding, reading
-from pbx.store.models import Direction
+from pbx.model.folding import CallDirection
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history, show_drilldown
 from pbx.ui.drilldown_rows import CALLS, CallQuery
@@ -53,12 +53,12 @@ TALK = "Talk time of the answered calls / how many they are. It begins when a qu
 WAIT = "From the beginning of a call until somebody answered / calls of which this is known."
 
 
-def question(period: Period, direction: Direction | None) -> CallQuestion:
+def question(period: Period, direction: CallDirection | None) -> CallQuestion:
     return CallQuestion(period.connection_id, period.since, period.until, direction, period.queue)
 
 
-def choose_direction() -> Direction | None:
-    names = [ALL, *get_args(Direction)]
+def choose_direction() -> CallDirection | None:
+    names = [ALL, *get_args(CallDirection)]
     kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
     chosen = st.segmented_control(
         "Direction",
@@ -70,7 +70,7 @@ def choose_direction() -> Direction | None:
         label_visibility="collapsed",
         **kept,
     )
-    return None if chosen in (None, ALL) else cast(Direction, chosen)
+    return None if chosen in (None, ALL) else cast(CallDirection, chosen)
 
 
 def show_tiles(now: CallCount, before: CallCount | None) -> None:

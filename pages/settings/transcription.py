@@ -9,13 +9,14 @@ import streamlit as st
 
 from pbx import ui
 from pbx.formatting import DIRECTIONS, ago_text, count_text, duration_text
+from pbx.model.folding import CallDirection
 from pbx.process_lock import anyone_alive
 from pbx.speech.weights import is_present
 from pbx.store import transcription_queue as transcriptions
 from pbx.store.calls import CallFilter, call_queues
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import worker_alive
-from pbx.store.models import Direction, Recording, Transcription, TranscriptionRules
+from pbx.store.models import Recording, Transcription, TranscriptionRules
 from pbx.store.transcription_queue import SpeechOverview
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
@@ -186,7 +187,7 @@ def rules_form(at: ui.Site) -> None:
         chosen_queues = st.multiselect("Queues", queues, now.queues, placeholder="All calls, queued or not")
         chosen_ways = st.multiselect(
             "Directions",
-            get_args(Direction),
+            get_args(CallDirection),
             now.directions,
             format_func=DIRECTIONS.__getitem__,
             placeholder="All directions",

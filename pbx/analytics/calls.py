@@ -16,8 +16,9 @@ from sqlmodel import Session
 from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, unseen, week_cells
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.packs import Lazy, Packed, load_columns, remembered
+from pbx.model.folding import CallDirection
 from pbx.store.call_queues import split_queues
-from pbx.store.models import Direction, Table
+from pbx.store.models import Table
 
 CallDimension = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
@@ -63,7 +64,7 @@ class CallQuestion:
     connection_id: int
     since: datetime
     until: datetime
-    direction: Direction | None = None
+    direction: CallDirection | None = None
     queue: str | None = None
     did: str | None = None
     agent: str | None = None

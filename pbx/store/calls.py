@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col, select
 
+from pbx.model.folding import CallDirection
 from pbx.store.call_queues import split_queues
-from pbx.store.models import Call, Direction, Recording, RecordingState, Table, TranscriptionState
+from pbx.store.models import Call, Recording, RecordingState, Table, TranscriptionState
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class CallFilter:
     connection_id: int
     since: datetime | None = None
     until: datetime | None = None
-    direction: Direction | None = None
+    direction: CallDirection | None = None
     number: str = ""
     queue: str | None = None
     state: RecordingState | None = None

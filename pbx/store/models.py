@@ -11,7 +11,6 @@ from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-Direction = Literal["inbound", "outbound", "internal", "unknown"]
 # A call of which no recording is known is "none".
 RecordingState = Literal[
     "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "too_large", "missing", "failed", "none"

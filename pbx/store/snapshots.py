@@ -63,7 +63,7 @@ class SubjectKey(NamedTuple):
     parent: str = ""
 
 
-Samples = dict[SubjectKey, Values]
+SampledValues = dict[SubjectKey, Values]
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _add_row(session: Session, connection_id: int, snapshot: Snapshot) -> bool:
     return True
 
 
-def _trunk_samples(trunks: Iterable[Trunk]) -> Samples:
+def _trunk_samples(trunks: Iterable[Trunk]) -> SampledValues:
     own = {"state", "roundtrip_ms", "channels"}
     return {_key("trunk", trunk.name): trunk.model_dump(include=own) for trunk in trunks}
 
@@ -244,13 +244,13 @@ class _Writer:
     connection_id: int
     taken_at: datetime
 
-    def add_all(self, table: SqlTable, kind: SubjectKind, found: Samples) -> None:
+    def add_all(self, table: SqlTable, kind: SubjectKind, found: SampledValues) -> None:
         ids = self._ids(kind, found)
         again = table.c.subject_id.in_([ids[key] for key in found]), table.c.taken_at == self.taken_at
         self.connection.execute(delete(table).where(*again))  # a change seen live in this very second
         self._insert(table, {ids[key]: values for key, values in found.items()})
 
-    def add_changes(self, table: SqlTable, kind: SubjectKind, found: Samples, gone: Values) -> None:
+    def add_changes(self, table: SqlTable, kind: SubjectKind, found: SampledValues, gone: Values) -> None:
         """Add what differs from the last stored samples of a kind; who was there and isn't found now is `gone`."""
         ids = self._ids(kind, found)
         older = table.alias().c

@@ -25,7 +25,8 @@ from pbx.formatting import (
 from pbx.formatting import OUTCOMES as OUTCOME_WORDS
 from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
-from pbx.store.models import Call, Direction
+from pbx.model.folding import CallDirection
+from pbx.store.models import Call
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import Drilldown, int_param, number_param, span_param, span_text
 from pbx.ui.period_bar import Period
@@ -58,8 +59,8 @@ def _narrow_calls(params: Mapping[str, str], query: CallQuery, period: Period) -
     if span := span_param(params, counted.since, counted.until):
         counted = replace(counted, since=span[0], until=span[1])
         words.append(span_text(span, period))
-    if (direction := params.get("direction")) in get_args(Direction):
-        counted = replace(counted, direction=cast(Direction, direction))
+    if (direction := params.get("direction")) in get_args(CallDirection):
+        counted = replace(counted, direction=cast(CallDirection, direction))
         words.append(DIRECTIONS[direction or ""])
     for name, label in (("queue", "queue"), ("agent", "agent"), ("did", "number called")):
         if name in params:

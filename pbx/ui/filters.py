@@ -7,9 +7,9 @@ from typing import Any, Literal, cast, get_args
 import streamlit as st
 
 from pbx.formatting import start_of_day
+from pbx.model.folding import CallDirection
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
-from pbx.store.models import Direction
 from pbx.ui.active_pbx import Site
 from pbx.ui.streamlit_patches import read_address_as, write_address
 
@@ -88,10 +88,10 @@ def period_bounds(site: Site, name: str) -> Bounds:
     return start_of_day(today - timedelta(days=days_back) + timedelta(hours=12), site.zone), None
 
 
-def direction_filter() -> Direction | None:
+def direction_filter() -> CallDirection | None:
     """Key: direction."""
-    chosen = select_filter("Direction", get_args(Direction), "direction", said=str.capitalize)
-    return cast(Direction | None, chosen)
+    chosen = select_filter("Direction", get_args(CallDirection), "direction", said=str.capitalize)
+    return cast(CallDirection | None, chosen)
 
 
 def number_filter() -> str:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
-Direction = Literal["inbound", "outbound", "internal", "unknown"]
+from pbx.model.folding import CallDirection
 
 _LONGEST = 255  # characters of a file's name; a longer one no file system takes
 _DATE = re.compile(r"(?:^|(?<=-))(\d{8}-\d{6})-(?=.)", re.DOTALL)
@@ -41,7 +41,7 @@ _LEG = re.compile(r"-(r|t|in|out|rx|tx)(?:\.[a-z]\w{0,7})?$", re.IGNORECASE)
 _LEGS: dict[str, Literal["r", "t"]] = {"r": "r", "in": "r", "rx": "r", "t": "t", "out": "t", "tx": "t"}
 LEG_ENDINGS = {leg: [f"-{ending}" for ending, of in _LEGS.items() if of == leg] for leg in ("r", "t")}
 _EXTENSION = re.compile(r"\d{2,6}")
-_DIRECTIONS: dict[str, Direction] = {
+_DIRECTIONS: dict[str, CallDirection] = {
     "out": "outbound",
     "in": "inbound",
     "external": "inbound",
@@ -60,7 +60,7 @@ class RecordingName:
     """What a recording's name tells. `type` is FreePBX's word, "" for a name that isn't FreePBX's."""
 
     type: str = ""
-    direction: Direction = "unknown"
+    direction: CallDirection = "unknown"
     from_number: str = ""
     to_number: str = ""
     queue: str = ""
@@ -144,7 +144,7 @@ def leg_of(name: str) -> Literal["r", "t", ""]:
     return _LEGS[found[1].lower()] if found else ""
 
 
-def _by_shape(dest: str, source: str) -> Direction:
+def _by_shape(dest: str, source: str) -> CallDirection:
     # FreePBX offers extensions of two to six digits; a longer number, or one with a "+", is outside.
     if not source or not dest:
         return "unknown"

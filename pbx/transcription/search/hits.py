@@ -26,10 +26,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlmodel import Session, col
 
+from pbx.model.folding import CallDirection
 from pbx.model.segment import Flag
 from pbx.store.call_queues import split_queues
 from pbx.store.calls import CallFilter, call_conditions
-from pbx.store.models import Call, CallTag, Direction, Table
+from pbx.store.models import Call, CallTag, Table
 from pbx.store.search_index import SEGMENT_BITS, SPEAKERS, column_of
 from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import Query, parse_query
@@ -58,7 +59,7 @@ class SearchFilter:
     query: str
     since: datetime | None = None
     until: datetime | None = None
-    direction: Direction | None = None
+    direction: CallDirection | None = None
     queue: str | None = None
     agent: str | None = None
     number: str = ""
