@@ -23,9 +23,9 @@ from pbx.formatting import (
     duration_text,
 )
 from pbx.formatting import OUTCOMES as OUTCOME_WORDS
+from pbx.model.folding import CallDirection
 from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
-from pbx.model.folding import CallDirection
 from pbx.store.models import Call
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import Drilldown, int_param, number_param, span_param, span_text
