@@ -136,7 +136,7 @@ def show_totals(
         tile("Occupancy", occupancy, "percent", busy)
 
 
-def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> None:
+def show_agents(site: ui.Site, agents: Sequence[AgentFigures], selected: str) -> None:
     place = st.container()
     before = pager(len(agents), PAGE_ROWS, of="agents")
     rows = {one.agent: agent_cells(one) for one in agents[before:][:PAGE_ROWS]}
@@ -144,15 +144,15 @@ def show_agents(at: ui.Site, agents: Sequence[AgentFigures], selected: str) -> N
         picked = ui.table("Agents", COLUMNS, rows, key="agents", selected=selected, pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         ui.note(f"{count_text(len(agents), 'agent')}. {DEFINITIONS}")
-        ui.table_export(at, "Agents", EXPORTED, lambda: exported(agents), key="agents")
+        ui.table_export(site, "Agents", EXPORTED, lambda: exported(agents), key="agents")
     if picked and picked != selected:
         clear_selection()
         st.query_params["agent"] = picked
         st.rerun()
 
 
-def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
-    with reading(at.engine) as session:
+def show_reasons(site: ui.Site, wanted: FigureFilter) -> None:
+    with reading(site.engine) as session:
         reasons = pause_reasons(session, wanted)
     if not reasons:
         return
@@ -166,15 +166,15 @@ def show_reasons(at: ui.Site, wanted: FigureFilter) -> None:
         for name, one in reasons.items()
     ]
     title = "Pauses by reason"
-    figure = named_bars(bars, title=title, unit="Paused", palette=ui.palette(), zone=at.zone, durations=True)
-    picture = ui.picture_name(f"{title} {wanted.agent or ''}", wanted.since, wanted.until, at.zone)
+    figure = named_bars(bars, title=title, unit="Paused", palette=ui.palette(), zone=site.zone, durations=True)
+    picture = ui.picture_name(f"{title} {wanted.agent or ''}", wanted.since, wanted.until, site.zone)
     ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons", picture=picture)
 
 
-def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
+def stretches_of(site: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
     """An agent's sessions, pauses and talks, and what nobody observed."""
-    with reading(at.engine) as session:
-        gaps = queue_coverage(session, at.active.id, wanted.since, min(wanted.until, datetime.now(UTC))).gaps
+    with reading(site.engine) as session:
+        gaps = queue_coverage(session, site.active.id, wanted.since, min(wanted.until, datetime.now(UTC))).gaps
         found = [ActivitySpan(NOT_OBSERVED, start, end) for start, end in gaps]
         found += [ActivitySpan("Logged in", one.from_at, one.until_at) for one in agent_sessions(session, wanted)]
         found += [
@@ -185,7 +185,7 @@ def stretches_of(at: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
         visits.joined_s.tolist(), visits.wait_s.tolist(), visits.talk_s.tolist(), visits.queue.tolist(), strict=True
     ):
         if talk_s == talk_s and wait_s == wait_s:  # both are known
-            joined, start = (datetime.fromtimestamp(at, UTC) for at in (joined_s, joined_s + wait_s))
+            joined, start = (datetime.fromtimestamp(at_s, UTC) for at_s in (joined_s, joined_s + wait_s))
             about = f"queue {visits.queues[queue]}"
             behind = (joined, joined + timedelta(seconds=1))
             found.append(ActivitySpan("On a call", start, start + timedelta(seconds=talk_s), about, behind))
@@ -199,15 +199,15 @@ def days_of(period: Period) -> list[date]:
     return [last - timedelta(days=back) for back in range((last - first).days + 1)]
 
 
-def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
+def show_days(site: ui.Site, days: Sequence[AgentDay]) -> None:
     if not days:
         ui.note("No login of this agent is known in this period.")
         return
     rows: dict[str, list[ui.TableCell]] = {
         day.day_at.isoformat(): [
-            f"{day.day_at.astimezone(at.zone):%a %-d %b}",
-            f"{day.first_in_at.astimezone(at.zone):%H:%M}",
-            f"{day.last_out_at.astimezone(at.zone):%H:%M}",
+            f"{day.day_at.astimezone(site.zone):%a %-d %b}",
+            f"{day.first_in_at.astimezone(site.zone):%H:%M}",
+            f"{day.last_out_at.astimezone(site.zone):%H:%M}",
             duration_text(day.logged_in_s),
             duration_text(day.paused_s),
         ]
@@ -218,7 +218,7 @@ def show_days(at: ui.Site, days: Sequence[AgentDay]) -> None:
     values: list[list[Exported]] = [
         [day.day_at, day.first_in_at, day.last_out_at, day.logged_in_s, day.paused_s] for day in days
     ]
-    ui.table_export(at, f"Days of {days[0].agent}", names, lambda: values, key="agent_days")
+    ui.table_export(site, f"Days of {days[0].agent}", names, lambda: values, key="agent_days")
 
 
 def close_agent() -> None:
@@ -233,26 +233,26 @@ def show_name(name: str) -> None:
         st.button("All agents", icon=":material/close:", type="tertiary", on_click=close_agent, key="close_agent")
 
 
-def show_agent(at: ui.Site, period: Period, agent: AgentFigures) -> None:
+def show_agent(site: ui.Site, period: Period, agent: AgentFigures) -> None:
     """The days of one agent, and the calls they took."""
     wanted = FigureFilter(period.connection_id, period.since, period.until, period.queue, agent.agent)
     days = days_of(period)
     if len(days) > MOST_DAYS:
         ui.note(f"The last {MOST_DAYS} days are drawn; choose a period to see others.")
-    stretches = stretches_of(at, wanted)
-    title = f"{agent.agent} by the clock ({at.zone_name})"
-    figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=at.zone, palette=ui.palette())
+    stretches = stretches_of(site, wanted)
+    title = f"{agent.agent} by the clock ({site.zone_name})"
+    figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=site.zone, palette=ui.palette())
     counts = f"{count_text(agent.sessions, 'session')}, {count_text(agent.calls, 'call')}"
     alt = f"{title}: {counts} over {count_text(len(days), 'day')}."
     drilldown_chart(figure, alt=alt, key="agent_timeline", picture=period.picture(f"days of {agent.agent}"))
     ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")
     left, right = st.columns(2, gap="medium")
-    with left, reading(at.engine) as session:
-        show_days(at, agent_days(session, wanted, at.zone))
-        show_reasons(at, wanted)
+    with left, reading(site.engine) as session:
+        show_days(site, agent_days(session, wanted, site.zone))
+        show_reasons(site, wanted)
     with right, drilldown_list("agent_calls_list"):
         st.subheader("Calls taken", anchor=False)
-        show_drilldown(at, AGENT_CALLS, wanted, period)
+        show_drilldown(site, AGENT_CALLS, wanted, period)
 
 
 ui.head("Agents", "What each took and let ring, how long they were there, and how their days went")

@@ -87,9 +87,9 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
 
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
-def live(at: ui.Site) -> None:
-    found = ui.snapshot(at)
-    ui.freshness(at, found.taken_at)
+def live(site: ui.Site) -> None:
+    found = ui.snapshot(site)
+    ui.freshness(site, found.taken_at)
     ui.not_ok(found, "active_calls", "extensions")
     show_calls(found.active_calls)
     st.subheader("Devices", anchor=False)

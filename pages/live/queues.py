@@ -69,7 +69,7 @@ def show_all(queues: tuple[Queue, ...], selected: str) -> None:
         st.rerun()
 
 
-def show_members(at: ui.Site, queue: Queue) -> None:
+def show_members(site: ui.Site, queue: Queue) -> None:
     st.subheader(f"Members of {ui.plain(queue.name)}", anchor=False)
     if not queue.members:
         ui.note("Nobody is logged in to this queue.")
@@ -105,9 +105,9 @@ def show_callers(queue: Queue) -> None:
 
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
-def live(at: ui.Site) -> None:
-    found = ui.snapshot(at)
-    ui.freshness(at, found.taken_at)
+def live(site: ui.Site) -> None:
+    found = ui.snapshot(site)
+    ui.freshness(site, found.taken_at)
     ui.not_ok(found, "queues")
     if not found.queues:
         ui.empty(
@@ -120,27 +120,27 @@ def live(at: ui.Site) -> None:
     show_all(found.queues, queue.name)
     left, right = st.columns(2, gap="medium")
     with left:
-        show_members(at, queue)
+        show_members(site, queue)
     with right:
         show_callers(queue)
 
 
 @st.fragment(run_every=30)
 @ui.show_errors
-def history(at: ui.Site, period: Period, listed: str | None) -> None:
+def history(site: ui.Site, period: Period, listed: str | None) -> None:
     """How the queue looked in the snapshots of the period. `listed`: what is behind the list of calls above."""
     if listed != st.query_params.get(URL_PARAM):
         st.rerun()  # a click on one of these charts has just chosen other calls
-    found = ui.snapshot(at)
+    found = ui.snapshot(site)
     if not found.queues:
         return
     queue = chosen(found.queues).name
     since, until = period.since, max(period.renewed().seen_until, period.since)
     st.subheader(f"Snapshots of {ui.plain(queue)}", anchor=False)
-    with reading(at.engine) as session:
-        points = queue_history(session, at.active.id, queue, since, until)
-        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
-        resets = [(reset.at, reset.what) for reset in resets_of(session, at.active.id, since, until, queue)]
+    with reading(site.engine) as session:
+        points = queue_history(session, site.active.id, queue, since, until)
+        gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
+        resets = [(reset.at, reset.what) for reset in resets_of(session, site.active.id, since, until, queue)]
     if not points:
         ui.note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
         return
@@ -154,7 +154,7 @@ def history(at: ui.Site, period: Period, listed: str | None) -> None:
                 title=name,
                 unit=unit,
                 span=(since, until),
-                zone=at.zone,
+                zone=site.zone,
                 palette=ui.palette(),
                 durations=timed,
                 resets=resets,
@@ -162,7 +162,7 @@ def history(at: ui.Site, period: Period, listed: str | None) -> None:
             ),
             alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
             key=f"queue_{field}",
-            picture=ui.picture_name(f"{name} in queue {queue}", since, until, at.zone),
+            picture=ui.picture_name(f"{name} in queue {queue}", since, until, site.zone),
             also={"queue": queue, "present": ""},
         )
     unseen = f" {count_text(len(gaps), 'gap')}: nothing was observed there." if gaps else ""

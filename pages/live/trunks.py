@@ -43,9 +43,9 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
 
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
-def live(at: ui.Site) -> None:
-    found = ui.snapshot(at)
-    ui.freshness(at, found.taken_at)
+def live(site: ui.Site) -> None:
+    found = ui.snapshot(site)
+    ui.freshness(site, found.taken_at)
     ui.not_ok(found, "trunks")
     if found.trunks:
         show_now(found.trunks)
@@ -57,30 +57,30 @@ def live(at: ui.Site) -> None:
         )
 
 
-def known_trunks(at: ui.Site, period: Period) -> list[str]:
+def known_trunks(site: ui.Site, period: Period) -> list[str]:
     """Those the PBX has now, then those that calls went through in the period."""
-    with reading(at.engine) as session:
-        snapshot = latest_snapshot(session, at.active.id)
-        seized = by_trunk(session, at.active.id, period.since, period.until)
+    with reading(site.engine) as session:
+        snapshot = latest_snapshot(session, site.active.id)
+        seized = by_trunk(session, site.active.id, period.since, period.until)
     return list(dict.fromkeys([*(trunk.name for trunk in (snapshot.trunks if snapshot else ())), *seized]))
 
 
 @st.fragment(run_every=30)
 @ui.show_errors
-def history(at: ui.Site, period: Period, trunk: str | None, names: Sequence[str]) -> None:
+def history(site: ui.Site, period: Period, trunk: str | None, names: Sequence[str]) -> None:
     period = period.renewed()
-    show_totals(at, period, trunk)
+    show_totals(site, period, trunk)
     views = st.tabs(list(VIEWS), key="trunk_view", on_change="rerun", **IN_URL)
     for view, name in zip(views, VIEWS, strict=True):
         if view.open:
             with view:
                 if name == REGISTRATION_VIEW:
-                    show_registration(at, period, [trunk] if trunk else names)
-                elif {"Calls": show_quality, "Load": show_load}[name](at, period, trunk, names):
+                    show_registration(site, period, [trunk] if trunk else names)
+                elif {"Calls": show_quality, "Load": show_load}[name](site, period, trunk, names):
                     with drilldown_list("seizures_list"):
                         st.subheader("Calls over trunks", anchor=False)
                         query = SeizureQuery(trunk, period.since, period.until)
-                        show_drilldown(at, SEIZURES, query, period)
+                        show_drilldown(site, SEIZURES, query, period)
 
 
 ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")

@@ -18,12 +18,12 @@ WARN_S, BAD_S = 30, 60
 
 @st.fragment(run_every=BOARD_S)
 @ui.show_errors
-def live(at: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
-    found = ui.snapshot(at)
+def live(site: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
+    found = ui.snapshot(site)
     now = datetime.now(UTC)
-    with reading(at.engine) as session:
-        targets = queue_targets(session, at.active.id)
-        today = FigureFilter(at.active.id, start_of_day(now, at.zone), now + timedelta(seconds=1))
+    with reading(site.engine) as session:
+        targets = queue_targets(session, site.active.id)
+        today = FigureFilter(site.active.id, start_of_day(now, site.zone), now + timedelta(seconds=1))
         figures = figures_by(session, today, "queue", targets)
     shown = [each for each in sorted(found.queues, key=lambda each: each.name) if queue in (None, each.name)]
     if not shown:
@@ -35,7 +35,7 @@ def live(at: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
             f"Seen {ago_text(found.taken_at, now)}: the PBX or the worker is silent.", icon=":material/sensors_off:"
         )
     else:
-        ui.note(f"{at.local(now, seconds=True)}, as of {at.local(found.taken_at, seconds=True)}")
+        ui.note(f"{site.local(now, seconds=True)}, as of {site.local(found.taken_at, seconds=True)}")
 
 
 site = ui.site()

@@ -35,11 +35,11 @@ CHART_QUEUES = 6  # as many as there are colours; the busiest
 LATEST = 5
 
 
-def sync_tile(at: ui.Site) -> None:
+def sync_tile(site: ui.Site) -> None:
     now = datetime.now(UTC)
-    with reading(at.engine) as session:
-        last = last_job(session, "sync", "done", connection_id=at.active.id)
-        latest = last_job(session, "sync", connection_id=at.active.id)
+    with reading(site.engine) as session:
+        last = last_job(session, "sync", "done", connection_id=site.active.id)
+        latest = last_job(session, "sync", connection_id=site.active.id)
     about, tone = (sync_text(last.result) if last else "Press Sync FreePBX in the sidebar"), "off"
     if latest and latest.state == "failed":
         about, tone = f"The one {ago_text(latest.ended_at, now)} failed", "bad"
@@ -47,11 +47,11 @@ def sync_tile(at: ui.Site) -> None:
     ui.tile("Last sync", value, about, page=INTERACTIONS, link="Interactions", tone=tone)
 
 
-def calls_tile(at: ui.Site) -> None:
+def calls_tile(site: ui.Site) -> None:
     now = datetime.now(UTC)
-    with reading(at.engine) as session:
-        new = count_calls(session, CallFilter(connection_id=at.active.id, since=start_of_day(now, at.zone)))
-        week = count_calls(session, CallFilter(connection_id=at.active.id, since=start_of_day(now, at.zone, 6)))
+    with reading(site.engine) as session:
+        new = count_calls(session, CallFilter(connection_id=site.active.id, since=start_of_day(now, site.zone)))
+        week = count_calls(session, CallFilter(connection_id=site.active.id, since=start_of_day(now, site.zone, 6)))
     about = f"Since midnight; {week:,} in 7 days"
     ui.tile("New calls", f"{new:,}", about, page=INTERACTIONS, link="Interactions")
 
@@ -97,14 +97,14 @@ def down_trunks(found: Snapshot | None) -> list[Trunk]:
     return [trunk for trunk in (found.trunks if found else ()) if trunk.state in DOWN]
 
 
-def attention(at: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableCell]]:
+def attention(site: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableCell]]:
     """What someone should look at, the worst first: kind, then what it is."""
     rows: list[tuple[str, str, str, str]] = []
     now = datetime.now(UTC)
     if found is None:
-        reason = "No AMI user is set" if not at.active.connection.ami_username else "The first snapshot is awaited"
+        reason = "No AMI user is set" if not site.active.connection.ami_username else "The first snapshot is awaited"
         rows.append(("warn", "Live status", reason, "Status of queues and trunks comes through AMI"))
-    elif (now - found.taken_at).total_seconds() > OLD_SNAPSHOTS * at.interval_s:
+    elif (now - found.taken_at).total_seconds() > OLD_SNAPSHOTS * site.interval_s:
         rows.append(
             ("bad", "Live status", f"Last seen {ago_text(found.taken_at, now)}", "The PBX or the worker is silent")
         )
@@ -119,9 +119,9 @@ def attention(at: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableCel
     for name, part in (found.parts if found else {}).items():
         if part.state != "ok":
             rows.append(("warn", "Status", f"{name.replace('_', ' ').capitalize()} not visible", part.reason))
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         for kind, label in (("sync", "Sync"), ("collect", "Live status")):
-            last = last_job(session, kind, connection_id=at.active.id)  # type: ignore[arg-type]
+            last = last_job(session, kind, connection_id=site.active.id)  # type: ignore[arg-type]
             if last and last.state == "failed":
                 rows.append(("bad", label, f"Failed {ago_text(last.ended_at, now)}", last.error))
     return {
@@ -139,43 +139,50 @@ def show_attention(rows: dict[str, list[ui.TableCell]]) -> None:
             st.markdown(":green[:material/check_circle:] Nothing. Trunks stand, nobody waits without an agent.")
 
 
-def show_waiting(at: ui.Site, found: Snapshot | None) -> None:
+def show_waiting(site: ui.Site, found: Snapshot | None) -> None:
     st.subheader("Callers waiting", anchor=False)
     until = datetime.now(UTC)
     since = until - timedelta(hours=24)
     queues = sorted(found.queues if found else (), key=lambda queue: -(queue.completed + queue.abandoned + queue.calls))
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         series = {
             queue.name: [
-                (p.taken_at, float(p.calls)) for p in queue_history(session, at.active.id, queue.name, since, until)
+                (p.taken_at, float(p.calls)) for p in queue_history(session, site.active.id, queue.name, since, until)
             ]
             for queue in queues[:CHART_QUEUES]
         }
-        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+        gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
     if not any(series.values()):
         ui.note("Nothing was observed yet. A snapshot is kept every few minutes while the worker runs.")
         return
     began = min(points[0][0] for points in series.values() if points)
     since = max(since, min(began, until - timedelta(minutes=15)))  # a young cache fills the chart
     figure = line_chart(
-        series, gaps, title="", unit="Callers", span=(since, until), zone=at.zone, palette=ui.palette(), durations=False
+        series,
+        gaps,
+        title="",
+        unit="Callers",
+        span=(since, until),
+        zone=site.zone,
+        palette=ui.palette(),
+        durations=False,
     )
     ui.chart(
         figure,
         alt=line_alt("Callers waiting", series, gaps),
         key="callers_waiting",
-        picture=ui.picture_name("callers waiting", since, until, at.zone),
+        picture=ui.picture_name("callers waiting", since, until, site.zone),
     )
 
 
-def show_latest(at: ui.Site) -> None:
+def show_latest(site: ui.Site) -> None:
     st.subheader("Latest calls", anchor=False)
-    with reading(at.engine) as session:
-        calls = find_calls(session, CallFilter(connection_id=at.active.id), offset=0, limit=LATEST)
+    with reading(site.engine) as session:
+        calls = find_calls(session, CallFilter(connection_id=site.active.id), offset=0, limit=LATEST)
     if not calls:
         ui.note("No calls yet. Press Sync FreePBX in the sidebar: it brings the PBX’s recordings here.")
         return
-    rows = {str(call.id): ui.call_cells(at, call) for call in calls}
+    rows = {str(call.id): ui.call_cells(site, call) for call in calls}
     picked = ui.table("Latest calls", ui.CALL_COLUMNS, rows, key="latest", pick=True)
     if picked:
         go_to_page(INTERACTIONS, {"call": picked})
@@ -183,17 +190,17 @@ def show_latest(at: ui.Site) -> None:
 
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
-def alerts(at: ui.Site) -> None:
+def alerts(site: ui.Site) -> None:
     """What is going on now that somebody wants to be told of; nothing when all is well."""
-    with reading(at.engine) as session:
-        found = current_alerts(session, at.active.id)
+    with reading(site.engine) as session:
+        found = current_alerts(session, site.active.id)
     if not found:
         return
     now = datetime.now(UTC)
     with st.container(border=True, key="alerts"):
         for alert, rule in found[:SHOWN_ALERTS]:
             lasts = duration_text((now - alert.begun_at).total_seconds())
-            title, since = alert_title(rule.kind, alert.subject), f"since {at.local(alert.begun_at)} ({lasts})"
+            title, since = alert_title(rule.kind, alert.subject), f"since {site.local(alert.begun_at)} ({lasts})"
             page, label, name = SEEN_ON.get(rule.kind, (ALERTS, "Alerts", ""))
             asked = {name: alert.subject} if name and alert.subject else None
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -209,13 +216,13 @@ def alerts(at: ui.Site) -> None:
 
 @st.fragment(run_every=ui.LIVE_S)
 @ui.show_errors
-def tiles(at: ui.Site) -> None:
-    ui.renew(at)
-    with reading(at.engine) as session:
-        found = latest_snapshot(session, at.active.id)
+def tiles(site: ui.Site) -> None:
+    ui.renew(site)
+    with reading(site.engine) as session:
+        found = latest_snapshot(session, site.active.id)
     with st.container(horizontal=True, key="tiles"):
-        sync_tile(at)
-        calls_tile(at)
+        sync_tile(site)
+        calls_tile(site)
         wait_tile(found)
         agents_tile(found)
         trunks_tile(found)
@@ -223,15 +230,15 @@ def tiles(at: ui.Site) -> None:
 
 @st.fragment(run_every=30)
 @ui.show_errors
-def below(at: ui.Site) -> None:
-    with reading(at.engine) as session:
-        found = latest_snapshot(session, at.active.id)
+def below(site: ui.Site) -> None:
+    with reading(site.engine) as session:
+        found = latest_snapshot(session, site.active.id)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        show_waiting(at, found)
+        show_waiting(site, found)
     with right:
-        show_attention(attention(at, found))
-    show_latest(at)
+        show_attention(attention(site, found))
+    show_latest(site)
 
 
 now_at = datetime.now(UTC)

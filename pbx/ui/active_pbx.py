@@ -107,15 +107,15 @@ def site() -> Site:
     return found
 
 
-def snapshot(at: Site) -> Snapshot:
+def snapshot(site: Site) -> Snapshot:
     """The newest snapshot, renewed in the background while someone looks; without one the page says what to do."""
-    renew(at)
-    with reading(at.engine) as session:
-        found = latest_snapshot(session, at.active.id)
-        last = last_job(session, "collect", connection_id=at.active.id)
+    renew(site)
+    with reading(site.engine) as session:
+        found = latest_snapshot(session, site.active.id)
+        last = last_job(session, "collect", connection_id=site.active.id)
     if found is None:
         st.session_state["no_snapshot"] = True
-        _no_snapshot(at, last)
+        _no_snapshot(site, last)
         st.stop()
     if st.session_state.pop("no_snapshot", False):
         st.rerun()  # what stands below the live part was not drawn yet
@@ -130,24 +130,24 @@ def live_s() -> int:
         return LIVE_S
 
 
-def renew(at: Site) -> None:
+def renew(site: Site) -> None:
     """Ask for a snapshot when the newest is old: not while one is asked for, and rarely while it fails.
 
     Whoever listens to the PBX keeps it fresh; only when that one has lost the PBX too is it asked for.
     """
     now = datetime.now(UTC)
-    with reading(at.engine) as session:
-        taken_at = latest_taken_at(session, at.active.id)
-        if taken_at and now - taken_at < timedelta(seconds=FRESH_S) and listener_alive(at.settings):
+    with reading(site.engine) as session:
+        taken_at = latest_taken_at(session, site.active.id)
+        if taken_at and now - taken_at < timedelta(seconds=FRESH_S) and listener_alive(site.settings):
             return
-        last = last_job(session, "collect", connection_id=at.active.id)
+        last = last_job(session, "collect", connection_id=site.active.id)
     wait_s = RETRY_S if last and last.state == "failed" else FRESH_S
-    if at.active.connection.ami_username and (last is None or now - last.asked_at > timedelta(seconds=wait_s)):
-        request_job(at.engine, at.settings, "collect", asked_by="page")
+    if site.active.connection.ami_username and (last is None or now - last.asked_at > timedelta(seconds=wait_s)):
+        request_job(site.engine, site.settings, "collect", asked_by="page")
 
 
-def _no_snapshot(at: Site, last: Job | None) -> None:
-    if not at.active.connection.ami_username:
+def _no_snapshot(site: Site, last: Job | None) -> None:
+    if not site.active.connection.ami_username:
         text = "Live status comes through AMI, and no AMI user is set. Enter one under Settings."
     elif last and last.state == "failed":
         text = f"The PBX could not be read: {last.error}"
@@ -156,12 +156,12 @@ def _no_snapshot(at: Site, last: Job | None) -> None:
     empty("No live status yet", text, icon="sensors", link=(SETTINGS_PAGE, "Check the connection"))
 
 
-def freshness(at: Site, taken_at: datetime) -> None:
+def freshness(site: Site, taken_at: datetime) -> None:
     """Say of when the live figures are, and why they are old when they are."""
     now = datetime.now(UTC)
-    with reading(at.engine) as session:
-        last = last_job(session, "collect", connection_id=at.active.id)
-    note(f"As of {at.local(taken_at, seconds=True)} ({ago_text(taken_at, now)}), renewed while this page is open")
+    with reading(site.engine) as session:
+        last = last_job(session, "collect", connection_id=site.active.id)
+    note(f"As of {site.local(taken_at, seconds=True)} ({ago_text(taken_at, now)}), renewed while this page is open")
     if last and last.state == "failed" and last.asked_at > taken_at:
         st.warning(f"Newer figures could not be read. {plain(last.error)}", icon=":material/sensors_off:")
 

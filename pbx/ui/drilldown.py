@@ -56,34 +56,34 @@ class Drilldown(Generic[Query, Row]):
         query, words = self.narrow(drilldown_from_url(), query, period)
         return query, ", ".join(words)
 
-    def show(self, at: Site, query: Query, text: str) -> None:
+    def show(self, site: Site, query: Query, text: str) -> None:
         """List the selected calls, a page at a time; a click on a row opens the call."""
         heading, rows = st.container(), st.container()
-        with reading(at.engine) as session:
-            total, _ = self.load(session, at, query, 0, 0)
-            _, found = self.load(session, at, query, pager(total, PAGE_ROWS, of=f"{self.key} {query}"), PAGE_ROWS)
+        with reading(site.engine) as session:
+            total, _ = self.load(session, site, query, 0, 0)
+            _, found = self.load(session, site, query, pager(total, PAGE_ROWS, of=f"{self.key} {query}"), PAGE_ROWS)
         calls = count_text(total, "call")
         with heading, list_heading(calls if text else f"All {calls}", text):
-            link = self.filters(at, query) if self.filters else None
+            link = self.filters(site, query) if self.filters else None
             if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
                 go_to_page(CALL_PAGE, link)
             if self.export_columns:
-                export = (at, self.title, self.export_columns, lambda: self._exported(at, query))
+                export = (site, self.title, self.export_columns, lambda: self._exported(site, query))
                 table_export(*export, key=self.key, total=total)
         if not total:
             note("No calls match this selection. Click a chart above, or widen the period.")
             return
         ids = [f"{number} {self.call_id(row) or ''}" for number, row in enumerate(found)]  # a call can have two rows
         with rows:
-            cells = dict(zip(ids, self.cells(at, found), strict=True))
+            cells = dict(zip(ids, self.cells(site, found), strict=True))
             picked = table(self.title, self.columns, cells, key=self.key, pick=True)
         if picked is not None:
             open_call(picked.partition(" ")[2])
 
-    def _exported(self, at: Site, query: Query) -> Iterator[Sequence[CellValue]]:
-        with reading(at.engine) as session:
+    def _exported(self, site: Site, query: Query) -> Iterator[Sequence[CellValue]]:
+        with reading(site.engine) as session:
             for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
-                _, found = self.load(session, at, query, offset, EXPORT_STEP)
+                _, found = self.load(session, site, query, offset, EXPORT_STEP)
                 yield from map(self.export_values, found)
                 if len(found) < EXPORT_STEP:
                     return
@@ -91,9 +91,9 @@ class Drilldown(Generic[Query, Row]):
 
 @st.fragment
 @show_errors
-def show_drilldown(at: Site, drilldown: Drilldown[Query, Row], query: Query, period: Period) -> None:
+def show_drilldown(site: Site, drilldown: Drilldown[Query, Row], query: Query, period: Period) -> None:
     """List the calls that the URL selects from those of `query`."""
-    drilldown.show(at, *drilldown.select(query, period))
+    drilldown.show(site, *drilldown.select(query, period))
 
 
 def select_calls(selection: str | None) -> None:

@@ -76,8 +76,8 @@ def _narrow_calls(params: Mapping[str, str], query: CallQuery, period: Period) -
     return CallQuery(counted, CallSelection(number or None, disposition, weekday, hour)), words
 
 
-def _load_calls(session: Session, at: Site, query: CallQuery, offset: int, limit: int) -> tuple[int, list[Call]]:
-    return selected_calls(session, query.counted, query.selection, at.zone, offset=offset, limit=limit)
+def _load_calls(session: Session, site: Site, query: CallQuery, offset: int, limit: int) -> tuple[int, list[Call]]:
+    return selected_calls(session, query.counted, query.selection, site.zone, offset=offset, limit=limit)
 
 
 def _call_values(call: Call) -> Sequence[CellValue]:
@@ -88,10 +88,10 @@ def _call_values(call: Call) -> Sequence[CellValue]:
     )
 
 
-def _interactions_filters(at: Site, query: CallQuery) -> dict[str, str | list[str]] | None:
+def _interactions_filters(site: Site, query: CallQuery) -> dict[str, str | list[str]] | None:
     """The filters of Interactions that find the same calls; None where no filters do."""
     counted, selection = query
-    first, last = (moment.astimezone(at.zone) for moment in (counted.since, counted.until))
+    first, last = (moment.astimezone(site.zone) for moment in (counted.since, counted.until))
     complete_days = first.time() == last.time() == time.min
     without_filter = (counted.did, counted.agent, selection.disposition, selection.weekday)
     if not complete_days or any(value is not None for value in without_filter):
@@ -109,7 +109,7 @@ CALLS: Drilldown[CallQuery, Call] = Drilldown(
     columns=(call_columns := ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")),
     narrow=_narrow_calls,
     load=_load_calls,
-    cells=lambda at, calls: [call_cells(at, call)[: len(call_columns)] for call in calls],
+    cells=lambda site, calls: [call_cells(site, call)[: len(call_columns)] for call in calls],
     call_id=lambda call: call.id,
     export_columns=(
         *("Started", "From", "To", "Direction", "Number called", "Queue", "Agent", "Outcome"),
@@ -139,15 +139,15 @@ def _narrow_seizures(params: Mapping[str, str], query: SeizureQuery, period: Per
 
 
 def _load_seizures(
-    session: Session, at: Site, query: SeizureQuery, offset: int, limit: int
+    session: Session, site: Site, query: SeizureQuery, offset: int, limit: int
 ) -> tuple[int, list[Seizure]]:
-    return selected_seizures(session, at.active.id, *query, offset=offset, limit=limit)
+    return selected_seizures(session, site.active.id, *query, offset=offset, limit=limit)
 
 
-def _seizure_cells(at: Site, seizure: Seizure) -> list[TableCell]:
+def _seizure_cells(site: Site, seizure: Seizure) -> list[TableCell]:
     ended = DISPOSITIONS.get(seizure.disposition, seizure.disposition) if seizure.disposition else "In progress"
     return [
-        {"text": at.local(seizure.started_at, seconds=True), "sub": "Outbound" if seizure.outbound else "Inbound"},
+        {"text": site.local(seizure.started_at, seconds=True), "sub": "Outbound" if seizure.outbound else "Inbound"},
         seizure.from_number or "Unknown",
         seizure.to_number or "Unknown",
         seizure.trunk,
@@ -170,7 +170,7 @@ SEIZURES: Drilldown[SeizureQuery, Seizure] = Drilldown(
     columns=("Started|", "From", "To", "Trunk|", "Outcome|", "Length>", "Post-dial delay>"),
     narrow=_narrow_seizures,
     load=_load_seizures,
-    cells=lambda at, seizures: [_seizure_cells(at, seizure) for seizure in seizures],
+    cells=lambda site, seizures: [_seizure_cells(site, seizure) for seizure in seizures],
     call_id=lambda seizure: seizure.call_id,
     export_columns=(
         *("Started", "Outbound", "From", "To", "Trunk", "Outcome", "Cause (Q.850)"),
@@ -214,19 +214,19 @@ def _narrow_visits(params: Mapping[str, str], query: FigureFilter, period: Perio
 
 
 def _load_visits(
-    session: Session, at: Site, query: FigureFilter, offset: int, limit: int
+    session: Session, site: Site, query: FigureFilter, offset: int, limit: int
 ) -> tuple[int, list[VisitRow]]:
-    total = count_visits(session, query, Selection(), at.zone)
-    return total, visits_page(session, query, Selection(), at.zone, offset=offset, limit=limit) if limit else []
+    total = count_visits(session, query, Selection(), site.zone)
+    return total, visits_page(session, query, Selection(), site.zone, offset=offset, limit=limit) if limit else []
 
 
-def _visit_cells(at: Site, visits: Sequence[VisitRow]) -> list[list[TableCell]]:
-    with reading(at.engine) as session:
+def _visit_cells(site: Site, visits: Sequence[VisitRow]) -> list[list[TableCell]]:
+    with reading(site.engine) as session:
         calls = calls_by_id(session, [visit.call_id for visit in visits if visit.call_id is not None])
-    return [_cells_of_visit(at, visit, calls.get(visit.call_id or 0)) for visit in visits]
+    return [_cells_of_visit(site, visit, calls.get(visit.call_id or 0)) for visit in visits]
 
 
-def _cells_of_visit(at: Site, visit: VisitRow, call: Call | None) -> list[TableCell]:
+def _cells_of_visit(site: Site, visit: VisitRow, call: Call | None) -> list[TableCell]:
     text, tone, _ = OUTCOME_WORDS[visit.outcome]
     recording: TableCell = NOTHING
     if call is not None:
@@ -234,7 +234,7 @@ def _cells_of_visit(at: Site, visit: VisitRow, call: Call | None) -> list[TableC
         transcript = "Transcribed" if call.transcription == "completed" else ""
         recording = {"text": state, "tone": state_tone, "sub": transcript}
     return [
-        at.local(visit.joined_at, seconds=True),
+        site.local(visit.joined_at, seconds=True),
         caller_cell(visit),
         {"text": visit.queue, "sub": f"called {visit.did}" if visit.did else ""},
         {"text": text, "tone": tone, "sub": f"to {visit.target}" if visit.target else ""},
@@ -292,9 +292,9 @@ AGENT_CALLS: Drilldown[FigureFilter, VisitRow] = replace(
     key="agent_calls",
     columns=("Joined|", "Caller", "Queue|", "Waited>", "Talked>"),
     narrow=_agent_calls,
-    cells=lambda at, visits: [
+    cells=lambda site, visits: [
         [
-            at.local(visit.joined_at, seconds=True),
+            site.local(visit.joined_at, seconds=True),
             {"text": visit.caller_name or visit.caller or "Unknown", "sub": visit.caller if visit.caller_name else ""},
             visit.queue,
             duration_text(visit.wait_s),

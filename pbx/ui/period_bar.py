@@ -63,29 +63,29 @@ class Period:
         return "hour" if self.until - self.since <= HOURLY else "day"
 
 
-def period_bar(at: Site, *, queues: bool = True, default: str = "Last 7 days") -> Period:
+def period_bar(site: Site, *, queues: bool = True, default: str = "Last 7 days") -> Period:
     """Draw the bar; keys as in pbx.ui.filters: period, days, queue. With `queues` off no queue is asked for."""
     _carry_in()
     now = datetime.now(UTC)
     with st.container(horizontal=True, key="bar", vertical_alignment="bottom"):
-        since, until = period_filter(at, default, BAR_PERIODS)
+        since, until = period_filter(site, default, BAR_PERIODS)
         if since is None:  # of Between only one day is chosen yet
-            since, until = period_bounds(at, default)
-        queue = _queue(at, since, now) if queues else None
-        st.text_input("PBX", at.pbx_name, key="bar_pbx", disabled=True, help="The PBX set up under Settings.")
+            since, until = period_bounds(site, default)
+        queue = _queue(site, since, now) if queues else None
+        st.text_input("PBX", site.pbx_name, key="bar_pbx", disabled=True, help="The PBX set up under Settings.")
     _carry_out()
-    tomorrow = start_of_day(start_of_day(now, at.zone) + timedelta(hours=36), at.zone)
-    found = Period(since or start_of_day(now, at.zone), until or tomorrow, queue, now, at.zone, at.active.id)
-    note(f"Times in {at.zone_name}.")
+    tomorrow = start_of_day(start_of_day(now, site.zone) + timedelta(hours=36), site.zone)
+    found = Period(since or start_of_day(now, site.zone), until or tomorrow, queue, now, site.zone, site.active.id)
+    note(f"Times in {site.zone_name}.")
     return found
 
 
-def _queue(at: Site, since: datetime | None, now: datetime) -> str | None:
+def _queue(site: Site, since: datetime | None, now: datetime) -> str | None:
     """Any queue that was seen: in the period's visits, in calls, or by the newest snapshot."""
-    with reading(at.engine) as session:
-        wanted = FigureFilter(at.active.id, since or now, now + timedelta(days=1))
-        snapshot = latest_snapshot(session, at.active.id)
-        known = {*visit_names(session, wanted, "queue"), *call_queues(session, at.active.id)}
+    with reading(site.engine) as session:
+        wanted = FigureFilter(site.active.id, since or now, now + timedelta(days=1))
+        snapshot = latest_snapshot(session, site.active.id)
+        known = {*visit_names(session, wanted, "queue"), *call_queues(session, site.active.id)}
     known |= {queue.name for queue in snapshot.queues} if snapshot else set()
     return select_filter("Queue", sorted(known - {""}), "queue")
 

@@ -43,25 +43,25 @@ HOW_TO = (
 )
 
 
-def show_figures(at: Site, period: Period) -> bool:
+def show_figures(site: Site, period: Period) -> bool:
     """Headline figures and charts of the period; False, and how to get there, when no call is known."""
-    with reading(at.engine) as session:  # one, in which the period's calls are read once
-        covered = queue_coverage(session, at.active.id, period.since, period.seen_until)
+    with reading(site.engine) as session:  # one, in which the period's calls are read once
+        covered = queue_coverage(session, site.active.id, period.since, period.seen_until)
         if covered.begins_at is None:
             empty("No history of queues yet", HOW_TO, icon="history", link=(DATA_IMPORT_PAGE, "Import data"))
             return False
-        say_coverage(at, period, covered, HOW_TO)
-        targets = queue_targets(session, at.active.id)
+        say_coverage(site, period, covered, HOW_TO)
+        targets = queue_targets(session, site.active.id)
         totals = queue_totals(session, period.wanted, targets)
         if not totals.offered:
             note("No call joined a queue in this period.")
             return False
-        then = compared(session, at, period, queue_coverage)
+        then = compared(session, site, period, queue_coverage)
         before = queue_totals(session, then, targets) if then else None
         within = within_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
         _headlines(totals, before, within)
-        _charts(session, at, period, covered, targets, within)
-        _week(session, at, period, covered, targets)
+        _charts(session, site, period, covered, targets, within)
+        _week(session, site, period, covered, targets)
     return True
 
 
@@ -113,15 +113,15 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
         )
 
 
-def _charts(session: Session, at: Site, period: Period, covered: Coverage, targets: Targets, within: str) -> None:
-    found = queue_intervals(session, period.wanted, at.zone, period.step, targets)
+def _charts(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets, within: str) -> None:
+    found = queue_intervals(session, period.wanted, site.zone, period.step, targets)
     waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
     span, colours = (period.since, period.until), palette()
-    began_anew = resets_of(session, at.active.id, period.since, period.until, period.queue)
+    began_anew = resets_of(session, site.active.id, period.since, period.until, period.queue)
     resets = [(reset.at, reset.what) for reset in began_anew]
     drilldown_chart(
-        volume_bars(intervals, covered.gaps, span=span, zone=at.zone, palette=colours, now=period.now, resets=resets),
+        volume_bars(intervals, covered.gaps, span=span, zone=site.zone, palette=colours, now=period.now, resets=resets),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
         picture=period.picture("calls offered to queues"),
@@ -134,7 +134,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
             target_percent=target,
             within=within,
             span=span,
-            zone=at.zone,
+            zone=site.zone,
             palette=colours,
             now=period.now,
             resets=resets,
@@ -147,7 +147,7 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     with left:
         total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
         drilldown_chart(
-            wait_bars(waits, zone=at.zone, palette=colours),
+            wait_bars(waits, zone=site.zone, palette=colours),
             alt=f"How long callers waited: {count_text(total, 'call')} in {len(waits)} steps.",
             key="queue_waits",
             picture=period.picture("waiting times in queues"),
@@ -155,21 +155,21 @@ def _charts(session: Session, at: Site, period: Period, covered: Coverage, targe
     with right:
         said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in outcomes.items())
         drilldown_chart(
-            outcome_bars(outcomes, zone=at.zone, palette=colours),
+            outcome_bars(outcomes, zone=site.zone, palette=colours),
             alt=f"How calls ended: {said}.",
             key="queue_outcomes",
             picture=period.picture("how queue calls ended"),
         )
 
 
-def _week(session: Session, at: Site, period: Period, covered: Coverage, targets: Targets) -> None:
+def _week(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets) -> None:
     measure = st.segmented_control(
         "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **IN_URL
     )
     unknown = (*covered.gaps, (period.seen_until, period.until))
-    cells = heat_map(session, period.wanted, at.zone, targets, unknown)
+    cells = heat_map(session, period.wanted, site.zone, targets, unknown)
     drilldown_chart(
-        week_map(cells, measure or "Offered", zone=at.zone, palette=palette()),
+        week_map(cells, measure or "Offered", zone=site.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
         key="queue_week",
         picture=period.picture(f"{measure} of queues by weekday and hour"),

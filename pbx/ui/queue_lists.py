@@ -42,7 +42,7 @@ BACK = "back "  # of what is picked: not the row's call, but the later one by wh
 
 @st.fragment  # so that another list, or another page of one, draws no chart anew
 @show_errors
-def show_lists(at: Site, period: Period) -> None:
+def show_lists(site: Site, period: Period) -> None:
     """The lists, one at a time, each of the part chosen; a click on a chart leads to the first."""
     lists: dict[str, Callable[[Site, FigureFilter, str], None]] = {
         CALLS: VISITS.show,
@@ -63,7 +63,7 @@ def show_lists(at: Site, period: Period) -> None:
         ):
             if tab.open:
                 with tab:
-                    show(at, query, selection)
+                    show(site, query, selection)
     if shown:
         scroll_to("queue_lists")
 
@@ -72,9 +72,9 @@ def _of(ratio: Ratio, text: str | None = None) -> TableCell:
     return {"text": text or ratio.percent_text(), "sub": ratio.parts_text() if ratio.denominator else ""}
 
 
-def _show_by(at: Site, query: FigureFilter, selection: str, by: Dimension, label: str) -> None:
-    with reading(at.engine) as session:
-        targets = queue_targets(session, at.active.id)
+def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, label: str) -> None:
+    with reading(site.engine) as session:
+        targets = queue_targets(session, site.active.id)
         found = figures_by(session, query, by, targets)
     columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
     columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
@@ -96,7 +96,7 @@ def _show_by(at: Site, query: FigureFilter, selection: str, by: Dimension, label
         *("sl_offered (%)", "ASA (s)", "Mean talk (s)", "Longest wait (s)"),
     ]
     with list_heading(f"{count_text(len(found), label.lower())}, most calls first", selection):
-        table_export(at, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
+        table_export(site, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
     picked = table(f"By {label.lower()}", columns, rows, key=f"by_{by}", pick=True)
     if picked is not None:
         follow(drilldown_from_url(), **{by: picked.strip()})
@@ -109,9 +109,9 @@ def _figures(name: str, of: QueueFigures) -> Sequence[CellValue]:
     )
 
 
-def show_agents(at: Site, query: FigureFilter, selection: str) -> None:
+def show_agents(site: Site, query: FigureFilter, selection: str) -> None:
     """Agents in short: what they took, let ring, how long they were there."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         found = agent_figures(session, query)
     if not found:
         with list_heading("No agent was logged in, rang or took a call", selection):
@@ -120,7 +120,9 @@ def show_agents(at: Site, query: FigureFilter, selection: str) -> None:
     exported = ["Agent", "Calls", "Talk (s)", "Mean talk (s)", "Rang in vain", "Logged in (s)", "Paused (s)"]
     with list_heading(f"{count_text(len(found), 'agent')}, most calls first", selection):
         table_export(
-            *(at, "Queue agents", [*exported, "Occupancy (%)"]), lambda: [_agent_values(a) for a in found], key="agents"
+            *(site, "Queue agents", [*exported, "Occupancy (%)"]),
+            lambda: [_agent_values(a) for a in found],
+            key="agents",
         )
     if query.chosen != Selection():
         note("Missed rings, times logged in and pauses are not limited to the selected calls.")
@@ -151,10 +153,10 @@ def _agent_values(agent: AgentFigures) -> Sequence[CellValue]:
     )
 
 
-def show_abandoned(at: Site, query: FigureFilter, selection: str) -> None:
+def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
     """Who gave up, and who was spoken to since."""
     owed_only = st.toggle("Only callbacks owed", key="owed", **IN_URL)
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         owed = callbacks(session, query)
     if not owed.abandoned:
         with list_heading("No abandoned calls", selection):
@@ -174,36 +176,36 @@ def show_abandoned(at: Site, query: FigureFilter, selection: str) -> None:
             definition="Seconds from giving up to the next answered call from or to the number / callers spoken to.",
         )
     total = owed.abandoned
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         if owed_only:
             total = len(abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=True))
         with list_heading(f"{count_text(total, 'abandoned call')}, newest first", selection):
             columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "After (s)")
-            made = partial(_abandoned_values, at, query, owed_only)
-            table_export(at, "Abandoned calls", columns, made, key="abandoned", total=total)
+            made = partial(_abandoned_values, site, query, owed_only)
+            table_export(site, "Abandoned calls", columns, made, key="abandoned", total=total)
         place = st.container()
         offset = pager(total, PAGE_ROWS, of=f"{query} abandoned {owed_only}")
         found = abandoned_calls(session, query, offset=offset, limit=PAGE_ROWS, owed_only=owed_only)
     by_id = {str(item.visit.visit_id): item for item in found}
-    rows = {visit: _abandoned_cells(at, item) for visit, item in by_id.items()}
+    rows = {visit: _abandoned_cells(site, item) for visit, item in by_id.items()}
     with place:
         picked = table(
             "Abandoned calls", ("Joined|", "Caller", "Queue|", "Waited>", "Callback"), rows, key="abandoned", pick=True
         )
     if picked and picked.startswith(BACK):
-        with reading(at.engine) as session:
-            open_call(answering_call(session, at.active.id, by_id[picked.removeprefix(BACK)]))
+        with reading(site.engine) as session:
+            open_call(answering_call(session, site.active.id, by_id[picked.removeprefix(BACK)]))
     elif picked:
         open_call(by_id[picked].visit.call_id)
 
 
-def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
+def _abandoned_cells(site: Site, item: AbandonedCall) -> list[TableCell]:
     back: TableCell
     if item.spoken_at is not None:
         back = {
             "text": f"Called back after {duration_text(item.time_to_call_back_s or 0)}",
             "tone": "good",
-            "sub": at.local(item.spoken_at),
+            "sub": site.local(item.spoken_at),
             "pick": f"{BACK}{item.visit.visit_id}",
         }
     elif item.can_be_called:
@@ -212,7 +214,7 @@ def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
     else:
         back = {"text": "No number to call", "tone": "idle"}
     return [
-        at.local(item.visit.joined_at, seconds=True),
+        site.local(item.visit.joined_at, seconds=True),
         caller_cell(item.visit),
         item.visit.queue,
         duration_text(item.visit.wait_s),
@@ -220,8 +222,8 @@ def _abandoned_cells(at: Site, item: AbandonedCall) -> list[TableCell]:
     ]
 
 
-def _abandoned_values(at: Site, query: FigureFilter, owed_only: bool) -> list[Sequence[CellValue]]:
-    with reading(at.engine) as session:
+def _abandoned_values(site: Site, query: FigureFilter, owed_only: bool) -> list[Sequence[CellValue]]:
+    with reading(site.engine) as session:
         found = abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
     return [
         (
@@ -232,9 +234,9 @@ def _abandoned_values(at: Site, query: FigureFilter, owed_only: bool) -> list[Se
     ]
 
 
-def show_repeated(at: Site, query: FigureFilter, selection: str) -> None:
+def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
     """Numbers that came more than once."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         found = repeated_callers(session, query, MOST_ROWS)
     if not found:
         with list_heading("No caller called more than once in this period", selection):
@@ -245,8 +247,8 @@ def show_repeated(at: Site, query: FigureFilter, selection: str) -> None:
             f"{item.visits:,}",
             f"{item.answered:,}",
             f"{item.abandoned:,}",
-            at.local(item.first_at),
-            at.local(item.last_at),
+            site.local(item.first_at),
+            site.local(item.last_at),
         ]
         for item in found
     }
@@ -258,14 +260,14 @@ def show_repeated(at: Site, query: FigureFilter, selection: str) -> None:
             for item in found
         ]
         names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First", "Last")
-        table_export(at, "Repeated callers", names, lambda: values, key="repeated")
+        table_export(site, "Repeated callers", names, lambda: values, key="repeated")
     if picked := table("Repeated callers", columns, rows, key="repeated", pick=True):
         go_to_page(CALL_PAGE, {"number": picked})
 
 
-def show_transfers(at: Site, query: FigureFilter, selection: str) -> None:
+def show_transfers(site: Site, query: FigureFilter, selection: str) -> None:
     """To where calls were passed on after they were answered."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         found = transfer_targets(session, query, MOST_ROWS)
     if not found:
         with list_heading("No transferred calls", selection):
@@ -276,6 +278,6 @@ def show_transfers(at: Site, query: FigureFilter, selection: str) -> None:
         for place, (target, count) in enumerate(found)
     }
     with list_heading(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}", selection):
-        table_export(at, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
+        table_export(site, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
     if picked := table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
         follow(drilldown_from_url(), outcome="transferred", target=found[int(picked)][0])

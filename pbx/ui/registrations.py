@@ -22,18 +22,18 @@ from pbx.ui.tables import TableCell, table
 MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
 
 
-def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
+def show_registration(site: Site, period: Period, trunks: Sequence[str]) -> None:
     """Each trunk's state, round trip and channels as they were seen, with uptime, flaps and coverage."""
     since, until = period.since, period.seen_until
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         most = max(MOST_POINTS // max(len(trunks), 1), FEWEST_POINTS)
-        points = {name: trunk_history(session, at.active.id, name, since, until, most) for name in trunks}
-        gaps = snapshot_gaps(session, at.active.id, since, until, at.interval_s)
+        points = {name: trunk_history(session, site.active.id, name, since, until, most) for name in trunks}
+        gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
         then = period.before
         uptimes = {
             name: (
-                trunk_registration(session, at.active.id, name, since, until, at.interval_s),
-                trunk_registration(session, at.active.id, name, then.since, then.until, at.interval_s),
+                trunk_registration(session, site.active.id, name, since, until, site.interval_s),
+                trunk_registration(session, site.active.id, name, then.since, then.until, site.interval_s),
             )
             for name in trunks
         }
@@ -42,7 +42,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
         return
     states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
     span, colours = (since, until), palette()
-    bands = state_bands(states, gaps, title="Registration", span=span, zone=at.zone, palette=colours)
+    bands = state_bands(states, gaps, title="Registration", span=span, zone=site.zone, palette=colours)
     named = trunks[0] if len(trunks) == 1 else ""
     chart(
         bands,
@@ -50,7 +50,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
         key="trunk_registration",
         picture=period.picture(f"trunk registration {named}"),
     )
-    _show_uptimes(at, uptimes)
+    _show_uptimes(site, uptimes)
     trips = {
         name: [(point.taken_at, float(point.roundtrip_ms)) for point in seen if point.roundtrip_ms is not None]
         for name, seen in points.items()
@@ -59,7 +59,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
     for title, unit, series in (("Round trip", "ms", trips), ("Channels in use", "Channels", channels)):
         known = {name: seen for name, seen in series.items() if seen}
         if known:
-            drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=at.zone, palette=colours)
+            drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=site.zone, palette=colours)
             chart(
                 drawn,
                 alt=line_alt(title, known, gaps),
@@ -70,7 +70,7 @@ def show_registration(at: Site, period: Period, trunks: Sequence[str]) -> None:
         note(f"Data is missing {count_text(len(gaps), 'time')} in this period; the chart is blank there.")
 
 
-def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
+def _show_uptimes(site: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:
     rows: dict[str, list[TableCell]] = {
         name: [
             name,
@@ -91,7 +91,7 @@ def _show_uptimes(at: Site, uptimes: dict[str, tuple[Registration, Registration]
             [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
         ]
         names = ("Trunk", "Registered (s)", "Observed (s)", "Flaps", "Period (s)")
-        table_export(at, "Registration", names, lambda: exported, key="registration")
+        table_export(site, "Registration", names, lambda: exported, key="registration")
 
 
 def _earlier_cell(before: Registration) -> TableCell:

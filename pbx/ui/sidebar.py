@@ -33,27 +33,27 @@ def draw_sidebar() -> None:
 
 @st.fragment(run_every=2)
 @show_errors
-def _sync_panel(at: Site) -> None:
-    if changed_mode(at.settings):
+def _sync_panel(site: Site) -> None:
+    if changed_mode(site.settings):
         st.rerun()
-    with reading(at.engine) as session:
-        job = next((j for j in unfinished_jobs(session) if (j.kind, j.connection_id) == ("sync", at.active.id)), None)
-        last = last_job(session, "sync", connection_id=at.active.id)
+    with reading(site.engine) as session:
+        job = next((j for j in unfinished_jobs(session) if (j.kind, j.connection_id) == ("sync", site.active.id)), None)
+        last = last_job(session, "sync", connection_id=site.active.id)
         watched = get_job(session, st.session_state.get("watched_sync", ""))
-    if not at.settings.demo:
-        st.html(f'<span class="host">{html.escape(at.active.connection.host)}</span>')
+    if not site.settings.demo:
+        st.html(f'<span class="host">{html.escape(site.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
         said = "A sync is already under way." if job else "Sync queued. It runs in the background; you can go on."
-        job = request_job(at.engine, at.settings, "sync", asked_by="page")
+        job = request_job(site.engine, site.settings, "sync", asked_by="page")
         st.session_state["watched_sync"] = job.id
         st.toast(said, icon=":material/schedule:")
     if job:
         _progress(job)
     elif last:
         _last_sync(last)
-    if worker_alive(at.settings):
+    if worker_alive(site.settings):
         st.caption(":green[:material/check_circle:] Worker running")
-    elif at.settings.demo:  # its own process starts it
+    elif site.settings.demo:  # its own process starts it
         st.caption(":gray[:material/pending:] Worker starting")
     else:
         st.caption(":orange[:material/warning:] No worker runs")

@@ -18,12 +18,12 @@ from pbx.ui.tables import TableCell, table
 UNTOLD = "n/a: who speaks can’t be told in this recording"
 
 
-def show_summary(at: Site, recording: Recording, transcript: Transcript | None) -> None:
+def show_summary(site: Site, recording: Recording, transcript: Transcript | None) -> None:
     """The analysis of the current transcript, or when there will be one."""
     if transcript is None:
         note("There is a summary once the recording is transcribed.")
         return
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         row = analysis_of(session, transcript.id or 0)
         phrases = {topic.name: list(topic.phrases) for topic in topics(session)}
     if row is None:
@@ -48,7 +48,7 @@ def show_summary(at: Site, recording: Recording, transcript: Transcript | None) 
         chips(made.key_phrases)
     st.markdown("##### Conversation")
     facts(_figures(made))
-    found = _topics(at, transcript.id or 0, str(transcript.made_at), phrases)
+    found = _topics(site, transcript.id or 0, str(transcript.made_at), phrases)
     rows = {name: moments for name, moments in found.items() if moments}
     if phrases:
         st.markdown("##### Topics")

@@ -23,9 +23,9 @@ MOST_DAYS = 400  # more bars can't be told apart
 Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → how often
 
 
-def show_trends(at: Site, wanted: SearchFilter) -> None:
+def show_trends(site: Site, wanted: SearchFilter) -> None:
     """The phrases to compare, their bars, and their totals; a click on a bar leads to the places behind it."""
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         known = topics(session)
     phrases, by, share = _choose(wanted, known)
     if not phrases:
@@ -34,16 +34,16 @@ def show_trends(at: Site, wanted: SearchFilter) -> None:
     if sum(check_query(phrase) for phrase in phrases) < len(phrases):  # each that can't be read says why
         return
     counts: dict[str, dict[Any, MentionCount]] = {}
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         for phrase in phrases:
-            points = trend(session, replace(wanted, query=phrase), by, at.zone)
+            points = trend(session, replace(wanted, query=phrase), by, site.zone)
             counts[phrase] = {
                 point.day or point.label: MentionCount(point.hits, point.calls, point.calls_total) for point in points
             }
     if not any(count.calls_total for named in counts.values() for count in named.values()):
         note("No transcribed call matches these filters, so nothing is known.")
         return
-    _draw(at, wanted, counts, by, share)
+    _draw(site, wanted, counts, by, share)
     _show_totals(counts)
 
 
@@ -73,28 +73,30 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendD
     return phrases, cast(TrendDimension, (by or "Day").lower()), measure == "Share of calls"
 
 
-def _draw(at: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, share: bool) -> None:
+def _draw(site: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, share: bool) -> None:
     title = f"{'Transcribed calls in which it was said' if share else 'How often it was said'}, by {by}"
     if by == "day":
-        days = _days(at, wanted, counts)
+        days = _days(site, wanted, counts)
         if len(days) > MOST_DAYS:
             note(f"The last {MOST_DAYS} days are shown; choose a period to see others.")
         days = days[-MOST_DAYS:]
-        now = datetime.now(at.zone)
-        figure = day_bars(counts, days, title=title, share=share, zone=at.zone, palette=palette(), now=now)
+        now = datetime.now(site.zone)
+        figure = day_bars(counts, days, title=title, share=share, zone=site.zone, palette=palette(), now=now)
     else:
-        figure = name_bars(counts, title=title, share=share, nameless=NONE_LABELS[by], zone=at.zone, palette=palette())
-    picture = picture_name(title, wanted.since, wanted.until, at.zone)
+        figure = name_bars(
+            counts, title=title, share=share, nameless=NONE_LABELS[by], zone=site.zone, palette=palette()
+        )
+    picture = picture_name(title, wanted.since, wanted.until, site.zone)
     chart(figure, alt=bars_alt(title, counts), key="trend", picture=picture, on_pick=_follow_bar)
     note("Point at a bar for its figures; click it for the places behind it.")
 
 
-def _days(at: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
+def _days(site: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
     """Every day from the first to the last: of the period where it is bounded, else of the calls."""
     seen = sorted({day for named in counts.values() for day in named})
-    first = wanted.since.astimezone(at.zone).date() if wanted.since else seen[0]
-    last = (wanted.until - timedelta(seconds=1)).astimezone(at.zone).date() if wanted.until else None
-    last = last or max(seen[-1], datetime.now(at.zone).date() if wanted.since else seen[-1])
+    first = wanted.since.astimezone(site.zone).date() if wanted.since else seen[0]
+    last = (wanted.until - timedelta(seconds=1)).astimezone(site.zone).date() if wanted.until else None
+    last = last or max(seen[-1], datetime.now(site.zone).date() if wanted.since else seen[-1])
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 

@@ -53,17 +53,17 @@ _FIGURES += ("Billed (s)", "Billed calls", "PDD (s)")
 _FIGURES += ("PDD calls", "Most at once", "Busy (s)")
 
 
-def show_totals(at: Site, period: Period, trunk: str | None) -> None:
+def show_totals(site: Site, period: Period, trunk: str | None) -> None:
     """The headline figures, beside those of the period before; nothing where no call is known."""
     before = busiest_then = None
-    with reading(at.engine) as session:
-        now = trunk_totals(session, at.active.id, trunk, period.since, period.seen_until)
+    with reading(site.engine) as session:
+        now = trunk_totals(session, site.active.id, trunk, period.since, period.seen_until)
         if not now.seizures:
             return
-        busiest = busy_hour(session, at.active.id, trunk, period.since, period.seen_until, at.zone)
-        if then := compared(session, at, period, call_coverage):
-            before = trunk_totals(session, at.active.id, trunk, then.since, then.until)
-            busiest_then = busy_hour(session, at.active.id, trunk, then.since, then.until, at.zone)
+        busiest = busy_hour(session, site.active.id, trunk, period.since, period.seen_until, site.zone)
+        if then := compared(session, site, period, call_coverage):
+            before = trunk_totals(session, site.active.id, trunk, then.since, then.until)
+            busiest_then = busy_hour(session, site.active.id, trunk, then.since, then.until, site.zone)
 
     def tile(label: str, name: str, kind: FigureKind, definition: str, better: Literal["up", "down", ""] = "") -> None:
         earlier = getattr(before, name) if before else None
@@ -80,68 +80,68 @@ def show_totals(at: Site, period: Period, trunk: str | None) -> None:
         traffic, traffic_then = (
             Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busiest_then)
         )
-        said = f"{TRAFFIC} Here {_hour_text(at, busiest.start_at)}." if busiest else TRAFFIC
+        said = f"{TRAFFIC} Here {_hour_text(site, busiest.start_at)}." if busiest else TRAFFIC
         figure_tile("Busy hour, erlang", traffic, traffic_then, kind="number", definition=said, digits=2)
         lines, lines_then = (found.lines_needed if found else None for found in (busiest, busiest_then))
         figure_tile("Lines for 1 % loss", lines, lines_then, kind="count", definition=LINES)
 
 
-def show_quality(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
+def show_quality(site: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
     """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another; False without any call."""
     steps: dict[str, IntervalStep] = {"By day": "day", "By hour": "hour"}
     usual = f"By {period.step}"
     chosen = st.segmented_control(
         "Interval", list(steps), default=usual, required=True, key=f"trunk_{period.step}", label_visibility="collapsed"
     )
-    with reading(at.engine) as session:
+    with reading(site.engine) as session:
         found = trunk_intervals(
-            session, at.active.id, trunk, period.since, period.seen_until, at.zone, steps[chosen or usual]
+            session, site.active.id, trunk, period.since, period.seen_until, site.zone, steps[chosen or usual]
         )
-        causes = cause_counts(session, at.active.id, trunk, period.since, period.until)
-        figures = by_trunk(session, at.active.id, period.since, period.seen_until)
-        gaps = call_coverage(session, at.active.id, period.since, period.seen_until).gaps
+        causes = cause_counts(session, site.active.id, trunk, period.since, period.until)
+        figures = by_trunk(session, site.active.id, period.since, period.seen_until)
+        gaps = call_coverage(session, site.active.id, period.since, period.seen_until).gaps
     if not any(item.figures.seizures for item in found):
         _nothing()
         return False
-    found = _drawn_whole(found, at, steps[chosen or usual])
+    found = _drawn_whole(found, site, steps[chosen or usual])
     shares = {
         "ASR": _points(found, lambda figures: figures.asr, "percent"),
         "NER": _points(found, lambda figures: figures.ner, "percent", _unsure_text),
     }
-    _ratios(at, period, gaps, "Calls that got through", shares, "%", "asr", top=104)
+    _ratios(site, period, gaps, "Calls that got through", shares, "%", "asr", top=104)
     left, right = st.columns(2, gap="medium")
     with left:
         lengths = {"ACD": _points(found, lambda figures: figures.acd, "duration")}
-        _ratios(at, period, gaps, "Average call duration (ACD)", lengths, "Minutes:seconds", "acd", durations=True)
+        _ratios(site, period, gaps, "Average call duration (ACD)", lengths, "Minutes:seconds", "acd", durations=True)
     with right:
         delays = {"PDD": _points(found, lambda figures: figures.pdd, "seconds")}
         if any(point.value is not None for point in delays["PDD"]):
-            _ratios(at, period, gaps, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
+            _ratios(site, period, gaps, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
         else:
             note("Post-dial delay (PDD): n/a. Only live events tell it: python -m pbx watch.")
-    _causes(at, period, causes)
+    _causes(site, period, causes)
     note("Point at a point or a bar for its figures; click it for the calls behind it.")
-    _show_trunks(at, figures)
+    _show_trunks(site, figures)
     return True
 
 
-def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
+def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
     """Calls at once and traffic by hour, the busy hour, and how many lines that needs; False without any call."""
     step: IntervalStep = "hour" if (period.until - period.since).days <= 8 else "day"
-    with reading(at.engine) as session:
-        wanted = (session, at.active.id, trunk, period.since, period.seen_until)
-        found = trunk_intervals(*wanted, at.zone, step)
-        busiest = busy_hour(*wanted, at.zone)
-        gaps = call_coverage(session, at.active.id, period.since, period.seen_until).gaps
-        resets = resets_of(session, at.active.id, period.since, period.until, "")
-        limits = trunk_lines(session, at.active.id)
+    with reading(site.engine) as session:
+        wanted = (session, site.active.id, trunk, period.since, period.seen_until)
+        found = trunk_intervals(*wanted, site.zone, step)
+        busiest = busy_hour(*wanted, site.zone)
+        gaps = call_coverage(session, site.active.id, period.since, period.seen_until).gaps
+        resets = resets_of(session, site.active.id, period.since, period.until, "")
+        limits = trunk_lines(session, site.active.id)
     if busiest is None:
         _nothing()
         return False
     lines = lines_of(limits, [trunk] if trunk else trunks)
-    _lines_menu(at, [trunk] if trunk else trunks, limits)
+    _lines_menu(site, [trunk] if trunk else trunks, limits)
     seen = [item for item in found if item.figures.busy_s or not is_within(item.start_at, item.end_at, gaps)]
-    seen, found = _drawn_whole(seen, at, step), _drawn_whole(found, at, step)
+    seen, found = _drawn_whole(seen, site, step), _drawn_whole(found, site, step)
     peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in seen]
     means = [
         _point(item, mean.value if item in seen else None, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
@@ -157,7 +157,7 @@ def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]
         step=step,
         lines=lines,
         span=(period.since, period.until),
-        zone=at.zone,
+        zone=site.zone,
         palette=palette(),
         now=period.now,
         resets=[(reset.at, reset.what) for reset in resets if reset.what == RESTARTED],
@@ -166,7 +166,7 @@ def show_load(at: Site, period: Period, trunk: str | None, trunks: Sequence[str]
     drilldown_chart(figure, alt=said, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
     traffic = busiest.figures.busy_s / 3600
     note(
-        f"Busy hour: {_hour_text(at, busiest.start_at)} with {traffic:.2f} erlang "
+        f"Busy hour: {_hour_text(site, busiest.start_at)} with {traffic:.2f} erlang "
         f"({busiest.figures.busy_s:,.0f} busy seconds / 3600), at most {busiest.figures.concurrency_peak:,} at once. "
         f"{count_text(busiest.lines_needed, 'line')} would lose at most 1 % of its calls (Erlang B)."
     )
@@ -186,7 +186,7 @@ def lines_of(limits: Mapping[str, int], trunks: Sequence[str]) -> int | None:
     return sum(limits[trunk] for trunk in trunks) if trunks and all(trunk in limits for trunk in trunks) else None
 
 
-def _lines_menu(at: Site, trunks: Sequence[str], limits: Mapping[str, int]) -> None:
+def _lines_menu(site: Site, trunks: Sequence[str], limits: Mapping[str, int]) -> None:
     """Where the analyst says how many lines each trunk has; kept in the database."""
     with (
         st.container(horizontal_alignment="right"),
@@ -199,13 +199,13 @@ def _lines_menu(at: Site, trunks: Sequence[str], limits: Mapping[str, int]) -> N
             key = f"lines of {trunk}"
 
             def keep(trunk: str = trunk, key: str = key) -> None:
-                with writing(at.engine) as session:
-                    set_trunk_lines(session, at.active.id, trunk, st.session_state[key])
+                with writing(site.engine) as session:
+                    set_trunk_lines(session, site.active.id, trunk, st.session_state[key])
 
             st.number_input(plain(trunk), 1, MOST_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
 
 
-def _causes(at: Site, period: Period, causes: Sequence[CauseCount]) -> None:
+def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
     counts: dict[tuple[int, str], int] = {}
     for item in causes:
         key = (-1, item.disposition) if item.cause is None else (item.cause, "")
@@ -221,7 +221,7 @@ def _causes(at: Site, period: Period, causes: Sequence[CauseCount]) -> None:
             )
         )
     title = "How calls ended (Q.850 cause)"
-    figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=at.zone)
+    figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=site.zone)
     drilldown_chart(
         figure,
         alt=named_alt(title, bars),
@@ -234,7 +234,7 @@ def _cause_query(cause: int, disposition: str) -> str:
     return urlencode({"cause": cause} if cause >= 0 else {"disposition": disposition})
 
 
-def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
+def _show_trunks(site: Site, figures: dict[str, TrunkFigures]) -> None:
     rows: dict[str, list[TableCell]] = {
         name: [
             name,
@@ -254,7 +254,7 @@ def _show_trunks(at: Site, figures: dict[str, TrunkFigures]) -> None:
         unsure = any(one.unsure for one in figures.values())
         note(f"Below each figure what it is made of.{more if unsure else ''}")
         exported = [_exported(name, one) for name, one in figures.items()]
-        table_export(at, "Trunks", _FIGURES, lambda: exported, key="trunks")
+        table_export(site, "Trunks", _FIGURES, lambda: exported, key="trunks")
     if chosen is not None:
         follow(trunk=chosen)
 
@@ -269,7 +269,7 @@ def _nothing() -> None:
 
 
 def _ratios(
-    at: Site,
+    site: Site,
     period: Period,
     gaps: Sequence[UnobservedSpan],
     title: str,
@@ -286,7 +286,7 @@ def _ratios(
         title=title,
         unit=unit,
         span=(period.since, period.until),
-        zone=at.zone,
+        zone=site.zone,
         palette=palette(),
         now=period.now,
         top=top,
@@ -304,9 +304,9 @@ def _unsure_text(one: TrunkFigures) -> str:
     return f"Of {failed} no cause is told (the CDR has none): if the called user rejected all of these, NER is {most}."
 
 
-def _drawn_whole(found: Sequence[TrunkInterval], at: Site, step: IntervalStep) -> list[TrunkInterval]:
+def _drawn_whole(found: Sequence[TrunkInterval], site: Site, step: IntervalStep) -> list[TrunkInterval]:
     """The same intervals, the one that now cuts as long as it will be: it is drawn where those before it are."""
-    return [replace(item, end_at=next_edge(item.start_at, at.zone, step)) for item in found]
+    return [replace(item, end_at=next_edge(item.start_at, site.zone, step)) for item in found]
 
 
 def _points(
@@ -339,6 +339,6 @@ def _mean_text(ratio: Ratio) -> str:
     return f"{ratio.numerator:,.0f} s / {ratio.denominator:,.0f}" if ratio.denominator else ""
 
 
-def _hour_text(at: Site, start: datetime) -> str:
-    local = start.astimezone(at.zone)
+def _hour_text(site: Site, start: datetime) -> str:
+    local = start.astimezone(site.zone)
     return f"{local:%a} {local.day} {local:%b %H:%M}"
