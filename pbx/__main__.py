@@ -23,11 +23,11 @@ from pbx.cli.import_cdr import import_app
 from pbx.cli.terminal import (
     Json,
     console,
-    errors_told,
     open_cache,
     parse_time,
     print_json,
     print_line,
+    report_errors,
     stop_at_signals,
 )
 
@@ -51,7 +51,7 @@ def check(as_json: Json = False) -> None:
     """Check the connection to the PBX step by step, and say how to fix what fails."""
     from pbx.asterisk.doctor import check_connection
 
-    with errors_told(as_json):
+    with report_errors(as_json):
         with open_cache() as (engine, settings):
             from pbx.store.job_queue import needed_connection
 
@@ -108,7 +108,7 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Bring the PBX's new recordings into the cache."""
-    with errors_told(as_json):
+    with report_errors(as_json):
         options: dict[str, Any] = {
             "since": parse_time(since, "--since"),
             "until": parse_time(until, "--until", whole_day=True),
@@ -143,7 +143,7 @@ def transcribe(
 
     columns = (TextColumn("transcribe"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     bar = Progress(*columns, console=console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
-    with errors_told(as_json), open_cache() as (engine, settings), bar:
+    with report_errors(as_json), open_cache() as (engine, settings), bar:
         from pbx.transcription.inline import Wanted, transcribe_inline
 
         task = bar.add_task("loading the model", total=None)
@@ -184,7 +184,7 @@ def worker(
 
     stop, signals = stop_at_signals()
     _start_log(logging.ERROR if quiet else logging.INFO)
-    with errors_told(as_json):
+    with report_errors(as_json):
         from pbx.jobs.worker import run_worker
         from pbx.process_lock import inherited_process_lock
         from pbx.settings import load_folder_settings
@@ -205,7 +205,7 @@ def watch(
     """Listen to the PBX and store what happens as it happens, until it is stopped. The worker does so too."""
     stop, signals = stop_at_signals()
     _start_log(logging.WARNING if quiet else logging.INFO)
-    with errors_told(as_json), open_cache() as (engine, settings):
+    with report_errors(as_json), open_cache() as (engine, settings):
         from pbx.live.listener import listen_inline
         from pbx.store.job_queue import needed_connection
 
@@ -222,7 +222,7 @@ def transcriber(
     """Work the queue of recordings off: the worker starts this."""
     stop, _ = stop_at_signals()
     _start_log(logging.INFO)
-    with errors_told(as_json=False):
+    with report_errors(as_json=False):
         from pbx.process_lock import inherited_process_lock
         from pbx.settings import load_folder_settings
         from pbx.transcription.transcriber_process import SLOT, run_transcriber
@@ -240,7 +240,7 @@ def _start_log(level: int) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Tell what is in the cache, how the last jobs went, who is at work and listens, and how far history was read."""
-    with errors_told(as_json), open_cache() as (engine, settings):
+    with report_errors(as_json), open_cache() as (engine, settings):
         from pbx.jobs.status import cache_facts
 
         facts = cache_facts(engine, settings)
@@ -308,7 +308,7 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
     """Do a job here, with a progress bar when standard error is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with errors_told(as_json), open_cache() as (engine, settings):
+    with report_errors(as_json), open_cache() as (engine, settings):
         from pbx.jobs.worker import run_inline
 
         bar = Progress(

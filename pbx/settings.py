@@ -25,7 +25,7 @@ DEMO_ZONE = "Europe/London"
 HOST_AND_PORT = re.compile(
     r"(?P<name>[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
 )
-_NOBODY_S_PORT = 1  # while the demo PBX isn't running: refused at once
+_REFUSING_PORT = 1  # while the demo PBX isn't running: refused at once
 
 
 def checked_zone(name: str | None) -> str | None:
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     whisper_device: str = "auto"
     whisper_language: str = "auto"
     whisper_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    whisper_stretches: int | None = Field(None, ge=1)  # voiced stretches decoded together, at most; None: what fits
+    whisper_max_spans: int | None = Field(None, ge=1)  # voiced stretches decoded together, at most; None: what fits
     # Of an OpenAI-compatible server, up to and with /v1; it may carry a login. Empty: the local engine alone.
     analysis_url: SecretStr = SecretStr("")
     analysis_model: str = ""
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         return frozenset(self.pbx_allowed_hosts.lower().replace(",", " ").split())
 
     @property
-    def analysis_place(self) -> str:
+    def analysis_server(self) -> str:
         """The server that writes summaries, without login, path and query; "" where there is none."""
         try:
             parts = urlsplit(self.analysis_url.get_secret_value().strip())
@@ -249,7 +249,7 @@ def demo_mark(folder: Path) -> str:
 
 def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
     """The settings of the demo in a folder. While its PBX isn't running they name a port that refuses at once."""
-    reached: dict[str, object] = {"ami_port": _NOBODY_S_PORT, "ari_port": _NOBODY_S_PORT}
+    reached: dict[str, object] = {"ami_port": _REFUSING_PORT, "ari_port": _REFUSING_PORT}
     reached |= {"username": "demo", "password": ""}
     with suppress(OSError, ValueError, TypeError):  # while it is being started
         reached |= json.loads((folder / DEMO_PBX).read_text())

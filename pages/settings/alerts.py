@@ -8,8 +8,8 @@ import streamlit as st
 from pydantic import SecretStr
 
 from pbx import ui
-from pbx.alerts.delivery import EXAMPLES, alert_title, check_target, send, trial_message
-from pbx.alerts.evaluation import LEAST_CALLS, OLD_LOOKS
+from pbx.alerts.delivery import EXAMPLES, alert_title, check_target, sample_message, send
+from pbx.alerts.evaluation import MIN_CALLS, STALE_INTERVALS
 from pbx.errors import PbxError, SettingsError
 from pbx.formatting import ago_text, count_text, duration_text
 from pbx.store.alerts import (
@@ -69,7 +69,7 @@ OFFERED: dict[RuleKind, Kind] = {
         100,
         "Today’s service level is below {0:.0f}%",
         "(Answered + given up within the queue’s own time) / (answered + abandoned), since midnight. "
-        f"Counts once a queue had {LEAST_CALLS} calls.",
+        f"Counts once a queue had {MIN_CALLS} calls.",
     ),
     "trunk_down": Kind(
         "Trunk down",
@@ -240,7 +240,7 @@ def checked(place: int, target: AlertTarget) -> None:
 
 
 def send_test(at: ui.Site, targets: list[AlertTarget]) -> None:
-    title, text = trial_message(at.active.connection.host)
+    title, text = sample_message(at.active.connection.host)
     with st.spinner("Sending"):
         for target in targets:
             try:
@@ -281,7 +281,7 @@ def state(at: ui.Site, rule: AlertRule) -> None:
         open_ones = [alert for alert, of in current_alerts(session, at.active.id) if of.id == rule.id]
         seen = latest_snapshot(session, at.active.id)
     at_moment = datetime.now(UTC)
-    old = seen is None or (at_moment - seen.taken_at).total_seconds() > OLD_LOOKS * at.interval_s
+    old = seen is None or (at_moment - seen.taken_at).total_seconds() > STALE_INTERVALS * at.interval_s
     if open_ones:
         names = ", ".join(alert.subject for alert in open_ones[:3] if alert.subject)
         more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""

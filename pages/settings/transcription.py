@@ -214,7 +214,7 @@ def engine_facts(at: ui.Site) -> None:
     at_work = anyone_alive(own.pbx_data_dir, "transcriber")
     weights = "On this machine" if there else "Not here yet; downloaded when the first recording is transcribed"
     server = (
-        f"{own.analysis_model} at {own.analysis_place or 'an invalid address'}"
+        f"{own.analysis_model} at {own.analysis_server or 'an invalid address'}"
         if own.analysis_url
         else "This machine, without a language model"
     )

@@ -7,7 +7,7 @@ from datetime import datetime, tzinfo
 from sqlalchemy import Engine
 
 from pbx.alerts.evaluation import evaluate
-from pbx.alerts.send_process import check_address, send_apart
+from pbx.alerts.send_process import check_address, send_in_process
 from pbx.errors import PbxError
 from pbx.formatting import duration_text, moment_text, zone_of, zone_text
 from pbx.settings import Settings
@@ -49,7 +49,7 @@ class SendError(PbxError):
     """A target could not be told; the message says why and never where to."""
 
 
-def look_after_alerts(engine: Engine, settings: Settings, stop: threading.Event) -> bool:
+def update_and_send_alerts(engine: Engine, settings: Settings, stop: threading.Event) -> bool:
     """Let alerts begin and end, and tell of them; returns whether anything began, ended or was sent.
 
     Raises SettingsError, DataError.
@@ -60,10 +60,10 @@ def look_after_alerts(engine: Engine, settings: Settings, stop: threading.Event)
     changes = evaluate(engine, settings, active, now())
     for change in changes:
         log.info("An alert has %s (rule %d, %s).", change.what, change.rule_id, change.subject or "syncs")
-    return bool(tell_all(engine, settings, active, stop) + len(changes))
+    return bool(send_due_messages(engine, settings, active, stop) + len(changes))
 
 
-def tell_all(engine: Engine, settings: Settings, active: ActiveConnection, stop: threading.Event) -> int:
+def send_due_messages(engine: Engine, settings: Settings, active: ActiveConnection, stop: threading.Event) -> int:
     """Send every message that is due, and return how many that were. Raises DataError."""
     told = 0
     while not stop.is_set():
@@ -73,14 +73,14 @@ def tell_all(engine: Engine, settings: Settings, active: ActiveConnection, stop:
         with writing(engine) as session:
             telling = claim_telling(session, settings, active.id, now())
         if telling is not None:
-            _tell(engine, settings, active, telling)
+            _send_claimed(engine, settings, active, telling)
             told += 1
     return told
 
 
 def send(target: AlertTarget, title: str, text: str) -> None:
     """Send one message now. Raises SendError when it could not be sent, SettingsError for an unusable address."""
-    reason = send_apart(target.url.get_secret_value(), title, text)
+    reason = send_in_process(target.url.get_secret_value(), title, text)
     if reason:
         raise SendError(f"{target.label}: the message wasn’t sent ({reason}).", "Check its address and try again.")
 
@@ -90,7 +90,7 @@ def check_target(url: str) -> None:
     check_address(url)
 
 
-def trial_message(host: str) -> tuple[str, str]:
+def sample_message(host: str) -> tuple[str, str]:
     """Title and text of a message that says it is only a test."""
     return "PBX Notebook: test message", f"Alerts of the PBX {host} will arrive here. Nothing is wrong: this is a test."
 
@@ -113,7 +113,7 @@ def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime
     return f"PBX Notebook: over: {title}", text
 
 
-def _tell(engine: Engine, settings: Settings, active: ActiveConnection, telling: Telling) -> None:
+def _send_claimed(engine: Engine, settings: Settings, active: ActiveConnection, telling: Telling) -> None:
     with reading(engine) as session:
         row = session.get(PbxConnection, active.id)
     zone = zone_of(active.connection.timezone, row.utc_offset_s if row else None)

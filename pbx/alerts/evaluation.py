@@ -23,13 +23,13 @@ from pbx.store.listening import listening_spans
 from pbx.store.models import Job, PbxConnection
 from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
 
-OLD_LOOKS = 3  # a snapshot older than so many intervals is not how things stand
-LEAST_CALLS = 5  # a service level of fewer calls begins no alert
-DOWN = {"unregistered", "rejected", "unreachable"}
+STALE_INTERVALS = 3  # a snapshot older than so many intervals is not how things stand
+MIN_CALLS = 5  # a service level of fewer calls begins no alert
+DOWN_STATES = {"unregistered", "rejected", "unreachable"}
 # Of QueueMember's Status: 4 invalid, 5 unavailable. app_queue rings none of these (get_member_status), nor the paused.
-AWAY = {4, 5}
+UNREACHABLE_STATUSES = {4, 5}
 
-Seeable = TypeVar("Seeable", Queue, Trunk)
+Named = TypeVar("Named", Queue, Trunk)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def evaluate(engine: Engine, settings: Settings, active: ActiveConnection, now: 
         rules = list_rules(session, active.id, enabled=True)
         if not rules:
             return changes
-        look = _look(session, settings, active, now)
-        found = [(rule, HOLDS[rule.kind](look, rule)) for rule in rules if rule.kind in HOLDS]
+        look = _context(session, settings, active, now)
+        found = [(rule, EVALUATORS[rule.kind](look, rule)) for rule in rules if rule.kind in EVALUATORS]
         news = [(rule.id, seen) for rule, seen in found if seen and rule.id and would_change(session, rule.id, seen)]
     if news:
         with writing(engine) as session:
@@ -97,7 +97,7 @@ def service_level(look: AlertContext, rule: AlertRule) -> Seen | None:
     targets = queue_targets(look.session, look.connection_id)
     for queue, figures in by_queue(look.session, today, targets).items():
         level = figures.sl_inclusive
-        if level.denominator >= LEAST_CALLS and level.percent is not None and level.percent < rule.threshold:
+        if level.denominator >= MIN_CALLS and level.percent is not None and level.percent < rule.threshold:
             held[queue] = (
                 f"Today’s service level is {level.percent_text()}, below {rule.threshold:g}%: "
                 f"{level.parts_text()} calls answered or given up within {targets.of(queue):g} s."
@@ -114,7 +114,7 @@ def trunk_down(look: AlertContext, rule: AlertRule) -> Seen | None:
     for trunk in trunks:
         if trunk.state == "unknown":
             unknown.add(trunk.name)
-        elif trunk.state in DOWN:
+        elif trunk.state in DOWN_STATES:
             since = _down_since(look, trunk.name)
             if look.snapshot.taken_at - since >= timedelta(minutes=rule.threshold):
                 minutes_s = (look.snapshot.taken_at - since).total_seconds()
@@ -127,7 +127,7 @@ def no_agent(look: AlertContext, rule: AlertRule) -> Seen | None:
     queues = look.queues(rule.subject)
     if queues is None or look.snapshot is None:
         return None
-    held = {queue.name: _absence(queue) for queue in queues if not any(map(_is_there, queue.members))}
+    held = {queue.name: _no_agent_text(queue) for queue in queues if not any(map(_can_take_calls, queue.members))}
     return Seen(look.snapshot.taken_at, held)
 
 
@@ -143,7 +143,7 @@ def sync_failing(look: AlertContext, rule: AlertRule) -> Seen | None:
     return Seen(look.now, {"": f"{failed} failed. {last[0].error}".strip()})
 
 
-HOLDS: Mapping[str, Callable[[AlertContext, AlertRule], Seen | None]] = {
+EVALUATORS: Mapping[str, Callable[[AlertContext, AlertRule], Seen | None]] = {
     "longest_wait": longest_wait,
     "service_level": service_level,
     "trunk_down": trunk_down,
@@ -152,25 +152,25 @@ HOLDS: Mapping[str, Callable[[AlertContext, AlertRule], Seen | None]] = {
 }
 
 
-def _look(session: Session, settings: Settings, active: ActiveConnection, now: datetime) -> AlertContext:
+def _context(session: Session, settings: Settings, active: ActiveConnection, now: datetime) -> AlertContext:
     interval_s = settings.freepbx_collect_interval_minutes * 60
     row = session.get(PbxConnection, active.id)
     zone = zone_of(active.connection.timezone, row.utc_offset_s if row else None)
     found = latest_snapshot(session, active.id)
-    if found and (now - found.taken_at).total_seconds() > OLD_LOOKS * interval_s:
+    if found and (now - found.taken_at).total_seconds() > STALE_INTERVALS * interval_s:
         found = None
     return AlertContext(session, active.id, interval_s, zone, now, found)
 
 
-def _named(items: tuple[Seeable, ...], name: str) -> tuple[Seeable, ...]:
+def _named(items: tuple[Named, ...], name: str) -> tuple[Named, ...]:
     return tuple(item for item in items if name in ("", item.name))
 
 
-def _is_there(member: QueueMember) -> bool:
-    return not member.paused and member.status not in AWAY
+def _can_take_calls(member: QueueMember) -> bool:
+    return not member.paused and member.status not in UNREACHABLE_STATUSES
 
 
-def _absence(queue: Queue) -> str:
+def _no_agent_text(queue: Queue) -> str:
     waiting = f" {count_text(queue.calls, 'caller')} waiting." if queue.calls else ""
     if not queue.members:
         return f"No agent is logged in.{waiting}"
@@ -185,15 +185,15 @@ def _down_since(look: AlertContext, trunk: str) -> datetime:
     sample = TRUNKS.c
     mine = sample.subject_id == S.id, S.connection_id == look.connection_id, S.kind == "trunk", S.name == trunk
     execute = look.session.connection().execute
-    up = execute(select(func.max(case((sample.state.not_in(DOWN), sample.taken_at)))).where(*mine)).scalar()
+    up = execute(select(func.max(case((sample.state.not_in(DOWN_STATES), sample.taken_at)))).where(*mine)).scalar()
     after = () if up is None else (sample.taken_at > up,)
     first: datetime | None = execute(select(func.min(sample.taken_at)).where(*mine, *after)).scalar()
     since = at if first is None or first > at else first
     gaps = snapshot_gaps(look.session, look.connection_id, since, at, look.interval_s)
-    return max([since, *(end for start, end in gaps if not _heard(look, start, end))])
+    return max([since, *(end for start, end in gaps if not _listened(look, start, end))])
 
 
-def _heard(look: AlertContext, start: datetime, end: datetime) -> bool:
+def _listened(look: AlertContext, start: datetime, end: datetime) -> bool:
     """Whether a time without snapshots was listened to: the watch stores what changes as it changes."""
     spans = listening_spans(look.session, look.connection_id, start, end)
     late = timedelta(seconds=look.interval_s)

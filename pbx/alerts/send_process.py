@@ -23,7 +23,7 @@ TOTAL_S = 60.0  # however it talks
 MEMORY_BYTES = 1 << 30  # of the process
 
 
-def send_apart(url: str, title: str, text: str) -> str:
+def send_in_process(url: str, title: str, text: str) -> str:
     """Send a message within TOTAL_S, and return why it could not be sent, "" if it was. Raises SettingsError."""
     order = json.dumps({"url": url, "title": title, "text": text})
     command = [sys.executable, "-m", "pbx.alerts.send_process"]

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pbx.cli.terminal import Json, errors_told, print_json, print_line, stop_at_signals
+from pbx.cli.terminal import Json, print_json, print_line, report_errors, stop_at_signals
 
-SAID = "Demo PBX: a made-up company, to try the app with. Remove it in the app, or with: python -m pbx demo --remove"
+STARTED_TEXT = (
+    "Demo PBX: a made-up company, to try the app with. Remove it in the app, or with: python -m pbx demo --remove"
+)
 
 
 def demo(
@@ -24,7 +26,7 @@ def demo(
     slot: Annotated[int | None, typer.Option(hidden=True, help="The lock of demo-0, passed on by the app.")] = None,
 ) -> None:
     """Be the demo PBX until stopped: on loopback, with thirty days of made-up calls, in a folder of its own."""
-    with errors_told(as_json):
+    with report_errors(as_json):
         from pbx.demo.lifecycle import demo_alive, leave_demo
         from pbx.settings import load_folder_settings
 
@@ -33,16 +35,16 @@ def demo(
             leave_demo(settings)
             print_json({"removed": True}) if as_json else print_line(Text("The demo is removed."))
             return
-        if if_unconfigured and (demo_alive(settings) or not _wanted()):
+        if if_unconfigured and (demo_alive(settings) or not _demo_should_run()):
             return
         stop, signals = stop_at_signals()
         if slot is not None:
             end_with_parent(stop)
-        _serve(slot, stop, as_json)
+        _run(slot, stop, as_json)
     raise typer.Exit(130 if signal.SIGINT in signals else 0)
 
 
-def _wanted() -> bool:
+def _demo_should_run() -> bool:
     """Whether the demo is on already, or nothing is set up and nobody has removed it."""
     from pbx.demo.lifecycle import is_unconfigured, was_left
     from pbx.settings import load_folder_settings, load_settings
@@ -51,7 +53,7 @@ def _wanted() -> bool:
     return bool(load_settings().demo) or (is_unconfigured(settings) and not was_left(settings))
 
 
-def _serve(slot: int | None, stop: threading.Event, as_json: bool) -> None:
+def _run(slot: int | None, stop: threading.Event, as_json: bool) -> None:
     from pbx.demo.lifecycle import LEFT, SLOT, is_unconfigured
     from pbx.demo.process import run_demo
     from pbx.errors import SettingsError
@@ -69,7 +71,7 @@ def _serve(slot: int | None, stop: threading.Event, as_json: bool) -> None:
     if slot is None:
         (settings.home_dir / LEFT).unlink(missing_ok=True)
     if not as_json:
-        print_line(Text(SAID))
+        print_line(Text(STARTED_TEXT))
 
     def ready(ami_port: int, ari_port: int) -> None:
         if as_json:

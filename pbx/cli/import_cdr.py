@@ -10,12 +10,12 @@ from pbx.cli.import_queue_log import (
     Since,
     Until,
     Url,
+    choose_sources,
     import_app,
     import_progress,
-    stretch,
-    wanted,
+    parse_time_range,
 )
-from pbx.cli.terminal import Json, errors_told, open_cache, print_json, print_line
+from pbx.cli.terminal import Json, open_cache, print_json, print_line, report_errors
 from pbx.formatting import count_text
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def import_cdr(
     as_json: Json = False,
 ) -> None:
     """Read what is new in the call detail records, from a database (with CEL, where it is there) or from Master.csv."""
-    with errors_told(as_json):
-        files, url = wanted(files, url, "/var/log/asterisk/cdr-csv/Master.csv")
-    with errors_told(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
+    with report_errors(as_json):
+        files, url = choose_sources(files, url, "/var/log/asterisk/cdr-csv/Master.csv")
+    with report_errors(as_json), open_cache() as (engine, settings), import_progress("cdr") as show:
         from pbx.analytics.packing import pack_history
         from pbx.errors import UnreadableFile
         from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
@@ -51,7 +51,7 @@ def import_cdr(
         from pbx.store.job_queue import needed_connection
 
         refuse_in_demo(settings)
-        active, within = needed_connection(engine, settings), stretch(since, until)
+        active, within = needed_connection(engine, settings), parse_time_range(since, until)
         if not url:
             check_not_empty(files)
         results, events = [], None

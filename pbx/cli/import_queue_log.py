@@ -13,11 +13,11 @@ from rich.text import Text
 from pbx.cli.terminal import (
     Json,
     console,
-    errors_told,
     open_cache,
     parse_time,
     print_json,
     print_line,
+    report_errors,
 )
 from pbx.errors import SettingsError
 from pbx.formatting import count_text
@@ -51,9 +51,9 @@ def import_queue_log(
     as_json: Json = False,
 ) -> None:
     """Read what is new in queue_log files, or in a database's queue_log table."""
-    with errors_told(as_json):
-        files, url = wanted(files, url, "/var/log/asterisk/queue_log")
-    with errors_told(as_json), open_cache() as (engine, settings), import_progress("queue_log") as show:
+    with report_errors(as_json):
+        files, url = choose_sources(files, url, "/var/log/asterisk/queue_log")
+    with report_errors(as_json), open_cache() as (engine, settings), import_progress("queue_log") as show:
         from pbx.analytics.packing import pack_history
         from pbx.formatting import zone_of
         from pbx.imports.file_types import check_not_empty
@@ -65,7 +65,7 @@ def import_queue_log(
         from pbx.store.recordings import utc_offset_s
 
         refuse_in_demo(settings)
-        active, within = needed_connection(engine, settings), stretch(since, until)
+        active, within = needed_connection(engine, settings), parse_time_range(since, until)
         if not url:
             check_not_empty(files)
         sources = (
@@ -84,7 +84,7 @@ def import_queue_log(
     raise typer.Exit(1 if any(source.failure for source in sources) else 0)
 
 
-def wanted(files: list[Path] | None, url: str, example: str) -> tuple[list[Path], str]:
+def choose_sources(files: list[Path] | None, url: str, example: str) -> tuple[list[Path], str]:
     """What to read: the files and the database that are named, or else the database of PBX_IMPORT_URL.
 
     Raises BadParameter when there is neither, SettingsError for a password on the command line.
@@ -92,14 +92,14 @@ def wanted(files: list[Path] | None, url: str, example: str) -> tuple[list[Path]
     from pbx.settings import load_settings
 
     if url:
-        return files or [], with_password(url)
+        return files or [], prompt_for_password(url)
     given = load_settings().pbx_import_url
     if not files and not given:
         raise typer.BadParameter(f"name a file, such as {example}, or a database with --url")
     return files or [], given.get_secret_value() if given and not files else ""
 
 
-def with_password(address: str) -> str:
+def prompt_for_password(address: str) -> str:
     """The address of the command line with its user's password, asked for at the terminal where there is one.
 
     Raises SettingsError for an address that is none, or that holds a password.
@@ -125,7 +125,7 @@ def _at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def stretch(since: str, until: str) -> "TimeRange":
+def parse_time_range(since: str, until: str) -> "TimeRange":
     """The stretch of time asked for. Raises BadParameter when it is none."""
     from pbx.imports.time_range import TimeRange
 

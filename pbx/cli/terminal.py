@@ -39,7 +39,7 @@ def open_cache() -> Iterator[tuple["Engine", "Settings"]]:
 
 
 @contextmanager
-def errors_told(as_json: bool) -> Iterator[None]:
+def report_errors(as_json: bool) -> Iterator[None]:
     """Tell an error of ours in a line and its fix in the next, and exit with its status."""
     try:
         yield

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from pbx.alerts.delivery import look_after_alerts
+from pbx.alerts.delivery import update_and_send_alerts
 from pbx.analytics.packing import pack_history
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.imports.run import do_import
@@ -235,7 +235,7 @@ class Worker:
                 pack_history(self._engine, active.id, self._stop)
             while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
                 pass
-            self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
+            self._guarded(lambda: update_and_send_alerts(self._engine, self._settings, self._stop))
         finally:
             queue.requeue_job(self._engine, self._slot.name, died=False)
 
@@ -283,7 +283,7 @@ class Worker:
 
     def _look_after_alerts(self) -> None:
         while not self._stop.is_set():
-            self._guarded(lambda: look_after_alerts(self._engine, self._settings, self._stop))
+            self._guarded(lambda: update_and_send_alerts(self._engine, self._settings, self._stop))
             self._stop.wait(ALERTS_LOOK_S)
 
     def _watch(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from pbx.asterisk.ari.client import AriClient, storage_fault
+from pbx.asterisk.ari.client import AriClient, storage_error
 from pbx.asterisk.formats.recording_files import FileCheck, examine, stored_path
 from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
 from pbx.formatting import size_text
@@ -104,7 +104,7 @@ class Download:
             for part in self._parts_dir.iterdir():
                 part.unlink()
         except OSError as error:
-            raise storage_fault(error, self._parts_dir) from error
+            raise storage_error(error, self._parts_dir) from error
 
     def _collect(self, wanted: Sequence[PendingDownload]) -> None:
         """Hand out work two batches ahead, take in what comes, store it batch by batch."""
@@ -213,7 +213,7 @@ class Download:
             return DownloadResult(item.id, "too_large", self._too_large(error.size_bytes), size_bytes=error.size_bytes)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise storage_fault(error, part) from error
+            raise storage_error(error, part) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from pbx.asterisk.ari.client import AriClient, storage_fault
+from pbx.asterisk.ari.client import AriClient, storage_error
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.errors import DataError
 from pbx.progress import Progress
@@ -109,7 +109,7 @@ def _only_sync(audio_dir: Path) -> Iterator[None]:
         audio_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(audio_dir / ".sync.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise storage_fault(error, audio_dir / ".sync.lock") from error
+        raise storage_error(error, audio_dir / ".sync.lock") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

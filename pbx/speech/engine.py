@@ -35,7 +35,7 @@ def load_transcriber(settings: Settings, model: str = "", progress: DownloadProg
         fix = "Set WHISPER_DEVICE to auto, cpu, cuda, or cuda:1 for the second GPU."
         raise ModelError(f"There is no device “{settings.whisper_device}” for speech models.", fix)
     weights = find_weights(name, engine, settings.models_dir, progress)
-    device, precision, stretches = settings.whisper_device, settings.whisper_precision, settings.whisper_stretches
+    device, precision, stretches = settings.whisper_device, settings.whisper_precision, settings.whisper_max_spans
     if engine == "whisper":
         from pbx.speech.whisper import WhisperTranscriber
 

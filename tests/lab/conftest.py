@@ -41,4 +41,4 @@ def small_model(no_real_data: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker of the tests transcribes with: nothing is downloaded for it."""
     monkeypatch.setenv("WHISPER_MODEL", str(CHECKPOINT))
     monkeypatch.setenv("WHISPER_LANGUAGE", "en")
-    monkeypatch.setenv("WHISPER_STRETCHES", "1")
+    monkeypatch.setenv("WHISPER_MAX_SPANS", "1")

@@ -201,7 +201,7 @@ def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(data)], check=True)
     try:
         cache = Cache(pbx, data)
-        with pytest.raises(StorageFull, match="no room left"):
+        with pytest.raises(StorageFull, match="Not enough disk space"):
             cache.sync(room=ALL_OF_IT)
         kept = {row.file for row in cache.rows() if row.state == "downloaded"}
         assert kept <= {f"1/{name}" for name in cache.files()}

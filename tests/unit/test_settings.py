@@ -73,7 +73,7 @@ def test_passwords_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBX_IMPORT_URL", "mysql://u:s3cret-value@localhost/x")
     monkeypatch.setenv("FREEPBX_HOST", "pbx")
     settings = load_settings()
-    assert settings.analysis_place == "http://localhost:11434"
+    assert settings.analysis_server == "http://localhost:11434"
     for shown in (repr(settings), str(settings), repr(settings.connection), settings.model_dump_json()):
         assert "s3cret-value" not in shown
 

@@ -1,4 +1,4 @@
-"""ARI over HTTP: what is recorded, what is going on, and the recordings themselves."""
+"""The ARI client: lists and downloads recordings, and lists live channels, over HTTP."""
 
 import errno
 import io
@@ -17,32 +17,32 @@ from urllib.parse import quote
 import urllib3
 import urllib3.exceptions as http
 
-from pbx.asterisk.ari import errors as faults
+from pbx.asterisk.ari import errors
 from pbx.errors import DataError, Deadline, SettingsError, StorageFull, Unreachable
 from pbx.settings import Connection
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 
-ATTEMPTS = 3  # for a transfer that breaks off
+ATTEMPTS = 3  # for a transfer that is interrupted
 _CHUNK_BYTES = 256 * 1024
-_FULL_BYTES = 64 * 1024
-_GATHER_S = 0.0015
-_ANSWER_S = 300.0  # for all but a recording; Asterisk walks through every folder before it answers with the list
-_ANSWER_BYTES = 64 * 1024 * 1024  # about 700,000 recordings
-_ANSWER_VALUES = 2_500_000  # JSON values in them: two bytes of an answer can take a hundred in memory
-_PACE_S = 30.0  # a download is judged by what arrives in such a time
-_LEAST_BYTES_PER_S = 2000  # a call is recorded at 16,000: a slower line never catches up with even one
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SMALL_READ_BYTES = 64 * 1024
+_READ_PAUSE_S = 0.0015
+_ANSWER_S = 300.0  # for all but a download; Asterisk reads every folder before it sends the list
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024  # about 700,000 recordings
+_MAX_ANSWER_VALUES = 2_500_000  # in JSON; two bytes of an answer can take a hundred in memory
+_PROGRESS_CHECK_S = 30.0  # how often a download's rate is checked
+_MIN_BYTES_PER_S = 2000  # calls are recorded at 16,000: a slower connection never catches up
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StoredRecording(NamedTuple):
-    """A recording as ARI lists it: its path below `recording` without extension, and that extension."""
+    """A recording as ARI lists it: its path below `recording` without the extension, and the extension."""
 
     name: str
     format: str
 
 
 class SystemInfo(NamedTuple):
-    """Who answers, and since when it runs."""
+    """The Asterisk that answers: its version, its entity id and its start time (UTC)."""
 
     version: str
     entity_id: str
@@ -50,14 +50,15 @@ class SystemInfo(NamedTuple):
 
 
 class AriClient:
-    """One PBX's ARI, by Basic authentication. Safe to share among `parallel` threads, which get a connection each.
+    """A client for the ARI of one PBX, with Basic authentication. Up to `parallel` threads may share it.
 
-    Failed connections, lost answers and 5xx are tried again with growing pauses (from `backoff_s`); 401, 403 and 404
-    are not. A download may take `deadline_s` in all, any other request five minutes of it: connecting, TLS, headers
-    and all attempts included. Neither may go `idle_timeout_s` without a byte, nor a download fall below a least rate.
+    Failed connections, lost answers and status 5xx are retried with growing pauses, the first of `backoff_s`; status
+    401, 403 and 404 are not. A download may take `deadline_s`, any other request up to five minutes of that, including
+    connecting, TLS and all attempts. Both fail after `idle_timeout_s` without a byte, and a download also when it falls
+    below a minimum rate, checked every `pace_s`.
 
-    Every method raises Unreachable or Deadline for the line, AriLoginError (401), AriDenied (403), AriNotFound (404),
-    AriServerError (5xx) or AriProtocolError for the answer.
+    Every method raises Unreachable or Deadline for the connection, and AriLoginError (401), AriDenied (403),
+    AriNotFound (404), AriServerError (5xx) or AriProtocolError for the answer.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class AriClient:
         idle_timeout_s: float = 60,
         deadline_s: float = 1800,
         backoff_s: float = 0.5,
-        pace_s: float = _PACE_S,
+        pace_s: float = _PROGRESS_CHECK_S,
         stop: threading.Event | None = None,
     ) -> None:
         self.connection = connection
@@ -107,46 +108,46 @@ class AriClient:
         self.close()
 
     def close(self) -> None:
+        """Close all connections."""
         self._pool.close()
 
     def cancel(self) -> None:
-        """Break off all transfers, of other threads too: they raise Unreachable, as they do when `stop` is set."""
+        """Stop all transfers, in all threads: they raise Unreachable, as they do when `stop` is set."""
         self._cancelled.set()
 
     def info(self) -> SystemInfo:
-        """Version, entity id and start of the Asterisk that answers."""
+        """Return which Asterisk answers."""
         answer = self._json("/asterisk/info")
         try:
             started_at = datetime.fromisoformat(answer["status"]["startup_time"]).astimezone(UTC)
             version, entity_id = self._texts(answer["system"][name] for name in ("version", "entity_id"))
             return SystemInfo(version, entity_id, started_at)
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise faults.not_json(self.connection) from None
+            raise errors.not_json_error(self.connection) from None
 
     def channels(self) -> set[str]:
-        """The uniqueids of all live channels."""
+        """Return the uniqueids of all live channels."""
         answer = self._json("/channels")
         try:
             return set(self._texts(channel["id"] for channel in answer))
         except (KeyError, TypeError):
-            raise faults.not_json(self.connection) from None
+            raise errors.not_json_error(self.connection) from None
 
     def list_recordings(self) -> list[StoredRecording]:
-        """All stored recordings; ARI knows no paging, no filter and no dates. One that grows is listed too."""
+        """Return all stored recordings, including those still being recorded. ARI has no paging, filter or dates."""
         answer = self._json("/recordings/stored")
         try:
             names = self._texts(item["name"] for item in answer)
             formats = self._texts(item["format"] for item in answer)
         except (KeyError, TypeError):
-            raise faults.not_json(self.connection) from None
+            raise errors.not_json_error(self.connection) from None
         return list(map(StoredRecording, names, formats))
 
     def download(self, name: str, target: Path, accept: Callable[[int], None] | None = None) -> int:
-        """Fetch a recording into `target`, which appears only when all of it is there; return its size in bytes.
+        """Download a recording to `target` and return its size in bytes. The file appears only when it is complete.
 
-        `accept` is that of `fetch`.
-
-        Raises StorageFull or DataError when it can't be written, and the class's errors; nothing is left behind then.
+        `accept`: see `fetch`. Raises StorageFull or DataError if the file can't be written, and the class's errors.
+        After an error, no part of the file remains.
         """
         part = target.with_name(f"{target.name}.part")
         try:
@@ -155,16 +156,16 @@ class AriClient:
             part.replace(target)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise storage_fault(error, target) from error
+            raise storage_error(error, target) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         return size_bytes
 
     def fetch(self, name: str, sink: BinaryIO, accept: Callable[[int], None] | None = None) -> int:
-        """Write a recording into an open, empty file and return its size in bytes; OSError is the file's own.
+        """Write a recording into an open, empty file and return its size in bytes. Raises OSError from the file.
 
-        `accept` is given the announced size before any of it is fetched; what it raises ends the download.
+        `accept` is called with the announced size before the download; what it raises ends the download.
         """
         return self._fetch(f"/recordings/stored/{quote(name, safe='')}/file", sink, self._deadline_s, accept)
 
@@ -172,41 +173,41 @@ class AriClient:
         body = io.BytesIO()
         self._fetch(path, body, min(_ANSWER_S, self._deadline_s), self._accept_answer)
         answer = body.getvalue()
-        if sum(answer.count(mark) for mark in (b",", b"[", b"{")) > _ANSWER_VALUES:
-            raise faults.endless(self.connection)
+        if sum(answer.count(mark) for mark in (b",", b"[", b"{")) > _MAX_ANSWER_VALUES:
+            raise errors.list_too_large_error(self.connection)
         try:
             return json.loads(answer)
         except (ValueError, RecursionError):
-            raise faults.not_json(self.connection) from None
+            raise errors.not_json_error(self.connection) from None
 
     def _accept_answer(self, size_bytes: int) -> None:
-        if size_bytes > _ANSWER_BYTES:
-            raise faults.endless(self.connection)
+        if size_bytes > _MAX_ANSWER_BYTES:
+            raise errors.list_too_large_error(self.connection)
 
     def _texts(self, values: Iterable[Any]) -> list[str]:
-        """Values that must be texts which a database takes. Raises AriProtocolError."""
+        """Check that all values are texts that a database accepts, and return them. Raises AriProtocolError."""
         texts = list(values)
         try:
             together = "".join(texts).encode()
-        except (TypeError, UnicodeEncodeError):  # a number, say, or half a pair of surrogates
-            raise faults.not_json(self.connection) from None
+        except (TypeError, UnicodeEncodeError):  # such as a number, or an unpaired surrogate
+            raise errors.not_json_error(self.connection) from None
         if b"\0" in together:
-            raise faults.not_json(self.connection)
+            raise errors.not_json_error(self.connection)
         return texts
 
     def _fetch(self, path: str, sink: BinaryIO, limit_s: float, accept: Callable[[int], None] | None) -> int:
-        """GET into `sink`, all of it again when the transfer breaks off: ARI has no Range (it sends the whole file)."""
-        with time_limit(limit_s, self._check_wanted):
+        """GET `path` into `sink`. An interrupted transfer starts again from the first byte: ARI ignores Range."""
+        with time_limit(limit_s, self._check_cancelled):
             try:
                 return self._try(path, sink, accept)
             except OutOfTime:
                 where = f"{self.connection.host}:{self.connection.ari_port}"
-                fix = "Try again. If it happens again, the PBX is overloaded or the network very slow."
+                fix = "Try again. If it happens again, check the PBX’s load and the network."
                 raise Deadline(f"{where} took longer than {limit_s:g} s to answer.", fix) from None
 
     def _try(self, path: str, sink: BinaryIO, accept: Callable[[int], None] | None) -> int:
         for attempt in range(ATTEMPTS):
-            self._check_wanted()
+            self._check_cancelled()
             if attempt:
                 sink.seek(0)
                 sink.truncate()
@@ -214,13 +215,13 @@ class AriClient:
                 return self._receive(path, sink, accept)
             except http.HTTPError as error:
                 if attempt == ATTEMPTS - 1 or isinstance(error, http.MaxRetryError):
-                    raise faults.line_fault(error, self.connection) from None
+                    raise errors.connection_error(error, self.connection) from None
             self._cancelled.wait(self._backoff_s * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    def _check_wanted(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cancelled.is_set() or self._stop.is_set():
-            raise Unreachable("The transfer was broken off.", "Start it again.")
+            raise Unreachable("The transfer was cancelled.", "Start it again.")
 
     def _receive(self, path: str, sink: BinaryIO, accept: Callable[[int], None] | None) -> int:
         url = f"{self._path}{path}"
@@ -228,52 +229,50 @@ class AriClient:
         try:
             if response.status != 200:
                 kind, text = response.headers.get("Content-Type", ""), response.read(500).decode(errors="replace")
-                raise faults.refusal(response.status, kind, _message(text), self.connection)
+                raise errors.status_error(response.status, kind, _message(text), self.connection)
             size_bytes = announced_bytes(response.headers.get("Content-Length", ""))
             if size_bytes is None or "Transfer-Encoding" in response.headers:
-                raise faults.no_length(self.connection)
+                raise errors.no_length_error(self.connection)
             if accept is not None:
                 accept(size_bytes)
             self._copy(response, sink.write, size_bytes)
             return size_bytes
         except BaseException:
-            response.close()  # the rest of the answer is still in it
+            response.close()  # the rest of the answer is unread
             raise
         finally:
             response.release_conn()
 
     def _copy(self, response: urllib3.BaseHTTPResponse, write: Callable[[bytes], object], size_bytes: int) -> None:
-        """Write the body; urllib3 raises IncompleteRead when it is shorter than announced."""
-        left_bytes = judged_bytes = size_bytes
-        judged_at = time.monotonic()
+        """Write the body. urllib3 raises IncompleteRead if it is shorter than announced."""
+        left_bytes = checked_bytes = size_bytes
+        checked_at = time.monotonic()
         while left_bytes:
             chunk = response.read1(_CHUNK_BYTES)
             write(chunk)
             left_bytes -= len(chunk)
-            self._check_wanted()
-            took_s = time.monotonic() - judged_at
+            self._check_cancelled()
+            took_s = time.monotonic() - checked_at
             if left_bytes and took_s > self._pace_s:
-                if judged_bytes - left_bytes < _LEAST_BYTES_PER_S * took_s:
-                    text = f"The PBX sent less than {_LEAST_BYTES_PER_S:,} bytes a second for {took_s:.0f} s."
-                    raise Deadline(
-                        text, "Try again. If it happens again, the PBX is overloaded or the network very slow."
-                    )
-                judged_bytes, judged_at = left_bytes, judged_at + took_s
-            if left_bytes and len(chunk) < _FULL_BYTES:
-                # Asterisk sends 4 KB at a time: waking for each would cost more than the bytes themselves.
-                time.sleep(_GATHER_S)
+                if checked_bytes - left_bytes < _MIN_BYTES_PER_S * took_s:
+                    text = f"The PBX sent less than {_MIN_BYTES_PER_S:,} bytes a second for {took_s:.0f} s."
+                    raise Deadline(text, "Try again. If it happens again, check the PBX’s load and the network.")
+                checked_bytes, checked_at = left_bytes, checked_at + took_s
+            if left_bytes and len(chunk) < _SMALL_READ_BYTES:
+                # Asterisk sends 4 KB at a time: reading each one separately would cost more CPU time than the copy.
+                time.sleep(_READ_PAUSE_S)
 
 
-def storage_fault(error: OSError, path: Path) -> DataError:
-    """The error for a file that can't be written: StorageFull when there is no room, else DataError."""
-    if error.errno in _NO_ROOM:
+def storage_error(error: OSError, path: Path) -> DataError:
+    """The error for a file that can't be written: StorageFull if the disk is full, otherwise DataError."""
+    if error.errno in _DISK_FULL:
         return StorageFull(
-            f"There is no room left for recordings in {path.parent} ({error.strerror}).",
-            "Free some space on its disk, then sync again. Recordings already stored are safe.",
+            f"Not enough disk space for recordings in {path.parent} ({error.strerror}).",
+            "Free disk space, then sync again. Recordings already downloaded are kept.",
         )
     return DataError(
-        f"{path.parent} can't be written to: {error.strerror}.",
-        "Give this user the right to write there, or set PBX_DATA_DIR to another directory.",
+        f"Can't write to {path.parent}: {error.strerror}.",
+        "Give this user write permission there, or set PBX_DATA_DIR to another directory.",
     )
 
 
@@ -287,12 +286,12 @@ def _tls(connection: Connection) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=connection.ca_file)
     except (OSError, ssl.SSLError):
         raise SettingsError(
-            f"The CA file {connection.ca_file} can't be read as PEM certificates.", "Fix FREEPBX_CA_FILE."
+            f"The CA file {connection.ca_file} can't be read as PEM certificates.", "Correct FREEPBX_CA_FILE."
         ) from None
 
 
 def _message(text: str) -> str:
-    """ARI's own word for an error, "" where it has none."""
+    """ARI's own message in an error, or ""."""
     try:
         answer = json.loads(text)
         return str(answer.get("message") or answer.get("error") or "")

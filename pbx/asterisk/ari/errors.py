@@ -1,4 +1,4 @@
-"""What can go wrong between here and ARI → an error for people. No message holds a password, nor does any address."""
+"""Turns what goes wrong between this machine and ARI into errors with a fix. No message contains a password."""
 
 import ssl
 
@@ -17,47 +17,49 @@ from pbx.errors import (
 )
 from pbx.settings import Connection
 
-_UNKNOWN_CA = {18, 19, 20, 21}  # X509_V_ERR_*: self-signed, or the issuer is not known here
+_UNKNOWN_CA = {18, 19, 20, 21}  # X509_V_ERR_*: self-signed, or the issuer is unknown
 _OTHER_NAME = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 
 
-def refusal(status: int, content_type: str, text: str, connection: Connection) -> AriError:
-    """The error for any answer that isn't 200. `text` is the start of its body."""
+def status_error(status: int, content_type: str, text: str, connection: Connection) -> AriError:
+    """The error for an answer with any HTTP status but 200. `text`: the start of its body."""
     where = connection.ari_url
     if status == 401:
         return AriLoginError(
             f"ARI refused the user {connection.ari_username!r} or the password.",
-            "Compare FREEPBX_ARI_USERNAME and FREEPBX_ARI_PASSWORD with the PBX's user (FreePBX: Settings, "
-            "Asterisk REST Interface Users; or ari.conf), then `asterisk -rx 'module reload res_ari.so'`.",
+            "Compare FREEPBX_ARI_USERNAME and FREEPBX_ARI_PASSWORD with the user on the PBX (FreePBX: Settings, "
+            "Asterisk REST Interface Users; or ari.conf), then run `asterisk -rx 'module reload res_ari.so'`.",
         )
     if status == 403:
         return AriDenied(
-            f"ARI denies the user {connection.ari_username!r} this ({text or status}).",
-            "Reading needs no more than a read-only user. Asterisk itself must be able to read the recordings: "
+            f"ARI denied the user {connection.ari_username!r} access ({text or status}).",
+            "A read-only user is enough. Let Asterisk itself read the recordings: "
             "`chown -R asterisk:asterisk /var/spool/asterisk/monitor`.",
         )
     if status == 404 and "Recording not found" in text:
         return AriNotFound(
-            "The PBX lists it but doesn't hand it out (404).",
-            "If that goes for all of a folder, the folder is a link that leads out of /var/spool/asterisk/recording: "
-            "make `recording` itself the link (`ln -s monitor /var/spool/asterisk/recording`), or mount with --bind.",
+            "The PBX lists the recording but refuses to send it (404).",
+            "If this happens with every recording of a folder, the folder is a link that leads out of "
+            "/var/spool/asterisk/recording. Make `recording` itself the link "
+            "(`ln -s monitor /var/spool/asterisk/recording`), or mount the folder with --bind.",
         )
     if status == 404 and "json" in content_type:
         return AriNotFound(
-            f"ARI answers at {where}, but doesn't know recordings or channels.",
-            "Load the modules on the PBX: `asterisk -rx 'module load res_ari_recordings.so'` and res_ari_channels.so.",
+            f"ARI answers at {where}, but without recordings or channels.",
+            "Load the modules on the PBX: `asterisk -rx 'module load res_ari_recordings.so'`, and the same for "
+            "res_ari_channels.so.",
         )
     if status == 404:
         return AriNotFound(
-            f"A web server answers at {where}, but there is no ARI behind it.",
+            f"A web server answers at {where}, but it doesn't offer ARI.",
             "Set enabled=yes in /etc/asterisk/ari.conf, then run `asterisk -rx 'module reload res_ari.so'`. If "
-            "`asterisk -rx 'http show status'` shows a prefix, set FREEPBX_ARI_PREFIX to it. Otherwise, "
-            "FREEPBX_ARI_PORT may belong to another web server.",
+            "`asterisk -rx 'http show status'` shows a prefix, set FREEPBX_ARI_PREFIX to it. Otherwise, check whether "
+            "FREEPBX_ARI_PORT belongs to another web server.",
         )
     if status >= 500:
         return _server_error(status, text)
     return AriProtocolError(
-        f"{where} answered with HTTP {status} where ARI answers 200.",
+        f"{where} answered with HTTP status {status}, which ARI doesn't use here.",
         "Check FREEPBX_ARI_PORT and FREEPBX_ARI_TLS: this looks like another web server or a proxy.",
     )
 
@@ -66,99 +68,102 @@ def _server_error(status: int, text: str) -> AriServerError:
     if "Allocation failed" in text:
         return AriServerError(
             "The PBX can't list its recordings (500 Allocation failed).",
-            "The directory /var/spool/asterisk/recording is missing, or something below it stops the listing: a broken "
-            "link (`find -L /var/spool/asterisk/recording -type l` shows it), or a file name that isn't UTF-8. "
-            "Make it a link: `ln -s monitor /var/spool/asterisk/recording`.",
+            "If the directory /var/spool/asterisk/recording is missing, make it a link: "
+            "`ln -s monitor /var/spool/asterisk/recording`. Otherwise, remove broken links in it "
+            "(`find -L /var/spool/asterisk/recording -type l` lists them) and rename files whose name isn't UTF-8.",
         )
     if status == 503:
         return AriServerError("The PBX is still starting (503).", "Try again in a minute.")
     return AriServerError(
-        f"The PBX failed to answer ({status} {text}).".replace(" )", ")"), "Its log /var/log/asterisk/full tells why."
+        f"The PBX could not answer ({status} {text}).".replace(" )", ")"),
+        "Look for the reason in the log /var/log/asterisk/full on the PBX.",
     )
 
 
-def not_json(connection: Connection) -> AriProtocolError:
-    """The error for a 200 that holds something else than ARI's JSON."""
+def not_json_error(connection: Connection) -> AriProtocolError:
+    """The error for a successful answer that isn't ARI's JSON."""
     return AriProtocolError(
-        f"{connection.ari_url} answered, but not with ARI's JSON.",
+        f"{connection.ari_url} answered, but not with JSON as ARI does.",
         "Check FREEPBX_HOST and FREEPBX_ARI_PORT: this looks like another web server, a proxy or a login page.",
     )
 
 
-def no_length(connection: Connection) -> AriProtocolError:
-    """The error for an answer that doesn't announce its length in plain digits."""
+def no_length_error(connection: Connection) -> AriProtocolError:
+    """The error for an answer without a usable Content-Length."""
     return AriProtocolError(
-        f"{connection.ari_url} doesn't say how long its answer is, so it can't be checked.",
-        "Connect to Asterisk's own port, not through a proxy that drops Content-Length.",
+        f"{connection.ari_url} doesn't send the length of its answer, so the answer can't be checked.",
+        "Connect to Asterisk's own port, not through a proxy that removes Content-Length.",
     )
 
 
-def endless(connection: Connection) -> AriProtocolError:
-    """The error for a list that is longer than this app takes in."""
+def list_too_large_error(connection: Connection) -> AriProtocolError:
+    """The error for a list of recordings that is larger than this app accepts."""
     return AriProtocolError(
-        f"{connection.ari_url} sent too large a list of recordings: more than 64 MB or 2,500,000 JSON values.",
-        f"Check that {connection.host} is your PBX. If it really has that many recordings, archive old ones outside "
-        "/var/spool/asterisk/monitor; FreePBX can't play those any more.",
+        f"{connection.ari_url} sent a list of recordings that is too large: more than 64 MB or 2,500,000 JSON values.",
+        f"Check that {connection.host} is your PBX. If it really has that many recordings, move old ones out of "
+        "/var/spool/asterisk/monitor. FreePBX can no longer play those.",
     )
 
 
-def line_fault(error: http.HTTPError, connection: Connection) -> PbxError:
-    """The error for what happened to the connection itself."""
+def connection_error(error: http.HTTPError, connection: Connection) -> PbxError:
+    """The error for a failure of the connection itself."""
     where = f"{connection.host}:{connection.ari_port}"
     reason: BaseException | None = error.reason if isinstance(error, http.MaxRetryError) else error
     if isinstance(reason, http.NameResolutionError):
         return Unreachable(
             f"The name {connection.host!r} doesn't resolve to an address.",
-            "Check FREEPBX_HOST for a slip, or write the PBX's IP address.",
+            "Check FREEPBX_HOST for spelling, or set it to the PBX's IP address.",
         )
     if isinstance(reason, http.ConnectTimeoutError) and not isinstance(reason, http.NewConnectionError):
         return Deadline(
             f"No answer from {where}.",
-            "A firewall may drop the packets (FreePBX: add this machine under Connectivity, Firewall), "
-            "or the address is wrong.",
+            "Check the address. If it is right, a firewall may drop the packets (FreePBX: add this machine under "
+            "Connectivity, Firewall).",
         )
     if isinstance(reason, http.NewConnectionError) and not isinstance(reason.__cause__, ConnectionRefusedError):
-        why = getattr(reason.__cause__, "strerror", None) or "no way there"
+        why = getattr(reason.__cause__, "strerror", None) or "no route"
         return Unreachable(f"Can't connect to {where}: {why}.", "Check the network and the address.")
     if isinstance(reason, http.NewConnectionError):
         return Unreachable(
             f"Nothing listens on {where}.",
             "Set enabled=yes and a bindaddr this machine can reach in /etc/asterisk/http.conf, then run "
-            "`asterisk -rx 'module reload http'`; `asterisk -rx 'http show status'` shows what is in force. Check "
-            "FREEPBX_ARI_PORT too.",
+            "`asterisk -rx 'module reload http'`. `asterisk -rx 'http show status'` shows the current settings. Check "
+            "FREEPBX_ARI_PORT, too.",
         )
     if isinstance(reason, http.ReadTimeoutError):
-        return Deadline(f"{where} stopped answering in the middle.", "Is the PBX overloaded? Try again.")
+        return Deadline(
+            f"{where} stopped sending in the middle of its answer.",
+            "Try again. If it happens often, check the PBX’s load.",
+        )
     if isinstance(reason, http.SSLError):
-        return _tls_fault(reason, where)
-    if _speaks_no_http(reason):
+        return _tls_error(reason, where)
+    if _is_not_http(reason):
         return AriProtocolError(
             f"{where} doesn't speak HTTP.",
-            "Check FREEPBX_ARI_PORT: ARI's is 8088, or 8089 with TLS (FREEPBX_ARI_TLS); 5038 is AMI's.",
+            "Check FREEPBX_ARI_PORT. The usual port is 8088, or 8089 with TLS (FREEPBX_ARI_TLS); 5038 is AMI's.",
         )
-    fix = "Does Asterisk restart? Then try again."
+    fix = "Try again. Asterisk may have restarted."
     if not connection.ari_tls:
-        fix += " If it happens each time, this may be the TLS port: set FREEPBX_ARI_TLS."
+        fix += " If it happens every time, this may be the TLS port: set FREEPBX_ARI_TLS."
     return Unreachable(f"The connection to {where} broke off.", fix)
 
 
-def _speaks_no_http(reason: BaseException | None) -> bool:
+def _is_not_http(reason: BaseException | None) -> bool:
     cause = next((arg for arg in getattr(reason, "args", ()) if isinstance(arg, Exception)), None)
     return type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol")  # not RemoteDisconnected
 
 
-def _tls_fault(reason: http.SSLError, where: str) -> Unreachable:
+def _tls_error(reason: http.SSLError, where: str) -> Unreachable:
     cause = reason.args[0] if reason.args else None
     if not isinstance(cause, ssl.SSLCertVerificationError):
         return Unreachable(
             f"{where} doesn't speak TLS.",
-            "ARI over TLS has a port of its own (tlsbindaddr in http.conf, often 8089): set FREEPBX_ARI_PORT to it, "
-            "or turn FREEPBX_ARI_TLS off.",
+            "Set FREEPBX_ARI_PORT to the TLS port (tlsbindaddr in http.conf, often 8089), or turn FREEPBX_ARI_TLS off.",
         )
     if cause.verify_code in _UNKNOWN_CA:
-        fix = "Copy the certificate of the CA that signed it from the PBX and name that file in FREEPBX_CA_FILE."
-        return Unreachable(f"{where} shows a certificate of an unknown CA.", fix)
+        fix = "Copy the certificate of the CA that signed it from the PBX, and set FREEPBX_CA_FILE to its path."
+        return Unreachable(f"{where} uses a certificate from an unknown CA.", fix)
     if cause.verify_code in _OTHER_NAME:
-        fix = "Set FREEPBX_HOST to the name in the certificate, or let the PBX have one for this name."
-        return Unreachable(f"{where} shows a certificate for another name.", fix)
+        fix = "Set FREEPBX_HOST to the name in the certificate, or install a certificate for this name on the PBX."
+        return Unreachable(f"{where} uses a certificate for another name.", fix)
     return Unreachable(f"The certificate of {where} isn't valid: {cause.verify_message}.", "Renew it on the PBX.")

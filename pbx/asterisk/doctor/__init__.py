@@ -1,10 +1,12 @@
-"""The connection check: from the PBX's name to a recording in hand, each step with its finding and what fixes it.
+"""The connection check: looks up the host, logs in to AMI and ARI, and downloads a recording.
 
-step.py   a step, and how steps that stand on one another are run
-line.py   name and ports: what is there before anybody speaks
-ami.py    the manager interface: TLS, greeting, login, rights, versions
-ari.py    the REST interface: TLS, login, the recordings
-advice.py the lines that fix a PBX
+Each step reports what it found and how to fix it.
+
+step.py     one step, and how a list of steps is run
+network.py  host name and ports
+ami.py      the manager interface: TLS, greeting, login, rights, version
+ari.py      the REST interface: TLS, login, list of recordings, download
+advice.py   the fixes, with the lines to enter on the PBX
 """
 
 from collections.abc import Iterator
@@ -19,10 +21,11 @@ __all__ = ["CheckStep", "check_connection"]
 
 
 def check_connection(connection: Connection) -> Iterator[CheckStep]:
-    """Check a PBX step by step, AMI and then ARI; each step comes as soon as it is known.
+    """Check the connection to a PBX, first AMI and then ARI, and yield each step as soon as it has finished.
 
-    A step whose ground is missing is `skipped` and says why; all others run. Nothing is raised for what is found, and
-    no secret is in what is told. A PBX that doesn't answer at all takes less than ten seconds.
+    A step that needs an earlier, failed step is `skipped` and gives the reason; all others run. Failures are results,
+    never exceptions, and no result contains a password. With a PBX that doesn't answer, the check takes less than ten
+    seconds.
     """
     name = NameCheck(connection.host)
     failed = yield from run(name.steps())

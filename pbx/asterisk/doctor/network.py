@@ -1,21 +1,21 @@
-"""Name and ports: what is there before anybody speaks."""
+"""The steps that check the network: whether the host name resolves and the ports accept connections."""
 
 import socket
 import threading
 import time
 from typing import Any
 
-from pbx.asterisk.doctor.advice import firewall, refused
-from pbx.asterisk.doctor.step import Check, StepResult, Trouble
+from pbx.asterisk.doctor.advice import packets_dropped, port_closed
+from pbx.asterisk.doctor.step import Check, StepFailed, StepResult
 
 RESOLVE_S = 3.0
-CONNECT_S = 3.0  # for each port: a packet lost is sent again after one second
+CONNECT_S = 3.0  # for each port; a lost packet is sent again after one second
 
 Address = tuple[int, tuple[Any, ...]]  # family and socket address
 
 
 class NameCheck:
-    """Looks the host's name up."""
+    """Resolves the host name into `addresses`."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -23,27 +23,32 @@ class NameCheck:
         self._failure: OSError | UnicodeError | None = None
 
     def steps(self) -> list[Check]:
+        """The only step."""
         return [Check("Name resolves", self.resolve)]
 
     def resolve(self) -> StepResult:
-        thread = threading.Thread(target=self._look_up, daemon=True)  # the resolver knows no time limit
+        """Resolve the host name."""
+        thread = threading.Thread(target=self._look_up, daemon=True)  # the resolver has no timeout
         thread.start()
         thread.join(RESOLVE_S)
         if self._failure is not None:
-            raise Trouble(
+            raise StepFailed(
                 f"The name {self.host!r} doesn't resolve to an address.",
                 [
-                    "There is a slip in it: correct FREEPBX_HOST, or write the PBX's IP address.",
-                    "Only another network's name server knows it (a VPN's, the office's): `getent hosts` asks yours.",
+                    "The name is misspelt. Correct FREEPBX_HOST, or enter the PBX's IP address.",
+                    "Only a name server on another network (a VPN, an office) knows the name. Test it here with "
+                    "`getent hosts`.",
                 ],
             )
         if not self.addresses:
-            raise Trouble(
+            raise StepFailed(
                 f"The name server gave no answer for {self.host!r} within {RESOLVE_S:.0f} s.",
-                ["Write the PBX's IP address as FREEPBX_HOST, or fix this machine's /etc/resolv.conf."],
+                ["Set FREEPBX_HOST to the PBX's IP address, or fix this machine's name resolution."],
             )
         found = ", ".join(str(address[0]) for _, address in self.addresses)
-        return StepResult(f"{self.host} is an address." if found == self.host else f"{self.host} is {found}.")
+        return StepResult(
+            f"{self.host} is an IP address." if found == self.host else f"{self.host} resolves to {found}."
+        )
 
     def _look_up(self) -> None:
         try:
@@ -54,10 +59,10 @@ class NameCheck:
             self.addresses = [(family, address) for family, _, _, _, address in found]
 
 
-def open_port(addresses: list[Address], port: int, what: str) -> socket.socket:
-    """Connect to the first address that lets us. Raises Trouble: refused, silent and unreachable told apart.
+def open_port(addresses: list[Address], port: int, interface: str) -> socket.socket:
+    """Connect to the first address that accepts the connection. `interface`: AMI or ARI.
 
-    `what` is AMI or ARI.
+    Raises StepFailed, with different fixes for a refused connection, no answer, and no route.
     """
     end = time.monotonic() + CONNECT_S
     failures: list[OSError] = []
@@ -75,20 +80,22 @@ def open_port(addresses: list[Address], port: int, what: str) -> socket.socket:
     where = f"{addresses[0][1][0]}:{port}"
     source = source_address(addresses[0])
     if any(isinstance(error, ConnectionRefusedError) for error in failures):
-        raise Trouble(f"{where} refuses the connection: nothing listens there.", refused(what, port, source))
-    if any(isinstance(error, TimeoutError) for error in failures):
-        raise Trouble(
-            f"No answer from {where} within {CONNECT_S:.0f} s: the packets are dropped on the way.",
-            firewall(what, port, source),
+        raise StepFailed(
+            f"{where} refuses the connection: nothing listens there.", port_closed(interface, port, source)
         )
-    raise Trouble(
-        f"There is no way to {where}: {failures[0].strerror or failures[0]}.",
-        ["Check FREEPBX_HOST, this machine's network, and the VPN if the PBX is behind one."],
+    if any(isinstance(error, TimeoutError) for error in failures):
+        raise StepFailed(
+            f"No answer from {where} within {CONNECT_S:.0f} s: the packets are dropped.",
+            packets_dropped(interface, port, source),
+        )
+    raise StepFailed(
+        f"No route to {where}: {failures[0].strerror or failures[0]}.",
+        ["Check FREEPBX_HOST, this machine's network, and the VPN if the PBX is reached through one."],
     )
 
 
 def source_address(target: Address) -> str:
-    """This machine's own address on the route there, as the PBX sees it if nothing rewrites it; "" without a route."""
+    """This machine's address as the PBX sees it, unless a router translates it; "" without a route to `target`."""
     family, address = target
     with socket.socket(family, socket.SOCK_DGRAM) as sock:  # connecting a datagram socket sends nothing
         try:

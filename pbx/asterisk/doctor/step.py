@@ -1,4 +1,4 @@
-"""A step of the check, and how steps that stand on one another are run."""
+"""A step of the connection check, and how a list of steps is run."""
 
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -13,7 +13,10 @@ StepState = Literal["ok", "failed", "skipped", "warning"]
 
 
 class CheckStep(BaseModel):
-    """One step: what was found, and what fixes it: the likely causes in their order, each with the lines to write."""
+    """The result of one step, as the page, the command line and its JSON show it.
+
+    `fix`: the likely causes, the most likely first, each with the lines to enter after its first line break.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,15 +29,15 @@ class CheckStep(BaseModel):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step found."""
+    """What a step found: a text, its state, and fixes (see CheckStep)."""
 
     text: str
     state: StepState = "ok"
     fix: list[str] = field(default_factory=list)
 
 
-class Trouble(Exception):
-    """A step failed."""
+class StepFailed(Exception):
+    """Raised by a step that failed, with what it found and the fixes (see CheckStep)."""
 
     def __init__(self, text: str, fix: list[str]) -> None:
         super().__init__(text)
@@ -43,35 +46,36 @@ class Trouble(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """A step to run; `bears` when the later ones stand on it."""
+    """A step to run. `required`: the later steps can't run if this one fails."""
 
     name: str
-    look: Callable[[], StepResult]
-    bears: bool = True
+    action: Callable[[], StepResult]
+    required: bool = True
 
 
 def run(checks: Iterable[Check], failed: str = "") -> Generator[CheckStep, None, str]:
-    """Run steps in their order, until one that bears the others fails (or `failed`, by name, has failed before).
+    """Run the steps in order and yield each result. After a required step has failed, skip the rest.
 
-    Returns the name of the step that failed, "" if none did.
+    `failed`: the name of an earlier step that failed, which skips all of them. Returns the name of the required step
+    that failed, or "".
     """
     for check in checks:
         if failed:
-            yield CheckStep(name=check.name, state="skipped", finding=f"Not tried, because “{failed}” failed.")
+            yield CheckStep(name=check.name, state="skipped", finding=f"Skipped because “{failed}” failed.")
             continue
-        begun = time.monotonic()
-        found = _look(check)
-        took_ms = round((time.monotonic() - begun) * 1000)
+        started = time.monotonic()
+        found = _run_check(check)
+        took_ms = round((time.monotonic() - started) * 1000)
         yield CheckStep(name=check.name, state=found.state, finding=found.text, fix=found.fix, took_ms=took_ms)
-        if check.bears and found.state == "failed":
+        if check.required and found.state == "failed":
             failed = check.name
     return failed
 
 
-def _look(check: Check) -> StepResult:
+def _run_check(check: Check) -> StepResult:
     try:
-        return check.look()
-    except Trouble as trouble:
-        return StepResult(str(trouble), "failed", trouble.fix)
+        return check.action()
+    except StepFailed as failure:
+        return StepResult(str(failure), "failed", failure.fix)
     except PbxError as error:
         return StepResult(str(error), "failed", [error.fix] if error.fix else [])

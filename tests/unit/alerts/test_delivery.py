@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from pbx.alerts import delivery as notices
-from pbx.alerts.delivery import SendError, check_target, message, send, tell_all
+from pbx.alerts.delivery import SendError, check_target, message, send, send_due_messages
 from pbx.errors import SettingsError
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
@@ -56,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
 
 
 def tell(engine: Engine, settings: Settings) -> int:
-    return tell_all(engine, settings, pbx(engine, settings), threading.Event())
+    return send_due_messages(engine, settings, pbx(engine, settings), threading.Event())
 
 
 def run_through(engine: Engine, settings: Settings, clock: list[datetime], *waits_s: int) -> None:

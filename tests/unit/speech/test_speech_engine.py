@@ -112,7 +112,7 @@ def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.Monke
         assert (settings.models_dir / "base.pt").read_bytes() == content
         assert seen[-1] == (len(content), len(content))
         monkeypatch.setattr(checkpoints, "_pick_precision", lambda device, precision: "fp32")
-        again = load_transcriber(settings.model_copy(update={"whisper_stretches": 1}))
+        again = load_transcriber(settings.model_copy(update={"whisper_max_spans": 1}))
         assert len(server.asked) == 2  # the one that was cut, and the rest
     assert [s.text for part in again.transcribe([TranscriptionSource(PHRASE)]) for s in part.segments] == [SAID]
 

@@ -147,7 +147,7 @@ def test_a_download_slower_than_the_least_rate_is_given_up(tmp_path: Path) -> No
 def test_a_length_that_is_no_number_of_bytes_is_refused(length: bytes) -> None:
     with replay() as pbx, AriClient(pbx.connection, backoff_s=0.001) as ari:
         pbx.answers[STORED] = HEAD + b"Content-Length: " + length + b"\r\n\r\n[]"
-        with pytest.raises(AriProtocolError, match="how long its answer is") as raised:
+        with pytest.raises(AriProtocolError, match="doesn't send the length of its answer") as raised:
             ari.list_recordings()
         assert raised.value.fix
 
@@ -155,7 +155,7 @@ def test_a_length_that_is_no_number_of_bytes_is_refused(length: bytes) -> None:
 def test_a_chunked_answer_with_a_length_is_refused() -> None:
     with replay() as pbx, AriClient(pbx.connection, backoff_s=0.001) as ari:
         pbx.answers[STORED] = HEAD + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n"
-        with pytest.raises(AriProtocolError, match="how long"):
+        with pytest.raises(AriProtocolError, match="length of its answer"):
             ari.list_recordings()
 
 
@@ -166,7 +166,7 @@ def test_a_nested_answer_is_not_aris_json(body: bytes) -> None:
     with replay() as pbx, AriClient(pbx.connection, backoff_s=0.001) as ari:
         pbx.answers = dict.fromkeys((STORED, "/ari/channels", "/ari/asterisk/info"), reply("list", body))
         for ask in (ari.list_recordings, ari.channels, ari.info):
-            with pytest.raises(AriProtocolError, match="not with ARI's JSON"):
+            with pytest.raises(AriProtocolError, match="not with JSON as ARI does"):
                 ask()
 
 
@@ -216,7 +216,7 @@ def test_an_endless_list_is_refused_before_it_fills_memory() -> None:
             yield b'{"name":"a","format":"wav"},' * 1000
 
     said, kilobytes = listed(endless)
-    assert "too large a list" in said
+    assert "too large" in said
     assert kilobytes < 20_000
 
 
@@ -228,7 +228,7 @@ def test_a_list_of_the_most_bytes_with_the_smallest_values_stays_within_bounds()
         yield body
 
     said, kilobytes = listed(many)
-    assert "too large a list" in said
+    assert "too large" in said
     assert kilobytes < 200_000
 
 

@@ -61,6 +61,6 @@ def only_failed(steps: dict[str, CheckStep], name: str, side: list[str]) -> Chec
     others = {other: step.state for other, step in steps.items() if other != name and other not in after}
     assert set(others.values()) == {"ok"}, others
     assert {steps[other].state for other in after} <= {"skipped"}
-    assert all(steps[other].finding == f"Not tried, because “{name}” failed." for other in after)
+    assert all(steps[other].finding == f"Skipped because “{name}” failed." for other in after)
     assert steps[name].state == "failed"
     return steps[name]

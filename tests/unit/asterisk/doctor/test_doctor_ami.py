@@ -105,10 +105,10 @@ def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> No
         steps = checked(pbx.connection())
     found = steps["AMI rights"]
     assert found.state == "failed"
-    assert "it lacks the class system" in found.finding
+    assert "the class system is missing" in found.finding
     assert "CoreStatus" in found.finding
     assert "QueueStatus" not in found.finding  # that one asks for no right
-    assert found.finding.endswith("seen of: system, extensions, trunks, active calls.")
+    assert found.finding.endswith("incomplete for: system, extensions, trunks, active calls.")
     assert "[notebook]\nread = system,call,agent,reporting,cdr\nwrite = system,reporting" in found.fix[0]
     assert steps["Asterisk version"].state == "warning"
     assert {steps[name].state for name in ARI_STEPS} == {"ok"}
@@ -124,7 +124,7 @@ def test_reporting_alone_may_be_what_lacks() -> None:
 
     with sound_pbx(serve) as pbx:
         found = checked(pbx.connection())["AMI rights"]
-    assert "may not run CoreStatus: it lacks the class reporting." in found.finding
+    assert "may not run CoreStatus: the class reporting is missing." in found.finding
 
 
 def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
@@ -139,7 +139,7 @@ def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
     with sound_pbx(serve) as pbx:
         steps = checked(pbx.connection())
     assert steps["AMI rights"].state == "warning"
-    assert steps["AMI rights"].finding == "Asterisk knows nothing of queues."
+    assert steps["AMI rights"].finding == "Asterisk has no support loaded for queues."
     assert "module load app_queue.so" in steps["AMI rights"].fix[0]
     assert steps["Asterisk version"].state == "ok"
 

@@ -18,8 +18,8 @@ def test_no_ari_behind_the_web_server_names_the_places() -> None:
     with sound_pbx() as pbx:
         pbx.ari.answers["/ari/asterisk/info"] = NO_ARI
         found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
-    assert "no ARI behind it" in found.finding
-    assert [cause.partition(".")[0] for cause in found.fix[:2]] == ["ARI is off", "The web server has a prefix"]
+    assert "doesn't offer ARI" in found.finding
+    assert [cause.partition(".")[0] for cause in found.fix[:2]] == ["ARI is off", "The web server uses a prefix"]
     assert "FREEPBX_ARI_PREFIX=PREFIX" in found.fix[1]
 
 
@@ -30,7 +30,7 @@ def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answe
         pbx.ari.answers = {f"{prefix}/ari/asterisk/info": NO_ARI for prefix in ("", "/asterisk", "/pbx")}
         pbx.ari.answers[f"{real}/ari/asterisk/info"] = captured(answer)
         found = only_failed(checked(pbx.connection(ari_prefix=set_)), "ARI answers", ARI_STEPS)
-    assert "no ARI behind it" in found.finding
+    assert "doesn't offer ARI" in found.finding
     assert found.fix[0].endswith(f"\nFREEPBX_ARI_PREFIX={real.strip('/')}")
     assert len(found.fix) == 1
 
@@ -38,9 +38,9 @@ def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answe
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (reply("info", b"<html>Log in</html>"), "not with ARI's JSON"),
-        (reply("info", b"[]"), "not with ARI's JSON"),
-        (captured("info").replace(b"200 OK", b"302 Found"), "HTTP 302"),
+        (reply("info", b"<html>Log in</html>"), "not with JSON as ARI does"),
+        (reply("info", b"[]"), "not with JSON as ARI does"),
+        (captured("info").replace(b"200 OK", b"302 Found"), "HTTP status 302"),
         (raw(16, "login"), "doesn't speak HTTP"),
         (reply("list-500", b"").replace(b"500 Internal Server Error", b"503 Service Unavailable"), "503"),
     ],
@@ -55,9 +55,9 @@ def test_what_is_not_ari_says_so(answer: bytes, words: str) -> None:
 def test_an_ari_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "ANSWER_S", 0.1)
     with sound_pbx() as pbx:
-        pbx.asterisk.ari.errors["/ari/asterisk/info"] = [hang] * 20
+        pbx.ari.faults["/ari/asterisk/info"] = [hang] * 20
         found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
-    assert "stopped answering" in found.finding
+    assert "stopped sending" in found.finding
 
 
 @pytest.mark.parametrize(("user", "section"), [("notebook", "[notebook]"), ("other", "[other]"), ("", "[notebook]")])
@@ -103,8 +103,8 @@ def test_a_folder_that_is_a_link_is_found_beside_a_sound_one() -> None:
         for name in (inside, second):
             pbx.ari.answers[f"{STORED}/{name.replace('/', '%2F').replace('+', '%2B')}/file"] = captured("404-recording")
         found = only_failed(checked(pbx.connection()), "Recording downloads", ARI_STEPS)
-    assert "in monitor/ and then doesn't hand them out" in found.finding
-    assert "/var/spool/asterisk/recording/monitor is a link" in found.fix[0]
+    assert "in monitor/, but refuses to send them" in found.finding
+    assert "/var/spool/asterisk/recording/monitor is, or contains, a link" in found.fix[0]
     assert "mount --bind /var/spool/asterisk/monitor /var/spool/asterisk/recording/monitor" in found.fix[1]
 
 
@@ -164,7 +164,7 @@ def test_files_asterisk_may_not_read() -> None:
 def test_a_slow_line_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "DOWNLOAD_S", 0.3)
     with sound_pbx() as pbx:
-        pbx.asterisk.ari.errors[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20
+        pbx.ari.faults[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20
         found = checked(pbx.connection())["Recording downloads"]
     assert found.state == "warning"
     assert "longer than" in found.finding

@@ -21,7 +21,9 @@ def test_a_sound_pbx_passes_every_step_in_order(version: int) -> None:
     assert steps["Asterisk version"].finding.startswith(f"Asterisk {version}.")
     assert f"Asterisk {version}." in steps["ARI login"].finding
     assert steps["Recordings listed"].finding == "1 recording."
-    assert steps["Recording downloads"].finding == f"{OLD} (wav) came whole: 1,644 bytes, 0.1 s of pcm_s16le."
+    assert (
+        steps["Recording downloads"].finding == f"{OLD} (wav) downloaded completely: 1,644 bytes, 0.1 s of pcm_s16le."
+    )
 
 
 def test_steps_come_as_they_are_known() -> None:
@@ -89,5 +91,5 @@ def test_the_second_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", two)
     with sound_pbx() as pbx:
         steps = checked(pbx.connection(host="pbx.example"))
-    assert steps["Name resolves"].finding == "pbx.example is 127.0.0.2, 127.0.0.1."
+    assert steps["Name resolves"].finding == "pbx.example resolves to 127.0.0.2, 127.0.0.1."
     assert states(steps)["AMI rights"] == "ok"
