@@ -56,7 +56,7 @@ def _types(tree: ast.Module) -> Iterator[str]:
             yield node.name
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name[0].isupper() and not name.isupper():
+            if name[0].isupper() and not name.isupper() and "TypeVar(" not in ast.unparse(node.value):
                 yield name
 
 

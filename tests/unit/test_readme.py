@@ -12,6 +12,11 @@ from tests.paths import ROOT
 README = (ROOT / "README.md").read_text()
 
 
+def command_names() -> set[str]:
+    """The commands of `python -m pbx`, as they are written."""
+    return set(commands_of(get_command(app)))
+
+
 def commands_of(group: Any, before: str = "") -> dict[str, Any]:
     """All commands by how they are written, those of groups by both words."""
     found = {}
