@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol
 
 from pbx.demo.answers import AMI_VERSIONS, answer_action
 from pbx.demo.faults import Faults
-from pbx.demo.messages import PbxMoment, ReceivedAction, refuse, reply, text
+from pbx.demo.messages import PbxMoment, ReceivedAction, event_text, refuse, reply, text
 from pbx.demo.wire import Wire
 from pbx.demo.world import AmiEvent, World
 
@@ -108,7 +108,7 @@ class Session:
             await self._news.wait()
             self._news.clear()
             events, self._waiting = self._waiting, []
-            texts = (_event_text(event.name, event.group, event.headers) for event in events)
+            texts = (event_text(event.name, event.group, event.headers) for event in events)
             wanted = [one for one in texts if not self._filters or any(find.search(one) for find in self._filters)]
             if wanted:
                 await self._wire.send(_bytes("".join(wanted)), "ami/events")
@@ -132,7 +132,7 @@ class Session:
         if self._pbx.faults.take("mute", where):
             return True
         if self._pbx.faults.take("flood", where):
-            await self._send_for_ever(_event_text("Flood", "system", _FILLING), where)
+            await self._send_for_ever(event_text("Flood", "system", _FILLING), where)
         listed = any(part in name for part in _LISTS)
         if listed and (slow := self._pbx.faults.take("slow_list", where)):
             await asyncio.sleep(slow.seconds)
@@ -192,7 +192,7 @@ class Session:
         if "system" in self._mask:
             uptime_s = str(max(int((self._pbx.clock() - self._pbx.world.booted_at).total_seconds()), 0))
             since = (("Uptime", uptime_s), ("LastReload", uptime_s), ("Status", "Fully Booted"))
-            told += _event_text("FullyBooted", "system", since)
+            told += event_text("FullyBooted", "system", since)
         await self._wire.send(told.encode(), where)
         return True
 
@@ -226,10 +226,6 @@ class Session:
         except re.error:
             return refuse(ask, "Filter did not compile.  Check the syntax of the filter given.")
         return reply(ask, "Success", ("Message", "Success"))
-
-
-def _event_text(name: str, group: str, headers: Iterable[tuple[str, str]]) -> str:
-    return text((("Event", name), ("Privilege", f"{group},all"), *headers))
 
 
 def _bytes(text: str) -> bytes:

@@ -48,7 +48,7 @@ def _core_status(ask: ReceivedAction, moment: PbxMoment) -> str:
         for what in ("Startup", "Reload")
         for part, form in (("Date", "%Y-%m-%d"), ("Time", "%H:%M:%S"))
     ]
-    told.append(("CoreCurrentCalls", str(len(world.lines(moment.at)))))
+    told.append(("CoreCurrentCalls", str(len(world.channels_at(moment.at)))))
     if world.version != "16":
         told.append(("CoreProcessedCalls", str(sum(1 for _ in world.calls_between(world.booted_at, moment.at)))))
     return reply(ask, "Success", *told)
@@ -81,22 +81,22 @@ def _command(ask: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _channels(ask: ReceivedAction, moment: PbxMoment) -> str:
-    def item(line: Channel) -> EventHeaders:
-        age_s = max(int((moment.at - line.begun_at).total_seconds()), 0)
+    def item(channel: Channel) -> EventHeaders:
+        age_s = max(int((moment.at - channel.created_at).total_seconds()), 0)
         blank = {UNKNOWN: ""}
-        headers = tuple((name, blank.get(value, value)) for name, value in line.headers())
+        headers = tuple((name, blank.get(value, value)) for name, value in channel.headers())
         return (
             ("Event", "CoreShowChannel"),
             *ask.id_line,
             *headers,
-            ("Application", line.application),
-            ("ApplicationData", line.data),
+            ("Application", channel.application),
+            ("ApplicationData", channel.data),
             ("Duration", f"{age_s // 3600:02d}:{age_s // 60 % 60:02d}:{age_s % 60:02d}"),
-            ("BridgeId", line.bridge),
+            ("BridgeId", channel.bridge),
         )
 
-    lines = moment.world.lines(moment.at)
-    return list_of(ask, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(lines)))
+    channels = moment.world.channels_at(moment.at)
+    return list_of(ask, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(channels)))
 
 
 # Queues
@@ -111,7 +111,7 @@ def _queue_status(ask: ReceivedAction, moment: PbxMoment) -> str:
         if wanted in ("", queue.number):
             state = moment.world.queue(queue, moment.at)
             items.append(_params(ask, state))
-            found = (one for one in state.members if member in ("", f"PJSIP/{one.agent.extension}"))
+            found = (one for one in state.members if member in ("", one.agent.interface))
             items += [_member(ask, one) for one in found]
             items += _entries(ask, state)
     return list_of(ask, "Queue status will follow", "QueueStatusComplete", items)
@@ -147,9 +147,9 @@ def _member(ask: ReceivedAction, member: Member) -> EventHeaders:
 def _entries(ask: ReceivedAction, state: QueueState) -> list[EventHeaders]:
     found: list[EventHeaders] = []
     for waiter in state.callers:
-        line = dict(waiter.line.headers())
-        who = tuple((name, line[name]) for name in ("Channel", "Uniqueid", "CallerIDNum", "CallerIDName"))
-        connected = tuple((name, line[name]) for name in ("ConnectedLineNum", "ConnectedLineName"))
+        fields = dict(waiter.channel.headers())
+        who = tuple((name, fields[name]) for name in ("Channel", "Uniqueid", "CallerIDNum", "CallerIDName"))
+        connected = tuple((name, fields[name]) for name in ("ConnectedLineNum", "ConnectedLineName"))
         place = (("Queue", state.queue.number), ("Position", str(waiter.position)))
         rest = (("Wait", str(waiter.wait_s)), ("Priority", "0"), *ask.id_line)
         found.append((("Event", "QueueEntry"), *place, *who, *connected, *rest))

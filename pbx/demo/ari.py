@@ -201,32 +201,34 @@ def _ping(pbx: AriHost, _name: str) -> HttpReply:
 
 
 def _channels(pbx: AriHost, _name: str) -> HttpReply:
-    return json_reply([_channel_document(line) for line in pbx.world.lines(pbx.clock())])
+    return json_reply([_channel_document(channel) for channel in pbx.world.channels_at(pbx.clock())])
 
 
 def _channel(pbx: AriHost, name: str) -> HttpReply:
-    found = next((line for line in pbx.world.lines(pbx.clock()) if name in (line.uniqueid, line.name)), None)
+    found = next(
+        (channel for channel in pbx.world.channels_at(pbx.clock()) if name in (channel.uniqueid, channel.name)), None
+    )
     return json_reply(_channel_document(found)) if found else _missing("Channel not found")
 
 
-def _channel_document(line: Channel) -> dict[str, object]:
+def _channel_document(channel: Channel) -> dict[str, object]:
     """A channel as Asterisk's ast_channel_snapshot_to_json writes it."""
     return {
-        "id": line.uniqueid,
-        "name": line.name,
-        "state": _STATES[line.state],
-        "protocol_id": str(uuid5(NAMESPACE_OID, line.uniqueid)),  # SIP's Call-ID
-        "caller": {"name": line.caller_name, "number": line.number},
-        "connected": {"name": line.connected_name, "number": line.connected},
+        "id": channel.uniqueid,
+        "name": channel.name,
+        "state": _STATES[channel.state],
+        "protocol_id": str(uuid5(NAMESPACE_OID, channel.uniqueid)),  # SIP's Call-ID
+        "caller": {"name": channel.caller_name, "number": channel.number},
+        "connected": {"name": channel.connected_name, "number": channel.connected},
         "accountcode": "",
         "dialplan": {
-            "context": line.context,
-            "exten": line.exten,
-            "priority": line.priority,
-            "app_name": line.application,
-            "app_data": line.data,
+            "context": channel.context,
+            "exten": channel.exten,
+            "priority": channel.priority,
+            "app_name": channel.application,
+            "app_data": channel.data,
         },
-        "creationtime": stamp(line.begun_at),
+        "creationtime": stamp(channel.created_at),
         "language": "en",
     }
 

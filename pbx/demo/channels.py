@@ -1,8 +1,10 @@
-"""Channels of the demo PBX and the steps in which a call goes: events with what they leave behind. Pure values."""
+"""The channels of the demo PBX, and the steps of a call: each event with the channels that exist after it. Pure."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
 
 EventHeaders = tuple[tuple[str, str], ...]
 DOWN, RING, RINGING, UP = 0, 4, 5, 6
@@ -11,11 +13,14 @@ _TEXT = {0: "Unknown", 1: "Unallocated (unassigned) number", 16: "Normal Clearin
 _TEXT |= {34: "Circuit/channel congestion"}
 _SIP = {1: "404", 17: "486", 34: "503"}  # TechCause of Asterisk 22, where the far end refused
 UNKNOWN = "<unknown>"
+_FIELDS = (
+    *("Channel", "ChannelState", "ChannelStateDesc", "CallerIDNum", "CallerIDName", "ConnectedLineNum"),
+    *("ConnectedLineName", "Language", "AccountCode", "Context", "Exten", "Priority", "Uniqueid", "Linkedid"),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A channel at some moment."""
+class Channel(NamedTuple):
+    """A channel at a moment."""
 
     name: str
     uniqueid: str
@@ -25,8 +30,8 @@ class Channel:
     caller_name: str
     context: str
     exten: str
-    begun_at: datetime
-    peer: str  # the endpoint whose channel it is
+    created_at: datetime
+    endpoint: str
     connected: str = ""
     connected_name: str = ""
     priority: int = 1
@@ -35,98 +40,125 @@ class Channel:
     bridge: str = ""
 
     def headers(self, prefix: str = "") -> EventHeaders:
-        """As Asterisk writes a channel into an event, with `Dest` or the like before each field."""
-        name = prefix or ""
-        return (
-            (f"{name}Channel", self.name),
-            (f"{name}ChannelState", str(self.state)),
-            (f"{name}ChannelStateDesc", _STATES[self.state]),
-            (f"{name}CallerIDNum", self.number or UNKNOWN),
-            (f"{name}CallerIDName", self.caller_name or UNKNOWN),
-            (f"{name}ConnectedLineNum", self.connected or UNKNOWN),
-            (f"{name}ConnectedLineName", self.connected_name or UNKNOWN),
-            (f"{name}Language", "en"),
-            (f"{name}AccountCode", ""),
-            (f"{name}Context", self.context),
-            (f"{name}Exten", self.exten),
-            (f"{name}Priority", str(self.priority)),
-            (f"{name}Uniqueid", self.uniqueid),
-            (f"{name}Linkedid", self.linkedid),
+        """The channel's fields as Asterisk writes them into an event; `prefix` ("Dest" or the like) opens each name."""
+        values = (
+            self.name,
+            str(self.state),
+            _STATES[self.state],
+            self.number or UNKNOWN,
+            self.caller_name or UNKNOWN,
+            self.connected or UNKNOWN,
+            self.connected_name or UNKNOWN,
+            "en",
+            "",
+            self.context,
+            self.exten,
+            str(self.priority),
+            self.uniqueid,
+            self.linkedid,
         )
+        return tuple(zip(_field_names(prefix), values, strict=True))
+
+
+@lru_cache
+def _field_names(prefix: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}" for name in _FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """The state of an endpoint changed: every queue it is a member of tells."""
+class DeviceChange:
+    """An endpoint's new state, which every queue that it is a member of reports."""
 
-    peer: str
+    endpoint: str
     status: int  # as QueueMember has it: 1 idle, 2 in use, 6 ringing
 
 
-@dataclass(frozen=True, slots=True)
-class CallStep:
-    """One event of a call. `lines`: the channels there are after it. `device` stands for what queues tell of it."""
+class CallStep(NamedTuple):
+    """One AMI event of a call, and the channels that the call has after it.
+
+    Its headers are those of the channels in `subjects`, each with its prefix, followed by `own_headers`. A step with a
+    `device` has none: each queue reports that change with headers of its own.
+    """
 
     at: datetime
-    event: str
-    group: str  # the class that it belongs to
-    headers: EventHeaders
-    lines: tuple[Channel, ...]
-    device: Device | None = None
+    name: str
+    group: str  # AMI's class of the event
+    subjects: tuple[tuple[str, Channel], ...]
+    own_headers: EventHeaders
+    channels: tuple[Channel, ...]
+    device: DeviceChange | None = None
+
+    @property
+    def headers(self) -> EventHeaders:
+        """The event's headers, which come after Event and Privilege."""
+        return (*chain.from_iterable(channel.headers(prefix) for prefix, channel in self.subjects), *self.own_headers)
 
 
 @dataclass(slots=True)
-class Play:
-    """Writes a call's steps. Channels are known by a short name, `caller`, `agent0` and so on."""
+class StepWriter:
+    """Writes a call's steps at the moment `at`. Channels have short names here: `caller`, `agent`, `callee`."""
 
     version: str
     at: datetime
-    lines: dict[str, Channel] = field(default_factory=dict)
+    channels: dict[str, Channel] = field(default_factory=dict)
     steps: list[CallStep] = field(default_factory=list)
 
-    def tell(self, event: str, *headers: tuple[str, str], group: str = "call") -> None:
-        self.steps.append(CallStep(self.at, event, group, headers, tuple(self.lines.values())))
+    def add(
+        self,
+        event: str,
+        *own_headers: tuple[str, str],
+        subjects: tuple[tuple[str, Channel], ...] = (),
+        group: str = "call",
+        device: DeviceChange | None = None,
+    ) -> None:
+        """Add an event with these headers."""
+        channels = tuple(self.channels.values())
+        self.steps.append(CallStep(self.at, event, group, subjects, own_headers, channels, device))
 
-    def tell_of(self, event: str, who: str, *headers: tuple[str, str], group: str = "call", other: str = "") -> None:
-        """An event with a channel's fields, and those of another with `Dest` before them, then its own."""
-        dest = self.lines[other].headers("Dest") if other else ()
-        self.tell(event, *self.lines[who].headers(), *dest, *headers, group=group)
+    def report(self, event: str, name: str, *headers: tuple[str, str], group: str = "call", dest: str = "") -> None:
+        """Add an event with a channel's fields, those of another channel as `Dest` fields, and its own headers."""
+        others = (("Dest", self.channels[dest]),) if dest else ()
+        self.add(event, *headers, subjects=(("", self.channels[name]), *others), group=group)
 
-    def change(self, who: str, **fields: Any) -> None:
-        self.lines[who] = replace(self.lines[who], **fields)
+    def change(self, name: str, **fields: Any) -> None:
+        """Change a channel without an event."""
+        self.channels[name] = self.channels[name]._replace(**fields)
 
-    def open(self, who: str, line: Channel) -> None:
-        self.lines[who] = line
-        self.tell_of("Newchannel", who)
+    def open(self, name: str, channel: Channel) -> None:
+        """Create a channel."""
+        self.channels[name] = channel
+        self.report("Newchannel", name)
 
-    def move(self, who: str, state: int, **fields: Any) -> None:
-        """Another state, and what else changes with it."""
-        self.change(who, state=state, **fields)
-        self.tell_of("Newstate", who)
+    def set_state(self, name: str, state: int) -> None:
+        """Give a channel another state."""
+        self.change(name, state=state)
+        self.report("Newstate", name)
 
-    def device(self, peer: str, status: int) -> None:
-        self.steps.append(
-            CallStep(self.at, "QueueMemberStatus", "agent", (), tuple(self.lines.values()), Device(peer, status))
-        )
+    def set_device(self, endpoint: str, status: int) -> None:
+        """Change the state of an endpoint."""
+        self.add("QueueMemberStatus", group="agent", device=DeviceChange(endpoint, status))
 
-    def ask_hangup(self, who: str, cause: int = 16) -> None:
-        """The far end hung up, or refused. Asterisk 22 knows no cause where it only hung up."""
-        told = () if self.version != "16" and cause not in _SIP else (("Cause", str(cause)),)
-        self.tell_of("HangupRequest", who, *told, *self._tech(cause))
+    def request_hangup(self, name: str, cause: int = 16) -> None:
+        """The far end hung up or refused the call. Asterisk 22 names a cause only where it refused."""
+        headers = () if self.version != "16" and cause not in _SIP else (("Cause", str(cause)),)
+        self.report("HangupRequest", name, *headers, *self._tech_cause(cause))
 
-    def hang_up(self, who: str, cause: int = 16, *, itself: bool = False) -> None:
-        """The end of a channel. `itself`: it ran the dialplan, so that Asterisk first asks it to end."""
-        if itself:
-            self.tell_of("SoftHangupRequest", who, ("Cause", "16"))
-        line = self.lines.pop(who)
-        self.tell("Hangup", *line.headers(), ("Cause", str(cause)), ("Cause-txt", _TEXT[cause]), *self._tech(cause))
+    def hang_up(self, name: str, cause: int = 16, *, runs_dialplan: bool = False) -> None:
+        """End a channel. One that runs the dialplan is first requested to end."""
+        if runs_dialplan:
+            self.report("SoftHangupRequest", name, ("Cause", "16"))
+        channel = self.channels.pop(name)
+        headers = ("Cause", str(cause)), ("Cause-txt", _TEXT[cause]), *self._tech_cause(cause)
+        self.add("Hangup", *headers, subjects=(("", channel),))
 
-    def _tech(self, cause: int) -> EventHeaders:
+    def _tech_cause(self, cause: int) -> EventHeaders:
         return (("TechCause", _SIP[cause]),) if self.version != "16" and cause in _SIP else ()
 
-    def set_variable(self, who: str, name: str, value: str) -> None:
-        self.tell_of("VarSet", who, ("Variable", name), ("Value", value), group="dialplan")
+    def set_variable(self, name: str, variable: str, value: str) -> None:
+        """Set a variable of a channel."""
+        self.report("VarSet", name, ("Variable", variable), ("Value", value), group="dialplan")
 
-    def bridge(self, name: str, *who: str) -> None:
-        for one in who:
-            self.change(one, bridge=name)
+    def bridge(self, bridge: str, *names: str) -> None:
+        """Put channels into a bridge; "" takes them out."""
+        for name in names:
+            self.change(name, bridge=bridge)

@@ -24,6 +24,11 @@ class Agent:
     name: str
     queues: tuple[str, ...]
 
+    @property
+    def interface(self) -> str:
+        """What queues call the telephone."""
+        return f"PJSIP/{self.extension}"
+
 
 @dataclass(frozen=True, slots=True)
 class DemoQueue:

@@ -5,7 +5,7 @@ import hashlib
 from pbx.demo.channels import Channel
 from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
 from pbx.demo.messages import PbxMoment, ReceivedAction, item_of, list_of, refuse, reply, text
-from pbx.demo.timeline import INSIDE, OUTSIDE
+from pbx.demo.timeline import INTERNAL_CONTEXT, TRUNK_CONTEXT
 from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING
 
 _STATES = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
@@ -22,47 +22,50 @@ def _digest(what: str) -> str:
     return hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()
 
 
-def _endpoint(peer: str, moment: PbxMoment, lines: tuple[Channel, ...]) -> dict[str, str]:
+def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, ...]) -> dict[str, str]:
     """What tells one endpoint from another, in whichever form."""
-    trunk = any(trunk.name == peer for trunk in TRUNKS)
-    world, mine = moment.world, sum(1 for line in lines if line.peer == peer)
-    state = (IN_USE if mine else IDLE) if trunk else world.device(peer, lines)
-    phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == peer), None)
+    trunk = any(trunk.name == endpoint for trunk in TRUNKS)
+    world, mine = moment.world, sum(1 for channel in channels if channel.endpoint == endpoint)
+    state = (IN_USE if mine else IDLE) if trunk else world.device(endpoint, channels)
+    phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == endpoint), None)
     return {
-        "ObjectName": peer,
+        "ObjectName": endpoint,
         "Transport": "0.0.0.0-udp",
-        "Aor": peer,
-        "Aors": peer,
-        "Auth": "" if trunk else f"{peer}-auth",
-        "Auths": "" if trunk else f"{peer}-auth",
-        "OutboundAuth": peer if trunk else "",
-        "OutboundAuths": peer if trunk else "",
-        "Contacts": f"{peer}/{_uri(peer)}," if _uri(peer) else "",
+        "Aor": endpoint,
+        "Aors": endpoint,
+        "Auth": "" if trunk else f"{endpoint}-auth",
+        "Auths": "" if trunk else f"{endpoint}-auth",
+        "OutboundAuth": endpoint if trunk else "",
+        "OutboundAuths": endpoint if trunk else "",
+        "Contacts": f"{endpoint}/{_uri(endpoint)}," if _uri(endpoint) else "",
         "DeviceState": _STATES[state],
         "ActiveChannels": "" if world.version == "16" else str(mine),
-        "Context": OUTSIDE if trunk else INSIDE,
+        "Context": TRUNK_CONTEXT if trunk else INTERNAL_CONTEXT,
         "DeviceStateBusyAt": "0" if trunk else "1",
-        "Callerid": f'"{phone.name}" <{peer}>' if phone else "<unknown>",
+        "Callerid": f'"{phone.name}" <{endpoint}>' if phone else "<unknown>",
         "FromUser": _TRUNK_USER if trunk else "",
     }
 
 
-def _uri(peer: str) -> str:
-    phone = next((phone for phone in PHONES if phone.extension == peer), None)
+def _uri(endpoint: str) -> str:
+    phone = next((phone for phone in PHONES if phone.extension == endpoint), None)
     if phone is not None:
-        return f"sip:{peer}@{_address(phone)}:5060"
-    return f"sip:{peer}.example:5060" if any(trunk.name == peer for trunk in TRUNKS) else ""
+        return f"sip:{endpoint}@{_address(phone)}:5060"
+    return f"sip:{endpoint}.example:5060" if any(trunk.name == endpoint for trunk in TRUNKS) else ""
 
 
-def _peers() -> tuple[str, ...]:
+def _endpoint_names() -> tuple[str, ...]:
     phones = (*PHONES, UNUSED_PHONE)
     return (*(trunk.name for trunk in TRUNKS), *(phone.extension for phone in phones))
 
 
 def endpoints(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoints."""
-    lines = moment.world.lines(moment.at)
-    items = [item_of(ask, moment, "EndpointList", _endpoint(peer, moment, lines)) for peer in _peers()]
+    channels = moment.world.channels_at(moment.at)
+    items = [
+        item_of(ask, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
+        for endpoint in _endpoint_names()
+    ]
     message = "A listing of Endpoints follows, presented as EndpointList events"
     return list_of(ask, message, "EndpointListComplete", items)
 
@@ -71,18 +74,18 @@ def contacts(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowContacts: those of telephones, as a trunk's is static."""
     items = []
     for phone in PHONES:
-        peer = phone.extension
+        endpoint = phone.extension
         values = {
-            "ObjectName": f"{peer};@{_digest(peer)}",
+            "ObjectName": f"{endpoint};@{_digest(endpoint)}",
             "ViaAddr": _address(phone),
             "ViaPort": "5060",
-            "CallId": f"{_digest(peer)[:16]}@{_address(phone)}",
-            "Endpoint": peer,
-            "Uri": _uri(peer),
+            "CallId": f"{_digest(endpoint)[:16]}@{_address(phone)}",
+            "Endpoint": endpoint,
+            "Uri": _uri(endpoint),
             "UserAgent": _USER_AGENT,
             "ExpirationTime": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600),
             "Status": "Reachable",
-            "RoundtripUsec": str(moment.world.roundtrip_us(peer, moment.at)),
+            "RoundtripUsec": str(moment.world.roundtrip_us(endpoint, moment.at)),
         }
         items.append(item_of(ask, moment, "ContactList", values))
     message = "A listing of Contacts follows, presented as ContactList events"
@@ -91,34 +94,34 @@ def contacts(ask: ReceivedAction, moment: PbxMoment) -> str:
 
 def one_endpoint(ask: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoint."""
-    peer = ask.get("endpoint")
-    if not peer:
+    endpoint = ask.get("endpoint")
+    if not endpoint:
         return refuse(ask, "PJSIPShowEndpoint requires an endpoint name\n")
-    if peer not in _peers():
-        return refuse(ask, f"Unable to retrieve endpoint {peer}\n")
-    trunk, uri = any(trunk.name == peer for trunk in TRUNKS), _uri(peer)
-    phone = next((phone for phone in PHONES if phone.extension == peer), None)
-    endpoint = _endpoint(peer, moment, moment.world.lines(moment.at))
-    aor = {"ObjectName": peer, "EndpointName": peer, "Contacts": f"{peer}/{uri}" if uri else ""}
+    if endpoint not in _endpoint_names():
+        return refuse(ask, f"Unable to retrieve endpoint {endpoint}\n")
+    trunk, uri = any(trunk.name == endpoint for trunk in TRUNKS), _uri(endpoint)
+    phone = next((phone for phone in PHONES if phone.extension == endpoint), None)
+    values = _endpoint_fields(endpoint, moment, moment.world.channels_at(moment.at))
+    aor = {"ObjectName": endpoint, "EndpointName": endpoint, "Contacts": f"{endpoint}/{uri}" if uri else ""}
     aor |= {"TotalContacts": str(int(bool(uri))), "ContactsRegistered": str(int(phone is not None))}
     items = [
-        item_of(ask, moment, "EndpointDetail", endpoint),
-        item_of(ask, moment, "AuthDetail", _auth(peer, trunk=trunk)),
-        item_of(ask, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": peer}),
+        item_of(ask, moment, "EndpointDetail", values),
+        item_of(ask, moment, "AuthDetail", _auth(endpoint, trunk=trunk)),
+        item_of(ask, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": endpoint}),
         item_of(ask, moment, "AorDetail", aor | ({"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {})),
     ]
     if uri:
         contact = {
-            "AOR": peer,
+            "AOR": endpoint,
             "URI": uri,
             "UserAgent": _USER_AGENT if phone else "",
             "RegExpire": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600) if phone else "0",
             "ViaAddress": f"{_address(phone)}:5060" if phone else "",
-            "CallID": f"{_digest(peer)[:16]}@{_address(phone)}" if phone else "",
+            "CallID": f"{_digest(endpoint)[:16]}@{_address(phone)}" if phone else "",
             "Status": "Reachable",
-            "RoundtripUsec": str(moment.world.roundtrip_us(peer, moment.at)),
-            "EndpointName": peer,
-            "ID": f"{peer};@{_digest(peer)}" if phone else f"{peer}@@{_digest(peer)}",
+            "RoundtripUsec": str(moment.world.roundtrip_us(endpoint, moment.at)),
+            "EndpointName": endpoint,
+            "ID": f"{endpoint};@{_digest(endpoint)}" if phone else f"{endpoint}@@{_digest(endpoint)}",
         }
         leave = () if phone else ("ViaAddress", "CallID")
         items.append(item_of(ask, moment, "ContactStatusDetail", contact, leave))
@@ -126,10 +129,10 @@ def one_endpoint(ask: ReceivedAction, moment: PbxMoment) -> str:
     return list_of(ask, message, "EndpointDetailComplete", items)
 
 
-def _auth(peer: str, *, trunk: bool) -> dict[str, str]:
-    username = _TRUNK_USER if trunk else peer
-    name = peer if trunk else f"{peer}-auth"
-    return {"ObjectName": name, "Username": username, "Password": _SECRET, "EndpointName": peer}
+def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
+    username = _TRUNK_USER if trunk else endpoint
+    name = endpoint if trunk else f"{endpoint}-auth"
+    return {"ObjectName": name, "Username": username, "Password": _SECRET, "EndpointName": endpoint}
 
 
 def registrations(ask: ReceivedAction, moment: PbxMoment) -> str:

@@ -42,7 +42,12 @@ class PbxMoment:
 
 def text(headers: Iterable[tuple[str, str]]) -> str:
     """A message."""
-    return "".join(f"{name}: {value}{END}" for name, value in headers) + END
+    return END.join(map(": ".join, headers)) + END + END
+
+
+def event_text(name: str, group: str, headers: Iterable[tuple[str, str]]) -> str:
+    """An event of a class, with its headers."""
+    return text((("Event", name), ("Privilege", f"{group},all"), *headers))
 
 
 def reply(ask: ReceivedAction, response: str, *headers: tuple[str, str]) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from sqlalchemy import Engine, update
 from sqlmodel import Session
 
-from pbx.demo.expected_history import legs_of, places, rings_of, visit_of
 from pbx.demo.recordings import keep_recordings
+from pbx.demo.replay import replay_agents, replay_calls
 from pbx.demo.snapshot_rows import BEFORE, write_looks
-from pbx.demo.story import agent_changes_of_day, calls_between, days_between
+from pbx.demo.story import calls_between
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.listening import begin_span, listening_spans, prolong_span
@@ -27,7 +27,7 @@ STRETCH = timedelta(days=2)  # written at once: other writers wait so long
 _GAP = timedelta(seconds=1.5)  # a shorter one is none
 _VISITS = Table.metadata.tables["queue_visits"]
 _STORY_FILES = (
-    *("company.py", "day.py", "shifts.py", "story.py", "timeline.py", "expected_history.py"),
+    *("company.py", "day.py", "shifts.py", "story.py", "timeline.py", "replay.py"),
     "sample_calls/scripts.toml",
 )
 ProgressReport = Callable[[float], None]
@@ -85,15 +85,12 @@ def fill_gaps(
 def write_past(session: Session, connection_id: int, since: datetime, until: datetime) -> None:
     """Write what the story tells of a stretch, as it was known at its end: the calls that go on then go on."""
     calls = list(calls_between(since - BEFORE, until))
-    standing = places(calls)
-    within = [call for call in calls if call.ended_at >= since]
-    visits = [visit for call in within if (visit := visit_of(call, standing.get(call.uniqueid), until))]
-    store_visits(session, connection_id, visits, "watch")
-    _go_on(session, connection_id, [visit.uniqueid for visit in visits if visit.outcome == "in_progress"])
-    store_rings(session, connection_id, [ring for call in within for ring in rings_of(call, until)])
-    changes = [one for day in days_between(since, until) for one in agent_changes_of_day(day)]
-    store_agent_changes(session, connection_id, [one for one in changes if since <= one.happened_at < until])
-    store_legs(session, connection_id, [leg for call in within for leg in legs_of(call, until)], "watch")
+    facts = replay_calls((call for call in calls if call.ended_at >= since), until)
+    store_visits(session, connection_id, facts.visits, "watch")
+    _go_on(session, connection_id, [visit.uniqueid for visit in facts.visits if visit.outcome == "in_progress"])
+    store_rings(session, connection_id, facts.rings)
+    store_agent_changes(session, connection_id, replay_agents(since, until))
+    store_legs(session, connection_id, facts.legs, "watch")
     write_looks(session, connection_id, calls, since, until)
     prolong_span(session, begin_span(session, connection_id, since), until, WRITTEN)
 

@@ -18,7 +18,6 @@ from sqlmodel import Session
 from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, PlannedCall
 from pbx.demo.counters import Boot, Counters, counters, whole_s
 from pbx.demo.day import WRAP_UP_S
-from pbx.demo.expected_history import interface_of
 from pbx.demo.story import agent_changes_of_day, days_between, trunk_changes_of_day
 from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING, World, usual_boot
 from pbx.model.history import AgentChange
@@ -84,7 +83,7 @@ def _of(subject_id: int, at: datetime) -> _SampleRow:
 def _subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
     """The ids of all that is sampled, by kind, name and the queue of a member; made where they aren't there."""
     wanted = {("queue", queue.number, ""): "" for queue in QUEUES} | {("trunk", trunk.name, ""): "" for trunk in TRUNKS}
-    wanted |= {("member", interface_of(one), queue): one.name for one in AGENTS for queue in one.queues}
+    wanted |= {("member", one.interface, queue): one.name for one in AGENTS for queue in one.queues}
     wanted |= {("extension", one.extension, ""): "" for one in (*PHONES, UNUSED_PHONE)}
     known = _known_subjects(session, connection_id)
     rows = [
@@ -178,7 +177,7 @@ class _Sweep:
             yield "trunk_samples", _of(ids["trunk", name, ""], at) | self.trunk(name, state, at)
         for agent in AGENTS:
             for name in agent.queues:
-                key = ids["member", interface_of(agent), name]
+                key = ids["member", agent.interface, name]
                 yield from self._changed("member_samples", key, at, self._member(name, agent.name, agent.extension))
         for extension, state_now in self.phones.items():
             key = ids["extension", extension, ""]

@@ -3,193 +3,204 @@
 The order is that of Asterisk 16.28 and 22.10, seen with PJSIP telephones as the queue's members.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 
-from pbx.demo.channels import DOWN, RING, RINGING, UP, CallStep, Channel, Play
+from pbx.demo.channels import DOWN, RING, RINGING, UP, CallStep, Channel, StepWriter
 from pbx.demo.company import AGENTS, PHONES, PlannedCall, PlannedRing
 from pbx.demo.counters import Boot, waiting, whole_s
 from pbx.demo.recording_dir import name_of
 
-SPOOL = "/var/spool/asterisk/monitor"
-INSIDE, OUTSIDE, QUEUEING = "from-internal", "from-trunk", "ext-queues"
+MONITOR_DIR = "/var/spool/asterisk/monitor"
+INTERNAL_CONTEXT, TRUNK_CONTEXT, QUEUE_CONTEXT = "from-internal", "from-trunk", "ext-queues"
 _NAMES = {phone.extension: phone.name for phone in PHONES}
 _IDLE, _IN_USE, _IS_RINGING = 1, 2, 6
-_PICK_UP = timedelta(milliseconds=300)
-_REACH = timedelta(milliseconds=80)  # until a telephone in the house rings
+_QUEUE_ANSWERS_AFTER = timedelta(milliseconds=300)
+_PHONE_RINGS_AFTER = timedelta(milliseconds=80)
 
 
 @lru_cache(maxsize=1024)
 def steps_of(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
-    """The steps of a call, sorted."""
-    play = Play(boot.version, call.started_at)
+    """The steps of a call in their order. Remembered, because a living PBX needs those of the same calls often."""
+    return write_steps(call, boot)
+
+
+def write_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
+    """The steps of a call in their order."""
+    writer = StepWriter(boot.version, call.started_at)
     if call.direction == "inbound":
-        _come_in(play, call, boot)
+        _call_to_queue(writer, call, boot)
     else:
-        _go_out(play, call)
-    return tuple(sorted(play.steps, key=lambda step: step.at))
+        _call_from_phone(writer, call)
+    return tuple(sorted(writer.steps, key=lambda step: step.at))
 
 
-def _line(play: Play, call: PlannedCall, place: int, peer: str, number: str, name: str, context: str) -> Channel:
-    """A new channel of a call, its `place`-th."""
-    serial = call.serial + place
+def _new_channel(
+    writer: StepWriter, call: PlannedCall, index: int, endpoint: str, number: str, name: str, context: str
+) -> Channel:
+    """A new channel, the call's own at `index` 0. The index makes its name and its uniqueid."""
+    serial = call.serial + index
     return Channel(
-        name=f"PJSIP/{peer}-{serial % 0x100000000:08x}",
-        uniqueid=f"{int(play.at.timestamp()) if place else call.uniqueid.partition('.')[0]}.{serial}",
+        name=f"PJSIP/{endpoint}-{serial % 0x100000000:08x}",
+        uniqueid=f"{int(writer.at.timestamp()) if index else call.uniqueid.partition('.')[0]}.{serial}",
         linkedid=call.linkedid,
         state=DOWN,
         number=number,
         caller_name=name,
         context=context,
         exten="s",
-        begun_at=play.at,
-        peer=peer,
+        created_at=writer.at,
+        endpoint=endpoint,
     )
 
 
 # Calls to the queues
 
 
-def _come_in(play: Play, call: PlannedCall, boot: Boot) -> None:
-    caller = _line(play, call, 0, call.trunk, call.from_number, call.from_name, OUTSIDE)
-    play.open("caller", _with(caller, state=RING, exten=call.did))
-    play.at = min(call.started_at + _PICK_UP, call.joined_at or call.ended_at)
-    play.change("caller", application="Playback", data="welcome", context=QUEUEING, exten=call.queue, priority=12)
-    play.move("caller", UP)
+def _call_to_queue(writer: StepWriter, call: PlannedCall, boot: Boot) -> None:
+    caller = _new_channel(writer, call, 0, call.trunk, call.from_number, call.from_name, TRUNK_CONTEXT)
+    writer.open("caller", _with(caller, state=RING, exten=call.did))
+    writer.at = min(call.started_at + _QUEUE_ANSWERS_AFTER, call.joined_at or call.ended_at)
+    writer.change(
+        "caller", application="Playback", data="welcome", context=QUEUE_CONTEXT, exten=call.queue, priority=12
+    )
+    writer.set_state("caller", UP)
     if call.joined_at is None or call.left_at is None:
         return
-    play.at = call.joined_at
+    writer.at = call.joined_at
     if call.recording:
-        play.set_variable("caller", "MIXMONITOR_FILENAME", f"{SPOOL}/{name_of(call)}.wav")
-        play.tell_of("MixMonitorStart", "caller")
-    play.change("caller", application="Queue", data=f"{call.queue},t,,,180", priority=38)
-    position, others = waiting(boot, call, play.at)
-    _tell_queue(play, call, "QueueCallerJoin", ("Position", str(position)), ("Count", str(others + 1)))
-    for place, ring in enumerate(call.rings, start=1):
-        _ring(play, call, ring, place, boot)
+        writer.set_variable("caller", "MIXMONITOR_FILENAME", f"{MONITOR_DIR}/{name_of(call)}.wav")
+        writer.report("MixMonitorStart", "caller")
+    writer.change("caller", application="Queue", data=f"{call.queue},t,,,180", priority=38)
+    position, others = waiting(boot, call, writer.at)
+    _report_queue(writer, call, "QueueCallerJoin", ("Position", str(position)), ("Count", str(others + 1)))
+    for index, ring in enumerate(call.rings, start=1):
+        _ring(writer, call, ring, index, boot)
     if call.answered_at is None:
-        _give_up(play, call, boot)
+        _leave_unanswered(writer, call, boot)
     elif call.target:
-        _transfer(play, call)
+        _transfer(writer, call)
     else:
-        _end_talk(play, call)
+        _end_conversation(writer, call)
 
 
-def _tell_queue(play: Play, call: PlannedCall, event: str, *headers: tuple[str, str], other: str = "") -> None:
-    play.tell_of(event, "caller", ("Queue", call.queue), *headers, group="agent", other=other)
+def _report_queue(writer: StepWriter, call: PlannedCall, event: str, *headers: tuple[str, str], dest: str = "") -> None:
+    writer.report(event, "caller", ("Queue", call.queue), *headers, group="agent", dest=dest)
 
 
 def _member(call: PlannedCall, extension: str, name: str) -> tuple[tuple[str, str], ...]:
     return ("Queue", call.queue), ("Interface", f"PJSIP/{extension}"), ("MemberName", name)
 
 
-def _ring(play: Play, call: PlannedCall, ring: PlannedRing, place: int, boot: Boot) -> None:
-    """One agent's telephone rings, until he answers, the time is over or the caller has gone."""
+def _ring(writer: StepWriter, call: PlannedCall, ring: PlannedRing, index: int, boot: Boot) -> None:
+    """An agent's telephone rings until the agent answers, the ring time is over or the caller hangs up."""
     agent, over_at = ring.agent, ring.at + timedelta(seconds=ring.ring_s)
     member = _member(call, agent.extension, agent.name)
-    play.at = ring.at
-    play.open("agent", _line(play, call, place, agent.extension, agent.extension, agent.name, INSIDE))
-    play.change("agent", connected=call.from_number, connected_name=call.from_name, exten=call.queue)
-    play.change("agent", application="AppQueue", data="(Outgoing Line)")
-    play.tell_of("AgentCalled", "caller", *member, group="agent", other="agent")
-    play.tell_of("DialBegin", "caller", ("DialString", f"PJSIP/{agent.extension}"), other="agent")
-    play.change("caller", connected=agent.extension, connected_name=agent.name)
-    play.at = min(ring.at + _REACH, over_at)
-    play.move("agent", RINGING)
-    play.tell_of("DialState", "caller", ("DialStatus", "RINGING"), other="agent")
-    play.device(agent.extension, _IS_RINGING)
+    writer.at = ring.at
+    writer.open(
+        "agent",
+        _new_channel(writer, call, index, agent.extension, agent.extension, agent.name, INTERNAL_CONTEXT),
+    )
+    writer.change("agent", connected=call.from_number, connected_name=call.from_name, exten=call.queue)
+    writer.change("agent", application="AppQueue", data="(Outgoing Line)")
+    writer.report("AgentCalled", "caller", *member, group="agent", dest="agent")
+    writer.report("DialBegin", "caller", ("DialString", f"PJSIP/{agent.extension}"), dest="agent")
+    writer.change("caller", connected=agent.extension, connected_name=agent.name)
+    writer.at = min(ring.at + _PHONE_RINGS_AFTER, over_at)
+    writer.set_state("agent", RINGING)
+    writer.report("DialState", "caller", ("DialStatus", "RINGING"), dest="agent")
+    writer.set_device(agent.extension, _IS_RINGING)
     if ring.cancelled:
         return
-    play.at = over_at
+    writer.at = over_at
     if ring.answered:
-        _connect(play, call, ring, boot)
+        _connect(writer, call, ring, boot)
         return
     rung_ms = str(round(ring.ring_s * 1000))
-    play.tell_of("AgentRingNoAnswer", "caller", *member, ("RingTime", rung_ms), group="agent", other="agent")
-    _stop_ringing(play, agent.extension, "NOANSWER")
+    writer.report("AgentRingNoAnswer", "caller", *member, ("RingTime", rung_ms), group="agent", dest="agent")
+    _stop_ringing(writer, agent.extension, "NOANSWER")
 
 
-def _stop_ringing(play: Play, extension: str, status: str) -> None:
-    for told in (status, "CANCEL"):
-        play.tell_of("DialEnd", "caller", ("DialStatus", told), other="agent")
-    play.hang_up("agent", 0)
-    play.device(extension, _IDLE)
+def _stop_ringing(writer: StepWriter, extension: str, status: str) -> None:
+    for dial_status in (status, "CANCEL"):
+        writer.report("DialEnd", "caller", ("DialStatus", dial_status), dest="agent")
+    writer.hang_up("agent", 0)
+    writer.set_device(extension, _IDLE)
 
 
-def _connect(play: Play, call: PlannedCall, ring: PlannedRing, boot: Boot) -> None:
+def _connect(writer: StepWriter, call: PlannedCall, ring: PlannedRing, boot: Boot) -> None:
     if call.joined_at is None:
         return
-    play.move("agent", UP)
-    play.tell_of("DialEnd", "caller", ("DialStatus", "ANSWER"), other="agent")
-    position, others = waiting(boot, call, play.at)
-    _tell_queue(play, call, "QueueCallerLeave", ("Position", str(position)), ("Count", str(others)))
-    hold_s, ring_s = whole_s(call.joined_at, play.at), int(ring.ring_s)
-    told = (("HoldTime", str(hold_s)), ("RingTime", str(ring_s)))
+    writer.set_state("agent", UP)
+    writer.report("DialEnd", "caller", ("DialStatus", "ANSWER"), dest="agent")
+    position, others = waiting(boot, call, writer.at)
+    _report_queue(writer, call, "QueueCallerLeave", ("Position", str(position)), ("Count", str(others)))
+    hold_s, ring_s = whole_s(call.joined_at, writer.at), int(ring.ring_s)
+    headers = (("HoldTime", str(hold_s)), ("RingTime", str(ring_s)))
     member = _member(call, ring.agent.extension, ring.agent.name)
-    play.tell_of("AgentConnect", "caller", *member, *told, group="agent", other="agent")
-    play.bridge(_bridge_id(call, 0), "caller", "agent")
-    play.device(ring.agent.extension, _IN_USE)
+    writer.report("AgentConnect", "caller", *member, *headers, group="agent", dest="agent")
+    writer.bridge(_bridge_id(call, 0), "caller", "agent")
+    writer.set_device(ring.agent.extension, _IN_USE)
 
 
-def _bridge_id(call: PlannedCall, place: int) -> str:
-    digits = f"{call.serial:08x}{place:04x}{int(call.started_at.timestamp() * 1000):020x}"
+def _bridge_id(call: PlannedCall, index: int) -> str:
+    digits = f"{call.serial:08x}{index:04x}{int(call.started_at.timestamp() * 1000):020x}"
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
 
 
-def _complete(play: Play, call: PlannedCall, reason: str) -> None:
+def _complete(writer: StepWriter, call: PlannedCall, reason: str) -> None:
     if call.agent is None or call.joined_at is None or call.answered_at is None or call.left_at is None:
         return
     hold_s, talk_s = whole_s(call.joined_at, call.answered_at), whole_s(call.answered_at, call.left_at)
-    told = (("HoldTime", str(hold_s)), ("TalkTime", str(talk_s)), ("Reason", reason))
+    headers = (("HoldTime", str(hold_s)), ("TalkTime", str(talk_s)), ("Reason", reason))
     member = _member(call, call.agent.extension, call.agent.name)
-    play.tell_of("AgentComplete", "caller", *member, *told, group="agent", other="agent")
+    writer.report("AgentComplete", "caller", *member, *headers, group="agent", dest="agent")
 
 
-def _end_talk(play: Play, call: PlannedCall) -> None:
+def _end_conversation(writer: StepWriter, call: PlannedCall) -> None:
     if call.agent is None:
         return
-    play.at = call.ended_at
+    writer.at = call.ended_at
     by = "agent" if call.ended_by == "agent" else "caller"
-    play.ask_hangup(by)
-    play.bridge("", "caller", "agent")
-    _complete(play, call, by)
-    play.hang_up("agent")
-    play.hang_up("caller", itself=True)
-    play.device(call.agent.extension, _IDLE)
+    writer.request_hangup(by)
+    writer.bridge("", "caller", "agent")
+    _complete(writer, call, by)
+    writer.hang_up("agent")
+    writer.hang_up("caller", runs_dialplan=True)
+    writer.set_device(call.agent.extension, _IDLE)
 
 
-def _give_up(play: Play, call: PlannedCall, boot: Boot) -> None:
-    """The caller hangs up, or his time is over and he is told so."""
+def _leave_unanswered(writer: StepWriter, call: PlannedCall, boot: Boot) -> None:
+    """The caller hangs up, or the queue's timeout is reached and an announcement plays."""
     if call.joined_at is None or call.left_at is None:
         return
-    play.at = call.left_at
+    writer.at = call.left_at
     timed_out = call.outcome == "timeout"
     if not timed_out:
-        play.ask_hangup("caller")
+        writer.request_hangup("caller")
     if call.rings and call.rings[-1].cancelled:
-        _stop_ringing(play, call.rings[-1].agent.extension, "CANCEL")
-    play.set_variable("caller", "ABANDONED", "TRUE")
-    position, others = waiting(boot, call, play.at)
+        _stop_ringing(writer, call.rings[-1].agent.extension, "CANCEL")
+    writer.set_variable("caller", "ABANDONED", "TRUE")
+    position, others = waiting(boot, call, writer.at)
     original, _ = waiting(boot, call, call.joined_at)
     hold_s = whole_s(call.joined_at, call.left_at)
-    told = (("Position", str(position)), ("OriginalPosition", str(original)), ("HoldTime", str(hold_s)))
-    _tell_queue(play, call, "QueueCallerAbandon", *told)
-    _tell_queue(play, call, "QueueCallerLeave", ("Position", str(position)), ("Count", str(others)))
+    headers = (("Position", str(position)), ("OriginalPosition", str(original)), ("HoldTime", str(hold_s)))
+    _report_queue(writer, call, "QueueCallerAbandon", *headers)
+    _report_queue(writer, call, "QueueCallerLeave", ("Position", str(position)), ("Count", str(others)))
     if timed_out:
-        play.set_variable("caller", "QUEUESTATUS", "TIMEOUT")
-        play.change("caller", application="Playback", data="all-our-agents-are-busy", priority=41)
-        play.at = call.ended_at
-    play.hang_up("caller", itself=True)
+        writer.set_variable("caller", "QUEUESTATUS", "TIMEOUT")
+        writer.change("caller", application="Playback", data="all-our-agents-are-busy", priority=41)
+        writer.at = call.ended_at
+    writer.hang_up("caller", runs_dialplan=True)
 
 
-def _transfer(play: Play, call: PlannedCall) -> None:
-    """The agent sends the caller on to a member of the staff, blindly."""
+def _transfer(writer: StepWriter, call: PlannedCall) -> None:
+    """The agent makes a blind transfer to a member of the staff."""
     if call.agent is None or call.left_at is None:
         return
-    play.at = call.left_at
-    agent, caller = play.lines["agent"], play.lines["caller"]
-    play.tell(
+    writer.at = call.left_at
+    agent, caller = writer.channels["agent"], writer.channels["caller"]
+    writer.add(
         "BlindTransfer",
         ("Result", "Success"),
         *agent.headers("Transferer"),
@@ -202,100 +213,99 @@ def _transfer(play: Play, call: PlannedCall) -> None:
         ("BridgeNumChannels", "2"),
         ("BridgeVideoSourceMode", "none"),
         ("IsExternal", "Yes"),
-        ("Context", INSIDE),
+        ("Context", INTERNAL_CONTEXT),
         ("Extension", call.target),
     )
-    play.bridge("", "caller", "agent")
-    _complete(play, call, "transfer")
-    play.hang_up("agent")
-    play.device(call.agent.extension, _IDLE)
-    play.change("caller", context=INSIDE, exten=call.target, priority=2)
-    _dial(play, call, call.target, len(call.rings) + 1)
-    play.at += _REACH
-    _let_ring(play)
-    play.at = call.left_at + timedelta(seconds=call.target_ring_s)
-    _answer(play, call)
-    play.at = call.ended_at
-    play.ask_hangup("caller")
-    play.hang_up("callee")
-    play.hang_up("caller", itself=True)
+    writer.bridge("", "caller", "agent")
+    _complete(writer, call, "transfer")
+    writer.hang_up("agent")
+    writer.set_device(call.agent.extension, _IDLE)
+    writer.change("caller", context=INTERNAL_CONTEXT, exten=call.target, priority=2)
+    _dial(writer, call, call.target, len(call.rings) + 1)
+    writer.at += _PHONE_RINGS_AFTER
+    _ring_callee(writer)
+    writer.at = call.left_at + timedelta(seconds=call.target_ring_s)
+    _answer_callee(writer, call)
+    writer.at = call.ended_at
+    writer.request_hangup("caller")
+    writer.hang_up("callee")
+    writer.hang_up("caller", runs_dialplan=True)
 
 
 # Calls that agents make
 
 
-def _dial(play: Play, call: PlannedCall, number: str, place: int, trunk: str = "") -> None:
-    """The caller's channel dials a telephone of the house, or a number by a trunk."""
-    context = OUTSIDE if trunk else INSIDE
-    caller = play.lines["caller"]
-    play.open(
-        "callee", _line(play, call, place, trunk or number, "" if trunk else number, _NAMES.get(number, ""), context)
-    )
-    play.change("callee", number=number, connected=caller.number, connected_name=caller.caller_name, exten=number)
-    play.change("callee", application="AppDial", data="(Outgoing Line)")
+def _dial(writer: StepWriter, call: PlannedCall, number: str, index: int, trunk: str = "") -> None:
+    """The caller's channel dials an internal telephone, or a number over a trunk."""
+    caller, context = writer.channels["caller"], TRUNK_CONTEXT if trunk else INTERNAL_CONTEXT
+    extension = "" if trunk else number
+    channel = _new_channel(writer, call, index, trunk or number, extension, _NAMES.get(number, ""), context)
+    writer.open("callee", channel)
+    writer.change("callee", number=number, connected=caller.number, connected_name=caller.caller_name, exten=number)
+    writer.change("callee", application="AppDial", data="(Outgoing Line)")
     dialled = f"{number}@{trunk}" if trunk else number
-    play.change("caller", application="Dial", data=f"PJSIP/{dialled},30")
-    play.tell_of("DialBegin", "caller", ("DialString", dialled), other="callee")
-    play.change("caller", connected=number, connected_name="" if trunk else _NAMES.get(number, ""))
+    writer.change("caller", application="Dial", data=f"PJSIP/{dialled},30")
+    writer.report("DialBegin", "caller", ("DialString", dialled), dest="callee")
+    writer.change("caller", connected=number, connected_name="" if trunk else _NAMES.get(number, ""))
 
 
-def _let_ring(play: Play) -> None:
-    play.move("callee", RINGING)
-    play.tell_of("DialState", "caller", ("DialStatus", "RINGING"), other="callee")
-    _device_of_callee(play, _IS_RINGING)
+def _ring_callee(writer: StepWriter) -> None:
+    writer.set_state("callee", RINGING)
+    writer.report("DialState", "caller", ("DialStatus", "RINGING"), dest="callee")
+    _set_callee_device(writer, _IS_RINGING)
 
 
-def _answer(play: Play, call: PlannedCall) -> None:
-    play.move("callee", UP)
-    play.bridge(_bridge_id(call, 1), "caller", "callee")
-    play.tell_of("DialEnd", "caller", ("DialStatus", "ANSWER"), other="callee")
-    if play.lines["caller"].state != UP:
-        play.move("caller", UP)
-    _device_of_callee(play, _IN_USE)
+def _answer_callee(writer: StepWriter, call: PlannedCall) -> None:
+    writer.set_state("callee", UP)
+    writer.bridge(_bridge_id(call, 1), "caller", "callee")
+    writer.report("DialEnd", "caller", ("DialStatus", "ANSWER"), dest="callee")
+    if writer.channels["caller"].state != UP:
+        writer.set_state("caller", UP)
+    _set_callee_device(writer, _IN_USE)
 
 
-def _device_of_callee(play: Play, status: int) -> None:
-    peer = play.lines["callee"].peer
-    if peer in _AGENTS:
-        play.device(peer, status)
+def _set_callee_device(writer: StepWriter, status: int) -> None:
+    endpoint = writer.channels["callee"].endpoint
+    if endpoint in _AGENTS:
+        writer.set_device(endpoint, status)
 
 
-def _go_out(play: Play, call: PlannedCall) -> None:
-    caller = _line(play, call, 0, call.from_number, call.from_number, call.from_name, INSIDE)
-    play.open("caller", _with(caller, state=RING, exten=call.to_number))
-    play.device(call.from_number, _IN_USE)
-    _dial(play, call, call.to_number, 1, call.trunk)
-    callee = play.lines["callee"].peer
+def _call_from_phone(writer: StepWriter, call: PlannedCall) -> None:
+    caller = _new_channel(writer, call, 0, call.from_number, call.from_number, call.from_name, INTERNAL_CONTEXT)
+    writer.open("caller", _with(caller, state=RING, exten=call.to_number))
+    writer.set_device(call.from_number, _IN_USE)
+    _dial(writer, call, call.to_number, 1, call.trunk)
+    callee = writer.channels["callee"].endpoint
     if call.pdd_s is None:
-        play.at = call.ended_at
-        play.ask_hangup("callee", call.cause)
-        play.tell_of("DialEnd", "caller", ("DialStatus", _REFUSED[call.cause]), other="callee")
-        play.hang_up("callee", call.cause)
-        play.hang_up("caller", call.cause, itself=True)
+        writer.at = call.ended_at
+        writer.request_hangup("callee", call.cause)
+        writer.report("DialEnd", "caller", ("DialStatus", _REFUSED[call.cause]), dest="callee")
+        writer.hang_up("callee", call.cause)
+        writer.hang_up("caller", call.cause, runs_dialplan=True)
     else:
-        play.at = call.started_at + timedelta(seconds=call.pdd_s)
-        _let_ring(play)
+        writer.at = call.started_at + timedelta(seconds=call.pdd_s)
+        _ring_callee(writer)
         if call.answered_at is not None:
-            play.at = call.answered_at
-            _answer(play, call)
-            play.at = call.ended_at
-            play.ask_hangup("caller" if call.ended_by == "agent" else "callee")
-            play.bridge("", "caller", "callee")
-            play.hang_up("callee")
-            play.hang_up("caller", itself=True)
+            writer.at = call.answered_at
+            _answer_callee(writer, call)
+            writer.at = call.ended_at
+            writer.request_hangup("caller" if call.ended_by == "agent" else "callee")
+            writer.bridge("", "caller", "callee")
+            writer.hang_up("callee")
+            writer.hang_up("caller", runs_dialplan=True)
         else:
-            play.at = call.ended_at
-            play.ask_hangup("caller")
-            play.tell_of("DialEnd", "caller", ("DialStatus", "CANCEL"), other="callee")
-            play.hang_up("callee")
-            play.hang_up("caller", itself=True)
-    for peer in (call.from_number, callee):
-        if peer in _AGENTS:
-            play.device(peer, _IDLE)
+            writer.at = call.ended_at
+            writer.request_hangup("caller")
+            writer.report("DialEnd", "caller", ("DialStatus", "CANCEL"), dest="callee")
+            writer.hang_up("callee")
+            writer.hang_up("caller", runs_dialplan=True)
+    for endpoint in (call.from_number, callee):
+        if endpoint in _AGENTS:
+            writer.set_device(endpoint, _IDLE)
 
 
-def _with(line: Channel, *, state: int, exten: str) -> Channel:
-    return replace(line, state=state, exten=exten)
+def _with(channel: Channel, *, state: int, exten: str) -> Channel:
+    return channel._replace(state=state, exten=exten)
 
 
 _AGENTS = {agent.extension for agent in AGENTS}

@@ -52,7 +52,7 @@ class Member:
 class Waiter:
     """A caller who waits."""
 
-    line: Channel
+    channel: Channel
     position: int
     wait_s: int
 
@@ -72,7 +72,7 @@ class DemoPbxState:
     """All of it at a moment."""
 
     queues: tuple[QueueState, ...]
-    lines: tuple[Channel, ...]
+    channels: tuple[Channel, ...]
     devices: dict[str, int]  # of each telephone, as a QueueMember's Status
     registrations: dict[str, str]  # of each trunk
 
@@ -91,11 +91,11 @@ def usual_boot(at: datetime) -> datetime:
 def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> DemoPbxState:
     """The PBX at a moment; what its queues counted counts from `booted_at`."""
     world = World(seed, booted_at, version)
-    lines = world.lines(at)
+    channels = world.channels_at(at)
     return DemoPbxState(
         queues=tuple(world.queue(queue, at) for queue in QUEUES),
-        lines=lines,
-        devices={phone.extension: world.device(phone.extension, lines) for phone in (*PHONES, UNUSED_PHONE)},
+        channels=channels,
+        devices={phone.extension: world.device(phone.extension, channels) for phone in (*PHONES, UNUSED_PHONE)},
         registrations=world.registrations(at),
     )
 
@@ -111,19 +111,19 @@ def events_between(
 class World(Boot):
     """One PBX of the story."""
 
-    def lines(self, at: datetime) -> tuple[Channel, ...]:
+    def channels_at(self, at: datetime) -> tuple[Channel, ...]:
         """The channels that are up, by when they began."""
         found: list[Channel] = []
         for call in self.calls_between(at, at + timedelta(milliseconds=1)):
             done = [step for step in steps_of(call, self) if step.at <= at]
-            found += done[-1].lines if done else ()
+            found += done[-1].channels if done else ()
         return tuple(found)
 
-    def device(self, extension: str, lines: tuple[Channel, ...]) -> int:
+    def device(self, extension: str, channels: tuple[Channel, ...]) -> int:
         """What a telephone does, by the channels that are up."""
         if extension == UNUSED_PHONE.extension:
             return GONE
-        states = {line.state for line in lines if line.peer == extension}
+        states = {channel.state for channel in channels if channel.endpoint == extension}
         if states & {UP, RING}:
             return IN_USE
         return IS_RINGING if RINGING in states else IDLE
@@ -136,22 +136,22 @@ class World(Boot):
                 states[name] = state
         return states
 
-    def roundtrip_us(self, peer: str, at: datetime) -> int:
-        """How long a peer took to answer when it was asked last; it is asked each minute."""
+    def roundtrip_us(self, endpoint: str, at: datetime) -> int:
+        """How long a endpoint took to answer when it was asked last; it is asked each minute."""
         asked = int(at.timestamp()) // 60
-        dice = Random(f"{self.seed} {peer} {asked}")  # noqa: S311 - a story, not a secret
-        trunk = any(trunk.name == peer for trunk in TRUNKS)
+        dice = Random(f"{self.seed} {endpoint} {asked}")  # noqa: S311 - a story, not a secret
+        trunk = any(trunk.name == endpoint for trunk in TRUNKS)
         return round(dice.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
 
     # Queues
 
     def queue(self, queue: DemoQueue, at: datetime) -> QueueState:
         """A queue as it is at a moment."""
-        lines = self.lines(at)
-        found = (self.member(agent, queue.number, at, self.device(agent.extension, lines)) for agent in AGENTS)
+        channels = self.channels_at(at)
+        found = (self.member(agent, queue.number, at, self.device(agent.extension, channels)) for agent in AGENTS)
         calls = [call for call in self.calls_between(at, at + timedelta(milliseconds=1)) if call.queue == queue.number]
         callers = sorted((call for call in calls if waits(call, at)), key=_joined_at)
-        named = {line.uniqueid: line for line in lines}
+        named = {channel.uniqueid: channel for channel in channels}
         return QueueState(
             queue=queue,
             counters=counters(self, queue.number, at),
@@ -206,13 +206,13 @@ class World(Boot):
                 if not from_at < step.at <= to_at:
                     continue
                 if step.device is None:
-                    events.append(AmiEvent(step.at, step.event, step.group, step.headers))
+                    events.append(AmiEvent(step.at, step.name, step.group, step.headers))
                 else:
-                    events += self._told_by_queues(step.device.peer, step.device.status, step.at)
+                    events += self._told_by_queues(step.device.endpoint, step.device.status, step.at)
         for day in days_between(from_at, to_at):
             for change in agent_changes_of_day(day, self.seed):
                 if from_at < change.happened_at <= to_at:
-                    events.append(self._changed(change))
+                    events.append(self.agent_event(change))
             for at, trunk, state in trunk_changes_of_day(day, self.seed):
                 if from_at < at <= to_at:
                     events.append(AmiEvent(at, "Registry", "system", _registry(trunk, state)))
@@ -227,9 +227,10 @@ class World(Boot):
             if member is not None
         ]
 
-    def _changed(self, change: AgentChange) -> AmiEvent:
+    def agent_event(self, change: AgentChange) -> AmiEvent:
+        """The event by which a queue reports that an agent logged in or out, paused or went on."""
         agent, at = _BY_NAME[change.agent], change.happened_at
-        device = self.device(agent.extension, self.lines(at))
+        device = self.device(agent.extension, self.channels_at(at))
         # Who leaves is told of as he was.
         before = timedelta(milliseconds=1) if change.kind == "logout" else timedelta()
         member = self.member(agent, change.queue, at - before, device)
@@ -242,7 +243,7 @@ class World(Boot):
 
 def member_headers(member: Member) -> EventHeaders:
     """As app_queue writes a member into an event."""
-    interface = f"PJSIP/{member.agent.extension}"
+    interface = member.agent.interface
     return (
         ("Queue", member.queue),
         ("MemberName", member.agent.name),

@@ -25,9 +25,10 @@ from sqlalchemy import Engine
 from sqlmodel import col, func, select
 
 import pbx.demo.day
-from pbx.demo.expected_history import places, visit_of
 from pbx.demo.pbx import DemoPbx
+from pbx.demo.replay import replay_calls
 from pbx.demo.story import ZONE, calls_between
+from pbx.demo.world import World
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
@@ -161,13 +162,12 @@ def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
     """The visits that there truly were; a restart ended those that went on without a word of how."""
     found = []
     calls = list(calls_between(boots[0], until))
-    line = places(calls)
     for call in calls:
         if call.started_at < boots[0] or call.queue == "":
             continue
         ends = [boot for boot in boots if boot > call.started_at]
-        visit = visit_of(call, line.get(call.uniqueid), min([*ends, until]))
-        found += [visit] if visit is not None else []
+        world = World(1, max(boot for boot in boots if boot <= call.started_at), "16")
+        found += replay_calls([call], min([*ends, until]), world).visits
     return found
 
 

@@ -15,7 +15,7 @@ from pbx.settings import Connection
 def busy_moment() -> datetime:
     """A moment of a working day on which several calls go on."""
     at = datetime(2026, 11, 20, 9, tzinfo=UTC)
-    while len(World(1, usual_boot(at), "16").lines(at)) < 5:
+    while len(World(1, usual_boot(at), "16").channels_at(at)) < 5:
         at += timedelta(seconds=30)
     return at
 

@@ -59,11 +59,11 @@ def test_a_snapshot_shows_the_story(demo: tuple[DemoPbx, Clock]) -> None:
     assert seen.system is not None
     assert seen.system.version.startswith(f"{pbx.version}.")
     assert (seen.system.started_at, seen.system.utc_offset_s) == (pbx.world.booted_at, 0)
-    assert seen.system.channels == len(state.lines)
+    assert seen.system.channels == len(state.channels)
     assert [trunk.name for trunk in seen.trunks] == [trunk.name for trunk in TRUNKS]
     assert {trunk.state for trunk in seen.trunks} == {"registered"}
     assert sum(trunk.channels for trunk in seen.trunks) == sum(
-        1 for line in state.lines if line.peer in {trunk.name for trunk in TRUNKS}
+        1 for channel in state.channels if channel.endpoint in {trunk.name for trunk in TRUNKS}
     )
     assert [one.extension for one in seen.extensions][:12] == [agent.extension for agent in AGENTS]
     assert len(seen.extensions) == 17
@@ -72,8 +72,8 @@ def test_a_snapshot_shows_the_story(demo: tuple[DemoPbx, Clock]) -> None:
     for queue, there in zip(seen.queues, state.queues, strict=True):
         assert (queue.completed, queue.abandoned) == (there.counters.completed, there.counters.abandoned)
         assert [member.name for member in queue.members] == [member.agent.name for member in there.members]
-        assert [caller.uniqueid for caller in queue.callers] == [waiter.line.uniqueid for waiter in there.callers]
-    assert {call.linkedid for call in seen.active_calls} == {line.linkedid for line in state.lines}
+        assert [caller.uniqueid for caller in queue.callers] == [waiter.channel.uniqueid for waiter in there.callers]
+    assert {call.linkedid for call in seen.active_calls} == {channel.linkedid for channel in state.channels}
     assert any(queue.completed > 100 for queue in seen.queues)
 
 

@@ -81,13 +81,13 @@ def test_info_tells_the_version_and_since_when_it_runs(pbx: DemoPbx, client: Ari
 
 
 def test_channels_are_those_of_the_calls_that_go_on(pbx: DemoPbx, client: AriClient) -> None:
-    lines = pbx.world.lines(BUSY)
-    assert len(lines) > 3
-    assert client.channels() == {line.uniqueid for line in lines}
-    document = json.loads(ask(pbx.connection(), f"/ari/channels/{lines[0].uniqueid}").body)
-    assert (document["name"], document["caller"]["number"]) == (lines[0].name, lines[0].number)
-    assert datetime.fromisoformat(document["creationtime"]) == lines[0].begun_at.replace(
-        microsecond=lines[0].begun_at.microsecond // 1000 * 1000
+    channels = pbx.world.channels_at(BUSY)
+    assert len(channels) > 3
+    assert client.channels() == {channel.uniqueid for channel in channels}
+    document = json.loads(ask(pbx.connection(), f"/ari/channels/{channels[0].uniqueid}").body)
+    assert (document["name"], document["caller"]["number"]) == (channels[0].name, channels[0].number)
+    assert datetime.fromisoformat(document["creationtime"]) == channels[0].created_at.replace(
+        microsecond=channels[0].created_at.microsecond // 1000 * 1000
     )
     assert ask(pbx.connection(), "/ari/channels/1.1").body == b'{"message":"Channel not found"}'
 

@@ -9,7 +9,6 @@ from sqlalchemy import Engine, select
 from sqlmodel import Session
 
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.expected_history import interface_of
 from pbx.demo.snapshot_rows import BEFORE, LOOK_EVERY, STATUS, write_looks
 from pbx.demo.story import calls_between, trunk_changes_of_day
 from pbx.demo.world import DemoPbxState, QueueState, member_headers, state_at
@@ -46,14 +45,14 @@ def test_a_look_shows_what_the_pbx_shows(engine: Engine, minutes: int) -> None:
             assert sample(session, "queue_samples", "queue", queue.number, at) == queue_row(shown, at)
         for trunk in TRUNKS:
             found = sample(session, "trunk_samples", "trunk", trunk.name, at)
-            channels = sum(line.peer == trunk.name for line in state.lines)
+            channels = sum(channel.endpoint == trunk.name for channel in state.channels)
             assert (found["state"], found["channels"]) == (state.registrations[trunk.name].lower(), channels)
             assert 3 < found["roundtrip_ms"] < 60
         for extension, status in state.devices.items():
             assert held(session, "extension_samples", "extension", extension, "", at) == {"status": STATUS[status]}
         for agent in AGENTS:
             for queue_name in agent.queues:
-                member = held(session, "member_samples", "member", interface_of(agent), queue_name, at)
+                member = held(session, "member_samples", "member", agent.interface, queue_name, at)
                 assert member == member_row(state, agent.extension, queue_name)
 
 

@@ -13,7 +13,7 @@ from pbx.demo.company import AGENTS, QUEUES, TRUNKS, PlannedCall
 from pbx.demo.counters import counters, whole_s
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import agent_changes_of_day, calls_of_day, trunk_changes_of_day
-from pbx.demo.timeline import INSIDE
+from pbx.demo.timeline import INTERNAL_CONTEXT
 from pbx.demo.world import AmiEvent, World, events_between, state_at, usual_boot
 from pbx.live.events import LiveHistory
 from pbx.model.history import Leg, Ring, Visit
@@ -82,7 +82,7 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
         assert (visit.connected_at, visit.ended_at) == (call.answered_at, call.left_at)
         assert visit.agent == (call.agent.name if call.agent else "")
         assert visit.ended_by == call.ended_by
-        assert visit.target == (f"{call.target}@{INSIDE}" if call.target else "")
+        assert visit.target == (f"{call.target}@{INTERNAL_CONTEXT}" if call.target else "")
         waited_until = call.answered_at or call.left_at
         assert call.joined_at is not None
         assert waited_until is not None
@@ -201,7 +201,7 @@ def state_from(events: Iterable[AmiEvent], at: datetime) -> dict[str, int]:
 def test_state_and_events_agree(events: tuple[AmiEvent, ...], hour: float) -> None:
     at = CLOCK.at(CLOCK.second_of(hour))
     state = state_at(at, BOOT)
-    assert {line.name: line.state for line in state.lines} == state_from(events, at)
+    assert {channel.name: channel.state for channel in state.channels} == state_from(events, at)
     before = [event for event in events if event.at <= at]
     for queue in state.queues:
         number = queue.queue.number
@@ -267,7 +267,7 @@ def test_counting_goes_on_over_days_and_starts_anew_with_asterisk() -> None:
     now = World(1, at, "16")
     assert counters(now, "601", at) == counters(now, "601", at + timedelta(milliseconds=1))
     assert counters(now, "601", at).completed == 0
-    assert not now.lines(at), "a restart ends the calls"
+    assert not now.channels_at(at), "a restart ends the calls"
     assert now.events_between(at - timedelta(hours=1), at) == ()
     after = counters(now, "601", at + timedelta(hours=1))
     assert 0 < after.completed < 60
@@ -318,8 +318,8 @@ def test_round_trips_stay_in_bounds() -> None:
 
 
 def test_two_who_talk_share_a_bridge() -> None:
-    lines = WORLD.lines(CLOCK.at(CLOCK.second_of(10.5)))
-    talking = Counter(line.bridge for line in lines if line.bridge)
+    channels = WORLD.channels_at(CLOCK.at(CLOCK.second_of(10.5)))
+    talking = Counter(channel.bridge for channel in channels if channel.bridge)
     assert talking
     assert set(talking.values()) == {2}
-    assert all(line.state == UP for line in lines if line.bridge)
+    assert all(channel.state == UP for channel in channels if channel.bridge)

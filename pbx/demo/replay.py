@@ -1,0 +1,44 @@
+"""The story's past as a listener would have recorded it: its AMI events, read by the code that listens to any PBX."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from pbx.asterisk.ami.protocol import Message
+from pbx.demo.channels import CallStep
+from pbx.demo.company import TRUNKS, PlannedCall
+from pbx.demo.messages import END, event_text
+from pbx.demo.story import agent_changes_of_day, days_between
+from pbx.demo.timeline import write_steps
+from pbx.demo.world import AmiEvent, World
+from pbx.live.events import HANDLED, Facts, LiveHistory
+from pbx.model.history import AgentChange
+
+_NEVER_RESTARTED = World(1, datetime(2000, 1, 1, tzinfo=UTC), "16")
+
+
+def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _NEVER_RESTARTED) -> Facts:
+    """The visits, rings and legs of these calls as a listener knew them at `until`.
+
+    Calls are replayed one after the other: none changes what a listener records of another.
+    """
+    history = LiveHistory()
+    history.legs.trunks = [trunk.name for trunk in TRUNKS]
+    for call in calls:
+        for step in write_steps(call, world):
+            if step.at <= until and step.device is None and step.name in HANDLED:
+                history.take(_message(step), step.at)
+    return history.facts(until)
+
+
+def replay_agents(since: datetime, until: datetime) -> Sequence[AgentChange]:
+    """The agents' logins, pauses and logouts from `since` up to `until`, as a listener recorded them."""
+    history = LiveHistory()
+    for day in days_between(since, until):
+        for change in agent_changes_of_day(day):
+            if since <= change.happened_at < until:
+                history.take(_message(_NEVER_RESTARTED.agent_event(change)), change.happened_at)
+    return history.facts(until).changes
+
+
+def _message(event: CallStep | AmiEvent) -> Message:
+    return Message(event_text(event.name, event.group, event.headers).removesuffix(END + END).encode())
