@@ -160,7 +160,7 @@ def state_of(engine: Engine, job_id: str) -> str:
 
 def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
     """The visits that there truly were; a restart ended those that went on without a word of how."""
-    found = []
+    found: list[Visit] = []
     calls = list(calls_between(boots[0], until))
     for call in calls:
         if call.started_at < boots[0] or call.queue == "":
