@@ -34,9 +34,15 @@ def test_every_command_and_option_it_names_exists() -> None:
         assert set(re.findall(r"--[a-z-]+", text)) <= options, name
 
 
-def test_it_names_every_setting() -> None:
-    for name in Settings.model_fields:
-        assert f"`{name.upper()}`" in README
+def test_the_settings_page_names_every_setting() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in text] == []
+
+
+def test_it_stays_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) < 200
+    assert [line for line in lines if len(line) > 120] == []
 
 
 def test_every_make_target_it_names_exists() -> None:
