@@ -13,7 +13,7 @@ from tests.paths import ROOT
 from tests.unit.test_readme import command_names
 
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 FOLDERS = ("pbx/", "pages/", "tests/", "docs/", "benchmarks/", ".ci/")
