@@ -109,8 +109,8 @@ def add_calls(database: Any, first: int, count: int, calls: int, texts: list[str
         ((i, i, f"recording-{i}") for i in ids),
     )
     database.executemany(
-        "INSERT INTO transcripts (id, recording_id, engine, model, language, audio_sha256, whole, current, channels,"
-        " voiced_s, done_s, made_at) VALUES (?, ?, 'whisper', 'base', 'en', '', 1, 1, 2, 60, 100, 0)",
+        "INSERT INTO transcripts (id, recording_id, engine, model, language, audio_sha256, complete, current, channels,"
+        " speech_s, done_s, created_at) VALUES (?, ?, 'whisper', 'base', 'en', '', 1, 1, 2, 60, 100, 0)",
         ((i, i) for i in ids),
     )
     rows = []
@@ -128,13 +128,14 @@ def add_calls(database: Any, first: int, count: int, calls: int, texts: list[str
     for speaker in ("caller", "agent"):
         for flags, name in (("", speaker), ("phantom", f"{speaker}_doubted")):
             chosen = ((row_id_of(row[1], row[0]), row[6]) for row in rows if row[5] == speaker and row[7] == flags)
-            database.executemany(f"INSERT INTO said (rowid, {name}) VALUES (?, ?)", chosen)
+            database.executemany(f"INSERT INTO segment_index (rowid, {name}) VALUES (?, ?)", chosen)
 
 
 def print_sizes(engine: Engine) -> None:
     with reading(engine) as session:
         query = (
-            "SELECT CASE WHEN name LIKE 'said%' THEN 'search index' WHEN name LIKE '%segments%' THEN 'segments'"
+            "SELECT CASE WHEN name LIKE 'segment_index%' THEN 'search index'"
+            " WHEN name LIKE '%segments%' THEN 'segments'"
             " ELSE 'the rest' END, sum(pgsize) FROM dbstat WHERE aggregate = true GROUP BY 1"
         )
         for name, size in session.connection().exec_driver_sql(query):

@@ -83,14 +83,14 @@ def collect(
 ) -> None:
     """Take a snapshot of extensions, trunks, queues and calls into the cache, and write it as JSON. Fit for cron."""
     result = _do("collect", {"output": str(output)} if output else {}, as_json)
-    for name, part in result["not_ok"].items():
+    for name, part in result["incomplete_parts"].items():
         print_line(Text(f"{name}: {part['state']}. {part['reason']}", "yellow"), to_stderr=True)
     if as_json:
         print_json(result)
     else:
         counts = ", ".join(f"{result[name]} {name.replace('_', ' ')}" for name in COUNTED)
         print_line(Text(f"{counts} → {result['output']}"))
-    failed = any(part["state"] in ("denied", "failed") for part in result["not_ok"].values())
+    failed = any(part["state"] in ("denied", "failed") for part in result["incomplete_parts"].values())
     raise typer.Exit(1 if failed else 0)
 
 
@@ -292,7 +292,7 @@ def _speech_line(speech: dict[str, Any] | None) -> str:
     if speech is None:
         return "none"
     counts = [f"{speech[name]} {name}" for name in ("new", "queued", "transcribing", "completed", "failed")]
-    held_up = "paused" if speech["paused"] else speech["hindrance"]
+    held_up = "paused" if speech["paused"] else speech["blocked_reason"]
     return " · ".join(filter(None, (", ".join(counts), held_up)))
 
 

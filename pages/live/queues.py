@@ -140,7 +140,7 @@ def history(site: ui.Site, period: Period, listed: str | None) -> None:
     with reading(site.engine) as session:
         points = queue_history(session, site.active.id, queue, since, until)
         gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
-        resets = [(reset.at, reset.what) for reset in resets_of(session, site.active.id, since, until, queue)]
+        resets = [(reset.at, reset.description) for reset in resets_of(session, site.active.id, since, until, queue)]
     if not points:
         ui.note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
         return

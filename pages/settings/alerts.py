@@ -285,7 +285,7 @@ def state(at: ui.Site, rule: AlertRule) -> None:
     if open_ones:
         names = ", ".join(alert.subject for alert in open_ones[:3] if alert.subject)
         more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""
-        since = f"since {at.local(min(alert.begun_at for alert in open_ones))}"
+        since = f"since {at.local(min(alert.started_at for alert in open_ones))}"
         said = f"{names}{more} {since}".strip().capitalize() if not names else f"{names}{more}, {since}"
         st.markdown(f":red[:material/notifications_active:] **{ui.plain(said)}**")
     elif OFFERED[rule.kind].live and old:  # type: ignore[index]
@@ -338,10 +338,10 @@ def history(at: ui.Site) -> None:
 def history_cells(at: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.TableCell]:
     lasted: ui.TableCell = {"text": "Going on", "tone": "bad"}
     if alert.ended_at is not None:
-        lasted = duration_text((alert.ended_at - alert.begun_at).total_seconds())
+        lasted = duration_text((alert.ended_at - alert.started_at).total_seconds())
     return [
-        at.local(alert.begun_at),
-        {"text": alert_title(rule.kind, alert.subject), "sub": alert.about},
+        at.local(alert.started_at),
+        {"text": alert_title(rule.kind, alert.subject), "sub": alert.description},
         lasted,
         told_cell(at, alert, rule),
     ]
@@ -349,13 +349,13 @@ def history_cells(at: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.TableCe
 
 def told_cell(at: ui.Site, alert: Alert, rule: AlertRule) -> ui.TableCell:
     """Whether the last message of an alert has arrived."""
-    if alert.failure and alert.unsent and alert.retry_at:
-        return {"text": f"Again at {at.local(alert.retry_at)}", "tone": "warn", "sub": alert.failure}
-    if alert.failure:
-        return {"text": "Not sent", "tone": "bad", "sub": alert.failure}
+    if alert.send_error and alert.pending_targets and alert.retry_at:
+        return {"text": f"Again at {at.local(alert.retry_at)}", "tone": "warn", "sub": alert.send_error}
+    if alert.send_error:
+        return {"text": "Not sent", "tone": "bad", "sub": alert.send_error}
     if not rule.targets_encrypted:
         return {"text": "On Today only", "tone": "idle"}
-    due = alert.unsent or not (alert.told_end if alert.ended_at else alert.told_begin)
+    due = alert.pending_targets or not (alert.end_sent if alert.ended_at else alert.start_sent)
     return {"text": "Being sent", "tone": "busy"} if due else {"text": "Told", "tone": "good"}
 
 

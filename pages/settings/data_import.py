@@ -14,7 +14,7 @@ from pbx.imports.preview import TableLook, look_at_history
 from pbx.imports.uploads import delete_uploads, save_uploads
 from pbx.live.listener import listener_alive
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ImportMark
+from pbx.store.history_models import ImportCursorRow
 from pbx.store.import_cursors import known_span, list_cursors
 from pbx.store.import_source import (
     Every,
@@ -83,7 +83,7 @@ def files_form(at: ui.Site) -> None:
 
 
 def ask(at: ui.Site, options: dict[str, Any], said: str) -> None:
-    job = request_job(at.engine, at.settings, "import", asked_by="page", options=options)
+    job = request_job(at.engine, at.settings, "import", requested_by="page", options=options)
     st.session_state.setdefault(WATCHED, set()).add(job.id)
     st.toast(f"{said} The worker reads in the background; you can go on.", icon=":material/schedule:")
 
@@ -226,7 +226,7 @@ def what_of(job: Job) -> str:
 def job_cells(at: ui.Site, job: Job) -> list[ui.TableCell]:
     found = job.result
     took_s = (job.ended_at - job.started_at).total_seconds() if job.ended_at and job.started_at else None
-    sub = f"{ASKED.get(job.asked_by, job.asked_by)}, in {duration_text(took_s)}"
+    sub = f"{ASKED.get(job.requested_by, job.requested_by)}, in {duration_text(took_s)}"
     counts: list[ui.TableCell] = [
         f"{found[name]:,}" if name in found else NOTHING for name in ("rows", "visits", "calls")
     ]
@@ -317,14 +317,14 @@ def marks(at: ui.Site) -> None:
     ui.note("The next import of a source goes on behind this, even when a file has been renamed or packed meanwhile.")
 
 
-def mark_cells(at: ui.Site, mark: ImportMark) -> list[ui.TableCell]:
+def mark_cells(at: ui.Site, mark: ImportCursorRow) -> list[ui.TableCell]:
     upto = f"byte {mark.position:,}"
     if not mark.source[:1].isdecimal():  # a database: its own clock
         upto = f"{datetime.fromtimestamp(mark.position, UTC):%-d %b %Y %H:%M}"
     return [
         {"text": mark.label, "sub": KINDS.get(mark.kind, mark.kind)},
         f"{mark.rows:,}",
-        f"{mark.bad:,}" if mark.bad else NOTHING,
+        f"{mark.bad_rows:,}" if mark.bad_rows else NOTHING,
         upto,
         ago_text(mark.read_at, datetime.now(UTC)),
     ]

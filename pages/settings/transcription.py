@@ -71,12 +71,12 @@ def hold_ups(at: ui.Site, found: SpeechOverview) -> None:
     """What keeps the queue from moving: said, with the way on."""
     if found.paused:
         st.info("Transcribing is paused. What was begun is kept, and goes on where it was.", icon=":material/pause:")
-    if found.hindrance and found.retry_at is None:
-        st.info(ui.plain(found.hindrance), icon=":material/hourglass_top:")
-    elif found.hindrance:
+    if found.blocked_reason and found.retry_at is None:
+        st.info(ui.plain(found.blocked_reason), icon=":material/hourglass_top:")
+    elif found.blocked_reason:
         again = f"It is tried again at {at.local(found.retry_at)}." if found.retry_at else ""
-        st.warning(f"{ui.plain(found.hindrance)} {ui.plain(again)}", icon=":material/error:")
-        act("Try again now", partial(transcriptions.set_hindrance, why=""), at, icon="refresh", key="again_now")
+        st.warning(f"{ui.plain(found.blocked_reason)} {ui.plain(again)}", icon=":material/error:")
+        act("Try again now", partial(transcriptions.set_blocked_reason, why=""), at, icon="refresh", key="again_now")
 
 
 def whole(found: SpeechOverview) -> None:
@@ -119,7 +119,7 @@ def act(label: str, change: Callable[..., object], at: ui.Site, *, icon: str, ke
 
 def queue_all(at: ui.Site, only: transcriptions.Asked) -> None:
     with writing(at.engine) as session:
-        queued = transcriptions.queue_calls(session, CallFilter(at.active.id), asked_by="page", only=only)
+        queued = transcriptions.queue_calls(session, CallFilter(at.active.id), requested_by="page", only=only)
     st.toast(f"{count_text(queued, 'recording')} queued.", icon=":material/schedule:")
 
 
@@ -127,7 +127,7 @@ def running(at: ui.Site, found: SpeechOverview) -> None:
     st.subheader("Under way", anchor=False)
     for one in found.running:
         share = min(one.done_s / one.total_s, 1.0) if one.total_s else 0.0
-        begun = f"begun {ago_text(one.begun_at, datetime.now(UTC))}"
+        begun = f"begun {ago_text(one.started_at, datetime.now(UTC))}"
         with st.container(horizontal=True, vertical_alignment="center", key=f"running_{one.recording_id}"):
             of = f"{duration_text(one.done_s)} of {duration_text(one.total_s)}"
             st.progress(share, f"{ui.plain(one.name)}  \n:small[{ui.plain(f'{of}, {begun}')}]")
@@ -136,7 +136,7 @@ def running(at: ui.Site, found: SpeechOverview) -> None:
 
 
 def next_cells(row: Transcription, recording: Recording) -> list[ui.TableCell]:
-    asked = {"rule": "The rules", "page": "A person"}.get(row.asked_by, row.asked_by.capitalize())
+    asked = {"rule": "The rules", "page": "A person"}.get(row.requested_by, row.requested_by.capitalize())
     by: ui.TableCell = {"text": asked, "sub": f"with the model {row.model}"} if row.model else asked
     return [recording.name, duration_text(recording.duration_s), by]
 
@@ -162,7 +162,7 @@ def failed(at: ui.Site) -> None:
             st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed_{row.recording_id}"),
         ):
             when = ago_text(row.ended_at, datetime.now(UTC))
-            st.markdown(f"**{ui.plain(recording.name)}**, {when}  \n{ui.plain(row.reason)}", width="stretch")
+            st.markdown(f"**{ui.plain(recording.name)}**, {when}  \n{ui.plain(row.error)}", width="stretch")
             again = partial(ask_again, recording_ids=[row.recording_id])
             act("Retry", again, at, icon="replay", key=f"retry_{row.recording_id}")
             if st.button("Open", icon=":material/open_in_new:", key=f"open_{row.recording_id}"):
@@ -170,7 +170,7 @@ def failed(at: ui.Site) -> None:
 
 
 def ask_again(session: object, connection_id: int, recording_ids: list[int]) -> None:
-    transcriptions.queue_recordings(session, connection_id, recording_ids, asked_by="page")  # type: ignore[arg-type]
+    transcriptions.queue_recordings(session, connection_id, recording_ids, requested_by="page")  # type: ignore[arg-type]
 
 
 def rules_form(at: ui.Site) -> None:

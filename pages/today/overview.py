@@ -199,14 +199,14 @@ def alerts(site: ui.Site) -> None:
     now = datetime.now(UTC)
     with st.container(border=True, key="alerts"):
         for alert, rule in found[:SHOWN_ALERTS]:
-            lasts = duration_text((now - alert.begun_at).total_seconds())
-            title, since = alert_title(rule.kind, alert.subject), f"since {site.local(alert.begun_at)} ({lasts})"
+            lasts = duration_text((now - alert.started_at).total_seconds())
+            title, since = alert_title(rule.kind, alert.subject), f"since {site.local(alert.started_at)} ({lasts})"
             page, label, name = SEEN_ON.get(rule.kind, (ALERTS, "Alerts", ""))
             asked = {name: alert.subject} if name and alert.subject else None
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container():  # it shrinks, so that the link stays beside it
                     told = f"**{ui.plain(title)}** :gray[{ui.plain(since)}]"
-                    more = f":small[When it began: {ui.plain(alert.about)}]"
+                    more = f":small[When it began: {ui.plain(alert.description)}]"
                     st.markdown(f":red[:material/notifications_active:] {told}  \n{more}")
                 arrow: dict[str, Any] = {"icon": ":material/arrow_forward:", "icon_position": "right"}
                 st.page_link(page, label=label, query_params=asked, **arrow)

@@ -103,13 +103,13 @@ def alert_title(kind: str, subject: str) -> str:
 def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
     """Title and text that tell of an alert at a moment, times in the PBX's zone."""
     title = alert_title(rule.kind, alert.subject)
-    begun = moment_text(alert.begun_at, zone, at, seconds=True)
+    begun = moment_text(alert.started_at, zone, at, seconds=True)
     where = f"PBX {host}, times in {zone_text(zone, at)}."
     if alert.ended_at is None:
-        return f"PBX Notebook: {title}", f"{alert.about}\nSeen at {begun}. {where}"
+        return f"PBX Notebook: {title}", f"{alert.description}\nSeen at {begun}. {where}"
     ended = moment_text(alert.ended_at, zone, at, seconds=True)
-    lasted = duration_text((alert.ended_at - alert.begun_at).total_seconds())
-    text = f"It lasted from {begun} to {ended}, {lasted}. When it began: {alert.about}\n{where}"
+    lasted = duration_text((alert.ended_at - alert.started_at).total_seconds())
+    text = f"It lasted from {begun} to {ended}, {lasted}. When it began: {alert.description}\n{where}"
     return f"PBX Notebook: over: {title}", text
 
 

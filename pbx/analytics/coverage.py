@@ -14,7 +14,7 @@ from pbx.store.models import Table
 CoveredSpan = tuple[datetime, datetime]
 TOLERATED = timedelta(minutes=2)  # a shorter break between two stretches is no gap worth drawing
 _CoverageColumns = tuple[Column[datetime], Column[str]]
-_V, _L, _C, _M = (Table.metadata.tables[name].c for name in ("queue_visits", "call_legs", "calls", "import_marks"))
+_V, _L, _C, _M = (Table.metadata.tables[name].c for name in ("queue_visits", "call_legs", "calls", "import_cursors"))
 
 
 @dataclass(frozen=True, slots=True)

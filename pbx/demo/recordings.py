@@ -76,14 +76,14 @@ def _complete(
 ) -> None:
     """As the queue of the speech engine keeps what is done; it took nobody any time."""
     row = {"recording_id": recording_id, "connection_id": connection_id, "state": "completed", "model": READY}
-    row |= {"asked_by": "demo", "urgent": False, "started_at": call.started_at, "ended_at": call.ended_at}
+    row |= {"requested_by": "demo", "urgent": False, "recorded_at": call.started_at, "ended_at": call.ended_at}
     row |= {
-        "asked_at": call.ended_at,
+        "requested_at": call.ended_at,
         "worker": "",
         "attempts": 0,
         "done_s": length_s,
         "total_s": length_s,
-        "reason": "",
+        "error": "",
     }
     session.connection().execute(insert(_TRANSCRIPTIONS), [row])
     session.connection().execute(update(_CALLS).where(_CALLS.c.id == call_id).values(transcription="completed"))

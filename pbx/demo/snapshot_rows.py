@@ -73,7 +73,7 @@ def _whole(at: datetime, step: timedelta) -> datetime:
 
 def _snapshot(connection_id: int, at: datetime, sweep: "_Sweep") -> _SampleRow:
     counts = {"active_calls": sweep.calls, "channels": sweep.channels}
-    return {"connection_id": connection_id, "taken_at": at, "took_ms": _TOOK_MS, "not_ok": {}} | counts
+    return {"connection_id": connection_id, "taken_at": at, "took_ms": _TOOK_MS, "incomplete_parts": {}} | counts
 
 
 def _of(subject_id: int, at: datetime) -> _SampleRow:

@@ -32,7 +32,7 @@ class JobLimit:
 
 LIMITS: dict[JobKind, JobLimit] = {
     "collect": JobLimit(300),
-    "prepare": JobLimit(1800),
+    "make_playable": JobLimit(1800),
     "sync": JobLimit(3600, of_no_progress=True),
     "import": JobLimit(3600, of_no_progress=True),
 }

@@ -11,7 +11,7 @@ from pbx.live.listener import listener_alive
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import ImportMark
+from pbx.store.history_models import ImportCursorRow
 from pbx.store.import_cursors import list_cursors
 from pbx.store.job_queue import worker_alive
 from pbx.store.job_rows import unfinished_jobs
@@ -21,7 +21,7 @@ from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
 MARKS = 5  # sources of history that are told of
-_TOLD = ("new", "queued", "transcribing", "completed", "failed", "paused", "hindrance", "left_s")
+_TOLD = ("new", "queued", "transcribing", "completed", "failed", "paused", "blocked_reason", "left_s")
 
 
 def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _listening(session: Session, settings: Settings, active: ActiveConnection | 
     return {"alive": alive, "since": since and since.isoformat()}
 
 
-def _told(mark: ImportMark) -> dict[str, Any]:
+def _told(mark: ImportCursorRow) -> dict[str, Any]:
     """How far a source of history was read: a database up to a time (of the PBX's clock), a file up to a byte."""
     is_file = mark.source[:1].isdecimal()
     until = None if is_file else datetime.fromtimestamp(mark.position, UTC).replace(tzinfo=None).isoformat()
@@ -75,7 +75,7 @@ def _told(mark: ImportMark) -> dict[str, Any]:
         "kind": mark.kind,
         "source": mark.label,
         "rows": mark.rows,
-        "bad": mark.bad,
+        "bad": mark.bad_rows,
         "read_at": mark.read_at.isoformat(),
         "bytes": mark.position if is_file else None,
         "until": until,

@@ -87,7 +87,7 @@ def do_collect(
         "trunks": len(snapshot.trunks),
         "queues": len(snapshot.queues),
         "active_calls": len(snapshot.active_calls),
-        "not_ok": {name: part.model_dump() for name, part in snapshot.parts.items() if part.state != "ok"},
+        "incomplete_parts": {name: part.model_dump() for name, part in snapshot.parts.items() if part.state != "ok"},
     }
 
 
@@ -115,7 +115,7 @@ def make_playable(
 JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
     "sync": do_sync,
     "collect": do_collect,
-    "prepare": make_playable,
+    "make_playable": make_playable,
     "import": do_import,
 }
 

@@ -318,7 +318,7 @@ class Listener:
         took = last.ended_at - last.started_at if last and last.ended_at and last.started_at else timedelta()
         if now - self._synced_at < min(max(SYNC_EVERY_S, 10 * took.total_seconds()), MAX_SYNC_EVERY_S):
             return
-        job = request_job(self._engine, self._settings, "sync", asked_by="watch")
+        job = request_job(self._engine, self._settings, "sync", requested_by="listener")
         if job.state == "queued":  # one that runs already may have listed the recordings before this one was complete
             self._synced_at = now
             if self._recording_ended_at == ended_at:

@@ -1,7 +1,7 @@
 """Alerts: what the analyst wants to be told of, where to, what is going on, and who is still to be told.
 
-A message is claimed in one transaction that also marks it as told, so of several workers one sends it. What was told
-and could not be sent is left in `unsent`, by target, and claimed again later. Addresses are sealed (pbx.store.vault).
+A message is claimed in one transaction that also marks it as sent, so of several workers one sends it. Targets that
+could not be reached stay in `pending_targets` and are claimed again later. Addresses are encrypted (pbx.store.vault).
 """
 
 import json
@@ -138,7 +138,7 @@ def save_rule(session: Session, rule: AlertRule, at: datetime) -> int:
     session.flush()
     if not stored.enabled:
         for alert in _open_alerts(session, cast(int, stored.id)):
-            alert.sqlmodel_update({"ended_at": at, "told_begin": True, "told_end": True, "unsent": []})
+            alert.sqlmodel_update({"ended_at": at, "start_sent": True, "end_sent": True, "pending_targets": []})
             session.add(alert)
     return cast(int, stored.id)
 
@@ -152,12 +152,12 @@ def delete_rule(session: Session, rule_id: int) -> None:
 def current_alerts(session: Session, connection_id: int) -> list[tuple[Alert, AlertRule]]:
     """What is going on at a PBX, the longest first."""
     mine = _of_connection(connection_id).where(col(Alert.ended_at).is_(None))
-    return [(alert, rule) for alert, rule in session.exec(mine.order_by(col(Alert.begun_at), col(Alert.id))).all()]
+    return [(alert, rule) for alert, rule in session.exec(mine.order_by(col(Alert.started_at), col(Alert.id))).all()]
 
 
 def past_alerts(session: Session, connection_id: int, limit: int, *, offset: int = 0) -> list[tuple[Alert, AlertRule]]:
     """All alerts of a PBX, those going on included, the newest first."""
-    mine = _of_connection(connection_id).order_by(col(Alert.begun_at).desc(), col(Alert.id).desc())
+    mine = _of_connection(connection_id).order_by(col(Alert.started_at).desc(), col(Alert.id).desc())
     return [(alert, rule) for alert, rule in session.exec(mine.limit(limit).offset(offset)).all()]
 
 
@@ -191,7 +191,7 @@ def settle(session: Session, rule_id: int, seen: Seen) -> list[Change]:
         session.add(alert)
     for subject, about in seen.holds.items():
         if subject not in going_on:
-            alert = Alert(rule_id=rule_id, subject=subject, begun_at=seen.at, about=about)
+            alert = Alert(rule_id=rule_id, subject=subject, started_at=seen.at, description=about)
             session.add(alert)
             session.flush()
             changes.append(Change(cast(int, alert.id), rule_id, subject, "begun"))
@@ -214,22 +214,22 @@ def claim_telling(session: Session, settings: Settings, connection_id: int, at: 
         return None
     alert, rule = row
     over = alert.ended_at is not None
-    is_new = not (alert.told_end if over else alert.told_begin)
+    is_new = not (alert.end_sent if over else alert.start_sent)
     try:
         known = [target.id for target in targets_of(settings, rule)]
     except SettingsError as error:
         _note_unsent(alert, at, error.advice, over=over)
         session.add(alert)
         return None
-    targets = known if is_new else [id_ for id_ in alert.unsent if id_ in known]
+    targets = known if is_new else [id_ for id_ in alert.pending_targets if id_ in known]
     alert.sqlmodel_update(
         {
-            "told_begin": True,
-            "told_end": over,
-            "unsent": targets,
+            "start_sent": True,
+            "end_sent": over,
+            "pending_targets": targets,
             "attempts": 1 if is_new else alert.attempts + 1,
             "retry_at": at + timedelta(seconds=LEASE_S) if targets else None,
-            "failure": "" if is_new else alert.failure,
+            "send_error": "" if is_new else alert.send_error,
         }
     )
     session.add(alert)
@@ -242,10 +242,10 @@ def record_sent(session: Session, telling: Telling, target_id: str, at: datetime
     alert = _claimed(session, telling)
     if alert is None:
         return False
-    alert.unsent = [id_ for id_ in alert.unsent if id_ != target_id]
-    alert.retry_at = at + timedelta(seconds=LEASE_S) if alert.unsent else None
-    if not alert.unsent:
-        alert.failure = ""
+    alert.pending_targets = [id_ for id_ in alert.pending_targets if id_ != target_id]
+    alert.retry_at = at + timedelta(seconds=LEASE_S) if alert.pending_targets else None
+    if not alert.pending_targets:
+        alert.send_error = ""
     session.add(alert)
     return True
 
@@ -256,9 +256,9 @@ def record_failure(session: Session, telling: Telling, why: str, at: datetime) -
     if alert is None:
         return
     pause_s = PAUSES_S[telling.attempt - 1] if telling.attempt <= len(PAUSES_S) else None
-    alert.failure = why
+    alert.send_error = why
     if pause_s is None:
-        alert.unsent, alert.retry_at = [], None
+        alert.pending_targets, alert.retry_at = [], None
     else:
         alert.retry_at = at + timedelta(seconds=pause_s)
     session.add(alert)
@@ -277,7 +277,9 @@ def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
 
 def _note_unsent(alert: Alert, at: datetime, why: str, *, over: bool) -> None:
     # It counts as told: its addresses will not become readable by trying again and again.
-    alert.sqlmodel_update({"told_begin": True, "told_end": over, "unsent": [], "retry_at": None, "failure": why})
+    alert.sqlmodel_update(
+        {"start_sent": True, "end_sent": over, "pending_targets": [], "retry_at": None, "send_error": why}
+    )
 
 
 def _open_alerts(session: Session, rule_id: int) -> list[Alert]:
@@ -287,7 +289,7 @@ def _open_alerts(session: Session, rule_id: int) -> list[Alert]:
 def _claimed(session: Session, telling: Telling) -> Alert | None:
     """The alert of a claim, while it is the last one made of it and says what it said then."""
     alert = session.get(Alert, telling.alert.id, populate_existing=True)
-    same = alert and (alert.attempts, alert.told_end) == (telling.attempt, telling.alert.told_end)
+    same = alert and (alert.attempts, alert.end_sent) == (telling.attempt, telling.alert.end_sent)
     return alert if same else None
 
 
@@ -300,9 +302,9 @@ def _to_tell(connection_id: int, at: datetime) -> "Select[Alert, AlertRule]":
 
     That one is over is told at once, also while its beginning waits for another attempt.
     """
-    begins = and_(col(Alert.told_begin).is_(False), col(Alert.ended_at).is_(None))
-    ends = and_(col(Alert.told_end).is_(False), col(Alert.ended_at).is_not(None))
-    free = or_(col(Alert.retry_at).is_(None), col(Alert.retry_at) <= at, col(Alert.failure) != "")
+    begins = and_(col(Alert.start_sent).is_(False), col(Alert.ended_at).is_(None))
+    ends = and_(col(Alert.end_sent).is_(False), col(Alert.ended_at).is_not(None))
+    free = or_(col(Alert.retry_at).is_(None), col(Alert.retry_at) <= at, col(Alert.send_error) != "")
     again = and_(col(Alert.retry_at).is_not(None), col(Alert.retry_at) <= at)
     due = or_(begins, and_(ends, free), again)
-    return _of_connection(connection_id).where(due).order_by(col(Alert.begun_at), col(Alert.id)).limit(1)
+    return _of_connection(connection_id).where(due).order_by(col(Alert.started_at), col(Alert.id)).limit(1)

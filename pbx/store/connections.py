@@ -64,7 +64,7 @@ def save_connection(engine: Engine, settings: Settings, connection: Connection) 
 def forget_saved(engine: Engine) -> None:
     """Go back to the environment's PBX and drop all saved users and passwords; calls and snapshots stay."""
     saved = ("ari_username", "ari_password_encrypted", "ami_username", "ami_password_encrypted")
-    empty = dict.fromkeys((*saved, "history_url_encrypted", "history_every"), "")
+    empty = dict.fromkeys((*saved, "import_url_encrypted", "import_schedule"), "")
     with writing(engine) as session:
         session.exec(update(PbxConnection).values(active=False, saved=False, updated_at=now(), **empty))
 

@@ -23,7 +23,7 @@ class Reset:
     """A moment from which counters count anew, and what began anew, for people. `queue`: whose; "" for all queues."""
 
     at: datetime
-    what: str
+    description: str
     queue: str = ""
 
 
@@ -31,7 +31,7 @@ def resets_of(
     session: Session, connection_id: int, since: datetime, until: datetime, queue: str | None = None
 ) -> list[Reset]:
     """The resets from `since` up to `until`, in order; with a queue, those that concern it."""
-    query = select(_R.happened_at, _R.what, _R.queue).where(
+    query = select(_R.happened_at, _R.description, _R.queue).where(
         _R.connection_id == connection_id, _R.happened_at >= since, _R.happened_at < until
     )
     if queue is not None:
@@ -45,11 +45,16 @@ def note_resets(session: Session, connection_id: int, before: Snapshot, after: S
         known = select(_R.id).where(
             _R.connection_id == connection_id,
             _R.queue == reset.queue,
-            _R.what == reset.what,
+            _R.description == reset.description,
             _R.happened_at.between(reset.at - _TOLERANCE, reset.at + _TOLERANCE),
         )
         if session.connection().execute(known.limit(1)).first() is None:
-            values = {"connection_id": connection_id, "happened_at": reset.at, "what": reset.what, "queue": reset.queue}
+            values = {
+                "connection_id": connection_id,
+                "happened_at": reset.at,
+                "description": reset.description,
+                "queue": reset.queue,
+            }
             session.connection().execute(insert(_resets).values(values))
 
 

@@ -132,20 +132,20 @@ class CallLeg(Table, table=True):
 class ListeningSpan(Table, table=True):
     """A time in which the PBX was listened to without a break; between two spans is a gap."""
 
-    __tablename__ = "watch_spans"
-    __table_args__ = (Index("ix_watch_spans", "connection_id", "from_at"),)
+    __tablename__ = "listening_spans"
+    __table_args__ = (Index("ix_listening_spans", "connection_id", "started_at"),)
 
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
-    from_at: datetime = Field(sa_type=UtcSeconds)
-    until_at: datetime = Field(sa_type=UtcSeconds)
-    ended_by: str = ""  # why it ended, for people; "" while it goes on
+    started_at: datetime = Field(sa_type=UtcSeconds)
+    listened_until: datetime = Field(sa_type=UtcSeconds)  # everything up to here is stored
+    end_reason: str = ""  # a sentence for the user; "" while the span goes on
 
 
-class ImportMark(Table, table=True):
+class ImportCursorRow(Table, table=True):
     """How far a source of history was read."""
 
-    __tablename__ = "import_marks"
+    __tablename__ = "import_cursors"
     __table_args__ = (UniqueConstraint("connection_id", "kind", "source"),)
 
     id: int | None = Field(default=None, primary_key=True)
@@ -155,8 +155,8 @@ class ImportMark(Table, table=True):
     label: str = ""  # for people
     position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, seconds of a database
     rows: int = Field(default=0, sa_type=BigCount)
-    bad: int = Field(default=0, sa_type=BigCount)
-    faults: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # the first: [line, why]
+    bad_rows: int = Field(default=0, sa_type=BigCount)
+    errors: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # the first: [line, why]
     read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
@@ -170,7 +170,7 @@ class CounterReset(Table, table=True):
     connection_id: int = Field(foreign_key="connections.id")
     happened_at: datetime = Field(sa_type=UtcSeconds)
     queue: str = ""  # "" for all
-    what: str  # for people
+    description: str  # a sentence for the user
 
 
 class AlertRule(Table, table=True):
@@ -188,34 +188,34 @@ class AlertRule(Table, table=True):
 
 
 class Alert(Table, table=True):
-    """A rule that held from `begun_at` to `ended_at`."""
+    """A rule that held from `started_at` to `ended_at`."""
 
     __tablename__ = "alerts"
-    __table_args__ = (Index("ix_alerts_rule", "rule_id", "begun_at"),)
+    __table_args__ = (Index("ix_alerts_rule", "rule_id", "started_at"),)
 
     id: int | None = Field(default=None, primary_key=True)
     rule_id: int = Field(foreign_key="alert_rules.id")
     subject: str = ""
-    begun_at: datetime = Field(sa_type=UtcSeconds)
+    started_at: datetime = Field(sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
-    about: str = ""  # what was seen, for people
+    description: str = ""  # what the rule found, as a sentence for the user
     cleared_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # seen not to hold, to be confirmed
-    told_begin: bool = False
-    told_end: bool = False
-    unsent: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids of targets left
+    start_sent: bool = False
+    end_sent: bool = False
+    pending_targets: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids
     attempts: int = 0  # to send what is told now
-    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # before it nobody else sends what is unsent
-    failure: str = ""  # why it could not be sent
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # no other worker sends before then
+    send_error: str = ""  # why the last attempt to send failed
 
 
-class TrunkLimit(Table, table=True):
+class TrunkCapacity(Table, table=True):
     """How many lines a trunk has, as the analyst says."""
 
-    __tablename__ = "trunk_limits"
+    __tablename__ = "trunk_capacities"
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     trunk: str = Field(primary_key=True)
-    lines: int = Field(sa_type=BigCount)
+    channels: int = Field(sa_type=BigCount)
 
 
 class DayPack(Table, table=True):

@@ -1,19 +1,19 @@
 """How far each source of history was read: a mark moves in the transaction that stores what was read."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from sqlmodel import Session, col, select
 
-from pbx.store.history_models import ImportMark, QueueVisit
+from pbx.store.history_models import ImportCursorRow, QueueVisit
 from pbx.store.models import Call, now
 from pbx.text_encoding import decode_fields
 
 MarkKind = Literal["queue_log", "cdr", "cel"]
 FAULTS_KEPT = 100
 SHOWN = 120  # characters of a bad line
+_LAST_READ_FIRST = (col(ImportCursorRow.read_at).desc(), col(ImportCursorRow.id).desc())
 
 
 @dataclass
@@ -44,17 +44,19 @@ class ImportCursor:
 def load_cursors(session: Session, connection_id: int, kind: MarkKind) -> list[ImportCursor]:
     """All marks of a kind, the last moved first."""
     query = (
-        select(ImportMark)
-        .where(ImportMark.connection_id == connection_id, ImportMark.kind == kind)
-        .order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc())
+        select(ImportCursorRow)
+        .where(ImportCursorRow.connection_id == connection_id, ImportCursorRow.kind == kind)
+        .order_by(*_LAST_READ_FIRST)
     )
     return [_mark(row) for row in session.exec(query)]
 
 
-def list_cursors(session: Session, connection_id: int, limit: int) -> list[ImportMark]:
+def list_cursors(session: Session, connection_id: int, limit: int) -> list[ImportCursorRow]:
     """How far sources of any kind were read, the last read first."""
-    query = select(ImportMark).where(ImportMark.connection_id == connection_id)
-    return list(session.exec(query.order_by(col(ImportMark.read_at).desc(), col(ImportMark.id).desc()).limit(limit)))
+    query = select(ImportCursorRow).where(ImportCursorRow.connection_id == connection_id)
+    return list(
+        session.exec(query.order_by(col(ImportCursorRow.read_at).desc(), col(ImportCursorRow.id).desc()).limit(limit))
+    )
 
 
 def known_span(
@@ -72,22 +74,22 @@ def known_span(
 
 def move_cursor(session: Session, connection_id: int, kind: MarkKind, mark: ImportCursor) -> None:
     """Store how far a source was read; the mark gets its id."""
-    row = None if mark.id is None else session.get(ImportMark, mark.id)
+    row = None if mark.id is None else session.get(ImportCursorRow, mark.id)
     if row is None:
-        by_source = (ImportMark.connection_id == connection_id, ImportMark.kind == kind)
-        row = session.exec(select(ImportMark).where(*by_source, ImportMark.source == mark.source)).one_or_none()
+        by_source = (ImportCursorRow.connection_id == connection_id, ImportCursorRow.kind == kind)
+        row = session.exec(
+            select(ImportCursorRow).where(*by_source, ImportCursorRow.source == mark.source)
+        ).one_or_none()
     if row is None:
-        row = ImportMark(connection_id=connection_id, kind=kind, source=mark.source)
+        row = ImportCursorRow(connection_id=connection_id, kind=kind, source=mark.source)
     row.source, row.label, row.position = mark.source, mark.label, mark.position
-    row.rows, row.bad, row.faults = mark.rows, mark.bad, [list(fault) for fault in mark.faults]
+    row.rows, row.bad_rows, row.errors = mark.rows, mark.bad, [list(fault) for fault in mark.faults]
     row.read_at = now()
     session.add(row)
     session.flush()
     mark.id = row.id
 
 
-def _mark(row: ImportMark) -> ImportCursor:
-    faults: Sequence[Sequence[object]] = row.faults
-    return ImportCursor(
-        row.source, row.label, row.position, row.rows, row.bad, [(int(str(n)), str(why)) for n, why in faults], row.id
-    )
+def _mark(row: ImportCursorRow) -> ImportCursor:
+    faults = [(int(str(number)), str(why)) for number, why in row.errors]
+    return ImportCursor(row.source, row.label, row.position, row.rows, row.bad_rows, faults, row.id)

@@ -33,10 +33,10 @@ def history_source(session: Session, settings: Settings, connection_id: int) -> 
     Raises SettingsError when the saved address can't be opened.
     """
     row = session.get_one(PbxConnection, connection_id)
-    saved = Vault(settings).unseal(row.history_url_encrypted)
+    saved = Vault(settings).unseal(row.import_url_encrypted)
     given = settings.pbx_import_url or SecretStr("")
-    every = cast(Every, row.history_every)
-    return HistorySource(saved if row.history_url_encrypted else given, bool(row.history_url_encrypted), every)
+    every = cast(Every, row.import_schedule)
+    return HistorySource(saved if row.import_url_encrypted else given, bool(row.import_url_encrypted), every)
 
 
 def save_history_source(
@@ -48,15 +48,15 @@ def save_history_source(
     """
     row = session.get_one(PbxConnection, connection_id)
     if address is not None:
-        row.history_url_encrypted = Vault(settings).seal(address)
-    row.history_every = every
+        row.import_url_encrypted = Vault(settings).seal(address)
+    row.import_schedule = every
     session.add(row)
 
 
 def forget_history_source(session: Session, connection_id: int) -> None:
     """Drop the saved address, and read nothing by itself any more."""
     row = session.get_one(PbxConnection, connection_id)
-    row.history_url_encrypted = row.history_every = ""
+    row.import_url_encrypted = row.import_schedule = ""
     session.add(row)
 
 

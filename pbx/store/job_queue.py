@@ -45,17 +45,17 @@ def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
 
 
 def request_job(
-    engine: Engine, settings: Settings, kind: JobKind, *, asked_by: str, options: dict[str, Any] | None = None
+    engine: Engine, settings: Settings, kind: JobKind, *, requested_by: str, options: dict[str, Any] | None = None
 ) -> Job:
     """Queue a job for the active PBX, or return the one of its kind that is already queued or running.
 
-    Of "prepare" there is one for each recording, of "import" one for each source. Raises SettingsError without a PBX.
+    "make_playable" has one job for each recording, "import" one for each source. Raises SettingsError without a PBX.
     """
     active = needed_connection(engine, settings)
     with writing(engine) as session:
         job = _unfinished(session, kind, active.id, options=_told_apart(kind, options))
         if job is None:
-            job = _add(session, kind, active.id, asked_by, options or {})
+            job = _add(session, kind, active.id, requested_by, options or {})
         return job
 
 
@@ -81,7 +81,7 @@ def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, 
                 continue
         with writing(engine) as session:
             if session.get(Job, job_id) is None and _unfinished(session, kind, active.id, options=options) is None:
-                add_job(session, job_id, kind, connection_id=active.id, asked_by="schedule")
+                add_job(session, job_id, kind, connection_id=active.id, requested_by="schedule")
                 _forget_old(session, at)
 
 
@@ -90,7 +90,7 @@ def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
     running = aliased(Job)
     same = col(running.kind) == kind, col(running.connection_id) == col(Job.connection_id)
     busy = exists().where(col(running.state) == "running", *same)
-    waiting = select(Job).where(Job.kind == kind, Job.state == "queued", ~busy).order_by(col(Job.asked_at)).limit(1)
+    waiting = select(Job).where(Job.kind == kind, Job.state == "queued", ~busy).order_by(col(Job.requested_at)).limit(1)
     with reading(engine) as session:  # an idle worker never takes the write lock
         if session.exec(waiting).first() is None:
             return None
@@ -108,7 +108,7 @@ def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str,
         running = _unfinished(session, kind, connection_id, "running")
         if running is not None:
             raise DataError(
-                f"A {kind} is already running (asked for by {running.asked_by}).",
+                f"A {kind} is already running (asked for by {running.requested_by}).",
                 "Wait for it to end; `python -m pbx status` shows it.",
             )
         job = _add(session, kind, connection_id, "command line", options)
@@ -200,24 +200,24 @@ def _unfinished(
 
 def _told_apart(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """What makes two jobs of a kind two: their options, or None where there is one at a time."""
-    return (options or {}) if kind in ("prepare", "import") else None
+    return (options or {}) if kind in ("make_playable", "import") else None
 
 
 def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> str:
     """The slot of time in which the PBX's database is to be read by itself; "" when it isn't."""
     with reading(engine) as session:
         row = session.get_one(PbxConnection, active.id)
-    if row.history_every not in ("hour", "night") or not (row.history_url_encrypted or settings.pbx_import_url):
+    if row.import_schedule not in ("hour", "night") or not (row.import_url_encrypted or settings.pbx_import_url):
         return ""
-    return slot_of(row.history_every, at, zone_of(active.connection.timezone, row.utc_offset_s))
+    return slot_of(row.import_schedule, at, zone_of(active.connection.timezone, row.utc_offset_s))
 
 
 def _forget_old(session: Session, at: datetime) -> None:
-    taken = and_(col(Job.kind).in_(("collect", "prepare")), col(Job.state) == "done")
+    taken = and_(col(Job.kind).in_(("collect", "make_playable")), col(Job.state) == "done")
     old = col(Job.ended_at) < at - timedelta(days=KEPT_DAYS)
     session.exec(delete(Job).where(or_(old, and_(taken, col(Job.ended_at) < at - timedelta(days=KEPT_SNAPSHOTS_DAYS)))))
 
 
-def _add(session: Session, kind: JobKind, connection_id: int, asked_by: str, options: dict[str, Any]) -> Job:
+def _add(session: Session, kind: JobKind, connection_id: int, requested_by: str, options: dict[str, Any]) -> Job:
     job_id = f"{kind}-{connection_id}-{uuid4().hex}"
-    return add_job(session, job_id, kind, connection_id=connection_id, asked_by=asked_by, options=options)
+    return add_job(session, job_id, kind, connection_id=connection_id, requested_by=requested_by, options=options)

@@ -13,11 +13,11 @@ def add_job(
     kind: JobKind,
     *,
     connection_id: int | None,
-    asked_by: str,
+    requested_by: str,
     options: dict[str, Any] | None = None,
 ) -> Job:
     """Note a job that is asked for."""
-    job = Job(id=job_id, kind=kind, connection_id=connection_id, asked_by=asked_by, options=options or {})
+    job = Job(id=job_id, kind=kind, connection_id=connection_id, requested_by=requested_by, options=options or {})
     session.add(job)
     session.flush()
     return job
@@ -51,7 +51,7 @@ def last_job(
     session: Session, kind: JobKind, state: JobState | None = None, *, connection_id: int | None = None
 ) -> Job | None:
     """The job of a kind that was asked for last, of all PBXes unless one is given."""
-    query = select(Job).where(Job.kind == kind).order_by(col(Job.asked_at).desc(), col(Job.id).desc())
+    query = select(Job).where(Job.kind == kind).order_by(col(Job.requested_at).desc(), col(Job.id).desc())
     if state is not None:
         query = query.where(Job.state == state)
     if connection_id is not None:
@@ -67,7 +67,7 @@ def ended_jobs(session: Session, kind: JobKind, connection_id: int, limit: int) 
 
 def unfinished_jobs(session: Session) -> list[Job]:
     """The jobs queued or running, in the order they were asked for."""
-    query = select(Job).where(col(Job.state).in_(("queued", "running"))).order_by(col(Job.asked_at), col(Job.id))
+    query = select(Job).where(col(Job.state).in_(("queued", "running"))).order_by(col(Job.requested_at), col(Job.id))
     return list(session.exec(query).all())
 
 

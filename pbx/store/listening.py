@@ -18,30 +18,35 @@ _spans = Table.metadata.tables[str(ListeningSpan.__tablename__)]
 _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
 
 
-def begin_span(session: Session, connection_id: int, from_at: datetime) -> int:
+def begin_span(session: Session, connection_id: int, started_at: datetime) -> int:
     """Listening has begun; returns the span's id."""
-    values: dict[str, Any] = {"connection_id": connection_id, "from_at": from_at, "until_at": from_at, "ended_by": ""}
+    values: dict[str, Any] = {
+        "connection_id": connection_id,
+        "started_at": started_at,
+        "listened_until": started_at,
+        "end_reason": "",
+    }
     made = insert(_spans).values(values).returning(_spans.c.id)
     return int(session.connection().execute(made).scalar_one())
 
 
-def prolong_span(session: Session, span_id: int, until_at: datetime, ended_by: str = "") -> None:
-    """All up to `until_at` was heard and is stored; `ended_by` tells, for people, why it goes no further."""
+def prolong_span(session: Session, span_id: int, listened_until: datetime, end_reason: str = "") -> None:
+    """Note that everything up to `listened_until` is stored, and why the span ended ("" while it goes on)."""
     session.connection().execute(
-        update(_spans).where(_spans.c.id == span_id).values(until_at=until_at, ended_by=ended_by)
+        update(_spans).where(_spans.c.id == span_id).values(listened_until=listened_until, end_reason=end_reason)
     )
 
 
 def end_spans(session: Session, connection_id: int) -> int:
     """Mark the spans of listeners that died; returns how many there were. Call it before a span is begun."""
-    mine = _spans.c.connection_id == connection_id, _spans.c.ended_by == ""
-    return session.connection().execute(update(_spans).where(*mine).values(ended_by=CUT_OFF)).rowcount
+    mine = _spans.c.connection_id == connection_id, _spans.c.end_reason == ""
+    return session.connection().execute(update(_spans).where(*mine).values(end_reason=CUT_OFF)).rowcount
 
 
 def listening_since(session: Session, connection_id: int) -> datetime | None:
     """When the span that goes on began; None when none does. (One whose listener died seems to go on, too.)"""
-    mine = select(_spans.c.from_at).where(_spans.c.connection_id == connection_id, _spans.c.ended_by == "")
-    return session.connection().scalar(mine.order_by(_spans.c.from_at.desc()).limit(1))
+    mine = select(_spans.c.started_at).where(_spans.c.connection_id == connection_id, _spans.c.end_reason == "")
+    return session.connection().scalar(mine.order_by(_spans.c.started_at.desc()).limit(1))
 
 
 def listening_spans(
@@ -49,9 +54,9 @@ def listening_spans(
 ) -> list[tuple[datetime, datetime]]:
     """The stretches within `since` and `until` in which the PBX was listened to, in order."""
     query = (
-        select(_spans.c.from_at, _spans.c.until_at)
-        .where(_spans.c.connection_id == connection_id, _spans.c.until_at > since, _spans.c.from_at < until)
-        .order_by(_spans.c.from_at)
+        select(_spans.c.started_at, _spans.c.listened_until)
+        .where(_spans.c.connection_id == connection_id, _spans.c.listened_until > since, _spans.c.started_at < until)
+        .order_by(_spans.c.started_at)
     )
     return [(max(begun, since), min(ended, until)) for begun, ended in session.connection().execute(query)]
 

@@ -15,7 +15,7 @@ from sqlmodel import Field, SQLModel
 RecordingState = Literal[
     "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "too_large", "missing", "failed", "none"
 ]
-JobKind = Literal["sync", "collect", "prepare", "import"]
+JobKind = Literal["sync", "collect", "make_playable", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
 # A call or recording that nobody asked to have transcribed is "new".
 TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
@@ -75,8 +75,8 @@ class PbxConnection(Table, table=True):
     ca_file: str | None = None
     timezone: str | None = None
     utc_offset_s: int | None = None  # learned from a recording's name and uniqueid
-    history_url_encrypted: str = ""  # of the database that history is read from
-    history_every: str = ""  # how often it is read: hour or night; "" by hand only
+    import_url_encrypted: str = ""  # of the database that history is read from
+    import_schedule: str = ""  # how often it is read: hour or night; "" by hand only
     updated_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
@@ -150,27 +150,27 @@ class Transcription(Table, table=True):
 
     __tablename__ = "transcriptions"
     __table_args__ = (
-        Index("ix_transcriptions_state", "connection_id", "state", "urgent", "started_at"),
+        Index("ix_transcriptions_state", "connection_id", "state", "urgent", "recorded_at"),
         Index("ix_transcriptions_ended", "connection_id", "ended_at"),
-        Index("ix_transcriptions_at_work", "worker", sqlite_where=text(AT_WORK), postgresql_where=text(AT_WORK)),
+        Index("ix_transcriptions_running", "worker", sqlite_where=text(AT_WORK), postgresql_where=text(AT_WORK)),
     )
 
     recording_id: int = Field(primary_key=True, foreign_key="recordings.id")
     connection_id: int = Field(foreign_key="connections.id")
     state: str = "queued"
-    model: str = ""  # asked for; "": the settings' own
-    asked_by: str = ""  # page, rule or command line
-    urgent: bool = False  # asked for by a person: before what queued itself
-    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # of the recording: newest first
-    asked_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
-    begun_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    model: str = ""  # a name or path; "" for the one of the settings
+    requested_by: str = ""  # page, rule or command line
+    urgent: bool = False  # requested by a person: transcribed before those queued by a rule
+    recorded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when the recording started
+    requested_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     worker: str = ""
     attempts: int = 0  # begun and not ended by its worker
     done_s: float = 0.0
     total_s: float | None = None
     took_s: float | None = None  # of the engine's time, its share where several are decoded together
-    reason: str = ""  # why it failed, for people
+    error: str = ""  # why it failed, as a sentence for the user
 
 
 class TranscriptionRules(Table, table=True):
@@ -185,7 +185,7 @@ class TranscriptionRules(Table, table=True):
     max_duration_s: float | None = None
     queues: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     directions: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    hindrance: str = ""  # why nothing is begun now, or what it waits for (a model being loaded), for people
+    blocked_reason: str = ""  # why nothing is begun now, or what it waits for (a model being loaded), for people
     retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when what hinders is tried again
 
 
@@ -201,13 +201,13 @@ class Transcript(Table, table=True):
     model: str
     language: str = ""
     audio_sha256: str = ""
-    whole: bool = False
+    complete: bool = False
     current: bool = False
     channels: int = 1
     duration_s: float | None = None
-    voiced_s: float = 0.0
+    speech_s: float = 0.0
     done_s: float = 0.0
-    made_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    created_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
 class SegmentRow(Table, table=True):
@@ -235,14 +235,14 @@ class AnalysisRow(Table, table=True):
 
     __tablename__ = "analyses"
     __table_args__ = (  # the few that the server is asked for once more
-        Index("ix_analyses_waiting", "made_at", sqlite_where=text(FELL_BACK), postgresql_where=text(FELL_BACK)),
+        Index("ix_analyses_fallback", "created_at", sqlite_where=text(FELL_BACK), postgresql_where=text(FELL_BACK)),
     )
 
     transcript_id: int = Field(primary_key=True, foreign_key="transcripts.id")
     engine: str  # "local", or the language server's model
     fallback_reason: str = ""  # why the local engine stood in for the server
     attempts: int = 0  # of the server
-    made_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    created_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     document: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
@@ -278,7 +278,10 @@ class Topic(Table, table=True):
 
 
 class SnapshotRow(Table, table=True):
-    """One snapshot taken. The row tells that the PBX was looked at: gaps between rows are gaps in what is known."""
+    """A snapshot taken at a moment. Gaps between rows are times without data.
+
+    `incomplete_parts`: {part: {state, reason}} of parts that the PBX did not report in full.
+    """
 
     __tablename__ = "snapshots"
     __table_args__ = (UniqueConstraint("connection_id", "taken_at"),)
@@ -289,7 +292,9 @@ class SnapshotRow(Table, table=True):
     took_ms: int = Field(default=0, sa_type=BigCount)
     active_calls: int = Field(default=0, sa_type=BigCount)
     channels: int = Field(default=0, sa_type=BigCount)
-    not_ok: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # part → state, reason
+    incomplete_parts: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False)
+    )  # part → state, reason
 
 
 class LatestSnapshot(Table, table=True):
@@ -378,7 +383,7 @@ class Job(Table, table=True):
     """A job asked for by a page, the command line or the schedule, with its progress and what came of it."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_kind", "kind", "asked_at"),)
+    __table_args__ = (Index("ix_jobs_kind", "kind", "requested_at"),)
 
     id: str = Field(primary_key=True)  # a schedule's job is named by its slot of time, so that it exists once
     kind: str
@@ -386,8 +391,8 @@ class Job(Table, table=True):
     options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: str = "queued"
     attempts: int = 0  # more than one: a worker died while doing it
-    asked_by: str = ""  # page, schedule or command line
-    asked_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+    requested_by: str = ""  # page, schedule or command line
+    requested_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     worker: str = ""

@@ -72,7 +72,7 @@ def _add_to_sqlite(connection: Connection, rows: Sequence[Any]) -> None:
         words = " ".join(token.text for token in tokens_of(text))
         columns.setdefault(column_of(speaker, bool(flags)), []).append((row_id, words))
     for column, values in columns.items():
-        connection.exec_driver_sql(f"INSERT INTO said (rowid, {column}) VALUES (?, ?)", values)  # noqa: S608 - ours
+        connection.exec_driver_sql(f"INSERT INTO segment_index (rowid, {column}) VALUES (?, ?)", values)  # noqa: S608 - ours
 
 
 def _add_to_postgresql(connection: Connection, rows: Sequence[Any]) -> None:
@@ -80,7 +80,10 @@ def _add_to_postgresql(connection: Connection, rows: Sequence[Any]) -> None:
         {"id": row_id, "speaker": speaker, "doubted": bool(flags), "words": _tsvector(text)}
         for row_id, speaker, flags, text in rows
     ]
-    insert = "INSERT INTO said (id, speaker, doubted, words) VALUES (:id, :speaker, :doubted, CAST(:words AS tsvector))"
+    insert = (
+        "INSERT INTO segment_index (id, speaker, doubted, words)"
+        " VALUES (:id, :speaker, :doubted, CAST(:words AS tsvector))"
+    )
     connection.execute(sqlalchemy.text(insert), values)
 
 
@@ -99,7 +102,7 @@ def _tsvector(text: str) -> str:
 def _remove(connection: Connection, which: ColumnElement[bool]) -> None:
     found = connection.execute(_joined(select(_recordings.c.call_id, _segments.c.id)).where(which))
     key = "rowid" if connection.dialect.name == "sqlite" else "id"
-    delete = sqlalchemy.text(f"DELETE FROM said WHERE {key} = :row_id")  # noqa: S608 - ours
+    delete = sqlalchemy.text(f"DELETE FROM segment_index WHERE {key} = :row_id")  # noqa: S608 - ours
     for rows in found.partitions(_ROWS):
         connection.execute(delete, [{"row_id": row_id_of(*row)} for row in rows])
 

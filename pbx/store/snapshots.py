@@ -210,7 +210,7 @@ def _add_row(session: Session, connection_id: int, snapshot: Snapshot) -> bool:
             took_ms=snapshot.took_ms,
             active_calls=len(snapshot.active_calls),
             channels=snapshot.system.channels if snapshot.system else 0,
-            not_ok={name: part.model_dump() for name, part in snapshot.parts.items() if part.state != "ok"},
+            incomplete_parts={name: part.model_dump() for name, part in snapshot.parts.items() if part.state != "ok"},
         )
     )
     store_latest(session, connection_id, snapshot)

@@ -62,7 +62,7 @@ def claim_recordings(
     alone = found[:1] if found and found[0].attempts > 1 else []
     found = alone or [item for item in found if item.attempts == 1]
     ids = [item.recording_id for item in found]
-    values = {"state": "transcribing", "worker": worker, "begun_at": now(), "attempts": table.attempts + 1}
+    values = {"state": "transcribing", "worker": worker, "started_at": now(), "attempts": table.attempts + 1}
     session.connection().execute(update(_queue).where(table.recording_id.in_(ids)).values(values))
     update_transcription_states(session, ids)
     return found
@@ -90,19 +90,19 @@ def report_done(session: Session, worker: str, recording_id: int, done_s: float,
 def complete(session: Session, worker: str, recording_id: int, total_s: float | None) -> bool:
     """Note that a recording is transcribed; False when it is not this worker's any more."""
     known = {} if total_s is None else {"total_s": total_s, "done_s": total_s}
-    return _end(session, worker, recording_id, state="completed", attempts=0, reason="", **known)
+    return _end(session, worker, recording_id, state="completed", attempts=0, error="", **known)
 
 
-def fail(session: Session, worker: str, recording_id: int, reason: str) -> bool:
+def fail(session: Session, worker: str, recording_id: int, error: str) -> bool:
     """Note that a recording can't be transcribed, and why; False when it is not this worker's any more."""
-    return _end(session, worker, recording_id, state="failed", reason=reason)
+    return _end(session, worker, recording_id, state="failed", error=error)
 
 
-def fail_queued(session: Session, connection_id: int, model: str, reason: str) -> list[int]:
+def fail_queued(session: Session, connection_id: int, model: str, error: str) -> list[int]:
     """Let all that waits for one model fail, as it can't be had; returns which these were."""
     mine = and_(_queued(connection_id, None), _queue.c.model == model)
     ids = list(session.connection().scalars(select(_queue.c.recording_id).where(mine)))
-    values = {"state": "failed", "reason": reason, "ended_at": now(), "urgent": False}
+    values = {"state": "failed", "error": error, "ended_at": now(), "urgent": False}
     session.connection().execute(update(_queue).where(mine).values(values))
     update_transcription_states(session, ids)
     return ids

@@ -39,7 +39,7 @@ class Running(NamedTuple):
     name: str
     done_s: float
     total_s: float | None
-    begun_at: datetime | None
+    started_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SpeechOverview:
     speed: float | None = None
     left_s: float | None = None
     paused: bool = False
-    hindrance: str = ""
+    blocked_reason: str = ""
     retry_at: datetime | None = None
     running: tuple[Running, ...] = ()
 
@@ -74,7 +74,7 @@ def queue_recordings(
     connection_id: int,
     recording_ids: Sequence[int],
     *,
-    asked_by: str,
+    requested_by: str,
     model: str = "",
     urgent: bool = True,
 ) -> int:
@@ -82,14 +82,16 @@ def queue_recordings(
 
     What is queued already comes first when this is urgent. `model`: a name or path; "" for the settings' own.
     """
-    ask = _QueueRequest(connection_id, asked_by, model, urgent)
+    ask = _QueueRequest(connection_id, requested_by, model, urgent)
     return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in _chunks(recording_ids))
 
 
-def queue_calls(session: Session, wanted: CallFilter, *, asked_by: str, model: str = "", only: Asked = "new") -> int:
+def queue_calls(
+    session: Session, wanted: CallFilter, *, requested_by: str, model: str = "", only: Asked = "new"
+) -> int:
     """Ask for all downloaded recordings of the calls that a filter finds; returns how many are newly queued."""
     found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(session, wanted)))
-    return _QueueRequest(wanted.connection_id, asked_by, model, urgent=True).queue(session, found, _AGAIN[only])
+    return _QueueRequest(wanted.connection_id, requested_by, model, urgent=True).queue(session, found, _AGAIN[only])
 
 
 def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
@@ -151,7 +153,7 @@ def rules_of(session: Session, connection_id: int) -> TranscriptionRules:
 def save_rules(session: Session, rules: TranscriptionRules) -> None:
     """Keep what is transcribed by itself. Whether it is paused, and what hinders, stays as it is."""
     known = rules_of(session, rules.connection_id)
-    wanted = rules.model_dump(exclude={"connection_id", "paused", "hindrance", "retry_at"})
+    wanted = rules.model_dump(exclude={"connection_id", "paused", "blocked_reason", "retry_at"})
     session.add(known.sqlmodel_update(wanted))
     session.flush()
 
@@ -162,9 +164,9 @@ def set_paused(session: Session, connection_id: int, paused: bool) -> None:
     session.flush()
 
 
-def set_hindrance(session: Session, connection_id: int, why: str, retry_at: datetime | None = None) -> None:
+def set_blocked_reason(session: Session, connection_id: int, why: str, retry_at: datetime | None = None) -> None:
     """Say what holds all transcribing up, and until when; "" when it goes on."""
-    session.add(rules_of(session, connection_id).sqlmodel_update({"hindrance": why, "retry_at": retry_at}))
+    session.add(rules_of(session, connection_id).sqlmodel_update({"blocked_reason": why, "retry_at": retry_at}))
     session.flush()
 
 
@@ -194,7 +196,7 @@ def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Tra
 def first_come() -> tuple[ColumnElement[Any], ...]:
     """The order of the queue: what a person asked for, then the newest recording."""
     table = _queue.c
-    return table.urgent.desc(), table.started_at.desc().nulls_last(), table.recording_id.desc()
+    return table.urgent.desc(), table.recorded_at.desc().nulls_last(), table.recording_id.desc()
 
 
 def overview(session: Session, connection_id: int) -> SpeechOverview:
@@ -203,7 +205,7 @@ def overview(session: Session, connection_id: int) -> SpeechOverview:
     mine = table.connection_id == connection_id
     by_state = select(table.state, func.count()).where(mine).group_by(table.state)
     counts: dict[str, int] = {row[0]: row[1] for row in session.connection().execute(by_state)}
-    sums = select(func.sum(table.done_s), func.sum(table.total_s), func.min(table.asked_at))
+    sums = select(func.sum(table.done_s), func.sum(table.total_s), func.min(table.requested_at))
     done_s, total_s, since = session.connection().execute(sums.where(mine, table.state.in_(_OPEN))).one()
     done_s, total_s = done_s or 0.0, total_s or 0.0
     over = select(func.count(), func.sum(table.total_s)).where(mine, table.state.in_(("completed", "failed")))
@@ -225,7 +227,7 @@ def overview(session: Session, connection_id: int) -> SpeechOverview:
         speed=speed,
         left_s=max(total_s - done_s, 0.0) / speed if speed else None,
         paused=rules.paused,
-        hindrance=rules.hindrance,
+        blocked_reason=rules.blocked_reason,
         retry_at=rules.retry_at,
         running=_running(session, connection_id),
     )
@@ -233,7 +235,7 @@ def overview(session: Session, connection_id: int) -> SpeechOverview:
 
 def _running(session: Session, connection_id: int) -> tuple[Running, ...]:
     columns = (_queue.c.recording_id, _recordings.c.call_id, _recordings.c.name, _queue.c.done_s, _queue.c.total_s)
-    query = select(*columns, _queue.c.begun_at).join(_recordings, _recordings.c.id == _queue.c.recording_id)
+    query = select(*columns, _queue.c.started_at).join(_recordings, _recordings.c.id == _queue.c.recording_id)
     mine = query.where(_queue.c.connection_id == connection_id, _queue.c.state == "transcribing")
     return tuple(Running(*row) for row in session.connection().execute(mine.order_by(*first_come())))
 
@@ -256,7 +258,7 @@ class _QueueRequest:
     """Somebody wants recordings transcribed."""
 
     connection_id: int
-    asked_by: str
+    requested_by: str
     model: str
     urgent: bool
 
@@ -283,7 +285,7 @@ class _QueueRequest:
         statement = (
             update(_queue)
             .where(table.recording_id.in_(select(_recordings.c.id).where(mine)), states)
-            .values(self._fresh() | {"begun_at": None, "ended_at": None})
+            .values(self._fresh() | {"started_at": None, "ended_at": None})
         )
         return session.connection().execute(statement).rowcount
 
@@ -297,7 +299,7 @@ class _QueueRequest:
         row = {
             "recording_id": table.id,
             "connection_id": table.connection_id,
-            "started_at": table.started_at,
+            "recorded_at": table.started_at,
             "total_s": table.duration_s,
         } | fresh
         rows = select(*row.values()).where(mine, ~_has_row())
@@ -308,14 +310,14 @@ class _QueueRequest:
         return {
             "state": "queued",
             "model": self.model,
-            "asked_by": self.asked_by,
+            "requested_by": self.requested_by,
             "urgent": self.urgent,
-            "asked_at": now(),
+            "requested_at": now(),
             "worker": "",
             "attempts": 0,
             "done_s": 0.0,
             "took_s": None,
-            "reason": "",
+            "error": "",
         }
 
 
@@ -341,11 +343,11 @@ def _roll_up(session: Session, these: ColumnElement[bool]) -> None:
 
 def _cancel(session: Session, connection_id: int, these: ColumnElement[bool]) -> int:
     table = _queue.c
-    has_whole = exists().where(_transcripts.c.recording_id == table.recording_id, _transcripts.c.whole)
+    has_whole = exists().where(_transcripts.c.recording_id == table.recording_id, _transcripts.c.complete)
     mine = and_(these, table.connection_id == connection_id, table.state.in_(_OPEN))
     ids = select(_recordings.c.call_id).join(_queue, table.recording_id == _recordings.c.id).where(mine)
     call_ids = list(session.connection().scalars(ids))
-    values = {"state": case((has_whole, "completed"), else_="new"), "worker": "", "attempts": 0, "reason": ""}
+    values = {"state": case((has_whole, "completed"), else_="new"), "worker": "", "attempts": 0, "error": ""}
     cancelled = session.connection().execute(update(_queue).where(mine).values(values)).rowcount
     for chunk in _chunks(call_ids):
         _roll_up(session, _calls.c.id.in_(chunk))

@@ -49,7 +49,7 @@ def begin_transcript(session: Session, recording_id: int, engine: str, model: st
 
     Other partial transcripts of the recording are deleted; whole ones stay.
     """
-    partial = select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.whole).is_(False))
+    partial = select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.complete).is_(False))
     wanted = (engine, model, audio_sha256)
     kept: Transcript | None = None
     for found in session.exec(partial.order_by(col(Transcript.done_s).desc(), col(Transcript.id))).all():
@@ -83,7 +83,7 @@ def add_part(session: Session, transcript_id: int, part: TranscriptPart, directi
         session.connection().execute(insert(_segments), rows[first : first + _ROWS])
     transcript.done_s = max(known_s, part.done_s)
     transcript.channels = part.channels
-    transcript.voiced_s += part.voiced_s
+    transcript.speech_s += part.voiced_s
     transcript.duration_s = part.duration_s or transcript.duration_s
     transcript.language = part.language or transcript.language
     session.add(transcript)
@@ -108,9 +108,9 @@ def finish_transcript(session: Session, transcript_id: int, duration_s: float | 
             session.add(one)
         else:
             _drop(session, one)
-    transcript.whole = transcript.current = True
+    transcript.complete = transcript.current = True
     transcript.duration_s = duration_s or transcript.duration_s
-    transcript.made_at = now()
+    transcript.created_at = now()
     session.add(transcript)
     session.flush()
     index_transcript(session, transcript_id)
@@ -176,7 +176,7 @@ def save_analysis(
     """Keep what was made of a transcript, in place of what was. Raises PbxError when the transcript is gone."""
     _get(session, transcript_id)
     row = session.get(AnalysisRow, transcript_id) or AnalysisRow(transcript_id=transcript_id, engine=engine)
-    row.engine, row.document, row.made_at = engine, document, now()
+    row.engine, row.document, row.created_at = engine, document, now()
     row.fallback_reason, row.attempts = fallback_reason, attempts
     session.add(row)
     session.flush()

@@ -58,7 +58,7 @@ def transcribe_inline(
         for first in range(0, len(ids), CHUNK):
             chunk = ids[first : first + CHUNK]
             with writing(engine) as session:
-                queue_recordings(session, active.id, chunk, asked_by="command line", model=wanted.model)
+                queue_recordings(session, active.id, chunk, requested_by="command line", model=wanted.model)
             with _shown(engine, ids, progress):
                 _work_off(engine, settings, worker, chunk)
     return _told(engine, ids) | {"took_s": round(time.monotonic() - begun_at, 1)}
@@ -115,7 +115,7 @@ def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
     return {
         "asked": len(ids),
         "completed": sum(row.state == "completed" for row in rows),
-        "failed": [{"name": named[row.recording_id], "reason": row.reason} for row in failed],
+        "failed": [{"name": named[row.recording_id], "reason": row.error} for row in failed],
         "audio_s": round(sum(row.total_s or 0.0 for row in rows if row.state == "completed"), 1),
     }
 

@@ -149,7 +149,7 @@ class TranscriberSupervisor:
             work = (
                 self._child.pid,
                 claims.progress_of(session, SLOT),
-                transcriptions.rules_of(session, active.id).hindrance,
+                transcriptions.rules_of(session, active.id).blocked_reason,
             )
         if work != self._work:
             self._work, self._moved_at = work, time.monotonic()
@@ -171,7 +171,7 @@ class TranscriberSupervisor:
             self._put_back()
             why = f"The transcriber ended with an error ({how}). The end of data/worker.log says which."
             with writing(self._engine) as session:
-                transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
+                transcriptions.set_blocked_reason(session, active.id, why, now() + RETRY)
             return
         with reading(self._engine) as session:
             if SLOT in claims.workers_at_it(session):
@@ -183,9 +183,9 @@ class TranscriberSupervisor:
         with writing(self._engine) as session:
             if model := claims.next_model(session, active.id):  # one that somebody asked for: the others go on
                 claims.fail_queued(session, active.id, model, why)
-                transcriptions.set_hindrance(session, active.id, "")
+                transcriptions.set_blocked_reason(session, active.id, "")
             else:
-                transcriptions.set_hindrance(session, active.id, why, now() + RETRY)
+                transcriptions.set_blocked_reason(session, active.id, why, now() + RETRY)
 
 
 def take_up_transcriptions(engine: Engine, settings: Settings) -> None:
@@ -222,15 +222,17 @@ def ask_language_server(engine: Engine, settings: Settings) -> bool:
 
 def _next_summary(session: Session) -> AnalysisRow | None:
     due = [
-        (col(AnalysisRow.attempts) == often) & (col(AnalysisRow.made_at) <= now() - ASK_AGAIN * often)
+        (col(AnalysisRow.attempts) == often) & (col(AnalysisRow.created_at) <= now() - ASK_AGAIN * often)
         for often in range(ASKED_OFTEN)
     ]
     waiting = select(AnalysisRow).where(text(FELL_BACK), or_(*due))
-    return session.exec(waiting.order_by(col(AnalysisRow.attempts), col(AnalysisRow.made_at).desc()).limit(1)).first()
+    return session.exec(
+        waiting.order_by(col(AnalysisRow.attempts), col(AnalysisRow.created_at).desc()).limit(1)
+    ).first()
 
 
 def _last_change(session: Session, rules: TranscriptionRules) -> LastChange:
     last = select(Job.id, Job.state, Job.done).where(Job.kind == "sync", Job.connection_id == rules.connection_id)
-    sync = session.exec(last.order_by(col(Job.asked_at).desc()).limit(1)).first()
-    wanted = rules.model_dump(exclude={"paused", "hindrance", "retry_at"})
+    sync = session.exec(last.order_by(col(Job.requested_at).desc()).limit(1)).first()
+    wanted = rules.model_dump(exclude={"paused", "blocked_reason", "retry_at"})
     return LastChange(wanted, tuple(sync or ()))

@@ -23,7 +23,7 @@ from pbx.store import transcription_claims as claims
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import now
-from pbx.store.transcription_queue import rules_of, set_hindrance
+from pbx.store.transcription_queue import rules_of, set_blocked_reason
 from pbx.transcription.batch import RecordingEnded, transcribe_queued
 
 SLOT = "transcriber-0"
@@ -206,14 +206,14 @@ class QueueWorker:
             raise ModelError(str(error), error.fix) from None
         with writing(self._engine) as session:
             failed = claims.fail_queued(session, active.id, model, error.advice)
-            set_hindrance(session, active.id, "")
+            set_blocked_reason(session, active.id, "")
         for recording_id in failed:
             if self._ended is not None:
                 self._ended(recording_id, error.advice)
 
     def _say(self, active: ActiveConnection, why: str, *, retry: bool = False) -> None:
         with suppress(DataError), writing(self._engine) as session:
-            set_hindrance(session, active.id, why, now() + RETRY if retry else None)
+            set_blocked_reason(session, active.id, why, now() + RETRY if retry else None)
 
     def _download_shown(self, active: ActiveConnection, name: str) -> ByteProgress:
         said_at = time.monotonic()

@@ -142,8 +142,8 @@ def renew(site: Site) -> None:
             return
         last = last_job(session, "collect", connection_id=site.active.id)
     wait_s = RETRY_S if last and last.state == "failed" else FRESH_S
-    if site.active.connection.ami_username and (last is None or now - last.asked_at > timedelta(seconds=wait_s)):
-        request_job(site.engine, site.settings, "collect", asked_by="page")
+    if site.active.connection.ami_username and (last is None or now - last.requested_at > timedelta(seconds=wait_s)):
+        request_job(site.engine, site.settings, "collect", requested_by="page")
 
 
 def _no_snapshot(site: Site, last: Job | None) -> None:
@@ -162,7 +162,7 @@ def freshness(site: Site, taken_at: datetime) -> None:
     with reading(site.engine) as session:
         last = last_job(session, "collect", connection_id=site.active.id)
     note(f"As of {site.local(taken_at, seconds=True)} ({ago_text(taken_at, now)}), renewed while this page is open")
-    if last and last.state == "failed" and last.asked_at > taken_at:
+    if last and last.state == "failed" and last.requested_at > taken_at:
         st.warning(f"Newer figures could not be read. {plain(last.error)}", icon=":material/sensors_off:")
 
 

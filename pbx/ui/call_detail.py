@@ -151,7 +151,7 @@ def _deck(
         with st.container(key=f"sound_{recording.id}"):
             st.audio(sound.playable, format=PLAYABLE_TYPE, alt="Recording of the call")
     sides = (call.direction, leg_of(recording.name))
-    made = (transcript.id or 0, transcript.channels, str(transcript.made_at)) if transcript else None
+    made = (transcript.id or 0, transcript.channels, str(transcript.created_at)) if transcript else None
     wave, lines = _said(site, sound, str(sound.playable.resolve()) if sound else "", sides, made)
     edit = player(
         key=f"player_{recording.id}",
@@ -242,10 +242,10 @@ def _recording_facts(site: Site, recording: Recording, sound: PlayableSound | No
 def _transcript_facts(site: Site, transcript: Transcript | None) -> dict[str, str]:
     if transcript is None:
         return {}
-    made = f"{site.local(transcript.made_at)} by {transcript.engine}, model {transcript.model}"
+    made = f"{site.local(transcript.created_at)} by {transcript.engine}, model {transcript.model}"
     if transcript.engine == READY:
         made = f"ready: the demo’s script {transcript.model}; no model made it"
     about = {"Transcript": made, "Language": transcript.language}
     if transcript.duration_s:
-        about["Voice"] = f"{duration_text(transcript.voiced_s)} of {duration_text(transcript.duration_s)}"
+        about["Voice"] = f"{duration_text(transcript.speech_s)} of {duration_text(transcript.duration_s)}"
     return about

@@ -76,13 +76,15 @@ def _preparing(site: Site, recording: Recording, path: Path) -> None:
     if is_prepared(path, site.settings.playable_dir):
         st.rerun()
     with reading(site.engine) as session:
-        job = last_job(session, "prepare", connection_id=site.active.id)
+        job = last_job(session, "make_playable", connection_id=site.active.id)
     mine = job and job.options.get("recording_id") == recording.id
     if job and mine and job.state == "failed":
         st.warning(f"The audio could not be prepared. {plain(job.error)}", icon=":material/music_off:")
         if not st.button("Try again", key=f"prepare_{recording.id}"):
             return
     if not job or not mine or job.state in ("done", "failed"):  # of its kind one at a time
-        request_job(site.engine, site.settings, "prepare", asked_by="page", options={"recording_id": recording.id})
+        request_job(
+            site.engine, site.settings, "make_playable", requested_by="page", options={"recording_id": recording.id}
+        )
     length = duration_text(recording.duration_s)
     st.info(f"The audio is being prepared ({length} long). It appears here by itself.", icon=":material/graphic_eq:")

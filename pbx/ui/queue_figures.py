@@ -119,7 +119,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     intervals = [item for item in found if item.start_at < period.seen_until]
     span, colours = (period.since, period.until), palette()
     began_anew = resets_of(session, site.active.id, period.since, period.until, period.queue)
-    resets = [(reset.at, reset.what) for reset in began_anew]
+    resets = [(reset.at, reset.description) for reset in began_anew]
     drilldown_chart(
         volume_bars(intervals, covered.gaps, span=span, zone=site.zone, palette=colours, now=period.now, resets=resets),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),

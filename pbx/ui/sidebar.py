@@ -44,7 +44,7 @@ def _sync_panel(site: Site) -> None:
         st.html(f'<span class="host">{html.escape(site.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
         said = "A sync is already under way." if job else "Sync queued. It runs in the background; you can go on."
-        job = request_job(site.engine, site.settings, "sync", asked_by="page")
+        job = request_job(site.engine, site.settings, "sync", requested_by="page")
         st.session_state["watched_sync"] = job.id
         st.toast(said, icon=":material/schedule:")
     if job:

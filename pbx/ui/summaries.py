@@ -48,7 +48,7 @@ def show_summary(site: Site, recording: Recording, transcript: Transcript | None
         chips(made.key_phrases)
     st.markdown("##### Conversation")
     facts(_figures(made))
-    found = _topics(site, transcript.id or 0, str(transcript.made_at), phrases)
+    found = _topics(site, transcript.id or 0, str(transcript.created_at), phrases)
     rows = {name: moments for name, moments in found.items() if moments}
     if phrases:
         st.markdown("##### Topics")

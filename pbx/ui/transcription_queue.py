@@ -35,7 +35,7 @@ def ask(at: Site, recording: Recording, model: str = "") -> None:
     """Have a recording transcribed, before all that queued itself, and draw the page anew; or say why it can't be."""
     try:
         with writing(at.engine) as session:
-            queue_recordings(session, at.active.id, [recording.id or 0], asked_by="page", model=model)
+            queue_recordings(session, at.active.id, [recording.id or 0], requested_by="page", model=model)
     except PbxError as error:
         st.error(plain(error.advice))
         return
@@ -61,7 +61,7 @@ def transcription_state(at: Site, recording: Recording, transcript: Transcript |
     if state in ("queued", "transcribing"):
         _under_way(at, recording, state, transcript is not None)
     elif state == "failed" and known:
-        st.warning(f"It could not be transcribed. {plain(known.reason)}", icon=":material/error:")
+        st.warning(f"It could not be transcribed. {plain(known.error)}", icon=":material/error:")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             model = model_choice(at, f"retry_model_{recording.id}")
             if st.button("Try again", icon=":material/replay:", key=f"retry_{recording.id}"):
@@ -86,8 +86,8 @@ def _under_way(at: Site, recording: Recording, drawn: str, has_text: bool) -> No
         st.progress(*_progress(known.state, known.done_s, known.total_s or recording.duration_s))
         if all_of_it.paused:
             note("Transcribing is paused under Settings; it goes on from there.")
-        elif all_of_it.hindrance:
-            note(all_of_it.hindrance)
+        elif all_of_it.blocked_reason:
+            note(all_of_it.blocked_reason)
         elif drawn == "queued" and all_of_it.queued > 1:
             note(f"{count_text(all_of_it.queued, 'recording')} wait in all; what people ask for comes first.")
         if has_text:
@@ -138,7 +138,7 @@ def ask_for_many(at: Site, chosen: CallFilter) -> None:
     if st.button(label, type="primary", disabled=not number, icon=":material/speech_to_text:"):
         try:
             with writing(at.engine) as session:
-                queued = queue_calls(session, recorded, asked_by="page", model=model, only=only)
+                queued = queue_calls(session, recorded, requested_by="page", model=model, only=only)
         except PbxError as error:
             st.error(plain(error.advice))
             return

@@ -28,7 +28,7 @@ from pbx.export.tables import CellValue
 from pbx.formatting import DISPOSITIONS, cause_text, count_text
 from pbx.store.counter_resets import RESTARTED, resets_of
 from pbx.store.engine import reading, writing
-from pbx.store.trunk_limits import set_trunk_lines, trunk_lines
+from pbx.store.trunk_capacities import set_trunk_capacity, trunk_capacities
 from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import compared
 from pbx.ui.drilldown import drilldown_chart, follow, no_history
@@ -134,7 +134,7 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
         busiest = busy_hour(*wanted, site.zone)
         gaps = call_coverage(session, site.active.id, period.since, period.seen_until).gaps
         resets = resets_of(session, site.active.id, period.since, period.until, "")
-        limits = trunk_lines(session, site.active.id)
+        limits = trunk_capacities(session, site.active.id)
     if busiest is None:
         _nothing()
         return False
@@ -160,7 +160,7 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
         zone=site.zone,
         palette=palette(),
         now=period.now,
-        resets=[(reset.at, reset.what) for reset in resets if reset.what == RESTARTED],
+        resets=[(reset.at, reset.description) for reset in resets if reset.description == RESTARTED],
     )
     said = points_alt(title, {"Most at once": peaks, "Traffic": means})
     drilldown_chart(figure, alt=said, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
@@ -200,7 +200,7 @@ def _lines_menu(site: Site, trunks: Sequence[str], limits: Mapping[str, int]) ->
 
             def keep(trunk: str = trunk, key: str = key) -> None:
                 with writing(site.engine) as session:
-                    set_trunk_lines(session, site.active.id, trunk, st.session_state[key])
+                    set_trunk_capacity(session, site.active.id, trunk, st.session_state[key])
 
             st.number_input(plain(trunk), 1, MOST_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
 

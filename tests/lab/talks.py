@@ -81,7 +81,7 @@ def add_call(settings: Settings, engine: Engine, pbx: int, number: str, seconds:
 def add_transcript(engine: Engine, pbx: int, recording_id: int, rows: list[SegmentRow]) -> None:
     with writing(engine) as session:
         transcript = Transcript(recording_id=recording_id, engine="whisper", model="base", language="en", channels=2)
-        transcript.sqlmodel_update({"whole": True, "current": True, "duration_s": 40.0, "voiced_s": 18.0})
+        transcript.sqlmodel_update({"complete": True, "current": True, "duration_s": 40.0, "speech_s": 18.0})
         session.add(transcript)
         session.flush()
         for row in rows:
@@ -140,7 +140,7 @@ def fill(data_dir: Path) -> None:
     for number, state, reason in (("+4930333", "failed", "The file holds no speech."), ("+4930444", "queued", "")):
         recording_id = add_call(settings, engine, pbx, number)
         with writing(engine) as session:
-            row = Transcription(recording_id=recording_id, connection_id=pbx, state=state, reason=reason, total_s=40.0)
+            row = Transcription(recording_id=recording_id, connection_id=pbx, state=state, error=reason, total_s=40.0)
             session.add(row)
             session.get_one(Call, recording_id).transcription = state
     add_call(settings, engine, pbx, "+4930555", seconds=LONG_S)

@@ -16,7 +16,7 @@ from pbx.imports.preview import look_at_history
 from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg, ImportMark
+from pbx.store.history_models import CallLeg, ImportCursorRow
 from pbx.store.models import Call
 from tests.lab.imports import active_at
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
@@ -169,7 +169,7 @@ def test_no_password_is_kept(engine: Engine, pbx: ActiveConnection, mariadb: Mar
     result = import_cdr_database(engine, pbx, mariadb.address)
     assert result.rows == 1
     with reading(engine) as session:
-        mark = session.exec(select(ImportMark)).one()
+        mark = session.exec(select(ImportCursorRow)).one()
     engine.dispose()
     for secret in (PASSWORD, QUOTED):
         assert secret not in f"{result!r} {mark!r}"

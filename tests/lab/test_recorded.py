@@ -31,7 +31,7 @@ def worker(server: LabServer, engine: Engine) -> Iterator["subprocess.Popen[byte
 
 def syncs(engine: Engine) -> list[Job]:
     with reading(engine) as session:
-        return list(session.exec(select(Job).where(Job.kind == "sync").order_by(Job.asked_at)))
+        return list(session.exec(select(Job).where(Job.kind == "sync").order_by(Job.requested_at)))
 
 
 def recording(engine: Engine, uniqueid: str) -> Recording | None:
@@ -54,7 +54,7 @@ def test_a_recording_comes_by_itself_soon_after_the_call(
     wait_until("its recording is in the cache", came, 45)
     with capsys.disabled():
         print(f"\n{server.name}: call over, recording in the cache after {time.monotonic() - begun:.1f} s")
-    assert [job.asked_by for job in syncs(engine)][:2] == ["schedule", "watch"]
+    assert [job.requested_by for job in syncs(engine)][:2] == ["schedule", "listener"]
     found = recording(engine, call.uniqueid)
     assert found is not None
     kept = next((no_real_data / "audio").rglob(f"*-{call.uniqueid}.wav"))

@@ -100,7 +100,7 @@ def test_an_alert_begins_and_ends_once_though_many_look(server: LabServer, setti
     with reading(engine) as session:
         (alert,) = session.exec(select(Alert)).all()
     assert alert.ended_at is not None
-    assert alert.about.startswith("The first of 1 caller has waited 0:0")
+    assert alert.description.startswith("The first of 1 caller has waited 0:0")
 
 
 def desk_of(engine: Engine, active: ActiveConnection) -> Queue:

@@ -63,7 +63,7 @@ def full_pbx() -> Iterator[Spare]:
 
 def jobs_of(engine: Engine) -> list[Job]:
     with reading(engine) as session:
-        return list(session.exec(select(Job).order_by(Job.asked_at)).all())
+        return list(session.exec(select(Job).order_by(Job.requested_at)).all())
 
 
 def done_kinds(engine: Engine) -> set[str]:
@@ -74,7 +74,7 @@ def test_what_is_due_is_done_at_once(engine: Engine, no_real_data: Path, server:
     place_queue_call(server, "answered", seconds=2)
     process = start(server.connection())
     wait_until("sync and collect are done", lambda: done_kinds(engine) == {"sync", "collect"})
-    assert {job.asked_by for job in jobs_of(engine)} == {"schedule"}
+    assert {job.requested_by for job in jobs_of(engine)} == {"schedule"}
     assert (no_real_data / "freepbx.json").exists()
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
@@ -89,7 +89,7 @@ def test_the_app_asks_and_its_own_worker_does(
     for name, value in environment(server.connection()).items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
-    job = request_job(engine, settings, "collect", asked_by="page")
+    job = request_job(engine, settings, "collect", requested_by="page")
     ensure_worker(settings)
     assert worker_alive(settings)
     try:

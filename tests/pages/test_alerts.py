@@ -184,14 +184,13 @@ def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
         begin(engine, rule, subject, minutes=minutes)
     with writing(engine) as session:
         for alert, rule in past_alerts(session, pbx, 5):
-            changes = {"told_begin": True}
+            changes = {"start_sent": True}
             if rule.id == failed:
-                changes |= {
-                    "failure": "Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500)."
-                }
+                error = "Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500)."
+                changes |= {"send_error": error}
             session.add(alert.sqlmodel_update(changes))
         first = past_alerts(session, pbx, 1)[0][0]
-        session.add(first.sqlmodel_update({"ended_at": first.begun_at + timedelta(seconds=83), "told_end": True}))
+        session.add(first.sqlmodel_update({"ended_at": first.started_at + timedelta(seconds=83), "end_sent": True}))
     shown = tables(well(open_page(PAGE)))["What happened"]
     assert [row[1:] for row in shown] == [
         ["Long wait in queue a | It is so.", "1 min 23 s", "Told"],

@@ -73,7 +73,7 @@ def test_an_empty_cache_says_so(pbx: int) -> None:
 def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) -> None:
     app = upload(well(open_page(PAGE)), ("../../queue_log.1", LOG + b"nonsense\n"), ("odd", b"?"))
     (job,) = jobs(engine)
-    assert (job.state, job.asked_by, len(job.options["files"])) == ("queued", "page", 2)
+    assert (job.state, job.requested_by, len(job.options["files"])) == ("queued", "page", 2)
     assert all(Path(path).is_relative_to(load_settings().imports_dir.resolve()) for path in job.options["files"])
     assert "2 files queued." in "".join(toast.value for toast in app.toast)
     work()
@@ -94,7 +94,9 @@ def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) ->
 
 
 def test_progress_of_an_import_is_shown(engine: Engine, pbx: int) -> None:
-    request_job(engine, load_settings(), "import", asked_by="page", options={"files": ["/data/imports/x/0/queue_log"]})
+    request_job(
+        engine, load_settings(), "import", requested_by="page", options={"files": ["/data/imports/x/0/queue_log"]}
+    )
     with writing(engine) as session:
         session.add(session.exec(select(Job)).one().sqlmodel_update({"state": "running", "done": 25, "total": 100}))
     app = well(open_page(PAGE))

@@ -100,7 +100,7 @@ def test_a_call_without_transcript_can_be_transcribed(engine: Engine, pbx: int) 
     with reading(engine) as session:
         asked = state_of(session, call)
         assert asked is not None
-        assert (asked.state, asked.asked_by, asked.urgent) == ("queued", "page", True)
+        assert (asked.state, asked.requested_by, asked.urgent) == ("queued", "page", True)
     app = press(app, "Cancel")
     assert "Not transcribed yet" in words(app)
 
@@ -120,7 +120,7 @@ def said(app: AppTest) -> str:
 
 def test_a_failed_one_says_why_and_can_be_tried_with_another_model(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
-    queue(engine, pbx, call, "failed", reason="The model base needs more memory than there is.")
+    queue(engine, pbx, call, "failed", error="The model base needs more memory than there is.")
     app = open_call(call)
     assert "needs more memory" in words(app)
     next(box for box in app.selectbox if box.label == "Model").set_value("tiny")
@@ -342,7 +342,7 @@ def ask_always() -> None:
 
 def test_all_that_the_filters_find_is_transcribed_once_confirmed(engine: Engine, pbx: int) -> None:
     calls = [add_sound(engine, pbx, linkedid=str(number)) for number in range(3)]
-    queue(engine, pbx, calls[0], "failed", reason="x")
+    queue(engine, pbx, calls[0], "failed", error="x")
     app = well(AppTest.from_function(ask_always, default_timeout=60).run())
     assert any("3 recorded calls" in element.value for element in app.markdown)
     assert [radio.options for radio in app.radio] == [
@@ -363,7 +363,7 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
     assert "The audio is being prepared" in words(app)
     assert not app.get("audio")
     with reading(engine) as session:
-        job = last_job(session, "prepare", connection_id=pbx)
+        job = last_job(session, "make_playable", connection_id=pbx)
         assert job is not None
         assert job.options == {"recording_id": call}
     with writing(engine) as session:

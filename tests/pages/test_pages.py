@@ -156,7 +156,7 @@ def fill(engine: Engine, name: str = "support") -> int:
     with writing(engine) as session:
         for minutes in (20, 15, 10, 0):
             record_snapshot(session, pbx, snapshot(now - timedelta(minutes=minutes), name))
-        add_job(session, "sync-1", "sync", connection_id=pbx, asked_by="page")
+        add_job(session, "sync-1", "sync", connection_id=pbx, requested_by="page")
         end_job(session, "sync-1", {"listed": 31, "new": 3, "downloaded": 3, "waiting": 1, "failed": []})
     add_call(engine, pbx, name, now, direction="inbound", queue=name, agent="1002", duration_s=83.0)
     return pbx
@@ -190,7 +190,7 @@ def test_a_live_page_asks_for_a_snapshot_once(engine: Engine) -> None:
     with reading(engine) as session:
         job = last_job(session, "collect", connection_id=pbx)
         assert job is not None
-        assert (job.asked_by, job.state) == ("page", "queued")
+        assert (job.requested_by, job.state) == ("page", "queued")
 
 
 def test_today_shows_how_things_stand(engine: Engine) -> None:
@@ -343,7 +343,7 @@ def test_the_sync_button_queues_one_sync(engine: Engine) -> None:
     with reading(engine) as session:
         job = last_job(session, "sync", connection_id=pbx)
         assert job is not None
-        assert job.asked_by == "page"
+        assert job.requested_by == "page"
     with writing(engine) as session:
         end_job(session, job.id, {"listed": 5, "new": 2, "downloaded": 2, "failed": []})
     assert "2 new of 5 recordings" in next(toast.value for toast in well(app.run()).toast)

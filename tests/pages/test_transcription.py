@@ -117,7 +117,7 @@ def test_new_ones_are_queued_all_at_once(engine: Engine, settings: Settings) -> 
 def test_what_hinders_is_said_and_tried_again_when_asked(engine: Engine, settings: Settings) -> None:
     why = "The model base could not be downloaded. Fetch https://example.com/base.pt into data/models."
     with writing(engine) as session:
-        transcriptions.set_hindrance(session, pbx(engine, settings), why, now() + timedelta(minutes=9))
+        transcriptions.set_blocked_reason(session, pbx(engine, settings), why, now() + timedelta(minutes=9))
     app = well(open_page(PAGE))
     assert "could not be downloaded" in words(app)
     assert "It is tried again at" in words(app)
@@ -156,7 +156,7 @@ def test_hostile_names_and_reasons_are_text(engine: Engine, settings: Settings, 
             session.add(session.get_one(Recording, number).sqlmodel_update({"name": f"{number}{name}"}))
         row = transcriptions.state_of(session, 5)
         assert row is not None
-        row.reason = name
+        row.error = name
         session.add(row)
     app = well(open_page(PAGE))
     shown = "\n".join([*(element.value for element in app.markdown), *(bar.proto.text for bar in app.get("progress"))])

@@ -123,7 +123,7 @@ def keep_asking(soak: Soak, engine: Engine, settings: Settings, until: float) ->
         time.sleep(min(SYNC_EVERY_S, left_s))
         if asked:
             note_end(soak, engine, asked)
-        asked = request_job(engine, settings, "sync", asked_by="soak").id
+        asked = request_job(engine, settings, "sync", requested_by="soak").id
 
 
 def note_end(soak: Soak, engine: Engine, job_id: str) -> None:
@@ -138,7 +138,7 @@ def sync_quietly(engine: Engine, settings: Settings) -> str:
 
     def is_done() -> bool:
         nonlocal result
-        job = request_job(engine, settings, "sync", asked_by="soak")
+        job = request_job(engine, settings, "sync", requested_by="soak")
         ended = wait_for(lambda: state_of(engine, job.id) in ("done", "failed"), 60)
         with reading(engine) as session:
             found = get_job(session, job.id)
@@ -307,7 +307,7 @@ def listens(engine: Engine, pbx_now: datetime) -> bool:
     """Whether the newest span of listening goes on."""
     with reading(engine) as session:
         span = session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id).desc())).first()
-    return span is not None and not span.ended_by and span.until_at > pbx_now - timedelta(seconds=15)
+    return span is not None and not span.end_reason and span.listened_until > pbx_now - timedelta(seconds=15)
 
 
 def jobs_in_all(engine: Engine) -> str:

@@ -70,7 +70,7 @@ def test_halves_and_stuck_jobs_and_tracebacks_are_found(engine: Engine, settings
     assert truth.check_files(settings.pbx_data_dir) == truth.check_jobs(engine, begun) == []
     (settings.pbx_data_dir / "x.part").touch()
     with writing(engine) as session:
-        add_job(session, "job", "sync", connection_id=1, asked_by="soak")
+        add_job(session, "job", "sync", connection_id=1, requested_by="soak")
     (tmp_path / "app.log").write_text("well\nTraceback (most recent call last)\n  File\nValueError: no\n")
     later = begun + timedelta(minutes=1)
     assert len(truth.check_files(settings.pbx_data_dir)) == len(truth.check_jobs(engine, later)) == 1

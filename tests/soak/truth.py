@@ -62,11 +62,11 @@ def check_jobs(engine: Engine, all_done_at: datetime) -> list[str]:
     with reading(engine) as session:
         unfinished = session.exec(select(Job).where(col(Job.state).in_(("queued", "running")))).all()
         since = all_done_at.replace(microsecond=0)  # the database knows whole seconds
-        stuck = [job for job in unfinished if job.state == "running" or job.asked_at < since]
+        stuck = [job for job in unfinished if job.state == "running" or job.requested_at < since]
         at_work = session.exec(select(Transcription).where(Transcription.state == "transcribing")).all()
-    return [f"job {job.kind} is {job.state} since {job.started_at or job.asked_at} ({job.worker})" for job in stuck] + [
-        f"recording {one.recording_id} is being transcribed by {one.worker}, which has ended" for one in at_work
-    ]
+    return [
+        f"job {job.kind} is {job.state} since {job.started_at or job.requested_at} ({job.worker})" for job in stuck
+    ] + [f"recording {one.recording_id} is being transcribed by {one.worker}, which has ended" for one in at_work]
 
 
 def check_logs(logs: Iterable[Path]) -> list[str]:
@@ -90,8 +90,8 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
     with reading(engine) as session:
         rows = session.exec(select(QueueVisit)).all()
         spans = [
-            (span.from_at, span.until_at)
-            for span in session.exec(select(ListeningSpan).order_by(col(ListeningSpan.from_at)))
+            (span.started_at, span.listened_until)
+            for span in session.exec(select(ListeningSpan).order_by(col(ListeningSpan.started_at)))
         ]
     told = {(visit.uniqueid, visit.queue): visit for visit in story}
     seen = {(row.uniqueid, row.queue): row for row in rows}

@@ -231,20 +231,22 @@ class _SearchBackend:
         doubted = (False, True) if wanted.doubtful else (False,)
         columns = " ".join(column_of(speaker, doubt) for speaker in speakers for doubt in doubted)
         expression = f"{{{columns}}} : {to_fts5(tree)}"
-        self.row_id, self.source = literal_column("said.rowid", BigInteger), table("said")
-        self.matches = literal_column("said").op("MATCH", is_comparison=True)(expression)
-        self.relevance = literal_column("said.rank")  # BM25, as a negative number
+        self.row_id, self.source = literal_column("segment_index.rowid", BigInteger), table("segment_index")
+        self.matches = literal_column("segment_index").op("MATCH", is_comparison=True)(expression)
+        self.relevance = literal_column("segment_index.rank")  # BM25, as a negative number
 
     def _ask_postgresql(self, tree: Query, wanted: SearchFilter) -> None:
-        said = table("said", column("id", BigInteger), column("speaker"), column("doubted", Boolean), column("words"))
+        index = table(
+            "segment_index", column("id", BigInteger), column("speaker"), column("doubted", Boolean), column("words")
+        )
         query = cast(to_tsquery(tree), TSQUERY)
-        self.row_id, self.source = said.c.id, said
-        self.matches = said.c.words.op("@@", is_comparison=True)(query)
+        self.row_id, self.source = index.c.id, index
+        self.matches = index.c.words.op("@@", is_comparison=True)(query)
         if wanted.speaker is not None:
-            self.matches &= said.c.speaker == wanted.speaker
+            self.matches &= index.c.speaker == wanted.speaker
         if not wanted.doubtful:
-            self.matches &= said.c.doubted.is_(False)
-        self.relevance = -func.ts_rank(said.c.words, query)
+            self.matches &= index.c.doubted.is_(False)
+        self.relevance = -func.ts_rank(index.c.words, query)
 
 
 def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:

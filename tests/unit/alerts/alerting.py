@@ -103,6 +103,6 @@ def add_visits(engine: Engine, settings: Settings, queue: str, at: datetime, *wa
 def add_sync(engine: Engine, settings: Settings, at: datetime, state: JobState, error: str = "") -> None:
     connection_id = pbx(engine, settings).id
     with writing(engine) as session:
-        job: Job = add_job(session, f"s{at.timestamp()}", "sync", connection_id=connection_id, asked_by="schedule")
-        job.sqlmodel_update({"state": state, "asked_at": at, "ended_at": at, "error": error})
+        job: Job = add_job(session, f"s{at.timestamp()}", "sync", connection_id=connection_id, requested_by="schedule")
+        job.sqlmodel_update({"state": state, "requested_at": at, "ended_at": at, "error": error})
         session.add(job)

@@ -90,7 +90,7 @@ def test_mail_and_webhook_are_told_once_of_begin_and_end(
     assert [one["Subject"] for one in mail.messages] == [f"PBX Notebook: {title}", f"PBX Notebook: over: {title}"]
     assert [one.get_content().strip().replace("\r\n", "\n") for one in mail.messages] == [begin, end]
     assert {(one["From"], one["To"]) for one in mail.messages} == {("pbx@example.com", "ada@example.com")}
-    assert alerts(engine)[0].failure == ""
+    assert alerts(engine)[0].send_error == ""
 
 
 @pytest.mark.parametrize("fault", ["500", "slow", "refused"])
@@ -101,17 +101,20 @@ def test_a_failed_target_is_told_later_and_the_others_at_once(
     web.status, web.slow_s = (500, 0) if fault == "500" else (200, 0.5 if fault == "slow" else 0)
     add_rule(engine, settings, "longest_wait", 60, "", url + FAST, mail.url)
     run_through(engine, settings, clock, 90)
-    assert (len(mail.messages), len(alerts(engine)[0].unsent)) == (1, 1)
+    assert (len(mail.messages), len(alerts(engine)[0].pending_targets)) == (1, 1)
     why = "it answered with HTTP status 500" if fault == "500" else "it can’t be reached, was too slow, or refused"
-    assert alerts(engine)[0].failure.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({why}")
-    assert alerts(engine)[0].failure.endswith("Attempt 1 of 5.")
+    assert alerts(engine)[0].send_error.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({why}")
+    assert alerts(engine)[0].send_error.endswith("Attempt 1 of 5.")
     assert TOKEN not in repr(alerts(engine))
     assert tell(engine, settings) == 0  # not before the pause is over
     if fault != "refused":
         web.status, web.slow_s = 200, 0
         clock.append(minutes(1))
         assert tell(engine, settings) == 1
-        assert (web.messages[-1]["title"], alerts(engine)[0].failure) == ("PBX Notebook: Long wait in queue sales", "")
+        assert (web.messages[-1]["title"], alerts(engine)[0].send_error) == (
+            "PBX Notebook: Long wait in queue sales",
+            "",
+        )
     assert len(mail.messages) == 1
 
 
@@ -125,7 +128,7 @@ def test_it_gives_up_after_a_few_attempts_and_says_so(
         clock.append(minutes(1440 * day))
         tell(engine, settings)
     assert web.tried == len(PAUSES_S) + 1
-    assert alerts(engine)[0].failure.endswith("HTTP status 403). Attempt 5 of 5.")
+    assert alerts(engine)[0].send_error.endswith("HTTP status 403). Attempt 5 of 5.")
 
 
 def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web: WebReceiver) -> None:
@@ -234,7 +237,7 @@ def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
 ) -> None:
     add_rule(engine, settings, "longest_wait", 60)
     run_through(engine, settings, clock, 90)
-    assert (alerts(engine)[0].told_begin, alerts(engine)[0].failure) == (True, "")
+    assert (alerts(engine)[0].start_sent, alerts(engine)[0].send_error) == (True, "")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
     ],
 )
 def test_every_kind_has_its_title(kind: str, subject: str, title: str) -> None:
-    alert = Alert(rule_id=1, subject=subject, begun_at=T0, about="So it is.")
+    alert = Alert(rule_id=1, subject=subject, started_at=T0, description="So it is.")
     rule = AlertRule(connection_id=1, kind=kind)
     said = message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
     assert said[0] == title

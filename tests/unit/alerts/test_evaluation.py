@@ -39,14 +39,14 @@ def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, sett
     assert news(engine, settings, T0) == []  # 60 s is not above 60 s
     look(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
     assert news(engine, settings, minutes(1)) == [("sales", "begun")]
-    assert alerts(engine)[0].about == "The first of 1 caller has waited 1 min 1 s, longer than 1 min."
+    assert alerts(engine)[0].description == "The first of 1 caller has waited 1 min 1 s, longer than 1 min."
     look(engine, settings, minutes(2), waiting("sales"))
     assert news(engine, settings, minutes(2)) == []
     assert news(engine, settings, minutes(3)) == []  # the same look again confirms nothing
     look(engine, settings, minutes(3), waiting("sales"))
     assert news(engine, settings, minutes(3)) == [("sales", "ended")]
     only = alerts(engine)
-    assert [(one.begun_at, one.ended_at) for one in only] == [(minutes(1), minutes(2))]
+    assert [(one.started_at, one.ended_at) for one in only] == [(minutes(1), minutes(2))]
 
 
 def test_what_holds_again_before_the_end_is_confirmed_is_the_same_alert(engine: Engine, settings: Settings) -> None:
@@ -54,7 +54,7 @@ def test_what_holds_again_before_the_end_is_confirmed_is_the_same_alert(engine: 
     for minute, wait_s in enumerate((90, 0, 90, 0, 90)):
         look(engine, settings, minutes(minute), waiting("sales", wait_s))
         news(engine, settings, minutes(minute))
-    assert [(one.begun_at, one.ended_at, one.cleared_at) for one in alerts(engine)] == [(T0, None, None)]
+    assert [(one.started_at, one.ended_at, one.cleared_at) for one in alerts(engine)] == [(T0, None, None)]
 
 
 def test_looks_seconds_apart_confirm_nothing(engine: Engine, settings: Settings) -> None:
@@ -116,7 +116,7 @@ def test_no_agent(engine: Engine, settings: Settings, members: tuple[QueueMember
     add_rule(engine, settings, "no_agent")
     look(engine, settings, T0, waiting("sales", 5, members))
     news(engine, settings, T0)
-    assert [one.about for one in alerts(engine)] == ([about] if about else [])
+    assert [one.description for one in alerts(engine)] == ([about] if about else [])
 
 
 def test_a_trunk_must_be_down_for_so_long(engine: Engine, settings: Settings) -> None:
@@ -126,7 +126,7 @@ def test_a_trunk_must_be_down_for_so_long(engine: Engine, settings: Settings) ->
         look(engine, settings, minutes(5 * number), trunk("carrier", state))
         expected = [("carrier", "begun")] if number == 4 else []  # down since minute 10, now it is minute 20
         assert news(engine, settings, minutes(5 * number)) == expected
-    assert alerts(engine)[0].about == "It has been unregistered for 10 min."
+    assert alerts(engine)[0].description == "It has been unregistered for 10 min."
 
 
 def test_time_in_which_nobody_looked_is_no_time_down(engine: Engine, settings: Settings) -> None:
@@ -166,7 +166,7 @@ def test_a_service_level_needs_a_few_calls_of_today(engine: Engine, settings: Se
     add_visits(engine, settings, "sales", minutes(10), 30)
     assert news(engine, settings, minutes(20)) == [("sales", "begun")]
     said = "Today’s service level is 60.0%, below 80%: 3 of 5 calls answered or given up within 20 s."
-    assert alerts(engine)[0].about == said
+    assert alerts(engine)[0].description == said
     add_visits(engine, settings, "sales", minutes(30), 1, 1, 1, 1, 1)
     assert news(engine, settings, minutes(40)) == []  # 8 of 10
     assert news(engine, settings, minutes(40.6)) == [("sales", "ended")]
@@ -188,7 +188,7 @@ def test_syncs_that_fail_in_a_row(engine: Engine, settings: Settings) -> None:
         assert news(engine, settings, minutes(minute)) == []
         add_sync(engine, settings, minutes(minute), "failed", "The ARI user is refused.")
     assert news(engine, settings, minutes(3)) == [("", "begun")]
-    assert alerts(engine)[0].about == "The last 3 syncs failed. The ARI user is refused."
+    assert alerts(engine)[0].description == "The last 3 syncs failed. The ARI user is refused."
     add_sync(engine, settings, minutes(4), "done")
     assert news(engine, settings, minutes(4)) == []
     assert news(engine, settings, minutes(5)) == [("", "ended")]
@@ -204,7 +204,7 @@ def test_a_rule_switched_off_ends_what_goes_on_and_begins_nothing(engine: Engine
         save_rule(session, AlertRule(**rule.model_dump() | {"enabled": False}), minutes(1))
     look(engine, settings, minutes(2), waiting("sales", 90))
     assert news(engine, settings, minutes(2)) == []
-    assert [(one.ended_at, one.told_begin, one.told_end) for one in alerts(engine)] == [(minutes(1), True, True)]
+    assert [(one.ended_at, one.start_sent, one.end_sent) for one in alerts(engine)] == [(minutes(1), True, True)]
 
 
 def test_two_workers_begin_and_end_an_alert_once(engine: Engine, settings: Settings, second: Engine) -> None:

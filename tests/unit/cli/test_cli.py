@@ -123,7 +123,7 @@ def test_a_job_done_here_is_recorded(does: Callable[[str, JobFunction], None]) -
     run(app, ["sync"])
     status = json.loads(run(app, ["status", "--json"]).stdout)
     assert status["last"]["sync"]["state"] == "done"
-    assert status["last"]["sync"]["asked_by"] == "command line"
+    assert status["last"]["sync"]["requested_by"] == "command line"
     assert len(status["last"]["sync"]["result"]["failed"]) == 100
     assert status["last"]["collect"] is None
     assert status["jobs"] == []
@@ -171,7 +171,7 @@ def test_a_second_sync_is_refused_while_one_runs(does: Callable[[str, JobFunctio
     assert active is not None
     with take_process_lock(settings.pbx_data_dir, "worker") as slot:
         with writing(engine) as session:
-            add_job(session, "running", "sync", connection_id=active.id, asked_by="page")
+            add_job(session, "running", "sync", connection_id=active.id, requested_by="page")
             start_job(session, "running", slot.name)
         said = run(app, ["sync"])
         assert said.exit_code == 1
@@ -188,13 +188,13 @@ def test_a_second_sync_is_refused_while_one_runs(does: Callable[[str, JobFunctio
 def test_collect_tells_what_it_could_not_see(does: Callable[[str, JobFunction], None]) -> None:
     counts = {"collected_at": "2026-05-04T12:00:00Z", "extensions": 4, "trunks": 3, "queues": 0, "active_calls": 0}
     part = {"state": "denied", "reason": "The user lacks the right 'agent'."}
-    does("collect", lambda *_: counts | {"output": "data/freepbx.json", "not_ok": {"queues": part}})
+    does("collect", lambda *_: counts | {"output": "data/freepbx.json", "incomplete_parts": {"queues": part}})
     said = run(app, ["collect"])
     assert said.exit_code == 1
     assert "queues: denied. The user lacks the right 'agent'." in said.stderr
     assert "4 extensions, 3 trunks, 0 queues, 0 active calls → data/freepbx.json" in said.stdout
     absent = part | {"state": "absent"}
-    does("collect", lambda *_: counts | {"output": "data/freepbx.json", "not_ok": {"queues": absent}})
+    does("collect", lambda *_: counts | {"output": "data/freepbx.json", "incomplete_parts": {"queues": absent}})
     assert run(app, ["collect"]).exit_code == 0
 
 

@@ -63,7 +63,7 @@ def test_recordings_are_transcribed_by_name(engine: Engine, settings: Settings, 
     result = json.loads(told.stdout)
     assert (result["asked"], result["completed"], result["failed"], result["audio_s"]) == (2, 2, [], 40.0)
     assert states(engine) == {1: "completed", 3: "completed"}
-    assert row_of(engine, 1).asked_by == "command line"
+    assert row_of(engine, 1).requested_by == "command line"
     assert "asked 1, completed 1, failed 0: 20 s of sound in" in run(app, ["transcribe", "r1"]).stdout
 
 

@@ -40,7 +40,7 @@ class House:
         with pytest.raises(PbxError) as caught:
             self.do(kind)
         with reading(self.engine) as session:
-            last = session.exec(select(Job).where(Job.kind == kind).order_by(col(Job.asked_at).desc())).first()
+            last = session.exec(select(Job).where(Job.kind == kind).order_by(col(Job.requested_at).desc())).first()
         assert last is not None
         assert (last.state, last.error) == ("failed", caught.value.advice)
         assert caught.value.fix

@@ -195,14 +195,14 @@ def test_a_snapshot_that_is_not_whole_is_none(house: House, fault: Fault, error:
     assert house.snapshots() == 1
     assert (house.settings.pbx_data_dir / "freepbx.json").read_text() == written
     house.pbx.faults.clear()
-    assert house.do("collect")["not_ok"] == {}
+    assert house.do("collect")["incomplete_parts"] == {}
 
 
 def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
     house.pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
     told = house.do("collect")
-    assert told["not_ok"]["queues"]["state"] == "failed"
-    assert "has not answered QueueStatus" in told["not_ok"]["queues"]["reason"]
+    assert told["incomplete_parts"]["queues"]["state"] == "failed"
+    assert "has not answered QueueStatus" in told["incomplete_parts"]["queues"]["reason"]
     assert told["trunks"] == 2
     with reading(house.engine) as session:
         assert session.exec(select(QueueSample)).all() == []
@@ -218,11 +218,11 @@ def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
     house.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))
     told = house.do("collect")
-    assert told["not_ok"].keys() == {"queues"}
-    assert words in told["not_ok"]["queues"]["reason"]
+    assert told["incomplete_parts"].keys() == {"queues"}
+    assert words in told["incomplete_parts"]["queues"]["reason"]
     assert told["trunks"] == 2
     time.sleep(1)  # of two snapshots of one second the first stays
-    assert house.do("collect")["not_ok"] == {}
+    assert house.do("collect")["incomplete_parts"] == {}
 
 
 def test_a_snapshot_that_trickles_is_the_same(house: House) -> None:

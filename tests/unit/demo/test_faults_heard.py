@@ -188,7 +188,7 @@ def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
     assert [span.ended_by for span in spans(house)] == ["The PBX's clock was set.", "It was stopped."]
     assert begun <= set(visits(house))
     first, second = spans(house)
-    moved_s = (second.from_at - first.until_at).total_seconds()
+    moved_s = (second.started_at - first.listened_until).total_seconds()
     assert moved_s == pytest.approx(by.total_seconds(), abs=20)
     for row in visits(house).values():
         assert row.ended_at is None or row.ended_at >= (row.connected_at or row.joined_at)

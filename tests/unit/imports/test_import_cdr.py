@@ -22,7 +22,7 @@ from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg, ImportMark
+from pbx.store.history_models import CallLeg, ImportCursorRow
 from pbx.store.models import Call
 from pbx.store.recordings import utc_offset_s
 from tests.unit.asterisk.ami.replay import replay
@@ -102,9 +102,9 @@ def started(engine: Engine) -> list[datetime]:
         return sorted(session.exec(select(CallLeg.started_at)).all())
 
 
-def mark_of(engine: Engine) -> ImportMark:
+def mark_of(engine: Engine) -> ImportCursorRow:
     with reading(engine) as session:
-        return session.exec(select(ImportMark)).one()
+        return session.exec(select(ImportCursorRow)).one()
 
 
 def test_only_what_is_new_is_counted(engine: Engine, source: Source, imported: Any) -> None:

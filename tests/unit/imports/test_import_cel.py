@@ -20,7 +20,7 @@ from pbx.imports.time_range import TimeRange
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg, ImportMark
+from pbx.store.history_models import CallLeg, ImportCursorRow
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CDR = "calldate, channel, dstchannel, duration, billsec, disposition, uniqueid, linkedid, sequence"
@@ -148,7 +148,7 @@ def test_a_stretch_leaves_the_rest_to_be_read(engine: Engine, active: ActiveConn
     assert [cause for _, cause, _ in told(engine)] == [None, 16, None]
     assert read(engine, active, source).rows == 6
     with reading(engine) as session:
-        assert {mark.kind for mark in session.exec(select(ImportMark))} == {"cdr", "cel"}
+        assert {mark.kind for mark in session.exec(select(ImportCursorRow))} == {"cdr", "cel"}
 
 
 def test_it_is_read_with_the_database_and_counted_by_a_test(

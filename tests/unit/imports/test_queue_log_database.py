@@ -17,7 +17,7 @@ from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import Intake, SourceRead, import_queue_log_files
 from pbx.imports.time_range import TimeRange
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ImportMark, QueueVisit
+from pbx.store.history_models import ImportCursorRow, QueueVisit
 from pbx.store.models import PbxConnection
 from tests.unit.asterisk.formats.queue_logs import T, write_days
 
@@ -188,7 +188,7 @@ def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) ->
     site.write(list(write_days(3)))
     read(engine, site)
     with reading(engine) as session:
-        (mark,) = session.exec(select(ImportMark))
+        (mark,) = session.exec(select(ImportCursorRow))
     assert mark.source.endswith("site.sqlite queue_log")
     for address in ("mysql://me:geh%40im@127.0.0.1:1/x", "postgresql://me:geh%40im@127.0.0.1:1/x"):
         with pytest.raises(Unreachable) as refused:

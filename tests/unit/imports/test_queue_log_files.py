@@ -21,7 +21,7 @@ from pbx.imports import files as history_files
 from pbx.imports.queue_log_files import ImportResult, import_queue_log_files
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, ImportMark, QueueVisit
+from pbx.store.history_models import AgentEvent, AgentRing, ImportCursorRow, QueueVisit
 from pbx.store.models import PbxConnection
 from tests.paths import ROOT
 from tests.unit.asterisk.formats.queue_logs import lines, write_days
@@ -101,7 +101,7 @@ def test_rotated_renamed_and_packed_it_is_the_same_file(engine: Engine, log: Pat
     packed.write_bytes(gzip.compress(old.read_bytes()))
     assert rows_read(engine, packed, log) == [0, 0]
     with reading(engine) as session:
-        assert sorted(mark.label for mark in session.exec(select(ImportMark))) == ["queue_log", "queue_log.2.gz"]
+        assert sorted(mark.label for mark in session.exec(select(ImportCursorRow))) == ["queue_log", "queue_log.2.gz"]
 
 
 def test_a_file_cut_and_begun_anew_is_read_from_its_beginning(engine: Engine, log: Path) -> None:
@@ -251,14 +251,14 @@ def test_killed_again_and_again_it_stores_what_one_reading_does(
     assert contents(killed) == contents(whole)
     assert len(visits(whole)) == 3000
     with reading(killed) as session:
-        assert session.exec(select(ImportMark.rows)).one() == len(log.read_bytes().splitlines())
+        assert session.exec(select(ImportCursorRow.rows)).one() == len(log.read_bytes().splitlines())
     killed.dispose()
     whole.dispose()
 
 
 def position(engine: Engine) -> int:
     with reading(engine) as session:
-        return session.exec(select(ImportMark.position)).first() or 0
+        return session.exec(select(ImportCursorRow.position)).first() or 0
 
 
 def test_a_number_dialled_before_the_import_stopped_is_known_to_the_next(engine: Engine, log: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_job_put_back_finds_its_files_again(engine: Engine, settings: Settings
 
 def test_uploads_nobody_wants_are_swept_away(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     old, wanted, fresh = (upload(settings, queue_log=queue_log(*VISIT)) for _ in range(3))
-    queue.request_job(engine, settings, "import", asked_by="page", options={"files": wanted})
+    queue.request_job(engine, settings, "import", requested_by="page", options={"files": wanted})
     for path in (*old, *wanted):
         folder = Path(path).parent.parent
         os.utime(folder, (time.time() - 100_000,) * 2)
@@ -179,7 +179,7 @@ def test_uploads_nobody_wants_are_swept_away(engine: Engine, settings: Settings,
 def test_the_worker_does_it(engine: Engine, settings: Settings) -> None:
     files = [upload(settings, queue_log=queue_log(event)) for event in VISIT]
     for one in files:  # two uploads are two jobs
-        queue.request_job(engine, settings, "import", asked_by="page", options={"files": one})
+        queue.request_job(engine, settings, "import", requested_by="page", options={"files": one})
     run_worker(settings, once=True)
     with reading(engine) as session:
         jobs = session.exec(select(Job).where(Job.kind == "import")).all()

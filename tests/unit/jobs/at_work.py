@@ -21,7 +21,7 @@ def until(holds: Callable[[], object], what: str) -> None:
 
 def jobs_of(engine: Engine) -> list[Job]:
     with reading(engine) as session:
-        return list(session.exec(select(Job).order_by(col(Job.asked_at), col(Job.id))).all())
+        return list(session.exec(select(Job).order_by(col(Job.requested_at), col(Job.id))).all())
 
 
 def job_state(engine: Engine, job: Job) -> str:

@@ -56,7 +56,9 @@ def test_a_job_that_hangs_is_ended_with_a_clear_sentence(kind: Any) -> None:
     until(lambda: not [one for one in threading.enumerate() if one.name == f"{kind} job"], "ended")
 
 
-@pytest.mark.parametrize(("kind", "ends"), [("sync", False), ("import", False), ("collect", True), ("prepare", True)])
+@pytest.mark.parametrize(
+    ("kind", "ends"), [("sync", False), ("import", False), ("collect", True), ("make_playable", True)]
+)
 def test_progress_keeps_a_job_of_unknown_length_going_and_no_other(kind: Any, ends: bool) -> None:
     def slow(progress: Progress, stop: Stop) -> dict[str, Any]:
         for done in range(12):
@@ -112,12 +114,12 @@ def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_is_done(
     with replay(deaf, Session.serve) as server:
         save_connection(engine, settings, server.connection())
         one = Worker(engine, settings, slot, threading.Event(), None)
-        first = queue.request_job(engine, settings, "collect", asked_by="page")
+        first = queue.request_job(engine, settings, "collect", requested_by="page")
         one._do_next("collect")
         assert job_state(engine, first) == "failed"
         assert "took longer than" in jobs_of(engine)[0].error
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ami-")], "closed")
-        second = queue.request_job(engine, settings, "collect", asked_by="page")
+        second = queue.request_job(engine, settings, "collect", requested_by="page")
         LIMITS["collect"] = JobLimit(60)
         one._do_next("collect")
         assert job_state(engine, second) == "done"
@@ -138,10 +140,10 @@ def test_a_worker_goes_on_though_a_job_never_returns(
     monkeypatch.setitem(worker.JOBS, "sync", hang_once)
     stop = threading.Event()
     thread = threading.Thread(target=Worker(engine, settings, slot, stop, None).work)
-    first = queue.request_job(engine, settings, "sync", asked_by="page")
+    first = queue.request_job(engine, settings, "sync", requested_by="page")
     thread.start()
     until(lambda: job_state(engine, first) == "failed", "failed")
-    second = queue.request_job(engine, settings, "sync", asked_by="page")
+    second = queue.request_job(engine, settings, "sync", requested_by="page")
     until(lambda: job_state(engine, second) == "done", "done")
     stop.set()
     thread.join(20)

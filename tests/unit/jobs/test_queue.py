@@ -26,29 +26,29 @@ NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 
 def test_asking_twice_gives_the_same_job_until_it_has_ended(engine: Engine, settings: Settings) -> None:
-    first = queue.request_job(engine, settings, "sync", asked_by="page", options={"limit": 3})
-    assert queue.request_job(engine, settings, "sync", asked_by="page").id == first.id
-    assert queue.request_job(engine, settings, "collect", asked_by="page").id != first.id
+    first = queue.request_job(engine, settings, "sync", requested_by="page", options={"limit": 3})
+    assert queue.request_job(engine, settings, "sync", requested_by="page").id == first.id
+    assert queue.request_job(engine, settings, "collect", requested_by="page").id != first.id
     claimed = queue.claim_job(engine, "sync", "worker-0")
     assert claimed is not None
     assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (first.id, "running", "worker-0", 1)
     assert claimed.options == {"limit": 3}
-    assert queue.request_job(engine, settings, "sync", asked_by="page").id == first.id
+    assert queue.request_job(engine, settings, "sync", requested_by="page").id == first.id
     with writing(engine) as session:
         end_job(session, first.id, {"new": 1})
-    assert queue.request_job(engine, settings, "sync", asked_by="page").id != first.id
+    assert queue.request_job(engine, settings, "sync", requested_by="page").id != first.id
 
 
 def test_without_a_pbx_a_job_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     monkeypatch.delenv("FREEPBX_HOST")
     with pytest.raises(SettingsError) as refusal:
-        queue.request_job(engine, load_settings(), "sync", asked_by="page")
+        queue.request_job(engine, load_settings(), "sync", requested_by="page")
     assert "Settings > FreePBX Integration" in refusal.value.fix
     assert jobs_of(engine) == []
 
 
 def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     together = threading.Barrier(8)
 
     def claim(n: int) -> Job | None:
@@ -66,7 +66,7 @@ def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) ->
 
 
 def test_one_job_of_a_kind_runs_at_a_time_for_a_pbx(engine: Engine, settings: Settings) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     pbx = active_connection(engine, settings)
     assert pbx is not None
     here = queue.start_inline(engine, "sync", pbx.id, "here-0", {})
@@ -107,13 +107,16 @@ def test_a_slot_of_time_has_one_job_and_the_next_has_another(engine: Engine, wit
     finish_all(engine)
     schedule(engine, with_users, NOON + timedelta(minutes=10))
     assert sorted(job.kind for job in jobs_of(engine)) == ["collect"] * 3 + ["sync"] * 2
-    assert {job.asked_by for job in jobs_of(engine)} == {"schedule"}
+    assert {job.requested_by for job in jobs_of(engine)} == {"schedule"}
 
 
 def test_what_is_still_running_is_not_due_again(engine: Engine, with_users: Settings) -> None:
-    queue.request_job(engine, with_users, "sync", asked_by="page")
+    queue.request_job(engine, with_users, "sync", requested_by="page")
     schedule(engine, with_users, NOON)
-    assert sorted((job.kind, job.asked_by) for job in jobs_of(engine)) == [("collect", "schedule"), ("sync", "page")]
+    assert sorted((job.kind, job.requested_by) for job in jobs_of(engine)) == [
+        ("collect", "schedule"),
+        ("sync", "page"),
+    ]
 
 
 def test_only_what_the_pbx_has_a_user_for_is_scheduled(engine: Engine, settings: Settings) -> None:
@@ -141,7 +144,7 @@ def test_jobs_of_long_ago_are_forgotten(engine: Engine, with_users: Settings) ->
 
 
 def test_a_living_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, settings: Settings) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     slot = take_process_lock(settings.pbx_data_dir, "worker")
     queue.claim_job(engine, "sync", slot.name)
     assert queue.requeue_orphaned(engine, settings.pbx_data_dir) == []
@@ -151,7 +154,7 @@ def test_a_living_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, s
 
 
 def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: Settings) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     for _ in range(queue.ATTEMPTS):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
         queue.requeue_job(engine, "worker-0", died=True)
@@ -162,7 +165,7 @@ def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: S
 
 
 def test_a_tidy_stop_is_no_failed_attempt(engine: Engine, settings: Settings) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     for _ in range(queue.ATTEMPTS + 1):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
         queue.requeue_job(engine, "worker-0", died=False)
@@ -184,7 +187,7 @@ def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     with writing(engine) as session:
         fail_job(session, job.id, "No. Do this.")
     assert queue.claim_job(engine, "sync", "worker-0") is None

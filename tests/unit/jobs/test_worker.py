@@ -42,7 +42,7 @@ def start() -> Iterator[Start]:
 
 
 def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: Start) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     start()
     start()
     until(lambda: log_of(settings), "begun")
@@ -54,7 +54,7 @@ def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: St
 
 
 def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: Settings, start: Start) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     first = start()
     until(lambda: log_of(settings), "begun")
     second = start()
@@ -69,7 +69,7 @@ def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: S
 
 
 def test_a_killed_workers_job_is_taken_up_by_its_follower(engine: Engine, settings: Settings, start: Start) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     first = start()
     until(lambda: log_of(settings), "begun")
     first.kill()
@@ -85,7 +85,7 @@ def test_a_killed_workers_job_is_taken_up_by_its_follower(engine: Engine, settin
 def test_a_stopped_worker_ends_and_puts_its_job_back(
     engine: Engine, settings: Settings, start: Start, sign: signal.Signals, options: dict[str, bool]
 ) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page", options=options)
+    job = queue.request_job(engine, settings, "sync", requested_by="page", options=options)
     process = start()
     until(lambda: log_of(settings), "begun")
     process.send_signal(sign)
@@ -98,7 +98,7 @@ def test_a_stopped_worker_ends_and_puts_its_job_back(
 
 
 def test_a_worker_for_once_that_is_stopped_puts_its_job_back(engine: Engine, settings: Settings, start: Start) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     process = start("--once")
     until(lambda: log_of(settings), "begun")
     process.terminate()
@@ -117,7 +117,7 @@ def test_a_worker_whose_data_directory_is_deleted_ends(settings: Settings, start
 
 
 def test_progress_is_seen_while_it_runs(engine: Engine, settings: Settings, start: Start) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     start()
     until(lambda: jobs_of(engine)[0].total == 2, "progress")
     assert (jobs_of(engine)[0].done, jobs_of(engine)[0].state) == (1, "running")
@@ -129,7 +129,7 @@ def test_the_first_slot_is_due_at_once(
     monkeypatch.setenv("FREEPBX_ARI_USERNAME", "ari")
     start()
     until(lambda: log_of(settings), "begun")
-    assert [(job.kind, job.asked_by) for job in jobs_of(engine)] == [("sync", "schedule")]
+    assert [(job.kind, job.requested_by) for job in jobs_of(engine)] == [("sync", "schedule")]
 
 
 def test_a_pbx_saved_while_the_worker_waits_is_picked_up(
@@ -151,11 +151,11 @@ def test_a_pbx_saved_while_the_worker_waits_is_picked_up(
 
 def test_a_failed_job_tells_why_and_the_worker_goes_on(engine: Engine, settings: Settings, start: Start) -> None:
     # The real collect finds no PBX; the sync after it is done by the same worker.
-    failing = queue.request_job(engine, settings, "collect", asked_by="page")
+    failing = queue.request_job(engine, settings, "collect", requested_by="page")
     start()
     until(lambda: job_state(engine, failing) == "failed", "failed")
     assert len(jobs_of(engine)[0].error) > 20
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     go(settings)
     until(lambda: job_state(engine, job) == "done", "done")
 
@@ -163,7 +163,7 @@ def test_a_failed_job_tells_why_and_the_worker_goes_on(engine: Engine, settings:
 def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
     engine: Engine, settings: Settings, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue.request_job(engine, settings, "sync", asked_by="page")
+    queue.request_job(engine, settings, "sync", requested_by="page")
     monkeypatch.setenv("FREEPBX_HOST", "other.test")
     assert start("--once").wait(60) == 1
     assert "another PBX" in jobs_of(engine)[0].error
@@ -171,7 +171,7 @@ def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
 
 
 def test_json_tells_each_job_in_a_line(engine: Engine, settings: Settings, start: Start) -> None:
-    job = queue.request_job(engine, settings, "sync", asked_by="page")
+    job = queue.request_job(engine, settings, "sync", requested_by="page")
     go(settings)
     told, _ = start("--once", "--json", "--quiet").communicate(timeout=60)
     assert f'"id": "{job.id}"' in told

@@ -91,7 +91,7 @@ def test_a_captured_stream_becomes_rows(line: Line, engine: Engine) -> None:
     assert count(engine, AgentRing) == 1
     (span,) = spans(engine)
     assert span.ended_by == "It was stopped."
-    assert span.until_at >= span.from_at
+    assert span.listened_until >= span.started_at
     assert at.queued.dropped == at.writer.dropped == 0
 
 
@@ -122,7 +122,7 @@ def test_a_stream_cut_amid_a_message_leaves_a_gap_and_no_invented_end(line: Line
     first, second = spans(engine)
     assert first.ended_by
     assert first.ended_by != CUT_OFF
-    assert second.from_at >= first.until_at
+    assert second.started_at >= first.listened_until
 
 
 def test_who_still_waits_after_a_gap_goes_on(line: Line, engine: Engine) -> None:
@@ -135,7 +135,7 @@ def test_who_still_waits_after_a_gap_goes_on(line: Line, engine: Engine) -> None
         heard_again(line, at)
     found = {visit.uniqueid: visit for visit in visits(engine)}
     assert {name: visit.outcome for name, visit in found.items()} == {uniqueid: "in_progress", "77.7": "in_progress"}
-    assert (spans(engine)[1].from_at - found["77.7"].joined_at).total_seconds() == pytest.approx(60, abs=2)
+    assert (spans(engine)[1].started_at - found["77.7"].joined_at).total_seconds() == pytest.approx(60, abs=2)
 
 
 def test_a_user_who_may_not_filter_hears_all_the_same(line: Line, engine: Engine) -> None:
@@ -164,7 +164,7 @@ def test_a_recording_that_ended_asks_for_a_sync(line: Line, engine: Engine, monk
         wait_until(lambda: count(engine, Job) == 1)
     with reading(engine) as session:
         job = session.exec(select(Job)).one()
-    assert (job.kind, job.asked_by, job.state) == ("sync", "watch", "queued")
+    assert (job.kind, job.requested_by, job.state) == ("sync", "listener", "queued")
 
 
 def test_only_one_listens(line: Line, engine: Engine) -> None:
@@ -223,7 +223,7 @@ def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert spans(engine)[0].ended_by == "It was stopped."
-    assert time.time() >= spans(engine)[0].until_at.timestamp()
+    assert time.time() >= spans(engine)[0].listened_until.timestamp()
 
 
 def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(

@@ -49,7 +49,7 @@ def test_the_listener_never_waits_for_the_database(engine: Engine, writer: Event
     assert len(visits(engine)) == 5
     with reading(engine) as session:
         (span,) = session.exec(select(ListeningSpan)).all()
-    assert (span.ended_by, span.until_at) == ("too much", START + timedelta(seconds=4))
+    assert (span.end_reason, span.listened_until) == ("too much", START + timedelta(seconds=4))
 
 
 def test_what_a_database_refuses_is_kept_and_the_last_word_stays(

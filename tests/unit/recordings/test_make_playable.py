@@ -33,7 +33,7 @@ def add_phrase(engine: Engine, settings: Settings) -> tuple[int, Path]:
 
 def test_each_recording_is_asked_for_once(engine: Engine, settings: Settings) -> None:
     asked = [
-        request_job(engine, settings, "prepare", asked_by="page", options={"recording_id": number}).id
+        request_job(engine, settings, "make_playable", requested_by="page", options={"recording_id": number}).id
         for number in (1, 2, 1)
     ]
     assert asked[0] == asked[2] != asked[1]
@@ -43,13 +43,13 @@ def test_each_recording_is_asked_for_once(engine: Engine, settings: Settings) ->
 def test_the_worker_makes_what_a_browser_plays_and_draws(engine: Engine, settings: Settings) -> None:
     number, file = add_phrase(engine, settings)
     assert not is_prepared(file, settings.playable_dir)
-    assert run_inline(engine, settings, "prepare", {"recording_id": number}) == {"recording_id": number}
+    assert run_inline(engine, settings, "make_playable", {"recording_id": number}) == {"recording_id": number}
     assert is_prepared(file, settings.playable_dir)
 
 
 def test_a_recording_that_is_not_there_is_said(engine: Engine, settings: Settings) -> None:
     with pytest.raises(DataError, match="no such recording"):
-        run_inline(engine, settings, "prepare", {"recording_id": 99})
+        run_inline(engine, settings, "make_playable", {"recording_id": 99})
 
 
 def test_a_file_without_sound_fails_with_its_reason(engine: Engine, settings: Settings) -> None:
@@ -57,7 +57,7 @@ def test_a_file_without_sound_fails_with_its_reason(engine: Engine, settings: Se
     good, _ = add_phrase(engine, settings)
     file.write_bytes(b"")
     for number in (1, good):
-        request_job(engine, settings, "prepare", asked_by="page", options={"recording_id": number})
+        request_job(engine, settings, "make_playable", requested_by="page", options={"recording_id": number})
     script = [sys.executable, "-m", "tests.unit.transcription.speech_worker", "--once", "--quiet"]
     assert subprocess.run(script, cwd=ROOT, env=os.environ, capture_output=True, check=False).returncode == 1
     failed, done = sorted(jobs_of(engine), key=lambda job: int(job.options["recording_id"]))

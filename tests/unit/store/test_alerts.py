@@ -109,7 +109,7 @@ def test_a_message_is_claimed_once(engine: Engine, settings: Settings, pbx: int)
     assert claim(engine, settings, pbx, 2) is None
     sent(engine, first, "0", "1")
     assert claim(engine, settings, pbx, 1e6) is None
-    assert (only(engine).told_begin, only(engine).told_end) == (True, False)
+    assert (only(engine).start_sent, only(engine).end_sent) == (True, False)
 
 
 def test_its_end_is_told_once_too(engine: Engine, settings: Settings, pbx: int) -> None:
@@ -150,14 +150,14 @@ def test_a_failure_is_tried_again_with_growing_pauses_and_then_left(
             assert claim(engine, settings, pbx, at + pause_s - 1) is None
             at += pause_s
     assert claim(engine, settings, pbx, 1e7) is None
-    assert (only(engine).unsent, only(engine).failure) == ([], "Webhook could not be told.")
+    assert (only(engine).pending_targets, only(engine).send_error) == ([], "Webhook could not be told.")
 
 
 def test_sent_at_last_it_failed_no_more(engine: Engine, settings: Settings, pbx: int) -> None:
     settle(engine, add_rule(engine, settings, pbx, HOOK), 0, "sales")
     failed(engine, needed(claim(engine, settings, pbx, 0)))
     sent(engine, needed(claim(engine, settings, pbx, 60)), "0")
-    assert only(engine).failure == ""
+    assert only(engine).send_error == ""
 
 
 def test_the_end_does_not_wait_for_what_failed(engine: Engine, settings: Settings, pbx: int) -> None:
@@ -191,7 +191,7 @@ def test_a_lost_key_is_said_and_holds_up_nothing(engine: Engine, settings: Setti
     settle(engine, add_rule(engine, settings, pbx, HOOK), 0, "sales")
     (settings.pbx_data_dir / "secret.key").write_bytes(Fernet.generate_key())
     assert claim(engine, settings, pbx, 0) is None
-    assert "enter the addresses again under Settings > Alerts" in only(engine).failure
+    assert "enter the addresses again under Settings > Alerts" in only(engine).send_error
     with reading(engine) as session:
         assert not alerts.anything_to_tell(session, pbx, after(1))
         with pytest.raises(SettingsError, match="addresses of an alert"):

@@ -63,7 +63,7 @@ def test_a_new_cache_is_made_with_its_directory(settings: Settings, engine: Engi
 
 def test_what_is_written_is_there_when_opened_again(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
-        add_job(session, "one", "sync", connection_id=None, asked_by="test")
+        add_job(session, "one", "sync", connection_id=None, requested_by="test")
     engine.dispose()
     again = open_engine(settings)
     with reading(again) as session:
@@ -74,7 +74,7 @@ def test_what_is_written_is_there_when_opened_again(settings: Settings, engine: 
 def test_an_error_within_writing_leaves_nothing(engine: Engine) -> None:
     def fail() -> None:
         with writing(engine) as session:
-            add_job(session, "one", "sync", connection_id=None, asked_by="test")
+            add_job(session, "one", "sync", connection_id=None, requested_by="test")
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):
@@ -91,7 +91,7 @@ def test_a_row_must_refer_to_one_that_is_there(engine: Engine) -> None:
 def test_a_reader_keeps_its_state_and_waits_for_no_writer(engine: Engine) -> None:
     with reading(engine) as before, writing(engine) as session:
         assert before.get(Job, "one") is None
-        add_job(session, "one", "sync", connection_id=None, asked_by="test")
+        add_job(session, "one", "sync", connection_id=None, requested_by="test")
         session.commit()
         with reading(engine) as after:
             assert after.get(Job, "one") is not None
@@ -170,7 +170,7 @@ def test_a_directory_in_place_of_the_database_is_named(settings: Settings) -> No
 
 def test_a_full_disk_is_told_and_loses_nothing(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
-        add_job(session, "before", "sync", connection_id=None, asked_by="test")
+        add_job(session, "before", "sync", connection_id=None, requested_by="test")
     with pytest.raises(StorageFull, match="no room left") as caught:
         fill(engine, pages=40)
     assert "Free some space" in caught.value.fix

@@ -24,7 +24,7 @@ def job(engine: Engine) -> str:
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host="pbx"))
         session.flush()
-        return add_job(session, "one", "sync", connection_id=1, asked_by="page", options={"limit": 5}).id
+        return add_job(session, "one", "sync", connection_id=1, requested_by="page", options={"limit": 5}).id
 
 
 def read(engine: Engine, job_id: str) -> Job:
@@ -36,8 +36,8 @@ def read(engine: Engine, job_id: str) -> Job:
 
 def test_a_job_is_queued_when_asked_for(engine: Engine, job: str) -> None:
     found = read(engine, job)
-    assert (found.state, found.attempts, found.options, found.asked_by) == ("queued", 0, {"limit": 5}, "page")
-    assert found.asked_at.utcoffset() == timedelta(0)
+    assert (found.state, found.attempts, found.options, found.requested_by) == ("queued", 0, {"limit": 5}, "page")
+    assert found.requested_at.utcoffset() == timedelta(0)
 
 
 def test_a_job_runs_and_is_done(engine: Engine, job: str) -> None:
@@ -52,7 +52,7 @@ def test_a_job_runs_and_is_done(engine: Engine, job: str) -> None:
     assert (found.state, found.result, found.error) == ("done", {"new": 7, "failed": []}, "")
     assert found.started_at is not None
     assert found.ended_at is not None
-    assert found.asked_at <= found.started_at <= found.ended_at
+    assert found.requested_at <= found.started_at <= found.ended_at
 
 
 def test_a_job_begun_again_counts_its_attempts(engine: Engine, job: str) -> None:
@@ -72,7 +72,7 @@ def test_a_failed_job_says_why(engine: Engine, job: str) -> None:
 
 def test_unfinished_jobs_come_in_the_order_they_were_asked_for(engine: Engine, job: str) -> None:
     with writing(engine) as session:
-        session.add(Job(id="earlier", kind="collect", asked_at=now() - timedelta(minutes=1)))
+        session.add(Job(id="earlier", kind="collect", requested_at=now() - timedelta(minutes=1)))
         session.add(Job(id="over", kind="sync", state="done"))
     with reading(engine) as session:
         assert [found.id for found in unfinished_jobs(session)] == ["earlier", job]
@@ -80,8 +80,8 @@ def test_unfinished_jobs_come_in_the_order_they_were_asked_for(engine: Engine, j
 
 def test_the_last_job_of_a_kind_state_and_pbx(engine: Engine, job: str) -> None:
     with writing(engine) as session:
-        session.add(Job(id="old", kind="sync", state="done", asked_at=now() - timedelta(hours=2), connection_id=1))
-        session.add(Job(id="other", kind="sync", state="done", asked_at=now() - timedelta(hours=1)))
+        session.add(Job(id="old", kind="sync", state="done", requested_at=now() - timedelta(hours=2), connection_id=1))
+        session.add(Job(id="other", kind="sync", state="done", requested_at=now() - timedelta(hours=1)))
     with reading(engine) as session:
         assert [
             found.id if found else None

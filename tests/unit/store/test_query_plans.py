@@ -68,7 +68,7 @@ def test_what_is_asked_of_the_speech_queue_every_second_reads_an_index(engine: E
         claims.next_model(session, 1)
         transcriptions.next_up(session, 1, 5)
     at_work, waiting = plans[:2], plans[2:]
-    assert all("INDEX ix_transcriptions_at_work" in plan for plan in at_work)
+    assert all("INDEX ix_transcriptions_running" in plan for plan in at_work)
     for plan in waiting:
         assert "ix_transcriptions_state (connection_id=? AND state=?)" in plan
         assert "FOR ORDER BY" not in plan  # the index has the queue's order

@@ -75,7 +75,7 @@ def test_a_snapshot_is_stored_in_all_its_parts(engine: Engine) -> None:
     record(engine, look(0, system=system, active_calls=(call,), took_ms=80))
     with reading(engine) as session:
         row = session.exec(select(SnapshotRow)).one()
-        assert (row.taken_at, row.took_ms, row.active_calls, row.channels, row.not_ok) == (NOON, 80, 1, 4, {})
+        assert (row.taken_at, row.took_ms, row.active_calls, row.channels, row.incomplete_parts) == (NOON, 80, 1, 4, {})
         queue = session.exec(select(QueueSample)).one()
         assert (queue.calls, queue.longest_wait_s, queue.completed) == (2, 30, 7)
         assert (queue.agents, queue.agents_available, queue.agents_paused) == (2, 1, 1)
@@ -135,7 +135,9 @@ def test_a_part_that_is_not_there_leaves_no_sample(engine: Engine, state: str) -
     assert minutes_of(engine, ExtensionSample) == [0]
     with reading(engine) as session:
         row = session.exec(select(SnapshotRow).where(SnapshotRow.taken_at == at(1))).one()
-        assert row.not_ok == {name: {"state": state, "reason": "the class `agent` is missing"} for name in blind}
+        assert row.incomplete_parts == {
+            name: {"state": state, "reason": "the class `agent` is missing"} for name in blind
+        }
 
 
 def test_a_part_that_was_not_asked_for_leaves_no_sample(engine: Engine) -> None:

@@ -66,22 +66,22 @@ def claimed(session: Session, limit: int = 9, **asked: object) -> list[int]:
 
 
 def test_what_can_be_transcribed_is_queued_once(session: Session) -> None:
-    assert queue_recordings(session, 1, [1, 3, 5, 6, 99], asked_by="page") == 2
-    assert queue_recordings(session, 1, [1, 3], asked_by="page") == 0
+    assert queue_recordings(session, 1, [1, 3, 5, 6, 99], requested_by="page") == 2
+    assert queue_recordings(session, 1, [1, 3], requested_by="page") == 0
     assert states(session) == {1: "queued", 3: "queued"}
     assert of_calls(session) == {1: "queued", 3: "queued"}
 
 
 def test_a_person_comes_first_then_the_newest(session: Session) -> None:
     assert transcriptions.queue_new(session, 1, [1, 2, 3, 4]) == 4
-    queue_recordings(session, 1, [2, 1], asked_by="page")
+    queue_recordings(session, 1, [2, 1], requested_by="page")
     assert [row.recording_id for row, _ in transcriptions.next_up(session, 1, 9)] == [2, 1, 4, 3]
     assert [claimed(session, 3), claimed(session, 3), claimed(session, 3)] == [[2, 1, 4], [3], []]
 
 
 def test_only_those_that_ask_for_the_same_model_come_together(session: Session) -> None:
-    queue_recordings(session, 1, [1, 4], asked_by="page")
-    queue_recordings(session, 1, [3], asked_by="page", model="small")
+    queue_recordings(session, 1, [1, 4], requested_by="page")
+    queue_recordings(session, 1, [3], requested_by="page", model="small")
     assert claims.next_model(session, 1) == ""
     assert claimed(session) == [4, 1]
     assert claims.next_model(session, 1) == "small"
@@ -89,23 +89,23 @@ def test_only_those_that_ask_for_the_same_model_come_together(session: Session) 
 
 
 def test_a_filter_queues_the_recordings_of_its_calls(session: Session) -> None:
-    assert queue_calls(session, CallFilter(1, queue="sales"), asked_by="page") == 1
-    assert queue_calls(session, CallFilter(1, direction="inbound"), asked_by="page", only="failed") == 0
-    assert queue_calls(session, CallFilter(1, direction="inbound"), asked_by="page") == 2
+    assert queue_calls(session, CallFilter(1, queue="sales"), requested_by="page") == 1
+    assert queue_calls(session, CallFilter(1, direction="inbound"), requested_by="page", only="failed") == 0
+    assert queue_calls(session, CallFilter(1, direction="inbound"), requested_by="page") == 2
     assert states(session) == {1: "queued", 2: "queued", 3: "queued"}
     claimed(session)
     claims.fail(session, ME, 3, "It holds a header and no sound.")
     claims.complete(session, ME, 1, 10.0)
     failed = CallFilter(1, transcription="failed")
     assert [call.id for call in find_calls(session, failed, offset=0, limit=9)] == [3]
-    assert queue_calls(session, CallFilter(1), asked_by="page", only="failed") == 1
-    assert queue_calls(session, CallFilter(1), asked_by="page", only="all") == 2  # 1 anew, and 4
+    assert queue_calls(session, CallFilter(1), requested_by="page", only="failed") == 1
+    assert queue_calls(session, CallFilter(1), requested_by="page", only="all") == 2  # 1 anew, and 4
     assert states(session) == {1: "queued", 2: "transcribing", 3: "queued", 4: "queued"}
     assert of_calls(session) == {1: "transcribing", 3: "queued", 4: "queued"}
 
 
 def test_a_call_shows_the_most_telling_of_its_recordings(session: Session) -> None:
-    queue_recordings(session, 1, [1, 2], asked_by="page")
+    queue_recordings(session, 1, [1, 2], requested_by="page")
     assert claimed(session, 1) == [2]
     seen = [of_calls(session)[1]]
     claims.fail(session, ME, 2, "broken")
@@ -113,7 +113,7 @@ def test_a_call_shows_the_most_telling_of_its_recordings(session: Session) -> No
     claimed(session)
     claims.complete(session, ME, 1, 10.0)
     seen.append(of_calls(session)[1])
-    queue_recordings(session, 1, [2], asked_by="page")
+    queue_recordings(session, 1, [2], requested_by="page")
     claimed(session)
     claims.complete(session, ME, 2, 20.0)
     seen.append(of_calls(session)[1])
@@ -145,11 +145,11 @@ def test_a_call_whose_sides_are_recorded_apart_is_not_transcribed_twice(session:
 def test_rules_are_kept_and_leave_the_pause_alone(session: Session) -> None:
     assert transcriptions.rules_of(session, 1).automatic
     transcriptions.set_paused(session, 1, True)
-    transcriptions.set_hindrance(session, 1, "No model.", NOON)
+    transcriptions.set_blocked_reason(session, 1, "No model.", NOON)
     transcriptions.save_rules(session, TranscriptionRules(connection_id=1, automatic=False, queues=["sales"]))
     session.expire_all()
     kept = transcriptions.rules_of(session, 1)
-    assert (kept.automatic, kept.queues, kept.paused, kept.hindrance, kept.retry_at) == (
+    assert (kept.automatic, kept.queues, kept.paused, kept.blocked_reason, kept.retry_at) == (
         False,
         ["sales"],
         True,
@@ -159,10 +159,10 @@ def test_rules_are_kept_and_leave_the_pause_alone(session: Session) -> None:
 
 
 def test_what_is_called_off_is_what_it_was_before(session: Session) -> None:
-    session.add(Transcript(recording_id=3, engine="whisper", model="base", whole=True, current=True))
+    session.add(Transcript(recording_id=3, engine="whisper", model="base", complete=True, current=True))
     session.add(Transcript(recording_id=4, engine="whisper", model="base"))
     session.flush()
-    queue_recordings(session, 1, [1, 3, 4], asked_by="page")
+    queue_recordings(session, 1, [1, 3, 4], requested_by="page")
     assert claimed(session, 1) == [4]
     assert cancel(session, 1, [2]) == 0
     assert cancel(session, 1, None) == 3
@@ -173,10 +173,10 @@ def test_what_is_called_off_is_what_it_was_before(session: Session) -> None:
 
 
 def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
-    queue_recordings(session, 1, [1], asked_by="page")
+    queue_recordings(session, 1, [1], requested_by="page")
     claimed(session)
     cancel(session, 1, [1])
-    queue_recordings(session, 1, [1], asked_by="page")
+    queue_recordings(session, 1, [1], requested_by="page")
     claims.claim_recordings(session, 1, "transcriber-1", "", 1)
     assert not claims.report_done(session, ME, 1, 5.0, 1.0)
     assert not claims.fail(session, ME, 1, "broken")
@@ -187,7 +187,7 @@ def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
 
 
 def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Session) -> None:
-    queue_recordings(session, 1, [1, 3, 4], asked_by="page")
+    queue_recordings(session, 1, [1, 3, 4], requested_by="page")
     assert claimed(session) == [4, 3, 1]
     assert sorted(claims.requeue_transcription(session, ME, died=True)) == [(1, "queued"), (3, "queued"), (4, "queued")]
     assert claimed(session) == [4]
@@ -197,15 +197,15 @@ def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Sessio
     assert claimed(session) == [3]
     row = transcriptions.state_of(session, 4)
     assert row is not None
-    assert "stopped 3 times" in row.reason
-    assert "smaller model" in row.reason
-    assert queue_recordings(session, 1, [4], asked_by="page") == 1
+    assert "stopped 3 times" in row.error
+    assert "smaller model" in row.error
+    assert queue_recordings(session, 1, [4], requested_by="page") == 1
     session.expire_all()
-    assert (row.attempts, row.reason) == (0, "")
+    assert (row.attempts, row.error) == (0, "")
 
 
 def test_an_orderly_end_burns_no_attempt(session: Session) -> None:
-    queue_recordings(session, 1, [1], asked_by="page")
+    queue_recordings(session, 1, [1], requested_by="page")
     for _ in range(5):
         assert claimed(session) == [1]
         assert claims.requeue_transcription(session, ME, died=False) == [(1, "queued")]
@@ -213,7 +213,7 @@ def test_an_orderly_end_burns_no_attempt(session: Session) -> None:
 
 def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: Session) -> None:
     assert overview(session, 1) == transcriptions.SpeechOverview(new=4)
-    queue_recordings(session, 1, [1, 3, 4], asked_by="page")
+    queue_recordings(session, 1, [1, 3, 4], requested_by="page")
     assert claimed(session, 2) == [4, 3]
     claims.report_done(session, ME, 4, 25.0, 3.0)
     claims.report_done(session, ME, 4, 40.0, 2.0)
@@ -234,13 +234,13 @@ def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: S
 
 
 def test_failures_are_listed_with_their_reason(session: Session) -> None:
-    queue_recordings(session, 1, [1, 3], asked_by="page")
+    queue_recordings(session, 1, [1, 3], requested_by="page")
     claimed(session)
     for number in (1, 3):
         claims.fail(session, ME, number, f"{number} is broken")
     found = transcriptions.failed_ones(session, 1, offset=0, limit=1)
     assert len(found) == 1
-    assert {row.reason for row, _ in transcriptions.failed_ones(session, 1, offset=0, limit=9)} == {
+    assert {row.error for row, _ in transcriptions.failed_ones(session, 1, offset=0, limit=9)} == {
         "1 is broken",
         "3 is broken",
     }

@@ -33,12 +33,12 @@ from tests.unit.transcription.search.spoken import add_call, add_transcript, id_
 KILLED = """
 import os, signal, sys
 from pbx.settings import load_settings
-from pbx.speech.transcriber import Part
+from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import open_engine, writing
 from pbx.store.transcripts import add_part
 from tests.unit.transcription.search.spoken import segments
 with writing(open_engine(load_settings())) as session:
-    add_part(session, int(sys.argv[1]), Part(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
+    add_part(session, int(sys.argv[1]), TranscriptPart(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 WORKER = """
@@ -144,7 +144,7 @@ def test_parts_add_up(ready: Engine) -> None:
         add_part(session, transcript_id, second, "inbound")
         row = session.get(Transcript, transcript_id)
         assert row is not None
-        assert (row.done_s, row.voiced_s, row.duration_s, row.language, row.channels) == (25.0, 3.5, 25.0, "de", 2)
+        assert (row.done_s, row.speech_s, row.duration_s, row.language, row.channels) == (25.0, 3.5, 25.0, "de", 2)
         assert texts(session, transcript_id) == ["one", "two", "three"]
 
 
@@ -211,7 +211,7 @@ def test_an_edited_transcript_outlives_its_successor(ready: Engine) -> None:
         kept, now = session.get(Transcript, old), current_transcript(session, 1)
         assert kept is not None
         assert now is not None
-        assert (kept.whole, kept.current, now.id) == (True, False, new)
+        assert (kept.complete, kept.current, now.id) == (True, False, new)
         assert texts(session, old) == ["receive", "bye"]
         assert (hits(session, "receive"), hits(session, "bye")) == (0, 1)  # what is not current is not found
     with writing(ready) as session:
@@ -352,4 +352,4 @@ def test_two_processes_write_and_the_index_follows(ready: Engine) -> None:
         assert hits(session, "both") == 2
         assert hits(session, "turn*") == 2
         assert hits(session, "edited") == said.count("both edited")
-        assert session.connection().exec_driver_sql("SELECT count(*) FROM said").scalar() == 4
+        assert session.connection().exec_driver_sql("SELECT count(*) FROM segment_index").scalar() == 4

@@ -104,7 +104,7 @@ def ask(engine: Engine, settings: Settings, *recordings: int, model: str = "") -
     active = active_connection(engine, settings)
     assert active is not None
     with writing(engine) as session:
-        queue_recordings(session, active.id, recordings, asked_by="page", model=model)
+        queue_recordings(session, active.id, recordings, requested_by="page", model=model)
 
 
 def row_of(engine: Engine, recording: int) -> Transcription:

@@ -98,8 +98,8 @@ def test_a_broken_recording_stops_no_other(engine: Engine, settings: Settings) -
     batch = run(engine, settings)
     assert sorted(batch.completed) == [first, last]
     assert states(engine) == {first: "completed", broken: "failed", last: "completed", lost: "failed"}
-    assert row_of(engine, broken).reason == "It holds a header and no sound. There is nothing to hear."
-    assert "no longer in" in row_of(engine, lost).reason
+    assert row_of(engine, broken).error == "It holds a header and no sound. There is nothing to hear."
+    assert "no longer in" in row_of(engine, lost).error
 
 
 def test_what_is_stopped_goes_on_where_it_was(engine: Engine, settings: Settings) -> None:
@@ -164,7 +164,7 @@ def test_a_fault_of_ours_fails_only_the_recording_it_is_about(
     ask(engine, settings, good, bad)
     work(engine, settings)
     assert states(engine) == {good: "completed", bad: "failed"}
-    assert "ValueError" in row_of(engine, bad).reason
+    assert "ValueError" in row_of(engine, bad).error
 
 
 def test_the_log_never_tells_what_was_said(
@@ -188,7 +188,7 @@ def test_a_model_that_fails_burns_no_recording(engine: Engine, settings: Setting
     assert (row.state, row.attempts, row.done_s) == ("queued", 0, 10.0)
     with reading(engine) as session:
         found = transcriptions.overview(session, connection_id(engine, settings))
-    assert "not enough memory" in found.hindrance
+    assert "not enough memory" in found.blocked_reason
     assert found.retry_at is not None
     assert found.retry_at > now()
 
@@ -210,15 +210,15 @@ def test_a_model_that_is_not_there_keeps_the_queue_and_one_asked_for_fails_its_o
     ask(engine, settings, usual)
     work(engine, settings)
     assert states(engine) == {usual: "queued", tiny: "completed", huge: "failed"}
-    assert row_of(engine, huge).reason == "The model huge is not there. Fetch it."
+    assert row_of(engine, huge).error == "The model huge is not there. Fetch it."
     with reading(engine) as session:
         rules = transcriptions.rules_of(session, connection_id(engine, settings))
-        assert rules.hindrance == "The model base is not there. Fetch it."
+        assert rules.blocked_reason == "The model base is not there. Fetch it."
     there.add("")
     work(engine, settings)
     assert states(engine)[usual] == "completed"
     with reading(engine) as session:
-        assert transcriptions.rules_of(session, connection_id(engine, settings)).hindrance == ""
+        assert transcriptions.rules_of(session, connection_id(engine, settings)).blocked_reason == ""
 
 
 class SmallDisk:
@@ -349,7 +349,7 @@ def test_the_rules_queue_by_themselves_and_only_once_something_changed(engine: E
         transcriptions.save_rules(session, TranscriptionRules(connection_id=active.id))
     assert keeper.queue_new(active) == 2
     assert set(states(engine)) == {short, long, late}
-    assert row_of(engine, late).asked_by == "rule"
+    assert row_of(engine, late).requested_by == "rule"
 
 
 def test_a_summary_waits_for_its_server_and_is_asked_for_thrice(

@@ -53,11 +53,11 @@ def pids(settings: Settings) -> list[int]:
     return [int(line.split()[0]) for line in log_of(settings)]
 
 
-def hindrance(engine: Engine, settings: Settings) -> str:
+def blocked_reason(engine: Engine, settings: Settings) -> str:
     active = active_connection(engine, settings)
     assert active is not None
     with reading(engine) as session:
-        return transcriptions.rules_of(session, active.id).hindrance
+        return transcriptions.rules_of(session, active.id).blocked_reason
 
 
 def test_what_a_killed_transcriber_left_is_completed_by_another(
@@ -84,7 +84,7 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
     good, deadly, better = (add_recording(engine, settings, **fault) for fault in ({}, {"fault": "kill"}, {}))
     assert start("--once").wait(120) == 0
     assert states(engine) == {good: "completed", deadly: "failed", better: "completed"}
-    assert "stopped 3 times while working on this recording" in row_of(engine, deadly).reason
+    assert "stopped 3 times while working on this recording" in row_of(engine, deadly).error
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
 
 
@@ -127,7 +127,7 @@ def test_a_model_that_ends_the_transcriber_leaves_the_queue_and_is_said(
     number = add_recording(engine, settings)
     assert start("--once", WHISPER_MODEL=model).wait(120) == 0
     assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 0)
-    assert why in hindrance(engine, settings)
+    assert why in blocked_reason(engine, settings)
 
 
 def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
@@ -137,8 +137,8 @@ def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
     ask(engine, settings, number, model="heavy")
     assert start("--once").wait(120) == 0
     assert states(engine) == {number: "failed", other: "completed"}
-    assert "for want of memory" in row_of(engine, number).reason
-    assert hindrance(engine, settings) == ""
+    assert "for want of memory" in row_of(engine, number).error
+    assert blocked_reason(engine, settings) == ""
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

@@ -66,17 +66,17 @@ def positive(tree: Query) -> bool:
 
 
 database = sqlite3.connect(":memory:")
-database.execute("CREATE VIRTUAL TABLE said USING fts5(caller, agent, tokenize='ascii')")
+database.execute("CREATE VIRTUAL TABLE segment_index USING fts5(caller, agent, tokenize='ascii')")
 
 
 @settings(deadline=None)
 @given(trees, texts)
 def test_sqlite_finds_what_a_search_means(tree: Query, text: str) -> None:
     words = [token.text for token in tokens_of(text)]
-    database.execute("DELETE FROM said")
-    database.execute("INSERT INTO said (caller) VALUES (?)", (" ".join(words),))
+    database.execute("DELETE FROM segment_index")
+    database.execute("INSERT INTO segment_index (caller) VALUES (?)", (" ".join(words),))
     asked = f"{{caller}} : {to_fts5(tree)}"
-    found = database.execute("SELECT count(*) FROM said WHERE said MATCH ?", (asked,)).fetchone()[0]
+    found = database.execute("SELECT count(*) FROM segment_index WHERE segment_index MATCH ?", (asked,)).fetchone()[0]
     assert bool(found) == means(tree, words)
 
 

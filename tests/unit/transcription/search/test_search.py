@@ -232,7 +232,7 @@ def test_the_index_leads_and_calls_follow_by_their_id(sqlite: Engine, more: dict
     plans: list[str] = []
 
     def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
-        if statement.startswith("SELECT") and "said" in statement:
+        if statement.startswith("SELECT") and "segment_index" in statement:
             plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
             plans.append("\n".join(row[3] for row in plan))
 
@@ -244,6 +244,6 @@ def test_the_index_leads_and_calls_follow_by_their_id(sqlite: Engine, more: dict
         find_hits(session, wanted, order="newest", offset=0, limit=50)
     assert len(plans) == 3
     for plan in plans:
-        assert "SCAN said VIRTUAL TABLE INDEX" in plan
+        assert "SCAN segment_index VIRTUAL TABLE INDEX" in plan
         assert re.search(r"SEARCH calls USING .*\browid=\?", plan), plan
         assert "segments" not in plan
