@@ -25,6 +25,7 @@ from pbx.settings import Settings
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import PbxConnection
 from tests.unit.asterisk.formats.queue_logs import write_days
+from tests.unit.imports.runs import import_run
 
 MEMORY_BAR_MB = 300
 
@@ -97,7 +98,7 @@ def store(file: Path) -> int:
     with writing(engine) as session:
         if session.get(PbxConnection, 1) is None:
             session.add(PbxConnection(id=1, host="pbx"))
-    return import_queue_log_files(engine, 1, [file]).sources[0].rows
+    return import_queue_log_files(import_run(engine), [file])[0].rows
 
 
 def grow(file: Path, size_bytes: int) -> None:

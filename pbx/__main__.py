@@ -19,7 +19,7 @@ import typer
 from rich.text import Text
 
 from pbx.cli.demo import demo, end_with_parent
-from pbx.cli.import_cdr import import_app
+from pbx.cli.imports import import_app
 from pbx.cli.terminal import (
     Json,
     console,

@@ -10,7 +10,7 @@ from pbx import ui
 from pbx.errors import PbxError
 from pbx.formatting import NOTHING, ago_text, count_text, duration_text, size_text
 from pbx.imports.databases import source_label, source_url
-from pbx.imports.preview import TableLook, look_at_history
+from pbx.imports.preview import TablePreview, preview_history
 from pbx.imports.uploads import delete_uploads, save_uploads
 from pbx.live.listener import listener_alive
 from pbx.store.engine import reading, writing
@@ -137,12 +137,12 @@ def test_source(at: ui.Site, address: SecretStr) -> None:
         st.warning("Enter the address first.", icon=":material/database:")
         return
     with st.spinner("Asking the database"):
-        looks = look_at_history(at.engine, at.active, address.get_secret_value())
+        looks = preview_history(at.engine, at.active, address.get_secret_value())
     rows = " and ".join(look_text(ui.plain(table), look) for table, look in looks.items())
     st.success(f"The database answers. An import would read {rows}.", icon=":material/check_circle:")
 
 
-def look_text(table: str, look: TableLook) -> str:
+def look_text(table: str, look: TablePreview) -> str:
     """What an import would read of a table: 2 rows of cdr (newest call: 2 Mar 2026 12:00)."""
     about = "" if look.about is None else f"about {count_text(look.about, 'row')} by the database’s own estimate"
     newest = "" if look.newest is None else f"newest call: {look.newest:%-d %b %Y %H:%M}"

@@ -1,341 +1,271 @@
-"""The CDR into the cache: from a database, by ranges of time, or from Master.csv. Reading again is harmless.
+"""Imports the CDR: from a database, by ranges of time, or from Master.csv. Reading it again changes nothing.
 
-What is read is stored together with the mark of how far it was read, so that an import may end at any moment.
+Rows are stored together with the cursor that shows how far their source was read, so an import may end at any moment.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
 from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.errors import PbxError
-from pbx.imports.cdr_tables import CdrTable, RowBatch
-from pbx.imports.databases import database_mark, open_source, source_url
-from pbx.imports.file_types import check_read, refuse_other
-from pbx.imports.files import (
-    HEAD_BYTES,
-    is_finished,
-    leave_out_blank,
-    mark_of,
-    open_history,
-    read_lines,
-    skip_to,
-    source_of,
-)
-from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
+from pbx.imports.cdr_tables import ANY_ZONE, CdrTable, RowBatch, local_time, seconds_of
+from pbx.imports.databases import open_source, source_url
+from pbx.imports.files import leave_out_blank, read_lines
+from pbx.imports.run import ImportRun, RowCounts, chunks
 from pbx.model.history import Leg
-from pbx.progress import Progress
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.import_cursors import ImportCursor, load_cursors, move_cursor
+from pbx.store.import_cursors import ImportCursor
 from pbx.store.legs import known_trunks, store_legs
 from pbx.store.recordings import learn_utc_offset, utc_offset_s
 from pbx.store.snapshots import record_snapshot
 
 CdrRow = Mapping[str, Any]
-_ANY_ZONE = timedelta(hours=15)  # further no clock is from UTC
-_OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at its end
-_BEFORE = timedelta(hours=2)  # and so much before it, for rows without a linkedid whose call had begun
-_STORE_AT_ONCE = 5000  # rows per transaction, so that other writers get their turn
-_CARRIED = 200  # lines of a file whose call may go on in the next block
+_OVERLAP = timedelta(days=1)  # read again: a row is dated by its call's start and written at the call's end
+_BEFORE_OVERLAP = timedelta(hours=2)  # read too, for rows without a linkedid whose call began before the overlap
+_ROWS_PER_TRANSACTION = 5000  # so that other writers get their turn
+_CARRIED = 200  # last legs of a block, whose call may continue in the next block
 
 
-class CdrResult(BaseModel):
-    """What an import read. `legs` and `calls` were not known before; `faults` are the first bad rows: [number, why].
+class CdrResult(RowCounts):
+    """What an import read from a CDR file or table. `legs` and `calls` count those that were not known before."""
 
-    `failure`: why nothing or not all of it could be read, for people.
-    """
-
-    source: str
-    rows: int = 0
+    kind: Literal["cdr"] = "cdr"
     legs: int = 0
     calls: int = 0
-    bad: int = 0
-    faults: list[tuple[int, str]] = []
-    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _CdrImport:
-    """Where to, and how rows are understood."""
+class _LegStore:
+    """Where legs are stored, and what is needed to understand CDR rows: the trunks and the PBX's clock."""
 
-    engine: Engine
-    connection_id: int
+    run: ImportRun
     trunks: frozenset[str]
-    zone: tzinfo | None  # the PBX's, if it is known
+    zone: tzinfo | None  # the PBX's, where it is known
     certain: bool
-    within: TimeRange
 
     @classmethod
-    def of(cls, engine: Engine, active: ActiveConnection, within: TimeRange) -> "_CdrImport":
-        with reading(engine) as session:
-            trunks = known_trunks(session, active.id)
-            offset_s = utc_offset_s(session, active.id)
-        if not trunks and active.connection.ami_username:
-            trunks = _fetch_trunks(engine, active)
-        if active.connection.timezone:
-            return cls(engine, active.id, trunks, ZoneInfo(active.connection.timezone), True, within)
+    def of(cls, run: ImportRun) -> "_LegStore":
+        with reading(run.engine) as session:
+            trunks = known_trunks(session, run.connection_id)
+            offset_s = utc_offset_s(session, run.connection_id)
+        connection = run.active.connection
+        if not trunks and connection.ami_username:
+            trunks = _fetch_trunks(run)
+        if connection.timezone:
+            return cls(run, trunks, ZoneInfo(connection.timezone), True)
         zone = None if offset_s is None else timezone(timedelta(seconds=offset_s))
-        return cls(engine, active.id, trunks, zone, False, within)
+        return cls(run, trunks, zone, False)
 
-    def wanted(self, legs: Sequence[Leg]) -> Sequence[Leg]:
-        """Those of the stretch that is read."""
-        return [leg for leg in legs if self.within.holds(leg.started_at.timestamp())] if self.within else legs
+    def in_range(self, legs: Sequence[Leg]) -> Sequence[Leg]:
+        """The legs that began in the run's time range; all of them without one."""
+        within = self.run.within
+        return [leg for leg in legs if within.contains(leg.started_at.timestamp())] if within else legs
 
-    def store(self, legs: Sequence[Leg], mark: ImportCursor | None, told: CdrResult) -> None:
-        """Store legs, and in the same transaction how far was read, and count what is new."""
-        with writing(self.engine) as session:
-            stored = store_legs(session, self.connection_id, legs, "cdr")
-            if mark is not None and not self.within:
-                move_cursor(session, self.connection_id, "cdr", mark)
-        told.legs, told.calls = told.legs + stored.legs, told.calls + stored.calls
+    def store(self, legs: Sequence[Leg], cursor: ImportCursor | None, result: CdrResult) -> None:
+        """Store legs and, in the same transaction, how far was read; count those that are new."""
+        with self.run.storing("cdr", cursor) as session:
+            stored = store_legs(session, self.run.connection_id, legs, "cdr")
+        result.legs, result.calls = result.legs + stored.legs, result.calls + stored.calls
 
 
-def _fetch_trunks(engine: Engine, active: ActiveConnection) -> frozenset[str]:
+def _fetch_trunks(run: ImportRun) -> frozenset[str]:
     """The PBX's trunks from a new snapshot; none when the PBX can't be reached.
 
-    Without them no call counts as outbound, and calls imported like that stay so.
+    Without them no call counts as outbound, and the calls imported now stay that way.
     """
     with suppress(PbxError):
-        with AmiClient.connect(active.connection) as client:
+        with AmiClient.connect(run.active.connection) as client:
             snapshot = take_snapshot(client)
-        with writing(engine) as session:
-            record_snapshot(session, active.id, snapshot)
+        with writing(run.engine) as session:
+            record_snapshot(session, run.connection_id, snapshot)
         return frozenset(trunk.name for trunk in snapshot.trunks)
     return frozenset()
 
 
-def import_cdr_database(
-    engine: Engine,
-    active: ActiveConnection,
-    address: str,
-    *,
-    table: str = "cdr",
-    within: TimeRange = WHATEVER_IS_NEW,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> CdrResult:
-    """Read what is new in a database's CDR, and its last known day once more; or the calls that began in a stretch.
+def import_cdr_database(run: ImportRun, address: str, *, table: str = "cdr") -> CdrResult:
+    """Read what is new in a database's CDR, and its last known day again; or the calls in the run's time range.
 
-    The database is read only, and not locked. It works without any index: ranges of time are as long as their number of
-    rows allows. `progress(done, total)` is in seconds of the time covered. Raises SettingsError for an address that
-    isn't one, Unreachable, DataError when the table isn't there or isn't a CDR.
+    The table is only read, not locked, and needs no index: each statement covers as much time as its number of rows
+    allows. Raises SettingsError for an address that isn't one, Unreachable, DataError when the table doesn't exist or
+    isn't a CDR.
     """
     url = source_url(address)
-    target, mark = _CdrImport.of(engine, active, within), database_mark(engine, active.id, "cdr", url, table)
-    if within:
-        mark = ImportCursor(mark.source, mark.label)
+    legs, cursor = _LegStore.of(run), run.table_cursor("cdr", url, table)
     with open_source(url) as source, source.connect() as connection:
-        work = _DatabaseImport(target, CdrTable(connection, table), mark, stop or threading.Event(), progress)
-        return work.run()
+        return _TableImport(run, legs, CdrTable(connection, table), cursor).import_rows()
 
 
-def count_cdr(connection: Connection, mark: ImportCursor) -> int:
+def count_cdr(connection: Connection, cursor: ImportCursor) -> int:
     """How many rows of the table cdr were never read. Raises DataError when it isn't a CDR."""
-    return CdrTable(connection, "cdr").count(_local(mark.position) if mark.position else None)
+    return CdrTable(connection, "cdr").count(local_time(cursor.position) if cursor.position else None)
 
 
-def import_cdr_file(
-    engine: Engine,
-    active: ActiveConnection,
-    path: Path,
-    *,
-    within: TimeRange = WHATEVER_IS_NEW,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> CdrResult:
-    """Read what is new in a CDR file, plain or gzip, under whatever name; or the calls that began in a stretch.
+def import_cdr_file(run: ImportRun, path: Path) -> CdrResult:
+    """Read what is new in a CDR file, plain or gzip, under whatever name; or the calls in the run's time range.
 
-    `progress(done, total)` is in bytes.
-
-    A row that isn't finished is left for the next time. Raises SettingsError when there is no such file, DataError
-    when it, or all that is in it, can't be read.
+    An unfinished last row is left for the next import. Raises SettingsError when there is no such file, UnreadableFile
+    when it, or every row of it, can't be read.
     """
-    target = _CdrImport.of(engine, active, within)
-    with reading(engine) as session:
-        marks = [] if within else load_cursors(session, active.id, "cdr")
-    total = path.stat().st_size if path.is_file() else None
-    with open_history(path) as (stream, raw):
-        finished, head = is_finished(path), stream.read(HEAD_BYTES)
-        mark = mark_of(head, [mark for mark in marks if mark.source[:1].isdecimal()]) or ImportCursor(source_of(head))
-        mark.source, mark.label = source_of(head), path.name
-        if mark.rows == mark.bad:
-            refuse_other(path, "cdr")
-        stream.seek(0)
-        if mark.rows == mark.bad or not skip_to(stream, mark.position):
-            # Nothing could be read of it yet, or it was cut and has the same first lines.
-            mark.position = mark.rows = mark.bad = 0
-            mark.faults = []
-        told, bad = CdrResult(source=path.name), mark.bad
-        layout = layout_of(head.partition(b"\n")[0])
+    store = _LegStore.of(run)
+    with run.open_file(path, "cdr") as file:
+        cursor, result, bad_before = file.cursor, CdrResult(source=path.name), file.cursor.bad
+        layout = layout_of(file.head.partition(b"\n")[0])
         carried: list[Leg] = []
-        for rows, position in _read_rows(stream, mark.position, layout, to_the_end=finished):
-            read, linked = _legs_of(rows, layout, target, mark)
-            leave_out_blank(mark, rows)
-            told.rows += len(rows) - len(read) + len(target.wanted(read))
-            legs = link_legs([*carried, *read], linked)
-            mark.position = position
-            target.store(target.wanted(legs), mark, told)
+        for rows, position in _read_rows(file.stream, cursor.position, layout, to_the_end=file.complete):
+            parsed, linked = _parse_lines(rows, layout, store, cursor)
+            leave_out_blank(cursor, rows)
+            result.rows += len(rows) - len(parsed) + len(store.in_range(parsed))
+            legs = link_legs([*carried, *parsed], linked)
+            cursor.position = position
+            store.store(store.in_range(legs), cursor, result)
             carried = legs[-_CARRIED:]
-            if progress is not None:
-                progress(raw.tell(), total)
-            if stop is not None and stop.is_set():
+            run.report_bytes(file.raw.tell())
+            if run.stopped:
                 break
-    check_read(path, mark, "cdr")
-    return _ended(told, mark, bad)
+        result.count_bad_rows(cursor, bad_before)
+    return result
 
 
 def _read_rows(
     stream: BinaryIO, position: int, layout: Layout, *, to_the_end: bool
 ) -> Iterator[tuple[list[bytes], int]]:
-    """Blocks of complete rows without the header, and the position behind each block."""
-    begun: list[bytes] = []
-    for lines, behind in read_lines(stream, position, to_the_end=to_the_end):
-        rows, begun = join_lines([*begun, *(lines[1:] if layout.columns and position == 0 else lines)], layout)
-        yield rows, behind - sum(map(len, begun)) - len(begun)
-        position = behind
-    if begun and to_the_end:
-        yield [b"\n".join(begun)], position
+    """Blocks of complete rows without the header, each with the position after it."""
+    unfinished: list[bytes] = []
+    for lines, end in read_lines(stream, position, to_the_end=to_the_end):
+        body = lines[1:] if layout.columns and position == 0 else lines
+        rows, unfinished = join_lines([*unfinished, *body], layout)
+        yield rows, end - sum(map(len, unfinished)) - len(unfinished)
+        position = end
+    if unfinished and to_the_end:
+        yield [b"\n".join(unfinished)], position
 
 
-def _legs_of(
-    rows: Sequence[bytes], layout: Layout, target: _CdrImport, mark: ImportCursor
+def _parse_lines(
+    lines: Sequence[bytes], layout: Layout, store: _LegStore, cursor: ImportCursor
 ) -> tuple[list[Leg], set[str]]:
-    """Rows as legs, each counted in the mark, and the uniqueids of those that have a linkedid."""
+    """The legs of a file's rows, each row counted by the cursor, and the uniqueids of those that have a linkedid."""
     numbered: list[tuple[int, CdrRow]] = []
-    for line in rows:
-        mark.rows += 1
+    for line in lines:
+        cursor.rows += 1
         try:
             if (row := parse_master_csv_line(line, layout)) is not None:
-                numbered.append((mark.rows, row))
+                numbered.append((cursor.rows, row))
         except BadRow as fault:
-            mark.note_bad(mark.rows, str(fault), line)
-    clock = learn_clock((row for _, row in numbered), target.zone, certain=target.certain)
-    return _parsed(numbered, clock, target, mark)
+            cursor.note_bad(cursor.rows, str(fault), line)
+    clock = learn_clock((row for _, row in numbered), store.zone, certain=store.certain)
+    return _parse_rows(numbered, clock, store, cursor)
 
 
-def _parsed(
-    numbered: Sequence[tuple[int | None, CdrRow]], clock: Clock, target: _CdrImport, mark: ImportCursor
+def _parse_rows(
+    numbered: Sequence[tuple[int | None, CdrRow]], clock: Clock, store: _LegStore, cursor: ImportCursor
 ) -> tuple[list[Leg], set[str]]:
-    """Rows as legs, and the uniqueids of those that have a linkedid.
+    """The legs of rows, and the uniqueids of those that have a linkedid.
 
-    Rows with a number are noted in the mark when they are bad; the others were seen before.
+    A bad row with a number is noted by the cursor; one without was seen by an earlier import.
     """
     legs, linked = [], set()
     for number, row in numbered:
         try:
-            legs.append(leg := parse_cdr_row(row, clock, target.trunks))
+            legs.append(leg := parse_cdr_row(row, clock, store.trunks))
         except BadRow as fault:
             if number is not None:
-                mark.note_bad(number, str(fault), ", ".join(str(value) for value in row.values() if value))
+                cursor.note_bad(number, str(fault), ", ".join(str(value) for value in row.values() if value))
         else:
             if row.get("linkedid"):
                 linked.add(leg.uniqueid)
     return legs, linked
 
 
-class _DatabaseImport:
-    """One import from a table."""
+class _TableImport:
+    """The import of one CDR table."""
 
-    def __init__(
-        self, target: _CdrImport, table: CdrTable, mark: ImportCursor, stop: threading.Event, progress: Progress | None
-    ) -> None:
-        self.target, self.table, self.mark, self.stop, self.progress = target, table, mark, stop, progress
-        self.zone = target.zone
-        self.known_until = _local(mark.position)  # rows from before were counted when they were read first
-        self.begun_s: int | None = None
-        self.told = CdrResult(source=mark.label)
+    def __init__(self, run: ImportRun, store: _LegStore, table: CdrTable, cursor: ImportCursor) -> None:
+        self.run, self.store, self.table, self.cursor = run, store, table, cursor
+        self.zone = store.zone
+        self.read_until = local_time(cursor.position)  # earlier rows were counted by an earlier import
+        self.started_s: int | None = None
+        self.result = CdrResult(source=cursor.label)
 
-    def run(self) -> CdrResult:
-        """Read and store, batch by batch."""
-        bad = self.mark.bad
+    def import_rows(self) -> CdrResult:
+        """Read and store the rows, batch by batch."""
+        bad_before = self.cursor.bad
         carried: list[Leg] = []
         for rows, until, last in self._batches():
-            clock = learn_clock(rows, self.zone, certain=self.target.certain)
+            clock = learn_clock(rows, self.zone, certain=self.store.certain)
             if self.zone is None and clock.zone is not UTC:
                 self.zone = clock.zone
-                self._tell_offset(clock)
-            legs, linked = _parsed(self._counted(rows), clock, self.target, self.mark)
-            self.told.rows -= len(legs) - len(self.target.wanted(legs))
+                self._keep_offset(clock)
+            legs, linked = _parse_rows(self._count_new(rows), clock, self.store, self.cursor)
+            self.result.rows -= len(legs) - len(self.store.in_range(legs))
             if any(leg.uniqueid not in linked for leg in legs):  # of FreePBX up to 12, or of Issabel
                 legs = link_legs(sorted([*carried, *legs], key=lambda leg: leg.started_at), linked)
                 carried = legs[-_CARRIED:]
-            wanted = [leg for leg in self.target.wanted(legs) if leg.started_at >= self._stored_from(clock)]
-            while True:
-                part, wanted = wanted[:_STORE_AT_ONCE], wanted[_STORE_AT_ONCE:]
-                if not wanted and until is not None:
-                    # A date that lies ahead was wrong, and must not hide what comes.
-                    now_s = _seconds_of(datetime.now(clock.zone).replace(tzinfo=None))
-                    self.mark.position = max(self.mark.position, min(_seconds_of(until), now_s))
-                # Rows come in no order: the mark moves, and they are counted, once the range is read to its end.
-                self.target.store(part, None if wanted else self.mark, self.told)
-                if not wanted:
-                    break
-            self._tell_progress(until, last)
-            if self.stop.is_set():
+            self._store(legs, clock, until)
+            self._report(until, last)
+            if self.run.stopped:
                 break
-        return _ended(self.told, self.mark, bad)
+        self.result.count_bad_rows(self.cursor, bad_before)
+        return self.result
 
-    def _stored_from(self, clock: Clock) -> datetime:
-        """From when on legs are stored; those before only show which call they belong to."""
-        if self.target.within or self.known_until <= _local(0) + _OVERLAP:
+    def _store(self, legs: Sequence[Leg], clock: Clock, until: datetime | None) -> None:
+        """Store the legs of a batch in several transactions. The last one moves the cursor: rows come in no order."""
+        store_from = self._store_from(clock)
+        new = [leg for leg in self.store.in_range(legs) if leg.started_at >= store_from]
+        *earlier, last = chunks(new, _ROWS_PER_TRANSACTION) if new else [new]
+        for part in earlier:
+            self.store.store(part, None, self.result)
+        if until is not None:
+            # A date in the future is wrong, and must not hide the rows to come.
+            now_s = seconds_of(datetime.now(clock.zone).replace(tzinfo=None))
+            self.cursor.position = max(self.cursor.position, min(seconds_of(until), now_s))
+        self.store.store(last, self.cursor, self.result)
+
+    def _store_from(self, clock: Clock) -> datetime:
+        """The moment from which legs are stored; earlier ones only show which call a leg belongs to."""
+        if self.run.within or self.read_until <= local_time(0) + _OVERLAP:
             return datetime.min.replace(tzinfo=UTC)
-        return clock.to_utc(self.known_until - _OVERLAP, None)
+        return clock.to_utc(self.read_until - _OVERLAP, None)
 
     def _batches(self) -> Iterator[RowBatch]:
-        within = self.target.within
+        within = self.run.within
         if not within:
-            return self.table.batches(self.known_until - _OVERLAP - _BEFORE if self.mark.position else None)
+            return self.table.batches(self.read_until - _OVERLAP - _BEFORE_OVERLAP if self.cursor.position else None)
         since, until = within.since or datetime.fromtimestamp(0, UTC), within.until or datetime.now(UTC) + _OVERLAP
-        # Whatever the PBX's zone is: legs outside are left out once their time is understood.
+        # Wide enough for any zone: legs outside the range are left out once their time is understood.
         return self.table.batches(
-            *(at.astimezone(UTC).replace(tzinfo=None) + by for at, by in ((since, -_ANY_ZONE), (until, _ANY_ZONE)))
+            *(at.astimezone(UTC).replace(tzinfo=None) + by for at, by in ((since, -ANY_ZONE), (until, ANY_ZONE)))
         )
 
-    def _counted(self, rows: Sequence[CdrRow]) -> list[tuple[int | None, CdrRow]]:
+    def _count_new(self, rows: Sequence[CdrRow]) -> list[tuple[int | None, CdrRow]]:
+        """The rows, each with its number in the table; None for one that an earlier import counted."""
         numbered: list[tuple[int | None, CdrRow]] = []
         for row in rows:
             local = local_moment(row[self.table.dated_by])
-            new = local is None or local >= self.known_until
-            self.mark.rows += new
-            self.told.rows += new
-            numbered.append((self.mark.rows if new else None, row))
+            new = local is None or local >= self.read_until
+            self.cursor.rows += new
+            self.result.rows += new
+            numbered.append((self.cursor.rows if new else None, row))
         return numbered
 
-    def _tell_offset(self, clock: Clock) -> None:
-        """The recordings' names may not tell the PBX's offset to UTC: keep what its CDR does."""
-        ahead = clock.zone.utcoffset(None)
-        if ahead:
-            with writing(self.target.engine) as session:
-                learn_utc_offset(session, self.target.connection_id, int(ahead.total_seconds()))
+    def _keep_offset(self, clock: Clock) -> None:
+        """Keep the PBX's offset to UTC that its CDR shows, because the names of recordings may not show it."""
+        offset = clock.zone.utcoffset(None)
+        if offset:
+            with writing(self.run.engine) as session:
+                learn_utc_offset(session, self.run.connection_id, int(offset.total_seconds()))
 
-    def _tell_progress(self, until: datetime | None, last: datetime) -> None:
-        if until is not None and self.progress is not None:
-            at_s = _seconds_of(until)
-            self.begun_s = at_s if self.begun_s is None else self.begun_s
-            self.progress(at_s - self.begun_s, max(_seconds_of(last) - self.begun_s, 1))
-
-
-def _ended(told: CdrResult, mark: ImportCursor, bad_before: int) -> CdrResult:
-    told.bad, told.faults = mark.bad - bad_before, mark.faults[bad_before:]
-    return told
-
-
-def _local(position: int) -> datetime:
-    """A mark's position as local time: seconds since 1970 by the PBX's own clock, whatever its zone."""
-    return datetime.fromtimestamp(position, UTC).replace(tzinfo=None)
-
-
-def _seconds_of(local: datetime) -> int:
-    return int(local.replace(tzinfo=UTC).timestamp())
+    def _report(self, until: datetime | None, last: datetime) -> None:
+        if until is not None:
+            until_s = seconds_of(until)
+            self.started_s = until_s if self.started_s is None else self.started_s
+            self.run.report(until_s - self.started_s, max(seconds_of(last) - self.started_s, 1))

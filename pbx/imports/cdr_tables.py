@@ -1,7 +1,7 @@
-"""Tables of the CDR and of CEL in a database, read by ranges of time. They are read only, with or without an index."""
+"""Reads CDR and CEL tables of a database by ranges of time, with or without an index. It never writes to them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, inspect, text
@@ -13,15 +13,16 @@ from pbx.errors import DataError
 from pbx.imports.databases import holds_latin1
 from pbx.text_encoding import repair
 
-_WANTED_ROWS, _MOST_ROWS = 20_000, 50_000  # of one statement, all of which are held in memory
-_SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=366)  # time that one statement asks for
+ANY_ZONE = timedelta(hours=15)  # no time zone is further from UTC
+_WANTED_ROWS, _MAX_ROWS = 20_000, 50_000  # per statement; all of them are held in memory
+_MIN_STEP, _MAX_STEP = timedelta(minutes=1), timedelta(days=366)  # time range of one statement
 _SECOND = timedelta(seconds=1)
 _LAST_DATE = datetime(2100, 1, 1)  # noqa: DTZ001
-_FIRST_DATE = datetime(1990, 1, 1)  # noqa: DTZ001 - local; what is before is none: 0000-00-00, or a clock never set
+_FIRST_DATE = datetime(1990, 1, 1)  # noqa: DTZ001 - local; earlier dates are none: 0000-00-00, or a clock never set
 
 
 class RowBatch(NamedTuple):
-    """Rows dated before `until`, in no order; None: rows without a date. `last` is the table's last date."""
+    """Rows dated before `until`, in no order; None means rows without a date. `last` is the table's last date."""
 
     rows: list[Mapping[str, Any]]
     until: datetime | None
@@ -29,9 +30,10 @@ class RowBatch(NamedTuple):
 
 
 class DatedTable:
-    """A table whose rows are dated, whichever of the columns asked for it has; `only` is a condition in SQL.
+    """A table whose rows have a date, with those of `columns` that it has.
 
-    `found` are its columns by their names in lower case.
+    `found` maps the lower-case names of its columns to their real ones; `dated_by` is the one with the date. `only` is
+    a condition in SQL.
     """
 
     def __init__(
@@ -53,10 +55,10 @@ class DatedTable:
         self._latin1 = holds_latin1(connection, table)
 
     def batches(self, since: datetime | None, until: datetime | None = None) -> Iterator[RowBatch]:
-        """All rows from a date on (local time) up to another; with None those without a date as well, first.
+        """All rows from a date (local time) up to another. Without `since`, the rows without a date come first.
 
-        Each statement asks for as much time as its number of rows allows, so that neither memory nor, without an index,
-        the number of times that the table is read through grows with it.
+        Each statement covers as much time as its number of rows allows. So memory stays small, and a table without an
+        index isn't scanned more often than needed.
         """
         first, last = self._bounds(since or _FIRST_DATE)
         if last is not None and until is not None:
@@ -66,27 +68,27 @@ class DatedTable:
         step = timedelta(days=1)
         while first is not None and last is not None and first <= last:
             end = min(first + step, last + _SECOND)
-            rows = self._between(first, end, None if step == _SHORTEST else _MOST_ROWS + 1)
-            if len(rows) > _MOST_ROWS and step > _SHORTEST:
-                step = max(step / 4, _SHORTEST)
+            rows = self._between(first, end, None if step == _MIN_STEP else _MAX_ROWS + 1)
+            if len(rows) > _MAX_ROWS and step > _MIN_STEP:
+                step = max(step / 4, _MIN_STEP)
                 continue
             yield RowBatch(rows, end, last)
             if len(rows) < _WANTED_ROWS // 2:
-                step = min(step * 2, _LONGEST)
+                step = min(step * 2, _MAX_STEP)
             first = end if rows else self._bounds(end)[0]
 
     def count(self, since: datetime | None) -> int:
-        """How many rows there are from a date on; all with None."""
+        """How many rows there are from a date on; all rows when it is None."""
         query = f"SELECT COUNT(*) {self._from} WHERE {self._only}"
         query += "" if since is None else f" AND {self._date} >= :since"
         return int(self._connection.execute(text(query), {} if since is None else {"since": str(since)}).scalar_one())
 
     def newest(self) -> datetime | None:
-        """The last date there is (local time), or None."""
+        """The table's last date (local time), or None."""
         return local_moment(self._connection.execute(text(f"SELECT MAX({self._date}) {self._from}")).scalar())
 
     def _bounds(self, since: datetime) -> tuple[datetime | None, datetime | None]:
-        """The first and the last date from a date on; none of a clock never set."""
+        """The first and the last valid date from a date on; None when there is none."""
         dated = f"{self._date} >= :since AND {self._date} < :end"
         query = f"SELECT MIN({self._date}), MAX({self._date}) {self._from} WHERE {dated}"
         row = self._connection.execute(text(query), {"since": str(since), "end": str(_LAST_DATE)}).one()
@@ -99,7 +101,7 @@ class DatedTable:
 
     def _undated(self) -> list[Mapping[str, Any]]:
         undated = f"({self._date} < :first OR {self._date} >= :end OR {self._date} IS NULL) AND {self._only}"
-        query = f"{self._select} {self._from} WHERE {undated} LIMIT {_MOST_ROWS}"
+        query = f"{self._select} {self._from} WHERE {undated} LIMIT {_MAX_ROWS}"
         return self._rows(query, {"first": str(_FIRST_DATE), "end": str(_LAST_DATE)})
 
     def _rows(self, query: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -113,7 +115,7 @@ class DatedTable:
 
 
 class CdrTable(DatedTable):
-    """A table of the CDR. Raises DataError when it isn't there or isn't one."""
+    """A CDR table. Raises DataError when it doesn't exist or isn't one."""
 
     def __init__(self, connection: Connection, table: str) -> None:
         found = _columns(connection, table)
@@ -127,9 +129,9 @@ class CdrTable(DatedTable):
 
 
 class CelTable(DatedTable):
-    """FreePBX's table cel, its rows that tell anything. Raises DataError when it isn't there or isn't CEL.
+    """FreePBX's table cel, limited to the events that are used. Raises DataError when it doesn't exist or isn't CEL.
 
-    Its dates have no index, but its ids, which ascend with them, do: rows are read in their order where there are any.
+    Its dates have no index. Its ids do and ascend with the dates, so rows are read in the order of ids if it has any.
     """
 
     def __init__(self, connection: Connection, table: str = "cel") -> None:
@@ -141,13 +143,13 @@ class CelTable(DatedTable):
                 "FreePBX's is the table cel in the database asteriskcdrdb; the user needs SELECT on it.",
             )
         quote = connection.dialect.identifier_preparer.quote
-        told = ", ".join(f"'{name}'" for name in cel.TOLD)
-        only = f"{quote(found['eventtype'])} IN ({told})"
+        events = ", ".join(f"'{name}'" for name in cel.EVENTS)
+        only = f"{quote(found['eventtype'])} IN ({events})"
         super().__init__(connection, table, found, (*cel.COLUMNS, "id"), "eventtime", only)
         self._id = quote(found["id"]) if "id" in found else ""
 
     def pages(self, since: datetime | None, until: datetime | None = None) -> Iterator[list[Mapping[str, Any]]]:
-        """All rows from a date on (local time) up to another, page by page."""
+        """All rows from a date (local time) up to another, page by page."""
         if not self._id:
             yield from (batch.rows for batch in self.batches(since, until))
             return
@@ -164,8 +166,18 @@ class CelTable(DatedTable):
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:
-    """A table's columns by their names in lower case; none when it isn't there."""
+    """A table's columns by their names in lower case; none when the table doesn't exist."""
     try:
         return {column["name"].lower(): column["name"] for column in inspect(connection).get_columns(table)}
     except NoSuchTableError:
         return {}
+
+
+def local_time(position: int) -> datetime:
+    """A cursor's position as local time. It counts seconds since 1970 by the PBX's own clock, whatever its zone."""
+    return datetime.fromtimestamp(position, UTC).replace(tzinfo=None)
+
+
+def seconds_of(local: datetime) -> int:
+    """A local time as a cursor's position; the inverse of `local_time`."""
+    return int(local.replace(tzinfo=UTC).timestamp())

@@ -66,29 +66,29 @@ def source_label(url: URL) -> str:
     return f"{url.drivername.partition('+')[0]}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
-def database_mark(engine: Engine, connection_id: int, kind: MarkKind, url: URL, table: str) -> ImportCursor:
-    """How far a table was read, a new mark for one that never was."""
+def table_cursor(engine: Engine, connection_id: int, kind: MarkKind, url: URL, table: str) -> ImportCursor:
+    """How far a table was read; a new cursor for a table that was never read."""
     label = f"{source_label(url)} {table}"
     with reading(engine) as session:
-        known = {mark.source: mark for mark in load_cursors(session, connection_id, kind)}
+        known = {cursor.source: cursor for cursor in load_cursors(session, connection_id, kind)}
     return known.get(label, ImportCursor(label, label))
 
 
 def tables_of(connection: Connection) -> set[str]:
     """The names of a database's tables and views."""
-    looked_at = inspect(connection)
-    return set(looked_at.get_table_names()) | set(looked_at.get_view_names())
+    inspector = inspect(connection)
+    return set(inspector.get_table_names()) | set(inspector.get_view_names())
 
 
 def history_tables(connection: Connection) -> set[str]:
-    """Those of a database's tables that are read: cdr, cel, queue_log, queuelog. Raises DataError without any."""
-    there = tables_of(connection) & {"cdr", "cel", *QUEUE_LOGS}
-    if not there - {"cel"}:
+    """The tables of a database that an import reads: cdr, cel, queue_log, queuelog. Raises DataError without any."""
+    tables = tables_of(connection) & {"cdr", "cel", *QUEUE_LOGS}
+    if not tables - {"cel"}:
         raise DataError(
             "That database has no table of history: neither cdr nor queue_log.",
             "FreePBX keeps the CDR in asteriskcdrdb; the user needs SELECT on its tables.",
         )
-    return there
+    return tables
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Files of history as they lie on a PBX, or were copied from one: plain or gzip, growing, rotated, renamed, UTF-16.
+"""Reads files of history from a PBX: plain or gzip, growing, rotated, renamed, or in UTF-16.
 
-A file is known by its first bytes, not by its name or inode: `queue_log`, rotated to `queue_log.1` and packed to
-`queue_log.2.gz`, is the same file. Positions are in uncompressed bytes; of UTF-16, which Windows makes of what is
-redirected to a file, in those of the same text as UTF-8.
+A file is recognised by its first bytes, not by its name or inode: `queue_log`, rotated to `queue_log.1` and compressed
+to `queue_log.2.gz`, is the same file. Positions count uncompressed bytes. UTF-16, which Windows writes when output is
+redirected to a file, is converted to UTF-8 first, and positions count bytes of that.
 """
 
 import codecs
@@ -27,15 +27,15 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 @contextmanager
 def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """A file's uncompressed bytes, and the file itself, whose position tells how far that is.
+    """Open a file; yields its uncompressed bytes, and the file on the disk, whose position shows the progress.
 
     Raises SettingsError when there is no such file, UnreadableFile when it can't be read or is a damaged gzip file.
     """
     try:
         with path.open("rb") as raw:
-            packed = raw.read(2) == _GZIP
+            compressed = raw.read(2) == _GZIP
             raw.seek(0)
-            with gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as opened:
+            with gzip.GzipFile(fileobj=raw) if compressed else nullcontext(raw) as opened:
                 stream = cast(BinaryIO, opened)
                 encoding = _utf16(stream.read(HEAD_BYTES))
                 stream.seek(0)
@@ -44,23 +44,33 @@ def open_history(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
                     raw,
                 )
     except FileNotFoundError as error:
-        raise SettingsError(f"There is no file {path}.", "Check its name; a PBX has /var/log/asterisk.") from error
+        raise _missing(path) from error
     except _DAMAGED as error:
-        fix = "What stands before that was read. Fetch the file from the PBX again, then import it once more."
+        fix = "Everything before the damage was read. Fetch the file from the PBX again, then import it again."
         raise UnreadableFile(f"The file {path} is damaged: {error}.", fix) from error
     except OSError as error:
         raise UnreadableFile(f"The file {path} can't be read: {error.strerror}.", "Let this user read it.") from error
 
 
+def check_exists(path: Path) -> None:
+    """Raise SettingsError when there is no such file."""
+    if not path.exists():
+        raise _missing(path)
+
+
+def _missing(path: Path) -> SettingsError:
+    return SettingsError(f"There is no file {path}.", "Check its name; a PBX has /var/log/asterisk.")
+
+
 def is_finished(path: Path) -> bool:
-    """Whether a file doesn't grow, so its last line needs no line end: gzip, a byte order mark, UTF-16."""
+    """Whether a file no longer grows, so its last line needs no line end: gzip, with a byte order mark, or UTF-16."""
     with path.open("rb") as raw:
         head = raw.read(HEAD_BYTES)
     return head.startswith((_GZIP, codecs.BOM_UTF8)) or bool(_utf16(head))
 
 
 def _utf16(head: bytes) -> str:
-    """Which UTF-16 a file is that begins so, "" for none; without a mark every other byte is 0."""
+    """The UTF-16 encoding of a file that begins with `head`, "" for none; without a mark every other byte is 0."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if head.startswith(mark):
             return encoding
@@ -72,7 +82,7 @@ def _utf16(head: bytes) -> str:
 
 
 class _AsUtf8(io.RawIOBase):
-    """A stream of UTF-16 as UTF-8. It seeks as gzip's stream does, by reading."""
+    """Converts a stream of UTF-16 to UTF-8. Like gzip's stream, it seeks by reading."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream, self._encoding = stream, encoding
@@ -116,43 +126,44 @@ class _AsUtf8(io.RawIOBase):
         return self._at
 
 
-def mark_of(head: bytes, marks: Sequence[ImportCursor]) -> ImportCursor | None:
-    """The mark of the file that begins with `head`: the one that knows most of its first bytes; None for a new file."""
-    known = {mark.source: mark for mark in marks if mark.source[:1].isdecimal()}  # the others are databases
+def find_cursor(head: bytes, cursors: Sequence[ImportCursor]) -> ImportCursor | None:
+    """The cursor of the file that begins with `head`, by the longest fingerprint that matches; None for a new file."""
+    known = {cursor.source: cursor for cursor in cursors if cursor.source[:1].isdecimal()}  # the others are tables
     sizes = {int(source.partition(":")[0]) for source in known}
-    for size in sorted(sizes - {0}, reverse=True):  # a file without a whole line could be any
+    for size in sorted(sizes - {0}, reverse=True):  # 0: a file without a complete line could be any file
         if size <= len(head) and (found := known.get(_fingerprint(head[:size]))):
             return found
     return None
 
 
-def source_of(head: bytes, *, whole: bool = False) -> str:
-    """What a file is known by: the digest of its first whole lines within a kilobyte, and how many bytes they are.
+def fingerprint_of(head: bytes, *, complete: bool = False) -> str:
+    """What a file is recognised by: how many bytes its first lines have within a kilobyte, and their digest.
 
-    The line that is still being written is left out, or the file would be another one once it is whole; a packed file
-    is `whole`.
+    The last line is left out while it may still be written, because the fingerprint would change once it is finished;
+    a `complete` file has no such line.
     """
     head = head[:HEAD_BYTES]
-    return _fingerprint(head if whole or len(head) == HEAD_BYTES else head[: head.rfind(b"\n") + 1])
+    return _fingerprint(head if complete or len(head) == HEAD_BYTES else head[: head.rfind(b"\n") + 1])
 
 
 def skip_to(stream: BinaryIO, position: int) -> bool:
-    """Go to a position, which is the beginning of a line; False, and at the start, when the file isn't so."""
+    """Seek to the start of a line; returns False and goes back to the start of the file where no line starts there."""
     if position <= 0:
         return position == 0
     stream.seek(position - 1)
     before = stream.read(1)
-    if before == b"\n" or (before and not stream.read(1)):  # of a packed file the last line may have no end
+    if before == b"\n" or (before and not stream.read(1)):  # a compressed file's last line may have no end
         return True
     stream.seek(0)
     return False
 
 
 def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator[tuple[list[bytes], int]]:
-    """Blocks of whole lines, without their ends, and the position behind each block, from `position` on.
+    """Blocks of complete lines from `position` on, without their line ends, each with the position after the block.
 
-    A line that isn't finished is left, unless `to_the_end`. Of one that is longer than a block only the first block
-    is given: memory stays small whatever the file holds. A damaged file gives what stands before the damage.
+    An unfinished last line is left for the next import, unless `to_the_end`. A line that is longer than a block is cut
+    to its first block, so memory stays small whatever the file contains. A damaged file yields the lines before the
+    damage, then raises.
     """
     rest, skipping = b"", False
     for block in _blocks(stream):
@@ -172,15 +183,15 @@ def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator
         yield [rest], position + len(rest)
 
 
-def leave_out_blank(mark: ImportCursor, lines: Sequence[bytes]) -> None:
-    """Take the blank ones of the lines just counted from the count, where nothing else in the file could be read."""
-    if mark.bad:
+def leave_out_blank(cursor: ImportCursor, lines: Sequence[bytes]) -> None:
+    """Subtract the blank lines just counted, where nothing else in the file could be read."""
+    if cursor.bad:
         blank = sum(not line.strip(b"\0\r\t ") for line in lines)
-        mark.rows = mark.bad if mark.rows - blank == mark.bad else mark.rows
+        cursor.rows = cursor.bad if cursor.rows - blank == cursor.bad else cursor.rows
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """A file's bytes, block by block; what raises does so after all that could be read was given."""
+    """A file's bytes, block by block; where the file is damaged, all bytes before the damage come first."""
     ended = False
     while not ended:
         pieces: list[bytes] = []

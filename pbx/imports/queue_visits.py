@@ -180,9 +180,7 @@ class QueueLogFold:
             hold, talk, position = [*numbers("|".join(fields[-figures:])), None][:3]
             fields = fields[:-figures]
         if event.name == "ATTENDEDTRANSFER":
-            target = (
-                "" if fields[0] == "BRIDGE" else " ".join(fields[1:])
-            )  # a bridge is known by a number of no meaning
+            target = "" if fields[0] == "BRIDGE" else " ".join(fields[1:])  # a bridge's id means nothing to a reader
         else:
             target = "@".join(fields)
         self._end_answered(event, "transferred", hold, talk, position, "transfer", target)

@@ -1,167 +1,160 @@
-"""One import: uploaded files, or the PBX's database, read into the cache as a job of the worker."""
+"""One import run: what every source of history uses to find its cursor, store its rows and report how far it is."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import Engine
-from sqlmodel import col, select
+from pydantic import BaseModel
+from sqlalchemy import URL, Engine
+from sqlmodel import Session
 
-from pbx.analytics.packing import pack_history
-from pbx.errors import DataError, SettingsError, UnreadableFile
+from pbx.errors import DataError
 from pbx.formatting import zone_of
-from pbx.imports.cdr import import_cdr_database, import_cdr_file
-from pbx.imports.cel import import_cel
-from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, source_url
-from pbx.imports.file_types import check_not_empty, is_empty, kind_of
-from pbx.imports.queue_log_database import import_queue_log_database
-from pbx.imports.queue_log_files import import_queue_log_files
-from pbx.imports.time_range import WHATEVER_IS_NEW, TimeRange
-from pbx.imports.uploads import delete_uploads, sweep_uploads
+from pbx.imports.databases import table_cursor
+from pbx.imports.file_types import FileKind, check_read, refuse_other
+from pbx.imports.files import HEAD_BYTES, find_cursor, fingerprint_of, is_finished, open_history, skip_to
+from pbx.imports.time_range import ONLY_NEW, TimeRange
 from pbx.progress import Progress
-from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection
-from pbx.store.engine import reading
-from pbx.store.import_source import history_source
-from pbx.store.models import Job
+from pbx.store.engine import reading, writing
+from pbx.store.import_cursors import ImportCursor, MarkKind, load_cursors, move_cursor
 from pbx.store.recordings import utc_offset_s
 
-ImportSource = dict[str, Any]  # what was read of one file or table: kind, source, rows, bad, faults, …, failure
-_COUNTED = ("rows", "bad", "visits", "calls", "legs")
+T = TypeVar("T")
 
 
-def refuse_in_demo(settings: Settings) -> None:
-    """Raise SettingsError in the demo: what really happened is never mixed with made-up calls."""
-    if settings.demo:
-        raise SettingsError(
-            "This is the demo, and its cache holds made-up calls only.",
-            "Remove the demo (python -m pbx demo --remove), connect your PBX, then import.",
-        )
+class SourceResult(BaseModel):
+    """What an import found in one file or table. `failure`: why it could not be read to its end; "" for none."""
+
+    kind: MarkKind | Literal[""]
+    source: str
+    failure: str = ""
 
 
-def do_import(
-    engine: Engine,
-    settings: Settings,
-    active: ActiveConnection,
-    options: dict[str, Any],
-    progress: Progress | None,
-    stop: threading.Event,
-) -> dict[str, Any]:
-    """Options: files (paths of uploads, deleted afterwards), or else the PBX's database is read.
+class RowCounts(SourceResult):
+    """How many rows an import read from one file or table.
 
-    The result is counts, and `sources` with those of each file or table. Raises SettingsError in the demo and when no
-    address is known, Unreachable or DataError when the database can't be read, DataError when none of the files can.
+    `rows`: new lines or rows. `bad`: those of them that could not be understood. `faults`: the first hundred bad rows
+    of the source, also from earlier imports: [number of the row in the source, reason].
     """
-    refuse_in_demo(settings)
-    files = [Path(path) for path in options.get("files", [])]
-    if not files:
-        with reading(engine) as session:
-            address = history_source(session, settings, active.id).address.get_secret_value()
-        if not address:
-            raise SettingsError("No database of the PBX is known.", "Enter its address under Settings > Data import.")
-        sources = read_database(engine, active, address, progress=progress, stop=stop)
-    else:
-        try:
-            sources = read_files(engine, active, files, progress=progress, stop=stop)
-        finally:
-            if not stop.is_set():  # else the job is done again
-                delete_uploads(settings, files)
-                sweep_uploads(settings, _wanted(engine))
-    pack_history(engine, active.id, stop)
-    failures = [source["failure"] for source in sources if source.get("failure")]
-    if failures and len(failures) == len(sources):
-        raise DataError(" ".join(failures))
-    return {name: sum(source.get(name, 0) for source in sources) for name in _COUNTED} | {"sources": sources}
+
+    rows: int = 0
+    bad: int = 0
+    faults: list[tuple[int, str]] = []
+
+    def count_bad_rows(self, cursor: ImportCursor, bad_before: int) -> None:
+        """Take over the bad rows that the cursor counted since it counted `bad_before`, and its faults."""
+        self.bad, self.faults = cursor.bad - bad_before, list(cursor.faults)
 
 
-def read_files(
-    engine: Engine,
-    active: ActiveConnection,
-    files: Sequence[Path],
-    *,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> list[ImportSource]:
-    """Read what is new in files, each a queue_log or a CDR file. `progress(done, total)` is in bytes on the disk.
+class HistoryFile(NamedTuple):
+    """A file of history, opened at the first line that was not read before.
 
-    A file that can't be read has a `failure`. Raises UnreadableFile when all of them are empty.
+    `stream` yields its uncompressed bytes; the position of `raw` shows how far the file on the disk was read. `head` is
+    the first kilobyte. A `complete` file does not grow, so its last line needs no line end.
     """
-    kinds: dict[Path, str] = {}
-    failed: list[ImportSource] = []
-    for path in files:
-        try:
-            kinds[path] = "queue_log" if is_empty(path) else kind_of(path)
-        except UnreadableFile as error:
-            failed.append(_failure(path, "", error))
-        except SettingsError:
-            failed.append(_failure(path, "", DataError(f"{path.name} is gone.", "Upload it again.")))
-    logs = [path for path, kind in kinds.items() if kind == "queue_log"]
-    records = [path for path, kind in kinds.items() if kind == "cdr"]
-    if not failed:
-        check_not_empty(files)
-    tell = _Shared(progress, sum(path.stat().st_size for path in kinds))
-    read = import_queue_log_files(engine, active.id, logs, progress=tell, stop=stop).sources
-    sources = [{"kind": "queue_log"} | one.model_dump() for one in read]
-    tell.done = sum(path.stat().st_size for path in logs)
-    for path in records:
-        if stop is not None and stop.is_set():
-            break
-        try:
-            read_cdr = import_cdr_file(engine, active, path, progress=tell, stop=stop)
-            sources.append({"kind": "cdr"} | read_cdr.model_dump())
-        except UnreadableFile as error:
-            sources.append(_failure(path, "cdr", error))
-        tell.done += path.stat().st_size
-    return sources + failed
+
+    stream: BinaryIO
+    raw: BinaryIO
+    cursor: ImportCursor
+    head: bytes
+    complete: bool
 
 
-def read_database(
-    engine: Engine,
-    active: ActiveConnection,
-    address: str,
-    *,
-    within: TimeRange = WHATEVER_IS_NEW,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> list[ImportSource]:
-    """Read what is new in whichever tables of history a database has: cdr with cel, queue_log or queuelog.
+@dataclass
+class ImportRun:
+    """An import of files or tables into the cache of one PBX.
 
-    Raises SettingsError for an address that isn't one, Unreachable, DataError when it has none of them.
+    `within` limits the import to a time range. `progress(done, total)` is called after each block of rows: in bytes for
+    files, in seconds of the PBX's time for tables. Once `stop` is set, the import ends after the current block.
     """
-    with open_source(source_url(address)) as source, source.connect() as connection:
-        there = history_tables(connection)
-    sources: list[ImportSource] = []
-    options: dict[str, Any] = {"within": within, "progress": progress, "stop": stop}
-    if "cdr" in there:
-        sources.append({"kind": "cdr"} | import_cdr_database(engine, active, address, **options).model_dump())
-    if "cel" in there and "cdr" in there and not (stop is not None and stop.is_set()):
-        sources.append({"kind": "cel"} | import_cel(engine, active, address, **options).model_dump())
-    if there & set(QUEUE_LOGS) and not (stop is not None and stop.is_set()):
-        with reading(engine) as session:
-            zone = zone_of(active.connection.timezone, utc_offset_s(session, active.id))
-        read = import_queue_log_database(engine, active.id, address, zone, **options)
-        sources += [{"kind": "queue_log"} | one.model_dump() for one in read.sources]
-    return sources
+
+    engine: Engine
+    active: ActiveConnection
+    within: TimeRange = ONLY_NEW
+    progress: Progress | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    bytes_total: int | None = None  # of all the files of this run, as they are on the disk
+    bytes_done: int = 0  # of the files that are finished
+
+    @property
+    def connection_id(self) -> int:
+        """The PBX to which everything that is stored belongs."""
+        return self.active.id
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the import should end."""
+        return self.stop.is_set()
+
+    def zone(self) -> tzinfo:
+        """The PBX's time zone: as configured, else as learned from its recordings."""
+        with reading(self.engine) as session:
+            return zone_of(self.active.connection.timezone, utc_offset_s(session, self.connection_id))
+
+    def table_cursor(self, kind: MarkKind, url: URL, table: str) -> ImportCursor:
+        """How far a table was read; a new cursor for a table never read, and for an import of a time range."""
+        cursor = table_cursor(self.engine, self.connection_id, kind, url, table)
+        return ImportCursor(cursor.source, cursor.label) if self.within else cursor
+
+    @contextmanager
+    def open_file(self, path: Path, kind: FileKind) -> Iterator[HistoryFile]:
+        """Open a file of history behind what was read before, under whatever name it was read.
+
+        A file that was cut, or of which nothing could be understood so far, is read from its start. Raises
+        SettingsError when there is no such file, UnreadableFile when it can't be read, or when none of its lines can.
+        """
+        with open_history(path) as (stream, raw):
+            complete, head = is_finished(path), stream.read(HEAD_BYTES)
+            stream.seek(0)
+            cursor = find_cursor(head, self._file_cursors(kind)) or ImportCursor("")
+            cursor.source, cursor.label = fingerprint_of(head, complete=complete), path.name
+            unread = cursor.rows == cursor.bad
+            if unread:
+                refuse_other(path, kind)
+            if unread or not skip_to(stream, cursor.position):
+                cursor.position = cursor.rows = cursor.bad = 0
+                cursor.faults = []
+            yield HistoryFile(stream, raw, cursor, head, complete)
+            check_read(path, cursor, kind)
+
+    @contextmanager
+    def storing(self, kind: MarkKind, cursor: ImportCursor | None) -> Iterator[Session]:
+        """A transaction that stores rows and, with them, how far their source was read.
+
+        None leaves the cursor for a later transaction. An import of a time range never moves a cursor.
+        """
+        with writing(self.engine) as session:
+            yield session
+            if cursor is not None and not self.within:
+                move_cursor(session, self.connection_id, kind, cursor)
+
+    def report(self, done: int, total: int | None = None) -> None:
+        """Report progress within a table."""
+        if self.progress is not None:
+            self.progress(done, total)
+
+    def report_bytes(self, done: int) -> None:
+        """Report how many bytes of the current file were read, as progress through all files."""
+        done += self.bytes_done
+        self.report(done if self.bytes_total is None else min(done, self.bytes_total), self.bytes_total)
+
+    def _file_cursors(self, kind: FileKind) -> list[ImportCursor]:
+        if self.within:
+            return []
+        with reading(self.engine) as session:
+            return load_cursors(session, self.connection_id, kind)
 
 
-class _Shared:
-    """Progress of one file after the other, as that of all of them."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.done, self._progress, self._total = 0, progress, total
-
-    def __call__(self, done: int, total: int | None) -> None:
-        if self._progress is not None:
-            self._progress(min(self.done + done, self._total), self._total)
+def failure_of(path: Path, error: DataError) -> str:
+    """Why a file could not be read and what to do, with the file's name instead of its full path."""
+    return error.advice.replace(str(path), path.name)
 
 
-def _failure(path: Path, kind: str, error: UnreadableFile | DataError) -> ImportSource:
-    return {"kind": kind, "source": path.name, "failure": error.advice.replace(str(path), path.name)}
-
-
-def _wanted(engine: Engine) -> set[Path]:
-    """Uploads that jobs still have to read."""
-    with reading(engine) as session:
-        jobs: Iterable[Job] = session.exec(select(Job).where(Job.kind == "import", col(Job.ended_at).is_(None)))
-        return {Path(path) for job in jobs for path in job.options.get("files", [])}
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in runs of `size`, the last one shorter. Each run is stored in a transaction of its own."""
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,4 +1,4 @@
-"""The stretch of time that an import is limited to."""
+"""The time range that an import can be limited to."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,10 +6,10 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class TimeRange:
-    """since <= time < until; a missing bound is open. Falsy: no limit at all, and what is new is read.
+    """The moments since <= moment < until; a missing bound leaves that side open.
 
-    An import of a stretch reads it whole, known or not, and leaves how far its source was read as it was: what lies
-    outside is not taken for read.
+    A range without any bound is false: the import reads what is new and moves its cursors. An import of a range reads
+    every row in it, known or not, and leaves the cursors where they are, because it skips the rows outside.
     """
 
     since: datetime | None = None
@@ -20,15 +20,17 @@ class TimeRange:
 
     @property
     def from_s(self) -> float:
+        """The lower bound in seconds since 1970; 0 without one."""
         return self.since.timestamp() if self.since else 0.0
 
     @property
     def until_s(self) -> float:
+        """The upper bound in seconds since 1970; infinity without one."""
         return self.until.timestamp() if self.until else float("inf")
 
-    def holds(self, at_s: float) -> bool:
-        """Whether a time, in seconds since 1970, lies within."""
+    def contains(self, at_s: float) -> bool:
+        """Whether a moment, in seconds since 1970, is in the range."""
         return self.from_s <= at_s < self.until_s
 
 
-WHATEVER_IS_NEW = TimeRange()
+ONLY_NEW = TimeRange()

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from pbx.alerts.delivery import update_and_send_alerts
 from pbx.analytics.packing import pack_history
 from pbx.errors import DataError, PbxError, SettingsError
-from pbx.imports.run import do_import
+from pbx.imports.job import import_history
 from pbx.jobs.limits import run_limited
 from pbx.live.collect import collect_snapshot
 from pbx.live.listener import keep_listening
@@ -116,7 +116,7 @@ JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
     "sync": do_sync,
     "collect": do_collect,
     "make_playable": make_playable,
-    "import": do_import,
+    "import": import_history,
 }
 
 

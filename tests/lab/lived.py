@@ -13,6 +13,7 @@ from sqlmodel import col, select
 
 from pbx.imports.cdr import import_cdr_file
 from pbx.imports.queue_log_files import import_queue_log_files
+from pbx.imports.run import ImportRun
 from pbx.live.collect import collect_snapshot
 from pbx.settings import load_settings
 from pbx.store.counter_resets import Reset, resets_of
@@ -69,9 +70,9 @@ def live_shift(server: LabServer, folder: Path) -> Lived:
         forget_others(live, shift)
     with be(server, folder / IMPORTED), opened() as imported:
         active = needed_connection(imported, load_settings())
-        (read,) = import_queue_log_files(imported, active.id, [shift.write_queue_log(folder / "queue_log")]).sources
+        (read,) = import_queue_log_files(ImportRun(imported, active), [shift.write_queue_log(folder / "queue_log")])
         assert (read.bad, read.unknown) == (0, {})
-        assert import_cdr_file(imported, active, shift.write_cdr(folder / "Master.csv")).bad == 0
+        assert import_cdr_file(ImportRun(imported, active), shift.write_cdr(folder / "Master.csv")).bad == 0
     return Lived(shift, folder)
 
 

@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from pbx.analytics.trunks import trunk_totals
 from pbx.asterisk.ami.protocol import AmiParser
 from pbx.imports.cdr import import_cdr_database, import_cdr_file
+from pbx.imports.run import ImportRun
 from pbx.live.events import LiveHistory
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import CallLeg
@@ -184,7 +185,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     mariadb.fresh_cdr()
     mariadb.insert("cdr", lived.rows())
     active = active_at(engine, lived.server)
-    result = import_cdr_database(engine, active, mariadb.address)
+    result = import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert (result.rows, result.legs, result.bad) == (len(lived.rows()), len(lived.rows()), 0)
     assert_told(engine, lived, by_table=True)
     with reading(engine) as session:
@@ -203,7 +204,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     assert unanswered == {None}
     written = {row["dstchannel"]: float(row["billsec"]) for row in lived.written() if row["dstchannel"]}
     assert {leg.dst_channel: leg.billsec_s for leg in legs if leg.dst_channel} == written
-    again = import_cdr_database(engine, active, mariadb.address)
+    again = import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert (again.rows, again.legs, again.bad) == (0, 0, 0)
     assert_told(engine, lived, by_table=True)
 
@@ -214,10 +215,10 @@ def test_master_csv(lived: Lived, engine: Engine, tmp_path: Path) -> None:
     copy = tmp_path / "Master.csv"
     copy.write_bytes(b"".join(lines)[:-20])  # the last line is still being written
     active = active_at(engine, lived.server)
-    result = import_cdr_file(engine, active, copy)
+    result = import_cdr_file(ImportRun(engine, active), copy)
     assert (result.rows, result.bad) == (len(lines) - 1, 0)
     copy.write_bytes(b"".join(lines))
-    result = import_cdr_file(engine, active, copy)
+    result = import_cdr_file(ImportRun(engine, active), copy)
     assert (result.rows, result.legs, result.bad) == (1, 1, 0)
     assert_told(engine, lived, by_table=False)
 
@@ -237,7 +238,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     active = active_at(engine, lived.server)
     with writing(engine) as session:
         store_legs(session, 1, watched, "watch")
-    import_cdr_database(engine, active, mariadb.address)
+    import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert_told(engine, lived, by_table=True)
     with reading(engine) as session:
         legs = session.exec(select(CallLeg)).all()
@@ -254,10 +255,10 @@ def test_the_database_after_the_file_adds_no_leg(lived: Lived, engine: Engine, m
     mariadb.fresh_cdr("MyISAM")
     mariadb.insert("cdr", lived.rows())
     active = active_at(engine, lived.server)
-    import_cdr_file(engine, active, lived.master)
+    import_cdr_file(ImportRun(engine, active), lived.master)
     with reading(engine) as session:
         before = len(session.exec(select(CallLeg)).all())
-    assert import_cdr_database(engine, active, mariadb.address).legs == 0
+    assert import_cdr_database(ImportRun(engine, active), mariadb.address).legs == 0
     with reading(engine) as session:
         assert len(session.exec(select(CallLeg)).all()) == before
         mine = [call.uniqueid for call in lived.calls.values()]

@@ -12,7 +12,8 @@ from pbx.errors import PbxError, SettingsError, Unreachable
 from pbx.imports import preview as history_look
 from pbx.imports.cdr import import_cdr_database
 from pbx.imports.databases import open_source, source_url
-from pbx.imports.preview import look_at_history
+from pbx.imports.preview import preview_history
+from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
@@ -69,7 +70,7 @@ def test_a_table_without_indexes_with_nulls_and_zero_dates(
         broken_row(4, "2026-03-02 12:00:04", dstchannel=None, disposition="NO ANSWER", billsec=0),
     ]
     mariadb.insert("broken", rows)
-    result = import_cdr_database(engine, pbx, mariadb.address, table="broken")
+    result = import_cdr_database(ImportRun(engine, pbx), mariadb.address, table="broken")
     assert (result.rows, result.legs, result.bad) == (5, 4, 1)
     with reading(engine) as session:
         calls = {call.linkedid.partition(".")[2]: call for call in session.exec(select(Call)).all()}
@@ -77,7 +78,7 @@ def test_a_table_without_indexes_with_nulls_and_zero_dates(
         str(number): 1772452800 + number for number in (0, 1, 2, 4)
     }
     assert (calls["0"].from_name, calls["0"].talk_s, calls["4"].disposition) == ("José", 5, "NO ANSWER")
-    assert import_cdr_database(engine, pbx, mariadb.address, table="broken").rows == 0
+    assert import_cdr_database(ImportRun(engine, pbx), mariadb.address, table="broken").rows == 0
 
 
 def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
@@ -90,8 +91,8 @@ def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> Non
             "extract(epoch FROM at AT TIME ZONE 'UTC')::bigint || '.' || n, 'ANSWERED', 9, 6 "
             "FROM (SELECT timestamp '2026-03-02 12:00' + n * interval '1 h' AS at, n FROM generate_series(1, 50) n) t"
         )
-    assert import_cdr_database(engine, pbx, postgres).legs == 50
-    assert import_cdr_database(engine, pbx, postgres).rows == 0
+    assert import_cdr_database(ImportRun(engine, pbx), postgres).legs == 50
+    assert import_cdr_database(ImportRun(engine, pbx), postgres).rows == 0
     with reading(engine) as session:
         call = session.exec(select(Call).order_by(Call.started_at)).first()
     assert call is not None
@@ -122,7 +123,7 @@ def test_the_pbx_may_write_while_it_is_read(
             "ALTER TABLE cdr COMMENT = 'a change that would wait for whoever reads'",
         )
 
-    result = import_cdr_database(engine, pbx, mariadb.address, progress=add)
+    result = import_cdr_database(ImportRun(engine, pbx, progress=add), mariadb.address)
     assert added > 1
     assert result.legs >= 25_000
     with reading(engine) as session:
@@ -158,7 +159,7 @@ def test_a_refusal_is_told_without_the_password(
     said: str,
 ) -> None:
     with pytest.raises(error, match=said) as caught:
-        import_cdr_database(engine, pbx, mariadb.address.replace(*wrong))
+        import_cdr_database(ImportRun(engine, pbx), mariadb.address.replace(*wrong))
     for secret in (PASSWORD, QUOTED, "another-s3cret"):
         assert secret not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
 
@@ -166,7 +167,7 @@ def test_a_refusal_is_told_without_the_password(
 def test_no_password_is_kept(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
     mariadb.fresh_cdr()
     mariadb.insert("cdr", [broken_row(0, "2026-03-02 12:00:00")])
-    result = import_cdr_database(engine, pbx, mariadb.address)
+    result = import_cdr_database(ImportRun(engine, pbx), mariadb.address)
     assert result.rows == 1
     with reading(engine) as session:
         mark = session.exec(select(ImportCursorRow)).one()
@@ -194,7 +195,7 @@ def test_a_look_at_a_huge_table_is_quick(
     limits = ("SET SESSION max_statement_time = 0.01",) if limited else (none,)
     monkeypatch.setattr(history_look, "_LIMITS", {"mysql": (none, *limits)})
     mariadb.execute(*HUGE)
-    ((table, look),) = look_at_history(engine, pbx, mariadb.address).items()
+    ((table, look),) = preview_history(engine, pbx, mariadb.address).items()
     assert (table, look.new, look.newest) == ("cdr", None, None)
     assert look.about == pytest.approx(2_000_000, rel=0.2)
     mariadb.fresh_cdr()
@@ -211,7 +212,7 @@ def test_a_look_at_postgresql_is_quick(
             "AS uniqueid FROM generate_series(1, 1000000) n"
         )
         connection.execute("ANALYZE cdr")
-        looks = look_at_history(engine, pbx, postgres)
+        looks = preview_history(engine, pbx, postgres)
         connection.execute("DROP TABLE cdr")
     assert (looks["cdr"].new, looks["cdr"].newest) == (None, None)
     assert looks["cdr"].about == pytest.approx(1_000_000, rel=0.2)

@@ -10,8 +10,9 @@ from sqlmodel import select
 
 from pbx.imports.cdr import import_cdr_database
 from pbx.imports.cel import CelResult, import_cel
-from pbx.imports.preview import look_at_history
-from pbx.imports.run import read_database
+from pbx.imports.job import import_database
+from pbx.imports.preview import preview_history
+from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.history_models import CallLeg
@@ -96,8 +97,8 @@ def legs(engine: Engine, lived: Lived) -> dict[str, list[CallLeg]]:
 
 
 def read(engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> CelResult:
-    import_cdr_database(engine, active, mariadb.address)
-    return import_cel(engine, active, mariadb.address)
+    import_cdr_database(ImportRun(engine, active), mariadb.address)
+    return import_cel(ImportRun(engine, active), mariadb.address)
 
 
 def test_what_cel_adds_to_the_cdr(lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> None:
@@ -127,9 +128,9 @@ def test_a_call_answered_before_anybody_did_gets_its_true_wait(
     waits = []
     for with_cel in (False, True):
         if with_cel:
-            import_cel(engine, active, mariadb.address)
+            import_cel(ImportRun(engine, active), mariadb.address)
         else:
-            import_cdr_database(engine, active, mariadb.address)
+            import_cdr_database(ImportRun(engine, active), mariadb.address)
         with reading(engine) as session:
             call = session.exec(select(Call).where(Call.linkedid == lived.uniqueids["late"])).one()
         waits.append((call.wait_s, call.talk_s))
@@ -149,19 +150,19 @@ def test_again_and_again_it_is_the_same(
     )
     before = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
     again = read(engine, active, mariadb)  # the last day's CDR and CEL are read once more
-    assert (again.rows, again.told, again.bad) == (0, 0, 0)
+    assert (again.rows, again.detailed_legs, again.bad) == (0, 0, 0)
     assert {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found} == before
 
 
 def test_without_ids_and_indexes(lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> None:
     fill(mariadb, lived)
-    assert read(engine, active, mariadb).told > 0
+    assert read(engine, active, mariadb).detailed_legs > 0
     with_ids = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
     mariadb.execute("ALTER TABLE cel DROP COLUMN id", "ALTER TABLE cel DROP KEY linkedid_index")
     mariadb.execute(
         "ALTER TABLE cel DROP KEY uniqueid_index", "UPDATE cel SET eventtime = eventtime - INTERVAL 1 SECOND"
     )
-    assert import_cel(engine, active, mariadb.address).told >= 0
+    assert import_cel(ImportRun(engine, active), mariadb.address).detailed_legs >= 0
     without = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
     assert with_ids.keys() == without.keys()
     moved = {
@@ -186,15 +187,15 @@ def test_the_database_as_a_whole(lived: Lived, engine: Engine, active: ActiveCon
     at = int(float(lived.uniqueids["queue"]))
     row = f"{at}, '{lived.uniqueids['queue']}', 'open', 'NONE', 'ENTERQUEUE', '|1|1'"
     mariadb.execute(f"INSERT INTO queuelog VALUES ({row})")
-    looks = look_at_history(engine, active, mariadb.address)
+    looks = preview_history(engine, active, mariadb.address)
     promised = {table: look.new for table, look in looks.items()}
-    sources = read_database(engine, active, mariadb.address)
-    assert {source["kind"]: source["rows"] for source in sources} == {
+    sources = import_database(ImportRun(engine, active), mariadb.address)
+    assert {source.kind: source.rows for source in sources} == {
         "cdr": promised["cdr"],
         "cel": promised["cel"],
         "queue_log": promised["queuelog"],
     }
     assert all(promised.values())
-    assert {look.new for look in look_at_history(engine, active, mariadb.address).values()} == {0}
-    assert [source["rows"] for source in read_database(engine, active, mariadb.address)] == [0, 0, 0]
+    assert {look.new for look in preview_history(engine, active, mariadb.address).values()} == {0}
+    assert [source.rows for source in import_database(ImportRun(engine, active), mariadb.address)] == [0, 0, 0]
     mariadb.execute("DROP TABLE queuelog")

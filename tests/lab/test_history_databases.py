@@ -10,8 +10,9 @@ from sqlmodel import select
 
 from pbx.errors import PbxError
 from pbx.imports.cdr import import_cdr_database
-from pbx.imports.preview import look_at_history
-from pbx.imports.run import read_database
+from pbx.imports.job import import_database
+from pbx.imports.preview import preview_history
+from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.history_models import AgentRing, QueueVisit
@@ -92,7 +93,7 @@ def test_names_are_read_whatever_the_columns_are_declared(
                 f"VALUES ('{NOON + at}', '{uid}', '600', %s, '{event}', {data})",
                 agent,
             )
-    read_database(engine, pbx, mariadb.address)
+    import_database(ImportRun(engine, pbx), mariadb.address)
     with reading(engine) as session:
         assert set(session.exec(select(Call.from_name))) == set(NAMES)
         assert set(session.exec(select(QueueVisit.agent))) == set(NAMES)
@@ -111,7 +112,7 @@ def test_a_name_cut_at_80_bytes_is_a_name(engine: Engine, pbx: ActiveConnection,
             f"VALUES ('2026-03-02 12:00:00', %s, '1', '2', 'SIP/1-{number:08x}', '{NOON}.{number}', '{NOON}.{number}')",
             f'"{name}" <1001>'.encode()[:79],
         )
-    assert import_cdr_database(engine, pbx, mariadb.address).legs == 4
+    assert import_cdr_database(ImportRun(engine, pbx), mariadb.address).legs == 4
     with reading(engine) as session:
         told = session.exec(select(Call.from_name).order_by(Call.linkedid)).all()
     assert [(name.startswith(one), len(one) >= 50) for one, name in zip(told, names, strict=True)] == [(True, True)] * 4
@@ -136,7 +137,7 @@ def admin(mariadb: MariaDb) -> Iterator[pymysql.cursors.Cursor]:
 
 def refusal(engine: Engine, pbx: ActiveConnection, address: str) -> str:
     with pytest.raises(PbxError) as caught:
-        look_at_history(engine, pbx, address)
+        preview_history(engine, pbx, address)
     for secret in (PASSWORD, QUOTED):
         assert secret not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
     return caught.value.advice
@@ -168,8 +169,8 @@ def test_a_server_that_takes_tls_only_is_read(
     mariadb.fresh_cdr()
     admin.execute("SET GLOBAL require_secure_transport = ON")
     try:
-        assert look_at_history(engine, pbx, mariadb.address)["cdr"].new == 0
-        assert look_at_history(engine, pbx, f"{mariadb.address}?ssl_ca={mariadb.certificate}")["cdr"].new == 0
+        assert preview_history(engine, pbx, mariadb.address)["cdr"].new == 0
+        assert preview_history(engine, pbx, f"{mariadb.address}?ssl_ca={mariadb.certificate}")["cdr"].new == 0
         assert "Access denied" in refusal(engine, pbx, f"{mariadb.address}?ssl_disabled=true")
         assert "ssl_ca" in refusal(engine, pbx, f"{mariadb.address}?ssl_ca=/etc/ssl/certs/ca-certificates.crt")
     finally:
@@ -200,6 +201,6 @@ def test_a_postgresql_of_no_declared_encoding(engine: Engine, pbx: ActiveConnect
             uid, clid = b"%d.%d" % (NOON, number), b'"%b" <1>' % raw
             values = (b"2026-03-02 12:00:00", clid, b"1", b"2", b"SIP/1-%d" % number, uid, b"9", b"5", uid)
             connection.execute(b"INSERT INTO cdr VALUES ('" + b"', '".join(values) + b"')")
-    assert import_cdr_database(engine, pbx, address).legs == 2
+    assert import_cdr_database(ImportRun(engine, pbx), address).legs == 2
     with reading(engine) as session:
         assert set(session.exec(select(Call.from_name))) == {"Jörg", "Jürg"}

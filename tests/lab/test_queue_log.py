@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.formatting import zone_of
 from pbx.imports.queue_log_database import import_queue_log_database
-from pbx.imports.queue_log_files import SourceRead, import_queue_log_files
+from pbx.imports.queue_log_files import import_queue_log_files
+from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
 from pbx.store.models import PbxConnection
@@ -19,6 +19,7 @@ from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until
 from tests.lab.queues import CLOSED, DEAF, LEAVING, OPEN, Caller, QueueSite, queue_site
 from tests.lab.server import LabServer
+from tests.unit.imports.runs import import_run
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab
@@ -174,7 +175,7 @@ def check_agents(engine: Engine, evening: Evening) -> None:
 
 
 def test_a_file_tells_what_happened(engine: Engine, evening: Evening) -> None:
-    (source,) = import_queue_log_files(engine, 1, [evening.log]).sources
+    (source,) = import_queue_log_files(import_run(engine), [evening.log])
     assert (source.bad, source.unknown, source.failure) == (0, {}, "")
     check(engine, evening)
 
@@ -183,7 +184,7 @@ def test_a_file_that_grows_tells_the_same(engine: Engine, evening: Evening, tmp_
     text, growing = evening.log.read_bytes(), tmp_path / "queue_log"
     for at in range(0, len(text) + 300, 300):  # in the middle of lines, too
         growing.write_bytes(text[:at])
-        import_queue_log_files(engine, 1, [growing])
+        import_queue_log_files(import_run(engine), [growing])
     check(engine, evening)
 
 
@@ -212,8 +213,8 @@ def test_a_table_on_mariadb_tells_the_same(
     assert (again.rows, again.visits, again.rings, again.changes) == (0, 0, 0, 0)
 
 
-def read_table(engine: Engine, database: MariaDb) -> SourceRead:
-    (source,) = import_queue_log_database(engine, 1, database.address, zone_of("Asia/Kolkata", None)).sources
+def read_table(engine: Engine, database: MariaDb) -> QueueLogResult:
+    source = import_queue_log_database(import_run(engine, timezone="Asia/Kolkata"), database.address)
     assert (source.bad, source.failure) == (0, "")
     return source
 
@@ -237,7 +238,7 @@ def time_of(at_s: int) -> str:
 
 def test_the_labs_own_calls_are_told_right(engine: Engine, server: LabServer) -> None:
     calls = {outcome: place_queue_call(server, outcome, 3) for outcome in ("answered", "abandoned", "timeout")}
-    (source,) = import_queue_log_files(engine, 1, [server.logs / "queue_log"]).sources
+    (source,) = import_queue_log_files(import_run(engine), [server.logs / "queue_log"])
     assert (source.bad, source.unknown) == (0, {})
     found = visits(engine)
     for outcome, call in calls.items():

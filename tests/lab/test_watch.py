@@ -13,6 +13,7 @@ from sqlmodel import col, select
 
 from pbx.imports.cdr import import_cdr_file
 from pbx.imports.queue_log_files import import_queue_log_files
+from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import AgentEvent, CallLeg, ListeningSpan, QueueVisit
@@ -23,6 +24,7 @@ from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
+from tests.unit.imports.runs import import_run
 from tests.unit.live.listened import listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -110,7 +112,7 @@ def test_the_lab_s_calls_live_and_by_import_alike(
         assert all(any(call.uniqueid in name for name in names) for call in calls)
     check_legs(engine, {call.outcome if call.kind == "outbound" else call.kind: call for call in calls})
 
-    import_queue_log_files(engine, 1, [queue_log_of(server, calls, tmp_path / "queue_log")])
+    import_queue_log_files(import_run(engine), [queue_log_of(server, calls, tmp_path / "queue_log")])
     again = visits(engine, calls)
     for name, (before,) in seen.items():
         (after,) = again[name]
@@ -144,7 +146,7 @@ def newer_rows(master: Path, known: int, into: Path) -> Path:
 def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
     """The CDR tells of each call what was seen of it, to the second its times are told in."""
     seen = {call.uniqueid: call_of(engine, call) for call in calls}
-    import_cdr_file(engine, needed_connection(engine, load_settings()), master)
+    import_cdr_file(ImportRun(engine, needed_connection(engine, load_settings())), master)
     for call in calls:
         before, after = seen[call.uniqueid], call_of(engine, call)
         assert (after.direction, after.disposition, after.queue) == (before.direction, before.disposition, before.queue)

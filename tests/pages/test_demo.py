@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from pbx.demo import process as house
 from pbx.demo.lifecycle import demo_place, demo_state, was_left
 from pbx.errors import SettingsError
-from pbx.imports.run import do_import
+from pbx.imports.job import import_history
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import forget_saved, save_connection
 from pbx.store.engine import open_engine
@@ -212,6 +212,6 @@ def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
     engine = open_engine(demo)
     try:
         with pytest.raises(SettingsError, match="made-up calls only"):
-            do_import(engine, demo, needed_connection(engine, demo), {"files": ["x"]}, None, threading.Event())
+            import_history(engine, demo, needed_connection(engine, demo), {"files": ["x"]}, None, threading.Event())
     finally:
         engine.dispose()

@@ -1,11 +1,14 @@
-"""Channel event logging (CEL): what its rows tell of legs beyond the CDR. Pure: whoever reads a table hands over rows.
+"""Channel event logging (CEL): adds to legs what the CDR doesn't record. Pure: the caller passes in the table's rows.
 
-Seen on 16 and 22: HANGUP has in `extra` {"hangupcause": Q.850 or 0, "hangupsource": a channel, "dialplan/builtin" or
-""}; of two bridged channels the second BRIDGE_ENTER names the first as `peer`; BLINDTRANSFER's channel is the one that
-passed the call on, `extra` has extension and transferee_channel_name; ATTENDEDTRANSFER's transfer_target_channel_name,
-which 22 sometimes gives as "N/A": then it is whom the transferring channel spoke with besides.
-A `hangupsource` is there where the other end hung up over a line, and not where Asterisk itself or a Local channel
-did: then nobody says who it was. No event tells of ringing, so no post-dial delay can be had from CEL.
+As observed on Asterisk 16 and 22:
+- HANGUP: `extra` holds {"hangupcause": a Q.850 cause or 0, "hangupsource": a channel, "dialplan/builtin" or ""}.
+- BRIDGE_ENTER: of two bridged channels, the second one's event names the first as `peer`.
+- BLINDTRANSFER: the channel is the one that transferred the call; `extra` holds extension and transferee_channel_name.
+- ATTENDEDTRANSFER: `extra` holds transfer_target_channel_name. Asterisk 22 sometimes writes "N/A"; then the target is
+  the other channel that the transferring channel was bridged with.
+
+`hangupsource` is set when the remote end hung up. It is empty when Asterisk or a Local channel did; then CEL doesn't
+show who ended the call. CEL has no event for ringing, so it gives no post-dial delay.
 """
 
 import json
@@ -20,31 +23,31 @@ from pbx.model.channels import peer_of
 from pbx.model.history import Leg
 from pbx.text_encoding import decode
 
-TOLD = ("HANGUP", "BRIDGE_ENTER", "BLINDTRANSFER", "ATTENDEDTRANSFER")  # the events that are read
+EVENTS = ("HANGUP", "BRIDGE_ENTER", "BLINDTRANSFER", "ATTENDEDTRANSFER")  # all others are skipped
 COLUMNS = ("eventtype", "eventtime", "channame", "linkedid", "peer", "extra")
 _HALF = re.compile(r";([12])$")
-_SLACK = timedelta(seconds=2)  # whole seconds, cut off here and there
+_SLACK = timedelta(seconds=2)  # CDR and CEL round their times differently
 _SUMMER = timedelta(hours=1)
-_LONGEST = timedelta(days=1)  # of a leg whose end isn't known
+_MAX_LENGTH = timedelta(days=1)  # assumed for a leg whose end isn't known
 _Pair = frozenset[str]
 
 
 @dataclass(slots=True)
 class CallEvents:
-    """What the events of one linkedid told: causes and who hung up by channel, the others by pairs of channels."""
+    """The events of one linkedid: hangup causes and sources by channel, bridges and transfers by pair of channels."""
 
     causes: dict[str, int] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
-    bridged: dict[_Pair, datetime] = field(default_factory=dict)  # first, as written: the PBX's local time
-    transfers: dict[_Pair, str] = field(default_factory=dict)  # of one channel where nobody says whom it talked with
+    bridged: dict[_Pair, datetime] = field(default_factory=dict)  # the first bridge, in the PBX's local time
+    transfers: dict[_Pair, str] = field(default_factory=dict)  # of one channel where the other is unknown
     transferers: dict[_Pair, str] = field(default_factory=dict)
 
 
 def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
-    """Take one row, its columns by their names in lower case, into the events of its call. Raises BadRow."""
+    """Add one row, keyed by column names in lower case, to the events of its call. Raises BadRow."""
     name, channel = _text(row.get("eventtype")), _text(row.get("channame"))
     linkedid = _text(row.get("linkedid"))
-    if name not in TOLD:
+    if name not in EVENTS:
         return
     if not (linkedid and channel):
         raise BadRow(f"{name} names no channel or no linkedid")
@@ -59,7 +62,7 @@ def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
         return
     extra = _extra(row)
     if name == "HANGUP":
-        if cause := _whole(extra.get("hangupcause")):
+        if cause := _small_int(extra.get("hangupcause")):
             call.causes[channel] = cause
         if source := _text(extra.get("hangupsource")):
             call.sources[channel] = source
@@ -72,11 +75,11 @@ def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
         call.transferers[pair] = one
 
 
-def told_leg(leg: Leg, call: CallEvents, zone: tzinfo) -> Leg:
-    """A leg with what its call's events tell of it; what they don't tell stays.
+def with_events(leg: Leg, call: CallEvents, zone: tzinfo) -> Leg:
+    """A leg completed by the events of its call; what the events don't contain stays as it was.
 
-    The cause is that with which the called channel ended, or its other half if it is Local, or of an answered call the
-    caller's. Local times are read in `zone`, else an hour off or as UTC: as they fall within the leg.
+    The cause is the called channel's, or that of its other half if it is a Local channel; for an answered call without
+    one it is the caller's. Local times are read in `zone`, an hour off, or as UTC: whichever falls within the leg.
     """
     called = leg.dst_channel or leg.channel
     own = call.causes.get(called) or call.causes.get(_other_half(called))
@@ -100,13 +103,13 @@ def _transfer(leg: Leg, call: CallEvents) -> str:
         return ""
     both = frozenset((leg.channel, leg.dst_channel))
     pair = next((one for one in (both, frozenset((leg.dst_channel,))) if one in call.transfers), None)
-    return "" if pair is None else call.transfers[pair] or _besides(call, call.transferers[pair], both)
+    return "" if pair is None else call.transfers[pair] or _other_party(call, call.transferers[pair], both)
 
 
-def _besides(call: CallEvents, transferer: str, both: _Pair) -> str:
-    """Whom a channel was bridged with last, besides the one of its leg."""
-    spoken = {pair: at for pair, at in call.bridged.items() if transferer in pair and pair != both}
-    return peer_of(next(iter(max(spoken, key=lambda pair: spoken[pair]) - {transferer}))) if spoken else ""
+def _other_party(call: CallEvents, transferer: str, both: _Pair) -> str:
+    """The party that a channel was bridged with last, other than the one in its leg."""
+    bridges = {pair: at for pair, at in call.bridged.items() if transferer in pair and pair != both}
+    return peer_of(next(iter(max(bridges, key=lambda pair: bridges[pair]) - {transferer}))) if bridges else ""
 
 
 def _ended_by(leg: Leg, source: str) -> str:
@@ -116,14 +119,14 @@ def _ended_by(leg: Leg, source: str) -> str:
 
 
 def _other_half(channel: str) -> str:
-    """A Local channel's other half; "" of any other channel."""
+    """A Local channel's other half; "" for any other channel."""
     found = _HALF.search(channel)
     return f"{channel[: found.start()]};{3 - int(found[1])}" if found else ""
 
 
 def _within(local: datetime, leg: Leg, zone: tzinfo) -> datetime | None:
-    """The reading of a local time that lies within a leg, None where none does."""
-    until = (leg.ended_at or leg.started_at + _LONGEST) + _SLACK
+    """The first reading of a local time that falls within a leg; None when none does."""
+    until = (leg.ended_at or leg.started_at + _MAX_LENGTH) + _SLACK
     found = (at for at in _readings(local, zone) if leg.started_at - _SLACK <= at <= until)
     return next((max(at, leg.started_at) for at in found), None)
 
@@ -142,7 +145,7 @@ def _extra(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _whole(value: Any) -> int | None:
+def _small_int(value: Any) -> int | None:
     text = _text(value)
     return int(text) if text.isdecimal() and len(text) < 4 else None
 

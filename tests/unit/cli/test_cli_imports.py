@@ -15,6 +15,7 @@ from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import DayPack
+from pbx.store.models import Job
 from tests.unit.asterisk.formats.queue_logs import T, lines
 
 run = CliRunner().invoke
@@ -37,7 +38,7 @@ def test_it_says_what_it_read_and_what_it_could_not(pbx: None, log: Path) -> Non
     said = run(app, ["import", "queue-log", str(log)])
     assert (said.exit_code, said.stdout) == (
         0,
-        "queue_log: 5 lines, 1 visit, 0 rings in vain, 1 agent change new or completed\n",
+        "queue_log: 5 lines, 1 visit, 0 missed rings, 1 agent change new or completed\n",
     )
     assert "HOORAY (1)" in said.stderr
     assert "line 4: 1 fields where queue_log has 5 or more" in said.stderr
@@ -115,21 +116,21 @@ def test_a_password_on_the_command_line_is_refused(pbx: None, kind: str, address
 
 
 def test_the_password_is_asked_for_at_the_terminal(pbx: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pbx.cli.import_queue_log._at_terminal", lambda: True)
+    monkeypatch.setattr("pbx.cli.imports._at_terminal", lambda: True)
     read: list[str] = []
 
-    def note(engine: object, active: object, url: str, **_: object) -> None:
+    def note(run: object, url: str, **_: object) -> None:
         read.append(url)
         raise DataError("Enough.")
 
-    monkeypatch.setattr("pbx.imports.cdr.import_cdr_database", note)
+    monkeypatch.setattr("pbx.imports.job.import_cdr_database", note)
     said = run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"], input="ge:h@im\n")
     assert read == ["mysql+pymysql://reader:ge%3Ah%40im@h/asteriskcdrdb"]
     assert "Password of reader for mysql://h/asteriskcdrdb" in said.stderr
     assert "h@im" not in said.output
     run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"], input="\n")
     assert read[1] == "mysql+pymysql://reader@h/asteriskcdrdb"
-    monkeypatch.setattr("pbx.cli.import_queue_log._at_terminal", lambda: False)  # by cron nobody is there to be asked
+    monkeypatch.setattr("pbx.cli.imports._at_terminal", lambda: False)  # by cron nobody is there to be asked
     run(app, ["import", "cdr", "--url", "mysql://reader@h/asteriskcdrdb"])
     assert read[2] == "mysql://reader@h/asteriskcdrdb"
 
@@ -235,3 +236,13 @@ def test_status_says_how_far_the_imports_are_and_who_listens(pbx: None, log: Pat
     assert (file["rows"], file["bad"], file["until"]) == (5, 1, None)
     with take_process_lock(load_settings().pbx_data_dir, "watch"):
         assert json.loads(run(app, ["status", "--json"]).stdout)["listening"] == {"alive": True, "since": None}
+
+
+def test_an_import_is_a_job_that_holds_no_password(pbx: None, log: Path, tmp_path: Path) -> None:
+    run(app, ["import", "queue-log", str(log), "--url", make_site(tmp_path / "site.sqlite")])
+    engine = open_engine(load_settings())
+    with reading(engine) as session:
+        (job,) = session.exec(select(Job).where(Job.kind == "import"))
+    engine.dispose()
+    assert (job.state, job.result["rows"]) == ("done", 6)
+    assert job.options == {"kind": "queue_log", "files": [str(log)], "database": f"sqlite:///{tmp_path}/site.sqlite"}

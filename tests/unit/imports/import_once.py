@@ -7,6 +7,7 @@ from pbx.imports import files as history_files
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
+from tests.unit.imports.runs import import_run
 
 history_files.BLOCK_BYTES = 10_000
-import_queue_log_files(open_engine(load_settings()), 1, [Path(sys.argv[1])])
+import_queue_log_files(import_run(open_engine(load_settings())), [Path(sys.argv[1])])

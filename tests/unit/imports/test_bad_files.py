@@ -10,6 +10,7 @@ from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading
 from pbx.store.history_models import QueueVisit
+from tests.unit.imports.runs import import_run
 
 T = 1_772_452_800
 BAD = f"""\
@@ -43,7 +44,7 @@ def connection_id(engine: Engine, settings: Settings) -> int:
 def test_a_log_with_every_fault_tells_what_is_right_in_it(engine: Engine, settings: Settings, tmp_path: Path) -> None:
     mine, log = connection_id(engine, settings), tmp_path / "queue_log"
     log.write_text(BAD)
-    (source,) = import_queue_log_files(engine, mine, [log]).sources
+    (source,) = import_queue_log_files(import_run(engine, mine), [log])
     assert [line for line, _ in source.faults] == [1, 8, 10, 11]
     assert "the time 0 is not a time" in source.faults[0][1]
     assert source.unknown == {"SOMETHINGNEW": 1}
@@ -60,7 +61,7 @@ def test_a_log_with_every_fault_tells_what_is_right_in_it(engine: Engine, settin
     assert (abandoned.caller, abandoned.wait_s) == ("+4930124", 7)
     with log.open("a") as file:
         file.write("DON|1|1|10\n")
-    (again,) = import_queue_log_files(engine, mine, [log]).sources
+    (again,) = import_queue_log_files(import_run(engine, mine), [log])
     assert (again.rows, again.bad) == (1, 0)
     assert visits(engine)[f"{T}.6"].outcome == "abandoned"
 
@@ -74,10 +75,10 @@ def test_ten_thousand_calls_of_one_number(engine: Engine, settings: Settings, tm
         for n in range(10_000):
             file.write(f"{T + 20_000 + n}|{T + n}.{n}|sales|NONE|ABANDON|1|{n + 1}|20000\n")
     mine = connection_id(engine, settings)
-    (source,) = import_queue_log_files(engine, mine, [log]).sources
+    (source,) = import_queue_log_files(import_run(engine, mine), [log])
     assert (source.rows, source.visits, source.bad) == (20_000, 10_000, 0)
     found = visits(engine).values()
     assert len(found) == 10_000
     assert {(visit.caller, visit.outcome, visit.wait_s) for visit in found} == {("5551234", "abandoned", 20_000)}
-    (again,) = import_queue_log_files(engine, mine, [log]).sources
+    (again,) = import_queue_log_files(import_run(engine, mine), [log])
     assert (again.rows, again.visits) == (0, 0)

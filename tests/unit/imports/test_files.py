@@ -20,9 +20,11 @@ from pbx.__main__ import app
 from pbx.errors import DataError
 from pbx.imports import cdr as import_cdr
 from pbx.imports import files as history_files
+from pbx.imports import run as import_run
 from pbx.imports.cdr import import_cdr_database, import_cdr_file
+from pbx.imports.job import import_history
 from pbx.imports.queue_log_files import import_queue_log_files
-from pbx.imports.run import do_import
+from pbx.imports.run import ImportRun
 from pbx.imports.uploads import save_uploads
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
@@ -72,7 +74,7 @@ def test_a_queue_log_of_windows_is_read(
 ) -> None:
     log = tmp_path / "queue_log"
     log.write_bytes(pack(ENCODINGS[encoding](LOG.replace("\n", end))))
-    (source,) = import_queue_log_files(engine, active.id, [log]).sources
+    (source,) = import_queue_log_files(ImportRun(engine, active), [log])
     assert (source.rows, source.bad, source.visits, source.rings, source.changes) == (11, 0, 3, 1, 2)
     with reading(engine) as session:
         visits = session.exec(select(QueueVisit).order_by(QueueVisit.uniqueid)).all()
@@ -81,7 +83,7 @@ def test_a_queue_log_of_windows_is_read(
         ]  # fmt: skip
         assert [ring.agent for ring in session.exec(select(AgentRing))] == ["Eve Adams | ACME"]
         assert [event.kind for event in session.exec(select(AgentEvent))] == ["pause", "unpause"]
-    (again,) = import_queue_log_files(engine, active.id, [log]).sources
+    (again,) = import_queue_log_files(ImportRun(engine, active), [log])
     assert (again.rows, again.failure) == (0, "")
 
 
@@ -92,7 +94,7 @@ def test_the_last_line_of_a_copy_needs_no_line_end(
     log = tmp_path / "queue_log"
     log.write_bytes(ENCODINGS[encoding](LOG.rstrip()))
     for rows in (11, 0):
-        (source,) = import_queue_log_files(engine, active.id, [log]).sources
+        (source,) = import_queue_log_files(ImportRun(engine, active), [log])
         assert (source.rows, source.failure) == (rows, "")
 
 
@@ -104,11 +106,11 @@ def test_a_master_csv_of_windows_is_read(
     file = tmp_path / "Master.csv"
     text = "".join(record(n, clid='"Jörg\nMüller" <1001>').decode() for n in range(1, 30))
     file.write_bytes(ENCODINGS[encoding](text.replace("\n", "\r\n")))
-    result = import_cdr_file(engine, active, file)
+    result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.rows, result.legs, result.calls, result.bad) == (29, 29, 29, 0)
     with reading(engine) as session:
         assert set(session.exec(select(Call.from_name))) == {"Jörg Müller"}
-    assert import_cdr_file(engine, active, file).rows == 0
+    assert import_cdr_file(ImportRun(engine, active), file).rows == 0
 
 
 def test_a_row_of_several_lines_is_read_once_it_is_complete(
@@ -118,9 +120,9 @@ def test_a_row_of_several_lines_is_read_once_it_is_complete(
     whole = record(1) + odd + record(3)
     first = whole.index(b"Smith,\n") + len(b"Smith,\n")
     file.write_bytes(whole[:first])
-    assert import_cdr_file(engine, active, file).legs == 1
+    assert import_cdr_file(ImportRun(engine, active), file).legs == 1
     file.write_bytes(whole)
-    result = import_cdr_file(engine, active, file)
+    result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.legs, result.bad) == (2, 0)
     with reading(engine) as session:
         assert set(session.exec(select(Call.from_name))) == {"Eve", "Smith, John"}
@@ -217,25 +219,25 @@ def test_rows_without_a_linkedid_are_the_same_calls_from_file_and_database(
     rows = ROWS[::-1] if backwards else ROWS
     for _ in range(2):  # the second time nothing changes
         if source == "file":
-            import_cdr_file(engine, active, as_file(tmp_path / "Master.csv", rows))
+            import_cdr_file(ImportRun(engine, active), as_file(tmp_path / "Master.csv", rows))
         else:
             (tmp_path / "cdr.sqlite").unlink(missing_ok=True)
             linked = {"no linkedid": None, "empty linkedids": "", "one linkedid": f"{NOON}.1"}[source]
-            import_cdr_database(engine, active, as_database(tmp_path / "cdr.sqlite", rows, linked))
+            import_cdr_database(ImportRun(engine, active), as_database(tmp_path / "cdr.sqlite", rows, linked))
         assert calls(engine) == RIGHT
 
 
 def test_a_table_without_linkedid_is_linked_across_transactions_and_days(
     engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_cdr, "_STORE_AT_ONCE", 2)
+    monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 2)
     address = as_database(tmp_path / "cdr.sqlite", ROWS)
-    import_cdr_database(engine, active, address)
+    import_cdr_database(ImportRun(engine, active), address)
     later = sqlite3.connect(tmp_path / "cdr.sqlite")
     with later:  # a day and ten seconds later: what is read again begins in the midst of the first call
         later.execute(f"INSERT INTO cdr (calldate, uniqueid) VALUES ('2026-11-22 09:00:03', '{NOON + 86403}.1')")
     for _ in range(2):
-        import_cdr_database(engine, active, address)
+        import_cdr_database(ImportRun(engine, active), address)
     later.close()
     assert calls(engine)[:3] == RIGHT
     with reading(engine) as session:
@@ -311,7 +313,7 @@ def test_on_the_page_such_an_upload_failed(
     data, says = FOREIGN[name]
     paths = [str(path) for path in save_uploads(settings, [(name, io.BytesIO(data))])]
     with pytest.raises(DataError, match=f"Nothing could be read from {name}.*{says}"):
-        do_import(engine, settings, active, {"files": paths}, None, threading.Event())
+        import_history(engine, settings, active, {"files": paths}, None, threading.Event())
 
 
 def test_one_bad_file_stops_no_other(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,11 +348,11 @@ def test_a_file_that_an_earlier_version_could_not_read_is_read_now(
     file = tmp_path / "Master.csv"
     file.write_bytes(CUSTOM + b"\n")
     with monkeypatch.context() as before:
-        before.setattr(import_cdr, "refuse_other", lambda *_: None)
-        before.setattr(import_cdr, "parse_line", lambda *_: (_ for _ in ()).throw(import_cdr.BadRow("no")))
+        before.setattr(import_run, "refuse_other", lambda *_: None)
+        before.setattr(import_cdr, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(import_cdr.BadRow("no")))
         with pytest.raises(DataError):
-            import_cdr_file(engine, active, file)
-    assert import_cdr_file(engine, active, file).legs == 1
+            import_cdr_file(ImportRun(engine, active), file)
+    assert import_cdr_file(ImportRun(engine, active), file).legs == 1
 
 
 def test_an_export_with_a_header_is_read_and_goes_on(engine: Engine, active: ActiveConnection, tmp_path: Path) -> None:
@@ -362,8 +364,8 @@ def test_an_export_with_a_header_is_read_and_goes_on(engine: Engine, active: Act
     ]
     file = tmp_path / "cdr.csv"
     file.write_text(header + "".join(rows[:2]))
-    result = import_cdr_file(engine, active, file)
+    result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.rows, result.legs, result.bad) == (2, 2, 0)
     file.write_text(header + "".join(rows))
-    result = import_cdr_file(engine, active, file)
+    result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.rows, result.legs, result.bad) == (1, 1, 0)

@@ -19,6 +19,7 @@ from pbx.errors import DataError, PbxError, SettingsError, Unreachable
 from pbx.imports import cdr as import_cdr
 from pbx.imports import cdr_tables as cdr_table
 from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
+from pbx.imports.run import ImportRun
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
@@ -88,7 +89,7 @@ def imported(engine: Engine, active: ActiveConnection, source: Source) -> Iterat
     """Import from the source; the result as (rows, legs, bad)."""
 
     def run(**options: Any) -> tuple[int, int, int]:
-        return counts(import_cdr_database(engine, active, source.url, **options))
+        return counts(import_cdr_database(ImportRun(engine, active, **options), source.url))
 
     return run
 
@@ -129,7 +130,7 @@ def test_a_row_written_late_is_found(engine: Engine, source: Source, imported: A
 def test_ranges_fit_the_rows(engine: Engine, source: Source, imported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quiet months, a busy hour, half a year of nothing, and a date of a clock that was set wrong."""
     monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 40)
-    monkeypatch.setattr(cdr_table, "_MOST_ROWS", 100)
+    monkeypatch.setattr(cdr_table, "_MAX_ROWS", 100)
     quiet = [NOON + timedelta(days=3 * day) for day in range(40)]
     busy = [quiet[-1] + timedelta(hours=1, seconds=3 * at) for at in range(700)]
     later = [NOON + timedelta(days=200 + day) for day in range(5)]
@@ -192,7 +193,7 @@ def test_an_interrupted_import_goes_on(
     engine: Engine, source: Source, imported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 1)  # a day at a time
-    monkeypatch.setattr(import_cdr, "_STORE_AT_ONCE", 10)
+    monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 10)
     times = [NOON + timedelta(hours=at) for at in range(120)]
     source.add(*times)
     stop = threading.Event()
@@ -215,7 +216,7 @@ def test_an_interrupted_import_goes_on(
 def test_an_import_killed_amid_a_range_counts_no_row_twice(
     engine: Engine, source: Source, imported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_cdr, "_STORE_AT_ONCE", 10)
+    monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 10)
     source.add(*(NOON + timedelta(minutes=at) for at in range(50)))
     source.add(NOON, uniqueid=None)
     store, kills = import_cdr.store_legs, iter([False, False, True])
@@ -252,7 +253,7 @@ def test_the_hour_that_comes_twice(
     first, second = datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
     source.add(first, offset_s=7200)
     source.add(second, offset_s=3600)
-    import_cdr_database(engine, zoned, source.url)
+    import_cdr_database(ImportRun(engine, zoned), source.url)
     assert started(engine) == [first, second]
 
 
@@ -265,9 +266,9 @@ def test_the_pbx_is_asked_for_its_trunks_where_none_was_ever_seen(
         save_connection(engine, settings, server.connection())
         active = active_connection(engine, settings)
         assert active is not None
-        import_cdr_database(engine, active, source.url)
+        import_cdr_database(ImportRun(engine, active), source.url)
     source.add(NOON + timedelta(hours=1), dstchannel="PJSIP/carrier-0000001b")
-    import_cdr_database(engine, active, source.url)  # nobody answers, and nobody need
+    import_cdr_database(ImportRun(engine, active), source.url)  # nobody answers, and nobody need
     with reading(engine) as session:
         assert session.exec(select(Call.direction, CallLeg.trunk).join(CallLeg)).all() == [("outbound", "carrier")] * 2
 
@@ -293,14 +294,14 @@ def lines(*numbers: int) -> bytes:
 def test_a_file_that_grows_and_is_rotated(engine: Engine, active: ActiveConnection, tmp_path: Path) -> None:
     file = tmp_path / "Master.csv"
     file.write_bytes(lines(*range(20)) + lines(20)[:-30])
-    assert counts(import_cdr_file(engine, active, file)) == (20, 20, 0)
+    assert counts(import_cdr_file(ImportRun(engine, active), file)) == (20, 20, 0)
     file.write_bytes(lines(*range(25)))
-    assert counts(import_cdr_file(engine, active, file)) == (5, 5, 0)
+    assert counts(import_cdr_file(ImportRun(engine, active), file)) == (5, 5, 0)
     packed = tmp_path / "Master.csv.1.gz"
     packed.write_bytes(gzip.compress(lines(*range(30))))
-    assert counts(import_cdr_file(engine, active, packed)) == (5, 5, 0)
+    assert counts(import_cdr_file(ImportRun(engine, active), packed)) == (5, 5, 0)
     file.write_bytes(lines(40, 41))
-    assert counts(import_cdr_file(engine, active, file)) == (2, 2, 0)
+    assert counts(import_cdr_file(ImportRun(engine, active), file)) == (2, 2, 0)
     assert started(engine) == [NOON + timedelta(seconds=n) for n in (*range(30), 40, 41)]
     with reading(engine) as session:
         names = session.exec(select(Call.from_name)).all()
@@ -312,7 +313,7 @@ def test_bad_lines_are_told_by_their_number(engine: Engine, active: ActiveConnec
     file.write_bytes(
         lines(0) + b"half a line\n\n" + lines(1) + b'"a","quote\n' + lines(2).replace(b",60,60,", b",x,60,")
     )
-    result = import_cdr_file(engine, active, file)
+    result = import_cdr_file(ImportRun(engine, active), file)
     assert counts(result) == (6, 2, 3)
     assert [number for number, _ in result.faults] == [2, 5, 6]
     assert result.faults[0][1] == "it has 1 columns, not 16 or more: half a line"
@@ -324,23 +325,23 @@ def test_a_shorter_copy_of_a_file_tells_its_own_bad_lines(
     file = tmp_path / "Master.csv"
     head = lines(*range(10))  # by which a file is known
     file.write_bytes(head + b"bad\n" + lines(11) + b"worse\n" + lines(12))
-    assert import_cdr_file(engine, active, file).bad == 2
+    assert import_cdr_file(ImportRun(engine, active), file).bad == 2
     file.write_bytes(head + b"bad\n" + lines(11))
-    result = import_cdr_file(engine, active, file)
+    result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.bad, [number for number, _ in result.faults]) == (1, [11])
 
 
 def test_what_is_no_cdr(engine: Engine, active: ActiveConnection, source: Source, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no table “calls”"):
-        import_cdr_database(engine, active, source.url, table="calls")
+        import_cdr_database(ImportRun(engine, active), source.url, table="calls")
     source.execute("CREATE TABLE calls (id)")
     with pytest.raises(DataError, match="no table “calls”"):
-        import_cdr_database(engine, active, source.url, table="calls")
+        import_cdr_database(ImportRun(engine, active), source.url, table="calls")
     with pytest.raises(SettingsError, match="no file"):
-        import_cdr_file(engine, active, tmp_path / "none.csv")
+        import_cdr_file(ImportRun(engine, active), tmp_path / "none.csv")
     empty = tmp_path / "empty.csv"
     empty.touch()
-    assert counts(import_cdr_file(engine, active, empty)) == (0, 0, 0)
+    assert counts(import_cdr_file(ImportRun(engine, active), empty)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +351,7 @@ def test_a_database_that_is_none_is_told_without_its_password(
     engine: Engine, active: ActiveConnection, address: str
 ) -> None:
     with pytest.raises(PbxError) as caught:
-        import_cdr_database(engine, active, address)
+        import_cdr_database(ImportRun(engine, active), address)
     assert isinstance(caught.value, Unreachable if address.startswith("mysql") else SettingsError)
     assert SECRET not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
 

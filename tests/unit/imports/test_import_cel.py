@@ -13,9 +13,10 @@ from sqlmodel import select
 from pbx.errors import DataError
 from pbx.imports import cdr_tables as cdr_table
 from pbx.imports.cdr import import_cdr_database
-from pbx.imports.cel import CelResult, import_cel, import_cel_if_there
-from pbx.imports.preview import look_at_history
-from pbx.imports.run import read_database
+from pbx.imports.cel import CelResult, import_cel
+from pbx.imports.job import import_database
+from pbx.imports.preview import preview_history
+from pbx.imports.run import ImportRun
 from pbx.imports.time_range import TimeRange
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
@@ -73,8 +74,8 @@ def active(engine: Engine, settings: Settings) -> ActiveConnection:
 
 
 def read(engine: Engine, active: ActiveConnection, source: Source, **options: Any) -> CelResult:
-    import_cdr_database(engine, active, source.address)
-    return import_cel(engine, active, source.address, **options)
+    import_cdr_database(ImportRun(engine, active), source.address)
+    return import_cel(ImportRun(engine, active, **options), source.address)
 
 
 def told(engine: Engine) -> list[tuple[float | None, int | None, str]]:
@@ -93,9 +94,9 @@ def test_only_what_is_new_is_counted(engine: Engine, active: ActiveConnection, s
     source.call(NOON + timedelta(hours=30))
     source.call(NOON + timedelta(hours=31))
     again = read(engine, active, source)
-    assert (again.rows, again.told, again.bad) == (4, 2, 0)
+    assert (again.rows, again.detailed_legs, again.bad) == (4, 2, 0)
     assert told(engine) == [(20.0, 16, "called")] * 3
-    assert read(engine, active, source).told == 0
+    assert read(engine, active, source).detailed_legs == 0
 
 
 def test_events_that_came_before_their_cdr_are_read_again(
@@ -107,7 +108,7 @@ def test_events_that_came_before_their_cdr_are_read_again(
     linkedid = f"{int(NOON.timestamp())}.1"
     row = (f"{NOON:%Y-%m-%d %H:%M:%S}", "PJSIP/1001-00000001", "PJSIP/1002-00000001", 60, 60, "ANSWERED", linkedid)
     source.execute(f"INSERT INTO cdr ({CDR}) VALUES ({', '.join('?' * 9)})", (*row, linkedid, 1))
-    assert read(engine, active, source).told == 1
+    assert read(engine, active, source).detailed_legs == 1
     assert told(engine) == [(20.0, 16, "called")] * 2
 
 
@@ -115,7 +116,7 @@ def test_page_by_page_and_stopped_it_goes_on(
     engine: Engine, active: ActiveConnection, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 4)
-    monkeypatch.setattr(cdr_table, "_MOST_ROWS", 5)
+    monkeypatch.setattr(cdr_table, "_MAX_ROWS", 5)
     for hours in range(6):
         source.call(NOON + timedelta(hours=9 * hours))
     stop, progress = threading.Event(), []
@@ -144,7 +145,7 @@ def test_a_stretch_leaves_the_rest_to_be_read(engine: Engine, active: ActiveConn
     for days in (0, 5, 10):
         source.call(NOON + timedelta(days=days))
     within = TimeRange(NOON + timedelta(days=4), NOON + timedelta(days=6))
-    assert read(engine, active, source, within=within).told == 1
+    assert read(engine, active, source, within=within).detailed_legs == 1
     assert [cause for _, cause, _ in told(engine)] == [None, 16, None]
     assert read(engine, active, source).rows == 6
     with reading(engine) as session:
@@ -155,13 +156,14 @@ def test_it_is_read_with_the_database_and_counted_by_a_test(
     engine: Engine, active: ActiveConnection, source: Source
 ) -> None:
     source.call(NOON)
-    looks = look_at_history(engine, active, source.address)
+    looks = preview_history(engine, active, source.address)
     assert {table: look.new for table, look in looks.items()} == {"cdr": 1, "cel": 2}
-    assert [one["kind"] for one in read_database(engine, active, source.address)] == ["cdr", "cel"]
-    assert [look.new for look in look_at_history(engine, active, source.address).values()] == [0, 0]
-    assert import_cel_if_there(engine, active, source.address, within=TimeRange()) is not None
+    assert [one.kind for one in import_database(ImportRun(engine, active), source.address)] == ["cdr", "cel"]
+    assert [look.new for look in preview_history(engine, active, source.address).values()] == [0, 0]
+    run = ImportRun(engine, active)
+    assert [one.kind for one in import_database(run, source.address, "cdr")] == ["cdr", "cel"]
     source.execute("DROP TABLE cel")
-    assert import_cel_if_there(engine, active, source.address, within=TimeRange()) is None
+    assert [one.kind for one in import_database(run, source.address, "cdr")] == ["cdr"]
     source.execute("CREATE TABLE cel (eventtype, eventtime)")
     with pytest.raises(DataError, match="no column channame, linkedid"):
-        import_cel(engine, active, source.address)
+        import_cel(ImportRun(engine, active), source.address)

@@ -1,7 +1,7 @@
 """queue_log tables into the cache, in every form that sites have, on SQLite. (On MariaDB: lab/test_queue_log.py.)"""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,12 +14,14 @@ from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.errors import DataError, SettingsError, Unreachable
 from pbx.imports import queue_log_database as import_table
 from pbx.imports.queue_log_database import import_queue_log_database
-from pbx.imports.queue_log_files import Intake, SourceRead, import_queue_log_files
+from pbx.imports.queue_log_files import import_queue_log_files
+from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
 from pbx.imports.time_range import TimeRange
 from pbx.store.engine import reading, writing
 from pbx.store.history_models import ImportCursorRow, QueueVisit
 from pbx.store.models import PbxConnection
 from tests.unit.asterisk.formats.queue_logs import T, write_days
+from tests.unit.imports.runs import import_run
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SPLIT = "data1 text, data2 text, data3 text, data4 text, data5 text"
@@ -85,9 +87,8 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     site.engine.dispose()
 
 
-def read(engine: Engine, site: Site, zone: tzinfo = BERLIN, **limits: datetime) -> SourceRead:
-    (source,) = import_queue_log_database(engine, 1, site.address, zone, **limits).sources
-    return source
+def read(engine: Engine, site: Site, zone: ZoneInfo = BERLIN, **options: Any) -> QueueLogResult:
+    return import_queue_log_database(import_run(engine, timezone=zone.key, **options), site.address)
 
 
 def visits(engine: Engine) -> list[tuple[str, str, datetime]]:
@@ -172,13 +173,13 @@ def test_pages_stay_small_behind_years_of_nothing(engine: Engine, site: Site, mo
     log = list(write_days(400))
     site.write([f"{T - 600_000_000}|NONE|NONE|NONE|QUEUESTART|", *log])
     pages: list[int] = []
-    take_in = import_table._take_in
+    fold_rows = import_table._fold_rows
 
-    def counted(intake: Intake, source: Any, rows: Sequence[Sequence[Any]], *times: Any) -> int:
+    def counted(writer: QueueLogWriter, source: Any, rows: Sequence[Sequence[Any]], *times: Any) -> int:
         pages.append(len(rows))
-        return take_in(intake, source, rows, *times)
+        return fold_rows(writer, source, rows, *times)
 
-    monkeypatch.setattr(import_table, "_take_in", counted)
+    monkeypatch.setattr(import_table, "_fold_rows", counted)
     assert read(engine, site).rows == len(log) + 1
     assert max(pages) <= 200
     assert len(visits(engine)) == 400
@@ -192,7 +193,7 @@ def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) ->
     assert mark.source.endswith("site.sqlite queue_log")
     for address in ("mysql://me:geh%40im@127.0.0.1:1/x", "postgresql://me:geh%40im@127.0.0.1:1/x"):
         with pytest.raises(Unreachable) as refused:
-            import_queue_log_database(engine, 1, address, UTC)
+            import_queue_log_database(import_run(engine, timezone="UTC"), address)
         said = refused.value.advice + repr(refused.value.__cause__)
         assert "127.0.0.1:1/x" in said
         assert "geh" not in said
@@ -205,7 +206,7 @@ def test_the_address_is_kept_without_its_password(engine: Engine, site: Site) ->
 )
 def test_an_address_that_is_none_is_not_repeated(engine: Engine, address: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        import_queue_log_database(engine, 1, address, UTC)
+        import_queue_log_database(import_run(engine, timezone="UTC"), address)
     assert "geheim" not in refused.value.advice
 
 
@@ -214,11 +215,11 @@ def test_a_database_without_the_table_or_its_columns(engine: Engine, tmp_path: P
     with other.begin() as connection:
         connection.execute(text("create table cdr (calldate datetime)"))
     with pytest.raises(DataError, match="neither a table queue_log nor queuelog"):
-        import_queue_log_database(engine, 1, str(other.url), UTC)
+        import_queue_log_database(import_run(engine, timezone="UTC"), str(other.url))
     with other.begin() as connection:
         connection.execute(text("create table queuelog (time text, callid text, event text)"))
     with pytest.raises(DataError, match="has no column queue, agent"):
-        import_queue_log_database(engine, 1, str(other.url), UTC)
+        import_queue_log_database(import_run(engine, timezone="UTC"), str(other.url))
     other.dispose()
 
 
@@ -230,7 +231,7 @@ def test_nothing_is_written_to_the_site(engine: Engine, site: Site, tmp_path: Pa
 
 
 def test_an_empty_table_is_nothing_new(engine: Engine, site: Site) -> None:
-    assert read(engine, site) == SourceRead(source=read(engine, site).source)
+    assert read(engine, site) == QueueLogResult(source=read(engine, site).source)
 
 
 def test_the_same_calls_from_a_table_and_from_a_file_are_there_once(engine: Engine, site: Site, tmp_path: Path) -> None:
@@ -239,6 +240,6 @@ def test_the_same_calls_from_a_table_and_from_a_file_are_there_once(engine: Engi
     read(engine, site)
     file = tmp_path / "queue_log"
     file.write_text("".join(log))
-    (source,) = import_queue_log_files(engine, 1, [file]).sources
+    (source,) = import_queue_log_files(import_run(engine), [file])
     assert (source.rows, source.visits, source.rings, source.changes) == (len(log), 0, 0, 0)
     assert len(visits(engine)) == 60

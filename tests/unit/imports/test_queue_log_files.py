@@ -18,13 +18,15 @@ from sqlmodel import Session, select
 
 from pbx.errors import DataError, SettingsError
 from pbx.imports import files as history_files
-from pbx.imports.queue_log_files import ImportResult, import_queue_log_files
+from pbx.imports.queue_log_files import import_queue_log_files
+from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, ImportCursorRow, QueueVisit
 from pbx.store.models import PbxConnection
 from tests.paths import ROOT
 from tests.unit.asterisk.formats.queue_logs import lines, write_days
+from tests.unit.imports.runs import import_run
 
 CALL = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|Eve|CONNECT|3|9.2|2", "9|9.1|sales|Eve|COMPLETEAGENT|3|6|1")
 
@@ -53,12 +55,12 @@ def append(path: Path, *events: str, end: str = "\n") -> None:
         file.write(b"\n".join(lines(*events)) + end.encode())
 
 
-def read(engine: Engine, *files: Path, **options: Any) -> ImportResult:
-    return import_queue_log_files(engine, 1, files, **options)
+def read(engine: Engine, *files: Path, **options: Any) -> list[QueueLogResult]:
+    return import_queue_log_files(import_run(engine, **options), files)
 
 
 def rows_read(engine: Engine, *files: Path) -> list[int]:
-    return [source.rows for source in read(engine, *files).sources]
+    return [source.rows for source in read(engine, *files)]
 
 
 def visits(engine: Engine) -> list[tuple[str, str]]:
@@ -127,13 +129,13 @@ def test_bad_lines_are_counted_and_named_by_their_number(engine: Engine, log: Pa
     with log.open("ab") as file:
         file.write(b"0|NONE|NONE|NONE|QUEUESTART|\n\nnonsense\n" + b"x" * 200 + b"\n")
     append(log, *CALL[1:])
-    (source,) = read(engine, log).sources
+    (source,) = read(engine, log)
     assert (source.rows, source.bad, source.visits) == (7, 3, 1)
     assert [line for line, _ in source.faults] == [2, 4, 5]
     append(log, "3|9.1|sales|Eve|HOORAY|")
     with log.open("ab") as file:
         file.write(b"bad\n" * 200)
-    (source,) = read(engine, log).sources
+    (source,) = read(engine, log)
     assert (source.rows, source.bad, source.unknown) == (201, 200, {"HOORAY": 1})
     assert [line for line, _ in source.faults][:5] == [2, 4, 5, 9, 10]
     assert len(source.faults) == 100
@@ -147,7 +149,7 @@ def test_a_line_without_an_end_in_sight_is_one_bad_line(
     with log.open("ab") as file:
         file.write(b"\xff" * 50_000 + b"\n")
     append(log, *CALL[1:])
-    (source,) = read(engine, log).sources
+    (source,) = read(engine, log)
     assert (source.rows, source.bad) == (4, 1)
     assert visits(engine) == [("9.1", "answered")]
     assert rows_read(engine, log) == [0]
@@ -159,13 +161,13 @@ def test_a_damaged_packed_file_says_so_and_the_others_are_read(engine: Engine, l
     packed, other = log.with_name("broken.gz"), log.with_name("other")
     packed.write_bytes(whole[: len(whole) // 2])
     append(other, "9000|9.1|sales|NONE|ENTERQUEUE||555|1")
-    broken, fine = read(engine, packed, other).sources
+    broken, fine = read(engine, packed, other)
     assert "broken.gz is damaged" in broken.failure
     assert (fine.failure, fine.rows) == ("", 1)
     assert 200 < len(visits(engine)) < 401  # about half, as far as the file goes
     packed.write_bytes(whole)
     again = read(engine, packed)
-    assert not again.failed
+    assert not any(source.failure for source in again)
     assert len(visits(engine)) == 401
 
 
@@ -176,7 +178,7 @@ def test_a_file_that_is_not_there(engine: Engine, log: Path) -> None:
 
 def test_a_file_of_something_else_stores_nothing(engine: Engine, log: Path) -> None:
     log.write_bytes(random.Random(1).randbytes(100_000))
-    (source,) = read(engine, log).sources
+    (source,) = read(engine, log)
     assert source.bad > 100
     assert contents(engine) == [[], [], []]
 
@@ -204,9 +206,9 @@ def test_progress_and_a_stop(engine: Engine, log: Path, monkeypatch: pytest.Monk
         if len(told) == 3:
             stop.set()
 
-    first = read(engine, log, progress=progress, stop=stop).sources[0].rows
+    first = read(engine, log, progress=progress, stop=stop, bytes_total=log.stat().st_size)[0].rows
     assert told == [(5000 * n, log.stat().st_size) for n in (1, 2, 3)]
-    rest = read(engine, log).sources[0].rows
+    rest = read(engine, log)[0].rows
     assert first + rest == len(log.read_bytes().splitlines())
     assert len(visits(engine)) == 200
 
@@ -218,7 +220,7 @@ def test_a_full_cache_loses_nothing(engine: Engine, log: Path, monkeypatch: pyte
         raise DataError("There is no room left.", "")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pbx.imports.queue_log_files.move_cursor", full)
+        patched.setattr("pbx.imports.run.move_cursor", full)
         with pytest.raises(DataError, match="no room left"):
             read(engine, log)
     assert contents(engine) == [[], [], []]

@@ -19,8 +19,8 @@ from sqlmodel import func, select
 from pbx.errors import DataError, SettingsError, UnreadableFile
 from pbx.imports import preview as history_look
 from pbx.imports.file_types import kind_of
-from pbx.imports.preview import TableLook, look_at_history
-from pbx.imports.run import do_import
+from pbx.imports.job import import_history
+from pbx.imports.preview import TablePreview, preview_history
 from pbx.imports.uploads import safe_name, save_uploads
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
@@ -72,7 +72,7 @@ def upload(settings: Settings, **files: bytes) -> list[str]:
 
 
 def do(engine: Engine, settings: Settings, active: ActiveConnection, **options: Any) -> dict[str, Any]:
-    return do_import(engine, settings, active, options, None, threading.Event())
+    return import_history(engine, settings, active, options, None, threading.Event())
 
 
 def visits(engine: Engine) -> int:
@@ -119,7 +119,7 @@ def test_several_files_are_read_counted_and_deleted(
     log = queue_log(*VISIT)
     files = upload(settings, queue_log=log + b"nonsense\n", packed=gzip.compress(log), Master=RECORD.encode(), odd=b"?")
     told: list[tuple[int, int | None]] = []
-    result = do_import(
+    result = import_history(
         engine, settings, active, {"files": files}, lambda done, total: told.append((done, total)), threading.Event()
     )
     assert {name: result[name] for name in ("rows", "bad", "visits", "calls", "legs")} == {
@@ -161,7 +161,7 @@ def test_a_job_put_back_finds_its_files_again(engine: Engine, settings: Settings
     files = upload(settings, queue_log=queue_log(*VISIT))
     stopped = threading.Event()
     stopped.set()
-    do_import(engine, settings, active, {"files": files}, None, stopped)
+    import_history(engine, settings, active, {"files": files}, None, stopped)
     assert len(left(settings)) == 1
     assert do(engine, settings, active, files=files)["visits"] == 1
 
@@ -193,8 +193,8 @@ def test_the_database_is_read_by_whatever_tables_it_has(
 ) -> None:
     address = f"sqlite:///{database}"
     newest = datetime(2026, 3, 2, 12)  # noqa: DTZ001 - local, as it stands there
-    looks = {"cdr": TableLook(1, newest=newest), "queuelog": TableLook(1)}
-    assert look_at_history(engine, active, address) == looks
+    looks = {"cdr": TablePreview(1, newest=newest), "queuelog": TablePreview(1)}
+    assert preview_history(engine, active, address) == looks
     with pytest.raises(SettingsError, match="No database of the PBX is known"):
         do(engine, settings, active)
     known = settings.model_copy(update={"pbx_import_url": SecretStr(address)})
@@ -202,9 +202,9 @@ def test_the_database_is_read_by_whatever_tables_it_has(
     assert [source["kind"] for source in result["sources"]] == ["cdr", "queue_log"]
     assert (result["rows"], result["calls"], result["visits"]) == (2, 1, 1)
     assert do(engine, known, active)["rows"] == 0
-    assert [look.new for look in look_at_history(engine, active, address).values()] == [0, 0]
+    assert [look.new for look in preview_history(engine, active, address).values()] == [0, 0]
     with pytest.raises(DataError, match="no table of history"):
-        look_at_history(engine, active, f"sqlite:///{settings.pbx_data_dir / 'pbx.sqlite'}")
+        preview_history(engine, active, f"sqlite:///{settings.pbx_data_dir / 'pbx.sqlite'}")
 
 
 def test_what_takes_long_to_count_is_left(
@@ -219,8 +219,8 @@ def test_what_takes_long_to_count_is_left(
         )
         connection.execute("create table queuelog (time, callid, queuename, agent, event, data)")
     connection.close()
-    looks = look_at_history(engine, active, f"sqlite:///{tmp_path}/endless.sqlite")
-    assert looks == {"cdr": TableLook(None), "queuelog": TableLook(0)}
+    looks = preview_history(engine, active, f"sqlite:///{tmp_path}/endless.sqlite")
+    assert looks == {"cdr": TablePreview(None), "queuelog": TablePreview(0)}
 
 
 def test_the_address_is_sealed_and_wins_over_the_environment(

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pbx.asterisk.formats.cdr import BadRow
-from pbx.asterisk.formats.cel import CallEvents, add_row, told_leg
+from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
 from pbx.model.folding import fold_legs, merge_legs
 from pbx.model.history import Leg
 
@@ -51,7 +51,7 @@ def told(*rows: dict[str, Any], leg: Leg = LEG, zone: str = "UTC") -> Leg:
     calls: dict[str, CallEvents] = {}
     for one in rows:
         add_row(calls, one)
-    return told_leg(leg, calls.get("1.1", CallEvents()), ZoneInfo(zone))
+    return with_events(leg, calls.get("1.1", CallEvents()), ZoneInfo(zone))
 
 
 def test_the_called_channels_end_tells_cause_and_who_hung_up() -> None:
