@@ -1,4 +1,4 @@
-"""Explore: how many calls there were, when, with whom, and how they went."""
+"""Explore: calls counted by time, number, queue, agent and outcome."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,39 +25,44 @@ from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history
 from pbx.ui.drilldown_rows import CALLS, CallQuery
 from pbx.ui.filters import ALL, IN_URL
 from pbx.ui.period_bar import Period, period_bar
+from pbx.ui.searches import NONE_LABELS
 from pbx.ui.tiles import figure_tile, figure_tiles
 
-TOP = 10
+CHART_BARS = 10
 TABLE_ROWS = 50
-MOST_NAMES = 10_000  # of an export
-WAYS = ("inbound", "outbound", "internal")
-EXPORTED = (
-    *("By", "Calls", "Inbound", "Outbound", "Internal", "Outcome known", "Answered"),
-    *("Talk (s)", "Talks", "Wait (s)", "Waits"),
+MAX_EXPORTED_NAMES = 10_000
+TABLE_DIRECTIONS = ("inbound", "outbound", "internal")
+EXPORT_COLUMNS = (
+    *("Calls", "Inbound", "Outbound", "Internal", "Calls with known outcome", "Answered"),
+    *("Talk time (s)", "Calls with known talk time", "Wait time (s)", "Calls with known wait time"),
 )
-HEAT_CELLS = "Calls by weekday and hour"
-BREAKDOWNS: dict[str, tuple[CallDimension, str]] = {  # what is said: how it is counted, the name of those without
+HEAT_MAP_TITLE = "Calls by weekday and hour"
+# The label of a breakdown: the dimension it counts by, and the label for calls that have none.
+BREAKDOWNS: dict[str, tuple[CallDimension, str]] = {
     "Direction": ("direction", "Unknown"),
-    "Outcome": ("disposition", "Not known"),
-    "Number": ("number", "Unknown"),
-    "Dialled number": ("did", "None"),
-    "Queue": ("queue", "No queue"),
-    "Agent": ("agent", "No agent"),
+    "Outcome": ("disposition", DISPOSITIONS[""]),
+    "External number": ("number", "Unknown"),
+    "Number called": ("did", "No number called"),
+    "Queue": ("queue", NONE_LABELS["queue"]),
+    "Agent": ("agent", NONE_LABELS["agent"]),
     "Day": ("day", ""),
     "Hour": ("hour", ""),
 }
 ANSWER_RATE = (
-    "Answered calls / calls whose outcome is known. With one queue selected: calls an agent answered in that queue."
+    "Answered calls ÷ calls with a known outcome. If you select a queue, a call counts as answered only if an agent "
+    "answered it in that queue."
 )
-TALK = "Talk time of the answered calls / how many they are. It begins when a queue or menu answers."
-WAIT = "From the beginning of a call until somebody answered / calls of which this is known."
+TALK = "Total talk time ÷ answered calls with a known talk time. Talk time starts when a queue or menu answers."
+WAIT = "Total wait time ÷ calls with a known wait time. Wait time runs from the start of a call until it is answered."
 
 
-def question(period: Period, direction: CallDirection | None) -> CallQuestion:
+def call_question(period: Period, direction: CallDirection | None) -> CallQuestion:
+    """Return which calls the page counts: those of the period and queue in the period bar, in one direction or all."""
     return CallQuestion(period.connection_id, period.since, period.until, direction, period.queue)
 
 
 def choose_direction() -> CallDirection | None:
+    """Draw the direction buttons; None if all directions are selected."""
     names = [ALL, *get_args(CallDirection)]
     kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
     chosen = st.segmented_control(
@@ -66,7 +71,7 @@ def choose_direction() -> CallDirection | None:
         default=ALL,
         required=True,
         key="direction",
-        format_func=str.capitalize,  # as in the filter of Interactions: the address holds what is said
+        format_func=str.capitalize,  # as in the filter on Interactions, so the URLs match
         label_visibility="collapsed",
         **kept,
     )
@@ -74,23 +79,24 @@ def choose_direction() -> CallDirection | None:
 
 
 def show_tiles(now: CallCount, before: CallCount | None) -> None:
-    """The headline figures, beside those of the period before, if anything is known of it."""
+    """Draw the headline figures with their change since the previous period; `before` is None without a comparison."""
     with figure_tiles("calls"):
         total = before.calls if before else None
-        figure_tile("Calls", now.calls, total, kind="count", definition="Calls that began in the period.")
+        figure_tile("Calls", now.calls, total, kind="count", definition="Calls that started in the period.")
         for way in ("inbound", "outbound") if len(now.by_direction) > 1 else ():
             mine, then = now.by_direction.get(way, 0), before.by_direction.get(way, 0) if before else None
-            definition = f"Calls of direction {way}: {count_text(mine, 'call')} of {now.calls:,}."
+            definition = f"{way.capitalize()} calls: {mine:,} of {now.calls:,}."
             figure_tile(way.capitalize(), mine, then, kind="count", definition=definition)
         rates = (now.answer_rate, before.answer_rate if before else None)
-        figure_tile("Answered", *rates, kind="percent", definition=ANSWER_RATE, better="up")
+        figure_tile("Answer rate", *rates, kind="percent", definition=ANSWER_RATE, better="up")
         talks = (now.acd, before.acd if before else None)
-        figure_tile("Average talk", *talks, kind="duration", definition=TALK)
+        figure_tile("Average talk time", *talks, kind="duration", definition=TALK)
         waits = (now.mean_wait, before.mean_wait if before else None)
-        figure_tile("Average wait", *waits, kind="duration", definition=WAIT, better="down")
+        figure_tile("Average wait time", *waits, kind="duration", definition=WAIT, better="down")
 
 
 def show_time(site: ui.Site, period: Period, counts: Sequence[CallCount], gaps: Sequence[UnobservedSpan]) -> None:
+    """Draw the calls of each hour or day, stacked by direction."""
     starts = [count.start_at for count in counts if count.start_at]
     ends = [*starts[1:], period.until]
     rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
@@ -109,37 +115,40 @@ def show_time(site: ui.Site, period: Period, counts: Sequence[CallCount], gaps: 
 
 
 def show_week(site: ui.Site, period: Period, cells: list[list[int | None]]) -> None:
-    said = [
+    """Draw the heat map of weekdays and hours. `cells`: 7 rows of 24 counts, None where there is no data."""
+    hover_texts = [
         [
             f"{WEEKDAYS[day]} {hour:02}:00 – {hour + 1:02}:00: {count_text(n or 0, 'call')}"
             for hour, n in enumerate(hours)
         ]
         for day, hours in enumerate(cells)
     ]
-    busiest = max((n or 0, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
-    alt = f"{HEAT_CELLS}: most on {WEEKDAYS[busiest[1]]} at {busiest[2]:02}:00 with {busiest[0]:,}."
-    figure = week_heat(cells, said, title=HEAT_CELLS, zone=site.zone, palette=ui.palette())
-    drilldown_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_CELLS))
+    most, day, hour = max((n or 0, day, hour) for day, hours in enumerate(cells) for hour, n in enumerate(hours))
+    alt = f"{HEAT_MAP_TITLE}: the busiest is {WEEKDAYS[day]} {hour:02}:00 with {count_text(most, 'call')}."
+    figure = week_heat(cells, hover_texts, title=HEAT_MAP_TITLE, zone=site.zone, palette=ui.palette())
+    drilldown_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_MAP_TITLE))
 
 
-def said_name(by: CallDimension, name: str, nameless: str) -> str:
-    words = {"direction": DIRECTIONS, "disposition": DISPOSITIONS}.get(by, {})
-    return words.get(name, name) or nameless
+def name_text(by: CallDimension, name: str, none_label: str) -> str:
+    """Return the label of a name that calls are counted by; `none_label` if it is empty."""
+    labels = {"direction": DIRECTIONS, "disposition": DISPOSITIONS}.get(by, {})
+    return labels.get(name, name) or none_label
 
 
 def show_names(
-    site: ui.Site, period: Period, by: CallDimension, nameless: str, title: str, counts: Sequence[CallCount]
+    site: ui.Site, period: Period, by: CallDimension, none_label: str, title: str, counts: Sequence[CallCount]
 ) -> None:
+    """Draw the names with the most calls as bars."""
     bars = [
         Named(
             urlencode({str(by): count.label}),
-            said_name(by, count.label, nameless),
+            name_text(by, count.label, none_label),
             count.calls,
-            f"{said_name(by, count.label, nameless)}: {count_text(count.calls, 'call')}, "
-            f"answered {count.answer_rate.percent_text()} ({count.answer_rate.parts_text()}), "
-            f"average talk {count.acd.duration_text()}",
+            f"{name_text(by, count.label, none_label)}: {count_text(count.calls, 'call')}, "
+            f"answer rate {count.answer_rate.percent_text()} ({count.answer_rate.parts_text()}), "
+            f"average talk time {count.acd.duration_text()}",
         )
-        for count in counts[:TOP]
+        for count in counts[:CHART_BARS]
     ]
     figure = named_bars(bars, title=title, unit="Calls", palette=ui.palette(), zone=site.zone)
     drilldown_chart(figure, alt=named_alt(title, bars), key=f"calls_by_{by}", picture=period.picture(title))
@@ -147,9 +156,10 @@ def show_names(
 
 @st.fragment
 @ui.show_errors
-def show_table(site: ui.Site, wanted: CallQuestion) -> None:
+def show_breakdown(site: ui.Site, wanted: CallQuestion) -> None:
+    """Draw the table of calls by a dimension that the reader selects; a click on a row lists its calls."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader("All figures", anchor=False, width="content")
+        st.subheader("Breakdown", anchor=False, width="content")
         kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
         name = st.segmented_control(
             "By",
@@ -160,50 +170,57 @@ def show_table(site: ui.Site, wanted: CallQuestion) -> None:
             label_visibility="collapsed",
             **kept,
         )
-    by, nameless = BREAKDOWNS[name or "Direction"]
+    by, none_label = BREAKDOWNS[name or "Direction"]
     with reading(site.engine) as session:
-        limit = None if by in ("hour", "day") else MOST_NAMES
+        limit = None if by in ("hour", "day") else MAX_EXPORTED_NAMES
         counts = [count for count in call_counts(session, wanted, site.zone, by, limit) if count.calls]
-    ways = () if by == "direction" else WAYS
+    directions = () if by == "direction" else TABLE_DIRECTIONS
     rows: dict[str, list[ui.TableCell]] = {}
     for count in counts[:TABLE_ROWS]:
         rows[count.start_at.isoformat() if count.start_at else count.label] = [
-            interval_text(site, by, count.start_at) if count.start_at else said_name(by, count.label, nameless),
+            interval_text(site, by, count.start_at) if count.start_at else name_text(by, count.label, none_label),
             f"{count.calls:,}",
-            *(f"{count.by_direction.get(way, 0):,}" for way in ways),
+            *(f"{count.by_direction.get(way, 0):,}" for way in directions),
             {"text": count.answer_rate.percent_text(), "sub": count.answer_rate.parts_text()},
-            {"text": count.acd.duration_text(), "sub": parts_of(count.acd)},
-            {"text": count.mean_wait.duration_text(), "sub": parts_of(count.mean_wait)},
+            {"text": count.acd.duration_text(), "sub": mean_parts(count.acd)},
+            {"text": count.mean_wait.duration_text(), "sub": mean_parts(count.mean_wait)},
         ]
-    columns = [f"{name}|", "Calls>", *(f"{way.capitalize()}>" for way in ways)]
-    columns += ["Answered>", "Average talk>", "Average wait>"]
-    chosen = ui.table(f"Calls by {name}", columns, rows, key="figures_table", pick=True)
+    columns = [f"{name}|", "Calls>", *(f"{way.capitalize()}>" for way in directions)]
+    columns += ["Answer rate>", "Average talk time>", "Average wait time>"]
+    chosen = ui.table(f"Calls by {name}", columns, rows, key="breakdown_table", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        of = f"the {limit:,} most frequent" if len(counts) == limit else f"{len(counts):,}"
-        shown = f"The first {TABLE_ROWS} of {of}; the export has them all. " if counts[TABLE_ROWS:] else ""
-        several = "A call counts in every queue it entered. " if by == "queue" else ""
-        ui.note(f"{shown}{several}Answered: of calls whose outcome is known. Below each mean: its sum and count.")
-        ui.table_export(site, f"Calls by {name}", EXPORTED, lambda: export_rows(by, nameless, counts), key="all")
+        exported = f"the top {limit:,}" if len(counts) == limit else f"all {len(counts):,}"
+        more = f"{TABLE_ROWS} rows shown; the export contains {exported}. " if counts[TABLE_ROWS:] else ""
+        every_queue = "A call counts in every queue it entered. " if by == "queue" else ""
+        ui.note(
+            f"{more}{every_queue}Answer rate: answered calls ÷ calls with a known outcome. "
+            "Averages: total time ÷ calls, shown below each."
+        )
+        ui.table_export(
+            site, f"Calls by {name}", [name, *EXPORT_COLUMNS], lambda: export_rows(by, none_label, counts), key="all"
+        )
     if chosen is not None:
         follow_row(site, by, chosen)
 
 
 def interval_text(site: ui.Site, by: CallDimension, start: datetime) -> str:
+    """Format the start of a day or hour: Mon 2 Mar 2026, 09:00."""
     local = start.astimezone(site.zone)
     return f"{local:%a} {local.day} {local:%b %Y}" + (f", {local:%H:%M}" if by == "hour" else "")
 
 
-def parts_of(mean: Ratio) -> str:
-    """What a mean of seconds was made of."""
+def mean_parts(mean: Ratio) -> str:
+    """Format how an average of seconds was calculated: the total time / the number of calls."""
     return f"{duration_text(mean.numerator)} / {mean.denominator:,.0f}" if mean.denominator else ""
 
 
-def export_rows(by: CallDimension, nameless: str, counts: Sequence[CallCount]) -> list[list[CellValue]]:
+def export_rows(by: CallDimension, none_label: str, counts: Sequence[CallCount]) -> list[list[CellValue]]:
+    """Return the rows of the breakdown's export: the name, then the values of EXPORT_COLUMNS."""
     return [
         [
-            count.start_at or said_name(by, count.label, nameless),
+            count.start_at or name_text(by, count.label, none_label),
             count.calls,
-            *(count.by_direction.get(way, 0) for way in WAYS),
+            *(count.by_direction.get(way, 0) for way in TABLE_DIRECTIONS),
             count.told,
             count.answered,
             count.talk_s,
@@ -216,7 +233,7 @@ def export_rows(by: CallDimension, nameless: str, counts: Sequence[CallCount]) -
 
 
 def follow_row(site: ui.Site, by: CallDimension, row: str) -> None:
-    """Show the calls of a row of the table."""
+    """List the calls of a row of the breakdown."""
     if by not in ("hour", "day"):
         follow({by: row})
         return
@@ -226,38 +243,41 @@ def follow_row(site: ui.Site, by: CallDimension, row: str) -> None:
 
 
 def show_figures(site: ui.Site, period: Period, wanted: CallQuestion) -> None:
+    """Draw everything below the filters, or an empty state if the period has no calls."""
     with reading(site.engine) as session:
         covered = call_coverage(session, site.active.id, period.since, period.seen_until)
         now = call_totals(session, wanted)
         if not now.calls:
-            no_history("No calls are known in this period", "query_stats", what="the PBX’s calls", source="cdr")
+            no_history("No calls in this period", "query_stats", what="the PBX’s calls", source="cdr")
             return
         times = call_counts(session, wanted, site.zone, period.step)
         cells = call_heat_map(session, wanted, site.zone, (*covered.gaps, (period.seen_until, period.until)))
-        named = {by: call_counts(session, wanted, site.zone, by, TOP + 1) for by in ("number", "did", "disposition")}
-        then = compared(session, site, period, call_coverage)
-        before = call_totals(session, replace(wanted, since=then.since, until=then.until)) if then else None
-    say_coverage(site, period, covered, "Recordings tell only of the calls recorded.")
+        named = {
+            by: call_counts(session, wanted, site.zone, by, CHART_BARS + 1) for by in ("number", "did", "disposition")
+        }
+        previous = compared(session, site, period, call_coverage)
+        before = call_totals(session, replace(wanted, since=previous.since, until=previous.until)) if previous else None
+    say_coverage(site, period, covered, "Before that, only recorded calls are shown.")
     show_tiles(now, before)
     show_time(site, period, times, covered.gaps)
     show_week(site, period, cells)
     left, right = st.columns(2, gap="medium")
     with left:
-        show_names(site, period, "number", "Unknown", "The numbers with the most calls", named["number"])
+        show_names(site, period, "number", "Unknown", "External numbers with the most calls", named["number"])
     with right:
         show_names(
-            site, period, "did", "None", "The numbers dialled from outside", [one for one in named["did"] if one.label]
+            site, period, "did", "", "Numbers called by outside callers", [one for one in named["did"] if one.label]
         )
-        show_names(site, period, "disposition", "Not known", "How calls ended", named["disposition"])
-    ui.note("Point at a bar or a square for its figures; click it for the calls behind it, listed below.")
+        show_names(site, period, "disposition", DISPOSITIONS[""], "How calls ended", named["disposition"])
+    ui.note("Hover over a bar or a square to see its figures. Click it to list its calls below.")
     with drilldown_list("calls_list"):
         st.subheader("Calls", anchor=False)
         show_drilldown(site, CALLS, CallQuery(wanted), period)
-    show_table(site, wanted)
+    show_breakdown(site, wanted)
 
 
-ui.head("Explore", "How many calls, when, with whom, and how they went")
+ui.head("Explore", "Calls by time, number, queue, agent and outcome")
 site = ui.site()
 with holding(site.engine):
     bar = period_bar(site)
-    show_figures(site, bar, question(bar, choose_direction()))
+    show_figures(site, bar, call_question(bar, choose_direction()))

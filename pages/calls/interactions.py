@@ -1,4 +1,4 @@
-"""Interactions: every call, to find, to hear, to read and to keep."""
+"""Interactions: find a call, play its recording, read its transcript and export it."""
 
 from typing import cast, get_args
 
@@ -19,20 +19,23 @@ PAGE_ROWS = 15
 
 
 def filters(site: ui.Site) -> CallFilter:
-    """The filters, kept in the address so that a list can be sent to a colleague."""
+    """Draw the filters. They are in the URL, so the reader can share a list by its link."""
     with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
         since, until = period_filter(site)
         direction = direction_filter()
         number = number_filter()
         queue = queue_filter(site, none=NONE_LABELS["queue"])
         state = select_filter(
-            "Recording", get_args(RecordingState), "state", said=lambda name: RECORDING_STATES.get(name, (ALL,))[0]
+            "Recording",
+            get_args(RecordingState),
+            "state",
+            format_func=lambda name: RECORDING_STATES.get(name, (ALL,))[0],
         )
         transcription = select_filter(
             "Transcript",
             get_args(TranscriptionState),
             "transcription",
-            said=lambda name: TRANSCRIPTION_STATES.get(name, (ALL,))[0],
+            format_func=lambda name: TRANSCRIPTION_STATES.get(name, (ALL,))[0],
         )
     return CallFilter(
         connection_id=site.active.id,
@@ -47,19 +50,18 @@ def filters(site: ui.Site) -> CallFilter:
 
 
 def show_list(site: ui.Site, chosen: CallFilter, selected: str | None) -> None:
-    """A page of the calls found; beside an opened call with its most important columns only."""
+    """Draw one page of the calls found; next to an open call, only the most important columns."""
     with reading(site.engine) as session:
         total = count_calls(session, chosen)
     if not total:
-        nothing_found(site, chosen)
+        show_empty_state(site, chosen)
         return
-    tools = st.container(horizontal=True, vertical_alignment="center", key="tools")
-    rows = st.container()
-    before = pager(total, PAGE_ROWS, of=str(chosen))
+    tools, rows = st.container(), st.container()
+    offset = pager(total, PAGE_ROWS, of=str(chosen))
     with reading(site.engine) as session:
-        calls = find_calls(session, chosen, offset=before, limit=PAGE_ROWS)
-    with tools:
-        ui.note(f"{before + 1:,}–{before + len(calls):,} of {count_text(total, 'call')}, times in {site.zone_name}")
+        calls = find_calls(session, chosen, offset=offset, limit=PAGE_ROWS)
+    with tools, st.container(horizontal=True, vertical_alignment="center", key="tools"):
+        ui.note(f"{count_text(total, 'call')}, times in {site.zone_name}")
         if not selected and st.button("Transcribe…", icon=":material/speech_to_text:", key="transcribe_found"):
             ask_for_many(site, chosen)
     with rows:
@@ -68,7 +70,7 @@ def show_list(site: ui.Site, chosen: CallFilter, selected: str | None) -> None:
         cells = {str(call.id): cells_of(site, call) for call in calls}
         picked = ui.table("Calls", columns, cells, key="calls_table", selected=selected, pick=True)
     if any(call.transcription in ("queued", "transcribing") for call in calls):
-        watch(site, {call.id or 0: call.transcription for call in calls})
+        refresh_on_progress(site, {call.id or 0: call.transcription for call in calls})
     if picked and picked != selected:
         for name in ("t", "recording"):
             st.query_params.pop(name, None)
@@ -78,44 +80,48 @@ def show_list(site: ui.Site, chosen: CallFilter, selected: str | None) -> None:
 
 @st.fragment(run_every=3)
 @ui.show_errors
-def watch(site: ui.Site, drawn: dict[int, str]) -> None:
-    """Have the page drawn anew once a transcript of the list is further."""
+def refresh_on_progress(site: ui.Site, shown: dict[int, str]) -> None:
+    """Redraw the page when the transcription state of a call on it changes. `shown`: the states by call id."""
     with reading(site.engine) as session:
-        if transcriptions_of(session, list(drawn)) != drawn:
+        if transcriptions_of(session, list(shown)) != shown:
             st.rerun()
 
 
-def clear() -> None:
+def clear_filters() -> None:
+    """Reset all filters. For a button's callback."""
     st.session_state.update(period=PERIODS[0], direction=ALL, number="", queue=ALL, state=ALL, transcription=ALL)
 
 
-def nothing_found(site: ui.Site, chosen: CallFilter) -> None:
+def show_empty_state(site: ui.Site, chosen: CallFilter) -> None:
+    """Explain why no call is listed: the filters match none, or no call has been synced yet."""
     if chosen != CallFilter(connection_id=site.active.id):
         ui.empty(
-            "No call matches these filters",
-            "Widen the period or clear a filter.",
+            "No calls match these filters",
+            "Select a longer period or clear a filter.",
             icon="filter_alt_off",
-            action=("Clear all filters", clear),
+            action=("Clear all filters", clear_filters),
         )
     else:
         ui.empty(
             "No calls yet",
-            "Press Sync FreePBX in the sidebar: it brings the PBX’s recordings here. If it finds none, the connection "
-            "check under Settings tells whether the recordings can be seen.",
+            "Click Sync FreePBX in the sidebar to download the PBX’s recordings. If it finds none, run the connection "
+            "check under Settings to see whether the app can access them.",
             icon="call",
             link=(ui.SETTINGS_PAGE, "Check the connection"),
         )
 
 
-ui.head("Interactions", "Every call: find it, hear it, read it, keep it")
+ui.head("Interactions", "Find a call, play its recording, read its transcript and add notes")
 site = ui.site()
 call_filter = filters(site)
-wanted = st.query_params.get("call", "")
+call_param = st.query_params.get("call", "")
 with reading(site.engine) as reader:
-    opened = get_call(reader, site.active.id, int(wanted)) if wanted.isdecimal() and len(wanted) < 19 else None
+    open_call = (
+        get_call(reader, site.active.id, int(call_param)) if call_param.isdecimal() and len(call_param) < 19 else None
+    )
 with st.container(horizontal=True, key="calls", vertical_alignment="top", gap="medium"):
-    with st.container(key="call_side" if opened else "call_list"):
-        show_list(site, call_filter, str(opened.id) if opened else None)
-    if opened:
+    with st.container(key="call_side" if open_call else "call_list"):
+        show_list(site, call_filter, str(open_call.id) if open_call else None)
+    if open_call:
         with st.container(key="call_detail", border=True):
-            show_call(site, opened)
+            show_call(site, open_call)

@@ -1,4 +1,4 @@
-"""Transcripts: what was said in all calls, to search, to follow over time, and to take away."""
+"""Transcripts: search what was said in calls, see trends and topics, and export transcripts."""
 
 from datetime import datetime
 from textwrap import shorten
@@ -21,57 +21,59 @@ from pbx.transcription.search.hits import (
     transcribed_calls,
 )
 from pbx.ui import exports, filters
-from pbx.ui import search_hits as hits
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
+from pbx.ui.search_hits import show_hits
 from pbx.ui.searches import NONE_LABELS, SEARCH, TOPICS, TRENDS, check_query, search_for
 from pbx.ui.topics import show_topics
 from pbx.ui.trends import show_trends
 
 PAGE_HITS = 20
-RECENT_CALLS = 10
+LATEST_CALLS = 10
 SUMMARY_CHARACTERS = 180
 ORDERS: dict[str, Order] = {"Relevance": "relevance", "Newest": "newest", "Oldest": "oldest"}
 TRANSCRIPTION_PAGE = "pages/settings/transcription.py"
 EXAMPLES = {
     "invoice number": "both words",
-    '"order number"': "a phrase",
-    "cancel*": "words that begin so",
-    "NEAR(order number, 5)": "close together",
-    "invoice NOT paid": "one without the other",
-    "(order OR invoice) number": "either, with a third",
+    '"order number"': "exact phrase",
+    "cancel*": "words that start with it",
+    "NEAR(order number, 5)": "within 5 words",
+    "invoice NOT paid": "without the second word",
+    "(order OR invoice) number": "either word, and the third",
 }
-HELP = (
-    "Words, “phrases”, begin*, NEAR(a b, 5), AND, OR, NOT and parentheses. The operators are written in capitals; "
-    "all else is found whatever its case."
+SEARCH_HELP = (
+    "Type words or “phrases”. begin* finds words that start with it. NEAR(a b, 5) finds words at most 5 words apart. "
+    "Combine them with AND, OR, NOT and parentheses. Write operators in capitals; the search ignores the case of words."
 )
 
 
-def choose(site: ui.Site) -> SearchFilter:
-    """The search box and the filters below it, kept in the address."""
+def show_filters(site: ui.Site) -> SearchFilter:
+    """Draw the search box and the filters below it; both are in the URL."""
     query = st.text_input(
         "Search what was said",
         key="q",
         type="search",
         placeholder='Words, "phrases", begin*, NEAR(a b, 5), AND, OR, NOT',
-        help=HELP,
+        help=SEARCH_HELP,
         **filters.IN_URL,
     )
     with reading(site.engine) as session:
         tags, agents = all_tags(session, site.active.id), call_agents(session, site.active.id)
     with st.container(horizontal=True, key="filters", vertical_alignment="bottom"):
         since, until = filters.period_filter(site)
-        speaker = filters.select_filter("Speaker", list(SPEAKERS), "speaker", said=lambda who: SPEAKERS.get(who, who))
+        speaker = filters.select_filter(
+            "Speaker", list(SPEAKERS), "speaker", format_func=lambda name: SPEAKERS.get(name, name)
+        )
         queue = filters.queue_filter(site, none=NONE_LABELS["queue"])
         direction = filters.direction_filter()
-        # All in sight: what a closed menu holds isn't cleared by a button outside it, and comes back unseen.
+        # No filter is inside a menu: a button outside a closed menu can't reset the widgets in it.
         agent = filters.select_filter("Agent", agents, "agent", none=NONE_LABELS["agent"])
         number = filters.number_filter()
         tag = filters.select_filter("Tag", tags, "tag")
         doubtful = st.toggle(
             "Include doubtful passages",
             key="doubtful",
-            help="What the speech model may have made up: words where nobody spoke, repetitions, guesses.",
+            help="Passages that the speech model may have invented: words where nobody spoke, repetitions, guesses.",
             **filters.IN_URL,
         )
     return SearchFilter(
@@ -90,13 +92,15 @@ def choose(site: ui.Site) -> SearchFilter:
 
 
 def clear_filters() -> None:
+    """Reset all filters but not the search. For a button's callback."""
     st.session_state.update(
         period="All time", speaker=filters.ALL, queue=filters.ALL, direction=filters.ALL, agent=filters.ALL
     )
     st.session_state.update(number="", tag=filters.ALL, doubtful=False)
 
 
-def offer_examples(title: str) -> None:
+def show_examples(title: str) -> None:
+    """Draw a button for each example search."""
     ui.note(title)
     with st.container(horizontal=True, key="examples", gap="small"):
         for query, meaning in EXAMPLES.items():
@@ -104,20 +108,23 @@ def offer_examples(title: str) -> None:
 
 
 def show_search(site: ui.Site, wanted: SearchFilter) -> None:
+    """Draw the search results; without a query, examples and the latest transcripts."""
     if not wanted.query:
-        show_recent(site, wanted)
+        show_latest(site, wanted)
         return
     if not check_query(wanted.query):
-        offer_examples("Searches that work:")
+        show_examples("Examples of valid searches:")
         return
     with reading(site.engine) as session:
-        places, calls = count_hits(session, wanted)
-    if not places:
-        show_nothing(wanted)
+        mentions, calls = count_hits(session, wanted)
+    if not mentions:
+        show_no_matches(wanted)
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="found"):
-        chosen = f' <span class="muted">{count_text(len(picked()), "call")} picked</span>' if picked() else ""
-        st.html(f"<b>{count_text(places, 'place')} in {count_text(calls, 'call')}</b>{chosen}")
+        selected = selected_calls()
+        muted = [f"times in {site.zone_name}", *([f"{count_text(len(selected), 'call')} selected"] if selected else [])]
+        found_text = f"{count_text(mentions, 'mention')} in {count_text(calls, 'call')}"
+        st.html(f'<b>{found_text}</b> <span class="muted">{", ".join(muted)}</span>')
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="found_tools"):
             order = st.segmented_control(
                 "Order",
@@ -129,56 +136,61 @@ def show_search(site: ui.Site, wanted: SearchFilter) -> None:
                 persist_state="page",
                 **filters.IN_URL,
             )
-            offer_export(site, wanted, ORDERS[order or "Relevance"], calls)
+            show_export(site, wanted, ORDERS[order or "Relevance"], calls)
     rows = st.container()
-    before = pager(places, PAGE_HITS, of=f"{wanted} {order}", also=f", times in {site.zone_name}")
+    offset = pager(mentions, PAGE_HITS, of=f"{wanted} {order}")
     with reading(site.engine) as session:
-        found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=before, limit=PAGE_HITS)
+        found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=offset, limit=PAGE_HITS)
     with rows:
-        hits.show_hits(site, found, key="hits", picked=picked(), on_pick=pick)
+        show_hits(site, found, key="hits", selected=selected_calls(), on_select=select_call)
 
 
-def picked() -> dict[int, None]:
-    """The calls picked for export, in the order they were picked."""
-    picked_calls: dict[int, None] = st.session_state.setdefault("picked_calls", {})
-    return picked_calls
+def selected_calls() -> dict[int, None]:
+    """Return the ids of the calls selected for export, in the order they were selected."""
+    selected_calls: dict[int, None] = st.session_state.setdefault("calls_to_export", {})
+    return selected_calls
 
 
-def pick(call_id: int, chosen: bool) -> None:
-    picked().pop(call_id, None)
-    if chosen:
-        picked()[call_id] = None
+def select_call(call_id: int, selected: bool) -> None:
+    """Add a call to the selection, or remove it."""
+    selected_calls().pop(call_id, None)
+    if selected:
+        selected_calls()[call_id] = None
 
 
-def offer_export(site: ui.Site, wanted: SearchFilter, order: Order, calls: int) -> None:
+def show_export(site: ui.Site, wanted: SearchFilter, order: Order, calls: int) -> None:
+    """Draw the export menu: the calls to export, all or the selected ones, and the format."""
     menu = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     if not menu.open:
         return
     with menu:
-        scopes = [f"All {count_text(calls, 'call')} found", f"{count_text(len(picked()), 'call')} picked"]
-        scope = st.radio("Calls", scopes if picked() else scopes[:1], len(picked()) and 1, key=f"scope {len(picked())}")
+        selected = selected_calls()
+        scopes = [f"All {count_text(calls, 'call')} found", f"{count_text(len(selected), 'call')} selected"]
+        scope = st.radio(
+            "Calls", scopes if selected else scopes[:1], 1 if selected else 0, key=f"scope {len(selected)}"
+        )
         if scope == scopes[0]:
             with reading(site.engine) as session:
-                ids = calls_with_hits(session, wanted, order=order, limit=exports.MOST_CALLS + 1)
+                ids = calls_with_hits(session, wanted, order=order, limit=exports.MAX_CALLS + 1)
         else:
-            ids = list(picked())
-            st.button("Pick none", on_click=picked().clear, type="tertiary", icon=":material/close:")
-        if not picked():
-            ui.note("Tick calls in the list to export only those.")
+            ids = list(selected)
+            st.button("Clear selection", on_click=selected.clear, type="tertiary", icon=":material/close:")
+        if not selected:
+            ui.note("To export only some calls, select their check boxes in the list.")
         stem = f"Transcripts {wanted.query} {datetime.now(site.zone):%Y-%m-%d}"
         exports.export_form(site, ids, stem, key="export", doubtful=wanted.doubtful)
 
 
-def show_recent(site: ui.Site, wanted: SearchFilter) -> None:
-    """Where to begin: examples, and the calls transcribed last."""
-    offer_examples("Type what was said, or begin with an example:")
+def show_latest(site: ui.Site, wanted: SearchFilter) -> None:
+    """Draw what to start with: example searches and the newest transcribed calls."""
+    show_examples("Type words that were said, or try an example:")
     with reading(site.engine) as session:
-        calls = transcribed_calls(session, wanted, limit=RECENT_CALLS)
+        calls = transcribed_calls(session, wanted, limit=LATEST_CALLS)
         total = count_transcribed(session, wanted)
         summaries = summaries_of(session, [call.id or 0 for call in calls])
     st.subheader("Latest transcripts", anchor=False)
     if not calls:
-        ui.note("No transcribed call matches these filters.")
+        ui.note("No transcribed calls match these filters.")
         return
     cells: dict[str, list[ui.TableCell]] = {
         str(call.id): [
@@ -193,37 +205,38 @@ def show_recent(site: ui.Site, wanted: SearchFilter) -> None:
         for call in calls
     }
     columns = ("Started|", "Call|", "Length>", "Summary")
-    if opened := ui.table("Latest transcripts", columns, cells, key="recent_calls", pick=True):
-        go_to_page(CALL_PAGE, {"call": opened})
+    if call_id := ui.table("Latest transcripts", columns, cells, key="latest_calls", pick=True):
+        go_to_page(CALL_PAGE, {"call": call_id})
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {site.zone_name}")
 
 
-def show_nothing(wanted: SearchFilter) -> None:
+def show_no_matches(wanted: SearchFilter) -> None:
+    """Explain an empty result, and offer to search without the filters if there are any."""
     bare = SearchFilter(connection_id=wanted.connection_id, query=wanted.query)
     if wanted != bare:
         ui.empty(
-            "Nobody said that within these filters",
-            "Widen the period, or search in all calls.",
+            "No matches with these filters",
+            "Select a longer period, or search all calls.",
             icon="filter_alt_off",
-            action=("Search in all calls", clear_filters),
+            action=("Search all calls", clear_filters),
         )
     else:
         ui.empty(
-            "Nobody said that",
-            "Try fewer words, OR between them, or the beginning of a word with a star: refund* finds refunds and "
-            "refunded. Names may be spelt differently by the speech model.",
+            "No matches",
+            "Try fewer words, OR between them, or the start of a word with an asterisk: refund* finds refunds and "
+            "refunded. The speech model may spell names differently.",
             icon="search_off",
         )
 
 
-ui.head("Transcripts", "What was said: search it, follow it, take it away")
+ui.head("Transcripts", "Search what was said, see trends and topics, export transcripts")
 site = ui.site()
-if st.session_state.setdefault("picked_of", site.active.id) != site.active.id:
-    st.session_state.update(picked_of=site.active.id, picked_calls={})
+if st.session_state.setdefault("selection_connection", site.active.id) != site.active.id:
+    st.session_state.update(selection_connection=site.active.id, calls_to_export={})
 with reading(site.engine) as reader:
     transcribed = transcribed_calls(reader, SearchFilter(site.active.id, ""), limit=1)
 if transcribed:
-    wanted = choose(site)
+    wanted = show_filters(site)
     views = st.tabs([SEARCH, TRENDS, TOPICS], key="view", on_change="rerun", **filters.IN_URL)
     for view, show in zip(views, (show_search, show_trends, show_topics), strict=True):
         if view.open:
@@ -231,9 +244,9 @@ if transcribed:
                 show(site, wanted)
 else:
     ui.empty(
-        "Nothing is transcribed yet",
-        "Recordings become text on this machine. The transcription page shows how far it is, what is transcribed by "
-        "itself, and lets you begin with the calls you choose.",
+        "No transcripts yet",
+        "This machine transcribes recordings. On the Transcription page you can follow its progress, choose which "
+        "calls it transcribes automatically, and start with calls you select.",
         icon="speech_to_text",
-        link=(TRANSCRIPTION_PAGE, "See the transcription jobs"),
+        link=(TRANSCRIPTION_PAGE, "Open Transcription"),
     )

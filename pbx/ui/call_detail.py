@@ -1,4 +1,4 @@
-"""The opened call: its sound with what was said, how far its transcript is, and all that is known of it."""
+"""The open call: player and transcript, summary, notes and details."""
 
 import time
 
@@ -33,62 +33,63 @@ from pbx.ui.player import (
 from pbx.ui.summaries import show_summary
 from pbx.ui.transcription_queue import ask_again, transcription_state
 
-LONGEST_S = 1e6  # a second in an address beyond this is none
+MAX_POSITION_S = 1e6  # a larger position in the URL is ignored
 
 
 def show_call(site: Site, call: Call) -> None:
-    """A call with everything about it; which one of its recordings is kept in the address."""
+    """Draw a call with everything known about it. The selected recording is in the URL."""
     with reading(site.engine) as session:
         recordings = recordings_of(session, call.id or 0)
-    _header(site, call, len(recordings))
-    chosen = _choose(site, recordings)
-    if chosen is None:
+    _header(site, call, bool(recordings))
+    recording = _select_recording(site, recordings)
+    if recording is None:
         facts(_call_facts(site, call))
         show_legs(site, call.id or 0)
         return
     with reading(site.engine) as session:
-        transcript = current_transcript(session, chosen.id or 0)
-    with st.container(key=f"deck_{chosen.id}", gap="small"):
-        sound = load_sound(site, chosen)
+        transcript = current_transcript(session, recording.id or 0)
+    with st.container(key=f"deck_{recording.id}", gap="small"):
+        sound = load_sound(site, recording)
         if sound or transcript:
-            _deck(site, call, chosen, sound, transcript)
-    if chosen.state == "downloaded":
-        transcription_state(site, chosen, transcript)
+            _player(site, call, recording, sound, transcript)
+    if recording.state == "downloaded":
+        transcription_state(site, recording, transcript)
     summary, notes, details = st.tabs(["Summary", "Notes", "Details"])
     with summary:
-        show_summary(site, chosen, transcript)
+        show_summary(site, recording, transcript)
     with notes:
         show_call_notes(site, call)
     with details:
-        _details(site, call, chosen, sound, transcript)
+        _details(site, call, recording, sound, transcript)
 
 
 def close_call() -> None:
+    """Remove the call from the URL. For a button's callback."""
     for name in ("call", "t", "recording"):
         st.query_params.pop(name, None)
 
 
-def _header(site: Site, call: Call, recordings: int) -> None:
+def _header(site: Site, call: Call, has_recordings: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="call_head"):
         with st.container(gap=None):
             title = f"{plain(call.from_number or 'Unknown')} → {plain(call.to_number or 'Unknown')}"
             st.subheader(title, anchor=False)
-            said = [
+            details = [
                 site.local(call.started_at) if call.started_at else "Unknown time",
                 DIRECTIONS.get(call.direction, call.direction),
-                f"queue {call.queue}" if call.queue else "",
-                f"agent {site.agent_text(call.agent)}" if call.agent else "",
+                f"Queue {call.queue}" if call.queue else "",
+                f"Agent {site.agent_text(call.agent)}" if call.agent else "",
                 duration_text(call.duration_s),
             ]
-            note(" · ".join(filter(None, said)))
-        if recordings:
+            note(" · ".join(filter(None, details)))
+        if has_recordings:
             with st.popover("Export", icon=":material/ios_share:", type="tertiary"):
                 export_form(site, [call.id or 0], f"call-{call.id}", key=f"export_{call.id}")
         st.button("Close", icon=":material/close:", type="tertiary", on_click=close_call, key="close_call")
 
 
-def _choose(site: Site, recordings: list[Recording]) -> Recording | None:
-    """The recording to hear: of several the one in the address, else the first."""
+def _select_recording(site: Site, recordings: list[Recording]) -> Recording | None:
+    """Return the recording to show: if there are several, the one in the URL, otherwise the first."""
     if len(recordings) < 2:
         return recordings[0] if recordings else None
     by_id = {str(recording.id): recording for recording in recordings}
@@ -96,82 +97,83 @@ def _choose(site: Site, recordings: list[Recording]) -> Recording | None:
         number: f"{count}. {site.local(recording.started_at, seconds=True)}, {duration_text(recording.duration_s)}"
         for count, (number, recording) in enumerate(by_id.items(), 1)
     }
-    numbers, asked = list(by_id), st.query_params.get("recording")
+    numbers, requested = list(by_id), st.query_params.get("recording")
     key = f"recording_of_{recordings[0].call_id}"
-    chosen = st.selectbox(
+    selected = st.selectbox(
         f"{count_text(len(recordings), 'recording')} of this call",
         numbers,
-        numbers.index(asked) if asked in by_id else 0,
+        numbers.index(requested) if requested in by_id else 0,
         key=key,
         format_func=lambda number: names[number],
         filter_mode=None,
-        on_change=lambda: _remember_recording(key),
+        on_change=lambda: _write_recording_to_url(key),
     )
-    return by_id[chosen]
+    return by_id[selected]
 
 
-def _remember_recording(key: str) -> None:
+def _write_recording_to_url(key: str) -> None:
     st.query_params["recording"] = st.session_state[key]
-    st.query_params.pop("t", None)  # a second of the other one
+    st.query_params.pop("t", None)  # a position in the other recording
 
 
 @st.cache_data(max_entries=16, ttl=600, show_spinner=False)
-def _said(
+def _player_data(
     _site: Site,
     _sound: PlayableSound | None,
     playable: str,
     sides: tuple[str, str],
     transcript: tuple[int, int, str] | None,
 ) -> tuple[str, str]:
-    """Waveform and lines as the player takes them, made once: 100,000 words take a while to read and to write.
+    """Return the waveform and the lines as JSON for the player. Cached, because 100,000 words take a while.
 
-    `sides`: the call's direction and the recording's leg, which tell who is on which channel. `transcript`: its id, how
-    many channels it has, when it was made. The playable file's name tells one content of a recording from another.
+    `sides`: the call's direction and the recording's leg, which determine who is on which channel. `transcript`: its
+    id, its number of channels, and when it was made. `playable`: the path of the playable file, whose name changes
+    when the recording does.
     """
     rows: list[SegmentRow] = []
-    heard = _sound.peaks if _sound else []
-    channels = len(heard)
+    peaks_by_channel = _sound.peaks if _sound else []
+    channels = len(peaks_by_channel)
     if transcript:
         channels = max(channels, transcript[1])
         with reading(_site.engine) as session:
             rows = segments_of(session, transcript[0])
     lanes = []
-    for channel, peaks in enumerate(heard):
-        speaker = speaker_of(sides[0], len(heard), channel, sides[1])
-        name = speaker_name(speaker, channel, len(heard))
-        lanes.append(ChannelWaveform(name, speaker_tone(speaker, channel, len(heard)), peaks))
+    for channel, peaks in enumerate(peaks_by_channel):
+        speaker = speaker_of(sides[0], len(peaks_by_channel), channel, sides[1])
+        name = speaker_name(speaker, channel, len(peaks_by_channel))
+        lanes.append(ChannelWaveform(name, speaker_tone(speaker, channel, len(peaks_by_channel)), peaks))
     return waveform_json(lanes, rows, _sound.duration_s) if _sound else "", lines_json(rows, channels)
 
 
-def _deck(
+def _player(
     site: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
 ) -> None:
-    """The player, or what was said alone where there is no sound; an edit is kept, or offered again with the reason."""
+    """Draw the player, or the transcript alone if there is no audio; save an edit, or show why it can't be saved."""
     if sound:
         with st.container(key=f"sound_{recording.id}"):
             st.audio(sound.playable, format=PLAYABLE_TYPE, alt="Recording of the call")
     sides = (call.direction, leg_of(recording.name))
     made = (transcript.id or 0, transcript.channels, str(transcript.created_at)) if transcript else None
-    wave, lines = _said(site, sound, str(sound.playable.resolve()) if sound else "", sides, made)
+    wave, lines = _player_data(site, sound, str(sound.playable.resolve()) if sound else "", sides, made)
     edit = player(
         key=f"player_{recording.id}",
         sound=f"sound_{recording.id}" if sound else "",
         wave=wave,
         lines=lines,
         duration_s=sound.duration_s if sound else None,
-        seek=_wanted_moment(recording.id or 0),
+        seek=_requested_position(recording.id or 0),
         refused=st.session_state.pop("refused_edit", None),
     )
     if transcript and transcript.engine == READY:
-        note("Ready transcript of the demo (its script), not made by a model")
+        note("Transcript from the demo’s script, not made by a speech model")
     if transcript and lines == "[]":
         note("No speech was found in this recording.")
     if edit and transcript:
-        _keep(site, transcript, edit)
+        _save_edit(site, transcript, edit)
 
 
-def _wanted_moment(recording_id: int) -> Seek | None:
-    """Where to begin: a moment just picked on the page, else the second in the address."""
+def _requested_position(recording_id: int) -> Seek | None:
+    """Return the position to go to: the one just clicked on the page, otherwise the one in the URL."""
     picked = st.session_state.pop("picked_moment", None)
     if picked and picked[0] == recording_id:
         return Seek(picked[1], picked[2], play=True)
@@ -179,19 +181,21 @@ def _wanted_moment(recording_id: int) -> Seek | None:
         at_s = float(st.query_params.get("t", ""))
     except ValueError:
         return None
-    return Seek(at_s, f"{recording_id} {at_s}") if 0 <= at_s < LONGEST_S else None
+    return Seek(at_s, f"{recording_id} {at_s}") if 0 <= at_s < MAX_POSITION_S else None
 
 
-def _keep(site: Site, transcript: Transcript, edit: SegmentEdit) -> None:
+def _save_edit(site: Site, transcript: Transcript, edit: SegmentEdit) -> None:
     try:
         with writing(site.engine) as session:
             row = session.get(SegmentRow, edit.segment_id)
             if row is None or row.transcript_id != transcript.id:
-                raise PbxError("This line is no longer there; the recording was transcribed again.", "Open it again.")
+                raise PbxError(
+                    "The recording was transcribed again, so this line no longer exists.", "Reload the page."
+                )
             edit_segment(session, edit.segment_id, edit.text)
     except PbxError as error:
         st.session_state["refused_edit"] = RejectedEdit(edit, error.advice, str(time.monotonic_ns()))
-    _said.clear()
+    _player_data.clear()
     st.rerun()
 
 
@@ -204,7 +208,7 @@ def _details(
     with st.container(horizontal=True):
         if path:
             st.download_button(
-                "Download the original",
+                "Download the recording",
                 lambda: path.read_bytes(),
                 file_name=recording.name.rpartition("/")[2] + f".{recording.format}",
                 icon=":material/download:",
@@ -231,21 +235,21 @@ def _call_facts(site: Site, call: Call) -> dict[str, str]:
 
 
 def _recording_facts(site: Site, recording: Recording, sound: PlayableSound | None) -> dict[str, str]:
-    about = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
+    found = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
     if sound:
-        about["Sound"] = sound.about
+        found["Audio"] = sound.audio_format
     if recording.gone_at:
-        about["On the PBX"] = f"deleted; first missed {site.local(recording.gone_at)}"
-    return about
+        found["On the PBX"] = f"Deleted (noticed {site.local(recording.gone_at)})"
+    return found
 
 
 def _transcript_facts(site: Site, transcript: Transcript | None) -> dict[str, str]:
     if transcript is None:
         return {}
-    made = f"{site.local(transcript.created_at)} by {transcript.engine}, model {transcript.model}"
+    made = f"Made {site.local(transcript.created_at)} by {transcript.engine}, model {transcript.model}"
     if transcript.engine == READY:
-        made = f"ready: the demo’s script {transcript.model}; no model made it"
-    about = {"Transcript": made, "Language": transcript.language}
+        made = f"From the demo’s script {transcript.model}, not made by a speech model"
+    found = {"Transcript": made, "Language": transcript.language}
     if transcript.duration_s:
-        about["Voice"] = f"{duration_text(transcript.speech_s)} of {duration_text(transcript.duration_s)}"
-    return about
+        found["Speech"] = f"{duration_text(transcript.speech_s)} of {duration_text(transcript.duration_s)}"
+    return found

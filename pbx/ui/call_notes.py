@@ -1,4 +1,4 @@
-"""What the analyst says of a call: a note, tags, a rating; each is saved by itself when it changes."""
+"""The analyst's note, tags and rating of a call. Each is saved automatically when it changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,55 +16,55 @@ from pbx.ui.note_field import note_field
 
 
 def show_call_notes(site: Site, call: Call) -> None:
-    """Note, tags and rating; what can't be saved stays in its field, with the reason."""
+    """Draw the note, tags and rating. What can't be saved stays in its field, with the reason."""
     note_field(site, call)
-    _labels(site, call.id or 0)
+    _tags_and_rating(site, call.id or 0)
 
 
 @st.fragment
 @show_errors
-def _labels(site: Site, call_id: int) -> None:
+def _tags_and_rating(site: Site, call_id: int) -> None:
     with reading(site.engine) as session:
-        known, tags = get_note(session, call_id), tags_of(session, call_id)
-        offered = all_tags(session, site.active.id)
+        saved, tags = get_note(session, call_id), tags_of(session, call_id)
+        existing_tags = all_tags(session, site.active.id)
     key = f"tags_{call_id}"
-    _bring_up_to_date(key, tags)
+    _show_saved(key, tags)
     st.multiselect(
         "Tags",
-        sorted({*offered, *tags, *st.session_state[key]}, key=str.casefold),
+        sorted({*existing_tags, *tags, *st.session_state[key]}, key=str.casefold),
         key=key,
         accept_new_options=True,
-        placeholder="Choose, or type a new one",
+        placeholder="Select tags or type a new one",
         on_change=_save,
-        args=(site, key, lambda session, had, chosen: change_tags(session, call_id, had, chosen)),
+        args=(site, key, lambda session, before, after: change_tags(session, call_id, before, after)),
     )
-    _say_problem(key)
+    _show_problem(key)
     note("Rating")
     key = f"rating_{call_id}"
-    _bring_up_to_date(key, known.rating - 1 if known and known.rating else None)
+    _show_saved(key, saved.rating - 1 if saved and saved.rating else None)
     st.feedback(
         "stars",
         key=key,
         on_change=_save,
-        args=(site, key, lambda session, _, star: save_rating(session, call_id, None if star is None else star + 1)),
+        args=(site, key, lambda session, _, index: save_rating(session, call_id, None if index is None else index + 1)),
     )
-    _say_problem(key)
+    _show_problem(key)
 
 
-def _bring_up_to_date(key: str, kept: Any) -> None:
-    """Have a field show what is kept, unless what was chosen could not be."""
+def _show_saved(key: str, saved: Any) -> None:
+    """Set a widget to the saved value, unless the last change could not be saved."""
     problem, shown = f"problem {key}", f"shown {key}"
-    if key not in st.session_state:  # the call was not open before
+    if key not in st.session_state:  # the call has just been opened
         st.session_state.pop(problem, None)
     if problem in st.session_state:
         return
-    if key not in st.session_state or st.session_state[key] != kept:
-        st.session_state[key] = kept
-    st.session_state[shown] = kept
+    if key not in st.session_state or st.session_state[key] != saved:
+        st.session_state[key] = saved
+    st.session_state[shown] = saved
 
 
 def _save(site: Site, key: str, save: Callable[[Session, Any, Any], None]) -> None:
-    """Keep what was chosen: what was shown before is known, so that only what was changed here is changed."""
+    """Save a change. `save` gets the values before and after it, so that changes made elsewhere meanwhile stay."""
     try:
         with writing(site.engine) as session:
             save(session, st.session_state[f"shown {key}"], st.session_state[key])
@@ -74,6 +74,6 @@ def _save(site: Site, key: str, save: Callable[[Session, Any, Any], None]) -> No
         st.session_state.pop(f"problem {key}", None)
 
 
-def _say_problem(key: str) -> None:
+def _show_problem(key: str) -> None:
     if problem := st.session_state.get(f"problem {key}"):
-        st.error(f"Not saved; what you chose is still here. {plain(problem)}")
+        st.error(f"Not saved. Your change is still here. {plain(problem)}")

@@ -1,4 +1,4 @@
-"""Transcripts and tables to take away: a choice of format and a button that makes the file when it is pressed."""
+"""Export menus for transcripts and tables. The app makes a file when the reader clicks its download button."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -12,32 +12,35 @@ from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note
 
-MOST_CALLS = 500
+MAX_CALLS = 500
 MOST_EXPORTED = 100_000  # rows of a table
-MOST_AUDIO_BYTES = 500_000_000  # the server holds a download in memory
+MAX_AUDIO_BYTES = 500_000_000  # the server holds a download in memory
 
 
 def export_form(site: Site, call_ids: Sequence[int], stem: str, *, key: str, doubtful: bool = False) -> None:
-    """Format, what to leave out, and the download of these calls' transcripts (at most MOST_CALLS are taken)."""
-    ids = list(call_ids[:MOST_CALLS])
+    """Draw the form that exports the transcripts of calls, at most the first MAX_CALLS: format, options, download.
+
+    `stem`: the file name without its extension. `doubtful`: whether doubtful passages are included by default.
+    """
+    ids = list(call_ids[:MAX_CALLS])
     label = st.selectbox("Format", list(FORMATS), key=f"{key}_format", filter_mode=None)
     with_doubtful = st.checkbox(
         "Include doubtful passages",
         doubtful,
         key=f"{key}_doubtful",
-        help="What the speech model may have made up is left out otherwise.",
+        help="If cleared, the export leaves out passages that the speech model may have invented.",
     )
-    if len(call_ids) > MOST_CALLS:
-        note(f"At most {MOST_CALLS} calls fit in one export: these are the first of them.")
+    if len(call_ids) > MAX_CALLS:
+        note(f"An export contains at most {MAX_CALLS} calls. This one contains the first {MAX_CALLS} of the list.")
     too_large = False
     if label == ZIP_WITH_AUDIO and ids:
         with reading(site.engine) as session:
             size_bytes = audio_bytes(session, ids)
-        too_large = size_bytes > MOST_AUDIO_BYTES
-        limit = size_text(MOST_AUDIO_BYTES)
-        note(f"{size_text(size_bytes)} of audio" + (f", more than the {limit} of one export." if too_large else "."))
+        too_large = size_bytes > MAX_AUDIO_BYTES
+        limit = f"; the limit is {size_text(MAX_AUDIO_BYTES)}, select fewer calls" if too_large else ""
+        note(f"{size_text(size_bytes)} of audio{limit}.")
     many = len(ids) > 1
-    name, mime = file_name(label, safe_name(_marked(site, stem)), many=many)
+    name, mime = file_name(label, safe_name(_demo_stem(site, stem)), many=many)
 
     def make() -> bytes:
         with reading(site.engine) as session:
@@ -61,14 +64,15 @@ def export_form(site: Site, call_ids: Sequence[int], stem: str, *, key: str, dou
 def table_export(
     site: Site, stem: str, columns: Sequence[str], rows: Callable[[], TableRows], *, key: str, total: int = 0
 ) -> None:
-    """A menu with a table as CSV and as Excel; `rows` is called when one is asked for, times are the PBX's.
+    """Draw a menu that downloads a table as CSV or Excel, with times in the PBX's zone.
 
-    `total`: how many rows there are, where `rows` gives the newest MOST_EXPORTED of them at most; it is said then.
+    `rows` is called on download. `total`: the number of rows that exist; if it is over MOST_EXPORTED, the menu says
+    that the file contains only the newest.
     """
-    name = safe_name(_marked(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
+    name = safe_name(_demo_stem(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
     with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
         if total > MOST_EXPORTED:
-            note(f"The newest {MOST_EXPORTED:,} of {total:,}. Choose a shorter period for the others.")
+            note(f"Exports the newest {MOST_EXPORTED:,} of {total:,} rows. For older rows, select an earlier period.")
         st.download_button(
             "CSV",
             lambda: to_csv(columns, rows(), site.zone),
@@ -89,6 +93,6 @@ def table_export(
         )
 
 
-def _marked(site: Site, stem: str) -> str:
-    """A file's name that tells made-up calls from real ones."""
+def _demo_stem(site: Site, stem: str) -> str:
+    """Return a file name without extension that marks the demo's calls as such."""
     return f"demo {stem}" if site.settings.demo else stem

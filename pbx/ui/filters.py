@@ -1,4 +1,4 @@
-"""Filters that several pages offer, each kept in the address so that what is seen can be sent to a colleague."""
+"""Filters that several pages share. They are in the URL, so a reader can share what they see by its link."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -21,13 +21,13 @@ Bounds = tuple[datetime | None, datetime | None]
 
 
 def period_filter(site: Site, default: str = "All time", periods: Sequence[str] = PERIODS) -> Bounds:
-    """The bounds of the chosen period in UTC: from the first moment of a local day to that of the day after the last.
+    """Draw the period filter and return its bounds in UTC, from midnight to midnight in the PBX's zone.
 
-    Keys: period, days.
+    The end is excluded; None means no bound. Widget keys: period, days.
     """
     today = datetime.now(site.zone).date()
     if "days" not in st.query_params:
-        # Known from the start, or days that a click sets would not be written to the address.
+        # Must be set from the start; otherwise Streamlit doesn't write days that a click sets to the URL.
         st.session_state.setdefault("days", day_range((), today))
     chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **IN_URL)
     if chosen != "Between":
@@ -37,26 +37,26 @@ def period_filter(site: Site, default: str = "All time", periods: Sequence[str] 
 
 
 def _choose_days(today: date) -> tuple[date, date]:
-    """The first and the last day chosen, shown and kept in the address as they are understood.
+    """Return the first and the last day selected; show them, and write them to the URL, as they are understood.
 
-    What is put right is put right before it is drawn: a second run might be overtaken by the browser's answer to the
-    first.
+    Corrections are made before the widget is drawn. In a second run, the browser's answer to the first could overwrite
+    them.
     """
-    half = st.session_state.pop(_CLICKED, False) and len(st.session_state.get("days", ())) < 2
-    if not half:  # otherwise the second click is to come
-        read_address_as("days", _iso(day_range(_days_of_address(), today)))
-        held = st.session_state.get("days", ())
-        if held and held != day_range(held, today):
-            st.session_state["days"] = day_range(held, today)
-    # None by default: what is the default isn't kept in the address, and tomorrow the last seven days are others.
+    is_first_click = st.session_state.pop(_CLICKED, False) and len(st.session_state.get("days", ())) < 2
+    if not is_first_click:  # after a first click, wait for the second
+        read_address_as("days", _iso(day_range(_days_in_url(), today)))
+        selected = st.session_state.get("days", ())
+        if selected and selected != day_range(selected, today):
+            st.session_state["days"] = day_range(selected, today)
+    # No default: Streamlit leaves defaults out of the URL, and tomorrow the default would mean other days.
     days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **IN_URL)
-    whole = day_range(days, today)
-    if not half:
-        write_address("days", _iso(whole))
-    return whole
+    selected_range = day_range(days, today)
+    if not is_first_click:
+        write_address("days", _iso(selected_range))
+    return selected_range
 
 
-def _days_of_address() -> list[date]:
+def _days_in_url() -> list[date]:
     try:
         return [date.fromisoformat(day) for day in st.query_params.get_all("days")]
     except ValueError:
@@ -68,9 +68,9 @@ def _iso(days: Sequence[date]) -> list[str]:
 
 
 def day_range(days: Sequence[date], today: date) -> tuple[date, date]:
-    """What days stand for: the first and the last of them, none after today; without any, the last seven."""
-    known = sorted(min(day, today) for day in days) or [today - timedelta(days=6), today]
-    return known[0], known[-1]
+    """Return the first and the last of some days, none after today; without any, the last seven days."""
+    ordered = sorted(min(day, today) for day in days) or [today - timedelta(days=6), today]
+    return ordered[0], ordered[-1]
 
 
 def _note_click() -> None:
@@ -78,7 +78,7 @@ def _note_click() -> None:
 
 
 def period_bounds(site: Site, name: str) -> Bounds:
-    """The bounds in UTC of a period of PERIODS, except for Between."""
+    """Return the bounds in UTC of a period in PERIODS other than Between; None means no bound."""
     today = start_of_day(datetime.now(UTC), site.zone)
     if name == "Yesterday":
         return start_of_day(today - timedelta(hours=1), site.zone), today
@@ -89,33 +89,36 @@ def period_bounds(site: Site, name: str) -> Bounds:
 
 
 def direction_filter() -> CallDirection | None:
-    """Key: direction."""
-    chosen = select_filter("Direction", get_args(CallDirection), "direction", said=str.capitalize)
-    return cast(CallDirection | None, chosen)
+    """Draw the direction filter; None if all directions are selected. Widget key: direction."""
+    selected = select_filter("Direction", get_args(CallDirection), "direction", format_func=str.capitalize)
+    return cast(CallDirection | None, selected)
 
 
 def number_filter() -> str:
-    """Key: number."""
+    """Draw the filter for part of a telephone number; "" if it is empty. Widget key: number."""
     number = st.text_input("Number", key="number", placeholder="Part of a number", live="400ms", **IN_URL)
     return (number or "").strip()
 
 
 def queue_filter(site: Site, *, none: str = "") -> str | None:
-    """Key: queue. `none` as in `select_filter`."""
+    """Draw the queue filter. Widget key: queue; `none` as in `select_filter`."""
     with reading(site.engine) as session:
         queues = call_queues(session, site.active.id)
     return select_filter("Queue", queues, "queue", none=none)
 
 
-def select_filter(label: str, options: Sequence[str], key: str, *, said: Any = str, none: str = "") -> str | None:
-    """A choice among options, all of them (None), or with the words of `none` what has none of them ("").
+def select_filter(
+    label: str, options: Sequence[str], key: str, *, format_func: Any = str, none: str = ""
+) -> str | None:
+    """Draw a filter with one option to select: None for all, "" for calls that have none.
 
-    What the address asks for stays, even if it is not among them.
+    `none`: the label of the option for calls that have none, "" to leave it out. An option that the URL names is
+    offered even if it is not in `options`.
     """
-    known = [ALL, *options, *([none] if none else [])]
-    asked = st.session_state.get(key) or st.query_params.get(key)
-    if said is str and asked and asked not in known:
-        known.append(asked)
-    typed: Literal["fuzzy"] | None = None if len(known) < 9 else "fuzzy"
-    chosen = st.selectbox(label, known, key=key, format_func=said, filter_mode=typed, **IN_URL)
-    return None if chosen == ALL else "" if none and chosen == none else chosen
+    labels = [ALL, *options, *([none] if none else [])]
+    requested = st.session_state.get(key) or st.query_params.get(key)
+    if format_func is str and requested and requested not in labels:
+        labels.append(requested)
+    filter_mode: Literal["fuzzy"] | None = None if len(labels) < 9 else "fuzzy"
+    selected = st.selectbox(label, labels, key=key, format_func=format_func, filter_mode=filter_mode, **IN_URL)
+    return None if selected == ALL else "" if none and selected == none else selected

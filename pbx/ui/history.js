@@ -1,8 +1,8 @@
-// A step of the browser's history is another page, or another call or agent opened on it. What a page writes into its own
-// address besides, one parameter after the other, belongs to the step it stands on.
+// The browser's history has one step per page, and per call or agent opened on a page. Other changes that a page makes to
+// its own URL replace the current step.
 {
   const push = history.pushState.bind(history)
-  // Between a click on a link and the step to its page, Streamlit writes that page's parameters into the page left.
+  // Between a click on a link and the step to its page, Streamlit writes the new page's parameters into the old page's URL.
   const LEAVING_MS = 10_000
   let left = -LEAVING_MS
   const leave = (event) => {
@@ -24,18 +24,18 @@
     else history.replaceState(state, unused, url)
   }
 
-  // Open a page of the app as a click on the sidebar does. What was typed just before may have Streamlit draw the page
-  // left once more, and stay on it: then it is asked again, and at last loaded.
+  // Open a page of the app as a click in the sidebar does. If the user has just typed something, Streamlit may redraw the
+  // old page and stay on it. Then this tries again, and finally loads the URL.
   window.goToPage = (url) => {
     const to = new URL(url, location.href).href
     const title = document.title
     const elsewhere = new URL(to).pathname !== location.pathname
-    const ask = () => dispatchEvent(new PopStateEvent("popstate"))
+    const openPage = () => dispatchEvent(new PopStateEvent("popstate"))
     history.pushState({}, "", to)
-    ask()
+    openPage()
     if (!elsewhere) return
     const timers = [
-      setTimeout(() => document.title === title && (history.replaceState({}, "", to), ask()), 1500),
+      setTimeout(() => document.title === title && (history.replaceState({}, "", to), openPage()), 1500),
       setTimeout(() => document.title === title && location.replace(to), 4500),
     ]
     addEventListener("popstate", (event) => event.isTrusted && timers.forEach(clearTimeout)) // Back

@@ -1,4 +1,4 @@
-// Places found. What was said is put in as text and nothing else; each place is a real link, to open beside this one.
+// Search results. Transcripts go in as text, never as HTML; each mention is a real link, so it can open in another tab.
 const element = (tag, className, text) => {
   const made = document.createElement(tag)
   if (className) made.className = className
@@ -6,7 +6,7 @@ const element = (tag, className, text) => {
   return made
 }
 
-const place = (hit) => {
+const mention = (hit) => {
   const link = element("a", `hit ${hit.side}`)
   link.href = hit.href
   link.onclick = (event) => {
@@ -20,11 +20,11 @@ const place = (hit) => {
   for (const mark of hit.marks) where.append(element("span", "mark", mark))
   const said = element("span", "said")
   said.dir = "auto"
-  if (hit.before) said.append(element("span", "near", `${hit.before} `))
+  if (hit.before) said.append(element("span", "context", `${hit.before} `))
   const text = element("span", "text")
   for (const [part, marked] of hit.parts) text.append(marked ? element("mark", "", part) : part)
   said.append(text)
-  if (hit.after) said.append(element("span", "near", ` ${hit.after}`))
+  if (hit.after) said.append(element("span", "context", ` ${hit.after}`))
   link.append(where, said)
   return link
 }
@@ -33,9 +33,9 @@ const head = (group, setTriggerValue) => {
   const made = element("label", "head")
   const box = element("input")
   box.type = "checkbox"
-  box.checked = group.picked
-  box.setAttribute("aria-label", `Pick the call ${group.who}, ${group.when}`)
-  box.onchange = () => setTriggerValue("pick", { call: group.call, picked: box.checked })
+  box.checked = group.selected
+  box.setAttribute("aria-label", `Select the call ${group.who}, ${group.when}`)
+  box.onchange = () => setTriggerValue("select", { call: group.call, selected: box.checked })
   made.append(box, element("span", "who", group.who), element("span", "when", group.when), element("span", "about", group.about))
   return made
 }
@@ -46,10 +46,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const focused = parentElement.activeElement?.dataset?.id
   root.replaceChildren(
     ...data.groups.map((group) => {
-      const call = element("article", group.picked ? "picked" : "")
+      const call = element("article", group.selected ? "selected" : "")
       const top = head(group, setTriggerValue)
       top.querySelector("input").dataset.id = group.call
-      call.append(top, ...group.hits.map(place))
+      call.append(top, ...group.hits.map(mention))
       return call
     }),
   )

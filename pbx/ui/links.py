@@ -1,4 +1,4 @@
-"""The ways from one page to another: each leaves one step in the browser's history, and the new page's own address."""
+"""Going from one page to another, with one step in the browser's history and the new page's URL."""
 
 import json
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ CALL_PAGE = "pages/calls/interactions.py"
 
 
 def go_to_page(page: str, filters: Mapping[str, str | list[str]] | None = None) -> None:
-    """Open a page as a link to it does: with these filters, the others as they are by default.
+    """Open a page as a link to it does: with these filters, and all others at their defaults.
 
-    Not by st.switch_page: it refuses to leave a page whose widgets are bound to the address, and leaves a step in the
-    history under which the page left has the filters of the page that comes.
+    This doesn't use st.switch_page, which can't leave a page whose widgets are bound to the URL, and which adds a
+    history entry that shows the old page with the filters of the new one.
     """
     leave_page()
-    address = json.dumps((_path(page) or "./") + (f"?{urlencode(filters, doseq=True)}" if filters else ""))
-    moment = datetime.now(UTC).timestamp()  # makes each one new, or the browser would not run it again
+    url = json.dumps((_path(page) or "./") + (f"?{urlencode(filters, doseq=True)}" if filters else ""))
+    moment = datetime.now(UTC).timestamp()  # makes each script different; the browser doesn't run the same one twice
     with st.container(key="page_script"):
-        st.html(f"<script>/* {moment} */goToPage({address})</script>", unsafe_allow_javascript=True)
+        st.html(f"<script>/* {moment} */goToPage({url})</script>", unsafe_allow_javascript=True)
 
 
 def _path(page: str) -> str:
-    """Where a page of the navigation is found below the app's own address."""
+    """Return the URL path of a page, relative to the app's URL."""
     context = get_script_run_ctx()
     pages = context.pages_manager.get_pages().values() if context else ()
     return next(one["url_pathname"] for one in pages if one["script_path"].replace("\\", "/").endswith(page))

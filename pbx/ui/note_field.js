@@ -1,10 +1,10 @@
-// A note that is saved as it is typed. What is not known to be saved is kept in this browser, key by key.
+// A note that saves while the user types. Text not confirmed as saved is in the browser's storage after every key press.
 const PAUSE_MS = 600 // after the last key
-const CLICK_MS = 1500 // after a click elsewhere: nothing of ours comes in its way
-const ANSWER_MS = 10_000 // without an answer it is sent again
-const AGAIN_MS = 15_000 // after one that says why it isn't saved
-const LEFT_MS = 3000 // a draft that old is not being typed in another tab
-const STILL_HERE = "What you wrote is still here, and is tried again."
+const CLICK_MS = 1500 // after a click elsewhere, so that saving doesn't interfere with it
+const ANSWER_MS = 10_000 // without an answer, send it again
+const RETRY_MS = 15_000 // after an answer that it wasn't saved
+const LEFTOVER_MS = 3000 // nobody is typing a draft of this age in another tab
+const STILL_HERE = "Your text is still here; saving is retried automatically."
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".note")
@@ -22,16 +22,16 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 
 function setUp(root) {
-  const note = { root, field: root.querySelector("textarea"), told: root.querySelector("p"), unanswerable: new Set() }
+  const note = { root, field: root.querySelector("textarea"), status: root.querySelector("p"), unanswerable: new Set() }
   note.field.oninput = () => {
     note.dirty = true
     keep(note)
-    tell(note, "Saving…")
+    showStatus(note, "Saving…")
     schedule(note, PAUSE_MS)
   }
   note.field.addEventListener("compositionstart", () => (note.composing = true))
   note.field.addEventListener("compositionend", () => (note.composing = false))
-  note.field.onkeydown = (event) => event.stopPropagation() // the page has keys of its own
+  note.field.onkeydown = (event) => event.stopPropagation() // the page's shortcuts must not react
   return note
 }
 
@@ -45,23 +45,23 @@ function listen(note) {
   if (note.data) schedule(note, PAUSE_MS)
 }
 
-// Another call than before, or the first: with the draft that was left of it, if there is one.
+// The first call, or another than before: show its leftover draft, if there is one.
 function open(note, data) {
   Object.assign(note, { data, sent: null, raw: null, base: data.saved, dirty: false, key: `${prefix(data)}${data.call}` })
   const left = read(note.key)
   if (left && left.text !== data.saved) {
     Object.assign(note, { raw: stored(note.key), base: left.base, dirty: true })
     note.field.value = left.text
-    tell(note, "Saving…")
+    showStatus(note, "Saving…")
   } else {
     if (left) remove(note.key)
     note.field.value = data.saved
-    tell(note, "Saved as you type")
+    showStatus(note, "Saved as you type")
   }
   schedule(note, PAUSE_MS)
 }
 
-// Streamlit calls whenever it has data; what is being typed stays as it is.
+// Streamlit calls this with every update; text that is being typed stays as it is.
 function update(note, data) {
   note.data = data
   if (note.sent && data.answer?.number === note.sent.number) take(note, data.answer)
@@ -77,35 +77,35 @@ function take(note, answer) {
     if (answer.problem) note.unanswerable.add(sent.key)
     else if (stored(sent.key) === sent.raw) remove(sent.key)
   } else if (answer.problem) {
-    tell(note, `Not saved. ${answer.problem} ${STILL_HERE}`, true)
-    return schedule(note, AGAIN_MS)
+    showStatus(note, `Not saved. ${answer.problem} ${STILL_HERE}`, true)
+    return schedule(note, RETRY_MS)
   } else saved(note, sent, answer.saved)
   schedule(note, PAUSE_MS)
 }
 
 function saved(note, sent, text) {
-  const more = text !== sent.text && text.startsWith(sent.text) ? text.slice(sent.text.length) : "" // written elsewhere
+  const more = text !== sent.text && text.startsWith(sent.text) ? text.slice(sent.text.length) : "" // added elsewhere
   if (note.field.value === sent.text) {
     if (stored(note.key) === note.raw) remove(note.key)
     Object.assign(note, { dirty: false, base: text, raw: null })
     if (more) show(note, text)
-    tell(note, more ? "Saved, with what was written elsewhere meanwhile" : "Saved")
+    showStatus(note, more ? "Saved, including text added elsewhere" : "Saved")
     return
   }
   if (more && !note.composing) show(note, note.field.value + (sent.text ? more : `\n${more}`))
-  else if (text && text !== sent.text) return // upon what it was before, it is joined once more
+  else if (text && text !== sent.text) return // keep the old base, so that the next save merges again
   note.base = text
   keep(note)
 }
 
-// One at a time: the note that is open, then drafts that were left of others.
+// Send one at a time: the open note first, then leftover drafts of other calls.
 function send(note) {
   if (!note.listening) return
   const now = Date.now()
   if (now < (note.quietUntil ?? 0)) return schedule(note, note.quietUntil - now)
   if (note.sent && now - note.sent.at < ANSWER_MS) return schedule(note, ANSWER_MS)
-  if (note.sent && !note.sent.key) tell(note, `Not saved yet: the app does not answer. ${STILL_HERE}`, true)
-  note.sent = note.dirty ? fromField(note, now) : fromLeft(note, now)
+  if (note.sent && !note.sent.key) showStatus(note, `Not saved yet: the app isn’t responding. ${STILL_HERE}`, true)
+  note.sent = note.dirty ? fromField(note, now) : fromLeftover(note, now)
   if (!note.sent) return
   const { linkedid, text, base, number } = note.sent
   note.trigger({ linkedid, text, base, number })
@@ -117,17 +117,17 @@ function fromField(note, at) {
   const { call, longest } = note.data
   const length = text.length > longest ? [...text].length : 0
   if (length <= longest) return { linkedid: call, text, base: note.base, number: unique(), at }
-  const told = [longest, length].map((count) => count.toLocaleString("en-GB"))
-  tell(note, `Not saved: a note holds ${told[0]} characters, this one has ${told[1]}. What you wrote is still here; shorten it.`, true)
+  const [most, now] = [longest, length].map((count) => count.toLocaleString("en-GB"))
+  showStatus(note, `Not saved: a note can have ${most} characters, this one has ${now}. Shorten it to save it.`, true)
   return null
 }
 
-function fromLeft(note, at) {
+function fromLeftover(note, at) {
   for (const key of keys(prefix(note.data))) {
     if (key === note.key || note.unanswerable.has(key)) continue
     const left = read(key)
     if (!left) remove(key)
-    else if (at - left.at < LEFT_MS) schedule(note, LEFT_MS)
+    else if (at - left.at < LEFTOVER_MS) schedule(note, LEFTOVER_MS)
     else return { ...left, key, raw: stored(key), number: unique(), at }
   }
   return null
@@ -138,9 +138,9 @@ function schedule(note, wait_ms) {
   note.timer = setTimeout(() => send(note), wait_ms)
 }
 
-function tell(note, words, bad = false) {
-  note.told.className = bad ? "bad" : ""
-  if (note.told.textContent !== words) note.told.textContent = words
+function showStatus(note, text, bad = false) {
+  note.status.className = bad ? "bad" : ""
+  if (note.status.textContent !== text) note.status.textContent = text
 }
 
 function show(note, text) {
@@ -153,7 +153,7 @@ function show(note, text) {
 const prefix = ({ store }) => `pbx-note ${store} `
 const unique = () => `${Date.now()} ${Math.random()}`
 
-// What another tab keeps of the same call is put beside, and saved in its turn.
+// A draft of the same call from another tab moves to a key of its own, to be saved later.
 function keep(note) {
   const other = stored(note.key)
   if (other !== null && other !== note.raw) store(`${note.key} ${unique()}`, other)
@@ -170,7 +170,7 @@ function read(key) {
   }
 }
 
-// A browser may keep nothing at all, or have no room: the text is in its field all the same.
+// The browser's storage may be disabled or full; the text is still in its field.
 function attempt(run, otherwise = null) {
   try {
     return run()

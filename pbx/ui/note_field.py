@@ -1,7 +1,8 @@
-"""The note on a call: a field that is saved as it is typed, and is never the reason why a click is lost.
+"""The note on a call: a text field that saves while the reader types.
 
-Streamlit's own field sends its text when the focus leaves it, which is with the click on something else; of the two one
-is lost. This one sends a while after the last key, and keeps in the browser what is not known to be saved.
+Streamlit's own text area sends its text when it loses focus, which happens with a click on something else, and then
+one of the two is lost. This field sends shortly after the last key press. Text that isn't confirmed as saved stays in
+the browser's storage.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,9 @@ from pbx.store.notes import LONGEST_NOTE, get_note, save_note
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import HERE, show_errors
 
-_LONGEST_NAME = 1_000  # characters
+_MAX_ID_CHARACTERS = 1_000
 
-_field = st.components.v2.component(
+_component = st.components.v2.component(
     "pbx_note",
     html=(HERE / "note_field.html").read_text(),
     css=(HERE / "note_field.css").read_text(),
@@ -30,7 +31,10 @@ _field = st.components.v2.component(
 
 @dataclass(frozen=True)
 class NoteDraft:
-    """What somebody wrote on a call: upon which saved note, and the number by which the answer is known."""
+    """A note as the reader typed it.
+
+    `base`: the saved note that the reader started from. `number`: identifies the answer to this draft.
+    """
 
     linkedid: str
     text: str
@@ -40,7 +44,7 @@ class NoteDraft:
 
 @dataclass(frozen=True)
 class NoteAnswer:
-    """What became of a draft: the note as it is kept now, or why it is not; `gone`: there is no such call."""
+    """The answer to a draft: the note as saved, or the problem. `gone`: the call no longer exists."""
 
     number: str
     saved: str = ""
@@ -51,47 +55,47 @@ class NoteAnswer:
 @st.fragment
 @show_errors
 def note_field(site: Site, call: Call) -> None:
-    """The note of a call, saved as it is typed; drafts of other calls that were left in the browser are saved too."""
+    """Draw the note of a call. Drafts of other calls that are still in the browser's storage are saved too."""
     key = f"note_{call.id}"
 
-    def keep() -> None:
+    def save() -> None:
         if draft := parse_draft(st.session_state[key]["draft"]):
             st.session_state["note_answer"] = save_draft(site, draft)
 
     answer: NoteAnswer | None = st.session_state.get("note_answer")
     with reading(site.engine) as session:
-        known = get_note(session, call.id or 0)
-    _field(
+        saved = get_note(session, call.id or 0)
+    _component(
         key=key,
         data={
-            # Calls of another PBX, or of another cache, may have the same numbers.
+            # The browser's storage may also hold drafts for another PBX, whose calls can have the same ids.
             "store": f"{site.pbx_name}/{site.active.id}",
             "call": call.linkedid,
-            "saved": known.note if known else "",
+            "saved": saved.note if saved else "",
             "answer": asdict(answer) if answer else None,
             "longest": LONGEST_NOTE,
         },
-        on_draft_change=keep,
+        on_draft_change=save,
     )
 
 
 def parse_draft(sent: object) -> NoteDraft | None:
-    """What the browser sent, if it is what the field sends."""
+    """Return the draft that the browser sent; None if the message isn't a valid draft."""
     if not isinstance(sent, Mapping):
         return None
     parts: list[Any] = [sent.get(name) for name in ("linkedid", "text", "base", "number")]
-    if not all(isinstance(part, str) for part in parts) or max(len(parts[0]), len(parts[3])) > _LONGEST_NAME:
+    if not all(isinstance(part, str) for part in parts) or max(len(parts[0]), len(parts[3])) > _MAX_ID_CHARACTERS:
         return None
     return NoteDraft(*parts)
 
 
 def save_draft(site: Site, draft: NoteDraft) -> NoteAnswer:
-    """Save a draft as the note of its call, together with what was saved there meanwhile."""
+    """Save a draft as the note of its call, merged with what was saved there since the reader started."""
     try:
         with writing(site.engine) as session:
             call = find_call(session, site.active.id, draft.linkedid)
             if call is None:
-                return NoteAnswer(draft.number, problem="This call is no longer there.", gone=True)
+                return NoteAnswer(draft.number, problem="This call no longer exists.", gone=True)
             return NoteAnswer(draft.number, saved=save_note(session, call.id or 0, draft.text, draft.base))
     except PbxError as error:
         return NoteAnswer(draft.number, problem=error.advice)

@@ -1,22 +1,21 @@
-"""The way through a list that is longer than a page."""
+"""Page numbers below a list that is longer than one page."""
 
 import streamlit as st
 
 from pbx.ui.elements import note
 
 
-def pager(total: int, size: int, *, of: str, also: str = "") -> int:
-    """Say which rows of a list are shown, 1–12 of 14, with the way to the others; returns how many come before them.
+def pager(total: int, size: int, *, of: str) -> int:
+    """Draw page numbers and the range of rows shown (13–24 of 40); returns how many rows come before this page.
 
-    Call it below the place for the rows. `of` names what is listed: another list begins at its first page. `also` is
-    said besides. Nothing is drawn where the list fits and there is nothing to say.
+    Call it below the place for the rows. `of` identifies the list: if it changes, the pager returns to the first page.
+    Draws nothing if the list fits on one page.
     """
     pages = -(-total // size)
-    if pages < 2 and not also:
+    if pages < 2:
         return 0
     with st.container(horizontal=True, vertical_alignment="center", key="foot"):
-        page = min(st.pagination(pages, key=f"page of {of}"), pages) if pages > 1 else 1
-        before = (page - 1) * size
-        shown = f"{before + 1:,}–{min(before + size, total):,} of {total:,}"
-        note(f"{shown}{also}")
-    return before
+        page = min(st.pagination(pages, key=f"page of {of}"), pages)
+        offset = (page - 1) * size
+        note(f"{offset + 1:,}–{min(offset + size, total):,} of {total:,}")
+    return offset

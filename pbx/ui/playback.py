@@ -1,4 +1,4 @@
-"""The sound of a recording, made ready for the browser: at once when that is quick, else by the worker."""
+"""A recording's audio for the browser. Short ones are converted immediately, long ones by the worker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,74 +17,74 @@ from pbx.store.models import Recording
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import plain, show_errors
 
-LONG_S = 600  # what takes longer to hear than this is prepared by the worker, not while the page waits
+LONG_S = 600  # longer recordings are prepared by the worker, so that the page doesn't wait
 
 
 @dataclass(frozen=True)
 class PlayableSound:
-    """What the browser plays, its length, its waveform (a list of peaks per channel), its technical facts."""
+    """A recording ready to play: the file, its length, its waveform (a list of peaks per channel), its audio format."""
 
     playable: Path
     duration_s: float
     peaks: Sequence[Sequence[float]]
-    about: str
+    audio_format: str
 
 
 def audio_path(site: Site, recording: Recording) -> Path | None:
-    """Where the recording's file lies; None where it doesn't."""
+    """Return the path of a recording's file; None if it is not on this machine."""
     path = site.settings.audio_dir / recording.file
     return path if recording.state == "downloaded" and recording.file and path.is_file() else None
 
 
 def load_sound(site: Site, recording: Recording) -> PlayableSound | None:
-    """The recording's sound; None where there is none yet, and then the page says why."""
+    """Return a recording ready to play; if it isn't, show why and return None."""
     path = audio_path(site, recording)
     if path is None:
-        _say_missing(recording)
+        _show_missing(recording)
         return None
     try:
         ready = is_prepared(path, site.settings.playable_dir)
         if not ready and (recording.duration_s or 0) > LONG_S:
-            _preparing(site, recording, path)
+            _show_preparation(site, recording, path)
             return None
         with st.spinner("Preparing the audio", show_time=False):
-            return _made(path, site.settings.playable_dir)
+            return _playable_sound(path, site.settings.playable_dir)
     except PbxError as error:
         st.warning(plain(error.advice), icon=":material/music_off:")
         return None
 
 
-def _made(path: Path, cache_dir: Path) -> PlayableSound:
-    playable, wave, known = render_playable(path, cache_dir), waveform(path, cache_dir), probe_audio(path)
-    channels = {1: "mono", 2: "stereo"}.get(known.channels, f"{known.channels} channels")
-    about = f"{known.codec}, {known.sample_rate / 1000:g} kHz, {channels}, {duration_text(known.duration_s)}"
-    return PlayableSound(playable, wave.duration_s, wave.peaks, about)
+def _playable_sound(path: Path, cache_dir: Path) -> PlayableSound:
+    playable, wave, probed = render_playable(path, cache_dir), waveform(path, cache_dir), probe_audio(path)
+    channels = {1: "mono", 2: "stereo"}.get(probed.channels, f"{probed.channels} channels")
+    audio_format = f"{probed.codec}, {probed.sample_rate / 1000:g} kHz, {channels}, {duration_text(probed.duration_s)}"
+    return PlayableSound(playable, wave.duration_s, wave.peaks, audio_format)
 
 
-def _say_missing(recording: Recording) -> None:
+def _show_missing(recording: Recording) -> None:
     if recording.state == "downloaded" and recording.file:
-        st.warning("The file is no longer in data/audio. The next sync fetches it again.", icon=":material/draft:")
+        st.warning("The file is no longer in data/audio. The next sync downloads it again.", icon=":material/draft:")
         return
     name, _ = RECORDING_STATES.get(recording.state, (recording.state, ""))
-    st.info(plain(f"{name}. {recording.reason or 'The next sync fetches it.'}"), icon=":material/voicemail:")
+    st.info(plain(f"{name}. {recording.reason or 'The next sync downloads it.'}"), icon=":material/voicemail:")
 
 
 @st.fragment(run_every=2)
 @show_errors
-def _preparing(site: Site, recording: Recording, path: Path) -> None:
-    """Have a long recording prepared, and draw the page anew once it is."""
+def _show_preparation(site: Site, recording: Recording, path: Path) -> None:
+    """Have the worker prepare a long recording, and redraw the page when it is ready."""
     if is_prepared(path, site.settings.playable_dir):
         st.rerun()
     with reading(site.engine) as session:
         job = last_job(session, "make_playable", connection_id=site.active.id)
-    mine = job and job.options.get("recording_id") == recording.id
-    if job and mine and job.state == "failed":
+    is_this = job and job.options.get("recording_id") == recording.id
+    if job and is_this and job.state == "failed":
         st.warning(f"The audio could not be prepared. {plain(job.error)}", icon=":material/music_off:")
         if not st.button("Try again", key=f"prepare_{recording.id}"):
             return
-    if not job or not mine or job.state in ("done", "failed"):  # of its kind one at a time
+    if not job or not is_this or job.state in ("done", "failed"):  # the worker prepares one recording at a time
         request_job(
             site.engine, site.settings, "make_playable", requested_by="page", options={"recording_id": recording.id}
         )
     length = duration_text(recording.duration_s)
-    st.info(f"The audio is being prepared ({length} long). It appears here by itself.", icon=":material/graphic_eq:")
+    st.info(f"Preparing the audio ({length}). It appears here automatically.", icon=":material/graphic_eq:")

@@ -1,10 +1,10 @@
-// The sound: a player that drives the page's own <audio>, its waveform, its keys. All that is shown comes as text.
-let speed = 1 // kept from call to call while the page is open
+// The player: drives the page's <audio>, draws its waveform, handles keys. All texts are inserted as text, not as HTML.
+let speed = 1 // stays the same from call to call while the page is open
 const STEP_S = 5
 const JUMP_S = 10
-const REWOUND_MS = 5000
-const TYPED_IN = "input, textarea, select, [contenteditable=true], [role=dialog], [role=combobox], [role=listbox]"
-const USES_KEYS = "button, a, summary, [role=tab], [role=radio], [role=option], [data-id]"
+const REWIND_GUARD_MS = 5000
+const TEXT_FIELDS = "input, textarea, select, [contenteditable=true], [role=dialog], [role=combobox], [role=listbox]"
+const KEY_CONTROLS = "button, a, summary, [role=tab], [role=radio], [role=option], [data-id]"
 
 const element = (tag, className, text) => {
   const made = document.createElement(tag)
@@ -22,7 +22,7 @@ const clock = (seconds) => {
 
 const lengthOf = ({ audio, data }) => (Number.isFinite(audio?.duration) ? audio.duration : data.duration_s) || 0
 
-const placeOf = ({ audio, pending }) => pending?.at_s ?? audio?.currentTime ?? 0
+const positionOf = ({ audio, pending }) => pending?.at_s ?? audio?.currentTime ?? 0
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".player")
@@ -32,7 +32,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   return () => tearDown(root.player)
 }
 
-// Streamlit calls again whenever it has data: what is the same stays as it is, the place in the sound above all.
+// Streamlit calls this with every update. What hasn't changed must stay as it is, above all the playback position.
 function update(player, data) {
   const before = player.data ?? {}
   player.data = data
@@ -40,24 +40,24 @@ function update(player, data) {
   player.root.classList.toggle("silent", !data.sound)
   if (before.wave !== data.wave && data.wave) drawWave(player)
   if (before.sound !== data.sound || before.lines !== data.lines) drawTranscript(player, before.sound === data.sound)
-  if (isNew(player, data.refused)) refuse(player, data.refused)
+  if (isNew(player, data.refused)) reopenEditor(player, data.refused)
   if (isNew(player, data.seek)) jump(player, data.seek)
   tick(player)
 }
 
-// A wish is for once, however often it is sent.
-function isNew(player, wish) {
-  if (!wish || player.heard.has(wish.number)) return false
-  player.heard.add(wish.number)
+// Streamlit sends a request again with every update; each is carried out once.
+function isNew(player, request) {
+  if (!request || player.handled.has(request.number)) return false
+  player.handled.add(request.number)
   return true
 }
 
 function setUp(root) {
   const find = (name) => root.querySelector(`.${name}`)
-  const player = { root, wave: find("wave"), box: find("transcript"), find, following: true, lines: [], heard: new Set() }
+  const player = { root, wave: find("wave"), box: find("transcript"), find, following: true, lines: [], handled: new Set() }
   player.onkey = (event) => pressed(player, event)
   document.addEventListener("keydown", player.onkey)
-  // The page may draw its <audio> after us, or anew.
+  // Streamlit may draw the <audio> after the player, or replace it.
   player.watch = new MutationObserver(() => player.audio?.isConnected || attach(player))
   player.watch.observe(document.body, { childList: true, subtree: true })
   find("controls").onclick = (event) => act(player, event.target.closest("[data-do]")?.dataset.do)
@@ -66,8 +66,8 @@ function setUp(root) {
     if (player.audio) player.audio.playbackRate = speed
   }
   find("speed").value = String(speed)
-  listenToWave(player)
-  listenToTranscript(player)
+  addWaveListeners(player)
+  addTranscriptListeners(player)
   return player
 }
 
@@ -98,34 +98,34 @@ function attach(player) {
   player.unbind = new AbortController()
   player.audio = audio
   audio.playbackRate = audio.defaultPlaybackRate = speed
-  const ready = () => settle(player)
+  const ready = () => seekPending(player)
   const events = ["timeupdate", "play", "pause", "ended", "seeking", "seeked", "durationchange"]
   for (const name of events) audio.addEventListener(name, () => tick(player), { signal: player.unbind.signal })
   audio.addEventListener("loadedmetadata", ready, { signal: player.unbind.signal })
-  audio.addEventListener("seeking", () => rewind(player), { signal: player.unbind.signal })
-  audio.addEventListener("error", () => tell(player, "The sound can’t be played."), { signal: player.unbind.signal })
+  audio.addEventListener("seeking", () => undoRewind(player), { signal: player.unbind.signal })
+  audio.addEventListener("error", () => showStatus(player, "The audio can’t be played."), { signal: player.unbind.signal })
   ready()
 }
 
-// Go where somebody wanted to go before there was sound.
-function settle(player) {
+// Seek to the position that was requested before the audio was ready.
+function seekPending(player) {
   const { audio, pending } = player
   if (!pending || !audio || audio.readyState < 1) return
   player.pending = null
-  player.wound = { at_s: Math.min(pending.at_s, lengthOf(player)), until: performance.now() + REWOUND_MS }
-  audio.currentTime = player.wound.at_s
+  player.lastSeek = { at_s: Math.min(pending.at_s, lengthOf(player)), until: performance.now() + REWIND_GUARD_MS }
+  audio.currentTime = player.lastSeek.at_s
   if (pending.play) play(player)
 }
 
-// Streamlit winds a new <audio> to its own start, sooner or later, and that is 0.
-function rewind({ audio, wound }) {
-  if (wound?.at_s && audio.currentTime === 0 && performance.now() < wound.until) audio.currentTime = wound.at_s
+// Streamlit sets a new <audio> to its start time, 0, some time after it appears. This undoes it.
+function undoRewind({ audio, lastSeek }) {
+  if (lastSeek?.at_s && audio.currentTime === 0 && performance.now() < lastSeek.until) audio.currentTime = lastSeek.at_s
 }
 
 function seek(player, at_s, andPlay) {
   const length = lengthOf(player)
   player.pending = { at_s: Math.max(length ? Math.min(at_s, length) : at_s, 0), play: andPlay }
-  settle(player)
+  seekPending(player)
   tick(player)
 }
 
@@ -136,11 +136,11 @@ function jump(player, { at_s, play: andPlay }) {
   showMark(player)
 }
 
-const play = (player) => player.audio.play().catch(() => tick(player)) // a browser may want a click first
+const play = (player) => player.audio.play().catch(() => tick(player)) // a browser may require a click first
 
 function act(player, name) {
   const { audio } = player
-  const at_s = placeOf(player)
+  const at_s = positionOf(player)
   if (name === "toggle" && audio) audio.paused ? play(player) : audio.pause()
   if (name === "pause") audio?.pause()
   if (name === "back") seek(player, at_s - JUMP_S)
@@ -167,8 +167,8 @@ function pressed(player, event) {
   const name = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key]
   const path = event.composedPath().filter((node) => node.matches)
   const within = (selector) => path.some((node) => node.matches(selector))
-  if (!name || within(TYPED_IN)) return
-  if (!/^[jkl]$/i.test(event.key) && within(USES_KEYS)) return
+  if (!name || within(TEXT_FIELDS)) return
+  if (!/^[jkl]$/i.test(event.key) && within(KEY_CONTROLS)) return
   event.preventDefault()
   act(player, name)
 }
@@ -178,9 +178,9 @@ async function copyLink(player, at_s) {
   link.searchParams.set("t", String(Math.floor(at_s * 10) / 10))
   try {
     await navigator.clipboard.writeText(link.href)
-    tell(player, `Link to ${clock(at_s)} copied`)
+    showStatus(player, `Link to ${clock(at_s)} copied`)
   } catch {
-    copyByHand(player, link.href) // there is no clipboard for pages that come over plain HTTP from another machine
+    copyByHand(player, link.href) // browsers have no clipboard API for pages over plain HTTP from another machine
   }
 }
 
@@ -191,24 +191,24 @@ function copyByHand(player, text) {
   field.select()
   const done = document.execCommand("copy")
   field.remove()
-  tell(player, done ? "Link copied" : text)
+  showStatus(player, done ? "Link copied" : text)
 }
 
-function tell(player, text) {
-  player.find("told").textContent = text
-  clearTimeout(player.untell)
-  player.untell = setTimeout(() => (player.find("told").textContent = ""), 6000)
+function showStatus(player, text) {
+  player.find("status").textContent = text
+  clearTimeout(player.statusTimer)
+  player.statusTimer = setTimeout(() => (player.find("status").textContent = ""), 6000)
 }
 
-// Everything that moves with the sound.
+// Update everything that moves with the audio.
 function tick(player) {
   const { audio, wave, find } = player
-  const at_s = placeOf(player)
+  const at_s = positionOf(player)
   const length = lengthOf(player)
   const playing = Boolean(audio && !audio.paused && !audio.ended)
   wave.style.setProperty("--at", `${length ? Math.min((100 * at_s) / length, 100) : 0}%`)
-  if (player.said !== `${Math.floor(at_s)} ${length} ${playing}`) {
-    player.said = `${Math.floor(at_s)} ${length} ${playing}`
+  if (player.shownState !== `${Math.floor(at_s)} ${length} ${playing}`) {
+    player.shownState = `${Math.floor(at_s)} ${length} ${playing}`
     find("at").textContent = clock(at_s)
     find("total").textContent = length ? clock(length) : "–"
     wave.setAttribute("aria-valuemax", String(Math.floor(length)))
@@ -258,7 +258,7 @@ function shape(peaks, loudest, className) {
   return svg
 }
 
-function listenToWave(player) {
+function addWaveListeners(player) {
   const { wave } = player
   const hover = player.find("hover")
   const secondAt = (event) => {

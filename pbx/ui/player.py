@@ -1,6 +1,6 @@
-"""The player: the sound of a recording and what was said in it, word by word.
+"""The player: a recording's audio, its waveform and its transcript, word by word.
 
-Streamlit's own audio element serves the file, a piece at a time; the player hides it, drives it, and draws the rest.
+Streamlit's audio element serves the file in parts. The player hides that element, controls it, and draws the rest.
 """
 
 import json
@@ -15,11 +15,11 @@ from pbx.formatting import FLAGS, SOUNDS, SPEAKERS
 from pbx.store.models import SegmentRow
 from pbx.ui.elements import HERE
 
-LONGEST_EDIT = 20_000  # characters
+MAX_EDIT_CHARACTERS = 20_000
 _TONES = ("caller", "agent")
-_NEAR = 0.4  # percent of the waveform: marks that close become one
+_MERGE_PERCENT = 0.4  # of the waveform: marks closer than this become one
 
-_player = st.components.v2.component(
+_component = st.components.v2.component(
     "pbx_player",
     html=(HERE / "player.html").read_text(),
     css=(HERE / "player.css").read_text(),
@@ -29,7 +29,7 @@ _player = st.components.v2.component(
 
 @dataclass(frozen=True)
 class ChannelWaveform:
-    """A channel's waveform: whose it is ("" where there is but one), its colour, its peaks (0 to 1)."""
+    """The waveform of one audio channel: its speaker ("" if there is only one channel), colour and peaks (0 to 1)."""
 
     name: str
     tone: str
@@ -38,7 +38,7 @@ class ChannelWaveform:
 
 @dataclass(frozen=True)
 class Seek:
-    """Where to go; `number` tells one wish from the next for the same place."""
+    """A position that the player should go to. `number` makes each request unique, even for the same position."""
 
     at_s: float
     number: str
@@ -47,7 +47,7 @@ class Seek:
 
 @dataclass(frozen=True)
 class SegmentEdit:
-    """What somebody wants a segment to say."""
+    """A new text for a segment, as the reader typed it."""
 
     segment_id: int
     text: str
@@ -55,7 +55,7 @@ class SegmentEdit:
 
 @dataclass(frozen=True)
 class RejectedEdit:
-    """An edit that could not be kept, and why; it is offered again. `number` tells one from the next."""
+    """An edit that could not be saved, and why. The player opens it again. `number` makes each one unique."""
 
     edit: SegmentEdit
     why: str
@@ -79,7 +79,7 @@ def player(
     `waveform_json` and `lines` from `lines_json`. They are passed as text, so that the browser can compare them with
     what it already shows.
     """
-    result = _player(
+    result = _component(
         key=key,
         data={
             "sound": sound,
@@ -96,29 +96,29 @@ def player(
 
 
 def parse_edit(sent: object) -> SegmentEdit | None:
-    """What the browser sent, if it is what the player sends."""
+    """Return the edit that the browser sent; None if the message isn't a valid edit."""
     if not isinstance(sent, Mapping):
         return None
     segment_id, text = sent.get("id"), sent.get("text")
     if type(segment_id) is not int or not isinstance(text, str) or not text.strip():
         return None
-    return SegmentEdit(segment_id, text[:LONGEST_EDIT])
+    return SegmentEdit(segment_id, text[:MAX_EDIT_CHARACTERS])
 
 
 def speaker_name(speaker: str, channel: int, channels: int) -> str:
-    """Name who speaks: two channels whose sides are not known are two speakers all the same."""
+    """Return the label of a speaker; with several channels, unknown speakers are numbered by their channel."""
     return SPEAKERS.get(speaker) or (f"Speaker {channel + 1}" if channels > 1 else "")
 
 
 def speaker_tone(speaker: str, channel: int, channels: int) -> str:
-    """The colour of who speaks, as a class."""
+    """Return the CSS class with a speaker's colour."""
     if speaker in _TONES:
         return speaker
     return _TONES[channel % 2] if channels > 1 else ""
 
 
 def lines_json(rows: Sequence[SegmentRow], channels: int) -> str:
-    """Segments as the player's lines."""
+    """Return segments as JSON for the player, one line each."""
     lines = [
         {
             "id": row.id,
@@ -137,7 +137,7 @@ def lines_json(rows: Sequence[SegmentRow], channels: int) -> str:
 
 
 def flags_text(row: SegmentRow) -> str:
-    """Why a segment is shown dimmed, or what is heard instead of speech; "" for one without flags."""
+    """Return why a segment is doubtful, or which sound it contains instead of speech; "" if it has no flags."""
     flags = row.flags.split()
     sounds = [SOUNDS[flag] for flag in flags if flag in SOUNDS]
     if sounds:
@@ -147,9 +147,10 @@ def flags_text(row: SegmentRow) -> str:
 
 
 def timed_words(row: SegmentRow) -> list[list[Any]]:
-    """A segment's words, [start_s, end_s, text, probability]; after an edit with the new words at their places.
+    """Return a segment's words as [start_s, end_s, text, probability], with times for the words of an edit.
 
-    A word that the edit kept keeps its times; new ones share the time of those they stand for, or of the gap.
+    Words that the edit didn't change keep their times. New words share the time of the words they replace, or of the
+    gap between their neighbours.
     """
     if row.original_text is None:
         return row.words
@@ -172,20 +173,25 @@ def _spread(tokens: Sequence[str], start_s: float, end_s: float) -> Iterator[lis
     step_s = (end_s - start_s) / len(tokens)
     for index, token in enumerate(tokens):
         at_s = start_s + index * step_s
-        yield [round(at_s, 3), round(at_s + step_s, 3), token, 1.0]  # a person wrote it: no doubt
+        yield [round(at_s, 3), round(at_s + step_s, 3), token, 1.0]  # a person wrote it, so its probability is 1
 
 
 def waveform_json(lanes: Sequence[ChannelWaveform], rows: Sequence[SegmentRow], duration_s: float | None) -> str:
-    """A waveform as the player's lanes, with marks over what is no speech or is doubted (in percent of its length)."""
-    drawn = [{"name": lane.name, "tone": lane.tone, "peaks": [round(peak, 3) for peak in lane.peaks]} for lane in lanes]
+    """Return a waveform as JSON for the player.
+
+    `lanes`: the channels. `spans`: marks over sounds and doubtful passages, in percent of the length.
+    """
+    lane_data = [
+        {"name": lane.name, "tone": lane.tone, "peaks": [round(peak, 3) for peak in lane.peaks]} for lane in lanes
+    ]
     marks: list[list[Any]] = []
     for row in rows:
         if not duration_s or not (why := flags_text(row)):
             continue
         tone = "sound" if set(row.flags.split()) & set(SOUNDS) else "doubted"
         start, end = (min(max(100 * at_s / duration_s, 0.0), 100.0) for at_s in (row.start_s, row.end_s))
-        if marks and marks[-1][2:] == [tone, why] and start - marks[-1][1] < _NEAR:
+        if marks and marks[-1][2:] == [tone, why] and start - marks[-1][1] < _MERGE_PERCENT:
             marks[-1][1] = max(round(end, 3), marks[-1][1])
         else:
             marks.append([round(start, 3), round(end, 3), tone, why])
-    return json.dumps({"lanes": drawn, "spans": marks}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({"lanes": lane_data, "spans": marks}, ensure_ascii=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""Places found in transcripts: what was said, marked in its context, each a link to that second of its call."""
+"""Search results: the mentions found, highlighted in their context, each a link to that second of its call."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
@@ -12,11 +12,11 @@ from pbx.transcription.search.hits import Hit
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import HERE
 
-SHOWN_CHARACTERS = 420  # of a segment
-NEAR_CHARACTERS = 110  # of a neighbour
-TextSpans = Sequence[tuple[int, int]]
+MAX_SEGMENT_CHARACTERS = 420
+MAX_CONTEXT_CHARACTERS = 110
+TextSpans = Sequence[tuple[int, int]]  # of characters: the first, and the one after the last
 
-_hits = st.components.v2.component(
+_component = st.components.v2.component(
     "pbx_hits",
     html='<div class="hits"></div>',
     css=(HERE / "hits.css").read_text(),
@@ -29,27 +29,28 @@ def show_hits(
     found: Sequence[Hit],
     *,
     key: str,
-    picked: Collection[int],
-    on_pick: Callable[[int, bool], None],
+    selected: Collection[int],
+    on_select: Callable[[int, bool], None],
 ) -> None:
-    """The places found, those of one call that follow one another below its head; a click opens the call there.
+    """Draw the mentions found, with consecutive ones of a call under one heading; a click opens the call there.
 
-    `on_pick(call_id, picked)` is called when a call's box is ticked or cleared.
+    `selected`: the ids of the calls whose check box is selected. When the reader changes one, the app calls
+    `on_select(call_id, selected)`.
     """
 
-    def pick() -> None:
-        asked = st.session_state[key]["pick"]
-        on_pick(int(asked["call"]), bool(asked["picked"]))
+    def select() -> None:
+        sent = st.session_state[key]["select"]
+        on_select(int(sent["call"]), bool(sent["selected"]))
 
     groups = [
-        _group(site, list(of_call), call_id in picked)
-        for call_id, of_call in groupby(found, key=lambda hit: hit.call_id)
+        _call_data(site, list(call_hits), call_id in selected)
+        for call_id, call_hits in groupby(found, key=lambda hit: hit.call_id)
     ]
-    _hits(key=key, data={"label": "Places found", "groups": groups}, on_pick_change=pick)
+    _component(key=key, data={"label": "Mentions found", "groups": groups}, on_select_change=select)
 
 
-def _group(site: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
-    first = of_call[0]
+def _call_data(site: Site, hits: Sequence[Hit], selected: bool) -> dict[str, Any]:
+    first = hits[0]
     queue = f"Queue {first.queue}" if first.queue else ""
     agent = f"Agent {site.agent_text(first.agent)}" if first.agent else ""
     about = [DIRECTIONS.get(first.direction, first.direction), queue, agent]
@@ -58,13 +59,13 @@ def _group(site: Site, of_call: Sequence[Hit], picked: bool) -> dict[str, Any]:
         "when": site.local(first.started_at),
         "who": f"{first.from_number or 'Unknown'} → {first.to_number or 'Unknown'}",
         "about": ", ".join(filter(None, about)),
-        "picked": picked,
-        "hits": [hit_data(hit) for hit in of_call],
+        "selected": selected,
+        "hits": [hit_data(hit) for hit in hits],
     }
 
 
 def hit_data(hit: Hit) -> dict[str, Any]:
-    """A place as the component takes it: times for people and for the link, the text in marked and other parts."""
+    """Return a mention as data for the component: its time, its link, and the text in highlighted and other parts."""
     second = f"{int(hit.start_s * 10) / 10:g}"
     text, spans, before_cut, after_cut = clip_text(hit.text, hit.spans)
     return {
@@ -74,49 +75,57 @@ def hit_data(hit: Hit) -> dict[str, Any]:
         "speaker": SPEAKERS.get(hit.speaker, ""),
         "side": hit.speaker if hit.speaker in SPEAKERS else "",
         "parts": [[part, marked] for part, marked in highlighted_parts(text, spans)],
-        "before": "…" if before_cut else _ending(hit.before),
-        "after": "…" if after_cut else _beginning(hit.after),
+        "before": "…" if before_cut else _last_words(hit.before),
+        "after": "…" if after_cut else _first_words(hit.after),
         "marks": [*(["doubtful"] if hit.flags else []), *(["edited"] if hit.edited else [])],
     }
 
 
 def highlighted_parts(text: str, spans: TextSpans) -> Iterator[tuple[str, bool]]:
-    """Text in pieces, each with whether it is within a span; overlapping and unordered spans are taken as one."""
-    done = 0
+    """Split a text into parts, each with whether it is inside a span. Spans may overlap and be in any order."""
+    position = 0
     for start, end in sorted(spans):
-        start, end = max(start, done), min(end, len(text))
+        start, end = max(start, position), min(end, len(text))
         if start >= end:
             continue
-        if start > done:
-            yield text[done:start], False
+        if start > position:
+            yield text[position:start], False
         yield text[start:end], True
-        done = end
-    if done < len(text):
-        yield text[done:], False
+        position = end
+    if position < len(text):
+        yield text[position:], False
 
 
 def clip_text(text: str, spans: TextSpans) -> tuple[str, TextSpans, bool, bool]:
-    """A long text cut down to around its first span: text, spans within it, whether its beginning, its end is cut."""
-    if len(text) <= SHOWN_CHARACTERS:
+    """Shorten a long text to the part around its first span.
+
+    Returns the part, the spans in it, whether its start was cut off, and whether its end was.
+    """
+    if len(text) <= MAX_SEGMENT_CHARACTERS:
         return text, spans, False, False
     first = min((start for start, _ in spans), default=0)
-    start = max(0, min(first - SHOWN_CHARACTERS // 3, len(text) - SHOWN_CHARACTERS))
-    end = start + SHOWN_CHARACTERS
+    start = max(0, min(first - MAX_SEGMENT_CHARACTERS // 3, len(text) - MAX_SEGMENT_CHARACTERS))
+    end = start + MAX_SEGMENT_CHARACTERS
     if start:
         start = max(start, text.rfind(" ", start, first) + 1)
     if end < len(text):
         end = max(text.rfind(" ", first + 1, end), 0) or end
-    moved = [(max(a - start, 0), min(b, end) - start) for a, b in spans if b > start and a < end]
-    return text[start:end], moved, start > 0, end < len(text)
+    shifted = [(max(a - start, 0), min(b, end) - start) for a, b in spans if b > start and a < end]
+    return text[start:end], shifted, start > 0, end < len(text)
 
 
-def _ending(text: str) -> str:
-    if len(text) <= NEAR_CHARACTERS:
+def _last_words(text: str) -> str:
+    if len(text) <= MAX_CONTEXT_CHARACTERS:
         return text
-    return "…" + text[text.find(" ", len(text) - NEAR_CHARACTERS) :] if " " in text[-NEAR_CHARACTERS:] else "…"
+    return (
+        "…" + text[text.find(" ", len(text) - MAX_CONTEXT_CHARACTERS) :]
+        if " " in text[-MAX_CONTEXT_CHARACTERS:]
+        else "…"
+    )
 
 
-def _beginning(text: str) -> str:
-    if len(text) <= NEAR_CHARACTERS:
+def _first_words(text: str) -> str:
+    if len(text) <= MAX_CONTEXT_CHARACTERS:
         return text
-    return text[: text.rfind(" ", 0, NEAR_CHARACTERS)] + " …" if " " in text[:NEAR_CHARACTERS] else "…"
+    shortened = text[:MAX_CONTEXT_CHARACTERS]
+    return shortened[: shortened.rfind(" ")] + " …" if " " in shortened else "…"

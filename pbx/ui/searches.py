@@ -1,4 +1,4 @@
-"""What the views of the search share: a way to start one, and what to say when it can't be understood."""
+"""What the tabs of Transcripts share: starting a search, checking one, and writing one for a topic."""
 
 import re
 from typing import Any
@@ -15,17 +15,17 @@ NONE_LABELS = {"queue": "No queue", "agent": "No agent"}
 
 
 def search_for(query: str, **filters: Any) -> None:
-    """Show what a query finds, with these filters set by their keys. For callbacks: before the widgets are drawn."""
+    """Open the Search tab with a query and filters, given by their keys. For callbacks, before widgets are drawn."""
     st.session_state.update(q=query, view=SEARCH, **filters)
 
 
 def show_query_error(error: QueryError) -> None:
-    """Say what is wrong with a search, and how to write it."""
+    """Show what is wrong with a search and how to fix it."""
     st.info(f"**{plain(str(error))}** {plain(error.fix)}", icon=":material/help:")
 
 
 def check_query(query: str) -> bool:
-    """Whether a search can be understood; if not, the page says why."""
+    """Return whether a search is valid; if not, show why."""
     try:
         parse_query(query)
     except QueryError as error:
@@ -35,13 +35,13 @@ def check_query(query: str) -> bool:
 
 
 def topic_query(topic: Topic) -> str:
-    """The search that finds a topic: any of its phrases, each as it would be typed."""
+    """Return the search that finds any phrase of a topic."""
     return " OR ".join(map(phrase_query, topic.phrases))
 
 
 def phrase_query(phrase: str) -> str:
-    """A phrase as it is typed into the search; a star at its end stays one."""
-    said = phrase.replace('"', " ").strip()
-    stem = said.rstrip("*")
-    plain_word = re.fullmatch(r"\w+", stem) and stem not in ("AND", "OR", "NOT", "NEAR")
-    return (stem if plain_word else f'"{stem}"') + ("*" if stem != said else "")
+    """Return a phrase as search text, quoted where necessary; an asterisk at its end keeps its meaning."""
+    text = phrase.replace('"', " ").strip()
+    stem = text.rstrip("*")
+    is_single_word = re.fullmatch(r"\w+", stem) and stem not in ("AND", "OR", "NOT", "NEAR")
+    return (stem if is_single_word else f'"{stem}"') + ("*" if stem != text else "")

@@ -1,4 +1,4 @@
-// A table whose cells are text and nothing else: whatever a caller calls himself, it is shown, never run.
+// A table whose cells are text and nothing else: a caller’s name may contain HTML, which must not run.
 const element = (tag, className, text) => {
   const made = document.createElement(tag)
   if (className) made.className = className
@@ -11,7 +11,7 @@ const fill = (holder, cell, pickCell) => {
   const main = element(pick ? "button" : "span", badge ? "badge" : tone ? `state ${tone}` : "text", text)
   if (pick) {
     main.onclick = (event) => {
-      event.stopPropagation() // it leads elsewhere than its row
+      event.stopPropagation() // it opens something other than its row
       pickCell(pick)
     }
     main.onkeydown = (event) => (event.key === "Enter" || event.key === " ") && event.stopPropagation()
@@ -52,7 +52,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     line.onclick = () => {
       if (!getSelection().isCollapsed) return
       pick()
-      line.blur() // the keys are for what was opened, not to pick it again
+      line.blur() // so that keys go to what was opened and don’t click the row again
     }
     line.onkeydown = (event) => {
       if (event.key === "Enter" || event.key === " ") {
@@ -64,7 +64,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       event.preventDefault()
     }
   }
-  // Where its words don't fit side by side, each row becomes a small card.
+  // If the columns don't fit, each row becomes a small card.
   const fit = () => {
     root.classList.remove("cards")
     root.classList.toggle("cards", table.scrollWidth > root.clientWidth)
@@ -72,7 +72,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const place = parentElement.host?.closest("[class*=st-key-]")
   const observer = new ResizeObserver(() => {
     fit()
-    if (place) place.style.minHeight = "0" // room was kept for it until now
+    if (place) place.style.minHeight = "0" // its height was reserved until now
   })
   root.draw = () => {
     const focused = parentElement.activeElement?.dataset?.id
@@ -81,14 +81,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
     fit()
     if (focused) [...body.rows].find((line) => line.dataset.id === focused)?.focus({ preventScroll: true })
   }
-  // A press is a click only on a row that stays: what is new meanwhile is drawn after it, the newest alone.
+  // A press becomes a click only if its row stays. New data that arrives in between is drawn afterwards, only the newest.
   if (!root.matches(":active")) root.draw()
   else if (!root.waits) {
     root.waits = new AbortController()
     const go = () => {
       root.waits?.abort()
       root.waits = null
-      setTimeout(() => root.draw(), 50) // of a touch the click comes a moment later
+      setTimeout(() => root.draw(), 50) // on touch screens the click comes a moment later
     }
     for (const end of ["pointerup", "pointercancel"]) addEventListener(end, go, { signal: root.waits.signal })
   }

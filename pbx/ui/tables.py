@@ -1,4 +1,4 @@
-"""Tables of text cells, and calls as their rows."""
+"""The table that all pages use, and the cells of a call in it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,11 @@ from pbx.ui.elements import HERE
 CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
 SHORT_CALL_COLUMNS = ("Call", "Transcript|")
 
-HEAD_PX, ROW_PX, SUB_PX, CARD_PX = 34, 35, 17, 45  # of a table, and of one that is cards
+HEAD_PX, ROW_PX, SUB_PX = 34, 35, 17  # heights in a table: its head, a row, and a second line in a row
+CARD_LINE_PX = 45  # the height of a line of values where rows are cards
 
-# Text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?, pick?: what a click on it picks instead of its row}.
+# Text, or {text, sub?, tone?: good|warn|bad|busy|idle, badge?, pick?}. `sub`: a second, smaller line. `pick`: the id
+# that a click on this cell returns, in place of its row's.
 TableCell = str | Mapping[str, str]
 
 _table = st.components.v2.component(
@@ -35,9 +37,10 @@ def table(
     selected: str | None = None,
     pick: bool = False,
 ) -> str | None:
-    """A table of text cells, one row per id; returns the id of a row just picked.
+    """Draw a table with one row per id; returns the id of the row that the reader just clicked, if `pick` allows it.
 
-    A column's name may end in `>` for numbers (right-aligned) or `|` for short values that never wrap.
+    Cells are text, never HTML. A column name may end in `>` to align numbers right, or in `|` for short values that
+    never wrap.
     """
 
     _reserve(key, columns, rows)
@@ -59,19 +62,19 @@ def table(
 
 
 def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[TableCell]]) -> None:
-    """Keep room for a table until it is filled (table.js gives it back), or what stands below it would move."""
-    high = [any(isinstance(cell, Mapping) and cell.get("sub") for cell in cells) for cells in rows.values()]
-    wide_px = HEAD_PX + sum(ROW_PX + SUB_PX * sub for sub in high)
-    cards_px = len(rows) * (CARD_PX * -(-len(columns) // 3) + 10)
-    place = f".st-key-{re.sub('[^a-zA-Z0-9_-]', '-', key)}"
+    """Reserve the height of a table until table.js has drawn it, so that what is below doesn't move."""
+    has_sub = [any(isinstance(cell, Mapping) and cell.get("sub") for cell in cells) for cells in rows.values()]
+    wide_px = HEAD_PX + sum(ROW_PX + SUB_PX * sub for sub in has_sub)
+    cards_px = len(rows) * (CARD_LINE_PX * -(-len(columns) // 3) + 10)
+    selector = f".st-key-{re.sub('[^a-zA-Z0-9_-]', '-', key)}"
     st.html(
-        f"<style>{place} {{ min-height: {wide_px}px }}"
-        f"@media (max-width: 1080px) {{ {place} {{ min-height: {cards_px}px }} }}</style>"
+        f"<style>{selector} {{ min-height: {wide_px}px }}"
+        f"@media (max-width: 1080px) {{ {selector} {{ min-height: {cards_px}px }} }}</style>"
     )
 
 
 def call_cells(site: Site, call: Call) -> list[TableCell]:
-    """A call as a row below CALL_COLUMNS."""
+    """Return the cells of a call, one for each of CALL_COLUMNS."""
     state, tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
     queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
     via = [queue if call.queue else "", f"Agent {site.agent_text(call.agent)}" if call.agent else ""]
@@ -87,7 +90,7 @@ def call_cells(site: Site, call: Call) -> list[TableCell]:
 
 
 def short_call_cells(site: Site, call: Call) -> list[TableCell]:
-    """A call as a row below SHORT_CALL_COLUMNS, where there is little room."""
+    """Return the cells of a call, one for each of SHORT_CALL_COLUMNS."""
     numbers = f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"
     return [
         {"text": numbers, "sub": f"{site.local(call.started_at)}, {duration_text(call.duration_s)}"},
@@ -96,7 +99,7 @@ def short_call_cells(site: Site, call: Call) -> list[TableCell]:
 
 
 def transcript_cell(call: Call) -> TableCell:
-    """How far a call's transcript is, where there is a recording to transcribe."""
+    """Return the state of a call's transcript; a dash if there is nothing to transcribe."""
     if call.state != "downloaded" and call.transcription == "new":
         return NOTHING
     state, tone = TRANSCRIPTION_STATES.get(call.transcription, (call.transcription, "idle"))

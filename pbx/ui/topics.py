@@ -1,4 +1,4 @@
-"""The analyst's own topics: what tells of them, how many calls they come up in, and where."""
+"""The analyst's own topics: the phrases of each, and how many calls mention it."""
 
 import re
 from dataclasses import replace
@@ -21,38 +21,38 @@ from pbx.ui.searches import phrase_query, search_for, show_query_error, topic_qu
 
 
 def show_topics(site: Site, wanted: SearchFilter) -> None:
-    """Each topic with its phrases and its share of the transcribed calls within the filters."""
+    """Draw each topic with its phrases and its share of the transcribed calls that match the filters."""
     with reading(site.engine) as session:
-        known = topics(session)
-    if known:
-        st.button("Add a topic", icon=":material/add:", on_click=_ask, args=("edit", 0))
+        all_topics = topics(session)
+    if all_topics:
+        st.button("Add a topic", icon=":material/add:", on_click=_open_dialog, args=("edit", 0))
     else:
         empty(
             "No topics yet",
-            "A topic is a name with the phrases that tell of it: Refunds, say, with “money back” and refund*. "
-            "It is counted here and marked in every call.",
+            "A topic is a name with phrases that identify it: for example Refunds, with “money back” and refund*. "
+            "This page counts the calls that mention it, and each call’s summary lists its mentions.",
             icon="sell",
-            action=("Add a topic", lambda: _ask("edit", 0)),
+            action=("Add a topic", lambda: _open_dialog("edit", 0)),
         )
     with reading(site.engine) as session:
-        calls_total = count_transcribed(session, wanted) if known else 0
-        counts = [_count(session, wanted, topic, calls_total) for topic in known]
-    for topic, count in zip(known, counts, strict=True):
+        calls_total = count_transcribed(session, wanted) if all_topics else 0
+        counts = [_count(session, wanted, topic, calls_total) for topic in all_topics]
+    for topic, count in zip(all_topics, counts, strict=True):
         _show_topic(topic, count)
-    by_id = {topic.id: topic for topic in known}
-    # Kept until answered or dismissed, so that a page drawn anew meanwhile doesn't take the dialog away.
-    asked = st.session_state.get("topic_dialog")
-    if asked and asked[0] == "edit":
-        _edit(site, by_id.get(asked[1]))
-    elif asked and asked[1] in by_id:
-        _confirm_delete(site, by_id[asked[1]])
+    by_id = {topic.id: topic for topic in all_topics}
+    # In the session until the user answers or dismisses it, so that a redraw of the page doesn't close the dialog.
+    action, topic_id = st.session_state.get("topic_dialog", ("", 0))
+    if action == "edit":
+        _edit(site, by_id.get(topic_id))
+    elif action == "delete" and topic_id in by_id:
+        _confirm_delete(site, by_id[topic_id])
 
 
-def _ask(what: str, topic_id: int) -> None:
-    st.session_state["topic_dialog"] = (what, topic_id)
+def _open_dialog(action: str, topic_id: int) -> None:
+    st.session_state["topic_dialog"] = (action, topic_id)
 
 
-def _answered() -> None:
+def _close_dialog() -> None:
     st.session_state.pop("topic_dialog", None)
 
 
@@ -72,21 +72,21 @@ def _show_topic(topic: Topic, count: MentionCount | QueryError) -> None:
             if isinstance(count, QueryError):
                 show_query_error(count)
             elif count.share is None:
-                st.caption("n/a: no transcribed call within these filters")
+                st.caption("n/a: no transcribed calls match these filters")
             else:
                 total = count_text(count.calls_total, "transcribed call")
                 st.progress(count.share / 100, f"{count.share:.1f}% of {total}")
         with st.container(horizontal=True, width="content", vertical_alignment="center", key=f"topic_do_{number}"):
             if isinstance(count, MentionCount):
                 st.button(
-                    f"{count_text(count.hits, 'place')} in {count_text(count.calls, 'call')}",
+                    f"{count_text(count.hits, 'mention')} in {count_text(count.calls, 'call')}",
                     key=f"find_topic_{number}",
                     icon=":material/search:",
                     disabled=not count.hits,
                     on_click=search_for,
                     args=(topic_query(topic),),
                 )
-            edit: dict[str, Any] = {"type": "tertiary", "on_click": _ask}
+            edit: dict[str, Any] = {"type": "tertiary", "on_click": _open_dialog}
             st.button("Edit", key=f"edit_topic_{number}", icon=":material/edit:", args=("edit", number), **edit)
             st.button(
                 "Delete",
@@ -98,34 +98,34 @@ def _show_topic(topic: Topic, count: MentionCount | QueryError) -> None:
 
 
 def _edit(site: Site, topic: Topic | None) -> None:
-    @st.dialog("Add a topic" if topic is None else "Edit the topic", icon=":material/sell:", on_dismiss=_answered)
-    def ask() -> None:
+    @st.dialog("Add a topic" if topic is None else "Edit the topic", icon=":material/sell:", on_dismiss=_close_dialog)
+    def show_form() -> None:
         with st.form("topic_form", border=False):
             name = st.text_input("Name", topic.name if topic else "", placeholder="Refunds", key="topic_name")
             phrases = st.text_area(
                 "Phrases, one per line",
                 "\n".join(topic.phrases) if topic else "",
                 placeholder="money back\nrefund*\ncancel my contract",
-                help="Whole words count, whatever their case. A star at the end stands for any ending: refund*.",
+                help="Phrases match complete words, in any case. An asterisk at the end matches any ending: refund*.",
                 height=180,
                 key="topic_phrases",
             )
             saved = st.form_submit_button("Save", type="primary", icon=":material/check:")
         if saved and _save(site, name or "", phrases or "", topic.id if topic else None):
-            _answered()
+            _close_dialog()
             st.rerun()
 
-    ask()
+    show_form()
 
 
 def _save(site: Site, name: str, phrases: str, topic_id: int | None) -> bool:
-    """Save, or say why it can't be."""
+    """Save a topic and return True; if it can't be saved, show why and return False."""
     lines = [line.strip() for line in phrases.splitlines() if line.strip()]
     for line in lines:
         try:
             parse_query(phrase_query(line))
         except QueryError as error:
-            why = error.advice if re.search(r"\w", line) else "There is no word in it that could be said."
+            why = error.advice if re.search(r"\w", line) else "Enter at least one word."
             st.error(f"{plain(line)}: {plain(why)}", icon=":material/error:")
             return False
     try:
@@ -139,20 +139,18 @@ def _save(site: Site, name: str, phrases: str, topic_id: int | None) -> bool:
 
 
 def _confirm_delete(site: Site, topic: Topic) -> None:
-    @st.dialog("Delete this topic?", icon=":material/delete:", on_dismiss=_answered)
-    def ask() -> None:
-        st.markdown(
-            f"**{plain(topic.name)}** with {count_text(len(topic.phrases), 'phrase')}. The calls stay as they are."
-        )
+    @st.dialog("Delete this topic?", icon=":material/delete:", on_dismiss=_close_dialog)
+    def show_question() -> None:
+        st.markdown(f"**{plain(topic.name)}** with {count_text(len(topic.phrases), 'phrase')}. The calls don’t change.")
         with st.container(horizontal=True):
             if st.button("Delete", type="primary", key="topic_delete_yes"):
                 with writing(site.engine) as session:
                     delete_topic(session, topic.id or 0)
                 st.session_state["toast"] = (f"Topic {topic.name} deleted.", ":material/delete:")
-                _answered()
+                _close_dialog()
                 st.rerun()
-            if st.button("Keep it", key="topic_delete_no"):
-                _answered()
+            if st.button("Cancel", key="topic_delete_no"):
+                _close_dialog()
                 st.rerun()
 
-    ask()
+    show_question()

@@ -1,9 +1,9 @@
-// What was said: turns of lines of words, each word a place to hear. Drawn in portions, so 100,000 words stay light.
+// The transcript: turns of lines of words. A click on a word plays from it. Drawn in portions: calls may have 100,000 words.
 const PORTION = 150 // lines drawn at a time
-const TURN_LINES = 40 // a turn in the box: one that is out of sight costs nothing
+const TURN_LINES = 40 // lines per turn: the browser skips the layout of a turn that is out of sight
 const UNSURE = 0.5
-const LINGER_S = 0.4 // a word stays lit in the pause after it
-const OVERLAP = 24 // words to look back for those said at the same time
+const LINGER_S = 0.4 // a word stays highlighted in the pause after it
+const OVERLAP = 24 // words to look back for others spoken at the same time
 
 // A line is {id, at, end, speaker, text, words: [[start_s, end_s, text, probability]], why, soft, original}.
 function drawTranscript(player, sameSound) {
@@ -16,7 +16,7 @@ function drawTranscript(player, sameSound) {
   else drawAll(player)
 }
 
-// Words of all lines by their start: what is said now is found by halving, however long the call.
+// The words of all lines, sorted by start, so that a binary search finds the current word in calls of any length.
 function orderWords(player) {
   const order = []
   player.lines.forEach((line, index) => {
@@ -25,7 +25,7 @@ function orderWords(player) {
   })
   order.sort((one, other) => one[0] - other[0])
   player.order = order
-  player.lit = []
+  player.highlighted = []
 }
 
 function drawAll(player) {
@@ -44,7 +44,7 @@ function drawAll(player) {
   portion(0)
 }
 
-// What a turn that was never drawn may take: text of about 80 characters a line.
+// The estimated height of a turn that was never drawn, at about 80 characters a line.
 const heightOf = (lines) => `auto ${lines.reduce((rows, { text }) => rows + Math.ceil((text.length || 1) / 80), 0) * 1.6}em`
 
 function addLine(player, index) {
@@ -91,14 +91,14 @@ function drawLine(player, index) {
   }
   if (line.original !== null) {
     const badge = element("span", "edited", "edited")
-    badge.title = `Understood by the model: ${line.original}`
+    badge.title = `The model’s original text: ${line.original}`
     node.append(badge)
   }
   if (player.data.editable && line.text) node.append(pencil(line))
   return node
 }
 
-// The text as it stands; a word becomes a place to click where it is found in it.
+// Insert the line's text; each word found in it becomes clickable.
 function fillWords(said, line) {
   let from = 0
   const spans = line.words.map(([, , text, probability], word) => {
@@ -150,12 +150,12 @@ function markSpoken(player, at_s) {
   const near = order.slice(Math.max(low - OVERLAP, 0), low)
   let now = near.filter(([, end]) => end > at_s)
   if (!now.length) now = near.slice(-1).filter(([, end]) => at_s - end < LINGER_S)
-  const lit = now.map(([, , line, word]) => player.nodes[line]?.spans[word]).filter(Boolean)
-  const last = lit.at(-1)
-  if (lit.length === player.lit.length && lit.every((span, index) => span === player.lit[index])) return
-  for (const span of player.lit) span.classList.remove("spoken")
-  for (const span of lit) span.classList.add("spoken")
-  player.lit = lit
+  const highlighted = now.map(([, , line, word]) => player.nodes[line]?.spans[word]).filter(Boolean)
+  const last = highlighted.at(-1)
+  if (highlighted.length === player.highlighted.length && highlighted.every((span, index) => span === player.highlighted[index])) return
+  for (const span of player.highlighted) span.classList.remove("spoken")
+  for (const span of highlighted) span.classList.add("spoken")
+  player.highlighted = highlighted
   if (last && player.following && !player.root.querySelector(".editor")) bringIntoView(player, last)
 }
 
@@ -170,7 +170,7 @@ function bringIntoView(player, node) {
   else player.box.scrollBy({ top: away, behavior: "smooth" })
 }
 
-// Again and again: what was never in sight only gets its true height once it is near.
+// Repeats, because a turn that was never visible only gets its real height once it is near.
 function centre(player, node, times = 8) {
   const [box, at] = [player.box.getBoundingClientRect(), node.getBoundingClientRect()]
   const away = at.top - box.top - box.height * 0.3
@@ -182,10 +182,10 @@ function centre(player, node, times = 8) {
 function follow(player, on) {
   player.following = on
   player.find("follow").hidden = on || !player.lines.length
-  if (on && player.lit.length) bringIntoView(player, player.lit.at(-1))
+  if (on && player.highlighted.length) bringIntoView(player, player.highlighted.at(-1))
 }
 
-// The line at the second of a link, which may be cut to tenths: in sight and marked, as soon as it is drawn.
+// Scroll to the line at a link's second and mark it, as soon as it is drawn. Links cut seconds to tenths.
 function showMark(player) {
   if (player.mark === undefined || !player.lines.length) return
   let index = player.lines.findLastIndex((line) => line.at <= player.mark + 0.1)
@@ -199,7 +199,7 @@ function showMark(player) {
   hold(player, node)
 }
 
-// Keep it in sight while the lines around it are drawn and take their true heights; whoever does something is let go.
+// Keep a line visible while the lines around it get their real heights, until the reader scrolls, clicks or types.
 function hold(player, node) {
   const until = performance.now() + 2000
   player.held = node
@@ -212,7 +212,7 @@ function hold(player, node) {
   step()
 }
 
-function listenToTranscript(player) {
+function addTranscriptListeners(player) {
   const { box } = player
   box.onclick = (event) => clicked(player, event.target)
   box.onkeydown = (event) => {
@@ -227,7 +227,7 @@ function listenToTranscript(player) {
     player.held = null
     if (!player.following || !player.audio || player.audio.paused) return
     follow(player, false)
-    box.scrollTo({ top: box.scrollTop, behavior: "instant" }) // where it is, not where it was going
+    box.scrollTo({ top: box.scrollTop, behavior: "instant" }) // stop the smooth scrolling
   }
   box.addEventListener("wheel", scrolled, { passive: true })
   box.addEventListener("touchmove", scrolled, { passive: true })
@@ -241,21 +241,21 @@ function clicked(player, target) {
   const line = player.lines[target.closest(".line")?.dataset.line]
   if (target.closest(".editor")) return
   if (target.closest(".pencil")) return edit(player, target.closest(".line"))
-  if (!(player.root.getRootNode().getSelection?.() ?? getSelection()).isCollapsed) return // text is being marked
+  if (!(player.root.getRootNode().getSelection?.() ?? getSelection()).isCollapsed) return // the reader is selecting text
   const time = target.closest(".clock")
   const word = target.closest(".word")
-  if (time) hear(player, Number(time.dataset.at))
-  else if (word && line) hear(player, line.words[word.dataset.word][0])
-  else if (line && (target.closest(".said, .why"))) hear(player, line.at)
+  if (time) playFrom(player, Number(time.dataset.at))
+  else if (word && line) playFrom(player, line.words[word.dataset.word][0])
+  else if (line && (target.closest(".said, .why"))) playFrom(player, line.at)
 }
 
-function hear(player, at_s) {
+function playFrom(player, at_s) {
   if (!player.data.sound) return
   follow(player, true)
   seek(player, at_s, true)
 }
 
-// One line at a time can be reached with Tab; the arrows move from line to line.
+// Tab reaches one line of the transcript; the arrow keys move from line to line.
 function rove(player, index) {
   const before = player.box.querySelector('.line[tabindex="0"]')
   if (before) before.tabIndex = -1
@@ -268,7 +268,7 @@ function pressedInLine(player, event) {
   const index = Number(node.dataset.line)
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
   if (step) player.nodes[index + step]?.focus()
-  else if (event.key === "Enter") hear(player, player.lines[index].at)
+  else if (event.key === "Enter") playFrom(player, player.lines[index].at)
   else if (event.key === "F2" && player.data.editable && player.lines[index].text) edit(player, node)
   else return
   if (step) follow(player, !player.audio || player.audio.paused)
@@ -303,7 +303,7 @@ function edit(player, node, text) {
     send(player, form, line, field.value.trim())
   }
   form.onkeydown = (event) => {
-    event.stopPropagation() // the page has keys of its own, and doesn't see that somebody types in here
+    event.stopPropagation() // the page's shortcuts must not react to typing in here
     if (event.key === "Escape") closeEditor(player, true)
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit()
   }
@@ -320,8 +320,8 @@ function send(player, form, line, text) {
   player.save({ id: line.id, text })
 }
 
-// It could not be saved: what was typed is still there.
-function refuse(player, { id, text, why }) {
+// An edit could not be saved: open the editor again with what was typed.
+function reopenEditor(player, { id, text, why }) {
   const index = player.lines.findIndex((line) => line.id === id)
   if (!player.nodes[index]) return
   edit(player, player.nodes[index], text)

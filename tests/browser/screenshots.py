@@ -43,7 +43,7 @@ def picture_light(demo: Demo, chromium: Browser) -> None:
     page.locator("a.hit").first.wait_for()
     save(page, "transcripts-light", 1130)
     show(page, f"{demo.address}/")
-    page.get_by_role("button", name="Hear a call").click()
+    page.get_by_role("button", name="Play a call").click()
     page.wait_for_function("document.querySelector('audio')?.currentTime > 8")
     page.keyboard.press("k")
     choose(page, "Transcript", "Completed")

@@ -30,8 +30,8 @@ SERVED = ("answered", "transferred")
 def listed(page: Page, calls: Iterable[object]) -> None:
     """As many calls are listed; with none it is said so."""
     count = len(list(calls))
-    told = f"of {count_text(count)}, times in" if count else "No call matches these filters"
-    expect(page.get_by_test_id("stMain").get_by_text(told).first).to_be_visible()
+    text = f"{count_text(count)}, times in" if count else "No calls match these filters"
+    expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible()
 
 
 def stored_by_queue(demo: Demo) -> Counter[str]:
@@ -111,7 +111,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
 
 
 def places(found: dict[str, int]) -> str:
-    """As the page counts what was said: {script: places in it}."""
+    """As the page counts what was said: {script: mentions in it}."""
     of = sum(found.values())
     return f"{of} place{'s' * (of != 1)} in {count_text(len(found))}"
 

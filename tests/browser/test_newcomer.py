@@ -23,19 +23,19 @@ def back_to(page: Page, name: str) -> Locator:
 
 def test_a_voice_what_it_says_and_a_queues_day_in_three_clicks(page: Page, demo: Demo) -> None:
     page.goto(demo.address)
-    page.get_by_role("button", name="Hear a call").wait_for()
+    page.get_by_role("button", name="Play a call").wait_for()
     settle(page)
     page.evaluate(COUNTED)
-    page.get_by_role("button", name="Hear a call").click()
+    page.get_by_role("button", name="Play a call").click()
     audio = page.locator("audio")
     audio.wait_for(state="attached")
     wait_until("it is heard", lambda: audio.evaluate("audio => audio.currentTime") > 1)
     expect(page.locator(".spoken").first).to_be_in_viewport()  # what is said is read along
     assert len(page.locator(".line").all()) > 5
-    expect(page.get_by_text("Ready transcript of the demo")).to_be_visible()
+    expect(page.get_by_text("Transcript from the demo’s script")).to_be_visible()
     back_to(page, "invoice").click()
     page.locator("a.hit mark").first.wait_for()
-    back_to(page, "See a queue’s day").click()
+    back_to(page, "See yesterday in the Support queue").click()
     visits = [call for call in calls_of_day(yesterday()) if call.queue == SUPPORT and call.joined_at]
     expect(figure(page, "Offered")).to_have_text(f"{len(visits):,}")
     expect(box(page, "Period")).to_have_value("Yesterday")

@@ -112,9 +112,9 @@ WAYS: list[tuple[str, Callable[[Page], None], str, Asked]] = [
     (LEFT["Transcripts"], hit, "interactions", CALL | {"recording": [r"\d+"], "t": [r"[\d.]+"]}),
     ("transcripts?period=Last+30+days&queue=602", row("Latest transcripts"), "interactions", CALL),
     ("", row("Latest calls"), "interactions", CALL),
-    ("", button("See a queue’s day"), "queues", {"period": ["Yesterday"], "queue": [SUPPORT]}),
+    ("", button("See yesterday in the Support queue"), "queues", {"period": ["Yesterday"], "queue": [SUPPORT]}),
     ("", button("Find “invoice”"), "transcripts", {"q": ["invoice"]}),
-    ("", button("Hear a call"), "interactions", CALL),
+    ("", button("Play a call"), "interactions", CALL),
     ("", link("Queues"), "queues", {}),
 ]
 

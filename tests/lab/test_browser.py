@@ -86,7 +86,7 @@ def hear_a_call(page: Page) -> None:
     wait_until("the sound goes on", lambda: player.evaluate("audio => audio.currentTime") > 0.5)
     page.get_by_role("tab", name="Details").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download the original").click()
+        page.get_by_role("button", name="Download the recording").click()
     assert Path(download.value.path()).read_bytes()[:4] == b"RIFF"
     page.reload()
     page.locator("audio").wait_for(state="attached", timeout=SLOW_MS)  # the address alone leads to the call

@@ -217,7 +217,7 @@ def test_the_page_agents(engine: Engine) -> None:
 
 def test_the_page_explore(engine: Engine) -> None:
     app = well(open_page("pages/calls/explore.py"))
-    expected = {"Calls": "12", "Inbound": "1", "Outbound": "3", "Answered": "58.3%"}
+    expected = {"Calls": "12", "Inbound": "1", "Outbound": "3", "Answer rate": "58.3%"}
     assert shown(app, *expected) == expected
     rows = {row[0].split()[-1]: row[1:3] for row in tables(app)["Calls by Direction"]}
     assert rows == {

@@ -135,7 +135,7 @@ def test_a_link_leads_to_its_second_without_sound(page: Page, address: str) -> N
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="Copy link to this moment").click()
-    expect(page.locator(".told")).to_contain_text("0:29")
+    expect(page.locator(".status")).to_contain_text("0:29")
     assert page.evaluate("navigator.clipboard.readText()").endswith("/interactions?call=1&t=29.5")
 
 
@@ -289,7 +289,7 @@ def test_all_that_is_new_is_queued_once_confirmed(page: Page, address: str) -> N
 
 def test_a_long_recording_is_prepared_by_the_worker_and_appears_by_itself(page: Page, address: str) -> None:
     page.goto(f"{address}/interactions?call=5&t=650")
-    page.get_by_text("The audio is being prepared (11 min 40 s long)").wait_for()
+    page.get_by_text("Preparing the audio (11 min 40 s)").wait_for()
     page.get_by_role("button", name="Play", exact=True).wait_for(timeout=90_000)
     audio = page.locator("audio")
     wait_until("it is wound to its second", lambda: place(audio) == pytest.approx(650, abs=0.1))

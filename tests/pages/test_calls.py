@@ -44,9 +44,9 @@ def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) 
         "Calls": ("5", "+400%"),
         "Inbound": ("2", "+100%"),
         "Outbound": ("3", ""),
-        "Answered": ("40.0%", "-60.0 pp"),  # 2 of 5, and 1 of 1 before
-        "Average talk": ("1 min 30 s", "+1 min"),  # (60 + 120) / 2, and 30 before
-        "Average wait": ("8 s", "-2 s"),  # (10 + 5) / 2, and 10 before
+        "Answer rate": ("40.0%", "-60.0 pp"),  # 2 of 5, and 1 of 1 before
+        "Average talk time": ("1 min 30 s", "+1 min"),  # (60 + 120) / 2, and 30 before
+        "Average wait time": ("8 s", "-2 s"),  # (10 + 5) / 2, and 10 before
     }
 
 
@@ -91,7 +91,7 @@ def test_the_table_breaks_down_by_what_is_asked(filled: int) -> None:
         ["↗ Outbound", "3", "33.3% | 1 of 3"],
         ["↙ Inbound", "2", "50.0% | 1 of 2"],
     ]
-    by_number = tables(well(open_page(EXPLORE, **DAY, by="Number")))["Calls by Number"]
+    by_number = tables(well(open_page(EXPLORE, **DAY, by="External number")))["Calls by External number"]
     assert [row[:5] for row in by_number] == [
         ["040222", "2", "0", "2", "0"],
         ["+4930111", "2", "2", "0", "0"],
@@ -172,7 +172,7 @@ def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> Non
 def test_an_export_that_cannot_hold_all_says_so(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "of 5. Choose a shorter period" not in words(behind(""))
     monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
-    assert "The newest 3 of 5. Choose a shorter period for the others." in words(behind(""))
+    assert "Exports the newest 3 of 5 rows. For older rows, select an earlier period." in words(behind(""))
 
 
 def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
@@ -198,7 +198,7 @@ def test_an_opened_call_shows_its_legs(filled: int) -> None:
             "1001 | PJSIP/1001-00000004",
             "040222 | PJSIP/carrier-00000004",
             "carrier | from-internal",
-            "14:30:00 | rang after 2.5 s",
+            "14:30:00 | ringing after 2.5 s",
             "–",
             "14:30:03",
             "Busy | User busy (17)",
@@ -212,4 +212,4 @@ def test_an_agent_of_a_call_has_the_name_his_queue_tells(engine: Engine) -> None
     call = add_call(engine, pbx, "2", datetime.now(UTC), agent="1003")
     shown = [row[2] for row in tables(well(open_page(INTERACTIONS)))["Calls"]]
     assert shown[:2] == ["600 | Agent 1003", "600 | Agent Ada (1001)"]
-    assert "agent 1003" in words(well(open_page(INTERACTIONS, call=str(call))))
+    assert "Agent 1003" in words(well(open_page(INTERACTIONS, call=str(call))))

@@ -155,7 +155,7 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
     call_id = database.execute("SELECT call_id FROM recordings LIMIT 1").fetchone()[0]
     database.close()
     app = open_page(CALLS, call=str(call_id))
-    assert "Ready transcript of the demo (its script), not made by a model" in words(app)
+    assert "Transcript from the demo’s script, not made by a speech model" in words(app)
 
 
 def follow(app: AppTest, page: str) -> AppTest:
@@ -167,18 +167,18 @@ def follow(app: AppTest, page: str) -> AppTest:
 
 
 def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Settings) -> None:
-    app = follow(press(open_page(), "Hear a call, read along"), CALLS)
+    app = follow(press(open_page(), "Play a call and read along"), CALLS)
     assert "You have charged me twice" in json.dumps(components(app))
     assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
-    assert "places in" in words(follow(press(open_page(), "Find “invoice” in what was said"), TRANSCRIPTS))
-    assert led_to(press(open_page(), "See a queue’s day")) == "queues?period=Yesterday&queue=601"
+    assert "mentions in" in words(follow(press(open_page(), "Search transcripts for “invoice”"), TRANSCRIPTS))
+    assert led_to(press(open_page(), "See yesterday in the Support queue")) == "queues?period=Yesterday&queue=601"
 
 
 def test_each_example_of_a_search_finds_something(demo: Settings) -> None:
     tried = [button.label for button in open_page(TRANSCRIPTS).button if button.key and button.key.startswith("try ")]
     assert len(tried) == 6
     for example in tried:
-        assert "Nobody said that" not in words(press(open_page(TRANSCRIPTS), example)), example
+        assert "No matches" not in words(press(open_page(TRANSCRIPTS), example)), example
 
 
 def components(app: AppTest) -> list[dict[str, Any]]:

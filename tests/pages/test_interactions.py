@@ -267,7 +267,7 @@ def test_what_cannot_be_saved_stays_in_its_field(
         patched.setattr(f"pbx.ui.call_notes.{what}", full)
         app.get("feedback")[0].set_value(1)
         app = choose_tags(app, "vip")
-        assert words(app).count("what you chose is still here. There is no room left") == 1
+        assert words(app).count("Your change is still here. There is no room left") == 1
         assert "Make room" in words(app)
     assert (app.multiselect[0].value, app.get("feedback")[0].value) == (["vip"], 1)
     app = well(app.get("feedback")[0].set_value(2).run())
@@ -327,7 +327,7 @@ def test_an_edit_is_kept_or_offered_again_with_the_reason(
     else:
         assert texts == ["Hello", "Bye"]
         assert refused[1].edit == edit
-        assert "no longer there" in refused[1].why
+        assert "no longer exists" in refused[1].why
 
 
 def ask_always() -> None:
@@ -360,7 +360,7 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
     with writing(engine) as session:
         session.get_one(Recording, call).duration_s = 3 * 3600
     app = open_call(call)
-    assert "The audio is being prepared" in words(app)
+    assert "Preparing the audio" in words(app)
     assert not app.get("audio")
     with reading(engine) as session:
         job = last_job(session, "make_playable", connection_id=pbx)
@@ -371,7 +371,7 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
         fail_job(session, job.id, "There is no room left.")
     app = open_call(call)
     assert "There is no room left" in words(app)
-    assert "The audio is being prepared" in words(press(app, "Try again"))
+    assert "Preparing the audio" in words(press(app, "Try again"))
 
 
 def test_of_several_recordings_one_is_heard(engine: Engine, pbx: int) -> None:

@@ -110,7 +110,7 @@ def test_every_page_shows_the_same_counts(engine: Engine, exports: Exports, queu
     assert row[:2] == [queue, offered]
     assert f"{answered} of {offered}" in " ".join(row)
     assert metrics(well(open_page("pages/live/agents.py", **where)))["Calls taken"] == answered
-    assert f"of {offered} calls" in words(well(open_page("pages/calls/interactions.py", **where)))
+    assert f">{offered} calls, times in" in words(well(open_page("pages/calls/interactions.py", **where)))
     for name in ("visits", "selected_calls"):
         assert len(read(exports, name)) == ended.total()
     well(open_page("pages/live/queues.py", **where, list="Abandoned"))
@@ -125,7 +125,7 @@ def read(exports: Exports, name: str) -> list[dict[str, str]]:
 def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports) -> None:
     well(open_page("pages/calls/explore.py", **DAYS, by="Queue"))
     rows = read(exports, "all")
-    found = {row["By"]: (int(row["Calls"]), int(row["Answered"])) for row in rows if row["By"] != "No queue"}
+    found = {row["Queue"]: (int(row["Calls"]), int(row["Answered"])) for row in rows if row["Queue"] != "No queue"}
     well(open_page("pages/live/queues.py", **DAYS, list="By queue"))
     assert found == {row["Queue"]: (int(row["Offered"]), int(row["Answered"])) for row in read(exports, "by")}
     assert found == {
@@ -160,9 +160,9 @@ def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Setti
     found = metrics(well(open_page("pages/live/queues.py", **today)))
     assert (found["Offered"], found["Answered"], found["Abandoned"]) == ("3", "1", "1")
     figures = metrics(well(open_page("pages/calls/explore.py", **today)))
-    assert (figures["Calls"], figures["Answered"]) == ("3", "33.3%")
+    assert (figures["Calls"], figures["Answer rate"]) == ("3", "33.3%")
     assert metrics(well(open_page()))["New calls"] == "3"
     board = board_of(well(open_page("pages/live/wallboard.py", queue="601")))
     assert "1 of 3" in board  # answered within T, of those offered
     assert re.search(r'<span class="mid ">1</span><span class="label">[a-z ]+ today<', board)  # abandoned
-    assert "of 3 calls" in words(well(open_page("pages/calls/interactions.py", **today)))
+    assert ">3 calls, times in" in words(well(open_page("pages/calls/interactions.py", **today)))

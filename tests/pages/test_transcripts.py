@@ -52,11 +52,11 @@ def data_of(app: AppTest, label: str) -> dict[str, Any]:
     return next((data for data in found if data.get("label") == label), {})
 
 
-def places(app: AppTest) -> list[tuple[str, str, str]]:
+def mentions(app: AppTest) -> list[tuple[str, str, str]]:
     """What is found: who, when, and the text with what matched in brackets."""
     return [
         (hit["speaker"], hit["at"], "".join(f"[{part}]" if marked else part for part, marked in hit["parts"]))
-        for group in data_of(app, "Places found").get("groups", [])
+        for group in data_of(app, "Mentions found").get("groups", [])
         for hit in group["hits"]
     ]
 
@@ -72,9 +72,9 @@ def test_without_a_pbx_it_leads_to_the_settings() -> None:
 def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engine: Engine, pbx: int) -> None:
     add_call(engine, pbx, "1001", datetime.now(UTC))
     app = look()
-    assert "Nothing is transcribed yet" in words(app)
+    assert "No transcripts yet" in words(app)
     assert not app.text_input
-    assert led_to(press(app, "See the transcription jobs")) == "transcription"
+    assert led_to(press(app, "Open Transcription")) == "transcription"
 
 
 def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: Engine, pbx: int) -> None:
@@ -89,17 +89,17 @@ def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: E
         ["old → 600 | Agent Ada", "–", "No summary yet"],
     ]
     assert "2 of 2 transcribed calls" in words(app)
-    app = press(app, "`cancel*` words that begin so")
+    app = press(app, "`cancel*` words that start with it")
     assert app.text_input(key="q").value == "cancel*"
-    assert "Nobody said that" in words(app)
+    assert "No matches" in words(app)
 
 
 def test_what_was_said_is_marked_in_its_context_with_speaker_and_link(engine: Engine, pbx: int) -> None:
     call = add_talk(engine, pbx, "Hello there.", "How can I help?", "I want a refund, please.", "Of course.")
     app = look(q="refund")
-    assert "<b>1 place in 1 call</b>" in words(app)
-    assert places(app) == [("Caller", "0:10", "I want a [refund], please.")]
-    (group,) = data_of(app, "Places found")["groups"]
+    assert "<b>1 mention in 1 call</b>" in words(app)
+    assert mentions(app) == [("Caller", "0:10", "I want a [refund], please.")]
+    (group,) = data_of(app, "Mentions found")["groups"]
     assert (group["who"], group["about"]) == ("+4930123 → 600", "↙ Inbound, Queue 600, Agent Ada")
     (hit,) = group["hits"]
     assert (hit["before"], hit["after"]) == ("How can I help?", "Of course.")
@@ -110,7 +110,7 @@ def test_what_was_said_is_marked_in_its_context_with_speaker_and_link(engine: En
 def test_whatever_was_said_is_text(engine: Engine, pbx: int, said: str) -> None:
     add_talk(engine, pbx, said, f"refund {said}", said, agent=said, from_number=said)
     app = look(q="refund")
-    assert any("[refund]" in text for _, _, text in places(app))
+    assert any("[refund]" in text for _, _, text in mentions(app))
     assert not re.search(r"(?<!\\)<(script|img|mark)", words(app))
 
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_understood_is_explained_in_place(engine: Engine, pbx: in
     app = look(q=query)
     assert said.replace("*", "\\*") in words(app)
     assert not app.error
-    assert places(press(app, "`invoice number` both words")) == []
+    assert mentions(press(app, "`invoice number` both words")) == []
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_cannot_be_understood_is_explained_in_place(engine: Engine, pbx: in
         ({"queue": "gone"}, 0),
     ],
 )
-def test_filters_stand_in_the_address(engine: Engine, pbx: int, query: dict[str, str], found: int) -> None:
+def test_filters_are_in_the_url(engine: Engine, pbx: int, query: dict[str, str], found: int) -> None:
     tagged = add_talk(engine, pbx, "A refund.", queue="610", agent="Grace")
     add_talk(engine, pbx, "Hello.", "A refund.", direction="outbound")
     add_talk(engine, pbx, "A refund.", days_ago=40, from_number="+4930999")
@@ -150,33 +150,33 @@ def test_filters_stand_in_the_address(engine: Engine, pbx: int, query: dict[str,
     with writing(engine) as session:
         set_tags(session, tagged, ["vip"])
     app = look(q="refund", **query)
-    assert len(places(app)) == found
+    assert len(mentions(app)) == found
     if not found:
-        assert "Nobody said that within these filters" in words(app)
-        assert len(places(press(app, "Search in all calls"))) == 3
+        assert "No matches with these filters" in words(app)
+        assert len(mentions(press(app, "Search all calls"))) == 3
 
 
-def test_doubtful_places_are_marked(engine: Engine, pbx: int) -> None:
+def test_doubtful_mentions_are_marked(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Thanks for watching.", flags=("phantom",))
-    assert "Nobody said that" in words(look(q="watching"))
+    assert "No matches" in words(look(q="watching"))
     app = look(q="watching", doubtful="true")
-    assert data_of(app, "Places found")["groups"][0]["hits"][0]["marks"] == ["doubtful"]
+    assert data_of(app, "Mentions found")["groups"][0]["hits"][0]["marks"] == ["doubtful"]
 
 
-def test_places_come_in_pages_and_in_the_order_asked_for(engine: Engine, pbx: int) -> None:
+def test_mentions_come_in_pages_and_in_the_selected_order(engine: Engine, pbx: int) -> None:
     for number in range(25):
         add_talk(engine, pbx, f"refund number{number}", days_ago=number / 24)
     app = look(q="refund", sort="Newest")
     assert "1–20 of 25" in words(app)
-    assert [text for _, _, text in places(app)][:2] == ["[refund] number0", "[refund] number1"]
-    assert places(look(q="refund", sort="Oldest"))[0][2] == "[refund] number24"
+    assert [text for _, _, text in mentions(app)][:2] == ["[refund] number0", "[refund] number1"]
+    assert mentions(look(q="refund", sort="Oldest"))[0][2] == "[refund] number24"
 
 
-def test_places_of_one_call_stand_below_one_head(engine: Engine, pbx: int) -> None:
+def test_mentions_of_one_call_are_under_one_heading(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", "refund", "nothing", "refund")
     app = look(q="refund", sort="Newest")
-    assert "<b>3 places in 1 call</b>" in words(app)
-    assert [len(group["hits"]) for group in data_of(app, "Places found")["groups"]] == [3]
+    assert "<b>3 mentions in 1 call</b>" in words(app)
+    assert [len(group["hits"]) for group in data_of(app, "Mentions found")["groups"]] == [3]
 
 
 def opened_export(monkeypatch: pytest.MonkeyPatch, **state: Any) -> tuple[AppTest, dict[str, Any]]:
@@ -192,7 +192,7 @@ def opened_export(monkeypatch: pytest.MonkeyPatch, **state: Any) -> tuple[AppTes
     return well(app.run()), given
 
 
-def test_all_calls_found_can_be_taken_away(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_calls_found_can_be_exported(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     add_talk(engine, pbx, "A refund.", from_number="first")
     add_talk(engine, pbx, "A refund, too.", from_number="second")
     add_talk(engine, pbx, "Nothing.", from_number="third")
@@ -205,17 +205,17 @@ def test_all_calls_found_can_be_taken_away(engine: Engine, pbx: int, monkeypatch
     assert "third" not in made
 
 
-def test_picked_calls_are_taken_away_in_the_format_chosen(
+def test_selected_calls_are_taken_away_in_the_format_chosen(
     engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_talk(engine, pbx, "A refund.")
     second = add_talk(engine, pbx, "A refund, too.")
-    app, given = opened_export(monkeypatch, picked_calls={second: None}, export_format="JSON")
+    app, given = opened_export(monkeypatch, calls_to_export={second: None}, export_format="JSON")
     assert (given["label"], given["mime"]) == ("Download 1 call", "application/json")
     assert [call["id"] for call in json.loads(given["data"]())["calls"]] == [second]
-    assert [group["picked"] for group in data_of(app, "Places found")["groups"]].count(True) == 1
-    assert "1 call picked" in words(app)
-    press(app, "Pick none")
+    assert [group["selected"] for group in data_of(app, "Mentions found")["groups"]].count(True) == 1
+    assert "1 call selected" in words(app)
+    press(app, "Clear selection")
     assert given["label"] == "Download 2 calls"
 
 
@@ -225,7 +225,7 @@ def test_an_export_with_too_much_audio_says_so(engine: Engine, pbx: int, monkeyp
         session.get_one(Recording, call).size_bytes = 600_000_000
     app, given = opened_export(monkeypatch, export_format="ZIP with audio")
     assert given["disabled"]
-    assert "600.0 MB of audio, more than the 500.0 MB of one export" in words(app)
+    assert "600.0 MB of audio; the limit is 500.0 MB" in words(app)
 
 
 def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -> None:
@@ -263,16 +263,16 @@ def test_a_trend_follows_the_search_unless_phrases_were_chosen(engine: Engine, p
     assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice", "refund"]
 
 
-def test_topics_are_counted_and_lead_to_their_places(engine: Engine, pbx: int) -> None:
+def test_topics_are_counted_and_lead_to_their_mentions(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "I want my money back.", "A refund, then.")
     add_talk(engine, pbx, "Nothing.")
     with writing(engine) as session:
         save_topic(session, "Refunds *now*", ["refund*", "money back"])
     app = look(view="Topics")
     assert "50.0% of 2 transcribed calls" in [bar.proto.text for bar in app.get("progress")]
-    app = press(app, "2 places in 1 call")
+    app = press(app, "2 mentions in 1 call")
     assert app.text_input(key="q").value == 'refund* OR "money back"'
-    assert sorted(text for _, _, text in places(app)) == ["A [refund], then.", "I want my [money back]."]
+    assert sorted(text for _, _, text in mentions(app)) == ["A [refund], then.", "I want my [money back]."]
 
 
 def test_a_topic_is_added_edited_and_deleted_after_asking(engine: Engine, pbx: int) -> None:
@@ -280,7 +280,7 @@ def test_a_topic_is_added_edited_and_deleted_after_asking(engine: Engine, pbx: i
     app = press(look(view="Topics"), "Add a topic")
     app.text_input(key="topic_name").set_value("Invoices")
     app.text_area(key="topic_phrases").set_value("invoice*\n***")
-    assert "There is no word in it" in words(press(app, "Save"))
+    assert "Enter at least one word" in words(press(app, "Save"))
     app.text_area(key="topic_phrases").set_value("invoice*\n\n bill ")
     app = press(app, "Save")
     with reading(engine) as session:

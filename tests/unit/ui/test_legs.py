@@ -1,4 +1,4 @@
-"""What an opened call says of its legs where CEL told more than the CDR."""
+"""The legs of an open call show what CEL adds to the CDR."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -30,7 +30,7 @@ def test_who_hung_up_where_it_went_and_since_when_they_spoke(engine: Engine) -> 
         call_id = session.exec(select(Call.id)).one()
     shown = tables(well(open_page(INTERACTIONS, call=str(call_id))))["Legs"]
     assert {row[1].partition("-")[0]: (row[4], row[5]) for row in shown} == {
-        "1001 | PJSIP/1001": ("09:00:00 | spoke from 09:00:20", "09:01:00 | the caller hung up"),
-        "1001 | PJSIP/1002": ("09:00:00 | for 1 min", "09:01:00 | the called hung up"),
-        "1001 | PJSIP/1003": ("09:00:00 | for 1 min", "09:01:00 | passed on to 100"),
+        "1001 | PJSIP/1001": ("09:00:00 | connected at 09:00:20", "09:01:00 | the caller hung up"),
+        "1001 | PJSIP/1002": ("09:00:00 | for 1 min", "09:01:00 | the called party hung up"),
+        "1001 | PJSIP/1003": ("09:00:00 | for 1 min", "09:01:00 | transferred to 100"),
     }

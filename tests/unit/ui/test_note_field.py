@@ -75,7 +75,7 @@ def test_a_stale_draft_does_not_undo_what_was_saved_meanwhile(at: Site) -> None:
 
 def test_a_call_that_is_not_there_is_told(at: Site) -> None:
     answer = save_draft(at, NoteDraft("9.9", "mine", "", "7"))
-    assert (answer.gone, answer.problem) == (True, "This call is no longer there.")
+    assert (answer.gone, answer.problem) == (True, "This call no longer exists.")
 
 
 def test_a_note_that_cannot_be_kept_says_why(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Places found: what is marked, how much of a long text is shown, and where a click leads."""
+"""Search results: what is highlighted, how much of a long text is shown, and where a click leads."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pbx.transcription.search.hits import Hit
-from pbx.ui.search_hits import NEAR_CHARACTERS, SHOWN_CHARACTERS, clip_text, highlighted_parts, hit_data
+from pbx.ui.search_hits import MAX_CONTEXT_CHARACTERS, MAX_SEGMENT_CHARACTERS, clip_text, highlighted_parts, hit_data
 
 
 def marked(text: str, spans: list[tuple[int, int]]) -> str:
@@ -43,7 +43,7 @@ def test_a_long_text_is_cut_to_around_the_first_place(at: int) -> None:
     text = " ".join(words)
     start = text.index("here")
     shown, spans, cut_before, cut_after = clip_text(text, [(start, start + 4)])
-    assert len(shown) <= SHOWN_CHARACTERS
+    assert len(shown) <= MAX_SEGMENT_CHARACTERS
     assert [shown[a:b] for a, b in spans] == ["here"]
     assert set(shown.split()) <= {"word", "here"}
     assert (cut_before, cut_after) == (not text.startswith(shown), not text.endswith(shown))
@@ -52,7 +52,7 @@ def test_a_long_text_is_cut_to_around_the_first_place(at: int) -> None:
 def test_a_text_without_spaces_is_cut_too() -> None:
     text = "字" * 2000
     shown, spans, _, _ = clip_text(text, [(1000, 1002)])
-    assert 0 < len(shown) <= SHOWN_CHARACTERS
+    assert 0 < len(shown) <= MAX_SEGMENT_CHARACTERS
     assert [b - a for a, b in spans] == [2]
 
 
@@ -98,4 +98,4 @@ def test_neighbours_are_cut_on_their_far_side() -> None:
     assert shown["before"].endswith("w199")
     assert shown["after"].startswith("w0 ")
     assert shown["after"].endswith(" …")
-    assert max(len(shown["before"]), len(shown["after"])) <= NEAR_CHARACTERS + 2
+    assert max(len(shown["before"]), len(shown["after"])) <= MAX_CONTEXT_CHARACTERS + 2
