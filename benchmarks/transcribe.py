@@ -26,7 +26,7 @@ from pbx.speech.decoding import DecodingRules
 from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.vad import find_voice
 from pbx.speech.whisper import WhisperTranscriber
-from tests.unit.speech.say import CHECKPOINT, clips, errors_in
+from tests.unit.speech.synthetic_speech import CHECKPOINT, clips, errors_in
 
 RATE_HZ = 16_000
 TOKENS = 100  # a window
@@ -103,7 +103,7 @@ def faster(weights: Path, threads: int, batch: int, batched: bool = True) -> Cal
     """faster-whisper in int8 with its own batched pipeline (which has its own voice detection)."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-    from tests.unit.speech.ct2 import convert
+    from tests.unit.speech.ctranslate2_checkpoint import convert
 
     folder = convert(weights, weights.parent / f"{weights.stem}-ct2", "int8")
     model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)

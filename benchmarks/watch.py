@@ -31,7 +31,7 @@ from pbx.store.engine import open_engine, reading  # noqa: E402
 from pbx.store.history_models import AgentRing, CallLeg, ListeningSpan, QueueVisit  # noqa: E402
 from pbx.store.job_queue import needed_connection  # noqa: E402
 from tests.unit.asterisk.ami.replay import ReplayServer, Session  # noqa: E402
-from tests.unit.live.listened import Line  # noqa: E402
+from tests.unit.live.fake_pbx import Line  # noqa: E402
 
 SLICE_S = 0.02
 EPOCHS = {16: 1795251009, 22: 1795251046}  # in the uniqueids of the captured calls

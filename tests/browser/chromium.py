@@ -69,7 +69,7 @@ def open_page(chromium: Browser, width: int = 1440, height: int = 900, *, dark: 
     context = chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
     )
-    context.add_init_script(path=Path(__file__).with_name("seen.js"))
+    context.add_init_script(path=Path(__file__).with_name("checks.js"))
     page = context.new_page()
     found: list[str] = []
     page.on("console", lambda message: found.extend(complaint(message)))

@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser import demo as demos
+from tests.browser.checks import faults, settle
 from tests.browser.chromium import SLOW_MS, launched, open_page
 from tests.browser.demo import Demo
-from tests.browser.seen import faults, settle
 
 LOOKS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
 

@@ -14,7 +14,7 @@ from pbx.settings import Settings
 from pbx.store.engine import open_engine
 from tests.browser.app import running_app
 from tests.browser.chromium import open_page
-from tests.unit.speech.say import CHECKPOINT
+from tests.unit.speech.synthetic_speech import CHECKPOINT
 
 READY_MS = 120_000
 OURS = ("FREEPBX_", "PBX_", "WHISPER_", "ANALYSIS_")

@@ -10,11 +10,11 @@ from playwright.sync_api import Browser, Page
 
 from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
+from tests.browser.actions import choose
 from tests.browser.app import running_app
+from tests.browser.checks import settle, wrongs
 from tests.browser.chromium import launched, open_page
 from tests.browser.demo import Demo, running_demo
-from tests.browser.hand import choose
-from tests.browser.seen import settle, wrongs
 from tests.paths import ROOT
 
 TARGET = ROOT / "docs/screenshots"

@@ -17,9 +17,9 @@ from playwright.sync_api import Download, Page, expect
 from pbx.demo.company import TRUNKS
 from pbx.demo.story import calls_of_day
 from pbx.export import FORMATS, ZIP_WITH_AUDIO
+from tests.browser.actions import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
+from tests.browser.checks import PATIENCE_S, settle, wrongs
 from tests.browser.demo import Demo
-from tests.browser.hand import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
-from tests.browser.seen import PATIENCE_S, settle, wrongs
 from tests.lab.process import wait_until
 
 BUSIEST = "601"

@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.app import ROOT
+from tests.browser.checks import settle
 from tests.browser.chromium import open_page
 from tests.browser.demo import Demo
-from tests.browser.seen import settle
 
 PATHS = ["", *re.findall(r'url_path="([^"]+)"', (ROOT / "streamlit_app.py").read_text())]
 MOST_SHIFT = 0.1  # a good Cumulative Layout Shift: https://web.dev/articles/cls

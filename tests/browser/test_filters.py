@@ -19,9 +19,9 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import set_tags
 from pbx.store.search_index import index_segment, unindex_segment
+from tests.browser.actions import box, choose, close, count_text, enter, figure, press, reload, start, yesterday
+from tests.browser.checks import open_page, open_tab, settle
 from tests.browser.demo import Demo
-from tests.browser.hand import box, choose, close, count_text, enter, figure, press, reload, start, yesterday
-from tests.browser.seen import open_page, open_tab, settle
 
 BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
 SERVED = ("answered", "transferred")

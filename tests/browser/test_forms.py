@@ -7,8 +7,8 @@ from sqlmodel import select
 from pbx.store.engine import reading
 from pbx.store.history_models import AlertRule
 from pbx.store.transcription_queue import rules_of
+from tests.browser.actions import choose, pick_and_close, start
 from tests.browser.demo import Demo
-from tests.browser.hand import choose, pick_and_close, start
 from tests.unit.alerts.receivers import free_port
 
 

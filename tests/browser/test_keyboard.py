@@ -4,9 +4,9 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.actions import box
+from tests.browser.checks import open_page, settle, tab
 from tests.browser.demo import Demo
-from tests.browser.hand import box
-from tests.browser.seen import open_page, settle, tab
 from tests.lab.process import wait_until
 
 STOPS = 120

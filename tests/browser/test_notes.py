@@ -9,11 +9,11 @@ from sqlmodel import col, select
 from pbx.store.engine import reading, writing
 from pbx.store.models import Call, CallNote
 from pbx.store.notes import save_note, save_rating, set_tags, tags_of
+from tests.browser.actions import reload, start
+from tests.browser.checks import faults, open_tab, settle
 from tests.browser.chromium import open_page as open_browser
 from tests.browser.conftest import SLOW_MS
 from tests.browser.demo import Demo
-from tests.browser.hand import reload, start
-from tests.browser.seen import faults, open_tab, settle
 from tests.lab.process import wait_until
 
 

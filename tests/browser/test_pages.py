@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.app import ROOT
-from tests.browser.seen import faults, open_page, open_tab, settle, wrongs
+from tests.browser.checks import faults, open_page, open_tab, settle, wrongs
 
 PAGES = re.findall(r'title="([^"]+)",\s+icon', (ROOT / "streamlit_app.py").read_text())
 TABS = {

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
-from tests.unit.speech.say import CHECKPOINT
+from tests.unit.speech.synthetic_speech import CHECKPOINT
 
 # These place no calls on the lab, and may run beside those that do.
 APART = ("test_cel", "test_demo_ari", "test_figures_browser", "test_player", "test_postgres")

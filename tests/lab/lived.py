@@ -24,7 +24,7 @@ from pbx.store.models import Call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.shift import DESK, Shift, alone_at, work_shift
-from tests.unit.live.listened import listening
+from tests.unit.live.fake_pbx import listening
 
 LIVE, IMPORTED = "live", "imported"
 WAYS = (LIVE, IMPORTED)

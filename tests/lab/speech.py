@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.lab.calls import PlacedCall, start_queue_call
 from tests.lab.server import LabServer
-from tests.unit.speech.say import Clip
+from tests.unit.speech.synthetic_speech import Clip
 
 RATE_HZ = 8000
 PAUSE_S = 1.2  # between two phrases of one side: the voice detector hears two stretches

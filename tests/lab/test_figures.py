@@ -24,7 +24,7 @@ from pbx.analytics.queues import FigureFilter, load_visits, queue_targets, queue
 from pbx.analytics.trunks import cause_counts, trunk_totals
 from pbx.store.engine import reading
 from pbx.store.models import Call
-from tests.counting import assert_all_agree
+from tests.call_counts import assert_all_agree
 from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
 from tests.lab.server import SERVERS
 from tests.lab.shift import DESK, TEMP_NAME

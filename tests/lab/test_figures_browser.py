@@ -15,8 +15,8 @@ from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
-from tests.browser.hand import close, hover
-from tests.browser.seen import settle
+from tests.browser.actions import close, hover
+from tests.browser.checks import settle
 from tests.lab.browser import browser, running_app
 from tests.unit.sample_history import add_agents, add_calls, clock, leg, look_at_trunk
 

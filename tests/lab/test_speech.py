@@ -18,7 +18,7 @@ from pbx.store.models import Recording
 from pbx.store.transcripts import transcripts_of_call
 from tests.lab.server import LabServer
 from tests.lab.speech import SpokenCall, place_spoken_calls
-from tests.unit.speech.say import CHECKPOINT, Clip, clips, errors_in
+from tests.unit.speech.synthetic_speech import CHECKPOINT, Clip, clips, errors_in
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
 CALLS, CLIPS = 4, 32  # as many calls at once as there are agents

@@ -14,7 +14,7 @@ from tests.lab.server import LabServer
 from tests.lab.speech import SpokenCall, place_spoken_call
 from tests.lab.test_player import heard_from
 from tests.lab.test_speech import freepbx
-from tests.unit.speech.say import Clip, say
+from tests.unit.speech.synthetic_speech import Clip, say
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
 NEAR_S = 0.3

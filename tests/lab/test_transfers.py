@@ -12,7 +12,7 @@ from pbx.model.history import Visit
 from tests.lab.ami import Ami
 from tests.lab.queues import Caller
 from tests.lab.transfers import transfer_site
-from tests.unit.live.live_pbx import LATER, START
+from tests.unit.live.live_events import LATER, START
 
 # Alone: on a busy machine Asterisk 16 may hear of the hangup before the transfer, and writes COMPLETE… instead.
 pytestmark = [pytest.mark.lab, pytest.mark.phones, pytest.mark.alone]

@@ -25,7 +25,7 @@ from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, st
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.unit.imports.runs import import_run
-from tests.unit.live.listened import listening
+from tests.unit.live.fake_pbx import listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 BEHIND_S = 3.0  # the most a page may be behind the PBX: a requirement, so that this one time is asserted

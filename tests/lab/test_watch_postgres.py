@@ -25,7 +25,7 @@ from tests.lab.postgres import empty, postgres
 from tests.lab.process import wait_until
 from tests.lab.server import SERVERS, LabServer
 from tests.lab.shift import DESK, alone_at
-from tests.unit.live.listened import listening
+from tests.unit.live.fake_pbx import listening
 
 __all__ = ["postgres"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.pages.test_pages import open_page, save_pbx, tables, well, words
-from tests.unit.charts.drawn import charts
+from tests.unit.charts.page_charts import charts
 from tests.unit.sample_history import DAY, add_agents, clock, listen
 
 pytestmark = pytest.mark.usefixtures("no_worker")

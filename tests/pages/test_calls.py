@@ -12,7 +12,7 @@ from pbx import ui
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from tests.pages.test_pages import add_call, fill, led_to, open_page, save_pbx, tables, well, words
-from tests.unit.charts.drawn import charts, points
+from tests.unit.charts.page_charts import charts, points
 from tests.unit.sample_history import DAY, add_calls, clock, leg, listen
 
 pytestmark = pytest.mark.usefixtures("no_worker")

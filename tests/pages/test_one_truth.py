@@ -27,7 +27,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
-from tests.counting import assert_all_agree
+from tests.call_counts import assert_all_agree
 from tests.pages.test_pages import open_page, save_pbx, tables, well, words
 from tests.pages.test_queues import board_of, now_in
 from tests.unit.sample_history import leg

@@ -15,7 +15,7 @@ from pbx.store.engine import writing
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 from tests.pages.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words
-from tests.unit.charts.drawn import points
+from tests.unit.charts.page_charts import points
 from tests.unit.sample_history import listen
 
 pytestmark = pytest.mark.usefixtures("no_worker")

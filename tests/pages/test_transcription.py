@@ -14,7 +14,7 @@ from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Recording, TranscriptionRules, now
 from tests.pages.test_pages import open_page, press, tables, well, words
-from tests.unit.transcription.scripted import add_recording, ask, states
+from tests.unit.transcription.scripted_engine import add_recording, ask, states
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 

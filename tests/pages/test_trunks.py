@@ -9,7 +9,7 @@ from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.ui.trunks import lines_of
 from tests.pages.test_pages import open_page, save_pbx, tables, well, words
-from tests.unit.charts.drawn import charts, points
+from tests.unit.charts.page_charts import charts, points
 from tests.unit.sample_history import DAY, add_calls, clock, leg, listen, look_at_trunk
 
 pytestmark = pytest.mark.usefixtures("no_worker")

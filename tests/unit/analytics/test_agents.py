@@ -12,7 +12,7 @@ from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.queues import FigureFilter
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
-from tests.unit.store.happened import asked, change, ring, store, visit
+from tests.unit.store.history_rows import asked, change, ring, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)

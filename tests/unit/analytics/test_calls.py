@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from pbx.analytics.calls import CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
-from tests.unit.store.happened import asked, call, store
+from tests.unit.store.history_rows import asked, call, store
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)

@@ -20,7 +20,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
 from pbx.store.models import Call, PbxConnection
 from pbx.store.snapshots import store_trunk_changes
-from tests.unit.store.happened import call, change, leg, ring, store, visit
+from tests.unit.store.history_rows import call, change, leg, ring, store, visit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST = int(NOON.timestamp()) // 86_400  # the day of NOON since 1970

@@ -25,7 +25,7 @@ from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
-from tests.unit.store.happened import asked, store, visit
+from tests.unit.store.history_rows import asked, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)  # midnight there

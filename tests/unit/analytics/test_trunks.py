@@ -21,7 +21,7 @@ from pbx.model.snapshot import Snapshot, SnapshotPart, Trunk, TrunkState
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
-from tests.unit.store.happened import asked, call, leg, store
+from tests.unit.store.history_rows import asked, call, leg, store
 
 ZONE = timezone(timedelta(hours=2))
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=ZONE)

@@ -22,7 +22,7 @@ from pbx.analytics.visit_lists import (
 )
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
-from tests.unit.store.happened import asked, call, leg, store, visit
+from tests.unit.store.history_rows import asked, call, leg, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)

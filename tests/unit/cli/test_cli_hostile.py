@@ -12,8 +12,8 @@ import pytest
 from pbx.settings import Settings, load_settings
 from tests.paths import ROOT
 from tests.unit.asterisk.ari.replay import PASSWORD, STORED, ReplayPbx, replay, reply
-from tests.unit.speech.say import CHECKPOINT
-from tests.unit.transcription.scripted import add_recording
+from tests.unit.speech.synthetic_speech import CHECKPOINT
+from tests.unit.transcription.scripted_engine import add_recording
 
 HOSTILE = {
     "a nested list": reply("list", b"[" * 200_000),

@@ -26,7 +26,7 @@ from pbx.store.transcripts import current_transcript, segments_of
 from pbx.transcription import inline as here
 from pbx.transcription import transcriber_process as transcriber
 from tests.paths import ROOT
-from tests.unit.transcription.scripted import Scripted, add_recording, ask, row_of, said, states
+from tests.unit.transcription.scripted_engine import Scripted, add_recording, ask, row_of, said, states
 
 FIXTURES = ROOT / "tests/fixtures"
 run = CliRunner().invoke

@@ -28,7 +28,7 @@ from pbx.store.engine import open_engine, reading
 from pbx.store.history_models import AgentRing, CallLeg, QueueVisit
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.demo.living import BareLine, Clock, living
-from tests.unit.live.listened import listening
+from tests.unit.live.fake_pbx import listening
 
 Version = Literal["16", "22"]
 

@@ -18,7 +18,7 @@ from pbx.store.snapshots import latest_snapshot
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.demo.hurt import House, housed
 from tests.unit.demo.living import Clock, living
-from tests.unit.live.listened import listening
+from tests.unit.live.fake_pbx import listening
 
 MINUTES = timedelta(minutes=25)
 

@@ -18,7 +18,7 @@ from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import save_connection
 from tests.unit.asterisk.ami.replay import Session, replay
-from tests.unit.jobs.at_work import job_state, jobs_of, until
+from tests.unit.jobs.job_checks import job_state, jobs_of, until
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.job_rows import end_job, fail_job
 from pbx.store.models import Job
-from tests.unit.jobs.at_work import job_state, jobs_of
+from tests.unit.jobs.job_checks import job_state, jobs_of
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 

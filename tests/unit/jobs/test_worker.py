@@ -18,7 +18,7 @@ from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
 from tests.paths import ROOT
-from tests.unit.jobs.at_work import go, job_state, jobs_of, log_of, until
+from tests.unit.jobs.job_checks import go, job_state, jobs_of, log_of, until
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

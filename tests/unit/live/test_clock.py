@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.live.live_pbx import Pbx, dial, event
+from tests.unit.live.live_events import Pbx, dial, event
 
 HOUR = timedelta(hours=1)
 

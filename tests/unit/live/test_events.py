@@ -9,7 +9,7 @@ from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.live.events import HANDLED, Facts, LiveHistory, event_filter
 from pbx.model.folding import fold_legs
 from tests.unit.asterisk.ami.replay import VERSIONS, raw
-from tests.unit.live.live_pbx import LATER, START, Pbx, dial, event
+from tests.unit.live.live_events import LATER, START, Pbx, dial, event
 
 TICK = timedelta(milliseconds=10)
 

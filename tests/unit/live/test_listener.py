@@ -25,7 +25,7 @@ from pbx.store.job_queue import needed_connection
 from pbx.store.listening import CUT_OFF, begin_span
 from pbx.store.models import Job, LatestSnapshot, SnapshotRow
 from tests.unit.asterisk.ami.replay import VERSIONS, raw, wait_until
-from tests.unit.live.listened import Line, entry, listening, pbx_on_line
+from tests.unit.live.fake_pbx import Line, entry, listening, pbx_on_line
 
 
 @pytest.fixture(params=VERSIONS)

@@ -1,7 +1,7 @@
 """Which live calls go through a trunk, where AMI lists none."""
 
 from pbx.model.folding import fold_legs
-from tests.unit.live.live_pbx import Pbx
+from tests.unit.live.live_events import Pbx
 
 
 def test_trunks_that_ami_does_not_list_are_known_by_freepbx_s_contexts() -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.live.live_pbx import Pbx, event
+from tests.unit.live.live_events import Pbx, event
 
 
 def put_into_queue(pbx: Pbx, queue: str, *, order: str, complete_as: str) -> None:

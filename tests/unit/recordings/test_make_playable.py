@@ -16,8 +16,8 @@ from pbx.store.engine import writing
 from pbx.store.job_queue import request_job
 from pbx.store.models import Recording
 from tests.paths import ROOT
-from tests.unit.jobs.at_work import job_state, jobs_of
-from tests.unit.transcription.scripted import add_recording
+from tests.unit.jobs.job_checks import job_state, jobs_of
+from tests.unit.transcription.scripted_engine import add_recording
 
 PHRASE = ROOT / "tests/fixtures/audio/phrase-1.ulaw"
 

@@ -9,7 +9,7 @@ import pytest
 from pbx.errors import ModelError
 from pbx.speech import checkpoints
 from pbx.speech.checkpoints import load_network
-from tests.unit.speech.say import CHECKPOINT
+from tests.unit.speech.synthetic_speech import CHECKPOINT
 
 
 def test_a_text_is_no_checkpoint(tmp_path: Path) -> None:

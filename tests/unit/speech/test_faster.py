@@ -20,9 +20,9 @@ from pbx.speech.faster import FasterTranscriber
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import RATE_HZ
 from tests.paths import FIXTURES
-from tests.unit.speech.ct2 import convert
-from tests.unit.speech.say import CHECKPOINT
+from tests.unit.speech.ctranslate2_checkpoint import convert
 from tests.unit.speech.sounds import save_wav
+from tests.unit.speech.synthetic_speech import CHECKPOINT
 
 AUDIO = FIXTURES / "audio"
 PHRASE_1, PHRASE_2 = AUDIO / "phrase-1.ulaw", AUDIO / "phrase-2.ulaw"

@@ -10,7 +10,7 @@ from pbx.model.segment import Segment
 from pbx.speech.listening import RecordingInProgress
 from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.windows import Window
-from tests.unit.speech.say import kept_clips
+from tests.unit.speech.synthetic_speech import kept_clips
 from tests.unit.speech.test_whisper import RATE_HZ, place, ring, silence, write_wav
 
 

@@ -19,8 +19,8 @@ from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.weights import known_models
 from pbx.speech.whisper import WhisperTranscriber
 from tests.paths import FIXTURES
-from tests.unit.speech.ct2 import convert
-from tests.unit.speech.say import CHECKPOINT
+from tests.unit.speech.ctranslate2_checkpoint import convert
+from tests.unit.speech.synthetic_speech import CHECKPOINT
 from tests.unit.speech.weight_server import cut_off, weight_server
 
 PHRASE = FIXTURES / "audio" / "phrase-1.ulaw"

@@ -14,7 +14,7 @@ from pbx.speech import checkpoints, whisper
 from pbx.speech.decoding import Decoded, Decoder, DecodingRules
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.whisper import WhisperTranscriber
-from tests.unit.speech.say import CHECKPOINT, Clip, errors_in, kept_clips
+from tests.unit.speech.synthetic_speech import CHECKPOINT, Clip, errors_in, kept_clips
 
 RATE_HZ = 16_000
 

@@ -13,7 +13,7 @@ from pbx.store.agent_names import agent_names, extension_names
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot, store_latest
-from tests.unit.store.happened import asked, change, ring, store, visit
+from tests.unit.store.history_rows import asked, change, ring, store, visit
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAY = FigureFilter(1, NOON, NOON + timedelta(hours=12))

@@ -30,8 +30,8 @@ from pbx.store.recordings import (
 )
 from pbx.store.transcription_queue import new_within_rules
 from pbx.store.visits import store_visits
-from tests.counting import assert_all_agree
-from tests.unit.live.live_pbx import Pbx
+from tests.call_counts import assert_all_agree
+from tests.unit.live.live_events import Pbx
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SINCE, UNTIL = NOON - timedelta(hours=12), NOON + timedelta(hours=12)

@@ -17,7 +17,7 @@ from pbx.store.models import Call, CallNote, PbxConnection, Recording, SampledSu
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.transcription.search.hits import SearchFilter, calls_with_hits
-from tests.unit.transcription.search.spoken import add_transcript
+from tests.unit.transcription.search.transcribed_calls import add_transcript
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 EPOCH = int(NOON.timestamp())

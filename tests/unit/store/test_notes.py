@@ -22,7 +22,7 @@ from pbx.store.notes import (
     tags_of,
     topics,
 )
-from tests.unit.transcription.search.spoken import add_call
+from tests.unit.transcription.search.transcribed_calls import add_call
 
 EARLIER = datetime(2026, 7, 1, tzinfo=UTC)
 

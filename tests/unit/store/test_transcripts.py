@@ -28,7 +28,7 @@ from pbx.store.transcripts import (
 )
 from pbx.transcription.search.hits import SearchFilter, count_hits, find_hits
 from tests.paths import ROOT
-from tests.unit.transcription.search.spoken import add_call, add_transcript, id_of, segments
+from tests.unit.transcription.search.transcribed_calls import add_call, add_transcript, id_of, segments
 
 KILLED = """
 import os, signal, sys
@@ -36,7 +36,7 @@ from pbx.settings import load_settings
 from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import open_engine, writing
 from pbx.store.transcripts import add_part
-from tests.unit.transcription.search.spoken import segments
+from tests.unit.transcription.search.transcribed_calls import segments
 with writing(open_engine(load_settings())) as session:
     add_part(session, int(sys.argv[1]), TranscriptPart(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -45,7 +45,7 @@ WORKER = """
 import sys
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, writing
-from tests.unit.transcription.search.spoken import add_transcript, segments, id_of
+from tests.unit.transcription.search.transcribed_calls import add_transcript, segments, id_of
 from pbx.store.transcripts import edit_segment, segments_of
 engine = open_engine(load_settings())
 number = int(sys.argv[1])

@@ -8,7 +8,7 @@ from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
 from pbx.transcription import batch as transcribe
 from pbx.transcription import transcriber_process as transcriber
-from tests.unit.transcription.scripted import Scripted
+from tests.unit.transcription.scripted_engine import Scripted
 
 
 def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:

@@ -23,8 +23,8 @@ from pbx.transcription import supervisor as speech
 from pbx.transcription import transcriber_process as transcriber
 from pbx.transcription.batch import transcribe_queued
 from pbx.transcription.transcriber_process import QueueWorker
-from tests.unit.jobs.at_work import log_of, until
-from tests.unit.transcription.scripted import SECRET, Scripted, add_recording, ask, row_of, said, states
+from tests.unit.jobs.job_checks import log_of, until
+from tests.unit.transcription.scripted_engine import SECRET, Scripted, add_recording, ask, row_of, said, states
 
 ME = "here-9"
 

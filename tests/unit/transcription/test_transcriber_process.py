@@ -20,8 +20,8 @@ from pbx.transcription import supervisor as speech
 from pbx.transcription.supervisor import TranscriberSupervisor
 from pbx.transcription.transcriber_process import NICENESS, limit_threads
 from tests.paths import ROOT
-from tests.unit.jobs.at_work import go, log_of, until
-from tests.unit.transcription.scripted import add_recording, ask, row_of, said, states
+from tests.unit.jobs.job_checks import go, log_of, until
+from tests.unit.transcription.scripted_engine import add_recording, ask, row_of, said, states
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -10,7 +10,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.notes import set_tags
 from pbx.store.transcripts import save_analysis, summaries_of
 from pbx.transcription.search.hits import SearchFilter, calls_with_hits, count_transcribed, transcribed_calls
-from tests.unit.transcription.search.spoken import NOON, add_call, add_transcript, id_of
+from tests.unit.transcription.search.transcribed_calls import NOON, add_call, add_transcript, id_of
 
 
 @pytest.fixture

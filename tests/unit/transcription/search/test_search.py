@@ -17,7 +17,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Recording
 from pbx.store.notes import set_tags
 from pbx.transcription.search.hits import Hit, SearchFilter, TrendPoint, count_hits, find_hits, trend
-from tests.unit.transcription.search.spoken import NOON, add_call, add_transcript
+from tests.unit.transcription.search.transcribed_calls import NOON, add_call, add_transcript
 
 DAY = timedelta(days=1)
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -154,5 +154,5 @@
     !document.querySelector("[data-cold], [data-stale=true], [data-testid=stSkeleton]") &&
     [...document.querySelectorAll("[data-testid=stPlotlyChart]")].every((chart) => chart.querySelector(".js-plotly-plot .main-svg"))
 
-  window.seen = { atRest, overflow, cut, charts, faint, stop }
+  window.checks = { atRest, overflow, cut, charts, faint, stop }
 })()

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pbx.demo.company import SUPPORT
+from tests.browser.actions import start, yesterday
+from tests.browser.checks import PATIENCE_S, faults, open_page, settle
 from tests.browser.demo import Demo
-from tests.browser.hand import start, yesterday
-from tests.browser.seen import PATIENCE_S, faults, open_page, settle
 from tests.lab.process import wait_until
 
 Asked = dict[str, list[str]]

@@ -10,7 +10,7 @@ MEASURES = ("overflow", "cut", "charts", "faint")
 
 def settle(page: Page) -> None:
     """Wait until the page is drawn whole: nothing runs, nothing is left of what was there before."""
-    page.wait_for_function("() => seen.atRest()", polling=50)
+    page.wait_for_function("() => checks.atRest()", polling=50)
 
 
 def open_page(page: Page, title: str) -> None:
@@ -49,7 +49,7 @@ def wrongs(page: Page) -> list[str]:
 
 
 def _measured(page: Page) -> set[str]:
-    return {told for measure in MEASURES for told in page.evaluate(f"seen.{measure}()")}
+    return {told for measure in MEASURES for told in page.evaluate(f"checks.{measure}()")}
 
 
 def faults(page: Page) -> list[str]:
@@ -65,5 +65,5 @@ def faults(page: Page) -> list[str]:
 def tab(page: Page) -> tuple[str, str]:
     """Press Tab: the role and name of where the focus is then, and the name of where it was if it wasn't seen there."""
     page.keyboard.press("Tab")
-    found = page.evaluate("seen.stop()")
+    found = page.evaluate("checks.stop()")
     return found["name"], found["unseen"]

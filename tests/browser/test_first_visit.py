@@ -4,9 +4,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from pbx.demo.company import SUPPORT
 from pbx.demo.story import calls_of_day
+from tests.browser.actions import box, figure, yesterday
+from tests.browser.checks import settle
 from tests.browser.demo import Demo
-from tests.browser.hand import box, figure, yesterday
-from tests.browser.seen import settle
 from tests.lab.process import wait_until
 
 COUNTED = "window.clicks = 0; addEventListener('click', () => { window.clicks += 1 }, true)"

@@ -7,8 +7,8 @@ from playwright.sync_api import Locator, Page, expect
 from playwright.sync_api import TimeoutError as TooLate
 
 from pbx.demo.story import local_day
+from tests.browser.checks import PATIENCE_S, settle
 from tests.browser.demo import Demo
-from tests.browser.seen import PATIENCE_S, settle
 from tests.lab.process import wait_until
 
 SOON_MS = 3_000

@@ -5,8 +5,8 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from tests.browser.app import running_app
+from tests.browser.checks import faults
 from tests.browser.chromium import SLOW_MS, open_page
-from tests.browser.seen import faults
 
 # Timers of seconds come every 20 ms, so that one of them comes between any click and its page.
 HASTY = "const real = setInterval; window.setInterval = (act, ms, ...more) => real(act, ms >= 1000 ? 20 : ms, ...more)"
