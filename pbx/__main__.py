@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from pbx.cli.demo import demo, end_with_parent
+from pbx.cli.demo import demo
 from pbx.cli.imports import import_app
 from pbx.cli.terminal import (
     Json,
@@ -30,6 +30,7 @@ from pbx.cli.terminal import (
     report_errors,
     stop_at_signals,
 )
+from pbx.machine import end_with_parent
 
 if TYPE_CHECKING:
     from pbx.asterisk.doctor import CheckStep
@@ -170,7 +171,7 @@ def worker(
     once: Annotated[bool, typer.Option("--once", help="Do what is due and asked for, then end (for cron).")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log errors only.")] = False,
     as_json: Json = False,
-    slot: Annotated[int | None, typer.Option(hidden=True, help="The lock of worker-0, passed on by the app.")] = None,
+    only: Annotated[bool, typer.Option("--only", hidden=True, help="End when a worker runs already.")] = False,
     with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
 ) -> None:
     """Sync and collect at their intervals, transcribe, and do the jobs the pages ask for, until it is stopped."""
@@ -186,13 +187,11 @@ def worker(
     _start_log(logging.ERROR if quiet else logging.INFO)
     with report_errors(as_json):
         from pbx.jobs.worker import run_worker
-        from pbx.process_lock import inherited_process_lock
         from pbx.settings import load_folder_settings
 
         if with_parent:
             end_with_parent(stop)
-        held = None if slot is None else inherited_process_lock("worker-0", slot)
-        run_worker(load_folder_settings(), stop, slot=held, once=once, ended=on_end)
+        run_worker(load_folder_settings(), stop, only=only, once=once, ended=on_end)
     if signal.SIGINT in signals:
         raise typer.Exit(130)
     raise typer.Exit(1 if failed and once else 0)
@@ -217,18 +216,18 @@ def watch(
 @app.command(hidden=True)
 def transcriber(
     once: Annotated[bool, typer.Option("--once", help="End when nothing is queued.")] = False,
-    slot: Annotated[int | None, typer.Option(help="The lock of transcriber-0, passed on by the worker.")] = None,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
 ) -> None:
     """Work the queue of recordings off: the worker starts this."""
     stop, _ = stop_at_signals()
     _start_log(logging.INFO)
     with report_errors(as_json=False):
-        from pbx.process_lock import inherited_process_lock
         from pbx.settings import load_folder_settings
-        from pbx.transcription.transcriber_process import SLOT, run_transcriber
+        from pbx.transcription.transcriber_process import run_transcriber
 
-        held = None if slot is None else inherited_process_lock(SLOT, slot)
-        run_transcriber(load_folder_settings(), stop, slot=held, once=once)
+        if with_parent:
+            end_with_parent(stop)
+        run_transcriber(load_folder_settings(), stop, once=once)
 
 
 def _start_log(level: int) -> None:

@@ -214,6 +214,11 @@ def zone_text(zone: tzinfo, at: datetime) -> str:
     return zone.key if isinstance(zone, ZoneInfo) else str(zone.tzname(at))
 
 
+def date_text(at: datetime, form: str) -> str:
+    """Write a time by strftime's codes. `%-d`, the day of the month without a leading zero, works on every system."""
+    return at.strftime(form.replace("%-d", str(at.day)))
+
+
 def start_of_day(at: datetime, zone: tzinfo, days_back: int = 0) -> datetime:
     """Local midnight before a moment, or so many local days earlier, in UTC."""
     midnight = at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -242,7 +242,7 @@ def load_folder_settings() -> Settings:
 def demo_mark(folder: Path) -> str:
     """The mark of a complete demo in its folder; "" where there is none."""
     try:
-        return (folder / DEMO_MARK).read_text().strip()
+        return (folder / DEMO_MARK).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -252,7 +252,7 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
     reached: dict[str, object] = {"ami_port": _REFUSING_PORT, "ari_port": _REFUSING_PORT}
     reached |= {"username": "demo", "password": ""}
     with suppress(OSError, ValueError, TypeError):  # while it is being started
-        reached |= json.loads((folder / DEMO_PBX).read_text())
+        reached |= json.loads((folder / DEMO_PBX).read_text(encoding="utf-8"))
     user, password = reached["username"], SecretStr(str(reached["password"]))
     own: dict[str, object] = {
         "pbx_data_dir": folder,

@@ -1,7 +1,7 @@
-"""Text whose character encoding nobody declares: what Asterisk writes into AMI, its files and its databases.
+"""Decodes text without a declared encoding: Asterisk's AMI, files and databases.
 
-Asterisk passes names on as the bytes it was given. Most are UTF-8. The others are read in one fallback encoding, cp1252
-unless `PBX_ENCODING` names another, so that they stay readable and two different names stay two names.
+Asterisk passes names on as the bytes it received. Most are UTF-8. Others are decoded in one fallback encoding, cp1252
+unless `PBX_ENCODING` names another, so that they stay readable and different names stay different.
 """
 
 import codecs
@@ -9,19 +9,19 @@ import codecs
 DEFAULT = "cp1252"
 BOM = codecs.BOM_UTF8
 _fallback = DEFAULT
-# Asterisk and its databases cut a caller's name and number at 80 bytes, in the middle of a character too; an opening
-# quote and a NUL may be among these bytes.
+# Asterisk and its databases cut a caller's name and number at 80 bytes, possibly in the middle of a character. An
+# opening quote and a NUL may count among these bytes.
 _CUT_BYTES = range(78, 81)
 
 
 def use_fallback(encoding: str) -> None:
-    """Set how this process reads bytes that aren't UTF-8."""
+    """Set the encoding with which this process decodes bytes that aren't UTF-8."""
     global _fallback
     _fallback = encoding
 
 
 def checked_encoding(name: str) -> str:
-    """Return the name of an encoding that `decode` can fall back on. Raises ValueError for any other."""
+    """Return the name, if it is an encoding that `decode` can fall back on. Raises ValueError otherwise."""
     plain = "".join(map(chr, range(0x20, 0x7F))).replace("\\", "")
     try:
         usable = plain.encode().decode(name) == plain and codecs.lookup(name).name not in ("punycode", "idna")
@@ -33,18 +33,18 @@ def checked_encoding(name: str) -> str:
 
 
 def decode(raw: bytes) -> str:
-    """One value as text: UTF-8, otherwise the fallback encoding. A byte that means nothing there becomes `\\x81`.
+    """Decode one value as UTF-8, otherwise in the fallback encoding. A byte without meaning there becomes `\\x81`.
 
     A UTF-8 value that was cut in the middle of a character loses that character.
     """
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        return _cut(raw, error) or raw.decode(_fallback, "backslashreplace")
+        return _without_cut_character(raw, error) or raw.decode(_fallback, "backslashreplace")
 
 
 def decode_fields(line: bytes, separator: bytes) -> str:
-    """A line whose fields may each be in an encoding of its own, with its separators as they are."""
+    """Decode a line whose fields may each have their own encoding; separators stay in place."""
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -52,33 +52,33 @@ def decode_fields(line: bytes, separator: bytes) -> str:
 
 
 def repair(text: str, *, latin1: bool = False) -> str:
-    """Text from a database, where UTF-8 bytes were stored as if they were latin1: `JÃ¶rg` is Jörg.
+    """Repair text from a database that stored UTF-8 bytes as latin1: `JÃ¶rg` becomes Jörg.
 
-    A text whose bytes in that reading aren't valid UTF-8, such as JOÃO, stays. `latin1`: the column is declared
+    Text whose latin1 bytes aren't valid UTF-8, such as JOÃO, stays as it is. `latin1`: the column is declared as
     latin1, so bytes that aren't UTF-8 are in the fallback encoding.
     """
     if text.isascii() or (raw := _as_latin1(text)) is None:
         return text
     try:
-        return repair(raw.decode())  # shorter each time; some sites encode twice
+        return repair(raw.decode())  # some sites encode twice; it ends because the text gets shorter
     except UnicodeDecodeError as error:
-        return _cut(raw, error) or (decode(raw) if latin1 else text)
+        return _without_cut_character(raw, error) or (decode(raw) if latin1 else text)
 
 
-def _cut(raw: bytes, error: UnicodeDecodeError) -> str:
-    """The text before a last character that isn't complete; "" where the bytes aren't UTF-8 that was cut."""
-    whole = raw[: error.start]
-    if error.reason != "unexpected end of data" or (whole.isascii() and len(raw) not in _CUT_BYTES):
+def _without_cut_character(raw: bytes, error: UnicodeDecodeError) -> str:
+    """Return the text before an incomplete last character, or "" when the bytes aren't cut UTF-8."""
+    complete = raw[: error.start]
+    if error.reason != "unexpected end of data" or (complete.isascii() and len(raw) not in _CUT_BYTES):
         return ""
-    return whole.decode()
+    return complete.decode()
 
 
 def _as_latin1(text: str) -> bytes | None:
-    """The bytes that MySQL (cp1252) or PostgreSQL (ISO 8859-1) reads as this text in a latin1 column; None without."""
+    """Return the bytes that MySQL (cp1252) or PostgreSQL (ISO 8859-1) reads as this text, if there are any."""
     raw = bytearray()
-    for one in text:
+    for character in text:
         try:
-            raw += one.encode("latin-1") if ord(one) < 256 else one.encode(DEFAULT)
+            raw += character.encode("latin-1") if ord(character) < 256 else character.encode(DEFAULT)
         except UnicodeEncodeError:
             return None
     return bytes(raw)

@@ -1,6 +1,6 @@
-"""HTTP whose waits end: connecting, TLS, headers and body share one time limit.
+"""HTTP with a total time limit: connecting, TLS, headers and body share it.
 
-A socket's own timeout starts again with every byte, so a peer that sends a byte now and then is waited for forever.
+A socket's timeout starts again with every byte, so a peer that sends a byte now and then could delay a reader forever.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-_LOOK_S = 0.5  # how often a read that waits looks whether it is still wanted
+_CHECK_S = 0.5  # how often a waiting read calls `check`
 
 
 class OutOfTime(Exception):
-    """The time limit passed while a peer was being waited for."""
+    """The time limit passed before the peer had answered."""
 
 
 class _Deadline(NamedTuple):
@@ -34,9 +34,9 @@ _limit: ContextVar[_Deadline] = ContextVar("limit", default=_NO_LIMIT)
 
 @contextlib.contextmanager
 def time_limit(seconds: float, check: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Give the timed connections that this thread uses in the block so much time in all, retries included.
+    """Limit the total time of this thread's timed connections within the block, including retries.
 
-    They raise OutOfTime when it has passed, and whatever `check` raises, which is called now and then while they wait.
+    They raise OutOfTime once it has passed. While they wait they call `check` now and then, and raise what it raises.
     """
     token = _limit.set(_Deadline(time.monotonic() + seconds, check))
     try:
@@ -46,7 +46,7 @@ def time_limit(seconds: float, check: Callable[[], object] = lambda: None) -> It
 
 
 def time_left() -> float:
-    """Return the seconds left of the time limit, infinite without one. Raises OutOfTime when none is left."""
+    """Return the seconds left of the time limit; infinity without a limit. Raises OutOfTime when none are left."""
     limit = _limit.get()
     limit.check()
     left_s = limit.end - time.monotonic()
@@ -56,12 +56,12 @@ def time_left() -> float:
 
 
 def announced_bytes(length: str) -> int | None:
-    """Return the number in a Content-Length header; None where there is none, or one that no file has."""
+    """Return the number in a Content-Length header; None when it is missing or implausible."""
     return int(length) if length.isascii() and length.isdecimal() and len(length) <= 15 else None
 
 
 class _TimedReader(io.RawIOBase):
-    """A socket's incoming bytes; each read waits no longer than the time limit allows."""
+    """A socket's incoming bytes; a read never waits beyond the time limit."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -75,7 +75,7 @@ class _TimedReader(io.RawIOBase):
         idle_end = math.inf if self._idle_s is None else time.monotonic() + self._idle_s
         while True:
             idle_left_s = idle_end - time.monotonic()
-            self._sock.settimeout(max(min(time_left(), idle_left_s, _LOOK_S), 0.001))
+            self._sock.settimeout(max(min(time_left(), idle_left_s, _CHECK_S), 0.001))
             try:
                 return self._sock.recv_into(buffer)
             except TimeoutError:
@@ -96,7 +96,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 class TimedHTTPConnection(HTTPConnection):
-    """An HTTP connection that keeps to `time_limit`."""
+    """An HTTP connection that respects `time_limit`."""
 
     response_class = _TimedResponse
 
@@ -106,12 +106,12 @@ class TimedHTTPConnection(HTTPConnection):
 
 
 class TimedHTTPSConnection(HTTPSConnection):
-    """An HTTPS connection that keeps to `time_limit`."""
+    """An HTTPS connection that respects `time_limit`."""
 
     response_class = _TimedResponse
 
     def _new_conn(self) -> socket.socket:
-        self.timeout = _shortened(self.timeout)  # of the TLS handshake too, which as a whole ends then
+        self.timeout = _shortened(self.timeout)  # limits the TLS handshake as well
         return super()._new_conn()
 
 

@@ -21,7 +21,7 @@ from pbx.analytics.queues import FigureFilter, load_visits
 from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars
 from pbx.charts.frame import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
-from pbx.formatting import count_text, duration_text
+from pbx.formatting import count_text, date_text, duration_text
 from pbx.store.engine import holding, reading
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import clear_selection, drilldown_chart, drilldown_list, no_history, show_drilldown
@@ -205,7 +205,7 @@ def show_days(site: ui.Site, days: Sequence[AgentDay]) -> None:
         return
     rows: dict[str, list[ui.TableCell]] = {
         day.day_at.isoformat(): [
-            f"{day.day_at.astimezone(site.zone):%a %-d %b}",
+            date_text(day.day_at.astimezone(site.zone), "%a %-d %b"),
             f"{day.first_in_at.astimezone(site.zone):%H:%M}",
             f"{day.last_out_at.astimezone(site.zone):%H:%M}",
             duration_text(day.logged_in_s),

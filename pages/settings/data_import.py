@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from pbx import ui
 from pbx.errors import PbxError
-from pbx.formatting import NOTHING, ago_text, count_text, duration_text, size_text
+from pbx.formatting import NOTHING, ago_text, count_text, date_text, duration_text, size_text
 from pbx.imports.databases import source_label, source_url
 from pbx.imports.preview import TablePreview, preview_history
 from pbx.imports.uploads import delete_uploads, save_uploads
@@ -145,7 +145,7 @@ def test_source(at: ui.Site, address: SecretStr) -> None:
 def look_text(table: str, look: TablePreview) -> str:
     """What an import would read of a table: 2 rows of cdr (newest call: 2 Mar 2026 12:00)."""
     about = "" if look.about is None else f"about {count_text(look.about, 'row')} by the database’s own estimate"
-    newest = "" if look.newest is None else f"newest call: {look.newest:%-d %b %Y %H:%M}"
+    newest = "" if look.newest is None else f"newest call: {date_text(look.newest, '%-d %b %Y %H:%M')}"
     if look.new is not None:
         return f"{count_text(look.new, 'row')} of {table}{newest and f' ({newest})'}"
     said = "; ".join(filter(None, (about or "too many rows to count here", newest)))
@@ -320,7 +320,7 @@ def marks(at: ui.Site) -> None:
 def mark_cells(at: ui.Site, mark: ImportCursorRow) -> list[ui.TableCell]:
     upto = f"byte {mark.position:,}"
     if not mark.source[:1].isdecimal():  # a database: its own clock
-        upto = f"{datetime.fromtimestamp(mark.position, UTC):%-d %b %Y %H:%M}"
+        upto = date_text(datetime.fromtimestamp(mark.position, UTC), "%-d %b %Y %H:%M")
     return [
         {"text": mark.label, "sub": KINDS.get(mark.kind, mark.kind)},
         f"{mark.rows:,}",

@@ -8,7 +8,7 @@ import streamlit as st
 from pbx import ui
 from pbx.alerts.delivery import alert_title
 from pbx.charts import line_alt, line_chart
-from pbx.formatting import ago_text, count_text, duration_text, start_of_day, sync_text
+from pbx.formatting import ago_text, count_text, date_text, duration_text, start_of_day, sync_text
 from pbx.model.snapshot import QueueMember, Snapshot, Trunk
 from pbx.store.alerts import current_alerts
 from pbx.store.calls import CallFilter, count_calls, find_calls
@@ -244,7 +244,7 @@ def below(site: ui.Site) -> None:
 now_at = datetime.now(UTC)
 site = ui.find_site()
 about = (
-    f"{now_at.astimezone(site.zone):%A, %-d %B %Y}, times in {site.zone_name}"
+    f"{date_text(now_at.astimezone(site.zone), '%A, %-d %B %Y')}, times in {site.zone_name}"
     if site
     else "How your phone system stands"
 )

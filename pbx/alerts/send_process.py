@@ -13,10 +13,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from pbx.errors import PbxError, SettingsError
+from pbx.machine import limit_memory
 
 SEND_S = 20.0  # a server that has been silent for so long was not told
 TOTAL_S = 60.0  # however it talks
@@ -128,10 +129,7 @@ def _quiet() -> Iterator[_AppriseLog]:
 
 
 def main() -> None:
-    with suppress(ImportError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    limit_memory(MEMORY_BYTES)
     unusable: list[str] = []
     reason = ""
     try:

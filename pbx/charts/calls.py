@@ -27,7 +27,7 @@ from pbx.charts.frame import (
     span_query,
     whole_ticks,
 )
-from pbx.formatting import DIRECTIONS, duration_text
+from pbx.formatting import DIRECTIONS, date_text, duration_text
 
 BAR_SHARE = 0.8  # of its interval
 WAYS = ("inbound", "outbound", "internal", "unknown")
@@ -156,7 +156,8 @@ def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, 
     if not total:
         return f"{title}: no calls."
     start, _, most = max(counts, key=lambda item: sum(item[2].values()))
-    return f"{title}: {total:,} in all, most with {sum(most.values()):,} at {start.astimezone(zone):%-d %b %H:%M}."
+    busiest = date_text(start.astimezone(zone), "%-d %b %H:%M")
+    return f"{title}: {total:,} in all, most with {sum(most.values()):,} at {busiest}."
 
 
 def agent_days_chart(

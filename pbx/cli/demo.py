@@ -1,7 +1,6 @@
 """`python -m pbx demo`: a made-up company that telephones, to try the app with."""
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -11,6 +10,7 @@ import typer
 from rich.text import Text
 
 from pbx.cli.terminal import Json, print_json, print_line, report_errors, stop_at_signals
+from pbx.machine import end_with_parent
 
 STARTED_TEXT = (
     "Demo PBX: a made-up company, to try the app with. Remove it in the app, or with: python -m pbx demo --remove"
@@ -23,7 +23,7 @@ def demo(
     ] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the demo with all it brought.")] = False,
     as_json: Json = False,
-    slot: Annotated[int | None, typer.Option(hidden=True, help="The lock of demo-0, passed on by the app.")] = None,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
 ) -> None:
     """Be the demo PBX until stopped: on loopback, with thirty days of made-up calls, in a folder of its own."""
     with report_errors(as_json):
@@ -38,9 +38,9 @@ def demo(
         if if_unconfigured and (demo_alive(settings) or not _demo_should_run()):
             return
         stop, signals = stop_at_signals()
-        if slot is not None:
+        if with_parent:
             end_with_parent(stop)
-        _run(slot, stop, as_json)
+        _run(stop, as_json, started_by_app=with_parent)
     raise typer.Exit(130 if signal.SIGINT in signals else 0)
 
 
@@ -53,11 +53,10 @@ def _demo_should_run() -> bool:
     return bool(load_settings().demo) or (is_unconfigured(settings) and not was_left(settings))
 
 
-def _run(slot: int | None, stop: threading.Event, as_json: bool) -> None:
-    from pbx.demo.lifecycle import LEFT, SLOT, is_unconfigured
+def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:
+    from pbx.demo.lifecycle import LEFT, is_unconfigured
     from pbx.demo.process import run_demo
     from pbx.errors import SettingsError
-    from pbx.process_lock import inherited_process_lock
     from pbx.settings import load_folder_settings
 
     settings = load_folder_settings()
@@ -68,7 +67,7 @@ def _run(slot: int | None, stop: threading.Event, as_json: bool) -> None:
         )
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     settings.home_dir.mkdir(parents=True, exist_ok=True)
-    if slot is None:
+    if not started_by_app:
         (settings.home_dir / LEFT).unlink(missing_ok=True)
     if not as_json:
         print_line(Text(STARTED_TEXT))
@@ -77,15 +76,4 @@ def _run(slot: int | None, stop: threading.Event, as_json: bool) -> None:
         if as_json:
             print_json({"ready": True, "host": "127.0.0.1", "ami_port": ami_port, "ari_port": ari_port})
 
-    run_demo(settings, stop, slot=None if slot is None else inherited_process_lock(SLOT, slot), ready=ready)
-
-
-def end_with_parent(stop: threading.Event) -> None:
-    """Set `stop` when standard input ends: whoever started this process with a pipe is gone, however it ended."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        stop.set()
-
-    threading.Thread(target=wait, daemon=True, name="parent").start()
+    run_demo(settings, stop, ready=ready)

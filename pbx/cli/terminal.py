@@ -85,7 +85,7 @@ def parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None
             zone = load_settings().freepbx_timezone
             moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
         moment.astimezone(UTC)  # years 1 and 9999 may lie beyond what UTC has
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):  # OSError: Windows knows no local time before 1970
         raise typer.BadParameter("write it as 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
     return moment.isoformat()
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pbx.errors import DataError, SettingsError
-from pbx.process_lock import anyone_alive, try_process_lock
+from pbx.machine import detached
+from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import DEMO_DIR, DEMO_MARK, Settings, demo_mark
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine
@@ -55,7 +56,7 @@ def demo_state(settings: Settings) -> DemoState:
         return DemoState("on", 1.0)
     told: dict[str, Any] = {}
     with suppress(OSError, ValueError, TypeError):
-        told |= json.loads((demo_place(settings) / PROGRESS).read_text())
+        told |= json.loads((demo_place(settings) / PROGRESS).read_text(encoding="utf-8"))
     if demo_alive(settings):
         return DemoState("preparing", float(told.get("done", 0.0)))
     return DemoState("off", 0.0, str(told.get("fault", "")))
@@ -95,22 +96,24 @@ def enter_demo(settings: Settings) -> None:
             "Remove FREEPBX_HOST from the environment and forget the saved settings to try the demo, "
             "or set PBX_DATA_DIR to another directory.",
         )
-    slot = try_process_lock(settings.home_dir, SLOT)
-    if slot is None:
+    process = start_process(settings.home_dir, ROLE, lambda: _start_demo(settings))
+    if process is None:
         return
+    _started[:] = [one for one in _started if one.poll() is None] + [process]
+    threading.Thread(target=reap, args=(process,), daemon=True, name="demo reaper").start()
+
+
+def _start_demo(settings: Settings) -> "subprocess.Popen[bytes]":
     (settings.home_dir / LEFT).unlink(missing_ok=True)
-    with slot, (settings.home_dir / "demo.log").open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - this Python, this package
-            [sys.executable, "-m", "pbx", "demo", "--slot", str(slot.descriptor)],
+    with (settings.home_dir / "demo.log").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pbx", "demo", "--with-parent"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             env=os.environ | {"PBX_DATA_DIR": str(settings.home_dir.resolve())},
-            pass_fds=[slot.descriptor],
-            start_new_session=True,
+            **detached(),
         )
-    _started[:] = [one for one in _started if one.poll() is None] + [process]
-    threading.Thread(target=reap, args=(process,), daemon=True, name="demo reaper").start()
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:
@@ -137,7 +140,8 @@ def leave_demo(settings: Settings) -> None:
             (settings.home_dir / LEFT).touch()
         (folder / DEMO_MARK).unlink(missing_ok=True)
         for process in _started:
-            process.terminate()
+            if process.stdin is not None:
+                process.stdin.close()  # which asks it to end
         deadline = time.monotonic() + LEAVE_S
         while demo_alive(settings) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)

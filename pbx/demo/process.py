@@ -27,7 +27,8 @@ from pbx.demo.scripts import script
 from pbx.demo.story import recorded_calls
 from pbx.errors import DataError, PbxError
 from pbx.jobs.worker import run_inline
-from pbx.process_lock import ProcessLock, try_process_lock
+from pbx.machine import replace_file, stop_child
+from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, DEMO_PBX, Settings, demo_mark, demo_settings
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import needed_connection
@@ -51,14 +52,13 @@ def run_demo(
     settings: Settings,
     stop: threading.Event,
     *,
-    slot: ProcessLock | None = None,
     ready: Callable[[int, int], None] = lambda ami_port, ari_port: None,
 ) -> None:
     """Be the demo of this data directory until `stop` is set or the demo is left. `ready` is told of the PBX's ports.
 
     Raises DataError while another process is it, or when the directory can't be written.
     """
-    held = slot or try_process_lock(settings.home_dir, SLOT)
+    held = try_process_lock(settings.home_dir, SLOT)
     if held is None:
         raise DataError(
             "The demo runs already.", "Open the app to see it. It ends with whoever started it, or when it is removed."
@@ -179,12 +179,8 @@ class _House:
     def _end_worker(self) -> None:
         if self._worker is None:
             return
-        self._worker.terminate()
-        try:
-            self._worker.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._worker.kill()
-        self._reap()
+        stop_child(self._worker, END_S)
+        self._worker = None
 
     def _reap(self) -> None:
         if self._worker is not None:
@@ -207,6 +203,6 @@ def _write(path: Path, text: str) -> None:
     """Write a file that only this user reads, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    part.replace(path)
+    replace_file(part, path)

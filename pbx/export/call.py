@@ -11,6 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from pbx.errors import DataError
 from pbx.formatting import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
+from pbx.machine import is_device_name
 from pbx.model.segment import Word
 from pbx.store.models import Call, Recording, SegmentRow, Transcript
 from pbx.store.notes import get_note, tags_of
@@ -148,8 +149,7 @@ def safe_name(name: str) -> str:
     """A name that any file system takes: no path, no reserved character, at most 120 bytes."""
     kept = re.sub(r'[<>:"/\\|?*\u202a-\u202e\u2066-\u2069]', "_", clean_text(name)).strip(" .")
     kept = kept.encode()[:120].decode(errors="ignore").rstrip(" .")
-    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", kept, re.IGNORECASE)
-    return f"_{kept}" if reserved or not kept else kept
+    return f"_{kept}" if is_device_name(kept) or not kept else kept
 
 
 def _recording(

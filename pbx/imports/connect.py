@@ -146,6 +146,10 @@ def _reach(label: str, connection: Any, limit_s: float) -> socket.socket:
             line = socket.create_connection((connection.host, connection.port), limit_s)
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return line
+        if not hasattr(socket, "AF_UNIX"):  # on Windows
+            raise SettingsError(
+                "This system can't reach a database by a socket file.", "Remove unix_socket from the address."
+            )
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             line.settimeout(limit_s)

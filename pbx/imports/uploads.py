@@ -9,6 +9,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from pbx.errors import DataError
+from pbx.machine import is_device_name
 from pbx.settings import Settings
 
 _ODD = re.compile(r"[^\w. -]")
@@ -39,7 +40,8 @@ def save_uploads(settings: Settings, files: Sequence[tuple[str, BinaryIO]]) -> l
 def safe_name(name: str) -> str:
     """A file's name as it may stand in a folder: no path, nothing hidden, nothing odd, and never empty."""
     last = re.split(r"[/\\]", name)[-1]
-    return _ODD.sub("_", last).strip(". ")[-_NAME_LENGTH:] or "file"
+    plain = _ODD.sub("_", last).strip(". ")[-_NAME_LENGTH:].strip(". ") or "file"
+    return f"_{plain}" if is_device_name(plain) else plain
 
 
 def delete_uploads(settings: Settings, paths: Sequence[Path]) -> None:

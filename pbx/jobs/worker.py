@@ -17,7 +17,7 @@ from pbx.imports.job import import_history
 from pbx.jobs.limits import run_limited
 from pbx.live.collect import collect_snapshot
 from pbx.live.listener import keep_listening
-from pbx.process_lock import ProcessLock, take_process_lock
+from pbx.process_lock import ProcessLock, take_process_lock, try_process_lock
 from pbx.progress import Progress, Stop
 from pbx.recordings.download import Room
 from pbx.recordings.sync import sync_recordings
@@ -158,16 +158,19 @@ def run_worker(
     settings: Settings,
     stop: threading.Event | None = None,
     *,
-    slot: ProcessLock | None = None,
+    only: bool = False,
     once: bool = False,
     ended: JobEnded | None = None,
 ) -> None:
-    """Work until `stop` is set; `once`: until nothing is left to do.
+    """Work until `stop` is set; `once`: until nothing is left to do; `only`: return at once when a worker runs already.
 
-    `ended` is told of each job at its end. Raises DataError when the data directory or the database can't be used.
+    `ended` is called with each job at its end. Raises DataError when the data directory or the database can't be used.
     """
+    first = try_process_lock(settings.pbx_data_dir, "worker-0") if only else None
+    if only and first is None:
+        return
     engine = open_engine(settings)
-    with slot or take_process_lock(settings.pbx_data_dir, "worker") as held:
+    with first or take_process_lock(settings.pbx_data_dir, "worker") as held:
         worker = Worker(engine, settings, held, stop or threading.Event(), ended)
         worker.take_up()
         if once:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.errors import DataError, StorageFull
+from pbx.machine import replace_file
 from pbx.model.snapshot import Snapshot
 from pbx.progress import Stop
 from pbx.store.connections import ActiveConnection
@@ -71,7 +72,7 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.chmod(0o600 if private else 0o644)  # a monitoring program runs as another user; it holds no secrets
-        part.replace(path)
+        replace_file(part, path)
     except OSError as error:
         if part is not None:
             part.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from pbx.asterisk.ari.client import AriClient, storage_error
 from pbx.asterisk.formats.recording_files import FileCheck, examine, stored_path
 from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
 from pbx.formatting import size_text
+from pbx.machine import replace_file
 from pbx.speech.audio import probe_audio
 from pbx.store import recordings
 from pbx.store.engine import writing
@@ -257,10 +258,10 @@ class Download:
     def _keep(self, part: Path, path: str) -> None:
         target = self._audio_dir / path
         try:
-            part.replace(target)
+            replace_file(part, target)
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(target)
+            replace_file(part, target)
 
 
 def _listened_to(part: Path, finding: FileCheck, item: PendingDownload) -> FileCheck:

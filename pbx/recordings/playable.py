@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbx.errors import DataError, StorageFull
+from pbx.machine import replace_file
 from pbx.speech.audio import (
     MAX_CHANNELS,
     SPEECH_HZ,
@@ -64,15 +65,15 @@ def render_playable(source: Path, cache_dir: Path) -> Path:
 def waveform(source: Path, cache_dir: Path, points: int = _POINTS) -> Waveform:
     """Return the peaks of the recording, at most `points` a lane; read once per content, in bounded memory.
 
-    One lane for mono and dual mono, two where each channel is a speaker of its own (see speakers_apart). Less than
+    One lane for mono and dual mono, two where each channel has its own speaker (see has_separate_speakers). Fewer than
     `points` when the recording is shorter than `points` hundredths of a second. Raises as render_playable.
     """
     target = _place(source, cache_dir, f"{points}.json")
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Waveform(**json.loads(target.read_text()))
+        return Waveform(**json.loads(target.read_text(encoding="utf-8")))
     made = _measure(source, points)
     with _written_whole(target) as part:
-        part.write_text(json.dumps(asdict(made), separators=(",", ":")))
+        part.write_text(json.dumps(asdict(made), separators=(",", ":")), encoding="utf-8")
     return made
 
 
@@ -85,7 +86,7 @@ def _place(source: Path, cache_dir: Path, suffix: str) -> Path:
     try:
         facts = source.stat()
     except OSError as error:
-        fix = "Sync again to fetch it anew."
+        fix = "Sync to download it again."
         raise DataError(f"{source.name} can't be read: {error.strerror}.", fix) from None
     identity = f"{source.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode("utf-8", "surrogateescape")
     return cache_dir / f"{hashlib.sha256(identity).hexdigest()[:32]}.{suffix}"
@@ -98,7 +99,7 @@ def _written_whole(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        part.replace(target)
+        replace_file(part, target)
     except (OSError, av.FFmpegError) as error:
         if error.errno in _NO_ROOM:
             raise StorageFull(f"There is no room left in {target.parent}.", "Make room, then play it again.") from None

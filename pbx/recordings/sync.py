@@ -1,7 +1,5 @@
 """The PBX's recordings into the cache and data/audio. It may end at any moment: the next sync goes on from there."""
 
-import fcntl
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,12 +8,14 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from filelock import Timeout
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from pbx.asterisk.ari.client import AriClient, storage_error
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.errors import DataError
+from pbx.process_lock import file_lock
 from pbx.progress import Progress
 from pbx.recordings.download import DEFAULT_ROOM, Download, Room
 from pbx.settings import Connection
@@ -104,21 +104,18 @@ def sync_recordings(
 
 @contextmanager
 def _only_sync(audio_dir: Path) -> Iterator[None]:
-    """Hold the data directory's lock: the kernel frees it when this process ends, however that happens."""
+    """Hold the folder's lock, which the system frees however this process ends. Raises DataError or StorageFull."""
     try:
         audio_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(audio_dir / ".sync.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise storage_error(error, audio_dir / ".sync.lock") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
+        lock = file_lock(audio_dir / ".sync.lock", 0).acquire()
+    except Timeout:
         raise DataError(
             "Another sync of this data directory is running.", "Wait until it is done; it fetches the same recordings."
         ) from None
-    finally:
-        os.close(lock)
+    except OSError as error:
+        raise storage_error(error, audio_dir / ".sync.lock") from error
+    with lock:
+        yield
 
 
 def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, str]) -> SyncResult:

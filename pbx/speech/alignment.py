@@ -1,7 +1,7 @@
-"""When each word was said: by where the decoder looked in the sound while it wrote (Whisper's alignment heads).
+"""Word times, from the decoder's attention to the sound while it wrote each token (Whisper's alignment heads).
 
-openai-whisper decodes a second time to learn that and warps time over a whole window. Here the looks are kept from the
-decoding itself, and each phrase is laid into its own time, as the timestamps around it say.
+openai-whisper decodes a second time to get this attention, and aligns a window as one. Here the attention of the
+first decoding is used, and each phrase is aligned within its own timestamps.
 """
 
 import string
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from torch import Tensor
     from whisper.tokenizer import Tokenizer
 
-_FRAME_S = 0.02  # a position of the encoder
+_FRAME_S = 0.02  # seconds for each position of the encoder
 _MEDIAN = 7  # positions; the width of openai-whisper's filter
-_MARGIN_S = 0.2  # a phrase's timestamps may be off by so much
-_SPREAD_S, _SPREAD = 0.03, 0.03  # how far speech strays from an even pace: so much, and so much of a phrase's length
-_WEIGHT, _WEIGHT_KNOWN = 1.0, 0.1  # of that, beside heads that may not follow the sound, and that are known to
-_UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}  # as openai-whisper's tokenizer has it
+_MARGIN_S = 0.2  # how far a phrase's timestamps may be wrong
+_SPREAD_S, _SPREAD = 0.03, 0.03  # deviation of speech from an even pace: constant, and per second
+_WEIGHT, _WEIGHT_KNOWN = 1.0, 0.1  # weight of the pace, when the heads may not follow the sound and when they do
+_UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}  # as in openai-whisper's tokenizer
 _PUNCTUATION = set(string.punctuation) | set("。，、！？：；」』”’…¿¡「『“‘،؛؟")
 
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word with its times in the window, as the model wrote it (with the space before it)."""
+    """A word as the model wrote it, with its leading space, and its times in the window."""
 
     text: str
     start_s: float
@@ -40,7 +40,7 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class TimedPhrase:
-    """What was written between two timestamps."""
+    """The text between two timestamps."""
 
     start_s: float
     end_s: float
@@ -53,17 +53,17 @@ class TimedPhrase:
 def read_phrases(
     decoded: Decoded, tokenizer: "Tokenizer", sound: WindowSamples, language: str | None, heads_known: bool = False
 ) -> list[TimedPhrase]:
-    """The phrases of a window with this sound (16 kHz), and the times of their words, all within the window.
+    """Return the phrases of a window with this sound (16 kHz), and the times of their words, within the window.
 
-    `heads_known`: whether the heads that were looked at are those that openai-whisper found to follow the sound.
+    `heads_known`: whether the attention is of heads that openai-whisper lists as following the sound.
     """
     length_s = len(sound) / RATE_HZ
-    frames = max(1, min(round(length_s / _FRAME_S), decoded.looks.shape[-1]))
-    found = _spans(decoded.tokens, tokenizer.timestamp_begin, length_s)
+    frames = max(1, min(round(length_s / _FRAME_S), decoded.attention.shape[-1]))
+    found = _text_runs(decoded.tokens, tokenizer.timestamp_begin, length_s)
     if not found:
         return []
-    seen = _weigh(decoded.looks[..., :frames])
-    loud = _loud(sound, frames)
+    seen = _attention_weights(decoded.attention[..., :frames])
+    loud = _loud_frames(sound, frames)
     phrases = []
     for start_s, end_s, first, after in found:
         tokens, logprobs = decoded.tokens[first:after], decoded.logprobs[first:after]
@@ -73,19 +73,19 @@ def read_phrases(
         low = min(int(max(start_s - _MARGIN_S, 0.0) / _FRAME_S), frames - 1)
         high = max(min(int((end_s + _MARGIN_S) / _FRAME_S) + 1, frames), low + 1)
         weights = seen[first : after + 1, low:high]
-        if len(weights) == len(tokens):  # it ran out of room: nothing was looked at behind the last token
+        if len(weights) == len(tokens):  # it ran out of room: there is no attention after the last token
             weights = np.concatenate([weights, np.zeros_like(weights[:1])])
         letters = [len(tokenizer.decode([token]).strip()) for token in tokens]
-        pace = _surprise(letters, loud[low:high]) * (_WEIGHT_KNOWN if heads_known else _WEIGHT)
-        starts = _lay(weights - pace)
+        pace = _pace_penalty(letters, loud[low:high]) * (_WEIGHT_KNOWN if heads_known else _WEIGHT)
+        starts = _align_tokens(weights - pace)
         words = _words(tokens, logprobs, [low + at for at in starts], loud, tokenizer, language)
         chances = np.exp(logprobs)
         phrases.append(TimedPhrase(start_s, end_s, text, words, float(np.mean(logprobs)), float(np.mean(chances))))
     return phrases
 
 
-def _loud(sound: WindowSamples, frames: int) -> npt.NDArray[np.bool_]:
-    """In which frames there is sound to speak of: no more than 30 dB below the loud ones."""
+def _loud_frames(sound: WindowSamples, frames: int) -> npt.NDArray[np.bool_]:
+    """Return which frames have sound: at most 30 dB below the loud ones."""
     size = int(_FRAME_S * RATE_HZ)
     padded = np.zeros(frames * size, np.float32)
     padded[: min(len(sound), len(padded))] = sound[: len(padded)]
@@ -94,23 +94,23 @@ def _loud(sound: WindowSamples, frames: int) -> npt.NDArray[np.bool_]:
     return loud
 
 
-def _surprise(letters: Sequence[int], loud: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """(tokens + 1, frames): how far a frame is from where the token would be if each letter took as long.
+def _pace_penalty(letters: Sequence[int], loud: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return (tokens + 1, frames): how far each frame is from the token's place at an even pace of letters.
 
-    Time is counted where there is sound. It holds a phrase together where a head looks elsewhere, as those of a
-    checkpoint do of which it isn't known what they follow.
+    Only time with sound counts. This keeps a phrase together where a head attends to something else, as unknown heads
+    of a checkpoint do.
     """
     passed = np.cumsum(loud) * _FRAME_S
     whole_s = max(float(passed[-1]), _FRAME_S)
     bounds = np.append(np.concatenate([[0], np.cumsum(letters)]) / max(sum(letters), 1), 1.0) * whole_s
-    begin, end = bounds[:-1, None], bounds[1:, None]  # of the closing one: both at the end
+    begin, end = bounds[:-1, None], bounds[1:, None]  # for the closing token, both are the end
     spread_s = _SPREAD_S + _SPREAD * whole_s
     away: npt.NDArray[np.float64] = np.maximum(np.maximum(begin - passed, passed - end), 0.0) / spread_s
     return away**2
 
 
-def _spans(tokens: Sequence[int], begin: int, length_s: float) -> list[tuple[float, float, int, int]]:
-    """(start_s, end_s, first token, token after) of every run of text; without a closing timestamp, to the end."""
+def _text_runs(tokens: Sequence[int], begin: int, length_s: float) -> list[tuple[float, float, int, int]]:
+    """Return (start_s, end_s, first token, token after) of each run of text, to the end if no timestamp closes it."""
     spans: list[tuple[float, float, int, int]] = []
     stamp_s, first = 0.0, None
     for index, token in enumerate([*tokens, begin + round(length_s / _FRAME_S)]):
@@ -125,9 +125,9 @@ def _spans(tokens: Sequence[int], begin: int, length_s: float) -> list[tuple[flo
     return spans
 
 
-def _weigh(looks: "Tensor") -> npt.NDArray[np.float32]:
-    """(tokens, frames): how much each token is at home in each frame, as `whisper.timing.find_alignment` counts it."""
-    weights = looks.float().softmax(dim=-1)
+def _attention_weights(attention: "Tensor") -> npt.NDArray[np.float32]:
+    """Return (tokens, frames): the weight of each token in each frame, as in `whisper.timing.find_alignment`."""
+    weights = attention.float().softmax(dim=-1)
     if len(weights) > 1:
         weights = (weights - weights.mean(dim=0)) / (weights.std(dim=0, unbiased=False) + 1e-8)
     half = _MEDIAN // 2
@@ -141,24 +141,24 @@ def _weigh(looks: "Tensor") -> npt.NDArray[np.float32]:
     return mean
 
 
-def _lay(weights: npt.NDArray[np.float64]) -> list[int]:
-    """The first frame of each token's own, when all frames go to the tokens in their order for the greatest sum.
+def _align_tokens(weights: npt.NDArray[np.float64]) -> list[int]:
+    """Return each token's first frame, when frames are assigned to the tokens in order for the greatest sum.
 
-    Dynamic programming over (tokens, frames); every token gets a frame at least, or, where there are fewer frames than
-    tokens, its even share.
+    Dynamic programming over (tokens, frames). Every token gets at least one frame; with fewer frames than tokens, the
+    tokens are spread evenly.
     """
     tokens, frames = weights.shape
     if frames < tokens:
         return [int(i * frames / tokens) for i in range(tokens)]
     sums = np.concatenate([np.zeros((tokens, 1)), np.cumsum(weights, axis=1, dtype=np.float64)], axis=1)
-    best = sums[0].copy()  # of laying the tokens so far over the first j frames
+    best = sums[0].copy()  # best sum of the tokens so far over the first j frames
     best[0] = -np.inf
-    begun = np.zeros((tokens, frames + 1), np.intp)  # where the last of them begins for that
+    begun = np.zeros((tokens, frames + 1), np.intp)  # first frame of the last of these tokens
     for token in range(1, tokens):
         gain = best - sums[token]
         top = np.maximum.accumulate(gain)
         at = np.maximum.accumulate(np.where(gain >= top, np.arange(frames + 1), 0))
-        begun[token, 1:] = at[:-1]  # a frame of its own at least
+        begun[token, 1:] = at[:-1]  # at least one frame
         best = np.concatenate([[-np.inf], (sums[token] + np.concatenate([[-np.inf], top[:-1]]))[1:]])
     starts, end = [0] * tokens, frames
     for token in range(tokens - 1, 0, -1):
@@ -174,7 +174,7 @@ def _words(
     tokenizer: "Tokenizer",
     language: str | None,
 ) -> tuple[TimedWord, ...]:
-    """Tokens joined to words; the silence that a full stop stands for belongs to none of them."""
+    """Join tokens into words. The silence after a full stop belongs to no word."""
     pieces, groups = tokenizer.split_tokens_on_unicode(list(tokens))
     words: list[tuple[str, int, int, int]] = []  # text, first token, token after its letters, token after
     at = 0

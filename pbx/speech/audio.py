@@ -1,7 +1,7 @@
-"""Recordings as Asterisk writes them, as arrays for speech. Streams; never a call in memory.
+"""Reads recordings in Asterisk's formats as arrays, in a stream, so that a call never has to fit in memory.
 
-The bytes decide before the name does, and FFmpeg is told the format, never left to guess it: its guesses include
-playlists, by which a hostile file would have others read.
+A file's bytes decide its format before its name does. FFmpeg always gets the format and never guesses it, because its
+guesses include playlists, with which a hostile file could make it read other files.
 """
 
 import contextlib
@@ -24,20 +24,20 @@ from pbx.speech import riff
 
 HEADER_BYTES = 44  # an Asterisk WAV of this length or less is a header without sound
 _READ_BYTES = 256 * 1024
-_HEAD_BYTES = 512  # no sound is printable for as long as that
+_HEAD_BYTES = 512  # sound never has this many printable bytes in a row
 _GSM_BYTES = 33  # a frame, which begins with the bits 1101
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
-_MEND = "Sync again to fetch it anew; if it stays so, look at the file on the PBX."
+_FIX = "Sync to download it again. If the problem stays, check the file on the PBX."
 
-SPEECH_HZ = 16_000  # what voice detection and Whisper take
-LONGEST_H = 24  # of sound in one file: a few MB of Opus or FLAC can be weeks of silence
-_RATES_HZ = range(1_000, 384_001)  # 900 MHz, which a damaged header says, are a resampler of half a gigabyte
-_CHANNELS_LIMIT = 8  # PyAV reads the planes of more from where none are
-MAX_CHANNELS = 2  # a call has two sides; what Asterisk writes has no more
-_PIECE_S = 0.5  # two channels are compared in pieces of that length, short enough to hold one speaker
-_FLOOR = 1e-6  # mean square of a piece that is as good as silent: -60 dB of full scale
-_ALIKE = 0.98  # correlation; telephone codecs that encode each channel for itself leave 0.99 and more
-_MAX_GAIN_DB = 12.0  # beyond it the quieter channel is an echo of the other
+SPEECH_HZ = 16_000  # the rate of voice detection and Whisper
+LONGEST_H = 24  # hours of sound in a file: a few MB of Opus or FLAC can hold weeks of silence
+_RATES_HZ = range(1_000, 384_001)  # for 900 MHz, from a damaged header, a resampler takes half a gigabyte
+_CHANNELS_LIMIT = 8  # with more, PyAV reads planes that don't exist
+MAX_CHANNELS = 2  # a call has two sides; Asterisk writes no more
+_PIECE_S = 0.5  # channels are compared in pieces of this length, short enough for one speaker
+_FLOOR = 1e-6  # mean square below which a piece is silent: -60 dB of full scale
+_ALIKE = 0.98  # correlation; codecs that encode each channel separately leave 0.99 and more
+_MAX_GAIN_DB = 12.0  # with a larger gain, the quieter channel is an echo
 
 Samples = NDArray[np.float32]  # (channels, samples) at SPEECH_HZ, -1 to 1
 
@@ -49,7 +49,7 @@ _MAGIC: dict[bytes, RawFormat] = {
     b"fLaC": ("flac", {}),
     b".snd": ("au", {}),
     b"ID3": ("mp3", {}),
-    b"\x1aE\xdf\xa3": ("matroska", {}),  # what this app makes for browsers
+    b"\x1aE\xdf\xa3": ("matroska", {}),  # this app's playable copies
 }
 _SLN_HZ = {"": 8_000, "12": 12_000, "16": 16_000, "24": 24_000, "32": 32_000, "44": 44_100, "48": 48_000, "96": 96_000}
 # Files without a header, by the extensions that `core show file formats` prints (16 and 22).
@@ -58,7 +58,7 @@ _BY_NAME: dict[str, RawFormat] = {
     **dict.fromkeys((".alaw", ".al", ".alw"), ("alaw", {"sample_rate": "8000"})),
     **{f".sln{name}": ("s16le", {"sample_rate": str(hz)}) for name, hz in (_SLN_HZ | {"192": 192_000}).items()},
     **dict.fromkeys((".raw", ".slin"), ("s16le", {"sample_rate": "8000"})),
-    # Asterisk has no codec but that of 32 kbit/s, and writes it to the others' files too.
+    # Asterisk only has the codec of 32 kbit/s, and writes it to files of the other rates too.
     **{f".g726-{kbit}": ("g726le", {"sample_rate": "8000", "code_size": "4"}) for kbit in (16, 24, 32, 40)},
     ".g722": ("g722", {}),
     ".g729": ("g729", {}),
@@ -69,19 +69,19 @@ _BY_NAME: dict[str, RawFormat] = {
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What a sound file holds, counted from what is there, whatever its header says."""
+    """The facts about a sound file, counted from its content, not taken from its header."""
 
     duration_s: float
     channels: int
     sample_rate: int  # Hz
     codec: str  # FFmpeg's name
-    container: str  # likewise, such as wav, ogg, mp3: also a good ending for the file's name
+    container: str  # FFmpeg's name, such as wav, ogg, mp3; also a suitable file extension
 
 
 def probe_audio(path: Path) -> AudioFacts:
-    """Read a recording through: an hour in a quarter of a second, of GSM in one.
+    """Read a complete recording and return its facts: 0.25 s for an hour of WAV, 1 s for an hour of GSM.
 
-    Raises DataError where there is no sound in it, more than LONGEST_H, or it can't be read.
+    Raises DataError when the file has no sound, more than LONGEST_H hours, or can't be read.
     """
     with open_sound(path) as container:
         context = container.streams.audio[0].codec_context
@@ -93,10 +93,10 @@ def probe_audio(path: Path) -> AudioFacts:
 def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Iterator[Samples]:
     """Yield the recording from `start_s` on, as float32 (channels, samples) at 16 kHz, in blocks of `block_s`.
 
-    The last block is shorter. One row per channel, two at most: of more, the first two. A channel without sound is a
-    row of zeros. Needs the memory of two blocks, whatever the length. What lies before `start_s` is decoded (an hour
-    of WAV in a quarter of a second) and dropped, so that the times are exact in every format; yields nothing when all
-    does. Values are within -1 to 1, and finite. Raises DataError where there is no sound or it can't be read.
+    The last block is shorter. One row per channel, of the first two channels; a silent channel is a row of zeros. Takes
+    the memory of two blocks, for any length. Sound before `start_s` is decoded (0.25 s for an hour of WAV) and dropped,
+    so that times are exact in every format; when the recording ends before `start_s`, yields nothing. Values are finite
+    and within -1 to 1. Raises DataError when there is no sound or it can't be read.
     """
     size = max(round(block_s * SPEECH_HZ), 1)
     kept: list[Samples] = []
@@ -113,27 +113,27 @@ def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Itera
             length += rows.shape[1]
             while length >= size:
                 whole = np.concatenate(kept, axis=1)
-                yield _bounded(whole[:, :size].copy())
+                yield _clipped(whole[:, :size].copy())
                 kept, length = [whole[:, size:]], length - size
     if length:
-        yield _bounded(np.concatenate(kept, axis=1))
+        yield _clipped(np.concatenate(kept, axis=1))
     elif not heard and start_s <= 0:
         raise _soundless(path)  # a sample or two, too few to resample
 
 
 def load_sound(path: Path) -> Samples:
-    """Return the whole recording, float32 (channels, samples) at 16 kHz: 230 MB for each hour and channel.
+    """Return a complete recording, float32 (channels, samples) at 16 kHz: 230 MB for each hour and channel.
 
-    Raises DataError where there is no sound in it or it can't be read.
+    Raises DataError when there is no sound or it can't be read.
     """
     return np.concatenate(list(read_sound(path)), axis=1)
 
 
-def speakers_apart(path: Path) -> bool:
-    """Whether each channel is a speaker of its own: two channels that are not the same sound twice (dual mono).
+def has_separate_speakers(path: Path) -> bool:
+    """Whether each channel has its own speaker: two channels that are not the same sound twice (dual mono).
 
-    See ChannelComparison. Reads until it is sure, at most the whole recording, in bounded memory. Raises DataError
-    where it can't be read.
+    See ChannelComparison. Reads until the answer is certain or the recording ends, in bounded memory. Raises DataError
+    when it can't be read.
     """
     comparison = ChannelComparison()
     for block in read_sound(path):
@@ -144,50 +144,50 @@ def speakers_apart(path: Path) -> bool:
 
 
 class ChannelComparison:
-    """Tells two speakers from one sound on both channels, fed in blocks of (channels, samples).
+    """Distinguishes two speakers from the same sound on both channels, fed in blocks of (channels, samples).
 
-    Half-second pieces with sound in them are compared: dual mono correlates in nearly all, at one gain (which may
-    differ up to 12 dB, or have the other sign); where both sides only heard the same music, the rest tells. A channel
-    that is silent throughout leaves the other its speaker, so they are apart; both silent, or mono: not.
+    Compares half-second pieces with sound. Dual mono correlates in nearly all of them at one gain, which may be up to
+    12 dB and have the opposite sign; where both sides hear the same music, the other pieces decide. If one channel is
+    always silent, the channels count as separate; if both are silent, or with one channel only, they don't.
     """
 
     def __init__(self) -> None:
         self._powers: NDArray[np.float64] = np.empty((0, 3))
 
     def feed(self, block: Samples) -> None:
-        """Take the next samples, at least half a second at once (the last may be shorter)."""
+        """Take the next samples, in blocks of at least half a second (the last may be shorter)."""
         if block.shape[0] == 2 and block.shape[1]:
             self._powers = np.concatenate([self._powers, _powers(block)])
 
     @property
     def apart(self) -> bool:
-        """Whether each channel is a speaker of its own, by what was fed."""
-        loud = _loud(self._powers)
+        """Whether each channel has its own speaker, judged by the sound so far."""
+        loud = _loud_pieces(self._powers)
         return len(loud) > 0 and bool(np.mean(_alike(loud)) < 0.95)
 
     @property
     def is_sure(self) -> bool:
-        """Whether a minute of sound has shown that they are apart; that they are not only the end shows."""
-        loud = _loud(self._powers)
+        """Whether a minute of sound has proved separate speakers; only the recording's end proves the opposite."""
+        loud = _loud_pieces(self._powers)
         return len(loud) * _PIECE_S > 60 and bool(np.mean(_alike(loud)) < 0.5)
 
 
 def _powers(block: Samples) -> NDArray[np.float64]:
-    """(pieces, 3): the mean square of the left, of the right, and their mean product, each without its mean."""
+    """Return (pieces, 3): mean square of the left, of the right, and their mean product, after removing the means."""
     size = min(int(_PIECE_S * SPEECH_HZ), block.shape[1])
     pieces = block[:, : block.shape[1] // size * size].reshape(2, -1, size)
     left, right = pieces - pieces.mean(axis=2, keepdims=True)
     return np.stack([(left * left).mean(1), (right * right).mean(1), (left * right).mean(1)], axis=1).astype(float)
 
 
-def _loud(powers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The pieces in which somebody is heard: no more than 30 dB below the loud ones of the recording."""
+def _loud_pieces(powers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pieces with sound: at most 30 dB below the recording's loud ones."""
     both = powers[:, 0] + powers[:, 1]
     return powers[both > max(_FLOOR, float(np.percentile(both, 95)) / 1000 if len(both) else 0.0)]
 
 
 def _alike(loud: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pieces are the same sound on both channels, at the gain that most have."""
+    """Return which pieces have the same sound on both channels, at the usual gain."""
     left, right, product = loud.T + 1e-15
     gain_db = 10 * np.log10(left / right)
     usual_db = float(np.median(gain_db))
@@ -200,9 +200,9 @@ def _alike(loud: NDArray[np.float64]) -> NDArray[np.bool_]:
 def resample_frames(
     frames: Iterator[AudioFrame], rate_hz: int, sample_format: str, layout: str | None = None
 ) -> Iterator[AudioFrame]:
-    """Frames in one rate and one of FFmpeg's sample formats, whatever changes in between.
+    """Yield frames in one rate and one of FFmpeg's sample formats, also when a file changes its own in between.
 
-    Without a layout, each keeps its own.
+    Without a layout, each frame keeps its own.
     """
 
     def form_of(frame: AudioFrame) -> tuple[int, str, str]:
@@ -217,7 +217,7 @@ def resample_frames(
 
 
 def _skip(frames: Iterator[AudioFrame], start_s: float) -> tuple[float, Iterator[AudioFrame]]:
-    """The frames from the one on that reaches beyond `start_s`, and how much of that one lies before it, in s."""
+    """Return the frames from the first that ends after `start_s`, and the seconds of it that are before `start_s`."""
     at_s = 0.0
     for frame in frames:
         end_s = at_s + frame.samples / frame.sample_rate
@@ -228,30 +228,30 @@ def _skip(frames: Iterator[AudioFrame], start_s: float) -> tuple[float, Iterator
 
 
 def _rows(frame: AudioFrame, channels: int) -> Samples:
-    """(channels, samples) of a planar frame; a channel that it lacks repeats its last."""
+    """Return (channels, samples) of a planar frame; its last channel is repeated for missing ones."""
     sound = frame.to_ndarray().astype(np.float32, copy=False)
     return sound if len(sound) == channels else sound[np.minimum(np.arange(channels), len(sound) - 1)]
 
 
-def _bounded(sound: Samples) -> Samples:
-    """The sound finite and within -1 to 1, as formats of floating-point numbers need not be."""
-    if not (sound.max() <= 1 and sound.min() >= -1):  # so that no number fails too
+def _clipped(sound: Samples) -> Samples:
+    """Return the sound finite and within -1 to 1, which floating-point formats don't guarantee."""
+    if not (sound.max() <= 1 and sound.min() >= -1):  # also true for NaN
         np.clip(np.nan_to_num(sound, copy=False, nan=0.0), -1, 1, out=sound)
     return sound
 
 
 @contextlib.contextmanager
 def open_sound(path: Path) -> Iterator[InputContainer]:
-    """The file with the one audio stream that is read; whatever FFmpeg finds wrong in reading becomes a DataError."""
+    """Open a file's audio. Raises DataError when there is none or FFmpeg can't read it."""
     demuxer, options = _format_of(path)
     with contextlib.ExitStack() as opened:
         try:
-            source: Any = str(path.absolute())  # FFmpeg takes what stands before a colon for a protocol
+            source: Any = str(path.absolute())  # FFmpeg takes text before a colon for a protocol
             if demuxer == "wav":
                 source = opened.enter_context(riff.WavSound(opened.enter_context(path.open("rb"))))
             container = opened.enter_context(av.open(source, format=demuxer, options=options, buffer_size=_READ_BYTES))
         except riff.NoSound:
-            raise DataError(f"{path.name} can't be read as sound: its WAV header is damaged.", _MEND) from None
+            raise DataError(f"{path.name} can't be read as sound: its WAV header is damaged.", _FIX) from None
         except (av.FFmpegError, OSError) as error:
             raise _broken(path, error) from None
         if not container.streams.audio:
@@ -261,26 +261,26 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
 
 
 def _check_sane(stream: AudioStream, path: Path) -> None:
-    """Refuse what a damaged header asks for and FFmpeg or PyAV would die of, or take gigabytes for."""
+    """Raise DataError for header values that make FFmpeg or PyAV crash or allocate gigabytes."""
     context = stream.codec_context
-    if context is None:  # whatever its type says: there is no decoder for it
-        raise DataError(f"{path.name} can't be played: it holds no sound format that this app knows.", _MEND)
+    if context is None:  # despite its type: there is no decoder
+        raise DataError(f"{path.name} can't be played: it has no sound format that this app knows.", _FIX)
     if context.sample_rate not in _RATES_HZ or not 1 <= context.channels <= _CHANNELS_LIMIT:
         found = f"{context.sample_rate:,} Hz, {context.channels} channels"
-        raise DataError(f"{path.name} can't be read as sound: its header says {found}.", _MEND)
+        raise DataError(f"{path.name} can't be read as sound: its header says {found}.", _FIX)
 
 
 def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]:
-    """What can be decoded, without gaps for what can't.
+    """Yield the frames that can be decoded, without gaps for damaged ones.
 
-    Raises DataError when that is nothing, at the end of LONGEST_H hours, or when the disk fails.
+    Raises DataError when there is none, after LONGEST_H hours, or when the disk fails.
     """
     found, left_s = False, LONGEST_H * 3600.0
     try:
         for packet in container.demux(container.streams.audio[0]):
             try:
                 frames = packet.decode()
-            except av.InvalidDataError:  # a damaged stretch, or a last block cut short
+            except av.InvalidDataError:  # a damaged part, or an incomplete last block
                 continue
             for frame in frames:
                 found = True
@@ -297,18 +297,18 @@ def decode_frames(container: InputContainer, path: Path) -> Iterator[AudioFrame]
 
 
 def _format_of(path: Path) -> RawFormat:
-    """By the first bytes, which names contradict at times; by the name for the formats without a header."""
+    """Return the format by the first bytes, as names can be wrong; by the name for formats without a header."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        raise DataError(f"{path.name} can't be read: {error.strerror}.", _MEND) from None
+        raise DataError(f"{path.name} can't be read: {error.strerror}.", _FIX) from None
     if not head:
-        raise DataError(f"{path.name} is empty: 0 bytes.", "The PBX recorded nothing; there is nothing to hear.")
+        raise DataError(f"{path.name} is empty: 0 bytes.", "The PBX recorded no sound.")
     if head.startswith(riff.MAGIC) and len(head) <= HEADER_BYTES:
         raise _soundless(path)
     if not head.translate(None, _PRINTABLE):
-        raise DataError(f"{path.name} can't be played: it holds text.", _MEND)
+        raise DataError(f"{path.name} can't be played: it is a text file.", _FIX)
     by_magic = next((known for magic, known in _MAGIC.items() if head.startswith(magic)), None)
     if known := by_magic or _BY_NAME.get(path.suffix.lower()):
         return known
@@ -316,11 +316,11 @@ def _format_of(path: Path) -> RawFormat:
         return "mp3", {}
     if len(head) >= _GSM_BYTES * 4 and all(first >> 4 == 0xD for first in head[::_GSM_BYTES]):
         return "gsm", {}
-    raise DataError(f"{path.name} can't be played: it holds no sound format that this app knows.", _MEND)
+    raise DataError(f"{path.name} can't be played: it has no sound format that this app knows.", _FIX)
 
 
 def _soundless(path: Path) -> DataError:
-    return DataError(f"{path.name} holds a header and no sound.", "The PBX recorded nothing; there is nothing to hear.")
+    return DataError(f"{path.name} has a header and no sound.", "The PBX recorded no sound.")
 
 
 def _endless(path: Path) -> DataError:
@@ -329,4 +329,4 @@ def _endless(path: Path) -> DataError:
 
 
 def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path.name} can't be read as sound: {getattr(error, 'strerror', None) or error}.", _MEND)
+    return DataError(f"{path.name} can't be read as sound: {getattr(error, 'strerror', None) or error}.", _FIX)

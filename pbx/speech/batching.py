@@ -1,4 +1,4 @@
-"""What the speech engines have in common: recordings in, windows of several decoded together, parts out."""
+"""What both speech engines share: they decode windows of several recordings together and yield transcript parts."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -14,12 +14,12 @@ from pbx.speech.listening import RecordingInProgress
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import Window
 
-_LANGUAGE_WINDOWS = 4  # the language is told from the first so many voiced windows together
+_LANGUAGE_WINDOWS = 4  # the language is detected from this many windows
 
 
 @dataclass(eq=False)
 class DecodingJob:
-    """A window to decode; `encoded` is what its engine keeps of it between tries."""
+    """A window to decode. `encoded` is the engine's encoding of it, kept for further tries."""
 
     recording: RecordingInProgress
     window: Window
@@ -27,33 +27,33 @@ class DecodingJob:
 
 
 class BatchTranscriber(ABC):
-    """A `Transcriber`, but for what is the engine's own: languages, and a batch of windows to segments.
+    """A `Transcriber` without the engine-specific parts: detecting languages, and decoding a batch of windows.
 
-    `stretches_per_window`: at most so many phrases in a window; None: what fits.
+    `max_spans`: the most speech spans in a window; None: as many as fit.
     """
 
     engine: str
 
-    def __init__(self, model: str, batch: int, stretches_per_window: int | None) -> None:
+    def __init__(self, model: str, batch: int, max_spans: int | None) -> None:
         self.model = model
         self.max_batch = batch
-        self._stretches = stretches_per_window
+        self._max_spans = max_spans
 
     @abstractmethod
-    def _language_of(self, source: TranscriptionSource) -> str | None:
-        """The language of a source where it is known beforehand. Raises SettingsError for one there is not."""
+    def _requested_language(self, source: TranscriptionSource) -> str | None:
+        """Return the language of a source, or None to detect it. Raises SettingsError for one the model lacks."""
 
     @abstractmethod
-    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
-        """The code of the language that is likeliest spoken in these windows."""
+    def _detect_language(self, jobs: Sequence[DecodingJob]) -> str:
+        """Return the code of the most likely language in these windows."""
 
     @abstractmethod
     def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
-        """What was said in each window. Raises Stopped when `stop` is set meanwhile."""
+        """Return the segments of each window. Raises Stopped when `stop` is set meanwhile."""
 
     @abstractmethod
     def _release(self, batch: Sequence[DecodingJob]) -> None:
-        """Let go of memory that decoding these took."""
+        """Free the memory that decoding these windows took."""
 
     def transcribe(
         self, sources: Sequence[TranscriptionSource], stop: threading.Event | None = None
@@ -62,9 +62,9 @@ class BatchTranscriber(ABC):
         jobs: list[DecodingJob] = []
         try:
             for index, source in enumerate(sources):
-                recording = RecordingInProgress(index, source, self._stretches)
+                recording = RecordingInProgress(index, source, self._max_spans)
                 try:
-                    recording.language = self._language_of(source)
+                    recording.language = self._requested_language(source)
                     for windows in recording.listen():
                         if stop is not None and stop.is_set():
                             return
@@ -84,21 +84,21 @@ class BatchTranscriber(ABC):
     def _run(
         self, jobs: list[DecodingJob], stop: threading.Event | None, all_of_them: bool = False
     ) -> Iterator[TranscriptPart]:
-        """Decode the jobs that make full batches, or all; take them off the list, and tell what became known."""
+        """Decode the jobs that fill batches, or all of them; remove them from the list and yield the new parts."""
         while True:
             self._find_languages(jobs)
             ready = [job for job in jobs if job.recording.language is not None][: self.max_batch]
             if not ready or (len(ready) < self.max_batch and not all_of_them):
                 return
-            done = self._sparing(ready, stop)
+            done = self._decode_within_memory(ready, stop)
             for job in done:
                 jobs.remove(job)
             for recording in {id(job.recording): job.recording for job in done}.values():
                 if part := recording.part():
                     yield part
 
-    def _sparing(self, ready: list[DecodingJob], stop: threading.Event | None) -> list[DecodingJob]:
-        """Decode as many of the jobs as memory allows, and return these; what it allows is remembered."""
+    def _decode_within_memory(self, ready: list[DecodingJob], stop: threading.Event | None) -> list[DecodingJob]:
+        """Decode as many of the jobs as memory allows and return them. Later batches are no larger."""
         while True:
             batch = ready[: self.max_batch]
             try:
@@ -115,11 +115,11 @@ class BatchTranscriber(ABC):
             self._release(batch)
 
     def _find_languages(self, jobs: list[DecodingJob]) -> None:
-        """Tell the language of the recordings that enough voice was heard of."""
-        asked: dict[int, list[DecodingJob]] = {}
+        """Detect the language of the recordings that have enough windows for it."""
+        undetected: dict[int, list[DecodingJob]] = {}
         for job in jobs:
             if job.recording.language is None:
-                asked.setdefault(job.recording.index, []).append(job)
-        for first in asked.values():
+                undetected.setdefault(job.recording.index, []).append(job)
+        for first in undetected.values():
             if len(first) >= _LANGUAGE_WINDOWS or first[0].recording.ended:
-                first[0].recording.language = self._hear_language(first[:_LANGUAGE_WINDOWS])
+                first[0].recording.language = self._detect_language(first[:_LANGUAGE_WINDOWS])

@@ -1,6 +1,6 @@
-"""A Whisper checkpoint from its file into memory, in the precision that this machine is fastest with.
+"""Loads a Whisper checkpoint in the precision that is fastest on this machine.
 
-What bf16 and int8 gain was measured (benchmarks/transcribe.py); importing this imports no torch.
+benchmarks/transcribe.py measures the gain of bf16 and int8. Importing this module imports no torch.
 """
 
 import base64
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pbx import machine
 from pbx.errors import ModelError
 from pbx.speech.network import Network
 
@@ -27,26 +28,25 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 
 _SMALLER = "Choose a smaller model (WHISPER_MODEL: tiny, base, small, medium, large-v3, turbo), or free memory."
-_OVERHEAD_BYTES = 300_000_000  # of torch, the sound and one window's decoding
-_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 4}  # a weight; int8 is made from fp32 layer by layer
-_MOST_STATE, _MOST_LAYERS = 8192, 64  # large-v3 has 1280 and 32
-_MOST_HEADS = 32  # that follow the sound, of those that are only guessed to: each keeps 1500 numbers a token
-_WORTH = 0.8  # bf16 takes at most so much of fp32's time, or it isn't worth its rounding
+_OVERHEAD_BYTES = 300_000_000  # for torch, the sound, and decoding one window
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 4}  # per weight; int8 is made from fp32 layer by layer
+_MAX_STATE, _MAX_LAYERS = 8192, 64  # large-v3 has 1280 and 32
+_MAX_BF16_TIME = 0.8  # share of fp32's time above which bf16 isn't worth its rounding
 
 
 def default_threads() -> int:
-    """What OMP_NUM_THREADS says, as torch itself has it; else all cores, but one for the pages where there are three.
+    """Return OMP_NUM_THREADS, as torch itself does; otherwise all cores, less one for the pages when there are three.
 
-    With two, one thread would halve the speed, and the worker's niceness has to do for the pages.
+    With two cores, one thread would halve the speed; the worker's low priority is then enough for the pages.
     """
-    if (told := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(told) > 0:
-        return int(told)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(threads) > 0:
+        return int(threads)
+    cores = machine.usable_cores()
     return cores - 1 if cores > 2 else cores
 
 
 def pick_device(wanted: str) -> str:
-    """ "auto" is the first GPU where torch finds one. Raises ModelError for a device that isn't there."""
+    """Return the device to use; "auto" is torch's first GPU, or the CPU. Raises ModelError without it."""
     import torch
 
     if wanted == "auto":
@@ -61,9 +61,9 @@ def pick_device(wanted: str) -> str:
 
 
 def load_network(weights: Path, model: str, device: str, precision: Precision) -> Network:
-    """Load a checkpoint in openai-whisper's format. `model`: its name, by which the heads for word times are known.
+    """Load a checkpoint in openai-whisper's format. `model`: its name, which selects the heads for word times.
 
-    Raises ModelError when it is none, damaged, or too large for the memory that is free.
+    Raises ModelError when the file is no checkpoint, damaged, or too large for the free memory.
     """
     import torch
     import whisper
@@ -75,12 +75,12 @@ def load_network(weights: Path, model: str, device: str, precision: Precision) -
     encoder, decoder = _build(checkpoint["model_state_dict"], dims, weights, where, chosen)
     heads = whisper._ALIGNMENT_HEADS.get(model) or whisper._ALIGNMENT_HEADS.get(weights.stem)
     if heads is not None and len(_unpacked(heads)) != dims.n_text_layer * dims.n_text_head:
-        heads = None  # a model of one's own under a known one's name
+        heads = None  # a custom model under a known model's name
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(chosen, torch.float32)
     if chosen == "int8":
         _quantise_layers(encoder, decoder)
     logits_layer = _quantised_logits(decoder) if chosen in ("bf16", "int8") and where == "cpu" else None
-    return Network(encoder, decoder, dims, dtype, _aligned(dims, heads), heads is not None, logits_layer)
+    return Network(encoder, decoder, dims, dtype, _alignment_heads(dims, heads), heads is not None, logits_layer)
 
 
 def _pick_precision(device: str, precision: Precision) -> Literal["fp32", "bf16", "int8", "fp16"]:
@@ -96,7 +96,7 @@ def _pick_precision(device: str, precision: Precision) -> Literal["fp32", "bf16"
 
 
 def _is_faster(dtype: "torch.dtype") -> bool:
-    """Try a layer of the encoder's shape and one of the decoder's: a few ms. Without the instructions bf16 is slow."""
+    """Time layers of the encoder's and the decoder's shape, for a few ms: without CPU support, bf16 is slow."""
     import torch
 
     def best(run: Callable[[], Any]) -> float:
@@ -119,13 +119,13 @@ def _is_faster(dtype: "torch.dtype") -> bool:
         def short(x: "torch.Tensor" = x_short, weight: "torch.Tensor" = weight_short) -> Any:
             return linear(x, weight)
 
-        if best(short) > _WORTH * best(plain):
+        if best(short) > _MAX_BF16_TIME * best(plain):
             return False
     return True
 
 
 def _read(weights: Path) -> dict[str, Any]:
-    """The checkpoint's content; of a zip file (as all of openai-whisper's) the numbers are read when they are used."""
+    """Return a checkpoint's content; the weights of a zip file (all of openai-whisper's are) are read when used."""
     import torch
 
     what = f"{weights.name} is not a Whisper checkpoint"
@@ -140,7 +140,7 @@ def _read(weights: Path) -> dict[str, Any]:
         raise ModelError(f"{weights.name} can't be read: {error.strerror}.", fix) from None
     except MemoryError:
         raise _too_large(weights, weights.stat().st_size) from None
-    except Exception:  # whatever pickle and torch make of other bytes
+    except Exception:  # pickle and torch raise anything for other bytes
         raise ModelError(f"{what}.", fix) from None
     parts = [checkpoint.get(part) for part in ("dims", "model_state_dict")] if isinstance(checkpoint, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
@@ -149,7 +149,7 @@ def _read(weights: Path) -> dict[str, Any]:
 
 
 def _read_bytes(weights: Path) -> int:
-    """Bytes of memory that reading a file takes; none where it is a zip of stored parts, as torch writes it: a map."""
+    """Return the memory that reading a file takes: none for an uncompressed zip, torch's format, which is mapped."""
     if not zipfile.is_zipfile(weights):
         return weights.stat().st_size
     with zipfile.ZipFile(weights) as archive:
@@ -165,13 +165,13 @@ def _dimensions(checkpoint: dict[str, Any], weights: Path) -> "ModelDimensions":
         dims = ModelDimensions(**checkpoint["dims"])
     except TypeError:
         raise _damaged(weights) from None
-    if not all(type(size) is int for size in vars(dims).values()) or not _is_whispers(dims):
+    if not all(type(size) is int for size in vars(dims).values()) or not _has_whisper_shape(dims):
         raise _damaged(weights)
     return dims
 
 
-def _is_whispers(dims: "ModelDimensions") -> bool:
-    """Whether a model has Whisper's shape: 30 s of sound, its vocabulary, and layers that fit one another."""
+def _has_whisper_shape(dims: "ModelDimensions") -> bool:
+    """Whether a model has Whisper's shape: 30 s of sound, its vocabulary, and matching layers."""
     heads = (dims.n_audio_head, dims.n_text_head)
     return (
         dims.n_mels in (80, 128)
@@ -179,9 +179,9 @@ def _is_whispers(dims: "ModelDimensions") -> bool:
         and dims.n_text_ctx == 448
         and dims.n_vocab in (51864, 51865, 51866)
         and dims.n_audio_state == dims.n_text_state
-        and 4 <= dims.n_text_state <= _MOST_STATE
+        and 4 <= dims.n_text_state <= _MAX_STATE
         and dims.n_text_state % 2 == 0
-        and all(0 < layers <= _MOST_LAYERS for layers in (dims.n_audio_layer, dims.n_text_layer))
+        and all(0 < layers <= _MAX_LAYERS for layers in (dims.n_audio_layer, dims.n_text_layer))
         and all(0 < count <= dims.n_text_state and dims.n_text_state % count == 0 for count in heads)
     )
 
@@ -192,7 +192,7 @@ def _build(
     import torch
     from whisper.model import AudioEncoder, TextDecoder
 
-    with torch.device("meta"):  # without memory of their own: they take the checkpoint's
+    with torch.device("meta"):  # they use the checkpoint's memory
         audio = (dims.n_audio_state, dims.n_audio_head, dims.n_audio_layer)
         text = (dims.n_text_state, dims.n_text_head, dims.n_text_layer)
         encoder = AudioEncoder(dims.n_mels, dims.n_audio_ctx, *audio)
@@ -216,15 +216,15 @@ def _build(
 
 
 def _shape_of(tensor: object) -> "torch.Size | None":
-    """The shape of a plain tensor of floating-point numbers; None for anything else."""
+    """Return the shape of a plain floating-point tensor; None for anything else."""
     import torch
 
     is_plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.is_floating_point()
     return tensor.shape if isinstance(tensor, torch.Tensor) and is_plain else None
 
 
-def _aligned(dims: "ModelDimensions", dump: bytes | None) -> list[list[int]]:
-    """The heads of each layer that follow the sound: those openai-whisper knows of a model, else the later half."""
+def _alignment_heads(dims: "ModelDimensions", dump: bytes | None) -> list[list[int]]:
+    """Return each layer's heads that follow the sound: openai-whisper's list, or all heads of the later half."""
     if dump is None:
         half = dims.n_text_layer // 2
         return [list(range(dims.n_text_head)) if layer >= half else [] for layer in range(dims.n_text_layer)]
@@ -240,27 +240,27 @@ def _damaged(weights: Path) -> ModelError:
 
 
 def _dtype_of(name: str, short: "torch.dtype") -> "torch.dtype":
-    """Norms and positions stay in fp32: Whisper computes with them so."""
+    """Return the type of a weight. Norms and positions stay in fp32, as Whisper needs them."""
     import torch
 
     return torch.float32 if "_ln." in name or ".ln" in name or "positional" in name else short
 
 
 def _quantise_layers(*modules: "torch.nn.Module") -> None:
-    """Make every linear layer int8, in place."""
+    """Convert every linear layer to int8, in place."""
     import torch
     from whisper.model import Linear
 
     both = torch.nn.ModuleList(modules)
     for module in list(both.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Linear):  # quantize_dynamic passes over Whisper's own subclass
+            if isinstance(child, Linear):  # quantize_dynamic ignores Whisper's own subclass
                 setattr(module, name, _plain_linear(child.weight, child.bias))
     _quantise(both)
 
 
 def _quantised_logits(decoder: "TextDecoder") -> Any:
-    """An int8 layer for the logits, the largest product of a small model: a quarter of the time that bf16 takes."""
+    """Return an int8 layer for the logits, a small model's largest product: 4 times as fast as bf16."""
     import torch
 
     weight = torch.nn.Parameter(decoder.token_embedding.weight.float(), requires_grad=False)
@@ -277,7 +277,7 @@ def _plain_linear(weight: "torch.nn.Parameter", bias: "torch.nn.Parameter | None
 
 
 def _quantise(module: "torch.nn.Module") -> "torch.nn.Module":
-    """The linear layers within it in int8, a scale for each row of their weights; in place."""
+    """Convert a module's linear layers to int8, with a scale for each row of weights; in place."""
     import torch
 
     quantise: Any = torch.ao.quantization.quantize_dynamic
@@ -287,7 +287,7 @@ def _quantise(module: "torch.nn.Module") -> "torch.nn.Module":
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch announces that this kind of quantisation will move to another package; its version is pinned here."""
+    """Hide torch's warning that this quantisation will move to another package: its version is pinned."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -306,8 +306,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _check_memory(needed: int, weights: Path) -> None:
-    free = free_memory()
-    if needed and free is not None and needed + _OVERHEAD_BYTES > free:
+    free = machine.free_memory_bytes()
+    if needed and needed + _OVERHEAD_BYTES > free:
         raise _too_large(weights, needed, free)
 
 
@@ -316,24 +316,3 @@ def _too_large(weights: Path, needed: int, free: int | None = None) -> ModelErro
     return ModelError(
         f"{weights.name} needs about {(needed + _OVERHEAD_BYTES) / 1e9:.1f} GB of memory{left}.", _SMALLER
     )
-
-
-def free_memory() -> int | None:
-    """Bytes that a process may still take, by Linux's own account (a container's limit counts); None if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except (OSError, ValueError, IndexError):
-        return None
-    for folder, limit, used, idle in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            root = Path(folder)
-            facts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-            taken = int((root / used).read_text()) - int(facts[idle])  # cached files make room when asked
-            found.append(int((root / limit).read_text()) - taken)
-        except (OSError, ValueError, KeyError):  # not there, or "max"
-            continue
-    return min(found, default=None)

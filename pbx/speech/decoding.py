@@ -1,78 +1,78 @@
-"""Windows to tokens: greedy or sampled, in batches, by Whisper's own rules for timestamps and suppressed tokens."""
+"""Decodes windows into tokens: greedy or sampled, in batches, by Whisper's rules for timestamps and tokens."""
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pbx.speech.network import Memory, Network
+from pbx.speech.network import KeyValueCache, Network
 from pbx.speech.network import Stopped as Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
     from whisper.tokenizer import Tokenizer
 
-# openai-whisper's own values (the defaults of `whisper.transcribe` and `DecodingOptions`).
+# openai-whisper's values (the defaults of `whisper.transcribe` and `DecodingOptions`).
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
-_LOOP, _LOOP_WORDS = 48, 8  # so many tokens on end of so few kinds are a loop: it would only go on to the last
-_LATEST_FIRST_S = 1.0  # the first timestamp is at most this
+_LOOP, _LOOP_WORDS = 48, 8  # this many tokens in a row of so few kinds are a loop without end
+_LATEST_FIRST_S = 1.0  # the latest first timestamp
 
 
 @dataclass(frozen=True)
 class DecodingRules:
-    """How tokens are chosen. The defaults are Whisper's; the benchmark sets others to hold the amount of work fixed."""
+    """How tokens are chosen. The defaults are Whisper's; the benchmark uses others to fix the amount of work."""
 
-    max_tokens: int | None = None  # a window; None: half of the model's text context, as Whisper has it
+    max_tokens: int | None = None  # per window; None: half of the model's text context, as in Whisper
     end: bool = True  # False: the end of the text is never chosen
-    retry: bool = True  # False: what fails the tests of quality is not decoded again
+    retry: bool = True  # False: poor results are not decoded again
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was written for one window."""
+    """The result of decoding one window."""
 
-    tokens: tuple[int, ...]  # timestamps included, without what opens and closes a text
+    tokens: tuple[int, ...]  # with timestamps, without the tokens that open and close a text
     logprobs: tuple[float, ...]  # of each token
     avg_logprob: float
     no_speech_prob: float
     compression_ratio: float
     temperature: float
-    ended: bool  # False: it ran out of room or into a loop, so what follows is missing
-    looks: "Tensor"  # (tokens + 1 if ended, heads, positions): where it looked for each, before the softmax
+    ended: bool  # False: it ran out of room or into a loop, so the end is missing
+    attention: "Tensor"  # (tokens + 1 if ended, heads, positions): scores before the softmax
 
     @property
     def good(self) -> bool:
-        """Whether it passes Whisper's tests of quality; what it takes for silence passes."""
+        """Whether it passes Whisper's quality tests; silence passes."""
         if self.avg_logprob < MIN_AVG_LOGPROB and self.no_speech_prob > MAX_NO_SPEECH_PROB:
             return True
         return self.ended and self.compression_ratio <= MAX_COMPRESSION_RATIO and self.avg_logprob >= MIN_AVG_LOGPROB
 
 
 def compression_ratio(text: str) -> float:
-    """How much zlib makes of a text: high where it repeats itself. 0 for none."""
+    """Return how far zlib compresses a text: high when it repeats itself; 0 for an empty text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 @dataclass
 class _DecodingRows:
-    """The state of the rows that are still being written."""
+    """The state of the rows that are still being decoded."""
 
-    window: list[int]  # which result each belongs to
+    window: list[int]  # index of each row's result
     tokens: list[list[int]]
     logprobs: list[list[float]]
-    looks: "list[list[Tensor]]"
-    floor: "Tensor"  # the least timestamp that may follow, counted from 0.00
-    stamps: "Tensor"  # (rows, 2): whether the last token and the one before were timestamps
+    attention: "list[list[Tensor]]"
+    floor: "Tensor"  # the earliest timestamp that may follow, counted from 0.00
+    stamps: "Tensor"  # (rows, 2): whether the last and the second last token were timestamps
 
-    def keep(self, rows: list[int]) -> "_DecodingRows":
+    def select(self, rows: list[int]) -> "_DecodingRows":
         return _DecodingRows(
             [self.window[r] for r in rows],
             [self.tokens[r] for r in rows],
             [self.logprobs[r] for r in rows],
-            [self.looks[r] for r in rows],
+            [self.attention[r] for r in rows],
             self.floor[rows],
             self.stamps[rows],
         )
@@ -86,13 +86,13 @@ class Decoder:
     rules: DecodingRules = field(default_factory=DecodingRules)
 
     def detect_languages(self, encoded: "Tensor") -> "Tensor":
-        """Probabilities (windows, languages) in the order of the tokenizer's `all_language_codes`."""
+        """Return probabilities (windows, languages), in the order of the tokenizer's `all_language_codes`."""
         import torch
 
         tokenizer = self.network.tokenizer(None)
-        memory = self.network.remember(encoded, 1)
+        cache = self.network.new_cache(encoded, 1)
         first = torch.full((len(encoded), 1), tokenizer.sot, device=encoded.device)
-        states, _ = self.network.step(first, memory)
+        states, _ = self.network.step(first, cache)
         logits = self.network.logits(states[:, -1])
         return logits[:, list(tokenizer.all_language_tokens)].softmax(dim=-1)
 
@@ -103,7 +103,7 @@ class Decoder:
         temperature: float = 0.0,
         samples: int = 1,
     ) -> list[Decoded]:
-        """Decode (windows, positions, state); of several samples of a window the likeliest is returned.
+        """Decode encodings (windows, positions, state); of several samples per window, return the most likely.
 
         Raises Stopped when the network's `stop` is set meanwhile.
         """
@@ -117,11 +117,11 @@ class Decoder:
         most = min(self.rules.max_tokens or network.dims.n_text_ctx // 2, room)
         count = len(encoded) * samples
         with torch.inference_mode():
-            memory = network.remember(encoded, len(opening[0]) + most)
+            cache = network.new_cache(encoded, len(opening[0]) + most)
             if samples > 1:
-                memory = memory.keep(torch.arange(len(encoded)).repeat_interleave(samples))
+                cache = cache.select(torch.arange(len(encoded)).repeat_interleave(samples))
             first = torch.tensor(opening, device=network.device).repeat_interleave(samples, dim=0)
-            states, looked = network.step(first, memory)
+            states, scores = network.step(first, cache)
             silent = self._no_speech(states[:, 0], tokenizer)
             rows = _DecodingRows(
                 list(range(count)),
@@ -131,7 +131,7 @@ class Decoder:
                 torch.zeros(count, dtype=torch.long, device=network.device),
                 torch.ones(count, 2, dtype=torch.bool, device=network.device),
             )
-            ended = self._write(states[:, -1], looked, memory, rows, most, temperature, tokenizer)
+            ended = self._write(states[:, -1], scores, cache, rows, most, temperature, tokenizer)
         results = [_result(rows, r, silent[r], temperature, r in ended, tokenizer) for r in range(count)]
         groups = [results[i : i + samples] for i in range(0, count, samples)]
         return [max(group, key=lambda one: one.avg_logprob) for group in groups]
@@ -143,14 +143,14 @@ class Decoder:
     def _write(
         self,
         states: "Tensor",
-        looked: "Tensor",
-        memory: Memory,
+        scores: "Tensor",
+        cache: KeyValueCache,
         rows: _DecodingRows,
         most: int,
         temperature: float,
         tokenizer: "Tokenizer",
     ) -> set[int]:
-        """Write until every row has ended or is full; return the rows that ended. The lists of `rows` are filled."""
+        """Decode until every row has ended or is full; fill the lists of `rows` and return the rows that ended."""
         suppressed = self._suppressed(tokenizer)
         ended: set[int] = set()
         for index in range(most):
@@ -162,7 +162,7 @@ class Decoder:
             going: list[int] = []
             for row, token in enumerate(written):
                 rows.logprobs[row].append(probable[row])
-                rows.looks[row].append(looked[row])
+                rows.attention[row].append(scores[row])
                 if token == tokenizer.eot:
                     ended.add(rows.window[row])
                 else:
@@ -172,12 +172,12 @@ class Decoder:
                 going = [row for row in going if not _loops(rows.tokens[row])]
             if not going:
                 break
-            if len(going) < len(written):  # what has ended leaves the batch
-                rows, memory, chosen = rows.keep(going), memory.keep(chosen.new_tensor(going)), chosen[going]
+            if len(going) < len(written):  # ended rows leave the batch
+                rows, cache, chosen = rows.select(going), cache.select(chosen.new_tensor(going)), chosen[going]
             stamp = chosen >= tokenizer.timestamp_begin
             _move_floor(rows, chosen - tokenizer.timestamp_begin, stamp)
             if index + 1 < most:
-                states, looked = self.network.step(chosen[:, None], memory)
+                states, scores = self.network.step(chosen[:, None], cache)
                 states = states[:, -1]
         return ended
 
@@ -206,7 +206,7 @@ def _loops(tokens: list[int]) -> bool:
 
 
 def _apply_rules(logits: "Tensor", rows: _DecodingRows, first: bool, tokenizer: "Tokenizer", positions: int) -> None:
-    """Whisper's rules, in place: timestamps in pairs, never backwards, and whenever they are likelier than all text."""
+    """Apply Whisper's rules, in place: timestamps in pairs, never backwards, and when likelier than all text."""
     import torch
 
     never = -float("inf")
@@ -228,7 +228,7 @@ def _apply_rules(logits: "Tensor", rows: _DecodingRows, first: bool, tokenizer: 
 
 
 def _move_floor(rows: _DecodingRows, stamps: "Tensor", stamped: "Tensor") -> None:
-    """After a timestamp that closes a segment the next may be the same; after one that opens it, it must be later."""
+    """Update the earliest next timestamp: the same after one that closes a segment, later after one that opens it."""
     import torch
 
     closing = stamped & ~rows.stamps[:, 0]
@@ -244,5 +244,5 @@ def _result(
     tokens, logprobs = rows.tokens[row], rows.logprobs[row]
     ratio = compression_ratio(tokenizer.decode(tokens).strip())
     average = sum(logprobs) / (len(tokens) + 1)
-    looks = torch.stack(rows.looks[row])
-    return Decoded(tuple(tokens), tuple(logprobs[: len(tokens)]), average, silent, ratio, temperature, ended, looks)
+    attention = torch.stack(rows.attention[row])
+    return Decoded(tuple(tokens), tuple(logprobs[: len(tokens)]), average, silent, ratio, temperature, ended, attention)

@@ -1,4 +1,4 @@
-"""The engine "faster-whisper" (CTranslate2), optional: windows, fallbacks and guard are those of "whisper"."""
+"""The optional engine "faster-whisper" (CTranslate2), with the same windows, retries and guard as "whisper"."""
 
 import gc
 import threading
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pbx.errors import ModelError, SettingsError
+from pbx.machine import free_memory_bytes
 from pbx.model.segment import Segment
-from pbx.speech import checkpoints
 from pbx.speech.alignment import TimedPhrase, TimedWord
 from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.checkpoints import Precision, default_threads, is_out_of_memory
@@ -24,15 +24,15 @@ from pbx.speech.windows import RATE_HZ, Window, WindowSamples
 
 _COMPUTE_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 _OVERHEAD_BYTES = 300_000_000  # as for the engine "whisper"
-_SPACING_S = 40.0  # between windows in the array that a batch is handed over in: more than a window's length
+_SPACING_S = 40.0  # between windows in a batch's array: more than a window's length
 _FRAMES_PER_S = 100
-_MISSED_S = 1.0  # so much voice without a word is decoded again by itself
+_MISSED_S = 1.0  # speech of this length without a word is decoded again alone
 _LEAST_WORD_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written for one window, in its own time."""
+    """The result of decoding one window, in times of the window."""
 
     phrases: tuple[TimedPhrase, ...]
     avg_logprob: float
@@ -41,18 +41,18 @@ class Written:
 
     @property
     def good(self) -> bool:
-        """Whether it passes Whisper's tests of quality; what it takes for silence passes."""
+        """Whether it passes Whisper's quality tests; silence passes."""
         if self.avg_logprob < MIN_AVG_LOGPROB and self.no_speech_prob > MAX_NO_SPEECH_PROB:
             return True
         return self.compression_ratio <= MAX_COMPRESSION_RATIO and self.avg_logprob >= MIN_AVG_LOGPROB
 
 
 class FasterTranscriber(BatchTranscriber):
-    """A model of faster-whisper in memory, as a `Transcriber`. Not for several threads at once.
+    """A model of faster-whisper in memory, as a `Transcriber`. Use it from one thread at a time.
 
-    `weights`: a folder as CTranslate2 wants it. `precision`: "auto" takes fp16 on a GPU, else int8. The others are as
-    for `WhisperTranscriber`. Raises ModelError when faster-whisper is not installed, or the model is none, damaged or
-    too large.
+    `weights`: a folder in CTranslate2's format. `precision`: "auto" is fp16 on a GPU, else int8. The other parameters
+    are those of `WhisperTranscriber`. Raises ModelError when faster-whisper is not installed, or the folder is no
+    model, damaged or too large.
     """
 
     engine = "faster-whisper"
@@ -65,14 +65,14 @@ class FasterTranscriber(BatchTranscriber):
         threads: int | None = None,
         precision: Precision = "auto",
         batch: int = 8,
-        stretches_per_window: int | None = None,
+        max_spans: int | None = None,
         temperatures: Sequence[float] = TEMPERATURES,
     ) -> None:
-        super().__init__(model, batch, stretches_per_window)
+        super().__init__(model, batch, max_spans)
         self._temperatures = temperatures
         self._whisper = _load(weights, device, threads or default_threads(), precision)
 
-    def _language_of(self, source: TranscriptionSource) -> str | None:
+    def _requested_language(self, source: TranscriptionSource) -> str | None:
         known = self._whisper.supported_languages
         if known == ["en"] or source.language is None:
             return "en" if known == ["en"] else None
@@ -81,7 +81,7 @@ class FasterTranscriber(BatchTranscriber):
         fix = "Set WHISPER_LANGUAGE to auto, or to a code such as en or de."
         raise SettingsError(f"This model knows no language {source.language!r}.", fix)
 
-    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
+    def _detect_language(self, jobs: Sequence[DecodingJob]) -> str:
         from faster_whisper.audio import pad_or_trim
 
         features = np.stack([pad_or_trim(self._whisper.feature_extractor(job.window.sound)) for job in jobs])
@@ -106,7 +106,7 @@ class FasterTranscriber(BatchTranscriber):
     def _segments_of(
         self, window: Window, written: Written, language: str | None, stop: threading.Event | None
     ) -> list[Segment]:
-        """A window's segments. Its stretches are decoded one by one where the whole failed or left some out."""
+        """Return a window's segments. If it failed as one, or lacks text for some spans, those are decoded alone."""
         alone: list[Window] = []
         if len(window.pieces) > 1:
             alone = uncovered(window, written.phrases, _MISSED_S) if written.good else window.unpacked()
@@ -120,7 +120,7 @@ class FasterTranscriber(BatchTranscriber):
     def _write(
         self, windows: Sequence[Window], language: str | None, stop: threading.Event | None, hotter: bool = True
     ) -> list[Written]:
-        """Greedily, all at once; what fails the tests of quality by itself, with rising temperature."""
+        """Decode windows greedily in one batch, then poor ones alone at rising temperatures."""
         if stop is not None and stop.is_set():
             raise Stopped
         written = self._write_together([window.sound for window in windows], language)
@@ -168,7 +168,7 @@ class FasterTranscriber(BatchTranscriber):
 
 
 def _written(heard: Iterable[Any], from_s: float, length_s: float) -> Written:
-    """faster-whisper's segments, whose times count from `-from_s`, as those of a window that lasts `length_s`."""
+    """Convert faster-whisper's segments, whose window begins at `from_s`, to times of a window of `length_s`."""
     heard = list(heard)
     phrases = []
     for segment in heard:
@@ -186,14 +186,14 @@ def _written(heard: Iterable[Any], from_s: float, length_s: float) -> Written:
 
 
 def _as_one_word(segment: Any, from_s: float) -> tuple[TimedWord, ...]:
-    """A text that couldn't be laid to words is told nevertheless."""
+    """Return a segment without word times as one word, so that its text isn't lost."""
     start_s, end_s = float(segment.start) - from_s, float(segment.end) - from_s
     text = segment.text.strip()
     return (TimedWord(text, start_s, end_s, float(np.exp(segment.avg_logprob))),) if text else ()
 
 
 def _words(heard: Sequence[Any], from_s: float, length_s: float) -> tuple[TimedWord, ...]:
-    """Words in window time. Where several came without a length of their own, they share the next one's by letters."""
+    """Return words in times of the window. Words without a length share the next word's length by letters."""
     words: list[TimedWord] = []
     waiting: list[Any] = []
     for index, word in enumerate(heard):
@@ -214,7 +214,7 @@ def _words(heard: Sequence[Any], from_s: float, length_s: float) -> tuple[TimedW
 
 
 def _load(weights: Path, device: str, threads: int, precision: Precision) -> Any:
-    """The WhisperModel of a folder. Raises ModelError."""
+    """Load a folder as a WhisperModel. Raises ModelError."""
     try:
         from ctranslate2 import get_cuda_device_count
         from faster_whisper import WhisperModel
@@ -239,10 +239,10 @@ def _load(weights: Path, device: str, threads: int, precision: Precision) -> Any
                 cpu_threads=threads,
                 local_files_only=True,
             )
-            if place == "cuda":  # CUDA's own libraries are looked for only when they are needed
+            if place == "cuda":  # CUDA's libraries are only loaded when they are needed
                 model.encode(np.zeros((model.model.n_mels, 3000), np.float32))
             return model
-        except Exception as error:  # the tokenizers library raises nothing narrower
+        except Exception as error:  # the tokenizers library raises no narrower type
             if place != places[-1]:
                 continue
             if is_out_of_memory(error):
@@ -251,13 +251,12 @@ def _load(weights: Path, device: str, threads: int, precision: Precision) -> Any
                 fix = "Install CUDA's libraries, or set WHISPER_DEVICE to cpu."
                 raise ModelError(f"faster-whisper can't use the GPU: {error}.", fix) from None
             fix = "Delete the folder so that it is downloaded again, or name another model in WHISPER_MODEL."
-            raise ModelError(f"{weights.name} is damaged, or no model of faster-whisper: {error}.", fix) from None
+            raise ModelError(f"{weights.name} is damaged or not a faster-whisper model: {error}.", fix) from None
     raise AssertionError("one of the places answers or fails")
 
 
 def _is_too_much(size: int) -> bool:
-    free = checkpoints.free_memory()
-    return free is not None and size + _OVERHEAD_BYTES > free
+    return size + _OVERHEAD_BYTES > free_memory_bytes()
 
 
 def _too_large(weights: Path, size: int) -> ModelError:

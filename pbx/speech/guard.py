@@ -1,7 +1,7 @@
-"""The hallucination guard: what of a transcript can't have been said, or is likely not to have been.
+"""The hallucination guard: flags segments of a transcript that nobody said, or probably nobody said.
 
-Whisper was trained on subtitles. Where nobody speaks it writes what subtitles say there, credits and thanks for
-watching, or falls into a loop. Nothing is dropped for that: a doubtful segment is flagged, and the reader decides.
+Whisper was trained on subtitles. Where nobody speaks it writes credits and thanks for watching, or repeats itself in a
+loop. The guard drops nothing: it flags doubtful segments, and the reader decides.
 """
 
 import math
@@ -12,18 +12,18 @@ from pbx.model.segment import Flag
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB
 from pbx.speech.phantoms import is_made_up, plain_text
 
-# The project's own; speech at its fastest has about 25 letters a second (300 words a minute).
+# This project's limit; the fastest speech has about 25 letters a second (300 words a minute).
 MAX_LETTERS_PER_S = 45.0
-_RATE_LETTERS = 24  # shorter texts have times too coarse to count by
-_MIN_VOICED_SHARE = 0.05  # less than this: nobody spoke, however long the segment
+_RATE_LETTERS = 24  # the times of shorter texts are too coarse
+_MIN_VOICED_SHARE = 0.05  # below this nobody spoke, in a segment of any length
 _LITTLE_VOICED_SHARE = 0.3
 _DOUBTFUL_LOGPROB = -0.8
-# (letters in the repeated block, how often in a row is too often): digits and spelled names repeat single characters,
-# people say "no no no no" and ask "Can you hear me?" three times over.
+# (letters in the repeated block, repetitions that are too many): digits and spelled names repeat single characters, and
+# people say "no no no no" or "Can you hear me?" three times.
 _LOOPS = ((1, 16), (6, 8), (20, 5), (math.inf, 4))
-_MAX_PERIOD = 40  # tokens; Whisper writes at most 224 to a window
+_MAX_PERIOD = 40  # tokens; Whisper writes at most 224 per window
 
-# Written one character a word, or without spaces between words: a character carries about as much as three letters.
+# Scripts of one character per word, or without spaces: a character counts for about three letters.
 _UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff"
     r"\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
@@ -45,21 +45,21 @@ def judge(
     no_speech_prob: float,
     duration_s: float,
 ) -> tuple[Flag, ...]:
-    """Return why a segment is not to be trusted, in the order of `Flag`; nothing for one that is, or is empty.
+    """Return why a segment is doubtful, in the order of `Flag`; nothing for a trustworthy or empty one.
 
-    `voiced_share` (0 to 1): how much of the segment's span voice detection found voiced. `compression_ratio`,
-    `avg_logprob` (natural, a token) and `no_speech_prob` as openai-whisper counts them. The thresholds of these three
-    are openai-whisper's own (`compression_ratio_threshold`, `logprob_threshold`, `no_speech_threshold` of
-    `whisper.transcribe`; Radford et al. 2022, section 4.5); those of voice, loops and speed are this project's.
+    `voiced_share` (0 to 1): the share of the segment that voice detection found voiced. `compression_ratio`,
+    `avg_logprob` (natural, per token) and `no_speech_prob` are openai-whisper's. The thresholds of these three are
+    openai-whisper's too (`compression_ratio_threshold`, `logprob_threshold`, `no_speech_threshold` of
+    `whisper.transcribe`; Radford et al. 2022, section 4.5); those for voice, loops and speed are this project's.
     """
     if not text.strip():
         return ()
     plain = plain_text(text)
-    improbable = not avg_logprob >= MIN_AVG_LOGPROB  # NaN, of a decoding gone wrong, is improbable too
+    improbable = not avg_logprob >= MIN_AVG_LOGPROB  # also for NaN, from a failed decoding
     silent = no_speech_prob > MAX_NO_SPEECH_PROB
     doubtful = voiced_share < _LITTLE_VOICED_SHARE or silent or not avg_logprob >= _DOUBTFUL_LOGPROB
     found: dict[Flag, bool] = {
-        "no_voice": _voiceless(plain, voiced_share, duration_s) or (silent and improbable),  # or: openai-whisper's rule
+        "no_voice": _voiceless(plain, voiced_share, duration_s) or (silent and improbable),  # openai-whisper's rule
         "repetition": _loops(plain) or _is_too_fast(plain, duration_s),
         "compression": compression_ratio > MAX_COMPRESSION_RATIO,
         "improbable": improbable,
@@ -69,13 +69,13 @@ def judge(
 
 
 def _letters(plain: str) -> int:
-    """How long a text is to say, in letters."""
+    """Return the length of a text, spoken, in letters."""
     spaces = plain.count(" ")
     return len(plain) - spaces + (_UNSPACED_WEIGHT - 1) * len(_UNSPACED_CHARACTER.findall(plain))
 
 
 def _voiceless(plain: str, voiced_share: float, duration_s: float) -> bool:
-    """Nobody spoke, or hardly, and then not for long enough to say all this."""
+    """Whether nobody spoke, or too briefly to say this text."""
     if voiced_share < _MIN_VOICED_SHARE:
         return True
     return voiced_share < _LITTLE_VOICED_SHARE and _letters(plain) > MAX_LETTERS_PER_S * voiced_share * duration_s
@@ -87,7 +87,7 @@ def _is_too_fast(plain: str, duration_s: float) -> bool:
 
 
 def _loops(plain: str) -> bool:
-    """Whether a block of words, or of characters where words aren't parted, follows upon itself too often."""
+    """Whether a block of words, or of characters in scripts without spaces, repeats too often in a row."""
     words: list[str] = _TOKEN.findall(plain)
     longest = max(words, key=len, default="")
     return _has_loop(words) or (len(longest) >= _LOOPS[0][1] and _has_loop(longest))
@@ -95,7 +95,7 @@ def _loops(plain: str) -> bool:
 
 def _has_loop(tokens: Sequence[str]) -> bool:
     for period in range(1, min(_MAX_PERIOD, len(tokens) // 2) + 1):
-        same = 0  # tokens in a row that are like those a period before
+        same = 0  # tokens in a row that equal the ones a period before
         for at in range(period, len(tokens)):
             same = same + 1 if tokens[at] == tokens[at - period] else 0
             if same >= period:

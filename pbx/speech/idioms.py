@@ -1,4 +1,4 @@
-"""The turns of phrase of phone calls, by language: what idioms.toml says, made ready to match."""
+"""Typical phrases of phone calls by language: reads idioms.toml and compiles its patterns."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ _UNSPACED = re.compile("[\u3041-\u9fff\uac00-\ud7a3]")
 
 @dataclass(frozen=True, slots=True)
 class Idioms:
-    """Patterns for folded text, and words, of one or more languages; idioms.toml explains each."""
+    """Words, and patterns for folded text, of one or more languages. idioms.toml explains each."""
 
     fillers: frozenset[str]
     openings: re.Pattern[str]
@@ -26,7 +26,7 @@ class Idioms:
 
 @cache
 def idioms_of(languages: frozenset[str]) -> Idioms:
-    """Return the idioms of these languages (Whisper's codes) together; for those not known, nothing matches."""
+    """Return the combined idioms of some languages (Whisper's codes); nothing matches for unknown ones."""
     known = [entry for code, entry in _read().items() if code in languages]
     endings = "|".join(_patterns(known, "endings"))
     return Idioms(
@@ -42,7 +42,7 @@ def idioms_of(languages: frozenset[str]) -> Idioms:
 
 @cache
 def spoken_digits() -> dict[str, str]:
-    """Return the words for digits in all languages at once, as written, with the digit that each says."""
+    """Return the words for digits in all languages, as written, with the digit of each."""
     return {
         word: str(digit)
         for entry in _read().values()
@@ -52,7 +52,7 @@ def spoken_digits() -> dict[str, str]:
 
 
 def own_stop_words(language: str) -> frozenset[str]:
-    """Return the stop words given for a language here; empty where the library's are good enough."""
+    """Return this file's stop words for a language; empty when the library's list is good enough."""
     return frozenset(_read().get(language, {}).get("stop_words", "").split())
 
 
@@ -61,7 +61,7 @@ def _patterns(entries: Iterable[dict[str, Any]], kind: str) -> list[str]:
 
 
 def _matcher(patterns: list[str]) -> re.Pattern[str]:
-    # Whole words, but in scripts that put nothing between them.
+    # Complete words only, except in scripts without spaces.
     whole = [pattern if _UNSPACED.search(pattern) else rf"\b(?:{pattern})(?!\w)" for pattern in patterns]
     return re.compile("|".join(whole) or r"(?!)")
 

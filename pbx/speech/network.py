@@ -1,7 +1,7 @@
-"""Whisper's network for many windows at once: openai-whisper's own weights and layers, a decoder loop of our own.
+"""Whisper's network for batches of windows: openai-whisper's weights and layers, with a decoder loop of its own.
 
-Every window keeps its encoding, so that a second try costs no second encoding; the keys and values of what was decoded
-are kept in place; rows that have ended leave the batch. Importing this imports no torch.
+Every window keeps its encoding, so a second try needs no second encoding. Keys and values are cached in place, and
+rows that have ended leave the batch. Importing this module imports no torch.
 """
 
 import threading
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
     from whisper.tokenizer import Tokenizer
 
-_WINDOW = 480_000  # samples that the encoder reads
-_LIKELY = 32  # logits of a row that are computed exactly
+_WINDOW = 480_000  # samples in the encoder's window
+_LIKELY = 32  # logits per row that are computed exactly
 
 
 class Stopped(Exception):
-    """Somebody set the event that stops decoding."""
+    """Decoding was stopped by its event."""
 
 
 @dataclass
-class Memory:
-    """What the decoder looks at while it writes: keys and values of each layer, (rows, heads, positions, width)."""
+class KeyValueCache:
+    """The decoder's keys and values for each layer, each (rows, heads, positions, width)."""
 
     cross: "list[tuple[Tensor, Tensor]]"
     own: "list[tuple[Tensor, Tensor]]"  # room for `n_text_ctx` positions or fewer
     length: int = 0  # positions written
 
-    def keep(self, rows: "Tensor") -> "Memory":
-        """The same for some of the rows."""
+    def select(self, rows: "Tensor") -> "KeyValueCache":
+        """Return the cache of some of the rows."""
         own = [(k[rows], v[rows]) for k, v in self.own]
-        return Memory([(k[rows], v[rows]) for k, v in self.cross], own, self.length)
+        return KeyValueCache([(k[rows], v[rows]) for k, v in self.cross], own, self.length)
 
 
 class Network:
     """A loaded model: openai-whisper's encoder and decoder with their weights.
 
-    `aligned`: for each layer of the decoder, the heads that follow the sound; `heads_known`: that is no guess.
-    `logits_layer`: from state to vocabulary in place of the embedding's transpose (int8).
+    `alignment_heads`: each decoder layer's heads that follow the sound; `heads_known`: these are not guessed.
+    `logits_layer`: an int8 layer from state to vocabulary, instead of the embedding's transpose.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Network:
         decoder: "TextDecoder",
         dims: "ModelDimensions",
         dtype: "torch.dtype",
-        aligned: list[list[int]],
+        alignment_heads: list[list[int]],
         heads_known: bool = False,
         logits_layer: Any = None,
     ) -> None:
@@ -64,18 +64,18 @@ class Network:
         self.dtype = dtype
         self.device = decoder.positional_embedding.device
         self.heads_known = heads_known
-        self._aligned = aligned
+        self._alignment_heads = alignment_heads
         self._logits_layer = logits_layer
         self._tokenizers: dict[str, Tokenizer] = {}
-        self.stop: threading.Event | None = None  # once set, all that is under way ends in Stopped, within a layer
+        self.stop: threading.Event | None = None  # once set, running calls raise Stopped within a layer
 
     @property
     def multilingual(self) -> bool:
-        return bool(self.dims.n_vocab >= 51865)  # as openai-whisper tells it
+        return bool(self.dims.n_vocab >= 51865)  # openai-whisper's test
 
     @property
     def window_bytes(self) -> int:
-        """Memory that a window takes while it is decoded: keys and values of all layers, for its sound and its text."""
+        """The memory for decoding a window, in bytes: keys and values of all layers, for sound and text."""
         positions = self.dims.n_audio_ctx + self.dims.n_text_ctx // 2
         width = 2 if self.dtype.itemsize == 2 else 4
         return int(self.dims.n_text_layer * 2 * positions * self.dims.n_text_state * width)
@@ -85,7 +85,7 @@ class Network:
             raise Stopped
 
     def tokenizer(self, language: str | None) -> "Tokenizer":
-        """Raises ValueError for a language that Whisper doesn't know."""
+        """Return the tokenizer for a language. Raises ValueError for one that Whisper doesn't know."""
         from whisper.tokenizer import get_tokenizer
 
         key = language or "en"
@@ -99,7 +99,7 @@ class Network:
         return self._tokenizers[key]
 
     def encode(self, sounds: Sequence[WindowSamples]) -> "Tensor":
-        """(windows, positions, state) for sounds of up to 30 s at 16 kHz, filled up with silence as in training."""
+        """Encode sounds of up to 30 s at 16 kHz, padded with silence as in training, to (windows, positions, state)."""
         import torch
         from whisper.audio import log_mel_spectrogram
 
@@ -107,7 +107,7 @@ class Network:
             mels = [
                 log_mel_spectrogram(np.ascontiguousarray(s), self.dims.n_mels, padding=_WINDOW - len(s)) for s in sounds
             ]
-            # Together they gain nothing on a CPU, and take the more memory.
+            # On a CPU, a batch gains nothing and takes more memory.
             groups = [[mel] for mel in mels] if self.device.type == "cpu" else [mels]
             return torch.cat([self._encode(torch.stack(group).to(self.device, self.dtype)) for group in groups])
 
@@ -124,8 +124,8 @@ class Network:
             x = x + block.mlp(_norm(block.mlp_ln, x))
         return _norm(encoder.ln_post, x)
 
-    def remember(self, encoded: "Tensor", positions: int) -> Memory:
-        """Begin to decode: (rows, positions, state) of encoded windows, with room for so many tokens."""
+    def new_cache(self, encoded: "Tensor", positions: int) -> KeyValueCache:
+        """Return a cache for encoded windows (rows, positions, state), with room for `positions` tokens."""
         import torch
 
         rows = len(encoded)
@@ -139,24 +139,24 @@ class Network:
                 cross.append((key.contiguous(), value.contiguous()))
                 shape = (rows, heads, positions, key.shape[-1])
                 own.append((key.new_zeros(shape), key.new_zeros(shape)))
-        return Memory(cross, own)
+        return KeyValueCache(cross, own)
 
-    def step(self, tokens: "Tensor", memory: Memory) -> "tuple[Tensor, Tensor]":
-        """Read tokens (rows, n) on; return the states behind them, normed, and where the last one looked.
+    def step(self, tokens: "Tensor", cache: KeyValueCache) -> "tuple[Tensor, Tensor]":
+        """Process further tokens (rows, n); return their normed states and the last token's attention scores.
 
-        The states are (rows, n, state) in fp32; the looks (rows, heads, positions), before the softmax, of the heads
-        that follow the sound (Whisper's alignment heads).
+        The states are (rows, n, state) in fp32. The scores, before the softmax, are (rows, heads, positions), of the
+        heads that follow the sound (Whisper's alignment heads).
         """
         import torch
 
-        start, seen = memory.length, memory.length + tokens.shape[1]
-        looks = []
+        start, seen = cache.length, cache.length + tokens.shape[1]
+        scores: list[Tensor] = []
         with torch.inference_mode():
             x = self.decoder.token_embedding(tokens) + self.decoder.positional_embedding[start:seen]
             x = x.to(self.dtype)
             mask = self.decoder.mask[start:seen, :seen] if tokens.shape[1] > 1 else None
-            layers = zip(self.decoder.blocks, memory.cross, memory.own, self._aligned, strict=True)
-            for block, (cross_key, cross_value), (own_key, own_value), aligned in layers:
+            layers = zip(self.decoder.blocks, cache.cross, cache.own, self._alignment_heads, strict=True)
+            for block, (cross_key, cross_value), (own_key, own_value), layer_heads in layers:
                 self._check()
                 heads = block.attn.n_head
                 normed = _norm(block.attn_ln, x)
@@ -166,19 +166,19 @@ class Network:
                 found, _ = _attend(query, own_key[:, :, :seen], own_value[:, :, :seen], mask)
                 x = x + block.attn.out(found)
                 query = _split(block.cross_attn.query(_norm(block.cross_attn_ln, x)), heads)
-                found, looked = _attend(query, cross_key, cross_value)
-                if aligned:
-                    looks.append(looked[:, aligned, -1])
+                found, layer_scores = _attend(query, cross_key, cross_value)
+                if layer_heads:
+                    scores.append(layer_scores[:, layer_heads, -1])
                 x = x + block.cross_attn.out(found)
                 x = x + block.mlp(_norm(block.mlp_ln, x))
             state = _norm(self.decoder.ln, x.float())
-        memory.length = seen
-        return state, torch.cat(looks, dim=1)
+        cache.length = seen
+        return state, torch.cat(scores, dim=1)
 
     def logits(self, state: "Tensor") -> "Tensor":
-        """(rows, vocabulary) in fp32 for states (rows, state).
+        """Return logits (rows, vocabulary) in fp32 for states (rows, state).
 
-        bf16 and int8 leave logits too coarse to tell likely tokens apart, so those at the top are computed again.
+        bf16 and int8 logits are too coarse to rank likely tokens, so the highest are computed again in fp32.
         """
         import torch
 
@@ -198,7 +198,7 @@ class Network:
 
 
 def _norm(layer: Any, x: "Tensor") -> "Tensor":
-    """A layer norm whose weights are fp32, of states in any precision, without a copy of them in fp32."""
+    """Apply a layer norm with fp32 weights to states of any precision, without a copy in fp32."""
     import torch
 
     if x.device.type != "cpu" or x.dtype == torch.float16:
@@ -208,9 +208,10 @@ def _norm(layer: Any, x: "Tensor") -> "Tensor":
 
 
 def _mix(query: "Tensor", key: "Tensor", value: "Tensor", heads: int) -> "Tensor":
-    """The encoder's attention, (rows, positions, state) each. In bf16 a CPU is 2.8 times as fast a head at a time.
+    """Compute the encoder's attention, each (rows, positions, state). For bf16 on a CPU, one head at a time.
 
-    One head's 1500 × 1500 looks stay in the cache, which torch's fused kernel, as slow as in fp32, gains nothing from.
+    That is 2.8 times as fast, because one head's 1500 × 1500 scores fit in the CPU's cache; torch's fused kernel is as
+    slow as in fp32.
     """
     import torch
 
@@ -222,20 +223,20 @@ def _mix(query: "Tensor", key: "Tensor", value: "Tensor", heads: int) -> "Tensor
     scale = query.shape[-1] ** -0.5
     for row in range(len(query)):
         for head in range(heads):
-            looked = (query[row, head] * scale) @ key[row, head].T
-            out[row, :, head] = looked.softmax(dim=-1) @ value[row, head]
+            scores = (query[row, head] * scale) @ key[row, head].T
+            out[row, :, head] = scores.softmax(dim=-1) @ value[row, head]
     return out.flatten(start_dim=2)
 
 
 def _split(x: "Tensor", heads: int) -> "Tensor":
-    """(rows, n, state) → (rows, heads, n, width)."""
+    """Reshape (rows, n, state) to (rows, heads, n, width)."""
     return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _attend(query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None" = None) -> "tuple[Tensor, Tensor]":
-    """Attention by plain products: for one query a row they are five times as fast as torch's fused kernel on a CPU."""
-    looked = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    """Compute attention by plain products: with one query per row, five times as fast as torch's fused kernel."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
-        looked = looked + mask.to(looked.dtype)
-    found = looked.float().softmax(dim=-1).to(value.dtype) @ value
-    return found.transpose(1, 2).flatten(start_dim=2), looked
+        scores = scores + mask.to(scores.dtype)
+    found = scores.float().softmax(dim=-1).to(value.dtype) @ value
+    return found.transpose(1, 2).flatten(start_dim=2), scores

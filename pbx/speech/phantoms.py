@@ -1,4 +1,4 @@
-"""The phrases that models make up where nobody speaks, in any language: phantoms.toml, made ready to match."""
+"""Phrases that models invent where nobody speaks, in any language: reads phantoms.toml and compiles its patterns."""
 
 import re
 import tomllib
@@ -8,25 +8,25 @@ from pathlib import Path
 
 from pbx.speech.words import fold
 
-_LONGEST = 300  # characters of a sentence that may be one of them
-_SEARCHED = 2000  # of a doubtful text; more than Whisper writes at once
+_LONGEST = 300  # characters of an invented sentence, at most
+_SEARCHED = 2000  # characters of a doubtful text that are searched; more than Whisper writes in a window
 _SENTENCE_END = re.compile(r"[.!?…]+(?=\s|$)|[。！？؟।\n]+")  # not the dots in "Amara.org"
-# Apostrophes join; dotless and dotted i are one, as capitals don't tell them apart.
+# Apostrophes join words; dotless and dotted i are the same, as in capitals.
 _LEFT_OUT = re.compile(r"['’‘`´\u0307\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-_ASIDE = re.compile(r"\[[^\[\]]{0,40}\]|\([^()]{0,40}\)")  # what is heard beside words: [Music], (applause)
+_ASIDE = re.compile(r"\[[^\[\]]{0,40}\]|\([^()]{0,40}\)")  # sounds other than words: [Music], (applause)
 _FOLDED_ON = str.maketrans("ıς", "iσ")
 
 
 def plain_text(text: str) -> str:
-    """Letters, marks and digits alone, case, accents and width folded, one space for all between; apostrophes join."""
+    """Return letters, marks and digits, folded, with one space for everything else; apostrophes join words."""
     folded = _folded(text)
     return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded).split())
 
 
 def is_made_up(text: str, *, doubtful: bool) -> bool:
-    """Whether a text is nothing but what subtitles say; of a doubtful one it is enough that some of it is.
+    """Whether a text consists of phrases that models invent; for a doubtful text, one such phrase is enough.
 
-    Phrases may come several at once, among thanks and goodbyes that anybody says.
+    Several phrases may follow one another, with ordinary thanks and goodbyes between them.
     """
     spoken = _ASIDE.sub(" ", text)
     text = spoken if plain_text(spoken) else text

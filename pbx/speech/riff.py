@@ -1,7 +1,7 @@
-"""A WAV as FFmpeg gets it: its format and its sound, without the other chunks and without its own lengths.
+"""Presents a WAV to FFmpeg with its format and sound only, without its other chunks and its own lengths.
 
-FFmpeg takes as much memory as a LIST chunk announces (2 GB in a file of 16 KB), and programs that write to a pipe
-leave lengths that no file has. What the file itself holds is all that is believed.
+FFmpeg allocates as much memory as a LIST chunk announces (2 GB in a file of 16 KB), and programs that write to a pipe
+leave impossible lengths. So lengths are computed from the file itself.
 """
 
 import io
@@ -15,19 +15,19 @@ _UNKNOWN = 0xFFFFFFFF  # in RF64: the length is in the chunk ds64
 
 
 class NoSound(ValueError):
-    """There is no format or no sound in a WAV."""
+    """A WAV contains no format or no sound."""
 
 
 class WavSound(io.RawIOBase):
-    """The sound of an open WAV behind a header of our own, as a file to read; closing it closes the WAV."""
+    """A readable file: a new header, followed by the sound of an open WAV. Closing it closes the WAV."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         fmt, self._start, sound_bytes = _find_sound(file)
-        told_bytes = min(sound_bytes, _UNKNOWN)
+        written_bytes = min(sound_bytes, _UNKNOWN)
         body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + bytes(len(fmt) % 2)
-        body += b"data" + struct.pack("<I", told_bytes)
-        self._head = b"RIFF" + struct.pack("<I", min(len(body) + told_bytes, _UNKNOWN)) + body
+        body += b"data" + struct.pack("<I", written_bytes)
+        self._head = b"RIFF" + struct.pack("<I", min(len(body) + written_bytes, _UNKNOWN)) + body
         self._size = len(self._head) + sound_bytes
         self._at = 0
 
@@ -62,7 +62,7 @@ class WavSound(io.RawIOBase):
 
 
 def _find_sound(file: BinaryIO) -> tuple[bytes, int, int]:
-    """The content of the chunk `fmt `, where the sound begins, and how many bytes of it there are. Raises NoSound."""
+    """Return the content of the chunk `fmt `, the sound's offset and its length in bytes. Raises NoSound."""
     file_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
     if file.read(12)[8:] != b"WAVE":
@@ -85,6 +85,6 @@ def _find_sound(file: BinaryIO) -> tuple[bytes, int, int]:
             there = file_bytes - at
             if length == _UNKNOWN:
                 length = long_bytes
-            return fmt, at, min(length, there) if length else there  # 0: it was still being written
+            return fmt, at, min(length, there) if length else there  # 0: the file was still being written
         at += length + length % 2
     raise NoSound

@@ -1,4 +1,4 @@
-"""Phrases of a window to segments of the recording: true times, no segment across a pause, and the guard's verdict."""
+"""Turns a window's phrases into segments: times in the recording, split at pauses, flagged where doubtful."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,11 +8,11 @@ from pbx.speech.alignment import TimedPhrase, TimedWord
 from pbx.speech.guard import judge
 from pbx.speech.windows import Window
 
-_PAUSE_S = 1.0  # two stretches that lie further apart are two segments
+_PAUSE_S = 1.0  # spans further apart become separate segments
 
 
-class Judged(Protocol):
-    """What any engine's decoding of a window tells of its quality, as openai-whisper counts it."""
+class DecodingQuality(Protocol):
+    """The quality of a decoded window, as openai-whisper measures it."""
 
     @property
     def compression_ratio(self) -> float: ...
@@ -21,8 +21,8 @@ class Judged(Protocol):
     def no_speech_prob(self) -> float: ...
 
 
-def to_segments(window: Window, phrases: Sequence[TimedPhrase], decoded: Judged) -> list[Segment]:
-    """The window's segments; the words of each lie within the stretches that they were heard in."""
+def to_segments(window: Window, phrases: Sequence[TimedPhrase], decoded: DecodingQuality) -> list[Segment]:
+    """Return the window's segments. Each word stays within the span that it was heard in."""
     segments = []
     for phrase in phrases:
         for run in _runs(window, phrase.words):
@@ -45,7 +45,7 @@ def to_segments(window: Window, phrases: Sequence[TimedPhrase], decoded: Judged)
 
 
 def uncovered(window: Window, phrases: Sequence[TimedPhrase], least_s: float) -> list[Window]:
-    """The stretches of at least `least_s` for which nothing was written, each in a window of its own."""
+    """Return the spans of at least `least_s` seconds without text, each in a window of its own."""
     missed = []
     for index, alone in enumerate(window.unpacked()):
         start_s, end_s = window.span_of(index)
@@ -56,7 +56,7 @@ def uncovered(window: Window, phrases: Sequence[TimedPhrase], least_s: float) ->
 
 
 def _runs(window: Window, words: Sequence[TimedWord]) -> list[list[tuple[int, TimedWord]]]:
-    """Words with the pieces they lie in, parted where a pause of the recording lies between them."""
+    """Group words, with the index of their piece, at the recording's pauses."""
     runs: list[list[tuple[int, TimedWord]]] = []
     before = 0
     for word in words:

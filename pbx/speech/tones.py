@@ -1,15 +1,14 @@
-"""Hold music and ring-back told apart from speech on one channel: streaming, times of the recording.
+"""Detects hold music and ring-back on one channel: streaming, in times of the recording.
 
-Music is what holds its pitches: a note stays in one place of the spectrum for a quarter of a second and then another
-follows, where the partials of a voice glide, and those of noise, clicks and clipping don't last. Of the energy of
-telephone speech 0 to 8 % lies in such partials over five seconds, of Asterisk's own hold music 10 to 90 %. A tone that
-never changes (hum, dialling tone) is not music. Ring-back is a pure tone around 425 Hz, even in level, that stops
-after 0.8 to 3 s (or comes twice 0.4 s) as in ITU-T E.180; engaged tones are shorter or never pause, and are left alone.
+Music holds its pitches: a note stays at one place in the spectrum for a quarter of a second, then another follows. The
+partials of a voice glide, and those of noise, clicks and clipping are short. Over five seconds, such partials have 0 to
+8% of the energy of telephone speech, and 10 to 90% of that of Asterisk's own hold music. A tone that never changes
+(hum, dialling tone) is not music. Ring-back is a pure tone around 425 Hz of even level that stops after 0.8 to 3 s (or
+comes twice for 0.4 s), as in ITU-T E.180; engaged tones are shorter or never pause, and are not reported.
 
-Limits: music is said only when it's sure, so pieces of drums, of speech-song, or shorter than 6 s are missed, the
-edges are true to a second or two, and music softer than -55 dBFS counts as silence; music through a codec for speech
-(GSM, G.729) holds its pitches less well and is missed more often. Talk over music is nobody's but the voice
-detector's: see settle_claims. Ring-back of other pitches (some exchanges ring with music) is no ring-back here.
+Limits: music is only reported when it is certain. Drums, rap, and music shorter than 6 s are missed; edges are exact to
+a second or two; music softer than -55 dBFS counts as silence; speech codecs (GSM, G.729) distort pitches, so more music
+is missed. For speech over music see settle_claims. Ring-back of other pitches, or that is music, is not detected.
 """
 
 from collections import Counter, deque
@@ -23,24 +22,24 @@ from numpy.typing import NDArray
 from pbx.speech.audio import SPEECH_HZ
 from pbx.speech.vad import SpeechSpan, VadSamples
 
-_SIZE, _HOP = 2048, 1024  # samples of a spectrum (128 ms, 7.8 Hz a bin), and from one to the next
+_SIZE, _HOP = 2048, 1024  # samples of a spectrum (128 ms, 7.8 Hz per bin), and between two spectra
 _HOP_S = _HOP / SPEECH_HZ
 _BIN_HZ = SPEECH_HZ / _SIZE
 _LOW, _HIGH = round(200 / _BIN_HZ), round(3400 / _BIN_HZ)  # the telephone band
-_HELD = 4  # hops through which a partial of music stays where it is: a quarter of a second
-_ABOVE = 15.0  # a partial's power over the median around it (12 dB): noise reaches that once in a million bins
-_SOFT = 10 ** (-55 / 10)  # mean square below which it is silent
+_HELD = 4  # hops for which a partial of music stays in place: a quarter of a second
+_ABOVE = 15.0  # a partial's power over the median around it (12 dB); noise exceeds it in one of a million bins
+_SOFT = 10 ** (-55 / 10)  # mean square below which sound is silence
 _RING = (round(370 / _BIN_HZ) - _LOW, round(510 / _BIN_HZ) - _LOW)
-_PURE = 0.9  # share of the power in that band while it rings
-_BATCH = 128  # spectra at once, 8 s: bounds the memory
-_CELL = 16  # spectra that are judged together: 1.02 s
-_BEGINS, _LASTS = 0.2, 0.12  # share of power in held partials, over five cells
+_PURE = 0.9  # share of the power in that band during a ring
+_BATCH = 128  # spectra per batch, 8 s: limits memory
+_CELL = 16  # spectra that are assessed together: 1.02 s
+_BEGINS, _LASTS = 0.2, 0.12  # share of power in held partials over five cells, at which music begins and continues
 _LEAST_MUSIC_S, _LONGEST_S = 6.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """From `start_s` to `end_s` of the recording there is hold music, or the other phone rings."""
+    """Hold music, or the other phone ringing, from `start_s` to `end_s` of the recording."""
 
     start_s: float
     end_s: float
@@ -49,12 +48,12 @@ class Tone:
 
 @dataclass(slots=True)
 class _SecondOfSound:
-    """A second of sound: its share of held partials, and which were the strongest, by bin."""
+    """A second of sound: its share of held partials, and the strongest ones by bin."""
 
     start_s: float
-    weight: float  # sum of the spectra's amplitudes: what is loud counts, a hum in the pauses hardly
-    held: float  # ... each times its share of held partials
-    first_s: float  # of the spectra with held partials; beyond the cell where there are none
+    weight: float  # sum of the spectra's amplitudes: loud sound counts most
+    held: float  # the same, each times its share of held partials
+    first_s: float  # of the spectra with held partials; after the cell when there are none
     last_s: float
     bins: Counter[int]
 
@@ -64,10 +63,10 @@ class _SecondOfSound:
 
 
 class ToneDetector:
-    """Finds hold music and ring-back on one channel, fed in blocks of any length. Keeps a few seconds of facts.
+    """Finds hold music and ring-back on one channel, fed in blocks of any length. Keeps the data of a few seconds.
 
-    `at_s`: where in the recording the first block begins. Tones of one kind come in order and don't overlap;
-    what lasts longer than a minute comes in pieces: of music, they touch. A detector is for one channel and one thread.
+    `at_s`: where in the recording the first block begins. Tones of one kind come in order and don't overlap. Tones of
+    more than a minute come in pieces; those of music touch. A detector is for one channel and one thread.
     """
 
     def __init__(self, at_s: float = 0.0) -> None:
@@ -81,12 +80,12 @@ class ToneDetector:
 
     @property
     def settled_s(self) -> float:
-        """No tone that is still to be reported begins before this."""
+        """No tone that is still to be reported begins before this, in seconds."""
         now_s = self._begin_s + (self._count - len(self._cell)) * _HOP_S
         return min(self._music.settled_s(self._begin_s), self._rings.settled_s, now_s)
 
     def feed(self, block: VadSamples) -> list[Tone]:
-        """Take the next float32 samples (-1 to 1, 16 kHz) and return the tones that are now sure."""
+        """Take the next float32 samples (-1 to 1, 16 kHz) and return the tones that are now certain."""
         self._fed += len(block)
         found: list[Tone] = []
         for powers, held in self._spectra.feed(block):
@@ -94,7 +93,7 @@ class ToneDetector:
         return found
 
     def finish(self) -> list[Tone]:
-        """The last tones. The detector takes nothing more."""
+        """Return the last tones. The detector takes no more sound."""
         end_s = self._begin_s + self._fed / SPEECH_HZ
         found = self._rings.finish()
         if self._cell:
@@ -120,7 +119,7 @@ class ToneDetector:
             start_s,
             sum(weight for weight, _, _ in self._cell),
             sum(weight * share for weight, share, _ in self._cell),
-            start_s + (max(tonal[0] - _HELD, 0) if tonal else _CELL) * _HOP_S,  # it is held once it has lasted
+            start_s + (max(tonal[0] - _HELD, 0) if tonal else _CELL) * _HOP_S,  # held: after _HELD hops
             start_s + (tonal[-1] + 2 if tonal else 0) * _HOP_S,
             Counter(self._cell[i][2] for i in tonal),
         )
@@ -129,7 +128,7 @@ class ToneDetector:
 
 
 class _Spectra:
-    """Sound to power spectra of the telephone band, and the part of them that lies in partials that hold."""
+    """Computes power spectra of the telephone band, and the power in held partials."""
 
     def __init__(self) -> None:
         self._rest: VadSamples = np.zeros(0, np.float32)
@@ -163,14 +162,14 @@ class _Spectra:
 
 
 def _medians(powers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """For each bin the median of the 400 Hz around it, by steps of 8 bins."""
+    """Return for each bin the median of the 400 Hz around it, in steps of 8 bins."""
     bins = powers.shape[1]
     steps = [np.median(powers[:, max(0, at - 24) : at + 25], axis=1) for at in range(0, bins, 8)]
     return np.stack(steps, axis=1).repeat(8, axis=1)[:, :bins].astype(np.float32)
 
 
 def _widened(peaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Each peak with its neighbours: a partial between two bins shows now in one, now in the other."""
+    """Mark each peak's neighbours too: a partial between two bins alternates between them."""
     wide = peaks.copy()
     wide[:, 1:] |= peaks[:, :-1]
     wide[:, :-1] |= peaks[:, 1:]
@@ -178,19 +177,19 @@ def _widened(peaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class _Music:
-    """Cells in, music out: two thresholds on the mean of five cells, and not one lasting tone."""
+    """Finds music in cells: two thresholds on the mean of five cells, and more than one lasting tone."""
 
     def __init__(self) -> None:
         self._recent: deque[_SecondOfSound] = deque(maxlen=5)
-        self._run: list[_SecondOfSound] = []  # cells of the music going on
-        self._told_s: float | None = None  # up to where it was reported
+        self._run: list[_SecondOfSound] = []  # cells of the current music
+        self._reported_s: float | None = None  # end of what was reported of it
 
     def feed(self, cell: _SecondOfSound) -> list[Tone]:
         self._recent.append(cell)
         return self._step(self._recent[2]) if len(self._recent) == 5 else []
 
     def finish(self) -> list[Tone]:
-        """The last two cells have no two behind them."""
+        """Return the last music; the last two cells have no two after them."""
         found: list[Tone] = []
         for cell in list(self._recent)[-2:] if len(self._recent) > 2 else []:
             found += self._step(cell)
@@ -198,16 +197,16 @@ class _Music:
 
     def settled_s(self, begin_s: float) -> float:
         if self._run:
-            return self._run[0].start_s if self._told_s is None else self._told_s
-        return self._recent[-4].start_s if len(self._recent) > 3 else begin_s  # the next step may go back so far
+            return self._run[0].start_s if self._reported_s is None else self._reported_s
+        return self._recent[-4].start_s if len(self._recent) > 3 else begin_s  # the next step may go back this far
 
     def _step(self, cell: _SecondOfSound) -> list[Tone]:
-        least = max(each.weight for each in self._recent) / 10  # silence counts as soft sound, lest a beep be music
+        least = max(each.weight for each in self._recent) / 10  # silence counts as soft sound, so a beep isn't music
         weight = sum(max(each.weight, least) for each in self._recent)
         mean = sum(each.held for each in self._recent) / weight if weight else 0.0
         if mean < (_LASTS if self._run else _BEGINS):
             return self._end()
-        if not self._run:  # the two before gave it their part, so it may have begun with them
+        if not self._run:  # the two cells before contributed, so the music may have begun with them
             for before in list(self._recent)[1::-1]:
                 if before.share < _BEGINS:
                     break
@@ -216,7 +215,7 @@ class _Music:
         if cell.start_s - self._run[0].start_s < _LONGEST_S:
             return []
         tones = self._close(self._run[:-1], cell.start_s)
-        self._told_s = tones[0].end_s if tones else None
+        self._reported_s = tones[0].end_s if tones else None
         self._run = [cell]
         return tones
 
@@ -224,12 +223,12 @@ class _Music:
         while self._run and self._run[-1].share < _LASTS:
             self._run.pop()
         tones = self._close(self._run, self._run[-1].last_s) if self._run else []
-        self._run, self._told_s = [], None
+        self._run, self._reported_s = [], None
         return tones
 
     def _close(self, run: Sequence[_SecondOfSound], end_s: float) -> list[Tone]:
-        """The run as music, if it is long enough or goes on from what was music, and its pitches change."""
-        start_s = self._told_s
+        """Return the run as music, if it is long enough or continues music, and its pitches change."""
+        start_s = self._reported_s
         if start_s is None:
             start_s = next((cell.first_s for cell in run if cell.share >= _LASTS), end_s)
             if end_s - start_s < _LEAST_MUSIC_S or not _is_varied(run):
@@ -238,7 +237,7 @@ class _Music:
 
 
 def _is_varied(cells: Iterable[_SecondOfSound]) -> bool:
-    """Whether no partial, nor two, nor three, are the strongest nearly all the time, as in a dialling tone."""
+    """Whether more than three partials are the strongest at times, unlike in a dialling tone."""
     strongest: Counter[int] = Counter()
     for cell in cells:
         for bin_, number in cell.bins.items():
@@ -247,18 +246,18 @@ def _is_varied(cells: Iterable[_SecondOfSound]) -> bool:
 
 
 class _Rings:
-    """Spectra in, ring-back out: bursts of an even, pure tone, joined over the silence between them."""
+    """Finds ring-back in spectra: bursts of an even, pure tone, joined over the silence between them."""
 
-    _EVEN_DB = 3.0  # more than telephone noise does to a tone
-    _BURST_S = (0.75, 3.2)  # one ring; the two short ones of a British ring together
+    _EVEN_DB = 3.0  # more than telephone noise changes a tone
+    _BURST_S = (0.75, 3.2)  # one ring, or both short ones of a British ring
     _JOIN_S = 0.35  # pause within a ring
     _PAUSE_S = 6.5  # longest pause between rings
 
     def __init__(self) -> None:
-        self._burst: list[tuple[float, float]] = []  # time and power of the spectra of the ring going on
-        self._off: list[tuple[float, float]] = []  # ... of those since
-        self._open: Tone | None = None  # rings that more may follow
-        self._loud = 0  # spectra on end that are loud and not pure: somebody speaks
+        self._burst: list[tuple[float, float]] = []  # time and power of the current ring's spectra
+        self._off: list[tuple[float, float]] = []  # the same, of the spectra since
+        self._open: Tone | None = None  # rings that others may follow
+        self._loud = 0  # loud, impure spectra in a row: speech
 
     @property
     def settled_s(self) -> float:
@@ -289,7 +288,7 @@ class _Rings:
         return found
 
     def _close(self) -> list[Tone]:
-        """Joins the burst to the rings before, or begins new ones; what is no ring ends them."""
+        """Join the burst to the rings before, or begin new ones; a burst that is no ring ends them."""
         burst, self._burst, self._off = self._burst, [], []
         loudest = max(power for _, power in burst)
         full = [power for _, power in burst if power > loudest / 2]
@@ -307,26 +306,26 @@ class _Rings:
 
 
 def find_tones(sound: VadSamples) -> list[Tone]:
-    """Hold music and ring-back of a whole channel: float32 (samples,) at 16 kHz; in order of their start."""
+    """Return hold music and ring-back of a channel, float32 (samples,) at 16 kHz, in order of their start."""
     detector = ToneDetector()
     return sorted(detector.feed(sound) + detector.finish(), key=lambda tone: (tone.start_s, tone.end_s))
 
 
 def settle_claims(tones: Sequence[Tone], voice: Sequence[SpeechSpan]) -> tuple[list[Tone], list[SpeechSpan]]:
-    """What stays of tones and voice where both claim the same sound; of one channel, each in order.
+    """Resolve overlaps of the tones and the speech of one channel, each in order; return what remains of both.
 
-    A ring takes away the voice that lies within it, for the voice detector hears pure tones as voice at times. Voice
-    cuts a hole into music, as somebody may talk over it; what is left of the music lasts a second at least.
+    A ring discards speech within it, because the voice detector sometimes takes pure tones for speech. Speech splits
+    music, as somebody may talk over it; remaining music lasts at least a second.
     """
     rings = [tone for tone in tones if tone.kind == "ringing"]
     spoken = [s for s in voice if not any(r.start_s - 0.5 <= s.start_s and s.end_s <= r.end_s + 0.5 for r in rings)]
     left: list[Tone] = []
     for tone in tones:
         pieces = [tone]
-        for stretch in spoken if tone.kind == "music" else []:
-            if stretch.end_s > tone.start_s and stretch.start_s < tone.end_s:
+        for span in spoken if tone.kind == "music" else []:
+            if span.end_s > tone.start_s and span.start_s < tone.end_s:
                 last = pieces.pop()
-                pieces.append(replace(last, end_s=min(last.end_s, stretch.start_s)))
-                pieces.append(replace(last, start_s=max(last.start_s, stretch.end_s)))
+                pieces.append(replace(last, end_s=min(last.end_s, span.start_s)))
+                pieces.append(replace(last, start_s=max(last.start_s, span.end_s)))
         left += [piece for piece in pieces if tone.kind == "ringing" or piece.end_s - piece.start_s >= 1]
     return left, spoken

@@ -1,4 +1,4 @@
-"""Where on one channel somebody speaks, by the Silero model: streaming, times of the recording."""
+"""Voice activity detection on one channel with the Silero model: streaming, in times of the recording."""
 
 import functools
 import importlib.util
@@ -15,13 +15,13 @@ from pbx.speech.audio import SPEECH_HZ
 
 _MODEL = "data/silero_vad_16k_sequence.onnx"  # many frames in one call: 0.2 s for 180 s of sound
 _FRAME = 512  # samples (32 ms) for each probability, as the model was trained
-_CONTEXT = 64  # samples before a frame that the model sees with it
+_CONTEXT = 64  # samples before a frame, which the model reads with it
 _STATE = (1, 1, 128)
 _BATCH = 512  # frames in one call: 16 s
-_BEGINS = 0.35  # probability of voice from which it has begun; lower than Silero's 0.5, for telephone lines
-_ENDS = 0.20  # ... and below which it has stopped; Silero's 0.15 less
-_PAD_S = 0.2  # kept before and after: soft beginnings and ends of words
-_LEAST_SILENCE_S = 0.5  # a shorter pause stays in the stretch; longer than two pads, so stretches never touch
+_BEGINS = 0.35  # probability at which speech begins; lower than Silero's 0.5, for telephone lines
+_ENDS = 0.20  # probability below which it ends: 0.15 lower, as with Silero
+_PAD_S = 0.2  # added before and after, for the soft beginnings and ends of words
+_LEAST_SILENCE_S = 0.5  # shorter pauses don't end a span; longer than two pads, so spans never touch
 _LEAST_VOICE_S = 0.1  # shorter is a click; the shortest "no" lasts 0.15 s
 
 VadSamples = NDArray[np.float32]  # (samples,) of one channel at SPEECH_HZ
@@ -29,18 +29,18 @@ VadSamples = NDArray[np.float32]  # (samples,) of one channel at SPEECH_HZ
 
 @dataclass(frozen=True, slots=True)
 class SpeechSpan:
-    """Somebody speaks from `start_s` to `end_s` of the recording, pauses under half a second included."""
+    """Speech from `start_s` to `end_s` of the recording, including pauses under half a second."""
 
     start_s: float
     end_s: float
 
 
 class VoiceDetector:
-    """Finds the voiced stretches of one channel, fed in blocks of any length. Keeps less than 0.1 s of sound.
+    """Finds the speech spans of one channel, fed in blocks of any length. Keeps less than 0.1 s of sound.
 
-    `at_s`: where in the recording the first block begins. Stretches come in order and never overlap; a stretch is
-    reported once half a second without voice has followed it, however long it is. A detector is for one channel and
-    one thread; all share the model. Raises ModelError where that is missing.
+    `at_s`: where in the recording the first block begins. Spans come in order and never overlap; a span is reported
+    once half a second without speech has followed it, however long it is. A detector is for one channel and one
+    thread; all share the model. Raises ModelError when the model is missing.
     """
 
     def __init__(self, at_s: float = 0.0) -> None:
@@ -51,34 +51,34 @@ class VoiceDetector:
         self._context: VadSamples = np.zeros(_CONTEXT, np.float32)
         self._hidden = self._cell = np.zeros(_STATE, np.float32)
         self._frame = 0  # frames judged
-        self._voice_at: int | None = None  # frame in which the open stretch began
+        self._voice_at: int | None = None  # frame in which the open span began
         self._pause_at: int | None = None  # frame in which the pause within it began
 
     @property
     def settled_s(self) -> float:
-        """No stretch that is still to be reported begins before this."""
+        """No span that is still to be reported begins before this, in seconds."""
         frame = self._frame if self._voice_at is None else self._voice_at
         return max(self._begin_s, self._time_s(frame) - _PAD_S)
 
     def feed(self, block: VadSamples) -> list[SpeechSpan]:
-        """Take the next float32 samples (-1 to 1, 16 kHz) and return the stretches that are now over."""
+        """Take the next float32 samples (-1 to 1, 16 kHz) and return the spans that have ended."""
         self._fed += len(block)
         sound = np.concatenate([self._rest, np.asarray(block, np.float32)])
         whole = len(sound) // _FRAME * _FRAME
         self._rest = sound[whole:].copy()
-        return list(self._stretches(sound[:whole]))
+        return list(self._find_spans(sound[:whole]))
 
     def finish(self) -> list[SpeechSpan]:
-        """The last stretches, which reach the end. The detector takes nothing more."""
+        """Return the last spans, up to the end of the sound. The detector takes no more sound."""
         last = np.concatenate([self._rest, np.zeros(-len(self._rest) % _FRAME, np.float32)])
-        found = list(self._stretches(last))
+        found = list(self._find_spans(last))
         if self._voice_at is not None:
             end = self._frame if self._pause_at is None else self._pause_at
             found += self._close(self._voice_at, end)
         return found
 
-    def _stretches(self, sound: VadSamples) -> Iterator[SpeechSpan]:
-        """Hysteresis: two thresholds, and a stretch ends only when the pause has lasted."""
+    def _find_spans(self, sound: VadSamples) -> Iterator[SpeechSpan]:
+        """Yield spans by hysteresis: two thresholds, and a span ends only after a long enough pause."""
         for probability in self._probabilities(sound):
             if probability >= _BEGINS:
                 self._pause_at = None
@@ -104,7 +104,7 @@ class VoiceDetector:
             yield from judged.reshape(-1).tolist()
 
     def _close(self, first: int, after: int) -> list[SpeechSpan]:
-        """The stretch of the frames from `first` to before `after`, padded; none when it is too short for a word."""
+        """Return the padded span of the frames from `first` to before `after`; nothing when too short for a word."""
         if (after - first) * _FRAME < _LEAST_VOICE_S * SPEECH_HZ:
             return []
         end_s = min(self._time_s(after) + _PAD_S, self._begin_s + self._fed / SPEECH_HZ)
@@ -115,14 +115,14 @@ class VoiceDetector:
 
 
 def find_voice(sound: VadSamples) -> list[SpeechSpan]:
-    """The voiced stretches of a whole channel: float32 (samples,) at 16 kHz. Raises ModelError as VoiceDetector."""
+    """Return the speech spans of a channel: float32 (samples,) at 16 kHz. Raises ModelError as VoiceDetector."""
     detector = VoiceDetector()
     return detector.feed(sound) + detector.finish()
 
 
 @functools.cache
 def _load_session() -> Any:  # onnxruntime.InferenceSession, which several threads may run
-    """The model out of the silero-vad package, which is not imported: it brings torch, and sets it to one thread."""
+    """Load the model from the silero-vad package, which itself would import torch and limit it to one thread."""
     fix = "Install the requirements again: pip install -r requirements.txt"
     found = importlib.util.find_spec("silero_vad")
     places = found.submodule_search_locations if found else None
@@ -133,7 +133,7 @@ def _load_session() -> Any:  # onnxruntime.InferenceSession, which several threa
         import onnxruntime  # type: ignore[import-untyped]
 
         options = onnxruntime.SessionOptions()
-        options.inter_op_num_threads = options.intra_op_num_threads = 1  # more don't help a model this small
+        options.inter_op_num_threads = options.intra_op_num_threads = 1  # more threads don't help a model this small
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no type but this
+    except Exception as error:  # onnxruntime's errors have no narrower common type
         raise ModelError(f"The voice detector can't be loaded: {error}", fix) from None

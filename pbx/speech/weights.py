@@ -1,13 +1,12 @@
-"""The weights of speech models: where they lie, and how they get there when there is internet.
+"""Finds the weights of speech models on this machine, and downloads them.
 
-The names and addresses are those of the installed engines, read from their source: importing them takes seconds and
-hundreds of megabytes, and the pages ask here too.
+Names and addresses come from the source of the installed engines. Importing the engines would take seconds and
+hundreds of megabytes, and pages use this module too.
 """
 
 import ast
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -27,62 +26,64 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from pbx.errors import DataError, ModelError, StorageFull
+from pbx.machine import replace_file
+from pbx.process_lock import file_lock
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 
 ENGINES = ("whisper", "faster-whisper")
 PIP_LINES = {"whisper": "pip install openai-whisper==20250625", "faster-whisper": "pip install faster-whisper==1.2.1"}
 
-DownloadProgress = Callable[[int, int], None]  # bytes here, bytes in all (0 while that isn't known)
+DownloadProgress = Callable[[int, int], None]  # bytes received, bytes in total (0 while unknown)
 
 PACKAGES = {"whisper": ("whisper", "__init__.py"), "faster-whisper": ("faster_whisper", "utils.py")}
 _HUB = "https://huggingface.co"
-# A model of faster-whisper is a folder of these; the first that is there of each line. The large one comes last.
+# The files of a faster-whisper model; of each line the first that exists. The large one comes last.
 _HUB_FILES = (("config.json",), ("tokenizer.json",), ("vocabulary.json", "vocabulary.txt"), ("model.bin",))
-_HUB_EXTRA = "preprocessor_config.json"  # only newer models have one
-_CHUNK_BYTES = 1 << 16  # also what a cut line loses at most
+_HUB_EXTRA = "preprocessor_config.json"  # only in newer models
+_CHUNK_BYTES = 1 << 16  # also the most that a broken connection loses
 _TRIES = 4
-_WAIT_S = 1.0  # before the second try, twice as long before each later one
-_TIMEOUT_S = (15.0, 60.0)  # to connect, and between two arrivals
-_LONGEST_S = 6 * 3600.0  # for a file, with all its tries: the largest model at 150 kB a second
-_PACE_S, _LEAST_BYTES_PER_S = 60.0, 5_000  # in each minute at least so much; a try that is slower has failed
-_MOST_BYTES = {".pt": 20_000_000_000, ".bin": 20_000_000_000}  # of a file by its ending, beyond any model there is
-_MOST_TEXT_BYTES = 100_000_000  # of all other files
-_LEAST_FREE_BYTES = 500_000_000  # that a file of unknown length leaves on the disk
+_WAIT_S = 1.0  # before the second try, then doubled
+_TIMEOUT_S = (15.0, 60.0)  # to connect, and between two reads
+_LONGEST_S = 6 * 3600.0  # for a file with all its tries: the largest model at 150 kB a second
+_PACE_S, _LEAST_BYTES_PER_S = 60.0, 5_000  # the slowest average of a minute; a slower try has failed
+_MAX_BYTES = {".pt": 20_000_000_000, ".bin": 20_000_000_000}  # of a file by its extension, more than any model
+_MAX_OTHER_BYTES = 100_000_000  # of any other file
+_LEAST_FREE_BYTES = 500_000_000  # space that a file of unknown length leaves on the disk
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsDownload:
-    """A file to fetch into `folder` under its own name: one of `urls`, the first that exists."""
+    """A file to download into `folder` under its own name: the first of `urls` that exists."""
 
     urls: tuple[str, ...]
     folder: Path
-    sha256: str | None = None  # None: whatever the server says, if it does
+    sha256: str | None = None  # None: the server's, if it sends one
     optional: bool = False
 
     @property
     def targets(self) -> tuple[Path, ...]:
-        """Where each of the addresses' files would lie."""
+        """The path for each address's file."""
         return tuple(self.folder / url.rpartition("/")[2] for url in self.urls)
 
 
-class _Gone(Exception):
-    """The server has no such file."""
+class _NotFound(Exception):
+    """The server doesn't have the file."""
 
 
-class _Failed(Exception):
-    """Why a download failed, in words; `again` when another try may do better."""
+class _DownloadFailed(Exception):
+    """A download failed, with the reason for people. `retry`: another try may succeed."""
 
-    def __init__(self, reason: str, *, again: bool = False) -> None:
+    def __init__(self, reason: str, *, retry: bool = False) -> None:
         super().__init__(reason)
-        self.again = again
+        self.retry = retry
 
 
 @functools.cache
 def known_models(engine: str) -> dict[str, str]:
-    """Names of models to where they come from: an address for "whisper", a Hugging Face repository for the other.
+    """Return the origin of each of an engine's models: an address, or a Hugging Face repository for "faster-whisper".
 
-    Empty where the engine is not installed.
+    Empty when the engine is not installed.
     """
     package, file = PACKAGES[engine]
     spec = importlib.util.find_spec(package)  # finds, doesn't import
@@ -95,8 +96,8 @@ def known_models(engine: str) -> dict[str, str]:
     return {}
 
 
-def links_of(model: str, engine: str, models_dir: Path) -> list[WeightsDownload]:
-    """What to fetch for a model by its name; `HF_ENDPOINT` names a mirror of the hub, as everywhere."""
+def downloads_of(model: str, engine: str, models_dir: Path) -> list[WeightsDownload]:
+    """Return the downloads for a model's name. `HF_ENDPOINT` may name a mirror of the hub, as with other tools."""
     origin = known_models(engine)[model]
     if engine == "whisper":
         return [WeightsDownload((origin,), models_dir, sha256=origin.split("/")[-2])]
@@ -107,7 +108,7 @@ def links_of(model: str, engine: str, models_dir: Path) -> list[WeightsDownload]
 
 
 def locate_weights(model: str, engine: str, models_dir: Path) -> Path | None:
-    """Return where a model's weights lie on this machine, or None. `model`: a name, or a path."""
+    """Return the path of a model's weights here, or None. `model`: a name or a path."""
     if model in known_models(engine):
         origin = known_models(engine)[model]
         found = models_dir / (origin.rpartition("/")[2] if engine == "whisper" else _folder(origin))
@@ -124,31 +125,33 @@ def is_present(model: str, engine: str, models_dir: Path) -> bool:
 
 
 def find_weights(model: str, engine: str, models_dir: Path, progress: DownloadProgress | None = None) -> Path:
-    """Return the checkpoint ("whisper") or the folder ("faster-whisper") of a model, downloaded where need be.
+    """Return the checkpoint ("whisper") or the folder ("faster-whisper") of a model; download it when missing.
 
-    `model` is one of the engine's own names, else a path, or the name of a file or folder in `models_dir`. A download
-    goes on where an earlier one was cut off, and only one process downloads at a time: others wait for it. Raises
-    ModelError, with the addresses and the place for the files, when there is no such model or it can't be had;
-    StorageFull or DataError when it can't be written.
+    `model`: one of the engine's names, a path, or the name of a file or folder in `models_dir`. A download continues
+    where an earlier one broke off. One process downloads at a time; others wait for it. Raises ModelError, with
+    addresses and target folder, when the model doesn't exist or can't be downloaded; StorageFull or DataError when it
+    can't be written.
     """
     if found := locate_weights(model, engine, models_dir):
         return found
     if model not in known_models(engine):
         raise _unknown(model, engine, models_dir)
-    links = links_of(model, engine, models_dir)
+    links = downloads_of(model, engine, models_dir)
     folder = links[0].folder
     try:
-        with _alone(folder, model):
+        with _download_lock(folder, model):
             if not (found := locate_weights(model, engine, models_dir)):
                 for link in links:
                     _fetch(link, progress)
                 found = locate_weights(model, engine, models_dir)
-    except _Failed as error:
-        raise ModelError(f"The speech model “{model}” could not be downloaded: {error}.", _by_hand(links)) from None
+    except _DownloadFailed as error:
+        raise ModelError(
+            f"The speech model “{model}” could not be downloaded: {error}.", _manual_download(links)
+        ) from None
     except OSError as error:
         raise _unwritable(folder, error) from None
     if found is None:
-        raise ModelError(f"The speech model “{model}” was downloaded, but not all of it is there.", _by_hand(links))
+        raise ModelError(f"The speech model “{model}” was downloaded, but files are missing.", _manual_download(links))
     return found
 
 
@@ -170,7 +173,7 @@ def _unknown(model: str, engine: str, models_dir: Path) -> ModelError:
         other = "whisper" if engine == "faster-whisper" else "faster-whisper"
         return ModelError(
             f"{model} is not a model of the engine {engine}: that is a {kind}.",
-            f"Name another one in WHISPER_MODEL, or set WHISPER_ENGINE to {other} if the model is made for that.",
+            f"Name another one in WHISPER_MODEL, or set WHISPER_ENGINE to {other} if the model is for that engine.",
         )
     if path.suffix or len(path.parts) > 1:
         fix = f"Set WHISPER_MODEL to the path of a {kind}, or to one of: {names}."
@@ -181,8 +184,8 @@ def _unknown(model: str, engine: str, models_dir: Path) -> ModelError:
     )
 
 
-def _by_hand(links: list[WeightsDownload]) -> str:
-    """What to do without internet: which addresses, which place."""
+def _manual_download(links: list[WeightsDownload]) -> str:
+    """Describe how to fetch the files by hand: from which addresses, into which folder."""
     wanted = [link for link in links if not link.optional]
     if len(links) == 1:
         return (
@@ -200,38 +203,34 @@ def _by_hand(links: list[WeightsDownload]) -> str:
 def _unwritable(folder: Path, error: OSError) -> DataError:
     if error.errno in _NO_ROOM:
         return StorageFull(
-            f"There is no room for the speech model in {folder.absolute()}.", "Make room; then try again."
+            f"There is no room for the speech model in {folder.absolute()}.", "Free some space, then try again."
         )
     fix = "Give the account that runs the worker the right to write there."
     return DataError(f"Nothing can be written to {folder.absolute()}: {error.strerror}.", fix)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, model: str) -> Iterator[None]:
-    """No other process downloads this model meanwhile; the kernel lets go of the lock however a process ends."""
+def _download_lock(folder: Path, model: str) -> Iterator[None]:
+    """Keep other processes from downloading this model meanwhile. The system frees the lock however this one ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / f".{model}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(folder / f".{model}.lock"):
         yield
-    finally:
-        os.close(lock)
 
 
 def _fetch(link: WeightsDownload, progress: DownloadProgress | None) -> None:
-    """Bring one file here, whole and checked, or raise _Failed."""
-    if any(target.is_file() for target in link.targets):  # of an earlier download that didn't get to the end
+    """Download and check one file, or raise _DownloadFailed."""
+    if any(target.is_file() for target in link.targets):  # from an earlier, incomplete download
         return
     for url, target in zip(link.urls, link.targets, strict=True):
-        with contextlib.suppress(_Gone):
+        with contextlib.suppress(_NotFound):
             _fetch_one(url, target, link.sha256, progress)
             return
     if not link.optional:
-        raise _Failed(f"the server has no {link.urls[-1]} (404)")
+        raise _DownloadFailed(f"the server has no {link.urls[-1]} (404)")
 
 
 class _TimedAdapter(HTTPAdapter):
-    """Requests' connections as timed ones, through a proxy too."""
+    """Gives Requests timed connections, through proxies too."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -239,7 +238,7 @@ class _TimedAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # which needs connections of its own
+        if not proxy.lower().startswith("socks"):  # which needs its own connections
             manager.pool_classes_by_scheme = POOLS
         return manager
 
@@ -254,32 +253,34 @@ def _fetch_one(url: str, target: Path, sha256: str | None, progress: DownloadPro
                 _stream(session, url, part, sha256, progress)
                 break
             except OutOfTime:
-                raise _Failed(f"{urlsplit(url).netloc} took more than {_LONGEST_S / 3600:g} hours") from None
-            except (_Failed, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                failed = error if isinstance(error, _Failed) else _Failed(_in_words(url, error), again=True)
-                if not failed.again or attempt == _TRIES - 1:
+                raise _DownloadFailed(f"{urlsplit(url).netloc} took more than {_LONGEST_S / 3600:g} hours") from None
+            except (_DownloadFailed, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                failed = (
+                    error if isinstance(error, _DownloadFailed) else _DownloadFailed(_reason_of(url, error), retry=True)
+                )
+                if not failed.retry or attempt == _TRIES - 1:
                     raise failed from None
                 time.sleep(_WAIT_S * 2**attempt)
             except OSError as error:
-                if error.errno in _NO_ROOM:  # what is there already is in the way of everybody
+                if error.errno in _NO_ROOM:  # the partial file takes space from everything else
                     part.unlink(missing_ok=True)
                 raise
-    part.replace(target)
+    replace_file(part, target)
 
 
 def _stream(
     session: requests.Session, url: str, part: Path, sha256: str | None, progress: DownloadProgress | None
 ) -> None:
-    """Append what is missing to `part`, and check it.
+    """Append the missing bytes to `part`, and check it.
 
-    Raises _Failed, _Gone, OutOfTime, OSError, and the errors of requests and urllib3.
+    Raises _DownloadFailed, _NotFound, OutOfTime, OSError, and the errors of requests and urllib3.
     """
     begun = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
-        if answer.status_code == 416:  # the part is as long as the file, or longer: whatever it is, not its beginning
+        if answer.status_code == 416:  # the part is as long as the file or longer: not its beginning
             part.unlink(missing_ok=True)
-            raise _Failed("what an earlier download left does not fit", again=True)
+            raise _DownloadFailed("a partial file of an earlier download does not fit", retry=True)
         _check_answer(answer, part)
         if answer.status_code != 206:
             begun = 0
@@ -290,7 +291,7 @@ def _stream(
         digest = _digest(part, begun)
         done = begun
         with part.open("ab" if begun else "wb") as file:
-            for chunk in _arriving(answer, url):
+            for chunk in _received_chunks(answer, url):
                 file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
@@ -301,46 +302,48 @@ def _stream(
                 if progress:
                     progress(done, total)
     if total > begun and done < total:
-        raise _Failed(f"the line was cut after {done:,} of {total:,} bytes", again=True)
-    wanted = sha256 or _checksum_told(answer)
+        raise _DownloadFailed(f"the connection broke after {done:,} of {total:,} bytes", retry=True)
+    wanted = sha256 or _announced_checksum(answer)
     if (wanted and digest.hexdigest() != wanted) or not (wanted or _is_sound(part, url)):
         part.unlink(missing_ok=True)
-        # A part of another version, or damaged, may have been the reason: once more from the beginning.
-        reason = "its checksum is wrong" if wanted else "it is not what its name says"
-        raise _Failed(f"what {url} sent is damaged, as {reason}; it was removed", again=begun > 0)
+        # The cause may be a partial file that is damaged or of another version, so start again once.
+        reason = "its checksum is wrong" if wanted else "its content does not match its name"
+        raise _DownloadFailed(f"the file from {url} is damaged: {reason}; it was removed", retry=begun > 0)
 
 
-def _arriving(answer: requests.Response, url: str) -> Iterator[bytes]:
-    """The bytes of an answer as they come. Raises _Failed when they come too slowly."""
-    judged_at, judged_bytes = time.monotonic(), 0
+def _received_chunks(answer: requests.Response, url: str) -> Iterator[bytes]:
+    """Yield an answer's bytes. Raises _DownloadFailed when they arrive too slowly."""
+    measured_at, measured_bytes = time.monotonic(), 0
     while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=False):
         yield chunk
-        judged_bytes += len(chunk)
-        took_s = time.monotonic() - judged_at
+        measured_bytes += len(chunk)
+        took_s = time.monotonic() - measured_at
         if took_s > _PACE_S:
-            if judged_bytes < _LEAST_BYTES_PER_S * took_s:
+            if measured_bytes < _LEAST_BYTES_PER_S * took_s:
                 slow = f"less than {_LEAST_BYTES_PER_S:,} bytes a second"
-                raise _Failed(f"{urlsplit(url).netloc} sends {slow}", again=True)
-            judged_at, judged_bytes = judged_at + took_s, 0
+                raise _DownloadFailed(f"{urlsplit(url).netloc} sends {slow}", retry=True)
+            measured_at, measured_bytes = measured_at + took_s, 0
 
 
 def _check_size(size: int, url: str, part: Path) -> None:
-    most = _MOST_BYTES.get(Path(url).suffix, _MOST_TEXT_BYTES)
+    most = _MAX_BYTES.get(Path(url).suffix, _MAX_OTHER_BYTES)
     if size > most:
         part.unlink(missing_ok=True)
-        raise _Failed(f"{url} holds more than {most / 1e9:g} GB, as no model does")
+        raise _DownloadFailed(f"{url} has more than {most / 1e9:g} GB, more than any model")
 
 
 def _check_answer(answer: requests.Response, part: Path) -> None:
     status = answer.status_code
     if status in (404, 410):
-        raise _Gone
+        raise _NotFound
     if status not in (200, 206):
-        part_is_kept = status >= 500 or status == 429
-        raise _Failed(f"{answer.url} answered {status} {answer.reason}", again=part_is_kept)
+        may_recover = status >= 500 or status == 429
+        raise _DownloadFailed(f"{answer.url} answered {status} {answer.reason}", retry=may_recover)
     if answer.headers.get("Content-Type", "").startswith("text/html"):
         part.unlink(missing_ok=True)
-        raise _Failed(f"{answer.url} answered with a web page, not with a file: a proxy or a sign-in page, most likely")
+        raise _DownloadFailed(
+            f"{answer.url} answered with a web page instead of a file, probably from a proxy or a sign-in page"
+        )
 
 
 def _digest(part: Path, length: int) -> "hashlib._Hash":
@@ -352,17 +355,17 @@ def _digest(part: Path, length: int) -> "hashlib._Hash":
     return digest
 
 
-def _checksum_told(answer: requests.Response) -> str | None:
-    """The hub gives a large file's SHA-256 where it sends on to the place that the file lies at."""
+def _announced_checksum(answer: requests.Response) -> str | None:
+    """Return the SHA-256 that the hub sends when it redirects to a large file."""
     for hop in (*answer.history, answer):
-        told = hop.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
-        if re.fullmatch(r"[0-9a-f]{64}", told):
-            return told
+        checksum = hop.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
+        if re.fullmatch(r"[0-9a-f]{64}", checksum):
+            return checksum
     return None
 
 
 def _is_sound(part: Path, url: str) -> bool:
-    """For files that come without a checksum."""
+    """Whether a file without a checksum looks complete."""
     if not url.endswith(".json"):
         return part.stat().st_size > 0
     try:
@@ -372,7 +375,7 @@ def _is_sound(part: Path, url: str) -> bool:
     return True
 
 
-def _in_words(url: str, error: requests.RequestException | urllib3.exceptions.HTTPError) -> str:
+def _reason_of(url: str, error: requests.RequestException | urllib3.exceptions.HTTPError) -> str:
     host = urlsplit(url).netloc
     if isinstance(error, requests.exceptions.SSLError):
         return f"{host} can't be trusted: its certificate is not accepted"
@@ -381,7 +384,7 @@ def _in_words(url: str, error: requests.RequestException | urllib3.exceptions.HT
     if isinstance(error, requests.ConnectTimeout):
         return f"{host} didn't answer in {_TIMEOUT_S[0]:.0f} s"
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return f"{host} stopped sending"
+        return f"{host} stopped sending data"
     if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.HTTPError):
-        return f"the line to {host} was cut"
+        return f"the connection to {host} broke"
     return f"{host} can't be reached"

@@ -1,7 +1,7 @@
-"""Voiced stretches of a channel packed into windows of 30 seconds, and the way back from a window to the recording.
+"""Packs the speech of a channel into windows of 30 seconds, and converts times in a window to times in the recording.
 
-Whisper's encoder always reads 30 seconds, so what it costs is the number of windows; silence is left out, but for short
-gaps that keep phrases apart. Pure and streaming: it holds the sound of what is not packed yet, and no more.
+Whisper's encoder always reads 30 seconds, so its cost is the number of windows. Silence is left out, except for short
+gaps that keep phrases apart. Pure and streaming: only sound that is not packed yet stays in memory.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ import numpy.typing as npt
 RATE_HZ = 16_000
 WINDOW_S = 30.0
 _WINDOW = int(WINDOW_S * RATE_HZ)
-_GAP = int(0.2 * RATE_HZ)  # between stretches: enough for the model to end a phrase
-_CUT_FROM = int(20.0 * RATE_HZ)  # a stretch longer than a window is cut where it is quietest between here and the end
-_QUIET = int(0.1 * RATE_HZ)  # measured over so much
+_GAP = int(0.2 * RATE_HZ)  # between spans: enough for the model to end a phrase
+_CUT_FROM = int(20.0 * RATE_HZ)  # a longer span is cut at the quietest point between here and the window's end
+_QUIET = int(0.1 * RATE_HZ)  # over which loudness is measured
 
 WindowSamples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRun:
-    """A run of samples of the recording, `start` up to `stop`, that lies at `at` in its window (all in samples)."""
+    """Samples `start` to `stop` of the recording, which begin at `at` in their window (all in samples)."""
 
     start: int
     stop: int
@@ -39,7 +39,7 @@ class SampleRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Up to 30 s of one channel's voice: `sound` at 16 kHz, and where its pieces come from, in their order."""
+    """Up to 30 s of one channel's speech: `sound` at 16 kHz, and where its pieces come from, in order."""
 
     channel: int
     pieces: tuple[SampleRun, ...]
@@ -50,7 +50,7 @@ class Window:
         return self.pieces[0].start_s
 
     def piece_at(self, window_s: float) -> int:
-        """The index of the piece under a time in the window; in a gap, of the nearer one."""
+        """Return the index of the piece at a time in the window; in a gap, the index of the nearer one."""
         at = window_s * RATE_HZ
 
         def away(index: int) -> float:
@@ -60,18 +60,18 @@ class Window:
         return min(range(len(self.pieces)), key=away)
 
     def time_at(self, window_s: float, piece: int | None = None) -> float:
-        """Seconds in the recording for seconds in the window, never outside of the piece (the one under it if None)."""
+        """Convert seconds in the window to seconds in the recording, within a piece (None: the piece at that time)."""
         found = self.pieces[self.piece_at(window_s) if piece is None else piece]
         offset = min(max(window_s * RATE_HZ - found.at, 0.0), float(found.stop - found.start))
         return (found.start + offset) / RATE_HZ
 
     def span_of(self, piece: int) -> tuple[float, float]:
-        """From when to when a piece lies in the window, in seconds."""
+        """Return the start and end of a piece in the window, in seconds."""
         found = self.pieces[piece]
         return found.at / RATE_HZ, (found.at + found.stop - found.start) / RATE_HZ
 
     def unpacked(self) -> "list[Window]":
-        """Each piece in a window of its own."""
+        """Return each piece in a window of its own."""
         return [
             Window(self.channel, (SampleRun(p.start, p.stop, 0),), self.sound[p.at : p.at + p.stop - p.start])
             for p in self.pieces
@@ -79,14 +79,14 @@ class Window:
 
 
 class WindowPacker:
-    """Packs one channel. Feed it sound with the stretches that end in it; it gives windows as they fill.
+    """Packs one channel. Feed it sound with the speech spans that end in it; it returns windows as they fill.
 
-    `start_s`: where in the recording the sound begins. `stretches_per_window`: at most so many (None: what fits).
+    `start_s`: where in the recording the sound begins. `max_spans`: the most spans in a window (None: as many as fit).
     """
 
-    def __init__(self, channel: int = 0, start_s: float = 0.0, stretches_per_window: int | None = None) -> None:
+    def __init__(self, channel: int = 0, start_s: float = 0.0, max_spans: int | None = None) -> None:
         self._channel = channel
-        self._most = stretches_per_window
+        self._max_spans = max_spans
         self._held_from = round(start_s * RATE_HZ)  # the recording's sample that `_held` begins with
         self._held: WindowSamples = np.zeros(0, np.float32)
         self._pieces: list[tuple[int, int, WindowSamples]] = []  # of the window being packed: start, stop, sound
@@ -94,21 +94,21 @@ class WindowPacker:
 
     @property
     def pending_s(self) -> float | None:
-        """The start of the earliest voice that is in no window yet, of what was fed."""
+        """The start of the earliest speech that was fed and is in no window yet, in seconds."""
         return self._pieces[0][0] / RATE_HZ if self._pieces else None
 
     def feed(
-        self, sound: WindowSamples, stretches: Sequence[tuple[float, float]], settled_s: float, speaking: bool = False
+        self, sound: WindowSamples, spans: Sequence[tuple[float, float]], settled_s: float, speaking: bool = False
     ) -> list[Window]:
-        """Take the next samples (16 kHz) and the voiced stretches found since, as seconds in the recording.
+        """Take the next samples (16 kHz) and the speech spans found since, as seconds in the recording.
 
-        No later stretch may begin before `settled_s`: the sound before it is let go. `speaking`: a stretch has been
-        going on since `settled_s`; all of it but the last half minute is packed, and only the rest of it when it comes.
+        No later span may begin before `settled_s`: earlier sound is dropped. `speaking`: a span that began at
+        `settled_s` is still open; all of it but the last half minute is packed now, the rest once it ends.
         """
         self._held = np.concatenate([self._held, sound.astype(np.float32, copy=False)])
         end = self._held_from + len(self._held)
         windows: list[Window] = []
-        for start_s, end_s in stretches:
+        for start_s, end_s in spans:
             start = max(round(start_s * RATE_HZ), self._held_from)
             stop = min(round(end_s * RATE_HZ), end)
             if stop > start:
@@ -123,14 +123,14 @@ class WindowPacker:
         return windows
 
     def finish(self) -> list[Window]:
-        """What is left, as the last window, if anything is."""
+        """Return the last window, if any speech is left."""
         return self._close()
 
     def _place(self, start: int, stop: int) -> list[Window]:
         windows: list[Window] = []
         for first, last in self._cut(start, stop):
             gap = _GAP if self._pieces else 0
-            full = self._most is not None and len(self._pieces) >= self._most
+            full = self._max_spans is not None and len(self._pieces) >= self._max_spans
             if self._pieces and (full or self._filled + gap + last - first > _WINDOW):
                 windows += self._close()
                 gap = 0
@@ -139,7 +139,7 @@ class WindowPacker:
         return windows
 
     def _cut(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """In parts no longer than a window."""
+        """Cut a span into parts no longer than a window."""
         cuts: list[tuple[int, int]] = []
         while stop - start > _WINDOW:
             at = self._quietest(start)
@@ -148,7 +148,7 @@ class WindowPacker:
         return [*cuts, (start, stop)]
 
     def _quietest(self, start: int) -> int:
-        """Where to cut a stretch that begins at `start` and is longer than a window."""
+        """Return where to cut a span that begins at `start` and is longer than a window."""
         tail = self._sound(start + _CUT_FROM, start + _WINDOW)
         power = (tail[: len(tail) // _QUIET * _QUIET].reshape(-1, _QUIET) ** 2).sum(axis=1)
         return start + _CUT_FROM + int(power.argmin()) * _QUIET + _QUIET // 2

@@ -1,4 +1,4 @@
-"""Words of any script, made comparable, and which of them say nothing on their own."""
+"""Splits text of any script into comparable words, and detects languages by their stop words."""
 
 import re
 import unicodedata
@@ -11,24 +11,24 @@ from pbx.speech.idioms import idioms_of, own_stop_words, spoken_digits
 
 # Scripts that put no spaces between words: kana, Chinese characters, Thai, Lao, Burmese, Khmer.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Accents, Hebrew points, Arabic vowel signs and the stroke that lengthens: often left out in writing.
+# Accents, Hebrew points, Arabic vowel signs and the lengthening stroke: often left out in writing.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
-_STROKES = str.maketrans("łøđ", "lod")  # no accents to Unicode, though left out like them
+_STROKES = str.maketrans("łøđ", "lod")  # Unicode doesn't count these as accents
 _ELISION = re.compile(r"^(?:[cdjlmnst]|qu|un|\w{0,4}ll)'(?=\w)")  # l'ordine, d'accord, qu'on, dell'ordine
 _KANJI = re.compile("[\u4e00-\u9fff\u3005]+|[\u30a0-\u30ff]+")
 _KANA = re.compile("[\u3041-\u3096]")
-# Where stop words can't be counted, or stick to other words; Japanese before Chinese, whose characters it uses.
+# Languages without countable stop words; Japanese before Chinese, whose characters it uses.
 _SCRIPTS = {
     "ja": _KANA,
     "zh": re.compile("[\u3400-\u9fff]"),
     "ko": re.compile("[\uac00-\ud7a3]"),
     "th": re.compile("[\u0e00-\u0e7f]"),
 }
-_SECOND_LANGUAGE = 0.15  # of the words, to count as one
+_SECOND_LANGUAGE = 0.15  # share of the words from which a second language counts
 
 
 class WordAt(NamedTuple):
-    """A word as compared (`word`), and where it stands in the text."""
+    """A word in its comparable form, and its position in the text."""
 
     word: str
     start: int
@@ -53,19 +53,19 @@ def find_words(text: str) -> Iterator[WordAt]:
 
 
 def stem(word: str) -> str:
-    """Return the word without the plural's s, crudely: enough to see that orders are spoken of again."""
+    """Return the word without a plural s: crude, but enough to match "order" and "orders"."""
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def is_unspaced(word: str) -> bool:
     """Whether it is a run of a script that puts no spaces between words."""
-    return word >= "\u0e00" and bool(_unspaced_pattern().match(word))  # most words are told by their first letter
+    return word >= "\u0e00" and bool(_unspaced_pattern().match(word))  # the first letter decides most words
 
 
 def cut_unspaced(run: str, stops: Collection[str]) -> list[str]:
     """Cut a run of a script without spaces into what is probably words, of two characters or more.
 
-    Japanese at its hiragana, which are grammar for the most part; others at stop words.
+    Japanese is cut at its hiragana, which are mostly grammar; other scripts at stop words.
     """
     if _KANA.search(run):
         return [piece for piece in _KANJI.findall(run) if len(piece) > 1]
@@ -73,9 +73,9 @@ def cut_unspaced(run: str, stops: Collection[str]) -> list[str]:
 
 
 def find_languages(texts: Sequence[Sequence[str]]) -> frozenset[str]:
-    """Return the codes of the one or two languages that folded words, text by text, are in, by their stop words.
+    """Return the codes of the one or two languages of some texts, given as folded words, by their stop words.
 
-    English when nothing tells. Of the scripts without spaces, which have no words to count, by the script.
+    English when nothing decides. Scripts without spaces have no words to count and are recognised by the script.
     """
     counts = Counter(word for words in texts for word in words)
     first = _language_of(counts)
@@ -94,7 +94,7 @@ def all_stop_words(languages: Iterable[str]) -> frozenset[str]:
 
 @cache
 def stop_words_of(language: str) -> frozenset[str]:
-    """Return a language's words that say nothing on their own, folded; empty for a language not known."""
+    """Return a language's stop words, folded; empty for an unknown language."""
     from stopwordsiso import stopwords
 
     fillers = idioms_of(frozenset({language})).fillers
@@ -103,7 +103,7 @@ def stop_words_of(language: str) -> frozenset[str]:
 
 
 def _language_of(counts: Counter[str]) -> str:
-    """The language whose stop words are most of these, or whose script most are in."""
+    """Return the language with the most stop words among these, or whose script most of them use."""
     for language, script in _SCRIPTS.items():
         if 2 * sum(bool(script.search(word)) for word in counts) > len(counts):
             return language

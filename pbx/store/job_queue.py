@@ -19,7 +19,8 @@ from sqlmodel import Session, and_, col, delete, exists, or_, select
 
 from pbx.errors import DataError, SettingsError
 from pbx.formatting import count_text, zone_of
-from pbx.process_lock import ProcessLock, anyone_alive, try_process_lock
+from pbx.machine import detached
+from pbx.process_lock import anyone_alive, start_process, try_process_lock
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
@@ -154,39 +155,35 @@ def worker_alive(settings: Settings) -> bool:
 
 
 def ensure_worker(settings: Settings) -> None:
-    """Start a worker of its own session when none is alive; it logs to data/worker.log. Raises DataError.
+    """Start a worker when none is alive; it outlives this process and logs to data/worker.log. Raises DataError.
 
-    It inherits the lock of its slot, so of many that ask at once one starts it, and it counts as alive at once.
+    Of several callers only one starts it, and it counts as alive at once.
     """
     if worker_alive(settings):
         return
-    slot = try_process_lock(settings.pbx_data_dir, "worker-0")
-    if slot is None:
-        return
     try:
-        with slot:
-            worker = _start_worker(settings, slot)
+        worker = start_process(settings.pbx_data_dir, "worker", lambda: _start_worker(settings))
     except OSError as error:  # no room, no right to the log, or no memory for another process
         raise DataError(
             f"No worker can be started: {error.strerror}.",
             f"Look at the room and the rights in {settings.pbx_data_dir}, or start one: python -m pbx worker.",
         ) from error
-    threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
+    if worker is not None:
+        threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
 
 
-def _start_worker(settings: Settings, slot: ProcessLock) -> subprocess.Popen[bytes]:
+def _start_worker(settings: Settings) -> subprocess.Popen[bytes]:
     log = settings.pbx_data_dir / "worker.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
     with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: S603 - this Python, this package
-            [sys.executable, "-m", "pbx", "worker", "--slot", str(slot.descriptor)],
+        return subprocess.Popen(
+            [sys.executable, "-m", "pbx", "worker", "--only"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=os.environ | {"PBX_DATA_DIR": str(settings.pbx_data_dir.resolve())},
-            pass_fds=[slot.descriptor],
-            start_new_session=True,
+            **detached(),
         )
 
 

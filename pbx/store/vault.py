@@ -1,7 +1,6 @@
 """Passwords at rest: sealed with a key that is never in the database."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -9,6 +8,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from pbx.errors import DataError, SettingsError
+from pbx.machine import replace_file
+from pbx.process_lock import file_lock
 from pbx.settings import Settings
 
 _MOST_BYTES = 4096  # of the key's file, which is 44 bytes long
@@ -66,12 +67,9 @@ class Vault:
 
     def _make_file(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        whole = _private_file(self._file.parent, Fernet.generate_key())
-        try:
-            with suppress(FileExistsError):  # another process was first: its key is the key
-                os.link(whole, self._file)
-        finally:
-            whole.unlink()
+        with file_lock(self._file.with_name(f".{self._file.name}.lock")):
+            if not self._file.exists():  # when another process was first, its key is the key
+                replace_file(_private_file(self._file.parent, Fernet.generate_key()), self._file)
 
 
 def _fernet(origin: str, key: str) -> Fernet:

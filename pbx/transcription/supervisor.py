@@ -13,7 +13,8 @@ from typing import NamedTuple
 from sqlalchemy import Engine, text
 from sqlmodel import Session, col, or_, select
 
-from pbx.process_lock import try_process_lock
+from pbx.machine import stop_child
+from pbx.process_lock import anyone_alive, try_process_lock
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
@@ -88,12 +89,7 @@ class TranscriberSupervisor:
         """Stop the transcriber; what it could not put back in time is put back here."""
         if self._child is None:
             return
-        self._child.terminate()
-        try:
-            self._child.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        stop_child(self._child, END_S)
         self._child = None
         self._put_back()
 
@@ -127,17 +123,12 @@ class TranscriberSupervisor:
             return not rules.paused and not waits and claims.next_model(session, active.id) is not None
 
     def _start(self, once: bool) -> None:
-        slot = try_process_lock(self._settings.pbx_data_dir, SLOT)
-        if slot is None:
-            return  # another worker's is at it
+        if anyone_alive(self._settings.pbx_data_dir, "transcriber"):
+            return  # that of another worker
         environment = limit_threads(dict(os.environ)) | {"PBX_DATA_DIR": str(self._settings.pbx_data_dir.resolve())}
-        with slot:
-            self._child = subprocess.Popen(  # noqa: S603 - this Python, this package
-                [*COMMAND, "--slot", str(slot.descriptor), *(["--once"] if once else [])],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[slot.descriptor],
-            )
+        self._child = subprocess.Popen(  # noqa: S603 - this Python, this package
+            [*COMMAND, "--with-parent", *(["--once"] if once else [])], stdin=subprocess.PIPE, env=environment
+        )
 
     def _end_stuck(self, active: ActiveConnection) -> None:
         """Kill a transcriber that makes no progress: what it was at is queued again, and fails the third time."""
@@ -155,8 +146,7 @@ class TranscriberSupervisor:
             self._work, self._moved_at = work, time.monotonic()
         elif time.monotonic() - self._moved_at > STUCK_S:
             log.error("The transcriber made no progress for %.0f minutes and was stopped.", STUCK_S / 60)
-            self._child.kill()
-            self._child.wait()
+            stop_child(self._child, 0.0)
 
     def _reap(self, active: ActiveConnection) -> None:
         """Say how a transcriber ended; one that died with nothing in hand died of its model."""

@@ -6,7 +6,6 @@ syncs go first. Only here, and in what the command line does itself, are speech 
 
 import gc
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from datetime import timedelta
 from sqlalchemy import Engine
 
 from pbx.errors import DataError, ModelError, PbxError, SettingsError
+from pbx.machine import lower_priority, usable_cores
 from pbx.process_lock import ProcessLock, try_process_lock
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
@@ -32,7 +32,6 @@ LOOK_S = 1.0
 IDLE_S = 60.0  # so long it waits for more with the model in memory
 WAIT_S = 20.0  # before a cache that can't be written is tried again
 RETRY = timedelta(minutes=10)  # after which what hinders is tried again by itself
-NICENESS = 15
 MOST_THREADS = 8  # more help decoding little and take the machine from others
 
 log = logging.getLogger("pbx.transcriber")
@@ -56,25 +55,22 @@ def limit_threads(environment: dict[str, str]) -> dict[str, str]:
 
     On one or two cores all are used (it is niced); of more, one stays free.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     threads = str(cores if cores <= 2 else min(cores - 1, MOST_THREADS))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     return dict.fromkeys(names, threads) | environment
 
 
-def run_transcriber(
-    settings: Settings, stop: threading.Event, *, slot: ProcessLock | None = None, once: bool = False
-) -> None:
+def run_transcriber(settings: Settings, stop: threading.Event, *, once: bool = False) -> None:
     """Transcribe what is queued until nothing came for a while (`once`: until nothing is queued), or `stop`.
 
     Returns at once when another process does it. Raises DataError when the cache can't be used.
     """
-    held = slot or try_process_lock(settings.pbx_data_dir, SLOT)
+    held = try_process_lock(settings.pbx_data_dir, SLOT)
     if held is None:
         return
     with held:
-        os.nice(max(0, NICENESS - os.nice(0)))
-        threading.Thread(target=_follow_parent, args=(os.getppid(), stop), name="parent watch", daemon=True).start()
+        lower_priority()
         engine = open_engine(settings)
         try:
             with writing(engine) as session:
@@ -228,11 +224,3 @@ class QueueWorker:
                 self._say(active, f"The model {name} is being downloaded:{part}.")
 
         return show
-
-
-def _follow_parent(parent: int, stop: threading.Event) -> None:
-    """End with the worker that started this: its follower starts another."""
-    while not stop.wait(LOOK_S):
-        if os.getppid() != parent:
-            log.warning("the worker has ended; so does the transcriber")
-            stop.set()

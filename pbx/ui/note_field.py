@@ -23,9 +23,9 @@ _MAX_ID_CHARACTERS = 1_000
 
 _component = st.components.v2.component(
     "pbx_note",
-    html=(HERE / "note_field.html").read_text(),
-    css=(HERE / "note_field.css").read_text(),
-    js=(HERE / "note_field.js").read_text(),
+    html=(HERE / "note_field.html").read_text(encoding="utf-8"),
+    css=(HERE / "note_field.css").read_text(encoding="utf-8"),
+    js=(HERE / "note_field.js").read_text(encoding="utf-8"),
 )
 
 

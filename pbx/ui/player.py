@@ -21,9 +21,9 @@ _MERGE_PERCENT = 0.4  # of the waveform: marks closer than this become one
 
 _component = st.components.v2.component(
     "pbx_player",
-    html=(HERE / "player.html").read_text(),
-    css=(HERE / "player.css").read_text(),
-    js=(HERE / "player.js").read_text() + (HERE / "transcript.js").read_text(),
+    html=(HERE / "player.html").read_text(encoding="utf-8"),
+    css=(HERE / "player.css").read_text(encoding="utf-8"),
+    js=(HERE / "player.js").read_text(encoding="utf-8") + (HERE / "transcript.js").read_text(encoding="utf-8"),
 )
 
 

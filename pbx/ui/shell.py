@@ -49,8 +49,8 @@ def additions() -> dict[bytes, bytes]:
             left += _IMPORTED.findall((scripts / name).read_text(encoding="utf-8"))
     links = "".join(f'<link rel="modulepreload" crossorigin href="/static/js/{name}">' for name in chunks)
     links += "".join(f'<script type="module" crossorigin src="/static/js/{name}"></script>' for name in entries)
-    style = "".join((HERE / name).read_text() for name in ("ui.css", "shell.css"))
-    script = f"<script>{_SCRIPT}{(HERE / 'history.js').read_text()}</script>"
+    style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("ui.css", "shell.css"))
+    script = f"<script>{_SCRIPT}{(HERE / 'history.js').read_text(encoding='utf-8')}</script>"
     return {b"</head>": f"{script}{links}".encode(), b"</body>": f"<style>{style}</style>".encode()}
 
 

@@ -23,8 +23,8 @@ TableCell = str | Mapping[str, str]
 _table = st.components.v2.component(
     "pbx_table",
     html='<div class="table"></div>',
-    css=(HERE / "table.css").read_text(),
-    js=(HERE / "table.js").read_text(),
+    css=(HERE / "table.css").read_text(encoding="utf-8"),
+    js=(HERE / "table.js").read_text(encoding="utf-8"),
 )
 
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from pbx.recordings.playable import PLAYABLE_TYPE, render_playable, waveform
-from pbx.speech.audio import SPEECH_HZ, Samples, load_sound, probe_audio, speakers_apart
+from pbx.speech.audio import SPEECH_HZ, Samples, has_separate_speakers, load_sound, probe_audio
 from pbx.speech.tones import find_tones
 from pbx.speech.vad import find_voice
 from tests.lab.ami import Ami
@@ -112,7 +112,7 @@ def test_every_format_lasts_and_sounds_as_the_wav(server: LabServer, tmp_path: P
             assert likeness(sound, playable) > 0.8, suffix
             made = waveform(recording, tmp_path)
             assert max(made.peaks[0]) == pytest.approx(np.abs(sound).max(), abs=0.001), suffix
-            assert not speakers_apart(recording)
+            assert not has_separate_speakers(recording)
 
 
 def test_a_wav_made_an_mp3_sounds_the_same(server: LabServer, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import urllib3.exceptions as http
 
 from pbx.asterisk.ari import errors
 from pbx.errors import DataError, Deadline, SettingsError, StorageFull, Unreachable
+from pbx.machine import replace_file
 from pbx.settings import Connection
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 
@@ -153,7 +154,7 @@ class AriClient:
         try:
             with part.open("wb") as file:  # buffered: a raw write may take only a part
                 size_bytes = self.fetch(name, file, accept)
-            part.replace(target)
+            replace_file(part, target)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise storage_error(error, target) from error

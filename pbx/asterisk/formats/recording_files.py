@@ -6,11 +6,14 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from pbx.machine import is_device_name
+
 HEADER_BYTES = 44  # a WAV header without sound; no format says anything in so few bytes
 _PLAIN_FOLDER = re.compile(r"[a-z0-9_+-]{1,60}")
 _PLAIN_STEM = re.compile(r"[a-z0-9_+(=@][a-z0-9_+(=@),. -]{0,148}[a-z0-9_+)=@]|[a-z0-9]")
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,7}")  # g726-32 is one
 _MAX_FOLDERS = 6
+_MAX_NAME = 170  # characters with the folders: Windows allows 260 in a path, the data directory's among them
 _MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 bytes without end
 # Programs that write to a pipe can't return to the header: 0x7FFFF000 (sox), 0x7FFFFFFF, 0xFFFFFFFF (lame, FFmpeg), or
 # a little less, as a whole number of frames fits in. No recording is as long as that.
@@ -40,19 +43,24 @@ class FileCheck:
 
 
 def stored_path(connection_id: int, name: str, suffix: str) -> str:
-    """The path below data/audio for an ARI recording name: the same for the same name, safe on every file system.
+    """Return the path below data/audio of an ARI recording name: the same for the same name, safe on every system.
 
-    An ordinary name is kept as it is. One that could leave the directory, clash with another on a file system that
-    ignores case or rewrites accents, or be too long becomes what is readable of it and a hash of the whole.
+    An ordinary name stays as it is. A name that could leave the directory, clash with another on a file system that
+    ignores case or rewrites accents, name a device of Windows, or be too long is replaced by its readable part and a
+    hash of all of it. The cache stores the path beside the name, so files that were stored earlier keep theirs.
     """
     *folders, stem = name.split("/")
-    plain_folders = len(folders) <= _MAX_FOLDERS and all(_PLAIN_FOLDER.fullmatch(folder) for folder in folders)
+    plain_folders = len(folders) <= _MAX_FOLDERS and len(name) <= _MAX_NAME and all(map(_is_plain, folders))
     if not plain_folders:
         folders = ["other"]
-    if not plain_folders or not _PLAIN_STEM.fullmatch(stem):
+    if not plain_folders or not _PLAIN_STEM.fullmatch(stem) or is_device_name(stem):
         readable = re.sub(r"[^A-Za-z0-9+-]+", "_", stem)[:80].strip("_")
         stem = f"{readable}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
     return "/".join((str(connection_id), *folders, f"{stem}.{suffix}"))
+
+
+def _is_plain(folder: str) -> bool:
+    return _PLAIN_FOLDER.fullmatch(folder) is not None and not is_device_name(folder)
 
 
 def examine(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:

@@ -93,7 +93,12 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
 
     leave_demo(real)
     assert not demo_alive(real)
-    assert sorted(file.name for file in real.pbx_data_dir.iterdir()) == ["demo-0.lock", "demo-left"]
+    assert sorted(file.name for file in real.pbx_data_dir.iterdir()) == [
+        ".process-locks",
+        "demo-0.lock",
+        "demo-left",
+        "demo-start.lock",
+    ]
     assert load_settings().demo == ""
     assert was_left(real)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pbx.asterisk.formats.recording_files import examine
 from pbx.demo.scripts import CHANNELS, FOLDER, SCRIPTS, ready_transcript, script
-from pbx.speech.audio import SPEECH_HZ, load_sound, probe_audio, speakers_apart
+from pbx.speech.audio import SPEECH_HZ, has_separate_speakers, load_sound, probe_audio
 from pbx.speech.tones import Tone, find_tones
 from pbx.speech.vad import find_voice
 from pbx.transcription.analysis.findings import SpokenSegment
@@ -63,7 +63,7 @@ def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
     with told.sound.open("rb") as file:
         judged = examine(file, told.sound.stat().st_size, "wav")
     assert (judged.state, judged.duration_s) == ("downloaded", told.duration_s)
-    assert speakers_apart(told.sound)
+    assert has_separate_speakers(told.sound)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

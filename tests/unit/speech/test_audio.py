@@ -10,7 +10,7 @@ import pytest
 
 from pbx.errors import DataError
 from pbx.recordings.playable import render_playable, waveform
-from pbx.speech.audio import load_sound, probe_audio, read_sound, speakers_apart
+from pbx.speech.audio import has_separate_speakers, load_sound, probe_audio, read_sound
 from tests.unit.speech.sounds import (
     AUDIO,
     RATE,
@@ -157,12 +157,12 @@ TURNS = np.repeat(np.arange(10) % 2, 2 * RATE).astype(np.float32)
     ],
 )  # fmt: skip
 def test_dual_mono_is_told_from_two_speakers(channels: list[np.ndarray], apart: bool, tmp_path: Path) -> None:
-    assert speakers_apart(save_wav(tmp_path / "x.wav", channels)) is apart
+    assert has_separate_speakers(save_wav(tmp_path / "x.wav", channels)) is apart
 
 
 def test_dual_mono_is_still_seen_when_each_channel_was_encoded_for_itself(tmp_path: Path) -> None:
     wav = save_wav(tmp_path / "x.wav", [CALLER, CALLER])
-    assert speakers_apart(render_playable(wav, tmp_path)) is False
+    assert has_separate_speakers(render_playable(wav, tmp_path)) is False
 
 
 def test_a_missing_channel_is_a_row_of_zeros(tmp_path: Path) -> None:
@@ -236,16 +236,16 @@ HOSTILE = b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/hostname\n
     [
         ("empty.wav", b"", "is empty: 0 bytes"),
         ("empty.gsm", b"", "is empty: 0 bytes"),
-        ("header.wav", WAV.read_bytes()[:44], "holds a header and no sound"),
-        ("short.wav", b"RIFF", "holds a header and no sound"),
-        ("header.au", WAV.with_name("tone.au").read_bytes()[:24], "holds a header and no sound"),
-        ("text.wav", b"This call may be recorded.\n" * 9, "can't be played: it holds text"),
-        ("page.WAV", b"<!DOCTYPE html><title>404</title>" * 9, "can't be played: it holds text"),
-        ("list.wav", HOSTILE, "can't be played: it holds text"),
-        ("text.gsm", b"This call may be recorded.\n" * 99, "can't be played: it holds text"),
+        ("header.wav", WAV.read_bytes()[:44], "has a header and no sound"),
+        ("short.wav", b"RIFF", "has a header and no sound"),
+        ("header.au", WAV.with_name("tone.au").read_bytes()[:24], "has a header and no sound"),
+        ("text.wav", b"This call may be recorded.\n" * 9, "can't be played: it is a text file"),
+        ("page.WAV", b"<!DOCTYPE html><title>404</title>" * 9, "can't be played: it is a text file"),
+        ("list.wav", HOSTILE, "can't be played: it is a text file"),
+        ("text.gsm", b"This call may be recorded.\n" * 99, "can't be played: it is a text file"),
         ("broken.wav", b"RIFF\x24\x10\0\0WAVE" + b"\0" * 400, "can't be read as sound"),
         ("broken.ogg", b"OggS" + b"\0" * 400, "can't be read as sound"),
-        ("other.vox", bytes(range(128, 250)) * 9, "holds no sound format that this app knows"),
+        ("other.vox", bytes(range(128, 250)) * 9, "has no sound format that this app knows"),
     ],
 )
 def test_what_holds_no_sound_says_so(name: str, content: bytes, words: str, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_what_holds_no_sound_says_so(name: str, content: bytes, words: str, tmp_
     for read in (
         probe_audio,
         load_sound,
-        speakers_apart,
+        has_separate_speakers,
         lambda path: render_playable(path, cache),
         lambda path: waveform(path, cache),
     ):
@@ -267,7 +267,7 @@ def test_what_holds_no_sound_says_so(name: str, content: bytes, words: str, tmp_
 
 def test_a_file_that_is_gone_or_no_file(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "gone.wav", "No such file"), (tmp_path, "Is a directory")):
-        for read in (probe_audio, load_sound, speakers_apart):
+        for read in (probe_audio, load_sound, has_separate_speakers):
             with pytest.raises(DataError, match=words):
                 read(path)
 

@@ -19,10 +19,10 @@ class Scribe(BatchTranscriber):
 
     engine = "scribe"
 
-    def _language_of(self, source: TranscriptionSource) -> str | None:
+    def _requested_language(self, source: TranscriptionSource) -> str | None:
         return source.language
 
-    def _hear_language(self, jobs: Sequence[DecodingJob]) -> str:
+    def _detect_language(self, jobs: Sequence[DecodingJob]) -> str:
         return "en"
 
     def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:

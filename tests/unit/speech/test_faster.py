@@ -14,7 +14,7 @@ import pytest
 
 from pbx.errors import DataError, ModelError, SettingsError
 from pbx.model.segment import Segment
-from pbx.speech import checkpoints, faster
+from pbx.speech import faster
 from pbx.speech.audio import load_sound
 from pbx.speech.faster import FasterTranscriber
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def transcriber(folder: Path) -> FasterTranscriber:
     # The checkpoint was trained on one phrase or two to a window.
-    return FasterTranscriber(folder, "micro", "cpu", threads=1, precision="fp32", stretches_per_window=1)
+    return FasterTranscriber(folder, "micro", "cpu", threads=1, precision="fp32", max_spans=1)
 
 
 def heard(parts: Iterable[TranscriptPart]) -> dict[int, list[Segment]]:
@@ -215,7 +215,7 @@ def test_a_gpu_without_its_libraries_is_told_or_passed_over(folder: Path, monkey
 
 
 def test_a_model_too_large_is_told_before_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "free_memory", lambda: 310_000_000)
+    monkeypatch.setattr(faster, "free_memory_bytes", lambda: 310_000_000)
     with pytest.raises(ModelError, match="of memory, more than is free") as caught:
         FasterTranscriber(folder, "micro", "cpu")
     assert "smaller model" in caught.value.fix

@@ -37,9 +37,7 @@ def test_who_says_little_does_not_hold_up_the_other(tmp_path: Path) -> None:
 def test_parts_come_in_order_whatever_comes_back_first(tmp_path: Path) -> None:
     clips = kept_clips()
     sides = [place([(1.0 + 4 * i + 2 * side, clips[(i + side) % 8]) for i in range(20)], 85) for side in (0, 1)]
-    recording = RecordingInProgress(
-        3, TranscriptionSource(write_wav(tmp_path / "x.wav", *sides)), stretches_per_window=1
-    )
+    recording = RecordingInProgress(3, TranscriptionSource(write_wav(tmp_path / "x.wav", *sides)), max_spans=1)
     windows = [window for given in recording.listen() for window in given]
     assert recording.part() is None or recording.done_s < 2
     parts = []

@@ -61,12 +61,12 @@ def clips() -> list[Clip]:
 
 @pytest.fixture(scope="module")
 def loaded() -> WhisperTranscriber:
-    return WhisperTranscriber(CHECKPOINT, "micro", "cpu", threads=1, precision="fp32", stretches_per_window=1)
+    return WhisperTranscriber(CHECKPOINT, "micro", "cpu", threads=1, precision="fp32", max_spans=1)
 
 
 @pytest.fixture
 def engine(loaded: WhisperTranscriber) -> WhisperTranscriber:
-    loaded.max_batch, loaded._stretches = 8, 1
+    loaded.max_batch, loaded._max_spans = 8, 1
     return loaded
 
 
@@ -131,7 +131,7 @@ def test_less_precise_weights_write_the_same(
     precision: checkpoints.Precision, call: tuple[Path, list[tuple[int, float, Clip]]]
 ) -> None:
     path, said = call
-    engine = WhisperTranscriber(CHECKPOINT, "micro", "cpu", threads=1, precision=precision, stretches_per_window=1)
+    engine = WhisperTranscriber(CHECKPOINT, "micro", "cpu", threads=1, precision=precision, max_spans=1)
     found = segments_of(list(engine.transcribe([TranscriptionSource(path)])))
     assert [s.text for s in found] == [clip.text for _, _, clip in said]
 
@@ -301,7 +301,7 @@ def test_another_error_is_not_taken_for_want_of_memory(
 def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
     engine: WhisperTranscriber, call: tuple[Path, list[tuple[int, float, Clip]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine._stretches = 2
+    engine._max_spans = 2
     decode, asked, encodings = Decoder.decode, [], []
     encode = engine._network.encode
 
@@ -319,7 +319,7 @@ def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
         found = decode(self, encoded, languages, temperature, samples)  # type: ignore[arg-type]
         if len(encodings) > 1:  # the stretches by themselves are fine
             return found
-        return [Decoded(d.tokens, d.logprobs, -3.0, 0.0, 9.0, temperature, True, d.looks) for d in found]
+        return [Decoded(d.tokens, d.logprobs, -3.0, 0.0, 9.0, temperature, True, d.attention) for d in found]
 
     monkeypatch.setattr(Decoder, "decode", doubtful)
     found = segments_of(list(engine.transcribe([TranscriptionSource(call[0], "en")])))

@@ -38,7 +38,7 @@ def test_an_empty_password_needs_no_key(settings: Settings) -> None:
 def test_the_key_file_is_for_its_user_only(settings: Settings) -> None:
     Vault(settings).seal(PASSWORD)
     assert stat.S_IMODE((settings.pbx_data_dir / "secret.key").stat().st_mode) == 0o600
-    assert [file.name for file in settings.pbx_data_dir.iterdir()] == ["secret.key"]
+    assert sorted(file.name for file in settings.pbx_data_dir.iterdir()) == [".secret.key.lock", "secret.key"]
 
 
 def test_a_key_of_the_environment_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:

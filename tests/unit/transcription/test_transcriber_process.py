@@ -10,6 +10,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
+from pbx.machine import NICENESS
 from pbx.process_lock import anyone_alive
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
@@ -18,12 +19,21 @@ from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.transcription import supervisor as speech
 from pbx.transcription.supervisor import TranscriberSupervisor
-from pbx.transcription.transcriber_process import NICENESS, limit_threads
+from pbx.transcription.transcriber_process import limit_threads
 from tests.paths import ROOT
 from tests.unit.jobs.job_checks import go, log_of, until
 from tests.unit.transcription.scripted_engine import add_recording, ask, row_of, said, states
 
 Start = Callable[..., "subprocess.Popen[str]"]
+
+HANGING = """
+import os, time
+from pathlib import Path
+from pbx.process_lock import try_process_lock
+
+held = try_process_lock(Path(os.environ["PBX_DATA_DIR"]), "transcriber-0")
+time.sleep(100)
+"""
 
 
 @pytest.fixture
@@ -91,8 +101,9 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
 def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(speech, "COMMAND", [sys.executable, "-c", "import time; time.sleep(100)"])
+    monkeypatch.setattr(speech, "COMMAND", [sys.executable, "-c", HANGING])
     monkeypatch.setattr(speech, "JUDGE_S", 0.0)
+    monkeypatch.setattr(speech, "END_S", 0.1)
     number = add_recording(engine, settings)
     active = active_connection(engine, settings)
     assert active is not None
@@ -101,6 +112,7 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
         keeper.look(active)
         hanging = keeper._child
         assert hanging is not None
+        until(lambda: anyone_alive(settings.pbx_data_dir, "transcriber"), "its lock is held")
         with writing(engine) as session:
             assert claims.claim_recordings(session, active.id, speech.SLOT, "", 1)
         keeper.look(active)

@@ -143,7 +143,7 @@ def test_text_behind_a_name_without_header_is_found() -> None:
         pbx.ari.recordings, pbx.ari.formats = {NEW: b"This call may be recorded.\n" * 99}, {NEW: "ulaw"}
         found = checked(pbx.connection())["Recording downloads"]
     assert found.state == "warning"
-    assert "it holds text" in found.finding
+    assert "it is a text file" in found.finding
 
 
 def test_the_newest_is_taken() -> None:

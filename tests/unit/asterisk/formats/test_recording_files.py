@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.asterisk.formats.recording_files import examine, stored_path
+from pbx.machine import is_device_name
 from tests.unit.asterisk.ari.replay import captured, wav
 
 
@@ -117,3 +118,25 @@ def test_a_strange_format_makes_no_strange_extension() -> None:
 def test_any_bytes_get_a_verdict(data: bytes, fmt: str) -> None:
     judged(data, fmt)
     judged(b"RIFF\x40\0\0\0WAVE" + data, fmt)
+
+
+@pytest.mark.parametrize("name", ["con", "nul.2026", "2026/aux/x", "2026/prn", "com1", "lpt9.wav", "con /x", "aux .x"])
+def test_no_name_is_that_of_a_windows_device(name: str) -> None:
+    path = PurePosixPath(stored_path(7, name, "wav"))
+    assert not any(is_device_name(part) for part in path.parts)
+    assert not any(part.endswith((".", " ")) for part in path.parts)
+
+
+def test_a_path_is_no_longer_than_windows_allows() -> None:
+    folders = "/".join(["twenty-characters-xx"] * 6)
+    assert stored_path(7, f"{folders}/short", "wav") == f"7/{folders}/short.wav"
+    assert stored_path(7, f"{folders}/{'x' * 60}", "wav").startswith(f"7/other/{'x' * 60}~")
+
+
+@given(st.text())
+def test_every_path_has_only_characters_that_all_systems_allow(name: str) -> None:
+    path = stored_path(7, name, "wav")
+    assert path.isascii()
+    assert not set(path) & set('<>:"\\|?*\0')
+    assert len(path) <= 190
+    assert not any(part.endswith((".", " ")) or is_device_name(part) for part in PurePosixPath(path).parts)

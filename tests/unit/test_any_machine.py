@@ -1,0 +1,105 @@
+"""The app on a system that has only what Linux, macOS and Windows all have: see tests/other_machine."""
+
+import ast
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pbx
+from tests.paths import ROOT
+
+PLACE = ROOT / "tests" / "other_machine"
+SENSITIVE = [  # tests of what differs: locks, processes, files
+    "tests/unit/test_process_lock.py",
+    "tests/unit/test_machine.py",
+    "tests/unit/jobs/test_worker.py::test_a_killed_workers_job_is_taken_up_by_another",
+    "tests/unit/jobs/test_worker.py::test_a_worker_is_started_when_none_is_alive_and_only_then",
+    "tests/unit/transcription/test_transcriber_process.py::test_what_a_killed_transcriber_left_is_completed_by_another",
+    "tests/unit/demo/test_lifecycle.py::test_it_is_left_while_it_is_being_prepared",
+    "tests/unit/store/test_vault.py",
+    "tests/unit/recordings/test_sync.py",
+    "tests/unit/recordings/test_playable.py",
+    "tests/unit/speech/test_weights.py",
+    "tests/unit/live/test_collect.py",
+    "tests/unit/export/test_zip.py",
+]
+MODULES = sorted(one.name for one in pkgutil.walk_packages(pbx.__path__, "pbx.") if one.name != "pbx.__main__")
+KNOWN_CODES = "aAbBcdGHIjmMpSuUVwWxXyYzZf%"
+SOURCES = [*ROOT.glob("pbx/**/*.py"), *ROOT.glob("pages/**/*.py"), ROOT / "streamlit_app.py"]
+
+
+def run_elsewhere(*arguments: str, timeout_s: float = 600) -> "subprocess.CompletedProcess[str]":
+    """Run Python as on the poorest system, with ASCII as the encoding that text files have by default."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join((str(PLACE), str(ROOT))),
+        "PYTHONWARNDEFAULTENCODING": "1",
+        "PYTHONUTF8": "0",
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONCOERCECLOCALE": "0",
+        "LC_ALL": "C",
+    }
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, text=True, encoding="utf-8", capture_output=True, timeout=timeout_s
+    )
+
+
+def test_every_module_can_be_imported() -> None:
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint('all imported')"
+    done = run_elsewhere("-c", code, *MODULES)
+    assert done.stdout == "all imported\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import fcntl", "not every system has fcntl"),
+        ("from os import fork", "cannot import name 'fork'"),
+        ("import signal; signal.SIGKILL", "not every system has signal.SIGKILL"),
+        ("import os, sys; os.replace(sys.argv[1], sys.argv[1] + '2')", "Windows would refuse"),
+        ("import subprocess; subprocess.run('x', pass_fds=[1])", "not every system has pass_fds"),
+    ],
+)
+def test_what_other_systems_lack_is_missing(code: str, error: str, tmp_path: Path) -> None:
+    """So that the tests below prove something."""
+    module = str(ROOT / "pbx" / "no_such_module.py")
+    run = f"exec(compile({code!r}, {module!r}, 'exec'), {{'__file__': {module!r}}})"
+    done = run_elsewhere("-c", f"import sys; file = open(sys.argv[1], 'wb'); {run}", str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert error in done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_locks_processes_and_files_work() -> None:
+    done = run_elsewhere("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *SENSITIVE)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+@pytest.mark.timeout(600)
+def test_every_page_opens() -> None:
+    done = run_elsewhere("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "tests/pages/test_pages.py")
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_times_are_written_in_a_form_that_every_system_knows(path: Path) -> None:
+    """Windows raises ValueError for %-d, and others of the C library's own."""
+    odd = [(line, form) for line, form in time_forms(path) if set(re.findall("%(.)", form)) - set(KNOWN_CODES)]
+    assert not odd
+
+
+def time_forms(path: Path) -> Iterator[tuple[int, str]]:
+    """The formats that a file's f-strings and calls of strftime have."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
+            parts = [part.value for part in node.format_spec.values if isinstance(part, ast.Constant)]
+            yield node.lineno, "".join(map(str, parts))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "strftime":
+            yield from ((node.lineno, str(one.value)) for one in node.args if isinstance(one, ast.Constant))
