@@ -28,7 +28,7 @@ from pbx.live.listener import Listener  # noqa: E402
 from pbx.live.writer import EventWriter  # noqa: E402
 from pbx.settings import load_settings  # noqa: E402
 from pbx.store.engine import open_engine, reading  # noqa: E402
-from pbx.store.history_models import AgentRing, CallLeg, ListeningSpan, QueueVisit  # noqa: E402
+from pbx.store.history_models import LegRow, ListeningSpan, RingRow, VisitRow  # noqa: E402
 from pbx.store.job_queue import needed_connection  # noqa: E402
 from tests.unit.asterisk.ami.replay import ReplayServer, Session  # noqa: E402
 from tests.unit.live.fake_pbx import Line  # noqa: E402
@@ -102,11 +102,11 @@ def expected(sent: int) -> Counter[str]:
 def stored(engine: Engine) -> Counter[str]:
     with reading(engine) as session:
         counts = {
-            "visits": session.exec(select(func.count()).select_from(QueueVisit)).one(),
+            "visits": session.exec(select(func.count()).select_from(VisitRow)).one(),
             "dialled legs": session.exec(
-                select(func.count()).select_from(CallLeg).where(CallLeg.dst_channel != "")
+                select(func.count()).select_from(LegRow).where(LegRow.dst_channel != "")
             ).one(),
-            "rings in vain": session.exec(select(func.count()).select_from(AgentRing)).one(),
+            "rings in vain": session.exec(select(func.count()).select_from(RingRow)).one(),
             "spans": session.exec(select(func.count()).select_from(ListeningSpan)).one(),
         }
     return Counter(counts)

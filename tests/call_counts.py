@@ -13,7 +13,7 @@ from pbx.analytics.queues import FigureFilter, Selection, figures_by, queue_inte
 from pbx.analytics.visit_lists import count_visits
 from pbx.store.agent_names import extension_names
 from pbx.store.calls import CallFilter, call_queues, count_calls, find_calls
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 
 ALL = 1_000_000
 Counted = tuple[int, int, int, int]  # visits, answered visits, calls, answered calls
@@ -123,5 +123,5 @@ def _counted(
     return found
 
 
-def _ids(calls: list[Call]) -> list[int]:
+def _ids(calls: list[CallRow]) -> list[int]:
     return sorted(call.id or 0 for call in calls)

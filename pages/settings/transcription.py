@@ -16,7 +16,7 @@ from pbx.store import transcription_queue as transcriptions
 from pbx.store.calls import CallFilter, call_queues
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import worker_alive
-from pbx.store.models import Recording, Transcription, TranscriptionRules
+from pbx.store.models import RecordingRow, Transcription, TranscriptionRules
 from pbx.store.transcription_queue import SpeechOverview
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
@@ -135,7 +135,7 @@ def running(at: ui.Site, found: SpeechOverview) -> None:
             act("Cancel", cancel, at, icon="stop", key=f"cancel_{one.recording_id}")
 
 
-def next_cells(row: Transcription, recording: Recording) -> list[ui.TableCell]:
+def next_cells(row: Transcription, recording: RecordingRow) -> list[ui.TableCell]:
     asked = {"rule": "The rules", "page": "A person"}.get(row.requested_by, row.requested_by.capitalize())
     by: ui.TableCell = {"text": asked, "sub": f"with the model {row.model}"} if row.model else asked
     return [recording.name, duration_text(recording.duration_s), by]

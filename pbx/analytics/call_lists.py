@@ -15,7 +15,7 @@ from pbx.analytics.formulas.intervals import Ints, interval_edges, interval_of, 
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.pack_columns import UNSEEN_S
 from pbx.analytics.packs import Packed, load_columns, number_key
-from pbx.store.models import Call, Table
+from pbx.store.models import CallRow, Table
 
 _C = Table.metadata.tables["calls"].c
 
@@ -60,7 +60,7 @@ class Seizure:
 
 def selected_calls(
     session: Session, wanted: CallQuestion, chosen: CallSelection, zone: tzinfo, *, offset: int, limit: int
-) -> tuple[int, list[Call]]:
+) -> tuple[int, list[CallRow]]:
     """How many calls were chosen, and a page of them, the newest first."""
     found = load_calls(session, wanted).narrowed({"disposition": chosen.disposition})
     if chosen.number is not None:
@@ -69,7 +69,7 @@ def selected_calls(
         found = found.where(_in_week(found.columns["at"], wanted, chosen, zone))
     ids = found.columns["id"]
     page = [int(call) for call in ids[newest(found.columns["at"], ids, offset, limit)]]
-    rows = {call.id: call for call in session.exec(select_rows(Call).where(col(Call.id).in_(page)))}
+    rows = {call.id: call for call in session.exec(select_rows(CallRow).where(col(CallRow.id).in_(page)))}
     return len(found), [rows[call] for call in page]
 
 

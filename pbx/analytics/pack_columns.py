@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, or_, select, type_coerce, union_all
 
-from pbx.store.history_models import QueueVisit as QueueVisit  # its room's tables are known with it
 from pbx.store.models import Table
 
 PackKind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]

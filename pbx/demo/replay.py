@@ -11,7 +11,7 @@ from pbx.demo.story import agent_changes_of_day, days_between
 from pbx.demo.timeline import write_steps
 from pbx.demo.world import AmiEvent, World
 from pbx.live.events import HANDLED, Facts, LiveHistory
-from pbx.model.history import AgentChange
+from pbx.model.history import AgentEvent
 
 _NEVER_RESTARTED = World(1, datetime(2000, 1, 1, tzinfo=UTC), "16")
 
@@ -30,7 +30,7 @@ def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _
     return history.facts(until)
 
 
-def replay_agents(since: datetime, until: datetime) -> Sequence[AgentChange]:
+def replay_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
     """The agents' logins, pauses and logouts from `since` up to `until`, as a listener recorded them."""
     history = LiveHistory()
     for day in days_between(since, until):

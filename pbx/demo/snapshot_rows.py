@@ -20,7 +20,7 @@ from pbx.demo.counters import Boot, Counters, counters, whole_s
 from pbx.demo.day import WRAP_UP_S
 from pbx.demo.story import agent_changes_of_day, days_between, trunk_changes_of_day
 from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING, World, usual_boot
-from pbx.model.history import AgentChange
+from pbx.model.history import AgentEvent
 from pbx.store.models import Table
 
 STATUS = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
@@ -219,7 +219,7 @@ class _Sweep:
         for name, queue in self.queues.items():
             queue.set(counters(boot, name, at))
 
-    def _change_agent(self, change: AgentChange) -> None:
+    def _change_agent(self, change: AgentEvent) -> None:
         place = change.queue, change.agent
         if change.kind == "logout":
             self.paused.pop(place, None)

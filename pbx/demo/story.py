@@ -20,7 +20,7 @@ from pbx.demo.company import DemoTrunk as DemoTrunk
 from pbx.demo.company import PlannedCall as PlannedCall
 from pbx.demo.day import play_day
 from pbx.demo.shifts import FLAPPING, DayClock, outages_of_day, shifts_of_day
-from pbx.model.history import AgentChange
+from pbx.model.history import AgentEvent
 
 RECORDED_CALLS = len(SCRIPTS)
 _SEARCHED_DAYS = 60
@@ -72,7 +72,7 @@ def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
 
 
 @lru_cache(maxsize=64)
-def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentChange, ...]:
+def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentEvent, ...]:
     """Logins, pauses with reasons and logouts, one for each queue of the agent, sorted by when."""
     clock, changes = DayClock(day), []
     for shift in shifts_of_day(day, seed):
@@ -82,7 +82,7 @@ def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentChange, ...]:
         moments.append((shift.to_s, "logout", ""))
         for second, kind, reason in moments:
             for queue in shift.agent.queues:
-                changes.append(AgentChange(clock.at(second), shift.agent.name, queue, kind, reason))  # type: ignore[arg-type]
+                changes.append(AgentEvent(clock.at(second), shift.agent.name, queue, kind, reason))  # type: ignore[arg-type]
     return tuple(sorted(changes, key=lambda change: change.happened_at))
 
 

@@ -15,7 +15,7 @@ from pbx.demo.counters import Boot, Counters, counters, waits, whole_s
 from pbx.demo.shifts import DayClock, Shift, shifts_of_day
 from pbx.demo.story import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
 from pbx.demo.timeline import steps_of
-from pbx.model.history import AgentChange
+from pbx.model.history import AgentEvent
 
 IDLE, IN_USE, IS_RINGING, GONE = 1, 2, 6, 5  # a QueueMember's Status
 _WEEKLY_BOOT_HOUR = 4
@@ -227,7 +227,7 @@ class World(Boot):
             if member is not None
         ]
 
-    def agent_event(self, change: AgentChange) -> AmiEvent:
+    def agent_event(self, change: AgentEvent) -> AmiEvent:
         """The event by which a queue reports that an agent logged in or out, paused or went on."""
         agent, at = _BY_NAME[change.agent], change.happened_at
         device = self.device(agent.extension, self.channels_at(at))

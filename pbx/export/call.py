@@ -13,7 +13,7 @@ from pbx.errors import DataError
 from pbx.formatting import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
 from pbx.machine import is_device_name
 from pbx.model.segment import Word
-from pbx.store.models import Call, Recording, SegmentRow, Transcript
+from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.notes import get_note, tags_of
 from pbx.store.transcripts import analysis_of, to_segment, transcripts_of_call
 
@@ -103,7 +103,7 @@ class CallTranscript:
 
 def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> CallTranscript:
     """A call with its current transcripts; without any it has facts only. Raises DataError if there is no such call."""
-    call = session.get(Call, call_id)
+    call = session.get(CallRow, call_id)
     if call is None:
         raise DataError("This call is no longer in the cache.", "Go back to the list and choose another.")
     note = get_note(session, call_id)
@@ -135,7 +135,7 @@ def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> 
 
 def audio_bytes(session: Session, call_ids: Sequence[int]) -> int:
     """How large the recordings of these calls are together."""
-    query = select(func.sum(Recording.size_bytes)).where(col(Recording.call_id).in_(call_ids))
+    query = select(func.sum(RecordingRow.size_bytes)).where(col(RecordingRow.call_id).in_(call_ids))
     return int(session.exec(query).one() or 0)
 
 
@@ -153,7 +153,7 @@ def safe_name(name: str) -> str:
 
 
 def _recording(
-    recording: Recording, transcript: Transcript, rows: Sequence[SegmentRow], audio_dir: Path, offset_s: float
+    recording: RecordingRow, transcript: Transcript, rows: Sequence[SegmentRow], audio_dir: Path, offset_s: float
 ) -> RecordingTranscript:
     file = (audio_dir / recording.file).resolve()
     kept = recording.file and file.is_relative_to(audio_dir.resolve()) and file.is_file()
@@ -208,9 +208,9 @@ def _moved(line: TranscriptLine, by_s: float) -> TranscriptLine:
 
 
 def _facts(
-    call: Call,
+    call: CallRow,
     zone: tzinfo,
-    found: Sequence[tuple[Recording, Transcript, Any]],
+    found: Sequence[tuple[RecordingRow, Transcript, Any]],
     tags: Sequence[str],
     rating: int | None,
 ) -> dict[str, str]:

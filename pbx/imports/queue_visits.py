@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from pbx.asterisk.formats.queue_log import NOBODY, QueueEvent, number, numbers
 from pbx.asterisk.formats.transfers import handed_over, made_before
-from pbx.model.history import AgentChange, AgentChangeKind, Ring, Visit, VisitOutcome
+from pbx.model.history import AgentEvent, AgentEventKind, Ring, Visit, VisitOutcome
 
 LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
 _SLACK_S = 2  # of moments told in whole seconds
 _REMEMBERED = 10_000  # calls of which something may be needed after their visit
 _SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # known, and no visit or agent changes
-_CHANGES: dict[str, AgentChangeKind] = {
+_CHANGES: dict[str, AgentEventKind] = {
     "ADDMEMBER": "login",
     "AGENTLOGIN": "login",
     "AGENTCALLBACKLOGIN": "login",
@@ -44,7 +44,7 @@ class Folded(NamedTuple):
 
     visits: list[Visit]
     rings: list[Ring]
-    changes: list[AgentChange]
+    changes: list[AgentEvent]
 
 
 _VisitKey = tuple[str, str]  # the callid under which a visit's events are written, and its queue
@@ -82,9 +82,9 @@ class QueueLogFold:
         self._transferred: dict[str, Visit] = {}  # by callid
         self._visits: list[Visit] = []
         self._rings: list[Ring] = []
-        self._changes: list[AgentChange] = []
+        self._changes: list[AgentEvent] = []
         self._now_s = 0
-        self._of_all: AgentChange | None = None  # PAUSEALL, until it is known whether each queue's own event follows
+        self._of_all: AgentEvent | None = None  # PAUSEALL, until it is known whether each queue's own event follows
         self._handlers: dict[str, Callable[[QueueEvent], None]] = {
             "ENTERQUEUE": self._enter,
             "CONNECT": self._connect,
@@ -255,7 +255,7 @@ class QueueLogFold:
         kind = _CHANGES[event.name]
         queue = "" if event.queue in NOBODY else event.queue
         reason = event.data if kind in ("pause", "unpause") else ""
-        change = AgentChange(_moment(event.at_s), event.agent, queue, kind, reason)
+        change = AgentEvent(_moment(event.at_s), event.agent, queue, kind, reason)
         if event.name in ("PAUSEALL", "UNPAUSEALL"):
             self._settle_of_all()
             self._of_all = change
@@ -266,7 +266,7 @@ class QueueLogFold:
         if event.name == "ADDMEMBER" and event.data == "PAUSED":
             self._changes.append(replace(change, kind="pause"))
 
-    def _settle_of_all(self, follows: AgentChange | None = None) -> None:
+    def _settle_of_all(self, follows: AgentEvent | None = None) -> None:
         """PAUSEALL names the interface, where each queue's own PAUSE after it names the agent: then those tell it."""
         of_all, self._of_all = self._of_all, None
         if of_all is None:

@@ -16,7 +16,7 @@ from pbx.store.import_cursors import list_cursors
 from pbx.store.job_queue import worker_alive
 from pbx.store.job_rows import unfinished_jobs
 from pbx.store.listening import listening_since
-from pbx.store.models import Job, JobKind, Recording
+from pbx.store.models import Job, JobKind, RecordingRow
 from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
@@ -30,7 +30,9 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
     JSON values only. Raises SettingsError or DataError.
     """
     active = active_connection(engine, settings)
-    by_state = select(Recording.state, func.count()).group_by(col(Recording.state)).order_by(col(Recording.state))
+    by_state = (
+        select(RecordingRow.state, func.count()).group_by(col(RecordingRow.state)).order_by(col(RecordingRow.state))
+    )
     size = (
         "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
         if engine.dialect.name == "sqlite"
@@ -49,7 +51,7 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
             "imports": [_told(mark) for mark in list_cursors(session, active.id, MARKS)] if active else [],
             "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},
             "jobs": [job.model_dump(mode="json") for job in unfinished_jobs(session)],
-            "recordings": dict(session.exec(by_state.where(Recording.connection_id == active.id)).all())
+            "recordings": dict(session.exec(by_state.where(RecordingRow.connection_id == active.id)).all())
             if active
             else {},
             "transcriptions": speech and {name: getattr(speech, name) for name in _TOLD},

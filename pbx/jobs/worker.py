@@ -26,7 +26,7 @@ from pbx.store import job_queue as queue
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import end_job, fail_job, report_progress
-from pbx.store.models import Job, JobKind, Recording, now
+from pbx.store.models import Job, JobKind, RecordingRow, now
 from pbx.transcription.supervisor import TranscriberSupervisor, ask_language_server
 
 LOOK_S = 1.0  # how often the worker looks for something to do
@@ -103,7 +103,7 @@ def make_playable(
     from pbx.recordings.playable import render_playable, waveform
 
     with reading(engine) as session:
-        recording = session.get(Recording, options.get("recording_id", 0))
+        recording = session.get(RecordingRow, options.get("recording_id", 0))
     if recording is None or recording.connection_id != active.id or not recording.file:
         raise DataError("There is no such recording in the cache.", "Sync again, then open the call.")
     source = settings.audio_dir / recording.file

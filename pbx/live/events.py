@@ -8,7 +8,7 @@ from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.values import decimal
 from pbx.live.legs import LiveLegs
 from pbx.live.visits import LiveVisits
-from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentEvent, Leg, Ring, Visit
 
 CLASSES = "system,call,agent"
 # What the live pages show may have changed: who shows it looks again.
@@ -48,7 +48,7 @@ class Facts:
 
     visits: Sequence[Visit] = ()
     rings: Sequence[Ring] = ()
-    changes: Sequence[AgentChange] = ()
+    changes: Sequence[AgentEvent] = ()
     legs: Sequence[Leg] = ()
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from pbx.asterisk.ami.values import integer, known, span_s
 from pbx.asterisk.formats.transfers import handed_over
 from pbx.live.legs import begun_before
 from pbx.live.open_visit import OpenVisit, not_before, remember, visit_of, with_agent
-from pbx.model.history import AgentChange, Ring, Visit, VisitOutcome
+from pbx.model.history import AgentEvent, Ring, Visit, VisitOutcome
 
 SETTLE_S = 1.5
 _STATUS: dict[str, VisitOutcome] = {
@@ -38,7 +38,7 @@ class LiveVisits:
         self.did_of: Callable[[str], str] = lambda uniqueid: ""
         self.visits: dict[tuple[str, str, datetime], Visit] = {}
         self.rings: list[Ring] = []
-        self.changes: list[AgentChange] = []
+        self.changes: list[AgentEvent] = []
         self._open: dict[str, dict[str, OpenVisit]] = {}  # by the caller's channel, by queue
         self._leaving: dict[tuple[str, str], OpenVisit] = {}
         self._absent: set[tuple[str, str]] = set()  # at the look before
@@ -213,18 +213,18 @@ class LiveVisits:
 
     def _add_member(self, message: Message, at: datetime) -> None:
         agent, queue = message.get("MemberName"), message.get("Queue")
-        self.changes.append(AgentChange(at, agent, queue, "login"))
+        self.changes.append(AgentEvent(at, agent, queue, "login"))
         if message.get("Paused") == "1":
-            self.changes.append(AgentChange(at, agent, queue, "pause", message.get("PausedReason")))
+            self.changes.append(AgentEvent(at, agent, queue, "pause", message.get("PausedReason")))
 
     def _remove_member(self, message: Message, at: datetime) -> None:
-        self.changes.append(AgentChange(at, message.get("MemberName"), message.get("Queue"), "logout"))
+        self.changes.append(AgentEvent(at, message.get("MemberName"), message.get("Queue"), "logout"))
 
     def _pause(self, message: Message, at: datetime) -> None:
         kind = "pause" if message.get("Paused") == "1" else "unpause"
         reason = message.get("PausedReason") or message.get("Reason")  # Reason: up to Asterisk 13
         queue = message.get("Queue")
-        self.changes.append(AgentChange(at, message.get("MemberName"), queue, kind, reason))  # type: ignore[arg-type]
+        self.changes.append(AgentEvent(at, message.get("MemberName"), queue, kind, reason))  # type: ignore[arg-type]
 
     def _ask_hangup(self, message: Message, at: datetime) -> None:
         for held in self._open.get(message.get("Uniqueid"), {}).values():

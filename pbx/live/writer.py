@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from pbx.errors import PbxError
 from pbx.live.events import Facts
-from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.store.listening import begin_span, end_spans, prolong_span
@@ -52,7 +52,7 @@ class _PendingWrites:
     visits: dict[tuple[str, str, datetime], Visit] = field(default_factory=dict)
     legs: dict[tuple[str, str, str], Leg] = field(default_factory=dict)
     rings: list[Ring] = field(default_factory=list)
-    changes: list[AgentChange] = field(default_factory=list)
+    changes: list[AgentEvent] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.visits) + len(self.legs) + len(self.rings) + len(self.changes)

@@ -21,7 +21,7 @@ _FIELDS = tuple(field.name for field in fields(Leg))
 
 
 @dataclass(frozen=True, slots=True)
-class CallFacts:
+class Call:
     """What legs tell about their call; "" and None where they don't."""
 
     direction: CallDirection
@@ -38,7 +38,7 @@ class CallFacts:
     duration_s: float | None
 
 
-def fold_legs(legs: Sequence[Leg]) -> CallFacts:
+def fold_legs(legs: Sequence[Leg]) -> Call:
     """Fold the legs of one call, at least one, in any order.
 
     Where the call was put through to anybody (a leg with a dst_channel) or to voicemail, these legs alone tell how it
@@ -60,7 +60,7 @@ def fold_legs(legs: Sequence[Leg]) -> CallFacts:
     started_at = min(leg.started_at for leg in legs)
     ended = [leg.ended_at for leg in legs if leg.ended_at is not None]
     answered_at = answering.answered_at if answering else None
-    return CallFacts(
+    return Call(
         direction=direction,
         from_number=_first_of(leg.src for leg in legs) or (peer_of(first.channel) if direction != "inbound" else ""),
         from_name=first.from_name,

@@ -19,7 +19,7 @@ VisitOutcome = Literal[
     "in_progress",
     "unknown",
 ]
-AgentChangeKind = Literal["login", "logout", "pause", "unpause"]
+AgentEventKind = Literal["login", "logout", "pause", "unpause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class Ring:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentChange:
+class AgentEvent:
     """An agent entered or left a queue, or paused or went on in it; `queue` "" means all of his."""
 
     happened_at: datetime
     agent: str
     queue: str
-    kind: AgentChangeKind
+    kind: AgentEventKind
     reason: str = ""
 
 

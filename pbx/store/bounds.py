@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import TypeVar
 
-from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentEvent, Leg, Ring, Visit
 
-Fact = TypeVar("Fact", Visit, Ring, AgentChange, Leg)
+Fact = TypeVar("Fact", Visit, Ring, AgentEvent, Leg)
 MOST_BYTES = 255  # in UTF-8; Asterisk's own names have 80, its uniqueids 150
-_KINDS = (Visit, Ring, AgentChange, Leg)
+_KINDS = (Visit, Ring, AgentEvent, Leg)
 _TEXTS = {kind.__name__: tuple(one.name for one in fields(kind) if one.type is str) for kind in _KINDS}
 _SURE = MOST_BYTES // 4  # so many characters have no more
 

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import bindparam, case, func, select, union, update
 from sqlmodel import Session
 
-from pbx.store.history_models import CallLeg, QueueVisit
+from pbx.store.history_models import LegRow, VisitRow
 from pbx.store.models import Table
 
 _T = TypeVar("_T")
@@ -30,7 +30,7 @@ SEPARATOR = ", "  # Queue() takes its arguments apart at a comma, so no queue's 
 LONGEST = 500  # characters of a call's queues; an index holds them
 _CHUNK = 500  # ids in one statement
 _calls = Table.metadata.tables["calls"]
-_L, _V = (Table.metadata.tables[str(one.__tablename__)].c for one in (CallLeg, QueueVisit))
+_L, _V = (Table.metadata.tables[str(one.__tablename__)].c for one in (LegRow, VisitRow))
 
 
 class _QueuesOfCall(NamedTuple):

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from pbx.model.folding import CallDirection
 from pbx.store.call_queues import split_queues
-from pbx.store.models import Call, Recording, RecordingState, Table, TranscriptionState
+from pbx.store.models import CallRow, RecordingRow, RecordingState, Table, TranscriptionState
 
 
 @dataclass(frozen=True)
@@ -34,47 +34,49 @@ class CallFilter:
 
 
 def count_calls(session: Session, wanted: CallFilter) -> int:
-    return session.exec(select(func.count()).select_from(Call).where(*call_conditions(session, wanted))).one()
+    return session.exec(select(func.count()).select_from(CallRow).where(*call_conditions(session, wanted))).one()
 
 
-def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int) -> list[Call]:
+def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int) -> list[CallRow]:
     """A page of calls, newest first; those whose time is not known come last."""
     query = (
-        select(Call)
+        select(CallRow)
         .where(*call_conditions(session, wanted))
-        .order_by(col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
+        .order_by(col(CallRow.started_at).desc().nulls_last(), col(CallRow.id).desc())
     )
     return list(session.exec(query.offset(offset).limit(limit)).all())
 
 
-def get_call(session: Session, connection_id: int, call_id: int) -> Call | None:
+def get_call(session: Session, connection_id: int, call_id: int) -> CallRow | None:
     """A call of this PBX; None when there is none of that id, or it is another's."""
-    return session.exec(select(Call).where(Call.id == call_id, Call.connection_id == connection_id)).one_or_none()
-
-
-def find_call(session: Session, connection_id: int, linkedid: str) -> Call | None:
-    """The call of this PBX that has this linkedid."""
     return session.exec(
-        select(Call).where(Call.linkedid == linkedid, Call.connection_id == connection_id)
+        select(CallRow).where(CallRow.id == call_id, CallRow.connection_id == connection_id)
     ).one_or_none()
 
 
-def calls_by_id(session: Session, call_ids: Sequence[int]) -> dict[int, Call]:
+def find_call(session: Session, connection_id: int, linkedid: str) -> CallRow | None:
+    """The call of this PBX that has this linkedid."""
+    return session.exec(
+        select(CallRow).where(CallRow.linkedid == linkedid, CallRow.connection_id == connection_id)
+    ).one_or_none()
+
+
+def calls_by_id(session: Session, call_ids: Sequence[int]) -> dict[int, CallRow]:
     """Some calls, by their ids."""
-    found = session.exec(select(Call).where(col(Call.id).in_(call_ids)))
+    found = session.exec(select(CallRow).where(col(CallRow.id).in_(call_ids)))
     return {call.id: call for call in found if call.id is not None}
 
 
 def transcriptions_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
     """How far the transcripts of these calls are."""
-    found = session.exec(select(Call.id, Call.transcription).where(col(Call.id).in_(call_ids)))
+    found = session.exec(select(CallRow.id, CallRow.transcription).where(col(CallRow.id).in_(call_ids)))
     return {call_id: transcription for call_id, transcription in found if call_id is not None}
 
 
-def recordings_of(session: Session, call_id: int) -> list[Recording]:
+def recordings_of(session: Session, call_id: int) -> list[RecordingRow]:
     """A call's recordings, in the order they began."""
-    query = select(Recording).where(Recording.call_id == call_id)
-    return list(session.exec(query.order_by(col(Recording.started_at), col(Recording.id))).all())
+    query = select(RecordingRow).where(RecordingRow.call_id == call_id)
+    return list(session.exec(query.order_by(col(RecordingRow.started_at), col(RecordingRow.id))).all())
 
 
 def call_queues(session: Session, connection_id: int) -> list[str]:
@@ -107,21 +109,21 @@ def new_calls_since(session: Session, connection_id: int, since: datetime) -> in
 
 def call_conditions(session: Session, wanted: CallFilter) -> list[ColumnElement[bool]]:
     """What a filter asks of the columns of `calls`, all to be met."""
-    conditions = [col(Call.connection_id) == wanted.connection_id]
+    conditions = [col(CallRow.connection_id) == wanted.connection_id]
     if wanted.since is not None:
-        conditions.append(col(Call.started_at) >= wanted.since)
+        conditions.append(col(CallRow.started_at) >= wanted.since)
     if wanted.until is not None:
-        conditions.append(col(Call.started_at) < wanted.until)
+        conditions.append(col(CallRow.started_at) < wanted.until)
     if wanted.direction is not None:
-        conditions.append(col(Call.direction) == wanted.direction)
+        conditions.append(col(CallRow.direction) == wanted.direction)
     if wanted.queue is not None:
         conditions.append(in_queue(session, wanted.connection_id, wanted.queue))
     if wanted.state is not None:
-        conditions.append(col(Call.state) == wanted.state)
+        conditions.append(col(CallRow.state) == wanted.state)
     if wanted.transcription is not None:
-        conditions.append(col(Call.transcription) == wanted.transcription)
+        conditions.append(col(CallRow.transcription) == wanted.transcription)
     if text := wanted.number.strip():
-        conditions.append(or_(*(_found_in(col(column), text) for column in (Call.from_number, Call.to_number))))
+        conditions.append(or_(*(_found_in(col(column), text) for column in (CallRow.from_number, CallRow.to_number))))
     return conditions
 
 
@@ -130,7 +132,7 @@ def in_queue(session: Session, connection_id: int, *queues: str) -> ColumnElemen
     known = _names(session, connection_id, "queue")
     together = [one for one in known if not {*split_queues(one)}.isdisjoint(queues)]
     wanted = sorted({*queues, *together})
-    return col(Call.queue) == wanted[0] if len(wanted) == 1 else col(Call.queue).in_(wanted)
+    return col(CallRow.queue) == wanted[0] if len(wanted) == 1 else col(CallRow.queue).in_(wanted)
 
 
 def _found_in(column: Mapped[str], text: str) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ from sqlmodel import Field
 from pbx.store.models import BigCount, Table, UtcSeconds, now
 
 
-class QueueVisit(Table, table=True):
+class VisitRow(Table, table=True):
     """One visit of a caller to a queue, by queue_log or by live events alike."""
 
     __tablename__ = "queue_visits"
@@ -57,7 +57,7 @@ class QueueVisit(Table, table=True):
     source: str = ""  # watch or queue_log
 
 
-class AgentRing(Table, table=True):
+class RingRow(Table, table=True):
     """An agent's telephone rang and nobody took the call: queue_log's RINGNOANSWER."""
 
     __tablename__ = "agent_rings"
@@ -72,7 +72,7 @@ class AgentRing(Table, table=True):
     ring_s: float = 0.0
 
 
-class AgentEvent(Table, table=True):
+class AgentEventRow(Table, table=True):
     """An agent entered or left a queue, or paused or went on in it; `queue` "" means all of his."""
 
     __tablename__ = "agent_events"
@@ -87,7 +87,7 @@ class AgentEvent(Table, table=True):
     reason: str = ""
 
 
-class CallLeg(Table, table=True):
+class LegRow(Table, table=True):
     """One leg of a call: a CDR row, or a dial attempt seen live. Legs that share a linkedid are one call."""
 
     __tablename__ = "call_legs"

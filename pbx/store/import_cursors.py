@@ -6,8 +6,8 @@ from typing import Literal
 
 from sqlmodel import Session, col, select
 
-from pbx.store.history_models import ImportCursorRow, QueueVisit
-from pbx.store.models import Call, now
+from pbx.store.history_models import ImportCursorRow, VisitRow
+from pbx.store.models import CallRow, now
 from pbx.text_encoding import decode_fields
 
 MarkKind = Literal["queue_log", "cdr", "cel"]
@@ -64,8 +64,8 @@ def known_span(
 ) -> tuple[datetime, datetime] | None:
     """When the first and the last visit to a queue, or call, that is known began; None where none is."""
     mine, at = {
-        "visits": (QueueVisit.connection_id == connection_id, col(QueueVisit.joined_at)),
-        "calls": (Call.connection_id == connection_id, col(Call.started_at)),
+        "visits": (VisitRow.connection_id == connection_id, col(VisitRow.joined_at)),
+        "calls": (CallRow.connection_id == connection_id, col(CallRow.started_at)),
     }[kind]
     first = session.exec(select(at).where(mine, at.is_not(None)).order_by(at).limit(1)).first()
     last = session.exec(select(at).where(mine, at.is_not(None)).order_by(at.desc()).limit(1)).first()

@@ -9,19 +9,19 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name, without_format
-from pbx.model.folding import CallFacts, LegSource, fold_legs, merge_legs
+from pbx.model.folding import Call, LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import tell_queues
-from pbx.store.history_models import CallLeg
+from pbx.store.history_models import LegRow
 from pbx.store.merging import delete_empty, merge_calls
 from pbx.store.models import SubjectKind, Table
 
 _CHUNK = 2000  # legs at once
 _calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))
-_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
+_legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
-_FACTS = tuple(one.name for one in fields(CallFacts))
+_FACTS = tuple(one.name for one in fields(Call))
 _stored_part = attrgetter(*_COLUMNS)
 _KEPT = ("queue",)  # what visits and a recording's name know better
 _LegKey = tuple[str, str, str]
@@ -79,12 +79,12 @@ def known_trunks(session: Session, connection_id: int) -> frozenset[str]:
     return frozenset(session.connection().scalars(names))
 
 
-def legs_of(session: Session, call_id: int) -> list[CallLeg]:
+def legs_of(session: Session, call_id: int) -> list[LegRow]:
     """A call's legs, in the order they began."""
     rows = session.connection().execute(
         select(_legs).where(_legs.c.call_id == call_id).order_by(_legs.c.started_at, _legs.c.sequence, _legs.c.id)
     )
-    return [CallLeg(**row) for row in rows.mappings()]
+    return [LegRow(**row) for row in rows.mappings()]
 
 
 def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[LegSource, list[Leg]]:
@@ -194,7 +194,7 @@ def _folded(known: _Known, linkedids: Iterable[str]) -> dict[str, dict[str, Any]
     return {linkedid: _values(fold_legs(of_call)) for linkedid, of_call in legs.items()}
 
 
-def _values(facts: CallFacts) -> dict[str, Any]:
+def _values(facts: Call) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in _FACTS}
 
 

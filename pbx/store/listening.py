@@ -8,12 +8,12 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from pbx.model.history import Leg
-from pbx.store.history_models import CallLeg, ListeningSpan
+from pbx.store.history_models import LegRow, ListeningSpan
 from pbx.store.models import Table
 
 OPEN_DAYS = 2  # a leg that began before this lasts no more, whatever was heard of it
 CUT_OFF = "Whoever listened was cut off without a word."
-_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
+_legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _spans = Table.metadata.tables[str(ListeningSpan.__tablename__)]
 _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
 

@@ -8,14 +8,14 @@ from sqlmodel import Session
 
 from pbx.store import recordings
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.history_models import CallLeg
+from pbx.store.history_models import LegRow
 from pbx.store.models import Table, now
 from pbx.store.search_index import index_transcript, unindex_transcript
 
 _calls, _recordings, _notes, _tags, _transcripts = (
     Table.metadata.tables[name] for name in ("calls", "recordings", "call_notes", "call_tags", "transcripts")
 )
-_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
+_legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _KEPT = ("queue", "agent", "from_name")  # what the remaining call may not know
 
 

@@ -83,7 +83,7 @@ class PbxConnection(Table, table=True):
 _FILTERED = ("direction", "state", "from_number", "to_number", "transcription")
 
 
-class Call(Table, table=True):
+class CallRow(Table, table=True):
     """One call: all that shares a linkedid. `state` is the most telling state of its recordings."""
 
     __tablename__ = "calls"
@@ -117,7 +117,7 @@ class Call(Table, table=True):
     answered_in: str = ""  # of its queues those in which an agent answered
 
 
-class Recording(Table, table=True):
+class RecordingRow(Table, table=True):
     """One stored recording of the PBX, known by its ARI name. It stays when the PBX has deleted it (`gone_at`)."""
 
     __tablename__ = "recordings"

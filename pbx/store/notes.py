@@ -6,7 +6,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, col, func, select
 
 from pbx.errors import PbxError
-from pbx.store.models import Call, CallNote, CallTag, Topic, now
+from pbx.store.models import CallNote, CallRow, CallTag, Topic, now
 
 RATINGS = range(1, 6)
 LONGEST_NOTE = 20_000  # characters
@@ -85,7 +85,11 @@ def tags_of(session: Session, call_id: int) -> list[str]:
 
 def all_tags(session: Session, connection_id: int) -> list[str]:
     """All tags on calls of a PBX, by name."""
-    query = select(CallTag.tag).join(Call, col(Call.id) == CallTag.call_id).where(Call.connection_id == connection_id)
+    query = (
+        select(CallTag.tag)
+        .join(CallRow, col(CallRow.id) == CallTag.call_id)
+        .where(CallRow.connection_id == connection_id)
+    )
     return sorted(session.exec(query.distinct()), key=_by_name)
 
 

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import RecordingName
 from pbx.store.call_queues import tell_queues
-from pbx.store.history_models import CallLeg
+from pbx.store.history_models import LegRow
 from pbx.store.models import RecordingState, Table, now
 
 _T = TypeVar("_T")
@@ -27,7 +27,7 @@ _NOTHING = {"unknown", "", None}
 _calls = Table.metadata.tables["calls"]
 _recordings = Table.metadata.tables["recordings"]
 _connections = Table.metadata.tables["connections"]
-_legs = Table.metadata.tables[str(CallLeg.__tablename__)]
+_legs = Table.metadata.tables[str(LegRow.__tablename__)]
 
 
 class ListedRecording(NamedTuple):

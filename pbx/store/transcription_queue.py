@@ -15,7 +15,7 @@ from sqlmodel.sql.expression import Select
 
 from pbx.asterisk.formats.recording_names import LEG_ENDINGS
 from pbx.store.calls import CallFilter, call_conditions, in_queue
-from pbx.store.models import Recording, Table, Transcription, TranscriptionRules, TranscriptionState, UtcSeconds, now
+from pbx.store.models import RecordingRow, Table, Transcription, TranscriptionRules, TranscriptionState, UtcSeconds, now
 
 Asked = Literal["new", "failed", "all"]
 
@@ -177,19 +177,21 @@ def state_of(session: Session, recording_id: int) -> Transcription | None:
 
 def failed_ones(
     session: Session, connection_id: int, *, offset: int, limit: int
-) -> list[tuple[Transcription, Recording]]:
+) -> list[tuple[Transcription, RecordingRow]]:
     """A page of what failed, newest failure first, with its recording."""
     mine = _with_recording(connection_id, "failed").order_by(col(Transcription.ended_at).desc())
     return list(session.exec(mine.offset(offset).limit(limit)).all())
 
 
-def next_up(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, Recording]]:
+def next_up(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, RecordingRow]]:
     """What is transcribed next, in its order, with its recording."""
     return list(session.exec(_with_recording(connection_id, "queued").order_by(*first_come()).limit(limit)).all())
 
 
-def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Transcription, Recording]:
-    both = select_rows(Transcription, Recording).join(Recording, col(Recording.id) == col(Transcription.recording_id))
+def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Transcription, RecordingRow]:
+    both = select_rows(Transcription, RecordingRow).join(
+        RecordingRow, col(RecordingRow.id) == col(Transcription.recording_id)
+    )
     return both.where(Transcription.connection_id == connection_id, Transcription.state == state)
 
 

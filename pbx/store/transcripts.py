@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from pbx.errors import PbxError
 from pbx.model.segment import Flag, Segment, Word
 from pbx.speech.transcriber import TranscriptPart
-from pbx.store.models import AnalysisRow, Recording, SegmentRow, Table, Transcript, now
+from pbx.store.models import AnalysisRow, RecordingRow, SegmentRow, Table, Transcript, now
 from pbx.store.notes import clean_text
 from pbx.store.search_index import index_segment, index_transcript, unindex_segment, unindex_transcript
 
@@ -123,13 +123,13 @@ def current_transcript(session: Session, recording_id: int) -> Transcript | None
     ).first()
 
 
-def transcripts_of_call(session: Session, call_id: int) -> list[tuple[Recording, Transcript, list[SegmentRow]]]:
+def transcripts_of_call(session: Session, call_id: int) -> list[tuple[RecordingRow, Transcript, list[SegmentRow]]]:
     """A call's recordings that have a current transcript, in the order they began, each with what was said."""
     query = (
-        select(Recording, Transcript)
-        .join(Transcript, col(Transcript.recording_id) == Recording.id)
-        .where(Recording.call_id == call_id, col(Transcript.current).is_(True))
-        .order_by(col(Recording.started_at), col(Recording.id))
+        select(RecordingRow, Transcript)
+        .join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
+        .where(RecordingRow.call_id == call_id, col(Transcript.current).is_(True))
+        .order_by(col(RecordingRow.started_at), col(RecordingRow.id))
     )
     return [(recording, found, segments_of(session, _id_of(found))) for recording, found in session.exec(query).all()]
 
@@ -190,11 +190,11 @@ def analysis_of(session: Session, transcript_id: int) -> AnalysisRow | None:
 def summaries_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
     """The summaries of calls, by call; of several recordings they follow one another."""
     query = (
-        select(Recording.call_id, AnalysisRow.document)
-        .join(Transcript, col(Transcript.recording_id) == Recording.id)
+        select(RecordingRow.call_id, AnalysisRow.document)
+        .join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
         .join(AnalysisRow, col(AnalysisRow.transcript_id) == Transcript.id)
-        .where(col(Recording.call_id).in_(call_ids), col(Transcript.current).is_(True))
-        .order_by(col(Recording.started_at), col(Recording.id))
+        .where(col(RecordingRow.call_id).in_(call_ids), col(Transcript.current).is_(True))
+        .order_by(col(RecordingRow.started_at), col(RecordingRow.id))
     )
     found: dict[int, str] = {}
     for call_id, document in session.exec(query).all():

@@ -14,10 +14,10 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
-from pbx.model.history import AgentChange, Ring, Visit
+from pbx.model.history import AgentEvent, Ring, Visit
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import calls_of_uniqueids, tell_queues
-from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
+from pbx.store.history_models import AgentEventRow, RingRow, VisitRow
 from pbx.store.models import Table
 
 _T = TypeVar("_T")
@@ -33,9 +33,9 @@ _SEEN = 2  # an end that somebody saw
 _CERTAINTY = {"in_progress": 0, "unknown": 1}
 _OPPOSITE = {"login": "logout", "logout": "login", "pause": "unpause", "unpause": "pause"}
 
-_visits: SqlTable = Table.metadata.tables[QueueVisit.__tablename__]
-_rings: SqlTable = Table.metadata.tables[AgentRing.__tablename__]
-_events: SqlTable = Table.metadata.tables[AgentEvent.__tablename__]
+_visits: SqlTable = Table.metadata.tables[VisitRow.__tablename__]
+_rings: SqlTable = Table.metadata.tables[RingRow.__tablename__]
+_events: SqlTable = Table.metadata.tables[AgentEventRow.__tablename__]
 
 
 class _VisitRecord:
@@ -105,7 +105,7 @@ def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> 
     return len(added)
 
 
-def store_agent_changes(session: Session, connection_id: int, changes: Sequence[AgentChange]) -> int:
+def store_agent_changes(session: Session, connection_id: int, changes: Sequence[AgentEvent]) -> int:
     """Add agents' changes that aren't known; the number added."""
     if not changes:
         return 0
@@ -187,7 +187,7 @@ def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
         row.visit, row.source, row.changed = merged, new_source, True
 
 
-def _fields(fact: Ring | AgentChange) -> dict[str, Any]:
+def _fields(fact: Ring | AgentEvent) -> dict[str, Any]:
     return {name: getattr(fact, name) for name in fact.__dataclass_fields__}  # asdict copies each value deeply
 
 

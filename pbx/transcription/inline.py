@@ -16,7 +16,7 @@ from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import needed_connection
-from pbx.store.models import Recording, Transcription
+from pbx.store.models import RecordingRow, Transcription
 from pbx.store.transcription_queue import queue_recordings, recordings_in
 from pbx.transcription.supervisor import take_up_transcriptions
 from pbx.transcription.transcriber_process import QueueWorker
@@ -81,7 +81,7 @@ def _chosen(session: Session, connection_id: int, wanted: Wanted) -> list[int]:
     chosen: list[int] = []
     for name in wanted.names:
         row = session.exec(
-            select(Recording).where(Recording.connection_id == connection_id, Recording.name == name)
+            select(RecordingRow).where(RecordingRow.connection_id == connection_id, RecordingRow.name == name)
         ).one_or_none()
         if row is None or row.id is None:
             raise DataError(
@@ -111,7 +111,7 @@ def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
     with reading(engine) as session:
         rows = _rows(session, ids)
         failed = [row for row in rows if row.state == "failed"]
-        named = {row.recording_id: session.get_one(Recording, row.recording_id).name for row in failed}
+        named = {row.recording_id: session.get_one(RecordingRow, row.recording_id).name for row in failed}
     return {
         "asked": len(ids),
         "completed": sum(row.state == "completed" for row in rows),

@@ -11,7 +11,7 @@ from pbx.formatting import DIRECTIONS, RECORDING_STATES, count_text, duration_te
 from pbx.recordings.playable import PLAYABLE_TYPE
 from pbx.store.calls import recordings_of
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call, Recording, SegmentRow, Transcript
+from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.transcripts import current_transcript, edit_segment, segments_of, speaker_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.call_notes import show_call_notes
@@ -200,7 +200,7 @@ def _save_edit(site: Site, transcript: Transcript, edit: SegmentEdit) -> None:
 
 
 def _details(
-    site: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
+    site: Site, call: CallRow, recording: RecordingRow, sound: PlayableSound | None, transcript: Transcript | None
 ) -> None:
     facts(_call_facts(site, call) | _recording_facts(site, recording, sound) | _transcript_facts(site, transcript))
     show_legs(site, call.id or 0)
@@ -219,7 +219,7 @@ def _details(
             ask_again(site, recording, transcript)
 
 
-def _call_facts(site: Site, call: Call) -> dict[str, str]:
+def _call_facts(site: Site, call: CallRow) -> dict[str, str]:
     return {
         "Started": f"{site.local(call.started_at, seconds=True)} ({site.zone_name})" if call.started_at else "Unknown",
         "Direction": DIRECTIONS.get(call.direction, call.direction),

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from pbx.errors import PbxError
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from pbx.store.notes import all_tags, change_tags, get_note, save_rating, tags_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note, plain, show_errors

@@ -26,7 +26,7 @@ from pbx.formatting import OUTCOMES as OUTCOME_WORDS
 from pbx.model.folding import CallDirection
 from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import Drilldown, int_param, number_param, span_param, span_text
 from pbx.ui.period_bar import Period
@@ -76,11 +76,11 @@ def _narrow_calls(params: Mapping[str, str], query: CallQuery, period: Period) -
     return CallQuery(counted, CallSelection(number or None, disposition, weekday, hour)), words
 
 
-def _load_calls(session: Session, site: Site, query: CallQuery, offset: int, limit: int) -> tuple[int, list[Call]]:
+def _load_calls(session: Session, site: Site, query: CallQuery, offset: int, limit: int) -> tuple[int, list[CallRow]]:
     return selected_calls(session, query.counted, query.selection, site.zone, offset=offset, limit=limit)
 
 
-def _call_values(call: Call) -> Sequence[CellValue]:
+def _call_values(call: CallRow) -> Sequence[CellValue]:
     return (
         *(call.started_at, call.from_number, call.to_number, DIRECTIONS.get(call.direction, call.direction)),
         *(call.did, call.queue, call.agent, DISPOSITIONS.get(call.disposition, call.disposition)),
@@ -103,7 +103,7 @@ def _interactions_filters(site: Site, query: CallQuery) -> dict[str, str | list[
     return filters | {name: value for name, value in optional.items() if value}
 
 
-CALLS: Drilldown[CallQuery, Call] = Drilldown(
+CALLS: Drilldown[CallQuery, CallRow] = Drilldown(
     title="Calls",
     key="selected_calls",
     columns=(call_columns := ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")),
@@ -226,7 +226,7 @@ def _visit_cells(site: Site, visits: Sequence[VisitRow]) -> list[list[TableCell]
     return [_cells_of_visit(site, visit, calls.get(visit.call_id or 0)) for visit in visits]
 
 
-def _cells_of_visit(site: Site, visit: VisitRow, call: Call | None) -> list[TableCell]:
+def _cells_of_visit(site: Site, visit: VisitRow, call: CallRow | None) -> list[TableCell]:
     text, tone, _ = OUTCOME_WORDS[visit.outcome]
     recording: TableCell = NOTHING
     if call is not None:

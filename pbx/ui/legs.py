@@ -7,7 +7,7 @@ import streamlit as st
 from pbx.formatting import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 from pbx.model.channels import peer_of
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg
+from pbx.store.history_models import LegRow
 from pbx.store.legs import legs_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note
@@ -31,7 +31,7 @@ def show_legs(site: Site, call_id: int) -> None:
     note(f"{count_text(len(legs), 'leg')} from {sources}, times in {site.zone_name}")
 
 
-def _cells(site: Site, leg: CallLeg) -> list[TableCell]:
+def _cells(site: Site, leg: LegRow) -> list[TableCell]:
     ended = DISPOSITIONS.get(leg.disposition, leg.disposition) if leg.disposition else "In progress"
     ringing = "" if leg.pdd_s is None else f"ringing after {leg.pdd_s:.1f} s"
     talk = "" if not leg.billsec_s else f"for {duration_text(leg.billsec_s)}"
@@ -50,7 +50,7 @@ def _cells(site: Site, leg: CallLeg) -> list[TableCell]:
     ]
 
 
-def _via(leg: CallLeg) -> str:
+def _via(leg: LegRow) -> str:
     return " → ".join(filter(None, (leg.trunk, leg.onward_trunk))) or leg.last_app or NOTHING
 
 

@@ -14,7 +14,7 @@ import streamlit as st
 from pbx.errors import PbxError
 from pbx.store.calls import find_call
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from pbx.store.notes import LONGEST_NOTE, get_note, save_note
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import HERE, show_errors

@@ -13,7 +13,7 @@ from pbx.speech.audio import probe_audio
 from pbx.store.engine import reading
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import plain, show_errors
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pbx.formatting import SPEAKERS, duration_text, position_text
 from pbx.store.engine import reading
-from pbx.store.models import Recording, Transcript
+from pbx.store.models import RecordingRow, Transcript
 from pbx.store.notes import topics
 from pbx.store.transcripts import analysis_of, segments_of
 from pbx.transcription.analysis.run import Analysis, Quote, SpokenSegment, match_topics
@@ -18,7 +18,7 @@ from pbx.ui.tables import TableCell, table
 UNTOLD = "n/a: who speaks can’t be told in this recording"
 
 
-def show_summary(site: Site, recording: Recording, transcript: Transcript | None) -> None:
+def show_summary(site: Site, recording: RecordingRow, transcript: Transcript | None) -> None:
     """The analysis of the current transcript, or when there will be one."""
     if transcript is None:
         note("There is a summary once the recording is transcribed.")
@@ -95,7 +95,7 @@ def _topics(
     return match_topics(spoken, phrases)
 
 
-def _moments(recording: Recording, label: str, groups: Mapping[str, Sequence[Quote]]) -> None:
+def _moments(recording: RecordingRow, label: str, groups: Mapping[str, Sequence[Quote]]) -> None:
     """Moments as rows; picking one plays the recording from there."""
     rows: dict[str, list[TableCell]] = {}
     places: dict[str, float] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from pbx.formatting import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STATES, duration_text
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import HERE
 

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 from pbx.demo.company import SUPPORT
 from pbx.demo.recordings import READY
 from pbx.store.engine import reading
-from pbx.store.models import Recording, Transcript
+from pbx.store.models import RecordingRow, Transcript
 from pbx.ui.active_pbx import Site
 from pbx.ui.links import CALL_PAGE, go_to_page
 

@@ -9,7 +9,7 @@ from pbx.errors import PbxError
 from pbx.formatting import count_text, duration_text
 from pbx.store.calls import CallFilter, count_calls
 from pbx.store.engine import reading, writing
-from pbx.store.models import Recording, Transcript, TranscriptionState
+from pbx.store.models import RecordingRow, Transcript, TranscriptionState
 from pbx.store.transcription_queue import Asked, cancel, overview, queue_calls, queue_recordings, state_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note, plain, show_errors
@@ -31,7 +31,7 @@ def model_choice(at: Site, key: str) -> str:
     return (chosen or "").strip()
 
 
-def ask(at: Site, recording: Recording, model: str = "") -> None:
+def ask(at: Site, recording: RecordingRow, model: str = "") -> None:
     """Have a recording transcribed, before all that queued itself, and draw the page anew; or say why it can't be."""
     try:
         with writing(at.engine) as session:
@@ -44,7 +44,7 @@ def ask(at: Site, recording: Recording, model: str = "") -> None:
     st.rerun()
 
 
-def ask_again(at: Site, recording: Recording, transcript: Transcript) -> None:
+def ask_again(at: Site, recording: RecordingRow, transcript: Transcript) -> None:
     """Transcribe once more, with another model perhaps."""
     with st.popover("Transcribe again", icon=":material/replay:"):
         note(f"The present text is by {transcript.model}. It stays until the new one is whole.")
@@ -53,7 +53,7 @@ def ask_again(at: Site, recording: Recording, transcript: Transcript) -> None:
             ask(at, recording, model)
 
 
-def transcription_state(at: Site, recording: Recording, transcript: Transcript | None) -> None:
+def transcription_state(at: Site, recording: RecordingRow, transcript: Transcript | None) -> None:
     """How far the recording's transcript is, and what can be done about it; nothing where it is there."""
     with reading(at.engine) as session:
         known = state_of(session, recording.id or 0)
@@ -75,7 +75,7 @@ def transcription_state(at: Site, recording: Recording, transcript: Transcript |
 
 @st.fragment(run_every=2)
 @show_errors
-def _under_way(at: Site, recording: Recording, drawn: str, has_text: bool) -> None:
+def _under_way(at: Site, recording: RecordingRow, drawn: str, has_text: bool) -> None:
     """Progress of a recording; the page is drawn anew when its state is another."""
     with reading(at.engine) as session:
         known = state_of(session, recording.id or 0)

@@ -16,7 +16,7 @@ from pbx.demo.scripts import SCRIPTS
 from pbx.demo.scripts import script as script_of
 from pbx.demo.story import ZONE, calls_of_day, recorded_calls
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call, Recording, SegmentRow, Transcript
+from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.notes import set_tags
 from pbx.store.search_index import index_segment, unindex_segment
 from tests.browser.actions import box, choose, close, count_text, enter, figure, press, reload, start, yesterday
@@ -38,9 +38,9 @@ def stored_by_queue(demo: Demo) -> Counter[str]:
     """Yesterday's calls as the demo's cache has them, by the queue that stands in them."""
     zone = ZoneInfo(ZONE)
     since, until = (datetime.combine(day, time.min, zone) for day in (yesterday(), yesterday() + timedelta(days=1)))
-    began = col(Call.started_at)
+    began = col(CallRow.started_at)
     with reading(demo.engine) as session:
-        return Counter(session.exec(select(Call.queue).where(began >= since, began < until)).all())
+        return Counter(session.exec(select(CallRow.queue).where(began >= since, began < until)).all())
 
 
 def test_interactions(page: Page, demo: Demo) -> None:
@@ -124,7 +124,7 @@ def doubted_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
         with writing(demo.engine) as session:
             set_tags(session, call_id, tags)
             of_call = col(SegmentRow.transcript_id).in_(
-                select(Transcript.id).join(Recording).where(Recording.call_id == call_id)
+                select(Transcript.id).join(RecordingRow).where(RecordingRow.call_id == call_id)
             )
             for row in session.exec(select(SegmentRow).where(of_call, SegmentRow.text > "")).all():
                 unindex_segment(session, row.id or 0)
@@ -148,12 +148,12 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
         if (count := sum(bool(re.search(r"\binvoice\b", line.text, re.IGNORECASE)) for line in script.lines))
     }
     with reading(demo.engine) as session:
-        stored = {call.uniqueid: call for call in session.exec(select(Call)).all()}
+        stored = {call.uniqueid: call for call in session.exec(select(CallRow)).all()}
     calls = {name: stored[heard[name].uniqueid] for name in found}
     name = next(iter(found))
     chosen = calls[name]
 
-    def only(wanted: Callable[[Call], bool]) -> str:
+    def only(wanted: Callable[[CallRow], bool]) -> str:
         return places({name: count for name, count in found.items() if wanted(calls[name])})
 
     def shows(truth: str) -> None:

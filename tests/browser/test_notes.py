@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from sqlmodel import col, select
 
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call, CallNote
+from pbx.store.models import CallNote, CallRow
 from pbx.store.notes import save_note, save_rating, set_tags, tags_of
 from tests.browser.actions import reload, start
 from tests.browser.checks import faults, open_tab, settle
@@ -20,7 +20,7 @@ from tests.lab.process import wait_until
 @pytest.fixture
 def calls(demo: Demo) -> Iterator[list[int]]:
     """The ids of the two newest calls that can be heard; nothing is noted on them, before and after."""
-    heard = select(Call.id).where(Call.state == "downloaded").order_by(col(Call.started_at).desc()).limit(2)
+    heard = select(CallRow.id).where(CallRow.state == "downloaded").order_by(col(CallRow.started_at).desc()).limit(2)
     with reading(demo.engine) as session:
         ids = [call_id for call_id in session.exec(heard) if call_id]
     yield ids

@@ -18,9 +18,9 @@ from pbx.live.collect import collect_snapshot
 from pbx.settings import load_settings
 from pbx.store.counter_resets import Reset, resets_of
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
+from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
 from pbx.store.job_queue import needed_connection
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.shift import DESK, Shift, alone_at, work_shift
@@ -108,10 +108,10 @@ def opened() -> Iterator[Engine]:
 def forget_others(engine: Engine, shift: Shift) -> None:
     """Others may place calls on the same server at the same time."""
     with writing(engine) as session:
-        mine = select(Call.id).where(col(Call.linkedid).in_(shift.linkedids))
+        mine = select(CallRow.id).where(col(CallRow.linkedid).in_(shift.linkedids))
         for query in (
-            delete(CallLeg).where(col(CallLeg.call_id).not_in(mine)),
-            delete(Call).where(col(Call.linkedid).not_in(shift.linkedids)),
-            *(delete(table).where(col(table.queue) != DESK) for table in (QueueVisit, AgentRing, AgentEvent)),
+            delete(LegRow).where(col(LegRow.call_id).not_in(mine)),
+            delete(CallRow).where(col(CallRow.linkedid).not_in(shift.linkedids)),
+            *(delete(table).where(col(table.queue) != DESK) for table in (VisitRow, RingRow, AgentEventRow)),
         ):
             session.connection().execute(query)

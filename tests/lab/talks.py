@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
-from pbx.store.models import AnalysisRow, Call, Recording, SegmentRow, Topic, Transcript, Transcription
+from pbx.store.models import AnalysisRow, CallRow, RecordingRow, SegmentRow, Topic, Transcript, Transcription
 from pbx.store.search_index import index_transcript
 from pbx.store.transcription_queue import set_paused
 
@@ -62,14 +62,16 @@ def write_sound(path: Path, seconds: int) -> None:
 def add_call(settings: Settings, engine: Engine, pbx: int, number: str, seconds: int = 40) -> int:
     """A call with its recording; returns the recording's id, which is the call's too."""
     with writing(engine) as session:
-        call = Call(
+        call = CallRow(
             connection_id=pbx, linkedid=number, from_number=number, to_number="600", queue="support", agent="1001"
         )
         call.sqlmodel_update({"direction": "inbound", "state": "downloaded", "duration_s": float(seconds)})
         call.started_at = datetime(2026, 7, 1, 9, 30, tzinfo=UTC)
         session.add(call)
         session.flush()
-        recording = Recording(connection_id=pbx, call_id=call.id or 0, name=f"2026/07/01/{number}", state="downloaded")
+        recording = RecordingRow(
+            connection_id=pbx, call_id=call.id or 0, name=f"2026/07/01/{number}", state="downloaded"
+        )
         recording.sqlmodel_update({"file": f"{number}.wav", "duration_s": float(seconds), "size_bytes": 1000})
         session.add(recording)
         session.flush()
@@ -100,7 +102,7 @@ def add_transcript(engine: Engine, pbx: int, recording_id: int, rows: list[Segme
             "first_response_s": 0.8,
         }
         session.add(AnalysisRow(transcript_id=transcript.id or 0, engine="local", document=document))
-        session.get_one(Call, recording_id).transcription = "completed"
+        session.get_one(CallRow, recording_id).transcription = "completed"
         session.flush()
         index_transcript(session, transcript.id or 0)
 
@@ -142,6 +144,6 @@ def fill(data_dir: Path) -> None:
         with writing(engine) as session:
             row = Transcription(recording_id=recording_id, connection_id=pbx, state=state, error=reason, total_s=40.0)
             session.add(row)
-            session.get_one(Call, recording_id).transcription = state
+            session.get_one(CallRow, recording_id).transcription = state
     add_call(settings, engine, pbx, "+4930555", seconds=LONG_S)
     engine.dispose()

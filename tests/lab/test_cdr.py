@@ -17,9 +17,9 @@ from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.run import ImportRun
 from pbx.live.events import LiveHistory
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import CallLeg
+from pbx.store.history_models import LegRow
 from pbx.store.legs import store_legs
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from tests.lab.ami import Ami
 from tests.lab.calls import (
     PlacedCall,
@@ -141,10 +141,10 @@ def lived(lab: None, request: pytest.FixtureRequest) -> Lived:
     return Lived(request.param)
 
 
-def calls_of(engine: Engine, lived: Lived) -> dict[str, Call]:
+def calls_of(engine: Engine, lived: Lived) -> dict[str, CallRow]:
     """The imported calls, by kind."""
     with reading(engine) as session:
-        found = {call.linkedid: call for call in session.exec(select(Call)).all()}
+        found = {call.linkedid: call for call in session.exec(select(CallRow)).all()}
     assert set(found) == {call.uniqueid for call in lived.calls.values()}
     return {kind: found[call.uniqueid] for kind, call in lived.calls.items()}
 
@@ -189,7 +189,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     assert (result.rows, result.legs, result.bad) == (len(lived.rows()), len(lived.rows()), 0)
     assert_told(engine, lived, by_table=True)
     with reading(engine) as session:
-        legs = session.exec(select(CallLeg)).all()
+        legs = session.exec(select(LegRow)).all()
         carried = {leg.linkedid for leg in legs if leg.trunk == "carrier"}
         through = ("answered", "busy", "noanswer", "inbound", "transferred", "forwarded")
         assert carried == {lived.calls[kind].uniqueid for kind in through}
@@ -241,7 +241,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert_told(engine, lived, by_table=True)
     with reading(engine) as session:
-        legs = session.exec(select(CallLeg)).all()
+        legs = session.exec(select(LegRow)).all()
     dialled = {leg.dst_channel: leg for leg in legs if leg.dst_channel}
     assert dialled.keys() == {str(row["dstchannel"]) for row in lived.rows() if row["dstchannel"]}
     assert {leg.source for leg in legs} == {"cdr"}
@@ -257,10 +257,10 @@ def test_the_database_after_the_file_adds_no_leg(lived: Lived, engine: Engine, m
     active = active_at(engine, lived.server)
     import_cdr_file(ImportRun(engine, active), lived.master)
     with reading(engine) as session:
-        before = len(session.exec(select(CallLeg)).all())
+        before = len(session.exec(select(LegRow)).all())
     assert import_cdr_database(ImportRun(engine, active), mariadb.address).legs == 0
     with reading(engine) as session:
-        assert len(session.exec(select(CallLeg)).all()) == before
+        assert len(session.exec(select(LegRow)).all()) == before
         mine = [call.uniqueid for call in lived.calls.values()]
-        dids = session.exec(select(Call.did).where(col(Call.linkedid).in_(mine), Call.did != "")).all()
+        dids = session.exec(select(CallRow.did).where(col(CallRow.linkedid).in_(mine), CallRow.did != "")).all()
     assert sorted(dids) == ["5550100", "5550104"]

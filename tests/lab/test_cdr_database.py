@@ -17,8 +17,8 @@ from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg, ImportCursorRow
-from pbx.store.models import Call
+from pbx.store.history_models import ImportCursorRow, LegRow
+from pbx.store.models import CallRow
 from tests.lab.imports import active_at
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres
@@ -73,7 +73,7 @@ def test_a_table_without_indexes_with_nulls_and_zero_dates(
     result = import_cdr_database(ImportRun(engine, pbx), mariadb.address, table="broken")
     assert (result.rows, result.legs, result.bad) == (5, 4, 1)
     with reading(engine) as session:
-        calls = {call.linkedid.partition(".")[2]: call for call in session.exec(select(Call)).all()}
+        calls = {call.linkedid.partition(".")[2]: call for call in session.exec(select(CallRow)).all()}
     assert {number: call.started_at.timestamp() for number, call in calls.items() if call.started_at} == {
         str(number): 1772452800 + number for number in (0, 1, 2, 4)
     }
@@ -94,7 +94,7 @@ def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> Non
     assert import_cdr_database(ImportRun(engine, pbx), postgres).legs == 50
     assert import_cdr_database(ImportRun(engine, pbx), postgres).rows == 0
     with reading(engine) as session:
-        call = session.exec(select(Call).order_by(Call.started_at)).first()
+        call = session.exec(select(CallRow).order_by(CallRow.started_at)).first()
     assert call is not None
     assert (call.started_at, call.wait_s, call.talk_s) == (datetime(2026, 3, 2, 13, tzinfo=UTC), 3, 6)
 
@@ -127,7 +127,7 @@ def test_the_pbx_may_write_while_it_is_read(
     assert added > 1
     assert result.legs >= 25_000
     with reading(engine) as session:
-        assert session.exec(select(func.count()).select_from(CallLeg)).one() == result.legs
+        assert session.exec(select(func.count()).select_from(LegRow)).one() == result.legs
 
 
 def test_the_database_is_only_read(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:

@@ -15,8 +15,8 @@ from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg
-from pbx.store.models import Call
+from pbx.store.history_models import LegRow
+from pbx.store.models import CallRow
 from tests.lab.calls import new_caller, originate
 from tests.lab.events import CEL_TABLE, EventSite, event_site
 from tests.lab.imports import active_at
@@ -85,12 +85,12 @@ def active(engine: Engine) -> ActiveConnection:
     return active_at(engine, SERVERS[22])
 
 
-def legs(engine: Engine, lived: Lived) -> dict[str, list[CallLeg]]:
+def legs(engine: Engine, lived: Lived) -> dict[str, list[LegRow]]:
     """The legs that dialled somebody, by the kind of their call."""
     kinds = {uniqueid: kind for kind, uniqueid in lived.uniqueids.items()}
-    found: dict[str, list[CallLeg]] = {kind: [] for kind in lived.uniqueids}
+    found: dict[str, list[LegRow]] = {kind: [] for kind in lived.uniqueids}
     with reading(engine) as session:
-        for leg in session.exec(select(CallLeg)):
+        for leg in session.exec(select(LegRow)):
             if leg.dst_channel and leg.uniqueid == leg.linkedid:
                 found[kinds[leg.linkedid]].append(leg)
     return found
@@ -132,7 +132,7 @@ def test_a_call_answered_before_anybody_did_gets_its_true_wait(
         else:
             import_cdr_database(ImportRun(engine, active), mariadb.address)
         with reading(engine) as session:
-            call = session.exec(select(Call).where(Call.linkedid == lived.uniqueids["late"])).one()
+            call = session.exec(select(CallRow).where(CallRow.linkedid == lived.uniqueids["late"])).one()
         waits.append((call.wait_s, call.talk_s))
     before, after = waits
     assert before[0] == 0  # the CDR's: from when the caller's own channel was up

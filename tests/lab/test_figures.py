@@ -230,7 +230,7 @@ def test_the_page_explore(engine: Engine) -> None:
 def test_interactions_and_a_calls_legs(lived: Lived, engine: Engine, way: str) -> None:
     assert len(tables(well(open_page("pages/calls/interactions.py")))["Calls"]) == 12
     with reading(engine) as session:
-        ids = {linkedid: call for call, linkedid in session.exec(select(Call.id, Call.linkedid))}
+        ids = {linkedid: call for call, linkedid in session.exec(select(CallRow.id, CallRow.linkedid))}
     legs: dict[str, list[Any]] = {}
     for name in ("busy", "inbound"):
         app = well(open_page("pages/calls/interactions.py", call=str(ids[lived.shift.calls[name].uniqueid])))

@@ -15,8 +15,8 @@ from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import AgentRing, QueueVisit
-from pbx.store.models import Call
+from pbx.store.history_models import RingRow, VisitRow
+from pbx.store.models import CallRow
 from tests.lab.imports import active_at
 from tests.lab.mariadb import CDR_TABLE, PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres
@@ -95,9 +95,9 @@ def test_names_are_read_whatever_the_columns_are_declared(
             )
     import_database(ImportRun(engine, pbx), mariadb.address)
     with reading(engine) as session:
-        assert set(session.exec(select(Call.from_name))) == set(NAMES)
-        assert set(session.exec(select(QueueVisit.agent))) == set(NAMES)
-        assert not session.exec(select(AgentRing)).all()
+        assert set(session.exec(select(CallRow.from_name))) == set(NAMES)
+        assert set(session.exec(select(VisitRow.agent))) == set(NAMES)
+        assert not session.exec(select(RingRow)).all()
     mariadb.execute("DROP TABLE queue_log")
 
 
@@ -114,7 +114,7 @@ def test_a_name_cut_at_80_bytes_is_a_name(engine: Engine, pbx: ActiveConnection,
         )
     assert import_cdr_database(ImportRun(engine, pbx), mariadb.address).legs == 4
     with reading(engine) as session:
-        told = session.exec(select(Call.from_name).order_by(Call.linkedid)).all()
+        told = session.exec(select(CallRow.from_name).order_by(CallRow.linkedid)).all()
     assert [(name.startswith(one), len(one) >= 50) for one, name in zip(told, names, strict=True)] == [(True, True)] * 4
 
 
@@ -203,4 +203,4 @@ def test_a_postgresql_of_no_declared_encoding(engine: Engine, pbx: ActiveConnect
             connection.execute(b"INSERT INTO cdr VALUES ('" + b"', '".join(values) + b"')")
     assert import_cdr_database(ImportRun(engine, pbx), address).legs == 2
     with reading(engine) as session:
-        assert set(session.exec(select(Call.from_name))) == {"Jörg", "Jürg"}
+        assert set(session.exec(select(CallRow.from_name))) == {"Jörg", "Jürg"}

@@ -12,7 +12,7 @@ from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
+from pbx.store.history_models import AgentEventRow, RingRow, VisitRow
 from pbx.store.models import PbxConnection
 from tests.lab.calls import place_queue_call
 from tests.lab.mariadb import MariaDb, mariadb
@@ -103,9 +103,9 @@ def engine(engine: Engine) -> Engine:
     return engine
 
 
-def visits(engine: Engine) -> dict[str, QueueVisit]:
+def visits(engine: Engine) -> dict[str, VisitRow]:
     with reading(engine) as session:
-        return {visit.uniqueid: visit for visit in session.exec(select(QueueVisit))}
+        return {visit.uniqueid: visit for visit in session.exec(select(VisitRow))}
 
 
 def check(engine: Engine, evening: Evening) -> None:
@@ -137,7 +137,7 @@ def check(engine: Engine, evening: Evening) -> None:
     check_agents(engine, evening)
 
 
-def check_figures(told: dict[str, QueueVisit]) -> None:
+def check_figures(told: dict[str, VisitRow]) -> None:
     for name, talk_s in (("agent_ends", 2), ("caller_ends", 3)):
         visit = told[name]
         assert visit.agent in ("Eve Adams", FELIX)
@@ -159,8 +159,8 @@ def check_figures(told: dict[str, QueueVisit]) -> None:
 
 def check_agents(engine: Engine, evening: Evening) -> None:
     with reading(engine) as session:
-        rings = session.exec(select(AgentRing)).all()
-        changes = session.exec(select(AgentEvent).order_by(col(AgentEvent.id))).all()
+        rings = session.exec(select(RingRow)).all()
+        changes = session.exec(select(AgentEventRow).order_by(col(AgentEventRow.id))).all()
     written = evening.log.read_text().count("|RINGNOANSWER|")
     assert 0 < len(rings) == written
     assert {(ring.agent, ring.queue) for ring in rings} == {("Hugo Lang", DEAF)}

@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from pbx.process_lock import anyone_alive
 from pbx.store.engine import reading
-from pbx.store.models import Job, Recording
+from pbx.store.models import Job, RecordingRow
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
@@ -34,9 +34,9 @@ def syncs(engine: Engine) -> list[Job]:
         return list(session.exec(select(Job).where(Job.kind == "sync").order_by(Job.requested_at)))
 
 
-def recording(engine: Engine, uniqueid: str) -> Recording | None:
+def recording(engine: Engine, uniqueid: str) -> RecordingRow | None:
     with reading(engine) as session:
-        return session.exec(select(Recording).where(Recording.uniqueid == uniqueid)).one_or_none()
+        return session.exec(select(RecordingRow).where(RecordingRow.uniqueid == uniqueid)).one_or_none()
 
 
 def test_a_recording_comes_by_itself_soon_after_the_call(

@@ -14,7 +14,7 @@ from sqlmodel import select
 
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from pbx.store.transcripts import transcripts_of_call
 from tests.lab.server import LabServer
 from tests.lab.speech import SpokenCall, place_spoken_calls
@@ -70,7 +70,7 @@ def errors_of_call(settings: Settings, spoken: SpokenCall) -> tuple[int, int]:
     """Words wrong, and words said; what each side said must be the right side's."""
     engine = open_engine(settings)
     with reading(engine) as session:
-        found = session.exec(select(Recording).where(Recording.name == f"{spoken.call.recording}-r")).one()
+        found = session.exec(select(RecordingRow).where(RecordingRow.name == f"{spoken.call.recording}-r")).one()
         transcripts = transcripts_of_call(session, found.call_id)
     engine.dispose()
     heard = {"caller": "", "agent": ""}

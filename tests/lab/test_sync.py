@@ -21,7 +21,7 @@ from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from tests.lab.process import wait_until
 from tests.lab.server import ARI_SECRET, SERVERS
 from tests.lab.spare import Spare, spare
@@ -77,9 +77,9 @@ class Cache:
         assert active is not None
         return sync_recordings(self.engine, active, self.settings.audio_dir, **options)
 
-    def rows(self) -> list[Recording]:
+    def rows(self) -> list[RecordingRow]:
         with reading(self.engine) as session:
-            return list(session.exec(select(Recording)))
+            return list(session.exec(select(RecordingRow)))
 
     def files(self) -> dict[str, bytes]:
         folder = self.settings.audio_dir / "1"

@@ -16,9 +16,9 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import AgentEvent, CallLeg, ListeningSpan, QueueVisit
+from pbx.store.history_models import AgentEventRow, LegRow, ListeningSpan, VisitRow
 from pbx.store.job_queue import needed_connection
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from pbx.store.snapshots import latest_snapshot
 from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
@@ -65,11 +65,11 @@ def engine(be: Callable[[str], None]) -> Iterator[Engine]:
     engine.dispose()
 
 
-def visits(engine: Engine, calls: list[PlacedCall]) -> dict[str, list[QueueVisit]]:
+def visits(engine: Engine, calls: list[PlacedCall]) -> dict[str, list[VisitRow]]:
     """The rows of these calls; others may place calls at the same time."""
     with reading(engine) as session:
         uniqueids = [call.uniqueid for call in calls if call.queue]
-        rows = session.exec(select(QueueVisit).where(col(QueueVisit.uniqueid).in_(uniqueids))).all()
+        rows = session.exec(select(VisitRow).where(col(VisitRow.uniqueid).in_(uniqueids))).all()
     return {uniqueid: [row for row in rows if row.uniqueid == uniqueid] for uniqueid in uniqueids}
 
 
@@ -78,9 +78,9 @@ def outcome_of(engine: Engine, call: PlacedCall) -> str:
     return visit.outcome
 
 
-def legs(engine: Engine, call: PlacedCall) -> list[CallLeg]:
+def legs(engine: Engine, call: PlacedCall) -> list[LegRow]:
     with reading(engine) as session:
-        return list(session.exec(select(CallLeg).where(CallLeg.linkedid == call.uniqueid)))
+        return list(session.exec(select(LegRow).where(LegRow.linkedid == call.uniqueid)))
 
 
 def queue_log_of(server: LabServer, calls: list[PlacedCall], into: Path) -> Path:
@@ -156,9 +156,9 @@ def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
             assert before_s is None or after_s == pytest.approx(before_s, abs=APART_S)
 
 
-def call_of(engine: Engine, call: PlacedCall) -> Call:
+def call_of(engine: Engine, call: PlacedCall) -> CallRow:
     with reading(engine) as session:
-        return session.exec(select(Call).where(Call.linkedid == call.uniqueid)).one()
+        return session.exec(select(CallRow).where(CallRow.linkedid == call.uniqueid)).one()
 
 
 def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
@@ -173,7 +173,7 @@ def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
     inbound = legs(engine, by_kind["inbound"])
     assert {(leg.trunk, leg.did) for leg in inbound} == {("carrier", "5550100")}
     with reading(engine) as session:
-        call = session.exec(select(Call).where(Call.linkedid == by_kind["inbound"].uniqueid)).one()
+        call = session.exec(select(CallRow).where(CallRow.linkedid == by_kind["inbound"].uniqueid)).one()
     assert (call.direction, call.did, call.disposition, call.queue) == ("inbound", "5550100", "ANSWERED", "sales")
 
 
@@ -221,7 +221,7 @@ def test_pauses_are_stored(server: LabServer, engine: Engine) -> None:
             server.cli(f"queue {command}")
         time.sleep(1)
     with reading(engine) as session:
-        paused = session.exec(select(AgentEvent).where(AgentEvent.reason == reason)).one()
+        paused = session.exec(select(AgentEventRow).where(AgentEventRow.reason == reason)).one()
     assert (paused.agent, paused.queue, paused.kind) == ("Felix Brandt", "sales", "pause")
 
 

@@ -16,7 +16,7 @@ from pbx.model.snapshot import Queue
 from pbx.settings import Settings, load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import Alert, AlertRule, CallLeg, ListeningSpan, QueueVisit
+from pbx.store.history_models import Alert, AlertRule, LegRow, ListeningSpan, VisitRow
 from pbx.store.job_queue import needed_connection
 from pbx.store.snapshots import latest_snapshot, record_snapshot
 from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
@@ -51,9 +51,9 @@ def engine(engine: Engine) -> Engine:
     return engine
 
 
-def visit_of(engine: Engine, call: PlacedCall) -> QueueVisit | None:
+def visit_of(engine: Engine, call: PlacedCall) -> VisitRow | None:
     with reading(engine) as session:
-        return session.exec(select(QueueVisit).where(QueueVisit.uniqueid == call.uniqueid)).one_or_none()
+        return session.exec(select(VisitRow).where(VisitRow.uniqueid == call.uniqueid)).one_or_none()
 
 
 def test_what_happens_is_stored_while_others_write(server: LabServer, settings: Settings, engine: Engine) -> None:
@@ -71,7 +71,7 @@ def test_what_happens_is_stored_while_others_write(server: LabServer, settings: 
         assert visit is not None
         assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "watch")
     with reading(engine) as session:
-        (leg,) = session.exec(select(CallLeg).where(CallLeg.linkedid == trunk.result().uniqueid)).all()
+        (leg,) = session.exec(select(LegRow).where(LegRow.linkedid == trunk.result().uniqueid)).all()
         (span,) = session.exec(select(ListeningSpan)).all()
         figures = queue_totals(session, FigureFilter(active.id, since, datetime.now(UTC)))
     assert (leg.trunk, leg.disposition, leg.cause) == ("carrier", "BUSY", 17)

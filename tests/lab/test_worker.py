@@ -16,7 +16,7 @@ from sqlmodel import select
 from pbx.settings import Connection, load_settings
 from pbx.store.engine import reading
 from pbx.store.job_queue import ensure_worker, request_job, worker_alive
-from pbx.store.models import Job, Recording
+from pbx.store.models import Job, RecordingRow
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
@@ -115,7 +115,7 @@ def test_a_killed_sync_is_completed_by_another_worker(
     job = jobs_of(engine)[0]
     assert job.attempts == 2
     with reading(engine) as session:
-        recordings = session.exec(select(Recording)).all()
+        recordings = session.exec(select(RecordingRow)).all()
     assert Counter(recording.state for recording in recordings) == {"downloaded": RECORDINGS}
     stored = [path for path in (no_real_data / "audio").rglob("*") if path.is_file() and path.name != ".sync.lock"]
     assert len(stored) == RECORDINGS

@@ -15,7 +15,7 @@ from pbx.settings import load_settings
 from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import reading, writing
 from pbx.store.job_rows import fail_job, last_job, start_job
-from pbx.store.models import Call, CallNote, Recording, SegmentRow, Transcription
+from pbx.store.models import CallNote, CallRow, RecordingRow, SegmentRow, Transcription
 from pbx.store.notes import get_note, save_note, save_topic, set_tags, tags_of
 from pbx.store.transcription_queue import state_of
 from pbx.store.transcripts import (
@@ -61,7 +61,7 @@ def transcribe(engine: Engine, pbx: int, call: int, *segments: Segment, analysis
         )
         finish_transcript(session, transcript.id, 60.0)
         session.add(Transcription(recording_id=call, connection_id=pbx, state="completed"))
-        session.get_one(Call, call).transcription = "completed"
+        session.get_one(CallRow, call).transcription = "completed"
         if analysis:
             save_analysis(session, transcript.id, analysis.engine, analysis.to_document(), analysis.fallback_reason)
         return transcript.id
@@ -70,7 +70,7 @@ def transcribe(engine: Engine, pbx: int, call: int, *segments: Segment, analysis
 def queue(engine: Engine, pbx: int, call: int, state: str, **more: Any) -> None:
     with writing(engine) as session:
         session.add(Transcription(recording_id=call, connection_id=pbx, state=state, **more))
-        session.get_one(Call, call).transcription = state
+        session.get_one(CallRow, call).transcription = state
 
 
 def segment(start_s: float, text: str, channel: int = 0, **more: Any) -> Segment:
@@ -220,7 +220,7 @@ def choose_tags(app: AppTest, *tags: str) -> AppTest:
 def test_tags_and_rating_are_kept_as_they_are_chosen(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
-        session.add(Call(id=99, connection_id=pbx, linkedid="99"))
+        session.add(CallRow(id=99, connection_id=pbx, linkedid="99"))
         session.flush()
         set_tags(session, 99, ["complaint", "vip"])  # another call's, so that they are offered
         save_note(session, call, "Wants a refund")
@@ -358,7 +358,7 @@ def test_all_that_the_filters_find_is_transcribed_once_confirmed(engine: Engine,
 def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
-        session.get_one(Recording, call).duration_s = 3 * 3600
+        session.get_one(RecordingRow, call).duration_s = 3 * 3600
     app = open_call(call)
     assert "Preparing the audio" in words(app)
     assert not app.get("audio")
@@ -377,7 +377,7 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
 def test_of_several_recordings_one_is_heard(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
-        second = Recording(connection_id=pbx, call_id=call, name="second", state="waiting", reason="Still going on.")
+        second = RecordingRow(connection_id=pbx, call_id=call, name="second", state="waiting", reason="Still going on.")
         session.add(second)
     assert shown(open_call(call))["lines"] == []
     app = open_call(call, recording="2")

@@ -29,7 +29,7 @@ from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.job_rows import add_job, end_job, last_job
-from pbx.store.models import Call, Recording
+from pbx.store.models import CallRow, RecordingRow
 from pbx.store.snapshots import record_snapshot
 from pbx.ui.elements import FROM_THE_TOP
 from tests.paths import ROOT
@@ -139,12 +139,12 @@ def snapshot(at: datetime, name: str = "support") -> Snapshot:
 def add_call(engine: Engine, pbx: int, number: str, started_at: datetime, **changes: Any) -> int:
     """A call with one recording."""
     with writing(engine) as session:
-        call = Call(connection_id=pbx, linkedid=f"{started_at.timestamp()}.{number}", started_at=started_at)
+        call = CallRow(connection_id=pbx, linkedid=f"{started_at.timestamp()}.{number}", started_at=started_at)
         call.sqlmodel_update({"from_number": number, "to_number": "600", "state": "downloaded"} | changes)
         session.add(call)
         session.flush()
         assert call.id is not None
-        recording = Recording(connection_id=pbx, call_id=call.id, name=f"2026/07/01/{call.id}", state=call.state)
+        recording = RecordingRow(connection_id=pbx, call_id=call.id, name=f"2026/07/01/{call.id}", state=call.state)
         recording.file = f"{call.id}.wav" if call.state == "downloaded" else ""
         session.add(recording)
         return call.id

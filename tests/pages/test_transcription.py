@@ -12,7 +12,7 @@ from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
-from pbx.store.models import Recording, TranscriptionRules, now
+from pbx.store.models import RecordingRow, TranscriptionRules, now
 from tests.pages.test_pages import open_page, press, tables, well, words
 from tests.unit.transcription.scripted_engine import add_recording, ask, states
 
@@ -153,7 +153,7 @@ def test_hostile_names_and_reasons_are_text(engine: Engine, settings: Settings, 
     half_way(engine, settings)
     with writing(engine) as session:
         for number in (4, 5):
-            session.add(session.get_one(Recording, number).sqlmodel_update({"name": f"{number}{name}"}))
+            session.add(session.get_one(RecordingRow, number).sqlmodel_update({"name": f"{number}{name}"}))
         row = transcriptions.state_of(session, 5)
         assert row is not None
         row.error = name

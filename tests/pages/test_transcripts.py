@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from pbx.model.segment import Segment
 from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import reading, writing
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from pbx.store.notes import save_topic, set_tags, topics
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
 from tests.pages.test_pages import HOSTILE, add_call, cell_text, led_to, open_page, press, save_pbx, well, words
@@ -36,7 +36,7 @@ def add_talk(engine: Engine, pbx: int, *said: str, days_ago: float = 0, flags: A
     call = add_call(engine, pbx, number, datetime.now(UTC) - timedelta(days=days_ago), **about)
     segments = tuple(Segment(5.0 * i, 5.0 * i + 4, i % 2, line, flags=flags) for i, line in enumerate(said))
     with writing(engine) as session:
-        recording = session.get_one(Recording, call)  # each call here has one, and both the same id
+        recording = session.get_one(RecordingRow, call)  # each call here has one, and both the same id
         transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "x")
         add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
         finish_transcript(session, transcript.id or 0)
@@ -222,7 +222,7 @@ def test_selected_calls_are_taken_away_in_the_format_chosen(
 def test_an_export_with_too_much_audio_says_so(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     call = add_talk(engine, pbx, "A refund.")
     with writing(engine) as session:
-        session.get_one(Recording, call).size_bytes = 600_000_000
+        session.get_one(RecordingRow, call).size_bytes = 600_000_000
     app, given = opened_export(monkeypatch, export_format="ZIP with audio")
     assert given["disabled"]
     assert "600.0 MB of audio; the limit is 500.0 MB" in words(app)

@@ -11,8 +11,8 @@ from sqlmodel import col, select
 
 from pbx.model.history import Visit
 from pbx.store.engine import reading
-from pbx.store.history_models import ListeningSpan, QueueVisit
-from pbx.store.models import Job, Recording, Transcription
+from pbx.store.history_models import ListeningSpan, VisitRow
+from pbx.store.models import Job, RecordingRow, Transcription
 
 TOLD = timedelta(seconds=2.5)  # until an event that is not held up was heard; the database knows whole seconds
 _SAMPLES_NEEDED = 30
@@ -24,7 +24,7 @@ def check_cache(
     """The cache against the shelf: `recorded` is name → sha256 of all that was ever whole there."""
     wrong = []
     with reading(engine) as session:
-        rows = {row.name: row for row in session.exec(select(Recording)).all()}
+        rows = {row.name: row for row in session.exec(select(RecordingRow)).all()}
     for name in sorted(recorded.keys() | rows.keys()):
         row = rows.get(name)
         if row is None:
@@ -88,7 +88,7 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
     was seen, with its end.
     """
     with reading(engine) as session:
-        rows = session.exec(select(QueueVisit)).all()
+        rows = session.exec(select(VisitRow)).all()
         spans = [
             (span.started_at, span.listened_until)
             for span in session.exec(select(ListeningSpan).order_by(col(ListeningSpan.started_at)))
@@ -125,7 +125,7 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
     return wrong, judged, max(len(spans) - 1, 0)
 
 
-def _differences(row: QueueVisit, visit: Visit, late_s: float) -> list[str]:
+def _differences(row: VisitRow, visit: Visit, late_s: float) -> list[str]:
     """How a visit that ended for the cache differs from the story's; times within what a stall delays them."""
     found = []
     if visit.ended_at is None or row.ended_at is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.model.snapshot import Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
@@ -80,10 +80,10 @@ def add_agents(engine: Engine, pbx: int) -> None:
         return Visit(f"{number}.7", "sales", at, up, end, "answered", 10.0, 3.0, talk_s, agent, caller="+4930111")
 
     changes = [
-        AgentChange(clock(9), "Ada", "sales", "login"),
-        AgentChange(clock(11), "Ada", "sales", "pause", "Lunch"),
-        AgentChange(clock(11, 30), "Ada", "sales", "unpause"),
-        AgentChange(clock(13), "Ada", "sales", "logout"),
+        AgentEvent(clock(9), "Ada", "sales", "login"),
+        AgentEvent(clock(11), "Ada", "sales", "pause", "Lunch"),
+        AgentEvent(clock(11, 30), "Ada", "sales", "unpause"),
+        AgentEvent(clock(13), "Ada", "sales", "logout"),
     ]
     with writing(engine) as session:
         visits = [

@@ -30,7 +30,7 @@ from pbx.model.folding import CallDirection
 from pbx.model.segment import Flag
 from pbx.store.call_queues import split_queues
 from pbx.store.calls import CallFilter, call_conditions
-from pbx.store.models import Call, CallTag, Table
+from pbx.store.models import CallRow, CallTag, Table
 from pbx.store.search_index import SEGMENT_BITS, SPEAKERS, column_of
 from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import Query, parse_query
@@ -166,10 +166,10 @@ def calls_with_hits(session: Session, wanted: SearchFilter, *, order: Order = "r
     return list(session.connection().execute(rows).scalars())
 
 
-def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[Call]:
+def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[CallRow]:
     """Calls with a transcript that the filters let through, newest first; query and speaker don't matter."""
-    newest = (col(Call.started_at).desc().nulls_last(), col(Call.id).desc())
-    query = select(Call).where(*_conditions(session, wanted), _transcribed()).order_by(*newest)
+    newest = (col(CallRow.started_at).desc().nulls_last(), col(CallRow.id).desc())
+    query = select(CallRow).where(*_conditions(session, wanted), _transcribed()).order_by(*newest)
     return list(session.execute(query.limit(limit)).scalars())
 
 
@@ -271,9 +271,9 @@ def _conditions(session: Session, wanted: SearchFilter) -> list[ColumnElement[bo
     )
     conditions = call_conditions(session, calls)
     if wanted.agent is not None:
-        conditions.append(col(Call.agent) == wanted.agent)
+        conditions.append(col(CallRow.agent) == wanted.agent)
     if wanted.tag is not None:
-        conditions.append(col(Call.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == wanted.tag)))
+        conditions.append(col(CallRow.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == wanted.tag)))
     return conditions
 
 

@@ -17,8 +17,8 @@ from pbx.analytics.queues import FigureFilter
 from pbx.analytics.trunk_status import trunk_history
 from pbx.model.snapshot import Trunk
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, DayPack, QueueVisit
-from pbx.store.models import Call, PbxConnection
+from pbx.store.history_models import AgentEventRow, DayPack, LegRow, RingRow, VisitRow
+from pbx.store.models import CallRow, PbxConnection
 from pbx.store.snapshots import store_trunk_changes
 from tests.unit.store.history_rows import call, change, leg, ring, store, visit
 
@@ -56,31 +56,31 @@ def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
     ("change_it", "kinds"),
     [
         (
-            lambda s: s.execute(update(QueueVisit).values(talk_s=9.0).where(col(QueueVisit.joined_at) == NOON)),
+            lambda s: s.execute(update(VisitRow).values(talk_s=9.0).where(col(VisitRow.joined_at) == NOON)),
             {"visits"},
         ),
-        (lambda s: s.execute(delete(QueueVisit).where(col(QueueVisit.joined_at) == NOON)), {"visits"}),
+        (lambda s: s.execute(delete(VisitRow).where(col(VisitRow.joined_at) == NOON)), {"visits"}),
         (lambda s: s.add(visit(NOON + timedelta(hours=3))), {"visits"}),
         (lambda s: s.add(ring(NOON + timedelta(hours=3))), {"rings"}),
-        (lambda s: s.execute(delete(AgentRing).where(col(AgentRing.rung_at) == NOON)), {"rings"}),
+        (lambda s: s.execute(delete(RingRow).where(col(RingRow.rung_at) == NOON)), {"rings"}),
         (lambda s: s.add(change(NOON + timedelta(hours=3), "Anna", "logout")), {"changes"}),
         (
-            lambda s: s.execute(update(AgentEvent).values(reason="x").where(col(AgentEvent.happened_at) == NOON)),
+            lambda s: s.execute(update(AgentEventRow).values(reason="x").where(col(AgentEventRow.happened_at) == NOON)),
             {"changes"},
         ),
         (
-            lambda s: s.execute(update(Call).values(did="100").where(col(Call.started_at) == NOON)),
+            lambda s: s.execute(update(CallRow).values(did="100").where(col(CallRow.started_at) == NOON)),
             OF_CALLS,
         ),
         (lambda s: s.add(call(99, NOON + timedelta(hours=3))), OF_CALLS),
         (lambda s: s.add(leg(1, NOON, "PJSIP/carrier-2")), {"seizures"}),
-        (lambda s: s.execute(update(CallLeg).values(cause=17).where(col(CallLeg.started_at) == NOON)), {"seizures"}),
-        (lambda s: s.execute(delete(CallLeg).where(col(CallLeg.started_at) == NOON)), {"seizures"}),
+        (lambda s: s.execute(update(LegRow).values(cause=17).where(col(LegRow.started_at) == NOON)), {"seizures"}),
+        (lambda s: s.execute(delete(LegRow).where(col(LegRow.started_at) == NOON)), {"seizures"}),
         # a call's leg of the next day is the call's day's
         (lambda s: s.add(leg(1, NOON + timedelta(days=1), "PJSIP/carrier-2")), {"seizures"}),
         # what the figures don't read changes nothing
-        (lambda s: s.execute(update(Call).values(state="failed", transcription="queued")), set()),
-        (lambda s: s.execute(update(QueueVisit).values(caller_name="Anna")), set()),
+        (lambda s: s.execute(update(CallRow).values(state="failed", transcription="queued")), set()),
+        (lambda s: s.execute(update(VisitRow).values(caller_name="Anna")), set()),
     ],
 )
 def test_a_change_drops_its_days_pack_and_no_other(
@@ -93,7 +93,7 @@ def test_a_change_drops_its_days_pack_and_no_other(
 
 def test_what_moves_to_another_day_drops_both(engine: Engine) -> None:
     with writing(engine) as session:
-        session.execute(update(QueueVisit).values(joined_at=NOON).where(col(QueueVisit.joined_at) > NOON))
+        session.execute(update(VisitRow).values(joined_at=NOON).where(col(VisitRow.joined_at) > NOON))
     assert packed(engine) == {(kind, day) for kind in ALL_KINDS - {"visits"} for day in (0, 1)}
 
 
@@ -213,7 +213,7 @@ def test_a_day_of_more_names_than_two_bytes_count_is_packed_whole(engine: Engine
 @pytest.mark.parametrize("value", [-1, 255, 65_536, 2**31, 2**40, 2**62])
 def test_a_number_of_any_size_is_packed_as_it_is(engine: Engine, value: int) -> None:
     with writing(engine) as session:
-        session.connection().execute(update(CallLeg).values(cause=value))
+        session.connection().execute(update(LegRow).values(cause=value))
         assert pack_days(session, 1) > 0
     with reading(engine) as session:
         found = load_columns(session, "seizures", 1, NOON, NOON + timedelta(days=1))

@@ -21,7 +21,7 @@ from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from pbx.store.transcripts import current_transcript, segments_of
 from pbx.transcription import inline as here
 from pbx.transcription import transcriber_process as transcriber
@@ -141,7 +141,7 @@ def test_the_real_engine_understands_a_phrase(engine: Engine, settings: Settings
     number = add_recording(engine, settings)
     shutil.copy(FIXTURES / "audio/phrase-1.ulaw", settings.audio_dir / f"r{number}.wav")
     with writing(engine) as session:
-        row = session.get_one(Recording, number)
+        row = session.get_one(RecordingRow, number)
         session.add(row.sqlmodel_update({"file": "r1.ulaw"}))
     (settings.audio_dir / "r1.wav").rename(settings.audio_dir / "r1.ulaw")
     environment = os.environ | {

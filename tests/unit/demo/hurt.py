@@ -16,7 +16,7 @@ from pbx.errors import PbxError
 from pbx.jobs.worker import run_inline
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.models import Job, JobKind, Recording, SnapshotRow
+from pbx.store.models import Job, JobKind, RecordingRow, SnapshotRow
 
 IMPATIENT_S = 0.7
 
@@ -47,9 +47,9 @@ class House:
         assert self.pbx.password not in caught.value.advice
         return caught.value
 
-    def recordings(self) -> dict[str, Recording]:
+    def recordings(self) -> dict[str, RecordingRow]:
         with reading(self.engine) as session:
-            return {row.name: row for row in session.exec(select(Recording))}
+            return {row.name: row for row in session.exec(select(RecordingRow))}
 
     def states(self) -> dict[str, str]:
         return {name: row.state for name, row in self.recordings().items()}
@@ -66,7 +66,7 @@ class House:
             for name, row in rows.items()
         )
 
-    def _content(self, row: Recording) -> bytes:
+    def _content(self, row: RecordingRow) -> bytes:
         return (self.settings.audio_dir / row.file).read_bytes()
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
-from pbx.store.models import Call, Recording
+from pbx.store.models import CallRow, RecordingRow
 from tests.unit.asterisk.ari.replay import wav
 from tests.unit.demo.http_talk import Answer, ask, ask_raw, authorization
 
@@ -56,13 +56,13 @@ class Bench:
         assert active is not None
         return sync_recordings(self.engine, active, self.settings.audio_dir)
 
-    def rows(self) -> dict[str, Recording]:
+    def rows(self) -> dict[str, RecordingRow]:
         with reading(self.engine) as session:
-            return {row.name: row for row in session.exec(select(Recording))}
+            return {row.name: row for row in session.exec(select(RecordingRow))}
 
-    def calls(self) -> dict[str, Call]:
+    def calls(self) -> dict[str, CallRow]:
         with reading(self.engine) as session:
-            return {row.linkedid: row for row in session.exec(select(Call))}
+            return {row.linkedid: row for row in session.exec(select(CallRow))}
 
     def is_whole(self) -> bool:
         """Whether the cache holds exactly what the demo PBX says was recorded."""

@@ -25,7 +25,7 @@ from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unrea
 from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import AgentRing, CallLeg, QueueVisit
+from pbx.store.history_models import LegRow, RingRow, VisitRow
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.demo.living import BareLine, Clock, living
 from tests.unit.live.fake_pbx import listening
@@ -117,9 +117,9 @@ def test_watch_stores_what_was_planned(demo: tuple[DemoPbx, Clock], monkeypatch:
         clock.at = until_at
         wait_until(lambda: at.events >= wanted and not at.queued.waiting)
     with reading(engine) as session:
-        visits = {one.uniqueid: one for one in session.exec(select(QueueVisit)).all()}
-        legs = session.exec(select(CallLeg).where(col(CallLeg.answered_at).is_not(None))).all()
-        rings = session.exec(select(AgentRing)).all()
+        visits = {one.uniqueid: one for one in session.exec(select(VisitRow)).all()}
+        legs = session.exec(select(LegRow).where(col(LegRow.answered_at).is_not(None))).all()
+        rings = session.exec(select(RingRow)).all()
     engine.dispose()
     assert len(ended) > 15
     for uniqueid, call in ended.items():

@@ -13,7 +13,7 @@ from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
 from pbx.live.listener import Listener
 from pbx.store.engine import reading
-from pbx.store.history_models import ListeningSpan, QueueVisit
+from pbx.store.history_models import ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.demo.hurt import House, housed
@@ -43,9 +43,9 @@ def spans(house: House) -> list[ListeningSpan]:
         return list(session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id))))
 
 
-def visits(house: House) -> dict[str, QueueVisit]:
+def visits(house: House) -> dict[str, VisitRow]:
     with reading(house.engine) as session:
-        return {row.uniqueid: row for row in session.exec(select(QueueVisit))}
+        return {row.uniqueid: row for row in session.exec(select(VisitRow))}
 
 
 def listens_again(house: House, at: Listener, since: int = 1) -> None:

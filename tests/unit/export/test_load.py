@@ -15,7 +15,7 @@ from pbx.model.segment import Segment, Word
 from pbx.settings import load_settings
 from pbx.speech.transcriber import TranscriptPart
 from pbx.store.engine import open_engine, writing
-from pbx.store.models import Call, PbxConnection, Recording
+from pbx.store.models import CallRow, PbxConnection, RecordingRow
 from pbx.store.notes import save_note, save_rating, set_tags
 from pbx.store.transcripts import (
     add_part,
@@ -42,7 +42,7 @@ def add_call(session: Session) -> int:
     pbx = PbxConnection(host="pbx.example.com")
     session.add(pbx)
     session.flush()
-    call = Call(connection_id=pbx.id or 0, linkedid="1.1", started_at=NINE, from_number="+4930123", to_number="600")
+    call = CallRow(connection_id=pbx.id or 0, linkedid="1.1", started_at=NINE, from_number="+4930123", to_number="600")
     call.sqlmodel_update({"queue": "600", "direction": "inbound", "duration_s": 83.0})
     session.add(call)
     session.flush()
@@ -50,8 +50,10 @@ def add_call(session: Session) -> int:
 
 
 def add_recording(session: Session, call_id: int, *segments: Segment, file: str = "", later_s: int = 0) -> int:
-    call = session.get_one(Call, call_id)
-    recording = Recording(connection_id=call.connection_id, call_id=call_id, name=f"in-600-{later_s}-{file}", file=file)
+    call = session.get_one(CallRow, call_id)
+    recording = RecordingRow(
+        connection_id=call.connection_id, call_id=call_id, name=f"in-600-{later_s}-{file}", file=file
+    )
     recording.started_at, recording.size_bytes = NINE + timedelta(seconds=later_s), 500
     session.add(recording)
     session.flush()

@@ -9,7 +9,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import QueueVisit
+from pbx.store.history_models import VisitRow
 from tests.unit.imports.runs import import_run
 
 T = 1_772_452_800
@@ -30,9 +30,9 @@ nonsense|{T}.3|sales|NONE|ABANDON|1|1|5
 {T + 30}|{T}.6|sales|NONE|ABAN"""
 
 
-def visits(engine: Engine) -> dict[str, QueueVisit]:
+def visits(engine: Engine) -> dict[str, VisitRow]:
     with reading(engine) as session:
-        return {visit.uniqueid: visit for visit in session.exec(select(QueueVisit))}
+        return {visit.uniqueid: visit for visit in session.exec(select(VisitRow))}
 
 
 def connection_id(engine: Engine, settings: Settings) -> int:

@@ -29,8 +29,8 @@ from pbx.imports.uploads import save_uploads
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
-from pbx.store.models import Call
+from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
+from pbx.store.models import CallRow
 from tests.unit.asterisk.formats.test_cdr_files import CUSTOM, record
 
 NOON = 1_795_251_600  # 21 November 2026 09:00 UTC
@@ -77,11 +77,11 @@ def test_a_queue_log_of_windows_is_read(
     (source,) = import_queue_log_files(ImportRun(engine, active), [log])
     assert (source.rows, source.bad, source.visits, source.rings, source.changes) == (11, 0, 3, 1, 2)
     with reading(engine) as session:
-        visits = session.exec(select(QueueVisit).order_by(QueueVisit.uniqueid)).all()
+        visits = session.exec(select(VisitRow).order_by(VisitRow.uniqueid)).all()
         assert [(visit.agent, visit.outcome) for visit in visits] == [
             ("Eve Adams | ACME", "answered"), ("Jörg | Sales", "answered"), ("", "abandoned"),
         ]  # fmt: skip
-        assert [ring.agent for ring in session.exec(select(AgentRing))] == ["Eve Adams | ACME"]
+        assert [ring.agent for ring in session.exec(select(RingRow))] == ["Eve Adams | ACME"]
         assert [event.kind for event in session.exec(select(AgentEvent))] == ["pause", "unpause"]
     (again,) = import_queue_log_files(ImportRun(engine, active), [log])
     assert (again.rows, again.failure) == (0, "")
@@ -109,7 +109,7 @@ def test_a_master_csv_of_windows_is_read(
     result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.rows, result.legs, result.calls, result.bad) == (29, 29, 29, 0)
     with reading(engine) as session:
-        assert set(session.exec(select(Call.from_name))) == {"Jörg Müller"}
+        assert set(session.exec(select(CallRow.from_name))) == {"Jörg Müller"}
     assert import_cdr_file(ImportRun(engine, active), file).rows == 0
 
 
@@ -125,7 +125,7 @@ def test_a_row_of_several_lines_is_read_once_it_is_complete(
     result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.legs, result.bad) == (2, 0)
     with reading(engine) as session:
-        assert set(session.exec(select(Call.from_name))) == {"Eve", "Smith, John"}
+        assert set(session.exec(select(CallRow.from_name))) == {"Eve", "Smith, John"}
 
 
 def queue_row(at: int, answer: int, queue: str, caller: int, agent: int, half: int, *spans: int) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def as_database(path: Path, rows: list[dict[str, Any]], linked: str | None = Non
 
 def calls(engine: Engine) -> list[tuple[Any, ...]]:
     with reading(engine) as session:
-        rows = session.exec(select(Call).order_by(Call.linkedid)).all()
+        rows = session.exec(select(CallRow).order_by(CallRow.linkedid)).all()
         return [
             (call.linkedid, call.disposition, call.talk_s, call.wait_s, call.duration_s, call.queue, call.agent)
             for call in rows
@@ -241,7 +241,7 @@ def test_a_table_without_linkedid_is_linked_across_transactions_and_days(
     later.close()
     assert calls(engine)[:3] == RIGHT
     with reading(engine) as session:
-        assert len(session.exec(select(CallLeg)).all()) == 8
+        assert len(session.exec(select(LegRow)).all()) == 8
 
 
 def archive(make: str) -> bytes:

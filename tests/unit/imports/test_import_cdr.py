@@ -23,8 +23,8 @@ from pbx.imports.run import ImportRun
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg, ImportCursorRow
-from pbx.store.models import Call
+from pbx.store.history_models import ImportCursorRow, LegRow
+from pbx.store.models import CallRow
 from pbx.store.recordings import utc_offset_s
 from tests.unit.asterisk.ami.replay import replay
 
@@ -100,7 +100,7 @@ def counts(result: CdrResult) -> tuple[int, int, int]:
 
 def started(engine: Engine) -> list[datetime]:
     with reading(engine) as session:
-        return sorted(session.exec(select(CallLeg.started_at)).all())
+        return sorted(session.exec(select(LegRow.started_at)).all())
 
 
 def mark_of(engine: Engine) -> ImportCursorRow:
@@ -270,7 +270,7 @@ def test_the_pbx_is_asked_for_its_trunks_where_none_was_ever_seen(
     source.add(NOON + timedelta(hours=1), dstchannel="PJSIP/carrier-0000001b")
     import_cdr_database(ImportRun(engine, active), source.url)  # nobody answers, and nobody need
     with reading(engine) as session:
-        assert session.exec(select(Call.direction, CallLeg.trunk).join(CallLeg)).all() == [("outbound", "carrier")] * 2
+        assert session.exec(select(CallRow.direction, LegRow.trunk).join(LegRow)).all() == [("outbound", "carrier")] * 2
 
 
 def test_the_source_is_left_as_it_is(source: Source, imported: Any) -> None:
@@ -304,7 +304,7 @@ def test_a_file_that_grows_and_is_rotated(engine: Engine, active: ActiveConnecti
     assert counts(import_cdr_file(ImportRun(engine, active), file)) == (2, 2, 0)
     assert started(engine) == [NOON + timedelta(seconds=n) for n in (*range(30), 40, 41)]
     with reading(engine) as session:
-        names = session.exec(select(Call.from_name)).all()
+        names = session.exec(select(CallRow.from_name)).all()
     assert set(names) == {"Ana"}
 
 

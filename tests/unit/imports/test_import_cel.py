@@ -21,7 +21,7 @@ from pbx.imports.time_range import TimeRange
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg, ImportCursorRow
+from pbx.store.history_models import ImportCursorRow, LegRow
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CDR = "calldate, channel, dstchannel, duration, billsec, disposition, uniqueid, linkedid, sequence"
@@ -81,7 +81,7 @@ def read(engine: Engine, active: ActiveConnection, source: Source, **options: An
 def told(engine: Engine) -> list[tuple[float | None, int | None, str]]:
     """Of each leg, in order: seconds until the two were bridged, the cause, who hung up."""
     with reading(engine) as session:
-        legs = session.exec(select(CallLeg).order_by(CallLeg.linkedid)).all()
+        legs = session.exec(select(LegRow).order_by(LegRow.linkedid)).all()
     return [
         ((leg.bridged_at - leg.started_at).total_seconds() if leg.bridged_at else None, leg.cause, leg.ended_by)
         for leg in legs

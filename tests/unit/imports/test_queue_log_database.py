@@ -18,7 +18,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
 from pbx.imports.time_range import TimeRange
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ImportCursorRow, QueueVisit
+from pbx.store.history_models import ImportCursorRow, VisitRow
 from pbx.store.models import PbxConnection
 from tests.unit.asterisk.formats.queue_logs import T, write_days
 from tests.unit.imports.runs import import_run
@@ -93,7 +93,7 @@ def read(engine: Engine, site: Site, zone: ZoneInfo = BERLIN, **options: Any) ->
 
 def visits(engine: Engine) -> list[tuple[str, str, datetime]]:
     with reading(engine) as session:
-        columns = QueueVisit.uniqueid, QueueVisit.outcome, QueueVisit.joined_at
+        columns = VisitRow.uniqueid, VisitRow.outcome, VisitRow.joined_at
         return sorted(session.exec(select(*columns)).all())
 
 

@@ -22,7 +22,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, ImportCursorRow, QueueVisit
+from pbx.store.history_models import AgentEventRow, ImportCursorRow, RingRow, VisitRow
 from pbx.store.models import PbxConnection
 from tests.paths import ROOT
 from tests.unit.asterisk.formats.queue_logs import lines, write_days
@@ -65,13 +65,13 @@ def rows_read(engine: Engine, *files: Path) -> list[int]:
 
 def visits(engine: Engine) -> list[tuple[str, str]]:
     with reading(engine) as session:
-        return sorted(session.exec(select(QueueVisit.uniqueid, QueueVisit.outcome)).all())
+        return sorted(session.exec(select(VisitRow.uniqueid, VisitRow.outcome)).all())
 
 
 def contents(engine: Engine) -> list[list[Any]]:
     """All that an import stored, but for the numbers of rows."""
     with reading(engine) as session:
-        return [_rows(session, table) for table in (QueueVisit, AgentRing, AgentEvent)]
+        return [_rows(session, table) for table in (VisitRow, RingRow, AgentEventRow)]
 
 
 def _rows(session: Session, table: Any) -> list[str]:
@@ -269,4 +269,4 @@ def test_a_number_dialled_before_the_import_stopped_is_known_to_the_next(engine:
     append(log, *CALL)
     read(engine, log)
     with reading(engine) as session:
-        assert session.exec(select(QueueVisit.did)).one() == "5550100"
+        assert session.exec(select(VisitRow.did)).one() == "5550100"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pbx.imports.queue_visits import QueueLogFold
-from pbx.model.history import AgentChange, Ring, Visit
+from pbx.model.history import AgentEvent, Ring, Visit
 from tests.unit.asterisk.formats.queue_logs import T, fold
 
 AT = datetime.fromtimestamp(T, UTC)
@@ -174,19 +174,19 @@ def test_telephones_that_rang_in_vain() -> None:
 @pytest.mark.parametrize(
     ("event", "change"),
     [
-        ("CLI|sales|Eve|ADDMEMBER|", AgentChange(AT, "Eve", "sales", "login")),
-        ("CLI|sales|Eve|REMOVEMEMBER|", AgentChange(AT, "Eve", "sales", "logout")),
-        ("NONE|sales|Eve|PAUSE|Lunch | at 3", AgentChange(AT, "Eve", "sales", "pause", "Lunch | at 3")),
-        ("NONE|sales|Eve|UNPAUSE|", AgentChange(AT, "Eve", "sales", "unpause")),
-        ("9.1|NONE|Agent/7|AGENTLOGIN|SIP/7-1", AgentChange(AT, "Agent/7", "", "login")),
-        ("9.1|NONE|Agent/7|AGENTLOGOFF|SIP/7-1|300", AgentChange(AT, "Agent/7", "", "logout")),
-        ("9.1|NONE|Agent/7|AGENTCALLBACKLOGIN|7@x", AgentChange(AT, "Agent/7", "", "login")),
-        ("9.1|NONE|Agent/7|AGENTCALLBACKLOGOFF|7@x|300|", AgentChange(AT, "Agent/7", "", "logout")),
-        ("NONE|NONE|SIP/7|PAUSEALL|", AgentChange(AT, "SIP/7", "", "pause")),
-        ("NONE|NONE|SIP/7|UNPAUSEALL|", AgentChange(AT, "SIP/7", "", "unpause")),
+        ("CLI|sales|Eve|ADDMEMBER|", AgentEvent(AT, "Eve", "sales", "login")),
+        ("CLI|sales|Eve|REMOVEMEMBER|", AgentEvent(AT, "Eve", "sales", "logout")),
+        ("NONE|sales|Eve|PAUSE|Lunch | at 3", AgentEvent(AT, "Eve", "sales", "pause", "Lunch | at 3")),
+        ("NONE|sales|Eve|UNPAUSE|", AgentEvent(AT, "Eve", "sales", "unpause")),
+        ("9.1|NONE|Agent/7|AGENTLOGIN|SIP/7-1", AgentEvent(AT, "Agent/7", "", "login")),
+        ("9.1|NONE|Agent/7|AGENTLOGOFF|SIP/7-1|300", AgentEvent(AT, "Agent/7", "", "logout")),
+        ("9.1|NONE|Agent/7|AGENTCALLBACKLOGIN|7@x", AgentEvent(AT, "Agent/7", "", "login")),
+        ("9.1|NONE|Agent/7|AGENTCALLBACKLOGOFF|7@x|300|", AgentEvent(AT, "Agent/7", "", "logout")),
+        ("NONE|NONE|SIP/7|PAUSEALL|", AgentEvent(AT, "SIP/7", "", "pause")),
+        ("NONE|NONE|SIP/7|UNPAUSEALL|", AgentEvent(AT, "SIP/7", "", "unpause")),
     ],
 )
-def test_agents_changes(event: str, change: AgentChange) -> None:
+def test_agents_changes(event: str, change: AgentEvent) -> None:
     assert fold(f"0|{event}").changes == [change]
 
 

@@ -27,7 +27,7 @@ from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import ActiveConnection, active_connection, forget_saved
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import DayPack, QueueVisit
+from pbx.store.history_models import DayPack, VisitRow
 from pbx.store.import_source import forget_history_source, history_source, save_history_source, slot_of
 from pbx.store.models import Job
 from tests.unit.asterisk.formats.queue_logs import T, lines
@@ -77,7 +77,7 @@ def do(engine: Engine, settings: Settings, active: ActiveConnection, **options: 
 
 def visits(engine: Engine) -> int:
     with reading(engine) as session:
-        return session.exec(select(func.count()).select_from(QueueVisit)).one()
+        return session.exec(select(func.count()).select_from(VisitRow)).one()
 
 
 def left(settings: Settings) -> list[Path]:
@@ -184,7 +184,7 @@ def test_the_worker_does_it(engine: Engine, settings: Settings) -> None:
     with reading(engine) as session:
         jobs = session.exec(select(Job).where(Job.kind == "import")).all()
         assert [(job.state, job.result["rows"]) for job in jobs] == [("done", 1), ("done", 1)]
-        assert [visit.outcome for visit in session.exec(select(QueueVisit))] == ["abandoned"]
+        assert [visit.outcome for visit in session.exec(select(VisitRow))] == ["abandoned"]
     assert left(settings) == []
 
 

@@ -7,8 +7,8 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.store.engine import reading
-from pbx.store.history_models import CallLeg
-from pbx.store.models import Call
+from pbx.store.history_models import LegRow
+from pbx.store.models import CallRow
 from tests.unit.imports.test_import_cdr import NOON, Source, active, imported, source
 
 __all__ = ["active", "imported", "source"]
@@ -33,8 +33,8 @@ def test_calls_through_trunks_of_any_driver(engine: Engine, source: Source, impo
     source.add(NOON + timedelta(minutes=8), dst="1004", dstchannel="DAHDI/4-1", dcontext="ext-local")
     assert imported()[2] == 0
     with reading(engine) as session:
-        calls = session.exec(select(Call).order_by(col(Call.started_at))).all()
-        trunks = session.exec(select(CallLeg.trunk).order_by(col(CallLeg.started_at))).all()
+        calls = session.exec(select(CallRow).order_by(col(CallRow.started_at))).all()
+        trunks = session.exec(select(LegRow.trunk).order_by(col(LegRow.started_at))).all()
     assert [call.direction for call in calls] == ["outbound"] * 6 + ["inbound"] * 2 + ["internal"]
     assert [call.agent for call in calls] == ["1001"] * 8 + ["1004"]
     assert trunks == ["i1", "dongle0", "B0C3", "4", "carrier", "", "i1", "dongle0", ""]
@@ -46,9 +46,9 @@ def test_what_was_folded_without_the_number_shown_is_put_right_when_read_again(
     source.add(NOON, **OUT | {"outbound_cnum": ""}, dst="95550101", dstchannel="DAHDI/4-1")
     imported()
     with reading(engine) as session:
-        assert session.exec(select(Call.direction)).one() == "internal"
+        assert session.exec(select(CallRow.direction)).one() == "internal"
     source.execute("UPDATE cdr SET outbound_cnum = '5550000'")
     assert imported() == (0, 0, 0)
     with reading(engine) as session:
-        assert session.exec(select(Call.direction, Call.agent)).one() == ("outbound", "1001")
-        assert session.exec(select(CallLeg.trunk)).one() == "4"
+        assert session.exec(select(CallRow.direction, CallRow.agent)).one() == ("outbound", "1001")
+        assert session.exec(select(LegRow.trunk)).one() == "4"

@@ -20,7 +20,7 @@ from pbx.live.listener import SLOT, listen_inline, listener_alive
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, ListeningSpan, QueueVisit
+from pbx.store.history_models import AgentEventRow, LegRow, ListeningSpan, RingRow, VisitRow
 from pbx.store.job_queue import needed_connection
 from pbx.store.listening import CUT_OFF, begin_span
 from pbx.store.models import Job, LatestSnapshot, SnapshotRow
@@ -47,9 +47,9 @@ def events(line: Line) -> bytes:
     return raw(line.version, "events")  # type: ignore[attr-defined]
 
 
-def visits(engine: Engine) -> list[QueueVisit]:
+def visits(engine: Engine) -> list[VisitRow]:
     with reading(engine) as session:
-        return list(session.exec(select(QueueVisit).order_by(col(QueueVisit.joined_at), col(QueueVisit.id))))
+        return list(session.exec(select(VisitRow).order_by(col(VisitRow.joined_at), col(VisitRow.id))))
 
 
 def spans(engine: Engine) -> list[ListeningSpan]:
@@ -80,15 +80,15 @@ def test_a_captured_stream_becomes_rows(line: Line, engine: Engine) -> None:
     found = sorted((visit.queue, visit.outcome) for visit in visits(engine))
     assert found == [("sales", "answered"), ("sales", "answered"), ("support", "abandoned"), ("support", "timeout")]
     with reading(engine) as session:
-        legs = session.exec(select(CallLeg)).all()
+        legs = session.exec(select(LegRow)).all()
     assert sorted(leg.disposition for leg in legs if leg.last_app == "Dial") == [
         "ANSWERED",
         "ANSWERED",
         "BUSY",
         "NO ANSWER",
     ]
-    assert count(engine, AgentEvent) == 2
-    assert count(engine, AgentRing) == 1
+    assert count(engine, AgentEventRow) == 2
+    assert count(engine, RingRow) == 1
     (span,) = spans(engine)
     assert span.ended_by == "It was stopped."
     assert span.listened_until >= span.started_at
@@ -98,11 +98,11 @@ def test_a_captured_stream_becomes_rows(line: Line, engine: Engine) -> None:
 def test_the_same_twice_changes_nothing(line: Line, engine: Engine) -> None:
     with listening(engine) as at:
         heard(line, at, events(line))
-        once = (count(engine, QueueVisit), count(engine, CallLeg), count(engine, AgentRing))
+        once = (count(engine, VisitRow), count(engine, LegRow), count(engine, RingRow))
         heard(line, at, events(line).replace(b"Event: QueueCallerJoin", b"Event: QueueCallerJoined"))
     wait_until(lambda: at.writer.waiting == 0)
-    assert count(engine, QueueVisit) == 4
-    assert once[1:] <= (count(engine, CallLeg), 1)
+    assert count(engine, VisitRow) == 4
+    assert once[1:] <= (count(engine, LegRow), 1)
 
 
 def test_a_stream_cut_amid_a_message_leaves_a_gap_and_no_invented_end(line: Line, engine: Engine) -> None:
@@ -198,7 +198,7 @@ def test_killed_and_started_again(line: Line, engine: Engine) -> None:
     assert set(outcomes.values()) == {"unknown"}
     assert all(visit.ended_at is None for visit in visits(engine) if visit.outcome == "unknown")
     with reading(engine) as session:
-        assert not session.exec(select(CallLeg).where(CallLeg.disposition == "")).all()
+        assert not session.exec(select(LegRow).where(LegRow.disposition == "")).all()
 
 
 @pytest.mark.parametrize("line", [16], indirect=True)

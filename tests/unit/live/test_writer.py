@@ -14,7 +14,7 @@ from pbx.live.writer import EventWriter
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ListeningSpan, QueueVisit
+from pbx.store.history_models import ListeningSpan, VisitRow
 from pbx.store.job_queue import needed_connection
 from tests.unit.asterisk.ami.replay import wait_until
 
@@ -27,7 +27,7 @@ def visit(number: int, outcome: str = "in_progress") -> Visit:
 
 def visits(engine: Engine) -> dict[str, str]:
     with reading(engine) as session:
-        return {row.uniqueid: row.outcome for row in session.exec(select(QueueVisit))}
+        return {row.uniqueid: row.outcome for row in session.exec(select(VisitRow))}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pbx.recordings.playable import is_prepared
 from pbx.settings import Settings
 from pbx.store.engine import writing
 from pbx.store.job_queue import request_job
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from tests.paths import ROOT
 from tests.unit.jobs.job_checks import job_state, jobs_of
 from tests.unit.transcription.scripted_engine import add_recording
@@ -27,7 +27,7 @@ def add_phrase(engine: Engine, settings: Settings) -> tuple[int, Path]:
     file = settings.audio_dir / f"p{number}.ulaw"
     file.write_bytes(PHRASE.read_bytes())
     with writing(engine) as session:
-        session.add(session.get_one(Recording, number).sqlmodel_update({"file": file.name}))
+        session.add(session.get_one(RecordingRow, number).sqlmodel_update({"file": file.name}))
     return number, file
 
 

@@ -18,7 +18,7 @@ from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.models import Call, PbxConnection, Recording
+from pbx.store.models import CallRow, PbxConnection, RecordingRow
 from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, cut, replay, wav
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -50,13 +50,13 @@ class Bench:
         self.check()
         return result
 
-    def rows(self) -> dict[str, Recording]:
+    def rows(self) -> dict[str, RecordingRow]:
         with reading(self.engine) as session:
-            return {row.name: row for row in session.exec(select(Recording))}
+            return {row.name: row for row in session.exec(select(RecordingRow))}
 
-    def calls(self) -> dict[str, Call]:
+    def calls(self) -> dict[str, CallRow]:
         with reading(self.engine) as session:
-            return {row.linkedid: row for row in session.exec(select(Call))}
+            return {row.linkedid: row for row in session.exec(select(CallRow))}
 
     def states(self) -> dict[str, str]:
         return {name: row.state for name, row in self.rows().items()}
@@ -368,6 +368,6 @@ def test_leftovers_of_a_dead_sync_are_cleared(bench: Bench) -> None:
 
 
 def _set_state(session: Session, name_: str, state: str) -> None:
-    row = session.exec(select(Recording).where(Recording.name == name_)).one()
+    row = session.exec(select(RecordingRow).where(RecordingRow.name == name_)).one()
     row.state = state
     session.add(row)

@@ -15,7 +15,7 @@ from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
-from pbx.store.models import Call, Recording
+from pbx.store.models import CallRow, RecordingRow
 from tests.paths import ROOT
 from tests.unit.asterisk.ari.replay import PASSWORD, ReplayPbx, replay, wav
 
@@ -78,8 +78,8 @@ def test_killed_in_the_middle_again_and_again(tmp_path: Path) -> None:
         assert sync_recordings(engine, active, settings.audio_dir) == SyncResult(listed=COUNT)
         check_files(pbx, tmp_path)
         with reading(engine) as session:
-            rows = session.exec(select(Recording)).all()
-            calls = session.exec(select(Call)).all()
+            rows = session.exec(select(RecordingRow)).all()
+            calls = session.exec(select(CallRow)).all()
         engine.dispose()
     assert sorted(row.name for row in rows) == sorted(pbx.recordings)
     assert {row.state for row in rows} == {call.state for call in calls} == {"downloaded"}

@@ -9,8 +9,8 @@ from sqlmodel import Session
 
 from pbx.analytics.packs import pack_days
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
-from pbx.store.models import Call, Table
+from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
+from pbx.store.models import CallRow, Table
 
 Answer = TypeVar("Answer")
 
@@ -18,11 +18,11 @@ Answer = TypeVar("Answer")
 def store(engine: Engine, *rows: Table) -> None:
     with writing(engine) as session:
         for legs in (False, True):  # legs after the calls they refer to
-            session.add_all(row for row in rows if isinstance(row, CallLeg) is legs)
+            session.add_all(row for row in rows if isinstance(row, LegRow) is legs)
             session.flush()
 
 
-def visit(joined_at: datetime, outcome: str = "answered", wait_s: float | None = 10.0, **values: Any) -> QueueVisit:
+def visit(joined_at: datetime, outcome: str = "answered", wait_s: float | None = 10.0, **values: Any) -> VisitRow:
     """A visit of PBX 1 to `sales`."""
     answered = outcome in ("answered", "transferred")
     facts: dict[str, Any] = {
@@ -33,24 +33,24 @@ def visit(joined_at: datetime, outcome: str = "answered", wait_s: float | None =
         "talk_s": 60.0 if answered else None,
         "agent": "Anna" if answered else "",
     }
-    return QueueVisit(joined_at=joined_at, outcome=outcome, wait_s=wait_s, **facts | values)
+    return VisitRow(joined_at=joined_at, outcome=outcome, wait_s=wait_s, **facts | values)
 
 
-def ring(rung_at: datetime, agent: str = "Anna", queue: str = "sales", ring_s: float = 15.0) -> AgentRing:
+def ring(rung_at: datetime, agent: str = "Anna", queue: str = "sales", ring_s: float = 15.0) -> RingRow:
     uniqueid = f"{rung_at.timestamp():.0f}.1"
-    return AgentRing(connection_id=1, rung_at=rung_at, agent=agent, queue=queue, uniqueid=uniqueid, ring_s=ring_s)
+    return RingRow(connection_id=1, rung_at=rung_at, agent=agent, queue=queue, uniqueid=uniqueid, ring_s=ring_s)
 
 
-def change(at: datetime, agent: str, kind: str, queue: str = "sales", reason: str = "") -> AgentEvent:
-    return AgentEvent(connection_id=1, happened_at=at, agent=agent, queue=queue, kind=kind, reason=reason)
+def change(at: datetime, agent: str, kind: str, queue: str = "sales", reason: str = "") -> AgentEventRow:
+    return AgentEventRow(connection_id=1, happened_at=at, agent=agent, queue=queue, kind=kind, reason=reason)
 
 
-def call(call_id: int, started_at: datetime | None, direction: str = "inbound", **values: Any) -> Call:
+def call(call_id: int, started_at: datetime | None, direction: str = "inbound", **values: Any) -> CallRow:
     facts: dict[str, Any] = {"connection_id": 1, "linkedid": f"{call_id}.0", "disposition": "ANSWERED"}
-    return Call(id=call_id, started_at=started_at, direction=direction, **facts | values)
+    return CallRow(id=call_id, started_at=started_at, direction=direction, **facts | values)
 
 
-def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "", **values: Any) -> CallLeg:
+def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "", **values: Any) -> LegRow:
     facts: dict[str, Any] = {
         "connection_id": 1,
         "linkedid": f"{call_id}.0",
@@ -58,7 +58,7 @@ def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "",
         "trunk": "carrier",
     }
     facts |= {"disposition": "ANSWERED", "duration_s": 60.0, "billsec_s": 60.0}
-    return CallLeg(call_id=call_id, started_at=started_at, channel=channel, dst_channel=dst_channel, **facts | values)
+    return LegRow(call_id=call_id, started_at=started_at, channel=channel, dst_channel=dst_channel, **facts | values)
 
 
 def asked(engine: Engine, question: Callable[[Session], Answer]) -> Answer:

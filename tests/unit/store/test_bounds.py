@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.model.history import AgentChange, Leg, Ring, Visit
+from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
 from pbx.store.bounds import MOST_BYTES, bounded, bounded_text
 from pbx.store.call_queues import LONGEST
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, CallLeg, QueueVisit
+from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
 from pbx.store.legs import store_legs
-from pbx.store.models import Call, PbxConnection, QueueSample, Recording, UtcSeconds
+from pbx.store.models import CallRow, PbxConnection, QueueSample, RecordingRow, UtcSeconds
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 
@@ -51,7 +51,7 @@ def test_what_a_caller_may_write_is_stored_as_far_as_there_is_room(engine: Engin
         for uniqueid, text in ((noise(2), odd), ("2.1", plain))
     ]
     rings = [Ring(NOON, text, text, text) for text in (odd, plain)]
-    changes = [AgentChange(NOON, text, text, "pause", text) for text in (odd, plain)]
+    changes = [AgentEvent(NOON, text, text, "pause", text) for text in (odd, plain)]
     legs = [leg(noise(2), odd), leg("2.1", plain)]
     for stored in (2, 0):  # the second time nothing is new
         with writing(engine) as session:
@@ -60,13 +60,13 @@ def test_what_a_caller_may_write_is_stored_as_far_as_there_is_room(engine: Engin
             assert store_agent_changes(session, 1, changes) == stored
             assert store_legs(session, 1, legs, "cdr").legs == stored
     with reading(engine) as session:
-        for table in (QueueVisit, AgentRing, AgentEvent, CallLeg):
+        for table in (VisitRow, RingRow, AgentEventRow, LegRow):
             assert len(session.exec(select(table)).all()) == 2
-        calls = session.exec(select(Call)).all()
+        calls = session.exec(select(CallRow)).all()
         assert {call.queue for call in calls} == {bounded_text(odd), plain}
         assert all(len(call.queue) <= LONGEST for call in calls)
-        assert {one.position for one in session.exec(select(QueueVisit))} == {HUGE}
-        assert {one.cause for one in session.exec(select(CallLeg))} == {HUGE}
+        assert {one.position for one in session.exec(select(VisitRow))} == {HUGE}
+        assert {one.cause for one in session.exec(select(LegRow))} == {HUGE}
 
 
 def test_counters_and_names_of_any_size_leave_their_samples(engine: Engine) -> None:
@@ -90,11 +90,11 @@ def test_counters_and_names_of_any_size_leave_their_samples(engine: Engine) -> N
 
 def test_a_recording_of_more_than_two_gigabytes_has_its_size(engine: Engine) -> None:
     with writing(engine) as session:
-        session.add(Call(id=1, connection_id=1, linkedid="1.1"))
+        session.add(CallRow(id=1, connection_id=1, linkedid="1.1"))
         session.flush()
-        session.add(Recording(connection_id=1, call_id=1, name="x", size_bytes=HUGE))
+        session.add(RecordingRow(connection_id=1, call_id=1, name="x", size_bytes=HUGE))
     with reading(engine) as session:
-        assert session.exec(select(Recording.size_bytes)).one() == HUGE
+        assert session.exec(select(RecordingRow.size_bytes)).one() == HUGE
 
 
 @pytest.mark.parametrize("text", ["", "Zoë", "x" * 255, "ä" * 127, "🔔" * 63])

@@ -19,7 +19,7 @@ from pbx.store.call_queues import LONGEST, join_queues, split_queues
 from pbx.store.calls import CallFilter, call_queues, count_calls
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
-from pbx.store.models import Call, PbxConnection, TranscriptionRules
+from pbx.store.models import CallRow, PbxConnection, TranscriptionRules
 from pbx.store.recordings import (
     DownloadResult,
     ListedRecording,
@@ -91,9 +91,9 @@ def store(
             store_legs(session, 1, legs, by)
 
 
-def the_call(engine: Engine) -> Call:
+def the_call(engine: Engine) -> CallRow:
     with reading(engine) as session:
-        return session.exec(select(Call)).one()
+        return session.exec(select(CallRow)).one()
 
 
 def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialled(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from pbx.store.calls import (
     transcriptions_of,
 )
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call, PbxConnection, Recording
+from pbx.store.models import CallRow, PbxConnection, RecordingRow
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ def session(engine: Engine) -> Iterator[Session]:
         for number, values in enumerate(rows, start=1):
             at = NOON + timedelta(hours=number)
             session.add(
-                Call(
+                CallRow(
                     id=number,
                     connection_id=1,
                     linkedid=f"{number}",
@@ -48,8 +48,10 @@ def session(engine: Engine) -> Iterator[Session]:
                     **dict(zip(columns, values, strict=True)),
                 )
             )
-        session.add(Call(id=6, connection_id=1, linkedid="6"))
-        session.add(Call(id=7, connection_id=2, linkedid="1", started_at=NOON, from_number="1001", queue="elsewhere"))
+        session.add(CallRow(id=6, connection_id=1, linkedid="6"))
+        session.add(
+            CallRow(id=7, connection_id=2, linkedid="1", started_at=NOON, from_number="1001", queue="elsewhere")
+        )
     with reading(engine) as session:
         yield session
 
@@ -121,14 +123,14 @@ def test_recordings_come_in_the_order_they_began(engine: Engine, session: Sessio
     with writing(engine) as writer:
         for name, hours in (("b", 2), ("a", 1)):
             at = NOON + timedelta(hours=hours)
-            writer.add(Recording(connection_id=1, call_id=1, name=name, started_at=at))
+            writer.add(RecordingRow(connection_id=1, call_id=1, name=name, started_at=at))
     with reading(engine) as after:
         assert [recording.name for recording in recordings_of(after, 1)] == ["a", "b"]
 
 
 def test_the_transcripts_of_a_page_of_calls_are_told_by_call(engine: Engine, session: Session) -> None:
     with writing(engine) as writer:
-        writer.get_one(Call, 2).transcription = "failed"
+        writer.get_one(CallRow, 2).transcription = "failed"
     with reading(engine) as after:
         assert transcriptions_of(after, [1, 2, 99]) == {1: "new", 2: "failed"}
         assert transcriptions_of(after, []) == {}

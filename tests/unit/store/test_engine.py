@@ -13,7 +13,7 @@ from pbx.errors import DataError, NewerDatabase, SettingsError, StorageFull
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import add_job, get_job
-from pbx.store.models import Call, Job, PbxConnection
+from pbx.store.models import CallRow, Job, PbxConnection
 from tests.paths import ROOT
 
 
@@ -85,7 +85,7 @@ def test_an_error_within_writing_leaves_nothing(engine: Engine) -> None:
 
 def test_a_row_must_refer_to_one_that_is_there(engine: Engine) -> None:
     with pytest.raises(IntegrityError), writing(engine) as session:
-        session.add(Call(connection_id=99, linkedid="1"))
+        session.add(CallRow(connection_id=99, linkedid="1"))
 
 
 def test_a_reader_keeps_its_state_and_waits_for_no_writer(engine: Engine) -> None:

@@ -11,9 +11,9 @@ from sqlmodel import Session, select
 from pbx.asterisk.formats.recording_names import RecordingName, parse_name
 from pbx.model.history import Leg
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import CallLeg
+from pbx.store.history_models import LegRow
 from pbx.store.legs import known_trunks, legs_of, store_legs
-from pbx.store.models import Call, CallNote, PbxConnection, Recording, SampledSubject
+from pbx.store.models import CallNote, CallRow, PbxConnection, RecordingRow, SampledSubject
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.transcription.search.hits import SearchFilter, calls_with_hits
@@ -66,17 +66,19 @@ def session(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def calls(session: Session, connection_id: int = 1) -> list[Call]:
+def calls(session: Session, connection_id: int = 1) -> list[CallRow]:
     session.expire_all()
-    return list(session.exec(select(Call).where(Call.connection_id == connection_id).order_by(Call.linkedid)).all())
+    return list(
+        session.exec(select(CallRow).where(CallRow.connection_id == connection_id).order_by(CallRow.linkedid)).all()
+    )
 
 
-def the_call(session: Session) -> Call:
+def the_call(session: Session) -> CallRow:
     (call,) = calls(session)
     return call
 
 
-def id_of(call: Call) -> int:
+def id_of(call: CallRow) -> int:
     assert call.id is not None
     return call.id
 
@@ -104,9 +106,9 @@ def test_legs_become_a_call(session: Session) -> None:
 
 def test_reading_again_changes_nothing(session: Session) -> None:
     store_legs(session, 1, [IN, ON], "cdr")
-    before = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(CallLeg)).all()]
+    before = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(LegRow)).all()]
     assert store_legs(session, 1, [ON, IN, IN], "cdr").legs == 0
-    after = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(CallLeg)).all()]
+    after = the_call(session).model_dump(), [leg.model_dump() for leg in session.exec(select(LegRow)).all()]
     assert after == before
 
 
@@ -178,7 +180,7 @@ def test_a_recording_joins_the_call_of_its_leg(session: Session, recorded_first:
         record(session)
     call = the_call(session)
     assert (call.linkedid, call.state, call.queue, call.agent) == (CALL, "listed", "600", "1001")
-    recording = session.exec(select(Recording)).one()
+    recording = session.exec(select(RecordingRow)).one()
     assert recording.call_id == call.id
     store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
     store_legs(session, 1, [IN, ON], "cdr")
@@ -188,7 +190,7 @@ def test_a_recording_joins_the_call_of_its_leg(session: Session, recorded_first:
 def test_nothing_is_lost_when_calls_turn_out_to_be_one(session: Session) -> None:
     record(session)
     stray = id_of(the_call(session))
-    recording = session.exec(select(Recording)).one()
+    recording = session.exec(select(RecordingRow)).one()
     store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
     add_transcript(session, recording.id or 0, ["about the invoice", "yes"])
     save_note(session, stray, "he was angry")
@@ -215,7 +217,7 @@ def test_a_recording_is_found_by_the_name_its_leg_tells(session: Session) -> Non
     store_legs(session, 1, [first, replace(ON, recording_file="meeting.wav")], "cdr")
     call = the_call(session)
     assert call.linkedid == CALL
-    assert {recording.call_id for recording in session.exec(select(Recording)).all()} == {call.id}
+    assert {recording.call_id for recording in session.exec(select(RecordingRow)).all()} == {call.id}
 
 
 @pytest.mark.parametrize("first", ["recording", "legs"])
@@ -226,14 +228,14 @@ def test_a_recording_named_otherwise_joins_its_call_by_the_uniqueid(session: Ses
     store_legs(session, 1, [IN, ON], "cdr")
     if first == "legs":
         record(session, name)
-    assert session.exec(select(Recording)).one().call_id == the_call(session).id
+    assert session.exec(select(RecordingRow)).one().call_id == the_call(session).id
 
 
 @pytest.mark.parametrize("name", [f"20260302-120000-{LATER}", f"q600-20260302-120000-{LATER}", LATER])
 def test_a_recording_listed_before_its_name_could_be_read_joins_its_call(session: Session, name: str) -> None:
     add_recordings(session, 1, [ListedRecording(name, "wav", RecordingName())])
     store_legs(session, 1, [IN, replace(ON, recording_file=f"{name}.wav")], "cdr")
-    assert session.exec(select(Recording)).one().call_id == the_call(session).id
+    assert session.exec(select(RecordingRow)).one().call_id == the_call(session).id
 
 
 def test_a_call_of_its_own_is_not_swallowed(session: Session) -> None:
@@ -262,7 +264,7 @@ def test_thousands_in_few_statements(engine: Engine, session: Session) -> None:
     assert made < 200
     assert store_legs(session, 1, legs, "cdr").legs == 0
     assert len(statements) - made < 30
-    assert (len(calls(session)), len(session.exec(select(CallLeg.id)).all())) == (2500, 5000)
+    assert (len(calls(session)), len(session.exec(select(LegRow.id)).all())) == (2500, 5000)
 
 
 def test_trunks_are_known_by_their_samples(engine: Engine, session: Session) -> None:

@@ -11,7 +11,7 @@ from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
 from pbx.store.calls import CallFilter, find_calls
 from pbx.store.engine import writing
-from pbx.store.models import Call, PbxConnection, Recording, Transcript, Transcription, TranscriptionRules
+from pbx.store.models import CallRow, PbxConnection, RecordingRow, Transcript, Transcription, TranscriptionRules
 from pbx.store.transcription_queue import cancel, overview, queue_calls, queue_recordings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,13 +30,13 @@ def session(engine: Engine) -> Iterator[Session]:
             if number != 2:
                 queue, direction = ("sales" if number == 3 else ""), ("outbound" if number == 4 else "inbound")
                 session.add(
-                    Call(
+                    CallRow(
                         id=call, connection_id=pbx, linkedid=f"{call}", started_at=at, queue=queue, direction=direction
                     )
                 )
                 session.flush()
             session.add(
-                Recording(
+                RecordingRow(
                     id=number,
                     connection_id=pbx,
                     call_id=call,
@@ -58,7 +58,7 @@ def states(session: Session) -> dict[int, str]:
 
 def of_calls(session: Session) -> dict[int | None, str]:
     session.expire_all()
-    return {call.id: call.transcription for call in session.exec(select(Call)).all() if call.transcription != "new"}
+    return {call.id: call.transcription for call in session.exec(select(CallRow)).all() if call.transcription != "new"}
 
 
 def claimed(session: Session, limit: int = 9, **asked: object) -> list[int]:
@@ -135,9 +135,9 @@ def test_the_rules_choose_what_queues_by_itself(session: Session) -> None:
 
 
 def test_a_call_whose_sides_are_recorded_apart_is_not_transcribed_twice(session: Session) -> None:
-    session.get_one(Recording, 3).call_id = 1
+    session.get_one(RecordingRow, 3).call_id = 1
     for number, name in ((1, "one-r"), (2, "one-out"), (3, "one"), (4, "four-t")):  # four's other side is missing
-        session.get_one(Recording, number).name = name
+        session.get_one(RecordingRow, number).name = name
     session.flush()
     assert transcriptions.new_within_rules(session, TranscriptionRules(connection_id=1)) == [4, 2, 1]
 

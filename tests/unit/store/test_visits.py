@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
-from pbx.model.history import AgentChange, Ring, Visit
+from pbx.model.history import AgentEvent, Ring, Visit
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEvent, AgentRing, QueueVisit
+from pbx.store.history_models import AgentEventRow, RingRow, VisitRow
 from pbx.store.models import PbxConnection
 from pbx.store.visits import VisitSource, open_visits, store_agent_changes, store_rings, store_visits
 
@@ -47,9 +47,9 @@ def store(engine: Engine, pbx: int, *visits: Visit, source: VisitSource = "queue
         return store_visits(session, pbx, visits, source)
 
 
-def rows(engine: Engine) -> list[QueueVisit]:
+def rows(engine: Engine) -> list[VisitRow]:
     with reading(engine) as session:
-        return list(session.exec(select(QueueVisit).order_by(col(QueueVisit.joined_at), col(QueueVisit.id))))
+        return list(session.exec(select(VisitRow).order_by(col(VisitRow.joined_at), col(VisitRow.id))))
 
 
 def test_a_visit_is_stored_as_it_was_told_and_once(engine: Engine, pbx: int) -> None:
@@ -151,16 +151,16 @@ def test_rings_seen_twice_are_one_and_rung_twice_are_two(engine: Engine, pbx: in
         with writing(engine) as session:
             assert store_rings(session, pbx, told) == added
     with reading(engine) as session:
-        assert session.exec(select(func.count()).select_from(AgentRing)).one() == 5
+        assert session.exec(select(func.count()).select_from(RingRow)).one() == 5
 
 
 def test_changes_seen_twice_are_one(engine: Engine, pbx: int) -> None:
-    pause = AgentChange(AT, "Eve", "sales", "pause", "Lunch")
+    pause = AgentEvent(AT, "Eve", "sales", "pause", "Lunch")
     back, again = replace(pause, happened_at=after(1), kind="unpause"), replace(pause, happened_at=after(2))
     seen = replace(pause, happened_at=after(0.9))
     for told, added in (([pause, back], 2), ([seen], 0), ([again], 1), ([pause, back, again], 0), ([], 0)):
         with writing(engine) as session:
             assert store_agent_changes(session, pbx, told) == added
     with reading(engine) as session:
-        found = session.exec(select(AgentEvent).order_by(col(AgentEvent.happened_at))).all()
+        found = session.exec(select(AgentEventRow).order_by(col(AgentEventRow.happened_at))).all()
     assert [(row.kind, row.reason) for row in found] == [("pause", "Lunch"), ("unpause", "Lunch"), ("pause", "Lunch")]

@@ -23,7 +23,7 @@ from pbx.settings import Settings
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call, Recording, SegmentRow, Transcript, Transcription
+from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript, Transcription
 from pbx.store.transcription_queue import queue_recordings
 
 PART_S = 10.0
@@ -87,13 +87,13 @@ def add_recording(engine: Engine, settings: Settings, parts: int = 2, **script: 
     assert active is not None
     settings.audio_dir.mkdir(parents=True, exist_ok=True)
     with writing(engine) as session:
-        number = len(session.exec(select(Recording)).all()) + 1
+        number = len(session.exec(select(RecordingRow)).all()) + 1
         at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=number)
-        call = Call(connection_id=active.id, linkedid=str(number), started_at=at, direction="inbound", queue="sales")
+        call = CallRow(connection_id=active.id, linkedid=str(number), started_at=at, direction="inbound", queue="sales")
         session.add(call)
         session.flush()
         assert call.id is not None
-        recording = Recording(connection_id=active.id, call_id=call.id, name=f"r{number}", file=f"r{number}.wav")
+        recording = RecordingRow(connection_id=active.id, call_id=call.id, name=f"r{number}", file=f"r{number}.wav")
         recording.sqlmodel_update({"id": number, "state": "downloaded", "started_at": at, "duration_s": parts * PART_S})
         session.add(recording)
     (settings.audio_dir / f"r{number}.wav").write_text(json.dumps({"parts": parts, "number": number} | script))

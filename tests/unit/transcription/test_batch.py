@@ -16,7 +16,7 @@ from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.models import Call, TranscriptionRules, now
+from pbx.store.models import CallRow, TranscriptionRules, now
 from pbx.store.transcripts import analysis_of, current_transcript
 from pbx.transcription import batch as transcribe
 from pbx.transcription import supervisor as speech
@@ -87,7 +87,7 @@ def test_a_recording_becomes_a_transcript_with_its_analysis(engine: Engine, sett
         found = analysis_of(session, transcript.id)
         assert found is not None
         assert (found.engine, found.fallback_reason) == ("local", "")
-        assert session.get_one(Call, 1).transcription == "completed"
+        assert session.get_one(CallRow, 1).transcription == "completed"
 
 
 def test_a_broken_recording_stops_no_other(engine: Engine, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from sqlmodel import select
 
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from tests.pages.test_pages import INTERACTIONS, open_page, save_pbx, tables, well
 from tests.unit.sample_history import clock, leg
 
@@ -27,7 +27,7 @@ def test_who_hung_up_where_it_went_and_since_when_they_spoke(engine: Engine) -> 
     with writing(engine) as session:
         store_legs(session, pbx, legs, "cdr")
     with reading(engine) as session:
-        call_id = session.exec(select(Call.id)).one()
+        call_id = session.exec(select(CallRow.id)).one()
     shown = tables(well(open_page(INTERACTIONS, call=str(call_id))))["Legs"]
     assert {row[1].partition("-")[0]: (row[4], row[5]) for row in shown} == {
         "1001 | PJSIP/1001": ("09:00:00 | connected at 09:00:20", "09:01:00 | the caller hung up"),

@@ -6,7 +6,7 @@ from sqlmodel import Session
 
 from pbx.errors import StorageFull
 from pbx.store.engine import reading, writing
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from pbx.store.notes import get_note, save_note, save_rating
 from pbx.ui.active_pbx import Site, find_site
 from pbx.ui.note_field import NoteAnswer, NoteDraft, parse_draft, save_draft
@@ -20,7 +20,7 @@ def at(engine: Engine) -> Site:
     """A PBX with a call."""
     pbx = save_pbx(engine)
     with writing(engine) as session:
-        session.add(Call(id=1, connection_id=pbx, linkedid="1.2"))
+        session.add(CallRow(id=1, connection_id=pbx, linkedid="1.2"))
     found = find_site()
     assert found is not None
     return found
@@ -60,7 +60,7 @@ def test_a_draft_is_kept_as_it_is_and_leaves_the_rating(at: Site, text: str) -> 
     assert save_draft(at, NoteDraft("1.2", text, "", "7")) == NoteAnswer("7", text)
     assert kept(at) == text
     with reading(at.engine) as session:
-        assert session.get_one(Call, 1).linkedid == "1.2"
+        assert session.get_one(CallRow, 1).linkedid == "1.2"
         note = get_note(session, 1)
         assert note is not None
         assert note.rating == 2

@@ -14,7 +14,7 @@ from pbx.errors import QueryError
 from pbx.model.segment import Segment
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.models import Recording
+from pbx.store.models import RecordingRow
 from pbx.store.notes import set_tags
 from pbx.transcription.search.hits import Hit, SearchFilter, TrendPoint, count_hits, find_hits, trend
 from tests.unit.transcription.search.transcribed_calls import NOON, add_call, add_transcript
@@ -38,7 +38,7 @@ def session(engine: Engine) -> Iterator[Session]:
         add_transcript(session, 3, ["No money back, no refund at all, never a refund", "東京都の天気"])
         add_call(session, 4, started_at=NOON + 3 * DAY + timedelta(hours=11, minutes=30), queue="support")
         add_transcript(session, 4, ["hello from the first"])
-        session.add(Recording(id=40, connection_id=1, call_id=4, name="second", started_at=NOON))
+        session.add(RecordingRow(id=40, connection_id=1, call_id=4, name="second", started_at=NOON))
         session.flush()
         add_transcript(session, 40, ["hello from the second"])
         add_call(session, 5, started_at=None)

@@ -8,21 +8,23 @@ from sqlmodel import Session
 
 from pbx.model.segment import Segment
 from pbx.speech.transcriber import TranscriptPart
-from pbx.store.models import Call, PbxConnection, Recording, Transcript
+from pbx.store.models import CallRow, PbxConnection, RecordingRow, Transcript
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def add_call(session: Session, call_id: int, connection_id: int = 1, **facts: Any) -> Recording:
+def add_call(session: Session, call_id: int, connection_id: int = 1, **facts: Any) -> RecordingRow:
     """A call of a PBX, made if it isn't there, with one recording of the call's number."""
     if session.get(PbxConnection, connection_id) is None:
         session.add(PbxConnection(id=connection_id, host=f"pbx-{connection_id}"))
         session.flush()
     values: dict[str, Any] = {"direction": "inbound", "started_at": NOON} | facts
-    session.add(Call(id=call_id, connection_id=connection_id, linkedid=f"{call_id}", **values))
+    session.add(CallRow(id=call_id, connection_id=connection_id, linkedid=f"{call_id}", **values))
     session.flush()
-    recording = Recording(id=call_id, connection_id=connection_id, call_id=call_id, name=f"{call_id}", started_at=NOON)
+    recording = RecordingRow(
+        id=call_id, connection_id=connection_id, call_id=call_id, name=f"{call_id}", started_at=NOON
+    )
     session.add(recording)
     session.flush()
     return recording
