@@ -18,7 +18,7 @@ from pbx.charts.frame import UnobservedSpan
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
 from pbx.store.engine import holding, reading
 from pbx.ui.coverage import compared, say_coverage
 from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history, show_drilldown

@@ -6,9 +6,9 @@ import streamlit as st
 
 from pbx import ui
 from pbx.formatting import RECORDING_STATES, TRANSCRIPTION_STATES, count_text
+from pbx.model.recording import RecordingState, TranscriptionState
 from pbx.store.calls import CallFilter, count_calls, find_calls, get_call, transcriptions_of
 from pbx.store.engine import reading
-from pbx.store.models import RecordingState, TranscriptionState
 from pbx.ui.call_detail import show_call
 from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, period_filter, queue_filter, select_filter
 from pbx.ui.pager import pager

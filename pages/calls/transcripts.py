@@ -194,7 +194,7 @@ def show_latest(site: ui.Site, wanted: SearchFilter) -> None:
         return
     cells: dict[str, list[ui.TableCell]] = {
         str(call.id): [
-            {"text": site.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
+            {"text": site.local(call.started_at), "sub": (DIRECTIONS.get(call.direction) or call.direction)},
             {
                 "text": f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}",
                 "sub": f"Agent {site.agent_text(call.agent)}" if call.agent else "",

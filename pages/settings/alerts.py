@@ -26,9 +26,8 @@ from pbx.store.alerts import (
     targets_of,
 )
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import Alert, AlertRule
 from pbx.store.job_queue import worker_alive
-from pbx.store.models import now
+from pbx.store.models import Alert, AlertRule, now
 from pbx.store.snapshots import latest_snapshot
 
 ANY = ""

@@ -14,7 +14,6 @@ from pbx.imports.preview import TablePreview, preview_history
 from pbx.imports.uploads import delete_uploads, save_uploads
 from pbx.live.listener import listener_alive
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ImportCursorRow
 from pbx.store.import_cursors import known_span, list_cursors
 from pbx.store.import_source import (
     Every,
@@ -26,7 +25,7 @@ from pbx.store.import_source import (
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import ended_jobs, get_job, unfinished_jobs
 from pbx.store.listening import listening_since
-from pbx.store.models import Job
+from pbx.store.models import ImportCursorRow, Job
 
 COMMANDS = """\
 .venv/bin/python -m pbx import queue-log /var/log/asterisk/queue_log*

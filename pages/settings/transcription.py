@@ -9,7 +9,7 @@ import streamlit as st
 
 from pbx import ui
 from pbx.formatting import DIRECTIONS, ago_text, count_text, duration_text
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
 from pbx.process_lock import anyone_alive
 from pbx.speech.weights import is_present
 from pbx.store import transcription_queue as transcriptions

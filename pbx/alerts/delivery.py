@@ -23,8 +23,7 @@ from pbx.store.alerts import (
 )
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import Alert, AlertRule
-from pbx.store.models import PbxConnection, now
+from pbx.store.models import Alert, AlertRule, PbxConnection, now
 
 EXAMPLES = (  # placeholders in capitals
     ("E-mail", "mailtos://USER:PASSWORD@smtp.example.com?from=pbx@example.com&to=you@example.com"),

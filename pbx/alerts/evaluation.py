@@ -18,9 +18,8 @@ from pbx.settings import Settings
 from pbx.store.alerts import Change, Seen, list_rules, settle, would_change
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AlertRule
 from pbx.store.listening import listening_spans
-from pbx.store.models import Job, PbxConnection
+from pbx.store.models import AlertRule, Job, PbxConnection
 from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
 
 STALE_INTERVALS = 3  # a snapshot older than so many intervals is not how things stand

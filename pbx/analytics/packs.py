@@ -27,8 +27,7 @@ from pbx.analytics.formulas.queues import OUTCOMES, UNKNOWN
 from pbx.analytics.pack_columns import SHAPES, PackKind, Shape
 from pbx.analytics.pack_columns import seconds as seconds
 from pbx.store.agent_names import agent_names
-from pbx.store.history_models import DayPack
-from pbx.store.models import Table
+from pbx.store.models import DayPack, Table
 
 ColumnArrays = dict[str, NDArray[Any]]
 Loaded = TypeVar("Loaded")

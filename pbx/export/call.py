@@ -218,7 +218,7 @@ def _facts(
     models = dict.fromkeys(f"{transcript.engine} {transcript.model}".strip() for _, transcript, _ in found)
     told = {
         "Started": f"{started:%Y-%m-%d %H:%M:%S} ({zone_text(zone, started)})" if started else "Unknown",
-        "Direction": DIRECTIONS.get(call.direction, call.direction).lstrip("↙↗↔ "),
+        "Direction": (DIRECTIONS.get(call.direction) or call.direction).lstrip("↙↗↔ "),
         "From": call.from_number,
         "To": call.to_number,
         "Queue": call.queue,

@@ -11,12 +11,11 @@ from pbx.live.listener import listener_alive
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import ImportCursorRow
 from pbx.store.import_cursors import list_cursors
 from pbx.store.job_queue import worker_alive
 from pbx.store.job_rows import unfinished_jobs
 from pbx.store.listening import listening_since
-from pbx.store.models import Job, JobKind, RecordingRow
+from pbx.store.models import ImportCursorRow, Job, JobKind, RecordingRow
 from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")

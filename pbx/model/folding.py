@@ -1,15 +1,15 @@
 """Legs that share a linkedid → what they tell about their call. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from pbx.model.call import Call, CallDirection
 from pbx.model.channels import extension_of, is_from_outside, is_local, is_to_outside, other_half, peer_of
 from pbx.model.history import Leg
 
 LegSource = Literal["watch", "cdr"]
-CallDirection = Literal["inbound", "outbound", "internal", "unknown"]
 # The most telling first. "" goes on still, so that what has failed so far says nothing yet of the call.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")
 _NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # the dialplan's own extensions, dialled by nobody
@@ -18,24 +18,6 @@ _VOICEMAIL = {"VoiceMail", "Voicemail", "MiniVM"}
 _LIVE_ONLY = ("cause", "pdd_s")
 _NOTHING = (None, "")
 _FIELDS = tuple(field.name for field in fields(Leg))
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What legs tell about their call; "" and None where they don't."""
-
-    direction: CallDirection
-    from_number: str
-    from_name: str
-    to_number: str
-    did: str
-    queue: str
-    agent: str
-    disposition: str
-    talk_s: float | None
-    wait_s: float | None
-    started_at: datetime
-    duration_s: float | None
 
 
 def fold_legs(legs: Sequence[Leg]) -> Call:

@@ -18,7 +18,7 @@ from sqlmodel.sql.expression import Select
 
 from pbx.errors import SettingsError
 from pbx.settings import Settings
-from pbx.store.history_models import Alert, AlertRule
+from pbx.store.models import Alert, AlertRule
 from pbx.store.vault import Vault
 
 RuleKind = Literal["longest_wait", "service_level", "trunk_down", "no_agent", "sync_failing"]

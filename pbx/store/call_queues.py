@@ -22,8 +22,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import bindparam, case, func, select, union, update
 from sqlmodel import Session
 
-from pbx.store.history_models import LegRow, VisitRow
-from pbx.store.models import Table
+from pbx.store.models import LegRow, Table, VisitRow
 
 _T = TypeVar("_T")
 SEPARATOR = ", "  # Queue() takes its arguments apart at a comma, so no queue's name has one

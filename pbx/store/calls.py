@@ -10,9 +10,10 @@ from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col, select
 
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
+from pbx.model.recording import RecordingState, TranscriptionState
 from pbx.store.call_queues import split_queues
-from pbx.store.models import CallRow, RecordingRow, RecordingState, Table, TranscriptionState
+from pbx.store.models import CallRow, RecordingRow, Table
 
 
 @dataclass(frozen=True)

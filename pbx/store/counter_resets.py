@@ -8,8 +8,7 @@ from sqlalchemy import insert, select
 from sqlmodel import Session
 
 from pbx.model.snapshot import Snapshot
-from pbx.store.history_models import CounterReset
-from pbx.store.models import Table
+from pbx.store.models import CounterReset, Table
 
 RESTARTED = "Asterisk restarted"
 ALL_AGAIN = "The counters of all queues began anew"

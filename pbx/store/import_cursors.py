@@ -6,8 +6,7 @@ from typing import Literal
 
 from sqlmodel import Session, col, select
 
-from pbx.store.history_models import ImportCursorRow, VisitRow
-from pbx.store.models import CallRow, now
+from pbx.store.models import CallRow, ImportCursorRow, VisitRow, now
 from pbx.text_encoding import decode_fields
 
 MarkKind = Literal["queue_log", "cdr", "cel"]

@@ -9,13 +9,13 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name, without_format
-from pbx.model.folding import Call, LegSource, fold_legs, merge_legs
+from pbx.model.call import Call
+from pbx.model.folding import LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import tell_queues
-from pbx.store.history_models import LegRow
 from pbx.store.merging import delete_empty, merge_calls
-from pbx.store.models import SubjectKind, Table
+from pbx.store.models import LegRow, SubjectKind, Table
 
 _CHUNK = 2000  # legs at once
 _calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))

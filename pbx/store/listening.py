@@ -8,8 +8,7 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from pbx.model.history import Leg
-from pbx.store.history_models import LegRow, ListeningSpan
-from pbx.store.models import Table
+from pbx.store.models import LegRow, ListeningSpan, Table
 
 OPEN_DAYS = 2  # a leg that began before this lasts no more, whatever was heard of it
 CUT_OFF = "Whoever listened was cut off without a word."

@@ -8,8 +8,7 @@ from sqlmodel import Session
 
 from pbx.store import recordings
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.history_models import LegRow
-from pbx.store.models import Table, now
+from pbx.store.models import LegRow, Table, now
 from pbx.store.search_index import index_transcript, unindex_transcript
 
 _calls, _recordings, _notes, _tags, _transcripts = (

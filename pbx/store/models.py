@@ -3,55 +3,37 @@
 The registry is our own: Streamlit's hot reload imports this module again, and a shared registry would then refuse.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, Integer, UniqueConstraint, text
-from sqlalchemy.orm import registry
-from sqlalchemy.types import TypeDecorator
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
+from sqlmodel import Field
 
-# A call of which no recording is known is "none".
-RecordingState = Literal[
-    "listed", "downloading", "downloaded", "waiting", "empty", "unreadable", "too_large", "missing", "failed", "none"
-]
+from pbx.model.call import Call
+from pbx.model.history import AgentEvent, Leg, Ring, Visit
+from pbx.model.recording import Recording
+from pbx.model.segment import Segment
+from pbx.store.table import BigCount, columns_of
+from pbx.store.table import Table as Table
+from pbx.store.table import UtcSeconds as UtcSeconds
+from pbx.store.table import now as now
+
 JobKind = Literal["sync", "collect", "make_playable", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
-# A call or recording that nobody asked to have transcribed is "new".
-TranscriptionState = Literal["new", "queued", "transcribing", "completed", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
 # The conditions of partial indexes, which a query must repeat in these words.
 FELL_BACK = "fallback_reason <> ''"  # of an analysis
 AT_WORK = "state = 'transcribing'"  # of a transcription
 
 
-class UtcSeconds(TypeDecorator[datetime]):
-    """An aware datetime, stored as whole seconds since 1970 UTC: 4 bytes instead of 26."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone can't be stored")
-        return max(int(value.timestamp()), 0)  # before 1970 SQL and Python count days differently; there were none
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.fromtimestamp(value, UTC)
-
-
-# Counts that the outside decides: eight bytes in PostgreSQL too. In SQLite every integer has as many as it needs.
-BigCount = BigInteger().with_variant(Integer, "sqlite")
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Table(SQLModel, registry=registry()):
-    """Base of all tables, with metadata of its own."""
+# The columns that tables take from the classes of pbx.model, without those that are stored in another way.
+_CallColumns: Any = columns_of(Call, "started_at")
+_RecordingColumns: Any = columns_of(Recording)
+_SegmentColumns: Any = columns_of(Segment, "words", "flags")
+_VisitColumns: Any = columns_of(Visit)
+_RingColumns: Any = columns_of(Ring)
+_AgentEventColumns: Any = columns_of(AgentEvent)
+_LegColumns: Any = columns_of(Leg, "from_name")  # a name is stored once, with its call
 
 
 class PbxConnection(Table, table=True):
@@ -83,7 +65,7 @@ class PbxConnection(Table, table=True):
 _FILTERED = ("direction", "state", "from_number", "to_number", "transcription")
 
 
-class CallRow(Table, table=True):
+class CallRow(_CallColumns, Table, table=True):  # type: ignore[misc]
     """One call: all that shares a linkedid. `state` is the most telling state of its recordings."""
 
     __tablename__ = "calls"
@@ -100,24 +82,13 @@ class CallRow(Table, table=True):
     source: str = "freepbx"
     linkedid: str  # the uniqueid of the first leg; the recording's name where no uniqueid is known
     uniqueid: str = ""
-    direction: str = "unknown"
-    from_number: str = ""
-    to_number: str = ""
-    queue: str = ""  # those it was in, see call_queues
-    agent: str = ""
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
-    duration_s: float | None = None
     state: str = "listed"
     transcription: str = "new"  # the state that tells most about its recordings
-    from_name: str = ""
-    did: str = ""  # the number that was dialled from outside
-    disposition: str = ""  # of the CDR: ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION
-    talk_s: float | None = None  # of the CDR: billsec
-    wait_s: float | None = None  # until somebody answered
     answered_in: str = ""  # of its queues those in which an agent answered
 
 
-class RecordingRow(Table, table=True):
+class RecordingRow(_RecordingColumns, Table, table=True):  # type: ignore[misc]
     """One stored recording of the PBX, known by its ARI name. It stays when the PBX has deleted it (`gone_at`)."""
 
     __tablename__ = "recordings"
@@ -130,19 +101,7 @@ class RecordingRow(Table, table=True):
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
     call_id: int = Field(foreign_key="calls.id")
-    name: str
-    format: str = "wav"
-    type: str = ""  # FreePBX's word: out, in, external, internal, q, rg, exten ...; "" if the name is not FreePBX's
-    uniqueid: str = ""
-    started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
-    state: str = "listed"
-    reason: str = ""  # why it is not downloaded, for people
-    file: str = ""  # path below data/audio, once downloaded
-    size_bytes: int | None = Field(default=None, sa_type=BigCount)
-    duration_s: float | None = None
     listed_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
-    downloaded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
-    gone_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
 
 
 class Transcription(Table, table=True):
@@ -210,7 +169,7 @@ class Transcript(Table, table=True):
     created_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
-class SegmentRow(Table, table=True):
+class SegmentRow(_SegmentColumns, Table, table=True):  # type: ignore[misc]
     """A segment of a transcript. In the search index: of current transcripts, all with text."""
 
     __tablename__ = "segments"
@@ -218,13 +177,8 @@ class SegmentRow(Table, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     transcript_id: int = Field(foreign_key="transcripts.id")
-    start_s: float
-    end_s: float
-    channel: int = 0
     speaker: str = ""  # caller, agent, or "" where it can't be told honestly
-    text: str
     original_text: str | None = None  # what the model understood, once somebody has edited it
-    confidence: float = 0.0
     flags: str = ""  # separated by spaces
     words: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # [start_s, end_s, text, p]
     edited_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
@@ -400,3 +354,170 @@ class Job(Table, table=True):
     total: int | None = Field(default=None, sa_type=BigCount)
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     error: str = ""  # for people, with what to do next
+
+
+class VisitRow(_VisitColumns, Table, table=True):  # type: ignore[misc]
+    """One visit of a caller to a queue, by queue_log or by live events alike."""
+
+    __tablename__ = "queue_visits"
+    __table_args__ = (
+        # Figures of a period are read from the index alone.
+        Index(
+            "ix_queue_visits_joined",
+            "connection_id",
+            "joined_at",
+            "queue",
+            "outcome",
+            "wait_s",
+            "talk_s",
+            "agent",
+            "did",
+        ),
+        Index("ix_queue_visits_uniqueid", "connection_id", "uniqueid", "queue"),
+        Index("ix_queue_visits_caller", "connection_id", "caller", "joined_at"),
+        Index("ix_queue_visits_agent", "connection_id", "agent", "joined_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    source: str = ""  # watch or queue_log
+
+
+class RingRow(_RingColumns, Table, table=True):  # type: ignore[misc]
+    """An agent's telephone rang and nobody took the call: queue_log's RINGNOANSWER."""
+
+    __tablename__ = "agent_rings"
+    __table_args__ = (UniqueConstraint("connection_id", "rung_at", "agent", "queue", "uniqueid"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+
+
+class AgentEventRow(_AgentEventColumns, Table, table=True):  # type: ignore[misc]
+    """An agent entered or left a queue, or paused or went on in it; `queue` "" means all of his."""
+
+    __tablename__ = "agent_events"
+    __table_args__ = (UniqueConstraint("connection_id", "happened_at", "agent", "queue", "kind"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+
+
+class LegRow(_LegColumns, Table, table=True):  # type: ignore[misc]
+    """One leg of a call: a CDR row, or a dial attempt seen live. Legs that share a linkedid are one call."""
+
+    __tablename__ = "call_legs"
+    __table_args__ = (
+        UniqueConstraint("connection_id", "linkedid", "channel", "dst_channel"),
+        Index("ix_call_legs_call", "call_id"),
+        Index("ix_call_legs_uniqueid", "connection_id", "uniqueid"),  # by which recordings find their call
+        Index("ix_call_legs_trunk", "connection_id", "started_at", "trunk", "disposition", "billsec_s", "duration_s"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    call_id: int = Field(foreign_key="calls.id")
+    source: str = ""  # watch or cdr
+
+
+class ListeningSpan(Table, table=True):
+    """A time in which the PBX was listened to without a break; between two spans is a gap."""
+
+    __tablename__ = "listening_spans"
+    __table_args__ = (Index("ix_listening_spans", "connection_id", "started_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    started_at: datetime = Field(sa_type=UtcSeconds)
+    listened_until: datetime = Field(sa_type=UtcSeconds)  # everything up to here is stored
+    end_reason: str = ""  # a sentence for the user; "" while the span goes on
+
+
+class ImportCursorRow(Table, table=True):
+    """How far a source of history was read."""
+
+    __tablename__ = "import_cursors"
+    __table_args__ = (UniqueConstraint("connection_id", "kind", "source"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    kind: str  # queue_log or cdr
+    source: str  # a file's fingerprint, or a database's address without its password
+    label: str = ""  # for people
+    position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, seconds of a database
+    rows: int = Field(default=0, sa_type=BigCount)
+    bad_rows: int = Field(default=0, sa_type=BigCount)
+    errors: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # the first: [line, why]
+    read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
+
+
+class CounterReset(Table, table=True):
+    """From this moment on the PBX's own counters count anew: see pbx.store.counter_resets."""
+
+    __tablename__ = "counter_resets"
+    __table_args__ = (Index("ix_counter_resets", "connection_id", "happened_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    happened_at: datetime = Field(sa_type=UtcSeconds)
+    queue: str = ""  # "" for all
+    description: str  # a sentence for the user
+
+
+class AlertRule(Table, table=True):
+    """What the analyst wants to be told of."""
+
+    __tablename__ = "alert_rules"
+
+    id: int | None = Field(default=None, primary_key=True)
+    connection_id: int = Field(foreign_key="connections.id")
+    kind: str  # longest_wait, service_level, trunk_down, no_agent or sync_failing
+    subject: str = ""  # a queue or trunk; "" for any
+    threshold: float = 0.0  # seconds, percent, minutes or syncs, by kind
+    enabled: bool = True
+    targets_encrypted: str = ""  # where to: addresses hold tokens and passwords
+
+
+class Alert(Table, table=True):
+    """A rule that held from `started_at` to `ended_at`."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (Index("ix_alerts_rule", "rule_id", "started_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    rule_id: int = Field(foreign_key="alert_rules.id")
+    subject: str = ""
+    started_at: datetime = Field(sa_type=UtcSeconds)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
+    description: str = ""  # what the rule found, as a sentence for the user
+    cleared_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # seen not to hold, to be confirmed
+    start_sent: bool = False
+    end_sent: bool = False
+    pending_targets: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids
+    attempts: int = 0  # to send what is told now
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # no other worker sends before then
+    send_error: str = ""  # why the last attempt to send failed
+
+
+class TrunkCapacity(Table, table=True):
+    """How many lines a trunk has, as the analyst says."""
+
+    __tablename__ = "trunk_capacities"
+
+    connection_id: int = Field(primary_key=True, foreign_key="connections.id")
+    trunk: str = Field(primary_key=True)
+    channels: int = Field(sa_type=BigCount)
+
+
+class DayPack(Table, table=True):
+    """A UTC day of history packed for the figures: see pbx.analytics.packs. A copy, dropped when its day changes."""
+
+    __tablename__ = "day_packs"
+
+    connection_id: int = Field(primary_key=True, foreign_key="connections.id")
+    kind: str = Field(primary_key=True)
+    day: int = Field(primary_key=True)  # since 1970
+    rows: int = Field(sa_type=BigCount)
+    names: str  # JSON
+    types: str  # of the columns, as numpy calls them, separated by spaces
+    data: bytes

@@ -10,9 +10,9 @@ from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, t
 from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import RecordingName
+from pbx.model.recording import RecordingState
 from pbx.store.call_queues import tell_queues
-from pbx.store.history_models import LegRow
-from pbx.store.models import RecordingState, Table, now
+from pbx.store.models import LegRow, Table, now
 
 _T = TypeVar("_T")
 YOUNG = timedelta(days=1)  # so long a file that is empty or unreadable may be one that isn't finished yet

@@ -31,14 +31,7 @@ from sqlmodel import Session
 from pbx.model.snapshot import Queue, Snapshot, Trunk
 from pbx.store.bounds import bounded_text
 from pbx.store.counter_resets import note_resets
-from pbx.store.models import (
-    LatestSnapshot,
-    SnapshotRow,
-    SubjectKind,
-    Table,
-    UtcSeconds,
-    now,
-)
+from pbx.store.models import LatestSnapshot, SnapshotRow, SubjectKind, Table, UtcSeconds, now
 
 MISSED_LOOKS = 2.5  # so many intervals without a snapshot are a gap; one missed look is not yet
 

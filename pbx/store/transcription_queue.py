@@ -14,8 +14,9 @@ from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import Select
 
 from pbx.asterisk.formats.recording_names import LEG_ENDINGS
+from pbx.model.recording import TranscriptionState
 from pbx.store.calls import CallFilter, call_conditions, in_queue
-from pbx.store.models import RecordingRow, Table, Transcription, TranscriptionRules, TranscriptionState, UtcSeconds, now
+from pbx.store.models import RecordingRow, Table, Transcription, TranscriptionRules, UtcSeconds, now
 
 Asked = Literal["new", "failed", "all"]
 

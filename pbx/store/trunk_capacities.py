@@ -3,8 +3,7 @@
 from sqlalchemy import select
 from sqlmodel import Session
 
-from pbx.store.history_models import TrunkCapacity
-from pbx.store.models import Table
+from pbx.store.models import Table, TrunkCapacity
 
 _L = Table.metadata.tables[str(TrunkCapacity.__tablename__)].c
 

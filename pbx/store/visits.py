@@ -17,8 +17,7 @@ from sqlmodel import Session
 from pbx.model.history import AgentEvent, Ring, Visit
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import calls_of_uniqueids, tell_queues
-from pbx.store.history_models import AgentEventRow, RingRow, VisitRow
-from pbx.store.models import Table
+from pbx.store.models import AgentEventRow, RingRow, Table, VisitRow
 
 _T = TypeVar("_T")
 VisitSource = Literal["watch", "queue_log"]

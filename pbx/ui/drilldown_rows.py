@@ -23,7 +23,7 @@ from pbx.formatting import (
     duration_text,
 )
 from pbx.formatting import OUTCOMES as OUTCOME_WORDS
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
 from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
 from pbx.store.models import CallRow

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 import streamlit as st
 
 from pbx.formatting import start_of_day
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site

@@ -7,8 +7,8 @@ import streamlit as st
 from pbx.formatting import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
 from pbx.model.channels import peer_of
 from pbx.store.engine import reading
-from pbx.store.history_models import LegRow
 from pbx.store.legs import legs_of
+from pbx.store.models import LegRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note
 from pbx.ui.tables import TableCell, table

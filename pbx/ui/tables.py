@@ -79,7 +79,7 @@ def call_cells(site: Site, call: Call) -> list[TableCell]:
     queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
     via = [queue if call.queue else "", f"Agent {site.agent_text(call.agent)}" if call.agent else ""]
     return [
-        {"text": site.local(call.started_at), "sub": DIRECTIONS.get(call.direction, call.direction)},
+        {"text": site.local(call.started_at), "sub": (DIRECTIONS.get(call.direction) or call.direction)},
         call.from_number or "Unknown",
         {"text": call.to_number or "Unknown", "sub": ", ".join(filter(None, via))},
         duration_text(call.duration_s),

@@ -7,9 +7,10 @@ import streamlit as st
 
 from pbx.errors import PbxError
 from pbx.formatting import count_text, duration_text
+from pbx.model.recording import TranscriptionState
 from pbx.store.calls import CallFilter, count_calls
 from pbx.store.engine import reading, writing
-from pbx.store.models import RecordingRow, Transcript, TranscriptionState
+from pbx.store.models import RecordingRow, Transcript
 from pbx.store.transcription_queue import Asked, cancel, overview, queue_calls, queue_recordings, state_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note, plain, show_errors

@@ -5,7 +5,7 @@ from playwright.sync_api import Locator, Page, expect
 from sqlmodel import select
 
 from pbx.store.engine import reading
-from pbx.store.history_models import AlertRule
+from pbx.store.models import AlertRule
 from pbx.store.transcription_queue import rules_of
 from tests.browser.actions import choose, pick_and_close, start
 from tests.browser.demo import Demo

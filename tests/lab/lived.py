@@ -18,9 +18,8 @@ from pbx.live.collect import collect_snapshot
 from pbx.settings import load_settings
 from pbx.store.counter_resets import Reset, resets_of
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
 from pbx.store.job_queue import needed_connection
-from pbx.store.models import CallRow
+from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, VisitRow
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.shift import DESK, Shift, alone_at, work_shift

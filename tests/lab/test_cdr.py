@@ -17,9 +17,8 @@ from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.run import ImportRun
 from pbx.live.events import LiveHistory
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import LegRow
 from pbx.store.legs import store_legs
-from pbx.store.models import CallRow
+from pbx.store.models import CallRow, LegRow
 from tests.lab.ami import Ami
 from tests.lab.calls import (
     PlacedCall,

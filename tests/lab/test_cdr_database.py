@@ -17,8 +17,7 @@ from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import ImportCursorRow, LegRow
-from pbx.store.models import CallRow
+from pbx.store.models import CallRow, ImportCursorRow, LegRow
 from tests.lab.imports import active_at
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres

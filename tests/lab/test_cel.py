@@ -15,8 +15,7 @@ from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import LegRow
-from pbx.store.models import CallRow
+from pbx.store.models import CallRow, LegRow
 from tests.lab.calls import new_caller, originate
 from tests.lab.events import CEL_TABLE, EventSite, event_site
 from tests.lab.imports import active_at

@@ -15,8 +15,7 @@ from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
-from pbx.store.history_models import RingRow, VisitRow
-from pbx.store.models import CallRow
+from pbx.store.models import CallRow, RingRow, VisitRow
 from tests.lab.imports import active_at
 from tests.lab.mariadb import CDR_TABLE, PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres

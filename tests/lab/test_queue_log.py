@@ -12,8 +12,7 @@ from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEventRow, RingRow, VisitRow
-from pbx.store.models import PbxConnection
+from pbx.store.models import AgentEventRow, PbxConnection, RingRow, VisitRow
 from tests.lab.calls import place_queue_call
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until

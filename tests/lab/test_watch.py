@@ -16,9 +16,8 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import AgentEventRow, LegRow, ListeningSpan, VisitRow
 from pbx.store.job_queue import needed_connection
-from pbx.store.models import CallRow
+from pbx.store.models import AgentEventRow, CallRow, LegRow, ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot
 from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call

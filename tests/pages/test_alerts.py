@@ -23,7 +23,7 @@ from pbx.store.alerts import (
     targets_of,
 )
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AlertRule
+from pbx.store.models import AlertRule
 from tests.pages.test_pages import HOSTILE, fill, open_page, press, save_pbx, tables, well, words
 from tests.unit.alerts.receivers import TOKEN, WebReceiver, web_receiver
 

@@ -32,10 +32,9 @@ from pbx.demo.world import World
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import ListeningSpan
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import get_job
-from pbx.store.models import Job, Transcription, now
+from pbx.store.models import Job, ListeningSpan, Transcription, now
 from tests.paths import ROOT
 from tests.soak import mischief, truth
 from tests.soak.children import Child, Measuring, answers, end_strays, free_port

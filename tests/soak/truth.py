@@ -11,8 +11,7 @@ from sqlmodel import col, select
 
 from pbx.model.history import Visit
 from pbx.store.engine import reading
-from pbx.store.history_models import ListeningSpan, VisitRow
-from pbx.store.models import Job, RecordingRow, Transcription
+from pbx.store.models import Job, ListeningSpan, RecordingRow, Transcription, VisitRow
 
 TOLD = timedelta(seconds=2.5)  # until an event that is not held up was heard; the database knows whole seconds
 _SAMPLES_NEEDED = 30

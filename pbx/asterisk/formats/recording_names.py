@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
 
 _LONGEST = 255  # characters of a file's name; a longer one no file system takes
 _DATE = re.compile(r"(?:^|(?<=-))(\d{8}-\d{6})-(?=.)", re.DOTALL)

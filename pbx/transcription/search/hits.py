@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlmodel import Session, col
 
-from pbx.model.folding import CallDirection
+from pbx.model.call import CallDirection
 from pbx.model.segment import Flag
 from pbx.store.call_queues import split_queues
 from pbx.store.calls import CallFilter, call_conditions

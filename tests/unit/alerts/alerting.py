@@ -14,9 +14,8 @@ from pbx.settings import Settings
 from pbx.store.alerts import AlertTarget, save_rule, seal_targets
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import Alert, AlertRule
 from pbx.store.job_rows import add_job
-from pbx.store.models import Job, JobState
+from pbx.store.models import Alert, AlertRule, Job, JobState
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 

@@ -20,7 +20,7 @@ from pbx.errors import SettingsError
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store.alerts import PAUSES_S, AlertTarget
-from pbx.store.history_models import Alert, AlertRule
+from pbx.store.models import Alert, AlertRule
 from tests.unit.alerts.alerting import T0, add_rule, alerts, look, minutes, news, pbx, waiting
 from tests.unit.alerts.receivers import (
     PASSWORD,

@@ -17,8 +17,7 @@ from pbx.analytics.queues import FigureFilter
 from pbx.analytics.trunk_status import trunk_history
 from pbx.model.snapshot import Trunk
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEventRow, DayPack, LegRow, RingRow, VisitRow
-from pbx.store.models import CallRow, PbxConnection
+from pbx.store.models import AgentEventRow, CallRow, DayPack, LegRow, PbxConnection, RingRow, VisitRow
 from pbx.store.snapshots import store_trunk_changes
 from tests.unit.store.history_rows import call, change, leg, ring, store, visit
 

@@ -14,8 +14,7 @@ from pbx.errors import DataError
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import DayPack
-from pbx.store.models import Job
+from pbx.store.models import DayPack, Job
 from tests.unit.asterisk.formats.queue_logs import T, lines
 
 run = CliRunner().invoke

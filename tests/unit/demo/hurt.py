@@ -67,7 +67,8 @@ class House:
         )
 
     def _content(self, row: RecordingRow) -> bytes:
-        return (self.settings.audio_dir / row.file).read_bytes()
+        content: bytes = (self.settings.audio_dir / row.file).read_bytes()
+        return content
 
     def check(self) -> None:
         """What always holds."""

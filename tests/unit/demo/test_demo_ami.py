@@ -25,7 +25,7 @@ from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unrea
 from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.history_models import LegRow, RingRow, VisitRow
+from pbx.store.models import LegRow, RingRow, VisitRow
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.demo.living import BareLine, Clock, living
 from tests.unit.live.fake_pbx import listening

@@ -13,7 +13,7 @@ from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
 from pbx.live.listener import Listener
 from pbx.store.engine import reading
-from pbx.store.history_models import ListeningSpan, VisitRow
+from pbx.store.models import ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.demo.hurt import House, housed

@@ -9,7 +9,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import VisitRow
+from pbx.store.models import VisitRow
 from tests.unit.imports.runs import import_run
 
 T = 1_772_452_800

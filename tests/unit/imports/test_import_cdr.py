@@ -23,8 +23,7 @@ from pbx.imports.run import ImportRun
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
-from pbx.store.history_models import ImportCursorRow, LegRow
-from pbx.store.models import CallRow
+from pbx.store.models import CallRow, ImportCursorRow, LegRow
 from pbx.store.recordings import utc_offset_s
 from tests.unit.asterisk.ami.replay import replay
 

@@ -18,8 +18,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
 from pbx.imports.time_range import TimeRange
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ImportCursorRow, VisitRow
-from pbx.store.models import PbxConnection
+from pbx.store.models import ImportCursorRow, PbxConnection, VisitRow
 from tests.unit.asterisk.formats.queue_logs import T, write_days
 from tests.unit.imports.runs import import_run
 

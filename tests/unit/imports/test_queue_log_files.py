@@ -22,8 +22,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEventRow, ImportCursorRow, RingRow, VisitRow
-from pbx.store.models import PbxConnection
+from pbx.store.models import AgentEventRow, ImportCursorRow, PbxConnection, RingRow, VisitRow
 from tests.paths import ROOT
 from tests.unit.asterisk.formats.queue_logs import lines, write_days
 from tests.unit.imports.runs import import_run

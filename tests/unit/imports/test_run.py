@@ -27,9 +27,8 @@ from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import ActiveConnection, active_connection, forget_saved
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import DayPack, VisitRow
 from pbx.store.import_source import forget_history_source, history_source, save_history_source, slot_of
-from pbx.store.models import Job
+from pbx.store.models import DayPack, Job, VisitRow
 from tests.unit.asterisk.formats.queue_logs import T, lines
 
 VISIT = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3")

@@ -7,8 +7,7 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.store.engine import reading
-from pbx.store.history_models import LegRow
-from pbx.store.models import CallRow
+from pbx.store.models import CallRow, LegRow
 from tests.unit.imports.test_import_cdr import NOON, Source, active, imported, source
 
 __all__ = ["active", "imported", "source"]

@@ -20,10 +20,9 @@ from pbx.live.listener import SLOT, listen_inline, listener_alive
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.history_models import AgentEventRow, LegRow, ListeningSpan, RingRow, VisitRow
 from pbx.store.job_queue import needed_connection
 from pbx.store.listening import CUT_OFF, begin_span
-from pbx.store.models import Job, LatestSnapshot, SnapshotRow
+from pbx.store.models import AgentEventRow, Job, LatestSnapshot, LegRow, ListeningSpan, RingRow, SnapshotRow, VisitRow
 from tests.unit.asterisk.ami.replay import VERSIONS, raw, wait_until
 from tests.unit.live.fake_pbx import Line, entry, listening, pbx_on_line
 

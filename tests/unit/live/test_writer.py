@@ -14,8 +14,8 @@ from pbx.live.writer import EventWriter
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import ListeningSpan, VisitRow
 from pbx.store.job_queue import needed_connection
+from pbx.store.models import ListeningSpan, VisitRow
 from tests.unit.asterisk.ami.replay import wait_until
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

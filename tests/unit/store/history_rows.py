@@ -9,8 +9,7 @@ from sqlmodel import Session
 
 from pbx.analytics.packs import pack_days
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
-from pbx.store.models import CallRow, Table
+from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, Table, VisitRow
 
 Answer = TypeVar("Answer")
 

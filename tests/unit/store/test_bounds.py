@@ -14,9 +14,18 @@ from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, Syste
 from pbx.store.bounds import MOST_BYTES, bounded, bounded_text
 from pbx.store.call_queues import LONGEST
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEventRow, LegRow, RingRow, VisitRow
 from pbx.store.legs import store_legs
-from pbx.store.models import CallRow, PbxConnection, QueueSample, RecordingRow, UtcSeconds
+from pbx.store.models import (
+    AgentEventRow,
+    CallRow,
+    LegRow,
+    PbxConnection,
+    QueueSample,
+    RecordingRow,
+    RingRow,
+    UtcSeconds,
+    VisitRow,
+)
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 

@@ -11,9 +11,8 @@ from sqlmodel import Session, select
 from pbx.asterisk.formats.recording_names import RecordingName, parse_name
 from pbx.model.history import Leg
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import LegRow
 from pbx.store.legs import known_trunks, legs_of, store_legs
-from pbx.store.models import CallNote, CallRow, PbxConnection, RecordingRow, SampledSubject
+from pbx.store.models import CallNote, CallRow, LegRow, PbxConnection, RecordingRow, SampledSubject
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.transcription.search.hits import SearchFilter, calls_with_hits

@@ -11,8 +11,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine
 
-import pbx.store.history_models
 import pbx.store.migrations
+import pbx.store.models
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, upgrade
 from pbx.store.models import Table

@@ -10,8 +10,7 @@ from sqlmodel import col, select
 
 from pbx.model.history import AgentEvent, Ring, Visit
 from pbx.store.engine import reading, writing
-from pbx.store.history_models import AgentEventRow, RingRow, VisitRow
-from pbx.store.models import PbxConnection
+from pbx.store.models import AgentEventRow, PbxConnection, RingRow, VisitRow
 from pbx.store.visits import VisitSource, open_visits, store_agent_changes, store_rings, store_visits
 
 AT = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
