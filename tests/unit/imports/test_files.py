@@ -81,7 +81,7 @@ def test_a_queue_log_of_windows_is_read(
             ("Eve Adams | ACME", "answered"), ("Jörg | Sales", "answered"), ("", "abandoned"),
         ]  # fmt: skip
         assert [ring.agent for ring in session.exec(select(RingRow))] == ["Eve Adams | ACME"]
-        assert [event.kind for event in session.exec(select(AgentEvent))] == ["pause", "unpause"]
+        assert [event.kind for event in session.exec(select(AgentEventRow))] == ["pause", "unpause"]
     (again,) = import_queue_log_files(ImportRun(engine, active), [log])
     assert (again.rows, again.failure) == (0, "")
 
