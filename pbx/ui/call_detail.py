@@ -36,7 +36,7 @@ from pbx.ui.transcription_queue import ask_again, transcription_state
 MAX_POSITION_S = 1e6  # a larger position in the URL is ignored
 
 
-def show_call(site: Site, call: Call) -> None:
+def show_call(site: Site, call: CallRow) -> None:
     """Draw a call with everything known about it. The selected recording is in the URL."""
     with reading(site.engine) as session:
         recordings = recordings_of(session, call.id or 0)
@@ -69,7 +69,7 @@ def close_call() -> None:
         st.query_params.pop(name, None)
 
 
-def _header(site: Site, call: Call, has_recordings: bool) -> None:
+def _header(site: Site, call: CallRow, has_recordings: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="call_head"):
         with st.container(gap=None):
             title = f"{plain(call.from_number or 'Unknown')} → {plain(call.to_number or 'Unknown')}"
@@ -88,7 +88,7 @@ def _header(site: Site, call: Call, has_recordings: bool) -> None:
         st.button("Close", icon=":material/close:", type="tertiary", on_click=close_call, key="close_call")
 
 
-def _select_recording(site: Site, recordings: list[Recording]) -> Recording | None:
+def _select_recording(site: Site, recordings: list[RecordingRow]) -> RecordingRow | None:
     """Return the recording to show: if there are several, the one in the URL, otherwise the first."""
     if len(recordings) < 2:
         return recordings[0] if recordings else None
@@ -146,7 +146,7 @@ def _player_data(
 
 
 def _player(
-    site: Site, call: Call, recording: Recording, sound: PlayableSound | None, transcript: Transcript | None
+    site: Site, call: CallRow, recording: RecordingRow, sound: PlayableSound | None, transcript: Transcript | None
 ) -> None:
     """Draw the player, or the transcript alone if there is no audio; save an edit, or show why it can't be saved."""
     if sound:
@@ -234,7 +234,7 @@ def _call_facts(site: Site, call: CallRow) -> dict[str, str]:
     }
 
 
-def _recording_facts(site: Site, recording: Recording, sound: PlayableSound | None) -> dict[str, str]:
+def _recording_facts(site: Site, recording: RecordingRow, sound: PlayableSound | None) -> dict[str, str]:
     found = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
     if sound:
         found["Audio"] = sound.audio_format

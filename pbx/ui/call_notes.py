@@ -15,7 +15,7 @@ from pbx.ui.elements import note, plain, show_errors
 from pbx.ui.note_field import note_field
 
 
-def show_call_notes(site: Site, call: Call) -> None:
+def show_call_notes(site: Site, call: CallRow) -> None:
     """Draw the note, tags and rating. What can't be saved stays in its field, with the reason."""
     note_field(site, call)
     _tags_and_rating(site, call.id or 0)

@@ -54,7 +54,7 @@ class NoteAnswer:
 
 @st.fragment
 @show_errors
-def note_field(site: Site, call: Call) -> None:
+def note_field(site: Site, call: CallRow) -> None:
     """Draw the note of a call. Drafts of other calls that are still in the browser's storage are saved too."""
     key = f"note_{call.id}"
 

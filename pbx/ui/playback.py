@@ -30,13 +30,13 @@ class PlayableSound:
     audio_format: str
 
 
-def audio_path(site: Site, recording: Recording) -> Path | None:
+def audio_path(site: Site, recording: RecordingRow) -> Path | None:
     """Return the path of a recording's file; None if it is not on this machine."""
     path = site.settings.audio_dir / recording.file
     return path if recording.state == "downloaded" and recording.file and path.is_file() else None
 
 
-def load_sound(site: Site, recording: Recording) -> PlayableSound | None:
+def load_sound(site: Site, recording: RecordingRow) -> PlayableSound | None:
     """Return a recording ready to play; if it isn't, show why and return None."""
     path = audio_path(site, recording)
     if path is None:
@@ -61,7 +61,7 @@ def _playable_sound(path: Path, cache_dir: Path) -> PlayableSound:
     return PlayableSound(playable, wave.duration_s, wave.peaks, audio_format)
 
 
-def _show_missing(recording: Recording) -> None:
+def _show_missing(recording: RecordingRow) -> None:
     if recording.state == "downloaded" and recording.file:
         st.warning("The file is no longer in data/audio. The next sync downloads it again.", icon=":material/draft:")
         return
@@ -71,7 +71,7 @@ def _show_missing(recording: Recording) -> None:
 
 @st.fragment(run_every=2)
 @show_errors
-def _show_preparation(site: Site, recording: Recording, path: Path) -> None:
+def _show_preparation(site: Site, recording: RecordingRow, path: Path) -> None:
     """Have the worker prepare a long recording, and redraw the page when it is ready."""
     if is_prepared(path, site.settings.playable_dir):
         st.rerun()

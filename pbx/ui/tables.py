@@ -73,7 +73,7 @@ def _reserve(key: str, columns: Sequence[str], rows: Mapping[str, Sequence[Table
     )
 
 
-def call_cells(site: Site, call: Call) -> list[TableCell]:
+def call_cells(site: Site, call: CallRow) -> list[TableCell]:
     """Return the cells of a call, one for each of CALL_COLUMNS."""
     state, tone = RECORDING_STATES.get(call.state, (call.state, "idle"))
     queue = f"Queue {call.queue}" if call.queue != call.to_number else "Queue"
@@ -89,7 +89,7 @@ def call_cells(site: Site, call: Call) -> list[TableCell]:
     ]
 
 
-def short_call_cells(site: Site, call: Call) -> list[TableCell]:
+def short_call_cells(site: Site, call: CallRow) -> list[TableCell]:
     """Return the cells of a call, one for each of SHORT_CALL_COLUMNS."""
     numbers = f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"
     return [
@@ -98,7 +98,7 @@ def short_call_cells(site: Site, call: Call) -> list[TableCell]:
     ]
 
 
-def transcript_cell(call: Call) -> TableCell:
+def transcript_cell(call: CallRow) -> TableCell:
     """Return the state of a call's transcript; a dash if there is nothing to transcribe."""
     if call.state != "downloaded" and call.transcription == "new":
         return NOTHING

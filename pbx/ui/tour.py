@@ -38,10 +38,10 @@ def demo_tour(site: Site) -> None:
 
 def _featured_recording(site: Site) -> tuple[int, int] | None:
     """Return the ids of a call and its recording: of the featured script, otherwise the newest with a transcript."""
-    columns = select(Recording.call_id, Recording.id, Transcript.model)
-    ready = columns.join(Transcript, col(Transcript.recording_id) == Recording.id)
+    columns = select(RecordingRow.call_id, RecordingRow.id, Transcript.model)
+    ready = columns.join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
     ready = ready.where(Transcript.engine == READY, col(Transcript.current).is_(True))
     with reading(site.engine) as session:
-        found = session.exec(ready.order_by(col(Recording.started_at).desc())).all()
+        found = session.exec(ready.order_by(col(RecordingRow.started_at).desc())).all()
     featured = next((row for row in found if row[2] == FEATURED_SCRIPT), found[0] if found else None)
     return (featured[0], featured[1] or 0) if featured else None

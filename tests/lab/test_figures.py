@@ -23,7 +23,7 @@ from pbx.analytics.formulas.queues import OUTCOMES, QueueFigures
 from pbx.analytics.queues import FigureFilter, load_visits, queue_targets, queue_totals
 from pbx.analytics.trunks import cause_counts, trunk_totals
 from pbx.store.engine import reading
-from pbx.store.models import Call
+from pbx.store.models import CallRow
 from tests.call_counts import assert_all_agree
 from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
 from tests.lab.server import SERVERS

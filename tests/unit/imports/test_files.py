@@ -29,7 +29,7 @@ from pbx.imports.uploads import save_uploads
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
-from pbx.store.models import CallRow, LegRow, RingRow, VisitRow
+from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, VisitRow
 from tests.unit.asterisk.formats.test_cdr_files import CUSTOM, record
 
 NOON = 1_795_251_600  # 21 November 2026 09:00 UTC
