@@ -221,7 +221,7 @@ def export_rows(by: CallDimension, none_label: str, counts: Sequence[CallCount])
             count.start_at or name_text(by, count.label, none_label),
             count.calls,
             *(count.by_direction.get(way, 0) for way in TABLE_DIRECTIONS),
-            count.told,
+            count.decided,
             count.answered,
             count.talk_s,
             count.talks,

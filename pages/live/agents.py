@@ -82,7 +82,7 @@ def agent_cells(agent: AgentFigures) -> list[ui.TableCell]:
 def exported(agents: Sequence[AgentFigures]) -> list[list[Exported]]:
     return [
         [
-            *(one.agent, one.calls, one.talk_s, one.talks, one.non_response, one.rang_in_vain_s, one.logged_in_s),
+            *(one.agent, one.calls, one.talk_s, one.talks, one.non_response, one.missed_ring_s, one.logged_in_s),
             *(one.paused_s, one.sessions, one.occupancy.percent, reasons_text(dict(one.pauses))),
         ]
         for one in agents

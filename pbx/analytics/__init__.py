@@ -1,1 +1,1 @@
-"""What the data adds up to: the figures of queues, agents, calls and trunks for a period."""
+"""The figures of queues, agents, calls and trunks for a period, and the lists of rows that add up to them."""

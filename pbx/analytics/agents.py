@@ -1,4 +1,4 @@
-"""Figures of agents over a period: calls and talk, rings in vain, sessions, pauses by reason, occupancy."""
+"""Figures of agents over a period: calls, talk time, missed rings, sessions, pauses by reason, occupancy."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
@@ -18,17 +18,17 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class AgentSession:
-    """A stretch in which an agent was logged in to at least one queue, cut to the period."""
+    """A time span in which an agent was logged in to at least one queue, limited to the period."""
 
     agent: str
     from_at: datetime
     until_at: datetime
-    open: bool  # he is still logged in
+    open: bool  # still logged in at the end of the period
 
 
 @dataclass(frozen=True, slots=True)
 class AgentPause:
-    """A stretch in which an agent was paused in at least one queue, cut to the period."""
+    """A time span in which an agent was paused in at least one queue, limited to the period."""
 
     agent: str
     from_at: datetime
@@ -38,10 +38,10 @@ class AgentPause:
 
 @dataclass(frozen=True, slots=True)
 class AgentDay:
-    """An agent's day in the PBX's zone: first login, last logout, seconds logged in and of these paused."""
+    """An agent's day in the PBX's time zone: first login, last logout, time logged in, time paused of that."""
 
     agent: str
-    day_at: datetime  # its beginning, in UTC
+    day_at: datetime  # start of the day, in UTC
     first_in_at: datetime
     last_out_at: datetime
     logged_in_s: float
@@ -50,84 +50,84 @@ class AgentDay:
 
 @dataclass(frozen=True)
 class _Presence:
-    """Who was logged in and paused when, within the period; agents by their places in `agents`."""
+    """When agents were logged in and paused in the period. Spans are owned by an agent's index in `agents`."""
 
     agents: tuple[str, ...]
     logins: AgentSpans  # merged
     pauses: AgentSpans
-    reasons: np.ndarray[tuple[int], np.dtype[np.int64]]  # of each pause, a place in `reason_names`
+    reasons: np.ndarray[tuple[int], np.dtype[np.int64]]  # of each pause, an index into `reason_names`
     reason_names: tuple[str, ...]
-    known: Flags  # of each agent, whether anything ever told of a login
+    known: Flags  # of each agent, whether a login was ever recorded
     reached_s: float  # the period's end, or now
 
 
 def agent_figures(session: Session, wanted: FigureFilter) -> list[AgentFigures]:
-    """Figures of every agent who was there, rang or took a call, the most calls first, then by name.
+    """Figures of every agent who was logged in, rang or took a call, sorted by calls (most first), then by name.
 
-    With a queue: what he did in it. A DID narrows the calls only. Pauses count while he was logged in, and all of them
-    where no login is known.
+    A queue limits them to what happened in that queue. A DID limits only the calls. Pauses count while the agent was
+    logged in; where no login was recorded, all pauses count.
     """
     taken = by_agent(session, wanted)
     rings = load_columns(session, "rings", wanted.connection_id, wanted.since, wanted.until)
     rings = rings.narrowed({"queue": wanted.queue, "agent": wanted.agent})
-    vain = np.bincount(rings.columns["agent"], minlength=len(rings.names["agent"]))
-    vain_s = np.bincount(rings.columns["agent"], weights=rings.columns["ring_s"], minlength=len(vain))
-    rung = {name: (int(vain[i]), float(vain_s[i])) for i, name in enumerate(rings.names["agent"]) if vain[i]}
-    there = _presences(session, wanted)
+    counts = np.bincount(rings.columns["agent"], minlength=len(rings.names["agent"]))
+    seconds = np.bincount(rings.columns["agent"], weights=rings.columns["ring_s"], minlength=len(counts))
+    missed = {name: (int(counts[i]), float(seconds[i])) for i, name in enumerate(rings.names["agent"]) if counts[i]}
+    presence = _presence_sums(session, wanted)
     found = []
-    for name in {*taken, *rung, *there} - {""}:
-        calls, (count, ring_s) = taken.get(name), rung.get(name, (0, 0.0))
-        logged_in_s, paused_s, sessions, pauses = there.get(name, (None, 0.0, 0, {}))
-        done = (calls.answered, calls.talk_s, calls.talks) if calls else (0, 0.0, 0)
-        found.append(AgentFigures(name, *done, count, ring_s, logged_in_s, paused_s, sessions, pauses))
+    for name in {*taken, *missed, *presence} - {""}:
+        calls, (count, ring_s) = taken.get(name), missed.get(name, (0, 0.0))
+        logged_in_s, paused_s, sessions, pauses = presence.get(name, (None, 0.0, 0, {}))
+        answered = (calls.answered, calls.talk_s, calls.talks) if calls else (0, 0.0, 0)
+        found.append(AgentFigures(name, *answered, count, ring_s, logged_in_s, paused_s, sessions, pauses))
     return sorted(found, key=lambda agent: (-agent.calls, agent.agent))
 
 
 def pause_reasons(session: Session, wanted: FigureFilter) -> dict[str, PauseFigures]:
-    """The pauses of all agents wanted, by reason, the longest in all first; "" where none was given."""
+    """The pauses of all agents by reason, the longest total first; "" for pauses without a reason."""
     found: dict[str, PauseFigures] = {}
-    for _, _, _, pauses in _presences(session, wanted).values():
+    for _, _, _, pauses in _presence_sums(session, wanted).values():
         for reason, pause in pauses.items():
-            sofar = found.get(reason, PauseFigures(0, 0.0))
-            found[reason] = PauseFigures(sofar.count + pause.count, sofar.paused_s + pause.paused_s)
+            total = found.get(reason, PauseFigures(0, 0.0))
+            found[reason] = PauseFigures(total.count + pause.count, total.paused_s + pause.paused_s)
     return dict(sorted(found.items(), key=lambda item: (-item[1].paused_s, item[0])))
 
 
 def agent_sessions(session: Session, wanted: FigureFilter) -> list[AgentSession]:
-    """When agents were logged in, by agent, then in order of time."""
-    there = _presence(session, wanted)
-    logins, until_s = there.logins, there.reached_s
+    """When agents were logged in, by agent, then by time."""
+    presence = _presence(session, wanted)
+    logins, until_s = presence.logins, presence.reached_s
     found = [
-        AgentSession(there.agents[int(who)], _at(start), _at(end), bool(end >= until_s))
+        AgentSession(presence.agents[int(who)], _at(start), _at(end), bool(end >= until_s))
         for who, start, end in zip(logins.whose, logins.start_s, logins.end_s, strict=True)
     ]
     return sorted(found, key=lambda item: (item.agent, item.from_at))
 
 
 def agent_pauses(session: Session, wanted: FigureFilter) -> list[AgentPause]:
-    """When agents were paused and why, by agent, then in order of time; in several queues at once counts once."""
-    there, found = _presence(session, wanted), []
-    for code in np.unique(there.reasons):
-        merged, reason = there.pauses.where(there.reasons == code).merged(), there.reason_names[code]
+    """When agents were paused and why, by agent, then by time. A pause in several queues at the same time is one."""
+    presence, found = _presence(session, wanted), []
+    for code in np.unique(presence.reasons):
+        merged, reason = presence.pauses.where(presence.reasons == code).merged(), presence.reason_names[code]
         for who, start, end in zip(merged.whose, merged.start_s, merged.end_s, strict=True):
-            found.append(AgentPause(there.agents[int(who)], _at(start), _at(end), reason))
+            found.append(AgentPause(presence.agents[int(who)], _at(start), _at(end), reason))
     return sorted(found, key=lambda item: (item.agent, item.from_at))
 
 
 def agent_days(session: Session, wanted: FigureFilter, zone: tzinfo) -> list[AgentDay]:
-    """Agents' days in `zone`, by day, then agent: a session over midnight is cut there."""
-    there = _presence(session, wanted)
-    edges, agents = interval_edges(wanted.since, wanted.until, zone, "day"), len(there.agents)
+    """Agents' days in `zone`, by day, then agent. A session across midnight is split presence."""
+    presence = _presence(session, wanted)
+    edges, agents = interval_edges(wanted.since, wanted.until, zone, "day"), len(presence.agents)
     if not edges or not agents:
         return []
-    logins, owners = _by_day(there.logins, edges, agents), agents * (len(edges) - 1)
-    in_s, paused_s = logins.total_s(owners), overlap_s(logins, _by_day(there.pauses, edges, agents), owners)
+    logins, owners = _by_day(presence.logins, edges, agents), agents * (len(edges) - 1)
+    in_s, paused_s = logins.total_s(owners), overlap_s(logins, _by_day(presence.pauses, edges, agents), owners)
     first, last = np.full(owners, np.inf), np.zeros(owners)
     np.minimum.at(first, logins.whose, logins.start_s)
     np.maximum.at(last, logins.whose, logins.end_s)
     found = [
         AgentDay(
-            there.agents[i % agents],
+            presence.agents[i % agents],
             edges[i // agents],
             _at(first[i]),
             _at(last[i]),
@@ -140,7 +140,7 @@ def agent_days(session: Session, wanted: FigureFilter, zone: tzinfo) -> list[Age
 
 
 def _by_day(spans: AgentSpans, edges: list[datetime], agents: int) -> AgentSpans:
-    """Spans cut at the edges of days, owned by day * agents + agent."""
+    """Spans split at the edges of days, owned by day * agents + agent."""
     bounds = epochs(edges).astype(np.float64)
     first = np.searchsorted(bounds, spans.start_s, side="right") - 1
     last = np.searchsorted(bounds, spans.end_s, side="left") - 1
@@ -153,12 +153,12 @@ def _by_day(spans: AgentSpans, edges: list[datetime], agents: int) -> AgentSpans
 
 
 def _presence(session: Session, wanted: FigureFilter) -> _Presence:
-    """From all changes there ever were: who logged in long ago and never out is still there."""
-    return remembered(session, ("presence", _question(wanted)), lambda: _find_presence(session, wanted))
+    """Agents' presence, from all events ever recorded: an agent who never logged out is still logged in."""
+    return remembered(session, ("presence", _presence_key(wanted)), lambda: _find_presence(session, wanted))
 
 
-def _question(wanted: FigureFilter) -> FigureFilter:
-    return replace(wanted, did=None, chosen=None)  # which tell nothing of agents' presence
+def _presence_key(wanted: FigureFilter) -> FigureFilter:
+    return replace(wanted, did=None, chosen=None)  # they don't change when agents were logged in
 
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
@@ -189,15 +189,15 @@ def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
 
 
 def _pausing(changes: Packed) -> Packed:
-    """Changes that begin or end a pause; a logout ends it too.
+    """The changes that start or end a pause; a logout ends it too.
 
-    Asterisk writes PAUSEALL, which stands in no queue, and then a PAUSE for each: the former counts only of agents of
-    whom nothing else tells, as single queues may end the pause one by one.
+    Asterisk writes PAUSEALL, without a queue, and then a PAUSE for each queue. PAUSEALL counts only for agents without
+    any PAUSE of a single queue, because each queue may end its pause separately.
     """
     of = changes.columns
     paused, unpaused = (of["kind"] == changes.code("kind", kind) for kind in ("pause", "unpause"))
-    queued = (paused | unpaused) & (of["queue"] != changes.code("queue", ""))
-    single = np.bincount(of["agent"][queued], minlength=len(changes.names["agent"])) > 0
+    in_queue = (paused | unpaused) & (of["queue"] != changes.code("queue", ""))
+    single = np.bincount(of["agent"][in_queue], minlength=len(changes.names["agent"])) > 0
     ended = of["kind"] == changes.code("kind", "logout")
     return changes.where(
         (paused | unpaused | ended) & ~(single[of["agent"]] & (of["queue"] == changes.code("queue", "")))
@@ -207,7 +207,7 @@ def _pausing(changes: Packed) -> Packed:
 def _spans(
     changes: Packed, begins: str, until_s: float
 ) -> tuple[AgentSpans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Stretches per agent and queue, owned by the agent."""
+    """The spans of each agent and queue, owned by the agent, and the index of the change that started each."""
     of, queues = changes.columns, max(len(changes.names["queue"]), 1)
     spans, places = spans_of(
         of["agent"] * queues + of["queue"], of["at"], of["kind"] == changes.code("kind", begins), until_s
@@ -215,44 +215,46 @@ def _spans(
     return AgentSpans(spans.whose // queues, spans.start_s, spans.end_s), places
 
 
-def _presences(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
-    """By agent: seconds logged in (None: no login is known), seconds paused, sessions, pauses by reason."""
-    return remembered(session, ("sums", _question(wanted)), lambda: _sum_up(_presence(session, wanted)))
+def _presence_sums(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
+    """By agent: seconds logged in (None: no login was recorded), seconds paused, sessions, pauses by reason."""
+    return remembered(session, ("sums", _presence_key(wanted)), lambda: _sum_presence(_presence(session, wanted)))
 
 
-def _sum_up(there: _Presence) -> dict[str, _Sums]:
-    agents = len(there.agents)
-    in_s, sessions = there.logins.total_s(agents), np.bincount(there.logins.whose, minlength=agents)
-    paused_s = _while_in(there, there.pauses)
+def _sum_presence(presence: _Presence) -> dict[str, _Sums]:
+    agents = len(presence.agents)
+    in_s, sessions = presence.logins.total_s(agents), np.bincount(presence.logins.whose, minlength=agents)
+    paused_s = _paused_s(presence, presence.pauses)
     by_reason: list[dict[str, PauseFigures]] = [{} for _ in range(agents)]
-    reasons = max(len(there.reason_names), 1)
-    pairs, pair = np.unique(there.pauses.whose * reasons + there.reasons, return_inverse=True)  # of agent and reason
-    pauses = AgentSpans(pair, there.pauses.start_s, there.pauses.end_s).merged()
+    reasons = max(len(presence.reason_names), 1)
+    pairs, pair = np.unique(
+        presence.pauses.whose * reasons + presence.reasons, return_inverse=True
+    )  # of agent and reason
+    pauses = AgentSpans(pair, presence.pauses.start_s, presence.pauses.end_s).merged()
     counts, who = np.bincount(pauses.whose, minlength=len(pairs)), pairs // reasons
-    within = overlap_s(_logins_of(there, who), pauses, len(pairs))
-    seconds = np.where(there.known[who], within, pauses.total_s(len(pairs)))
+    within = overlap_s(_logins_of(presence, who), pauses, len(pairs))
+    seconds = np.where(presence.known[who], within, pauses.total_s(len(pairs)))
     for place in np.flatnonzero(seconds > 0):
-        reason = there.reason_names[int(pairs[place] % reasons)]
+        reason = presence.reason_names[int(pairs[place] % reasons)]
         by_reason[int(who[place])][reason] = PauseFigures(int(counts[place]), float(seconds[place]))
     return {
-        name: (float(in_s[i]) if there.known[i] else None, float(paused_s[i]), int(sessions[i]), by_reason[i])
-        for i, name in enumerate(there.agents)
+        name: (float(in_s[i]) if presence.known[i] else None, float(paused_s[i]), int(sessions[i]), by_reason[i])
+        for i, name in enumerate(presence.agents)
         if sessions[i] or paused_s[i]
     }
 
 
-def _logins_of(there: _Presence, agents: Ints) -> AgentSpans:
-    """The logins of each of these agents, owned by its place among them."""
-    logins = there.logins  # in order of agent
+def _logins_of(presence: _Presence, agents: Ints) -> AgentSpans:
+    """The logins of each of these agents, owned by the agent's index in `agents`."""
+    logins = presence.logins  # in order of agent
     first, last = (np.searchsorted(logins.whose, agents, side=side) for side in ("left", "right"))
     owner = np.repeat(np.arange(len(agents)), last - first)
     rows = np.arange(len(owner)) - np.repeat(np.cumsum(last - first) - last, last - first)
     return AgentSpans(owner, logins.start_s[rows], logins.end_s[rows])
 
 
-def _while_in(there: _Presence, pauses: AgentSpans) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    agents = len(there.agents)
-    return np.where(there.known, overlap_s(there.logins, pauses, agents), pauses.total_s(agents))
+def _paused_s(presence: _Presence, pauses: AgentSpans) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    agents = len(presence.agents)
+    return np.where(presence.known, overlap_s(presence.logins, pauses, agents), pauses.total_s(agents))
 
 
 def _at(epoch_s: float) -> datetime:

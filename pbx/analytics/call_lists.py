@@ -1,4 +1,4 @@
-"""The calls and seizures behind a figure of calls or trunks: lists of them, a page at a time, that add up to it."""
+"""Lists of the calls and seizures that add up to a figure of calls or trunks, a page at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sqlmodel import select as select_rows
 from pbx.analytics.calls import CallQuestion, load_calls
 from pbx.analytics.formulas.intervals import Ints, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.pack_columns import UNSEEN_S
+from pbx.analytics.pack_columns import UNKNOWN_S
 from pbx.analytics.packs import Packed, load_columns, number_key
 from pbx.store.models import CallRow, Table
 
@@ -22,9 +22,9 @@ _C = Table.metadata.tables["calls"].c
 
 @dataclass(frozen=True, slots=True)
 class CallSelection:
-    """Part of a chart of calls somebody clicked on; None: whatever.
+    """The part of a chart of calls that was clicked; None means any.
 
-    `number`: the other party's, in any way of writing it. `weekday` (0 = Monday) and `hour` in the zone given.
+    `number`: the other party's, in any notation. `weekday` (0 = Monday) and `hour` are in the PBX's time zone.
     """
 
     number: str | None = None
@@ -35,7 +35,7 @@ class CallSelection:
 
 @dataclass(frozen=True, slots=True)
 class SeizureSelection:
-    """Part of a trunk's chart somebody clicked on; None: whatever. `cause` -1: none was told."""
+    """The part of a trunk's chart that was clicked; None means any. `cause` -1: calls without a known cause."""
 
     cause: int | None = None
     disposition: str | None = None
@@ -51,7 +51,7 @@ class Seizure:
     outbound: bool
     from_number: str
     to_number: str
-    disposition: str  # "" while it lasts
+    disposition: str  # "" while it is in progress
     cause: int | None
     duration_s: float | None
     billsec_s: float | None
@@ -61,7 +61,7 @@ class Seizure:
 def selected_calls(
     session: Session, wanted: CallQuestion, chosen: CallSelection, zone: tzinfo, *, offset: int, limit: int
 ) -> tuple[int, list[CallRow]]:
-    """How many calls were chosen, and a page of them, the newest first."""
+    """How many calls are in a selection, and one page of them, newest first."""
     found = load_calls(session, wanted).narrowed({"disposition": chosen.disposition})
     if chosen.number is not None:
         found = found.where(_other_party(found) == number_key(chosen.number))
@@ -84,7 +84,10 @@ def selected_seizures(
     offset: int,
     limit: int,
 ) -> tuple[int, list[Seizure]]:
-    """How many seizures of a trunk (None: of all) that began in the period were chosen, and a page, newest first."""
+    """How many seizures of a trunk (None: of all) are in a selection, and one page of them, newest first.
+
+    Only seizures that began in the period count.
+    """
     found = load_columns(session, "seizures", connection_id, since, until)
     found = found.narrowed({"trunk": trunk, "disposition": chosen.disposition})
     if chosen.cause is not None:
@@ -96,7 +99,10 @@ def selected_seizures(
 
 
 def newest(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
-    """The places of a page of rows, the newest first, of one second the highest id: of many only those are sorted."""
+    """The indexes of one page of rows, newest first; of rows in the same second, the highest id first.
+
+    Only the rows up to that page are sorted, so a page of millions of rows is quick.
+    """
     places: Ints = np.arange(len(at_s))
     reached = offset + limit
     if reached < len(at_s):
@@ -108,7 +114,10 @@ def newest(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
 
 
 def _other_party(found: Packed) -> Ints:
-    """As `call_counts` by number: the caller of what came in, whom an outbound call went to; of internal calls none."""
+    """The other party of each call, as in `call_counts` by number.
+
+    It is the caller of an inbound call and the called party of an outbound one, 0 for internal calls.
+    """
     of = found.columns
     outbound = of["direction"] == found.code("direction", "outbound")
     other: Ints = np.where(outbound, of["to"], of["from"])
@@ -139,7 +148,7 @@ def _seizure(found: Packed, i: int, numbers: dict[int, tuple[str, str]]) -> Seiz
 
     def known(name: str) -> float | None:
         value: Any = of[name][i]
-        return None if np.isnan(value) or value == UNSEEN_S else float(value)
+        return None if np.isnan(value) or value == UNKNOWN_S else float(value)
 
     return Seizure(
         call_id,

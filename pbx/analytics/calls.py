@@ -1,7 +1,8 @@
-"""Calls counted over a period: by hour, day, direction, DID, number, queue, agent or disposition.
+"""Counts calls over a period: by hour, day, direction, DID, number, queue, agent or disposition.
 
-With a queue, and by queue, a call counts in each queue that it was in, and how it ended is whether an agent answered it
-*there*: so that Queues, which counts visits, and this agree. See pbx.store.call_queues.
+When calls are counted by queue, or limited to one, a call counts in each queue that it was in. It counts as answered
+there only if an agent of *that* queue answered it, so these counts agree with those of visits. See
+pbx.store.call_queues.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlmodel import Session
 
-from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, interval_edges, interval_of, unseen, week_cells
+from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, in_gap, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.packs import Lazy, Packed, load_columns, remembered
 from pbx.model.call import CallDirection
@@ -26,15 +27,15 @@ _C = Table.metadata.tables["calls"].c
 
 @dataclass(frozen=True, slots=True)
 class CallCount:
-    """Calls of one interval (`start_at`) or one name. `label`: the name, "" where calls have none.
+    """The calls of one interval (`start_at`) or one name (`label`, "" for calls without a name).
 
-    `answered` and the ratios are of the calls whose disposition the CDR or the live events told: `told`.
+    `decided`: calls whose disposition is known from the CDR or live events. `answered` counts among these only.
     """
 
     label: str
     start_at: datetime | None
     calls: int
-    told: int
+    decided: int
     answered: int
     by_direction: dict[str, int] = field(default_factory=dict)
     talk_s: float = 0.0
@@ -45,21 +46,22 @@ class CallCount:
     @property
     def answer_rate(self) -> Ratio:
         """Answered / calls whose disposition is known."""
-        return Ratio(self.answered, self.told)
+        return Ratio(self.answered, self.decided)
 
     @property
     def acd(self) -> Ratio:
-        """Mean talk in seconds of the answered: `talk_s` / how many they are."""
+        """Average call duration (ACD) in seconds: talk time / answered calls whose talk time is known."""
         return Ratio(self.talk_s, self.talks)
 
     @property
     def mean_wait(self) -> Ratio:
+        """Mean wait in seconds: total wait / calls whose wait is known."""
         return Ratio(self.wait_s, self.waits)
 
 
 @dataclass(frozen=True, slots=True)
 class CallQuestion:
-    """Which calls are counted: begun from `since` up to `until`; None: whatever."""
+    """Which calls are counted: those that began from `since` up to `until`. None means any."""
 
     connection_id: int
     since: datetime
@@ -71,7 +73,7 @@ class CallQuestion:
 
 
 def call_totals(session: Session, wanted: CallQuestion) -> CallCount:
-    """All calls wanted, in one."""
+    """The counts of all calls together."""
     found = load_calls(session, wanted)
     return _counts(found, np.zeros(len(found), np.int64), [""])[0]
 
@@ -79,10 +81,10 @@ def call_totals(session: Session, wanted: CallQuestion) -> CallCount:
 def call_counts(
     session: Session, wanted: CallQuestion, zone: tzinfo, by: CallDimension, limit: int | None = None
 ) -> list[CallCount]:
-    """Calls by hour or day of `zone` (in order, those without calls as zeros), or by name, the most frequent first.
+    """Calls by hour or day of `zone`, in order and with zeros where there are none, or by name, most calls first.
 
-    By number: the other party's, the caller's of an inbound call, the called one's of an outbound; internal calls are
-    left out. `limit`: at most so many names. By queue a call counts in each that it was in.
+    By number, they are counted by the other party: the caller of an inbound call, the called party of an outbound one;
+    internal calls are left out. By queue, a call counts in each queue it was in. `limit`: the most names to return.
     """
     found = load_calls(session, wanted)
     if by == "queue" and wanted.queue is None:
@@ -99,9 +101,9 @@ def call_counts(
 def call_heat_map(
     session: Session, wanted: CallQuestion, zone: tzinfo, gaps: Sequence[tuple[datetime, datetime]] = ()
 ) -> list[list[int | None]]:
-    """How many calls began by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24.
+    """How many calls began, by weekday (0 = Monday) and hour of the day in `zone`: 7 lists of 24 counts.
 
-    None where the period has no such hour, or none outside the `gaps` (in order), and no call is known.
+    None where no call is known and the period doesn't have that hour, or has it only in the `gaps` (in order).
     """
     found = load_calls(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
@@ -109,13 +111,13 @@ def call_heat_map(
         return [[None] * HOURS for _ in range(DAYS)]
     cells = week_cells(edges, zone)
     calls = np.bincount(cells[interval_of(found.columns["at"], edges)], minlength=DAYS * HOURS)
-    hours = np.bincount(cells[~unseen(edges, gaps)], minlength=DAYS * HOURS)
-    counts = [n if n or seen else None for n, seen in zip(calls.tolist(), hours.tolist(), strict=True)]
+    hours = np.bincount(cells[~in_gap(edges, gaps)], minlength=DAYS * HOURS)
+    counts = [n if n or observed else None for n, observed in zip(calls.tolist(), hours.tolist(), strict=True)]
     return [counts[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
 def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:
-    """Numbers written in different ways are one: see `number_key`. The label is how the first of its calls has it."""
+    """Counts by number, whatever its notation (see `number_key`). The label is the notation of its first call."""
     of = found.columns
     outbound = of["direction"] == found.code("direction", "outbound")
     other = np.where(outbound, of["to"], of["from"])
@@ -138,18 +140,18 @@ def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:
 
 
 def load_calls(session: Session, wanted: CallQuestion) -> Packed:
-    """The calls wanted, as columns."""
+    """The selected calls as columns."""
 
     def load() -> Packed:
         found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
-        asked = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
-        return (found if wanted.queue is None else _in_each_queue(found)).narrowed(asked)
+        names = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
+        return (found if wanted.queue is None else _in_each_queue(found)).narrowed(names)
 
     return remembered(session, ("narrowed calls", wanted), load)
 
 
 def _in_each_queue(found: Packed) -> Packed:
-    """A row for each queue that a call was in, and one for a call without, with how it ended in that queue."""
+    """One row for each queue that a call was in, and one for a call without a queue, with its outcome there."""
     queues, answered_in, outcomes = (found.names[name] for name in ("queue", "answered_in", "disposition"))
     parts = [split_queues(name) for name in queues]
     names = {name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part))}
@@ -162,7 +164,7 @@ def _in_each_queue(found: Packed) -> Packed:
 
     outcomes = tuple(dict.fromkeys((*outcomes, "ANSWERED", "NO ANSWER")))
     answered, unanswered = outcomes.index("ANSWERED"), outcomes.index("NO ANSWER")
-    pairs = [  # of places in answered_in and queue
+    pairs = [  # of indexes into answered_in and queue
         where * len(names) + names[name]
         for where, part in enumerate(map(split_queues, answered_in))
         for name in part
@@ -182,9 +184,9 @@ def _in_each_queue(found: Packed) -> Packed:
 
 
 def _counts(found: Packed, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
-    """Counts of each group of calls, by its label: a name or the moment it begins."""
+    """The counts of each group of calls. Its label is a name, or the moment when the interval starts."""
     of, groups = found.columns, len(labels)
-    told = of["disposition"] != found.code("disposition", "")
+    decided = of["disposition"] != found.code("disposition", "")
     answered = of["disposition"] == found.code("disposition", "ANSWERED")
     talked, waited = answered & ~np.isnan(of["talk_s"]), ~np.isnan(of["wait_s"])
     directions = found.names["direction"]
@@ -193,7 +195,7 @@ def _counts(found: Packed, group: Ints, labels: Sequence[str | datetime]) -> lis
     columns = zip(
         labels,
         np.bincount(group, minlength=groups).tolist(),
-        np.bincount(group[told], minlength=groups).tolist(),
+        np.bincount(group[decided], minlength=groups).tolist(),
         np.bincount(group[answered], minlength=groups).tolist(),
         [{directions[i]: int(row[i]) for i in np.flatnonzero(row)} for row in ways],
         np.bincount(group[talked], weights=of["talk_s"][talked], minlength=groups).tolist(),

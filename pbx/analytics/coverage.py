@@ -1,4 +1,4 @@
-"""Of which time the history of queues and calls is known: listened to live, or read from queue_log or the CDR."""
+"""Coverage: the times for which the history of queues and calls is known, from live events or from an import."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,32 +12,31 @@ from pbx.store.listening import listening_spans
 from pbx.store.models import Table
 
 CoveredSpan = tuple[datetime, datetime]
-TOLERATED = timedelta(minutes=2)  # a shorter break between two stretches is no gap worth drawing
+MIN_GAP = timedelta(minutes=2)  # shorter breaks are not shown as gaps
 _CoverageColumns = tuple[Column[datetime], Column[str]]
 _V, _L, _C, _M = (Table.metadata.tables[name].c for name in ("queue_visits", "call_legs", "calls", "import_cursors"))
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """`begins_at`: the first visit or call ever known, None without any; `gaps`: what nobody saw of the period."""
+    """What is known of a period: `begins_at`: the first visit or call ever known. `gaps`: the times not covered."""
 
     begins_at: datetime | None
     gaps: tuple[CoveredSpan, ...]
 
 
 def queue_coverage(session: Session, connection_id: int, since: datetime, until: datetime) -> Coverage:
-    """What is known of the visits to queues from `since` up to `until`.
+    """The coverage of queue visits from `since` up to `until`.
 
-    An import covers all from its first visit to its last: what a log that is missing in between would have told can't
-    be seen here.
+    An import covers the time from its first visit to its last one. A log that is missing in between can't be detected.
     """
     return _coverage(session, connection_id, "queue_log", (_V.joined_at, _V.source), since, until)
 
 
 def call_coverage(session: Session, connection_id: int, since: datetime, until: datetime) -> Coverage:
-    """What is known of the calls, over trunks or not, from `since` up to `until`, by listening or from the CDR.
+    """The coverage of calls from `since` up to `until`, by live events or the CDR.
 
-    Recordings tell of a call, but of no other: a time of which only they are here is a gap.
+    A recording shows that one call took place, but nothing about others. So a time with recordings only is a gap.
     """
     known = _coverage(session, connection_id, "cdr", (_L.started_at, _L.source), since, until)
     query = select(_C.started_at).where(_C.connection_id == connection_id, _C.started_at.is_not(None))
@@ -56,14 +55,14 @@ def _coverage(
 
 
 def _imported(session: Session, connection_id: int, kind: MarkKind, columns: _CoverageColumns) -> CoveredSpan | None:
-    """From the first row that an import told of to the last."""
-    marks = select(func.max(_M.read_at)).where(_M.connection_id == connection_id, _M.kind == kind)
-    read_at = session.connection().execute(marks).scalar()
+    """The span from the first imported row to the last."""
+    last_import = select(func.max(_M.read_at)).where(_M.connection_id == connection_id, _M.kind == kind)
+    read_at = session.connection().execute(last_import).scalar()
     ends = [_end(session, connection_id, columns, which) for which in ("first", "last")]
     if not all(end and end[1] == kind for end in ends):
         if not read_at and not any(end and end[1] == kind for end in ends):
             return None
-        # Looked for from when an import last ran: no other row need be passed over.
+        # No imported row is newer than the last import, so the search starts there.
         ends = [_end(session, connection_id, columns, which, kind, read_at) for which in ("first", "last")]
     first, last = ends
     return (first[0], last[0] + timedelta(seconds=1)) if first and last else None
@@ -77,7 +76,7 @@ def _end(
     kind: MarkKind | None = None,
     before: datetime | None = None,
 ) -> tuple[datetime, str] | None:
-    """The first or last row (that imports of a kind told of, up to a moment): when it was, and what told of it."""
+    """The moment and source of the first or last row; with `kind` and `before`, only of rows imported until then."""
     at, source = columns
     query = select(at, source).where(at.table.c.connection_id == connection_id)
     if kind:
@@ -91,11 +90,11 @@ def _end(
 def _gaps(known: list[CoveredSpan], since: datetime, until: datetime) -> list[CoveredSpan]:
     gaps, reached = [], since
     for start, end in sorted(known):
-        if start - reached > TOLERATED:
+        if start - reached > MIN_GAP:
             gaps.append((reached, min(start, until)))
         reached = max(reached, end)
         if reached >= until:
             break
-    if until - reached > TOLERATED:
+    if until - reached > MIN_GAP:
         gaps.append((reached, until))
     return [(start, end) for start, end in gaps if start < until]

@@ -1,6 +1,6 @@
-"""Which rows of a day are packed, and which of their columns: see pbx.analytics.packs.
+"""The kinds of rows that are packed by day, and their columns: see pbx.analytics.packs.
 
-Whoever changes a shape drops its packs in a step of the schema.
+After a change to a shape, a migration must drop the packs of its kind.
 """
 
 from collections.abc import Callable
@@ -15,40 +15,42 @@ PackKind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "
 VISITS, RINGS, CHANGES, CALLS, LEGS = (
     Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
 )
-UNSEEN_S = -1.0  # a duration that nobody knows
-LOOKS, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
+UNKNOWN_S = -1.0  # duration of a seizure that is over but whose end was not recorded
+SAMPLES, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a kind is read from its rows: `fields` tells the type of each selected column, "name" those of names.
+    """How rows of one kind are read and packed.
 
-    "int" are integers of any size, "key" those of `number_key`; how wide a pack holds them its day decides.
+    `fields` maps each selected column to its type: "int" (of any size; a pack stores it as narrow as its day allows),
+    "f8" (a float), "?" (a flag), "name" (an index into a list of names), "key" (a `number_key`), or "outcome" (an
+    index into OUTCOMES).
     """
 
     rows: Select[Any]
-    at: ColumnElement[Any]  # by which a row belongs to a day
+    at: ColumnElement[Any]  # the moment that decides which day a row belongs to
     connection_id: ColumnElement[Any]
     fields: dict[str, str]
-    earlier_days: int = 0  # how much older a row's day may be than what happened
-    begins: Callable[[int], Select[Any]] | None = None  # asks for a PBX's first row, if sooner found so
+    earlier_days: int = 0  # how many days a row's own moment may be after the day it belongs to
+    begins: Callable[[int], Select[Any]] | None = None  # a faster query for the moment of a PBX's first row
 
 
 def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
-    """A column of moments as the whole seconds it holds."""
+    """A column of moments as the integer seconds that the database stores."""
     return type_coerce(column, BigInteger)
 
 
 def _seizures() -> Select[Any]:
-    """One row per channel on a trunk: the rows of a call that share it (a queue's ringing agents) are one seizure.
+    """One row per channel on a trunk. Legs of a call that share the channel (a queue's ringing agents) are one seizure.
 
-    A leg that came in by a trunk and went on by one seized both, and counts on either side.
-    Its duration is NULL while it goes on, and `UNSEEN_S` when it is over and nobody saw when.
+    A leg that came in by one trunk and continued on another seized both, and counts for each. The duration is NULL
+    while the seizure is in progress, and `UNKNOWN_S` when it is over but its end was not recorded.
     """
     onward = union_all(select(literal(0).label("onward")), select(literal(1))).subquery().c.onward
     trunk = case((onward == 1, LEGS.onward_trunk), else_=LEGS.trunk)
-    names_trunk = or_(*(LEGS.dst_channel.contains("/" + LEGS.trunk + end) for end in "-/"))  # DAHDI/i1/5550101-1a
-    goes_out = (LEGS.onward_trunk == "") & names_trunk
+    on_trunk = or_(*(LEGS.dst_channel.contains("/" + LEGS.trunk + end) for end in "-/"))  # DAHDI/i1/5550101-1a
+    goes_out = (LEGS.onward_trunk == "") & on_trunk
     out = case(((onward == 1) | goes_out, 1), else_=0)
     began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
     ended = began + func.coalesce(LEGS.duration_s, 0)
@@ -66,7 +68,7 @@ def _seizures() -> Select[Any]:
             func.coalesce(func.max(LEGS.cause), -1),
             case(
                 (going_on, None),
-                (unended, UNSEEN_S),
+                (unended, UNKNOWN_S),
                 (alone, func.max(LEGS.duration_s)),
                 else_=func.max(ended) - func.min(began),
             ),
@@ -84,9 +86,9 @@ def _seizures() -> Select[Any]:
     )
 
 
-def _first_look(connection_id: int) -> Select[Any]:
-    """One step in the index for each trunk."""
-    first = select(func.min(seconds(LOOKS.taken_at))).where(LOOKS.subject_id == SUBJECTS.id)
+def _first_sample(connection_id: int) -> Select[Any]:
+    """The moment of a PBX's first trunk sample, by one index lookup per trunk."""
+    first = select(func.min(seconds(SAMPLES.taken_at))).where(SAMPLES.subject_id == SUBJECTS.id)
     first = first.correlate(SUBJECTS.id.table)
     firsts = select(first.scalar_subquery().label("at")).where(
         SUBJECTS.connection_id == connection_id, SUBJECTS.kind == "trunk"
@@ -94,8 +96,8 @@ def _first_look(connection_id: int) -> Select[Any]:
     return select(func.min(firsts.subquery().c.at))
 
 
-# Talks are calls out that were answered, and calls in that an agent took without a queue. What the CDR calls ANSWERED
-# isn't enough of a call in: the queue itself, or a menu, has answered it before anybody did. Queues have visits.
+# Talks are answered outbound calls, and inbound calls that an agent answered without a queue. For an inbound call the
+# CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent does. Calls in queues have visits.
 _OUT = CALLS.direction == "outbound"
 SHAPES: dict[PackKind, Shape] = {
     "visits": Shape(
@@ -151,15 +153,15 @@ SHAPES: dict[PackKind, Shape] = {
         CALLS.connection_id,
         {"call_id": "int", "at": "int", "trunk": "name", "outbound": "?", "disposition": "name", "cause": "int"}
         | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
-        earlier_days=1,  # a call's row of the day before may have seized a trunk after midnight
+        earlier_days=1,  # a call of the day before may have seized a trunk after midnight
     ),
     "looks": Shape(
-        select(seconds(LOOKS.taken_at), SUBJECTS.name, LOOKS.state, LOOKS.channels, LOOKS.roundtrip_ms)
-        .join_from(SUBJECTS.id.table, LOOKS.taken_at.table, LOOKS.subject_id == SUBJECTS.id)
+        select(seconds(SAMPLES.taken_at), SUBJECTS.name, SAMPLES.state, SAMPLES.channels, SAMPLES.roundtrip_ms)
+        .join_from(SUBJECTS.id.table, SAMPLES.taken_at.table, SAMPLES.subject_id == SUBJECTS.id)
         .where(SUBJECTS.kind == "trunk"),
-        LOOKS.taken_at,
+        SAMPLES.taken_at,
         SUBJECTS.connection_id,
         {"at": "int", "trunk": "name", "state": "name", "channels": "int", "roundtrip_ms": "f8"},
-        begins=_first_look,
+        begins=_first_sample,
     ),
 }

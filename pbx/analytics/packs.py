@@ -1,12 +1,12 @@
-"""Days of history packed column by column, so that a year's figures are read in a moment.
+"""Packs days of history column by column, so that a year's figures load quickly.
 
-A row of `day_packs` holds what the figures need of one UTC day of visits, rings, agents' changes, calls, seizures of
-trunks, talks with a number, or looks at trunks (`pack_shapes`). It is only ever a copy: the database itself drops it
-when a row of its day changes (triggers of steps 0004, 0008 and 0011), a day without one is read from the rows, and
-`pack_days` packs again. So figures are right whether or not it ever runs.
+A row of `day_packs` holds the columns that the figures need from one UTC day of one kind of rows (see
+pbx.analytics.pack_columns). It is only a copy. The database drops it when a row of its day changes (triggers of the
+migrations 0004, 0008 and 0011). A day without a pack is read from the rows, and `pack_days` packs it again. So figures
+are correct whether or not packing ever runs.
 
-How many names a day has and how large its numbers are is decided outside, by whoever dials. A column is as wide as its
-day needs, and says so in its pack (`types`); a day that can't be packed all the same is read from its rows.
+Callers decide how many names a day has and how large its numbers are. So each column is as wide as its day needs
+(`types` of its pack), and a day that still can't be packed is read from its rows.
 """
 
 import json
@@ -33,18 +33,24 @@ ColumnArrays = dict[str, NDArray[Any]]
 Loaded = TypeVar("Loaded")
 DAY_S = 86_400
 _OF_MEMBERS: tuple[PackKind, ...] = ("visits", "rings", "changes")
-_NEVER = 2**31 - 1  # a day that no database integer exceeds
-_READ_DAYS = 31  # so many days without a pack are read at once
+_NEVER = 2**31 - 1  # later than any day in the database
+_READ_DAYS = 31  # days without a pack that one statement reads
 _PLACES = {name: place for place, name in enumerate(OUTCOMES)}
-_KEY_DIGITS = 9  # national prefixes, country codes and outside lines differ; the last digits don't
-_WIDTHS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8")  # of integers in a pack, the narrowest first
-_UNPACKABLE = (OverflowError, ValueError, TypeError, MemoryError, DataError)  # what is in a day's rows, not the disk
+_KEY_DIGITS = 9  # enough to be unique; prefixes, country codes and outside-line digits differ by notation
+_WIDTHS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8")  # integer types of a pack, the narrowest first
+_UNPACKABLE = (
+    OverflowError,
+    ValueError,
+    TypeError,
+    MemoryError,
+    DataError,
+)  # caused by the values of a day's rows, not by the disk
 log = logging.getLogger(__name__)
 PACKS = Table.metadata.tables[str(DayPack.__tablename__)].c
 
 
 class Lazy(Mapping[str, NDArray[Any]]):
-    """Columns each made once it is asked for, as most questions need few of them."""
+    """Columns that are made when they are first used, because most figures need only a few of them."""
 
     def __init__(self, names: Iterable[str], make: Callable[[str], NDArray[Any]]) -> None:
         self.make, self.made = make, dict.fromkeys(names)
@@ -64,7 +70,7 @@ class Lazy(Mapping[str, NDArray[Any]]):
 
 @dataclass(frozen=True)
 class Packed:
-    """Columns of equal length, and the names that the columns of `names` are places in."""
+    """Columns of equal length. Those in `names` hold indexes into their tuple of names."""
 
     columns: Lazy
     names: dict[str, tuple[str, ...]]
@@ -73,31 +79,34 @@ class Packed:
         return len(self.columns["at"])
 
     def where(self, mask: NDArray[np.bool_]) -> "Packed":
+        """The rows whose flag is set."""
         if mask.all():
             return self
         rows = np.flatnonzero(mask)
-        together = len(rows) and rows[-1] - rows[0] == len(rows) - 1
-        which = slice(rows[0], rows[-1] + 1) if together else rows  # nothing is copied of what lies together
+        adjacent = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+        which = slice(rows[0], rows[-1] + 1) if adjacent else rows  # a slice of adjacent rows copies nothing
         return Packed(Lazy(self.columns, lambda name: self.columns[name][which]), self.names)
 
     def code(self, column: str, name: str) -> int:
-        """The place of a name in a column's names; -1 when nothing has it."""
+        """The index of a name in a column's names; -1 when no row has it."""
         return self.names[column].index(name) if name in self.names[column] else -1
 
-    def narrowed(self, asked: Mapping[str, str | None]) -> "Packed":
-        """Only what has the names asked for; None asks for nothing."""
-        masks = [self.columns[column] == self.code(column, name) for column, name in asked.items() if name is not None]
+    def narrowed(self, required: Mapping[str, str | None]) -> "Packed":
+        """The rows that have the required name in each column; None requires nothing."""
+        masks = [
+            self.columns[column] == self.code(column, name) for column, name in required.items() if name is not None
+        ]
         return self.where(np.logical_and.reduce(masks)) if masks else self
 
     def compact(self, column: str) -> "Packed":
-        """Without the names that no row has."""
+        """The same rows, without the names of a column that no row has."""
         used, places = np.unique(self.columns[column], return_inverse=True)
         names = tuple(self.names[column][int(place)] for place in used)
         columns = Lazy(self.columns, lambda name: places if name == column else self.columns[name])
         return Packed(columns, self.names | {column: names})
 
     def renamed(self, column: str, names: Mapping[str, str]) -> "Packed":
-        """Other names for some of a column's; those that are then the same have one place."""
+        """The same rows with some names of a column replaced; names that become equal share one index."""
         if names.keys().isdisjoint(self.names[column]):
             return self
         known: dict[str, int] = {}
@@ -110,19 +119,19 @@ class Packed:
 
 
 def number_key(number: str) -> int:
-    """A number that is the same for all ways of writing a telephone number: by its last nine digits; 0 for none.
+    """A key that is equal for all notations of a telephone number, from its last nine digits; 0 without digits.
 
-    `+49 30 1234567`, `0301234567` and `00049301234567` (with an outside line's 0) are one. A number with fewer digits,
-    area code included, is only the same when it is written with the same prefix.
+    `+49 30 1234567`, `0301234567` and `00049301234567` (dialled with a 0 for an outside line) have the same key. A
+    number with fewer than nine digits, including its area code, needs the same prefix to have the same key.
     """
     digits = re.sub(r"\D", "", number)
     return int("1" + digits[-_KEY_DIGITS:]) if digits else 0
 
 
 def load_columns(session: Session, kind: PackKind, connection_id: int, since: datetime, until: datetime) -> Packed:
-    """What happened from `since` up to `until`, in no order; of queues' agents by their names, see agent_names.
+    """The rows of one kind from `since` up to `until`, in no order. Agents have their names, see agent_names.
 
-    Within a reading session, whose state doesn't move, the same question is answered from memory.
+    A reading session always sees the same state of the cache, so within it a second call is answered from memory.
     """
     since_s, until_s = int(since.timestamp()), int(until.timestamp())
     days = (since_s // DAY_S, -(-until_s // DAY_S))
@@ -135,26 +144,28 @@ def load_columns(session: Session, kind: PackKind, connection_id: int, since: da
         return found.renamed("agent", names)
 
     def cut() -> Packed:
-        found = remembered(session, (kind, connection_id, *days), load)  # whole days: "now" moves on, they don't
+        found = remembered(
+            session, (kind, connection_id, *days), load
+        )  # complete days stay in memory while "now" moves on
         return found.where((found.columns["at"] >= since_s) & (found.columns["at"] < until_s))
 
     return remembered(session, (kind, connection_id, since_s, until_s), cut)
 
 
-def remembered(session: Session, question: Hashable, answer: Callable[[], Loaded]) -> Loaded:
-    """The answer to a question, worked out once in a reading session; every time in a writing one."""
+def remembered(session: Session, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
+    """The result of `load`, kept by key for the rest of a reading session; a writing session loads it every time."""
     memory: dict[Hashable, Any] = {} if _writes(session) else session.info.setdefault("figures", {})
-    if question not in memory:
-        memory[question] = answer()
-    found: Loaded = memory[question]
+    if key not in memory:
+        memory[key] = load()
+    found: Loaded = memory[key]
     return found
 
 
 def pack_days(session: Session, connection_id: int, before: datetime | None = None, limit: int | None = None) -> int:
-    """Pack the whole UTC days before a moment (now) that are not packed, the newest first; return how many were.
+    """Pack complete UTC days before a moment (default: now) that have no pack, newest first; return how many.
 
-    For a writing session. `limit`: at most so many, so that no writer waits long; call again until it returns 0. A day
-    that can't be packed is left to be read from its rows, and stops no other.
+    Needs a writing session. `limit`: the most days to pack, so that other writers wait only briefly; call it again
+    until it returns 0. A day that can't be packed is skipped; figures read its rows.
     """
     last = int((before or datetime.now(UTC)).timestamp()) // DAY_S
     packed = 0
@@ -171,12 +182,12 @@ def pack_days(session: Session, connection_id: int, before: datetime | None = No
 
 
 def forget_packs(session: Session, connection_id: int) -> None:
-    """Drop all packs of a PBX; they come again."""
+    """Drop all packs of a PBX; they are packed again later."""
     session.connection().execute(delete(DayPack).where(PACKS.connection_id == connection_id))
 
 
 def _load(session: Session, kind: PackKind, connection_id: int, first: int, last: int) -> Packed:
-    """The days from `first` up to `last`, in order; earlier ones too where their rows may be of these."""
+    """The days from `first` up to `last`, in order, and earlier days whose rows may belong to these."""
     shape = SHAPES[kind]
     merger = _Merger(shape.fields)
     first -= shape.earlier_days
@@ -194,13 +205,15 @@ def _load(session: Session, kind: PackKind, connection_id: int, first: int, last
 
 
 class _Merger:
-    """Puts days together: columns behind one another, each day's names made places among all names."""
+    """Joins the columns of several days; each day's names become indexes into the names of all days."""
 
     def __init__(self, fields: dict[str, str]) -> None:
         self.fields = fields
         self.days: list[ColumnArrays] = []
         self.names: dict[str, dict[str, int]] = {name: {} for name, type_ in fields.items() if type_ == "name"}
-        self.places: dict[str, list[NDArray[np.int64]]] = {name: [] for name in self.names}  # of each day's names
+        self.places: dict[str, list[NDArray[np.int64]]] = {
+            name: [] for name in self.names
+        }  # new indexes of each day's names
 
     def add(self, columns: ColumnArrays, names: dict[str, list[str]]) -> None:
         if not len(columns["at"]):
@@ -227,11 +240,13 @@ def _loaded(type_: str) -> type[Any]:
 def _read(
     session: Session, shape: Shape, connection_id: int, since_s: int, until_s: int
 ) -> tuple[ColumnArrays, dict[str, list[str]]]:
-    """Rows as columns, and the names of each column of names."""
+    """Rows as columns, and the names of each column that holds names."""
     at = seconds(shape.at)
     query = shape.rows.where(shape.connection_id == connection_id, at >= since_s, at < until_s)
     first, second = list(shape.rows.selected_columns)[:2]
-    rows = session.connection().execute(query.order_by(second, first)).all()  # the same from whichever database
+    rows = (
+        session.connection().execute(query.order_by(second, first)).all()
+    )  # so that every database returns the same order
     found: Iterable[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(shape.fields)
     columns: ColumnArrays = {}
     names: dict[str, list[str]] = {}
@@ -245,7 +260,7 @@ def _read(
         elif type_ == "outcome":
             columns[name] = np.array([_PLACES.get(value, UNKNOWN) for value in values], dtype=np.int64)
         else:
-            columns[name] = np.array(values, dtype=_loaded(type_))  # of numbers None becomes NaN
+            columns[name] = np.array(values, dtype=_loaded(type_))  # None becomes NaN in columns of numbers
     return columns, names
 
 
@@ -260,7 +275,7 @@ def _unpack(fields: Iterable[str], types: Sequence[str], rows: int, data: bytes)
 
 
 def _store(session: Session, kind: PackKind, connection_id: int, day: int) -> bool:
-    """Pack a day; False, said in the log, when that can't be."""
+    """Pack a day; logs a warning and returns False when its values can't be packed."""
     try:
         row = _packed(session, kind, connection_id, day)
         with session.begin_nested():
@@ -280,7 +295,7 @@ def _packed(session: Session, kind: PackKind, connection_id: int, day: int) -> d
 
 
 def _width(column: NDArray[Any]) -> str:
-    """The narrowest type that holds all of a column."""
+    """The narrowest type that holds every value of a column."""
     if column.dtype.kind != "i":
         return str(column.dtype.str[1:])
     least, most = (int(column.min()), int(column.max())) if len(column) else (0, 0)
@@ -295,7 +310,7 @@ def _packed_days(session: Session, kind: PackKind, connection_id: int, first: in
 
 
 def _first_day(session: Session, kind: PackKind, connection_id: int) -> int:
-    """The day of the oldest row; one that never comes where there is none."""
+    """The day of the oldest row; `_NEVER` without any row."""
     shape = SHAPES[kind]
     mine = shape.connection_id == connection_id
     query = shape.begins(connection_id) if shape.begins else select(func.min(seconds(shape.at))).where(mine)
@@ -304,7 +319,7 @@ def _first_day(session: Session, kind: PackKind, connection_id: int) -> int:
 
 
 def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Days that follow one another as (first, after the last), at most `_READ_DAYS` long."""
+    """Runs of consecutive days as (first, last + 1), each at most `_READ_DAYS` long."""
     start = end = -1
     for day in days:
         if day != end or end - start >= _READ_DAYS:

@@ -1,7 +1,7 @@
-"""Figures of queues over a period: totals, by interval, queue, agent and DID, how long was waited, at which hour.
+"""Figures of queues over a period: totals, and by interval, queue, agent, DID, waiting time and hour of the week.
 
-All of them read packed columns (pbx.analytics.packs), once per session and period, so a page can ask for as many as
-it needs. The formulas are those of pbx.analytics.formulas.
+They read packed columns (pbx.analytics.packs) once per session and period, so a page can show as many as it needs. The
+formulas are in pbx.analytics.formulas.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from pbx.analytics.formulas.intervals import (
     DAYS,
     HOURS,
     IntervalStep,
+    in_gap,
     interval_edges,
     interval_of,
     period_before,
-    unseen,
     week_cells,
 )
 from pbx.analytics.formulas.queues import (
@@ -41,26 +41,27 @@ Dimension = Literal["queue", "agent", "did"]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Part of a chart somebody clicked on; None: whatever. Waits as in WaitBucket: longer than, and up to.
+    """The part of a chart of visits that was clicked; None means any.
 
-    `present`: who waited or talked at some moment of these, the second no longer within.
+    Waits are longer than `wait_over_s` and at most `wait_up_to_s`, as in WaitBucket. `present`: visits that were
+    waiting or talking at any moment from the first up to the second.
     """
 
     outcomes: Sequence[str] | None = None
     answered: bool | None = None
-    weekday: int | None = None  # 0 = Monday, with `hour`, in the zone given
+    weekday: int | None = None  # 0 = Monday; with `hour`, in the PBX's time zone
     hour: int | None = None
     wait_over_s: float | None = None
     wait_up_to_s: float | None = None
     present: tuple[datetime, datetime] | None = None
-    target: str | None = None  # to where it was passed on
+    target: str | None = None  # where the call was transferred
 
 
 @dataclass(frozen=True, slots=True)
 class FigureFilter:
-    """Which visits of a PBX are wanted: joined from `since` up to `until`; None: whatever queue, agent or DID.
+    """Which visits of a PBX are counted: those that joined from `since` up to `until`. None means any.
 
-    `chosen` is a part of these; `zone` that of its weekday and hour.
+    `chosen` limits them to the part of a chart that was clicked; `zone` is the time zone of its weekday and hour.
     """
 
     connection_id: int
@@ -73,7 +74,7 @@ class FigureFilter:
     zone: tzinfo = UTC
 
     def before(self, zone: tzinfo, now: datetime) -> "FigureFilter":
-        """The same of the period before, as `period_before` of pbx.analytics.formulas.intervals tells it."""
+        """The same filter for the period before, by `period_before` of pbx.analytics.formulas.intervals."""
         since, until = period_before(self.since, self.until, zone, now)
         return replace(self, since=since, until=until)
 
@@ -89,14 +90,14 @@ class QueueInterval:
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """An hour of the week: figures of all its visits, and how many such hours of the period were observed."""
+    """An hour of the week: the figures of all its visits, and how many such hours of the period were observed."""
 
     figures: QueueFigures
     hours: int
 
 
 def queue_targets(session: Session, connection_id: int, answer_s: float = 20.0, short_s: float = 5.0) -> Targets:
-    """T of each queue as the PBX has it set (its newest snapshot tells), `answer_s` where it has none."""
+    """The answer target T of each queue from the PBX's newest snapshot; `answer_s` for a queue without one."""
     snapshot = latest_snapshot(session, connection_id)
     queues = snapshot.queues if snapshot else ()
     own = {queue.name: float(queue.service_level_s) for queue in queues if queue.service_level_s}
@@ -104,7 +105,7 @@ def queue_targets(session: Session, connection_id: int, answer_s: float = 20.0, 
 
 
 def queue_totals(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> QueueFigures:
-    """Figures of all visits wanted."""
+    """The figures of all selected visits together."""
     visits = load_visits(session, wanted)
     return tally(visits, np.zeros(len(visits), np.int64), 1, targets or Targets())[0]
 
@@ -112,9 +113,9 @@ def queue_totals(session: Session, wanted: FigureFilter, targets: Targets | None
 def queue_intervals(
     session: Session, wanted: FigureFilter, zone: tzinfo, step: IntervalStep, targets: Targets | None = None
 ) -> list[QueueInterval]:
-    """Figures by hour or day of `zone`, in order; an interval without visits is there with zeros.
+    """Figures by hour or day of `zone`, in order; an interval without visits has zeros.
 
-    Whether nothing came or nobody listened tell the watch spans and imports: the caller draws gaps.
+    They don't show whether an interval was observed: pbx.analytics.coverage does, and charts draw its gaps.
     """
     visits = load_visits(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, step)
@@ -127,7 +128,7 @@ def queue_intervals(
 def figures_by(
     session: Session, wanted: FigureFilter, by: Dimension, targets: Targets | None = None
 ) -> dict[str, QueueFigures]:
-    """Figures by queue, by the agent who answered, or by DID, the most visits first; those without under ""."""
+    """Figures by queue, by the agent who answered, or by DID, most visits first; "" for visits without one."""
     visits = load_visits(session, wanted)
     codes, names = {
         "queue": (visits.queue, visits.queues),
@@ -139,26 +140,28 @@ def figures_by(
 
 
 def by_queue(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
+    """Figures by queue, most visits first."""
     return figures_by(session, wanted, "queue", targets)
 
 
 def by_agent(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
-    """By the agent who answered; what nobody answered is left out. More of agents: pbx.analytics.agents."""
+    """Figures by the agent who answered, most visits first. pbx.analytics.agents has more figures of agents."""
     return {name: figures for name, figures in figures_by(session, wanted, "agent", targets).items() if name}
 
 
 def by_did(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
+    """Figures by DID, most visits first; "" for visits without one."""
     return figures_by(session, wanted, "did", targets)
 
 
 def outcome_counts(session: Session, wanted: FigureFilter) -> dict[str, int]:
-    """How many visits ended how, in the order of OUTCOMES, those that don't occur left out."""
+    """The number of visits by outcome, in the order of OUTCOMES; outcomes without visits are left out."""
     counts = np.bincount(load_visits(session, wanted).outcome, minlength=len(OUTCOMES))
     return {name: int(count) for name, count in zip(OUTCOMES, counts, strict=True) if count}
 
 
 def wait_distribution(session: Session, wanted: FigureFilter) -> list[WaitBucket]:
-    """How long was waited, by what came of it."""
+    """Visits by waiting time and outcome."""
     return wait_buckets(load_visits(session, wanted))
 
 
@@ -169,30 +172,30 @@ def heat_map(
     targets: Targets | None = None,
     gaps: Sequence[tuple[datetime, datetime]] = (),
 ) -> list[list[HeatCell]]:
-    """Figures by weekday (0 = Monday) and hour of the day in `zone`: a list of 7 lists of 24.
+    """Figures by weekday (0 = Monday) and hour of the day in `zone`: 7 lists of 24 cells.
 
-    Both of the hours that come twice when summer time ends are in their cell, and counted as two. An hour within one of
-    the `gaps` (in order), of which nobody knows anything, is not counted.
+    The hour that repeats when clocks go back counts twice in its cell. An hour within one of the `gaps` (in order),
+    which was not observed, doesn't count.
     """
     visits = load_visits(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
     cells = week_cells(edges, zone)
     place = cells[interval_of(visits.joined_s, edges)] if edges else np.zeros(0, np.int64)
     figures = tally(visits, place, DAYS * HOURS, targets or Targets())
-    hours = np.bincount(cells[~unseen(edges, gaps)], minlength=DAYS * HOURS)
+    hours = np.bincount(cells[~in_gap(edges, gaps)], minlength=DAYS * HOURS)
     found = [HeatCell(*cell) for cell in zip(figures, hours.tolist(), strict=True)]
     return [found[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
 def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[str]:
-    """The queues, agents or DIDs that the visits of a period have, by name, whatever else the filter asks."""
+    """The queues, agents or DIDs of all visits of a period, sorted by name; the filter's other parts are ignored."""
     found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
-    there = np.unique(found.columns[of])
-    return sorted(found.names[of][code] for code in there if found.names[of][code])
+    codes = np.unique(found.columns[of])
+    return sorted(found.names[of][code] for code in codes if found.names[of][code])
 
 
 def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
-    """The visits wanted, as columns."""
+    """The selected visits as columns."""
     return remembered(session, ("visits", wanted), lambda: _load_visits(session, wanted))
 
 
@@ -214,7 +217,7 @@ def _columns(found: Packed) -> VisitColumns:
 
 
 def chosen_visits(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> Flags:
-    """Which of the visits are of the part chosen; weekday and hour in `zone`."""
+    """Which of the visits are in a selection; its weekday and hour are in `zone`."""
     found = np.ones(len(visits), np.bool_)
     if chosen.outcomes is not None:
         found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])

@@ -1,6 +1,6 @@
-"""The looks at a trunk over a stretch of time: how it stood, and how long it was registered.
+"""A trunk's status over a time range, and how long it was registered, from the samples of the PBX's snapshots.
 
-They are read from packed days, all trunks at once: see pbx.analytics.packs.
+The samples of all trunks are read together from packed days: see pbx.analytics.packs.
 """
 
 import math
@@ -18,12 +18,15 @@ from pbx.analytics.packs import load_columns, remembered
 from pbx.model.snapshot import TrunkState
 from pbx.store.snapshots import MISSED_LOOKS
 
-AROUND = timedelta(days=1)  # looks before and after the stretch that may tell how its edges were
+MARGIN = timedelta(days=1)  # samples before and after the range, for the state at its edges
 
 
 @dataclass(frozen=True)
 class TrunkPoint:
-    """A trunk from `taken_at` on, until its state changes or a bucket of time ends: most channels, mean round trip."""
+    """A trunk from `taken_at` until its state changes or a bucket of time ends.
+
+    `channels` is the peak and `roundtrip_ms` the mean of the samples in that time; None when none has a round trip.
+    """
 
     taken_at: datetime
     state: TrunkState
@@ -32,7 +35,7 @@ class TrunkPoint:
 
 
 class _TrunkSamples(NamedTuple):
-    """In order of time; `state` is a place in `states`."""
+    """Samples of a trunk in order of time; `state` is an index into `states`."""
 
     at_s: Ints
     state: Ints
@@ -41,6 +44,7 @@ class _TrunkSamples(NamedTuple):
     states: tuple[TrunkState, ...]
 
     def where(self, mask: NDArray[np.bool_]) -> "_TrunkSamples":
+        """The samples whose flag is set."""
         return _TrunkSamples(
             self.at_s[mask], self.state[mask], self.channels[mask], self.roundtrip_ms[mask], self.states
         )
@@ -49,7 +53,7 @@ class _TrunkSamples(NamedTuple):
 def trunk_history(
     session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, points: int = 1500
 ) -> list[TrunkPoint]:
-    """A trunk from `since` up to `until`: a point at each change of state, and at about `points` moments at most."""
+    """A trunk's history for a chart: a point at each change of state, and at most about `points` points otherwise."""
     begin, end = int(since.timestamp()), int(until.timestamp())
     found = _load(session, connection_id, trunk, since, until)
     found = found.where((found.at_s >= begin) & (found.at_s < end))
@@ -58,9 +62,9 @@ def trunk_history(
     bucket = found.at_s // max(1, math.ceil((end - begin) / points))
     changed = (np.diff(found.state) != 0) | (np.diff(bucket) != 0)
     first = np.append(0, np.flatnonzero(changed) + 1)
-    told = ~np.isnan(found.roundtrip_ms)
-    trips = np.add.reduceat(np.where(told, found.roundtrip_ms, 0.0), first)
-    counts = np.add.reduceat(told.astype(np.int64), first)
+    measured = ~np.isnan(found.roundtrip_ms)
+    trips = np.add.reduceat(np.where(measured, found.roundtrip_ms, 0.0), first)
+    counts = np.add.reduceat(measured.astype(np.int64), first)
     return [
         TrunkPoint(datetime.fromtimestamp(at, UTC), found.states[state], channels, trip / count if count else None)
         for at, state, channels, trip, count in zip(
@@ -77,9 +81,9 @@ def trunk_history(
 def trunk_registration(
     session: Session, connection_id: int, trunk: str, since: datetime, until: datetime, interval_s: float
 ) -> Registration:
-    """Uptime, flaps and coverage of a trunk from the looks at it, which should come every `interval_s` seconds.
+    """Uptime, flaps and coverage of a trunk, from samples that should come every `interval_s` seconds.
 
-    As `registration` of pbx.analytics.formulas, of all looks at once.
+    It computes the same as `registration` of pbx.analytics.formulas, in columns.
     """
     reached = min(until, datetime.now(UTC))
     if since >= reached:
@@ -96,12 +100,12 @@ def trunk_registration(
 
 
 def _load(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
-    question = ("looks", connection_id, trunk, since, until)
-    return remembered(session, question, lambda: _read(session, connection_id, trunk, since, until))
+    key = ("trunk samples", connection_id, trunk, since, until)
+    return remembered(session, key, lambda: _read(session, connection_id, trunk, since, until))
 
 
 def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
-    found = load_columns(session, "looks", connection_id, since - AROUND, until + AROUND)
+    found = load_columns(session, "looks", connection_id, since - MARGIN, until + MARGIN)
     found = found.narrowed({"trunk": trunk})
     of, order = found.columns, np.argsort(found.columns["at"], kind="stable")
     states = tuple(cast(TrunkState, name) for name in found.names["state"])

@@ -1,4 +1,4 @@
-"""Figures of trunks over a period: by interval and trunk, hang-up causes, busy hour, lines needed, registration."""
+"""Figures of trunks over a period: by interval and trunk, hangup causes, busy hour and lines needed."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -21,9 +21,9 @@ from pbx.analytics.formulas.trunks import (
 from pbx.analytics.packs import Packed, load_columns, remembered
 from pbx.store.models import Table
 
-LONGEST_CALL = timedelta(days=1)  # a call that began longer ago than this isn't taken to be still going on
-UNDECIDED = ("", "UNKNOWN")  # still ringing, or nobody saw how it ended
-_Found = tuple[SeizureColumns, Levels]
+LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress
+UNDECIDED = ("", "UNKNOWN")  # still ringing, or ended without a record of how
+_Seizures = tuple[SeizureColumns, Levels]
 _SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
@@ -38,7 +38,7 @@ class TrunkInterval:
 
 @dataclass(frozen=True, slots=True)
 class BusyHour:
-    """The clock hour with the most traffic, and how many lines that traffic needs for 1 % blocking (Erlang B)."""
+    """The clock hour with the most traffic, and how many lines that traffic needs for 1% blocking (Erlang B)."""
 
     start_at: datetime
     figures: TrunkFigures
@@ -48,7 +48,7 @@ class BusyHour:
 def trunk_totals(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
 ) -> TrunkFigures:
-    """Figures of a trunk, or of all (None), over the whole period."""
+    """The figures of a trunk, or of all trunks together (None), for the period."""
     return _tally(_load(session, connection_id, trunk, since, until), [since, until])[0]
 
 
@@ -61,9 +61,9 @@ def trunk_intervals(
     zone: tzinfo,
     step: IntervalStep,
 ) -> list[TrunkInterval]:
-    """Figures by hour or day of `zone`, in order; an interval without seizures is there with zeros.
+    """Figures by hour or day of `zone`, in order; an interval without seizures has zeros.
 
-    A seizure counts in the interval in which it began, its busy seconds in those in which it lasted.
+    A seizure counts in the interval in which it began, and its busy seconds in all intervals in which it lasted.
     """
 
     def count() -> list[TrunkInterval]:
@@ -87,7 +87,7 @@ def by_trunk(session: Session, connection_id: int, since: datetime, until: datet
 def cause_counts(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
 ) -> list[CauseCount]:
-    """How the seizures that began in the period ended, the most frequent first: by Q.850 cause, else disposition."""
+    """How seizures that began in the period ended, most frequent first: by Q.850 cause, or disposition without one."""
     found = _packed(session, connection_id, trunk, since, until)
     of, names = found.columns, found.names["disposition"]
     began = of["at"] >= int(since.timestamp())
@@ -104,7 +104,7 @@ def cause_counts(
 def busy_hour(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime, zone: tzinfo
 ) -> BusyHour | None:
-    """The hour of `zone` with the most busy seconds, the earliest of equals; None without any."""
+    """The hour of `zone` with the most busy seconds, the earliest if several are equal; None without traffic."""
     hours = trunk_intervals(session, connection_id, trunk, since, until, zone, "hour")
     busiest = max(hours, key=lambda hour: hour.figures.busy_s, default=None)
     if busiest is None or not busiest.figures.busy_s:
@@ -112,18 +112,18 @@ def busy_hour(
     return BusyHour(busiest.start_at, busiest.figures, lines_needed(busiest.figures.busy_s / 3600))
 
 
-def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Found:
-    question = ("trunk", connection_id, trunk, since, until)
-    return remembered(session, question, lambda: _found(_packed(session, connection_id, trunk, since, until)))
+def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Seizures:
+    key = ("trunk", connection_id, trunk, since, until)
+    return remembered(session, key, lambda: _found(_packed(session, connection_id, trunk, since, until)))
 
 
-def _found(packed: Packed) -> _Found:
+def _found(packed: Packed) -> _Seizures:
     seizures = _columns(packed)
     return seizures, levels(seizures.at_s.astype(np.float64), seizures.end_s)
 
 
 def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Packed:
-    """Seizures of the period, and those of the day before that may reach into it."""
+    """The seizures of the period, and those of the day before, which may last into it."""
     found = load_columns(session, "seizures", connection_id, since - LONGEST_CALL, until)
     return found if trunk is None else found.where(found.columns["trunk"] == found.code("trunk", trunk))
 
@@ -136,7 +136,7 @@ def _columns(found: Packed) -> SeizureColumns:
         return found
 
     lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
-    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNSEEN_S: it keeps no line
+    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNKNOWN_S counts as no time
     now = datetime.now(UTC).timestamp()
     uncaused = of["cause"] < 0
     return SeizureColumns(
@@ -155,7 +155,7 @@ def _columns(found: Packed) -> SeizureColumns:
     )
 
 
-def _tally(found: _Found, edges: list[datetime]) -> list[TrunkFigures]:
+def _tally(found: _Seizures, edges: list[datetime]) -> list[TrunkFigures]:
     if len(edges) < 2:
         return []
     bounds, (seizures, calls) = epochs(edges), found

@@ -1,4 +1,4 @@
-"""The visits and callers behind the figures: lists of them, a page at a time."""
+"""Lists of the visits and callers that add up to the figures of queues, a page at a time."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -16,7 +16,7 @@ from pbx.analytics.queues import FigureFilter, Selection, chosen_visits, load_vi
 from pbx.store.models import Table
 
 _V, _C, _L = (Table.metadata.tables[name].c for name in ("queue_visits", "calls", "call_legs"))
-# That of its uniqueid, or of a leg with it.
+# The call with the visit's uniqueid, or the call of a leg with that uniqueid.
 _CALL_OF_VISIT = func.coalesce(
     select(_C.id).where(_C.connection_id == _V.connection_id, _C.linkedid == _V.uniqueid).scalar_subquery(),
     select(func.min(_L.call_id))
@@ -27,7 +27,7 @@ _CALL_OF_VISIT = func.coalesce(
 
 @dataclass(frozen=True, slots=True)
 class VisitRow:
-    """A visit for a list. `call_id`: its call, None when none is known."""
+    """A visit as a row of a list. `call_id`: its call, None when no call is known."""
 
     visit_id: int
     call_id: int | None
@@ -49,20 +49,20 @@ class VisitRow:
 
 @dataclass(frozen=True, slots=True)
 class AbandonedCall:
-    """A visit whose caller gave up, and when he was next spoken to; None: not yet, a callback is owed.
+    """An abandoned visit, and when its caller was reached: the next answered call from or to the same number.
 
-    `can_be_called`: he has a number.
+    `reached_at` is None while a callback is owed. `can_be_called`: the caller's number is known.
     """
 
     visit: VisitRow
-    spoken_at: datetime | None
+    reached_at: datetime | None
     time_to_call_back_s: float | None
     can_be_called: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RepeatedCaller:
-    """A number that came to the queues more than once in a period."""
+    """A caller number with more than one visit in a period."""
 
     caller: str
     caller_name: str
@@ -74,13 +74,14 @@ class RepeatedCaller:
 
 
 def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> int:
+    """How many visits are in a selection; its weekday and hour are in `zone`."""
     return int(chosen_visits(load_visits(session, wanted), wanted, chosen, zone).sum())
 
 
 def visits_page(
     session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo, *, offset: int, limit: int
 ) -> list[VisitRow]:
-    """Visits, the newest first."""
+    """One page of the visits in a selection, newest first."""
     visits = load_visits(session, wanted)
     places = np.flatnonzero(chosen_visits(visits, wanted, chosen, zone))
     newest = places[np.lexsort((-visits.row_id[places], -visits.joined_s[places]))]
@@ -88,45 +89,45 @@ def visits_page(
 
 
 def callbacks(session: Session, wanted: FigureFilter) -> CallbackFigures:
-    """Callbacks owed and made to the callers who gave up in the period; calls until now count."""
-    visits, places, ended_s, spoken_s = _abandoned(session, wanted)
-    return callback_figures(visits.caller[places], ended_s, spoken_s)
+    """Callbacks owed to callers who abandoned in the period, and those made; answered calls until now count."""
+    visits, places, ended_s, reached_s = _abandoned(session, wanted)
+    return callback_figures(visits.caller[places], ended_s, reached_s)
 
 
 def abandoned_calls(
     session: Session, wanted: FigureFilter, *, offset: int, limit: int, owed_only: bool = False
 ) -> list[AbandonedCall]:
-    """Visits whose caller gave up, the newest first; `owed_only`: those to whom nobody has spoken since."""
-    visits, places, ended_s, spoken_s = _abandoned(session, wanted)
-    kept = np.isnan(spoken_s) & (visits.caller[places] != 0) if owed_only else np.ones(len(places), np.bool_)
+    """One page of the abandoned visits, newest first; `owed_only`: only those whose caller is owed a callback."""
+    visits, places, ended_s, reached_s = _abandoned(session, wanted)
+    kept = np.isnan(reached_s) & (visits.caller[places] != 0) if owed_only else np.ones(len(places), np.bool_)
     order = np.flatnonzero(kept)
     order = order[np.lexsort((-visits.row_id[places][order], -visits.joined_s[places][order]))][offset : offset + limit]
     found = zip(
         _rows(session, visits.row_id[places][order]),
-        spoken_s[order].tolist(),
+        reached_s[order].tolist(),
         ended_s[order].tolist(),
         (visits.caller[places][order] != 0).tolist(),
         strict=True,
     )
     return [
         AbandonedCall(row, None, None, can)
-        if np.isnan(spoken)
-        else AbandonedCall(row, datetime.fromtimestamp(spoken, UTC), spoken - ended, can)
-        for row, spoken, ended, can in found
+        if np.isnan(reached)
+        else AbandonedCall(row, datetime.fromtimestamp(reached, UTC), reached - ended, can)
+        for row, reached, ended, can in found
     ]
 
 
 def answering_call(session: Session, connection_id: int, abandoned: AbandonedCall) -> int | None:
-    """The later call by which somebody who gave up was spoken to; None when no call of it is known."""
-    if (spoken_at := abandoned.spoken_at) is None:
+    """The id of the later call that reached an abandoned caller; None when that call isn't in the cache."""
+    if (reached_at := abandoned.reached_at) is None:
         return None
-    key, until = number_key(abandoned.visit.caller), spoken_at + timedelta(seconds=1)
+    key, until = number_key(abandoned.visit.caller), reached_at + timedelta(seconds=1)
     visits = select(_V.caller, _CALL_OF_VISIT, _V.id).where(
-        *(_V.connection_id == connection_id, _V.joined_at >= spoken_at, _V.joined_at < until),
+        *(_V.connection_id == connection_id, _V.joined_at >= reached_at, _V.joined_at < until),
         _V.connected_at.is_not(None) | _V.outcome.in_(("answered", "transferred")),
     )
     calls = select(_C.from_number, _C.id, _C.to_number).where(
-        *(_C.connection_id == connection_id, _C.started_at >= spoken_at, _C.started_at < until),
+        *(_C.connection_id == connection_id, _C.started_at >= reached_at, _C.started_at < until),
         _C.disposition == "ANSWERED",
     )
     rows: list[Any] = [*session.connection().execute(visits)]
@@ -137,7 +138,7 @@ def answering_call(session: Session, connection_id: int, abandoned: AbandonedCal
 
 
 def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) -> list[RepeatedCaller]:
-    """Numbers with two visits or more in the period, the most frequent first."""
+    """Numbers with two or more visits in the period, most visits first."""
     visits = load_visits(session, wanted)
     known = np.flatnonzero(visits.caller)
     keys, first, group, counts = np.unique(
@@ -152,7 +153,7 @@ def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) ->
     np.minimum.at(earliest, group, joined)
     np.maximum.at(latest, group, joined)
     answered = np.bincount(group[visits.answered[known]], minlength=len(keys))
-    gone = np.bincount(group[_gave_up(visits)[known]], minlength=len(keys))
+    gone = np.bincount(group[_is_abandoned(visits)[known]], minlength=len(keys))
     rows = _rows(session, visits.row_id[known][first[often]])
     return [
         RepeatedCaller(
@@ -164,33 +165,33 @@ def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) ->
 
 
 def transfer_targets(session: Session, wanted: FigureFilter, limit: int = 50) -> list[tuple[str, int]]:
-    """To where visits were passed on after they were answered, the most frequent first."""
+    """Where answered visits were transferred, and how many, most frequent first."""
     visits = load_visits(session, wanted)
     passed = np.bincount(visits.target[visits.outcome == TRANSFERRED], minlength=len(visits.targets))
     found = [(visits.targets[i], int(passed[i])) for i in np.flatnonzero(passed)]
     return sorted(found, key=lambda item: (-item[1], item[0]))[:limit]
 
 
-def _gave_up(visits: VisitColumns) -> Flags:
+def _is_abandoned(visits: VisitColumns) -> Flags:
     gone: Flags = (visits.outcome == ABANDONED) & ~visits.answered
     return gone
 
 
 def _abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
-    """All visits wanted; the places of those that were abandoned; when these ended; when each was next spoken to."""
+    """All selected visits, the indexes of the abandoned ones, when these ended, and when each caller was reached."""
     return remembered(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
 
 
 def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
     visits = load_visits(session, wanted)
-    places = np.flatnonzero(_gave_up(visits))
+    places = np.flatnonzero(_is_abandoned(visits))
     ended_s = visits.joined_s[places] + np.nan_to_num(visits.wait_s[places]).astype(np.int64)
-    answered, at_s = _spoken(session, wanted.connection_id, wanted.since, max(wanted.until, datetime.now(UTC)))
+    answered, at_s = _answered_calls(session, wanted.connection_id, wanted.since, max(wanted.until, datetime.now(UTC)))
     return visits, places, ended_s, next_answer(visits.caller[places], ended_s, answered, at_s)
 
 
-def _spoken(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
-    """Numbers that were spoken to in a time, and when: visits an agent answered, and talks without a queue."""
+def _answered_calls(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
+    """The numbers of answered calls in a time range, and when: visits an agent answered, and talks without a queue."""
     visits = load_columns(session, "visits", connection_id, since, until).columns
     talks = load_columns(session, "talks", connection_id, since, until).columns
     taken = visits["answered"]
@@ -199,7 +200,7 @@ def _spoken(session: Session, connection_id: int, since: datetime, until: dateti
 
 
 def _rows(session: Session, ids: Ints) -> list[VisitRow]:
-    """Visits by id, in the order given, each with its call."""
+    """Visits by id, in the given order, each with its call."""
     wanted = [int(visit) for visit in ids]
     query = select(
         *(_V.id, _CALL_OF_VISIT, _V.uniqueid, _V.queue, _V.joined_at),

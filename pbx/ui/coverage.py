@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from pbx.analytics.coverage import TOLERATED, Coverage
+from pbx.analytics.coverage import MIN_GAP, Coverage
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import FigureFilter
 from pbx.formatting import count_text, duration_text
@@ -54,7 +54,7 @@ def compared(session: Session, site: Site, period: Period, coverage_of: Coverage
 def _unobserved(site: Site, covered: Coverage, since: datetime, until: datetime, what: str = "") -> str:
     """Say why a span isn't known well enough to be compared; "" if it is. `what`: what the span is called."""
     unseen = sum((end - start for start, end in covered.gaps), timedelta())
-    if unseen <= max((until - since) * (100 - COMPARABLE_PERCENT) / 100, TOLERATED):
+    if unseen <= max((until - since) * (100 - COMPARABLE_PERCENT) / 100, MIN_GAP):
         return ""
     start, end = covered.gaps[0]
     if start == since and covered.begins_at and covered.begins_at >= since:

@@ -201,11 +201,11 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
 
 def _abandoned_cells(site: Site, item: AbandonedCall) -> list[TableCell]:
     back: TableCell
-    if item.spoken_at is not None:
+    if item.reached_at is not None:
         back = {
             "text": f"Called back after {duration_text(item.time_to_call_back_s or 0)}",
             "tone": "good",
-            "sub": site.local(item.spoken_at),
+            "sub": site.local(item.reached_at),
             "pick": f"{BACK}{item.visit.visit_id}",
         }
     elif item.can_be_called:
@@ -228,7 +228,7 @@ def _abandoned_values(site: Site, query: FigureFilter, owed_only: bool) -> list[
     return [
         (
             *(item.visit.joined_at, item.visit.caller, item.visit.caller_name, item.visit.queue, item.visit.wait_s),
-            *(item.spoken_at, item.time_to_call_back_s),
+            *(item.reached_at, item.time_to_call_back_s),
         )
         for item in found
     ]

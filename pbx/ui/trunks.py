@@ -40,7 +40,7 @@ from pbx.ui.tiles import FigureKind, figure_tile, figure_tiles
 
 REGISTRATION_VIEW = "Registration"
 VIEWS = (REGISTRATION_VIEW, "Calls", "Load")
-MOST_LINES = 1000
+MAX_LINES = 1000
 ASR = "Answer-seizure ratio (ITU-T E.411): answered / seizures. Seizures still open are left out."
 NER = "Network effectiveness ratio (ITU-T E.425): answered, busy, no answer and rejected by the called user / seizures."
 ACD = "Average call duration: billed seconds of the answered / how many they are."
@@ -202,7 +202,7 @@ def _lines_menu(site: Site, trunks: Sequence[str], limits: Mapping[str, int]) ->
                 with writing(site.engine) as session:
                     set_trunk_capacity(session, site.active.id, trunk, st.session_state[key])
 
-            st.number_input(plain(trunk), 1, MOST_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
+            st.number_input(plain(trunk), 1, MAX_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
 
 
 def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
@@ -300,7 +300,7 @@ def _unsure_text(one: TrunkFigures) -> str:
     """Say why NER may be more than it says; "" where it is what it says."""
     if not one.unsure:
         return ""
-    failed, most = count_text(one.unsure, "failed call"), one.ner_most.percent_text()
+    failed, most = count_text(one.unsure, "failed call"), one.ner_upper.percent_text()
     return f"Of {failed} no cause is told (the CDR has none): if the called user rejected all of these, NER is {most}."
 
 

@@ -147,7 +147,7 @@ def test_call_figures(lived: Lived, engine: Engine, way: str) -> None:
         dids = {one.label: one.calls for one in call_counts(session, wanted, UTC, "did") if one.label}
         ended = {one.label: one.calls for one in call_counts(session, wanted, UTC, "disposition")}
     assert total.by_direction == {"inbound": 1, "outbound": 3, "internal": 8}
-    assert (total.calls, total.told, total.answered, total.talks) == (12, 12, 7, 7)
+    assert (total.calls, total.decided, total.answered, total.talks) == (12, 12, 7, 7)
     assert ended == {"ANSWERED": 7, "NO ANSWER": 4, "BUSY": 1}
     assert {name: (one.calls, one.answered) for name, one in by_queue.items()} == {DESK: (8, 5), "": (4, 2)}
     after = 0 if way == LIVE else 3  # passed on: seconds in which the CDR goes on and the agent is gone

@@ -1,1 +1,1 @@
-"""The formulas behind every figure: pure functions, columns in, numbers out."""
+"""The formulas of all figures, as pure functions: columns in, numbers out."""

@@ -1,4 +1,4 @@
-"""Figures of agents: how long they were logged in and paused, what they took and let ring."""
+"""Figures of agents: time logged in and paused, calls taken, and rings missed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,10 @@ from pbx.analytics.formulas.ratio import Ratio
 
 @dataclass(frozen=True)
 class AgentSpans:
-    """Stretches of time: whose (a small number), from when up to when (epoch seconds); in no order."""
+    """Time spans of owners, as columns of equal length in no order.
+
+    `whose`: the owner, a small integer. `start_s` and `end_s` are in seconds since 1970; the end is not included.
+    """
 
     whose: Ints
     start_s: Floats
@@ -22,9 +25,11 @@ class AgentSpans:
         return len(self.whose)
 
     def where(self, mask: Flags) -> "AgentSpans":
+        """The spans whose flag is set."""
         return AgentSpans(self.whose[mask], self.start_s[mask], self.end_s[mask])
 
     def plus(self, other: "AgentSpans") -> "AgentSpans":
+        """These spans and the others."""
         return AgentSpans(
             np.concatenate([self.whose, other.whose]),
             np.concatenate([self.start_s, other.start_s]),
@@ -32,31 +37,31 @@ class AgentSpans:
         )
 
     def cut(self, since_s: float, until_s: float) -> "AgentSpans":
-        """Only what lies within."""
+        """The parts of the spans within a period."""
         cut = AgentSpans(self.whose, np.maximum(self.start_s, since_s), np.minimum(self.end_s, until_s))
         return cut.where(cut.end_s > cut.start_s)
 
     def merged(self) -> "AgentSpans":
-        """Without overlaps: what touches or overlaps, of one owner, is one span; in order of owner, then time."""
+        """The spans without overlaps, by owner, then time: spans of one owner that touch or overlap become one."""
         order = np.lexsort((self.start_s, self.whose))
         whose, start, end = self.whose[order], self.start_s[order], self.end_s[order]
         if not len(whose):
             return self
-        apart = float(end.max() - start.min()) + 1.0  # so far from one owner's time to the next one's
+        apart = float(end.max() - start.min()) + 1.0  # shifts each owner's times beyond those of the previous one
         reached = np.maximum.accumulate(end + whose * apart)
         first = np.append(True, (start + whose * apart)[1:] > reached[:-1])
         last = np.append(first[1:], True)
         return AgentSpans(whose[first], start[first], (reached - whose * apart)[last])
 
     def total_s(self, owners: int) -> Floats:
-        """Seconds of each owner; overlaps count once."""
+        """Seconds of each of `owners` owners; overlaps count once."""
         own = self.merged()
         return np.bincount(own.whose, weights=own.end_s - own.start_s, minlength=owners).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class PauseFigures:
-    """The pauses an agent made for one reason."""
+    """How often, and how many seconds in total, an agent was paused for one reason."""
 
     count: int
     paused_s: float
@@ -67,40 +72,40 @@ class AgentFigures:
     """What an agent did in a period."""
 
     agent: str
-    calls: int = 0  # taken
+    calls: int = 0  # visits answered
     talk_s: float = 0.0
-    talks: int = 0  # whose length is known
+    talks: int = 0  # answered visits whose talk time is known
     non_response: int = 0  # RINGNOANSWER, many per call
-    rang_in_vain_s: float = 0.0
-    logged_in_s: float | None = None  # None: nothing tells of a login, as of a member written into queues.conf
+    missed_ring_s: float = 0.0  # total ring time of those
+    logged_in_s: float | None = None  # None: no login was recorded, as for a member set in queues.conf
     paused_s: float = 0.0  # while logged in
     sessions: int = 0
     pauses: Mapping[str, PauseFigures] = field(default_factory=dict)  # by reason; "" where none was given
 
     @property
     def att(self) -> Ratio:
-        """Average talk time in seconds."""
+        """Average talk time (ATT) in seconds: talk time / answered visits whose talk time is known."""
         return Ratio(self.talk_s, self.talks)
 
     @property
     def non_response_rate(self) -> Ratio:
-        """Rings nobody took / all rings that ended: those and the calls taken."""
+        """Missed rings / all rings that ended: missed rings and calls taken."""
         return Ratio(self.non_response, self.non_response + self.calls)
 
     @property
     def occupancy(self) -> Ratio:
-        """Talk / (logged-in time - paused time); n/a without a known login.
+        """Talk time / (logged-in time - paused time); n/a when no login was recorded.
 
-        The talk is of the visits that joined in the period, also of what was said after its end.
+        The talk time is that of the visits that joined in the period, including talk after the period's end.
         """
         return Ratio(self.talk_s, (self.logged_in_s or 0.0) - (self.paused_s if self.logged_in_s else 0.0))
 
 
 def spans_of(whose: Ints, at_s: Ints, begins: Flags, ends_s: float) -> tuple[AgentSpans, Ints]:
-    """Stretches between changes: each change that `begins` one lasts until its owner's next change of any kind.
+    """The spans between changes: one starts at each change with `begins` set, and ends at its owner's next change.
 
-    What was not ended lasts until `ends_s`. Of changes in one second those that end come first. The second result is
-    the place of each span's change among the given ones, by which its reason is known.
+    A span without a next change lasts until `ends_s`. Among changes in the same second, those that end a span come
+    first. The second result is the index of the change that started each span, for looking up its reason.
     """
     order = np.lexsort((begins, at_s, whose))
     owner, at, begin = whose[order], at_s[order].astype(np.float64), begins[order]
@@ -110,5 +115,5 @@ def spans_of(whose: Ints, at_s: Ints, begins: Flags, ends_s: float) -> tuple[Age
 
 
 def overlap_s(one: AgentSpans, other: AgentSpans, owners: int) -> Floats:
-    """Seconds of each owner that lie in both."""
+    """Seconds of each owner that are in both sets of spans."""
     return one.total_s(owners) + other.total_s(owners) - one.plus(other).total_s(owners)

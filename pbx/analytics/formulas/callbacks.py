@@ -1,4 +1,4 @@
-"""Who was lost and not spoken to since: callbacks owed, and callers who come again."""
+"""Callbacks: which abandoned callers were reached later, how long it took, and which are still owed a call."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,31 @@ from pbx.analytics.formulas.ratio import Ratio
 
 @dataclass(frozen=True, slots=True)
 class CallbackFigures:
-    """Of the abandoned visits of a period, by caller: one caller owes one callback, however often he tried."""
+    """Callbacks of a period. A caller who abandoned several times is owed one callback."""
 
     abandoned: int  # visits
-    without_number: int  # visits of callers nobody can call back
-    callers: int  # different numbers among the others
+    without_number: int  # abandoned visits without a caller number to call back
+    callers: int  # distinct numbers of the other abandoned visits
     owed: int  # callers with no answered call from or to them after their last abandoned one
-    called_back: int
-    call_back_s: float  # from the end of each caller's last abandoned visit to that call, of all called back
+    called_back: int  # callers with such a call
+    call_back_s: float  # total time from the end of each caller's last abandoned visit to that call
 
     @property
     def time_to_call_back(self) -> Ratio:
-        """Mean seconds until a caller who had given up was spoken to."""
+        """Mean seconds from a caller's last abandoned visit to the answered call."""
         return Ratio(self.call_back_s, self.called_back)
 
     @property
     def owed_share(self) -> Ratio:
+        """Callers still owed a callback / callers who abandoned."""
         return Ratio(self.owed, self.callers)
 
 
 def next_answer(caller: Ints, at_s: Ints, answered: Ints, answered_at_s: Ints) -> Floats:
-    """For each caller and moment, when the next answered call from or to him began (epoch seconds); NaN: none did.
+    """When the next answered call from or to each caller began, after each moment; NaN where there was none.
 
-    `answered` are the numbers of answered calls, in no order. Numbers are `number_key`s below 2**31, 0 is nobody's.
+    `answered` are the other parties' numbers of answered calls, in no order, and `answered_at_s` when these began. All
+    times are in seconds since 1970. Numbers are `number_key`s below 2**31; 0 means unknown.
     """
     calls = np.sort((answered << 32) | answered_at_s)
     place = np.searchsorted(calls, (caller << 32) | at_s, side="right")
@@ -42,18 +44,18 @@ def next_answer(caller: Ints, at_s: Ints, answered: Ints, answered_at_s: Ints) -
 
 
 def callback_figures(caller: Ints, ended_s: Ints, next_s: Floats) -> CallbackFigures:
-    """Of abandoned visits: who gave up, when, and when he was next spoken to (`next_answer`)."""
+    """Callback figures from abandoned visits: their callers, when they ended, and the result of `next_answer`."""
     known = caller != 0
     order = np.lexsort((ended_s[known], caller[known]))
     sorted_callers = caller[known][order]
     last = np.append(sorted_callers[1:] != sorted_callers[:-1], True)[: len(order)]
-    ended, spoken = ended_s[known][order][last], next_s[known][order][last]
-    back = ~np.isnan(spoken)
+    ended, reached = ended_s[known][order][last], next_s[known][order][last]
+    back = ~np.isnan(reached)
     return CallbackFigures(
         abandoned=len(caller),
         without_number=int(len(caller) - known.sum()),
         callers=int(last.sum()),
         owed=int((~back).sum()),
         called_back=int(back.sum()),
-        call_back_s=float((spoken[back] - ended[back]).sum()),
+        call_back_s=float((reached[back] - ended[back]).sum()),
     )

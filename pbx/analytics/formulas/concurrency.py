@@ -1,4 +1,4 @@
-"""How many calls there were at once: a sweep over their beginnings and ends."""
+"""Concurrent calls: how many there are at each moment, from a sweep over their starts and ends."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pbx.analytics.formulas.intervals import Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Of an interval: the most calls at once, and the seconds that all of them together lasted within it."""
+    """The peak of concurrent calls in an interval, and the busy seconds of all calls in it."""
 
     peak: int
     busy_s: float
@@ -17,20 +17,20 @@ class Load:
 
 @dataclass(frozen=True)
 class Levels:
-    """How many calls there were from each change on, in order of time; the first entry stands for the time before."""
+    """The number of concurrent calls after each change, in order of time. The first entry precedes every call."""
 
     at_s: Floats
     level: Ints
-    busy_s: Floats  # seconds of all calls together up to each change
+    busy_s: Floats  # busy seconds of all calls up to each change
 
 
 def levels(start_s: Floats, end_s: Floats) -> Levels:
-    """The changes that calls from `start_s` to `end_s` (epoch seconds) make.
+    """The levels of concurrency that calls from `start_s` to `end_s` (seconds since 1970) cause.
 
-    One that ends in the moment another begins is not at once with it; one of no length is never at once with any.
+    A call that ends when another begins is not concurrent with it. A call without length is concurrent with none.
     """
     lasting = end_s > start_s
-    # Milliseconds and, as the last bit, whether a call begins: in order by plain numbers, the ends of a moment first.
+    # Milliseconds with a last bit that is 1 for a start: sorting puts the ends before the starts of the same moment.
     changes = np.concatenate([_milliseconds(start_s[lasting]) * 2 + 1, _milliseconds(end_s[lasting]) * 2])
     changes.sort()
     at = np.append(-np.inf, (changes >> 1) / 1000)
@@ -42,14 +42,14 @@ def levels(start_s: Floats, end_s: Floats) -> Levels:
 
 
 def sweep(found: Levels, edges_s: Ints) -> list[Load]:
-    """The load of each interval between two edges (epoch seconds). Calls of before the first edge count from there."""
+    """The load of each interval between two edges (seconds since 1970). Earlier calls count from the first edge on."""
     if len(edges_s) < 2:
         return []
     at, level, busy = found.at_s, found.level, found.busy_s
     before = np.searchsorted(at, edges_s, side="right") - 1  # the last change at or before each edge
     since = np.where(before > 0, edges_s - at[before], 0.0)
     reached = busy[before] + level[before] * since
-    # Of each interval the level it began with and those reached within; a change as it ends is the next one's.
+    # Each interval has the level it starts with and those reached in it; a change at its end belongs to the next one.
     last = np.searchsorted(at, edges_s[1:], side="left")
     bounds = np.stack([before[:-1], last], axis=1).ravel()
     peaks = np.maximum.reduceat(np.append(level, 0), bounds)[::2]

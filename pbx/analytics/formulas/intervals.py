@@ -1,6 +1,7 @@
-"""A period cut into hours or days of the PBX's zone, summer time and zones of half hours included.
+"""Splits a period into hours or days of the PBX's time zone, across clock changes and in zones of half hours.
 
-Intervals are instants: the hour that comes twice is two intervals with the same name, the hour that never is has none.
+Edges are moments in UTC. When clocks go back, the repeated hour is two intervals with the same local name; when they
+go forward, the skipped hour has no interval.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ DAYS, HOURS = 7, 24
 
 
 def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: IntervalStep) -> list[datetime]:
-    """The moments (UTC) at which an hour or day of `zone` begins, from the one `since` lies in up to `until`.
+    """The edges (UTC) of the hours or days of `zone` in a period; interval i is from edge i up to edge i + 1.
 
-    The first is `since` itself and the last `until`: interval i reaches from edge i up to edge i + 1, and is cut where
-    the period is. Empty when the period is.
+    The first edge is `since` and the last is `until`, so the first and last interval may be cut short. A period without
+    length has no edges.
     """
     if since >= until:
         return []
@@ -32,7 +33,7 @@ def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Interva
 
 
 def next_edge(at: datetime, zone: tzinfo, step: IntervalStep) -> datetime:
-    """The moment (UTC) at which the hour or day of `zone` that `at` lies in ends."""
+    """The moment (UTC) at which the hour or day of `zone` that contains `at` ends."""
     local = at.astimezone(zone)
     if step == "day":
         return datetime.combine(local.date() + timedelta(days=1), time.min, zone).astimezone(UTC)
@@ -41,18 +42,18 @@ def next_edge(at: datetime, zone: tzinfo, step: IntervalStep) -> datetime:
 
 
 def epochs(edges: list[datetime]) -> Ints:
-    """Moments as whole seconds since 1970, as the database holds them."""
+    """Moments in integer seconds since 1970, as in the database."""
     return np.array([int(edge.timestamp()) for edge in edges], dtype=np.int64)
 
 
 def interval_of(at_s: Ints, edges: list[datetime]) -> Ints:
-    """In which interval each moment lies: -1 before the first, len(edges) - 1 from the end on."""
+    """The index of the interval that contains each moment: -1 before the first, len(edges) - 1 from the end on."""
     found: Ints = np.searchsorted(epochs(edges), at_s, side="right").astype(np.int64) - 1
     return found
 
 
-def unseen(edges: list[datetime], gaps: Sequence[tuple[datetime, datetime]]) -> NDArray[np.bool_]:
-    """Of each interval between two edges, whether it lies in a gap. Gaps come in order and don't overlap."""
+def in_gap(edges: list[datetime], gaps: Sequence[tuple[datetime, datetime]]) -> NDArray[np.bool_]:
+    """Whether each interval is entirely in a gap. Gaps are in order and don't overlap."""
     starts, ends = (epochs([gap[i] for gap in gaps]) for i in (0, 1))
     bounds = epochs(edges)
     if not len(starts) or len(bounds) < 2:
@@ -63,16 +64,16 @@ def unseen(edges: list[datetime], gaps: Sequence[tuple[datetime, datetime]]) -> 
 
 
 def week_cells(edges: list[datetime], zone: tzinfo) -> Ints:
-    """For hourly edges, the cell of the week each interval belongs to: weekday (0 = Monday) * 24 + hour of the day."""
+    """The hour of the week of each hourly interval: weekday (0 = Monday) * 24 + hour of the day."""
     local = [edge.astimezone(zone) for edge in edges[:-1]]
     return np.array([at.weekday() * HOURS + at.hour for at in local], dtype=np.int64)
 
 
 def period_before(since: datetime, until: datetime, zone: tzinfo, now: datetime) -> tuple[datetime, datetime]:
-    """The period to compare with: as long, and right before.
+    """The period to compare with: equally long, and immediately before.
 
-    Whole local days are moved by as many local days, whatever summer time does to their length. Of a period that isn't
-    over, only what has passed is compared: today until ten with yesterday until ten.
+    A period of complete local days is moved by that number of local days, even where clock changes alter their length.
+    If the period isn't over, only the part that has passed is compared: today until ten with yesterday until ten.
     """
     first, last = since.astimezone(zone), until.astimezone(zone)
     reached = min(until, now)

@@ -1,15 +1,17 @@
-"""Figures of queues, from visits: one caller, once in one queue.
+"""Figures of queues, from visits. A visit is one caller's stay in one queue.
 
-Asterisk's own counters (QueueStatus, apps/app_queue.c of 16 to 22) are made of the same calls, otherwise:
+Asterisk's own counters (QueueStatus, apps/app_queue.c of 16 to 22) count the same calls differently:
 
-- They count since Asterisk started, app_queue was loaded or `queue reset stats`; a reload of queues.conf keeps them.
-- `Completed` (callscompleted) counts a call when it ends, transfers included: our `answered` without who still talks.
-- `Abandoned` (callsabandoned) counts all who left without an agent, timeouts, emptied queues, the withdrawn, but not
-  who left by a key; our `abandoned` is only who hung up.
-- `ServicelevelPerf` = 100 * callscompletedinsl / callscompleted is our `sl_answered`: answered after at most
-  `servicelevel` whole seconds. It is 0.0 where nothing was completed, ours is n/a.
+- They count from the start of Asterisk, the load of app_queue or `queue reset stats`. A reload of queues.conf keeps
+  them.
+- `Completed` (callscompleted) counts a call when it ends, including transfers. It is our `answered` without the calls
+  that are still in progress.
+- `Abandoned` (callsabandoned) counts every caller who left without an agent: also timeouts, emptied queues and
+  withdrawn calls, but not exits by key. Our `abandoned` counts only callers who hung up.
+- `ServicelevelPerf` = 100 * callscompletedinsl / callscompleted is our `sl_answered`: answered within `servicelevel`
+  seconds. Asterisk shows 0.0 when no call was completed; ours is n/a.
 - `ServicelevelPerf2` = 100 * (callscompletedinsl + callsabandonedinsl) / (callscompleted + callsabandoned) is our
-  `sl_inclusive` with that wider `Abandoned` above and below: who timed out within T counts in its favour.
+  `sl_inclusive`, with Asterisk's wider `Abandoned` in numerator and denominator: a timeout within T improves it.
 """
 
 from collections.abc import Mapping
@@ -36,15 +38,16 @@ OUTCOMES = (
 ANSWERED, ABANDONED, TRANSFERRED, IN_PROGRESS, UNKNOWN = (
     OUTCOMES.index(name) for name in ("answered", "abandoned", "transferred", "in_progress", "unknown")
 )
-# Ends of the waiting-time buckets in seconds, each within its bucket; the usual targets are among them.
+# Upper bounds of the waiting-time buckets in seconds, each included in its bucket. They contain the usual targets.
 WAIT_ENDS_S = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """T, within which a call should be answered: the queue's own `servicelevel`, else the default; and short abandons.
+    """The answer target T, within which a call should be answered, and the limit of a short abandon, in seconds.
 
-    A caller who hangs up before `short_s` seconds hardly waited: a short abandon.
+    T is the queue's own `servicelevel` (`by_queue`), otherwise `answer_s`. A caller who hangs up before `short_s`
+    counts as a short abandon.
     """
 
     answer_s: float = 20.0
@@ -52,16 +55,17 @@ class Targets:
     by_queue: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, queue: str | None) -> float:
-        """T of a queue."""
+        """The answer target T of a queue."""
         return self.by_queue.get(queue or "", self.answer_s)
 
 
 @dataclass(frozen=True)
 class VisitColumns:
-    """Visits as columns of equal length, in no order. `queue`, `agent`, `did`, `target` are places in names.
+    """Visits as columns of equal length, in no order.
 
-    `outcome` is a place in OUTCOMES; `answered`: an agent took the call, whether or not its end is known yet. What is
-    not known of `wait_s` and `talk_s` is NaN. `caller` is 0 where no number is known, else one for each number.
+    `queue`, `agent`, `did` and `target` are indexes into the tuples of names below; `outcome` is an index into
+    OUTCOMES. `answered`: an agent took the call, even if it hasn't ended yet. Unknown `wait_s` and `talk_s` are NaN.
+    `caller` is the `number_key` of the caller's number, 0 when it is unknown. `target` is where a call was transferred.
     """
 
     row_id: Ints
@@ -84,7 +88,7 @@ class VisitColumns:
         return len(self.row_id)
 
     def target_s(self, targets: Targets) -> Floats:
-        """T of each visit: that of its queue."""
+        """The answer target T of each visit, by its queue."""
         by_code = np.array([targets.of(name) for name in self.queues] or [targets.answer_s], dtype=np.float64)
         found: Floats = by_code[self.queue]
         return found
@@ -92,76 +96,82 @@ class VisitColumns:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """Counts and sums of some visits, and the figures made of them."""
+    """Counts and sums of a set of visits, and the ratios calculated from them."""
 
     offered: int = 0  # ENTERQUEUE, one per visit
-    answered: int = 0  # an agent took the call; the transferred and those still talking included
+    answered: int = 0  # an agent took the call, including calls transferred or still in progress
     abandoned: int = 0  # the caller hung up
-    outcomes: Mapping[str, int] = field(default_factory=dict)  # how many of each of OUTCOMES that occurs
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # visits by outcome; outcomes without visits left out
     answered_within_t: int = 0
     abandoned_within_t: int = 0
     short_abandons: int = 0
-    answer_wait_s: float = 0.0  # of the answered whose wait is known ...
-    answer_waits: int = 0  # ... and how many these are
-    talk_s: float = 0.0
-    talks: int = 0  # how many talks' lengths are known: not those still going on
-    max_wait_s: float | None = None  # abandons included
+    answer_wait_s: float = 0.0  # total wait of answered visits whose wait is known
+    answer_waits: int = 0  # how many these are
+    talk_s: float = 0.0  # total talk time of answered visits that have ended
+    talks: int = 0  # how many these are
+    max_wait_s: float | None = None  # includes abandoned visits
 
     @property
     def other(self) -> int:
-        """Neither answered nor abandoned: timeouts, exits, withdrawn, unknown, and who is still waiting."""
+        """Visits neither answered nor abandoned: timeouts, exits, withdrawn, unknown, and callers still waiting."""
         return self.offered - self.answered - self.abandoned
 
     @property
     def sl_answered(self) -> Ratio:
-        """Answered within T / answered: Asterisk's ServicelevelPerf, but for who is still talking."""
+        """Service level of answered calls: answered within T / answered.
+
+        It is Asterisk's ServicelevelPerf, plus the calls still in progress.
+        """
         return Ratio(self.answered_within_t, self.answered)
 
     @property
     def sl_inclusive(self) -> Ratio:
-        """(Answered + abandoned within T) / (answered + abandoned): Asterisk's ServicelevelPerf2 without timeouts.
+        """Service level including abandons: (answered within T + abandoned within T) / (answered + abandoned).
 
-        Asterisk's numerator and denominator hold the timeouts and emptied queues too: its `Abandoned` counts them.
+        It is Asterisk's ServicelevelPerf2 without timeouts and emptied queues, which Asterisk counts as abandoned.
         """
         return Ratio(self.answered_within_t + self.abandoned_within_t, self.answered + self.abandoned)
 
     @property
     def sl_offered(self) -> Ratio:
-        """Answered within T / (offered - short abandons): timeouts and long abandons count against it."""
+        """Service level of calls offered, excluding short abandons: answered within T / (offered - short abandons).
+
+        Timeouts and long abandons lower it.
+        """
         return Ratio(self.answered_within_t, self.offered - self.short_abandons)
 
     @property
     def asa(self) -> Ratio:
-        """Average speed of answer in seconds: the waits of the answered / how many they are.
+        """Average speed of answer (ASA) in seconds: total wait of answered visits / number of answered visits.
 
-        Asterisk's `Holdtime` is a moving average instead: three quarters the old one, one quarter the newest call.
+        Asterisk's `Holdtime` is a moving average: three quarters of the previous value, one quarter of the newest call.
         """
         return Ratio(self.answer_wait_s, self.answer_waits)
 
     @property
     def att(self) -> Ratio:
-        """Average talk time in seconds, of the calls whose end is known; Asterisk's `TalkTime` moves as `Holdtime`."""
+        """Average talk time (ATT) in seconds of calls that have ended; Asterisk's `TalkTime` is a moving average."""
         return Ratio(self.talk_s, self.talks)
 
     @property
     def answer_rate(self) -> Ratio:
-        """Answered / offered."""
+        """Answered / calls offered."""
         return Ratio(self.answered, self.offered)
 
     @property
     def abandon_rate(self) -> Ratio:
-        """Abandoned / offered."""
+        """Abandoned / calls offered."""
         return Ratio(self.abandoned, self.offered)
 
     @property
     def abandon_rate_net(self) -> Ratio:
-        """Abandoned / offered, short abandons left out of both."""
+        """Abandon rate excluding short abandons: (abandoned - short abandons) / (offered - short abandons)."""
         return Ratio(self.abandoned - self.short_abandons, self.offered - self.short_abandons)
 
 
 @dataclass(frozen=True, slots=True)
 class WaitBucket:
-    """Visits that waited longer than `over_s` (or not at all, in the first) and up to `up_to_s`; None: any longer."""
+    """Visits by wait: longer than `over_s` (the first bucket: from 0) and up to `up_to_s` seconds; None: no limit."""
 
     over_s: float
     up_to_s: float | None
@@ -171,7 +181,7 @@ class WaitBucket:
 
 
 def tally(visits: VisitColumns, group: Ints, groups: int, targets: Targets) -> list[QueueFigures]:
-    """Figures of each group of visits: `group` tells the group of each, 0 to `groups` - 1."""
+    """Figures of each group of visits. `group` is the group of each visit, 0 to `groups` - 1."""
     wait, gone = visits.wait_s, visits.outcome == ABANDONED
     gone &= ~visits.answered
     within = wait <= visits.target_s(targets)  # False where the wait is not known
@@ -208,9 +218,9 @@ def tally(visits: VisitColumns, group: Ints, groups: int, targets: Targets) -> l
 
 
 def wait_buckets(visits: VisitColumns) -> list[WaitBucket]:
-    """How long was waited, by what came of it; visits whose wait is not known are in none."""
+    """Visits by waiting time and outcome, without those whose wait is unknown."""
     known = ~np.isnan(visits.wait_s)
-    # side="left": who waited exactly 20 s is among those up to 20 s, as within T.
+    # side="left": a wait of exactly 20 s is in the bucket up to 20 s, just as it is within T.
     place = np.searchsorted(np.array(WAIT_ENDS_S, dtype=np.float64), visits.wait_s[known], side="left")
     answered, gone = visits.answered[known], visits.outcome[known] == ABANDONED
     buckets = len(WAIT_ENDS_S) + 1

@@ -1,4 +1,4 @@
-"""A figure with what it was made of, so that nothing divided by nothing is ever shown as a number."""
+"""A figure with its numerator and denominator, so that a division by zero is shown as n/a and never as a number."""
 
 from dataclasses import dataclass
 
@@ -21,18 +21,19 @@ class Ratio:
 
     @property
     def percent(self) -> float | None:
+        """The quotient times 100; None when the denominator is 0."""
         return None if self.value is None else 100 * self.value
 
     def percent_text(self, digits: int = 1) -> str:
-        """Say a share: 83.3%, or n/a."""
+        """The share as text: 83.3%, or n/a."""
         return NOT_APPLICABLE if self.percent is None else f"{self.percent:.{digits}f}%"
 
     def duration_text(self) -> str:
-        """Say a mean of seconds: 0:17, or n/a."""
+        """The mean of seconds as text: 17 s, or n/a."""
         return NOT_APPLICABLE if self.value is None else duration_text(self.value)
 
     def parts_text(self) -> str:
-        """Say what it was made of: 5 of 6."""
+        """The numerator and denominator as text: 5 of 6."""
         return f"{_number(self.numerator)} of {_number(self.denominator)}"
 
 

@@ -1,4 +1,4 @@
-"""How long a trunk was registered, as far as anybody looked."""
+"""How long a trunk was registered while it was observed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ REGISTERED = "registered"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """Of a period: seconds seen registered, seconds seen at all, and changes from registered to anything else."""
+    """A trunk's registration in a period: seconds registered, seconds observed, and flaps.
+
+    A flap is a change from registered to any other state.
+    """
 
     registered_s: float
     observed_s: float
@@ -21,7 +24,7 @@ class Registration:
 
     @property
     def uptime(self) -> Ratio:
-        """registration_uptime: seconds seen registered / seconds observed. What nobody saw counts in neither."""
+        """Registration uptime: seconds seen registered / seconds observed. Time without snapshots counts in neither."""
         return Ratio(self.registered_s, self.observed_s)
 
     @property
@@ -31,16 +34,17 @@ class Registration:
 
 
 def registration(
-    looks: Sequence[tuple[datetime, str]], since: datetime, until: datetime, tolerance_s: float
+    samples: Sequence[tuple[datetime, str]], since: datetime, until: datetime, tolerance_s: float
 ) -> Registration:
-    """From looks in order of time: each state held until the next look, unless that came after `tolerance_s`: a gap.
+    """The registration from samples (moment, state) in order of time. A state lasts until the next sample.
 
-    The last look before `since` and the first after `until` may be among them: they tell the edges, which are cut.
-    A trunk registered before a gap and not after it did change: a flap, whenever it was.
+    Where the next sample comes later than `tolerance_s`, the time in between is a gap and not observed. Include the
+    last sample before `since` and the first after `until`: they cover the edges of the period. A trunk that was
+    registered before a gap and not after it counts as a flap.
     """
     registered_s = observed_s = 0.0
     flaps = 0
-    for (at, state), (then, next_state) in pairwise(looks):
+    for (at, state), (then, next_state) in pairwise(samples):
         if state == REGISTERED != next_state and since <= then < until:
             flaps += 1
         if (then - at).total_seconds() > tolerance_s:

@@ -1,4 +1,4 @@
-"""Figures of trunks, from seizures: one channel taken on a trunk, in either direction."""
+"""Figures of trunks, from seizures. A seizure is one channel taken on a trunk, inbound or outbound."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.ratio import Ratio
 
-# Q.850 causes that tell that the network did its part: normal clearing, user busy, no user responding, no answer, call
+# Q.850 causes of calls that the network delivered: normal clearing, user busy, no user responding, no answer, call
 # rejected (by the called user). ITU-T E.425 counts these for NER.
 EFFECTIVE_CAUSES = (16, 17, 18, 19, 21)
 EFFECTIVE = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
@@ -17,10 +17,10 @@ EFFECTIVE = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
 
 @dataclass(frozen=True)
 class SeizureColumns:
-    """Seizures as columns of equal length, in no order. `trunk` is a place in `trunks`; not known: NaN, cause -1.
+    """Seizures as columns of equal length, in no order. Unknown values are NaN, an unknown cause is -1.
 
-    `open`: neither answered nor, as far as anybody saw, ended. `effective`: the network did its part, see EFFECTIVE.
-    `unsure`: failed without a cause that would tell whose fault it was.
+    `trunk` is an index into `trunks`. `open`: not answered, and no end was recorded. `effective`: the network delivered
+    the call, see EFFECTIVE. `unsure`: the call failed without a cause that shows whether the network was at fault.
     """
 
     at_s: Ints
@@ -42,66 +42,67 @@ class SeizureColumns:
 
 @dataclass(frozen=True, slots=True)
 class TrunkFigures:
-    """Counts and sums of some seizures, and the figures made of them."""
+    """Counts and sums of a set of seizures, and the ratios calculated from them."""
 
-    seizures: int = 0  # all that were tried, the open ones included
-    open: int = 0  # neither answered nor known how they ended: in no ratio
+    seizures: int = 0  # all, including open ones
+    open: int = 0  # not answered, and no end was recorded; left out of every ratio
     answered: int = 0
     effective: int = 0  # answered, busy, no answer, rejected by the called user
-    unsure: int = 0  # failed, and no Q.850 cause tells whether the called user rejected it: not among the effective
+    unsure: int = 0  # failed without a Q.850 cause that shows whether the called user rejected it; not in `effective`
     outbound: int = 0
     billsec_s: float = 0.0
     billed: int = 0  # answered seizures whose length is known
     pdd_s: float = 0.0
-    pdds: int = 0  # outbound seizures whose post-dial delay was seen
+    pdds: int = 0  # outbound seizures whose post-dial delay is known
     pdd_median_s: float | None = None
     concurrency_peak: int = 0
-    busy_s: float = 0.0  # of all calls within the period, those that began before included
+    busy_s: float = 0.0  # of all calls within the period, including those that began before it
     period_s: float = 0.0
 
     @property
     def asr(self) -> Ratio:
-        """Answer-seizure ratio, ITU-T E.411: answered / seizures."""
+        """Answer-seizure ratio (ASR), ITU-T E.411: answered / seizures."""
         return Ratio(self.answered, self.seizures - self.open)
 
     @property
     def ner(self) -> Ratio:
-        """Network effectiveness ratio, ITU-T E.425: (answered + busy + no answer + rejected by the called) / seizures.
+        """Network effectiveness ratio (NER), ITU-T E.425.
 
-        Without a Q.850 cause (the CDR has none) a rejected call can't be told from a failed one, and counts as failed:
-        then it is at least this, and at most `ner_most`.
+        (Answered + busy + no answer + rejected by the called user) / seizures. Without a Q.850 cause, which the CDR
+        doesn't have, a rejected call looks like a failed one and counts as failed. So this is the lower bound of NER,
+        and `ner_upper` is the upper one.
         """
         return Ratio(self.effective, self.seizures - self.open)
 
     @property
-    def ner_most(self) -> Ratio:
-        """NER if all that may have been rejected by the called user were."""
+    def ner_upper(self) -> Ratio:
+        """NER if every `unsure` call was rejected by the called user."""
         return Ratio(self.effective + self.unsure, self.seizures - self.open)
 
     @property
     def acd(self) -> Ratio:
-        """Average call duration in seconds: billsec of the answered / how many they are."""
+        """Average call duration (ACD) in seconds: billsec of answered calls / answered calls whose billsec is known."""
         return Ratio(self.billsec_s, self.billed)
 
     @property
     def pdd(self) -> Ratio:
-        """Mean post-dial delay in seconds, from dialling to the first ringing; live events tell it, CDR doesn't."""
+        """Mean post-dial delay (PDD) in seconds, from dialling to the first ringing. Only live events contain it."""
         return Ratio(self.pdd_s, self.pdds)
 
     @property
     def concurrency_mean(self) -> Ratio:
-        """Time-weighted mean of calls at once: busy seconds / seconds."""
+        """Time-weighted mean of concurrent calls: busy seconds / seconds of the period."""
         return Ratio(self.busy_s, self.period_s)
 
     @property
     def traffic_erlang(self) -> float | None:
-        """Busy seconds / seconds of the period: of an hour, its traffic in erlang; ringing occupies a line too."""
+        """Traffic in erlang: busy seconds / seconds of the period. Ringing counts, because it occupies a line."""
         return self.concurrency_mean.value
 
 
 @dataclass(frozen=True, slots=True)
 class CauseCount:
-    """How often calls ended so: the Q.850 cause, or the CDR's disposition where no cause is known (None)."""
+    """How many calls ended with a Q.850 cause, or with a disposition of the CDR where the cause is unknown (None)."""
 
     cause: int | None
     disposition: str
@@ -111,9 +112,9 @@ class CauseCount:
 def tally_trunks(
     seizures: SeizureColumns, group: Ints, loads: list[Load], lengths_s: list[float]
 ) -> list[TrunkFigures]:
-    """Figures of each group of seizures; `group` is outside 0 .. len(loads) - 1 for those counted in none.
+    """Figures of each group of seizures. A seizure whose `group` is not in 0 .. len(loads) - 1 is not counted.
 
-    `loads` and `lengths_s`: the concurrency and the length of each group's time, by `sweep`.
+    `loads`: the concurrency of each group, by `sweep`. `lengths_s`: the seconds of each group.
     """
     groups = len(loads)
     counted = (group >= 0) & (group < groups)

@@ -57,7 +57,7 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
         talk_s=3.125 * HOUR,
         talks=2,
         non_response=2,
-        rang_in_vain_s=20,
+        missed_ring_s=20,
         logged_in_s=8 * HOUR,
         paused_s=1.75 * HOUR,
         sessions=1,

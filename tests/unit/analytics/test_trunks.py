@@ -91,7 +91,7 @@ def test_whose_end_nobody_saw_is_in_no_ratio(engine: Engine) -> None:
     )
     found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert (found.seizures, found.open) == (4, 3)
-    assert (found.asr.parts_text(), found.ner.parts_text(), found.ner_most.parts_text()) == ("1 of 1",) * 3
+    assert (found.asr.parts_text(), found.ner.parts_text(), found.ner_upper.parts_text()) == ("1 of 1",) * 3
 
 
 def test_without_a_cause_a_failed_call_may_have_been_rejected(engine: Engine) -> None:
@@ -104,7 +104,7 @@ def test_without_a_cause_a_failed_call_may_have_been_rejected(engine: Engine) ->
     )
     found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert found.unsure == 1
-    assert (found.ner.parts_text(), found.ner_most.parts_text()) == ("1 of 4", "2 of 4")
+    assert (found.ner.parts_text(), found.ner_upper.parts_text()) == ("1 of 4", "2 of 4")
 
 
 def test_the_agents_that_a_call_rings_are_one_seizure(engine: Engine) -> None:

@@ -127,7 +127,7 @@ def test_who_gave_up_is_owed_a_call_until_somebody_spoke_to_him(engine: Engine) 
     with reading(engine) as session:
         listed = abandoned_calls(session, day(), offset=0, limit=9)
         owed = abandoned_calls(session, day(), offset=0, limit=9, owed_only=True)
-    assert [(row.visit.caller, row.spoken_at, row.can_be_called) for row in listed] == [
+    assert [(row.visit.caller, row.reached_at, row.can_be_called) for row in listed] == [
         ("anonymous", None, False),
         (CARLA, at(30), True),
         (BOB, None, True),

@@ -113,7 +113,7 @@ def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialle
     with reading(engine) as session:
         assert call_queues(session, 1) == ["601"]
         found = call_totals(session, CallQuestion(1, call.started_at or NOON, UNTIL, queue="601"))
-    assert (found.calls, found.told, found.answered) == (1, 1, 0)
+    assert (found.calls, found.decided, found.answered) == (1, 1, 0)
 
 
 def test_who_was_passed_on_to_a_queue_is_in_it_with_their_own_channel(engine: Engine) -> None:
@@ -178,7 +178,7 @@ def test_a_call_counts_in_each_queue_it_was_in_and_as_answered_where_it_was(engi
             found = assert_all_agree(session, 1, SINCE, UNTIL, UTC)
             assert found == {"601": (4, 1, 3, 1), "602": (1, 1, 1, 1)}  # visits, answered; calls, answered
             by_queue = call_counts(session, CallQuestion(1, SINCE, UNTIL), UTC, "queue")
-            assert [(one.label, one.calls, one.told, one.answered) for one in by_queue] == [
+            assert [(one.label, one.calls, one.decided, one.answered) for one in by_queue] == [
                 ("601", 3, 3, 1),
                 ("602", 1, 1, 1),
             ]
