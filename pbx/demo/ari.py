@@ -5,7 +5,6 @@ Order of the checks, headers and fields are those of res_ari.c and resource_reco
 servers by tests/lab/test_demo_ari.py.
 """
 
-import asyncio
 import base64
 import binascii
 import hmac
@@ -18,15 +17,13 @@ from zoneinfo import ZoneInfo
 
 from pbx.demo.channels import DOWN, RING, RINGING, UP, Channel
 from pbx.demo.company import ZONE
-from pbx.demo.faults import Faults
 from pbx.demo.http import BadRequest, HttpReply, Request, html_reply, json_reply, read_request
-from pbx.demo.recording_dir import Shelf, StoredFile
+from pbx.demo.recording_dir import RecordingDir, StoredFile
 from pbx.demo.wire import Wire
 from pbx.demo.world import World
 
 ENTITY_ID = "02:00:00:00:60:00"  # of the locally administered addresses, which no network card has
 VERSIONS = {"16": "16.28.0", "22": "22.10.1"}
-_LIST = "recordings/stored"
 _REALM = 'WWW-Authenticate: Basic realm="Asterisk REST Interface"'
 _STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _NOT_THERE = "The requested URL was not found on this server."
@@ -38,11 +35,11 @@ class AriHost(Protocol):
     version: Literal["16", "22"]
     username: str
     password: str
-    faults: Faults
-    shelf: Shelf
     world: World
     clock: Callable[[], datetime]  # of the story
 
+    @property
+    def recordings(self) -> RecordingDir: ...
     def pbx_now(self) -> datetime: ...
 
 
@@ -57,75 +54,57 @@ class _Resource(NamedTuple):
     answer: HttpAnswer | None = None
 
 
-async def serve_ari(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pbx: AriHost) -> None:
-    """Answer one client's requests until it leaves, asks to close, or asks nothing for 15 s.
+class AriConnection:
+    """One client's connection to ARI."""
 
-    Asks the faults for what lies before the bytes (see pbx.demo.faults); a ConnectionError is the line's.
-    """
-    wire = Wire(reader, writer, pbx.faults)
-    going_on = True
-    while going_on:
-        try:
-            request = await read_request(reader)
-        except BadRequest as error:
-            reply = html_reply(error.status, error.text, _server(pbx), close=True)
-            head = reply.head(_server(pbx), pbx.pbx_now(), len(reply.body), close=True)
-            await wire.send(head + reply.body, "ari/")
-            return
-        if request is None:
-            return
-        going_on = await _serve_one(request, wire, writer, pbx)
+    def __init__(self, pbx: AriHost, wire: Wire) -> None:
+        self._pbx, self._wire = pbx, wire
 
+    @property
+    def _server(self) -> str:
+        return f"Asterisk/{VERSIONS[self._pbx.version]}"
 
-def _server(pbx: AriHost) -> str:
-    return f"Asterisk/{VERSIONS[pbx.version]}"
+    async def serve(self) -> None:
+        """Answer requests until the client leaves, closes, or requests nothing for 15 s. Raises ConnectionError."""
+        open_ = True
+        while open_:
+            try:
+                request = await read_request(self._wire.reader)
+            except BadRequest as error:
+                await self._send_reply(html_reply(error.status, error.text, self._server, close=True), close=True)
+                return
+            open_ = request is not None and await self._serve_one(request)
 
+    async def _serve_one(self, request: Request) -> bool:
+        """Answer a request; whether the connection stays open."""
+        answer = self._answer(request)
+        file = answer if isinstance(answer, StoredFile) else None
+        reply = (
+            answer
+            if isinstance(answer, HttpReply)
+            else HttpReply(200, answer.read(), (f"Content-Type: audio/{answer.format}",))
+        )
+        await self._send_reply(reply, close=request.wants_close)
+        if file:
+            await self._send_growth(file, len(reply.body))
+        return not (reply.close or request.wants_close)
 
-async def _serve_one(request: Request, wire: Wire, writer: asyncio.StreamWriter, pbx: AriHost) -> bool:
-    """Answer a request, or do to it what is armed; whether the connection stays open."""
-    server = _server(pbx)
-    where = f"ari/{request.path.removeprefix('/ari/').lstrip('/')}"
-    if pbx.faults.take("mute", where):
-        return True
-    if request.path == f"/ari/{_LIST}" and (slow := pbx.faults.take("slow_list", where)):
-        await asyncio.sleep(slow.seconds)
-    failing = pbx.faults.take("server_error", where)
-    found = _failure(failing.status, server) if failing else answer_request(request, pbx, server)
-    if pbx.faults.take("nested", where):
-        found = HttpReply(200, b"[" * 200_000, ("Content-type: application/json",))
-    if pbx.faults.take("endless", where):
-        await _send_endless(wire, where, pbx)
-    file = found if isinstance(found, StoredFile) else None
-    reply = (
-        found
-        if isinstance(found, HttpReply)
-        else HttpReply(200, found.read(), (f"Content-Type: audio/{found.format}",))
-    )
-    wrong = pbx.faults.take("wrong_length", where)
-    length_bytes = max(len(reply.body) + (wrong.extra_bytes if wrong else 0), 0)
-    head = reply.head(server, pbx.pbx_now(), length_bytes, close=request.wants_close)
-    await wire.send(head + reply.body, where)
-    if file:
-        await _send_growth(file, len(reply.body), writer)
-    return not (wrong or reply.close or request.wants_close)
+    def _answer(self, request: Request) -> HttpReply | StoredFile:
+        return answer_request(request, self._pbx, self._server)
 
+    async def _send_reply(self, reply: HttpReply, *, close: bool) -> None:
+        head = reply.head(self._server, self._pbx.pbx_now(), self._announced_bytes(reply), close=close)
+        await self._wire.send(head + reply.body)
 
-async def _send_endless(wire: Wire, where: str, pbx: AriHost) -> None:
-    """Ten gigabytes of a list, as fast as they are taken; a ConnectionError ends it."""
-    await wire.send(HttpReply(200).head(_server(pbx), pbx.pbx_now(), 10**10, close=False) + b"[", where)
-    while True:
-        await wire.send(b'{"name":"a","format":"wav"},' * 2000, where)
+    def _announced_bytes(self, reply: HttpReply) -> int:
+        """The Content-Length."""
+        return len(reply.body)
 
-
-async def _send_growth(file: StoredFile, sent_bytes: int, writer: asyncio.StreamWriter) -> None:
-    """What a file has grown by meanwhile: Asterisk reads to its end, whatever length it has announced.
-
-    Past the faults, which had their turn with the answer.
-    """
-    while more := file.read()[sent_bytes:]:
-        writer.write(more)
-        await writer.drain()
-        sent_bytes += len(more)
+    async def _send_growth(self, file: StoredFile, sent_bytes: int) -> None:
+        """Send what the file has grown by: Asterisk reads to its end, whatever length it has announced."""
+        while more := file.read()[sent_bytes:]:
+            await self._wire.write(more)
+            sent_bytes += len(more)
 
 
 def answer_request(request: Request, pbx: AriHost, server: str) -> HttpReply | StoredFile:
@@ -172,15 +151,6 @@ def _is_known(request: Request, pbx: AriHost) -> bool:
 
 def _missing(message: str) -> HttpReply:
     return json_reply({"message": message}, 404)
-
-
-def _failure(status: int, server: str) -> HttpReply:
-    """Asterisk's own answer of that status, where it has one."""
-    if status == 500:
-        return json_reply({"error": "Allocation failed"}, 500)
-    if status == 503:
-        return json_reply({"message": "Asterisk not booted"}, 503, close=True)
-    return html_reply(status, "The demo PBX was told to fail.", server)
 
 
 def _info(pbx: AriHost, _name: str) -> HttpReply:
@@ -234,17 +204,19 @@ def _channel_document(channel: Channel) -> dict[str, object]:
 
 
 def _list(pbx: AriHost, _name: str) -> HttpReply:
-    body = pbx.shelf.listing()
-    return _failure(500, "") if body is None else HttpReply(200, body, ("Content-type: application/json",))
+    body = pbx.recordings.listing()
+    if body is None:
+        return json_reply({"error": "Allocation failed"}, 500)
+    return HttpReply(200, body, ("Content-type: application/json",))
 
 
 def _stored(pbx: AriHost, name: str) -> HttpReply:
-    file = pbx.shelf.file(name)
+    file = pbx.recordings.file(name)
     return json_reply({"name": name, "format": file.format}) if file else _missing("Recording not found")
 
 
 def _file(pbx: AriHost, name: str) -> HttpReply | StoredFile:
-    return pbx.shelf.file(name) or _missing("Recording not found")
+    return pbx.recordings.file(name) or _missing("Recording not found")
 
 
 def stamp(at: datetime) -> str:

@@ -5,17 +5,16 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self
 
 from pydantic import SecretStr
 
-from pbx.demo.ami import AmiServer
-from pbx.demo.ari import serve_ari
+from pbx.demo.ami import AmiServer, AmiSession
+from pbx.demo.ari import AriConnection
 from pbx.demo.company import ZONE
-from pbx.demo.faults import Faults
-from pbx.demo.recording_dir import Shelf, stock_shelf
+from pbx.demo.recording_dir import RecordingDir
 from pbx.demo.wire import READ_LIMIT_BYTES, Wire
 from pbx.demo.world import World, usual_boot
 from pbx.errors import DataError
@@ -32,34 +31,24 @@ def utc_now() -> datetime:
 
 
 class DemoPbx:
-    """A living PBX of the demo company. Its methods may be called from any thread.
+    """A living PBX of the demo company, on ports and with a password of its own.
 
-    `version` is the Asterisk it says it is; port 0 lets the system choose; without a password it makes one up. `clock`
-    is what the story goes by. Raises DataError, when entered, if a port is taken.
+    `clock` is the story's time. `recordings` are those of the story unless given. Raises DataError, when entered, if
+    it can't listen.
     """
 
-    def __init__(
-        self,
-        *,
-        version: Literal["16", "22"] = "16",
-        seed: int = 1,
-        ami_port: int = 0,
-        ari_port: int = 0,
-        username: str = "demo",
-        password: str = "",
-        clock: Callable[[], datetime] = utc_now,
-        shelf: Shelf | None = None,
-    ) -> None:
-        self.version: Literal["16", "22"] = version
-        self.seed = seed
-        self.ami_port, self.ari_port = ami_port, ari_port
-        self.username = username
-        self.password = password or secrets.token_urlsafe(18)
+    version: Literal["16", "22"] = "16"
+    seed = 1
+
+    def __init__(self, *, clock: Callable[[], datetime] = utc_now, recordings: RecordingDir | None = None) -> None:
+        self.ami_port, self.ari_port = 0, 0  # 0: chosen by the system when entered
+        self.username = "demo"
+        self.password = secrets.token_urlsafe(18)
         self.clock = clock
-        self.faults = Faults()
-        self.shelf = stock_shelf(clock(), seed) if shelf is None else shelf
-        self.ahead = timedelta()  # how far the PBX's own clock is off
-        self.world = World(seed, usual_boot(clock()), version)
+        self.recordings = RecordingDir() if recordings is None else recordings
+        if recordings is None:
+            self.recordings.add_ended_calls(clock())
+        self.world = World(self.seed, usual_boot(clock()), self.version)
         self._ami = AmiServer(self)
         self._wires: set[Wire] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +56,7 @@ class DemoPbx:
         self._thread: threading.Thread | None = None
 
     def connection(self) -> Connection:
-        """How the app reaches it."""
+        """The connection by which the app reaches it."""
         return Connection(
             host=HOST,
             ami_port=self.ami_port,
@@ -80,34 +69,8 @@ class DemoPbx:
         )
 
     def pbx_now(self) -> datetime:
-        """What its own clock shows: the story's time, unless the clock jumped."""
-        return self.clock() + self.ahead
-
-    # What happens to a whole PBX
-
-    def change_password(self, password: str = "") -> str:
-        """Another password from now on, made up if none is given; who is logged in stays so. Returns it."""
-        self.password = password or secrets.token_urlsafe(18)
-        return self.password
-
-    def restart(self) -> None:
-        """Start Asterisk anew: calls are gone, counters at 0, connections lost."""
-        self.world = World(self.seed, self.clock(), self.version)
-        self.drop_connections()
-
-    def jump_clock(self, by: timedelta) -> None:
-        """Set the PBX's clock forward or back; the story goes on as before."""
-        self.ahead += by
-
-    def drop_connections(self) -> None:
-        """Reset every connection there is; who connects again is served."""
-        self._call(self._drop)
-
-    def _drop(self) -> None:
-        for wire in list(self._wires):
-            wire.reset()
-
-    # The servers
+        """The time that the PBX's own clock shows."""
+        return self.clock()
 
     def __enter__(self) -> Self:
         ready: threading.Event = threading.Event()
@@ -136,17 +99,21 @@ class DemoPbx:
         self.close()
 
     def close(self) -> None:
-        """End it, and every connection to it. It can't be started again."""
+        """Stop the servers and reset every connection. It can't be entered again."""
         if self._thread is None or not self._thread.is_alive():
             return
-        self._call(self._stopped.set)
+        self._call_in_loop(self._stopped.set)
         self._thread.join(_START_S)
 
-    def _call(self, do: Callable[[], None]) -> None:
-        """Have the loop do it, if it runs."""
-        with contextlib.suppress(RuntimeError):  # it ended just now
+    def _call_in_loop(self, function: Callable[[], None]) -> None:
+        """Call a function in the servers' loop, if it runs."""
+        with contextlib.suppress(RuntimeError):  # it has just ended
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(do)
+                self._loop.call_soon_threadsafe(function)
+
+    def _reset_connections(self) -> None:
+        for wire in list(self._wires):
+            wire.reset()
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -157,21 +124,21 @@ class DemoPbx:
             ami.close()
             raise
         self.ami_port, self.ari_port = (server.sockets[0].getsockname()[1] for server in (ami, ari))
-        ticking = asyncio.create_task(self._ami.tell_events())
+        sending = asyncio.create_task(self._ami.send_events())
         ready.set()
         await self._stopped.wait()
-        ticking.cancel()
+        sending.cancel()
         for server in (ami, ari):
             server.close()
-        self._drop()
+        self._reset_connections()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(ticking, *self._tasks, return_exceptions=True)
+        await asyncio.gather(sending, *self._tasks, return_exceptions=True)
 
-    def _handler(self, name: Literal["ami", "ari"]) -> Handler:
+    def _handler(self, server: Literal["ami", "ari"]) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            wire = Wire(reader, writer, self.faults)
-            if self.faults.take("refuse", name):
+            wire = self._new_wire(reader, writer)
+            if not self._accepts(server):
                 wire.reset()
                 return
             task = asyncio.current_task()
@@ -180,7 +147,10 @@ class DemoPbx:
                 self._tasks.add(task)
             try:
                 with contextlib.suppress(ConnectionError, TimeoutError, ValueError, asyncio.CancelledError):
-                    await (self._ami.serve(wire) if name == "ami" else serve_ari(reader, writer, self))
+                    if server == "ami":
+                        await self._ami.serve(self._new_session(wire))
+                    else:
+                        await self._new_ari_connection(wire).serve()
                     await wire.close()
             finally:
                 self._wires.discard(wire)
@@ -188,3 +158,18 @@ class DemoPbx:
                 wire.reset()
 
         return handle
+
+    # What a simulated PBX replaces
+
+    def _accepts(self, server: Literal["ami", "ari"]) -> bool:
+        """Whether a new connection is served; otherwise it is reset."""
+        return True
+
+    def _new_wire(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Wire:
+        return Wire(reader, writer)
+
+    def _new_session(self, wire: Wire) -> AmiSession:
+        return AmiSession(self, wire)
+
+    def _new_ari_connection(self, wire: Wire) -> AriConnection:
+        return AriConnection(self, wire)

@@ -22,9 +22,7 @@ from sqlalchemy import Engine
 from pbx.demo.lifecycle import PROGRESS, SLOT, demo_place, reap, remove_folder, was_left
 from pbx.demo.past import fill_gaps, fill_past, story_version
 from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf, name_of
-from pbx.demo.scripts import script
-from pbx.demo.story import recorded_calls
+from pbx.demo.recording_dir import RecordingDir
 from pbx.errors import DataError, PbxError
 from pbx.jobs.worker import run_inline
 from pbx.machine import replace_file, stop_child
@@ -98,7 +96,7 @@ class _House:
             try:
                 self._prepare(engine, settings)
                 ready(reached.ami_port, reached.ari_port)
-                self._live(engine, needed_connection(engine, settings).id, pbx.shelf)
+                self._live(engine, needed_connection(engine, settings).id, pbx.recordings)
             finally:
                 self._end_worker()
                 engine.dispose()
@@ -142,11 +140,11 @@ class _House:
         """Whether it was told to end, or the demo was left."""
         return self._stop.is_set() or was_left(self._real)
 
-    def _live(self, engine: Engine, connection_id: int, shelf: Shelf) -> None:
+    def _live(self, engine: Engine, connection_id: int, recordings: RecordingDir) -> None:
         looked_at = -GAPS_S
         while not self._over and demo_mark(self._folder):
             self._keep_worker()
-            restock(shelf, datetime.now(UTC))
+            recordings.add_ended_calls(datetime.now(UTC))
             if time.monotonic() - looked_at >= GAPS_S:
                 self._fix(engine, connection_id)
                 looked_at = time.monotonic()
@@ -186,13 +184,6 @@ class _House:
         if self._worker is not None:
             reap(self._worker)
             self._worker = None
-
-
-def restock(shelf: Shelf, now: datetime) -> None:
-    """Put recordings on the shelf of calls that have ended since it was stocked."""
-    for call in recorded_calls(now):
-        if shelf.file(name_of(call)) is None:
-            shelf.add(name_of(call), script(call.recording).sound)
 
 
 def _as_json(ami_port: int, ari_port: int, username: str, password: str) -> str:

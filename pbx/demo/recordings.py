@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.demo.company import ZONE, PlannedCall
-from pbx.demo.recording_dir import name_of
+from pbx.demo.recording_dir import recording_name
 from pbx.demo.scripts import ready_transcript, script
 from pbx.demo.story import recorded_calls
 from pbx.speech.transcriber import TranscriptPart
@@ -33,7 +33,7 @@ def keep_recordings(session: Session, connection_id: int, now: datetime) -> int:
     known = known_names(session, connection_id)
     if not known:
         save_rules(session, TranscriptionRules(connection_id=connection_id, automatic=False))
-    names = {name_of(call): call for call in recorded_calls(now)}
+    names = {recording_name(call): call for call in recorded_calls(now)}
     add_recordings(
         session,
         connection_id,
@@ -54,7 +54,7 @@ def _transcribed(session: Session, connection_id: int) -> set[str]:
 def _write_transcripts(session: Session, connection_id: int, calls: Sequence[PlannedCall]) -> None:
     for call in calls:
         of = _RECORDINGS.c
-        query = select(of.id, of.call_id).where(of.connection_id == connection_id, of.name == name_of(call))
+        query = select(of.id, of.call_id).where(of.connection_id == connection_id, of.name == recording_name(call))
         recording_id, call_id = session.connection().execute(query).one()
         told = script(call.recording)
         segments = tuple(ready_transcript(call.recording))

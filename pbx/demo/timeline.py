@@ -9,7 +9,7 @@ from functools import lru_cache
 from pbx.demo.channels import DOWN, RING, RINGING, UP, CallStep, Channel, StepWriter
 from pbx.demo.company import AGENTS, PHONES, PlannedCall, PlannedRing
 from pbx.demo.counters import Boot, waiting, whole_s
-from pbx.demo.recording_dir import name_of
+from pbx.demo.recording_dir import recording_name
 
 MONITOR_DIR = "/var/spool/asterisk/monitor"
 INTERNAL_CONTEXT, TRUNK_CONTEXT, QUEUE_CONTEXT = "from-internal", "from-trunk", "ext-queues"
@@ -69,7 +69,7 @@ def _call_to_queue(writer: StepWriter, call: PlannedCall, boot: Boot) -> None:
         return
     writer.at = call.joined_at
     if call.recording:
-        writer.set_variable("caller", "MIXMONITOR_FILENAME", f"{MONITOR_DIR}/{name_of(call)}.wav")
+        writer.set_variable("caller", "MIXMONITOR_FILENAME", f"{MONITOR_DIR}/{recording_name(call)}.wav")
         writer.report("MixMonitorStart", "caller")
     writer.change("caller", application="Queue", data=f"{call.queue},t,,,180", priority=38)
     position, others = waiting(boot, call, writer.at)

@@ -1,22 +1,19 @@
-"""A connection to the demo PBX: what is read from it, and what is written to it through the armed faults."""
+"""A connection to the demo PBX."""
 
 import asyncio
 import contextlib
 import socket
 import struct
 
-from pbx.demo.faults import Faults
-
 READ_LIMIT_BYTES = 64 * 1024
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset, not by a farewell
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, not with a FIN
 
 
 class Wire:
-    """One accepted connection. Of several tasks that send, one sends at a time."""
+    """One accepted connection. Several tasks may send; one sends at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, faults: Faults) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
-        self.faults = faults
         self._writer = writer
         self._sending = asyncio.Lock()
 
@@ -24,35 +21,23 @@ class Wire:
         """The next line with its end; b"" once the peer has gone. Raises ValueError for an endless one."""
         return await self.reader.readline()
 
-    async def send(self, data: bytes, where: str) -> None:
-        """Write all of it, as the faults armed for this spot let it. Raises ConnectionError when the line is gone."""
+    async def send(self, data: bytes) -> None:
+        """Write all of it. Raises ConnectionError when the connection is gone."""
         async with self._sending:
             if self._writer.is_closing():
                 raise ConnectionResetError("The connection is closed.")
-            await self._send(data, where)
+            await self._send(data)
 
-    async def _send(self, data: bytes, where: str) -> None:
-        if stall := self.faults.take("stall", where):
-            await self._write(data[: stall.after_bytes])
-            data = data[stall.after_bytes :]
-            await asyncio.sleep(stall.seconds)
-        if cut := self.faults.take("cut", where):
-            await self._write(data[: cut.after_bytes])
-            self.reset()
-            raise ConnectionResetError("A fault cut the connection.")
-        if trickle := self.faults.take("trickle", where):
-            for position in range(len(data)):
-                await self._write(data[position : position + 1])
-                await asyncio.sleep(trickle.seconds)
-            return
-        await self._write(data)
+    async def _send(self, data: bytes) -> None:
+        await self.write(data)
 
-    async def _write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
+        """Write data and wait until the peer has room for more."""
         self._writer.write(data)
         await self._writer.drain()
 
     def reset(self) -> None:
-        """Close it hard: the peer gets a reset, what was not sent is lost."""
+        """Close it hard: the peer gets a reset, and what was not sent is lost."""
         with contextlib.suppress(OSError, AttributeError):
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._writer.transport.abort()

@@ -16,12 +16,12 @@ import pytest
 
 from pbx.demo.answers import ACTIONS, ONLY_16
 from pbx.demo.company import QUEUES
-from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
-from tests.unit.demo.living import Clock, living
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.running import Clock, running_pbx
 
 pytestmark = pytest.mark.lab
 Fields = tuple[str, ...]
@@ -111,14 +111,14 @@ class Line:
 
     def log_in(self) -> bytes:
         password = self.connection.ami_password.get_secret_value()
-        self.say(
+        self.send(
             f"Action: Login\nActionID: login\nUsername: {self.connection.ami_username}\nSecret: {password}\nEvents: off"
         )
         return self.until(rb"\r\n\r\n")
 
     def ask(self, text: str) -> bytes:
         """The whole answer to an action: of a list all of it."""
-        self.say(f"{text}\nActionID: asked")
+        self.send(f"{text}\nActionID: asked")
         answer = self.until(rb"\r\n\r\n")
         if b"EventList: start" in answer:
             answer += self.until(rb"EventList: Complete.*?\r\n\r\n")
@@ -150,7 +150,7 @@ def blurred(raw: bytes) -> str:
 def sides(server: LabServer) -> Iterator[tuple[Line, Line]]:
     """Asterisk, and the demo PBX that says it is the same."""
     version: Literal["16", "22"] = "16" if server.version == 16 else "22"
-    with living(version) as (pbx, clock):
+    with running_pbx(version) as (pbx, clock):
         busy(pbx, clock)
         lines = Line(server.connection()), Line(pbx.connection())
         yield lines
@@ -158,7 +158,7 @@ def sides(server: LabServer) -> Iterator[tuple[Line, Line]]:
             line.close()
 
 
-def busy(pbx: DemoPbx, clock: Clock) -> None:
+def busy(pbx: SimulatedPbx, clock: Clock) -> None:
     """Move on to a moment at which somebody waits, somebody talks and somebody pauses."""
     for _ in range(2000):
         queues = [pbx.world.queue(queue, clock.at) for queue in QUEUES]
@@ -189,7 +189,7 @@ def test_whoever_is_refused_hears_the_same(sides: tuple[Line, Line], who: str, p
     told = []
     for line in sides:
         line.ask("Action: Challenge\nAuthType: MD5")
-        line.say(f"Action: Login\nActionID: x\nUsername: {who or line.connection.ami_username}\n{proof}")
+        line.send(f"Action: Login\nActionID: x\nUsername: {who or line.connection.ami_username}\n{proof}")
         told.append(line.rest())
     assert told[0] == told[1]
     assert b"Authentication failed" in told[0]

@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 import pytest
 
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call
 from tests.lab.server import LabServer
+from tests.simulator.http_client import Answer, ask, ask_and_stay, authorization, busy_moment, request
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import SimulatedRecordings
 from tests.unit.asterisk.ari.replay import wav
-from tests.unit.demo.http_talk import Answer, ask, ask_and_stay, authorization, busy_moment, request
 
 pytestmark = pytest.mark.lab
 STORED = "/ari/recordings/stored"
@@ -131,10 +131,10 @@ def real(server: LabServer) -> Iterator[Connection]:
 @pytest.fixture
 def demo(server: LabServer) -> Iterator[Connection]:
     """The demo PBX of the same version, with it too."""
-    shelf = Shelf()
-    shelf.add(NAME, wav())
+    recordings = SimulatedRecordings()
+    recordings.add(NAME, wav())
     busy = busy_moment()
-    with DemoPbx(version="16" if server.version == 16 else "22", shelf=shelf, clock=lambda: busy) as pbx:
+    with SimulatedPbx(version="16" if server.version == 16 else "22", recordings=recordings, clock=lambda: busy) as pbx:
         yield pbx.connection()
 
 

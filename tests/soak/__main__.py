@@ -25,7 +25,6 @@ from sqlalchemy import Engine
 from sqlmodel import col, func, select
 
 import pbx.demo.day
-from pbx.demo.pbx import DemoPbx
 from pbx.demo.replay import replay_calls
 from pbx.demo.story import ZONE, calls_between
 from pbx.demo.world import World
@@ -36,6 +35,8 @@ from pbx.store.job_queue import request_job
 from pbx.store.job_rows import get_job
 from pbx.store.models import Job, ListeningSpan, Transcription, now
 from tests.paths import ROOT
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import story_recordings
 from tests.soak import mischief, truth
 from tests.soak.children import Child, Measuring, answers, end_strays, free_port
 from tests.soak.mischief import Mischief, wait_for
@@ -66,7 +67,7 @@ class Soak:
         return self.lasts_s < SHORT_S
 
 
-class SoakPbx(DemoPbx):
+class SoakPbx(SimulatedPbx):
     """Remembers when it was started anew."""
 
     boots: list[datetime]
@@ -84,7 +85,7 @@ def crowd_the_hours() -> None:
     pbx.demo.day._TALK = dict.fromkeys(pbx.demo.day._TALK, (15, 0.5))
 
 
-def environment_of(demo: DemoPbx, data_dir: Path) -> dict[str, str]:
+def environment_of(demo: SimulatedPbx, data_dir: Path) -> dict[str, str]:
     """The app's settings. The listener is a process of its own here, so the worker doesn't listen."""
     return {
         "PBX_ENV_FILE": "",
@@ -207,7 +208,7 @@ def run(soak: Soak) -> None:
     logs.mkdir()
     crowd_the_hours()
     with ExitStack() as stack:
-        demo = stack.enter_context(SoakPbx())
+        demo = stack.enter_context(SoakPbx(recordings=story_recordings(datetime.now(UTC))))
         demo.boots = soak.boots
         demo.restart()
         environment = environment_of(demo, soak.data_dir)
@@ -236,7 +237,7 @@ def misbehave(
     late_s = mischief.stall_s(soak.gentle) + truth.TOLD.total_seconds()
     spool = soak.data_dir.parent / "spool"
     spool.mkdir()
-    recorder = Recorder(demo.shelf, spool, soak.seed, every_s=1.0 if soak.gentle else 2.0)
+    recorder = Recorder(demo.recordings, spool, soak.seed, every_s=1.0 if soak.gentle else 2.0)
     measuring = Measuring(children)
     with visiting(address, logs / "visitor.log"):
         harm = Mischief(demo, children, soak.data_dir, soak.seed, every_s, gentle=soak.gentle)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from pbx.demo.faults import Fault
-from pbx.demo.pbx import DemoPbx
+from tests.simulator.faults import Fault
+from tests.simulator.pbx import SimulatedPbx
 from tests.soak.children import Child, strays
 
 FILES = "ari/recordings/stored/*/file"
@@ -27,7 +27,7 @@ class Mischief:
     """Does harm on a thread of its own, at random, until it is closed. `done` counts what; all of a seed's choice."""
 
     def __init__(
-        self, pbx: DemoPbx, children: list[Child], data_dir: Path, seed: int, every_s: float, *, gentle: bool
+        self, pbx: SimulatedPbx, children: list[Child], data_dir: Path, seed: int, every_s: float, *, gentle: bool
     ) -> None:
         self.done: Counter[str] = Counter()
         self.killing = True

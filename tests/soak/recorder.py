@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pbx.demo.recording_dir import Shelf
+from tests.simulator.recordings import SimulatedRecordings
 
 RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
 LARGEST_MB = 6  # that the app is told to download
@@ -27,16 +27,16 @@ def wav(sound: bytes, *, finished: bool = True) -> bytes:
 class Recorder:
     """Adds, grows, finishes and deletes on a thread of its own until it is closed; then nothing grows any more.
 
-    `recorded` is what was ever whole on the shelf: name → sha256. `deleted` names those that were taken away,
+    `recorded` is what was ever whole on the recordings: name → sha256. `deleted` names those that were taken away,
     `too_large` those that are larger than LARGEST_MB.
     Whole ones lie in `folder`, so that the demo PBX's memory doesn't grow by them.
     """
 
-    def __init__(self, shelf: Shelf, folder: Path, seed: int, every_s: float) -> None:
-        self.recorded = {name: hashlib.sha256(shelf.content(name)).hexdigest() for name in shelf.names()}
+    def __init__(self, recordings: SimulatedRecordings, folder: Path, seed: int, every_s: float) -> None:
+        self.recorded = {name: hashlib.sha256(recordings.content(name)).hexdigest() for name in recordings.names()}
         self.deleted: set[str] = set()
         self.too_large: set[str] = set()
-        self._shelf, self._folder, self._every_s = shelf, folder, every_s
+        self._recordings, self._folder, self._every_s = recordings, folder, every_s
         self._chance = random.Random(seed)
         self._growing: dict[str, tuple[bytes, float]] = {}  # name → its sound so far, and when its call ends
         self._serial = 0
@@ -55,7 +55,7 @@ class Recorder:
         while not self._stop.wait(_GROWS_S):
             for name, (sound, ends_at) in list(self._growing.items()):
                 self._growing[name] = (sound + self._more(), ends_at)
-                self._shelf.finish(name, wav(self._growing[name][0], finished=False))
+                self._recordings.finish(name, wav(self._growing[name][0], finished=False))
                 if time.monotonic() >= ends_at:
                     self._finish(name)
             if time.monotonic() >= due:
@@ -68,11 +68,11 @@ class Recorder:
         match self._chance.choices(("whole", "growing", "delete", "long", "huge"), (12, 6, 2, 2, 1))[0]:
             case "growing":
                 self._growing[name] = (b"", time.monotonic() + self._chance.uniform(3, 20))
-                self._shelf.add(name, wav(b"", finished=False))
+                self._recordings.add(name, wav(b"", finished=False))
             case "delete" if len(whole) > 5:
                 gone = self._chance.choice(whole[-5:])  # the newest may be on their way to the cache
                 self.deleted.add(gone)
-                self._shelf.delete(gone)
+                self._recordings.delete(gone)
             case "long":
                 self._keep(name, wav(self._chance.randbytes(RATE_BYTES) * 120))
             case "huge":
@@ -85,12 +85,12 @@ class Recorder:
         self.recorded[name] = hashlib.sha256(content).hexdigest()
         file = self._folder / f"{len(self.recorded)}.wav"
         file.write_bytes(content)
-        self._shelf.add(name, file)
+        self._recordings.add(name, file)
 
     def _finish(self, name: str) -> None:
         sound, _ = self._growing.pop(name)
         content = wav(sound or b"\1\2")
-        self._shelf.finish(name, content)  # for whoever reads it just now
+        self._recordings.finish(name, content)  # for whoever reads it just now
         self._keep(name, content)
 
     def _more(self) -> bytes:

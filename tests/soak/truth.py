@@ -20,7 +20,7 @@ _SAMPLES_NEEDED = 30
 def check_cache(
     engine: Engine, audio_dir: Path, recorded: dict[str, str], deleted: set[str], too_large: Set[str] = frozenset()
 ) -> list[str]:
-    """The cache against the shelf: `recorded` is name → sha256 of all that was ever whole there."""
+    """The cache against the recordings: `recorded` is name → sha256 of all that was ever whole there."""
     wrong = []
     with reading(engine) as session:
         rows = {row.name: row for row in session.exec(select(RecordingRow)).all()}

@@ -14,9 +14,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.asterisk.ari.client import AriClient
-from pbx.demo.faults import Fault
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf, name_of, stock_shelf
+from pbx.demo.recording_dir import recording_name
 from pbx.demo.scripts import script
 from pbx.demo.story import recorded_calls
 from pbx.errors import AriProtocolError, AriServerError, Deadline, Unreachable
@@ -26,8 +24,11 @@ from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import CallRow, RecordingRow
+from tests.simulator.faults import Fault
+from tests.simulator.http_client import Answer, ask, ask_raw, authorization
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import SimulatedRecordings, story_recordings
 from tests.unit.asterisk.ari.replay import wav
-from tests.unit.demo.http_talk import Answer, ask, ask_raw, authorization
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LIST = "ari/recordings/stored"
@@ -39,7 +40,7 @@ SOUND = wav(b"\x01\x02" * 20_000)
 class Bench:
     """A demo PBX, a cache, and the app's sync between them."""
 
-    def __init__(self, pbx: DemoPbx, data: Path) -> None:
+    def __init__(self, pbx: SimulatedPbx, data: Path) -> None:
         self.pbx = pbx
         self.settings = Settings(
             _env_file=None,
@@ -68,8 +69,8 @@ class Bench:
         """Whether the cache holds exactly what the demo PBX says was recorded."""
         rows, audio = self.rows(), self.settings.audio_dir
         assert {row.state for row in rows.values()} <= {"downloaded"}
-        return set(rows) == set(self.pbx.shelf.names()) and all(
-            (audio / str(row.file)).read_bytes() == self.pbx.shelf.content(name) for name, row in rows.items()
+        return set(rows) == set(self.pbx.recordings.names()) and all(
+            (audio / str(row.file)).read_bytes() == self.pbx.recordings.content(name) for name, row in rows.items()
         )
 
 
@@ -77,19 +78,19 @@ impatient = partial(AriClient, idle_timeout_s=0.4, backoff_s=0.001)
 
 
 @pytest.fixture
-def pbx() -> Iterator[DemoPbx]:
-    with DemoPbx(shelf=Shelf()) as made:
+def pbx() -> Iterator[SimulatedPbx]:
+    with SimulatedPbx(recordings=SimulatedRecordings()) as made:
         yield made
 
 
 @pytest.fixture
-def client(pbx: DemoPbx) -> Iterator[AriClient]:
+def client(pbx: SimulatedPbx) -> Iterator[AriClient]:
     with impatient(pbx.connection()) as made:
         yield made
 
 
 @pytest.fixture
-def bench(pbx: DemoPbx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(pbx: SimulatedPbx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(sync, "AriClient", impatient)
     made = Bench(pbx, tmp_path / "data")
     yield made
@@ -101,19 +102,19 @@ def name(number: int = 0, at: datetime = NOW) -> str:
     return f"{at:%Y/%m/%d}/q-600-02079460{number:03}-{at:%Y%m%d-%H%M%S}-{int(at.timestamp())}.{number}"
 
 
-def put(pbx: DemoPbx, count: int) -> None:
+def put(pbx: SimulatedPbx, count: int) -> None:
     for number in range(count):
-        pbx.shelf.add(name(number), wav(b"%04d" % number * 4000))
+        pbx.recordings.add(name(number), wav(b"%04d" % number * 4000))
 
 
 def test_the_twelve_calls_arrive_with_what_their_names_tell(tmp_path: Path) -> None:
-    with DemoPbx(shelf=stock_shelf(NOW)) as pbx:
+    with SimulatedPbx(recordings=story_recordings(NOW)) as pbx:
         bench = Bench(pbx, tmp_path / "data")
         assert bench.sync() == SyncResult(listed=12, new=12, downloaded=12)
         assert bench.is_whole()
         calls, rows = bench.calls(), bench.rows()
         for planned in recorded_calls(NOW):
-            call, row = calls[planned.linkedid], rows[name_of(planned)]
+            call, row = calls[planned.linkedid], rows[recording_name(planned)]
             assert (call.direction, call.queue, call.from_number) == ("inbound", planned.queue, planned.from_number)
             assert call.started_at == planned.started_at.replace(microsecond=0)
             assert (row.type, row.format, row.duration_s) == ("q", "wav", script(planned.recording).duration_s)
@@ -162,7 +163,9 @@ def test_a_length_that_says_too_little_is_found_out_by_the_sounds_header(bench: 
 
 
 @pytest.mark.parametrize(("status", "words"), [(500, "can't list"), (503, "still starting"), (502, "502")])
-def test_a_failure_that_lasts_is_told_as_asterisks(pbx: DemoPbx, client: AriClient, status: int, words: str) -> None:
+def test_a_lasting_failure_is_reported_as_asterisk_s(
+    pbx: SimulatedPbx, client: AriClient, status: int, words: str
+) -> None:
     pbx.faults.arm(Fault("server_error", LIST, status=status), None)
     with pytest.raises(AriServerError, match=words):
         client.list_recordings()
@@ -170,7 +173,7 @@ def test_a_failure_that_lasts_is_told_as_asterisks(pbx: DemoPbx, client: AriClie
     assert client.list_recordings() == []
 
 
-def test_503_is_what_an_asterisk_that_starts_says(pbx: DemoPbx) -> None:
+def test_503_is_what_an_asterisk_that_starts_says(pbx: SimulatedPbx) -> None:
     pbx.faults.arm(Fault("server_error", LIST, status=503))
     found = ask(pbx.connection(), "/ari/recordings/stored")
     assert found.status == "503 Service Unavailable"
@@ -192,29 +195,29 @@ def test_503_is_what_an_asterisk_that_starts_says(pbx: DemoPbx) -> None:
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
-def test_a_trouble_that_lasts_has_a_name(pbx: DemoPbx, fault: Fault, error: type[Exception]) -> None:
+def test_a_trouble_that_lasts_has_a_name(pbx: SimulatedPbx, fault: Fault, error: type[Exception]) -> None:
     pbx.faults.arm(fault, None)
     with AriClient(pbx.connection(), idle_timeout_s=0.1, backoff_s=0.001) as client, pytest.raises(error):
         client.list_recordings()
 
 
-def test_a_fault_is_for_the_path_it_names(pbx: DemoPbx, client: AriClient) -> None:
-    pbx.shelf.add("a/b", SOUND)
+def test_a_fault_is_for_the_path_it_names(pbx: SimulatedPbx, client: AriClient) -> None:
+    pbx.recordings.add("a/b", SOUND)
     pbx.faults.arm(Fault("server_error", "ari/recordings/stored/a%2Fb/file", status=404), None)
     assert ask(pbx.connection(), "/ari/recordings/stored/a%2Fb").status == "200 OK"
     assert ask(pbx.connection(), "/ari/recordings/stored/a%2Fb/file").status == "404 Not Found"
     assert len(client.list_recordings()) == 1
 
 
-def test_a_wrong_length_ends_the_connection_behind_it(pbx: DemoPbx) -> None:
-    pbx.shelf.add("call", SOUND)
+def test_a_wrong_length_ends_the_connection_behind_it(pbx: SimulatedPbx) -> None:
+    pbx.recordings.add("call", SOUND)
     for extra_bytes, announced in ((7, len(SOUND) + 7), (-7, len(SOUND) - 7), (-(10**9), 0)):
         pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=extra_bytes))
         found = ask(pbx.connection(), "/ari/recordings/stored/call/file")
         assert (found.header("Content-Length"), found.body) == (str(announced), SOUND)
 
 
-def test_headers_that_drip_end_at_the_time_limit(pbx: DemoPbx) -> None:
+def test_headers_that_drip_end_at_the_time_limit(pbx: SimulatedPbx) -> None:
     pbx.faults.arm(Fault("trickle", LIST, seconds=0.05), None)
     with AriClient(pbx.connection(), deadline_s=0.5) as client, pytest.raises(Deadline, match="took longer"):
         client.list_recordings()
@@ -228,38 +231,38 @@ def test_an_endless_recording_is_too_large_and_the_others_come(bench: Bench) -> 
 
 
 def test_a_call_that_goes_on_waits_and_then_arrives(bench: Bench) -> None:
-    shelf = bench.pbx.shelf
-    shelf.grow(name(), wav(SOUND, announced=0, riff=0))
+    recordings = bench.pbx.recordings
+    recordings.grow(name(), wav(SOUND, announced=0, riff=0))
     assert bench.sync() == SyncResult(listed=1, new=1, waiting=1)
-    shelf.grow(name(), SOUND)
+    recordings.grow(name(), SOUND)
     assert bench.sync() == SyncResult(listed=1, waiting=1)
-    shelf.finish(name(), wav(SOUND + SOUND))
+    recordings.finish(name(), wav(SOUND + SOUND))
     assert bench.sync() == SyncResult(listed=1, downloaded=1)
     assert bench.is_whole()
 
 
 def test_a_recording_that_grows_while_it_is_sent_overflows_its_length_as_asterisks_do(
-    pbx: DemoPbx, tmp_path: Path
+    pbx: SimulatedPbx, tmp_path: Path
 ) -> None:
     """More bytes come than announced: the client takes those announced, and no other answer begins with the rest."""
-    pbx.shelf.grow("call", SOUND)
+    pbx.recordings.grow("call", SOUND)
     pbx.faults.arm(Fault("stall", FILES, after_bytes=1000, seconds=1), 2)
     head = f"GET /ari/recordings/stored/call/file HTTP/1.1\r\n{authorization(pbx.connection())}\r\n\r\n"
     raw = while_it_stalls(
-        pbx, lambda: ask_raw(pbx.connection(), head.encode()), lambda: pbx.shelf.grow("call", b"more")
+        pbx, lambda: ask_raw(pbx.connection(), head.encode()), lambda: pbx.recordings.grow("call", b"more")
     )
     found = Answer(raw)
     assert (found.header("Content-Length"), found.body) == (str(len(SOUND)), SOUND + b"more")
 
     with AriClient(pbx.connection()) as client:
         fetch = partial(client.download, "call", tmp_path / "file")
-        size_bytes = while_it_stalls(pbx, fetch, lambda: pbx.shelf.grow("call", b"still more"))
+        size_bytes = while_it_stalls(pbx, fetch, lambda: pbx.recordings.grow("call", b"still more"))
         assert size_bytes == len(SOUND) + 4
         assert (tmp_path / "file").read_bytes() == SOUND + b"more"
         assert [item.name for item in client.list_recordings()] == ["call"]
 
 
-def while_it_stalls(pbx: DemoPbx, fetch: Callable[[], Found], act: Callable[[], None]) -> Found:
+def while_it_stalls(pbx: SimulatedPbx, fetch: Callable[[], Found], act: Callable[[], None]) -> Found:
     """Fetch in another thread, and act as soon as the armed stall is taken."""
     found: list[Found] = []
     before = pbx.faults.taken.get("stall", 0)
@@ -278,7 +281,7 @@ def test_recordings_that_go_while_a_sync_runs(bench: Bench, monkeypatch: pytest.
 
     def list_and_delete(client: AriClient) -> object:
         found = listing(client)
-        bench.pbx.shelf.delete(name(2))
+        bench.pbx.recordings.delete(name(2))
         return found
 
     monkeypatch.setattr(AriClient, "list_recordings", list_and_delete)
@@ -292,12 +295,12 @@ def test_recordings_that_go_while_a_sync_runs(bench: Bench, monkeypatch: pytest.
 
 def test_a_name_that_is_listed_twice_is_kept_once(bench: Bench) -> None:
     put(bench.pbx, 3)
-    bench.pbx.shelf.duplicate(name(1))
+    bench.pbx.recordings.list_twice(name(1))
     assert bench.sync().downloaded == 3
     assert bench.is_whole()
 
 
-def test_a_reset_is_a_reset(pbx: DemoPbx) -> None:
+def test_a_reset_is_a_reset(pbx: SimulatedPbx) -> None:
     pbx.faults.arm(Fault("cut", LIST, after_bytes=5))
     login = authorization(pbx.connection())
     with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:

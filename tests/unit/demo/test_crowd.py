@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf
 from tests.pages.test_pages import INTERACTIONS, open_page, tables, well
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import SimulatedRecordings
 
 COUNT = 100_000
 MEASURE = """
@@ -52,9 +52,9 @@ print(json.dumps(told))
 
 def test_a_hundred_thousand_recordings_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
-    shelf = Shelf()
-    shelf.crowd(COUNT, b"a sound that nobody asks for")
-    with DemoPbx(shelf=shelf) as pbx:
+    recordings = SimulatedRecordings()
+    recordings.add_bulk(COUNT, b"a sound that nobody asks for")
+    with SimulatedPbx(recordings=recordings) as pbx:
         monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
         for name, value in (("PORT", pbx.ari_port), ("USERNAME", pbx.username), ("PASSWORD", pbx.password)):
             monkeypatch.setenv(f"FREEPBX_ARI_{name}", str(value))

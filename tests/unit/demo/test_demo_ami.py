@@ -17,25 +17,25 @@ from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.demo import ami
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.faults import Fault
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf
 from pbx.demo.world import state_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
 from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import LegRow, RingRow, VisitRow
+from tests.simulator.faults import Fault
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.running import Clock, RawConnection, running_pbx
 from tests.unit.asterisk.ami.replay import wait_until
-from tests.unit.demo.living import BareLine, Clock, living
 from tests.unit.live.fake_pbx import listening
 
 Version = Literal["16", "22"]
 
 
 @pytest.fixture(params=["16", "22"])
-def demo(request: pytest.FixtureRequest) -> Iterator[tuple[DemoPbx, Clock]]:
-    with living(request.param) as both:
+def demo(request: pytest.FixtureRequest) -> Iterator[tuple[SimulatedPbx, Clock]]:
+    with running_pbx(request.param) as both:
         yield both
 
 
@@ -45,12 +45,12 @@ def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pbx() -> Iterator[DemoPbx]:
-    with living() as (pbx, _):
+def pbx() -> Iterator[SimulatedPbx]:
+    with running_pbx() as (pbx, _):
         yield pbx
 
 
-def test_a_snapshot_shows_the_story(demo: tuple[DemoPbx, Clock]) -> None:
+def test_a_snapshot_shows_the_story(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, clock = demo
     state = state_at(clock.at, pbx.world.booted_at)
     with AmiClient.connect(pbx.connection()) as client:
@@ -83,14 +83,14 @@ def test_a_snapshot_shows_callers_who_wait() -> None:
         with_callers = [queue for queue in state_at(at, at - timedelta(days=2)).queues if queue.callers]
         if with_callers:
             break
-    with living(at=at) as (pbx, _), AmiClient.connect(pbx.connection()) as client:
+    with running_pbx(at=at) as (pbx, _), AmiClient.connect(pbx.connection()) as client:
         queues = {queue.name: queue for queue in take_snapshot(client, ["queues"]).queues}
     for queue in with_callers:
         found = [(one.position, one.wait_s) for one in queues[queue.queue.number].callers]
         assert found == [(waiter.position, waiter.wait_s) for waiter in queue.callers]
 
 
-def test_a_trunk_that_is_away_is_seen_so(pbx: DemoPbx) -> None:
+def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
     clock = pbx.clock
     assert isinstance(clock, Clock)
     while pbx.world.registrations(clock.at)["harbour-sip"] == "Registered":
@@ -101,7 +101,7 @@ def test_a_trunk_that_is_away_is_seen_so(pbx: DemoPbx) -> None:
     assert states["harbour-sip"] in ("unregistered", "rejected")
 
 
-def test_watch_stores_what_was_planned(demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> None:
     pbx, clock = demo
     monkeypatch.setattr(looks, "QUIET_S", 60.0)
     for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", pbx.ami_port), ("AMI_USERNAME", pbx.username)):
@@ -139,18 +139,18 @@ def test_watch_stores_what_was_planned(demo: tuple[DemoPbx, Clock], monkeypatch:
     assert {call.linkedid for call in answered} <= {leg.linkedid for leg in legs}
 
 
-def test_actions_may_come_byte_by_byte(pbx: DemoPbx) -> None:
-    with BareLine(pbx) as whole, BareLine(pbx) as bytewise:
+def test_actions_may_come_byte_by_byte(pbx: SimulatedPbx) -> None:
+    with RawConnection(pbx) as whole, RawConnection(pbx) as bytewise:
         answers = []
         for line, piece in ((whole, 1 << 20), (bytewise, 1)):
             line.log_in()
-            line.say("Action: QueueStatus\nActionID: a\n\nAction: CoreShowChannels\nActionID: b\n\n", piece)
+            line.send("Action: QueueStatus\nActionID: a\n\nAction: CoreShowChannels\nActionID: b\n\n", piece)
             answers.append(line.until(rb"Event: CoreShowChannelsComplete.*?\r\n\r\n"))
     assert answers[0] == answers[1]
     assert answers[0].count(b"ActionID: a\r\n") > 15
 
 
-def test_answers_may_trickle(pbx: DemoPbx) -> None:
+def test_answers_may_trickle(pbx: SimulatedPbx) -> None:
     with AmiClient.connect(pbx.connection()) as client:
         before = take_snapshot(client, ["queues", "active_calls"])
         pbx.faults.arm(Fault("trickle", "ami/*"), times=None)
@@ -159,7 +159,7 @@ def test_answers_may_trickle(pbx: DemoPbx) -> None:
     assert pbx.faults.taken["trickle"] == 3  # the clock, too: who wraps up is judged by it
 
 
-def test_two_clients_are_served_at_once(demo: tuple[DemoPbx, Clock]) -> None:
+def test_two_clients_are_served_at_once(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, clock = demo
     seen, heard = [], []
 
@@ -188,13 +188,13 @@ def test_two_clients_are_served_at_once(demo: tuple[DemoPbx, Clock]) -> None:
     assert len(wanted) > 5
 
 
-def test_events_are_those_of_the_classes_and_filters(pbx: DemoPbx) -> None:
+def test_events_are_those_of_the_classes_and_filters(pbx: SimulatedPbx) -> None:
     clock = pbx.clock
     assert isinstance(clock, Clock)
-    with BareLine(pbx) as line:
+    with RawConnection(pbx) as line:
         assert b"Event: FullyBooted" in line.log_in("on") + line.until(rb"Fully Booted\r\n\r\n")
-        line.say("Action: Filter\nOperation: Add\nFilter: ^Event: (Hangup)[[:cntrl:]]\n\n")
-        line.say(
+        line.send("Action: Filter\nOperation: Add\nFilter: ^Event: (Hangup)[[:cntrl:]]\n\n")
+        line.send(
             "Action: Filter\nOperation: Add\nFilter: ^Event: VarSet[[:cntrl:]].*Variable: (ABANDONED)[[:cntrl:]]\n\n"
         )
         line.until(rb"(Message: Success\r\n\r\n.*){2}")
@@ -204,53 +204,53 @@ def test_events_are_those_of_the_classes_and_filters(pbx: DemoPbx) -> None:
         wanted = [event for event in events if event.name == "Hangup" or ("Variable", "ABANDONED") in event.headers]
         heard = line.until(b".*".join(b"Uniqueid: " + dict(one.headers)["Uniqueid"].encode() for one in wanted))
         assert heard.count(b"Event: ") == len(wanted)
-        line.say("Action: Events\nEventMask: off\nActionID: x\n\n")
+        line.send("Action: Events\nEventMask: off\nActionID: x\n\n")
         line.until(rb"ActionID: x\r\nEvents: Off\r\n\r\n")
         clock.at += timedelta(minutes=60)
-        line.say("Action: Ping\nActionID: y\n\n")
+        line.send("Action: Ping\nActionID: y\n\n")
         assert b"Event:" not in line.until(rb"ActionID: y\r\nPing: Pong")
 
 
 @pytest.mark.parametrize("wrong", [{"ami_username": "nobody"}, {"ami_password": SecretStr("wrong")}])
 def test_a_refused_login_gives_no_hint(
-    pbx: DemoPbx, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
+    pbx: SimulatedPbx, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(AmiLoginError):
         AmiClient.connect(pbx.connection().model_copy(update=wrong))
     words = []
     for proof in ("Secret: wrong", f"Secret: {pbx.password}x", "AuthType: MD5\nKey: 00", "Secret: ä"):
-        with BareLine(pbx) as line:
+        with RawConnection(pbx) as line:
             line.until(rb"\r\n")
-            line.say(f"Action: Login\nUsername: {wrong.get('ami_username', pbx.username)}\n{proof}\n\n")
+            line.send(f"Action: Login\nUsername: {wrong.get('ami_username', pbx.username)}\n{proof}\n\n")
             words.append(line.rest())
     assert set(words) == {b"Response: Error\r\nMessage: Authentication failed\r\n\r\n"}
     assert pbx.password not in caplog.text
 
 
-def test_a_challenge_serves_one_session_only(pbx: DemoPbx) -> None:
-    with BareLine(pbx) as one, BareLine(pbx) as two:
+def test_a_challenge_serves_one_session_only(pbx: SimulatedPbx) -> None:
+    with RawConnection(pbx) as one, RawConnection(pbx) as two:
         for line in (one, two):
             line.until(rb"\r\n")
-            line.say("Action: Challenge\nAuthType: MD5\n\n")
+            line.send("Action: Challenge\nAuthType: MD5\n\n")
         challenge = one.until(rb"Challenge: \d+\r\n\r\n").split()[-1].decode()
         key = hashlib.md5((challenge + pbx.password).encode()).hexdigest()
         login = f"Action: Login\nAuthType: MD5\nUsername: {pbx.username}\nKey: {key}\nEvents: off\n\n"
-        one.say(login)
+        one.send(login)
         assert b"Authentication accepted" in one.until(rb"\r\n\r\n")
-        two.say(login)
+        two.send(login)
         assert b"Authentication failed" in two.rest()
 
 
-def test_nothing_is_told_before_the_login(pbx: DemoPbx) -> None:
-    with BareLine(pbx) as line:
+def test_nothing_is_told_before_the_login(pbx: SimulatedPbx) -> None:
+    with RawConnection(pbx) as line:
         line.until(rb"\r\n")
-        line.say("Action: QueueStatus\nActionID: q\n\nFoo: bar\nActionID: z\n\n")
+        line.send("Action: QueueStatus\nActionID: q\n\nFoo: bar\nActionID: z\n\n")
         told = line.until(rb"ActionID: z\r\nMessage: Missing action in request\r\n\r\n")
     assert told.startswith(b"Response: Error\r\nActionID: q\r\nMessage: Permission denied\r\n\r\n")
 
 
-def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[DemoPbx, Clock]) -> None:
+def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, _ = demo
     with AmiClient.connect(pbx.connection()) as client:
         with pytest.raises(AmiActionError, match="doesn't know NoSuchAction"):
@@ -259,18 +259,18 @@ def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[DemoPbx, Clock
             client.command("no such command")
         assert client.command("core show version")[0].startswith(f"Asterisk {pbx.version}.")
         assert client.submit("SIPpeers").result().failed == (pbx.version == "22")
-    with BareLine(pbx) as line:
+    with RawConnection(pbx) as line:
         line.log_in()
-        line.say(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")
+        line.send(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")
         told = line.until(rb"ActionID: m\r\nPing: Pong")
     assert b"Failed to parse message: line too long" in told
 
 
-def test_its_clock_is_told_with_its_zone(pbx: DemoPbx) -> None:
-    with BareLine(pbx) as line:
+def test_its_clock_is_told_with_its_zone(pbx: SimulatedPbx) -> None:
+    with RawConnection(pbx) as line:
         line.log_in()
         pbx.jump_clock(timedelta(hours=-2))
-        line.say(
+        line.send(
             "Action: Getvar\nVariable: STRFTIME(,,%s.%3q)\n\nAction: Getvar\nVariable: STRFTIME(1782900000,,%z %s)\n\n"
         )
         told = line.until(rb"Value: \+.*?\r\n\r\n").decode()
@@ -279,7 +279,7 @@ def test_its_clock_is_told_with_its_zone(pbx: DemoPbx) -> None:
     assert "Value: +0100 1782900000\r\n" in told, "July is summer time"
 
 
-def test_a_new_password_counts_at_once(pbx: DemoPbx) -> None:
+def test_a_new_password_counts_at_once(pbx: SimulatedPbx) -> None:
     old = pbx.connection()
     with AmiClient.connect(old) as client:
         assert pbx.change_password() != old.ami_password.get_secret_value()
@@ -290,7 +290,7 @@ def test_a_new_password_counts_at_once(pbx: DemoPbx) -> None:
             assert again.request("Ping")
 
 
-def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: DemoPbx) -> None:
+def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: SimulatedPbx) -> None:
     with AmiClient.connect(pbx.connection(), events="call", retry_s=0.05) as client:
         events = client.subscribe()
         assert take_snapshot(client).active_calls
@@ -306,7 +306,7 @@ def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: DemoP
     assert seen.system.uptime_s == 0
 
 
-def test_faults_are_done_where_they_are_armed(pbx: DemoPbx) -> None:
+def test_faults_are_done_where_they_are_armed(pbx: SimulatedPbx) -> None:
     with AmiClient.connect(pbx.connection(), retry_s=0.05) as client:
         pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
         with pytest.raises(Deadline):
@@ -326,15 +326,15 @@ def test_faults_are_done_where_they_are_armed(pbx: DemoPbx) -> None:
     assert pbx.faults.taken == {"mute": 1, "cut": 1, "stall": 1, "slow_list": 1, "refuse": 1}
 
 
-def test_a_port_that_is_taken_is_an_error_with_a_fix(pbx: DemoPbx) -> None:
-    with pytest.raises(DataError) as raised, DemoPbx(ami_port=pbx.ami_port, clock=Clock()):
+def test_a_port_that_is_taken_is_an_error_with_a_fix(pbx: SimulatedPbx) -> None:
+    with pytest.raises(DataError) as raised, SimulatedPbx(ami_port=pbx.ami_port, clock=Clock()):
         pass
     assert "free ones are chosen" in raised.value.fix
 
 
 def test_it_ends_with_clients_on_the_line() -> None:
-    with living() as (pbx, _):
-        lines = [BareLine(pbx) for _ in range(3)]
+    with running_pbx() as (pbx, _):
+        lines = [RawConnection(pbx) for _ in range(3)]
         for line in lines:
             line.log_in("on")
         threads = {thread.name for thread in threading.enumerate()}
@@ -347,7 +347,7 @@ def test_it_ends_with_clients_on_the_line() -> None:
 
 
 def test_one_that_never_started_can_be_closed() -> None:
-    pbx = DemoPbx(clock=Clock(), shelf=Shelf())
+    pbx = SimulatedPbx(clock=Clock(), recordings=SimulatedRecordings())
     pbx.drop_connections()
     pbx.close()
     assert pbx.ami_port == 0

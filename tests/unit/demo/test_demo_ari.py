@@ -14,11 +14,11 @@ from pbx.asterisk.ari.client import AriClient
 from pbx.asterisk.doctor import check_connection
 from pbx.demo import http
 from pbx.demo.company import ZONE
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf
 from pbx.errors import AriLoginError, AriNotFound, AriServerError
+from tests.simulator.http_client import Answer, ask, ask_raw, authorization, busy_moment
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import SimulatedRecordings
 from tests.unit.asterisk.ari.replay import captured, wav
-from tests.unit.demo.http_talk import Answer, ask, ask_raw, authorization, busy_moment
 
 BUSY = busy_moment()
 STORED = "/ari/recordings/stored"
@@ -26,13 +26,13 @@ VERSIONS = ("16", "22")
 
 
 @pytest.fixture(params=VERSIONS)
-def pbx(request: pytest.FixtureRequest) -> Iterator[DemoPbx]:
-    with DemoPbx(version=request.param, shelf=Shelf(), clock=lambda: BUSY) as made:
+def pbx(request: pytest.FixtureRequest) -> Iterator[SimulatedPbx]:
+    with SimulatedPbx(version=request.param, recordings=SimulatedRecordings(), clock=lambda: BUSY) as made:
         yield made
 
 
 @pytest.fixture
-def client(pbx: DemoPbx) -> Iterator[AriClient]:
+def client(pbx: SimulatedPbx) -> Iterator[AriClient]:
     with AriClient(pbx.connection(), backoff_s=0.001) as made:
         yield made
 
@@ -40,9 +40,9 @@ def client(pbx: DemoPbx) -> Iterator[AriClient]:
 @pytest.mark.parametrize(
     "name", ["info", "ping", "channels", "list", "404-path", "404-recording", "file", "file-empty"]
 )
-def test_answers_have_the_shape_of_the_captured_ones(pbx: DemoPbx, name: str) -> None:
-    pbx.shelf.add("2026/11/20/q-600-1-20261120-110000-1795172400.1", wav())
-    pbx.shelf.add("empty", b"")
+def test_answers_have_the_shape_of_the_captured_ones(pbx: SimulatedPbx, name: str) -> None:
+    pbx.recordings.add("2026/11/20/q-600-1-20261120-110000-1795172400.1", wav())
+    pbx.recordings.add("empty", b"")
     paths = {
         "info": "/ari/asterisk/info",
         "ping": "/ari/asterisk/ping",
@@ -50,16 +50,16 @@ def test_answers_have_the_shape_of_the_captured_ones(pbx: DemoPbx, name: str) ->
         "list": STORED,
         "404-path": "/ari/nothing/here",
         "404-recording": f"{STORED}/nothing/file",
-        "file": f"{STORED}/{quote(pbx.shelf.names()[0], safe='')}/file",
+        "file": f"{STORED}/{quote(pbx.recordings.names()[0], safe='')}/file",
         "file-empty": f"{STORED}/empty/file",
     }
     assert ask(pbx.connection(), paths[name]).shape == Answer(captured(name, int(pbx.version))).shape
 
 
 @pytest.mark.parametrize("name", ["401", "403", "404-path", "404-recording", "bare-list", "list-500"])
-def test_these_answers_are_the_captured_ones_but_for_server_and_date(pbx: DemoPbx, name: str) -> None:
+def test_these_answers_are_the_captured_ones_but_for_server_and_date(pbx: SimulatedPbx, name: str) -> None:
     if name == "list-500":
-        pbx.shelf.add("bad\udcff", b"x")
+        pbx.recordings.add("bad\udcff", b"x")
     told = {
         "401": ("GET", STORED, authorization(pbx.connection(), "wrong")),
         "403": ("DELETE", f"{STORED}/nothing", authorization(pbx.connection())),
@@ -74,13 +74,13 @@ def test_these_answers_are_the_captured_ones_but_for_server_and_date(pbx: DemoPb
     assert raw == real
 
 
-def test_info_tells_the_version_and_since_when_it_runs(pbx: DemoPbx, client: AriClient) -> None:
+def test_info_tells_the_version_and_since_when_it_runs(pbx: SimulatedPbx, client: AriClient) -> None:
     info = client.info()
     assert info.version.startswith(f"{pbx.version}.")
     assert info.started_at == pbx.world.booted_at < BUSY
 
 
-def test_channels_are_those_of_the_calls_that_go_on(pbx: DemoPbx, client: AriClient) -> None:
+def test_channels_are_those_of_the_calls_that_go_on(pbx: SimulatedPbx, client: AriClient) -> None:
     channels = pbx.world.channels_at(BUSY)
     assert len(channels) > 3
     assert client.channels() == {channel.uniqueid for channel in channels}
@@ -96,17 +96,17 @@ def test_channels_are_those_of_the_calls_that_go_on(pbx: DemoPbx, client: AriCli
     "name", ["plain", "a/b/c", "with space", "plus+and-dash", "Zoë's 50% #1 + ?&", "é 日本 🎧", "100%25", 'quote"and\\']
 )
 def test_a_name_of_any_kind_is_listed_and_handed_out(
-    pbx: DemoPbx, client: AriClient, tmp_path: Path, name: str
+    pbx: SimulatedPbx, client: AriClient, tmp_path: Path, name: str
 ) -> None:
-    pbx.shelf.add(name, wav(name.encode()))
+    pbx.recordings.add(name, wav(name.encode()))
     assert [item.name for item in client.list_recordings()] == [name]
     size_bytes = client.download(name, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == wav(name.encode())
     assert size_bytes == len(wav(name.encode()))
 
 
-def test_a_name_that_is_not_quoted_is_not_found_as_on_asterisk(pbx: DemoPbx) -> None:
-    pbx.shelf.add("a/b+c", wav())
+def test_a_name_that_is_not_quoted_is_not_found_as_on_asterisk(pbx: SimulatedPbx) -> None:
+    pbx.recordings.add("a/b+c", wav())
     assert ask(pbx.connection(), f"{STORED}/a/b%2Bc/file").body == b'{"message":"Resource not found"}'
     assert ask(pbx.connection(), f"{STORED}/a%2Fb+c/file").body == b'{"message":"Recording not found"}'
     assert ask(pbx.connection(), f"{STORED}/a%2Fb%2Bc/file").body == wav()
@@ -114,8 +114,8 @@ def test_a_name_that_is_not_quoted_is_not_found_as_on_asterisk(pbx: DemoPbx) -> 
     assert ask(pbx.connection(), f"{STORED}/{quote('../../etc/passwd', safe='')}/file").status == "404 Not Found"
 
 
-def test_a_range_gets_the_whole_and_head_is_refused(pbx: DemoPbx) -> None:
-    pbx.shelf.add("call", wav())
+def test_a_range_gets_the_whole_and_head_is_refused(pbx: SimulatedPbx) -> None:
+    pbx.recordings.add("call", wav())
     whole = ask(pbx.connection(), f"{STORED}/call/file", "Range: bytes=0-9")
     assert (whole.status, whole.body) == ("200 OK", wav())
     assert ask(pbx.connection(), f"{STORED}/call/file", method="HEAD").status == "403 Forbidden"
@@ -130,7 +130,7 @@ def test_a_range_gets_the_whole_and_head_is_refused(pbx: DemoPbx) -> None:
         ("/ari/recordings/stored/x/copy", "OPTIONS,POST"),
     ],
 )
-def test_what_cannot_be_read_says_what_it_can(pbx: DemoPbx, path: str, methods: str) -> None:
+def test_what_cannot_be_read_says_what_it_can(pbx: SimulatedPbx, path: str, methods: str) -> None:
     refused = ask(pbx.connection(), path)
     assert (refused.status, refused.header("Allow")) == ("405 Method Not Allowed", methods)
     assert refused.body == b'{"message":"Invalid method"}'
@@ -138,7 +138,7 @@ def test_what_cannot_be_read_says_what_it_can(pbx: DemoPbx, path: str, methods: 
     assert (told.status, told.header("Allow"), told.body) == ("204 No Content", methods, b"")
 
 
-def test_a_slash_at_the_end_and_what_is_not_aris(pbx: DemoPbx) -> None:
+def test_a_slash_at_the_end_and_what_is_not_aris(pbx: SimulatedPbx) -> None:
     assert b"Try /ari/recordings/stored" in ask(pbx.connection(), f"{STORED}/").body
     for path in ("/", "/arix", "/recordings/stored"):
         found = ask(pbx.connection(), path)
@@ -159,7 +159,7 @@ def test_a_slash_at_the_end_and_what_is_not_aris(pbx: DemoPbx) -> None:
     ],
 )
 def test_what_is_no_request_is_answered_and_ends_the_connection(
-    pbx: DemoPbx, request_: bytes, status: str, words: bytes
+    pbx: SimulatedPbx, request_: bytes, status: str, words: bytes
 ) -> None:
     found = Answer(ask_raw(pbx.connection(), request_))
     assert found.status == status
@@ -167,7 +167,7 @@ def test_what_is_no_request_is_answered_and_ends_the_connection(
     assert words in found.body
 
 
-def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: DemoPbx) -> None:
+def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: SimulatedPbx) -> None:
     login = authorization(pbx.connection())
     asked = f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n"
     refused = "POST /ari/channels HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
@@ -181,7 +181,7 @@ def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: DemoPbx
     assert raw.count(b"Connection: close\r\n") == 1
 
 
-def test_a_connection_that_asks_nothing_is_closed(pbx: DemoPbx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_asks_nothing_is_closed(pbx: SimulatedPbx, monkeypatch: pytest.MonkeyPatch) -> None:
     assert http.KEEP_ALIVE_S == 15  # seen on 16 and 22, before the first request and after
     monkeypatch.setattr(http, "KEEP_ALIVE_S", 0.05)
     login = authorization(pbx.connection())
@@ -192,7 +192,7 @@ def test_a_connection_that_asks_nothing_is_closed(pbx: DemoPbx, monkeypatch: pyt
         assert raw.startswith(b"HTTP/1.1 200 OK") == (len(first) > 50)
 
 
-def test_a_password_is_changed_meanwhile(pbx: DemoPbx, client: AriClient) -> None:
+def test_a_password_is_changed_meanwhile(pbx: SimulatedPbx, client: AriClient) -> None:
     client.channels()
     before = pbx.password
     pbx.change_password()
@@ -203,7 +203,7 @@ def test_a_password_is_changed_meanwhile(pbx: DemoPbx, client: AriClient) -> Non
         again.channels()
 
 
-def test_the_key_in_the_address_is_a_login_too(pbx: DemoPbx) -> None:
+def test_the_key_in_the_address_is_a_login_too(pbx: SimulatedPbx) -> None:
     for key, status in ((f"demo:{pbx.password}", "200 OK"), ("demo:x", "401 Unauthorized"), ("", "401 Unauthorized")):
         raw = ask_raw(pbx.connection(), f"GET {STORED}?api_key={quote(key)} HTTP/1.1\r\n\r\n".encode())
         assert Answer(raw).status == status
@@ -214,27 +214,27 @@ def test_the_key_in_the_address_is_a_login_too(pbx: DemoPbx) -> None:
         )
 
 
-def test_a_list_that_asterisk_cannot_make(pbx: DemoPbx, client: AriClient) -> None:
+def test_a_list_that_asterisk_cannot_make(pbx: SimulatedPbx, client: AriClient) -> None:
     bad = b"bad\xff".decode(errors="surrogateescape")
-    pbx.shelf.add(bad, wav())
+    pbx.recordings.add(bad, wav())
     with pytest.raises(AriServerError, match="can't list"):
         client.list_recordings()
     assert ask(pbx.connection(), f"{STORED}/bad%FF/file").body == wav()
-    pbx.shelf.delete(bad)
+    pbx.recordings.delete(bad)
     assert client.list_recordings() == []
 
 
-def test_a_hundred_thousand_are_listed(pbx: DemoPbx, client: AriClient, tmp_path: Path) -> None:
-    pbx.shelf.crowd(100_000, wav())
+def test_a_hundred_thousand_are_listed(pbx: SimulatedPbx, client: AriClient, tmp_path: Path) -> None:
+    pbx.recordings.add_bulk(100_000, wav())
     found = client.list_recordings()
     assert len({item.name for item in found}) == 100_000
     assert client.download(found[77_777].name, tmp_path / "one") == len(wav())
 
 
-def test_gone_between_listing_and_download(pbx: DemoPbx, client: AriClient, tmp_path: Path) -> None:
-    pbx.shelf.add("call", wav())
+def test_gone_between_listing_and_download(pbx: SimulatedPbx, client: AriClient, tmp_path: Path) -> None:
+    pbx.recordings.add("call", wav())
     (listed,) = client.list_recordings()
-    pbx.shelf.delete("call")
+    pbx.recordings.delete("call")
     with pytest.raises(AriNotFound):
         client.download(listed.name, tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -243,14 +243,14 @@ def test_gone_between_listing_and_download(pbx: DemoPbx, client: AriClient, tmp_
 def test_times_are_the_companys() -> None:
     assert ZONE == "Europe/London"
     noon = datetime(2026, 7, 1, 12, 0, 0, 70_500, tzinfo=UTC)
-    with DemoPbx(shelf=Shelf(), clock=lambda: noon) as pbx:
+    with SimulatedPbx(recordings=SimulatedRecordings(), clock=lambda: noon) as pbx:
         found = ask(pbx.connection(), "/ari/asterisk/ping")
     assert json.loads(found.body)["timestamp"] == "2026-07-01T13:00:00.070+0100"
     assert found.header("Date") == "Wed, 01 Jul 2026 12:00:00 GMT"
 
 
-def test_the_connection_check_finds_nothing_wrong(pbx: DemoPbx) -> None:
-    pbx.shelf.add("2026/11/19/q-600-1-20261119-110000-1795086000.1", wav())
+def test_the_connection_check_finds_nothing_wrong(pbx: SimulatedPbx) -> None:
+    pbx.recordings.add("2026/11/19/q-600-1-20261119-110000-1795086000.1", wav())
     steps = [step for step in check_connection(pbx.connection()) if step.name.startswith(("ARI", "Recording"))]
     assert len(steps) == 5
     assert {step.state for step in steps} == {"ok"}

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pbx.demo.faults import Fault, Faults
+from tests.simulator.faults import Fault, Faults
 
 
 def test_a_fault_happens_as_often_as_armed() -> None:

@@ -8,9 +8,6 @@ import pytest
 from sqlmodel import select
 
 from pbx.demo import ami
-from pbx.demo.faults import Fault, FaultKind
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf
 from pbx.errors import (
     AmiLoginError,
     AmiTooLarge,
@@ -24,9 +21,12 @@ from pbx.errors import (
 from pbx.store.engine import reading
 from pbx.store.models import QueueSample
 from pbx.store.snapshots import latest_snapshot
+from tests.simulator.app import AppOnPbx, app_on
+from tests.simulator.faults import Fault, FaultKind
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.running import Clock, running_pbx
 from tests.unit.asterisk.ari.replay import wav
-from tests.unit.demo.hurt import House, housed
-from tests.unit.demo.living import Clock, living
 
 LIST = "ari/recordings/stored"
 FILES = "ari/recordings/stored/*/file"
@@ -40,17 +40,17 @@ def name(number: int) -> str:
 
 
 @pytest.fixture
-def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[DemoPbx, Clock]]:
+def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SimulatedPbx, Clock]]:
     monkeypatch.setattr(ami, "REFUSAL_S", 0.05)
-    with living() as (pbx, clock):
+    with running_pbx() as (pbx, clock):
         for number in range(4):
-            pbx.shelf.add(name(number), wav(b"%04d" % number * 4000))
+            pbx.recordings.add(name(number), wav(b"%04d" % number * 4000))
         yield pbx, clock
 
 
 @pytest.fixture
-def house(demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    with housed(demo[0], monkeypatch) as made:
+def app(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Iterator[AppOnPbx]:
+    with app_on(demo[0], monkeypatch) as made:
         yield made
 
 
@@ -71,108 +71,108 @@ def trouble(kind: FaultKind, where: str, error: type[PbxError], **fields: float)
         trouble("server_error", "ari/channels", AriServerError, status=503),
     ],
 )
-def test_a_sync_that_does_not_get_the_list_changes_nothing(house: House, fault: Fault, error: type[PbxError]) -> None:
-    house.do("sync")
-    house.pbx.shelf.add(name(9), wav())
-    house.pbx.faults.arm(fault, None)
-    assert isinstance(house.fail("sync"), error)
-    assert house.states() == dict.fromkeys([name(number) for number in range(4)], "downloaded")
-    assert not any(row.gone_at for row in house.recordings().values())
-    house.pbx.faults.clear()
-    assert house.do("sync")["downloaded"] == 1
-    assert house.is_whole()
+def test_a_sync_that_does_not_get_the_list_changes_nothing(app: AppOnPbx, fault: Fault, error: type[PbxError]) -> None:
+    app.run("sync")
+    app.pbx.recordings.add(name(9), wav())
+    app.pbx.faults.arm(fault, None)
+    assert isinstance(app.fail("sync"), error)
+    assert app.states() == dict.fromkeys([name(number) for number in range(4)], "downloaded")
+    assert not any(row.gone_at for row in app.recordings().values())
+    app.pbx.faults.clear()
+    assert app.run("sync")["downloaded"] == 1
+    assert app.is_complete()
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall", "wrong_length", "server_error", "mute"])
-def test_files_that_do_not_arrive_are_told_and_come_with_the_next_sync(house: House, kind: FaultKind) -> None:
+def test_files_that_do_not_arrive_are_told_and_come_with_the_next_sync(app: AppOnPbx, kind: FaultKind) -> None:
     for number in (1, 2):
         where = f"{LIST}/*-02079460{number:03}-*/file"
-        house.pbx.faults.arm(Fault(kind, where, after_bytes=5000, seconds=NEVER_S), None)
-    first = house.do("sync")
+        app.pbx.faults.arm(Fault(kind, where, after_bytes=5000, seconds=NEVER_S), None)
+    first = app.run("sync")
     failed = {failure["name"]: failure["reason"] for failure in first["failed"]}
     assert set(failed) == {name(1), name(2)}
     assert first["downloaded"] == 2
     assert all(reason.endswith(".") for reason in failed.values())
-    assert {house.states()[one] for one in failed} == {"failed"}
-    house.pbx.faults.clear()
-    second = house.do("sync")
+    assert {app.states()[one] for one in failed} == {"failed"}
+    app.pbx.faults.clear()
+    second = app.run("sync")
     assert (second["downloaded"], second["failed"]) == (2, [])
-    assert house.is_whole()
+    assert app.is_complete()
 
 
-def test_a_file_that_is_cut_by_a_length_too_small_is_never_kept(house: House) -> None:
-    house.pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=-1), 4)
-    first = house.do("sync")
+def test_a_file_that_is_cut_by_a_length_too_small_is_never_kept(app: AppOnPbx) -> None:
+    app.pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=-1), 4)
+    first = app.run("sync")
     assert (first["unreadable"], first["downloaded"]) == (4, 0)
-    assert house.do("sync")["downloaded"] == 4
-    assert house.is_whole()
+    assert app.run("sync")["downloaded"] == 4
+    assert app.is_complete()
 
 
-def test_byte_by_byte_is_only_slow(house: House) -> None:
+def test_byte_by_byte_is_only_slow(app: AppOnPbx) -> None:
     for where in (LIST, "ari/channels"):
-        house.pbx.faults.arm(Fault("trickle", where))
-    house.pbx.faults.arm(Fault("trickle", FILES))
-    assert house.do("sync")["downloaded"] == 4
-    assert house.is_whole()
+        app.pbx.faults.arm(Fault("trickle", where))
+    app.pbx.faults.arm(Fault("trickle", FILES))
+    assert app.run("sync")["downloaded"] == 4
+    assert app.is_complete()
 
 
 def test_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    with DemoPbx(shelf=Shelf()) as pbx, housed(pbx, monkeypatch) as house:
+    with SimulatedPbx(recordings=SimulatedRecordings()) as pbx, app_on(pbx, monkeypatch) as app:
         pbx.close()
         for kind in ("sync", "collect"):
-            error = house.fail(kind)  # type: ignore[arg-type]
+            error = app.fail(kind)  # type: ignore[arg-type]
             assert isinstance(error, Unreachable)
             assert "Nothing listens" in str(error)
 
 
-def test_a_name_that_is_not_utf_8_is_named_as_what_stops_the_list(house: House) -> None:
-    house.do("sync")
+def test_a_name_that_is_not_utf_8_is_named_as_what_stops_the_list(app: AppOnPbx) -> None:
+    app.run("sync")
     odd = "2026/07/31/out-Zo\udceb-1001-20260731-143012-1785504612.42"
-    house.pbx.shelf.add(odd, wav())
-    error = house.fail("sync")
+    app.pbx.recordings.add(odd, wav())
+    error = app.fail("sync")
     assert isinstance(error, AriServerError)
     assert "isn't UTF-8" in error.fix
-    assert not any(row.gone_at for row in house.recordings().values())
-    house.pbx.shelf.delete(odd)
-    assert house.do("sync")["failed"] == []
-    assert house.is_whole()
+    assert not any(row.gone_at for row in app.recordings().values())
+    app.pbx.recordings.delete(odd)
+    assert app.run("sync")["failed"] == []
+    assert app.is_complete()
 
 
-def test_a_password_that_was_changed_stops_both_jobs_and_loses_nothing(house: House) -> None:
-    house.do("sync")
-    house.do("collect")
-    old = house.pbx.password
-    house.pbx.change_password()
-    sync, collect = house.fail("sync"), house.fail("collect")
+def test_a_password_that_was_changed_stops_both_jobs_and_loses_nothing(app: AppOnPbx) -> None:
+    app.run("sync")
+    app.run("collect")
+    old = app.pbx.password
+    app.pbx.change_password()
+    sync, collect = app.fail("sync"), app.fail("collect")
     assert isinstance(sync, AriLoginError)
     assert isinstance(collect, AmiLoginError)
     for error in (sync, collect):
         assert old not in error.advice
         assert "PASSWORD" in error.fix or "password" in error.fix
-    assert house.is_whole()
-    house.pbx.change_password(old)
-    house.do("collect")
-    assert house.do("sync")["listed"] == 4
+    assert app.is_complete()
+    app.pbx.change_password(old)
+    app.run("collect")
+    assert app.run("sync")["listed"] == 4
 
 
-def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(house: House) -> None:
+def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(app: AppOnPbx) -> None:
     for number in range(10, 30):
-        house.pbx.shelf.add(name(number), wav(b"%04d" % number * 3000))
-    old, content = house.pbx.password, house.pbx.shelf.file
+        app.pbx.recordings.add(name(number), wav(b"%04d" % number * 3000))
+    old, content = app.pbx.password, app.pbx.recordings.file
 
     def change_at(wanted: str) -> object:
         if wanted == name(20):
-            house.pbx.change_password()
+            app.pbx.change_password()
         return content(wanted)
 
-    house.pbx.shelf.file = change_at  # type: ignore[method-assign, assignment]
-    assert isinstance(house.fail("sync"), AriLoginError)
-    states = list(house.states().values())
+    app.pbx.recordings.file = change_at  # type: ignore[method-assign, assignment]
+    assert isinstance(app.fail("sync"), AriLoginError)
+    states = list(app.states().values())
     assert 1 <= states.count("downloaded") < 24
-    house.pbx.shelf.file = content  # type: ignore[method-assign]
-    house.pbx.change_password(old)
-    assert house.do("sync")["failed"] == []
-    assert house.is_whole()
+    app.pbx.recordings.file = content  # type: ignore[method-assign]
+    app.pbx.change_password(old)
+    assert app.run("sync")["failed"] == []
+    assert app.is_complete()
 
 
 @pytest.mark.parametrize(
@@ -187,24 +187,24 @@ def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(house: House
         trouble("flood", "ami/Login", AmiTooLarge),
     ],
 )
-def test_a_snapshot_that_is_not_whole_is_none(house: House, fault: Fault, error: type[PbxError]) -> None:
-    house.do("collect")
-    written = (house.settings.pbx_data_dir / "freepbx.json").read_text()
-    house.pbx.faults.arm(fault, None)
-    assert isinstance(house.fail("collect"), error)
-    assert house.snapshots() == 1
-    assert (house.settings.pbx_data_dir / "freepbx.json").read_text() == written
-    house.pbx.faults.clear()
-    assert house.do("collect")["incomplete_parts"] == {}
+def test_a_snapshot_that_is_not_whole_is_none(app: AppOnPbx, fault: Fault, error: type[PbxError]) -> None:
+    app.run("collect")
+    written = (app.settings.pbx_data_dir / "freepbx.json").read_text()
+    app.pbx.faults.arm(fault, None)
+    assert isinstance(app.fail("collect"), error)
+    assert app.snapshots() == 1
+    assert (app.settings.pbx_data_dir / "freepbx.json").read_text() == written
+    app.pbx.faults.clear()
+    assert app.run("collect")["incomplete_parts"] == {}
 
 
-def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
-    house.pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
-    told = house.do("collect")
+def test_a_list_that_is_not_answered_is_not_an_empty_one(app: AppOnPbx) -> None:
+    app.pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
+    told = app.run("collect")
     assert told["incomplete_parts"]["queues"]["state"] == "failed"
     assert "has not answered QueueStatus" in told["incomplete_parts"]["queues"]["reason"]
     assert told["trunks"] == 2
-    with reading(house.engine) as session:
+    with reading(app.engine) as session:
         assert session.exec(select(QueueSample)).all() == []
 
 
@@ -213,44 +213,44 @@ def test_a_list_that_is_not_answered_is_not_an_empty_one(house: House) -> None:
     [("headless", "a list came without its response"), ("endless", "reply to QueueStatus is too large")],
 )
 def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
-    house: House, monkeypatch: pytest.MonkeyPatch, kind: FaultKind, words: str
+    app: AppOnPbx, monkeypatch: pytest.MonkeyPatch, kind: FaultKind, words: str
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
-    house.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))
-    told = house.do("collect")
+    app.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))
+    told = app.run("collect")
     assert told["incomplete_parts"].keys() == {"queues"}
     assert words in told["incomplete_parts"]["queues"]["reason"]
     assert told["trunks"] == 2
     time.sleep(1)  # of two snapshots of one second the first stays
-    assert house.do("collect")["incomplete_parts"] == {}
+    assert app.run("collect")["incomplete_parts"] == {}
 
 
-def test_a_snapshot_that_trickles_is_the_same(house: House) -> None:
+def test_a_snapshot_that_trickles_is_the_same(app: AppOnPbx) -> None:
     def seen() -> object:
-        house.do("collect")
-        with reading(house.engine) as session:
+        app.run("collect")
+        with reading(app.engine) as session:
             snapshot = latest_snapshot(session, 1)
         assert snapshot is not None
         return snapshot.model_dump(exclude={"taken_at", "took_ms", "system"})
 
     whole = seen()
     time.sleep(1)  # of two snapshots of one second the first stays
-    house.pbx.faults.arm(Fault("trickle", "ami/*"), None)
+    app.pbx.faults.arm(Fault("trickle", "ami/*"), None)
     assert seen() == whole
 
 
 def test_after_a_restart_counters_begin_at_0_and_no_figure_goes_below(
-    house: House, demo: tuple[DemoPbx, Clock]
+    app: AppOnPbx, demo: tuple[SimulatedPbx, Clock]
 ) -> None:
     pbx, clock = demo
-    house.do("collect")
-    with reading(house.engine) as session:
+    app.run("collect")
+    with reading(app.engine) as session:
         before = latest_snapshot(session, 1)
     pbx.restart()
     clock.at += timedelta(minutes=30)
     time.sleep(1)  # of two snapshots of one second the first stays
-    house.do("collect")
-    with reading(house.engine) as session:
+    app.run("collect")
+    with reading(app.engine) as session:
         after = latest_snapshot(session, 1)
         samples = session.exec(select(QueueSample)).all()
     assert before is not None

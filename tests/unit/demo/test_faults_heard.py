@@ -7,53 +7,53 @@ import pytest
 from sqlmodel import col, select
 
 from pbx.demo import story
-from pbx.demo.faults import Fault, FaultKind
-from pbx.demo.pbx import DemoPbx
 from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
 from pbx.live.listener import Listener
 from pbx.store.engine import reading
 from pbx.store.models import ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot
+from tests.simulator.app import AppOnPbx, app_on
+from tests.simulator.faults import Fault, FaultKind
+from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.running import Clock, running_pbx
 from tests.unit.asterisk.ami.replay import wait_until
-from tests.unit.demo.hurt import House, housed
-from tests.unit.demo.living import Clock, living
 from tests.unit.live.fake_pbx import listening
 
 MINUTES = timedelta(minutes=25)
 
 
 @pytest.fixture
-def demo() -> Iterator[tuple[DemoPbx, Clock]]:
-    with living() as both:
+def demo() -> Iterator[tuple[SimulatedPbx, Clock]]:
+    with running_pbx() as both:
         yield both
 
 
 @pytest.fixture
-def house(demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def app(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Iterator[AppOnPbx]:
     monkeypatch.setattr(watch, "HAND_OVER_S", 0.02)
     monkeypatch.setattr(looks, "QUIET_S", 0.2)
     monkeypatch.setattr(looks, "EVERY_S", 0.1)
-    with housed(demo[0], monkeypatch) as made:
+    with app_on(demo[0], monkeypatch) as made:
         yield made
 
 
-def spans(house: House) -> list[ListeningSpan]:
-    with reading(house.engine) as session:
+def spans(app: AppOnPbx) -> list[ListeningSpan]:
+    with reading(app.engine) as session:
         return list(session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id))))
 
 
-def visits(house: House) -> dict[str, VisitRow]:
-    with reading(house.engine) as session:
+def visits(app: AppOnPbx) -> dict[str, VisitRow]:
+    with reading(app.engine) as session:
         return {row.uniqueid: row for row in session.exec(select(VisitRow))}
 
 
-def listens_again(house: House, at: Listener, since: int = 1) -> None:
+def listens_again(app: AppOnPbx, at: Listener, since: int = 1) -> None:
     """Wait until a later span than the first `since` goes on."""
-    wait_until(lambda: at._listening and len(spans(house)) > since and at.client.connected)
+    wait_until(lambda: at._listening and len(spans(app)) > since and at.client.connected)
 
 
-def hear(pbx: DemoPbx, clock: Clock, at: Listener) -> None:
+def hear(pbx: SimulatedPbx, clock: Clock, at: Listener) -> None:
     """Let a while go by, and wait until all that happened in it was heard."""
     began_at, clock.at = clock.at, clock.at + MINUTES
     names = ("QueueCallerJoin", "AgentConnect", "AgentComplete", "QueueCallerAbandon")
@@ -73,14 +73,14 @@ def hear(pbx: DemoPbx, clock: Clock, at: Listener) -> None:
     ids=lambda fault: f"{fault.where} {fault.after_bytes}",
 )
 def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
-    house: House, demo: tuple[DemoPbx, Clock], fault: Fault
+    app: AppOnPbx, demo: tuple[SimulatedPbx, Clock], fault: Fault
 ) -> None:
     pbx, clock = demo
     first_at = clock.at
-    with listening(house.engine, house.settings) as at:
+    with listening(app.engine, app.settings) as at:
         pbx.faults.arm(fault)
         clock.at += MINUTES
-        listens_again(house, at)
+        listens_again(app, at)
         second_at = clock.at
         hear(pbx, clock, at)
         until_at = clock.at
@@ -89,11 +89,11 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
         heard = [call for call in ended.values() if call.joined_at and call.joined_at > second_at]
         assert len(heard) > 5
         # What `hear` counted may have been events from before, which came over the new line.
-        wait_until(lambda: all((row := visits(house).get(call.uniqueid)) and row.ended_at for call in heard))
-    first, *later = spans(house)
+        wait_until(lambda: all((row := visits(app).get(call.uniqueid)) and row.ended_at for call in heard))
+    first, *later = spans(app)
     assert first.ended_by
     assert [span.ended_by for span in later][-1] == "It was stopped."
-    found = visits(house)
+    found = visits(app)
     for uniqueid, row in found.items():
         if row.ended_at is not None:
             assert row.outcome == ended[uniqueid].outcome
@@ -103,74 +103,74 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
 @pytest.mark.parametrize("action", ["QueueStatus", "CoreShowChannels", "SIPpeers"])
 @pytest.mark.parametrize("kind", ["headless", "endless"])
 def test_a_list_without_beginning_or_end_does_not_end_the_listening(
-    house: House, demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch, kind: FaultKind, action: str
+    app: AppOnPbx, demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch, kind: FaultKind, action: str
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
     monkeypatch.setattr("pbx.asterisk.ami.client.TOO_LARGE_S", 0.5)
     pbx, clock = demo
-    with listening(house.engine, house.settings) as at:
+    with listening(app.engine, app.settings) as at:
         pbx.faults.arm(Fault(kind, f"ami/{action}"))
         wait_until(lambda: pbx.faults.taken.get(kind) == 1)
         if kind == "endless":
-            listens_again(house, at)
+            listens_again(app, at)
         taken = at.looks.taken
         wait_until(lambda: at.looks.taken > taken + 1)
         hear(pbx, clock, at)
-    with reading(house.engine) as session:
+    with reading(app.engine) as session:
         newest = latest_snapshot(session, 1)
     assert newest is not None
     assert {part.state for part in newest.parts.values()} <= {"ok", "absent"}
 
 
 def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
-    demo: tuple[DemoPbx, Clock], house: House, monkeypatch: pytest.MonkeyPatch
+    demo: tuple[SimulatedPbx, Clock], app: AppOnPbx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pbx, clock = demo
     monkeypatch.setattr("pbx.demo.day.caller_of", lambda index: (f"07700900{index:03}", "Zo\udceb \udcff"))
     story.calls_of_day.cache_clear()
     try:
-        with listening(house.engine, house.settings) as at:
+        with listening(app.engine, app.settings) as at:
             hear(pbx, clock, at)
-        house.do("collect")
+        app.run("collect")
     finally:
         story.calls_of_day.cache_clear()
-    names = {row.caller_name for row in visits(house).values()}
+    names = {row.caller_name for row in visits(app).values()}
     assert names == {"Zoë ÿ"}
 
 
-def test_a_pbx_that_falls_silent_is_a_gap_from_its_last_word(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pbx_that_falls_silent_is_a_gap_from_its_last_word(app: AppOnPbx, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "KEEPALIVE_S", 0.3)
     monkeypatch.setattr(looks, "QUIET_S", 60.0)
-    with listening(house.engine, house.settings) as at:
-        house.pbx.faults.arm(Fault("mute", "ami/Ping"))
-        listens_again(house, at)
-    assert "no answer to a ping" in spans(house)[0].ended_by
-    assert house.pbx.faults.taken == {"mute": 1}
+    with listening(app.engine, app.settings) as at:
+        app.pbx.faults.arm(Fault("mute", "ami/Ping"))
+        listens_again(app, at)
+    assert "no answer to a ping" in spans(app)[0].ended_by
+    assert app.pbx.faults.taken == {"mute": 1}
 
 
 def test_a_restart_leaves_a_mark_and_whoever_was_in_a_queue_is_unknown(
-    house: House, demo: tuple[DemoPbx, Clock]
+    app: AppOnPbx, demo: tuple[SimulatedPbx, Clock]
 ) -> None:
     pbx, clock = demo
-    with listening(house.engine, house.settings) as at:
+    with listening(app.engine, app.settings) as at:
         clock.at += MINUTES
         there = {call.uniqueid for call in pbx.world.calls_between(clock.at, clock.at + timedelta(seconds=1))}
-        wait_until(lambda: there & visits(house).keys())
-        waiting = {one for one, row in visits(house).items() if row.outcome == "in_progress"}
+        wait_until(lambda: there & visits(app).keys())
+        waiting = {one for one, row in visits(app).items() if row.outcome == "in_progress"}
         pbx.restart()
-        listens_again(house, at)
+        listens_again(app, at)
         wait_until(lambda: not at.writer.waiting)
-        found = visits(house)
+        found = visits(app)
         assert {found[one].outcome for one in waiting} <= {"unknown"}
         assert all(found[one].ended_at is None for one in waiting)
         hear(pbx, clock, at)
-    assert spans(house)[0].ended_by
-    assert any(row.ended_at and uniqueid not in found for uniqueid, row in visits(house).items())
+    assert spans(app)[0].ended_by
+    assert any(row.ended_at and uniqueid not in found for uniqueid, row in visits(app).items())
 
 
 @pytest.mark.parametrize("by", [timedelta(hours=1), timedelta(hours=-1)], ids=["forward", "back"])
 def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
-    house: House, demo: tuple[DemoPbx, Clock], monkeypatch: pytest.MonkeyPatch, by: timedelta
+    app: AppOnPbx, demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch, by: timedelta
 ) -> None:
     monkeypatch.setattr(looks, "CLOCK_S", 0.0)
     pbx, _ = demo
@@ -178,17 +178,17 @@ def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
     def pbx_clock() -> datetime:
         return datetime.now(UTC) + (pbx.pbx_now() - real_at)
 
-    with listening(house.engine, house.settings) as at:
+    with listening(app.engine, app.settings) as at:
         real_at = datetime.now(UTC)
-        begun = set(visits(house))
+        begun = set(visits(app))
         pbx.jump_clock(by)
-        listens_again(house, at)
+        listens_again(app, at)
         told_at = at._now()
         assert abs((told_at - pbx_clock()).total_seconds()) < 5
-    assert [span.ended_by for span in spans(house)] == ["The PBX's clock was set.", "It was stopped."]
-    assert begun <= set(visits(house))
-    first, second = spans(house)
+    assert [span.ended_by for span in spans(app)] == ["The PBX's clock was set.", "It was stopped."]
+    assert begun <= set(visits(app))
+    first, second = spans(app)
     moved_s = (second.started_at - first.listened_until).total_seconds()
     assert moved_s == pytest.approx(by.total_seconds(), abs=20)
-    for row in visits(house).values():
+    for row in visits(app).values():
         assert row.ended_at is None or row.ended_at >= (row.connected_at or row.joined_at)

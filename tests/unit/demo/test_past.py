@@ -17,7 +17,7 @@ from pbx.analytics.trunks import by_trunk
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.demo.company import QUEUES, ZONE, PlannedCall
 from pbx.demo.past import fill_gaps, fill_past
-from pbx.demo.recording_dir import name_of
+from pbx.demo.recording_dir import recording_name
 from pbx.demo.recordings import READY
 from pbx.demo.scripts import SCRIPTS, script
 from pbx.demo.story import calls_between, recorded_calls
@@ -219,7 +219,7 @@ def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: 
         fill_past(opened, connection_id, newest.started_at - timedelta(hours=1), newest.ended_at - timedelta(seconds=1))
         now = newest.ended_at + timedelta(seconds=1)
         with writing(opened) as session:  # the sync that the end of the recording asked for
-            name = name_of(newest)
+            name = recording_name(newest)
             add_recordings(session, connection_id, [ListedRecording(name, "wav", parse_name(name, ZoneInfo(ZONE)))])
         fill_gaps(opened, connection_id, newest.started_at, now)
         with reading(opened) as session:

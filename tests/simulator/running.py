@@ -1,4 +1,4 @@
-"""A demo PBX whose time a test moves, and a bare line to it."""
+"""A simulated PBX whose time a test moves, and a raw AMI connection to it."""
 
 import re
 import socket
@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
-from pbx.demo.pbx import DemoPbx
-from pbx.demo.recording_dir import Shelf
+from tests.simulator.pbx import SimulatedPbx
 
 BUSY_AT = datetime(2026, 11, 18, 10, 20, tzinfo=UTC)  # a Wednesday's peak
-BYTES_ENOUGH = 1 << 20
+_ALL_AT_ONCE_BYTES = 1 << 20
 
 
 class Clock:
-    """Stands until a test moves it: then all that the story has until there happens at once."""
+    """Stops until a test moves it; then all that the story has up to there happens at once."""
 
     def __init__(self, at: datetime = BUSY_AT) -> None:
         self.at = at
@@ -25,35 +24,35 @@ class Clock:
 
 
 @contextmanager
-def living(version: Literal["16", "22"] = "16", at: datetime = BUSY_AT) -> Iterator[tuple[DemoPbx, Clock]]:
-    """It listens on ports of its own, with an empty shelf."""
+def running_pbx(version: Literal["16", "22"] = "16", at: datetime = BUSY_AT) -> Iterator[tuple[SimulatedPbx, Clock]]:
+    """A simulated PBX on ports of its own, without recordings, and its clock."""
     clock = Clock(at)
-    with DemoPbx(version=version, clock=clock, shelf=Shelf()) as pbx:
+    with SimulatedPbx(version=version, clock=clock) as pbx:
         yield pbx, clock
 
 
-class BareLine:
-    """A connection on which a test writes bytes, and reads until it has what it waits for."""
+class RawConnection:
+    """An AMI connection on which a test writes text and reads until a pattern matches."""
 
-    def __init__(self, pbx: DemoPbx) -> None:
+    def __init__(self, pbx: SimulatedPbx) -> None:
         self.sock = socket.create_connection(("127.0.0.1", pbx.ami_port), timeout=10)
         self.pbx = pbx
         self.received = b""
 
-    def __enter__(self) -> "BareLine":
+    def __enter__(self) -> "RawConnection":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.sock.close()
 
-    def say(self, text: str, piece: int = BYTES_ENOUGH) -> None:
-        """Send lines, each message's end included, in pieces of so many bytes."""
+    def send(self, text: str, piece: int = _ALL_AT_ONCE_BYTES) -> None:
+        """Send lines, the end of each message included, in pieces of so many bytes."""
         data = text.replace("\n", "\r\n").encode()
         for start in range(0, len(data), piece):
             self.sock.sendall(data[start : start + piece])
 
     def until(self, pattern: bytes) -> bytes:
-        """All that came up to what matches; raises TimeoutError without it, EOFError once the PBX has hung up."""
+        """All that came up to a match. Raises TimeoutError without one, EOFError once the PBX has closed."""
         while not (found := re.search(pattern, self.received, re.DOTALL)):
             data = self.sock.recv(65536)
             if not data:
@@ -63,12 +62,12 @@ class BareLine:
         return taken
 
     def rest(self) -> bytes:
-        """What comes until the PBX hangs up."""
+        """All that comes until the PBX closes."""
         while data := self.sock.recv(65536):
             self.received += data
         return self.received
 
     def log_in(self, events: str = "off") -> bytes:
         self.until(rb"\r\n")
-        self.say(f"Action: Login\nUsername: {self.pbx.username}\nSecret: {self.pbx.password}\nEvents: {events}\n\n")
+        self.send(f"Action: Login\nUsername: {self.pbx.username}\nSecret: {self.pbx.password}\nEvents: {events}\n\n")
         return self.until(rb"\r\n\r\n")

@@ -1,0 +1,74 @@
+"""A PBX for tests: the demo PBX, which a test may break, restart and set to another version or time."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pbx.demo.ami import AmiSession
+from pbx.demo.ari import AriConnection
+from pbx.demo.pbx import DemoPbx, utc_now
+from pbx.demo.wire import Wire
+from pbx.demo.world import World
+from tests.simulator.connections import FaultyAmiSession, FaultyAriConnection, FaultyWire
+from tests.simulator.faults import Faults
+from tests.simulator.recordings import SimulatedRecordings
+
+
+class SimulatedPbx(DemoPbx):
+    """A demo PBX with faults. Its methods may be called from any thread.
+
+    `version` is the Asterisk that it reports; port 0 lets the system choose. `recordings` are none unless given.
+    """
+
+    recordings: SimulatedRecordings
+
+    def __init__(
+        self,
+        *,
+        version: Literal["16", "22"] = "16",
+        ami_port: int = 0,
+        clock: Callable[[], datetime] = utc_now,
+        recordings: SimulatedRecordings | None = None,
+    ) -> None:
+        self.version = version
+        super().__init__(clock=clock, recordings=SimulatedRecordings() if recordings is None else recordings)
+        self.ami_port = ami_port
+        self.faults = Faults()
+        self.ahead = timedelta()  # how far the PBX's clock is ahead of the story's
+
+    def pbx_now(self) -> datetime:
+        return self.clock() + self.ahead
+
+    def change_password(self, password: str = "") -> str:
+        """Set another password, random if none is given, and return it. Sessions that are logged in stay so."""
+        self.password = password or secrets.token_urlsafe(18)
+        return self.password
+
+    def restart(self) -> None:
+        """Restart Asterisk: calls are gone, counters are 0, connections are lost."""
+        self.world = World(self.seed, self.clock(), self.version)
+        self.drop_connections()
+
+    def jump_clock(self, by: timedelta) -> None:
+        """Set the PBX's clock forward or back; the story goes on as before."""
+        self.ahead += by
+
+    def drop_connections(self) -> None:
+        """Reset every connection; new ones are accepted."""
+        self._call_in_loop(self._reset_connections)
+
+    def _accepts(self, server: Literal["ami", "ari"]) -> bool:
+        return self.faults.take("refuse", server) is None
+
+    def _new_wire(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Wire:
+        return FaultyWire(reader, writer, self.faults)
+
+    def _new_session(self, wire: Wire) -> AmiSession:
+        assert isinstance(wire, FaultyWire)
+        return FaultyAmiSession(self, wire, self.faults)
+
+    def _new_ari_connection(self, wire: Wire) -> AriConnection:
+        assert isinstance(wire, FaultyWire)
+        return FaultyAriConnection(self, wire, self.faults)
