@@ -119,7 +119,7 @@ def test_what_goes_on_at_the_end_goes_on(engine: Engine) -> None:
 def test_every_script_can_be_read_and_found(engine: Engine) -> None:
     with reading(engine) as session:
         rows = session.connection().execute(
-            text("SELECT model, engine, current, whole FROM transcripts ORDER BY model")
+            text("SELECT model, engine, current, complete FROM transcripts ORDER BY model")
         )
         assert [tuple(row) for row in rows] == [(name, READY, 1, 1) for name in sorted(SCRIPTS)]
         hits = find_hits(session, SearchFilter(1, "invoice"), offset=0, limit=10)
