@@ -9,54 +9,41 @@ from streamlit.navigation.page import StreamlitPage
 from pbx import ui
 from pbx.errors import PbxError
 
+# The navigation: section → its pages' scripts below pages/, titles and icons. A page's address is its script's name.
+PAGES = {
+    "": [("today/overview", "Today", "today")],
+    "Calls": [
+        ("calls/interactions", "Interactions", "forum"),
+        ("calls/transcripts", "Transcripts", "manage_search"),
+        ("calls/explore", "Explore", "query_stats"),
+    ],
+    "Live": [
+        ("live/queues", "Queues", "groups"),
+        ("live/wallboard", "Wallboard", "tv"),
+        ("live/trunks", "Trunks", "cell_tower"),
+        ("live/agents", "Agents", "support_agent"),
+        ("live/extensions", "Extensions & calls", "call"),
+    ],
+    "Settings": [
+        ("settings/freepbx", "FreePBX Integration", "settings_ethernet"),
+        ("settings/transcription", "Transcription", "speech_to_text"),
+        ("settings/data_import", "Data import", "upload_file"),
+        ("settings/alerts", "Alerts", "notifications"),
+    ],
+}
+
 
 def pages() -> dict[str, list[StreamlitPage]]:
-    """All pages, by their section in the navigation."""
-    return {
-        "": [st.Page("pages/today/overview.py", title="Today", icon=":material/today:", default=True)],
-        "Calls": [
-            st.Page(
-                "pages/calls/interactions.py", title="Interactions", icon=":material/forum:", url_path="interactions"
-            ),
-            st.Page(
-                "pages/calls/transcripts.py",
-                title="Transcripts",
-                icon=":material/manage_search:",
-                url_path="transcripts",
-            ),
-            st.Page("pages/calls/explore.py", title="Explore", icon=":material/query_stats:", url_path="explore"),
-        ],
-        "Live": [
-            st.Page("pages/live/queues.py", title="Queues", icon=":material/groups:", url_path="queues"),
-            st.Page("pages/live/wallboard.py", title="Wallboard", icon=":material/tv:", url_path="wallboard"),
-            st.Page("pages/live/trunks.py", title="Trunks", icon=":material/cell_tower:", url_path="trunks"),
-            st.Page("pages/live/agents.py", title="Agents", icon=":material/support_agent:", url_path="agents"),
-            st.Page(
-                "pages/live/extensions.py", title="Extensions & calls", icon=":material/call:", url_path="extensions"
-            ),
-        ],
-        "Settings": [
-            st.Page(
-                "pages/settings/freepbx.py",
-                title="FreePBX Integration",
-                icon=":material/settings_ethernet:",
-                url_path="freepbx",
-            ),
-            st.Page(
-                "pages/settings/transcription.py",
-                title="Transcription",
-                icon=":material/speech_to_text:",
-                url_path="transcription",
-            ),
-            st.Page(
-                "pages/settings/data_import.py",
-                title="Data import",
-                icon=":material/upload_file:",
-                url_path="data-import",
-            ),
-            st.Page("pages/settings/alerts.py", title="Alerts", icon=":material/notifications:", url_path="alerts"),
-        ],
-    }
+    """All pages, by their section in the navigation; the first of them is the home page."""
+    return {section: [_page(*page) for page in group] for section, group in PAGES.items()}
+
+
+def _page(script: str, title: str, icon: str) -> StreamlitPage:
+    address = script.rpartition("/")[2].replace("_", "-")
+    home = script == PAGES[""][0][0]
+    return st.Page(
+        f"pages/{script}.py", title=title, icon=f":material/{icon}:", url_path="" if home else address, default=home
+    )
 
 
 def run_page() -> None:

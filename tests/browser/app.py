@@ -1,5 +1,6 @@
 """The app with its worker as processes of their own; nothing else is needed for it, no PBX and no root."""
 
+import ast
 import os
 import socket
 import subprocess
@@ -53,3 +54,14 @@ def answers(url: str) -> bool:
             return bool(reply.status == 200)
     except OSError:
         return False
+
+
+def navigation() -> dict[str, str]:
+    """The address of each page → its title, as the entry lists them; the home page's address is ""."""
+    entry = ast.parse((ROOT / "streamlit_app.py").read_text())
+    listed = next(ast.literal_eval(node.value) for node in entry.body if ast.unparse(node).startswith("PAGES ="))
+    addresses = {
+        script.rpartition("/")[2].replace("_", "-"): title for group in listed.values() for script, title, _ in group
+    }
+    home, *others = addresses
+    return {"": addresses[home]} | {address: addresses[address] for address in others}

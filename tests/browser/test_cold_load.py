@@ -1,16 +1,14 @@
 """A page loaded for the first time: what is on it stays where it is, and weeks begin on Monday."""
 
-import re
-
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.app import ROOT
+from tests.browser.app import navigation
 from tests.browser.checks import settle
 from tests.browser.chromium import open_page
 from tests.browser.demo import Demo
 
-PATHS = ["", *re.findall(r'url_path="([^"]+)"', (ROOT / "streamlit_app.py").read_text())]
+PATHS = list(navigation())
 MOST_SHIFT = 0.1  # a good Cumulative Layout Shift: https://web.dev/articles/cls
 WATCH = """
 window.shifted = 0

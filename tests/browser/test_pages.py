@@ -1,14 +1,12 @@
 """Every page of the demo, wide and narrow, light and dark: it is drawn whole, and what it shows can be read."""
 
-import re
-
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.app import ROOT
+from tests.browser.app import navigation
 from tests.browser.checks import faults, open_page, open_tab, settle, wrongs
 
-PAGES = re.findall(r'title="([^"]+)",\s+icon', (ROOT / "streamlit_app.py").read_text())
+PAGES = list(navigation().values())
 TABS = {
     "Transcripts": ("Trends", "Topics"),
     "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"),

@@ -47,7 +47,7 @@ def test_without_the_lab_nothing_is_left_in_its_place(other_lab: Path) -> None:
     assert not other_lab.exists()
 
 
-SHORT_AMI = "from benchmarks import ami; ami.compare = lambda *_: {'pbx.ami': 1.0, 'other': 1.0}; ami.main()"
+SHORT_AMI = "from benchmarks import ami; ami.compare = lambda *_: {'pbx.asterisk.ami': 1.0, 'other': 1.0}; ami.main()"
 
 
 @pytest.mark.parametrize("arguments", [["benchmarks/sync.py"], ["-c", SHORT_AMI]])
