@@ -59,7 +59,8 @@ def answers(url: str) -> bool:
 def navigation() -> dict[str, str]:
     """The address of each page → its title, as the entry lists them; the home page's address is ""."""
     entry = ast.parse((ROOT / "streamlit_app.py").read_text())
-    listed = next(ast.literal_eval(node.value) for node in entry.body if ast.unparse(node).startswith("PAGES ="))
+    source = next(ast.unparse(line) for line in entry.body if ast.unparse(line).startswith("PAGES = "))
+    listed = ast.literal_eval(source.removeprefix("PAGES = "))
     addresses = {
         script.rpartition("/")[2].replace("_", "-"): title for group in listed.values() for script, title, _ in group
     }
