@@ -89,7 +89,7 @@ def test_a_captured_stream_becomes_rows(line: Line, engine: Engine) -> None:
     assert count(engine, AgentEventRow) == 2
     assert count(engine, RingRow) == 1
     (span,) = spans(engine)
-    assert span.ended_by == "It was stopped."
+    assert span.end_reason == "It was stopped."
     assert span.listened_until >= span.started_at
     assert at.queued.dropped == at.writer.dropped == 0
 
@@ -119,8 +119,8 @@ def test_a_stream_cut_amid_a_message_leaves_a_gap_and_no_invented_end(line: Line
     assert all(visit.ended_at is None for visit in open_at_the_cut)
     assert [visit.uniqueid for visit in visits(engine) if visit.outcome == "in_progress"] == ["9.9"]
     first, second = spans(engine)
-    assert first.ended_by
-    assert first.ended_by != CUT_OFF
+    assert first.end_reason
+    assert first.end_reason != CUT_OFF
     assert second.started_at >= first.listened_until
 
 
@@ -191,7 +191,7 @@ def test_killed_and_started_again(line: Line, engine: Engine) -> None:
     line.entries = entry(stays.uniqueid, stays.queue, 30)
     with listening(engine):
         wait_until(lambda: len(spans(engine)) == 2)
-    assert spans(engine)[0].ended_by == CUT_OFF
+    assert spans(engine)[0].end_reason == CUT_OFF
     outcomes = {visit.uniqueid: visit.outcome for visit in visits(engine) if visit.uniqueid in left}
     assert outcomes.pop(stays.uniqueid) == "in_progress"
     assert set(outcomes.values()) == {"unknown"}
@@ -212,7 +212,7 @@ def test_what_a_killed_listener_heard_ends_though_the_pbx_is_away(
         begin_span(session, pbx.id, datetime(2026, 3, 1, tzinfo=UTC))
     with pytest.raises(Unreachable):
         watch.Listener(engine, settings, pbx).run(threading.Event())
-    assert [span.ended_by for span in spans(engine)] == [CUT_OFF]
+    assert [span.end_reason for span in spans(engine)] == [CUT_OFF]
 
 
 @pytest.mark.parametrize("line", [16], indirect=True)
@@ -221,7 +221,7 @@ def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
         wait_until(lambda: count(engine, ListeningSpan) == 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    assert spans(engine)[0].ended_by == "It was stopped."
+    assert spans(engine)[0].end_reason == "It was stopped."
     assert time.time() >= spans(engine)[0].listened_until.timestamp()
 
 
@@ -242,4 +242,4 @@ def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(
         stop.set()
         thread.join(20)
     assert "calls at once, which no PBX has" in caplog.text
-    assert spans(engine)[0].ended_by
+    assert spans(engine)[0].end_reason
