@@ -1,4 +1,4 @@
-"""What a person does on a page: opens it, chooses, types, points at a chart, clicks on it, reads a figure."""
+"""What users do on a page: open it, select, type, hover over a chart, click on it, read a figure."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -15,41 +15,41 @@ SOON_MS = 3_000
 MARKS = ".cartesianlayer :is(.points path, .hm path)"
 
 
-def start(page: Page, demo: Demo, path: str) -> None:
-    """Come to a page by its address."""
+def open_path(page: Page, demo: Demo, path: str) -> None:
+    """Open a page by its path and query."""
     page.goto(f"{demo.address}/{path}")
     page.locator(".demo-pill").wait_for()
     settle(page)
 
 
 def reload(page: Page) -> None:
-    """Load the page anew: only what its address keeps is still so."""
+    """Reload the page: only what its URL holds remains."""
     page.reload()
     page.locator(".demo-pill").wait_for()
     settle(page)
 
 
 def yesterday() -> date:
-    """The newest day of the demo that is over."""
+    """The demo's most recent complete day."""
     return local_day(datetime.now(UTC)) - timedelta(days=1)
 
 
-def box(page: Page, label: str) -> Locator:
+def select_box(page: Page, label: str) -> Locator:
     return page.get_by_role("combobox", name=label, exact=True)
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    """Choose an option of a box; it is kept in the address."""
-    pick(page, label, option)
-    expect(box(page, label)).to_have_value(option)
+    """Select an option of a select box; the URL holds it."""
+    pick_option(page, label, option)
+    expect(select_box(page, label)).to_have_value(option)
     settle(page)
 
 
-def pick(page: Page, label: str, option: str) -> None:
-    """Click on an option of a box's list."""
-    chosen, wanted = box(page, label), page.get_by_role("option", name=option, exact=True)
+def pick_option(page: Page, label: str, option: str) -> None:
+    """Click an option in a select box's list."""
+    chosen, wanted = select_box(page, label), page.get_by_role("option", name=option, exact=True)
 
-    def is_picked() -> bool:  # it closes when the page scrolls beneath it
+    def is_picked() -> bool:  # the list closes when the page scrolls
         if chosen.get_attribute("aria-expanded") != "true":
             chosen.click()
         try:
@@ -62,9 +62,9 @@ def pick(page: Page, label: str, option: str) -> None:
 
 
 def pick_and_close(page: Page, label: str, option: str) -> None:
-    """Add an option to a box that takes several, and close its list, which else may hide what is clicked next."""
-    pick(page, label, option)
-    chosen = box(page, label)
+    """Add an option to a multi-select and close its list, which may hide what the test clicks next."""
+    pick_option(page, label, option)
+    chosen = select_box(page, label)
 
     def is_closed() -> bool:
         if chosen.get_attribute("aria-expanded") == "true":
@@ -75,11 +75,11 @@ def pick_and_close(page: Page, label: str, option: str) -> None:
     wait_until("the list is closed", is_closed, PATIENCE_S)
 
 
-def press(page: Page, group: str, option: str) -> None:
-    """Press one of several buttons of which one is pressed."""
+def press_option(page: Page, group: str, option: str) -> None:
+    """Press one button of a segmented control."""
     wanted = page.get_by_role("radiogroup", name=group).get_by_role("radio", name=re.compile(rf"^{option}\b"))
 
-    def is_pressed() -> bool:  # a click just when what was there before is drawn anew may be lost
+    def is_pressed() -> bool:  # a redraw at the moment of the click may lose it
         if not wanted.is_checked():
             wanted.click()
         return wanted.is_checked()
@@ -88,15 +88,15 @@ def press(page: Page, group: str, option: str) -> None:
     settle(page)
 
 
-def enter(field: Locator, value: str) -> None:
-    """Type into a field and press Enter in it, wherever what has just opened has put the focus."""
+def type_and_enter(field: Locator, value: str) -> None:
+    """Type into a field and press Enter in it, wherever the focus is."""
     field.fill(value)
     expect(field).to_have_value(value)
     field.press("Enter")
 
 
-def close(page: Page, within: Locator) -> None:
-    """Close what has opened over the page by Escape; `within`: something in it, gone when it is closed."""
+def close_overlay(page: Page, within: Locator) -> None:
+    """Close a pop-up with Escape. `within` is an element of it."""
 
     def is_closed() -> bool:
         if within.is_visible():
@@ -107,7 +107,7 @@ def close(page: Page, within: Locator) -> None:
     wait_until("it is closed", is_closed, PATIENCE_S)
 
 
-def figure(page: Page, name: str) -> Locator:
+def headline_figure(page: Page, name: str) -> Locator:
     """The value of a headline figure."""
     return page.locator(f".st-key-figure_{name.lower().replace(' ', '_')}").get_by_test_id("stMetricValue")
 
@@ -118,35 +118,35 @@ def chart(page: Page, title: str) -> Locator:
     return drawn
 
 
-def point_at(page: Page, drawn: Locator, number: int) -> str:
-    """Move the mouse onto a mark of a chart: what the chart says then."""
+def hover_point(page: Page, drawn: Locator, number: int) -> str:
+    """Hover over a chart's mark; returns the tooltip's text."""
     return hover(page, drawn.locator(MARKS).nth(number))
 
 
 def hover(page: Page, mark: Locator) -> str:
-    """Move the mouse onto a mark, wherever it has come to stand: what its chart says then."""
-    told = page.locator(".hoverlayer :is(.hovertext, .legend)")
+    """Hover over a mark, wherever the layout has moved it; returns the tooltip's text."""
+    tooltip = page.locator(".hoverlayer :is(.hovertext, .legend)")
     page.mouse.move(0, 0)
 
-    def is_told() -> bool:
-        seen = mark.bounding_box()
-        assert seen is not None
-        page.mouse.move(seen["x"] + seen["width"] / 2, seen["y"] + seen["height"] / 2 + 1)
-        page.mouse.move(seen["x"] + seen["width"] / 2, seen["y"] + seen["height"] / 2)
+    def is_shown() -> bool:
+        bounds = mark.bounding_box()
+        assert bounds is not None
+        page.mouse.move(bounds["x"] + bounds["width"] / 2, bounds["y"] + bounds["height"] / 2 + 1)
+        page.mouse.move(bounds["x"] + bounds["width"] / 2, bounds["y"] + bounds["height"] / 2)
         page.wait_for_timeout(100)
-        return told.count() > 0
+        return tooltip.count() > 0
 
-    wait_until("the chart says what is there", is_told, PATIENCE_S)
-    return " ".join(told.first.locator("text").all_text_contents())
+    wait_until("the tooltip appears", is_shown, PATIENCE_S)
+    return " ".join(tooltip.first.locator("text").all_text_contents())
 
 
-def click_on(page: Page, drawn: Locator, number: int) -> int:
-    """Click on a mark of a chart: how many calls it says are there."""
-    said = re.search(r"([\d,]+) (?:calls?|of)\b", told := point_at(page, drawn, number))
-    assert said, told
+def click_point(page: Page, drawn: Locator, number: int) -> int:
+    """Click a chart's mark; returns the number of calls in its tooltip."""
+    match = re.search(r"([\d,]+) (?:calls?|of)\b", tooltip := hover_point(page, drawn, number))
+    assert match, tooltip
     page.mouse.down()
     page.mouse.up()
-    return int(said[1].replace(",", ""))
+    return int(match[1].replace(",", ""))
 
 
 def count_text(count: int) -> str:

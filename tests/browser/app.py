@@ -1,4 +1,4 @@
-"""The app with its worker as processes of their own; nothing else is needed for it, no PBX and no root."""
+"""The app and its worker as processes. They need no PBX and no root."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.lab.process import wait_until
 from tests.paths import ROOT
 
-START_S = 120  # on a machine that has much else to do
+START_S = 120  # on a busy machine
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-// What is seen of a page, measured: each function returns words about what is wrong, none when all is well.
+// Measures a page in the browser. Each check returns descriptions of problems, or an empty list.
 (() => {
   const everything = function* (root = document) {
     for (const element of root.querySelectorAll("*")) {
@@ -11,7 +11,7 @@
   const isIcon = (element) => getComputedStyle(element).fontFamily.includes("Material Symbols")
   const isSeen = (element) => element.checkVisibility({ opacityProperty: true, visibilityProperty: true })
 
-  // Text that people see: not icons, nor what only screen readers are told.
+  // Visible text: no icons, and no text for screen readers only.
   const texts = function* () {
     for (const element of everything()) {
       const nodes = ownText(element)
@@ -32,7 +32,7 @@
     return found
   }
 
-  // Figures of which a part is cut off at a side, by an ellipsis or by a box around them.
+  // Numbers that are partly cut off, by an ellipsis or by a box around them.
   const cut = () => {
     const found = new Set()
     for (const [element, box, text] of texts()) {
@@ -53,7 +53,7 @@
   const overlap = (a, b) =>
     Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2
 
-  // Charts without marks or axes, and words in them that lie on one another or stand out of them.
+  // Charts without marks or axes, and labels that overlap or leave the chart.
   const charts = () => {
     const found = []
     for (const plot of document.querySelectorAll(".js-plotly-plot")) {
@@ -67,9 +67,9 @@
       if (!plot.querySelector(".xtick text") && !plot.querySelector(".ytick text")) found.push(`${title}: no labels on its axes`)
       const own = plot.querySelector(".main-svg").getBoundingClientRect()
       words.forEach(([text, box], index) => {
-        if (box.left < own.left - 1 || box.right > own.right + 1) found.push(`${title}: “${text}” stands out of it`)
+        if (box.left < own.left - 1 || box.right > own.right + 1) found.push(`${title}: “${text}” leaves the chart`)
         for (const [other, otherBox] of words.slice(index + 1))
-          if (overlap(box, otherBox)) found.push(`${title}: “${text}” lies on “${other}”`)
+          if (overlap(box, otherBox)) found.push(`${title}: “${text}” overlaps “${other}”`)
       })
     }
     return found
@@ -92,7 +92,7 @@
     const [x, y, z] = [r, g, b].map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4))
     return 0.2126 * x + 0.7152 * y + 0.0722 * z
   }
-  const behind = (element) => {
+  const backgroundOf = (element) => {
     const layers = []
     for (let holder = element; holder; holder = parentOf(holder)) {
       const colour = rgba(getComputedStyle(holder).backgroundColor)
@@ -104,7 +104,7 @@
 
   const SWITCHED_OFF = ":disabled, [aria-disabled=true], [data-stale=true], [data-testid=stTextInput]:has(:disabled)"
 
-  // WCAG 2.2, 1.4.3: 4.5 to 1, for large text 3 to 1; what is switched off needs none.
+  // Contrast by WCAG 2.2, 1.4.3: 4.5 : 1, for large text 3 : 1; disabled elements are exempt.
   const faint = () => {
     const found = new Set()
     for (const [element, , text] of texts()) {
@@ -112,7 +112,7 @@
       const style = getComputedStyle(element)
       let shown = 1
       for (let holder = element; holder; holder = parentOf(holder)) shown *= Number(getComputedStyle(holder).opacity)
-      const back = behind(element), [r, g, b, a] = rgba(style.color)
+      const back = backgroundOf(element), [r, g, b, a] = rgba(style.color)
       const [one, other] = [light(over([r, g, b, a * shown], back)), light(back)].sort((x, y) => y - x)
       const ratio = (one + 0.05) / (other + 0.05), size = parseFloat(style.fontSize)
       const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700)
@@ -121,7 +121,7 @@
     return [...found]
   }
 
-  // Where the focus is, and whether that is seen: what it looked like is compared with how it looks without.
+  // The focused element, and whether the focus is visible: compares the styles with and without focus.
   const focused = () => {
     let element = document.activeElement
     while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement
@@ -140,15 +140,15 @@
     await Promise.allSettled(moving.map((one) => one.finished))
     const element = focused(), before = window.__stop
     const seen = before && before.element.isConnected ? looks(before.element) !== before.looks : true
-    const told = before && !seen ? before.name : ""
-    if (!element || element === document.body) { window.__stop = null; return { name: "", unseen: told } }
+    const unseen = before && !seen ? before.name : ""
+    if (!element || element === document.body) { window.__stop = null; return { name: "", unseen } }
     const label = element.getAttribute("aria-label") || element.innerText || element.title || element.labels?.[0]?.innerText || element.dataset.testid || ""
     const name = `${element.getAttribute("role") ?? element.localName} ${label.replace(/\s+/g, " ").trim().slice(0, 80)}`
     window.__stop = { element, name, looks: looks(element) }
-    return { name, unseen: told }
+    return { name, unseen }
   }
 
-  // Nothing runs, nothing is left of what was there before, every chart has come.
+  // No script runs, nothing of an earlier page remains, every chart is drawn.
   const atRest = () =>
     document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning" &&
     !document.querySelector("[data-cold], [data-stale=true], [data-testid=stSkeleton]") &&

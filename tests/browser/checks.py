@@ -1,21 +1,21 @@
-"""What is seen of a page: whether it is at rest, and what is wrong with how it looks."""
+"""Checks of a page: whether it is completely drawn, its errors, and its visual problems."""
 
 from playwright.sync_api import Page, expect
 
 from tests.lab.process import wait_until
 
-PATIENCE_S = 60  # with what is tried until it is done
+PATIENCE_S = 60  # how long to retry an action
 MEASURES = ("overflow", "cut", "charts", "faint")
 
 
 def settle(page: Page) -> None:
-    """Wait until the page is drawn whole: nothing runs, nothing is left of what was there before."""
+    """Wait until the page is completely drawn: no script runs, nothing of an earlier page remains."""
     page.wait_for_function("() => checks.atRest()", polling=50)
 
 
 def open_page(page: Page, title: str) -> None:
-    """Follow the navigation to a page, and wait until it is drawn."""
-    if page.locator(".board").count():  # the wallboard stands alone
+    """Open a page with the navigation and wait until it is drawn."""
+    if page.locator(".board").count():  # the wallboard has no navigation
         page.get_by_role("link", name="Back to Queues").click()
         page.get_by_role("heading", name="Queues", level=1).wait_for()
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
@@ -25,10 +25,10 @@ def open_page(page: Page, title: str) -> None:
 
 
 def open_tab(page: Page, name: str) -> None:
-    """Choose a tab, and wait until it is drawn."""
+    """Open a tab and wait until it is drawn."""
     tab = page.get_by_role("tab", name=name, exact=True)
 
-    def is_open() -> bool:  # a click just when what was there before is drawn anew may be lost
+    def is_open() -> bool:  # a redraw at the moment of the click may lose it
         if tab.get_attribute("aria-selected") != "true":
             tab.click()
             page.wait_for_timeout(300)
@@ -38,8 +38,8 @@ def open_tab(page: Page, name: str) -> None:
     wait_until(f"{name} is open", is_open, PATIENCE_S)
 
 
-def wrongs(page: Page) -> list[str]:
-    """What is wrong with how a page looks, in words; what only passes by while it is drawn is not."""
+def visual_problems(page: Page) -> list[str]:
+    """The visual problems of a page, in words: text cut off, low contrast, empty charts. Ignores transient ones."""
     found = _measured(page)
     if found:
         page.wait_for_timeout(500)
@@ -49,21 +49,21 @@ def wrongs(page: Page) -> list[str]:
 
 
 def _measured(page: Page) -> set[str]:
-    return {told for measure in MEASURES for told in page.evaluate(f"checks.{measure}()")}
+    return {problem for measure in MEASURES for problem in page.evaluate(f"checks.{measure}()")}
 
 
-def faults(page: Page) -> list[str]:
-    """Exceptions shown, tracebacks, and what the browser complained about since it was asked last."""
+def page_errors(page: Page) -> list[str]:
+    """The page's exceptions and tracebacks, and the console errors since the last call."""
     shown = page.get_by_test_id("stException").all_inner_texts()
     shown += ["a traceback"] if "Traceback" in page.locator("body").inner_text() else []
     complaints: list[str] = page.complaints  # type: ignore[attr-defined]
-    told = shown + complaints
+    errors = shown + complaints
     complaints.clear()
-    return told
+    return errors
 
 
-def tab(page: Page) -> tuple[str, str]:
-    """Press Tab: the role and name of where the focus is then, and the name of where it was if it wasn't seen there."""
+def press_tab(page: Page) -> tuple[str, str]:
+    """Press Tab. Returns the focused element's role and name, and the previous element's if its focus was invisible."""
     page.keyboard.press("Tab")
     found = page.evaluate("checks.stop()")
     return found["name"], found["unseen"]

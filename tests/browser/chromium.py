@@ -1,4 +1,4 @@
-"""A real browser, and what it complains about."""
+"""Chromium, driven by Playwright; it collects console errors and requests to other machines."""
 
 import functools
 import inspect
@@ -19,18 +19,18 @@ from playwright.sync_api import (
 from playwright.sync_api._generated import LocatorAssertions
 
 CHROMIUM = "/usr/bin/chromium"
-SLOW_MS = 45_000  # the machine may be busy with calls meanwhile
-# Streamlit asks for these below a page's own path first, before it finds its base.
+SLOW_MS = 45_000  # the machine may also be running calls
+# Streamlit first requests these below the page's own path; the 404 is expected.
 PROBES = ("_stcore/health", "_stcore/host-config")
 
-expect.set_options(timeout=SLOW_MS)  # for all tests there are: the last to say it decides
+expect.set_options(timeout=SLOW_MS)  # for all tests: the last module that sets it wins
 
 
 def until_one(act: Callable[..., object]) -> Callable[..., object]:
-    """Try again where two match: while Streamlit draws anew, what was there stands beside what comes."""
+    """Retry an action while two elements match: during a redraw, Streamlit shows the old and the new one."""
 
     @functools.wraps(act)
-    def tried(*args: object, **options: object) -> object:
+    def retrying(*args: object, **options: object) -> object:
         until = time.monotonic() + SLOW_MS / 1000
         while True:
             try:
@@ -40,7 +40,7 @@ def until_one(act: Callable[..., object]) -> Callable[..., object]:
                     raise
             time.sleep(0.1)
 
-    return tried
+    return retrying
 
 
 for kind in (Locator, LocatorAssertions):
@@ -50,7 +50,7 @@ for kind in (Locator, LocatorAssertions):
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launch_chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
@@ -59,34 +59,34 @@ def launched() -> Iterator[Browser]:
 
 @contextmanager
 def browser(width: int = 1440, height: int = 900, *, dark: bool = False) -> Iterator[Page]:
-    """A page of a fresh browser, as `open_page` makes it."""
-    with launched() as chromium:
+    """A page in a new browser, made by `open_page`."""
+    with launch_chromium() as chromium:
         yield open_page(chromium, width, height, dark=dark)
 
 
 def open_page(chromium: Browser, width: int = 1440, height: int = 900, *, dark: bool = False) -> Page:
-    """A page of a context of its own; what it complains about is kept in `page.complaints`."""
+    """A page in a browser context of its own; `page.complaints` collects its errors."""
     context = chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
     )
     context.add_init_script(path=Path(__file__).with_name("checks.js"))
     page = context.new_page()
     found: list[str] = []
-    page.on("console", lambda message: found.extend(complaint(message)))
+    page.on("console", lambda message: found.extend(console_errors(message)))
     page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("request", lambda request: found.extend(outside(request.url)))
+    page.on("request", lambda request: found.extend(requests_outside(request.url)))
     page.complaints = found  # type: ignore[attr-defined]
     return page
 
 
-def complaint(message: ConsoleMessage) -> list[str]:
+def console_errors(message: ConsoleMessage) -> list[str]:
     expected = message.location.get("url", "").endswith(PROBES)
     return [message.text] if message.type == "error" and not expected else []
 
 
-def outside(url: str) -> list[str]:
-    """A request that would leave this machine: there must be none."""
-    return [] if url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")) else [f"asked {url}"]
+def requests_outside(url: str) -> list[str]:
+    """The request as an error if it leaves this machine: no request may."""
+    return [] if url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")) else [f"requested {url}"]
 
 
 def go(page: Page, title: str) -> None:

@@ -1,4 +1,4 @@
-"""One demo PBX for all tests, entered as a newcomer enters it, and one browser that looks at it in four ways."""
+"""Fixtures: one demo for all tests, and one browser with four layouts (two widths, light and dark)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,14 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser import demo as demos
-from tests.browser.checks import faults, settle
-from tests.browser.chromium import SLOW_MS, launched, open_page
+from tests.browser.checks import page_errors, settle
+from tests.browser.chromium import SLOW_MS, launch_chromium, open_page
 from tests.browser.demo import Demo
 
-LOOKS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
+LAYOUTS = {f"{width} {mode}": (width, mode == "dark") for width in (1440, 820) for mode in ("light", "dark")}
 
 
-@pytest.hookimpl(tryfirst=True)  # before markers are asked for
+@pytest.hookimpl(tryfirst=True)  # before pytest reads the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    with launched() as chromium:
+    with launch_chromium() as chromium:
         yield chromium
 
 
@@ -34,8 +34,8 @@ def demo(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield demo
 
 
-def shown(chromium: Browser, demo: Demo, width: int = 1440, *, dark: bool = False) -> Iterator[Page]:
-    """A page of the app, closed afterwards: what stands open draws itself anew every second."""
+def opened_page(chromium: Browser, demo: Demo, width: int = 1440, *, dark: bool = False) -> Iterator[Page]:
+    """A page of the app, closed afterwards: open pages redraw every second and slow the others."""
     page = open_page(chromium, width, dark=dark)
     page.set_default_timeout(SLOW_MS)
     page.goto(demo.address)
@@ -44,22 +44,22 @@ def shown(chromium: Browser, demo: Demo, width: int = 1440, *, dark: bool = Fals
     page.context.close()
 
 
-@pytest.fixture(scope="module", params=LOOKS.values(), ids=list(LOOKS))
-def look(demo: Demo, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page as wide, light or dark, that a module's tests walk through."""
+@pytest.fixture(scope="module", params=LAYOUTS.values(), ids=list(LAYOUTS))
+def layout_page(demo: Demo, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page in one of the four layouts, shared by the tests of a module."""
     width, dark = request.param
-    yield from shown(chromium, demo, width, dark=dark)
+    yield from opened_page(chromium, demo, width, dark=dark)
 
 
 @pytest.fixture(scope="module")
-def worked_on(demo: Demo, chromium: Browser) -> Iterator[Page]:
-    """A page that tests choose and search on; those that only look have pages of their own."""
-    yield from shown(chromium, demo)
+def shared_page(demo: Demo, chromium: Browser) -> Iterator[Page]:
+    """A wide light page on which tests change filters, shared by the tests of a module."""
+    yield from opened_page(chromium, demo)
 
 
 @pytest.fixture
-def page(worked_on: Page) -> Iterator[Page]:
-    """A wide light page; at the test's end nothing has gone wrong on it."""
-    yield worked_on
-    settle(worked_on)
-    assert faults(worked_on) == []
+def page(shared_page: Page) -> Iterator[Page]:
+    """A wide light page; the test fails if the page has errors at its end."""
+    yield shared_page
+    settle(shared_page)
+    assert page_errors(shared_page) == []

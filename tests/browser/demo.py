@@ -1,4 +1,4 @@
-"""The demo PBX, entered as a newcomer enters it: an empty directory, the app, one press of the button."""
+"""The demo, started as on a first visit: an empty data directory, the app, one click on the button."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ OURS = ("FREEPBX_", "PBX_", "WHISPER_", "ANALYSIS_")
 
 @dataclass(frozen=True)
 class Demo:
-    """The app with the demo entered: its address, and the demo's own cache to hold it against."""
+    """The app showing the demo: its address, and the demo's database to compare pages with."""
 
     address: str
     engine: Engine
@@ -30,7 +30,7 @@ class Demo:
 
 @contextmanager
 def running_demo(chromium: Browser, data_dir: Path) -> Iterator[Demo]:
-    """The app on an empty directory, with the demo entered; ready when Today shows it."""
+    """Start the app on an empty directory and enter the demo; yields when Today shows it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     with patch.dict(os.environ, environment, clear=True), running_app(data_dir, WHISPER_MODEL=str(CHECKPOINT)) as app:
         page = open_page(chromium)

@@ -1,4 +1,4 @@
-"""`python -m tests.browser.screenshots`: the README's screenshots, of the demo PBX and its made-up calls."""
+"""`python -m tests.browser.screenshots` takes the README's screenshots of the demo."""
 
 import io
 import sys
@@ -12,8 +12,8 @@ from pbx.demo.pbx import DemoPbx
 from pbx.settings import Connection
 from tests.browser.actions import choose
 from tests.browser.app import running_app
-from tests.browser.checks import settle, wrongs
-from tests.browser.chromium import launched, open_page
+from tests.browser.checks import settle, visual_problems
+from tests.browser.chromium import launch_chromium, open_page
 from tests.browser.demo import Demo, running_demo
 from tests.paths import ROOT
 
@@ -25,7 +25,7 @@ TO_THE_TOP = "(of) => document.querySelector('[data-testid=stMain]').scrollBy(0,
 
 def main() -> int:
     TARGET.mkdir(parents=True, exist_ok=True)
-    with launched() as chromium, tempfile.TemporaryDirectory() as folder:
+    with launch_chromium() as chromium, tempfile.TemporaryDirectory() as folder:
         with running_demo(chromium, Path(folder) / "demo") as demo:
             picture_light(demo, chromium)
             picture_dark(demo, chromium)
@@ -73,7 +73,7 @@ def picture_dark(demo: Demo, chromium: Browser) -> None:
 
 
 def picture_check(address: str, chromium: Browser, pbx: Connection) -> None:
-    """The connection check, of the demo PBX as of any other."""
+    """The connection check, run on the demo PBX."""
     page = opened(chromium)
     show(page, f"{address}/freepbx")
     page.get_by_label("Host name or address").fill(pbx.host)
@@ -101,15 +101,15 @@ def show(page: Page, url: str) -> None:
 
 
 def save(page: Page, name: str, height: int) -> None:
-    """The page as a PNG so many pixels high, the mouse out of the way."""
+    """Save the page as a PNG of this height in pixels, without a tooltip."""
     page.mouse.move(WIDTH - 5, HEIGHT - 5)
     page.set_viewport_size({"width": WIDTH, "height": height})
-    page.wait_for_timeout(1500)  # what moves comes to rest
+    page.wait_for_timeout(1500)  # animations end
     settle(page)
     file = TARGET / f"{name}.png"
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(file, optimize=True)
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
-    print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} KB", *wrongs(page), sep="\n  ")
+    print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} KB", *visual_problems(page), sep="\n  ")
     if file.stat().st_size > LIMIT_BYTES:
         raise SystemExit(f"{file} has {file.stat().st_size:,} bytes, more than {LIMIT_BYTES:,}.")
 

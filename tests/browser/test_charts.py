@@ -1,4 +1,4 @@
-"""A click on a chart leads to the very calls it told of; what is downloaded is what is seen."""
+"""A click on a chart lists exactly the calls of its tooltip; downloads contain what the page shows."""
 
 import csv
 import io
@@ -17,25 +17,25 @@ from playwright.sync_api import Download, Page, expect
 from pbx.demo.company import TRUNKS
 from pbx.demo.story import calls_of_day
 from pbx.export import FORMATS, ZIP_WITH_AUDIO
-from tests.browser.actions import MARKS, chart, choose, click_on, count_text, point_at, start, yesterday
-from tests.browser.checks import PATIENCE_S, settle, wrongs
+from tests.browser.actions import MARKS, chart, choose, click_point, count_text, hover_point, open_path, yesterday
+from tests.browser.checks import PATIENCE_S, settle, visual_problems
 from tests.browser.demo import Demo
 from tests.lab.process import wait_until
 
 BUSIEST = "601"
 TRUNK = TRUNKS[0].name
-# Seven days that are over: each hour of the week has its square, whatever the hour it is today.
+# Seven complete days, so that every hour of the week has its square.
 A_WEEK = f"period=Between&days={yesterday() - timedelta(days=6)}&days={yesterday()}"
 
 
-def start_drawn(page: Page, demo: Demo, path: str) -> None:
-    start(page, demo, path)
+def open_drawn(page: Page, demo: Demo, path: str) -> None:
+    open_path(page, demo, path)
     page.locator(".js-plotly-plot .main-svg").first.wait_for()
     settle(page)
 
 
 def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
-    """What a click brings: the file's name and content."""
+    """The name and content of the file that a click downloads."""
     with page.expect_download() as download:
         click()
     found: Download = download.value
@@ -53,30 +53,30 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
     ],
     ids=["outcomes", "heat map", "outcomes of queues", "an hour of queues", "causes of trunks"],
 )
-def test_a_chart_leads_to_its_calls(page: Page, demo: Demo, path: str, title: str, mark: int) -> None:
-    start_drawn(page, demo, path)
-    shown = click_on(page, chart(page, title), mark)
+def test_a_click_on_a_chart_lists_its_calls(page: Page, demo: Demo, path: str, title: str, mark: int) -> None:
+    open_drawn(page, demo, path)
+    shown = click_point(page, chart(page, title), mark)
     settle(page)
     listed = page.get_by_text(re.compile(rf"^{count_text(shown)}[,:] ")).filter(visible=True)
     expect(listed.first).to_be_visible()
 
 
-def test_a_snapshot_of_a_queue_leads_to_who_was_in_it(page: Page, demo: Demo) -> None:
-    start_drawn(page, demo, f"queues?period=Yesterday&queue={BUSIEST}")
+def test_a_click_on_a_snapshot_lists_the_callers_of_that_time(page: Page, demo: Demo) -> None:
+    open_drawn(page, demo, f"queues?period=Yesterday&queue={BUSIEST}")
     drawn = chart(page, "Callers waiting")
-    told = page.get_by_text(re.compile(r"waiting or talking \w{3} \d+ \w{3} \d\d:\d\d–\d\d:\d\d, queue 601$"))
+    heading = page.get_by_text(re.compile(r"waiting or talking \w{3} \d+ \w{3} \d\d:\d\d–\d\d:\d\d, queue 601$"))
 
-    def leads() -> bool:  # a click just when the snapshots are drawn anew, as they are all 30 seconds, may be lost
-        point_at(page, drawn, drawn.locator(MARKS).count() // 2)
+    def shows_list() -> bool:  # the snapshots are redrawn every 30 seconds, which may lose the click
+        hover_point(page, drawn, drawn.locator(MARKS).count() // 2)
         page.mouse.down()
         page.mouse.up()
         page.wait_for_timeout(500)
         settle(page)
-        return told.count() > 0
+        return heading.count() > 0
 
-    wait_until("the list is that of the point", leads, PATIENCE_S)
-    asked = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["behind"], keep_blank_values=True))
-    since, until = (datetime.fromtimestamp(int(asked[name]), UTC) for name in ("from", "until"))
+    wait_until("the list is that of the point", shows_list, PATIENCE_S)
+    selection = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["behind"], keep_blank_values=True))
+    since, until = (datetime.fromtimestamp(int(selection[name]), UTC) for name in ("from", "until"))
     there = [
         call
         for call in calls_of_day(yesterday())
@@ -86,12 +86,12 @@ def test_a_snapshot_of_a_queue_leads_to_who_was_in_it(page: Page, demo: Demo) ->
         and call.left_at
         and call.left_at >= since
     ]
-    expect(told).to_have_text(re.compile(f"^{count_text(len(there))}: "))
+    expect(heading).to_have_text(re.compile(f"^{count_text(len(there))}: "))
 
 
 def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
-    start_drawn(page, demo, "explore?period=Yesterday")
+    open_drawn(page, demo, "explore?period=Yesterday")
     page.get_by_role("button", name="Export").last.click()
     name, content = downloaded(page, page.get_by_role("button", name="CSV").click)
     assert name.startswith("demo ")
@@ -105,7 +105,7 @@ def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> Non
 
 
 def test_a_chart_as_png(page: Page, demo: Demo) -> None:
-    start_drawn(page, demo, "explore?period=Yesterday")
+    open_drawn(page, demo, "explore?period=Yesterday")
     drawn = chart(page, "How calls ended")
     drawn.hover()
     name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)
@@ -114,12 +114,12 @@ def test_a_chart_as_png(page: Page, demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("width", [1440, 820])
-def test_a_chart_of_one_trunk_is_whole_on_the_page_and_in_its_picture(page: Page, demo: Demo, width: int) -> None:
+def test_a_chart_of_one_trunk_is_complete_on_the_page_and_as_png(page: Page, demo: Demo, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     try:
-        start_drawn(page, demo, f"trunks?period=Last+7+days&trunk={TRUNK}")
+        open_drawn(page, demo, f"trunks?period=Last+7+days&trunk={TRUNK}")
         drawn = chart(page, "Registration")
-        assert wrongs(page) == []
+        assert visual_problems(page) == []
         assert drawn.locator(".ytick").count() == 1
         drawn.hover()
         name, content = downloaded(page, lambda: drawn.locator(".modebar-btn").first.dispatch_event("click"))
@@ -135,25 +135,25 @@ def test_a_chart_of_one_trunk_is_whole_on_the_page_and_in_its_picture(page: Page
 
 
 def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
-    start_call(page, demo)
+    open_call(page, demo)
     page.get_by_role("button", name="Export").click()
     found: dict[str, bytes] = {}
     for label, kind in FORMATS.items():
         choose(page, "Format", label)
-        found[label] = exported(page, kind.extension)
+        found[label] = exported_file(page, kind.extension)
     page.keyboard.press("Escape")
-    said = "invoice"
-    assert said in json.dumps(json.loads(found["JSON"]))
-    assert all(said.encode() in found[label] for label in ("Text", "Subtitles (SRT)", "Subtitles (VTT)"))
+    word = "invoice"
+    assert word in json.dumps(json.loads(found["JSON"]))
+    assert all(word.encode() in found[label] for label in ("Text", "Subtitles (SRT)", "Subtitles (VTT)"))
     with zipfile.ZipFile(io.BytesIO(found[ZIP_WITH_AUDIO])) as packed:
         sounds = [name for name in packed.namelist() if name.endswith(".wav")]
         assert [packed.read(name)[:4] for name in sounds] == [b"RIFF"]
     with zipfile.ZipFile(io.BytesIO(found["Word"])) as document:
-        assert said in document.read("word/document.xml").decode()
+        assert word in document.read("word/document.xml").decode()
 
 
-def exported(page: Page, extension: str) -> bytes:
-    """What the button hands out once it has taken the format in: a moment after that was chosen."""
+def exported_file(page: Page, extension: str) -> bytes:
+    """The downloaded file; the button offers a newly selected format only after a moment."""
     got: list[bytes] = []
 
     def is_of_the_format() -> bool:
@@ -166,8 +166,8 @@ def exported(page: Page, extension: str) -> bytes:
     return got[-1]
 
 
-def start_call(page: Page, demo: Demo) -> None:
-    """Open the call in which an invoice is spoken of first."""
+def open_call(page: Page, demo: Demo) -> None:
+    """Open the first call in which “invoice” was said."""
     page.goto(f"{demo.address}/transcripts?q=invoice")
     page.locator("a.hit").first.click()
     page.locator(".word").first.wait_for()

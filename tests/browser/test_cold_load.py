@@ -1,4 +1,4 @@
-"""A page loaded for the first time: what is on it stays where it is, and weeks begin on Monday."""
+"""A page loaded for the first time doesn't shift while it is drawn, and weeks begin on Monday."""
 
 import pytest
 from playwright.sync_api import Browser
@@ -21,7 +21,7 @@ new PerformanceObserver((list) => {
 @pytest.mark.parametrize("width", [1440, 820])
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path or "today")
 def test_a_page_does_not_move_while_it_is_drawn(chromium: Browser, demo: Demo, path: str, width: int) -> None:
-    page = open_page(chromium, width)  # of a context of its own: nothing is cached
+    page = open_page(chromium, width)  # a new context: nothing is cached
     try:
         page.add_init_script(WATCH)
         page.goto(f"{demo.address}/{path}")
@@ -33,7 +33,7 @@ def test_a_page_does_not_move_while_it_is_drawn(chromium: Browser, demo: Demo, p
         page.context.close()
 
 
-def test_weeks_begin_on_monday_whatever_the_browser_speaks(chromium: Browser, demo: Demo) -> None:
+def test_weeks_begin_on_monday_in_every_language(chromium: Browser, demo: Demo) -> None:
     context = chromium.new_context(locale="en-US")  # where they would begin on Sunday
     try:
         page = context.new_page()

@@ -1,4 +1,4 @@
-"""Each filter of each page changes what is shown as the demo's story wants it, stands in the address, and stays."""
+"""Each filter of each page shows what the demo's data contains, is in the URL, and survives a reload."""
 
 import re
 from collections import Counter
@@ -19,7 +19,18 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.notes import set_tags
 from pbx.store.search_index import index_segment, unindex_segment
-from tests.browser.actions import box, choose, close, count_text, enter, figure, press, reload, start, yesterday
+from tests.browser.actions import (
+    choose,
+    close_overlay,
+    count_text,
+    headline_figure,
+    open_path,
+    press_option,
+    reload,
+    select_box,
+    type_and_enter,
+    yesterday,
+)
 from tests.browser.checks import open_page, open_tab, settle
 from tests.browser.demo import Demo
 
@@ -27,15 +38,15 @@ BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
 SERVED = ("answered", "transferred")
 
 
-def listed(page: Page, calls: Iterable[object]) -> None:
-    """As many calls are listed; with none it is said so."""
+def expect_listed(page: Page, calls: Iterable[object]) -> None:
+    """The page lists this many calls, or says that none match."""
     count = len(list(calls))
     text = f"{count_text(count)}, times in" if count else "No calls match these filters"
     expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible()
 
 
 def stored_by_queue(demo: Demo) -> Counter[str]:
-    """Yesterday's calls as the demo's cache has them, by the queue that stands in them."""
+    """How many of yesterday's calls in the demo's database have each queue."""
     zone = ZoneInfo(ZONE)
     since, until = (datetime.combine(day, time.min, zone) for day in (yesterday(), yesterday() + timedelta(days=1)))
     began = col(CallRow.started_at)
@@ -51,26 +62,26 @@ def test_interactions(page: Page, demo: Demo) -> None:
         "Recording": ("Recorded", "state", lambda call: call.uniqueid in heard),
         "Transcript": ("Completed", "transcription", lambda call: call.uniqueid in heard),
     }
-    start(page, demo, "interactions")
+    open_path(page, demo, "interactions")
     choose(page, "Period", "Yesterday")
-    listed(page, calls)
+    expect_listed(page, calls)
     for label, (option, key, wanted) in kept.items():
         choose(page, label, option)
-        listed(page, filter(wanted, calls))
+        expect_listed(page, filter(wanted, calls))
         expect(page).to_have_url(re.compile(f"[?&]{key}="))
         choose(page, label, "All")
     choose(page, "Queue", BUSIEST)
-    listed(page, range(stored_by_queue(demo)[BUSIEST]))
+    expect_listed(page, range(stored_by_queue(demo)[BUSIEST]))
     choose(page, "Queue", "All")
     choose(page, "Direction", "Inbound")
     number = next(call.from_number for call in calls if call.queue == BUSIEST)
     page.get_by_label("Number", exact=True).fill(number[2:])
     from_there = [call for call in calls if call.direction == "inbound" and call.from_number == number]
-    listed(page, from_there)
+    expect_listed(page, from_there)
     reload(page)
-    listed(page, from_there)
-    expect(box(page, "Period")).to_have_value("Yesterday")
-    expect(box(page, "Direction")).to_have_value("Inbound")
+    expect_listed(page, from_there)
+    expect(select_box(page, "Period")).to_have_value("Yesterday")
+    expect(select_box(page, "Direction")).to_have_value("Inbound")
     expect(page.get_by_label("Number", exact=True)).to_have_value(number[2:])
 
 
@@ -84,9 +95,9 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
             and speaker in ("", line.kind)
             and queue in ("", script.queue)
         )
-        return places(of)
+        return hits_text(of)
 
-    start(page, demo, "transcripts")
+    open_path(page, demo, "transcripts")
     search = page.get_by_role("searchbox", name="Search what was said")
     search.fill("invoice")
     search.press("Enter")
@@ -110,7 +121,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     assert "invoice" in {mark.lower() for mark in page.locator("a.hit mark").all_inner_texts()}
 
 
-def places(found: dict[str, int]) -> str:
+def hits_text(found: dict[str, int]) -> str:
     """As the page counts what was said: {script: mentions in it}."""
     of = sum(found.values())
     return f"{of} place{'s' * (of != 1)} in {count_text(len(found))}"
@@ -118,7 +129,7 @@ def places(found: dict[str, int]) -> str:
 
 @contextmanager
 def doubted_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
-    """A call with a tag, and with all it says in doubt: as it was at the end."""
+    """Tag a call and mark its complete text as doubtful; undone at the end."""
 
     def change(tags: list[str], doubted: bool) -> None:
         with writing(demo.engine) as session:
@@ -154,16 +165,16 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
     chosen = calls[name]
 
     def only(wanted: Callable[[CallRow], bool]) -> str:
-        return places({name: count for name, count in found.items() if wanted(calls[name])})
+        return hits_text({name: count for name, count in found.items() if wanted(calls[name])})
 
     def shows(truth: str) -> None:
         expect(page.get_by_text(truth, exact=True)).to_be_visible()
 
     with doubted_and_tagged(demo, chosen.id or 0, "Refund"):
-        start(page, demo, "transcripts?q=invoice")
+        open_path(page, demo, "transcripts?q=invoice")
         shows(only(lambda call: call is not chosen))
         page.get_by_text("Include doubtful passages").click()
-        shows(places(found))
+        shows(hits_text(found))
         settle(page)
         for label, option, truth in (
             ("Agent", chosen.agent, only(lambda call: call.agent == chosen.agent)),
@@ -172,7 +183,7 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
             choose(page, label, option)
             shows(truth)
             choose(page, label, "All")
-            shows(places(found))
+            shows(hits_text(found))
         page.get_by_label("Number", exact=True).fill(chosen.from_number[2:])
         shows(of_number := only(lambda call: call.from_number == chosen.from_number))
         reload(page)
@@ -182,74 +193,76 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
 
 def test_explore(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
-    start(page, demo, "explore")
+    open_path(page, demo, "explore")
     choose(page, "Period", "Yesterday")
-    expect(figure(page, "Calls")).to_have_text(f"{len(calls):,}")
-    press(page, "By", "Queue")
+    expect(headline_figure(page, "Calls")).to_have_text(f"{len(calls):,}")
+    press_option(page, "By", "Queue")
     by_queue = stored_by_queue(demo)
     for name, count in by_queue.items():
         row = page.get_by_role("table", name="Calls by Queue").locator(f"tr[data-id='{name}']")
         expect(row.locator("td").nth(1)).to_have_text(f"{count:,}")
     choose(page, "Queue", BUSIEST)
-    expect(figure(page, "Calls")).to_have_text(f"{by_queue[BUSIEST]:,}")
+    expect(headline_figure(page, "Calls")).to_have_text(f"{by_queue[BUSIEST]:,}")
     choose(page, "Queue", "All")
-    press(page, "Direction", "Outbound")
+    press_option(page, "Direction", "Outbound")
     outbound = f"{sum(call.direction == 'outbound' for call in calls):,}"
-    expect(figure(page, "Calls")).to_have_text(outbound)
+    expect(headline_figure(page, "Calls")).to_have_text(outbound)
     reload(page)
-    expect(figure(page, "Calls")).to_have_text(outbound)
-    expect(box(page, "Period")).to_have_value("Yesterday")
+    expect(headline_figure(page, "Calls")).to_have_text(outbound)
+    expect(select_box(page, "Period")).to_have_value("Yesterday")
     expect(page.get_by_role("radio", name="Outbound")).to_be_checked()
 
 
 def test_queues(page: Page, demo: Demo) -> None:
     visits = [call for call in calls_of_day(yesterday()) if call.joined_at is not None]
-    start(page, demo, "queues?period=Yesterday")
-    expect(figure(page, "Offered")).to_have_text(f"{len(visits):,}")
+    open_path(page, demo, "queues?period=Yesterday")
+    expect(headline_figure(page, "Offered")).to_have_text(f"{len(visits):,}")
     of_queue = [call for call in visits if call.queue == BUSIEST]
     choose(page, "Queue", BUSIEST)
-    expect(figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
-    expect(figure(page, "Answered")).to_have_text(f"{sum(call.outcome in SERVED for call in of_queue):,}")
-    expect(figure(page, "Abandoned")).to_have_text(f"{sum(call.outcome == 'abandoned' for call in of_queue):,}")
-    press(page, "Week", "Abandon rate")
+    expect(headline_figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
+    expect(headline_figure(page, "Answered")).to_have_text(f"{sum(call.outcome in SERVED for call in of_queue):,}")
+    expect(headline_figure(page, "Abandoned")).to_have_text(
+        f"{sum(call.outcome == 'abandoned' for call in of_queue):,}"
+    )
+    press_option(page, "Week", "Abandon rate")
     page.locator(".gtitle", has_text="Abandon rate by weekday and hour").wait_for()
     page.get_by_role("button", name="Target").click()
     target = page.get_by_role("spinbutton", name="Target (%)")
-    enter(target, "90")
+    type_and_enter(target, "90")
     page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
-    close(page, target)
+    close_overlay(page, target)
     open_tab(page, "By queue")
     row = page.get_by_role("table", name="By queue").locator(f"tr[data-id='{BUSIEST}']")
     expect(row.locator("td").nth(1)).to_have_text(f"{len(of_queue):,}")
     reload(page)
-    expect(figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
+    expect(headline_figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
     expect(page.get_by_role("tab", name="By queue")).to_have_attribute("aria-selected", "true")
     page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
 
 
 def test_trunks(page: Page, demo: Demo) -> None:
     seizures = [call for call in calls_of_day(yesterday()) if call.trunk]
-    start(page, demo, "trunks")
+    open_path(page, demo, "trunks")
     choose(page, "Period", "Yesterday")
-    expect(figure(page, "Seizures")).to_have_text(f"{len(seizures):,}")
+    expect(headline_figure(page, "Seizures")).to_have_text(f"{len(seizures):,}")
     choose(page, "Trunk", TRUNK)
     of_trunk = f"{sum(call.trunk == TRUNK for call in seizures):,}"
-    expect(figure(page, "Seizures")).to_have_text(of_trunk)
+    expect(headline_figure(page, "Seizures")).to_have_text(of_trunk)
     open_tab(page, "Load")
     expect(page).to_have_url(re.compile("trunk_view=Load"))
     reload(page)
-    expect(figure(page, "Seizures")).to_have_text(of_trunk)
+    expect(headline_figure(page, "Seizures")).to_have_text(of_trunk)
     expect(page.get_by_role("tab", name="Load")).to_have_attribute("aria-selected", "true")
 
 
 def test_agents(page: Page, demo: Demo) -> None:
     taken = [call for call in calls_of_day(yesterday()) if call.outcome in SERVED and call.agent]
-    start(page, demo, "agents")
+    open_path(page, demo, "agents")
     choose(page, "Period", "Yesterday")
-    expect(figure(page, "Calls taken")).to_have_text(f"{len(taken):,}")
+    expect(headline_figure(page, "Calls taken")).to_have_text(f"{len(taken):,}")
     choose(page, "Queue", BUSIEST)
     of_queue = Counter(call.agent.name for call in taken if call.agent and call.queue == BUSIEST)
-    expect(figure(page, "Calls taken")).to_have_text(f"{sum(of_queue.values()):,}")
+    expect(headline_figure(page, "Calls taken")).to_have_text(f"{sum(of_queue.values()):,}")
     name, count = of_queue.most_common(1)[0]
     row = page.get_by_role("table", name="Agents").locator("tr[data-id]", has_text=name)
     expect(row.locator("td").nth(1).locator(".text")).to_have_text(f"{count:,}")
@@ -257,15 +270,15 @@ def test_agents(page: Page, demo: Demo) -> None:
     page.get_by_role("table", name="Calls taken").wait_for()
     reload(page)
     expect(page.get_by_role("heading", name=name)).to_be_visible()
-    expect(box(page, "Queue")).to_have_value(BUSIEST)
+    expect(select_box(page, "Queue")).to_have_value(BUSIEST)
 
 
 def test_the_wallboard(page: Page, demo: Demo) -> None:
-    start(page, demo, "wallboard")
+    open_path(page, demo, "wallboard")
     expect(page.locator(".board section")).to_have_count(3)
     choose(page, "Queue", BUSIEST)
     expect(page.locator(".board section")).to_have_count(1)
-    enter(page.get_by_role("spinbutton", name="Amber from (s)"), "45")
+    type_and_enter(page.get_by_role("spinbutton", name="Amber from (s)"), "45")
     expect(page).to_have_url(re.compile(r"warn=45"))
     reload(page)
     expect(page.locator(".board h2")).to_have_text([BUSIEST])
@@ -273,43 +286,43 @@ def test_the_wallboard(page: Page, demo: Demo) -> None:
 
 
 def test_devices(page: Page, demo: Demo) -> None:
-    start(page, demo, "extensions")
-    press(page, "Device state", "Not reachable")
+    open_path(page, demo, "extensions")
+    press_option(page, "Device state", "Not reachable")
     rows = page.get_by_role("table", name="Extensions").locator("tbody tr")
     expect(rows.filter(has_text=UNUSED_PHONE.extension)).to_have_count(1)
     expect(rows.filter(has_text="Free")).to_have_count(0)
     reload(page)
     expect(rows.filter(has_text=UNUSED_PHONE.extension)).to_have_count(1)
     expect(rows.filter(has_text="Free")).to_have_count(0)
-    press(page, "Device state", "All")
+    press_option(page, "Device state", "All")
     expect(rows.filter(has_text="Free").first).to_be_visible()
 
 
 @pytest.mark.parametrize("period", ["Today", "Last 7 days", "Last 30 days"])
 def test_the_periods(page: Page, demo: Demo, period: str) -> None:
-    """A longer period holds more; Today holds what has been so far."""
-    start(page, demo, f"explore?period={period}")
-    expect(box(page, "Period")).to_have_value(period)
-    shown = int(figure(page, "Calls").inner_text().replace(",", ""))
+    """A longer period has more calls; Today has the calls so far."""
+    open_path(page, demo, f"explore?period={period}")
+    expect(select_box(page, "Period")).to_have_value(period)
+    shown = int(headline_figure(page, "Calls").inner_text().replace(",", ""))
     of_yesterday = len(calls_of_day(yesterday()))
     assert shown > 3 * of_yesterday if period != "Today" else shown < 500
 
 
 def test_between_two_days(page: Page, demo: Demo) -> None:
-    """The days are typed as they are said, stand in the address, and go along to other pages."""
+    """Typed days are in the URL, and other pages use them too."""
     days = [yesterday() - timedelta(days=back) for back in (4, 2)]
     within = sum(len(calls_of_day(days[0] + timedelta(days=day))) for day in range(3))
-    start(page, demo, "explore")
+    open_path(page, demo, "explore")
     choose(page, "Period", "Between")
     for end, day in zip(("start", "end"), days, strict=True):
         page.get_by_role("spinbutton", name=f"day, From – to {end} date").click()
         page.keyboard.type(f"{day:%d%m%Y}")
     page.keyboard.press("Escape")  # closes the calendar
-    expect(figure(page, "Calls")).to_have_text(f"{within:,}")
+    expect(headline_figure(page, "Calls")).to_have_text(f"{within:,}")
     expect(page).to_have_url(re.compile(f"{days[0]:%Y-%m-%d}.*{days[1]:%Y-%m-%d}"))
     reload(page)
-    expect(figure(page, "Calls")).to_have_text(f"{within:,}")
+    expect(headline_figure(page, "Calls")).to_have_text(f"{within:,}")
     open_page(page, "Queues")
     expect(page).to_have_url(re.compile(f"queues.*{days[0]:%Y-%m-%d}.*{days[1]:%Y-%m-%d}"))
     visits = sum(call.joined_at is not None for day in range(3) for call in calls_of_day(days[0] + timedelta(days=day)))
-    expect(figure(page, "Offered")).to_have_text(f"{visits:,}")
+    expect(headline_figure(page, "Offered")).to_have_text(f"{visits:,}")

@@ -1,4 +1,4 @@
-"""What is set in the forms is kept, and what is wrong in them is said."""
+"""Forms save what you enter, and show what is wrong with it."""
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -7,7 +7,7 @@ from sqlmodel import select
 from pbx.store.engine import reading
 from pbx.store.models import AlertRule
 from pbx.store.transcription_queue import rules_of
-from tests.browser.actions import choose, pick_and_close, start
+from tests.browser.actions import choose, open_path, pick_and_close
 from tests.browser.demo import Demo
 from tests.unit.alerts.receivers import free_port
 
@@ -21,9 +21,9 @@ def rule(page: Page, words: str) -> Locator:
     return page.locator("[class*='st-key-rule_']").filter(has_text=words)
 
 
-def test_an_alert_is_added_tried_changed_and_deleted(page: Page, demo: Demo) -> None:
+def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) -> None:
     before = kept_rules(demo)
-    start(page, demo, "alerts")
+    open_path(page, demo, "alerts")
     page.get_by_role("button", name="Add an alert").click()
     form = page.get_by_role("dialog")
     choose(page, "Tell me when", "Trunk down")
@@ -58,8 +58,8 @@ def test_an_alert_is_added_tried_changed_and_deleted(page: Page, demo: Demo) -> 
     assert kept_rules(demo) == before
 
 
-def test_the_rules_of_transcribing_are_kept(page: Page, demo: Demo) -> None:
-    start(page, demo, "transcription")
+def test_the_transcription_rules_are_saved(page: Page, demo: Demo) -> None:
+    open_path(page, demo, "transcription")
     form = page.get_by_test_id("stForm")
     shortest = form.get_by_role("spinbutton", name="Shortest, seconds")
     shortest.fill("20")
@@ -70,14 +70,14 @@ def test_the_rules_of_transcribing_are_kept(page: Page, demo: Demo) -> None:
     with reading(demo.engine) as session:
         kept = rules_of(session, 1)
     assert (kept.min_duration_s, kept.queues, kept.directions) == (20, ["601"], ["inbound"])
-    start(page, demo, "transcription")
+    open_path(page, demo, "transcription")
     expect(shortest).to_have_value("20")
     expect(form.get_by_text("601", exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize(("button", "then"), [("Pause", "Resume"), ("Resume", "Pause")])
-def test_transcribing_is_paused_and_resumed(page: Page, demo: Demo, button: str, then: str) -> None:
-    start(page, demo, "transcription")
+def test_transcription_is_paused_and_resumed(page: Page, demo: Demo, button: str, then: str) -> None:
+    open_path(page, demo, "transcription")
     page.get_by_role("button", name=button, exact=True).click()
     expect(page.get_by_role("button", name=then, exact=True)).to_be_visible()
     expect(page.get_by_text("Transcribing is paused.")).to_have_count(int(button == "Pause"))

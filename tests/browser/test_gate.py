@@ -1,4 +1,4 @@
-"""What another website can do with the app in a real browser: nothing, but link to it."""
+"""Another website can't reach the app through a browser; it can only link to it."""
 
 import http.server
 import threading
@@ -12,7 +12,7 @@ from tests.browser.chromium import CHROMIUM, SLOW_MS
 from tests.browser.demo import Demo
 from tests.unit.ui.test_gate import ROOT, app
 
-# What a page can try with another server: a WebSocket, a request, and a sound as an element of its own.
+# What a page can try with another server: a WebSocket, a request, and a frame.
 TRIES = """async (app) => {
   const socket = await new Promise((done) => {
     const tried = new WebSocket(app.replace("http", "ws") + "/_stcore/stream", ["streamlit"]);
@@ -22,14 +22,14 @@ TRIES = """async (app) => {
   const frame = document.createElement("iframe");
   frame.src = app;
   const shown = await new Promise((done) => { frame.onload = () => done(true); document.body.append(frame); });
-  const asked = await fetch(app + "/_stcore/host-config").then(() => "answered", () => "refused");
-  return { socket, asked, shown };
+  const request = await fetch(app + "/_stcore/host-config").then(() => "answered", () => "refused");
+  return { socket, request, shown };
 }"""
 
 
 @pytest.fixture
 def stranger(chromium: Browser) -> Iterator[Page]:
-    """A page of a browser for which the name evil.example leads to this machine, as after DNS rebinding."""
+    """A browser page for which evil.example resolves to this machine, as after DNS rebinding."""
     arguments = ["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
     browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=arguments)
     page = browser.new_page()
@@ -57,7 +57,7 @@ def other_port() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_name_that_was_made_to_lead_here_shows_nothing_of_the_app(demo: Demo, stranger: Page) -> None:
+def test_a_rebound_host_name_shows_nothing_of_the_app(demo: Demo, stranger: Page) -> None:
     answer = stranger.goto(demo.address.replace("127.0.0.1", "evil.example"))
     assert answer is not None
     assert answer.status == 403
@@ -66,10 +66,10 @@ def test_a_name_that_was_made_to_lead_here_shows_nothing_of_the_app(demo: Demo, 
     assert tries["socket"] == "refused"
 
 
-def test_a_page_of_another_local_server_is_let_in_nowhere(demo: Demo, stranger: Page, other_port: str) -> None:
+def test_a_page_of_another_local_server_is_refused(demo: Demo, stranger: Page, other_port: str) -> None:
     stranger.goto(other_port)
     tries = stranger.evaluate(TRIES, demo.address)
-    assert (tries["socket"], tries["asked"]) == ("refused", "refused")
+    assert (tries["socket"], tries["request"]) == ("refused", "refused")
     (frame,) = stranger.frames[1:]
     frame.get_by_role("heading", name="Another website made this request.").wait_for()
 
@@ -81,19 +81,17 @@ def test_a_link_on_another_page_opens_the_app(demo: Demo, stranger: Page, other_
     stranger.get_by_role("heading", name="Queues", level=1).wait_for()
 
 
-def test_what_the_app_its_worker_and_the_demo_keep_is_for_their_user_alone(demo: Demo) -> None:
+def test_all_files_are_readable_by_their_owner_only(demo: Demo) -> None:
     data = Path(str(demo.engine.url.database)).parents[1]
     kept = [data, *data.rglob("*")]
     assert len(kept) > 20
     assert [str(path) for path in kept if path.exists() and path.stat().st_mode & 0o077] == []
 
 
-def test_a_page_started_without_the_app_around_it_shows_nothing(
-    demo: Demo, stranger: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_script_started_alone_shows_nothing(demo: Demo, stranger: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     data = Path(str(demo.engine.url.database)).parents[1]
     with app("pages/live/queues.py", PBX_DATA_DIR=str(data)) as port:
         stranger.goto(f"http://127.0.0.1:{port}")
         stranger.get_by_text("This page was started without the app").wait_for()
-        assert stranger.get_by_role("heading").count() == 1  # its title alone
+        assert stranger.get_by_role("heading").count() == 1  # only its title

@@ -1,23 +1,23 @@
-"""The app without a mouse: everything is reached by Tab, the focus is seen, Enter and Space do what a click does."""
+"""The app without a mouse: Tab reaches everything, the focus is visible, Enter and Space act like a click."""
 
 import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import box
-from tests.browser.checks import open_page, settle, tab
+from tests.browser.actions import select_box
+from tests.browser.checks import open_page, press_tab, settle
 from tests.browser.demo import Demo
 from tests.lab.process import wait_until
 
 STOPS = 120
 
 
-def walk(page: Page, until: str, stops: int = STOPS) -> tuple[list[str], list[str]]:
-    """Press Tab until a stop's name holds `until`: all stops, and those where the focus was not seen."""
+def tab_until(page: Page, until: str, stops: int = STOPS) -> tuple[list[str], list[str]]:
+    """Press Tab until an element's name contains `until`. Returns all names, and those whose focus wasn't visible."""
     reached: list[str] = []
     unseen: list[str] = []
     for _ in range(stops):
-        name, not_seen = tab(page)
+        name, not_seen = press_tab(page)
         reached.append(name)
         unseen += [not_seen] if not_seen else []
         if until in name:
@@ -25,11 +25,11 @@ def walk(page: Page, until: str, stops: int = STOPS) -> tuple[list[str], list[st
     return reached, unseen
 
 
-def test_everything_on_interactions_is_reached_and_seen(page: Page, demo: Demo) -> None:
+def test_tab_reaches_everything_on_interactions(page: Page, demo: Demo) -> None:
     page.goto(f"{demo.address}/interactions?period=Last+30+days&transcription=Completed")
     page.locator("tr[data-id]").nth(1).wait_for()
     settle(page)
-    reached, unseen = walk(page, "tr ")
+    reached, unseen = tab_until(page, "tr ")
     wanted = ("Today", "Queues", "Sync FreePBX", "Period", "Direction", "Number", "Queue", "Recording", "Transcript")
     missing = [name for name in wanted if not any(name in stop for stop in reached)]
     assert (missing, unseen) == ([], [])
@@ -39,14 +39,14 @@ def test_everything_on_interactions_is_reached_and_seen(page: Page, demo: Demo) 
     page.keyboard.press("Enter")
     page.locator(".word").first.wait_for()
     settle(page)
-    hear_by_keys(page)
+    play_with_keys(page)
 
 
-def hear_by_keys(page: Page) -> None:
-    """From the row just opened on to the player: play and pause by Space, a line by Enter."""
+def play_with_keys(page: Page) -> None:
+    """Tab from the opened row to the player: Space plays and pauses, Enter plays a line."""
     audio = page.locator("audio")
     wait_until("the sound is there", lambda: audio.evaluate("audio => audio.readyState") >= 1)
-    reached, unseen = walk(page, "Copy link")
+    reached, unseen = tab_until(page, "Copy link")
     for name in ("Export", "Close", "Position in the recording", "Play", "Speed"):
         assert any(name in stop for stop in reached), (name, reached)
     assert unseen == []
@@ -62,13 +62,13 @@ def hear_by_keys(page: Page) -> None:
     wait_until("it pauses again", lambda: bool(audio.evaluate("audio => audio.paused")))
 
 
-def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
+def test_keys_open_a_page_and_set_a_filter(page: Page) -> None:
     open_page(page, "Today")
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Explore").focus()
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Explore", level=1).wait_for()
     settle(page)
-    period = box(page, "Period")
+    period = select_box(page, "Period")
     period.focus()
     page.keyboard.press("ArrowDown")
     expect(period).to_have_attribute("aria-expanded", "true")
@@ -85,12 +85,12 @@ def test_a_page_is_opened_and_a_filter_set_by_keys(page: Page) -> None:
     expect(inbound).to_be_checked()
 
 
-def test_queues_figures_and_tabs_are_reached(page: Page, demo: Demo) -> None:
+def test_tab_reaches_the_figures_and_tabs_of_queues(page: Page, demo: Demo) -> None:
     page.goto(f"{demo.address}/queues?period=Yesterday")
     page.locator(".js-plotly-plot").nth(4).wait_for()
     settle(page)
     page.get_by_role("link", name="Wallboard").last.focus()
-    reached, unseen = walk(page, "Export", 150)
+    reached, unseen = tab_until(page, "Export", 150)
     for name in ("tr 600", "Period", "Queue", "Help for Offered", "Target", "Offered", "Calls"):
         assert any(name in stop for stop in reached), (name, reached)
     assert unseen == []

@@ -1,6 +1,4 @@
-"""Every way from one page to another, left with each of its filters set: the page that comes has its own address alone,
-and Back leads to the page as it was left.
-"""
+"""Links between pages, with all filters set: the new page has its own URL parameters only, and Back works."""
 
 import re
 from collections.abc import Callable
@@ -10,15 +8,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pbx.demo.company import SUPPORT
-from tests.browser.actions import start, yesterday
-from tests.browser.checks import PATIENCE_S, faults, open_page, settle
+from tests.browser.actions import open_path, yesterday
+from tests.browser.checks import PATIENCE_S, open_page, page_errors, settle
 from tests.browser.demo import Demo
 from tests.lab.process import wait_until
 
-Asked = dict[str, list[str]]
+Query = dict[str, list[str]]
 DAY = yesterday().isoformat()
 BETWEEN = f"period=Between&days={DAY}&days={DAY}"
-LEFT = {  # a page with all its filters away from their defaults
+PAGES = {  # each page with all its filters changed from their defaults
     "Today": "",
     "Interactions": "interactions?period=Yesterday&direction=Inbound&number=0&queue=601&state=Not+recorded"
     "&transcription=New",
@@ -31,7 +29,7 @@ LEFT = {  # a page with all its filters away from their defaults
     "Agents": "agents?period=Yesterday&queue=601&agent=Harun+Malik",
     "Extensions & calls": "extensions?devices=Free",
 }
-OWN = {  # the parameters that a page's address may have
+OWN_PARAMETERS = {  # the parameters that a page's URL may have
     "Today": set[str](),
     "Interactions": {"period", "days", "direction", "number", "queue", "state", "transcription", "call", "recording"},
     "Transcripts": {
@@ -74,11 +72,11 @@ def called_back(page: Page) -> None:
     page.get_by_role("table", name="Abandoned calls").get_by_role("button", name="Called back after").first.click()
 
 
-CALL: Asked = {"call": [r"\d+"]}
-WAYS: list[tuple[str, Callable[[Page], None], str, Asked]] = [
-    # the page left, the way, the page that comes, all that its address has
+CALL: Query = {"call": [r"\d+"]}
+LINKS: list[tuple[str, Callable[[Page], None], str, Query]] = [
+    # the page to start from, the click, the new page, and its complete query
     (
-        LEFT["Explore"],
+        PAGES["Explore"],
         button("Open in Interactions"),
         "interactions",
         {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]},
@@ -89,27 +87,27 @@ WAYS: list[tuple[str, Callable[[Page], None], str, Asked]] = [
         "interactions",
         {"period": ["Between"], "days": [DAY, DAY], "queue": ["No queue"]},
     ),
-    (LEFT["Explore"], row("Calls"), "interactions", CALL),
+    (PAGES["Explore"], row("Calls"), "interactions", CALL),
     ("explore?period=Between&days=2020-01-01&days=2020-01-02&by=Hour", button("Import data"), "data-import", {}),
-    (LEFT["Queues"].replace("&owed=true", ""), row("Abandoned calls"), "interactions", CALL),
-    (LEFT["Queues"].replace("&owed=true", ""), called_back, "interactions", CALL),
-    (LEFT["Queues"].replace("=Abandoned", "=Calls"), row("Calls"), "interactions", CALL),
+    (PAGES["Queues"].replace("&owed=true", ""), row("Abandoned calls"), "interactions", CALL),
+    (PAGES["Queues"].replace("&owed=true", ""), called_back, "interactions", CALL),
+    (PAGES["Queues"].replace("=Abandoned", "=Calls"), row("Calls"), "interactions", CALL),
     (
-        LEFT["Queues"].replace("=Abandoned", "=Repeated+callers"),
+        PAGES["Queues"].replace("=Abandoned", "=Repeated+callers"),
         row("Repeated callers"),
         "interactions",
         {"number": [r"\d+"]},
     ),
-    (LEFT["Trunks"], row("Calls over trunks"), "interactions", CALL),
+    (PAGES["Trunks"], row("Calls over trunks"), "interactions", CALL),
     (
         "trunks?period=Between&days=2020-01-01&days=2020-01-02&trunk_view=Calls",
         button("Import data"),
         "data-import",
         {},
     ),
-    (LEFT["Agents"], row("Calls taken"), "interactions", CALL),
+    (PAGES["Agents"], row("Calls taken"), "interactions", CALL),
     ("agents?period=Between&days=2020-01-01&days=2020-01-02", button("Import data"), "data-import", {}),
-    (LEFT["Transcripts"], hit, "interactions", CALL | {"recording": [r"\d+"], "t": [r"[\d.]+"]}),
+    (PAGES["Transcripts"], hit, "interactions", CALL | {"recording": [r"\d+"], "t": [r"[\d.]+"]}),
     ("transcripts?period=Last+30+days&queue=602", row("Latest transcripts"), "interactions", CALL),
     ("", row("Latest calls"), "interactions", CALL),
     ("", button("See yesterday in the Support queue"), "queues", {"period": ["Yesterday"], "queue": [SUPPORT]}),
@@ -119,83 +117,83 @@ WAYS: list[tuple[str, Callable[[Page], None], str, Asked]] = [
 ]
 
 
-def chosen(page: Page) -> list[str]:
-    """What stands in the boxes of a page."""
+def selected_values(page: Page) -> list[str]:
+    """The values of the page's select boxes."""
     boxes = page.get_by_test_id("stMain").get_by_role("combobox")
     found: list[str] = boxes.evaluate_all("boxes => boxes.map((box) => box.value)")
     return found
 
 
-def asked(page: Page) -> Asked:
+def query_of(page: Page) -> Query:
     return parse_qs(urlsplit(page.url).query)
 
 
-def asks_for(page: Page, query: Asked) -> None:
-    """The address has these parameters alone, each value as its pattern says."""
+def expect_query(page: Page, query: Query) -> None:
+    """The URL has exactly these parameters, and each value matches its pattern."""
 
     def fits() -> bool:
-        found = asked(page)
+        found = query_of(page)
         return {name: len(values) for name, values in found.items()} == {n: len(v) for n, v in query.items()} and all(
             re.fullmatch(want, got) for name in query for want, got in zip(query[name], found[name], strict=True)
         )
 
-    wait_until(f"the address asks for {query}", fits, PATIENCE_S)
+    wait_until(f"the URL has {query}", fits, PATIENCE_S)
     settle(page)
     assert fits(), page.url
 
 
-def has_come(page: Page, path: str) -> None:
+def expect_page(page: Page, path: str) -> None:
     expect(page).to_have_url(re.compile(rf"/{path}(\?.*)?$"))
     page.locator(".demo-pill").wait_for()
     settle(page)
 
 
-def goes_back(page: Page, url: str, boxes: list[str], title: str) -> None:
-    """One step back is the page as it was left."""
+def expect_back(page: Page, url: str, boxes: list[str], title: str) -> None:
+    """One step back shows the page as it was."""
     page.go_back()
 
-    def is_back() -> bool:  # the title too: right after the step, the page left may still show the same boxes
+    def is_back() -> bool:  # the title too: right after the step, the other page may still be shown
         settle(page)
-        return (page.url, chosen(page), page.title()) == (url, boxes, title)
+        return (page.url, selected_values(page), page.title()) == (url, boxes, title)
 
-    wait_until("the page left is back", is_back, PATIENCE_S)
+    wait_until("the first page is back", is_back, PATIENCE_S)
     settle(page)
-    assert (page.url, chosen(page)) == (url, boxes)
+    assert (page.url, selected_values(page)) == (url, boxes)
 
 
 @pytest.mark.parametrize(
-    ("left", "way", "comes", "query"), WAYS, ids=[f"{n} {w[0][:12]} to {w[2]}" for n, w in enumerate(WAYS)]
+    ("left", "way", "comes", "query"), LINKS, ids=[f"{n} {w[0][:12]} to {w[2]}" for n, w in enumerate(LINKS)]
 )
-def test_a_way_leads_to_the_page_with_its_own_address_and_back(
-    page: Page, demo: Demo, left: str, way: Callable[[Page], None], comes: str, query: Asked
+def test_a_link_opens_its_page_and_back_restores_the_first(
+    page: Page, demo: Demo, left: str, way: Callable[[Page], None], comes: str, query: Query
 ) -> None:
-    start(page, demo, left)
-    url, boxes, title = page.url, chosen(page), page.title()
+    open_path(page, demo, left)
+    url, boxes, title = page.url, selected_values(page), page.title()
     way(page)
-    has_come(page, comes)
-    asks_for(page, query)
-    assert faults(page) == []
-    goes_back(page, url, boxes, title)
+    expect_page(page, comes)
+    expect_query(page, query)
+    assert page_errors(page) == []
+    expect_back(page, url, boxes, title)
 
 
-@pytest.mark.parametrize("left", LEFT)
-def test_the_navigation_leaves_every_page_with_all_its_filters_and_back(page: Page, demo: Demo, left: str) -> None:
-    start(page, demo, LEFT[left])
-    url, boxes, title = page.url, chosen(page), page.title()
+@pytest.mark.parametrize("left", PAGES)
+def test_the_navigation_works_with_all_filters_set_and_back_restores_them(page: Page, demo: Demo, left: str) -> None:
+    open_path(page, demo, PAGES[left])
+    url, boxes, title = page.url, selected_values(page), page.title()
     for other in ("Interactions", "Transcripts", "Explore", "Queues", "Today"):
         if other == left:
             continue
-        if left == "Wallboard" and other != "Queues":  # it stands alone
+        if left == "Wallboard" and other != "Queues":  # it has no navigation
             continue
         open_page(page, other)
-        assert asked(page).keys() <= OWN[other], other
-        assert faults(page) == []
-        goes_back(page, url, boxes, title)
+        assert query_of(page).keys() <= OWN_PARAMETERS[other], other
+        assert page_errors(page) == []
+        expect_back(page, url, boxes, title)
 
 
-def test_a_closed_call_is_one_step_back_and_a_filter_none(page: Page, demo: Demo) -> None:
-    start(page, demo, "explore")
-    start(page, demo, "interactions?period=Yesterday")
+def test_an_open_call_is_a_step_in_the_history_and_a_filter_is_none(page: Page, demo: Demo) -> None:
+    open_path(page, demo, "explore")
+    open_path(page, demo, "interactions?period=Yesterday")
     row("Calls")(page)
     page.get_by_role("button", name="Close").wait_for()
     settle(page)
@@ -203,7 +201,7 @@ def test_a_closed_call_is_one_step_back_and_a_filter_none(page: Page, demo: Demo
     expect(page.get_by_role("button", name="Close")).to_have_count(0)
     expect(page).to_have_url(re.compile(r"interactions\?period=Yesterday$"))
     page.go_back()
-    has_come(page, "explore")
+    expect_page(page, "explore")
 
 
 @pytest.mark.parametrize(
@@ -216,14 +214,14 @@ def test_a_closed_call_is_one_step_back_and_a_filter_none(page: Page, demo: Demo
     ],
     ids=["half", "one day", "reversed", "three"],
 )
-def test_days_of_a_link_are_shown_and_kept_as_they_are_understood(
+def test_days_in_a_link_are_normalised_and_shown(
     page: Page, demo: Demo, days: list[str], first: str, last: str
 ) -> None:
     kept = [f"{day[4:]}-{day[2:4]}-{day[:2]}" for day in (first, last)]
     for path in ("explore", "interactions"):
-        start(page, demo, f"{path}?period=Between&" + "&".join(f"days={day}" for day in days))
+        open_path(page, demo, f"{path}?period=Between&" + "&".join(f"days={day}" for day in days))
         for _ in range(2):  # as loaded, and loaded again
-            asks_for(page, {"period": ["Between"], "days": kept})
+            expect_query(page, {"period": ["Between"], "days": kept})
             shown = re.sub(r"\D", "", page.get_by_test_id("stDateInput").inner_text())
             assert shown == first + last
             page.reload()
@@ -231,8 +229,8 @@ def test_days_of_a_link_are_shown_and_kept_as_they_are_understood(
             settle(page)
 
 
-def test_one_day_is_never_half_of_a_period_while_its_page_opens(page: Page, demo: Demo) -> None:
-    start(page, demo, LEFT["Explore"])
+def test_a_period_of_one_day_stays_complete_while_its_page_opens(page: Page, demo: Demo) -> None:
+    open_path(page, demo, PAGES["Explore"])
     page.evaluate(
         """() => {
             window.addresses = []
@@ -241,41 +239,41 @@ def test_one_day_is_never_half_of_a_period_while_its_page_opens(page: Page, demo
         }"""
     )
     button("Open in Interactions")(page)
-    has_come(page, "interactions")
-    asks_for(page, {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]})
+    expect_page(page, "interactions")
+    expect_query(page, {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]})
     seen = [parse_qs(urlsplit(one).query).get("days") for one in [*page.evaluate("addresses"), page.url]]
     assert all(days == [DAY, DAY] for days in seen), seen
 
 
-def test_a_filter_cleared_stays_cleared(page: Page, demo: Demo) -> None:
-    start(page, demo, "transcripts?q=invoice&tag=Nothing+has+it&agent=Nobody&number=000000&doubtful=true")
+def test_a_cleared_filter_stays_cleared(page: Page, demo: Demo) -> None:
+    open_path(page, demo, "transcripts?q=invoice&tag=Nothing+has+it&agent=Nobody&number=000000&doubtful=true")
     page.get_by_role("button", name="Search in all calls").click()
     page.locator("a.hit").first.wait_for()
     settle(page)
-    assert asked(page) == {"q": ["invoice"]}
+    assert query_of(page) == {"q": ["invoice"]}
     search = page.get_by_role("searchbox", name="Search what was said")
     search.fill("order")
     search.press("Enter")
     page.locator("a.hit mark", has_text=re.compile("order", re.IGNORECASE)).first.wait_for()
     settle(page)
-    assert asked(page) == {"q": ["order"]}
-    assert set(chosen(page)) == {"All time", "All"}
+    assert query_of(page) == {"q": ["order"]}
+    assert set(selected_values(page)) == {"All time", "All"}
 
 
-def test_an_hour_clicked_stays_chosen_in_every_list(page: Page, demo: Demo) -> None:
-    start(page, demo, f"queues?period=Yesterday&behind=weekday%3D{yesterday().weekday()}%26hour%3D11")
+def test_a_clicked_hour_stays_selected_in_every_list(page: Page, demo: Demo) -> None:
+    open_path(page, demo, f"queues?period=Yesterday&behind=weekday%3D{yesterday().weekday()}%26hour%3D11")
     words = re.compile(rf": {yesterday():%a} 11:00–12:00$")
     for name in ("Abandoned", "By queue", "By number called", "Agents", "Calls"):
         page.get_by_role("tab", name=name, exact=True).click()
         settle(page)
         expect(page.get_by_text(words).filter(visible=True)).to_be_visible()
-    assert "behind" in asked(page)
+    assert "behind" in query_of(page)
 
 
-def test_a_place_found_opens_its_call_though_a_filter_was_being_typed(page: Page, demo: Demo) -> None:
-    start(page, demo, "transcripts?q=invoice")
+def test_a_search_hit_opens_its_call_while_a_filter_is_being_typed(page: Page, demo: Demo) -> None:
+    open_path(page, demo, "transcripts?q=invoice")
     page.get_by_label("Number", exact=True).fill("0")
     page.locator("a.hit").first.click()
-    has_come(page, "interactions")
+    expect_page(page, "interactions")
     page.locator("audio").wait_for(state="attached")
-    assert asked(page).keys() == {"call", "recording", "t"}
+    assert query_of(page).keys() == {"call", "recording", "t"}

@@ -1,4 +1,4 @@
-"""A note is kept as it is typed, whatever is clicked next and whatever becomes of the tab; no click is lost for it."""
+"""A note is saved as you type, whatever you click next, even if you close the tab; no click is lost."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ from sqlmodel import col, select
 from pbx.store.engine import reading, writing
 from pbx.store.models import CallNote, CallRow
 from pbx.store.notes import save_note, save_rating, set_tags, tags_of
-from tests.browser.actions import reload, start
-from tests.browser.checks import faults, open_tab, settle
+from tests.browser.actions import open_path, reload
+from tests.browser.checks import open_tab, page_errors, settle
 from tests.browser.chromium import open_page as open_browser
 from tests.browser.conftest import SLOW_MS
 from tests.browser.demo import Demo
@@ -19,7 +19,7 @@ from tests.lab.process import wait_until
 
 @pytest.fixture
 def calls(demo: Demo) -> Iterator[list[int]]:
-    """The ids of the two newest calls that can be heard; nothing is noted on them, before and after."""
+    """The ids of the two newest calls with a recording. They have no notes before and after the test."""
     heard = select(CallRow.id).where(CallRow.state == "downloaded").order_by(col(CallRow.started_at).desc()).limit(2)
     with reading(demo.engine) as session:
         ids = [call_id for call_id in session.exec(heard) if call_id]
@@ -33,12 +33,12 @@ def calls(demo: Demo) -> Iterator[list[int]]:
 
 @pytest.fixture
 def page(demo: Demo, chromium: Browser) -> Iterator[Page]:
-    """A browser of its own: what it keeps for itself is nobody else's."""
+    """A page in a browser context of its own, with its own local storage."""
     page = open_browser(chromium)
     page.set_default_timeout(SLOW_MS)
     yield page
     settle(page)
-    assert faults(page) == []
+    assert page_errors(page) == []
     page.context.close()
 
 
@@ -46,23 +46,23 @@ def note_of(page: Page) -> Locator:
     return page.get_by_label("Note", exact=True)
 
 
-def told(page: Page) -> Locator:
+def status_text(page: Page) -> Locator:
     return page.locator(".note p")
 
 
 def open_call(page: Page, demo: Demo, call_id: int) -> None:
-    start(page, demo, f"interactions?state=Recorded&call={call_id}")
+    open_path(page, demo, f"interactions?state=Recorded&call={call_id}")
     open_tab(page, "Notes")
 
 
-def kept(demo: Demo, call_id: int) -> str:
+def stored_note(demo: Demo, call_id: int) -> str:
     with reading(demo.engine) as session:
         note = session.get(CallNote, call_id)
         return note.note if note else ""
 
 
 def wait_for_note(demo: Demo, call_id: int, text: str) -> None:
-    wait_until(f"{text!r} is kept", lambda: kept(demo, call_id) == text)
+    wait_until(f"{text!r} is saved", lambda: stored_note(demo, call_id) == text)
 
 
 def row(page: Page, call_id: int) -> Locator:
@@ -72,10 +72,10 @@ def row(page: Page, call_id: int) -> Locator:
 def test_a_note_is_saved_as_it_is_typed(page: Page, demo: Demo, calls: list[int]) -> None:
     text = "Wants a refund <b>j k l</b>\n“日本” 😀"
     open_call(page, demo, calls[0])
-    expect(told(page)).to_have_text("Saved as you type")
+    expect(status_text(page)).to_have_text("Saved as you type")
     note_of(page).press_sequentially(text)
-    expect(told(page)).to_have_text("Saved")
-    assert kept(demo, calls[0]) == text
+    expect(status_text(page)).to_have_text("Saved")
+    assert stored_note(demo, calls[0]) == text
     expect(note_of(page)).to_be_focused()
     assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('pbx-note'))") == []
     reload(page)
@@ -86,7 +86,7 @@ def test_a_note_is_saved_as_it_is_typed(page: Page, demo: Demo, calls: list[int]
 def test_typing_goes_on_while_it_is_saved(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     text = "one two three four five six seven"
-    note_of(page).press_sequentially(f"{text}.", delay=150)  # saved more than once on the way
+    note_of(page).press_sequentially(f"{text}.", delay=150)  # saved more than once while typing
     note_of(page).press("ArrowLeft")
     page.wait_for_timeout(1000)
     note_of(page).press_sequentially(" eight")
@@ -103,12 +103,12 @@ def test_a_click_on_another_call_right_after_typing(page: Page, demo: Demo, call
     row(page, second).click()
     page.wait_for_url(lambda address: f"call={second}" in address)
     settle(page)
-    wait_for_note(demo, first, "first")  # though it is not open any more
+    wait_for_note(demo, first, "first")  # although it is no longer open
     row(page, first).click()
     page.wait_for_url(lambda address: f"call={first}" in address)
     open_tab(page, "Notes")
     expect(note_of(page)).to_have_value("first")
-    assert kept(demo, second) == ""
+    assert stored_note(demo, second) == ""
 
 
 @pytest.mark.parametrize("after_ms", [0, 600])
@@ -130,11 +130,11 @@ def test_a_tab_that_is_closed_right_after_typing(page: Page, demo: Demo, calls: 
     other = page.context.new_page()
     other.set_default_timeout(SLOW_MS)
     open_call(other, demo, calls[0])
-    note_of(other).press_sequentially("closed at once")
+    note_of(other).press_sequentially("closed immediately")
     other.close()
     open_call(page, demo, calls[0])
-    expect(note_of(page)).to_have_value("closed at once")
-    wait_for_note(demo, calls[0], "closed at once")
+    expect(note_of(page)).to_have_value("closed immediately")
+    wait_for_note(demo, calls[0], "closed immediately")
 
 
 def test_a_stale_tab_does_not_undo_what_another_saved(page: Page, demo: Demo, calls: list[int]) -> None:
@@ -146,24 +146,24 @@ def test_a_stale_tab_does_not_undo_what_another_saved(page: Page, demo: Demo, ca
         open_call(tab, demo, calls[0])
         expect(note_of(tab)).to_have_value("before")
     note_of(other).fill("before\ntheirs")
-    expect(told(other)).to_have_text("Saved")
+    expect(status_text(other)).to_have_text("Saved")
     note_of(page).press("End")
     note_of(page).press_sequentially("\nmine")
     wait_for_note(demo, calls[0], "before\nmine\ntheirs")
-    expect(told(page)).to_have_text("Saved, with what was written elsewhere meanwhile")
+    expect(status_text(page)).to_have_text("Saved, with what was written elsewhere meanwhile")
     expect(note_of(page)).to_have_value("before\nmine\ntheirs")
     note_of(page).press_sequentially("!")  # where the cursor was
     wait_for_note(demo, calls[0], "before\nmine!\ntheirs")
     note_of(other).fill("")
-    expect(told(other)).to_have_text("Saved, with what was written elsewhere meanwhile")
-    assert kept(demo, calls[0]) == "mine!"
+    expect(status_text(other)).to_have_text("Saved, with what was written elsewhere meanwhile")
+    assert stored_note(demo, calls[0]) == "mine!"
     other.close()
 
 
-def test_a_note_that_is_too_long_says_so_and_stays(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_note_that_is_too_long_stays_with_a_message(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     note_of(page).fill("x" * 20_001)
-    expect(told(page)).to_contain_text("a note holds 20,000 characters, this one has 20,001")
+    expect(status_text(page)).to_contain_text("a note holds 20,000 characters, this one has 20,001")
     reload(page)
     open_tab(page, "Notes")
     expect(note_of(page)).to_have_value("x" * 20_001)
@@ -171,29 +171,35 @@ def test_a_note_that_is_too_long_says_so_and_stays(page: Page, demo: Demo, calls
     wait_for_note(demo, calls[0], "x" * 20_000)
 
 
-def test_a_note_that_the_app_refuses_says_why_and_stays(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_note_that_the_app_refuses_stays_with_the_reason(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
-    page.locator(".note").evaluate("(root) => (root.note.data.longest = 1e9)")  # so that it is the app that refuses
+    page.locator(".note").evaluate(
+        "(root) => (root.note.data.longest = 1e9)"
+    )  # the field allows it, the app doesn't
     note_of(page).fill("x" * 20_001)
-    expect(told(page)).to_contain_text("Not saved. A note holds 20,000 characters; this one has 20,001. Shorten it.")
-    expect(told(page)).to_contain_text("What you wrote is still here")
+    expect(status_text(page)).to_contain_text(
+        "Not saved. A note holds 20,000 characters; this one has 20,001. Shorten it."
+    )
+    expect(status_text(page)).to_contain_text("What you wrote is still here")
     assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('pbx-note')).length") == 1
     note_of(page).fill("short")
-    expect(told(page)).to_have_text("Saved")
-    assert kept(demo, calls[0]) == "short"
+    expect(status_text(page)).to_have_text("Saved")
+    assert stored_note(demo, calls[0]) == "short"
 
 
-def test_a_note_that_is_not_answered_says_so_and_is_saved_later(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_note_that_cannot_be_saved_yet_is_saved_later(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
-    with writing(demo.engine):  # the app has to wait
+    with writing(demo.engine):  # the database is locked
         note_of(page).fill("patience")
-        expect(told(page)).to_contain_text("Not saved yet: the app does not answer. What you wrote is still here")
+        expect(status_text(page)).to_contain_text(
+            "Not saved yet: the app does not answer. What you wrote is still here"
+        )
         note_of(page).press_sequentially(" helps")
-    expect(told(page)).to_have_text("Saved")
-    assert kept(demo, calls[0]) == "patience helps"
+    expect(status_text(page)).to_have_text("Saved")
+    assert stored_note(demo, calls[0]) == "patience helps"
 
 
-def test_tags_and_rating_are_saved_at_once(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_tags_and_rating_are_saved_immediately(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     tags = page.get_by_role("combobox", name="Tags")
     tags.click()
@@ -202,12 +208,12 @@ def test_tags_and_rating_are_saved_at_once(page: Page, demo: Demo, calls: list[i
     tags.press("Escape")
     page.get_by_role("radio", name="4 out of 5 stars").click()
 
-    def is_kept() -> bool:
+    def is_saved() -> bool:
         with reading(demo.engine) as session:
             note = session.get(CallNote, calls[0])
             return bool(note and note.rating == 4) and tags_of(session, calls[0]) == ["Refund"]
 
-    wait_until("both are kept", is_kept)
+    wait_until("both are saved", is_saved)
     reload(page)
     open_tab(page, "Notes")
     expect(page.get_by_role("radio", name="4 out of 5 stars")).to_be_checked()

@@ -1,10 +1,10 @@
-"""Every page of the demo, wide and narrow, light and dark: it is drawn whole, and what it shows can be read."""
+"""Every page of the demo, wide and narrow, light and dark, is drawn completely and is readable."""
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.app import navigation
-from tests.browser.checks import faults, open_page, open_tab, settle, wrongs
+from tests.browser.checks import open_page, open_tab, page_errors, settle, visual_problems
 
 PAGES = list(navigation().values())
 TABS = {
@@ -14,37 +14,37 @@ TABS = {
 }
 SHOWN = dict.fromkeys(("Today", "Interactions", "Explore", "Queues", "Agents"), "tr[data-id]") | {
     "Transcripts": "tr[data-id], a.hit",
-    "Wallboard": ".board section",  # what comes late on a page
+    "Wallboard": ".board section",  # what appears last on a page
     "Trunks": ".js-plotly-plot",
     "Extensions & calls": "[aria-label=Extensions]",
     "FreePBX Integration": ".st-key-demo_about",
     "Transcription": "[data-testid=stForm]",
 }
-CHARTS = {"Today": 1, "Explore": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # as many are drawn at least
+CHARTS = {"Today": 1, "Explore": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # at least this many
 
 
 @pytest.mark.parametrize("title", PAGES)
-def test_a_page_is_drawn_whole_and_can_be_read(look: Page, title: str) -> None:
-    open_page(look, title)
-    expect(look.locator(".demo-pill")).to_be_in_viewport()
-    look.locator(SHOWN.get(title, "h1")).first.wait_for()
-    settle(look)
-    found = wrongs(look) + faults(look)
+def test_a_page_is_complete_and_readable(layout_page: Page, title: str) -> None:
+    open_page(layout_page, title)
+    expect(layout_page.locator(".demo-pill")).to_be_in_viewport()
+    layout_page.locator(SHOWN.get(title, "h1")).first.wait_for()
+    settle(layout_page)
+    found = visual_problems(layout_page) + page_errors(layout_page)
     for tab in TABS.get(title, ()):
-        open_tab(look, tab)
-        found += [f"{tab}: {wrong}" for wrong in wrongs(look) + faults(look)]
+        open_tab(layout_page, tab)
+        found += [f"{tab}: {wrong}" for wrong in visual_problems(layout_page) + page_errors(layout_page)]
     assert found == []
     if title in CHARTS:
-        look.locator(".js-plotly-plot").nth(CHARTS[title] - 1).wait_for(state="attached")
+        layout_page.locator(".js-plotly-plot").nth(CHARTS[title] - 1).wait_for(state="attached")
 
 
-def test_the_navigation_leads_to_every_page(page: Page) -> None:
+def test_the_navigation_has_every_page(page: Page) -> None:
     open_page(page, "Today")
     links = page.get_by_test_id("stSidebarNav").get_by_role("link")
     assert [link.inner_text().splitlines()[-1].strip() for link in links.all()] == PAGES
 
 
-def test_the_next_page_begins_at_its_top(page: Page) -> None:
+def test_the_next_page_starts_at_its_top(page: Page) -> None:
     for title in ("Trunks", "Agents", "Explore", "Queues", "Interactions"):
         open_page(page, title)
         expect(page.get_by_role("heading", name=title, level=1)).to_be_in_viewport()
@@ -52,11 +52,11 @@ def test_the_next_page_begins_at_its_top(page: Page) -> None:
         page.wait_for_timeout(200)
 
 
-def test_an_agents_days_are_drawn(look: Page) -> None:
-    open_page(look, "Agents")
-    look.get_by_role("table", name="Agents").locator("tr[data-id]").first.click()
-    look.get_by_role("button", name="All agents").wait_for()
-    settle(look)
-    assert wrongs(look) + faults(look) == []
-    look.get_by_role("button", name="All agents").click()
-    settle(look)
+def test_an_agents_days_are_drawn(layout_page: Page) -> None:
+    open_page(layout_page, "Agents")
+    layout_page.get_by_role("table", name="Agents").locator("tr[data-id]").first.click()
+    layout_page.get_by_role("button", name="All agents").wait_for()
+    settle(layout_page)
+    assert visual_problems(layout_page) + page_errors(layout_page) == []
+    layout_page.get_by_role("button", name="All agents").click()
+    settle(layout_page)

@@ -1,4 +1,4 @@
-"""A table that is drawn anew while somebody presses on it, as those of live pages are."""
+"""A table that is redrawn during a click, as on live pages."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def blank(chromium: Browser) -> Iterator[Page]:
     page.context.close()
 
 
-def test_a_click_is_not_lost_when_the_figures_change_meanwhile(blank: Page) -> None:
+def test_a_click_is_not_lost_while_the_figures_change(blank: Page) -> None:
     row = blank.locator("tr[data-id='601']")
     blank.evaluate(DRAW, [SCRIPT.read_text(), "0:07"])
     row.hover()

@@ -15,7 +15,7 @@ from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
-from tests.browser.actions import close, hover
+from tests.browser.actions import close_overlay, hover
 from tests.browser.checks import settle
 from tests.lab.browser import browser, running_app
 from tests.unit.sample_history import add_agents, add_calls, clock, leg, look_at_trunk
@@ -80,7 +80,7 @@ def taken(page: Page, key: str, name: str) -> bytes:
     button = page.get_by_role("button", name=name, exact=True)
     with page.expect_download() as download:
         button.click()
-    close(page, button)
+    close_overlay(page, button)
     return Path(download.value.path()).read_bytes()
 
 
