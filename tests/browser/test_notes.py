@@ -173,9 +173,7 @@ def test_a_note_that_is_too_long_stays_with_a_message(page: Page, demo: Demo, ca
 
 def test_a_note_that_the_app_refuses_stays_with_the_reason(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
-    page.locator(".note").evaluate(
-        "(root) => (root.note.data.longest = 1e9)"
-    )  # the field allows it, the app doesn't
+    page.locator(".note").evaluate("(root) => (root.note.data.longest = 1e9)")  # the field allows it, the app doesn't
     note_of(page).fill("x" * 20_001)
     expect(status_text(page)).to_contain_text(
         "Not saved. A note holds 20,000 characters; this one has 20,001. Shorten it."
