@@ -97,5 +97,4 @@ class Leg:
     ended_by: str = ""  # of CEL, who hung up: caller or called; "" where neither did or nobody says
     transferred_to: str = ""  # of CEL: the extension or channel the call was passed on to
     onward_trunk: str = ""  # through which it went out again, having come in through `trunk`
-    account_code: str = ""  # who pays for the call, as the dialplan set it
     outbound_number: str = ""  # of a call out the number it shows: FreePBX sets it on each, whatever the trunk

@@ -42,7 +42,7 @@ def _cells(site: Site, leg: LegRow) -> list[TableCell]:
     return [
         {"text": leg.src or peer_of(leg.channel) or "Unknown", "sub": leg.channel},
         {"text": leg.dst or leg.did or "Unknown", "sub": leg.dst_channel},
-        {"text": _via(leg), "sub": " · ".join(filter(None, (leg.context, leg.account_code)))},
+        {"text": _via(leg), "sub": leg.context},
         {"text": _clock(site, leg.started_at), "sub": ringing},
         {"text": _clock(site, leg.answered_at), "sub": talk},
         {"text": _clock(site, leg.ended_at), "sub": ending},

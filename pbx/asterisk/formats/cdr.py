@@ -22,7 +22,7 @@ from pbx.text_encoding import decode
 # What is read of a row, where it is there.
 COLUMNS = tuple(
     """calldate start answer end clid src dst dcontext channel dstchannel lastapp lastdata duration billsec disposition
-    uniqueid userfield did recordingfile cnum cnam outbound_cnum linkedid sequence accountcode""".split()  # noqa: SIM905
+    uniqueid userfield did recordingfile cnum cnam outbound_cnum linkedid sequence""".split()  # noqa: SIM905
 )
 _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some back-ends store
     "0": "NO ANSWER",
@@ -152,7 +152,6 @@ def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] 
         from_name=_from_name(row),
         onward_trunk=onward_trunk,
         outbound_number=outbound_number,
-        account_code=_text(row.get("accountcode")),
     )
 
 
