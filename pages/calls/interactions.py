@@ -13,7 +13,7 @@ from pbx.ui.call_detail import show_call
 from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, period_filter, queue_filter, select_filter
 from pbx.ui.pager import pager
 from pbx.ui.searches import NONE_LABELS
-from pbx.ui.transcription_queue import ask_for_many
+from pbx.ui.transcription_queue import transcribe_many
 
 PAGE_ROWS = 15
 
@@ -63,7 +63,7 @@ def show_list(site: ui.Site, chosen: CallFilter, selected: str | None) -> None:
     with tools, st.container(horizontal=True, vertical_alignment="center", key="tools"):
         ui.note(f"{count_text(total, 'call')}, times in {site.zone_name}")
         if not selected and st.button("Transcribe…", icon=":material/speech_to_text:", key="transcribe_found"):
-            ask_for_many(site, chosen)
+            transcribe_many(site, chosen)
     with rows:
         cells_of = ui.short_call_cells if selected else ui.call_cells
         columns = ui.SHORT_CALL_COLUMNS if selected else ui.CALL_COLUMNS

@@ -1,4 +1,4 @@
-"""Alerts: what the analyst wants to be told of, where to, how each rule stands, and what was told."""
+"""Alerts: the rules, their current status, the addresses that receive messages, and past alerts."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,22 +31,22 @@ from pbx.store.models import Alert, AlertRule, now
 from pbx.store.snapshots import latest_snapshot
 
 ANY = ""
-HISTORY_ROWS = 20
+PAST_ROWS = 20
 DIALOG = "alert_dialog"  # in the session: which dialog is open, and the id of its rule
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of rule is offered: its name, what it is about, its threshold (most 0: it has none), and its words."""
+    """A kind of rule as the form offers it. A `maximum` of 0 means that it has no threshold."""
 
     name: str
-    of: Literal["queue", "trunk", ""]
+    subject: Literal["queue", "trunk", ""]
     unit: str
-    usual: int
-    most: int
-    said: str
+    default: int
+    maximum: int
+    text: str
     help: str
-    live: bool = False  # held against the newest snapshot
+    live: bool = False  # evaluated against the latest snapshot
 
 
 OFFERED: dict[RuleKind, Kind] = {
@@ -57,7 +57,7 @@ OFFERED: dict[RuleKind, Kind] = {
         120,
         86_400,
         "A caller waits longer than {0:,.0f} s",
-        "The wait of the first caller in the queue.",
+        "The current wait of the first caller in the queue.",
         live=True,
     ),
     "service_level": Kind(
@@ -67,8 +67,8 @@ OFFERED: dict[RuleKind, Kind] = {
         80,
         100,
         "Today’s service level is below {0:.0f}%",
-        "(Answered + given up within the queue’s own time) / (answered + abandoned), since midnight. "
-        f"Counts once a queue had {MIN_CALLS} calls.",
+        "(Answered + abandoned, both within target) ÷ (answered + abandoned), since midnight. Target: the queue’s "
+        f"service level. Needs at least {MIN_CALLS} calls in the queue.",
     ),
     "trunk_down": Kind(
         "Trunk down",
@@ -76,8 +76,8 @@ OFFERED: dict[RuleKind, Kind] = {
         "Minutes",
         5,
         10_080,
-        "A trunk is not registered, or not reachable, for {0:,.0f} min",
-        "Time in which nobody looked at the PBX is not counted.",
+        "A trunk is unregistered or unreachable for {0:,.0f} min",
+        "Time without data from the PBX is not counted.",
         live=True,
     ),
     "no_agent": Kind(
@@ -86,160 +86,171 @@ OFFERED: dict[RuleKind, Kind] = {
         "",
         0,
         0,
-        "Nobody is there to take calls",
-        "No agent is logged in, or all are paused or their telephones can’t be reached.",
+        "No agent can take calls",
+        "No agent is logged in, or all are paused or have unreachable phones.",
         live=True,
     ),
     "sync_failing": Kind(
         "Sync failing",
         "",
-        "Syncs in a row",
+        "Consecutive syncs",
         3,
         100,
         "The last {0:,.0f} syncs of recordings failed",
-        "Whoever asked for them.",
+        "Scheduled syncs and syncs started by a person.",
     ),
 }
 
 
-def subjects(at: ui.Site, of: str, now_chosen: str) -> list[str]:
-    """The queues or trunks there are, and what the rule is about already."""
-    with reading(at.engine) as session:
-        found = latest_snapshot(session, at.active.id)
+def subjects(site: ui.Site, of: str, current: str) -> list[str]:
+    """The names of all queues or trunks in the latest snapshot, and the rule’s current one."""
+    with reading(site.engine) as session:
+        snapshot = latest_snapshot(session, site.active.id)
     names: list[str] = []
-    if found is not None:
-        names = [one.name for one in (found.queues if of == "queue" else found.trunks)]
-    return sorted({*names, now_chosen} - {ANY})
+    if snapshot is not None:
+        names = [one.name for one in (snapshot.queues if of == "queue" else snapshot.trunks)]
+    return sorted({*names, current} - {ANY})
 
 
 def subject_text(rule: AlertRule) -> str:
-    of = OFFERED[rule.kind].of  # type: ignore[index]
+    """What a rule is about: Queue 400, Any trunk."""
+    of = OFFERED[rule.kind].subject  # type: ignore[index]
     if not of:
         return "All recordings"
     return f"{of.capitalize()} {rule.subject}" if rule.subject else f"Any {of}"
 
 
 def rule_text(rule: AlertRule) -> str:
-    return OFFERED[rule.kind].said.format(rule.threshold)  # type: ignore[index]
+    """A rule as a sentence: A caller waits longer than 120 s."""
+    return OFFERED[rule.kind].text.format(rule.threshold)  # type: ignore[index]
 
 
-def opened_targets(at: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
-    """A rule's saved addresses; none, and why, when their key is gone."""
+def saved_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
+    """A rule's saved addresses. If they can't be decrypted, shows why and returns none."""
     try:
-        return targets_of(at.settings, rule) if rule else []
+        return targets_of(site.settings, rule) if rule else []
     except SettingsError as error:
         st.error(ui.plain(error.advice))
         return []
 
 
-def ask(what: Literal["edit", "delete"], rule_id: int | None) -> None:
+def open_dialog(what: Literal["edit", "delete"], rule_id: int | None) -> None:
+    """Open a dialog on the next run, for a rule or (None) a new one."""
     st.session_state[DIALOG] = (what, rule_id)
 
 
-def close() -> None:
+def close_dialog() -> None:
+    """Close the dialog on the next run."""
     st.session_state.pop(DIALOG, None)
 
 
-def done(said: str, icon: str) -> None:
-    """Close the dialog, and say what was done."""
-    close()
-    st.session_state["toast"] = (said, f":material/{icon}:")
+def close_with_toast(text: str, icon: str) -> None:
+    """Close the dialog and show a toast."""
+    close_dialog()
+    st.session_state["toast"] = (text, f":material/{icon}:")
     st.rerun()
 
 
-@st.dialog("Alert", width="medium", on_dismiss=close)
-def edit(at: ui.Site, rule: AlertRule | None) -> None:
-    """A rule's form: a new one's without `rule`."""
+@st.dialog("Alert", width="medium", on_dismiss=close_dialog)
+def edit(site: ui.Site, rule: AlertRule | None) -> None:
+    """The form of a rule, or of a new one if `rule` is None."""
     kind: RuleKind = rule.kind if rule else "longest_wait"  # type: ignore[assignment]
     if rule is None:
-        kind = st.selectbox("Tell me when", KINDS, format_func=lambda one: OFFERED[one].name, key="kind") or kind
+        kind = st.selectbox("Alert when", KINDS, format_func=lambda one: OFFERED[one].name, key="kind") or kind
     about = OFFERED[kind]
-    st.caption(f"{ui.plain(about.said.format(rule.threshold if rule else about.usual))}. {ui.plain(about.help)}")
-    subject, threshold = rule.subject if rule else ANY, float(about.usual)
+    st.caption(f"{ui.plain(about.text.format(rule.threshold if rule else about.default))}. {ui.plain(about.help)}")
+    subject, threshold = rule.subject if rule else ANY, float(about.default)
     left, right = st.columns(2)
-    if about.of:
-        names = [ANY, *subjects(at, about.of, subject)]
-        said = {ANY: f"Any {about.of}"}
+    if about.subject:
+        names = [ANY, *subjects(site, about.subject, subject)]
+        labels = {ANY: f"Any {about.subject}"}
         subject = left.selectbox(
-            about.of.capitalize(),
+            about.subject.capitalize(),
             names,
             names.index(subject),
-            format_func=lambda name: said.get(name, name),
-            key=f"subject_{about.of}",
+            format_func=lambda name: labels.get(name, name),
+            key=f"subject_{about.subject}",
         )
-    if about.most:
-        start = int(rule.threshold) if rule else about.usual
-        threshold = (right if about.of else left).number_input(
-            about.unit, 1, about.most, start, key=f"threshold_{kind}"
+    if about.maximum:
+        start = int(rule.threshold) if rule else about.default
+        threshold = (right if about.subject else left).number_input(
+            about.unit, 1, about.maximum, start, key=f"threshold_{kind}"
         )
-    targets = choose_targets(at, rule)
-    buttons(at, rule, kind, subject or ANY, float(threshold), targets)
+    targets = choose_targets(site, rule)
+    save_or_test(site, rule, kind, subject or ANY, float(threshold), targets)
 
 
-def choose_targets(at: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
-    """The saved addresses that stay, named without their secrets, and those typed, one a line."""
-    saved = opened_targets(at, rule)
+def choose_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
+    """The fields for addresses: the saved ones to keep, shown without their secrets, and new ones."""
+    saved = saved_targets(site, rule)
     kept = saved
     if saved:
-        said = {target.id: f"{place}. {target.label}" for place, target in enumerate(saved, 1)}
+        labels = {target.id: f"{number}. {target.label}" for number, target in enumerate(saved, 1)}
         chosen = st.multiselect(
-            "Saved addresses", list(said), list(said), format_func=said.__getitem__, placeholder="None", key="kept"
+            "Saved addresses",
+            list(labels),
+            list(labels),
+            format_func=labels.__getitem__,
+            placeholder="None",
+            key="kept",
         )
         kept = [target for target in saved if target.id in chosen]
     typed = st.text_area(
-        "Add addresses, one a line",
+        "Add one address per line",
         key="typed",
         placeholder=EXAMPLES[0][1],
-        help="Addresses as Apprise writes them. They are stored encrypted and never shown again.",
+        help="Addresses in Apprise’s format. They are stored encrypted and never shown again.",
         height=80,
     )
-    with st.expander("How addresses are written"):
+    with st.expander("Examples of addresses"):
         st.code("\n".join(url for _, url in EXAMPLES), language=None, wrap_lines=True)
-        ui.note("Words in capitals are yours to fill in. Without any address the alert is seen on Today only.")
+        ui.note("Replace the words in capitals. Without an address, the alert appears only on the page Today.")
     return kept + [AlertTarget(SecretStr(line.strip())) for line in typed.splitlines() if line.strip()]
 
 
-def buttons(
-    at: ui.Site, rule: AlertRule | None, kind: RuleKind, subject: str, threshold: float, targets: list[AlertTarget]
+def save_or_test(
+    site: ui.Site, rule: AlertRule | None, kind: RuleKind, subject: str, threshold: float, targets: list[AlertTarget]
 ) -> None:
+    """The buttons of the form, and what they do: save the rule, or send a test message to its addresses."""
     with st.container(horizontal=True):
         save = st.button("Save", type="primary", icon=":material/save:", key="save_rule")
         test = st.button("Send a test message", icon=":material/send:", disabled=not targets, key="test_rule")
     if not (save or test):
         return
     try:
-        for place, target in enumerate(targets, 1):
-            checked(place, target)
+        for number, target in enumerate(targets, 1):
+            check_address(number, target)
         if test:
-            send_test(at, targets)
+            send_test(site, targets)
             return
         made = AlertRule(
             id=rule.id if rule else None,
-            connection_id=at.active.id,
+            connection_id=site.active.id,
             kind=kind,
             subject=subject,
             threshold=threshold,
             enabled=rule.enabled if rule else True,
-            targets_encrypted=seal_targets(at.settings, targets),
+            targets_encrypted=seal_targets(site.settings, targets),
         )
-        with writing(at.engine) as session:
+        with writing(site.engine) as session:
             save_rule(session, made, now())
     except PbxError as error:
         st.error(ui.plain(error.advice))
         return
-    done("Alert saved.", "check_circle")
+    close_with_toast("Alert saved.", "check_circle")
 
 
-def checked(place: int, target: AlertTarget) -> None:
-    """Raise SettingsError, naming the address by its place, when it is none."""
+def check_address(number: int, target: AlertTarget) -> None:
+    """Raise SettingsError, with the number of the address, if its form is unknown."""
     try:
         check_target(target.url.get_secret_value())
     except SettingsError as error:
-        raise SettingsError(f"Address {place} can’t be used. {error}", error.fix) from None
+        raise SettingsError(f"Address {number} can’t be used. {error}", error.fix) from None
 
 
-def send_test(at: ui.Site, targets: list[AlertTarget]) -> None:
-    title, text = sample_message(at.active.connection.host)
+def send_test(site: ui.Site, targets: list[AlertTarget]) -> None:
+    """Send a test message to each address, and show the outcome of each."""
+    title, text = sample_message(site.active.connection.host)
     with st.spinner("Sending"):
         for target in targets:
             try:
@@ -247,23 +258,25 @@ def send_test(at: ui.Site, targets: list[AlertTarget]) -> None:
             except PbxError as error:
                 st.error(ui.plain(error.advice))
             else:
-                st.success(f"{ui.plain(target.label)} took the test message.", icon=":material/check_circle:")
+                st.success(f"Test message sent to {ui.plain(target.label)}.", icon=":material/check_circle:")
 
 
-@st.dialog("Delete this alert?", on_dismiss=close)
-def confirm_delete(at: ui.Site, rule: AlertRule) -> None:
+@st.dialog("Delete this alert?", on_dismiss=close_dialog)
+def confirm_delete(site: ui.Site, rule: AlertRule) -> None:
+    """Ask before deleting a rule."""
     st.write(
-        f"“{ui.plain(rule_text(rule))}” ({ui.plain(subject_text(rule))}) is deleted with its addresses and its history."
+        f"“{ui.plain(rule_text(rule))}” ({ui.plain(subject_text(rule))}) "
+        " will be deleted, with its addresses and past alerts."
     )
     if st.button("Delete", type="primary", icon=":material/delete:", key="delete_rule"):
-        with writing(at.engine) as session:
+        with writing(site.engine) as session:
             delete_rule(session, rule.id or 0)
-        done("Alert deleted.", "delete")
+        close_with_toast("Alert deleted.", "delete")
 
 
-def switch(at: ui.Site, rule_id: int) -> None:
-    """Switch a rule on or off, as its toggle was set; what another page changed of it meanwhile stays."""
-    with writing(at.engine) as session:
+def switch(site: ui.Site, rule_id: int) -> None:
+    """Turn a rule on or off, as its toggle is set. Changes that another page made meanwhile remain."""
+    with writing(site.engine) as session:
         if rule := session.get(AlertRule, rule_id):
             rule.enabled = bool(st.session_state[f"enabled_{rule_id}"])
             save_rule(session, rule, now())
@@ -271,36 +284,39 @@ def switch(at: ui.Site, rule_id: int) -> None:
 
 @st.fragment(run_every=10)
 @ui.show_errors
-def state(at: ui.Site, rule: AlertRule) -> None:
-    """How a rule stands now."""
+def status(site: ui.Site, rule: AlertRule) -> None:
+    """The current status of a rule: off, active, no data, or clear."""
     if not rule.enabled:
-        st.markdown(":gray[:material/notifications_off: Switched off]")
+        st.markdown(":gray[:material/notifications_off: Off]")
         return
-    with reading(at.engine) as session:
-        open_ones = [alert for alert, of in current_alerts(session, at.active.id) if of.id == rule.id]
-        seen = latest_snapshot(session, at.active.id)
-    at_moment = datetime.now(UTC)
-    old = seen is None or (at_moment - seen.taken_at).total_seconds() > STALE_INTERVALS * at.interval_s
+    with reading(site.engine) as session:
+        open_ones = [alert for alert, of in current_alerts(session, site.active.id) if of.id == rule.id]
+        snapshot = latest_snapshot(session, site.active.id)
+    current_time = datetime.now(UTC)
+    stale = snapshot is None or (current_time - snapshot.taken_at).total_seconds() > STALE_INTERVALS * site.interval_s
     if open_ones:
         names = ", ".join(alert.subject for alert in open_ones[:3] if alert.subject)
         more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""
-        since = f"since {at.local(min(alert.started_at for alert in open_ones))}"
-        said = f"{names}{more} {since}".strip().capitalize() if not names else f"{names}{more}, {since}"
-        st.markdown(f":red[:material/notifications_active:] **{ui.plain(said)}**")
-    elif OFFERED[rule.kind].live and old:  # type: ignore[index]
-        last = f"last look {ago_text(seen.taken_at, at_moment)}" if seen else "no look yet"
-        st.markdown(f":orange[:material/warning:] Not known: {ui.plain(last)}")
+        since = f"since {site.local(min(alert.started_at for alert in open_ones))}"
+        text = f"Active: {names}{more}, {since}" if names else f"Active {since}"
+        st.markdown(f":red[:material/notifications_active:] **{ui.plain(text)}**")
+    elif OFFERED[rule.kind].live and stale:  # type: ignore[index]
+        last = f"last snapshot {ago_text(snapshot.taken_at, current_time)}" if snapshot else "no snapshot yet"
+        st.markdown(f":orange[:material/warning:] No current data: {ui.plain(last)}")
     else:
-        st.markdown(":green[:material/check_circle:] All is well")
+        st.markdown(":green[:material/check_circle:] All clear")
 
 
-def show_rules(at: ui.Site, rules: list[AlertRule]) -> None:
+def show_rules(site: ui.Site, rules: list[AlertRule]) -> None:
+    """All rules, each with its addresses, its status and its buttons."""
     for rule in rules:
         with st.container(border=True, key=f"rule_{rule.id}"):
             what, how = st.columns([5, 6], vertical_alignment="center")
             with what:
                 try:
-                    labels = ", ".join(target.label for target in targets_of(at.settings, rule)) or "Seen on Today only"
+                    labels = (
+                        ", ".join(target.label for target in targets_of(site.settings, rule)) or "Shown only on Today"
+                    )
                 except SettingsError as error:
                     labels = error.advice
                 st.markdown(
@@ -308,76 +324,80 @@ def show_rules(at: ui.Site, rules: list[AlertRule]) -> None:
                 )
             with how, st.container(horizontal=True, vertical_alignment="center"):
                 with st.container():
-                    state(at, rule)
-                st.toggle("On", rule.enabled, key=f"enabled_{rule.id}", on_change=switch, args=(at, rule.id))
-                st.button("Edit", icon=":material/edit:", key=f"edit_{rule.id}", on_click=ask, args=("edit", rule.id))
+                    status(site, rule)
+                st.toggle("On", rule.enabled, key=f"enabled_{rule.id}", on_change=switch, args=(site, rule.id))
+                st.button(
+                    "Edit", icon=":material/edit:", key=f"edit_{rule.id}", on_click=open_dialog, args=("edit", rule.id)
+                )
                 st.button(
                     "",
                     icon=":material/delete:",
                     key=f"ask_delete_{rule.id}",
                     help="Delete this alert",
-                    on_click=ask,
+                    on_click=open_dialog,
                     args=("delete", rule.id),
                 )
 
 
 @st.fragment(run_every=10)
 @ui.show_errors
-def history(at: ui.Site) -> None:
-    with reading(at.engine) as session:
-        found = past_alerts(session, at.active.id, HISTORY_ROWS)
-    st.subheader("What happened", anchor=False)
-    if not found:
-        ui.note("No alert has begun yet.")
+def show_past_alerts(site: ui.Site) -> None:
+    """The latest alerts, and whether their messages were sent."""
+    with reading(site.engine) as session:
+        alerts = past_alerts(session, site.active.id, PAST_ROWS)
+    st.subheader("Past alerts", anchor=False)
+    if not alerts:
+        ui.note("No alerts yet.")
         return
-    rows = {str(alert.id): history_cells(at, alert, rule) for alert, rule in found}
-    ui.table("What happened", ["Began|", "What", "Lasted>", "Told"], rows, key="alert_history")
+    rows = {str(alert.id): alert_cells(site, alert, rule) for alert, rule in alerts}
+    ui.table("Past alerts", ["Started|", "Alert", "Duration>", "Message"], rows, key="past_alerts")
 
 
-def history_cells(at: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.TableCell]:
-    lasted: ui.TableCell = {"text": "Going on", "tone": "bad"}
+def alert_cells(site: ui.Site, alert: Alert, rule: AlertRule) -> list[ui.TableCell]:
+    """A row of the table of alerts."""
+    duration: ui.TableCell = {"text": "Ongoing", "tone": "bad"}
     if alert.ended_at is not None:
-        lasted = duration_text((alert.ended_at - alert.started_at).total_seconds())
+        duration = duration_text((alert.ended_at - alert.started_at).total_seconds())
     return [
-        at.local(alert.started_at),
+        site.local(alert.started_at),
         {"text": alert_title(rule.kind, alert.subject), "sub": alert.description},
-        lasted,
-        told_cell(at, alert, rule),
+        duration,
+        message_cell(site, alert, rule),
     ]
 
 
-def told_cell(at: ui.Site, alert: Alert, rule: AlertRule) -> ui.TableCell:
-    """Whether the last message of an alert has arrived."""
+def message_cell(site: ui.Site, alert: Alert, rule: AlertRule) -> ui.TableCell:
+    """Whether the latest message about an alert was sent."""
     if alert.send_error and alert.pending_targets and alert.retry_at:
-        return {"text": f"Again at {at.local(alert.retry_at)}", "tone": "warn", "sub": alert.send_error}
+        return {"text": f"Retry at {site.local(alert.retry_at)}", "tone": "warn", "sub": alert.send_error}
     if alert.send_error:
         return {"text": "Not sent", "tone": "bad", "sub": alert.send_error}
     if not rule.targets_encrypted:
-        return {"text": "On Today only", "tone": "idle"}
+        return {"text": "Only on Today", "tone": "idle"}
     due = alert.pending_targets or not (alert.end_sent if alert.ended_at else alert.start_sent)
-    return {"text": "Being sent", "tone": "busy"} if due else {"text": "Told", "tone": "good"}
+    return {"text": "Sending", "tone": "busy"} if due else {"text": "Sent", "tone": "good"}
 
 
-ui.head("Alerts", "Told once when something begins, and once when it is over")
+ui.head("Alerts", "You get one message when a problem starts and one when it ends")
 site = ui.site()
 with reading(site.engine) as session:
-    known = list_rules(session, site.active.id)
-if known and not worker_alive(site.settings):
-    st.warning("No worker runs, so nothing is watched and nobody is told.", icon=":material/warning:")
-st.button("Add an alert", type="primary", icon=":material/add_alert:", on_click=ask, args=("edit", None))
-if known:
+    rules = list_rules(session, site.active.id)
+if rules and not worker_alive(site.settings):
+    st.warning("The background worker isn’t running, so no alerts will be sent.", icon=":material/warning:")
+st.button("Add an alert", type="primary", icon=":material/add_alert:", on_click=open_dialog, args=("edit", None))
+if rules:
     ui.note(
-        f"{count_text(len(known), 'rule')}. What can’t be sent is tried {len(PAUSES_S)} more times, "
-        f"over {duration_text(sum(PAUSES_S))}."
+        f"{count_text(len(rules), 'rule')}. A message that can’t be sent is retried {len(PAUSES_S)} times "
+        f"within {duration_text(sum(PAUSES_S))}."
     )
-    show_rules(site, known)
+    show_rules(site, rules)
 else:
-    ui.note("No rule yet. Add one, for example for the longest wait in a queue or for a trunk that goes down.")
-history(site)
+    ui.note("No rules yet. Add one, such as for a long wait in a queue or a trunk that goes down.")
+show_past_alerts(site)
 if DIALOG in st.session_state:
-    asked, rule_id = st.session_state[DIALOG]
-    chosen_rule = next((rule for rule in known if rule.id == rule_id), None)
-    if asked == "edit":
+    dialog, rule_id = st.session_state[DIALOG]
+    chosen_rule = next((rule for rule in rules if rule.id == rule_id), None)
+    if dialog == "edit":
         edit(site, chosen_rule)
     elif chosen_rule:
         confirm_delete(site, chosen_rule)

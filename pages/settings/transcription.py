@@ -1,4 +1,4 @@
-"""Transcription: what is being transcribed, what waits, what failed, and what is transcribed by itself."""
+"""Transcription: the queue and its progress, failed recordings, the rules for new recordings, and the engine."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,34 +28,32 @@ LONGEST_S = 6 * 3600
 
 @st.fragment(run_every=2)
 @ui.show_errors
-def live(at: ui.Site) -> None:
-    with reading(at.engine) as session:
-        found = transcriptions.overview(session, at.active.id)
-        waiting = transcriptions.next_up(session, at.active.id, NEXT_ROWS)
-    figures(found)
-    hold_ups(at, found)
+def show_queue(site: ui.Site) -> None:
+    """The queue: its counts, what blocks it, its progress, its buttons, and the next recordings."""
+    with reading(site.engine) as session:
+        found = transcriptions.overview(session, site.active.id)
+        waiting = transcriptions.next_up(session, site.active.id, NEXT_ROWS)
+    show_counts(found)
+    show_blocked_reason(site, found)
     if found.queued or found.transcribing:
-        whole(found)
-    buttons(at, found)
+        show_progress(found)
+    show_buttons(site, found)
     if found.running:
-        running(at, found)
+        show_running(site, found)
     if waiting:
         st.subheader("Next", anchor=False)
         ui.table(
             "Next",
-            ["Recording", "Length>", "Asked for by"],
-            {key(row): next_cells(row, of) for row, of in waiting},
+            ["Recording", "Length>", "Queued by"],
+            {str(row.recording_id): next_cells(row, of) for row, of in waiting},
             key="next",
         )
         if found.queued > len(waiting):
             ui.note(f"and {count_text(found.queued - len(waiting), 'recording')} more, newest first")
 
 
-def key(row: Transcription) -> str:
-    return str(row.recording_id)
-
-
-def figures(found: SpeechOverview) -> None:
+def show_counts(found: SpeechOverview) -> None:
+    """How many recordings are in each state."""
     with st.container(horizontal=True, key="figures", gap="large"):
         for label, value in (
             ("Transcribing", found.transcribing),
@@ -67,169 +65,196 @@ def figures(found: SpeechOverview) -> None:
             st.metric(label, f"{value:,}", width="content")
 
 
-def hold_ups(at: ui.Site, found: SpeechOverview) -> None:
-    """What keeps the queue from moving: said, with the way on."""
+def show_blocked_reason(site: ui.Site, found: SpeechOverview) -> None:
+    """Why the queue doesn’t move, with a button to try again."""
     if found.paused:
-        st.info("Transcribing is paused. What was begun is kept, and goes on where it was.", icon=":material/pause:")
+        st.info(
+            "Transcription is paused. Recordings in progress continue from where they stopped once you resume.",
+            icon=":material/pause:",
+        )
     if found.blocked_reason and found.retry_at is None:
         st.info(ui.plain(found.blocked_reason), icon=":material/hourglass_top:")
     elif found.blocked_reason:
-        again = f"It is tried again at {at.local(found.retry_at)}." if found.retry_at else ""
+        again = f"Next attempt at {site.local(found.retry_at)}." if found.retry_at else ""
         st.warning(f"{ui.plain(found.blocked_reason)} {ui.plain(again)}", icon=":material/error:")
-        act("Try again now", partial(transcriptions.set_blocked_reason, why=""), at, icon="refresh", key="again_now")
+        queue_button(
+            "Try again now", partial(transcriptions.set_blocked_reason, why=""), site, icon="refresh", key="again_now"
+        )
 
 
-def whole(found: SpeechOverview) -> None:
-    """How far all of it is, and how long the rest takes."""
+def show_progress(found: SpeechOverview) -> None:
+    """The progress of the queue, and the time it still needs."""
     all_s = found.ended_s + found.total_s
     share = min((found.ended_s + found.done_s) / all_s, 1.0) if all_s else 0.0
     left = count_text(found.queued + found.transcribing, "recording")
-    said = [f"{left} left, {duration_text(found.total_s - found.done_s)} of sound"]
+    text = [f"{left} left, {duration_text(found.total_s - found.done_s)} of audio"]
     if found.left_s is not None and found.speed:
-        said += [f"done in about {duration_text(found.left_s)} at {found.speed:,.1f} times the speed of speech"]
-    st.progress(share, ui.plain(", ".join(said)))
+        text += [f"done in about {duration_text(found.left_s)} at {found.speed:,.1f} times real time"]
+    st.progress(share, ui.plain(", ".join(text)))
 
 
-def buttons(at: ui.Site, found: SpeechOverview) -> None:
+def show_buttons(site: ui.Site, found: SpeechOverview) -> None:
+    """The buttons that pause, fill and empty the queue."""
     with st.container(horizontal=True, key="speech_buttons"):
         if found.paused:
-            act("Resume", partial(transcriptions.set_paused, paused=False), at, icon="play_arrow", key="resume")
+            queue_button(
+                "Resume", partial(transcriptions.set_paused, paused=False), site, icon="play_arrow", key="resume"
+            )
         else:
-            act("Pause", partial(transcriptions.set_paused, paused=True), at, icon="pause", key="pause")
+            queue_button("Pause", partial(transcriptions.set_paused, paused=True), site, icon="pause", key="pause")
         if found.new:
-            ask = partial(queue_all, at, "new")
+            queue_new = partial(queue_all, site, "new")
             st.button(
-                f"Transcribe {count_text(found.new, 'new recording')}", icon=":material/speech_to_text:", on_click=ask
+                f"Transcribe {count_text(found.new, 'new recording')}",
+                icon=":material/speech_to_text:",
+                on_click=queue_new,
             )
         if found.queued or found.transcribing:
             with st.popover("Cancel all…", icon=":material/stop:"):
-                ui.note("Nothing queued or running is transcribed then. Transcripts that are there stay.")
-                act("Cancel all", partial(transcriptions.cancel, recording_ids=None), at, icon="stop", key="cancel_all")
+                ui.note("Removes all queued and running recordings from the queue. Existing transcripts are kept.")
+                queue_button(
+                    "Cancel all",
+                    partial(transcriptions.cancel, recording_ids=None),
+                    site,
+                    icon="stop",
+                    key="cancel_all",
+                )
 
 
-def act(label: str, change: Callable[..., object], at: ui.Site, *, icon: str, key: str) -> None:
-    """A button that changes the queue of the PBX in one transaction."""
+def queue_button(label: str, change: Callable[..., object], site: ui.Site, *, icon: str, key: str) -> None:
+    """A button that changes the queue in one transaction when it is pressed."""
 
-    def pressed() -> None:
-        with writing(at.engine) as session:
-            change(session, at.active.id)
+    def on_click() -> None:
+        with writing(site.engine) as session:
+            change(session, site.active.id)
 
-    st.button(label, icon=f":material/{icon}:", key=key, on_click=pressed)
+    st.button(label, icon=f":material/{icon}:", key=key, on_click=on_click)
 
 
-def queue_all(at: ui.Site, only: transcriptions.Asked) -> None:
-    with writing(at.engine) as session:
-        queued = transcriptions.queue_calls(session, CallFilter(at.active.id), requested_by="page", only=only)
+def queue_all(site: ui.Site, only: transcriptions.Asked) -> None:
+    with writing(site.engine) as session:
+        queued = transcriptions.queue_calls(session, CallFilter(site.active.id), requested_by="page", only=only)
     st.toast(f"{count_text(queued, 'recording')} queued.", icon=":material/schedule:")
 
 
-def running(at: ui.Site, found: SpeechOverview) -> None:
-    st.subheader("Under way", anchor=False)
+def show_running(site: ui.Site, found: SpeechOverview) -> None:
+    """The recordings being transcribed, each with its progress."""
+    st.subheader("In progress", anchor=False)
     for one in found.running:
         share = min(one.done_s / one.total_s, 1.0) if one.total_s else 0.0
-        begun = f"begun {ago_text(one.started_at, datetime.now(UTC))}"
+        started = f"started {ago_text(one.started_at, datetime.now(UTC))}"
         with st.container(horizontal=True, vertical_alignment="center", key=f"running_{one.recording_id}"):
             of = f"{duration_text(one.done_s)} of {duration_text(one.total_s)}"
-            st.progress(share, f"{ui.plain(one.name)}  \n:small[{ui.plain(f'{of}, {begun}')}]")
+            st.progress(share, f"{ui.plain(one.name)}  \n:small[{ui.plain(f'{of}, {started}')}]")
             cancel = partial(transcriptions.cancel, recording_ids=[one.recording_id])
-            act("Cancel", cancel, at, icon="stop", key=f"cancel_{one.recording_id}")
+            queue_button("Cancel", cancel, site, icon="stop", key=f"cancel_{one.recording_id}")
 
 
 def next_cells(row: Transcription, recording: RecordingRow) -> list[ui.TableCell]:
-    asked = {"rule": "The rules", "page": "A person"}.get(row.requested_by, row.requested_by.capitalize())
-    by: ui.TableCell = {"text": asked, "sub": f"with the model {row.model}"} if row.model else asked
+    """A row of the table of the next recordings."""
+    queued_by = {"rule": "Rules", "page": "A user"}.get(row.requested_by, row.requested_by.capitalize())
+    by: ui.TableCell = {"text": queued_by, "sub": f"Model {row.model}"} if row.model else queued_by
     return [recording.name, duration_text(recording.duration_s), by]
 
 
 @st.fragment(run_every=10)
 @ui.show_errors
-def failed(at: ui.Site) -> None:
-    with reading(at.engine) as session:
-        total = transcriptions.overview(session, at.active.id).failed
+def show_failed(site: ui.Site) -> None:
+    """The recordings that failed, with the reason and buttons to retry."""
+    with reading(site.engine) as session:
+        total = transcriptions.overview(session, site.active.id).failed
     if not total:
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(f"{total:,} failed", anchor=False, width="content")
-        retry = partial(queue_all, at, "failed")
+        retry = partial(queue_all, site, "failed")
         st.button("Retry all", icon=":material/replay:", key="retry_all", on_click=retry)
-    place = st.container()
-    before = pager(total, FAILED_ROWS, of="failed")
-    with reading(at.engine) as session:
-        rows = transcriptions.failed_ones(session, at.active.id, offset=before, limit=FAILED_ROWS)
+    rows_container = st.container()
+    offset = pager(total, FAILED_ROWS, of="failed")
+    with reading(site.engine) as session:
+        rows = transcriptions.failed_ones(session, site.active.id, offset=offset, limit=FAILED_ROWS)
     for row, recording in rows:
         with (
-            place,
+            rows_container,
             st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed_{row.recording_id}"),
         ):
             when = ago_text(row.ended_at, datetime.now(UTC))
             st.markdown(f"**{ui.plain(recording.name)}**, {when}  \n{ui.plain(row.error)}", width="stretch")
-            again = partial(ask_again, recording_ids=[row.recording_id])
-            act("Retry", again, at, icon="replay", key=f"retry_{row.recording_id}")
+            retry = partial(retry_recordings, recording_ids=[row.recording_id])
+            queue_button("Retry", retry, site, icon="replay", key=f"retry_{row.recording_id}")
             if st.button("Open", icon=":material/open_in_new:", key=f"open_{row.recording_id}"):
                 go_to_page(CALL_PAGE, {"call": str(recording.call_id)})
 
 
-def ask_again(session: object, connection_id: int, recording_ids: list[int]) -> None:
+def retry_recordings(session: object, connection_id: int, recording_ids: list[int]) -> None:
+    """Queue recordings again."""
     transcriptions.queue_recordings(session, connection_id, recording_ids, requested_by="page")  # type: ignore[arg-type]
 
 
-def rules_form(at: ui.Site) -> None:
-    with reading(at.engine) as session:
-        now = transcriptions.rules_of(session, at.active.id)
-        queues = sorted({*call_queues(session, at.active.id), *now.queues})
+def rules_form(site: ui.Site) -> None:
+    """The form of the rules by which new recordings are transcribed automatically."""
+    with reading(site.engine) as session:
+        rules = transcriptions.rules_of(session, site.active.id)
+        queues = sorted({*call_queues(session, site.active.id), *rules.queues})
     with st.form("rules", border=True):
-        automatic = st.toggle("Transcribe new recordings by themselves, the newest first", now.automatic)
+        automatic = st.toggle("Transcribe new recordings automatically, newest first", rules.automatic)
         shortest, longest = st.columns(2)
-        least = shortest.number_input("Shortest, seconds", 0, LONGEST_S, int(now.min_duration_s or 0), help="0: any")
-        most = longest.number_input(
-            "Longest, minutes", 0, LONGEST_S // 60, int((now.max_duration_s or 0) / 60), help="0: any"
+        least = shortest.number_input(
+            "Minimum length (seconds)", 0, LONGEST_S, int(rules.min_duration_s or 0), help="0: no limit"
         )
-        chosen_queues = st.multiselect("Queues", queues, now.queues, placeholder="All calls, queued or not")
+        most = longest.number_input(
+            "Maximum length (minutes)", 0, LONGEST_S // 60, int((rules.max_duration_s or 0) / 60), help="0: no limit"
+        )
+        chosen_queues = st.multiselect("Queues", queues, rules.queues, placeholder="All calls, with or without a queue")
         chosen_ways = st.multiselect(
             "Directions",
             get_args(CallDirection),
-            now.directions,
+            rules.directions,
             format_func=DIRECTIONS.__getitem__,
             placeholder="All directions",
         )
-        ui.note("Calls outside these rules can be transcribed by hand, under Interactions.")
+        ui.note("To transcribe other calls, select them under Interactions.")
         if st.form_submit_button("Save rules", type="primary", icon=":material/save:"):
-            rules = TranscriptionRules(
-                connection_id=at.active.id,
+            new_rules = TranscriptionRules(
+                connection_id=site.active.id,
                 automatic=automatic,
                 min_duration_s=float(least) or None,
                 max_duration_s=most * 60.0 or None,
                 queues=chosen_queues,
                 directions=cast(list[str], chosen_ways),
             )
-            with writing(at.engine) as session:
-                transcriptions.save_rules(session, rules)
+            with writing(site.engine) as session:
+                transcriptions.save_rules(session, new_rules)
             st.toast("Rules saved.", icon=":material/check_circle:")
 
 
-def engine_facts(at: ui.Site) -> None:
-    """What transcribes, and whether it can."""
-    own = at.settings
-    there = is_present(own.whisper_model, own.whisper_engine, own.models_dir)
-    at_work = anyone_alive(own.pbx_data_dir, "transcriber")
-    weights = "On this machine" if there else "Not here yet; downloaded when the first recording is transcribed"
+def engine_facts(site: ui.Site) -> None:
+    """The engine and its model, and whether the background processes are running."""
+    settings = site.settings
+    present = is_present(settings.whisper_model, settings.whisper_engine, settings.models_dir)
+    running = anyone_alive(settings.pbx_data_dir, "transcriber")
+    weights = "On this machine" if present else "Downloaded when the first recording is transcribed"
     server = (
-        f"{own.analysis_model} at {own.analysis_server or 'an invalid address'}"
-        if own.analysis_url
+        f"{settings.analysis_model} at {settings.analysis_server or 'an invalid address'}"
+        if settings.analysis_url
         else "This machine, without a language model"
     )
     ui.facts(
         {
-            "Engine": own.whisper_engine,
-            "Model": own.whisper_model,
-            "Its weights": weights,
-            "Runs on": {"auto": "The graphics card if there is one, else the processor"}.get(
-                own.whisper_device, own.whisper_device
+            "Engine": settings.whisper_engine,
+            "Model": settings.whisper_model,
+            "Model files": weights,
+            "Runs on": {"auto": "Graphics card if available, otherwise the processor"}.get(
+                settings.whisper_device, settings.whisper_device
             ),
-            "Language": {"auto": "Found out for each recording"}.get(own.whisper_language, own.whisper_language),
-            "Summaries by": server,
-            "Worker": "At work" if worker_alive(own) else "Not running",
-            "Transcriber": "At work, the model in memory" if at_work else "Resting; it starts when something is queued",
+            "Language": {"auto": "Detected for each recording"}.get(
+                settings.whisper_language, settings.whisper_language
+            ),
+            "Summaries": server,
+            "Worker": "Running" if worker_alive(settings) else "Not running",
+            "Transcriber": "Running, with the model in memory"
+            if running
+            else "Idle. Starts when recordings are queued.",
         }
     )
     ui.note(
@@ -237,11 +262,11 @@ def engine_facts(at: ui.Site) -> None:
     )
 
 
-ui.head("Transcription", "What becomes text, how far it is, and by which rules")
+ui.head("Transcription", "Progress, failed recordings, and the rules for new recordings")
 site = ui.site()
-live(site)
-failed(site)
-st.subheader("What is transcribed by itself", anchor=False)
+show_queue(site)
+show_failed(site)
+st.subheader("Automatic transcription", anchor=False)
 rules_form(site)
-st.subheader("What transcribes", anchor=False)
+st.subheader("Engine", anchor=False)
 engine_facts(site)

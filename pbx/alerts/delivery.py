@@ -1,4 +1,4 @@
-"""Alerts are sent by Apprise, to mail, webhooks, Slack, Teams and others: once when one begins, once when it ends."""
+"""Sends alerts through Apprise (e-mail, webhooks, Slack, Teams and others): when one starts and when it ends."""
 
 import logging
 import threading
@@ -45,11 +45,11 @@ log = logging.getLogger("pbx.alerts")
 
 
 class SendError(PbxError):
-    """A target could not be told; the message says why and never where to."""
+    """A message could not be sent. The error gives the reason, never the address."""
 
 
 def update_and_send_alerts(engine: Engine, settings: Settings, stop: threading.Event) -> bool:
-    """Let alerts begin and end, and tell of them; returns whether anything began, ended or was sent.
+    """Evaluate the rules and send the messages that are due. Return whether an alert changed or a message was due.
 
     Raises SettingsError, DataError.
     """
@@ -58,13 +58,13 @@ def update_and_send_alerts(engine: Engine, settings: Settings, stop: threading.E
         return False
     changes = evaluate(engine, settings, active, now())
     for change in changes:
-        log.info("An alert has %s (rule %d, %s).", change.what, change.rule_id, change.subject or "syncs")
+        log.info("Alert %s (rule %d, %s).", change.what, change.rule_id, change.subject or "sync")
     return bool(send_due_messages(engine, settings, active, stop) + len(changes))
 
 
 def send_due_messages(engine: Engine, settings: Settings, active: ActiveConnection, stop: threading.Event) -> int:
-    """Send every message that is due, and return how many that were. Raises DataError."""
-    told = 0
+    """Send every message that is due, and return their number. Raises DataError."""
+    sent = 0
     while not stop.is_set():
         with reading(engine) as session:
             if not anything_to_tell(session, active.id, now()):
@@ -73,43 +73,46 @@ def send_due_messages(engine: Engine, settings: Settings, active: ActiveConnecti
             telling = claim_telling(session, settings, active.id, now())
         if telling is not None:
             _send_claimed(engine, settings, active, telling)
-            told += 1
-    return told
+            sent += 1
+    return sent
 
 
 def send(target: AlertTarget, title: str, text: str) -> None:
-    """Send one message now. Raises SendError when it could not be sent, SettingsError for an unusable address."""
+    """Send one message now. Raises SendError if that fails, SettingsError for an unusable address."""
     reason = send_in_process(target.url.get_secret_value(), title, text)
     if reason:
-        raise SendError(f"{target.label}: the message wasn’t sent ({reason}).", "Check its address and try again.")
+        raise SendError(f"{target.label}: the message wasn’t sent ({reason}).", "Check the address and try again.")
 
 
 def check_target(url: str) -> None:
-    """Raise SettingsError when an address is none that a message can be sent to; nothing is sent."""
+    """Raise SettingsError if messages can't be sent to an address of this form. Nothing is sent."""
     check_address(url)
 
 
 def sample_message(host: str) -> tuple[str, str]:
-    """Title and text of a message that says it is only a test."""
-    return "PBX Notebook: test message", f"Alerts of the PBX {host} will arrive here. Nothing is wrong: this is a test."
+    """Return the title and text of a test message."""
+    return (
+        "PBX Notebook: test message",
+        f"This is a test; nothing is wrong. Alerts for the PBX {host} will arrive here.",
+    )
 
 
 def alert_title(kind: str, subject: str) -> str:
-    """Name an alert in a few words: Long wait in queue 400."""
+    """Return an alert's title: Long wait in queue 400."""
     return TITLES.get(kind, "Alert: {}").format(subject)
 
 
 def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
-    """Title and text that tell of an alert at a moment, times in the PBX's zone."""
+    """Return the title and text of the message about an alert as it is at `at`, with times in the PBX's time zone."""
     title = alert_title(rule.kind, alert.subject)
     begun = moment_text(alert.started_at, zone, at, seconds=True)
-    where = f"PBX {host}, times in {zone_text(zone, at)}."
+    where = f"PBX: {host}. Times are in {zone_text(zone, at)}."
     if alert.ended_at is None:
-        return f"PBX Notebook: {title}", f"{alert.description}\nSeen at {begun}. {where}"
+        return f"PBX Notebook: {title}", f"{alert.description}\nStarted at {begun}. {where}"
     ended = moment_text(alert.ended_at, zone, at, seconds=True)
     lasted = duration_text((alert.ended_at - alert.started_at).total_seconds())
-    text = f"It lasted from {begun} to {ended}, {lasted}. When it began: {alert.description}\n{where}"
-    return f"PBX Notebook: over: {title}", text
+    text = f"From {begun} to {ended} ({lasted}). At the start: {alert.description}\n{where}"
+    return f"PBX Notebook: resolved: {title}", text
 
 
 def _send_claimed(engine: Engine, settings: Settings, active: ActiveConnection, telling: Telling) -> None:
@@ -128,7 +131,7 @@ def _send_claimed(engine: Engine, settings: Settings, active: ActiveConnection, 
             continue
         with writing(engine) as session:
             if not record_sent(session, telling, target.id, now()):
-                return  # it has meanwhile become another message
+                return  # another worker has replaced the message
     if failures:
         tries = f"Attempt {telling.attempt} of {len(PAUSES_S) + 1}."
         log.warning("An alert could not be sent. %s %s", " ".join(failures), tries)

@@ -1,6 +1,6 @@
-"""Alerts begin and end: each rule is held against the cache, and nothing else is asked.
+"""Evaluates the alert rules against the cache, so that alerts start and end. It never contacts the PBX.
 
-A look too old to tell how things stand now neither begins nor ends an alert.
+A snapshot that is too old to describe the current state neither starts nor ends an alert.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ from pbx.store.listening import listening_spans
 from pbx.store.models import AlertRule, Job, PbxConnection
 from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
 
-STALE_INTERVALS = 3  # a snapshot older than so many intervals is not how things stand
-MIN_CALLS = 5  # a service level of fewer calls begins no alert
+STALE_INTERVALS = 3  # a snapshot older than this many collect intervals is too old
+MIN_CALLS = 5  # a service level of fewer calls starts no alert
 DOWN_STATES = {"unregistered", "rejected", "unreachable"}
-# Of QueueMember's Status: 4 invalid, 5 unavailable. app_queue rings none of these (get_member_status), nor the paused.
+# Values of QueueMember's Status: 4 invalid, 5 unavailable. app_queue doesn't ring these (get_member_status).
 UNREACHABLE_STATUSES = {4, 5}
 
 Named = TypeVar("Named", Queue, Trunk)
@@ -33,7 +33,7 @@ Named = TypeVar("Named", Queue, Trunk)
 
 @dataclass(frozen=True)
 class AlertContext:
-    """What rules are held against. `snapshot` is None without a fresh one."""
+    """What rules are evaluated against: the cache, and the latest snapshot unless it is too old (then None)."""
 
     session: Session
     connection_id: int
@@ -43,103 +43,108 @@ class AlertContext:
     snapshot: Snapshot | None
 
     def queues(self, subject: str) -> tuple[Queue, ...] | None:
-        """The queues a rule is about; None when they can't be seen now."""
-        return None if not self._sees("queues") or self.snapshot is None else _named(self.snapshot.queues, subject)
+        """The queues that a rule is about ("" for all); None if their state is unknown now."""
+        return None if not self._is_known("queues") or self.snapshot is None else _named(self.snapshot.queues, subject)
 
     def trunks(self, subject: str) -> tuple[Trunk, ...] | None:
-        """The trunks a rule is about; None when they can't be seen now."""
-        return None if not self._sees("trunks") or self.snapshot is None else _named(self.snapshot.trunks, subject)
+        """The trunks that a rule is about ("" for all); None if their state is unknown now."""
+        return None if not self._is_known("trunks") or self.snapshot is None else _named(self.snapshot.trunks, subject)
 
-    def _sees(self, part: PartName) -> bool:
+    def _is_known(self, part: PartName) -> bool:
         found = self.snapshot.parts.get(part) if self.snapshot else None
         return found is not None and found.state == "ok"
 
 
 def evaluate(engine: Engine, settings: Settings, active: ActiveConnection, now: datetime) -> list[Change]:
-    """Let the alerts of a PBX begin and end as its enabled rules hold at a moment, and return those that did.
+    """Evaluate the enabled rules of a PBX at `now`, and return the alerts that have started or ended.
 
-    Reads only the cache. Raises DataError.
+    Raises DataError.
     """
     changes: list[Change] = []
     with reading(engine) as session:
         rules = list_rules(session, active.id, enabled=True)
         if not rules:
             return changes
-        look = _context(session, settings, active, now)
-        found = [(rule, EVALUATORS[rule.kind](look, rule)) for rule in rules if rule.kind in EVALUATORS]
-        news = [(rule.id, seen) for rule, seen in found if seen and rule.id and would_change(session, rule.id, seen)]
-    if news:
+        context = _context(session, settings, active, now)
+        found = [(rule, EVALUATORS[rule.kind](context, rule)) for rule in rules if rule.kind in EVALUATORS]
+        changed = [(rule.id, seen) for rule, seen in found if seen and rule.id and would_change(session, rule.id, seen)]
+    if changed:
         with writing(engine) as session:
-            for rule_id, seen in news:
+            for rule_id, seen in changed:
                 changes += settle(session, rule_id, seen)
     return changes
 
 
-def longest_wait(look: AlertContext, rule: AlertRule) -> Seen | None:
-    """A caller waits longer than `threshold` seconds."""
-    queues = look.queues(rule.subject)
-    if queues is None or look.snapshot is None:
+def longest_wait(context: AlertContext, rule: AlertRule) -> Seen | None:
+    """A caller has been waiting for longer than `threshold` seconds."""
+    queues = context.queues(rule.subject)
+    if queues is None or context.snapshot is None:
         return None
-    held = {
-        queue.name: f"The first of {count_text(queue.calls, 'caller')} has waited {duration_text(queue.longest_wait_s)}"
-        f", longer than {duration_text(rule.threshold)}."
+    subjects = {
+        queue.name: f"The first caller has been waiting for {duration_text(queue.longest_wait_s)}, longer than "
+        f"{duration_text(rule.threshold)}. {count_text(queue.calls, 'caller')} waiting."
         for queue in queues
         if queue.calls and queue.longest_wait_s > rule.threshold
     }
-    return Seen(look.snapshot.taken_at, held)
+    return Seen(context.snapshot.taken_at, subjects)
 
 
-def service_level(look: AlertContext, rule: AlertRule) -> Seen | None:
-    """Since midnight in the PBX's zone, `sl_inclusive` is below `threshold` percent, of LEAST_CALLS calls at least."""
-    today = FigureFilter(look.connection_id, start_of_day(look.now, look.zone), look.now, rule.subject or None)
-    held = {}
-    targets = queue_targets(look.session, look.connection_id)
-    for queue, figures in by_queue(look.session, today, targets).items():
+def service_level(context: AlertContext, rule: AlertRule) -> Seen | None:
+    """Today's service level (`sl_inclusive`) is below `threshold` percent. Needs MIN_CALLS calls.
+
+    Today starts at midnight in the PBX's time zone.
+    """
+    today = FigureFilter(
+        context.connection_id, start_of_day(context.now, context.zone), context.now, rule.subject or None
+    )
+    subjects = {}
+    targets = queue_targets(context.session, context.connection_id)
+    for queue, figures in by_queue(context.session, today, targets).items():
         level = figures.sl_inclusive
         if level.denominator >= MIN_CALLS and level.percent is not None and level.percent < rule.threshold:
-            held[queue] = (
+            subjects[queue] = (
                 f"Today’s service level is {level.percent_text()}, below {rule.threshold:g}%: "
-                f"{level.parts_text()} calls answered or given up within {targets.of(queue):g} s."
+                f"{level.parts_text()} calls answered or abandoned within {targets.of(queue):g} s."
             )
-    return Seen(look.now, held)
+    return Seen(context.now, subjects)
 
 
-def trunk_down(look: AlertContext, rule: AlertRule) -> Seen | None:
-    """A trunk has not been registered, or reachable, for `threshold` minutes, as far as it was looked at."""
-    trunks = look.trunks(rule.subject)
-    if trunks is None or look.snapshot is None:
+def trunk_down(context: AlertContext, rule: AlertRule) -> Seen | None:
+    """A trunk has been unregistered or unreachable for at least `threshold` minutes of observed time."""
+    trunks = context.trunks(rule.subject)
+    if trunks is None or context.snapshot is None:
         return None
-    held, unknown = {}, set()
+    subjects, unknown = {}, set()
     for trunk in trunks:
         if trunk.state == "unknown":
             unknown.add(trunk.name)
         elif trunk.state in DOWN_STATES:
-            since = _down_since(look, trunk.name)
-            if look.snapshot.taken_at - since >= timedelta(minutes=rule.threshold):
-                minutes_s = (look.snapshot.taken_at - since).total_seconds()
-                held[trunk.name] = f"It has been {trunk.state} for {duration_text(minutes_s)}."
-    return Seen(look.snapshot.taken_at, held, frozenset(unknown))
+            since = _down_since(context, trunk.name)
+            if context.snapshot.taken_at - since >= timedelta(minutes=rule.threshold):
+                down_s = (context.snapshot.taken_at - since).total_seconds()
+                subjects[trunk.name] = f"It has been {trunk.state} for {duration_text(down_s)}."
+    return Seen(context.snapshot.taken_at, subjects, frozenset(unknown))
 
 
-def no_agent(look: AlertContext, rule: AlertRule) -> Seen | None:
-    """A queue has nobody it could ring: no agent is in it, or all are paused or their telephones can't be reached."""
-    queues = look.queues(rule.subject)
-    if queues is None or look.snapshot is None:
+def no_agent(context: AlertContext, rule: AlertRule) -> Seen | None:
+    """No agent of a queue can take calls: none is logged in, or all are paused or have unreachable phones."""
+    queues = context.queues(rule.subject)
+    if queues is None or context.snapshot is None:
         return None
-    held = {queue.name: _no_agent_text(queue) for queue in queues if not any(map(_can_take_calls, queue.members))}
-    return Seen(look.snapshot.taken_at, held)
+    subjects = {queue.name: _no_agent_text(queue) for queue in queues if not any(map(_can_take_calls, queue.members))}
+    return Seen(context.snapshot.taken_at, subjects)
 
 
-def sync_failing(look: AlertContext, rule: AlertRule) -> Seen | None:
-    """The last `threshold` syncs that ended have all failed."""
+def sync_failing(context: AlertContext, rule: AlertRule) -> Seen | None:
+    """The last `threshold` syncs have all failed."""
     count = max(int(rule.threshold), 1)
-    ended = col(Job.kind) == "sync", col(Job.connection_id) == look.connection_id, col(Job.ended_at).is_not(None)
+    ended = col(Job.kind) == "sync", col(Job.connection_id) == context.connection_id, col(Job.ended_at).is_not(None)
     query = select(col(Job.state), col(Job.error)).where(*ended).order_by(col(Job.ended_at).desc(), col(Job.id).desc())
-    last = look.session.connection().execute(query.limit(count)).all()
+    last = context.session.connection().execute(query.limit(count)).all()
     if len(last) < count or any(state != "failed" for state, _ in last):
-        return Seen(look.now, {})
+        return Seen(context.now, {})
     failed = "The last sync" if count == 1 else f"The last {count} syncs"
-    return Seen(look.now, {"": f"{failed} failed. {last[0].error}".strip()})
+    return Seen(context.now, {"": f"{failed} failed. {last[0].error}".strip()})
 
 
 EVALUATORS: Mapping[str, Callable[[AlertContext, AlertRule], Seen | None]] = {
@@ -175,25 +180,27 @@ def _no_agent_text(queue: Queue) -> str:
         return f"No agent is logged in.{waiting}"
     paused = sum(member.paused for member in queue.members)
     agents = count_text(len(queue.members), "agent")
-    return f"Nobody to take a call: of {agents} {paused} paused, {len(queue.members) - paused} not reachable.{waiting}"
+    return (
+        f"No agent can take calls: of {agents}, {paused} paused and {len(queue.members) - paused} unreachable.{waiting}"
+    )
 
 
-def _down_since(look: AlertContext, trunk: str) -> datetime:
-    """Since when a trunk that is down now was seen down: without a break, and without a gap in the looks."""
-    at = look.snapshot.taken_at if look.snapshot else look.now
+def _down_since(context: AlertContext, trunk: str) -> datetime:
+    """Since when a trunk has been observed down without interruption, up to the latest snapshot."""
+    at = context.snapshot.taken_at if context.snapshot else context.now
     sample = TRUNKS.c
-    mine = sample.subject_id == S.id, S.connection_id == look.connection_id, S.kind == "trunk", S.name == trunk
-    execute = look.session.connection().execute
+    mine = sample.subject_id == S.id, S.connection_id == context.connection_id, S.kind == "trunk", S.name == trunk
+    execute = context.session.connection().execute
     up = execute(select(func.max(case((sample.state.not_in(DOWN_STATES), sample.taken_at)))).where(*mine)).scalar()
     after = () if up is None else (sample.taken_at > up,)
     first: datetime | None = execute(select(func.min(sample.taken_at)).where(*mine, *after)).scalar()
     since = at if first is None or first > at else first
-    gaps = snapshot_gaps(look.session, look.connection_id, since, at, look.interval_s)
-    return max([since, *(end for start, end in gaps if not _listened(look, start, end))])
+    gaps = snapshot_gaps(context.session, context.connection_id, since, at, context.interval_s)
+    return max([since, *(end for start, end in gaps if not _listened(context, start, end))])
 
 
-def _listened(look: AlertContext, start: datetime, end: datetime) -> bool:
-    """Whether a time without snapshots was listened to: the watch stores what changes as it changes."""
-    spans = listening_spans(look.session, look.connection_id, start, end)
-    late = timedelta(seconds=look.interval_s)
+def _listened(context: AlertContext, start: datetime, end: datetime) -> bool:
+    """Whether the listener ran during a time without snapshots: it stores every change of a trunk."""
+    spans = listening_spans(context.session, context.connection_id, start, end)
+    late = timedelta(seconds=context.interval_s)
     return any(since - start <= late and end - until <= late for since, until in spans)

@@ -1,10 +1,10 @@
-"""Sends one message by Apprise, in a process of its own: `python -m pbx.alerts.send_process`.
+"""Sends one message through Apprise, in a separate process: `python -m pbx.alerts.send_process`.
 
-So a server that never ends its answer, or sends an endless one, can be left for good: the process is killed. What to
-send is read from standard input, where no other user of the machine sees the address with its tokens and passwords;
-what became of it is written to standard output, both as JSON.
+The process is killed if a server never finishes its answer. It reads the message from standard input, because other
+users of the machine can read command lines, and the address contains tokens and passwords. It writes the result to
+standard output. Both are JSON.
 
-Apprise logs addresses: its log goes nowhere but to `_AppriseLog`, which keeps a reason only.
+Apprise logs addresses, so `_AppriseLog` discards its log and keeps only the reason of a failure.
 """
 
 import json
@@ -19,13 +19,13 @@ from typing import Any
 from pbx.errors import PbxError, SettingsError
 from pbx.machine import limit_memory
 
-SEND_S = 20.0  # a server that has been silent for so long was not told
-TOTAL_S = 60.0  # however it talks
+SEND_S = 20.0  # a server that is silent for longer counts as failed
+TOTAL_S = 60.0  # even if the server keeps sending
 MEMORY_BYTES = 1 << 30  # of the process
 
 
 def send_in_process(url: str, title: str, text: str) -> str:
-    """Send a message within TOTAL_S, and return why it could not be sent, "" if it was. Raises SettingsError."""
+    """Send a message within TOTAL_S. Return the reason if that fails, otherwise "". Raises SettingsError."""
     order = json.dumps({"url": url, "title": title, "text": text})
     command = [sys.executable, "-m", "pbx.alerts.send_process"]
     try:
@@ -35,26 +35,26 @@ def send_in_process(url: str, title: str, text: str) -> str:
     except subprocess.TimeoutExpired:
         return f"it took longer than {TOTAL_S:.0f} s"
     except OSError as error:
-        return f"no process can be started ({error.strerror})"
+        return f"no process could be started ({error.strerror})"
     try:
-        told = json.loads(done.stdout)
-    except ValueError:  # killed, for want of memory say
-        return f"sending it ended unexpectedly (exit status {done.returncode})"
-    if told["unusable"]:
-        raise SettingsError(*told["unusable"])
-    return str(told["reason"])
+        result = json.loads(done.stdout)
+    except ValueError:  # the process was killed, perhaps for lack of memory
+        return f"the sending process ended unexpectedly with exit status {done.returncode}"
+    if result["unusable"]:
+        raise SettingsError(*result["unusable"])
+    return str(result["reason"])
 
 
 def check_address(url: str) -> None:
-    """Raise SettingsError when an address is none that a message can be sent to; nothing is sent."""
+    """Raise SettingsError if messages can't be sent to an address of this form. Nothing is sent."""
     with _quiet():
         _service(_apprise(), url)
 
 
 def _send(url: str, title: str, text: str) -> str:
-    """Send a message in this process; return why it could not be sent. Raises SettingsError."""
+    """Send a message in this process. Return the reason if that fails, otherwise "". Raises SettingsError."""
     apprise = _apprise()
-    with _quiet() as told:
+    with _quiet() as apprise_log:
         try:
             service = _service(apprise, url)
             sender = apprise.Apprise(asset=service.asset)
@@ -62,9 +62,9 @@ def _send(url: str, title: str, text: str) -> str:
             sent = sender.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
         except PbxError:
             raise
-        except Exception as error:  # a plugin's mistake; its text may hold the address
+        except Exception as error:  # a bug in a plugin; its text may contain the address
             return f"an unexpected {type(error).__name__}"
-    return "" if sent else told.reason
+    return "" if sent else apprise_log.reason
 
 
 def _apprise() -> Any:
@@ -72,7 +72,7 @@ def _apprise() -> Any:
     import apprise
 
     logger = logging.getLogger("apprise")
-    logger.propagate = False  # a sending given up may still log something
+    logger.propagate = False  # Apprise may still log after a timeout
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     return apprise
@@ -83,7 +83,7 @@ def _service(apprise: Any, url: str) -> Any:
         app_id="PBX Notebook",
         app_desc="PBX Notebook",
         app_url="",
-        image_url_mask="",  # else messages point to pictures on the web
+        image_url_mask="",  # otherwise messages contain links to images on the web
         image_url_logo="",
         async_mode=False,
         http_redirects=False,
@@ -99,36 +99,37 @@ def _service(apprise: Any, url: str) -> Any:
 
 
 class _AppriseLog(logging.Filter):
-    """Lets nothing through of what Apprise logs, and keeps why a message was not sent: a status or kind of fault."""
+    """Discards all that Apprise logs, and keeps the reason why a message was not sent."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.reason = "it refused the message or did not answer in time"
+        self.reason = "the server refused the message or didn’t answer"
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        status = re.search(r"\berror=(\d{3})\b", said)
+        text = record.getMessage()
+        status = re.search(r"\berror=(\d{3})\b", text)
         if status:
-            self.reason = f"it answered with HTTP status {status[1]}"
-        elif "onnection error" in said:
-            self.reason = "it can’t be reached, was too slow, or refused the login"
+            self.reason = f"the server answered with HTTP status {status[1]}"
+        elif "onnection error" in text:
+            self.reason = "the server is unreachable, was too slow, or refused the login"
         return False
 
 
 @contextmanager
 def _quiet() -> Iterator[_AppriseLog]:
-    """Apprise's log goes to the filter given, and nowhere else."""
-    logger, told = logging.getLogger("apprise"), _AppriseLog()
+    """Send Apprise's log to a filter that discards it, and yield that filter."""
+    logger, apprise_log = logging.getLogger("apprise"), _AppriseLog()
     logger.setLevel(logging.WARNING)
-    logger.addFilter(told)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its DEBUG lines hold a webhook's path
+    logger.addFilter(apprise_log)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its DEBUG lines contain the path of a webhook
     try:
-        yield told
+        yield apprise_log
     finally:
-        logger.removeFilter(told)
+        logger.removeFilter(apprise_log)
 
 
 def main() -> None:
+    """Read a message from standard input, send it, and write the result to standard output."""
     limit_memory(MEMORY_BYTES)
     unusable: list[str] = []
     reason = ""

@@ -31,7 +31,7 @@ from pbx.ui.player import (
     waveform_json,
 )
 from pbx.ui.summaries import show_summary
-from pbx.ui.transcription_queue import ask_again, transcription_state
+from pbx.ui.transcription_queue import transcribe_again, transcription_state
 
 MAX_POSITION_S = 1e6  # a larger position in the URL is ignored
 
@@ -216,7 +216,7 @@ def _details(
                 key=f"download_{recording.id}",
             )
         if transcript:
-            ask_again(site, recording, transcript)
+            transcribe_again(site, recording, transcript)
 
 
 def _call_facts(site: Site, call: CallRow) -> dict[str, str]:

@@ -115,8 +115,8 @@ def look_at_live_pages(page: Page) -> None:
 
 def forget(page: Page) -> None:
     go(page, "FreePBX Integration")
-    page.get_by_role("button", name="Forget the saved settings").click()
-    page.get_by_role("dialog").get_by_role("button", name="Forget").click()
+    page.get_by_role("button", name="Delete saved settings").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("No PBX is set up yet").wait_for()
 
 

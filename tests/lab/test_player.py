@@ -214,14 +214,14 @@ def test_a_hundred_thousand_words_stay_light(page: Page, address: str) -> None:
 
 def test_states_are_said_with_what_can_be_done(page: Page, address: str) -> None:
     open_call(page, address, call=3)
-    page.get_by_text("It could not be transcribed. The file holds no speech.").wait_for()
+    page.get_by_text("The recording could not be transcribed. The file holds no speech.").wait_for()
     page.get_by_role("button", name="Try again").wait_for()
     open_call(page, address, call=4)
-    page.get_by_text("Queued for transcribing").wait_for()
+    page.get_by_text("Queued for transcription").wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Not transcribed yet").wait_for()
     page.get_by_role("button", name="Transcribe", exact=True).click()
-    page.get_by_text("Queued for transcribing").wait_for()
+    page.get_by_text("Queued for transcription").wait_for()
 
 
 def test_the_transcript_scrolls_along_until_somebody_scrolls_it(page: Page, address: str) -> None:

@@ -67,18 +67,18 @@ def plain_words(app: AppTest) -> str:
 def test_without_rules_it_says_what_can_be_done(engine: Engine) -> None:
     save_pbx(engine)
     said = words(well(open_page(PAGE)))
-    assert "No rule yet" in said
-    assert "No alert has begun yet" in said
+    assert "No rules yet" in said
+    assert "No alerts yet" in said
 
 
 def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
     pbx = fill(engine)
     app = press(well(open_page(PAGE)), "Add an alert")
-    by_label(app, "selectbox", "Tell me when").set_value("trunk_down")
+    by_label(app, "selectbox", "Alert when").set_value("trunk_down")
     app = well(app.run())
     by_label(app, "selectbox", "Trunk").set_value("carrier")
     by_label(app, "number_input", "Minutes").set_value(7)
-    by_label(app, "text_area", "Add addresses, one a line").set_value(
+    by_label(app, "text_area", "Add one address per line").set_value(
         f"json://h.example.com/{TOKEN}\n\nslack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
     )
     press(app, "Save")
@@ -87,7 +87,7 @@ def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
     assert [target.label for target in targets_of(settings, made)] == ["Webhook to h.example.com", "Slack"]
     app = well(open_page(PAGE))
     said = plain_words(app)
-    assert "A trunk is not registered, or not reachable, for 7 min" in said
+    assert "A trunk is unregistered or unreachable for 7 min" in said
     assert "Trunk carrier · Webhook to h.example.com, Slack" in said
     assert TOKEN not in repr(app.main)
 
@@ -112,7 +112,7 @@ def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, setting
 def test_an_address_that_is_none_is_named_by_its_place(engine: Engine) -> None:
     pbx = fill(engine)
     app = press(well(open_page(PAGE)), "Add an alert")
-    by_label(app, "text_area", "Add addresses, one a line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
+    by_label(app, "text_area", "Add one address per line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
     app = press(app, "Save")
     assert "Address 2 can’t be used" in plain_words(app)
     assert TOKEN not in words(app)
@@ -123,12 +123,12 @@ def test_a_test_message_arrives_and_its_failure_is_said(engine: Engine, web: Web
     pbx = fill(engine)
     add_rule(engine, pbx, web.url)
     app = press(press(well(open_page(PAGE)), "Edit"), "Send a test message")
-    assert "took the test message" in plain_words(app) + "".join(one.value for one in app.success)
+    assert "Test message sent to" in plain_words(app) + "".join(one.value for one in app.success)
     assert [one["title"] for one in web.messages] == ["PBX Notebook: test message"]
-    assert "Alerts of the PBX pbx.example.com will arrive here" in web.messages[0]["message"]
+    assert "Alerts for the PBX pbx.example.com will arrive here" in web.messages[0]["message"]
     web.status = 500
     said = plain_words(press(app, "Send a test message"))
-    assert "it answered with HTTP status 500" in said
+    assert "the server answered with HTTP status 500" in said
     assert TOKEN not in said
 
 
@@ -146,9 +146,9 @@ def test_a_rule_is_switched_off_with_what_goes_on(engine: Engine) -> None:
     pbx = fill(engine)
     begin(engine, add_rule(engine, pbx), "support")
     app = well(open_page(PAGE))
-    assert "support, since" in plain_words(app)
+    assert "Active: support, since" in plain_words(app)
     app = well(by_label(app, "toggle", "On").set_value(False).run())
-    assert "Switched off" in words(app)
+    assert "notifications_off: Off" in words(app)
     with reading(engine) as session:
         assert [alert.ended_at is None for alert, _ in past_alerts(session, pbx, 5)] == [False]
 
@@ -168,9 +168,9 @@ def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
 def test_how_each_rule_stands(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_rule(engine, pbx)
-    assert "Not known: no look yet" in plain_words(well(open_page(PAGE)))
+    assert "No current data: no snapshot yet" in plain_words(well(open_page(PAGE)))
     fill(engine)
-    assert "All is well" in words(well(open_page(PAGE)))
+    assert "All clear" in words(well(open_page(PAGE)))
 
 
 def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
@@ -186,20 +186,21 @@ def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
         for alert, rule in past_alerts(session, pbx, 5):
             changes = {"start_sent": True}
             if rule.id == failed:
-                error = "Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500)."
+                error = "Webhook to i.example.com: the message wasn’t sent "
+                error += "(the server answered with HTTP status 500)."
                 changes |= {"send_error": error}
             session.add(alert.sqlmodel_update(changes))
         first = past_alerts(session, pbx, 1)[0][0]
         session.add(first.sqlmodel_update({"ended_at": first.started_at + timedelta(seconds=83), "end_sent": True}))
-    shown = tables(well(open_page(PAGE)))["What happened"]
+    shown = tables(well(open_page(PAGE)))["Past alerts"]
     assert [row[1:] for row in shown] == [
-        ["Long wait in queue a | It is so.", "1 min 23 s", "Told"],
+        ["Long wait in queue a | It is so.", "1 min 23 s", "Sent"],
         [
             "Long wait in queue b | It is so.",
-            "Going on",
-            "Not sent | Webhook to i.example.com: the message wasn’t sent (it answered with HTTP status 500).",
+            "Ongoing",
+            "Not sent | Webhook to i.example.com: the message wasn’t sent (the server answered with HTTP status 500).",
         ],
-        ["Long wait in queue c | It is so.", "Going on", "On Today only"],
+        ["Long wait in queue c | It is so.", "Ongoing", "Only on Today"],
     ]
 
 

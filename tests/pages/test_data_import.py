@@ -48,11 +48,11 @@ def plain_words(app: AppTest) -> str:
 
 def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     app.file_uploader[0].set_value([(name, text, "application/octet-stream") for name, text in files])
-    return press(app, "Import the files")
+    return press(app, "Import files")
 
 
 def address_field(app: AppTest) -> Any:
-    return next(field for field in app.text_input if field.label == "Its address")
+    return next(field for field in app.text_input if field.label == "Database address")
 
 
 def jobs(engine: Engine) -> list[Job]:
@@ -63,11 +63,11 @@ def jobs(engine: Engine) -> list[Job]:
 def test_an_empty_cache_says_so(pbx: int) -> None:
     app = well(open_page(PAGE))
     said = words(app)
-    assert "None yet" in said
-    assert "Nobody listens now" in said
+    assert "No imports yet" in said
+    assert "Not received now" in said
     assert "python -m pbx import queue-log" in app.code[0].value
-    assert "Choose a file first" in words(press(app, "Import the files"))
-    assert "Enter the address first" in words(press(app, "Test"))
+    assert "Choose at least one file" in words(press(app, "Import files"))
+    assert "Enter a database address" in words(press(app, "Test"))
 
 
 def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) -> None:
@@ -81,11 +81,11 @@ def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) ->
     shown = tables(app)
     (row,) = shown["Imports"]
     assert row[1:6] == ["queue_log.1, odd", "3", "1", "0", "1"]
-    assert row[6].startswith("In part | Nothing could be read from odd: it is neither")
-    assert shown["Read so far"][0][:4] == ["queue_log.1 | queue_log", "3", "1", f"byte {len(LOG) + 9:,}"]
+    assert row[6].startswith("Partly imported | Nothing could be read from odd: it is neither")
+    assert shown["Import progress"][0][:4] == ["queue_log.1 | queue_log", "3", "1", f"byte {len(LOG) + 9:,}"]
     app.session_state["import"] = job.id
     app = well(app.run())
-    assert tables(app)["What was read"][0] == ["queue_log.1 | queue_log", "3", "1", "0", "0", "–", "–", "1"]
+    assert tables(app)["Sources"][0] == ["queue_log.1 | queue_log", "3", "1", "0", "0", "–", "–", "1"]
     assert tables(app)["Unreadable lines"] == [["3", "nonsense | 1 fields where queue_log has 5 or more"]]
     upload(app, ("again", LOG + b"nonsense\n"))
     work()
@@ -100,14 +100,14 @@ def test_progress_of_an_import_is_shown(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         session.add(session.exec(select(Job)).one().sqlmodel_update({"state": "running", "done": 25, "total": 100}))
     app = well(open_page(PAGE))
-    (bar,) = [element.proto for element in app.get("progress") if "Reading" in element.proto.text]
-    assert (bar.value, bar.text.replace("\\", "")) == (25, "Reading queue_log: 25 B of 100 B")
+    (bar,) = [element.proto for element in app.get("progress") if "Importing" in element.proto.text]
+    assert (bar.value, bar.text.replace("\\", "")) == (25, "Importing queue_log: 25 B of 100 B")
 
 
 def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -> None:
     app = well(open_page(PAGE))
     address_field(app).set_value(ADDRESS)
-    next(box for box in app.selectbox if box.label == "It is read").set_value("night")
+    next(box for box in app.selectbox if box.label == "Import").set_value("night")
     press(app, "Save")
     with reading(engine) as session:
         saved = history_source(session, load_settings(), pbx)
@@ -121,7 +121,7 @@ def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -
     press(app, "Save")  # empty: kept
     press(app, "Import now")
     assert [job.options for job in jobs(engine)] == [{}]
-    press(well(open_page(PAGE)), "Forget")
+    press(well(open_page(PAGE)), "Delete address")
     with reading(engine) as session:
         assert not history_source(session, load_settings(), pbx)
 
@@ -153,14 +153,14 @@ def test_a_test_of_what_is_too_much_to_count_says_what_is_there(
     site.close()
     app = well(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/endless.sqlite")
-    assert "what is new in cdr (too many rows to count here)." in plain_words(press(app, "Test"))
+    assert "the new rows of cdr (too many rows to count)." in plain_words(press(app, "Test"))
 
 
 def test_the_environments_address_is_in_use(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBX_IMPORT_URL", ADDRESS)
     app = well(open_page(PAGE))
-    assert "In use: mysql://127.0.0.1:1/asteriskcdrdb, of the environment (PBX_IMPORT_URL)" in plain_words(app)
-    assert "Forget" not in [button.label for button in app.button]
+    assert "In use: mysql://127.0.0.1:1/asteriskcdrdb (set in the environment, PBX_IMPORT_URL)" in plain_words(app)
+    assert "Delete address" not in [button.label for button in app.button]
     press(app, "Import now")
     work()
     (row,) = tables(well(open_page(PAGE)))["Imports"]
@@ -173,8 +173,8 @@ def test_it_says_who_listens_since_when(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         begin_span(session, pbx, datetime.now(UTC))
     with take_process_lock(load_settings().pbx_data_dir, ROLE):
-        assert "without a break" in words(well(open_page(PAGE)))
-    assert "Nobody listens now" in words(well(open_page(PAGE)))
+        assert "without interruption" in words(well(open_page(PAGE)))
+    assert "Not received now" in words(well(open_page(PAGE)))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

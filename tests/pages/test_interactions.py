@@ -95,7 +95,7 @@ def test_a_call_without_transcript_can_be_transcribed(engine: Engine, pbx: int) 
     assert "Not transcribed yet" in words(app)
     assert shown(app)["lines"] == []
     app = press(app, "Transcribe")
-    assert "Queued for transcribing" in said(app)
+    assert "Queued for transcription" in said(app)
     assert "Queued" in app.toast[0].value
     with reading(engine) as session:
         asked = state_of(session, call)
@@ -124,7 +124,7 @@ def test_a_failed_one_says_why_and_can_be_tried_with_another_model(engine: Engin
     app = open_call(call)
     assert "needs more memory" in words(app)
     next(box for box in app.selectbox if box.label == "Model").set_value("tiny")
-    assert "Queued for transcribing" in said(press(app, "Try again"))
+    assert "Queued for transcription" in said(press(app, "Try again"))
     with reading(engine) as session:
         asked = state_of(session, call)
         assert asked is not None
@@ -334,19 +334,19 @@ def ask_always() -> None:
     """A page that only asks which calls are to be transcribed."""
     from pbx import ui
     from pbx.store.calls import CallFilter
-    from pbx.ui.transcription_queue import ask_for_many
+    from pbx.ui.transcription_queue import transcribe_many
 
     site = ui.site()
-    ask_for_many(site, CallFilter(site.active.id))
+    transcribe_many(site, CallFilter(site.active.id))
 
 
 def test_all_that_the_filters_find_is_transcribed_once_confirmed(engine: Engine, pbx: int) -> None:
     calls = [add_sound(engine, pbx, linkedid=str(number)) for number in range(3)]
     queue(engine, pbx, calls[0], "failed", error="x")
     app = well(AppTest.from_function(ask_always, default_timeout=60).run())
-    assert any("3 recorded calls" in element.value for element in app.markdown)
+    assert any("match the filters: 3" in element.value for element in app.markdown)
     assert [radio.options for radio in app.radio] == [
-        ["Those without a transcript: 2", "Those that failed: 1", "All of them, those that have one again: 3"]
+        ["Without a transcript: 2", "Failed: 1", "All (re-transcribe existing): 3"]
     ]
     press(app, "Transcribe 2 calls")
     with reading(engine) as session:

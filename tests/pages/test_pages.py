@@ -332,8 +332,8 @@ def test_settings_that_cannot_be_used_are_refused_in_words() -> None:
 
 def test_forgetting_the_saved_settings_asks_first(engine: Engine) -> None:
     save_pbx(engine)
-    app = press(well(open_page(SETTINGS)), "Forget the saved settings")
-    assert "Forget" in [button.label for button in app.button]
+    app = press(well(open_page(SETTINGS)), "Delete saved settings")
+    assert "Delete" in [button.label for button in app.button]
     assert active_connection(engine, load_settings()) is not None
 
 

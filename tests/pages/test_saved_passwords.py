@@ -13,7 +13,7 @@ from pbx.store.connections import active_connection
 from tests.pages.test_pages import PASSWORD, SETTINGS, open_page, press, save_pbx, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")
-HOST, CA_FILE = "Host name or address", "CA file (PEM, a path on this machine)"
+HOST, CA_FILE = "Host name or address", "CA certificate (path of a PEM file on this machine)"
 ELSEWHERE: list[tuple[dict[str, Any], str]] = [
     ({HOST: "elsewhere.example.com"}, "AMI"),
     ({HOST: "pbx.example.com.evil.example"}, "AMI"),

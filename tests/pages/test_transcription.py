@@ -65,10 +65,10 @@ def test_it_shows_how_far_everything_is(engine: Engine, settings: Settings) -> N
     bars = [bar.proto for bar in app.get("progress")]
     assert [bar.value for bar in bars] == [45, 25]  # 40 s ended and 5 s done of 100 s; 5 s of 20 s
     told = bars[0].text.replace("\\", "")
-    assert told == "3 recordings left, 55 s of sound, done in about 6 s at 10.0 times the speed of speech"
+    assert told == "3 recordings left, 55 s of audio, done in about 6 s at 10.0 times real time"
     assert [row[:2] for row in tables(app)["Next"]] == [["r3", "20 s"], ["r2", "20 s"]]
     assert "It holds a header and no sound" in words(app)
-    assert "Not here yet; downloaded when the first recording is transcribed" in words(app)
+    assert "Downloaded when the first recording is transcribed" in words(app)
 
 
 def test_before_anything_was_synced_it_stands_empty(engine: Engine) -> None:
@@ -80,11 +80,11 @@ def test_before_anything_was_synced_it_stands_empty(engine: Engine) -> None:
 def test_pause_and_resume(engine: Engine, settings: Settings) -> None:
     half_way(engine, settings)
     app = press(well(open_page(PAGE)), "Pause")
-    assert "Transcribing is paused" in words(app)
+    assert "Transcription is paused" in words(app)
     with reading(engine) as session:
         assert transcriptions.rules_of(session, pbx(engine, settings)).paused
     app = press(app, "Resume")
-    assert "Transcribing is paused" not in words(app)
+    assert "Transcription is paused" not in words(app)
 
 
 def test_one_is_cancelled_and_then_all(engine: Engine, settings: Settings) -> None:
@@ -120,7 +120,7 @@ def test_what_hinders_is_said_and_tried_again_when_asked(engine: Engine, setting
         transcriptions.set_blocked_reason(session, pbx(engine, settings), why, now() + timedelta(minutes=9))
     app = well(open_page(PAGE))
     assert "could not be downloaded" in words(app)
-    assert "It is tried again at" in words(app)
+    assert "Next attempt at" in words(app)
     app = press(app, "Try again now")
     assert "could not be downloaded" not in words(app)
 
@@ -129,8 +129,8 @@ def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Setting
     add_recording(engine, settings)
     app = well(open_page(PAGE))
     app.toggle[0].set_value(False)
-    next(field for field in app.number_input if field.label.startswith("Shortest")).set_value(10)
-    next(field for field in app.number_input if field.label.startswith("Longest")).set_value(60)
+    next(field for field in app.number_input if field.label.startswith("Minimum length")).set_value(10)
+    next(field for field in app.number_input if field.label.startswith("Maximum length")).set_value(60)
     next(field for field in app.multiselect if field.label == "Queues").set_value(["sales"])
     next(field for field in app.multiselect if field.label == "Directions").set_value(["inbound", "outbound"])
     press(app, "Save rules")
@@ -145,7 +145,7 @@ def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Setting
         directions=["inbound", "outbound"],
     )
     assert rules == expected
-    assert next(f for f in well(open_page(PAGE)).number_input if f.label.startswith("Shortest")).value == 10
+    assert next(f for f in well(open_page(PAGE)).number_input if f.label.startswith("Minimum length")).value == 10
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "**r** [a](http://x.example) :red[c]"])

@@ -141,7 +141,7 @@ class AriCheck:
         refused = [folder for folder, outcome in zip(folders, tried, strict=False) if set(outcome) == {"refused"}]
         if refused:
             where = " and ".join(f"{folder}/" if folder else "the top-level folder" for folder in refused)
-            text = f"The PBX lists recordings in {where}, but refuses to send them (404)."
+            text = f"The PBX lists recordings in {where} but refuses to send them (404)."
             return StepResult(text, "failed", [line for folder in refused for line in advice.downloads_refused(folder)])
         good = [outcome["good"] for outcome in tried if "good" in outcome]
         if good:

@@ -75,19 +75,20 @@ def test_mail_and_webhook_are_told_once_of_begin_and_end(
     add_rule(engine, zoned, "longest_wait", 60, "", web.url, mail.url)
     run_through(engine, zoned, clock, 90, 95, 0, 0, 0)
     begin = (
-        "The first of 1 caller has waited 1 min 30 s, longer than 1 min.\n"
-        "Seen at 11:00:00. PBX 127.0.0.1, times in Europe/Berlin."
+        "The first caller has been waiting for 1 min 30 s, longer than 1 min. 1 caller waiting.\n"
+        "Started at 11:00:00. PBX: 127.0.0.1. Times are in Europe/Berlin."
     )
     end = (
-        "It lasted from 11:00:00 to 11:02:00, 2 min. When it began: "
-        "The first of 1 caller has waited 1 min 30 s, longer than 1 min.\nPBX 127.0.0.1, times in Europe/Berlin."
+        "From 11:00:00 to 11:02:00 (2 min). At the start: "
+        "The first caller has been waiting for 1 min 30 s, longer than 1 min. 1 caller waiting.\n"
+        "PBX: 127.0.0.1. Times are in Europe/Berlin."
     )
     title = "Long wait in queue sales"
     assert [(one["title"], one["message"]) for one in web.messages] == [
         (f"PBX Notebook: {title}", begin),
-        (f"PBX Notebook: over: {title}", end),
+        (f"PBX Notebook: resolved: {title}", end),
     ]
-    assert [one["Subject"] for one in mail.messages] == [f"PBX Notebook: {title}", f"PBX Notebook: over: {title}"]
+    assert [one["Subject"] for one in mail.messages] == [f"PBX Notebook: {title}", f"PBX Notebook: resolved: {title}"]
     assert [one.get_content().strip().replace("\r\n", "\n") for one in mail.messages] == [begin, end]
     assert {(one["From"], one["To"]) for one in mail.messages} == {("pbx@example.com", "ada@example.com")}
     assert alerts(engine)[0].send_error == ""
@@ -102,7 +103,11 @@ def test_a_failed_target_is_told_later_and_the_others_at_once(
     add_rule(engine, settings, "longest_wait", 60, "", url + FAST, mail.url)
     run_through(engine, settings, clock, 90)
     assert (len(mail.messages), len(alerts(engine)[0].pending_targets)) == (1, 1)
-    why = "it answered with HTTP status 500" if fault == "500" else "it can’t be reached, was too slow, or refused"
+    why = (
+        "the server answered with HTTP status 500"
+        if fault == "500"
+        else "the server is unreachable, was too slow, or refused"
+    )
     assert alerts(engine)[0].send_error.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({why}")
     assert alerts(engine)[0].send_error.endswith("Attempt 1 of 5.")
     assert TOKEN not in repr(alerts(engine))
@@ -151,7 +156,9 @@ def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) 
 
 def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
     mail.refusal = "550 No such user here"
-    with pytest.raises(SendError, match=r"E-mail by 127\.0\.0\.1: the message wasn’t sent \(it refused the message"):
+    with pytest.raises(
+        SendError, match=r"E-mail by 127\.0\.0\.1: the message wasn’t sent \(the server refused the message"
+    ):
         send(AlertTarget(SecretStr(mail.url)), "Title", "Text")
     with pytest.raises(SendError, match="refused the login"):
         send(AlertTarget(SecretStr(mail.url.replace(PASSWORD, "wrong"))), "Title", "Text")
@@ -254,4 +261,4 @@ def test_every_kind_has_its_title(kind: str, subject: str, title: str) -> None:
     rule = AlertRule(connection_id=1, kind=kind)
     said = message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
     assert said[0] == title
-    assert said[1] == "So it is.\nSeen at 11:00:00. PBX pbx.example.com, times in Europe/Berlin."
+    assert said[1] == "So it is.\nStarted at 11:00:00. PBX: pbx.example.com. Times are in Europe/Berlin."

@@ -39,7 +39,10 @@ def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, sett
     assert news(engine, settings, T0) == []  # 60 s is not above 60 s
     look(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
     assert news(engine, settings, minutes(1)) == [("sales", "begun")]
-    assert alerts(engine)[0].description == "The first of 1 caller has waited 1 min 1 s, longer than 1 min."
+    assert (
+        alerts(engine)[0].description
+        == "The first caller has been waiting for 1 min 1 s, longer than 1 min. 1 caller waiting."
+    )
     look(engine, settings, minutes(2), waiting("sales"))
     assert news(engine, settings, minutes(2)) == []
     assert news(engine, settings, minutes(3)) == []  # the same look again confirms nothing
@@ -107,7 +110,7 @@ def test_a_queue_that_is_gone_ends_its_alert(engine: Engine, settings: Settings)
     ("members", "about"),
     [
         ((), "No agent is logged in. 1 caller waiting."),
-        ((PAUSED, AWAY), "Nobody to take a call: of 2 agents 1 paused, 1 not reachable. 1 caller waiting."),
+        ((PAUSED, AWAY), "No agent can take calls: of 2 agents, 1 paused and 1 unreachable. 1 caller waiting."),
         ((AWAY, TALKING), None),
         ((PAUSED, FREE), None),
     ],
@@ -165,7 +168,7 @@ def test_a_service_level_needs_a_few_calls_of_today(engine: Engine, settings: Se
     assert news(engine, settings, minutes(10)) == []  # 3 of 4 is below 80%, of too few
     add_visits(engine, settings, "sales", minutes(10), 30)
     assert news(engine, settings, minutes(20)) == [("sales", "begun")]
-    said = "Today’s service level is 60.0%, below 80%: 3 of 5 calls answered or given up within 20 s."
+    said = "Today’s service level is 60.0%, below 80%: 3 of 5 calls answered or abandoned within 20 s."
     assert alerts(engine)[0].description == said
     add_visits(engine, settings, "sales", minutes(30), 1, 1, 1, 1, 1)
     assert news(engine, settings, minutes(40)) == []  # 8 of 10

@@ -103,7 +103,7 @@ def test_a_folder_that_is_a_link_is_found_beside_a_sound_one() -> None:
         for name in (inside, second):
             pbx.ari.answers[f"{STORED}/{name.replace('/', '%2F').replace('+', '%2B')}/file"] = captured("404-recording")
         found = only_failed(checked(pbx.connection()), "Recording downloads", ARI_STEPS)
-    assert "in monitor/, but refuses to send them" in found.finding
+    assert "in monitor/ but refuses to send them" in found.finding
     assert "/var/spool/asterisk/recording/monitor is, or contains, a link" in found.fix[0]
     assert "mount --bind /var/spool/asterisk/monitor /var/spool/asterisk/recording/monitor" in found.fix[1]
 
