@@ -75,7 +75,7 @@ def test_what_happens_is_stored_while_others_write(server: LabServer, settings: 
         (span,) = session.exec(select(ListeningSpan)).all()
         figures = queue_totals(session, FigureFilter(active.id, since, datetime.now(UTC)))
     assert (leg.trunk, leg.disposition, leg.cause) == ("carrier", "BUSY", 17)
-    assert span.ended_by == "It was stopped."
+    assert span.end_reason == "It was stopped."
     assert figures.outcomes.get("answered", 0) >= 1
 
 

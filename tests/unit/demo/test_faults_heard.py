@@ -91,8 +91,8 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
         # What `hear` counted may have been events from before, which came over the new line.
         wait_until(lambda: all((row := visits(app).get(call.uniqueid)) and row.ended_at for call in heard))
     first, *later = spans(app)
-    assert first.ended_by
-    assert [span.ended_by for span in later][-1] == "It was stopped."
+    assert first.end_reason
+    assert [span.end_reason for span in later][-1] == "It was stopped."
     found = visits(app)
     for uniqueid, row in found.items():
         if row.ended_at is not None:
@@ -144,7 +144,7 @@ def test_a_pbx_that_falls_silent_is_a_gap_from_its_last_word(app: AppOnPbx, monk
     with listening(app.engine, app.settings) as at:
         app.pbx.faults.arm(Fault("mute", "ami/Ping"))
         listens_again(app, at)
-    assert "no answer to a ping" in spans(app)[0].ended_by
+    assert "no answer to a ping" in spans(app)[0].end_reason
     assert app.pbx.faults.taken == {"mute": 1}
 
 
@@ -164,7 +164,7 @@ def test_a_restart_leaves_a_mark_and_whoever_was_in_a_queue_is_unknown(
         assert {found[one].outcome for one in waiting} <= {"unknown"}
         assert all(found[one].ended_at is None for one in waiting)
         hear(pbx, clock, at)
-    assert spans(app)[0].ended_by
+    assert spans(app)[0].end_reason
     assert any(row.ended_at and uniqueid not in found for uniqueid, row in visits(app).items())
 
 
@@ -185,7 +185,7 @@ def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
         listens_again(app, at)
         told_at = at._now()
         assert abs((told_at - pbx_clock()).total_seconds()) < 5
-    assert [span.ended_by for span in spans(app)] == ["The PBX's clock was set.", "It was stopped."]
+    assert [span.end_reason for span in spans(app)] == ["The PBX's clock was set.", "It was stopped."]
     assert begun <= set(visits(app))
     first, second = spans(app)
     moved_s = (second.started_at - first.listened_until).total_seconds()
