@@ -1,4 +1,4 @@
-"""Transcripts as files: text, subtitles, JSON, Word, and a ZIP with the audio. Pure but for reading the cache."""
+"""Exports of transcripts (text, subtitles, JSON, Word, ZIP with audio) and of tables (CSV, Excel)."""
 
 from pbx.export.call import (
     CallTranscript,

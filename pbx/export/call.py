@@ -1,8 +1,8 @@
-"""A call with what was said in it, as every file format takes it."""
+"""A call with its transcripts, as all export formats use it."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -17,31 +17,32 @@ from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.notes import get_note, tags_of
 from pbx.store.transcripts import analysis_of, to_segment, transcripts_of_call
 
-SAME_MOMENT_S = 1.5  # the two files of one call bear whole seconds
-# Not allowed in XML 1.0, and of no use in a text: control characters, halves of surrogate pairs, non-characters.
-_UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+SAME_START_S = 1.5  # recordings of both sides start together, but their times are cut to seconds
+# Not allowed in XML 1.0: control characters, lone surrogates, non-characters.
+_NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptLine:
-    """One segment. Times in seconds of its recording; `text` is on one line, as edited if it was."""
+    """A segment of a transcript, edited or not. Times are in seconds from the recording's start."""
 
     start_s: float
     end_s: float
     text: str
-    speaker: str = ""  # for people; "" where it can't be told
+    speaker: str = ""  # its label; "" if unknown
     channel: int = 0
     confidence: float = 0.0
     flags: tuple[str, ...] = ()
     words: tuple[Word, ...] = ()
-    original_text: str | None = None  # what the model understood, where somebody has edited it
+    original_text: str | None = None  # the model's text, if somebody edited it
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingTranscript:
-    """A recording, where its file lies (None: not on this machine), and what was said in it.
+    """A recording and its transcript.
 
-    `offset_s`: how long after the call's first recording it began.
+    `audio`: the path of its file, None if it is not on this machine. `offset_s`: how many seconds after the call's
+    first recording it started.
     """
 
     name: str
@@ -57,9 +58,9 @@ class RecordingTranscript:
 
 @dataclass(frozen=True, slots=True)
 class RecordingGroup:
-    """Recordings that began at one moment (the two sides of a call, say), their lines merged by time.
+    """Recordings that started together, such as those of the two sides of a call, with their lines merged by time.
 
-    The times of these lines are seconds since the beginning of the call's first recording.
+    The lines' times are in seconds from the start of the call's first recording.
     """
 
     names: tuple[str, ...]
@@ -69,7 +70,7 @@ class RecordingGroup:
 
 @dataclass(frozen=True, slots=True)
 class CallTranscript:
-    """A call to write out: its facts for people, in the order they are shown, its recordings and its summary."""
+    """A call to export: its details (label and text, in order), recordings, summary, note and tags."""
 
     call_id: int
     title: str
@@ -83,29 +84,29 @@ class CallTranscript:
 
     @property
     def stem(self) -> str:
-        """A file name for it, without extension: safe on every system, and no other call's."""
+        """A file name without extension, unique per call and valid on every system."""
         when = f"{self.started_at.astimezone(self.zone):%Y-%m-%d %H%M} " if self.started_at else ""
         return f"{safe_name(when + self.title.replace(' → ', ' to '))} ({self.call_id})"
 
-    def takes(self, *, doubtful: bool = False) -> list[RecordingGroup]:
-        """What was said, in order; flagged lines only if `doubtful`."""
-        taken: list[tuple[float, list[RecordingTranscript]]] = []
+    def recording_groups(self, *, doubtful: bool = False) -> list[RecordingGroup]:
+        """Return the transcript by recording group, in order; flagged lines only if `doubtful`."""
+        groups: list[tuple[float, list[RecordingTranscript]]] = []
         for recording in sorted(self.recordings, key=lambda one: one.offset_s):
-            if taken and recording.offset_s - taken[-1][0] <= SAME_MOMENT_S:
-                taken[-1][1].append(recording)
+            if groups and recording.offset_s - groups[-1][0] <= SAME_START_S:
+                groups[-1][1].append(recording)
             else:
-                taken.append((recording.offset_s, [recording]))
+                groups.append((recording.offset_s, [recording]))
         return [
             RecordingGroup(tuple(one.name for one in recordings), offset_s, _merged(offset_s, recordings, doubtful))
-            for offset_s, recordings in taken
+            for offset_s, recordings in groups
         ]
 
 
 def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> CallTranscript:
-    """A call with its current transcripts; without any it has facts only. Raises DataError if there is no such call."""
+    """Return a call with its current transcripts, if it has any. Raises DataError if there is no such call."""
     call = session.get(CallRow, call_id)
     if call is None:
-        raise DataError("This call is no longer in the cache.", "Go back to the list and choose another.")
+        raise DataError("This call no longer exists.", "Go back to the list and select another.")
     note = get_note(session, call_id)
     tags = tuple(tags_of(session, call_id))
     found = transcripts_of_call(session, call_id)
@@ -115,11 +116,12 @@ def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> 
     recordings: list[RecordingTranscript] = []
     end_s = 0.0
     for recording, transcript, rows in found:
-        # Without a time of its own a recording is taken to follow the ones before it.
+        # A recording without a start time is placed after the ones before it.
         offset_s = (recording.started_at - min(starts)).total_seconds() if recording.started_at else end_s
-        made = _recording(recording, transcript, rows, audio_dir, offset_s)
-        recordings.append(made)
-        end_s = max(end_s, offset_s + (made.duration_s or max((line.end_s for line in made.lines), default=0.0)))
+        exported = _recording(recording, transcript, rows, audio_dir, offset_s)
+        recordings.append(exported)
+        length_s = exported.duration_s or max((line.end_s for line in exported.lines), default=0.0)
+        end_s = max(end_s, offset_s + length_s)
     return CallTranscript(
         call_id=call_id,
         title=clean_text(f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"),
@@ -134,32 +136,32 @@ def load_call(session: Session, call_id: int, audio_dir: Path, zone: tzinfo) -> 
 
 
 def audio_bytes(session: Session, call_ids: Sequence[int]) -> int:
-    """How large the recordings of these calls are together."""
+    """Return the total size of these calls' recordings."""
     query = select(func.sum(RecordingRow.size_bytes)).where(col(RecordingRow.call_id).in_(call_ids))
     return int(session.exec(query).one() or 0)
 
 
 def clean_text(text: str, *, lines: bool = False) -> str:
-    """Text without characters that a file can't hold; on one line unless `lines`."""
-    usable = _UNUSABLE.sub("", text)
+    """Remove characters that files can't contain, and line breaks unless `lines`."""
+    usable = _NOT_ALLOWED.sub("", text)
     return usable.strip() if lines else " ".join(usable.split())
 
 
 def safe_name(name: str) -> str:
-    """A name that any file system takes: no path, no reserved character, at most 120 bytes."""
-    kept = re.sub(r'[<>:"/\\|?*\u202a-\u202e\u2066-\u2069]', "_", clean_text(name)).strip(" .")
-    kept = kept.encode()[:120].decode(errors="ignore").rstrip(" .")
-    return f"_{kept}" if is_device_name(kept) or not kept else kept
+    """Return a name that is valid on every file system: no path, no reserved characters, at most 120 bytes."""
+    name = re.sub(r'[<>:"/\\|?*\u202a-\u202e\u2066-\u2069]', "_", clean_text(name)).strip(" .")
+    name = name.encode()[:120].decode(errors="ignore").rstrip(" .")
+    return f"_{name}" if is_device_name(name) or not name else name
 
 
 def _recording(
     recording: RecordingRow, transcript: Transcript, rows: Sequence[SegmentRow], audio_dir: Path, offset_s: float
 ) -> RecordingTranscript:
     file = (audio_dir / recording.file).resolve()
-    kept = recording.file and file.is_relative_to(audio_dir.resolve()) and file.is_file()
+    exists = recording.file and file.is_relative_to(audio_dir.resolve()) and file.is_file()
     return RecordingTranscript(
         name=clean_text(recording.name),
-        audio=file if kept else None,
+        audio=file if exists else None,
         started_at=recording.started_at,
         offset_s=offset_s,
         duration_s=recording.duration_s or transcript.duration_s,
@@ -172,7 +174,7 @@ def _recording(
 
 def _line(row: SegmentRow, channels: int) -> TranscriptLine:
     segment = to_segment(row)
-    # Two channels whose sides are not known are two speakers all the same.
+    # With several channels, unknown speakers are numbered by channel.
     speaker = SPEAKERS.get(row.speaker, f"Speaker {segment.channel + 1}" if channels > 1 else "")
     return TranscriptLine(
         start_s=segment.start_s,
@@ -189,22 +191,12 @@ def _line(row: SegmentRow, channels: int) -> TranscriptLine:
 
 def _merged(offset_s: float, recordings: Sequence[RecordingTranscript], doubtful: bool) -> tuple[TranscriptLine, ...]:
     lines = [line for recording in recordings for line in recording.lines if doubtful or not line.flags]
-    moved = [_moved(line, offset_s) for line in lines if line.text or SOUNDS.keys() & set(line.flags)]
-    return tuple(sorted(moved, key=lambda line: (line.start_s, line.end_s)))
+    shifted = [_shifted(line, offset_s) for line in lines if line.text or SOUNDS.keys() & set(line.flags)]
+    return tuple(sorted(shifted, key=lambda line: (line.start_s, line.end_s)))
 
 
-def _moved(line: TranscriptLine, by_s: float) -> TranscriptLine:
-    return TranscriptLine(
-        start_s=line.start_s + by_s,
-        end_s=line.end_s + by_s,
-        text=line.text,
-        speaker=line.speaker,
-        channel=line.channel,
-        confidence=line.confidence,
-        flags=line.flags,
-        words=line.words,
-        original_text=line.original_text,
-    )
+def _shifted(line: TranscriptLine, by_s: float) -> TranscriptLine:
+    return replace(line, start_s=line.start_s + by_s, end_s=line.end_s + by_s)
 
 
 def _facts(
@@ -216,7 +208,7 @@ def _facts(
 ) -> dict[str, str]:
     started = call.started_at.astimezone(zone) if call.started_at else None
     models = dict.fromkeys(f"{transcript.engine} {transcript.model}".strip() for _, transcript, _ in found)
-    told = {
+    facts = {
         "Started": f"{started:%Y-%m-%d %H:%M:%S} ({zone_text(zone, started)})" if started else "Unknown",
         "Direction": (DIRECTIONS.get(call.direction) or call.direction).lstrip("↙↗↔ "),
         "From": call.from_number,
@@ -226,8 +218,8 @@ def _facts(
         "Length": duration_text(call.duration_s) if call.duration_s is not None else "",
         "Tags": ", ".join(tags),
         "Rating": f"{rating} of 5" if rating else "",
-        "Linked ID": call.linkedid,
+        "Linkedid": call.linkedid,
         "Recordings": ", ".join(recording.name for recording, _, _ in found),
         "Transcribed by": ", ".join(models),
     }
-    return {name: clean_text(value) for name, value in told.items() if value}
+    return {name: clean_text(value) for name, value in facts.items() if value}

@@ -1,4 +1,4 @@
-"""The formats to choose from, and the one way to write any of them for any number of calls."""
+"""The export formats for transcripts, and writing one or more calls in any of them."""
 
 import tempfile
 from collections.abc import Callable, Iterable
@@ -16,9 +16,9 @@ MakeFile = Callable[..., str | bytes]
 
 
 class ExportFormat(NamedTuple):
-    """A format: how its files end, what they are, what makes them (None: a ZIP with the audio).
+    """An export format: its file extension, its MIME type, and the function that makes a file (None: ZIP with audio).
 
-    `single`: a file holds one call; several calls make a ZIP with one file each.
+    `single`: a file contains one call, so several calls become a ZIP with one file each.
     """
 
     extension: str
@@ -38,17 +38,18 @@ FORMATS: dict[str, ExportFormat] = {
 
 
 def file_name(label: str, stem: str, *, many: bool = False) -> tuple[str, str]:
-    """The name and MIME type of an export in a format of FORMATS, of one call or `many`."""
-    chosen = FORMATS[label]
-    return (f"{stem}.zip", ZIP_MIME) if chosen.single and many else (f"{stem}.{chosen.extension}", chosen.mime)
+    """Return the file name and MIME type of an export of one call or `many`. `label`: a key of FORMATS."""
+    selected = FORMATS[label]
+    return (f"{stem}.zip", ZIP_MIME) if selected.single and many else (f"{stem}.{selected.extension}", selected.mime)
 
 
 def write_export(
     label: str, calls: Iterable[CallTranscript], target: Path, *, many: bool = False, doubtful: bool = False
 ) -> None:
-    """Write calls to a file in a format of FORMATS; with audio and as subtitles one call at a time is in memory.
+    """Write calls to a file. `label`: a key of FORMATS, `many`: whether there may be several calls.
 
-    Raises StorageFull, and whatever reading `calls` raises; then no file is left behind.
+    With audio and as subtitles, only one call at a time is in memory. Raises StorageFull, and any error that reading
+    `calls` raises; no file is left in these cases.
     """
     _, _, make, single = FORMATS[label]
     if make is None:
@@ -60,12 +61,12 @@ def write_export(
 
 
 def export_bytes(label: str, calls: Iterable[CallTranscript], *, many: bool = False, doubtful: bool = False) -> bytes:
-    """`write_export`, to memory by way of a temporary file."""
+    """Return an export as bytes; parameters as in `write_export`."""
     with tempfile.TemporaryDirectory(prefix="pbx-export-") as folder:
         target = Path(folder) / "export"
         write_export(label, calls, target, many=many, doubtful=doubtful)
         return target.read_bytes()
 
 
-def _bytes(made: str | bytes) -> bytes:
-    return made.encode() if isinstance(made, str) else made
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content

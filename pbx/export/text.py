@@ -8,35 +8,36 @@ from typing import Any
 from pbx.export.call import CallTranscript, TranscriptLine
 from pbx.formatting import SOUNDS
 
-LEAST_CUE_S = 0.1  # players drop a cue that ends when it begins
+MIN_CUE_S = 0.1  # players drop cues of no length
 RULE = "=" * 72
 
 OneOrMoreCalls = CallTranscript | Iterable[CallTranscript]
 
 
 def iter_calls(calls: OneOrMoreCalls) -> Iterable[CallTranscript]:
+    """Return the calls as an iterable, also if there is only one."""
     return [calls] if isinstance(calls, CallTranscript) else calls
 
 
 def to_txt(calls: OneOrMoreCalls, *, doubtful: bool = False) -> str:
-    """Facts, summary, then a line per segment: `[01:23] Agent: text`. Several calls stand below one another."""
+    """Return calls as text: details, summary, note, then a line per segment, `[01:23] Agent: text`."""
     return f"\n{RULE}\n\n".join(_txt(call, doubtful) for call in iter_calls(calls))
 
 
 def to_srt(call: CallTranscript, *, doubtful: bool = False) -> str:
-    """SubRip: numbered cues `HH:MM:SS,mmm --> HH:MM:SS,mmm`, the speaker before the text.
+    """Return SubRip subtitles: numbered cues `HH:MM:SS,mmm --> HH:MM:SS,mmm` with the speaker before the text.
 
-    Times are those of the call's first recording.
+    Times are from the start of the call's first recording.
     """
     cues = []
     for number, line in enumerate(_spoken(call, doubtful), 1):
-        text = line_text(line).replace("-->", "→")  # would be read as a time line
+        text = line_text(line).replace("-->", "→")  # otherwise a player reads it as a time line
         cues.append(f"{number}\n{_cue_time(line, ',')}\n{text}\n")
     return "\n".join(cues)
 
 
 def to_vtt(call: CallTranscript, *, doubtful: bool = False) -> str:
-    """WebVTT (W3C): cues with the speaker as `<v Agent>`; `&`, `<` and `>` of the text are escaped."""
+    """Return WebVTT subtitles (W3C): cues with the speaker as `<v Agent>`; `&`, `<` and `>` in texts are escaped."""
     cues = ["WEBVTT\n"]
     for line in _spoken(call, doubtful):
         text = _escape(line.text)
@@ -45,9 +46,9 @@ def to_vtt(call: CallTranscript, *, doubtful: bool = False) -> str:
 
 
 def to_json(calls: OneOrMoreCalls, *, doubtful: bool = False, indent: int | None = 1) -> str:
-    """`{"calls": [{facts, summary, recordings: [{segments: [{…, words}]}]}]}`; times in seconds of each recording.
+    """Return JSON: `{"calls": [{facts, summary, recordings: [{segments: [{…, words}]}]}]}`.
 
-    An edited segment bears `edited: true` and its `original_text`.
+    Times are in seconds from the start of each recording. Edited segments have `edited: true` and `original_text`.
     """
     return json.dumps(
         {"calls": [call_data(call, doubtful) for call in iter_calls(calls)]}, ensure_ascii=False, indent=indent
@@ -55,7 +56,7 @@ def to_json(calls: OneOrMoreCalls, *, doubtful: bool = False, indent: int | None
 
 
 def call_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
-    """A call as plain data for JSON."""
+    """Return a call as plain data for JSON."""
     return {
         "id": call.call_id,
         "title": call.title,
@@ -81,7 +82,7 @@ def call_data(call: CallTranscript, doubtful: bool = False) -> dict[str, Any]:
 
 
 def line_text(line: TranscriptLine) -> str:
-    """A line as it is read: who, what, and a mark on what is doubtful."""
+    """Return a line as text, with its speaker, and a mark if it is doubtful: `Agent (doubtful): text`."""
     sounds = [SOUNDS[flag] for flag in line.flags if flag in SOUNDS]
     if sounds and not line.text:
         return f"({', '.join(sounds)})"
@@ -90,7 +91,7 @@ def line_text(line: TranscriptLine) -> str:
 
 
 def clock_text(at_s: float) -> str:
-    """A time within a call as it is read: 01:23, 1:02:03."""
+    """Format a time in a call: 01:23, 1:02:03."""
     seconds = int(at_s)
     hours = f"{seconds // 3600}:" if seconds >= 3600 else ""
     return f"{hours}{seconds % 3600 // 60:02}:{seconds % 60:02}"
@@ -102,25 +103,25 @@ def _txt(call: CallTranscript, doubtful: bool) -> str:
     for heading, text in (("Summary", call.summary), ("Note", call.note)):
         if text:
             parts += ["", heading, "", text]
-    takes = call.takes(doubtful=doubtful)
-    for take in takes:
-        if len(takes) > 1:
-            parts += ["", f"Recording {', '.join(take.names)}, from {clock_text(take.offset_s)}"]
-        parts += ["", *(f"[{clock_text(line.start_s)}] {line_text(line)}" for line in take.lines)]
-    if not any(take.lines for take in takes):
-        parts += ["", "Nothing was said in this call." if call.recordings else "This call is not transcribed."]
+    groups = call.recording_groups(doubtful=doubtful)
+    for group in groups:
+        if len(groups) > 1:
+            parts += ["", f"Recording {', '.join(group.names)}, from {clock_text(group.offset_s)}"]
+        parts += ["", *(f"[{clock_text(line.start_s)}] {line_text(line)}" for line in group.lines)]
+    if not any(group.lines for group in groups):
+        parts += ["", "No speech in this call." if call.recordings else "This call has no transcript."]
     return "\n".join(parts) + "\n"
 
 
 def _spoken(call: CallTranscript, doubtful: bool) -> Iterator[TranscriptLine]:
-    """The lines with text of all recordings, in the order they begin, as subtitles must be."""
-    lines = [line for take in call.takes(doubtful=doubtful) for line in take.lines if line.text]
+    """Yield the lines with text of all recordings by start, as subtitle formats require."""
+    lines = [line for group in call.recording_groups(doubtful=doubtful) for line in group.lines if line.text]
     yield from sorted(lines, key=lambda line: line.start_s)
 
 
 def _cue_time(line: TranscriptLine, point: str) -> str:
     start_ms = round(line.start_s * 1000)
-    end_ms = max(round(line.end_s * 1000), start_ms + round(LEAST_CUE_S * 1000))
+    end_ms = max(round(line.end_s * 1000), start_ms + round(MIN_CUE_S * 1000))
     return f"{_stamp(start_ms, point)} --> {_stamp(end_ms, point)}"
 
 

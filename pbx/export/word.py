@@ -1,4 +1,4 @@
-"""Transcripts as a Word document."""
+"""Transcripts as Word documents."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from pbx.export.call import CallTranscript, TranscriptLine
 from pbx.export.text import OneOrMoreCalls, clock_text, iter_calls, line_text
 
 MUTED = RGBColor(0x5F, 0x6F, 0x77)
-TURN_CHARACTERS = 700  # about where a paragraph gets hard to read
+MAX_TURN_CHARACTERS = 700  # longer paragraphs are hard to read
 TIME_COLUMN = Cm(1.6)
 TURN_STYLE = "Turn"
 _AFTER_BIDI = ("w:adjustRightInd", "w:snapToGrid", "w:spacing", "w:ind", "w:contextualSpacing", "w:jc", "w:rPr")
 
 
 def to_docx(calls: OneOrMoreCalls, *, doubtful: bool = False) -> bytes:
-    """A heading per call, its facts as a table, the summary, and a paragraph per turn with its time and speaker."""
+    """Return calls as a Word document: for each a heading, a table of details, the summary, and its turns."""
     document = docx.Document()
     normal = document.styles["Normal"]
     normal.font.name, normal.font.size = "Calibri", Pt(10.5)
@@ -60,23 +60,23 @@ def _write(document: Any, call: CallTranscript, doubtful: bool) -> None:
             for line in text.splitlines():
                 _add_text(document.add_paragraph(), line)
     document.add_heading("Transcript", level=2)
-    takes = call.takes(doubtful=doubtful)
-    for take in takes:
-        if len(takes) > 1:
-            document.add_heading(f"{', '.join(take.names)}, from {clock_text(take.offset_s)}", level=3)
-        for turn in _turns(take.lines):
+    groups = call.recording_groups(doubtful=doubtful)
+    for group in groups:
+        if len(groups) > 1:
+            document.add_heading(f"{', '.join(group.names)}, from {clock_text(group.offset_s)}", level=3)
+        for turn in _turns(group.lines):
             _add_turn(document, turn)
-    if not any(take.lines for take in takes):
-        document.add_paragraph("Nothing was said." if call.recordings else "This call is not transcribed.")
+    if not any(group.lines for group in groups):
+        document.add_paragraph("No speech in this call." if call.recordings else "This call has no transcript.")
 
 
 def _turns(lines: Sequence[TranscriptLine]) -> Iterator[list[TranscriptLine]]:
-    """Lines of one speaker that follow one another, as far as they make a readable paragraph."""
+    """Group consecutive lines of one speaker into turns, up to a readable length."""
     turn: list[TranscriptLine] = []
     length = 0
     for line in lines:
         same = turn and (line.speaker, line.flags) == (turn[0].speaker, turn[0].flags) and line.text and line.speaker
-        if not same or length + len(line.text) > TURN_CHARACTERS:
+        if not same or length + len(line.text) > MAX_TURN_CHARACTERS:
             if turn:
                 yield turn
             turn, length = [], 0
@@ -88,7 +88,7 @@ def _turns(lines: Sequence[TranscriptLine]) -> Iterator[list[TranscriptLine]]:
 
 def _add_turn(document: Any, turn: Sequence[TranscriptLine]) -> None:
     paragraph = document.add_paragraph()
-    paragraph._p.style = TURN_STYLE  # by its id: looking a style up takes longer than all the rest
+    paragraph._p.style = TURN_STYLE  # by id, because looking up styles by name is slow
     paragraph.add_run(f"{clock_text(turn[0].start_s)}\t").font.color.rgb = MUTED
     text = " ".join(line.text for line in turn)
     if not text:
@@ -100,11 +100,11 @@ def _add_turn(document: Any, turn: Sequence[TranscriptLine]) -> None:
 
 
 def _add_text(paragraph: Any, text: str) -> None:
-    """Text as a run; Word orders right-to-left text rightly only where it is told that it is such."""
+    """Add text to a paragraph, marked as right-to-left if it is; otherwise Word orders it wrongly."""
     run = paragraph.add_run(text)
     if _right_to_left(text):
         run.font.rtl = True
-        # Where it belongs among its siblings, which come in a fixed order.
+        # The schema requires a fixed order of these elements.
         paragraph._p.get_or_add_pPr().insert_element_before(OxmlElement("w:bidi"), *_AFTER_BIDI)
 
 

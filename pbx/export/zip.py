@@ -1,4 +1,4 @@
-"""Transcripts with their recordings in one ZIP, written straight to a file: no recording is held in memory."""
+"""ZIP files with transcripts and recordings, written to disk without loading recordings into memory."""
 
 import errno
 import shutil
@@ -15,9 +15,9 @@ _CHUNK_BYTES = 1 << 20
 
 
 def write_zip(calls: Iterable[CallTranscript], target: Path, *, doubtful: bool = False) -> None:
-    """A folder per call: its original recordings, transcript.txt and transcript.json.
+    """Write a ZIP with a folder per call: its original recordings, transcript.txt and transcript.json.
 
-    A recording that is not on this machine is named in `missing.txt`. Raises StorageFull; then nothing is left behind.
+    Recordings that are not on this machine are listed in `missing.txt`. Raises StorageFull, and leaves no file then.
     """
     with _new_zip(target) as archive:
         folders: set[str] = set()
@@ -39,7 +39,7 @@ def write_zip(calls: Iterable[CallTranscript], target: Path, *, doubtful: bool =
 def write_each(
     calls: Iterable[CallTranscript], target: Path, extension: str, make: Callable[[CallTranscript], bytes]
 ) -> None:
-    """A ZIP with a file per call. Raises StorageFull; then nothing is left behind."""
+    """Write a ZIP with one file per call. Raises StorageFull, and leaves no file then."""
     with _new_zip(target) as archive:
         names: set[str] = set()
         for call in calls:
@@ -56,7 +56,7 @@ def _new_zip(target: Path) -> Iterator[zipfile.ZipFile]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StorageFull(
-            "There is no room left for the export.", "Free some space on the disk, or export fewer calls at once."
+            "The disk is too full for the export.", "Free up disk space, or export fewer calls."
         ) from error
     except BaseException:
         target.unlink(missing_ok=True)
@@ -64,25 +64,25 @@ def _new_zip(target: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _add_file(archive: zipfile.ZipFile, file: Path, name: str) -> bool:
-    """Copy a file in as it is, as audio hardly shrinks; False when it is no longer there."""
+    """Copy a file into the archive without compression, as audio hardly shrinks; False if the file is gone."""
     try:
         source = file.open("rb")
     except FileNotFoundError:
         return False
     with source:
         entry = zipfile.ZipInfo.from_file(file, name, strict_timestamps=False)
-        with archive.open(entry, "w", force_zip64=True) as place:
-            shutil.copyfileobj(source, place, _CHUNK_BYTES)
+        with archive.open(entry, "w", force_zip64=True) as target:
+            shutil.copyfileobj(source, target, _CHUNK_BYTES)
     return True
 
 
 def _unique(name: str, taken: set[str], suffix: str = "") -> str:
-    """The name, numbered where it is taken already; upper and lower case are one on some systems."""
+    """Return the name, with a number if it is taken; some file systems ignore case, so this does too."""
     if suffix and name.lower().endswith(suffix.lower()):
         name = name[: -len(suffix)]
-    made, number = name + suffix, 1
-    while made.lower() in taken:
+    unique, number = name + suffix, 1
+    while unique.lower() in taken:
         number += 1
-        made = f"{name} ({number}){suffix}"
-    taken.add(made.lower())
-    return made
+        unique = f"{name} ({number}){suffix}"
+    taken.add(unique.lower())
+    return unique

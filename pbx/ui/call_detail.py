@@ -228,14 +228,14 @@ def _call_facts(site: Site, call: CallRow) -> dict[str, str]:
         "Queue": call.queue,
         "Agent": site.agent_text(call.agent),
         "Length": duration_text(call.duration_s),
-        "State": RECORDING_STATES.get(call.state, (call.state, ""))[0],
-        "Linked ID": call.linkedid,
+        "Recording": RECORDING_STATES.get(call.state, (call.state, ""))[0],
+        "Linkedid": call.linkedid,
         "Source": site.source_name(call.source),
     }
 
 
 def _recording_facts(site: Site, recording: RecordingRow, sound: PlayableSound | None) -> dict[str, str]:
-    found = {"Recording": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
+    found = {"Recording name": recording.name, "Format": recording.format, "Size": size_text(recording.size_bytes)}
     if sound:
         found["Audio"] = sound.audio_format
     if recording.gone_at:

@@ -164,11 +164,11 @@ def test_a_later_recording_follows_by_its_offset_and_under_its_name() -> None:
 
 
 def test_a_call_without_words_says_so() -> None:
-    assert "Nothing was said" in to_txt(call())
-    assert "not transcribed" in to_txt(CallTranscript(7, "x"))
+    assert "No speech in this call." in to_txt(call())
+    assert "This call has no transcript." in to_txt(CallTranscript(7, "x"))
     assert to_srt(call()) == ""
     assert read_vtt(to_vtt(call())) == []
-    assert "Nothing was said." in paragraphs(to_docx(call()))
+    assert "No speech in this call." in paragraphs(to_docx(call()))
 
 
 def test_a_hundred_thousand_words_go_through_every_format() -> None:

@@ -114,7 +114,7 @@ def test_recordings_bear_how_much_later_they_began(session: Session, tmp_path: P
     add_recording(session, call_id, segment(1, "Second."), later_s=40)
     add_recording(session, call_id, segment(1, "First."))
     call = load_call(session, call_id, tmp_path, BERLIN)
-    assert [(take.offset_s, take.lines[0].start_s, take.lines[0].text) for take in call.takes()] == [
+    assert [(group.offset_s, group.lines[0].start_s, group.lines[0].text) for group in call.recording_groups()] == [
         (0, 1, "First."),
         (40, 41, "Second."),
     ]
@@ -133,5 +133,5 @@ def test_no_file_but_one_of_the_audio_folder_is_taken(session: Session, tmp_path
 
 
 def test_a_call_that_is_gone_is_an_error_in_words(session: Session, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no longer in the cache"):
+    with pytest.raises(DataError, match="no longer exists"):
         load_call(session, 404, tmp_path, BERLIN)
