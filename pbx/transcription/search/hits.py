@@ -1,7 +1,7 @@
-"""What was said, found by words, phrases and filters; how often, by day, queue and agent.
+"""Searches transcripts by words, phrases and filters, and counts hits by day, queue and agent.
 
-The index tells which segments match, and by its row ids of which calls they are. So everything is counted with one
-step to each call and none to the segments, which are large; only the hits of a page are read whole.
+The full-text index returns the segments that match, and its row ids contain the id of the call. So counting reads one
+row per call and none of the segments, which are large; only the hits of one page are read completely.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,10 +37,10 @@ from pbx.transcription.search.query import Query, parse_query
 
 Order = Literal["relevance", "newest", "oldest"]
 TrendDimension = Literal["day", "queue", "agent"]
-MOST_RANKED = 200_000  # ranking takes a microsecond each, and nobody turns that many pages
-_ROWS = 500  # hits read in one statement
-_BUCKET_S = 900  # a day begins at a whole quarter of an hour of UTC, in any zone
-_LONGEST_DAYS = 3660  # of a trend that is filled up to the filter's own limits
+MAX_RANKED = 200_000  # ranking takes a microsecond per segment, and nobody reads that many pages
+_HITS_PER_QUERY = 500
+_BUCKET_S = 900  # in every time zone, days start at a quarter of an hour of UTC
+_MAX_TREND_DAYS = 3660  # a longer trend only has the days with calls
 _calls = Table.metadata.tables["calls"]
 _recordings = Table.metadata.tables["recordings"]
 _transcripts = Table.metadata.tables["transcripts"]
@@ -49,10 +49,10 @@ _segments = Table.metadata.tables["segments"]
 
 @dataclass(frozen=True)
 class SearchFilter:
-    """What is looked for in which calls of a PBX; what is left out doesn't matter. `until` is no longer within.
+    """A search and the calls of a PBX to search in. None means no restriction; `until` is excluded.
 
-    `query` is read by `parse_query`, `number` as in CallFilter. `speaker`: "caller", "agent", or "" where it couldn't
-    be told. `doubtful`: what has flags is searched too.
+    `query`: see `parse_query`. `number`: see CallFilter. `speaker`: "caller", "agent", or "" for unknown speakers.
+    `doubtful`: whether segments with flags are searched too.
     """
 
     connection_id: int
@@ -70,9 +70,9 @@ class SearchFilter:
 
 @dataclass(frozen=True)
 class Hit:
-    """A segment that matches, with its call's facts and what was said right before and after it, by whomever.
+    """A segment that matches, with data of its call and the text of the segments before and after it.
 
-    `spans` are the stretches of `text` that matched, from one character to before another.
+    `spans`: the parts of `text` that matched, each as its first character and the one after its last.
     """
 
     segment_id: int
@@ -97,9 +97,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class TrendPoint:
-    """How often something was said on a day (of the zone asked for), in a queue or by an agent's calls.
+    """How often something was said on one day (of the requested zone), in one queue, or in one agent's calls.
 
-    `hits` segments in `calls` calls, of `calls_total` that were transcribed and that the filter lets through.
+    `hits`: segments that match. `calls`: calls with a hit. `calls_total`: transcribed calls that pass the filter.
     """
 
     label: str  # the day as 2026-03-01, or the queue's or agent's name, "" for none
@@ -112,11 +112,10 @@ class TrendPoint:
 def find_hits(
     session: Session, wanted: SearchFilter, *, order: Order = "relevance", offset: int, limit: int
 ) -> list[Hit]:
-    """A page of what matches: by BM25 (on PostgreSQL by its own rank), or by the time of the call; calls whose time
-    is not known come last.
+    """Return one page of hits by relevance (BM25, or PostgreSQL's ts_rank) or by the start of the call.
 
-    Of more than MOST_RANKED segments only those of the calls that were listed last are ranked, and found, by relevance.
-    Raises QueryError.
+    Calls without a start time come last. If more than MAX_RANKED segments match, sorting by relevance only considers
+    those of the calls added last. Raises QueryError.
     """
     tree = parse_query(wanted.query)
     index = _SearchBackend(session, tree, wanted)
@@ -131,19 +130,19 @@ def find_hits(
         .where(index.matches, *_conditions(session, wanted))
     )
     if order == "relevance":
-        latest = rows.order_by(row_id.desc()).limit(MOST_RANKED).subquery().c
+        latest = rows.order_by(row_id.desc()).limit(MAX_RANKED).subquery().c
         rows = select(latest.row_id).order_by(latest.relevance, latest.started_at.desc().nulls_last(), latest.row_id)
     elif order == "newest":
         rows = rows.order_by(started_at.desc().nulls_last(), _calls.c.id.desc(), row_id)
     else:
         rows = rows.order_by(started_at.asc().nulls_last(), _calls.c.id, row_id)
     found = list(session.connection().execute(rows.offset(offset).limit(limit)).scalars())
-    pages = (found[first : first + _ROWS] for first in range(0, len(found), _ROWS))
+    pages = (found[first : first + _HITS_PER_QUERY] for first in range(0, len(found), _HITS_PER_QUERY))
     return [hit for page in pages for hit in _read_hits(session, tree, page, wanted.doubtful)]
 
 
 def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
-    """How many segments match, in how many calls. Raises QueryError."""
+    """Return how many segments match, and in how many calls. Raises QueryError."""
     hits = _hits_by_call(session, wanted)
     counted = select(func.coalesce(func.sum(hits.c.hits), 0), func.count()).select_from(
         hits.join(_calls, _calls.c.id == hits.c.call_id)
@@ -153,7 +152,7 @@ def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
 
 
 def calls_with_hits(session: Session, wanted: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
-    """The calls with a hit, by time, or by relevance: those with the most hits first. Raises QueryError."""
+    """Return the ids of calls with hits, by time, or by relevance with most hits first. Raises QueryError."""
     hits = _hits_by_call(session, wanted)
     newest = _calls.c.started_at.desc().nulls_last()
     ranks: dict[Order, tuple[Any, ...]] = {
@@ -167,23 +166,23 @@ def calls_with_hits(session: Session, wanted: SearchFilter, *, order: Order = "r
 
 
 def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[CallRow]:
-    """Calls with a transcript that the filters let through, newest first; query and speaker don't matter."""
+    """Return calls with a transcript that pass the filter, newest first; its query and speaker are ignored."""
     newest = (col(CallRow.started_at).desc().nulls_last(), col(CallRow.id).desc())
     query = select(CallRow).where(*_conditions(session, wanted), _transcribed()).order_by(*newest)
     return list(session.execute(query.limit(limit)).scalars())
 
 
 def count_transcribed(session: Session, wanted: SearchFilter) -> int:
-    """How many calls have a transcript and pass the filters; query and speaker don't matter."""
+    """Return how many calls have a transcript and pass the filter; its query and speaker are ignored."""
     query = select(func.count()).select_from(_calls).where(*_conditions(session, wanted), _transcribed())
     return session.connection().execute(query).scalar_one()
 
 
 def trend(session: Session, wanted: SearchFilter, by: TrendDimension, zone: tzinfo) -> list[TrendPoint]:
-    """How often something was said, by the day of the call in `zone`, by queue or by agent.
+    """Return how often something was said by day (of the call, in `zone`), by queue or by agent.
 
-    Days come in order, without gaps, from the first call to the last, or where the filter has both limits from one to
-    the other; calls whose time isn't known are left out. Queues and agents come by hits, then by name. Raises
+    Days are in order and without gaps, from the first call to the last, or over the filter's period if it has both
+    limits; calls without a start time are left out. Queues and agents are sorted by hits, then by name. Raises
     QueryError.
     """
     seconds = type_coerce(_calls.c.started_at, BigInteger)
@@ -212,7 +211,7 @@ def trend(session: Session, wanted: SearchFilter, by: TrendDimension, zone: tzin
 
 
 class _SearchBackend:
-    """How the database at hand is asked: rows of `source` where `matches`, by `relevance`, the smallest first."""
+    """The full-text query for SQLite or PostgreSQL: rows of `source` where `matches`, by ascending `relevance`."""
 
     row_id: ColumnElement[int]
     source: Any
@@ -221,12 +220,12 @@ class _SearchBackend:
 
     def __init__(self, session: Session, tree: Query, wanted: SearchFilter) -> None:
         if session.connection().dialect.name == "sqlite":
-            self._ask_fts5(tree, wanted)
+            self._use_fts5(tree, wanted)
         else:
-            self._ask_postgresql(tree, wanted)
+            self._use_postgresql(tree, wanted)
         self.call_id = self.row_id.op(">>")(literal_column(str(SEGMENT_BITS)))
 
-    def _ask_fts5(self, tree: Query, wanted: SearchFilter) -> None:
+    def _use_fts5(self, tree: Query, wanted: SearchFilter) -> None:
         speakers = SPEAKERS if wanted.speaker is None else (wanted.speaker,)
         doubted = (False, True) if wanted.doubtful else (False,)
         columns = " ".join(column_of(speaker, doubt) for speaker in speakers for doubt in doubted)
@@ -235,7 +234,7 @@ class _SearchBackend:
         self.matches = literal_column("segment_index").op("MATCH", is_comparison=True)(expression)
         self.relevance = literal_column("segment_index.rank")  # BM25, as a negative number
 
-    def _ask_postgresql(self, tree: Query, wanted: SearchFilter) -> None:
+    def _use_postgresql(self, tree: Query, wanted: SearchFilter) -> None:
         index = table(
             "segment_index", column("id", BigInteger), column("speaker"), column("doubted", Boolean), column("words")
         )
@@ -278,7 +277,7 @@ def _conditions(session: Session, wanted: SearchFilter) -> list[ColumnElement[bo
 
 
 def _transcribed() -> ColumnElement[bool]:
-    # Most calls say it themselves; of one that is transcribed again its recordings do.
+    # Calls that are being transcribed again are not "completed", but a recording of theirs has a transcript.
     found = (
         select(_recordings.c.id)
         .join(_transcripts, _transcripts.c.recording_id == _recordings.c.id)
@@ -288,7 +287,7 @@ def _transcribed() -> ColumnElement[bool]:
 
 
 def _read_hits(session: Session, tree: Query, row_ids: Sequence[int], doubtful: bool) -> list[Hit]:
-    """The hits of these rows of the index, in their order."""
+    """Return the hits for these rows of the index, in their order."""
     segment_ids = [row_id & ((1 << SEGMENT_BITS) - 1) for row_id in row_ids]
     columns: list[Any] = [_segments.c[name] for name in ("id", "start_s", "end_s", "speaker", "text", "flags")]
     columns += [_segments.c.original_text.is_not(None).label("edited")]
@@ -312,7 +311,7 @@ def _read_hits(session: Session, tree: Query, row_ids: Sequence[int], doubtful: 
 
 
 def _neighbour(doubtful: bool, *, earlier: bool) -> Any:
-    """The text of the segment before or after one, in the same transcript; flagged ones only when they are wanted."""
+    """Return a subquery for the text before or after a segment; doubtful segments are skipped unless included."""
     other = _segments.alias()
     mine, its = tuple_(_segments.c.start_s, _segments.c.id), tuple_(other.c.start_s, other.c.id)
     order = (other.c.start_s, other.c.id)
@@ -328,7 +327,7 @@ def _neighbour(doubtful: bool, *, earlier: bool) -> Any:
 
 
 def _labels(bucket: Any, by: TrendDimension, zone: tzinfo) -> Sequence[Any]:
-    """What a group of calls is counted under: a call counts in each queue that it was in."""
+    """Return the labels that a group of calls is counted under; a call counts in every queue it entered."""
     if by == "queue":
         return split_queues(bucket)
     if by == "day" and bucket is not None:
@@ -340,11 +339,11 @@ def _add(counts: dict[Any, list[int]], label: Any, *values: int) -> None:
     counts[label] = [one + more for one, more in zip(counts.get(label, (0, 0, 0)), values, strict=True)]
 
 
-def _days(known: Iterable[date], wanted: SearchFilter, zone: tzinfo) -> list[date]:
-    days = sorted(known)
+def _days(days_with_calls: Iterable[date], wanted: SearchFilter, zone: tzinfo) -> list[date]:
+    days = sorted(days_with_calls)
     if wanted.since is not None and wanted.until is not None:
         span = wanted.until - wanted.since
-        if timedelta(0) < span <= timedelta(days=_LONGEST_DAYS):
+        if timedelta(0) < span <= timedelta(days=_MAX_TREND_DAYS):
             last = wanted.until - timedelta(seconds=1)
             days = sorted({*days, wanted.since.astimezone(zone).date(), last.astimezone(zone).date()})
     if not days:

@@ -1,7 +1,7 @@
-"""Translates a parsed search for each database, and finds where in a text it matched.
+"""Translates a parsed search for each database, and finds the parts of a text that match it.
 
-SQLite's FTS5 and PostgreSQL's tsquery get only words split by pbx.store.search_tokens, in quotes: nothing else that
-the analyst typed.
+The only user input that reaches SQLite's FTS5 or PostgreSQL's tsquery are words split by pbx.store.search_tokens, in
+quotes.
 """
 
 from bisect import bisect_left
@@ -11,11 +11,11 @@ from itertools import combinations
 from pbx.store.search_tokens import Token, tokens_of
 from pbx.transcription.search.query import All, Either, Near, PhraseTerm, Query, Without
 
-TokenSpan = tuple[int, int]  # the first token and the last
+TokenSpan = tuple[int, int]  # the indexes of the first and the last token
 
 
 def to_fts5(tree: Query) -> str:
-    """The tree as an expression of FTS5 (https://sqlite.org/fts5.html#full_text_query_syntax)."""
+    """Translate a search to an FTS5 expression (https://sqlite.org/fts5.html#full_text_query_syntax)."""
     match tree:
         case PhraseTerm(words, prefix):
             return f'"{" ".join(words)}"' + ("*" if prefix else "")
@@ -30,7 +30,7 @@ def to_fts5(tree: Query) -> str:
 
 
 def to_tsquery(tree: Query) -> str:
-    """The tree as PostgreSQL's tsquery. Of a NEAR with more than two phrases, each two have to be near each other."""
+    """Translate a search to a PostgreSQL tsquery. In a NEAR, each two phrases must be near each other."""
     match tree:
         case PhraseTerm(words, prefix):
             return "('" + "' <-> '".join(words) + "'" + (":*)" if prefix else ")")
@@ -45,16 +45,16 @@ def to_tsquery(tree: Query) -> str:
 
 
 def _near_pair(one: PhraseTerm, other: PhraseTerm, distance: int) -> str:
-    # <n>: the right one begins n words behind the left one's last. 0 is for phrases that share a word.
+    # a <n> b: b starts n words after the last word of a. 0 is for phrases that share a word.
     first, second = to_tsquery(one), to_tsquery(other)
     orders = ((first, second), (second, first))
     return f"({' | '.join(f'{a} <{n}> {b}' for a, b in orders for n in range(distance + 2))})"
 
 
 def spans_in(tree: Query, text: str) -> tuple[tuple[int, int], ...]:
-    """What of a text that is a hit matched: stretches of characters, in order, none touching another.
+    """Return the parts of a matching text that match, as spans of characters, in order and without overlaps.
 
-    All places of all words and phrases count, but of a NEAR those that are near, and nothing behind a NOT.
+    Includes every occurrence of the words and phrases; of a NEAR only those near each other, and nothing after NOT.
     """
     tokens = tokens_of(text)
     index = _WordPositions(tokens)
@@ -69,28 +69,28 @@ def spans_in(tree: Query, text: str) -> tuple[tuple[int, int], ...]:
 
 
 class _WordPositions:
-    """Where each word of a text stands."""
+    """An index of the positions of each word in a text."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.words = [token.text for token in tokens]
-        self.places: dict[str, list[int]] = {}
-        for place, word in enumerate(self.words):
-            self.places.setdefault(word, []).append(place)
+        self.positions: dict[str, list[int]] = {}
+        for position, word in enumerate(self.words):
+            self.positions.setdefault(word, []).append(position)
 
     def find(self, phrase: PhraseTerm) -> list[TokenSpan]:
-        """All places of a phrase, in order."""
+        """Return all occurrences of a phrase, in order."""
         *exact, final = phrase.words
         if exact:
-            starts = self.places.get(exact[0], [])
+            starts = self.positions.get(exact[0], [])
         elif phrase.prefix:
-            starts = [place for place, word in enumerate(self.words) if word.startswith(final)]
+            starts = [position for position, word in enumerate(self.words) if word.startswith(final)]
         else:
-            starts = self.places.get(final, [])
+            starts = self.positions.get(final, [])
         length = len(phrase.words)
-        return [(at, at + length - 1) for at in starts if self._goes_on(phrase, at)]
+        return [(start, start + length - 1) for start in starts if self._matches_at(phrase, start)]
 
-    def _goes_on(self, phrase: PhraseTerm, at: int) -> bool:
-        found = self.words[at : at + len(phrase.words)]
+    def _matches_at(self, phrase: PhraseTerm, start: int) -> bool:
+        found = self.words[start : start + len(phrase.words)]
         *exact, final = phrase.words
         if len(found) < len(phrase.words) or found[:-1] != exact:
             return False
@@ -111,21 +111,22 @@ def _token_spans(tree: Query, index: _WordPositions) -> Iterator[TokenSpan]:
 
 
 def _near_spans(found: list[list[TokenSpan]], distance: int) -> Iterator[TokenSpan]:
-    """Of each phrase's places those in a clump with all others: each ends at most `distance` words before the last
-    one of the clump begins.
+    """Yield the occurrences of phrases that are near occurrences of all the others.
+
+    Near means: each ends at most `distance` words before the last of them starts. `found`: one list per phrase.
     """
-    for last_start in sorted({start for places in found for start, _ in places}):
-        clump = [list(_within(places, last_start, distance)) for places in found]
-        if all(clump):
-            for places in clump:
-                yield from places
+    for last_start in sorted({start for occurrences in found for start, _ in occurrences}):
+        near = [list(_within(occurrences, last_start, distance)) for occurrences in found]
+        if all(near):
+            for occurrences in near:
+                yield from occurrences
 
 
-def _within(places: list[TokenSpan], last_start: int, distance: int) -> Iterator[TokenSpan]:
-    if not places:
+def _within(occurrences: list[TokenSpan], last_start: int, distance: int) -> Iterator[TokenSpan]:
+    if not occurrences:
         return
-    length = places[0][1] - places[0][0] + 1
-    for at in range(bisect_left(places, (last_start - length - distance, 0)), len(places)):
-        if places[at][0] > last_start:
+    length = occurrences[0][1] - occurrences[0][0] + 1
+    for index in range(bisect_left(occurrences, (last_start - length - distance, 0)), len(occurrences)):
+        if occurrences[index][0] > last_start:
             return
-        yield places[at]
+        yield occurrences[index]

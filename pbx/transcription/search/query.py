@@ -1,12 +1,12 @@
-"""What somebody types into the search → a tree, which is told to the database and finds what matched in a text.
+"""Parses what somebody types into the search into a tree.
 
-    refund invoice        both words, anywhere in what one person says at a stretch
+    refund invoice        both words, anywhere in one segment
     "cancel my contract"  the phrase
-    cancel*               words that begin so; "my contr"* a phrase whose last word does
+    cancel*               words that start with it; "my contr"* a phrase whose last word starts with contr
     NEAR(cancel fee, 5)   at most 5 words apart, in either order (10 without a number)
-    AND OR NOT ( )        in capitals; NOT and AND bind closer than OR, and AND needs not be written
+    AND OR NOT ( )        in capitals; NOT and AND bind more tightly than OR, and AND may be left out
 
-No text of the user's reaches the database's own query language: only words split by pbx.store.search_tokens, in quotes.
+The only user input that reaches the database's query language are words split by pbx.store.search_tokens, in quotes.
 """
 
 import re
@@ -17,12 +17,13 @@ from typing import NamedTuple, cast
 from pbx.errors import QueryError
 from pbx.store.search_tokens import tokens_of
 
-NEAR_WORDS = 10  # apart at most, unless the query says how many
-NEAR_MOST = 100
-_NEAR_PHRASES = 8
-_LONGEST = 2000  # characters; far from any limit of a database
-_DEEPEST = 20  # parentheses within parentheses
-_QUOTES = str.maketrans(dict.fromkeys("“”„‟«»＂", '"') | {"（": "(", "）": ")", "＊": "*"})  # as keyboards write them
+NEAR_WORDS = 10  # the distance if a query names none
+NEAR_MAX = 100
+_MAX_NEAR_PHRASES = 8
+_MAX_CHARACTERS = 2000  # far below any limit of a database
+_MAX_NESTED_PARENTHESES = 20
+# Other forms of these characters that some keyboards type.
+_QUOTES = str.maketrans(dict.fromkeys("“”„‟«»＂", '"') | {"（": "(", "）": ")", "＊": "*"})
 _PIECE = re.compile(r'''
     \s+
   | NEAR\s*\((?P<near>(?:[^()"]|"[^"]*")*)(?P<near_end>\)?)
@@ -31,13 +32,13 @@ _PIECE = re.compile(r'''
   | (?P<bare>[^\s()"]+)
 ''', re.VERBOSE)  # fmt: skip
 _DISTANCE = re.compile(r"(.*),\s*([-+]?[0-9]+)\s*", re.DOTALL)
-_COMMA = re.compile(r"(?<!\d),|,(?!\d)")  # that separates, not one within a number
-_AS_A_WORD = "To search for the word itself, write it in small letters."
+_COMMA = re.compile(r"(?<!\d),|,(?!\d)")  # not those inside a number
+_AS_A_WORD = "To search for the word itself, write it in lower case."
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseTerm:
-    """Words in a row; one word is a phrase too. `prefix`: the last one may go on."""
+    """Consecutive words, or a single word. `prefix`: the last word may be the start of a longer one."""
 
     words: tuple[str, ...]
     prefix: bool = False
@@ -45,7 +46,7 @@ class PhraseTerm:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """Phrases with at most `distance` words from the end of each to the beginning of the last."""
+    """Phrases with at most `distance` words between the end of each and the start of the last."""
 
     phrases: tuple[PhraseTerm, ...]
     distance: int = NEAR_WORDS
@@ -53,21 +54,21 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every one of these."""
+    """Matches if every part matches."""
 
     parts: tuple["Query", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """At least one of these."""
+    """Matches if at least one part matches."""
 
     parts: tuple["Query", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """The first, where the second isn't found."""
+    """Matches if `wanted` does and `unwanted` doesn't."""
 
     wanted: "Query"
     unwanted: "Query"
@@ -82,24 +83,24 @@ class _QueryToken(NamedTuple):
 
 
 def parse_query(text: str) -> Query:
-    """Read what somebody types into the search.
+    """Parse what somebody types into the search.
 
-    Raises QueryError, which tells what can't be understood and how to write it; never another error, whatever the text.
+    Raises QueryError, which says what is wrong and how to fix it. No text raises another error.
     """
-    if len(text) > _LONGEST:
-        raise QueryError("This search is too long.", f"Use at most {_LONGEST:,} characters.")
+    if len(text) > _MAX_CHARACTERS:
+        raise QueryError("This search is too long.", f"Use at most {_MAX_CHARACTERS:,} characters.")
     pieces = list(_pieces(text.translate(_QUOTES)))
     if not pieces:
-        raise QueryError("There is no word to search for.", 'Write a word, a "phrase in quotation marks" or a begin*.')
+        raise QueryError("There is no word to search for.", 'Type a word, a "phrase" or the start of a word with *.')
     parser = _Parser(pieces)
     tree = parser.read_either()
     if parser.next_kind == ")":
-        raise QueryError("There is a ) without its (.", "Open it before the words that belong together, or remove it.")
+        raise QueryError("A ( is missing.", "Add ( before the words that belong together, or remove the ).")
     return tree
 
 
 def _pieces(text: str) -> Iterator[_QueryToken]:
-    for found in _PIECE.finditer(text):  # it leaves nothing out: each character is one of these
+    for found in _PIECE.finditer(text):  # every character matches one of the alternatives
         if found["near"] is not None:
             yield _QueryToken("words", _near(found["near"], found["near_end"], text[found.end() :]))
         elif found["phrase"] is not None:
@@ -115,13 +116,13 @@ def _pieces(text: str) -> Iterator[_QueryToken]:
 
 
 def _word(bare: str) -> PhraseTerm | None:
-    """A word as typed; None for what is no word, such as a dash. One like "don't" is two words in a row."""
+    """Parse a word; None if there is none, as in a dash. A word such as "don't" becomes two consecutive words."""
     if re.fullmatch(r"NEAR(/.*)?", bare):
-        raise QueryError("NEAR needs parentheses.", f"Write NEAR(refund invoice, 5). {_AS_A_WORD}")
+        raise QueryError("NEAR needs parentheses.", f"Type NEAR(refund invoice, 5). {_AS_A_WORD}")
     stem, star, rest = bare.partition("*")
     words = tuple(token.text for token in tokens_of(stem))
     if star and (rest or not words):
-        raise QueryError("A * stands only at the end of a word.", "Write the beginning of the word, then *: refund*")
+        raise QueryError("A * is only allowed at the end of a word.", "Type the start of the word, then *: refund*")
     return PhraseTerm(words, prefix=bool(star)) if words else None
 
 
@@ -130,9 +131,9 @@ def _phrase(inside: str, stars: str) -> PhraseTerm:
     stem = body.rstrip("*")
     words = tuple(token.text for token in tokens_of(stem))
     if not words:
-        raise QueryError("There is no word between the quotation marks.", "Write a phrase there, or remove them.")
+        raise QueryError("There is no word between the quotation marks.", "Type a phrase there, or remove them.")
     if "*" in stem:
-        raise QueryError("A * stands only at the end of a phrase.", 'Write "my contr*" for words that begin so.')
+        raise QueryError("A * is only allowed at the end of a phrase.", 'Type "my contr*" to find my contract.')
     return PhraseTerm(words, prefix=bool(stars) or stem != body)
 
 
@@ -140,31 +141,31 @@ def _near(inside: str, end: str, rest: str) -> Near:
     if rest.startswith('"') and not end:
         raise _lone_quote()
     if not end:
-        reason = "There are parentheses within NEAR." if rest else "NEAR( is not closed."
-        raise QueryError(reason, 'Write words and phrases only, then ): NEAR(refund "last invoice", 5)')
+        reason = "NEAR can’t contain parentheses." if rest else "NEAR( has no closing )."
+        raise QueryError(reason, 'Type only words and phrases, then ): NEAR(refund "last invoice", 5)')
     distance = NEAR_WORDS
     if found := _DISTANCE.fullmatch(inside):
         inside, distance = found[1], int(found[2])
-    if not 0 <= distance <= NEAR_MOST:
+    if not 0 <= distance <= NEAR_MAX:
         raise QueryError(
-            f"NEAR counts 0 to {NEAR_MOST} words.",
-            f"Write such a number at its end: NEAR(refund invoice, {NEAR_WORDS})",
+            f"The distance of NEAR must be 0 to {NEAR_MAX} words.",
+            f"Type it at the end: NEAR(refund invoice, {NEAR_WORDS})",
         )
     pieces = list(_pieces(_COMMA.sub(" ", inside)))
     if any(piece.kind != "words" for piece in pieces):
-        raise QueryError("NEAR takes words and phrases only.", f"Move AND, OR and NOT out of it. {_AS_A_WORD}")
+        raise QueryError("NEAR only takes words and phrases.", f"Move AND, OR and NOT outside of it. {_AS_A_WORD}")
     phrases = tuple(piece.query for piece in pieces if isinstance(piece.query, PhraseTerm))
-    if not 2 <= len(phrases) <= _NEAR_PHRASES:
-        raise QueryError(f"NEAR needs two to {_NEAR_PHRASES} words or phrases.", "Write NEAR(refund invoice, 5)")
+    if not 2 <= len(phrases) <= _MAX_NEAR_PHRASES:
+        raise QueryError(f"NEAR needs two to {_MAX_NEAR_PHRASES} words or phrases.", "Type NEAR(refund invoice, 5)")
     return Near(phrases, distance)
 
 
 def _lone_quote() -> QueryError:
-    return QueryError('There is a " without its partner.', 'Close the phrase: "like this".')
+    return QueryError('A closing " is missing.', 'Add it after the phrase: "like this".')
 
 
 class _Parser:
-    """Reads pieces from left to right; each method reads what binds closer than the one before."""
+    """Reads tokens from left to right. Each method reads operators that bind more tightly than the one before it."""
 
     def __init__(self, pieces: list[_QueryToken]) -> None:
         self._pieces = pieces
@@ -197,7 +198,7 @@ class _Parser:
         return Without(tree, unwanted[0] if len(unwanted) == 1 else Either(tuple(unwanted)))
 
     def _read_one(self, before: str) -> Query:
-        """A word, phrase, NEAR or parenthesis; `before` is the operator or ( that it stands behind."""
+        """Read a word, phrase, NEAR or parenthesis; `before` is the operator or ( in front of it."""
         kind = self.next_kind
         if kind == "(":
             return self._read_parentheses()
@@ -210,8 +211,8 @@ class _Parser:
     def _read_parentheses(self) -> Query:
         self._at += 1
         self._depth += 1
-        if self._depth > _DEEPEST:
-            raise QueryError("There are too many parentheses within parentheses.", "Remove those you don’t need.")
+        if self._depth > _MAX_NESTED_PARENTHESES:
+            raise QueryError("There are too many nested parentheses.", "Remove some of them.")
         found = self.read_either("(")
         if self.next_kind != ")":
             raise _open_parenthesis()
@@ -221,17 +222,17 @@ class _Parser:
 
 
 def _missing(before: str, kind: str) -> QueryError:
-    """What is wrong where a word should stand behind `before`, and `kind` stands."""
+    """Return the error for a missing word: after `before` a word is needed, but `kind` follows."""
     if kind == "" and before == "(":
         return _open_parenthesis()
     if kind == ")" and before == "(":
-        return QueryError("There is nothing between the parentheses.", "Put words there, or remove them.")
+        return QueryError("There is nothing between the parentheses.", "Type words there, or remove them.")
     if before in ("AND", "OR", "NOT"):
-        return QueryError(f"{before} needs a word after it.", f"Write refund {before} invoice. {_AS_A_WORD}")
+        return QueryError(f"{before} needs a word after it.", f"Type refund {before} invoice. {_AS_A_WORD}")
     if kind == ")":
-        return QueryError("There is a ) without its (.", "Open it before the words that belong together, or remove it.")
-    return QueryError(f"{kind} needs a word before it.", f"Write refund {kind} invoice. {_AS_A_WORD}")
+        return QueryError("A ( is missing.", "Add ( before the words that belong together, or remove the ).")
+    return QueryError(f"{kind} needs a word before it.", f"Type refund {kind} invoice. {_AS_A_WORD}")
 
 
 def _open_parenthesis() -> QueryError:
-    return QueryError("There is a ( without its ).", "Close it behind the words that belong together, or remove it.")
+    return QueryError("A ) is missing.", "Add ) after the words that belong together, or remove the (.")

@@ -97,7 +97,7 @@ def test_relevance_prefers_what_is_said_more_often_or_shorter(session: Session) 
 
 
 def test_of_too_many_hits_the_last_listed_are_ranked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pbx.transcription.search.hits, "MOST_RANKED", 2)
+    monkeypatch.setattr(pbx.transcription.search.hits, "MAX_RANKED", 2)
     hits = find_hits(session, SearchFilter(1, "refund"), offset=0, limit=10)
     assert sorted(hit.call_id for hit in hits) == [3, 5]
     assert len(find_hits(session, SearchFilter(1, "refund"), order="newest", offset=0, limit=10)) == 5
@@ -165,7 +165,7 @@ def test_what_cannot_be_understood_is_explained_by_each_question(session: Sessio
         lambda: count_hits(session, wanted),
         lambda: trend(session, wanted, "day", UTC),
     ):
-        with pytest.raises(QueryError, match='" without its partner'):
+        with pytest.raises(QueryError, match='A closing " is missing'):
             ask()
 
 
