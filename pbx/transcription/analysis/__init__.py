@@ -1,1 +1,1 @@
-"""What a transcript contains: topics, sentiment, summary, key phrases."""
+"""Analyses transcripts: summary, key phrases, questions, topics and measures of the conversation."""

@@ -1,4 +1,4 @@
-"""What analysing a transcript gives, and the shape in which it takes one. Pure data."""
+"""The input and the result of an analysis, as plain data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,9 +10,9 @@ AGENT = "agent"
 
 @dataclass(frozen=True, slots=True)
 class SpokenSegment:
-    """A phrase and who said it: `speaker` is "caller", "agent", or "" where it can't be told.
+    """Something said, and its speaker: "caller", "agent", or "" if unknown.
 
-    Times are in seconds of the recording. One with flags (those of pbx.model.segment) is not analysed.
+    Times are in seconds from the recording's start. Segments with flags (see pbx.model.segment) are not analysed.
     """
 
     start_s: float
@@ -24,7 +24,7 @@ class SpokenSegment:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Something said that is worth finding again: where in the recording, by whom, and what."""
+    """A notable sentence, such as a question: its position in the recording, its speaker and its text."""
 
     start_s: float
     speaker: str
@@ -33,19 +33,18 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What was made of one transcript; pbx.transcription.analysis.measures says how each figure is defined.
+    """The analysis of one transcript. See pbx.transcription.analysis.measures for the definition of each measure.
 
-    `reason`, `outcome`, `sentiment` ("positive", "neutral", "negative", "mixed") and `follow_ups` come from a language
-    server only and are empty otherwise. `fallback_reason`: why the local engine stood in for the server, "" when it
-    didn't.
+    `reason`, `outcome`, `sentiment` ("positive", "neutral", "negative", "mixed") and `follow_ups` are only set by a
+    language server. `fallback_reason`: why the local summary replaces the server's, "" if it doesn't.
     """
 
-    summary: str = ""  # a line per speaker's turn, such as "Caller: I need help with my invoice."
-    key_phrases: list[str] = field(default_factory=list)  # the most telling first
+    summary: str = ""  # one line per turn, such as "Caller: I need help with my invoice."
+    key_phrases: list[str] = field(default_factory=list)  # most important first
     questions: list[Quote] = field(default_factory=list)
     talk_s: dict[str, float] = field(default_factory=dict)  # per speaker
     talk_ratio: float | None = None  # the agent's share of talk, 0 to 1
-    longest_silence: tuple[float, float] | None = None  # where it starts and how long it is, seconds
+    longest_silence: tuple[float, float] | None = None  # its start and its length in seconds
     interruptions: int = 0
     first_response_s: float | None = None
     reason: str = ""  # for calling
@@ -56,7 +55,7 @@ class Analysis:
     fallback_reason: str = ""
 
     def to_document(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return the analysis as data for JSON."""
         document = asdict(self)
         if self.longest_silence is not None:
             document["longest_silence"] = list(self.longest_silence)
@@ -64,11 +63,11 @@ class Analysis:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Analysis":
-        """Return what `to_document` was made of. Unknown names are ignored, missing ones take their default."""
-        known = {name: document[name] for name in cls.__dataclass_fields__ if document.get(name) is not None}
-        if "questions" in known:
-            known["questions"] = [Quote(**moment) for moment in known["questions"]]
-        if "longest_silence" in known:
-            start_s, length_s = known["longest_silence"]
-            known["longest_silence"] = (start_s, length_s)
-        return cls(**known)
+        """Return the analysis that `to_document` made data of. Ignores unknown keys; missing ones get defaults."""
+        values = {name: document[name] for name in cls.__dataclass_fields__ if document.get(name) is not None}
+        if "questions" in values:
+            values["questions"] = [Quote(**question) for question in values["questions"]]
+        if "longest_silence" in values:
+            start_s, length_s = values["longest_silence"]
+            values["longest_silence"] = (start_s, length_s)
+        return cls(**values)

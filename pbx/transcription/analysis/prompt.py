@@ -1,4 +1,4 @@
-"""What a language server is told: instructions that the transcript can't change, and the transcript as data."""
+"""The prompt for a language server: instructions that the transcript can't change, and the transcript as data."""
 
 import json
 import re
@@ -10,12 +10,12 @@ from pbx.transcription.analysis.findings import SpokenSegment
 from pbx.transcription.analysis.sentences import Sentence, read_conversation
 from pbx.transcription.analysis.summary import weigh_sentences
 
-# About 3,000 tokens, in most scripts: with the answer it fits the 4,096 that Ollama reads unless told otherwise.
+# About 3,000 tokens in most scripts. With the answer it fits in 4,096 tokens, Ollama's default context.
 BUDGET_BYTES = 12_000
-_HEAD = 0.4  # of the budget, for how the call begins
-_TAIL = 0.3  # and how it ends; the rest is for what tells most between them
+_HEAD_SHARE = 0.4  # of the budget, for the start of the call
+_TAIL_SHARE = 0.3  # for its end; the rest is for the most important sentences between them
 REMOVED = "[number removed]"
-# Written by hand: limits of length, as pydantic would add, make llama.cpp's grammar slow or too large.
+# Written by hand, because length limits, which pydantic would add, make llama.cpp's grammar slow or too large.
 ANSWER_SCHEMA = {
     "type": "object",
     "properties": {
@@ -44,25 +44,25 @@ Answer with one JSON object and nothing else. Its keys, all required:
 Write in the language of the call, in plain text without markup. Say only what the transcript says."""
 _TOKEN = re.compile(r"\d+|[^\W\d_]+")
 _FEWEST_DIGITS, _USUAL_DIGITS, _MOST_DIGITS = 13, 16, 19
-_LONGEST_RUN = 100  # digits; no number is as long, and not worth searching
+_MAX_SEARCHED_DIGITS = 100  # longer runs are removed without a search, as no real number is that long
 _BETWEEN_DIGITS = re.compile(r"[\s,.\-‐–/]*")
 
 Turn = list[str] | dict[str, int]
 
 
 def build_messages(segments: Sequence[SpokenSegment], budget_bytes: int = BUDGET_BYTES) -> list[dict[str, str]]:
-    """Return the messages that ask for a summary; empty when nothing was said.
+    """Return the chat messages that request a summary; an empty list if nothing was said.
 
-    The transcript stands as JSON between marks that nobody can guess, with < and > escaped, so that nothing in it can
-    close them or pass for a model's control token. Digits that may be a card's number are removed. A transcript of more
-    than `budget_bytes` (UTF-8) keeps its head, its tail, and of the middle the sentences that say most.
+    The transcript is JSON between random marks, with < and > escaped, so that nothing in it can close them or imitate a
+    model's control token. Digits that may be a card number are removed. If a transcript has more than `budget_bytes`
+    (UTF-8), only its start, its end, and the most important sentences between them are included.
     """
     sentences = read_conversation(segments)
     if not sentences.sentences:
         return []
     texts = mask_cards(sentences.sentences)
-    kept = _fitting([_size(text) for text in texts], weigh_sentences(sentences), budget_bytes)
-    turns = _turns(sentences.sentences, texts, kept)
+    included = _fitting([_size(text) for text in texts], weigh_sentences(sentences), budget_bytes)
+    turns = _turns(sentences.sentences, texts, included)
     mark = f"transcript-{secrets.token_hex(8)}"
     data = json.dumps(turns, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
     return [
@@ -72,20 +72,21 @@ def build_messages(segments: Sequence[SpokenSegment], budget_bytes: int = BUDGET
 
 
 def mask_cards(sentences: Sequence[Sentence]) -> list[str]:
-    """Return the sentences' texts without what may be the number of a payment card.
+    """Return the sentences' texts without what may be payment card numbers.
 
-    That is 13 to 19 digits, written or spoken one by one, of one speaker, with nothing but spaces and punctuation
-    between them, that pass the check of ISO/IEC 7812-1 (Luhn). Where some of more than 16 do, all of them go: an expiry
-    date or a code may follow the number. Digits that a speaker goes on saying in the next sentence count as well.
+    A card number is 13 to 19 digits by one speaker, written or spoken one by one, with only spaces and punctuation
+    between them, that pass the check of ISO/IEC 7812-1 (Luhn). If part of a run of more than 16 digits passes, the
+    run is removed completely, because an expiry date or a code may follow the number. Digits may continue in the
+    speaker's next sentence.
     """
     texts = [sentence.text for sentence in sentences]
     for speaker in {sentence.speaker for sentence in sentences}:
         own = [index for index, sentence in enumerate(sentences) if sentence.speaker == speaker]
-        starts, whole = [], ""
+        starts, joined = [], ""
         for index in own:
-            starts.append(len(whole))
-            whole += texts[index] + " "
-        spans = list(_card_spans(whole))
+            starts.append(len(joined))
+            joined += texts[index] + " "
+        spans = list(_card_spans(joined))
         for index, start in reversed(list(zip(own, starts, strict=True))):
             end = start + len(texts[index])
             for first, last in reversed(spans):
@@ -96,26 +97,26 @@ def mask_cards(sentences: Sequence[Sentence]) -> list[str]:
 
 
 def _card_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where digits stand that may be a card's."""
+    """Yield the spans of characters that may be card numbers."""
     words = spoken_digits()
     digits, start, end = "", 0, 0
     for match in _TOKEN.finditer(text):
-        said = match[0] if match[0].isdecimal() else words.get(match[0].casefold(), "")
-        if digits and (not said or not _BETWEEN_DIGITS.fullmatch(text, end, match.start())):
+        spoken = match[0] if match[0].isdecimal() else words.get(match[0].casefold(), "")
+        if digits and (not spoken or not _BETWEEN_DIGITS.fullmatch(text, end, match.start())):
             if _holds_card(digits):
                 yield start, end
             digits = ""
-        if said:
+        if spoken:
             start = start if digits else match.start()
-            digits, end = digits + said, match.end()
+            digits, end = digits + spoken, match.end()
     if _holds_card(digits):
         yield start, end
 
 
 def _holds_card(digits: str) -> bool:
-    if len(digits) <= _USUAL_DIGITS:  # parts of it would pass by chance too often
+    if len(digits) <= _USUAL_DIGITS:  # parts of it pass too often by chance
         return len(digits) >= _FEWEST_DIGITS and _passes_luhn(digits)
-    return len(digits) > _LONGEST_RUN or any(
+    return len(digits) > _MAX_SEARCHED_DIGITS or any(
         _passes_luhn(digits[first : first + length])
         for length in range(_FEWEST_DIGITS, min(_MOST_DIGITS, len(digits)) + 1)
         for first in range(len(digits) - length + 1)
@@ -128,35 +129,35 @@ def _passes_luhn(digits: str) -> bool:
 
 
 def _fitting(sizes: Sequence[int], weights: Sequence[float], budget_bytes: int) -> set[int]:
-    """Which sentences to keep: all that fit, else the first, the last, and the weightiest between."""
+    """Return the indexes of the sentences to include: all if they fit, otherwise the first, the last and the best."""
     if sum(sizes) <= budget_bytes:
         return set(range(len(sizes)))
-    kept: set[int] = set()
-    left = budget_bytes
-    for share, order in ((_HEAD, range(len(sizes))), (_TAIL, reversed(range(len(sizes))))):
+    included: set[int] = set()
+    remaining_bytes = budget_bytes
+    for share, order in ((_HEAD_SHARE, range(len(sizes))), (_TAIL_SHARE, reversed(range(len(sizes))))):
         room = share * budget_bytes
         for index in order:
             room -= sizes[index]
-            if room < 0 or index in kept:
+            if room < 0 or index in included:
                 break
-            kept.add(index)
-            left -= sizes[index]
+            included.add(index)
+            remaining_bytes -= sizes[index]
     for index in sorted(range(len(sizes)), key=lambda index: weights[index], reverse=True):
-        if index not in kept and sizes[index] <= left:
-            kept.add(index)
-            left -= sizes[index]
-    return kept
+        if index not in included and sizes[index] <= remaining_bytes:
+            included.add(index)
+            remaining_bytes -= sizes[index]
+    return included
 
 
 def _size(text: str) -> int:
-    return len(text.encode(errors="replace")) + 16  # what a turn's brackets and speaker take
+    return len(text.encode(errors="replace")) + 16  # for the brackets and the speaker of a turn
 
 
-def _turns(sentences: Sequence[Sentence], texts: Sequence[str], kept: set[int]) -> list[Turn]:
+def _turns(sentences: Sequence[Sentence], texts: Sequence[str], included: set[int]) -> list[Turn]:
     turns: list[Turn] = []
     for index, sentence in enumerate(sentences):
         before = turns[-1] if turns else None
-        if index not in kept:
+        if index not in included:
             if isinstance(before, dict):
                 before["left_out"] += 1
             else:

@@ -1,4 +1,4 @@
-"""What was said, made short: summary, key phrases, questions, figures of the conversation, the analyst's own topics."""
+"""Analyses a transcript, on this machine or with a language server."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +16,9 @@ __all__ = ["Analysis", "Quote", "SpokenSegment", "analyse", "analyse_call", "mat
 
 
 def analyse(segments: Sequence[SpokenSegment], duration_s: float | None) -> Analysis:
-    """Analyse a transcript on this machine, without any model: extracts, counts and times. Raises nothing.
+    """Analyse a transcript on this machine without a language model. Raises nothing.
 
-    `duration_s` of the recording, where known, bounds the segments' times. Flagged segments are left out.
+    `duration_s`: the recording's length if known; later segments are cut there. Flagged segments are left out.
     """
     conversation = read_conversation(segments)
     spoken = trusted(segments)
@@ -36,24 +36,24 @@ def analyse(segments: Sequence[SpokenSegment], duration_s: float | None) -> Anal
 
 
 def analyse_call(segments: Sequence[SpokenSegment], duration_s: float | None, settings: Settings) -> Analysis:
-    """Analyse a transcript: figures on this machine always, the text by the language server when one is set.
+    """Analyse a transcript: measures always on this machine, texts by the language server if one is set.
 
-    Where the server's answer can't be used the local summary stands in, and `fallback_reason` says why. Raises nothing.
+    If the server's answer can't be used, the local summary replaces it, and `fallback_reason` says why. Raises nothing.
     """
     local = analyse(segments, duration_s)
     url = settings.analysis_url.get_secret_value()
     if not url or not local.talk_s:
         return local
     try:
-        written = summarise(segments, url=url, model=settings.analysis_model, key=settings.analysis_key)
+        answer = summarise(segments, url=url, model=settings.analysis_model, key=settings.analysis_key)
     except AnalysisError as error:
         return replace(local, fallback_reason=error.advice)
     return replace(
         local,
-        summary=written.summary,
-        reason=written.reason,
-        outcome=written.outcome,
-        sentiment=written.sentiment,
-        follow_ups=written.follow_ups,
-        engine=written.engine,
+        summary=answer.summary,
+        reason=answer.reason,
+        outcome=answer.outcome,
+        sentiment=answer.sentiment,
+        follow_ups=answer.follow_ups,
+        engine=answer.engine,
     )

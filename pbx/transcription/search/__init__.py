@@ -1,1 +1,1 @@
-"""Finds words and phrases in transcripts."""
+"""Searches transcripts for words and phrases."""

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from pbx.errors import AnalysisError
 from pbx.settings import load_settings
-from pbx.transcription.analysis.language_server import MOST_BYTES, summarise
+from pbx.transcription.analysis.language_server import MAX_ANSWER_BYTES, summarise
 from pbx.transcription.analysis.prompt import BUDGET_BYTES, build_messages
 from pbx.transcription.analysis.run import Analysis, SpokenSegment, analyse, analyse_call
 from tests.unit.transcription import language_servers as servers
@@ -98,17 +98,17 @@ def test_the_ways_models_wrap_json_are_understood(written: str) -> None:
 FAULTS: dict[str, tuple[Behaviour, str]] = {
     "a web page": (servers.raw(200, b"<!doctype html><p>chatter", "text/html; charset=utf-8"), "web page"),
     "a web page called JSON": (servers.raw(200, b"\n <html>chatter</html>"), "web page"),
-    "not JSON": (servers.raw(200, b"chatter"), "protocol"),
-    "no bytes": (servers.raw(200, b""), "protocol"),
-    "not UTF-8": (servers.raw(200, b'{"choices": "\xff\xfe"}'), "protocol"),
-    "deep": (servers.raw(200, b"[" * 500_000), "protocol"),
-    "no choices": (servers.raw(200, b'{"choices": []}'), "protocol"),
-    "a list": (servers.raw(200, b"[1]"), "protocol"),
-    "no content": (says(None), "protocol"),
-    "more than 1 MB": (servers.raw(200, completion("chatter" * MOST_BYTES)), "more than 1 MB"),
-    "prose": (says("Certainly! Here is chatter."), "didn't write JSON"),
-    "deep JSON written": (says("[" * 100_000), "didn't write JSON"),
-    "JSON twice": (says(json.dumps(ANSWER) * 2), "didn't write JSON"),
+    "not JSON": (servers.raw(200, b"chatter"), "API format"),
+    "no bytes": (servers.raw(200, b""), "API format"),
+    "not UTF-8": (servers.raw(200, b'{"choices": "\xff\xfe"}'), "API format"),
+    "deep": (servers.raw(200, b"[" * 500_000), "API format"),
+    "no choices": (servers.raw(200, b'{"choices": []}'), "API format"),
+    "a list": (servers.raw(200, b"[1]"), "API format"),
+    "no content": (says(None), "API format"),
+    "more than 1 MB": (servers.raw(200, completion("chatter" * MAX_ANSWER_BYTES)), "more than 1 MB"),
+    "prose": (says("Certainly! Here is chatter."), "didn’t write valid JSON"),
+    "deep JSON written": (says("[" * 100_000), "didn’t write valid JSON"),
+    "JSON twice": (says(json.dumps(ANSWER) * 2), "didn’t write valid JSON"),
     "a key missing": (says({k: v for k, v in ANSWER.items() if k != "outcome"}), "outcome"),
     "a key too many": (says({**ANSWER, "chatter": "x"}), "other keys"),
     "another type": (says({**ANSWER, "follow_ups": "chatter"}), "follow_ups"),
@@ -116,17 +116,17 @@ FAULTS: dict[str, tuple[Behaviour, str]] = {
     "a text too long": (says({**ANSWER, "summary": "chatter " * 1000}), "summary"),
     "an empty summary": (says({**ANSWER, "summary": "<b> </b>\n"}), "summary"),
     "a list too long": (says({**ANSWER, "follow_ups": ["chatter"] * 50}), "follow_ups"),
-    "cut by max tokens": (says(json.dumps(ANSWER)[:60], finish="length"), "in the middle of its answer"),
-    "refused key": (servers.raw(401, b'{"error": {"message": "chatter, and the key was sk-"}}'), "refuses the key"),
-    "forbidden": (servers.raw(403, b"chatter"), "refuses the key"),
+    "cut by max tokens": (says(json.dumps(ANSWER)[:60], finish="length"), "cut its answer off"),
+    "refused key": (servers.raw(401, b'{"error": {"message": "chatter, and the key was sk-"}}'), "rejected the key"),
+    "forbidden": (servers.raw(403, b"chatter"), "rejected the key"),
     "no such model": (servers.raw(404, b'{"error": "chatter"}'), "model"),
-    "refused thrice": (servers.raw(400, b'{"error": "chatter"}'), "can't do what it is asked"),
-    "busy": (servers.raw(429, b"{}"), "too much to do"),
+    "refused thrice": (servers.raw(400, b'{"error": "chatter"}'), "rejected the request"),
+    "busy": (servers.raw(429, b"{}"), "overloaded"),
     "failure": (servers.raw(500, b"chatter"), "failed (500)"),
-    "another address": (servers.raw(302, b"", Location="http://chatter.invalid/"), "another address"),
-    "half an answer": (servers.breaks_off, "broke off"),
-    "no answer": (servers.hangs_up, "broke off"),
-    "no HTTP": (lambda line, _: line.wfile.write(b"220 chatter ESMTP\r\n"), "broke off"),
+    "another address": (servers.raw(302, b"", Location="http://chatter.invalid/"), "redirects to another URL"),
+    "half an answer": (servers.breaks_off, "closed the connection"),
+    "no answer": (servers.hangs_up, "closed the connection"),
+    "no HTTP": (lambda line, _: line.wfile.write(b"220 chatter ESMTP\r\n"), "closed the connection"),
 }
 
 
@@ -227,7 +227,7 @@ def test_a_model_that_obeys_the_caller_is_not_believed(monkeypatch: pytest.Monke
     with language_server(obeys) as server:
         monkeypatch.setenv("ANALYSIS_URL", server.url)
         found = analyse_call(call, None, load_settings())
-    assert "didn't keep to the form" in found.fallback_reason
+    assert "didn’t write the requested JSON keys" in found.fallback_reason
     assert "PWNED" not in json.dumps(found.to_document())
     assert found.summary == analyse(call, None).summary
 
