@@ -20,7 +20,7 @@ from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.model.call import CallDirection
 from pbx.store.engine import holding, reading
-from pbx.ui.coverage import compared, say_coverage
+from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history, show_drilldown
 from pbx.ui.drilldown_rows import CALLS, CallQuery
 from pbx.ui.filters import ALL, IN_URL
@@ -257,7 +257,7 @@ def show_figures(site: ui.Site, period: Period, wanted: CallQuestion) -> None:
         }
         previous = compared(session, site, period, call_coverage)
         before = call_totals(session, replace(wanted, since=previous.since, until=previous.until)) if previous else None
-    say_coverage(site, period, covered, "Before that, only recorded calls are shown.")
+    coverage_notes(site, period, covered, "Before that, only recorded calls are shown.")
     show_tiles(now, before)
     show_time(site, period, times, covered.gaps)
     show_week(site, period, cells)

@@ -1,4 +1,4 @@
-"""Agents: what each took and let ring, how long he was there, and how his days went."""
+"""Agents: calls taken and missed, time logged in, and each agent's day."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -23,7 +23,7 @@ from pbx.charts.frame import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
 from pbx.formatting import count_text, date_text, duration_text
 from pbx.store.engine import holding, reading
-from pbx.ui.coverage import compared, say_coverage
+from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import clear_selection, drilldown_chart, drilldown_list, no_history, show_drilldown
 from pbx.ui.drilldown_rows import AGENT_CALLS
 from pbx.ui.pager import pager
@@ -33,47 +33,48 @@ from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_ti
 PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows of days can't be told apart
 NO_REASON = "No reason given"
-COLUMNS = ("Agent", "Calls>", "Average talk>", "Not taken>", "Logged in>", "Paused>", "Occupancy>")
+COLUMNS = ("Agent", "Calls taken>", "Average agent talk>", "Missed rings>", "Logged in>", "Paused>", "Occupancy>")
 EXPORTED = (
     *("Agent", "Calls", "Talk (s)", "Talks", "Rings not taken", "Rang in vain (s)", "Logged in (s)"),
     *("Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason"),
 )
 DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
 DEFINITIONS = (
-    "Average talk: talk / calls. Not taken: rings nobody answered / all rings. Paused: while logged in. "
-    "Occupancy: talk / (logged in – paused), n/a where no login is known."
+    "Missed rings: rings not answered ÷ all rings. Paused: while logged in. "
+    "Occupancy: talk ÷ (logged in − paused), n/a without a recorded login."
 )
 
 
 def share_cell(ratio: Ratio) -> ui.TableCell:
+    """A share, with what it is made of below it."""
     return {"text": ratio.percent_text(), "sub": ratio.parts_text() if ratio.value is not None else ""}
 
 
 def reasons_text(pauses: dict[str, PauseFigures]) -> str:
-    """Lunch 1 h 02 min (2), the longest first."""
+    """Pauses by reason, the longest first: Lunch 1 h 2 min (2)."""
     longest = sorted(pauses.items(), key=lambda item: -item[1].paused_s)
     return ", ".join(f"{name or NO_REASON} {duration_text(one.paused_s)} ({one.count})" for name, one in longest)
 
 
 def occupancy_cell(agent: AgentFigures) -> ui.TableCell:
-    found = agent.occupancy
-    if found.value is None:
-        return {"text": "n/a", "sub": "no login known" if agent.logged_in_s is None else ""}
+    occupancy = agent.occupancy
+    if occupancy.value is None:
+        return {"text": "n/a", "sub": "no login recorded" if agent.logged_in_s is None else ""}
     return {
-        "text": found.percent_text(),
-        "sub": f"{duration_text(found.numerator)} of {duration_text(found.denominator)}",
+        "text": occupancy.percent_text(),
+        "sub": f"{duration_text(occupancy.numerator)} of {duration_text(occupancy.denominator)}",
     }
 
 
 def agent_cells(agent: AgentFigures) -> list[ui.TableCell]:
     pauses = sum(one.count for one in agent.pauses.values())
-    known = agent.logged_in_s is not None
+    has_login = agent.logged_in_s is not None
     return [
         agent.agent,
         {"text": f"{agent.calls:,}", "sub": f"talk {duration_text(agent.talk_s)}" if agent.talks else ""},
         agent.att.duration_text(),
         share_cell(agent.non_response_rate),
-        {"text": duration_text(agent.logged_in_s), "sub": count_text(agent.sessions, "session") if known else ""},
+        {"text": duration_text(agent.logged_in_s), "sub": count_text(agent.sessions, "session") if has_login else ""},
         {"text": duration_text(agent.paused_s), "sub": count_text(pauses, "pause") if pauses else ""},
         occupancy_cell(agent),
     ]
@@ -92,23 +93,25 @@ def exported(agents: Sequence[AgentFigures]) -> list[list[Exported]]:
 def show_totals(
     now: Sequence[AgentFigures], before: Sequence[AgentFigures] | None, team: Sequence[AgentFigures] | None = None
 ) -> None:
-    """These agents together, beside the period before if anything is known of it, and beside the whole team's."""
+    """The figures of these agents together, compared with the previous period and with the team, if given."""
 
     def total(agents: Sequence[AgentFigures]) -> AgentFigures:
-        known = [one for one in agents if one.logged_in_s]
+        with_login = [one for one in agents if one.logged_in_s]
         return AgentFigures(
             "",
             sum(one.calls for one in agents),
             sum(one.talk_s for one in agents),
             sum(one.talks for one in agents),
             sum(one.non_response for one in agents),
-            logged_in_s=sum(one.logged_in_s or 0.0 for one in known),
-            paused_s=sum(one.paused_s for one in known),
+            logged_in_s=sum(one.logged_in_s or 0.0 for one in with_login),
+            paused_s=sum(one.paused_s for one in with_login),
         )
 
     def occupancy(agents: Sequence[AgentFigures]) -> Ratio:
-        known = [one for one in agents if one.logged_in_s]
-        return Ratio(sum(one.talk_s for one in known), sum((one.logged_in_s or 0.0) - one.paused_s for one in known))
+        with_login = [one for one in agents if one.logged_in_s]
+        return Ratio(
+            sum(one.talk_s for one in with_login), sum((one.logged_in_s or 0.0) - one.paused_s for one in with_login)
+        )
 
     def paused(agents: Sequence[AgentFigures]) -> Ratio:
         return Ratio(total(agents).paused_s, total(agents).logged_in_s or 0.0)
@@ -126,13 +129,14 @@ def show_totals(
 
     with figure_tiles("agents"):
         if team is None:
-            tile("Agents", len, "count", "Agents who were logged in, rang or took a call.")
+            tile("Agents", len, "count", "Agents who were logged in, were rung or took a call.")
         tile("Calls taken", lambda agents: total(agents).calls, "count", "Queue calls that agents answered.")
-        tile("Average talk", lambda agents: total(agents).att, "duration", "Talk / calls taken whose end is known.")
-        missed = "Rings nobody answered / all rings that ended."
-        tile("Not taken", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
-        tile("Paused", paused, "percent", "Paused / logged-in time, in seconds.")
-        busy = "Talk / (logged-in time – paused time), in seconds, of the agents whose logins are known."
+        talk = "Time from an agent’s answer to the end of the call ÷ calls taken that have ended."
+        tile("Average agent talk", lambda agents: total(agents).att, "duration", talk)
+        missed = "Rings that the agent didn’t answer ÷ all rings that have ended."
+        tile("Missed rings", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
+        tile("Paused", paused, "percent", "Time paused ÷ time logged in.")
+        busy = "Talk ÷ (time logged in − time paused), of the agents with a recorded login."
         tile("Occupancy", occupancy, "percent", busy)
 
 
@@ -171,8 +175,8 @@ def show_reasons(site: ui.Site, wanted: FigureFilter) -> None:
     ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons", picture=picture)
 
 
-def stretches_of(site: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
-    """An agent's sessions, pauses and talks, and what nobody observed."""
+def activity_spans(site: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
+    """An agent's sessions, pauses and calls, and the gaps in the data."""
     with reading(site.engine) as session:
         gaps = queue_coverage(session, site.active.id, wanted.since, min(wanted.until, datetime.now(UTC))).gaps
         found = [ActivitySpan(NOT_OBSERVED, start, end) for start, end in gaps]
@@ -184,11 +188,11 @@ def stretches_of(site: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
     for joined_s, wait_s, talk_s, queue in zip(
         visits.joined_s.tolist(), visits.wait_s.tolist(), visits.talk_s.tolist(), visits.queue.tolist(), strict=True
     ):
-        if talk_s == talk_s and wait_s == wait_s:  # both are known
+        if talk_s == talk_s and wait_s == wait_s:  # neither is NaN
             joined, start = (datetime.fromtimestamp(at_s, UTC) for at_s in (joined_s, joined_s + wait_s))
             about = f"queue {visits.queues[queue]}"
-            behind = (joined, joined + timedelta(seconds=1))
-            found.append(ActivitySpan("On a call", start, start + timedelta(seconds=talk_s), about, behind))
+            calls_joined = (joined, joined + timedelta(seconds=1))
+            found.append(ActivitySpan("On a call", start, start + timedelta(seconds=talk_s), about, calls_joined))
     return found
 
 
@@ -201,7 +205,7 @@ def days_of(period: Period) -> list[date]:
 
 def show_days(site: ui.Site, days: Sequence[AgentDay]) -> None:
     if not days:
-        ui.note("No login of this agent is known in this period.")
+        ui.note("No login of this agent was recorded in this period.")
         return
     rows: dict[str, list[ui.TableCell]] = {
         day.day_at.isoformat(): [
@@ -227,7 +231,7 @@ def close_agent() -> None:
 
 
 def show_name(name: str) -> None:
-    """Whose figures follow, with the way back to all."""
+    """The agent's name with a button that goes back to all agents."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(ui.plain(name), anchor=False, width="content")
         st.button("All agents", icon=":material/close:", type="tertiary", on_click=close_agent, key="close_agent")
@@ -238,14 +242,16 @@ def show_agent(site: ui.Site, period: Period, agent: AgentFigures) -> None:
     wanted = FigureFilter(period.connection_id, period.since, period.until, period.queue, agent.agent)
     days = days_of(period)
     if len(days) > MOST_DAYS:
-        ui.note(f"The last {MOST_DAYS} days are drawn; choose a period to see others.")
-    stretches = stretches_of(site, wanted)
-    title = f"{agent.agent} by the clock ({site.zone_name})"
-    figure = agent_days_chart(stretches, days[:MOST_DAYS], title="By the clock", zone=site.zone, palette=ui.palette())
+        ui.note(f"The last {MOST_DAYS} days are shown. Choose another period to see earlier days.")
+    spans = activity_spans(site, wanted)
+    title = f"Days of {agent.agent} ({site.zone_name})"
+    figure = agent_days_chart(
+        spans, days[:MOST_DAYS], title="Activity by time of day", zone=site.zone, palette=ui.palette()
+    )
     counts = f"{count_text(agent.sessions, 'session')}, {count_text(agent.calls, 'call')}"
     alt = f"{title}: {counts} over {count_text(len(days), 'day')}."
     drilldown_chart(figure, alt=alt, key="agent_timeline", picture=period.picture(f"days of {agent.agent}"))
-    ui.note("Click a call, a pause or a time logged in for the calls taken meanwhile.")
+    ui.note("Click a call, a pause or a session to list the calls taken in that time.")
     left, right = st.columns(2, gap="medium")
     with left, reading(site.engine) as session:
         show_days(site, agent_days(session, wanted, site.zone))
@@ -255,7 +261,7 @@ def show_agent(site: ui.Site, period: Period, agent: AgentFigures) -> None:
         show_drilldown(site, AGENT_CALLS, wanted, period)
 
 
-ui.head("Agents", "What each took and let ring, how long they were there, and how their days went")
+ui.head("Agents", "Calls taken and missed, time logged in, and each agent’s day")
 site = ui.site()
 with holding(site.engine):
     bar = period_bar(site)
@@ -265,24 +271,24 @@ with holding(site.engine):
         before = compared(reader, site, bar, queue_coverage) if figures else None
         figures_before = agent_figures(reader, before) if before else None
     if figures:
-        say_coverage(site, bar, covered)
-        asked = st.query_params.get("agent", "")
-        chosen = next((one for one in figures if one.agent == asked), None)
-        if asked:
-            show_name(asked)
+        coverage_notes(site, bar, covered)
+        selected = st.query_params.get("agent", "")
+        chosen = next((one for one in figures if one.agent == selected), None)
+        if selected:
+            show_name(selected)
         if chosen:
-            of_before = None if figures_before is None else [one for one in figures_before if one.agent == asked]
+            of_before = None if figures_before is None else [one for one in figures_before if one.agent == selected]
             show_totals([chosen], of_before, figures)
             show_agent(site, bar, chosen)
             st.subheader("All agents", anchor=False)
-        elif asked:
+        elif selected:
             ui.note("This agent has no calls, rings or logins in this period and queue.")
             st.subheader("All agents", anchor=False)
         if not chosen:
             show_totals(figures, figures_before)
-        show_agents(site, figures, asked)
-        if not asked:
-            ui.note("Pick an agent for the days and the calls.")
+        show_agents(site, figures, selected)
+        if not selected:
+            ui.note("Click an agent to see their days and calls.")
             show_reasons(site, bar.wanted)
     else:
         no_history("No agent was seen in this period", "support_agent", what="what agents did", source="queue-log")

@@ -1,4 +1,4 @@
-"""Extensions & calls: which devices can be reached, and who is talking right now."""
+"""Extensions & calls: which devices are reachable, and the calls in progress."""
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ GROUPS = {
     "Free": ("good", {"not in use"}),
     "On a call": ("busy", {"in use", "busy", "on hold", "ring+inuse", "onhold"}),
     "Ringing": ("warn", {"ringing"}),
-    "Not reachable": ("bad", {"unavailable", "invalid"}),
+    "Unreachable": ("bad", {"unavailable", "invalid"}),
     "Unknown": ("idle", set[str]()),
 }
 ALL = "All"
@@ -21,36 +21,36 @@ def group_of(extension: Extension) -> str:
     return next((name for name, (_, texts) in GROUPS.items() if status in texts), "Unknown")
 
 
-def word_of(extension: Extension) -> str:
-    """Asterisk's own word for the state, where it says more than the group."""
-    said = {"not in use", "in use", "unavailable", group_of(extension).lower()}
-    return "" if extension.status.strip().lower() in said else extension.status
+def asterisk_state(extension: Extension) -> str:
+    """Asterisk's name for the state, if it says more than the group's name."""
+    same = {"not in use", "in use", "unavailable", group_of(extension).lower()}
+    return "" if extension.status.strip().lower() in same else extension.status
 
 
-def keep_in_address() -> None:
-    """By hand: the address would hold the counts that the buttons bear."""
+def save_in_url() -> None:
+    """Write the chosen group to the URL; Streamlit would write the button's label, which contains a count."""
     st.query_params["devices"] = st.session_state["devices"]
 
 
 def show_extensions(extensions: tuple[Extension, ...]) -> None:
     groups = {id(extension): group_of(extension) for extension in extensions}
     counts = {name: sum(group == name for group in groups.values()) for name in GROUPS}
-    asked = st.query_params.get("devices", ALL)
-    choices = [ALL, *(name for name, count in counts.items() if count or name == asked)]
+    chosen_in_url = st.query_params.get("devices", ALL)
+    choices = [ALL, *(name for name, count in counts.items() if count or name == chosen_in_url)]
     chosen = st.segmented_control(
         "Device state",
         choices,
-        default=asked if asked in choices else ALL,
+        default=chosen_in_url if chosen_in_url in choices else ALL,
         required=True,
         key="devices",
         format_func=lambda name: f"{name}  {len(extensions) if name == ALL else counts.get(name, 0):,}",
         label_visibility="collapsed",
-        on_change=keep_in_address,
+        on_change=save_in_url,
     )
     rows: dict[str, list[ui.TableCell]] = {
         f"{extension.tech}/{extension.extension}": [
             {"text": extension.extension, "sub": extension.tech},
-            {"text": groups[id(extension)], "tone": GROUPS[groups[id(extension)]][0], "sub": word_of(extension)},
+            {"text": groups[id(extension)], "tone": GROUPS[groups[id(extension)]][0], "sub": asterisk_state(extension)},
             extension.contact or "–",
             "–" if extension.roundtrip_ms is None else f"{extension.roundtrip_ms:.1f} ms",
             f"{extension.channels:,}",
@@ -64,7 +64,7 @@ def show_extensions(extensions: tuple[Extension, ...]) -> None:
 def show_calls(calls: tuple[ActiveCall, ...]) -> None:
     st.subheader("Active calls", anchor=False)
     if not calls:
-        ui.note("Nobody is talking right now.")
+        ui.note("No calls in progress.")
         return
     rows: dict[str, list[ui.TableCell]] = {
         call.linkedid: [
@@ -82,7 +82,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
         ]
         for call in calls
     }
-    ui.table("Active calls", ["Caller", "With", "State|", "Doing", "Length>"], rows, key="active_calls")
+    ui.table("Active calls", ["Caller", "Connected to", "State|", "Application", "Length>"], rows, key="active_calls")
 
 
 @st.fragment(run_every=ui.live_s())
@@ -90,7 +90,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
 def live(site: ui.Site) -> None:
     found = ui.snapshot(site)
     ui.freshness(site, found.taken_at)
-    ui.not_ok(found, "active_calls", "extensions")
+    ui.part_warnings(found, "active_calls", "extensions")
     show_calls(found.active_calls)
     st.subheader("Devices", anchor=False)
     if found.extensions:
@@ -98,10 +98,10 @@ def live(site: ui.Site) -> None:
     else:
         ui.empty(
             "This PBX has no extensions",
-            "Extensions made in FreePBX under Applications appear here by themselves.",
+            "Extensions that you add in FreePBX under Applications appear here automatically.",
             icon="call",
         )
 
 
-ui.head("Extensions & calls", "Which devices can be reached, and who is talking")
+ui.head("Extensions & calls", "Device status and calls in progress")
 live(ui.site())

@@ -1,4 +1,4 @@
-"""Queues: who waits and who is free now; then what happened, in figures, charts and the calls behind them."""
+"""Queues: waiting callers and free agents now; below, reports of a period with charts and lists of calls."""
 
 from datetime import UTC, datetime
 
@@ -20,19 +20,19 @@ from pbx.ui.queue_lists import show_lists
 TONES = {1: "good", 2: "busy", 3: "busy", 6: "warn", 7: "warn", 8: "busy"}
 MEASURES = {
     "Callers waiting": ("calls", "Callers"),
-    "Longest wait": ("longest_wait_s", "Minutes:seconds"),
+    "Longest wait": ("longest_wait_s", "Wait"),
     "Agents free": ("agents_available", "Agents"),
 }
 COUNTERS = (
-    "Completed, abandoned and service level: what the PBX has counted since it last restarted or reloaded its queues, "
-    "with those who timed out among the abandoned. What happened, below, is of the period chosen there."
+    "Completed, abandoned and service level are Asterisk’s own counters since its last restart or reset; its abandoned "
+    "calls include timeouts. The reports below cover the selected period."
 )
 
 
 def chosen(queues: tuple[Queue, ...]) -> Queue:
-    """The queue of the address, picked in the board or by the bar, else the busiest."""
-    asked = st.query_params.get("show") or st.query_params.get("queue")
-    named = next((queue for queue in queues if queue.name == asked), None)
+    """The queue in the URL, selected in the table or in the period bar; otherwise the busiest."""
+    selected = st.query_params.get("show") or st.query_params.get("queue")
+    named = next((queue for queue in queues if queue.name == selected), None)
     return named or max(queues, key=lambda queue: (queue.calls, len(queue.members)))
 
 
@@ -43,7 +43,7 @@ def member_cell(member: QueueMember) -> ui.TableCell:
         return {"text": "Wrapping up", "tone": "busy"}
     text = MEMBER_STATUS.get(member.status, "Unknown")
     if member.available and member.status == 0:
-        return {"text": text, "tone": "good", "sub": "No device state; counts as free"}
+        return {"text": text, "tone": "good", "sub": "No device state; counted as free"}
     return {"text": text, "tone": TONES.get(member.status, "idle")}
 
 
@@ -72,7 +72,7 @@ def show_all(queues: tuple[Queue, ...], selected: str) -> None:
 def show_members(site: ui.Site, queue: Queue) -> None:
     st.subheader(f"Members of {ui.plain(queue.name)}", anchor=False)
     if not queue.members:
-        ui.note("Nobody is logged in to this queue.")
+        ui.note("No agent is logged in to this queue.")
         return
     now = datetime.now(UTC)
     rows: dict[str, list[ui.TableCell]] = {
@@ -90,7 +90,7 @@ def show_members(site: ui.Site, queue: Queue) -> None:
 def show_callers(queue: Queue) -> None:
     st.subheader("Callers waiting", anchor=False)
     if not queue.callers:
-        ui.note("Nobody is waiting.")
+        ui.note("No callers are waiting.")
         return
     rows: dict[str, list[ui.TableCell]] = {
         caller.uniqueid or str(caller.position): [
@@ -108,11 +108,11 @@ def show_callers(queue: Queue) -> None:
 def live(site: ui.Site) -> None:
     found = ui.snapshot(site)
     ui.freshness(site, found.taken_at)
-    ui.not_ok(found, "queues")
+    ui.part_warnings(found, "queues")
     if not found.queues:
         ui.empty(
             "This PBX has no queues",
-            "Queues made in FreePBX under Applications appear here by themselves.",
+            "Queues that you add in FreePBX under Applications appear here automatically.",
             icon="groups",
         )
         return
@@ -128,21 +128,21 @@ def live(site: ui.Site) -> None:
 @st.fragment(run_every=30)
 @ui.show_errors
 def history(site: ui.Site, period: Period, listed: str | None) -> None:
-    """How the queue looked in the snapshots of the period. `listed`: what is behind the list of calls above."""
+    """Charts of a queue's snapshots in the period. `listed`: the selection that the list of calls above shows."""
     if listed != st.query_params.get(URL_PARAM):
-        st.rerun()  # a click on one of these charts has just chosen other calls
+        st.rerun()  # a click on one of these charts has just selected other calls
     found = ui.snapshot(site)
     if not found.queues:
         return
     queue = chosen(found.queues).name
     since, until = period.since, max(period.renewed().seen_until, period.since)
-    st.subheader(f"Snapshots of {ui.plain(queue)}", anchor=False)
+    st.subheader(f"Waiting callers and agents over time, {ui.plain(queue)}", anchor=False)
     with reading(site.engine) as session:
         points = queue_history(session, site.active.id, queue, since, until)
         gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
         resets = [(reset.at, reset.description) for reset in resets_of(session, site.active.id, since, until, queue)]
     if not points:
-        ui.note("Nothing was observed in this period. A snapshot is kept every few minutes while the worker runs.")
+        ui.note("No data for this period. While the worker runs, it stores a snapshot every few minutes.")
         return
     for name, (field, unit) in MEASURES.items():
         series = {name: [(point.taken_at, getattr(point, field)) for point in points]}
@@ -158,32 +158,37 @@ def history(site: ui.Site, period: Period, listed: str | None) -> None:
                 palette=ui.palette(),
                 durations=timed,
                 resets=resets,
-                leads=True,
+                clickable=True,
             ),
             alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
             key=f"queue_{field}",
             picture=ui.picture_name(f"{name} in queue {queue}", since, until, site.zone),
             also={"queue": queue, "present": ""},
         )
-    unseen = f" {count_text(len(gaps), 'gap')}: nothing was observed there." if gaps else ""
-    ui.note(f"Click a point for the calls that waited or talked then.{unseen}")
+    missing = f" {count_text(len(gaps), 'gap')} in the data." if gaps else ""
+    ui.note(f"Click a point to list the calls that were waiting or talking then.{missing}")
 
 
-ui.head("Queues", "Who waits, who is free, and how that went")
+ui.head("Queues", "Waiting callers and free agents now, and reports of any period")
 site = ui.site()
 with reading(site.engine) as reader:
-    looked = latest_snapshot(reader, site.active.id) is not None
-    known = queue_coverage(reader, site.active.id, datetime.now(UTC), datetime.now(UTC)).begins_at is not None
-if looked or not known:
-    st.page_link("pages/live/wallboard.py", label="Wallboard", icon=":material/tv:", help="For a screen on the wall.")
+    has_snapshot = latest_snapshot(reader, site.active.id) is not None
+    has_history = queue_coverage(reader, site.active.id, datetime.now(UTC), datetime.now(UTC)).begins_at is not None
+if has_snapshot or not has_history:
+    st.page_link(
+        "pages/live/wallboard.py",
+        label="Wallboard",
+        icon=":material/tv:",
+        help="The queues in large type, for a screen on the wall.",
+    )
     live(site)
 else:
     ui.renew(site)
-    ui.note("There is no live status of this PBX yet. What is known of the past:")
-st.subheader("What happened", anchor=False)
+    ui.note("No live status yet. The reports below show the imported data.")
+st.subheader("Reports", anchor=False)
 with holding(site.engine):
     chosen_period = period_bar(site)
     if show_figures(site, chosen_period):
         show_lists(site, chosen_period)
-    if looked:
+    if has_snapshot:
         history(site, chosen_period, st.query_params.get(URL_PARAM))

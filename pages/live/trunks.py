@@ -1,4 +1,4 @@
-"""Trunks: which lines stand, since when, how well calls get through, and how full they are."""
+"""Trunks: status, call success and capacity."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
         f"{trunk.tech}/{trunk.name}": [
             {"text": trunk.name, "sub": trunk.tech},
             {"text": trunk.state.capitalize(), "tone": TONES[trunk.state]},
-            "Registers with the provider" if trunk.registers else "Peered by address",
+            "Registers with the provider" if trunk.registers else "Identified by IP address",
             trunk.server or "–",
             "–" if trunk.roundtrip_ms is None else f"{trunk.roundtrip_ms:.1f} ms",
             f"{trunk.channels:,}",
@@ -46,19 +46,19 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
 def live(site: ui.Site) -> None:
     found = ui.snapshot(site)
     ui.freshness(site, found.taken_at)
-    ui.not_ok(found, "trunks")
+    ui.part_warnings(found, "trunks")
     if found.trunks:
         show_now(found.trunks)
     else:
         ui.empty(
             "This PBX has no trunks",
-            "Trunks made in FreePBX under Connectivity appear here by themselves.",
+            "Trunks that you add in FreePBX under Connectivity appear here automatically.",
             icon="cell_tower",
         )
 
 
-def known_trunks(site: ui.Site, period: Period) -> list[str]:
-    """Those the PBX has now, then those that calls went through in the period."""
+def trunk_names(site: ui.Site, period: Period) -> list[str]:
+    """The trunks that the PBX has now, then any others that had calls in the period."""
     with reading(site.engine) as session:
         snapshot = latest_snapshot(session, site.active.id)
         seized = by_trunk(session, site.active.id, period.since, period.until)
@@ -83,18 +83,18 @@ def history(site: ui.Site, period: Period, trunk: str | None, names: Sequence[st
                         show_drilldown(site, SEIZURES, query, period)
 
 
-ui.head("Trunks", "Which lines stand, since when, how well calls get through, and how full they are")
+ui.head("Trunks", "Trunk status, call success and capacity")
 site = ui.site()
 with reading(site.engine) as reader:
-    looked = latest_snapshot(reader, site.active.id) is not None
-if looked:
+    has_snapshot = latest_snapshot(reader, site.active.id) is not None
+if has_snapshot:
     live(site)
-st.subheader("What happened", anchor=False)
+st.subheader("Reports", anchor=False)
 with holding(site.engine):
     bar = period_bar(site, queues=False)
-    known = known_trunks(site, bar)
+    names = trunk_names(site, bar)
     with st.container(width=320):
-        chosen_trunk = select_filter("Trunk", known, "trunk")
-    history(site, bar, chosen_trunk, known)
-if not looked:
-    live(site)  # last, as it ends the page
+        chosen_trunk = select_filter("Trunk", names, "trunk")
+    history(site, bar, chosen_trunk, names)
+if not has_snapshot:
+    live(site)  # last, because it ends the page

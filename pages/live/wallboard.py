@@ -1,4 +1,4 @@
-"""The wallboard: queues on a screen of their own, for all to see."""
+"""Wallboard: the queues on a full screen, for everyone to see."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ from pbx.ui.filters import IN_URL, select_filter
 from pbx.ui.wallboard import board
 
 BOARD_S = 2
-OLD_S = 30  # a snapshot older than this is not what happens now
+OLD_S = 30  # a snapshot older than this is out of date
 WARN_S, BAD_S = 30, 60
 
 
@@ -25,17 +25,15 @@ def live(site: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
         targets = queue_targets(session, site.active.id)
         today = FigureFilter(site.active.id, start_of_day(now, site.zone), now + timedelta(seconds=1))
         figures = figures_by(session, today, "queue", targets)
-    shown = [each for each in sorted(found.queues, key=lambda each: each.name) if queue in (None, each.name)]
-    if not shown:
-        ui.empty("No such queue", "Choose another one below.", icon="tv_off")
+    queues = [each for each in sorted(found.queues, key=lambda each: each.name) if queue in (None, each.name)]
+    if not queues:
+        ui.empty("This queue doesn’t exist", "Choose another queue below.", icon="tv_off")
         return
-    board(shown, figures, warn_s, bad_s)
+    board(queues, figures, warn_s, bad_s)
     if (now - found.taken_at).total_seconds() > OLD_S:
-        st.error(
-            f"Seen {ago_text(found.taken_at, now)}: the PBX or the worker is silent.", icon=":material/sensors_off:"
-        )
+        st.error(f"No data from the PBX. Last update {ago_text(found.taken_at, now)}.", icon=":material/sensors_off:")
     else:
-        ui.note(f"{site.local(now, seconds=True)}, as of {site.local(found.taken_at, seconds=True)}")
+        ui.note(f"{site.local(now, seconds=True)}, last update {site.local(found.taken_at, seconds=True)}")
 
 
 site = ui.site()
@@ -46,10 +44,23 @@ place, foot = (
 with foot:
     ui.demo_pill()
     st.page_link("pages/live/queues.py", label="Back to Queues", icon=":material/arrow_back:")
-    known = sorted(each.name for each in ui.snapshot(site).queues)
-    wanted = select_filter("Queue", known, "queue")
-    warn = st.number_input("Amber from (s)", 1, 3600, WARN_S, key="warn", help="Longest wait", width=140, **IN_URL)
-    bad = st.number_input("Red from (s)", 1, 3600, BAD_S, key="bad", help="Longest wait", width=140, **IN_URL)
-    ui.note("In time: answered within each queue’s T, of those offered but short abandons.")
+    names = sorted(each.name for each in ui.snapshot(site).queues)
+    wanted = select_filter("Queue", names, "queue")
+    warn = st.number_input(
+        "Amber from (s)",
+        1,
+        3600,
+        WARN_S,
+        key="warn",
+        help="The longest wait that turns a card amber",
+        width=140,
+        **IN_URL,
+    )
+    bad = st.number_input(
+        "Red from (s)", 1, 3600, BAD_S, key="bad", help="The longest wait that turns a card red", width=140, **IN_URL
+    )
+    ui.note(
+        "Within target: answered within each queue’s target, of calls offered, excluding those abandoned within 5 s."
+    )
 with place:
     live(site, wanted, warn, bad)

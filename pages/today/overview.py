@@ -1,4 +1,4 @@
-"""Today: how things stand, what wants attention, and the way to each page."""
+"""Today: the phone system at a glance, what needs attention, and links to each page."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from pbx.ui.links import go_to_page
 QUEUES = "pages/live/queues.py"
 TRUNKS = "pages/live/trunks.py"
 ALERTS = "pages/settings/alerts.py"
-SEEN_ON = {  # the page that an alert leads to, by its kind, and as what it takes the alert's subject
+ALERT_PAGES = {  # by kind of alert: the page that shows more, its label, and its URL parameter for the subject
     "longest_wait": (QUEUES, "Queues", "queue"),
     "service_level": (QUEUES, "Queues", "queue"),
     "no_agent": (QUEUES, "Queues", "queue"),
@@ -30,8 +30,8 @@ SEEN_ON = {  # the page that an alert leads to, by its kind, and as what it take
 }
 SHOWN_ALERTS = 4
 DOWN = {"unregistered", "rejected", "unreachable"}
-OLD_SNAPSHOTS = 3  # a snapshot older than so many intervals is not how things stand
-CHART_QUEUES = 6  # as many as there are colours; the busiest
+OLD_SNAPSHOTS = 3  # a snapshot older than this number of intervals is out of date
+CHART_QUEUES = 6  # the busiest; one per colour
 LATEST = 5
 
 
@@ -42,7 +42,7 @@ def sync_tile(site: ui.Site) -> None:
         latest = last_job(session, "sync", connection_id=site.active.id)
     about, tone = (sync_text(last.result) if last else "Press Sync FreePBX in the sidebar"), "off"
     if latest and latest.state == "failed":
-        about, tone = f"The one {ago_text(latest.ended_at, now)} failed", "bad"
+        about, tone = f"Failed {ago_text(latest.ended_at, now)}", "bad"
     value = ago_text(last.ended_at, now) if last else "Never"
     ui.tile("Last sync", value, about, page=INTERACTIONS, link="Interactions", tone=tone)
 
@@ -61,9 +61,9 @@ def wait_tile(found: Snapshot | None) -> None:
     worst = max(queues, key=lambda queue: queue.longest_wait_s, default=None)
     waiting = sum(queue.calls for queue in queues)
     if worst is None:
-        value, about, tone = "–", "No queue seen yet", "off"
+        value, about, tone = "–", "No queue data yet", "off"
     elif not waiting:
-        value, about, tone = "0:00", f"Nobody waits in {count_text(len(queues), 'queue')}", "good"
+        value, about, tone = "0:00", f"No callers waiting in {count_text(len(queues), 'queue')}", "good"
     else:
         value, tone = duration_text(worst.longest_wait_s), "warn"
         about = f"In {worst.name}; {count_text(waiting, 'caller')} waiting in all"
@@ -78,7 +78,7 @@ def agents_tile(found: Snapshot | None) -> None:
     paused = sum(all(one.paused for one in of_agent) for of_agent in members.values())
     value = f"{free} of {len(members)}" if members else "–"
     busy = len(members) - free - paused
-    about = f"{paused} paused, {busy} busy or away" if members else "No agent seen yet"
+    about = f"{paused} paused, {busy} busy or away" if members else "No agent data yet"
     tone = "bad" if members and not free else "off"
     ui.tile("Agents free", value, about, page=QUEUES, link="Queues", tone=tone)
 
@@ -88,7 +88,7 @@ def trunks_tile(found: Snapshot | None) -> None:
     down = down_trunks(found)
     value = f"{len(down)} of {len(trunks)}" if trunks else "–"
     names = ", ".join(trunk.name for trunk in down[:3]) + (f" and {len(down) - 3} more" if len(down) > 3 else "")
-    about = names or ("All can be reached" if trunks else "No trunk seen yet")
+    about = names or ("All trunks are up" if trunks else "No trunk data yet")
     tone = "bad" if down else "good" if trunks else "off"
     ui.tile("Trunks down", value, about, page=TRUNKS, link="Trunks", tone=tone)
 
@@ -98,16 +98,14 @@ def down_trunks(found: Snapshot | None) -> list[Trunk]:
 
 
 def attention(site: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableCell]]:
-    """What someone should look at, the worst first: kind, then what it is."""
+    """Rows of what needs attention: the area, then the problem and its reason."""
     rows: list[tuple[str, str, str, str]] = []
     now = datetime.now(UTC)
     if found is None:
-        reason = "No AMI user is set" if not site.active.connection.ami_username else "The first snapshot is awaited"
-        rows.append(("warn", "Live status", reason, "Status of queues and trunks comes through AMI"))
+        reason = "No AMI user is set" if not site.active.connection.ami_username else "Waiting for the first snapshot"
+        rows.append(("warn", "Live status", reason, "The status of queues and trunks comes through AMI"))
     elif (now - found.taken_at).total_seconds() > OLD_SNAPSHOTS * site.interval_s:
-        rows.append(
-            ("bad", "Live status", f"Last seen {ago_text(found.taken_at, now)}", "The PBX or the worker is silent")
-        )
+        rows.append(("bad", "Live status", "No data from the PBX", f"Last update {ago_text(found.taken_at, now)}"))
     for trunk in down_trunks(found):
         rows.append(("bad", "Trunk", f"{trunk.name} is {trunk.state}", trunk.server))
     for queue in found.queues if found else ():
@@ -118,7 +116,7 @@ def attention(site: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableC
             )
     for name, part in (found.parts if found else {}).items():
         if part.state != "ok":
-            rows.append(("warn", "Status", f"{name.replace('_', ' ').capitalize()} not visible", part.reason))
+            rows.append(("warn", "Status", f"{name.replace('_', ' ').capitalize()} not available", part.reason))
     with reading(site.engine) as session:
         for kind, label in (("sync", "Sync"), ("collect", "Live status")):
             last = last_job(session, kind, connection_id=site.active.id)  # type: ignore[arg-type]
@@ -133,10 +131,12 @@ def attention(site: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableC
 def show_attention(rows: dict[str, list[ui.TableCell]]) -> None:
     st.subheader("Needs attention", anchor=False)
     if rows:
-        ui.table("Needs attention", ["Where|", "What"], rows, key="attention")
+        ui.table("Needs attention", ["Area|", "Problem"], rows, key="attention")
     else:
         with st.container(border=True):
-            st.markdown(":green[:material/check_circle:] Nothing. Trunks stand, nobody waits without an agent.")
+            st.markdown(
+                ":green[:material/check_circle:] All clear. Trunks are up and no caller is waiting without an agent."
+            )
 
 
 def show_waiting(site: ui.Site, found: Snapshot | None) -> None:
@@ -153,10 +153,10 @@ def show_waiting(site: ui.Site, found: Snapshot | None) -> None:
         }
         gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
     if not any(series.values()):
-        ui.note("Nothing was observed yet. A snapshot is kept every few minutes while the worker runs.")
+        ui.note("No data yet. While the worker runs, it stores a snapshot every few minutes.")
         return
     began = min(points[0][0] for points in series.values() if points)
-    since = max(since, min(began, until - timedelta(minutes=15)))  # a young cache fills the chart
+    since = max(since, min(began, until - timedelta(minutes=15)))  # a chart of new data fills its width
     figure = line_chart(
         series,
         gaps,
@@ -180,7 +180,7 @@ def show_latest(site: ui.Site) -> None:
     with reading(site.engine) as session:
         calls = find_calls(session, CallFilter(connection_id=site.active.id), offset=0, limit=LATEST)
     if not calls:
-        ui.note("No calls yet. Press Sync FreePBX in the sidebar: it brings the PBX’s recordings here.")
+        ui.note("No calls yet. Press Sync FreePBX in the sidebar to download the PBX’s recordings.")
         return
     rows = {str(call.id): ui.call_cells(site, call) for call in calls}
     picked = ui.table("Latest calls", ui.CALL_COLUMNS, rows, key="latest", pick=True)
@@ -191,7 +191,7 @@ def show_latest(site: ui.Site) -> None:
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
 def alerts(site: ui.Site) -> None:
-    """What is going on now that somebody wants to be told of; nothing when all is well."""
+    """The alerts that are active now; nothing if there are none."""
     with reading(site.engine) as session:
         found = current_alerts(session, site.active.id)
     if not found:
@@ -199,17 +199,17 @@ def alerts(site: ui.Site) -> None:
     now = datetime.now(UTC)
     with st.container(border=True, key="alerts"):
         for alert, rule in found[:SHOWN_ALERTS]:
-            lasts = duration_text((now - alert.started_at).total_seconds())
-            title, since = alert_title(rule.kind, alert.subject), f"since {site.local(alert.started_at)} ({lasts})"
-            page, label, name = SEEN_ON.get(rule.kind, (ALERTS, "Alerts", ""))
-            asked = {name: alert.subject} if name and alert.subject else None
+            duration = duration_text((now - alert.started_at).total_seconds())
+            title, since = alert_title(rule.kind, alert.subject), f"since {site.local(alert.started_at)} ({duration})"
+            page, label, name = ALERT_PAGES.get(rule.kind, (ALERTS, "Alerts", ""))
+            params = {name: alert.subject} if name and alert.subject else None
             with st.container(horizontal=True, vertical_alignment="center"):
-                with st.container():  # it shrinks, so that the link stays beside it
-                    told = f"**{ui.plain(title)}** :gray[{ui.plain(since)}]"
-                    more = f":small[When it began: {ui.plain(alert.description)}]"
-                    st.markdown(f":red[:material/notifications_active:] {told}  \n{more}")
+                with st.container():  # this one shrinks, so that the link stays beside it
+                    headline = f"**{ui.plain(title)}** :gray[{ui.plain(since)}]"
+                    details = f":small[At the start: {ui.plain(alert.description)}]"
+                    st.markdown(f":red[:material/notifications_active:] {headline}  \n{details}")
                 arrow: dict[str, Any] = {"icon": ":material/arrow_forward:", "icon_position": "right"}
-                st.page_link(page, label=label, query_params=asked, **arrow)
+                st.page_link(page, label=label, query_params=params, **arrow)
         if len(found) > SHOWN_ALERTS:
             st.page_link(ALERTS, label=f"and {len(found) - SHOWN_ALERTS:,} more")
 
@@ -246,7 +246,7 @@ site = ui.find_site()
 about = (
     f"{date_text(now_at.astimezone(site.zone), '%A, %-d %B %Y')}, times in {site.zone_name}"
     if site
-    else "How your phone system stands"
+    else "Your phone system at a glance"
 )
 ui.head("Today", about)
 site = ui.site()

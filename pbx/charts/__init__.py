@@ -1,6 +1,6 @@
-"""Rows to Plotly figures. Pure: times come in UTC, are drawn in the PBX's zone, and what isn't known is a gap.
+"""Plotly figures from rows. Pure functions: times come in UTC and are drawn in the PBX's zone; missing data is a gap.
 
-States and names differ in hue, lightness and hatching, and are always named.
+States and lines differ in hue, lightness and hatching, and always have a name.
 """
 
 from pbx.charts.bars import MentionCount, bars_alt, day_bars, name_bars

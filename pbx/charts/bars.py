@@ -1,4 +1,4 @@
-"""How often something was said, by day or by name, as bars. A bar of no height is zero; no bar is not known."""
+"""Bar charts of how often phrases were mentioned, by day or by name. No bar means no data, not zero."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
@@ -16,7 +16,7 @@ from pbx.charts.frame import (
     explain_so_far,
     new_figure,
     plain_text,
-    said_so_far,
+    so_far_hover,
     whole_ticks,
 )
 from pbx.formatting import count_text, zone_text
@@ -25,7 +25,7 @@ BARS_ROW_PX = 112
 
 
 class MentionCount(NamedTuple):
-    """How often something was said: places, the calls they are in, and the transcribed calls looked through."""
+    """How often a phrase was mentioned: mentions, calls with a mention, and transcribed calls searched."""
 
     hits: int
     calls: int
@@ -33,7 +33,7 @@ class MentionCount(NamedTuple):
 
     @property
     def share(self) -> float | None:
-        """Of the transcribed calls those with it, in percent; None where there were none."""
+        """The percentage of transcribed calls with a mention; None if there were no transcribed calls."""
         return 100 * self.calls / self.calls_total if self.calls_total else None
 
 
@@ -47,10 +47,10 @@ def day_bars(
     palette: Palette,
     now: datetime,
 ) -> go.Figure:
-    """Draw a bar per day, each name in its own row: places, or with `share` the percentage of transcribed calls.
+    """Draw a bar per day, each phrase in its own row: mentions, or with `share` the percentage of transcribed calls.
 
-    The day that goes on at `now` is pale; one without transcribed calls is shaded: nothing is known of it. A point's
-    customdata begins with name and day.
+    The day that isn't over at `now` is pale; days without transcribed calls are shaded. A point's customdata begins
+    with phrase and day.
     """
     noons = {day: datetime.combine(day, time(12)) for day in days}
     half_day = timedelta(hours=12)
@@ -58,21 +58,21 @@ def day_bars(
     rows, today = max(len(series), 1), now.astimezone(zone).date()
     height_px = LINE_HEIGHT_PX + 20 if rows == 1 else SPARE_PX + BARS_ROW_PX * rows
     figure = new_figure(palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), height_px)
-    for row, ((name, counts), look) in enumerate(zip(series.items(), _bar_looks(palette), strict=False)):
-        known = [(day, count) for day in days if _known(count := counts.get(day))]
+    for row, ((name, counts), style) in enumerate(zip(series.items(), _bar_styles(palette), strict=False)):
+        known = [(day, count) for day in days if _has_calls(count := counts.get(day))]
         figure.add_bar(
             x=[noons[day] for day, _ in known],
             y=[count.share if share else count.hits for _, count in known],
             customdata=[
-                [name, day.isoformat(), said_so_far(_count_text(count), day == today, now, zone)]
+                [name, day.isoformat(), so_far_hover(_count_text(count), day == today, now, zone)]
                 for day, count in known
             ],
             yaxis=f"y{row + 1}" if row else "y",
-            width=0.72 * 86_400_000,  # of a day in ms; Plotly's own guess at a single bar is a hair
-            **(bar := _bar(name, look, palette, several=rows > 1))
+            width=0.72 * 86_400_000,  # of a day in ms; Plotly would draw a single bar as thin as a hair
+            **(bar := _bar(name, style, palette, several=rows > 1))
             | {"marker": bars_so_far(bar["marker"], [day == today for day, _ in known], palette)},
         )
-    unknown = [day for day in days if not any(_known(counts.get(day)) for counts in series.values())]
+    unknown = [day for day in days if not any(_has_calls(counts.get(day)) for counts in series.values())]
     _shade(figure, [noons[day] for day in unknown], palette)
     top = max((bar for trace in figure.data for bar in trace.y if bar), default=0)
     _stack_rows(figure, rows, _bar_axis(top, share))
@@ -84,7 +84,7 @@ def day_bars(
         tickformatstops=[{"dtickrange": [None, None], "value": "%-d %b"}],
     )
     figure.update_layout(title_text=title, margin_l=64, showlegend=rows > 1 or bool(unknown))
-    if any(_known(counts.get(today)) for counts in series.values()) and today in noons:
+    if any(_has_calls(counts.get(today)) for counts in series.values()) and today in noons:
         explain_so_far(figure, now, zone, palette)
     return figure
 
@@ -98,9 +98,9 @@ def name_bars(
     zone: tzinfo,
     palette: Palette,
 ) -> go.Figure:
-    """Draw bars per name of a queue or an agent, the highest first; `share` and customdata as in `day_bars`.
+    """Draw bars per queue or agent, the highest first; `share` and customdata as in `day_bars`.
 
-    `nameless` stands for the empty name.
+    `nameless`: the label of the empty name.
     """
     totals: dict[str, float] = {}
     for counts in series.values():
@@ -110,15 +110,15 @@ def name_bars(
     height_px = SPARE_PX + max(len(labels), 1) * max(BAND_ROW_PX, 20 * len(series))
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), height_px)
-    looks = zip(series.items(), _bar_looks(palette), strict=False)
-    for (name, counts), look in reversed(list(looks)):  # the last stands at the top
-        known = [(label, counts[label]) for label in labels if _known(counts.get(label))]
+    styles = zip(series.items(), _bar_styles(palette), strict=False)
+    for (name, counts), style in reversed(list(styles)):  # Plotly draws the last one at the top
+        known = [(label, counts[label]) for label in labels if _has_calls(counts.get(label))]
         figure.add_bar(
             orientation="h",
             y=[plain_text(label or nameless) for label, _ in known],
             x=[count.share if share else count.hits for _, count in known],
             customdata=[[name, label, _count_text(count)] for label, count in known],
-            **_bar(name, look, palette, several=len(series) > 1),
+            **_bar(name, style, palette, several=len(series) > 1),
         )
     top = max((bar for trace in figure.data for bar in trace.x if bar), default=0)
     figure.update_xaxes(type="linear", tickformatstops=[], showgrid=True, ticks="", **_bar_axis(top, share))
@@ -135,49 +135,49 @@ def name_bars(
 
 
 def bars_alt(what: str, series: Mapping[str, Mapping[Any, MentionCount]]) -> str:
-    """Say in words what bars of days or names show."""
-    said = []
+    """Alternative text for `day_bars` and `name_bars`."""
+    phrases = []
     for name, counts in series.items():
-        known = {label: count for label, count in counts.items() if _known(count)}
+        known = {label: count for label, count in counts.items() if _has_calls(count)}
         if known:
             top = max(known, key=lambda label: known[label].hits)
             total = sum(count.hits for count in known.values())
-            said.append(f"{name} {count_text(total, 'place')}, most at {top or 'none'} with {known[top].hits:,}")
-    return f"{what}: {'; '.join(said) or 'nothing known'}."
+            phrases.append(f"{name} {count_text(total, 'mention')}, most at {top or 'none'} with {known[top].hits:,}")
+    return f"{what}: {'; '.join(phrases) or 'no data'}."
 
 
-def _known(count: MentionCount | None) -> TypeGuard[MentionCount]:
+def _has_calls(count: MentionCount | None) -> TypeGuard[MentionCount]:
     return count is not None and count.calls_total > 0
 
 
 def _count_text(count: MentionCount) -> str:
     return (
-        f"{count_text(count.hits, 'place')}, in {count.calls:,} of "
+        f"{count_text(count.hits, 'mention')}, in {count.calls:,} of "
         f"{count_text(count.calls_total, 'call')} ({count.share or 0:.0f}%)"
     )
 
 
-def _bar_looks(palette: Palette) -> Iterator[TraceStyle]:
+def _bar_styles(palette: Palette) -> Iterator[TraceStyle]:
     for colour, hatching in zip(palette.lines, ("", "/", ".", "x", "\\", "+"), strict=True):
         yield TraceStyle(colour, hatching)
 
 
-def _bar(name: str, look: TraceStyle, palette: Palette, *, several: bool) -> dict[str, Any]:
-    pattern = {"shape": look.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
+def _bar(name: str, style: TraceStyle, palette: Palette, *, several: bool) -> dict[str, Any]:
+    pattern = {"shape": style.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
     return {
         "name": plain_text(name),
-        "marker": {"color": look.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern},
+        "marker": {"color": style.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern},
         "hovertemplate": ("%{fullData.name}: " if several else "") + "%{customdata[2]}<extra></extra>",
     }
 
 
 def _bar_axis(top: float, share: bool) -> dict[str, Any]:
-    title = {"title_text": "Calls with it (%)" if share else "Places", "title_font_size": 12}
+    title = {"title_text": "Calls with a mention (%)" if share else "Mentions", "title_font_size": 12}
     return title | {"range": [0, max(top, 1) * 1.12], **({"nticks": 6} if share else whole_ticks(top, False))}
 
 
 def _stack_rows(figure: go.Figure, rows: int, axis: Mapping[str, Any]) -> None:
-    """Give each name a row of its own: they share their days and their scale, and no bar gets too thin."""
+    """Give each phrase a row of its own, with the same days and scale, so that no bar gets too thin."""
     figure.update_yaxes(axis)
     if rows == 1:
         return
@@ -194,7 +194,7 @@ def _stack_rows(figure: go.Figure, rows: int, axis: Mapping[str, Any]) -> None:
 
 
 def _shade(figure: go.Figure, unknown: Sequence[datetime], palette: Palette) -> None:
-    """Shade days of which nothing is known; pointing at one says so."""
+    """Shade days without transcribed calls, with a hover text that says so."""
     if not unknown:
         return
     half_day = timedelta(hours=12)

@@ -1,4 +1,4 @@
-"""Calls by hour or day, by name, over the day of an agent: how many, how long, of what kind."""
+"""Charts of calls by hour or day, by name, and over an agent's day."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
@@ -22,8 +22,8 @@ from pbx.charts.frame import (
     local_time,
     new_figure,
     plain_text,
-    said_so_far,
     shade_gaps,
+    so_far_hover,
     span_query,
     whole_ticks,
 )
@@ -35,25 +35,25 @@ DAY_HOURS = 24
 
 
 class Named(NamedTuple):
-    """A bar of a name: what is behind it as a query (`key`), how high it is, what is said when pointed at."""
+    """A bar: the query string that selects its calls (`key`), its label, its length and its hover text."""
 
     key: str
     label: str
     value: float
-    said: str
+    hover_text: str
 
 
 class ActivitySpan(NamedTuple):
-    """Part of an agent's day: logged in, paused (with the reason), on a call, or not observed by anybody.
+    """Part of an agent's day: logged in, paused (with the reason in `about`), on a call, or without data.
 
-    `behind`: when the calls behind it joined, its own time unless told.
+    `calls_joined`: when the calls that a click lists joined their queue; None: within the span itself.
     """
 
     kind: str
     start_at: datetime
     end_at: datetime
     about: str = ""
-    behind: tuple[datetime, datetime] | None = None
+    calls_joined: tuple[datetime, datetime] | None = None
 
 
 def way_bars(
@@ -69,12 +69,12 @@ def way_bars(
 ) -> go.Figure:
     """Draw calls per hour or day, stacked by direction. `counts`: from, until, calls of each direction.
 
-    The bar of an interval that goes on at `now` is pale. A bar's customdata begins with the calls behind it, as a
-    query: from and until in epoch seconds, direction.
+    The bar of an interval that isn't over at `now` is pale. A bar's customdata begins with the query string that
+    selects its calls: from and until in epoch seconds, direction.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 20)
     shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
-    looks = dict(zip(WAYS, (*palette.lines[:3], palette.idle), strict=True))
+    colours = dict(zip(WAYS, (*palette.lines[:3], palette.idle), strict=True))
     for way, hatching in zip(WAYS, ("", "/", ".", "x"), strict=True):
         mine = [item for item in counts if item[2].get(way)]
         if way not in shown:
@@ -85,11 +85,11 @@ def way_bars(
             y=[ways[way] for _, _, ways in mine],
             width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in mine],
             name=DIRECTIONS[way],
-            marker=bars_so_far(_marker(TraceStyle(looks[way], hatching), palette), unfinished, palette),
+            marker=bars_so_far(_marker(TraceStyle(colours[way], hatching), palette), unfinished, palette),
             customdata=[
                 [
                     span_query(start, end, direction=way),
-                    said_so_far(_interval_text(start, end, step, zone), one, now, zone),
+                    so_far_hover(_interval_text(start, end, step, zone), one, now, zone),
                 ]
                 for (start, end, _), one in zip(mine, unfinished, strict=True)
             ],
@@ -110,7 +110,7 @@ def named_bars(
 ) -> go.Figure:
     """Draw a horizontal bar for each name, the first at the top; a bar's customdata begins with its key.
 
-    Names that read the same stay apart: they are told by their places.
+    Two bars may have the same label.
     """
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), SPARE_PX + max(len(bars), 1) * BAND_ROW_PX)
@@ -118,7 +118,7 @@ def named_bars(
         orientation="h",
         y=list(range(len(bars))),
         x=[bar.value for bar in bars],
-        customdata=[[bar.key, plain_text(bar.said)] for bar in bars],
+        customdata=[[bar.key, plain_text(bar.hover_text)] for bar in bars],
         text=[duration_text(bar.value) if durations else f"{bar.value:,.0f}" for bar in bars],
         textposition="outside",
         cliponaxis=False,
@@ -143,15 +143,15 @@ def named_bars(
 
 
 def named_alt(title: str, bars: Sequence[Named], *, durations: bool = False) -> str:
-    """Say in words what bars of names show; with `durations` their values are seconds."""
-    said = ", ".join(
+    """Alternative text for `named_bars`; with `durations` the values are seconds."""
+    values = ", ".join(
         f"{bar.label} {duration_text(bar.value) if durations else f'{bar.value:,.0f}'}" for bar in bars[:5]
     )
-    return f"{title}: {said or 'nothing'}."
+    return f"{title}: {values or 'no data'}."
 
 
 def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]], zone: tzinfo) -> str:
-    """Say in words what bars by direction show."""
+    """Alternative text for `way_bars`."""
     total = sum(sum(ways.values()) for _, _, ways in counts)
     if not total:
         return f"{title}: no calls."
@@ -161,23 +161,23 @@ def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, 
 
 
 def agent_days_chart(
-    stretches: Sequence[ActivitySpan], days: Sequence[date], *, title: str, zone: tzinfo, palette: Palette
+    spans: Sequence[ActivitySpan], days: Sequence[date], *, title: str, zone: tzinfo, palette: Palette
 ) -> go.Figure:
-    """Draw each day as a row of 24 hours by the clock of `zone`: logged in behind, pauses and calls before it.
+    """Draw each day as a row of 24 hours in `zone`: time logged in, with pauses and calls on top of it.
 
-    A bar's customdata begins with the time of the calls behind it, as a query: from and until in epoch seconds.
+    A bar's customdata begins with the query string that selects its calls: from and until in epoch seconds.
     """
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), SPARE_PX + max(len(days), 1) * BAND_ROW_PX)
-    looks = {
+    styles = {
         NOT_OBSERVED: (0.92, TraceStyle(palette.idle, "/"), 0.28),
         "Logged in": (0.74, TraceStyle(palette.idle), 0.38),
         "Paused": (0.74, TraceStyle(palette.warn, "/"), 1.0),
         "On a call": (0.4, TraceStyle(palette.good), 1.0),
     }
     rows = {day: row for row, day in enumerate(days)}
-    for kind, (width, look, opacity) in looks.items():
-        parts = [part for item in stretches if item.kind == kind for part in _by_day(item, zone) if part[0] in rows]
+    for kind, (width, style, opacity) in styles.items():
+        parts = [part for item in spans if item.kind == kind for part in _by_day(item, zone) if part[0] in rows]
         figure.add_bar(
             orientation="h",
             name=kind,
@@ -185,8 +185,8 @@ def agent_days_chart(
             base=[start_h for _, start_h, *_ in parts],
             x=[end_h - start_h for _, start_h, end_h, *_ in parts],
             width=width,
-            marker=_marker(look, palette) | {"opacity": opacity, "cornerradius": 0},
-            customdata=[[query, said] for *_, query, said in parts],
+            marker=_marker(style, palette) | {"opacity": opacity, "cornerradius": 0},
+            customdata=[[query, text] for *_, query, text in parts],
             hovertemplate="%{customdata[1]}<extra></extra>",
         )
     figure.update_xaxes(
@@ -211,18 +211,18 @@ def agent_days_chart(
 
 
 def _by_day(item: ActivitySpan, zone: tzinfo) -> list[tuple[date, float, float, str, str]]:
-    """A stretch cut at local midnights: the day, from and until in hours by the clock, the whole as query and words."""
+    """A span cut at local midnights: day, first and last hour, and the query string and hover text of all of it."""
     start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
     length = duration_text((item.end_at - item.start_at).total_seconds())
     about = f" ({plain_text(item.about)})" if item.about else ""
-    said = f"{item.kind}{about}<br>{_clock(start)} – {_clock(end)} ({length})"
-    query = span_query(*(item.behind or (item.start_at, item.end_at)))
+    text = f"{item.kind}{about}<br>{_clock(start)} – {_clock(end)} ({length})"
+    query = span_query(*(item.calls_joined or (item.start_at, item.end_at)))
     found, day = [], start.date()
     while day <= end.date():
         from_h = _hour(start) if day == start.date() else 0.0
         until_h = _hour(end) if day == end.date() else float(DAY_HOURS)
-        if until_h > from_h:  # not so when the clock is put back in between
-            found.append((day, from_h, until_h, query, said))
+        if until_h > from_h:  # false where the clocks go back in between
+            found.append((day, from_h, until_h, query, text))
         day += timedelta(days=1)
     return found
 
@@ -241,6 +241,6 @@ def _interval_text(start: datetime, end: datetime, step: IntervalStep, zone: tzi
     return day if step == "day" else f"{day}, {first:%H:%M} – {last:%H:%M}"
 
 
-def _marker(look: TraceStyle, palette: Palette) -> dict[str, object]:
-    pattern = {"shape": look.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
-    return {"color": look.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern}
+def _marker(style: TraceStyle, palette: Palette) -> dict[str, object]:
+    pattern = {"shape": style.hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.5, "size": 6}
+    return {"color": style.colour, "line_width": 0, "cornerradius": 2, "pattern": pattern}

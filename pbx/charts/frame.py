@@ -1,4 +1,4 @@
-"""What all charts share: the colours of a mode, the frame of a figure, and how its axes and texts are written.
+"""What all charts share: the colours of light and dark mode, the layout of a figure, its axes and its texts.
 
 The colours are those of `.streamlit/config.toml`.
 """
@@ -13,22 +13,22 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 
 from pbx.formatting import duration_text, zone_text
 
-# The system's own: a picture saved of a chart is drawn without the page's fonts, and must be as wide as measured.
+# A system font: a chart saved as an image is drawn without the page's fonts and must keep its measured width.
 FONT = "system-ui, 'Segoe UI', sans-serif"
 LINE_HEIGHT_PX = 250
 BAND_ROW_PX = 34
 SPARE_PX = 116  # title or legend, and an axis with its title
-NOT_OBSERVED = "Not observed"
+NOT_OBSERVED = "No data"
 UNFINISHED_OPACITY = 0.45
-NARROW_PX, LEGEND_ROW_PX = 380, 19  # a narrow chart's legend: how wide it is, and how high one row of it
-LETTER_PX, SYMBOL_PX = 7.5, 42  # ... and how wide its names and their symbols are
+NARROW_PX, LEGEND_ROW_PX = 380, 19  # the legend of a narrow chart: its width, and the height of a row
+LETTER_PX, SYMBOL_PX = 7.5, 42  # ... and the width of a letter and of a symbol
 
 UnobservedSpan = tuple[datetime, datetime]
-MarkedMoment = tuple[datetime, str]  # with what is said of it
+MarkedMoment = tuple[datetime, str]  # with its hover text
 
 
 class TraceStyle(NamedTuple):
-    """A colour for each state, with the hatching that tells it apart without colour."""
+    """The colour of a state or a line, with a hatching that distinguishes it without colour."""
 
     colour: str
     hatching: str = ""
@@ -47,15 +47,15 @@ class Palette(NamedTuple):
     idle: str
 
     def state(self, state: str) -> TraceStyle:
-        """The look of a trunk's state."""
-        looks = {
+        """The style of a trunk's state."""
+        styles = {
             "registered": TraceStyle(self.good),
             "reachable": TraceStyle(self.good),
             "unregistered": TraceStyle(self.warn, "/"),
             "rejected": TraceStyle(self.bad, "x"),
             "unreachable": TraceStyle(self.bad, "\\"),
         }
-        return looks.get(state, TraceStyle(self.idle, "."))
+        return styles.get(state, TraceStyle(self.idle, "."))
 
 
 LIGHT = Palette(
@@ -81,12 +81,12 @@ DARK = Palette(
 
 
 def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], height_px: int) -> go.Figure:
-    """An empty figure with an axis of time. Said at once: each `update` of Plotly's takes as long as all of this."""
+    """An empty figure with a time axis. One layout, because each of Plotly's `update` calls takes as long as it."""
     axis = {"gridcolor": palette.grid, "linecolor": palette.grid, "zeroline": False, "fixedrange": True}
     layout = go.Layout(
         height=height_px,
         margin={"l": 8, "r": 12, "t": 40, "b": 8},
-        # Plotly leaves a plot 64 px at least, were its axis to be drawn over its title: fewer rows are lower than that.
+        # Plotly keeps a plot at least 64 px high, even if its axis then covers the title; a single row is lower.
         minreducedheight=BAND_ROW_PX,
         title={
             "x": 0,
@@ -99,7 +99,7 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
             "pad_l": 2,
         },
         font={"family": FONT, "size": 13, "color": palette.text},
-        paper_bgcolor=palette.ground,  # the page's own, and that of the chart saved as a picture
+        paper_bgcolor=palette.ground,  # the page's background, also of a saved image
         plot_bgcolor="rgba(0,0,0,0)",
         modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": palette.idle, "activecolor": palette.text},
         hovermode="x unified",
@@ -131,7 +131,7 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
 
 
 def whole_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]:
-    """Whole numbers only, and durations as they are said; about `most` of them."""
+    """Axis ticks at integers, or at durations in words; about `most` of them."""
     if not durations:
         return {"dtick": 1} if top <= min(most, 6) else {"nticks": most, "tickformat": ","}
     steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 43_200, 86_400, 172_800, 345_600)
@@ -142,27 +142,27 @@ def whole_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]
 
 
 def is_within(start: datetime, end: datetime, gaps: Sequence[UnobservedSpan]) -> bool:
-    """Whether an interval lies in a gap, so that nobody knows whether there was nothing."""
+    """Whether a gap covers an interval completely."""
     return any(gap_start <= start and end <= gap_end for gap_start, gap_end in gaps)
 
 
 def is_unfinished(start: datetime, end: datetime, now: datetime) -> bool:
-    """Whether an interval still goes on: what is known of it is not all that will be."""
+    """Whether an interval isn't over at `now`, so that its figures can still change."""
     return start < now <= end
 
 
 def so_far_text(now: datetime, zone: tzinfo) -> str:
-    """Say of an unfinished interval how far it is known."""
+    """The label of an interval that isn't over: So far, until 14:40."""
     return f"So far, until {now.astimezone(zone):%H:%M}"
 
 
-def said_so_far(said: str, unfinished: bool, now: datetime, zone: tzinfo) -> str:
-    """What is said of an interval, and that it isn't over where it isn't."""
-    return f"{said}<br>{so_far_text(now, zone)}" if unfinished else said
+def so_far_hover(text: str, unfinished: bool, now: datetime, zone: tzinfo) -> str:
+    """The hover text of an interval, with a line that says if it isn't over."""
+    return f"{text}<br>{so_far_text(now, zone)}" if unfinished else text
 
 
 def bars_so_far(marker: Mapping[str, Any], unfinished: Sequence[bool], palette: Palette) -> dict[str, Any]:
-    """A marker of bars of which the unfinished are pale with an outline."""
+    """A marker for bars in which those of unfinished intervals are pale with an outline."""
     if not any(unfinished):
         return dict(marker)
     opacity = marker.get("opacity", 1)
@@ -183,7 +183,7 @@ def line_so_far(
     marker: Mapping[str, Any],
     **trace: Any,
 ) -> None:
-    """Add a line with points; with `unfinished` its last point is hollow and the way to it dotted."""
+    """Add a line with points; with `unfinished` its last point is hollow and the line to it dotted."""
     if unfinished and x:
         x, y, customdata = [*x[:-1], x[-1], x[-1]], [*y[:-1], None, y[-1]], [*customdata[:-1], ["", ""], customdata[-1]]
         marker = dict(marker) | {"symbol": ["circle"] * (len(x) - 1) + ["circle-open"]}
@@ -202,7 +202,7 @@ def line_so_far(
 
 
 def explain_so_far(figure: go.Figure, now: datetime, zone: tzinfo, palette: Palette) -> None:
-    """Say in the legend what a pale bar, or a hollow point, is."""
+    """Add an entry to the legend that explains pale bars and hollow points."""
     if not figure.layout.showlegend:
         figure.update_traces(showlegend=False)
     figure.add_scatter(
@@ -216,19 +216,19 @@ def explain_so_far(figure: go.Figure, now: datetime, zone: tzinfo, palette: Pale
 
 
 def span_query(start: datetime, end: datetime, **more: str) -> str:
-    """The time behind a bar or point, as the address keeps it."""
+    """The query string that selects the calls of a time range, as the URL holds it."""
     span = f"from={int(start.timestamp())}&until={int(end.timestamp())}"
     return f"{span}&{urlencode(more)}" if more else span
 
 
 def shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, palette: Palette) -> None:
-    """Hatch what nobody observed, behind all else; pointing at it says so, from when until when.
+    """Hatch the gaps in the data below everything else, with a hover text that gives their time range.
 
-    Last, as `update_yaxes` would change the axis that this brings too.
+    Call it last: `update_yaxes` would also change the axis that this adds.
     """
     if not gaps:
         return
-    _lay_ground(figure)
+    _add_background_axis(figure)
     figure.add_bar(
         x=[local_time(start, zone) + local_length(start, end, zone) / 2 for start, end in gaps],
         y=[1] * len(gaps),
@@ -249,14 +249,14 @@ def shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, 
 
 
 def mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], zone: tzinfo, palette: Palette) -> None:
-    """Draw a thin line at each moment; pointing at its head says what happened. Last, as `shade_gaps`."""
+    """Draw a thin line at each moment, with a hover text on its head. Call it last, like `shade_gaps`."""
     if not moments:
         return
-    _lay_ground(figure)
+    _add_background_axis(figure)
     for at, _ in moments:
-        place = local_time(at, zone)
+        x = local_time(at, zone)
         line = {"color": palette.text, "width": 1, "dash": "dot"}
-        figure.add_shape(type="line", xref="x", yref="paper", x0=place, x1=place, y0=0, y1=1, line=line, opacity=0.7)
+        figure.add_shape(type="line", xref="x", yref="paper", x0=x, x1=x, y0=0, y1=1, line=line, opacity=0.7)
     figure.add_scatter(
         x=[local_time(at, zone) for at, _ in moments],
         y=[0.97] * len(moments),
@@ -264,16 +264,16 @@ def mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], zone: tzinf
         mode="markers",
         marker={"symbol": "triangle-down", "size": 10, "color": palette.text},
         unselected={"marker": {"opacity": 1}},
-        customdata=[["", f"{plain_text(said)}, {_clock_text(at, zone)}"] for at, said in moments],
+        customdata=[["", f"{plain_text(text)}, {_clock_text(at, zone)}"] for at, text in moments],
         hovertemplate="%{customdata[1]}<extra></extra>",
         showlegend=False,
     )
 
 
-def _lay_ground(figure: go.Figure) -> None:
-    """An axis from 0 to 1 below the figure's own, for what reaches over all its height."""
+def _add_background_axis(figure: go.Figure) -> None:
+    """Add an axis from 0 to 1 below the figure's own, for shapes of the figure's full height."""
     own = figure.layout.yaxis
-    # Said, or an axis over another takes ticks where the other has some, whatever its own numbers.
+    # Set explicitly, or the axis on top takes its ticks from the axis below.
     own.tickmode = "array" if own.tickvals is not None else "linear" if own.dtick is not None else "auto"
     figure.update_layout(yaxis2={"range": [0, 1], "visible": False, "fixedrange": True}, yaxis_overlaying="y2")
 
@@ -288,42 +288,43 @@ def _clock_text(at: datetime, zone: tzinfo) -> str:
 
 
 def fit_legend(figure: go.Figure) -> None:
-    """Give the legend rows of its own below the title, as many as it takes where the chart is narrow."""
+    """Give the legend its own rows below the title, as many as a narrow chart needs."""
     if not figure.layout.showlegend or figure.layout.legend.yanchor == "top":
         return
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
     widest = max((len(name) for name in names), default=0) * LETTER_PX + SYMBOL_PX
-    rows = math.ceil(len(names) / max(int(NARROW_PX / widest), 1)) if names else 0  # its columns are equally wide
+    rows = math.ceil(len(names) / max(int(NARROW_PX / widest), 1)) if names else 0  # all columns have the same width
     figure.update_layout(
         height=figure.layout.height + LEGEND_ROW_PX * rows, margin_t=figure.layout.margin.t + LEGEND_ROW_PX * rows - 8
     )
 
 
 def count_along(figure: go.Figure) -> None:
-    """Make the time axis one of numbers. Its formats of times must be taken away: an update with none leaves them."""
+    """Turn the time axis into one of numbers. An update can't remove its time formats, an assignment can."""
     figure.update_xaxes(type="linear", showgrid=True, ticks="")
     figure.layout.xaxis.tickformatstops = None
 
 
 def local_time(at: datetime, zone: tzinfo) -> datetime:
-    """Plotly knows no zones: a local time without one is drawn as it is."""
+    """A local time without a zone: Plotly has no zones and draws it unchanged."""
     return at.astimezone(zone).replace(tzinfo=None)
 
 
 def local_length(start: datetime, end: datetime, zone: tzinfo) -> timedelta:
-    """How long it is on an axis of local time, where a day may have 23 or 25 hours and yet ends at midnight.
+    """The length of a time range on an axis of local time, on which days of 23 and 25 hours end at midnight too.
 
-    What lies across the hour that comes twice and would end before it begins keeps its own length.
+    A range that would end before it starts, because the clocks go back in it, keeps its real length.
     """
     length = local_time(end, zone) - local_time(start, zone)
     return length if length > timedelta() else end - start
 
 
 def plain_text(name: str) -> str:
-    """Plotly reads a little HTML in its texts; a name must stay what it is."""
+    """A name with its HTML escaped, as Plotly interprets some HTML in texts."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def cycle(colours: Sequence[str]) -> Iterator[str]:
+    """The colours, over and over."""
     while True:
         yield from colours

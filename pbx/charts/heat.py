@@ -1,4 +1,4 @@
-"""How busy the hours of a week are: weekday by hour, the darker the more."""
+"""A heat map of the week: calls by weekday and hour."""
 
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
@@ -15,26 +15,26 @@ HEIGHT_PX = 300
 
 def week_heat(
     values: Sequence[Sequence[float | None]],
-    said: Sequence[Sequence[str]],
+    hover_texts: Sequence[Sequence[str]],
     *,
     title: str,
     zone: tzinfo,
     palette: Palette,
 ) -> go.Figure:
-    """Draw 7 lists of 24 values as squares, Monday at the top; None stays empty. `said` is shown when pointed at.
+    """Draw 7 lists of 24 values as squares, Monday at the top; a square is empty for None.
 
-    A square's customdata: what is behind it as a query (weekday, 0 = Monday, and hour), and what is said.
+    A square's customdata: the query string that selects its calls (weekday, 0 = Monday, and hour), and its hover text.
     """
     now = datetime.now(zone)
     figure = new_figure(palette, zone, (now, now), HEIGHT_PX)
     cells = [(day, hour) for day in range(7) for hour in range(24) if values[day][hour] is not None]
-    # Bars, as Plotly lets nobody choose a square of its own heat map.
+    # Bars, because Plotly's own heat map has no clicks.
     figure.add_bar(
         x=[hour + 0.5 for _, hour in cells],
         base=[day - 0.46 for day, _ in cells],
         y=[0.92] * len(cells),
         width=0.94,
-        customdata=[[urlencode({"weekday": day, "hour": hour}), said[day][hour]] for day, hour in cells],
+        customdata=[[urlencode({"weekday": day, "hour": hour}), hover_texts[day][hour]] for day, hour in cells],
         marker={
             "color": [values[day][hour] for day, hour in cells],
             "colorscale": [[0, palette.grid], [1, palette.good]],

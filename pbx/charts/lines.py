@@ -1,4 +1,4 @@
-"""Values and states over time: they hold until the next look, and what wasn't observed is a gap."""
+"""Charts of snapshots over time: a value or state holds until the next snapshot; a gap has no data."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,24 +50,24 @@ def line_chart(
     palette: Palette,
     durations: bool = False,
     resets: Sequence[MarkedMoment] = (),
-    leads: bool = False,
+    clickable: bool = False,
 ) -> go.Figure:
-    """Draw one step line per name: a value holds until the next look, and ends at a gap.
+    """Draw one step line per name: a value holds until the next snapshot, and ends at a gap.
 
-    `title` says what is measured, `unit` names the value axis; with `durations` the values are seconds, read as 1:23.
-    A gap is the last look before it and the first after it.
-    With `leads` a point's customdata begins with how long its value held, as a query: from and until in epoch seconds.
+    `title`: what is measured; `unit`: the value axis; with `durations` the values are seconds. A gap reaches from the
+    last snapshot before it to the first after it. With `clickable` a point's customdata begins with the time range in
+    which its value held, as a query string: from and until in epoch seconds.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX)
     for (name, points), colour in zip(series.items(), cycle(palette.lines), strict=False):
         corners = list(_corners(_pieces(points, gaps, span[1])))
-        # Arrays, as Plotly looks at each element of a list, and copies it, some times.
+        # Arrays, because Plotly inspects and copies each element of a list several times.
         figure.add_scatter(
             x=np.array([local_time(at, zone) for at, _ in corners], "datetime64[s]"),
             y=np.array([piece.value if piece else np.nan for _, piece in corners], np.float64),
             name=plain_text(name),
-            customdata=np.array([_told(piece, durations, leads) for _, piece in corners], np.str_),
-            mode="lines+markers" if leads else "lines",  # only markers can be clicked on
+            customdata=np.array([_customdata(piece, durations, clickable) for _, piece in corners], np.str_),
+            mode="lines+markers" if clickable else "lines",  # only markers can be clicked on
             marker={"size": 10, "opacity": 0},
             selected={"marker": {"opacity": 0.9}},
             unselected={"marker": {"opacity": 0}},
@@ -95,11 +95,11 @@ def state_bands(
     zone: tzinfo,
     palette: Palette,
 ) -> go.Figure:
-    """Draw a band per name, coloured and hatched by state, where it was looked at; gaps are hatched."""
+    """Draw a band per name, coloured and hatched by state; gaps in the data are hatched."""
     figure = new_figure(palette, zone, span, SPARE_PX + BAND_ROW_PX * max(len(histories), 1))
     bands = [(name, *b) for name, points in histories.items() for b in _bands(_pieces(points, gaps, span[1]))]
     for state in sorted({band[3] for band in bands}):
-        look = palette.state(state)
+        style = palette.state(state)
         mine = [band for band in bands if band[3] == state]
         figure.add_bar(
             orientation="h",
@@ -109,17 +109,17 @@ def state_bands(
             name=state.capitalize(),
             width=0.62,
             marker={
-                "color": look.colour,
+                "color": style.colour,
                 "line_width": 0,
                 "pattern": {
-                    "shape": look.hatching,
+                    "shape": style.hatching,
                     "fillmode": "overlay",
                     "fgcolor": palette.ground,
                     "fgopacity": 0.5,
                     "size": 6,
                 },
             },
-            customdata=[_stretch_text(start, end, zone, span[1]) for _, start, end, _ in mine],
+            customdata=[_span_text(start, end, zone, span[1]) for _, start, end, _ in mine],
             hovertemplate=f"%{{y}}: {state}<br>%{{customdata}}<extra></extra>",
         )
     figure.update_layout(barmode="overlay", hovermode="closest", showlegend=True, title_text=title)
@@ -135,28 +135,28 @@ def state_bands(
 
 
 def line_alt(what: str, series: Series, gaps: Sequence[UnobservedSpan], *, durations: bool = False) -> str:
-    """Say in words what a line chart shows."""
-    said = []
+    """Alternative text for `line_chart`."""
+    lines = []
     for name, points in series.items():
         values = [value for _, value in points]
         if values:
             low, high, last = (
                 duration_text(v) if durations else f"{v:g}" for v in (min(values), max(values), values[-1])
             )
-            said.append(f"{name} between {low} and {high}, last {last}")
-    return f"{what}: {'; '.join(said) or 'nothing observed'}. {count_text(len(gaps), 'gap')} in what was observed."
+            lines.append(f"{name} between {low} and {high}, last {last}")
+    return f"{what}: {'; '.join(lines) or 'no data'}. {count_text(len(gaps), 'gap')} in the data."
 
 
 def band_alt(histories: Mapping[str, Sequence[tuple[datetime, str]]], gaps: Sequence[UnobservedSpan]) -> str:
-    """Say in words what the state bands show."""
+    """Alternative text for `state_bands`."""
     last = [f"{name} is {points[-1][1]}" for name, points in histories.items() if points]
-    return f"State of each trunk over time: {', '.join(last) or 'nothing observed'}. {count_text(len(gaps), 'gap')}."
+    return f"State of each trunk over time: {', '.join(last) or 'no data'}. {count_text(len(gaps), 'gap')}."
 
 
 def _pieces(
     points: Sequence[tuple[datetime, T]], gaps: Sequence[UnobservedSpan], until: datetime
 ) -> Iterator[HeldValue[T]]:
-    """How long each value held: to the next look, at most to the beginning of a gap, and again from its end."""
+    """How long each value held: until the next snapshot, with any gaps cut out."""
     gaps = sorted(gaps)
     ends = [at for at, _ in points[1:]] + [until]
     starts = [gap_start for gap_start, _ in gaps]
@@ -168,16 +168,16 @@ def _pieces(
             yield HeldValue(start, end, value)
 
 
-def _told(piece: HeldValue[float] | None, durations: bool, leads: bool) -> tuple[str, str]:
-    """What a corner leads to, and what it says."""
+def _customdata(piece: HeldValue[float] | None, durations: bool, clickable: bool) -> tuple[str, str]:
+    """For a corner: the query string that selects its calls, and its hover text."""
     if piece is None:
         return "", ""
-    said = duration_text(piece.value) if durations else f"{piece.value:g}"
-    return span_query(piece.start, piece.end) if leads else "", said
+    text = duration_text(piece.value) if durations else f"{piece.value:g}"
+    return span_query(piece.start, piece.end) if clickable else "", text
 
 
 def _corners(pieces: Iterable[HeldValue[float]]) -> Iterator[tuple[datetime, HeldValue[float] | None]]:
-    """Where a step line begins a piece, or ends without another; an empty point breaks it at a gap."""
+    """The corners of a step line: where a value begins, and where it ends at a gap; an empty point breaks the line."""
     last: HeldValue[float] | None = None
     for piece in pieces:
         if last is not None and piece.start > last.end:
@@ -190,19 +190,19 @@ def _corners(pieces: Iterable[HeldValue[float]]) -> Iterator[tuple[datetime, Hel
 
 
 def _bands(pieces: Iterable[HeldValue[str]]) -> Iterator[HeldValue[str]]:
-    """Pieces of one state that follow one another, made one."""
-    whole: HeldValue[str] | None = None
+    """Adjacent pieces of the same state, joined."""
+    joined: HeldValue[str] | None = None
     for piece in pieces:
-        if whole and whole.end == piece.start and whole.value == piece.value:
-            whole = whole._replace(end=piece.end)
+        if joined and joined.end == piece.start and joined.value == piece.value:
+            joined = joined._replace(end=piece.end)
             continue
-        if whole:
-            yield whole
-        whole = piece
-    if whole:
-        yield whole
+        if joined:
+            yield joined
+        joined = piece
+    if joined:
+        yield joined
 
 
-def _stretch_text(start: datetime, end: datetime, zone: tzinfo, now: datetime) -> str:
+def _span_text(start: datetime, end: datetime, zone: tzinfo, now: datetime) -> str:
     first, last = (moment_text(at, zone, now, seconds=True) for at in (start, end))
     return f"{first} – {last} ({duration_text((end - start).total_seconds())})"

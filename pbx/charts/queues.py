@@ -1,7 +1,7 @@
-"""What happened in queues: visits by the hour or day, service levels, waits, the week, how visits ended.
+"""Charts of queues: calls offered by hour or day, service levels, waiting times, the week, outcomes.
 
-A point's customdata begins with the visits behind it, as a query: from and until in epoch seconds, kind (answered,
-abandoned or other), outcome, over and upto in seconds of waiting, weekday and hour.
+A point's customdata begins with the query string that selects its calls: from and until in epoch seconds, kind
+(answered, abandoned or other), outcome, over and upto in seconds of waiting, weekday and hour.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,26 +30,26 @@ from pbx.charts.frame import (
     local_time,
     mark_moments,
     new_figure,
-    said_so_far,
     shade_gaps,
+    so_far_hover,
     span_query,
     whole_ticks,
 )
 from pbx.formatting import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
 
-KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other endings"}
-SERVICE_LEVELS: dict[str, tuple[str, Callable[[QueueFigures], Ratio]]] = {
-    "sl_answered": ("SL answered", lambda figures: figures.sl_answered),
-    "sl_inclusive": ("SL inclusive", lambda figures: figures.sl_inclusive),
-    "sl_offered": ("SL offered", lambda figures: figures.sl_offered),
+KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other outcomes"}
+SERVICE_LEVELS: dict[str, Callable[[QueueFigures], Ratio]] = {
+    "Service level, answered": lambda figures: figures.sl_answered,
+    "Service level, with abandoned": lambda figures: figures.sl_inclusive,
+    "Service level, offered": lambda figures: figures.sl_offered,
 }
-MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat map: unit, and what is coloured
+MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat map: the unit, and the value
     "Offered": ("per hour", lambda cell: Ratio(cell.figures.offered, cell.hours)),
     "Abandon rate": ("%", lambda cell: cell.figures.abandon_rate),
     "Service level": ("%", lambda cell: cell.figures.sl_offered),
     "Speed of answer": ("s", lambda cell: cell.figures.asa),
 }
-_FAINT = 0.45  # what was not clicked on
+_FAINT = 0.45  # opacity of bars that aren't selected
 
 
 def volume_bars(
@@ -62,29 +62,28 @@ def volume_bars(
     now: datetime,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
-    """Draw visits offered by interval, each bar of those answered, abandoned and the rest.
+    """Draw calls offered by interval, stacked by answered, abandoned and other outcomes.
 
-    Gaps are hatched, and moments at which Asterisk began to count anew are marked. An interval that goes on at `now`
-    is pale.
+    Gaps are hatched, and resets of Asterisk's counters are marked. An interval that isn't over at `now` is pale.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    known = _known(intervals, gaps, now)
-    unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in known]
+    observed = _with_data(intervals, gaps, now)
+    unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in observed]
     for kind, name in KINDS.items():
         figure.add_bar(
-            x=[_middle(item, zone) for item in known],
-            y=[_count(item.figures, kind) for item in known],
-            width=[0.86 * 1000 * (item.end_at - item.start_at).total_seconds() for item in known],
+            x=[_middle(item, zone) for item in observed],
+            y=[_count(item.figures, kind) for item in observed],
+            width=[0.86 * 1000 * (item.end_at - item.start_at).total_seconds() for item in observed],
             name=name,
             customdata=[
-                [_behind(item, kind=kind), said_so_far(_volume_text(item.figures, kind), one, now, zone)]
-                for item, one in zip(known, unfinished, strict=True)
+                [_query(item, kind=kind), so_far_hover(_volume_text(item.figures, kind), one, now, zone)]
+                for item, one in zip(observed, unfinished, strict=True)
             ],
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
-            marker=bars_so_far((look := _look(kind, palette))["marker"], unfinished, palette),
-            unselected=look["unselected"],
+            marker=bars_so_far((style := _style(kind, palette))["marker"], unfinished, palette),
+            unselected=style["unselected"],
         )
-    top = max((item.figures.offered for item in known), default=0)
+    top = max((item.figures.offered for item in observed), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
     figure.update_layout(showlegend=True)
@@ -107,14 +106,15 @@ def service_level_lines(
     now: datetime,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
-    """Draw the three service levels by interval; none is drawn where its denominator is 0, and lines end there.
+    """Draw the three service levels by interval; where a denominator is 0, its line has a gap.
 
-    `within` says T for people. The point of an interval that goes on at `now` is hollow, the line to it dotted.
+    `within`: the answer target in words. The point of an interval that isn't over at `now` is hollow, the line to it
+    dotted.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    covered = {item.start_at for item in _known(intervals, gaps, now)}
+    covered = {item.start_at for item in _with_data(intervals, gaps, now)}
     unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in intervals]
-    for (key, (name, ratio_of)), colour, dash in zip(
+    for (name, ratio_of), colour, dash in zip(
         SERVICE_LEVELS.items(), palette.lines, ("solid", "dash", "dot"), strict=False
     ):
         ratios = [ratio_of(item.figures) if item.start_at in covered else Ratio(0, 0) for item in intervals]
@@ -124,9 +124,9 @@ def service_level_lines(
             [ratio.percent for ratio in ratios],
             [
                 [
-                    _behind(item),
-                    f"{ratio.percent_text()} ({ratio.parts_text()}, {key})",
-                    said_so_far(_when(item, zone), one, now, zone),
+                    _query(item),
+                    f"{ratio.percent_text()} ({ratio.parts_text()})",
+                    so_far_hover(_interval_text(item, zone), one, now, zone),
                 ]
                 for item, ratio, one in zip(intervals, ratios, unfinished, strict=True)
             ],
@@ -143,7 +143,7 @@ def service_level_lines(
         annotation_position="bottom left",
     )
     figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
-    # A click takes the point that is pointed at, not all that share its time.
+    # So that a click selects one point, not all that share its time.
     figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest", showlegend=True)
     if any(unfinished):
         explain_so_far(figure, now, zone, palette)
@@ -153,7 +153,7 @@ def service_level_lines(
 
 
 def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) -> go.Figure:
-    """Draw how many waited how long, by what came of it."""
+    """Draw how many callers waited how long, stacked by outcome."""
     now = datetime.now(UTC)
     figure = new_figure(palette, zone, (now, now), LINE_HEIGHT_PX + 50)
     names = [_bucket_text(bucket) for bucket in buckets]
@@ -172,24 +172,24 @@ def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) 
                 for bucket, count in zip(buckets, counts, strict=True)
             ],
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
-            **_look(kind, palette),
+            **_style(kind, palette),
         )
     top = max((bucket.answered + bucket.abandoned + bucket.other for bucket in buckets), default=0)
     figure.update_xaxes(type="category", tickformatstops=[], range=None, nticks=0, tickangle=0, tickfont_size=11)
-    figure.update_xaxes(title_text="Waited up to (seconds, then minutes:seconds)")
+    figure.update_xaxes(title_text="Waited up to")
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="How long callers waited", bargap=0.18, margin_l=64)
-    # Where few waited so long there is room, and beside the title there is none on a narrow screen.
+    # The bars on the right are low, so there is room; a narrow screen has none beside the title.
     figure.update_layout(legend={"traceorder": "normal", "yanchor": "top", "y": 0.98})
     return figure
 
 
 def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -> go.Figure:
-    """Draw how visits ended, the most frequent first."""
+    """Draw how many calls had each outcome, the most frequent first."""
     now, total = datetime.now(UTC), sum(counts.values())
     ordered = sorted(counts, key=lambda name: counts[name])
     figure = new_figure(palette, zone, (now, now), SPARE_PX + BAND_ROW_PX * max(len(counts), 1))
-    looks = [_look(_kind(name), palette)["marker"] for name in ordered]
+    styles = [_style(_kind(name), palette)["marker"] for name in ordered]
     figure.add_bar(
         orientation="h",
         y=[OUTCOMES[name][0] for name in ordered],
@@ -198,9 +198,11 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
         textposition="outside",
         cliponaxis=False,
         marker={
-            "color": [look["color"] for look in looks],
+            "color": [style["color"] for style in styles],
             "cornerradius": 2,
-            "pattern": looks[0]["pattern"] | {"shape": [look["pattern"]["shape"] for look in looks]} if looks else None,
+            "pattern": styles[0]["pattern"] | {"shape": [style["pattern"]["shape"] for style in styles]}
+            if styles
+            else None,
         },
         customdata=[
             [urlencode({"outcome": name}), Ratio(counts[name], total).parts_text(), OUTCOMES[name][2]]
@@ -219,9 +221,9 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
 
 
 def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo, palette: Palette) -> go.Figure:
-    """Draw the week, an hour a cell, coloured by one of MEASURES; empty where its denominator is 0.
+    """Draw the week as a cell per hour, coloured by one of MEASURES; a cell is empty where its denominator is 0.
 
-    Cells are bars, as Plotly lets nobody click on a heat map's.
+    The cells are bars, because Plotly's heat map has no clicks.
     """
     now = datetime.now(UTC)
     unit, ratio_of = MEASURES[measure]
@@ -268,33 +270,35 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
 
 
 def intervals_alt(what: str, intervals: Sequence[QueueInterval], gaps: Sequence[UnobservedSpan]) -> str:
-    """Say in words what charts of intervals show."""
+    """Alternative text for the charts by interval."""
     offered, answered, abandoned = (
         sum(getattr(item.figures, name) for item in intervals) for name in ("offered", "answered", "abandoned")
     )
-    said = f"{offered:,} offered, {answered:,} answered, {abandoned:,} abandoned"
-    return f"{what}: {said} in {count_text(len(intervals), 'interval')}. {count_text(len(gaps), 'gap')}."
+    counts = f"{offered:,} offered, {answered:,} answered, {abandoned:,} abandoned"
+    return f"{what}: {counts} in {count_text(len(intervals), 'interval')}. {count_text(len(gaps), 'gap')}."
 
 
-def _known(intervals: Sequence[QueueInterval], gaps: Sequence[UnobservedSpan], now: datetime) -> list[QueueInterval]:
-    """Intervals of which anything is known: those with visits, and those that are not, up to now, within a gap."""
+def _with_data(
+    intervals: Sequence[QueueInterval], gaps: Sequence[UnobservedSpan], now: datetime
+) -> list[QueueInterval]:
+    """The intervals with data: those with calls, and those without that no gap covers up to now."""
     return [
         item for item in intervals if item.figures.offered or not is_within(item.start_at, min(item.end_at, now), gaps)
     ]
 
 
 def _middle(item: QueueInterval, zone: tzinfo) -> datetime:
-    """Local, without a zone: Plotly knows none."""
+    """In local time without a zone, as Plotly has no zones."""
     return local_time(item.start_at, zone) + (item.end_at - item.start_at) / 2
 
 
-def _when(item: QueueInterval, zone: tzinfo) -> str:
+def _interval_text(item: QueueInterval, zone: tzinfo) -> str:
     start, end = item.start_at.astimezone(zone), item.end_at.astimezone(zone)
     day = f"{start:%a} {start.day} {start:%b}"
     return f"{day} {start:%H:%M}–{end:%H:%M}" if start.date() == end.date() else day
 
 
-def _behind(item: QueueInterval, **more: str) -> str:
+def _query(item: QueueInterval, **more: str) -> str:
     return span_query(item.start_at, item.end_at, **more)
 
 
@@ -311,7 +315,7 @@ def _kind(outcome: str) -> str:
     return {"answered": "answered", "transferred": "answered", "abandoned": "abandoned"}.get(outcome, "other")
 
 
-def _look(kind: str, palette: Palette) -> dict[str, Any]:
+def _style(kind: str, palette: Palette) -> dict[str, Any]:
     colour, hatching = {"answered": (palette.good, ""), "abandoned": (palette.bad, "/")}.get(kind, (palette.idle, "."))
     pattern = {"shape": hatching, "fillmode": "overlay", "fgcolor": palette.ground, "fgopacity": 0.45, "size": 6}
     faint = {"marker": {"opacity": _FAINT}}
@@ -320,20 +324,21 @@ def _look(kind: str, palette: Palette) -> dict[str, Any]:
 
 def _bucket_text(bucket: WaitBucket) -> str:
     if bucket.up_to_s is None:
-        return "more"
-    return f"{bucket.up_to_s:g}" if bucket.up_to_s < 60 else duration_text(bucket.up_to_s)
+        return "longer"
+    return duration_text(bucket.up_to_s).replace(" min ", " min<br>")  # two lines, or labels would overlap
 
 
 def _cell_text(day: int, hour: int, cell: HeatCell, ratio: Ratio, measure: str) -> str:
     unit = MEASURES[measure][0]
-    said = {"%": ratio.percent_text(), "s": ratio.duration_text()}.get(unit, f"{ratio.value or 0:,.1f} per hour")
+    value = {"%": ratio.percent_text(), "s": ratio.duration_text()}.get(unit, f"{ratio.value or 0:,.1f} per hour")
+    parts = {"%": f" ({ratio.parts_text()})", "s": f" ({ratio.numerator:,.0f} s ÷ {ratio.denominator:,.0f})"}
     return (
-        f"{WEEKDAYS[day]} {hour:02}:00–{(hour + 1) % 24:02}:00<br>{measure}: {said} ({ratio.parts_text()})"
+        f"{WEEKDAYS[day]} {hour:02}:00–{(hour + 1) % 24:02}:00<br>{measure}: {value}{parts.get(unit, '')}"
         f"<br>{count_text(cell.figures.offered, 'call')} in {count_text(cell.hours, 'such hour')}"
     )
 
 
 def _mix(one: str, other: str, share: float) -> str:
-    """A colour between two, both as #rrggbb."""
+    """The colour between two at a share from 0 to 1, all as #rrggbb."""
     parts = [(int(one[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in parts)

@@ -1,4 +1,4 @@
-"""How trunks did by hour or day: shares and means with what they are made of, and how full they were."""
+"""Charts of trunks by hour or day: ratios, averages, and load against capacity."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -20,22 +20,23 @@ from pbx.charts.frame import (
     mark_moments,
     new_figure,
     plain_text,
-    said_so_far,
     shade_gaps,
+    so_far_hover,
     span_query,
     whole_ticks,
 )
+from pbx.formatting import count_text
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 class Point(NamedTuple):
-    """A figure of an interval: None where its denominator is 0 or nobody looked; `said`: with what it is made of."""
+    """The figure of an interval: None if its denominator is 0 or there is no data. `text`: the figure and its parts."""
 
     start_at: datetime
     end_at: datetime
     value: float | None
-    said: str
+    text: str
 
 
 def ratio_chart(
@@ -51,11 +52,11 @@ def ratio_chart(
     top: float | None = None,
     durations: bool = False,
 ) -> go.Figure:
-    """Draw figures by interval, in its middle; a figure over nothing is not drawn, and the line ends there.
+    """Draw figures by interval, each in the middle of its interval; where there is no figure, the line has a gap.
 
-    With `durations` the values are seconds, read as 1:23. Gaps are hatched. The point of an interval that goes on at
+    With `durations` the values are seconds. Gaps in the data are hatched. The point of an interval that isn't over at
     `now` is hollow, the line to it dotted.
-    A point's customdata begins with its interval, as a query: from and until in epoch seconds.
+    A point's customdata begins with its interval as a query string: from and until in epoch seconds.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 10)
     for (name, points), colour, dash in zip(series.items(), palette.lines, DASHES, strict=False):
@@ -63,8 +64,8 @@ def ratio_chart(
             figure,
             _middles(points, zone),
             [point.value for point in points],
-            _told(points, now, zone),
-            unfinished=_goes_on(points, now),
+            _customdata(points, now, zone),
+            unfinished=_ends_unfinished(points, now),
             name=plain_text(name),
             line={"width": 2, "color": colour, "dash": dash},
             marker={"size": 6, "color": colour},
@@ -74,7 +75,7 @@ def ratio_chart(
     ticks = whole_ticks(found, True) if durations else {"nticks": 6}
     figure.update_yaxes(title_text=unit, range=[0, top or max(found, 1) * 1.12], **ticks)
     figure.update_layout(title_text=title, showlegend=len(series) > 1, margin_l=64)
-    if any(_goes_on(points, now) and points[-1].value is not None for points in series.values()):
+    if any(_ends_unfinished(points, now) and points[-1].value is not None for points in series.values()):
         explain_so_far(figure, now, zone, palette)
     shade_gaps(figure, gaps, zone, palette)
     return figure
@@ -94,9 +95,9 @@ def load_chart(
     now: datetime,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
-    """Draw the most calls at once as bars, the mean (the traffic in erlang) as points, and the lines there are.
+    """Draw peak concurrent calls as bars, the average (traffic in erlang) as points, and the capacity (`lines`).
 
-    Gaps are hatched, restarts of Asterisk marked; what goes on at `now` is pale. A bar's customdata is as in
+    Gaps are hatched, restarts of Asterisk marked; an interval that isn't over at `now` is pale. Customdata as in
     `ratio_chart`.
     """
     figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
@@ -106,17 +107,17 @@ def load_chart(
         x=_middles(peaks, zone),
         y=[point.value for point in peaks],
         width=[(point.end_at - point.start_at) / timedelta(milliseconds=1) * 0.8 for point in peaks],
-        name="Most calls at once",
+        name="Peak concurrent calls",
         marker=bars_so_far(bars, unfinished, palette),
-        customdata=_told(peaks, now, zone),
-        hovertemplate="Most at once: %{customdata[1]}<extra></extra>",
+        customdata=_customdata(peaks, now, zone),
+        hovertemplate="Peak concurrent calls: %{customdata[1]}<extra></extra>",
     )
     line_so_far(
         figure,
         _middles(means, zone),
         [point.value for point in means],
-        _told(means, now, zone),
-        unfinished=_goes_on(means, now),
+        _customdata(means, now, zone),
+        unfinished=_ends_unfinished(means, now),
         name="Traffic (erlang)",
         line={"width": 2, "color": palette.lines[0]},
         marker={"size": 6, "color": palette.lines[0]},
@@ -127,12 +128,12 @@ def load_chart(
         figure.add_hline(
             y=lines,
             line={"color": palette.warn, "width": 1.5, "dash": "dashdot"},
-            annotation={"text": f"{lines} lines", "font": {"size": 12, "color": palette.text}},
+            annotation={"text": f"Capacity: {count_text(lines, 'line')}", "font": {"size": 12, "color": palette.text}},
             annotation_position="bottom left",
         )
         top = max(top, lines)
     figure.update_yaxes(
-        title_text=f"Calls at once, by {step}", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False)
+        title_text=f"Concurrent calls, by {step}", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False)
     )
     figure.update_layout(title_text=title, showlegend=True, margin_l=64)
     if any(unfinished):
@@ -146,27 +147,27 @@ def _middles(points: Sequence[Point], zone: tzinfo) -> list[datetime]:
     return [local_time(point.start_at + (point.end_at - point.start_at) / 2, zone) for point in points]
 
 
-def _goes_on(points: Sequence[Point], now: datetime) -> bool:
+def _ends_unfinished(points: Sequence[Point], now: datetime) -> bool:
     return bool(points) and is_unfinished(points[-1].start_at, points[-1].end_at, now)
 
 
-def _told(points: Sequence[Point], now: datetime, zone: tzinfo) -> list[list[str]]:
-    """What each point leads to, and what it says."""
+def _customdata(points: Sequence[Point], now: datetime, zone: tzinfo) -> list[list[str]]:
+    """For each point: the query string that selects its calls, and its hover text."""
     return [
         [
             span_query(start, end),
-            said_so_far(said, is_unfinished(start, end, now), now, zone),
+            so_far_hover(text, is_unfinished(start, end, now), now, zone),
         ]
-        for start, end, _, said in points
+        for start, end, _, text in points
     ]
 
 
 def points_alt(title: str, series: Mapping[str, Sequence[Point]]) -> str:
-    """Say in words what figures by interval show."""
-    said = []
+    """Alternative text for a chart of figures by interval."""
+    lines = []
     for name, points in series.items():
         known = [point for point in points if point.value is not None]
         if known:
             low, high = (choose(known, key=lambda point: point.value or 0) for choose in (min, max))
-            said.append(f"{name} between {low.said} and {high.said}")
-    return f"{title}: {'; '.join(said) or 'nothing known'}."
+            lines.append(f"{name} between {low.text} and {high.text}")
+    return f"{title}: {'; '.join(lines) or 'no data'}."

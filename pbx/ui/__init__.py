@@ -1,6 +1,6 @@
-"""What pages are made of: the PBX at hand, tiles, tables, the player, empty states, the sidebar.
+"""What pages are made of: the active PBX, tiles, tables, the player, empty states, the sidebar.
 
-The only room of the package with Streamlit.
+The only package that imports Streamlit.
 """
 
 from pbx.ui.active_pbx import (
@@ -14,7 +14,7 @@ from pbx.ui.active_pbx import (
     find_site,
     freshness,
     live_s,
-    not_ok,
+    part_warnings,
     renew,
     site,
     snapshot,
@@ -101,10 +101,10 @@ __all__ = [
     "head",
     "live_s",
     "network_warning",
-    "not_ok",
     "note",
     "offer_beside_form",
     "palette",
+    "part_warnings",
     "pending_toast",
     "picture_name",
     "plain",

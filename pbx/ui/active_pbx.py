@@ -1,4 +1,4 @@
-"""The PBX at hand, what is known of it now, and how old that is."""
+"""The active PBX, its newest snapshot, and how old the snapshot is."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -25,15 +25,15 @@ from pbx.ui.elements import empty, note, plain
 from pbx.ui.gate import stop_without_gate
 
 DATA_IMPORT_PAGE = "pages/settings/data_import.py"
-LIVE_S = 5  # how often a live page looks into the cache
-LISTENING_S = 1  # ... while someone listens to the PBX: then the cache is about a second behind it
-FRESH_S = 15  # a snapshot older than this is renewed while someone looks at a live page
-RETRY_S = 60  # ... and when the last attempt failed, after this
+LIVE_S = 5  # how often a live page reads the cache
+LISTENING_S = 1  # ... while the listener runs, whose data is about a second old
+FRESH_S = 15  # a snapshot older than this is renewed while a live page is open
+RETRY_S = 60  # ... or older than this, if the last attempt failed
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a page works with: settings, cache, PBX and its zone."""
+    """What a page works with: the settings, the database, the active PBX and its time zone."""
 
     settings: Settings
     engine: Engine
@@ -42,36 +42,38 @@ class Site:
 
     @property
     def interval_s(self) -> int:
-        """How often the worker looks at the PBX."""
+        """How often the worker takes a snapshot, in seconds."""
         return self.settings.freepbx_collect_interval_minutes * 60
 
     @property
     def pbx_name(self) -> str:
-        """What the PBX is called on pages."""
+        """The name of the PBX on pages."""
         return "Demo PBX" if self.settings.demo else self.active.connection.host
 
     def source_name(self, source: str) -> str:
-        """Where a call is from, for people."""
+        """The name of a call's source on pages."""
         if self.settings.demo:
             return "Demo"
         return "FreePBX" if source == "freepbx" else source
 
     @cached_property
     def extension_names(self) -> dict[str, str]:
-        """Whose an extension is, as the queues name their members."""
+        """The agent's name of each extension, from the members of queues."""
         with reading(self.engine) as session:
             return extension_names(session, self.active.id)
 
     def agent_text(self, agent: str) -> str:
-        """An agent of a call, whom the call knows by his extension: with his name where a queue tells it."""
+        """The extension of a call's agent, with the agent's name if a queue has it."""
         name = self.extension_names.get(agent)
         return f"{name} ({agent})" if name else agent
 
     @property
     def zone_name(self) -> str:
+        """The name of the PBX's time zone."""
         return zone_text(self.zone, datetime.now(UTC))
 
     def local(self, at: datetime | None, *, seconds: bool = False) -> str:
+        """A moment in the PBX's time zone, without the date if it is today."""
         return moment_text(at, self.zone, datetime.now(UTC), seconds=seconds)
 
 
@@ -81,14 +83,14 @@ def _opened(key: str, _settings: Settings) -> Engine:
 
 
 def cache() -> tuple[Settings, Engine]:
-    """The settings and the opened cache. Raises SettingsError, DataError."""
+    """The settings and the opened database. Raises SettingsError, DataError."""
     stop_without_gate()
     settings = load_settings()
     return settings, _opened(f"{settings.database_url} {settings.pbx_data_dir.resolve()} {settings.demo}", settings)
 
 
 def find_site() -> Site | None:
-    """The PBX at hand, or None when none is set up. Raises SettingsError, DataError."""
+    """The active PBX, or None if none is set up. Raises SettingsError, DataError."""
     settings, engine = cache()
     active = active_connection(engine, settings)
     if active is None:
@@ -99,7 +101,7 @@ def find_site() -> Site | None:
 
 
 def site() -> Site:
-    """The PBX at hand; without one the page ends with what to do next."""
+    """The active PBX; without one the page shows how to connect one and ends."""
     found = find_site()
     if found is None:
         no_pbx(cache()[0])
@@ -108,7 +110,7 @@ def site() -> Site:
 
 
 def snapshot(site: Site) -> Snapshot:
-    """The newest snapshot, renewed in the background while someone looks; without one the page says what to do."""
+    """The newest snapshot, renewed in the background; without one the page shows what to do and ends."""
     renew(site)
     with reading(site.engine) as session:
         found = latest_snapshot(session, site.active.id)
@@ -118,22 +120,22 @@ def snapshot(site: Site) -> Snapshot:
         _no_snapshot(site, last)
         st.stop()
     if st.session_state.pop("no_snapshot", False):
-        st.rerun()  # what stands below the live part was not drawn yet
+        st.rerun()  # the part below the live part isn't drawn yet
     return found
 
 
 def live_s() -> int:
-    """How often a live page looks into the cache, in seconds."""
+    """How often a live page reads the cache, in seconds."""
     try:
         return LISTENING_S if listener_alive(load_settings()) else LIVE_S
-    except PbxError:  # the page says so
+    except PbxError:  # the page shows the error
         return LIVE_S
 
 
 def renew(site: Site) -> None:
-    """Ask for a snapshot when the newest is old: not while one is asked for, and rarely while it fails.
+    """Request a snapshot if the newest is old: not while one is requested, and rarely after a failure.
 
-    Whoever listens to the PBX keeps it fresh; only when that one has lost the PBX too is it asked for.
+    A running listener keeps the snapshot fresh; one is requested only if the listener has lost the PBX.
     """
     now = datetime.now(UTC)
     with reading(site.engine) as session:
@@ -152,22 +154,22 @@ def _no_snapshot(site: Site, last: Job | None) -> None:
     elif last and last.state == "failed":
         text = f"The PBX could not be read: {last.error}"
     else:
-        text = "The first snapshot of the PBX is being taken; it appears here by itself within seconds."
+        text = "The first snapshot of the PBX is being taken. It appears here automatically within seconds."
     empty("No live status yet", text, icon="sensors", link=(SETTINGS_PAGE, "Check the connection"))
 
 
 def freshness(site: Site, taken_at: datetime) -> None:
-    """Say of when the live figures are, and why they are old when they are."""
+    """Note the age of the live figures, with a warning if newer ones could not be read."""
     now = datetime.now(UTC)
     with reading(site.engine) as session:
         last = last_job(session, "collect", connection_id=site.active.id)
-    note(f"As of {site.local(taken_at, seconds=True)} ({ago_text(taken_at, now)}), renewed while this page is open")
+    note(f"Last update {site.local(taken_at, seconds=True)} ({ago_text(taken_at, now)}). Updates automatically.")
     if last and last.state == "failed" and last.requested_at > taken_at:
         st.warning(f"Newer figures could not be read. {plain(last.error)}", icon=":material/sensors_off:")
 
 
-def not_ok(found: Snapshot, *parts: str) -> None:
-    """Say which parts of a snapshot are missing or incomplete, and why."""
+def part_warnings(found: Snapshot, *parts: str) -> None:
+    """Warn about parts of a snapshot that are missing or incomplete, with the reason."""
     for name in parts:
         part = found.parts.get(name)  # type: ignore[call-overload]  # the names are the snapshot's own
         if part and part.state != "ok":

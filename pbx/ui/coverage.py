@@ -1,7 +1,7 @@
-"""What is known of a period and of the one before it, reported above the figures."""
+"""Notes above the figures: how much of the period has data, and which period it is compared with."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
 from sqlmodel import Session
 
@@ -13,25 +13,25 @@ from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note
 from pbx.ui.period_bar import Period
 
-COMPARABLE_PERCENT = 99  # a period observed less than this is not compared
+COMPARABLE_PERCENT = 99  # a period with data for less than this is not compared
 CoverageOf = Callable[[Session, int, datetime, datetime], Coverage]
 
 
-def say_coverage(site: Site, period: Period, covered: Coverage, how_to: str = "") -> None:
-    """Say since when history is known, and how much of the period nobody observed; `how_to`: what to do about it."""
+def coverage_notes(site: Site, period: Period, covered: Coverage, how_to: str = "") -> None:
+    """Note when the data begins and how much of the period has none; `how_to`: how to get the missing data."""
     if covered.begins_at and covered.begins_at > period.since:
-        note(f"History begins {site.local(covered.begins_at)}: of what was before nothing is known. {how_to}".strip())
+        note(f"The data begins {site.local(covered.begins_at)}; nothing earlier was recorded. {how_to}".strip())
     if covered.gaps:
         unseen = sum(((end - start) for start, end in covered.gaps), timedelta())
         share = Ratio(unseen.total_seconds(), (period.seen_until - period.since).total_seconds())
-        said = f"{count_text(len(covered.gaps), 'gap')}, {duration_text(unseen.total_seconds())} in all"
-        note(f"{said} ({share.percent_text()} of the period): nobody listened, and no import tells of it.")
+        missing = f"{duration_text(unseen.total_seconds())} ({share.percent_text()} of the period)"
+        note(f"No data for {missing}, in {count_text(len(covered.gaps), 'gap')}: not recorded live and not imported.")
 
 
 def compared(session: Session, site: Site, period: Period, coverage_of: CoverageOf) -> FigureFilter | None:
-    """The period before, to compare with, and a note that names it; None, and a note why, if either wasn't observed.
+    """The previous period, with a note that names it; None, with a note that says why, if either lacks data.
 
-    What isn't known yet of the period, as the import of today is still to come, is left out of the one before too.
+    If the end of this period has no data yet, as when today's import is still to come, both periods end there.
     """
     since, until = period.since, period.seen_until
     if since >= until:
@@ -42,8 +42,8 @@ def compared(session: Session, site: Site, period: Period, coverage_of: Coverage
         covered = Coverage(covered.begins_at, covered.gaps[:-1])
     before = period.wanted.before(site.zone, until)
     then = coverage_of(session, site.active.id, before.since, before.until) if since < until else None
-    why_not = _unobserved(site, then, before.since, before.until) if then else "there is no data for this period"
-    why_not = why_not or _unobserved(site, covered, since, until, "this period")
+    why_not = _missing_data(site, then, before.since, before.until) if then else "there is no data for this period"
+    why_not = why_not or _missing_data(site, covered, since, until, "this period")
     if why_not:
         note(f"No comparison with the previous period: {why_not}.")
         return None
@@ -51,18 +51,23 @@ def compared(session: Session, site: Site, period: Period, coverage_of: Coverage
     return before
 
 
-def _unobserved(site: Site, covered: Coverage, since: datetime, until: datetime, what: str = "") -> str:
-    """Say why a span isn't known well enough to be compared; "" if it is. `what`: what the span is called."""
+def _missing_data(site: Site, covered: Coverage, since: datetime, until: datetime, what: str = "") -> str:
+    """Why a time range has too little data to be compared; "" if it has enough. `what`: its name in the sentence."""
     unseen = sum((end - start for start, end in covered.gaps), timedelta())
     if unseen <= max((until - since) * (100 - COMPARABLE_PERCENT) / 100, MIN_GAP):
         return ""
     start, end = covered.gaps[0]
     if start == since and covered.begins_at and covered.begins_at >= since:
         began = (max(end, covered.begins_at) if end >= until else end).astimezone(site.zone)
-        return f"history begins on {began.day} {began:%b} at {began:%H:%M}"
-    said = duration_text(unseen.total_seconds())
-    return f"{said} of {what or _span_text(site, since, until)} had no data"
+        return f"the data begins on {began.day} {began:%b} at {began:%H:%M}"
+    return f"{duration_text(unseen.total_seconds())} of {what or _span_text(site, since, until)} had no data"
 
 
 def _span_text(site: Site, since: datetime, until: datetime) -> str:
-    return f"{site.local(since)} – {site.local(until)}"
+    """A time range in words: 28 Nov, 22 Nov – 28 Nov, or 28 Nov 00:00 – 28 Nov 14:40."""
+    first, end = since.astimezone(site.zone), until.astimezone(site.zone)
+    if first.time() != time.min or end.time() != time.min:
+        return f"{first.day} {first:%b} {first:%H:%M} – {end.day} {end:%b} {end:%H:%M}"
+    last = end - timedelta(days=1)
+    days = f"{first.day} {first:%b}", f"{last.day} {last:%b}"
+    return days[0] if days[0] == days[1] else f"{days[0]} – {days[1]}"

@@ -1,6 +1,6 @@
-"""What a page says around its data: titles, facts, empty states, errors, tiles, charts.
+"""The elements of pages: titles, notes, facts, empty states, errors, tiles and charts.
 
-Whatever comes from a PBX is shown as text: it goes into HTML escaped, into Markdown as code.
+Text from a PBX is never interpreted: it is escaped in HTML and in Markdown.
 """
 
 import gc
@@ -20,47 +20,47 @@ from pbx.errors import PbxError
 from pbx.settings import load_settings
 from pbx.ui.links import go_to_page
 
-MOST_NAME = 80  # characters of a file's name, without its dates
+MOST_NAME = 80  # characters of a file name, without its dates
 HERE = Path(__file__).parent
 MARK = HERE / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
-# Run when the title changes: a page that is drawn at once stays scrolled as far as the one before was.
+# Runs when the title changes. Otherwise a new page would keep the scroll position of the previous one.
 FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
 DEMO_PILL = '<span class="demo-pill">Demo</span>'
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
 
 def palette() -> Palette:
-    """The chart colours of the mode the browser shows."""
+    """The chart colours for the browser's light or dark mode."""
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
 def plain(text: str) -> str:
-    """Text as Streamlit's Markdown shows it unchanged: every character that could mean something is escaped."""
+    """Text escaped so that Streamlit's Markdown shows it unchanged."""
     escaped = re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", " ".join(text.split()))
-    # Emoji, icons, links and arrows are looked for once escapes are resolved: an unseen joiner keeps them text.
+    # Streamlit replaces emoji, icons, links and arrows after it resolves escapes: an invisible joiner prevents that.
     return re.sub(r"(?<=:)(?=[a-z/])|(?=@)|(?<=www)(?=\\\.)|(?<=-)(?=\\>)|(?<=<)(?=\\-)", "\u2060", escaped)
 
 
 def note(text: str) -> None:
-    """A quiet line of plain text."""
+    """A line of plain text in a muted colour."""
     st.html(f'<span class="muted">{html.escape(text)}</span>')
 
 
 def passage(text: str) -> None:
-    """Text as it was written, line by line, in the direction it is read."""
+    """A text in paragraphs, each in its own reading direction."""
     lines = "".join(f'<p dir="auto">{html.escape(line)}</p>' for line in text.splitlines() if line.strip())
     st.html(f'<div class="passage">{lines}</div>')
 
 
 def chips(words: Iterable[str]) -> None:
-    """Short words, one after the other."""
+    """Short texts as chips in a row."""
     st.html(f'<div class="chips">{"".join(f"<span>{html.escape(word)}</span>" for word in words)}</div>')
 
 
 def head(title: str, about: str) -> None:
-    """A page's title with one line about what is seen; in the demo it says so."""
-    _set_aside(len(sys.modules))
+    """A page's title with one line that describes it, and a marker in demo mode."""
+    _freeze_imports(len(sys.modules))
     pill = DEMO_PILL if load_settings().demo else ""
     st.container(key="page_head").html(
         f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
@@ -69,22 +69,22 @@ def head(title: str, about: str) -> None:
 
 
 @st.cache_resource(show_spinner=False)
-def _set_aside(modules: int) -> None:
-    """Keep Python from looking for garbage in what is imported, whenever there is more of it.
+def _freeze_imports(modules: int) -> None:
+    """Exclude imported modules from garbage collection; again whenever more `modules` are loaded.
 
-    A look took 0.2 s, and a page of a year's figures makes it look.
+    A collection took 0.2 s, and a page with a year's figures triggers one.
     """
     gc.freeze()
 
 
 def demo_pill() -> None:
-    """A word that this is the demo, where a page has no title; nothing with real data."""
+    """The marker of demo mode for a page without a title; nothing with real data."""
     if load_settings().demo:
         st.html(DEMO_PILL)
 
 
 def facts(pairs: Mapping[str, str]) -> None:
-    """Names with their values, aligned."""
+    """Names with their values, aligned; empty values are left out."""
     items = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in pairs.items() if value
     )
@@ -100,7 +100,7 @@ def empty(
     link: tuple[str, str] | None = None,
     action: tuple[str, Callable[[], None]] | None = None,
 ) -> None:
-    """A place with nothing to show: why, and the way on: a page with its label, or a label with what it does."""
+    """An empty state: what is missing and why, with a `link` (page, label) or an `action` (label, function)."""
     with st.container(border=True, key=f"empty_{icon}", gap="small"):
         st.markdown(f"### :material/{icon}: {title}")
         st.html(f'<span class="muted">{html.escape(text)}</span>')
@@ -111,7 +111,7 @@ def empty(
 
 
 def problem(error: PbxError) -> None:
-    """An error as a page of its own: what is wrong and what to do next."""
+    """An error in place of a page: what is wrong and how to fix it."""
     with st.container(border=True, key="empty_problem", gap="small"):
         st.markdown("### :material/error: This page can’t be shown")
         st.error(plain(str(error)))
@@ -121,7 +121,7 @@ def problem(error: PbxError) -> None:
 
 
 def show_errors(draw: Callable[..., None]) -> Callable[..., None]:
-    """Let a fragment that draws itself anew end in words instead of an error."""
+    """Make a fragment show a PbxError as a message with its fix."""
 
     @wraps(draw)
     def drawn(*args: Any) -> None:
@@ -134,7 +134,7 @@ def show_errors(draw: Callable[..., None]) -> Callable[..., None]:
 
 
 def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str = "off") -> None:
-    """A figure that leads to its page; call it within `tiles`."""
+    """A figure with a link to its page; call it in the container `tiles`."""
     with st.container(border=True, key=f"tile_{label.lower().replace(' ', '_')}"):
         colour = {"good": "green", "warn": "orange", "bad": "red"}.get(tone)
         st.metric(label, f":{colour}[{plain(value)}]" if colour else plain(value))
@@ -143,9 +143,9 @@ def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str 
 
 
 def picture_name(what: str, since: datetime | None, until: datetime | None, zone: tzinfo) -> str:
-    """The name of a chart saved as PNG: trunk-registration-2026-11-23-to-2026-11-29, and that it is the demo's.
+    """The file name of a chart saved as PNG: trunk-registration-2026-11-23-to-2026-11-29, with -demo in demo mode.
 
-    `since` is None where the period has no beginning, `until` where it reaches up to now.
+    `since` is None if the period has no start, `until` if it ends now.
     """
     now = datetime.now(UTC)
     last = (min(until or now, now) - timedelta(microseconds=1)).astimezone(zone).date()
@@ -156,9 +156,9 @@ def picture_name(what: str, since: datetime | None, until: datetime | None, zone
 
 
 def chart(figure: Any, *, alt: str, key: str, picture: str, on_pick: Callable[[Any], None] | None = None) -> None:
-    """A Plotly figure of `pbx.charts`, to be saved as PNG by the button in its corner, under the name `picture`.
+    """Show a Plotly figure of `pbx.charts`; a button in its corner saves it as PNG under the name `picture`.
 
-    `on_pick(customdata)` is called with the customdata of a point clicked on, and with None when the choice is undone.
+    `on_pick(customdata)` is called with the customdata of a clicked point, and with None when it is deselected.
     """
 
     fit_legend(figure)
@@ -185,7 +185,7 @@ def chart(figure: Any, *, alt: str, key: str, picture: str, on_pick: Callable[[A
 
 
 def span(key: str) -> tuple[datetime, datetime]:
-    """The period of history to show, chosen by the reader and kept in the address; in UTC, up to now."""
+    """A choice of how much history to show, kept in the URL: the time range in UTC, up to now."""
     chosen = st.segmented_control(
         "History",
         list(SPANS),
@@ -200,11 +200,12 @@ def span(key: str) -> tuple[datetime, datetime]:
 
 
 def style() -> None:
+    """Show the app's logo in the sidebar."""
     st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
 
 
 def pending_toast() -> None:
-    """Show what a fragment left to say before it had the page drawn anew."""
+    """Show the toast that a fragment stored before it reran the page."""
     if toast := st.session_state.pop("toast", None):
         text, icon = toast
         st.toast(plain(text), icon=icon, duration="long")

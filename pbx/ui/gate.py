@@ -1,8 +1,8 @@
-"""The gate before the app: which requests are answered, decided before Streamlit sees them.
+"""The gate in front of the app: it refuses requests before Streamlit sees them.
 
-Until people can sign in, whoever is let in sees all calls. So the app answers this machine only, and only requests
-that were made to its own address by a person or by its own pages: never those of another website that a browser here
-has open (DNS rebinding, cross-site requests), nor those of a page served by another port of this machine.
+The app has no sign-in yet, and everyone who reaches it sees all calls. So it answers this machine only, and only
+requests to its own address that come from a person or from its own pages: not from another website open in a local
+browser (DNS rebinding, cross-site requests), nor from a page on another port of this machine.
 """
 
 import html
@@ -20,7 +20,7 @@ from streamlit import config
 from pbx.errors import SettingsError
 from pbx.settings import HOST_AND_PORT, load_settings
 
-_USUAL = {"http": 80, "https": 443}  # the ports that browsers leave out
+_DEFAULT_PORTS = {"http": 80, "https": 443}  # the ports that browsers omit
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Not served – PBX Notebook</title>
@@ -32,7 +32,7 @@ padding:0 1rem}} h1{{font-size:1.4rem}}</style></head>
 
 @dataclass(frozen=True)
 class RequestRefusal:
-    """Why a request isn't answered, and what to do about it."""
+    """Why a request is refused, and how to fix it."""
 
     title: str
     why: str
@@ -41,16 +41,17 @@ class RequestRefusal:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the gate lets in. `bound_to` is the address the server was told to listen on; empty for all of them."""
+    """Which requests are allowed. `bound_to` is the address that the server listens on, empty for all addresses."""
 
     bound_to: str
     allow_network: bool = False
-    allowed_hosts: frozenset[str] = frozenset()  # "name", or "name:port" where it isn't the app's own or the usual one
+    allowed_hosts: frozenset[str] = frozenset()  # "name", or "name:port" for a port of its own
 
     def refusal(self, server: tuple[str, int], kind: str, method: str, headers: Headers) -> RequestRefusal | None:
-        """Why a request that arrived at `server`, an address and port of this machine, is refused; None to answer it.
+        """Why a request to `server`, an address and port of this machine, is refused; None to answer it.
 
-        `kind` is "http" or "websocket". A request without Origin or Sec-Fetch-Site isn't a page's: browsers send them.
+        `kind` is "http" or "websocket". A request without Origin and Sec-Fetch-Site doesn't come from a page, because
+        browsers send these headers.
         """
         address, port = _plain_address(server[0]), server[1]
         if not self.allow_network and not (is_loopback(self.bound_to) and is_loopback(address)):
@@ -59,7 +60,7 @@ class Rules:
         if len(hosts) != 1 or not self._is_own(hosts[0], address, port):
             return _host_refusal(hosts[0] if hosts else "", port)
         origin = headers.get("origin")
-        if (origin is not None and not _same_place(origin, hosts[0])) or _from_another_site(kind, method, headers):
+        if (origin is not None and not _same_server(origin, hosts[0])) or _from_another_site(kind, method, headers):
             return RequestRefusal(
                 "Another website made this request.",
                 "PBX Notebook answers its own pages only.",
@@ -72,16 +73,16 @@ class Rules:
         if match is None:
             return False
         name, given = match["name"].strip("[]"), int(match["port"]) if match["port"] else None
-        if name in (*_LOOPBACK, address) and (given == port or (given is None and port in _USUAL.values())):
+        if name in (*_LOOPBACK, address) and (given == port or (given is None and port in _DEFAULT_PORTS.values())):
             return True
         names = {match["name"], name}
-        if given in (None, port, *_USUAL.values()) and names & self.allowed_hosts:
+        if given in (None, port, *_DEFAULT_PORTS.values()) and names & self.allowed_hosts:
             return True
         return bool({f"{one}:{given}" for one in names} & self.allowed_hosts)
 
 
 class Gate:
-    """ASGI middleware that answers what the rules refuse with a page that says why, and passes on all else."""
+    """ASGI middleware that answers refused requests with a page that says why, and passes on all others."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app, self._rules = app, rules
@@ -97,23 +98,23 @@ class Gate:
         if refusal is None:
             await self._app(scope, receive, _unframed(send))
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a plain 403
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a 403 response
         else:
             await _refused_page(refusal)(scope, receive, send)
 
 
 def rules() -> Rules:
-    """The rules by the settings and by Streamlit's own `server.address`; with unusable settings, the strictest."""
+    """The rules from the settings and Streamlit's `server.address`; the strictest if the settings have errors."""
     bound_to = str(config.get_option("server.address") or "")
     try:
         settings = load_settings()
-    except SettingsError:  # each page reports it
+    except SettingsError:  # each page shows the error
         return Rules(bound_to)
     return Rules(bound_to, settings.pbx_allow_network, settings.allowed_hosts)
 
 
 def network_warning() -> None:
-    """Say on the page that whoever reaches the app on the network sees everything, where that is allowed."""
+    """Warn on the page if the app is open to the network without a sign-in."""
     if load_settings().pbx_allow_network:
         st.warning(
             "Open to the network without a sign-in (PBX_ALLOW_NETWORK): anyone who can reach this app can see all "
@@ -123,24 +124,24 @@ def network_warning() -> None:
 
 
 def stop_without_gate() -> None:
-    """End a page that Streamlit runs without the app around it, such as `streamlit run pages/live/queues.py`."""
-    if config._server_mode == "starlette-managed":  # a script of its own, not our App
+    """Stop a page that was started without the app and its gate: `streamlit run pages/live/queues.py`."""
+    if config._server_mode == "starlette-managed":  # a script started directly, not through our App
         st.error("This page was started without the app, so nothing checks who opens it. Run streamlit_app.py instead.")
         st.stop()
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only."""
+    """Whether an address can be reached from this machine only."""
     if address.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(_plain_address(address)).is_loopback
-    except ValueError:  # a name, or nothing, which is all addresses
+    except ValueError:  # a name, or empty, which means all addresses
         return False
 
 
 def _plain_address(address: str) -> str:
-    """An IP address without brackets or scope, an IPv4 one in IPv6 notation as IPv4."""
+    """An IP address without brackets and scope; an IPv4 address in IPv6 notation as IPv4."""
     address = address.strip("[]").partition("%")[0]
     try:
         parsed = ipaddress.ip_address(address)
@@ -149,19 +150,19 @@ def _plain_address(address: str) -> str:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-def _same_place(origin: str, host: str) -> bool:
-    """Whether a page's origin is the very host and port that a request was made to."""
+def _same_server(origin: str, host: str) -> bool:
+    """Whether a page's origin is the host and port of the request."""
     try:
         parts = urlsplit(origin)
-        usual = _USUAL[parts.scheme]
-        asked = urlsplit(f"//{host}")
-        return (parts.hostname, parts.port or usual) == (asked.hostname, asked.port or usual)
+        default = _DEFAULT_PORTS[parts.scheme]
+        requested = urlsplit(f"//{host}")
+        return (parts.hostname, parts.port or default) == (requested.hostname, requested.port or default)
     except (ValueError, KeyError):  # "null" among them: a sandboxed frame or a file
         return False
 
 
 def _from_another_site(kind: str, method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that another site's page made the request, other than by a link to follow."""
+    """Whether, according to the browser, another site's page made the request, and not by a link to open the app."""
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return False
     followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
@@ -169,7 +170,7 @@ def _from_another_site(kind: str, method: str, headers: Mapping[str, str]) -> bo
 
 
 def _unframed(send: Send) -> Send:
-    """Keep what is answered out of other pages' frames, where clicks could be stolen."""
+    """Prevent other sites from framing the response, where they could steal clicks."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":

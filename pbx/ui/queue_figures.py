@@ -1,4 +1,4 @@
-"""What happened in the queues: figures beside those of the period before, and charts that lead to the calls."""
+"""Queue reports: headline figures compared with the previous period, and charts that drill down to the calls."""
 
 import streamlit as st
 from sqlmodel import Session
@@ -24,11 +24,11 @@ from pbx.charts import (
     wait_bars,
     week_map,
 )
-from pbx.formatting import count_text
+from pbx.formatting import OUTCOMES, count_text
 from pbx.store.counter_resets import resets_of
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
-from pbx.ui.coverage import compared, say_coverage
+from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import drilldown_chart
 from pbx.ui.elements import empty, note, palette
 from pbx.ui.filters import IN_URL
@@ -37,20 +37,19 @@ from pbx.ui.tiles import figure_tile, figure_tiles
 
 TARGET_PERCENT = 80
 HOW_TO = (
-    "Queue calls become history in two ways: the worker listens to the PBX while it runs (python -m pbx watch does it "
-    "alone), and what was before comes from its queue_log, under Settings ▸ Data import or by python -m pbx import "
-    "queue-log."
+    "The worker records queue calls while it runs, and so does python -m pbx watch. Import earlier calls from the "
+    "PBX’s queue_log under Settings ▸ Data import, or with python -m pbx import queue-log."
 )
 
 
 def show_figures(site: Site, period: Period) -> bool:
-    """Headline figures and charts of the period; False, and how to get there, when no call is known."""
-    with reading(site.engine) as session:  # one, in which the period's calls are read once
+    """Draw headline figures and charts of the period; False, with a note, if it has no queue calls."""
+    with reading(site.engine) as session:  # one for all, so that the period's calls are read once
         covered = queue_coverage(session, site.active.id, period.since, period.seen_until)
         if covered.begins_at is None:
-            empty("No history of queues yet", HOW_TO, icon="history", link=(DATA_IMPORT_PAGE, "Import data"))
+            empty("No queue calls yet", HOW_TO, icon="history", link=(DATA_IMPORT_PAGE, "Import data"))
             return False
-        say_coverage(site, period, covered, HOW_TO)
+        coverage_notes(site, period, covered, HOW_TO)
         targets = queue_targets(session, site.active.id)
         totals = queue_totals(session, period.wanted, targets)
         if not totals.offered:
@@ -66,7 +65,7 @@ def show_figures(site: Site, period: Period) -> bool:
 
 
 def within_text(targets: Targets, queues: list[str]) -> str:
-    """Say T of these queues: 20 s, or 10–30 s where they differ."""
+    """The answer target of these queues: 20 s, or 10–30 s where they differ."""
     found = sorted({targets.of(queue) for queue in queues}) or [targets.answer_s]
     return f"{found[0]:g} s" if len(found) == 1 else f"{found[0]:g}–{found[-1]:g} s"
 
@@ -77,39 +76,48 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
         figure_tile(label, value, before, kind=kind, definition=definition, better=better, about=about)  # type: ignore[arg-type]
 
     def share(ratio: Ratio) -> str:
-        return f"{ratio.percent_text()} of those offered"
+        return f"{ratio.percent_text()} of calls offered"
 
     with figure_tiles("queues"):
         tile(
-            "Offered", "offered", "Calls that joined a queue; each visit of a caller to a queue is one.", "Calls joined"
+            "Offered",
+            "offered",
+            "Calls that joined a queue. A call that joins two queues counts twice.",
+            "Calls that joined",
         )
-        tile("Answered", "answered", "Calls an agent took.", share(now.answer_rate))
-        tile("Abandoned", "abandoned", "Callers who hung up before anyone answered.", share(now.abandon_rate), "down")
+        tile("Answered", "answered", "Calls that an agent answered.", share(now.answer_rate))
         tile(
-            *("Speed of answer", "asa", "ASA: seconds waited by the answered calls / answered calls."),
-            *("Mean wait of those answered", "down", "duration"),
+            "Abandoned",
+            "abandoned",
+            "Calls whose caller hung up before an agent answered.",
+            share(now.abandon_rate),
+            "down",
+        )
+        tile(
+            *("Speed of answer", "asa", "Average speed of answer (ASA): wait of the answered calls ÷ answered calls."),
+            *("Average wait of answered calls", "down", "duration"),
         )
         tile(
             *(
-                "SL answered",
+                "Service level, answered",
                 "sl_answered",
-                "sl_answered: answered within T / answered. T: the queue’s own, or 20 s.",
+                "Answered within target ÷ all answered calls. Target: the queue’s service level, otherwise 20 s.",
             ),
-            *(f"Within {within}, of the answered", "up", "percent"),
+            *(f"Within {within}, of answered calls", "up", "percent"),
         )
         tile(
-            *("SL inclusive", "sl_inclusive"),
-            "sl_inclusive: (answered + abandoned within T) / (answered + abandoned).",
-            *(f"Within {within}, abandons included", "up", "percent"),
+            *("Service level, with abandoned", "sl_inclusive"),
+            "(Answered + abandoned within target) ÷ (answered + abandoned).",
+            *(f"Within {within}, abandoned included", "up", "percent"),
         )
         tile(
-            *("SL offered", "sl_offered"),
-            "sl_offered: answered within T / (offered - abandoned within 5 s).",
-            *(f"Within {within}, of the offered", "up", "percent"),
+            *("Service level, offered", "sl_offered"),
+            "Answered within target ÷ (calls offered − calls abandoned within 5 s).",
+            *(f"Within {within}, of calls offered", "up", "percent"),
         )
         tile(
-            *("Longest wait", "max_wait_s", "The longest time in a queue, abandoned calls included."),
-            *("Abandons included", "down", "duration"),
+            *("Longest wait", "max_wait_s", "The longest time a caller waited in a queue, abandoned calls included."),
+            *("Abandoned included", "down", "duration"),
         )
 
 
@@ -118,8 +126,8 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
     span, colours = (period.since, period.until), palette()
-    began_anew = resets_of(session, site.active.id, period.since, period.until, period.queue)
-    resets = [(reset.at, reset.description) for reset in began_anew]
+    counter_resets = resets_of(session, site.active.id, period.since, period.until, period.queue)
+    resets = [(reset.at, reset.description) for reset in counter_resets]
     drilldown_chart(
         volume_bars(intervals, covered.gaps, span=span, zone=site.zone, palette=colours, now=period.now, resets=resets),
         alt=intervals_alt("Calls offered", intervals, covered.gaps),
@@ -148,15 +156,15 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
         total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
         drilldown_chart(
             wait_bars(waits, zone=site.zone, palette=colours),
-            alt=f"How long callers waited: {count_text(total, 'call')} in {len(waits)} steps.",
+            alt=f"How long callers waited: {count_text(total, 'call')} in {count_text(len(waits), 'bar')}.",
             key="queue_waits",
             picture=period.picture("waiting times in queues"),
         )
     with right:
-        said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in outcomes.items())
+        counts = ", ".join(f"{OUTCOMES[name][0].lower()} {count:,}" for name, count in outcomes.items())
         drilldown_chart(
             outcome_bars(outcomes, zone=site.zone, palette=colours),
-            alt=f"How calls ended: {said}.",
+            alt=f"How calls ended: {counts}.",
             key="queue_outcomes",
             picture=period.picture("how queue calls ended"),
         )

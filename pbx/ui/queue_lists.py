@@ -1,4 +1,4 @@
-"""The lists below the charts of queues: calls, callers who gave up, queues, numbers called, agents, callers."""
+"""The lists below the queue charts: calls, abandoned calls, queues, numbers called, agents, repeated callers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from pbx.analytics.visit_lists import (
     repeated_callers,
     transfer_targets,
 )
+from pbx.charts.queues import SERVICE_LEVELS
 from pbx.export.tables import CellValue
 from pbx.formatting import NOTHING, ago_text, count_text, duration_text
 from pbx.store.engine import reading
@@ -37,13 +38,13 @@ from pbx.ui.tiles import figure_tile, figure_tiles
 CALLS = "Calls"
 MOST_ROWS = 50
 PAGE_ROWS = 12
-BACK = "back "  # of what is picked: not the row's call, but the later one by which its caller was called back
+BACK = "back "  # before the id of a picked row: open the call that called the caller back, not the row's own
 
 
-@st.fragment  # so that another list, or another page of one, draws no chart anew
+@st.fragment  # so that a change of list or page doesn't redraw the charts
 @show_errors
 def show_lists(site: Site, period: Period) -> None:
-    """The lists, one at a time, each of the part chosen; a click on a chart leads to the first."""
+    """The lists as tabs, each of the selected calls; a click on a chart opens the first."""
     lists: dict[str, Callable[[Site, FigureFilter, str], None]] = {
         CALLS: VISITS.show,
         "Abandoned": show_abandoned,
@@ -53,8 +54,8 @@ def show_lists(site: Site, period: Period) -> None:
         "Repeated callers": show_repeated,
         "Transfers": show_transfers,
     }
-    shown = was_clicked()
-    if shown:
+    clicked = was_clicked()
+    if clicked:
         st.session_state["list"] = CALLS
     query, selection = VISITS.select(period.wanted, period)
     with st.container(key="queue_lists"):
@@ -64,7 +65,7 @@ def show_lists(site: Site, period: Period) -> None:
             if tab.open:
                 with tab:
                     show(site, query, selection)
-    if shown:
+    if clicked:
         scroll_to("queue_lists")
 
 
@@ -76,11 +77,11 @@ def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, lab
     with reading(site.engine) as session:
         targets = queue_targets(session, site.active.id)
         found = figures_by(session, query, by, targets)
-    columns = [f"{label}", "Offered>", "Answered>", "Abandoned>", "SL answered>", "SL inclusive>"]
-    columns += ["SL offered>", "Speed of answer>", "Talk>", "Longest wait>"]
+    columns = [label, "Offered>", "Answered>", "Abandoned>", *(f"{name}>" for name in SERVICE_LEVELS)]
+    columns += ["Speed of answer>", "Average agent talk>", "Longest wait>"]
     rows: dict[str, list[TableCell]] = {
         name or " ": [
-            {"text": name or "Not known", "sub": f"T {targets.of(name):g} s" if by == "queue" else ""},
+            {"text": name or "Unknown", "sub": f"target {targets.of(name):g} s" if by == "queue" else ""},
             f"{of.offered:,}",
             {"text": f"{of.answered:,}", "sub": of.answer_rate.percent_text()},
             {"text": f"{of.abandoned:,}", "sub": of.abandon_rate.percent_text()},
@@ -92,8 +93,9 @@ def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, lab
         for name, of in list(found.items())[:MOST_ROWS]
     }
     exported = [
-        *(label, "Offered", "Answered", "Abandoned", "Answered within T", "sl_answered (%)", "sl_inclusive (%)"),
-        *("sl_offered (%)", "ASA (s)", "Mean talk (s)", "Longest wait (s)"),
+        *(label, "Offered", "Answered", "Abandoned", "Answered within target"),
+        *(f"{name} (%)" for name in SERVICE_LEVELS),
+        *("Speed of answer (s)", "Average agent talk (s)", "Longest wait (s)"),
     ]
     with list_heading(f"{count_text(len(found), label.lower())}, most calls first", selection):
         table_export(site, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
@@ -110,17 +112,19 @@ def _figures(name: str, of: QueueFigures) -> Sequence[CellValue]:
 
 
 def show_agents(site: Site, query: FigureFilter, selection: str) -> None:
-    """Agents in short: what they took, let ring, how long they were there."""
+    """The agents of the selected calls: calls taken and missed, talk, time logged in."""
     with reading(site.engine) as session:
         found = agent_figures(session, query)
     if not found:
-        with list_heading("No agent was logged in, rang or took a call", selection):
+        with list_heading("No agent was logged in, was rung or took a call", selection):
             return
-    columns = ["Agent", "Calls>", "Talk>", "Mean talk>", "Rang in vain>", "Logged in>", "Paused>", "Occupancy>"]
-    exported = ["Agent", "Calls", "Talk (s)", "Mean talk (s)", "Rang in vain", "Logged in (s)", "Paused (s)"]
+    columns = ["Agent", "Calls taken>", "Agent talk>", "Average agent talk>", "Missed rings>"]
+    columns += ["Logged in>", "Paused>", "Occupancy>"]
+    exported = ["Agent", "Calls taken", "Agent talk (s)", "Average agent talk (s)", "Missed rings"]
+    exported += ["Logged in (s)", "Paused (s)", "Occupancy (%)"]
     with list_heading(f"{count_text(len(found), 'agent')}, most calls first", selection):
         table_export(
-            *(site, "Queue agents", [*exported, "Occupancy (%)"]),
+            *(site, "Queue agents", exported),
             lambda: [_agent_values(a) for a in found],
             key="agents",
         )
@@ -154,7 +158,7 @@ def _agent_values(agent: AgentFigures) -> Sequence[CellValue]:
 
 
 def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
-    """Who gave up, and who was spoken to since."""
+    """Abandoned calls, and whether their callers have been called back."""
     owed_only = st.toggle("Only callbacks owed", key="owed", **IN_URL)
     with reading(site.engine) as session:
         owed = callbacks(session, query)
@@ -162,25 +166,35 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
         with list_heading("No abandoned calls", selection):
             return
     with figure_tiles("callbacks"):
-        figure_tile("Abandoned calls", owed.abandoned, kind="count", definition="Visits whose caller hung up.")
-        figure_tile("Callers who gave up", owed.callers, kind="count", definition="Different numbers among them.")
+        figure_tile(
+            "Abandoned calls",
+            owed.abandoned,
+            kind="count",
+            definition="Calls whose caller hung up before an agent answered.",
+        )
+        figure_tile(
+            "Callers who abandoned",
+            owed.callers,
+            kind="count",
+            definition="Different caller numbers of abandoned calls.",
+        )
         figure_tile(
             *("Callbacks owed", owed.owed),
             kind="count",
-            definition="Callers with no answered call from or to their number since they gave up last.",
-            about=f"{owed.owed_share.percent_text()} of the callers",
+            definition="Callers with no answered call from or to their number since their last abandoned call.",
+            about=f"{owed.owed_share.percent_text()} of callers who abandoned",
         )
         figure_tile(
             *("Time to call back", owed.time_to_call_back),
             kind="duration",
-            definition="Seconds from giving up to the next answered call from or to the number / callers spoken to.",
+            definition="Average time from an abandoned call to the next answered call from or to the same number.",
         )
     total = owed.abandoned
     with reading(site.engine) as session:
         if owed_only:
             total = len(abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=True))
         with list_heading(f"{count_text(total, 'abandoned call')}, newest first", selection):
-            columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "After (s)")
+            columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "Called back after (s)")
             made = partial(_abandoned_values, site, query, owed_only)
             table_export(site, "Abandoned calls", columns, made, key="abandoned", total=total)
         place = st.container()
@@ -235,7 +249,7 @@ def _abandoned_values(site: Site, query: FigureFilter, owed_only: bool) -> list[
 
 
 def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
-    """Numbers that came more than once."""
+    """Callers with two or more calls."""
     with reading(site.engine) as session:
         found = repeated_callers(session, query, MOST_ROWS)
     if not found:
@@ -252,21 +266,21 @@ def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
         ]
         for item in found
     }
-    columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First|", "Last|")
+    columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First call|", "Last call|")
     counted = f"{count_text(len(found), 'number')} with two or more calls, most calls first"
     with list_heading(f"The first {counted}" if len(found) == MOST_ROWS else counted, selection):
         values: list[Sequence[CellValue]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
         ]
-        names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First", "Last")
+        names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First call", "Last call")
         table_export(site, "Repeated callers", names, lambda: values, key="repeated")
     if picked := table("Repeated callers", columns, rows, key="repeated", pick=True):
         go_to_page(CALL_PAGE, {"number": picked})
 
 
 def show_transfers(site: Site, query: FigureFilter, selection: str) -> None:
-    """To where calls were passed on after they were answered."""
+    """Where agents transferred calls to."""
     with reading(site.engine) as session:
         found = transfer_targets(session, query, MOST_ROWS)
     if not found:
@@ -274,8 +288,8 @@ def show_transfers(site: Site, query: FigureFilter, selection: str) -> None:
             return
     total = sum(count for _, count in found)
     rows: Mapping[str, list[TableCell]] = {
-        str(place): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
-        for place, (target, count) in enumerate(found)
+        str(number): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
+        for number, (target, count) in enumerate(found)
     }
     with list_heading(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}", selection):
         table_export(site, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")

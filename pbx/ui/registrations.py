@@ -1,4 +1,4 @@
-"""Registration of trunks over a period: states, round trips and channels as snapshots saw them."""
+"""Registration of trunks over a period, from snapshots: states, round trips and channels in use."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ from pbx.ui.exports import table_export
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
 
-MOST_POINTS, FEWEST_POINTS = 1500, 300  # of a chart, of a trunk in it; changes of state come on top
+MOST_POINTS, FEWEST_POINTS = 1500, 300  # per chart and per trunk, plus the changes of state
 
 
 def show_registration(site: Site, period: Period, trunks: Sequence[str]) -> None:
-    """Each trunk's state, round trip and channels as they were seen, with uptime, flaps and coverage."""
+    """Charts of each trunk's state, round trip and channels, and a table with uptime, flaps and coverage."""
     since, until = period.since, period.seen_until
     with reading(site.engine) as session:
         most = max(MOST_POINTS // max(len(trunks), 1), FEWEST_POINTS)
@@ -81,21 +81,22 @@ def _show_uptimes(site: Site, uptimes: dict[str, tuple[Registration, Registratio
         ]
         for name, (now, before) in uptimes.items()
     }
-    columns = ("Trunk", "Registered>", "Before>", "Flaps>", "Coverage>")
+    columns = ("Trunk", "Uptime>", "Previous period>", "Registrations lost>", "Coverage>")
     table("Registration", columns, rows, key="uptimes")
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         note(
-            "Registered: share of the observed time. Flaps: registrations lost. Coverage: observed share of the period."
+            "Uptime: share of the observed time for which the trunk was registered. "
+            "Coverage: share of the period that was observed."
         )
         exported: list[list[CellValue]] = [
             [name, now.registered_s, now.observed_s, now.flaps, now.period_s] for name, (now, _) in uptimes.items()
         ]
-        names = ("Trunk", "Registered (s)", "Observed (s)", "Flaps", "Period (s)")
+        names = ("Trunk", "Registered (s)", "Observed (s)", "Registrations lost", "Period (s)")
         table_export(site, "Registration", names, lambda: exported, key="registration")
 
 
 def _earlier_cell(before: Registration) -> TableCell:
-    """The uptime of the period before, where it was observed."""
+    """The uptime of the previous period, if it was observed."""
     if (before.coverage.percent or 0) >= COMPARABLE_PERCENT:
         return {"text": before.uptime.percent_text(2), "sub": _seconds_text(before.uptime)}
     return {"text": NOT_APPLICABLE, "sub": f"{before.coverage.percent_text()} observed"}

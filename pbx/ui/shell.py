@@ -1,7 +1,7 @@
-"""What a page brings along before Streamlit draws anything, so that nothing on it moves once it is there.
+"""Styles and scripts that every page gets before Streamlit draws anything, so that nothing moves once it is visible.
 
-Streamlit's own page holds none of our style: what came with the first elements moved them when it took effect. It
-loads the code of each kind of element when the first of them is drawn, and draws the sidebar once it knows the pages.
+Streamlit's HTML page has none of our styles: when they came with the first elements, these moved. It also loads the
+code of each kind of element only when the first one is drawn, and draws the sidebar only when it knows the pages.
 """
 
 import re
@@ -13,37 +13,37 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pbx.ui.elements import HERE
 
-# Elements that pages begin with; their code is loaded while the page's script runs. (Charts know their height.)
+# Elements at the top of pages: the browser loads their code while the page's script runs. (Charts have a height.)
 PRELOADED: tuple[str, ...] = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric")
 PRELOADED += ("Multiselect", "NumberInput", "PageLink", "Pagination", "Progress", "Radio", "Selectbox", "TextInput")
 _IMPORTED = re.compile(r"""(?:from|import)\s*["'`]\./([\w.-]+\.js)["'`]""")
-# Weeks begin on Monday, and months are English, as all of the page is: the calendar asks the browser's language.
+# The calendar follows the browser's language: en-GB gives weeks from Monday and English months, as on our pages.
 _SCRIPT = """
 Object.defineProperty(navigator, "language", { value: "en-GB", configurable: true })
 {
   const root = document.documentElement, until = performance.now() + 3000
   root.toggleAttribute("data-bare", /\\/wallboard\\/?$/.test(location.pathname))
-  // What is below a page's head is shown once all of it is there, or after three seconds as far as it is.
+  // The page below its title is shown when it is complete, or after three seconds.
   root.toggleAttribute("data-cold", true)
-  const look = () => {
+  const check = () => {
     const app = document.querySelector("[data-testid=stApp]")
     const drawn = app?.dataset.testScriptState === "notRunning" && app.querySelector(".page-head, .board")
     if ((drawn && !app.querySelector("[data-testid=stMain] [data-testid=stSkeleton]")) || performance.now() > until)
       root.removeAttribute("data-cold")
-    else setTimeout(look, 50)
+    else setTimeout(check, 50)
   }
-  look()
+  check()
 }
 """
 
 
 def additions() -> dict[bytes, bytes]:
-    """What comes before the end of a page's head, and of its body: there our style decides over Streamlit's."""
+    """The HTML to insert before the end of head and body; at the end of body our styles override Streamlit's."""
     scripts = Path(st.__file__).parent / "static/static/js"
     chunks: dict[str, None] = {}
     entries = [file.name for name in PRELOADED for file in scripts.glob(f"{name}.*.js")]
     left = list(entries)
-    while left:  # with what each imports, which the browser would only see once it has read it
+    while left:  # and their imports, which the browser would find only after it reads each file
         if (name := left.pop()) not in chunks:
             chunks[name] = None
             left += _IMPORTED.findall((scripts / name).read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def additions() -> dict[bytes, bytes]:
 
 
 class Shell:
-    """ASGI middleware that puts our style and script into Streamlit's page."""
+    """ASGI middleware that inserts our styles and scripts into Streamlit's page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._additions = app, additions()
@@ -64,9 +64,14 @@ class Shell:
         if scope["type"] != "http" or "text/html" not in MutableHeaders(scope=scope).get("accept", ""):
             await self._app(scope, receive, send)
             return
-        asked = MutableHeaders(scope=scope)
-        for name in ("accept-encoding", "if-none-match", "if-modified-since", "range"):  # the page whole, and as it is
-            del asked[name]
+        request = MutableHeaders(scope=scope)
+        for name in (
+            "accept-encoding",
+            "if-none-match",
+            "if-modified-since",
+            "range",
+        ):  # it must come complete
+            del request[name]
         started: list[Message] = []
         body = bytearray()
 

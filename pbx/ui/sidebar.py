@@ -1,4 +1,4 @@
-"""The sidebar: the PBX at hand, the Sync button with its progress, the last sync, the worker."""
+"""The sidebar: the active PBX, the Sync button with its progress, the last sync, and the worker's status."""
 
 import html
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from pbx.ui.elements import plain, show_errors
 
 
 def draw_sidebar() -> None:
-    """The PBX at hand, the Sync button with its progress, the last sync, the worker."""
+    """Draw the active PBX, the Sync button with its progress, the last sync, and the worker's status."""
     follow_mode(load_settings())
     found = find_site()
     if found is None:
@@ -43,23 +43,23 @@ def _sync_panel(site: Site) -> None:
     if not site.settings.demo:
         st.html(f'<span class="host">{html.escape(site.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
-        said = "A sync is already under way." if job else "Sync queued. It runs in the background; you can go on."
+        text = "A sync is already running." if job else "Sync queued. It runs in the background; you can keep working."
         job = request_job(site.engine, site.settings, "sync", requested_by="page")
         st.session_state["watched_sync"] = job.id
-        st.toast(said, icon=":material/schedule:")
+        st.toast(text, icon=":material/schedule:")
     if job:
         _progress(job)
     elif last:
         _last_sync(last)
     if worker_alive(site.settings):
         st.caption(":green[:material/check_circle:] Worker running")
-    elif site.settings.demo:  # its own process starts it
+    elif site.settings.demo:  # the demo's own process starts it
         st.caption(":gray[:material/pending:] Worker starting")
     else:
-        st.caption(":orange[:material/warning:] No worker runs")
+        st.caption(":orange[:material/warning:] Worker not running")
     if watched and watched.state in ("done", "failed"):
         del st.session_state["watched_sync"]
-        _tell_end(watched)
+        _show_result(watched)
 
 
 def _progress(job: Job) -> None:
@@ -80,8 +80,8 @@ def _last_sync(job: Job) -> None:
         st.caption(f"Last sync {when}, {plain(sync_text(job.result))}")
 
 
-def _tell_end(job: Job) -> None:
-    """Toast the outcome, then show the new rows on the page behind."""
+def _show_result(job: Job) -> None:
+    """Show the result as a toast, and rerun the page to show the new calls."""
     if job.state == "done":
         st.session_state["toast"] = (f"Sync done: {sync_text(job.result)}.", ":material/check_circle:")
     else:

@@ -1,4 +1,4 @@
-"""What was made of a transcript: summary, key phrases, topics, questions, figures; moments lead to their sound."""
+"""The analysis of a transcript: summary, key phrases, topics, questions and figures; a moment plays its audio."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,25 @@ from pbx.ui.active_pbx import Site
 from pbx.ui.elements import chips, facts, note, passage, plain
 from pbx.ui.tables import TableCell, table
 
-UNTOLD = "n/a: who speaks can’t be told in this recording"
+NO_SPEAKERS = "n/a: the speakers in this recording can’t be distinguished"
 
 
 def show_summary(site: Site, recording: RecordingRow, transcript: Transcript | None) -> None:
-    """The analysis of the current transcript, or when there will be one."""
+    """The analysis of the current transcript, or a note that says when there will be one."""
     if transcript is None:
-        note("There is a summary once the recording is transcribed.")
+        note("The summary is made after the recording is transcribed.")
         return
     with reading(site.engine) as session:
         row = analysis_of(session, transcript.id or 0)
         phrases = {topic.name: list(topic.phrases) for topic in topics(session)}
     if row is None:
-        note("The summary is made as soon as the transcript is whole.")
+        note("The summary is made when the transcript is complete.")
         return
     made = Analysis.from_document(row.document)
     if made.summary:
         passage(made.summary)
     else:
-        note("There is too little speech for a summary.")
+        note("There is too little speech to summarize.")
     _engine(row.engine, row.fallback_reason)
     facts(
         {
@@ -52,7 +52,7 @@ def show_summary(site: Site, recording: RecordingRow, transcript: Transcript | N
     rows = {name: moments for name, moments in found.items() if moments}
     if phrases:
         st.markdown("##### Topics")
-        _moments(recording, "Topics", rows) if rows else note("None of your topics came up.")
+        _moments(recording, "Topics", rows) if rows else note("None of your topics was mentioned.")
     if made.questions:
         st.markdown("##### Questions asked")
         _moments(recording, "Questions", {"": made.questions})
@@ -60,27 +60,27 @@ def show_summary(site: Site, recording: RecordingRow, transcript: Transcript | N
 
 def _engine(engine: str, fallback_reason: str) -> None:
     if fallback_reason:
-        st.warning(f"Made on this machine, as the language server could not be used. {plain(fallback_reason)}")
+        st.warning(f"Made on this machine because the language server could not be used. {plain(fallback_reason)}")
     else:
         note("Made on this machine" if engine == "local" else f"Written by {engine}")
 
 
 def _figures(made: Analysis) -> dict[str, str]:
-    """The figures of a conversation; n/a in words where the recording can't tell them."""
-    told = bool(made.talk_s) and not made.talk_s.get("")
+    """The figures of a conversation; n/a with the reason for those that the recording can't give."""
+    has_speakers = bool(made.talk_s) and not made.talk_s.get("")
     talk = ", ".join(f"{SPEAKERS.get(name, name)} {duration_text(talk_s)}" for name, talk_s in made.talk_s.items())
-    share = f"{made.talk_ratio:.0%} agent" if made.talk_ratio is not None else UNTOLD
+    share = f"{made.talk_ratio:.0%} agent" if made.talk_ratio is not None else NO_SPEAKERS
     silence = "None"
     if made.longest_silence:
         at_s, length_s = made.longest_silence
         silence = f"{duration_text(length_s)}, at {position_text(round(at_s))}"
-    response = "n/a: nobody answered the caller’s first words" if told else UNTOLD
+    response = "n/a: there was no response to the caller’s first words" if has_speakers else NO_SPEAKERS
     if made.first_response_s is not None:
         response = f"{made.first_response_s:.1f} s"
     return {
-        "Talk": f"{share} ({talk})" if talk and told else share,
+        "Talk": f"{share} ({talk})" if talk and has_speakers else share,
         "Longest silence": silence,
-        "Interruptions": f"{made.interruptions:,}" if told else UNTOLD,
+        "Interruptions": f"{made.interruptions:,}" if has_speakers else NO_SPEAKERS,
         "First response": response,
     }
 
@@ -96,19 +96,19 @@ def _topics(
 
 
 def _moments(recording: RecordingRow, label: str, groups: Mapping[str, Sequence[Quote]]) -> None:
-    """Moments as rows; picking one plays the recording from there."""
+    """Moments as rows; a click on one plays the recording from there."""
     rows: dict[str, list[TableCell]] = {}
-    places: dict[str, float] = {}
+    start_s: dict[str, float] = {}
     named = any(groups)
     for name, moments in groups.items():
         for index, moment in enumerate(moments):
             key = f"{name} {index}"
-            places[key] = moment.start_s
+            start_s[key] = moment.start_s
             who = SPEAKERS.get(moment.speaker, "")
             topic: list[TableCell] = [{"text": name, "badge": "yes"}] if named else []
             rows[key] = [position_text(round(moment.start_s)), *topic, {"text": moment.text, "sub": who}]
     columns = ["At|", "Topic|", "What was said"] if named else ["At|", "What was said"]
     picked = table(label, columns, rows, key=f"{label}_{recording.id}", pick=True)
-    if picked in places:
-        st.session_state["picked_moment"] = (recording.id, places[picked], str(time.monotonic_ns()))
+    if picked in start_s:
+        st.session_state["picked_moment"] = (recording.id, start_s[picked], str(time.monotonic_ns()))
         st.rerun()

@@ -1,4 +1,4 @@
-"""Headline figures: each with its definition, what it is made of, and how it stood in the period before."""
+"""Headline figures, each with its definition, its parts, and its change from the previous period."""
 
 from typing import Literal
 
@@ -24,10 +24,11 @@ def figure_tile(
     digits: int = 1,
     about: str = "",
 ) -> None:
-    """A figure; call it within `figure_tiles`. None, and a Ratio over nothing, is n/a. `about` is a line below it.
+    """A figure with its change; call it within `figure_tiles`. None, and a Ratio over 0, is shown as n/a.
 
-    `before`: the same figure of the period before, None where it isn't compared. `better` tells which way is good:
-    it colours the change. A share changes by percentage points, a count by percent, a duration by itself.
+    `before`: the figure of the previous period, None if it isn't compared. `better`: which direction is good; it
+    colours the change. A share changes by percentage points, a count by percent, a duration by a duration. `about`: a
+    line below the figure.
     """
     change, description = _change(value, before, kind, digits)
     colour: Literal["normal", "inverse", "off"] = "normal" if better == "up" else "inverse" if better else "off"
@@ -46,7 +47,7 @@ def figure_tile(
 
 
 def figure_tiles(key: str = "") -> "st.delta_generator.DeltaGenerator":
-    """A grid for figures; `key` tells several of a page apart."""
+    """A grid for figures; a page with several grids gives each a `key`."""
     return st.container(key=f"figures{'_' + key if key else ''}")
 
 
@@ -69,33 +70,42 @@ def _number(value: FigureValue, kind: FigureKind) -> float | None:
 
 
 def _change(value: FigureValue, before: FigureValue, kind: FigureKind, digits: int) -> tuple[str | None, str]:
-    """The change with its sign (None where there is nothing to compare), and what it is a change from."""
+    """The change with its sign (None if there is none), and the figure it is a change from."""
     now, then = _number(value, kind), _number(before, kind)
     if before is None:
         return None, ""
     if then is None:
-        return None, "n/a before"
-    said = f"from {value_text(before, kind, digits)}"
+        return None, "from n/a"
+    previous = f"from {value_text(before, kind, digits)}"
     if now is None:
-        return None, said
+        return None, previous
     if value_text(value, kind, digits) == value_text(before, kind, digits):
-        return None, f"unchanged, {said}"
-    # Of the figures as they are shown, or the three would not add up.
+        return None, f"unchanged, {previous}"
+    # From the rounded figures, so that the two figures and the change add up.
     if kind == "percent":
-        return f"{round(now, digits) - round(then, digits):+.{digits}f} pp", said
+        return f"{round(now, digits) - round(then, digits):+.{digits}f} pp", previous
     if kind == "duration":
-        return ("-" if now < then else "+") + duration_text(abs(round(now) - round(then))), said
+        return ("-" if now < then else "+") + duration_text(abs(round(now) - round(then))), previous
     if not then:
-        return None, said
+        return None, previous
     share = 100 * (now - then) / then
     text = f"{share:+.1f}%" if abs(share) < 1 else f"{share:+.0f}%"
-    return (text if any(digit in text for digit in "123456789") else None), said
+    return (text if any(digit in text for digit in "123456789") else None), previous
 
 
 def _help(definition: str, value: FigureValue, before: FigureValue, kind: FigureKind, digits: int) -> str:
-    said = [plain(definition)]
+    lines = [plain(definition)]
     if isinstance(value, Ratio):
-        said.append(f"{value.parts_text()} = {value_text(value, kind, digits)}")
+        lines.append(f"{_parts_text(value, kind)} = {value_text(value, kind, digits)}")
     if isinstance(before, Ratio):
-        said.append(f"Before: {before.parts_text()} = {value_text(before, kind, digits)}")
-    return "\n\n".join(said)
+        lines.append(f"Previous period: {_parts_text(before, kind)} = {value_text(before, kind, digits)}")
+    return "\n\n".join(lines)
+
+
+def _parts_text(ratio: Ratio, kind: FigureKind) -> str:
+    """What a figure is made of: 3 of 4, or for a mean of seconds 76 s ÷ 4."""
+    return (
+        ratio.parts_text()
+        if kind == "percent"
+        else f"{ratio.numerator:,.1f}".removesuffix(".0") + f" s ÷ {ratio.denominator:,.0f}"
+    )

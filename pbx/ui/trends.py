@@ -1,4 +1,4 @@
-"""How often something is said: by day, queue and agent, up to four phrases side by side."""
+"""Trends: how often up to four phrases are mentioned, by day, queue or agent."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,19 +19,19 @@ from pbx.ui.searches import NONE_LABELS, check_query, search_for, topic_query
 from pbx.ui.tables import table
 
 MOST_PHRASES = 4
-MOST_DAYS = 400  # more bars can't be told apart
-Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → how often
+MOST_DAYS = 400  # more bars would be too thin
+Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → count
 
 
 def show_trends(site: Site, wanted: SearchFilter) -> None:
-    """The phrases to compare, their bars, and their totals; a click on a bar leads to the places behind it."""
+    """The phrases to compare, their bars and their totals; a click on a bar lists its mentions."""
     with reading(site.engine) as session:
         known = topics(session)
     phrases, by, share = _choose(wanted, known)
     if not phrases:
-        note("Name what to follow: a word, a phrase, or a search as in the box above.")
+        note("Enter what to compare: a word, a phrase, or a search as in the box above.")
         return
-    if sum(check_query(phrase) for phrase in phrases) < len(phrases):  # each that can't be read says why
+    if sum(check_query(phrase) for phrase in phrases) < len(phrases):  # each unreadable phrase shows its error
         return
     counts: dict[str, dict[Any, MentionCount]] = {}
     with reading(site.engine) as session:
@@ -41,7 +41,7 @@ def show_trends(site: Site, wanted: SearchFilter) -> None:
                 point.day or point.label: MentionCount(point.hits, point.calls, point.calls_total) for point in points
             }
     if not any(count.calls_total for named in counts.values() for count in named.values()):
-        note("No transcribed call matches these filters, so nothing is known.")
+        note("No transcribed call matches these filters.")
         return
     _draw(site, wanted, counts, by, share)
     _show_totals(counts)
@@ -53,7 +53,7 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendD
     typed = [wanted.query] if wanted.query else []
     followed = st.session_state.get("followed")
     if followed is not None and followed != typed and st.session_state.get("phrases", followed) == followed:
-        st.session_state["phrases"] = typed  # a new search is followed, unless phrases were chosen here
+        st.session_state["phrases"] = typed  # a new search replaces the phrases, unless the user chose some here
     st.session_state["followed"] = typed
     with st.container(horizontal=True, key="trend_choice"):
         phrases = st.multiselect(
@@ -68,17 +68,17 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendD
             **kept,
         )
         by = st.segmented_control("By", ["Day", "Queue", "Agent"], default="Day", required=True, key="by", **kept)
-        measures = ["Places", "Share of calls"]
-        measure = st.segmented_control("Measure", measures, default="Places", required=True, key="measure", **kept)
+        measures = ["Mentions", "Share of calls"]
+        measure = st.segmented_control("Measure", measures, default="Mentions", required=True, key="measure", **kept)
     return phrases, cast(TrendDimension, (by or "Day").lower()), measure == "Share of calls"
 
 
 def _draw(site: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, share: bool) -> None:
-    title = f"{'Transcribed calls in which it was said' if share else 'How often it was said'}, by {by}"
+    title = f"{'Transcribed calls with a mention' if share else 'Mentions'}, by {by}"
     if by == "day":
         days = _days(site, wanted, counts)
         if len(days) > MOST_DAYS:
-            note(f"The last {MOST_DAYS} days are shown; choose a period to see others.")
+            note(f"The last {MOST_DAYS} days are shown. Choose another period to see earlier days.")
         days = days[-MOST_DAYS:]
         now = datetime.now(site.zone)
         figure = day_bars(counts, days, title=title, share=share, zone=site.zone, palette=palette(), now=now)
@@ -88,11 +88,11 @@ def _draw(site: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, 
         )
     picture = picture_name(title, wanted.since, wanted.until, site.zone)
     chart(figure, alt=bars_alt(title, counts), key="trend", picture=picture, on_pick=_follow_bar)
-    note("Point at a bar for its figures; click it for the places behind it.")
+    note("Point at a bar to see its figures. Click it to list its mentions.")
 
 
 def _days(site: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
-    """Every day from the first to the last: of the period where it is bounded, else of the calls."""
+    """Every day from first to last: of the period, or of the calls if the period has no bounds."""
     seen = sorted({day for named in counts.values() for day in named})
     first = wanted.since.astimezone(site.zone).date() if wanted.since else seen[0]
     last = (wanted.until - timedelta(seconds=1)).astimezone(site.zone).date() if wanted.until else None
@@ -109,7 +109,7 @@ def _follow_bar(customdata: Any) -> None:
 
 
 def trend_drilldown(label: str, by: TrendDimension) -> dict[str, Any]:
-    """The filters, by their keys, that leave what one bar counts."""
+    """The filters, by key, that find the mentions of one bar."""
     if by == "day":
         day = date.fromisoformat(label)
         return {"period": "Between", "days": (day, day)}
@@ -119,7 +119,7 @@ def trend_drilldown(label: str, by: TrendDimension) -> dict[str, Any]:
 def _show_totals(counts: Counts) -> None:
     rows = {}
     for phrase, named in counts.items():
-        places, calls, total = (sum(count[part] for count in named.values()) for part in range(3))
+        mentions, calls, total = (sum(count[part] for count in named.values()) for part in range(3))
         share = f"{100 * calls / total:.1f}%" if total else "n/a"
-        rows[phrase] = [phrase, f"{places:,}", f"{calls:,} of {total:,}", share]
-    table("Phrases compared", ("Phrase", "Places>", "Calls with it>", "Share>"), rows, key="trend_totals")
+        rows[phrase] = [phrase, f"{mentions:,}", f"{calls:,} of {total:,}", share]
+    table("Phrases compared", ("Phrase", "Mentions>", "Calls with a mention>", "Share>"), rows, key="trend_totals")

@@ -1,9 +1,8 @@
-"""Trunks over a period: how calls got through, how full the lines were, and whether they stood."""
+"""Trunk reports of a period: call success, load against capacity, and registration."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -36,26 +35,29 @@ from pbx.ui.elements import note, palette, plain
 from pbx.ui.exports import table_export
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
-from pbx.ui.tiles import FigureKind, figure_tile, figure_tiles
+from pbx.ui.tiles import Better, FigureKind, figure_tile, figure_tiles
 
 REGISTRATION_VIEW = "Registration"
 VIEWS = (REGISTRATION_VIEW, "Calls", "Load")
 MAX_LINES = 1000
-ASR = "Answer-seizure ratio (ITU-T E.411): answered / seizures. Seizures still open are left out."
-NER = "Network effectiveness ratio (ITU-T E.425): answered, busy, no answer and rejected by the called user / seizures."
-ACD = "Average call duration: billed seconds of the answered / how many they are."
-PDD = "Mean post-dial delay: from dialling to the first ringing, outbound / how many. Live events tell it."
-PEAK = "The most calls at once, ringing included."
-TRAFFIC = "Busy seconds of the busy hour / 3600; the busy hour is the clock hour with the most."
-LINES = "The fewest lines at which at most 1 % of the busy hour’s calls are lost (Erlang B)."
-_FIGURES: tuple[str, ...] = ("Trunk", "Seizures", "Open", "Answered", "Effective", "Outbound")
-_FIGURES += ("Billed (s)", "Billed calls", "PDD (s)")
-_FIGURES += ("PDD calls", "Most at once", "Busy (s)")
+ASR = "Answer-seizure ratio (ITU-T E.411): answered ÷ seizures. Seizures in progress are excluded."
+NER = (
+    "Network effectiveness ratio (ITU-T E.425): (answered + busy + no answer + rejected by the called user) ÷ seizures."
+)
+ACD = "Average call duration: billed time of the answered calls ÷ answered calls."
+PDD = "Average post-dial delay of outbound calls: from dialling to ringing. Measured from live events only."
+PEAK = "The highest number of concurrent calls, including calls that are ringing."
+TRAFFIC = "Call time in the busy hour ÷ 3,600 s. The busy hour is the clock hour with the most call time."
+LINES = "The fewest lines that block at most 1% of the busy hour’s calls (Erlang B)."
+EXPORT_COLUMNS = (
+    *("Trunk", "Seizures", "In progress", "Answered", "Effective (NER)", "Outbound", "Billed (s)", "Billed calls"),
+    *("Total post-dial delay (s)", "Calls with post-dial delay", "Peak concurrent calls", "Call time (s)"),
+)
 
 
 def show_totals(site: Site, period: Period, trunk: str | None) -> None:
-    """The headline figures, beside those of the period before; nothing where no call is known."""
-    before = busiest_then = None
+    """The headline figures, compared with the previous period; nothing if there are no calls."""
+    before = busy_hour_before = None
     with reading(site.engine) as session:
         now = trunk_totals(session, site.active.id, trunk, period.since, period.seen_until)
         if not now.seizures:
@@ -63,70 +65,75 @@ def show_totals(site: Site, period: Period, trunk: str | None) -> None:
         busiest = busy_hour(session, site.active.id, trunk, period.since, period.seen_until, site.zone)
         if then := compared(session, site, period, call_coverage):
             before = trunk_totals(session, site.active.id, trunk, then.since, then.until)
-            busiest_then = busy_hour(session, site.active.id, trunk, then.since, then.until, site.zone)
+            busy_hour_before = busy_hour(session, site.active.id, trunk, then.since, then.until, site.zone)
 
-    def tile(label: str, name: str, kind: FigureKind, definition: str, better: Literal["up", "down", ""] = "") -> None:
-        earlier = getattr(before, name) if before else None
-        figure_tile(label, getattr(now, name), earlier, kind=kind, definition=definition, better=better)
+    def tile(label: str, name: str, kind: FigureKind, definition: str, better: Better = "") -> None:
+        previous = getattr(before, name) if before else None
+        figure_tile(label, getattr(now, name), previous, kind=kind, definition=definition, better=better)
 
     with figure_tiles("trunks"):
-        seized = f"Channels taken on a trunk, {now.outbound:,} of them outbound; {now.open:,} still open."
+        seized = f"Channels used on a trunk, {now.outbound:,} of them outbound; {now.open:,} in progress."
         tile("Seizures", "seizures", "count", seized)
         tile("ASR", "asr", "percent", ASR, "up")
         tile("NER", "ner", "percent", f"{NER} {_unsure_text(now)}", "up")
         tile("ACD", "acd", "duration", ACD)
-        tile("PDD, seconds", "pdd", "number", PDD, "down")
-        tile("Most at once", "concurrency_peak", "count", PEAK)
+        tile("Post-dial delay (s)", "pdd", "number", PDD, "down")
+        tile("Peak concurrent calls", "concurrency_peak", "count", PEAK)
         traffic, traffic_then = (
-            Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busiest_then)
+            Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busy_hour_before)
         )
-        said = f"{TRAFFIC} Here {_hour_text(site, busiest.start_at)}." if busiest else TRAFFIC
-        figure_tile("Busy hour, erlang", traffic, traffic_then, kind="number", definition=said, digits=2)
-        lines, lines_then = (found.lines_needed if found else None for found in (busiest, busiest_then))
-        figure_tile("Lines for 1 % loss", lines, lines_then, kind="count", definition=LINES)
+        definition = f"{TRAFFIC} It began {_hour_text(site, busiest.start_at)}." if busiest else TRAFFIC
+        figure_tile("Busy hour traffic (erlang)", traffic, traffic_then, kind="number", definition=definition, digits=2)
+        lines, lines_then = (found.lines_needed if found else None for found in (busiest, busy_hour_before))
+        figure_tile("Lines needed (1% blocking)", lines, lines_then, kind="count", definition=LINES)
 
 
 def show_quality(site: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
-    """ASR, NER, ACD and PDD by interval, hang-up causes, and all trunks beside one another; False without any call."""
+    """ASR, NER, ACD and PDD by interval, hang-up causes, and a table of all trunks; False if there are no calls."""
     steps: dict[str, IntervalStep] = {"By day": "day", "By hour": "hour"}
-    usual = f"By {period.step}"
+    default = f"By {period.step}"
     chosen = st.segmented_control(
-        "Interval", list(steps), default=usual, required=True, key=f"trunk_{period.step}", label_visibility="collapsed"
+        "Interval",
+        list(steps),
+        default=default,
+        required=True,
+        key=f"trunk_{period.step}",
+        label_visibility="collapsed",
     )
     with reading(site.engine) as session:
         found = trunk_intervals(
-            session, site.active.id, trunk, period.since, period.seen_until, site.zone, steps[chosen or usual]
+            session, site.active.id, trunk, period.since, period.seen_until, site.zone, steps[chosen or default]
         )
         causes = cause_counts(session, site.active.id, trunk, period.since, period.until)
         figures = by_trunk(session, site.active.id, period.since, period.seen_until)
         gaps = call_coverage(session, site.active.id, period.since, period.seen_until).gaps
     if not any(item.figures.seizures for item in found):
-        _nothing()
+        _no_calls()
         return False
-    found = _drawn_whole(found, site, steps[chosen or usual])
+    found = _full_intervals(found, site, steps[chosen or default])
     shares = {
         "ASR": _points(found, lambda figures: figures.asr, "percent"),
         "NER": _points(found, lambda figures: figures.ner, "percent", _unsure_text),
     }
-    _ratios(site, period, gaps, "Calls that got through", shares, "%", "asr", top=104)
+    _ratios(site, period, gaps, "Call success", shares, "%", "asr", top=104)
     left, right = st.columns(2, gap="medium")
     with left:
         lengths = {"ACD": _points(found, lambda figures: figures.acd, "duration")}
-        _ratios(site, period, gaps, "Average call duration (ACD)", lengths, "Minutes:seconds", "acd", durations=True)
+        _ratios(site, period, gaps, "Average call duration (ACD)", lengths, "Average duration", "acd", durations=True)
     with right:
         delays = {"PDD": _points(found, lambda figures: figures.pdd, "seconds")}
         if any(point.value is not None for point in delays["PDD"]):
             _ratios(site, period, gaps, "Post-dial delay (PDD)", delays, "Seconds", "pdd")
         else:
-            note("Post-dial delay (PDD): n/a. Only live events tell it: python -m pbx watch.")
+            note("Post-dial delay (PDD): n/a. Only live events contain it: run the worker or python -m pbx watch.")
     _causes(site, period, causes)
-    note("Point at a point or a bar for its figures; click it for the calls behind it.")
+    note("Point at a bar or a point to see its figures. Click it to list its calls below.")
     _show_trunks(site, figures)
     return True
 
 
 def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
-    """Calls at once and traffic by hour, the busy hour, and how many lines that needs; False without any call."""
+    """Concurrent calls and traffic by hour, the busy hour, and the lines it needs; False if there are no calls."""
     step: IntervalStep = "hour" if (period.until - period.since).days <= 8 else "day"
     with reading(site.engine) as session:
         wanted = (session, site.active.id, trunk, period.since, period.seen_until)
@@ -136,19 +143,19 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
         resets = resets_of(session, site.active.id, period.since, period.until, "")
         limits = trunk_capacities(session, site.active.id)
     if busiest is None:
-        _nothing()
+        _no_calls()
         return False
     lines = lines_of(limits, [trunk] if trunk else trunks)
     _lines_menu(site, [trunk] if trunk else trunks, limits)
     seen = [item for item in found if item.figures.busy_s or not is_within(item.start_at, item.end_at, gaps)]
-    seen, found = _drawn_whole(seen, site, step), _drawn_whole(found, site, step)
+    seen, found = _full_intervals(seen, site, step), _full_intervals(found, site, step)
     peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in seen]
     means = [
         _point(item, mean.value if item in seen else None, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
         for item in found
         for mean in (item.figures.concurrency_mean,)
     ]
-    title = "How full the lines were"
+    title = "Concurrent calls and traffic"
     figure = load_chart(
         peaks,
         means,
@@ -162,47 +169,45 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
         now=period.now,
         resets=[(reset.at, reset.description) for reset in resets if reset.description == RESTARTED],
     )
-    said = points_alt(title, {"Most at once": peaks, "Traffic": means})
-    drilldown_chart(figure, alt=said, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
-    traffic = busiest.figures.busy_s / 3600
+    alt = points_alt(title, {"Peak concurrent calls": peaks, "Traffic": means})
+    drilldown_chart(figure, alt=alt, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
+    traffic, peak = busiest.figures.busy_s / 3600, busiest.figures.concurrency_peak
     note(
         f"Busy hour: {_hour_text(site, busiest.start_at)} with {traffic:.2f} erlang "
-        f"({busiest.figures.busy_s:,.0f} busy seconds / 3600), at most {busiest.figures.concurrency_peak:,} at once. "
-        f"{count_text(busiest.lines_needed, 'line')} would lose at most 1 % of its calls (Erlang B)."
+        f"({busiest.figures.busy_s:,.0f} s ÷ 3,600 s), peak {count_text(peak, 'concurrent call')}. "
+        f"{count_text(busiest.lines_needed, 'line')} would block at most 1% of its calls (Erlang B)."
     )
     if lines:
         most = max((item.figures.concurrency_peak for item in found), default=0)
         note(
-            f"At most {most:,} of {count_text(lines, 'line')} were in use ({Ratio(most, lines).percent_text(0)}). With "
-            f"{count_text(lines, 'line')} {100 * blocking(traffic, lines):.2f} % of the busy hour’s find none free."
+            f"Peak use: {most:,} of {count_text(lines, 'line')} ({Ratio(most, lines).percent_text(0)}). With "
+            f"{count_text(lines, 'line')}, {100 * blocking(traffic, lines):.2f}% of the busy hour’s calls are blocked."
         )
     else:
-        note("How many lines there are is not known: the PBX tells no limit over AMI. Set it above to compare.")
+        note("Set the trunk capacity above to compare it with the load. AMI doesn’t report it.")
     return True
 
 
 def lines_of(limits: Mapping[str, int], trunks: Sequence[str]) -> int | None:
-    """How many lines these trunks have in all; None where that isn't known of each."""
+    """The total capacity of these trunks in lines; None if any of them has none set."""
     return sum(limits[trunk] for trunk in trunks) if trunks and all(trunk in limits for trunk in trunks) else None
 
 
 def _lines_menu(site: Site, trunks: Sequence[str], limits: Mapping[str, int]) -> None:
-    """Where the analyst says how many lines each trunk has; kept in the database."""
+    """A menu to set the capacity of each trunk; it is stored in the database."""
     with (
         st.container(horizontal_alignment="right"),
-        st.popover("Lines there are", icon=":material/tune:", key="lines_menu"),
+        st.popover("Trunk capacity", icon=":material/tune:", key="lines_menu"),
     ):
-        note(
-            "FreePBX’s Maximum Channels, or what your provider sells: AMI doesn’t tell it. Empty where it isn’t known."
-        )
+        note("The number of lines: FreePBX’s Maximum Channels, or what your provider sells. Leave it empty if unknown.")
         for trunk in trunks:
             key = f"lines of {trunk}"
 
-            def keep(trunk: str = trunk, key: str = key) -> None:
+            def save(trunk: str = trunk, key: str = key) -> None:
                 with writing(site.engine) as session:
                     set_trunk_capacity(session, site.active.id, trunk, st.session_state[key])
 
-            st.number_input(plain(trunk), 1, MAX_LINES, limits.get(trunk), 1, key=key, on_change=keep, width=220)
+            st.number_input(plain(trunk), 1, MAX_LINES, limits.get(trunk), 1, key=key, on_change=save, width=220)
 
 
 def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
@@ -213,7 +218,7 @@ def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
     total = sum(counts.values())
     bars = []
     for (cause, disposition), count in sorted(counts.items(), key=lambda item: -item[1]):
-        name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, no cause told"
+        name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, no cause known"
         share = Ratio(count, total)
         bars.append(
             Named(
@@ -247,25 +252,25 @@ def _show_trunks(site: Site, figures: dict[str, TrunkFigures]) -> None:
         ]
         for name, one in figures.items()
     }
-    columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Most at once>")
-    chosen = table("Figures of trunks", columns, rows, key="trunk_figures", pick=True)
+    columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Peak concurrent calls>")
+    chosen = table("Trunk figures", columns, rows, key="trunk_figures", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        more = " “Or more”: of some failed calls no cause tells whether the called user rejected them."
+        more = " “Or more”: some failed calls have no cause, so the called user may have rejected them."
         unsure = any(one.unsure for one in figures.values())
-        note(f"Below each figure what it is made of.{more if unsure else ''}")
-        exported = [_exported(name, one) for name, one in figures.items()]
-        table_export(site, "Trunks", _FIGURES, lambda: exported, key="trunks")
+        note(f"The small numbers show how each figure is calculated.{more if unsure else ''}")
+        exported = [_export_values(name, one) for name, one in figures.items()]
+        table_export(site, "Trunks", EXPORT_COLUMNS, lambda: exported, key="trunks")
     if chosen is not None:
         follow(trunk=chosen)
 
 
-def _exported(name: str, one: TrunkFigures) -> list[CellValue]:
+def _export_values(name: str, one: TrunkFigures) -> list[CellValue]:
     counts: list[CellValue] = [name, one.seizures, one.open, one.answered, one.effective, one.outbound]
     return [*counts, one.billsec_s, one.billed, one.pdd_s, one.pdds, one.concurrency_peak, one.busy_s]
 
 
-def _nothing() -> None:
-    no_history("No calls over trunks are known in this period", "cell_tower", what="the PBX’s calls", source="cdr")
+def _no_calls() -> None:
+    no_history("No trunk calls in this period", "cell_tower", what="the PBX’s calls", source="cdr")
 
 
 def _ratios(
@@ -292,20 +297,20 @@ def _ratios(
         top=top,
         durations=durations,
     )
-    said = points_alt(title, series)
-    drilldown_chart(figure, alt=said, key=f"trunk_{key}", picture=period.picture(f"trunk {title}"))
+    alt = points_alt(title, series)
+    drilldown_chart(figure, alt=alt, key=f"trunk_{key}", picture=period.picture(f"trunk {title}"))
 
 
 def _unsure_text(one: TrunkFigures) -> str:
-    """Say why NER may be more than it says; "" where it is what it says."""
+    """Why NER may be higher than shown; "" if it can't be."""
     if not one.unsure:
         return ""
     failed, most = count_text(one.unsure, "failed call"), one.ner_upper.percent_text()
-    return f"Of {failed} no cause is told (the CDR has none): if the called user rejected all of these, NER is {most}."
+    return f"{failed} without a cause (the CDR has none): if the called user rejected them all, NER is {most}."
 
 
-def _drawn_whole(found: Sequence[TrunkInterval], site: Site, step: IntervalStep) -> list[TrunkInterval]:
-    """The same intervals, the one that now cuts as long as it will be: it is drawn where those before it are."""
+def _full_intervals(found: Sequence[TrunkInterval], site: Site, step: IntervalStep) -> list[TrunkInterval]:
+    """The same intervals, the last one at full length even if it isn't over, so that all are drawn alike."""
     return [replace(item, end_at=next_edge(item.start_at, site.zone, step)) for item in found]
 
 
@@ -313,22 +318,22 @@ def _points(
     found: Sequence[TrunkInterval],
     ratio_of: Callable[[TrunkFigures], Ratio],
     kind: str,
-    remark: Callable[[TrunkFigures], str] = lambda figures: "",
+    comment: Callable[[TrunkFigures], str] = lambda figures: "",
 ) -> list[Point]:
     points = []
     for item in found:
         ratio = ratio_of(item.figures)
-        said, value = {
+        text, value = {
             "percent": (f"{ratio.percent_text()} ({ratio.parts_text()})", ratio.percent),
             "duration": (f"{ratio.duration_text()} ({_mean_text(ratio)})", ratio.value),
             "seconds": (f"{_seconds(ratio)} ({_mean_text(ratio)})", ratio.value),
         }[kind]
-        points.append(_point(item, value, f"{said}. {more}" if (more := remark(item.figures)) else said))
+        points.append(_point(item, value, f"{text}. {more}" if (more := comment(item.figures)) else text))
     return points
 
 
-def _point(item: TrunkInterval, value: float | None, said: str) -> Point:
-    return Point(item.start_at, item.end_at, value, said)
+def _point(item: TrunkInterval, value: float | None, text: str) -> Point:
+    return Point(item.start_at, item.end_at, value, text)
 
 
 def _seconds(ratio: Ratio) -> str:
@@ -336,7 +341,7 @@ def _seconds(ratio: Ratio) -> str:
 
 
 def _mean_text(ratio: Ratio) -> str:
-    return f"{ratio.numerator:,.0f} s / {ratio.denominator:,.0f}" if ratio.denominator else ""
+    return f"{ratio.numerator:,.0f} s ÷ {ratio.denominator:,.0f}" if ratio.denominator else ""
 
 
 def _hour_text(site: Site, start: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The wallboard: each queue as a card that is read from across the room."""
+"""The wallboard: a large card for each queue, readable from across the room."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ ON_A_CALL = (2, 3, 6, 7, 8)  # member states: in use, busy, ringing, ringing in 
 
 
 def board(queues: Sequence[Queue], today: Mapping[str, QueueFigures], warn_s: float, bad_s: float) -> None:
-    """Draw the cards, the longest wait first only in colour: places stay, so that people find their queue."""
+    """Draw a card per queue in a fixed order, coloured by its longest wait (amber from `warn_s`, red from `bad_s`)."""
     across = 1 if len(queues) == 1 else 2 if len(queues) in (2, 4) else 3
     cards = "".join(_card(queue, today.get(queue.name, QueueFigures()), warn_s, bad_s) for queue in queues)
     st.html(HERE / "board.css")
@@ -22,7 +22,7 @@ def board(queues: Sequence[Queue], today: Mapping[str, QueueFigures], warn_s: fl
 
 
 def wait_tone(queue: Queue, warn_s: float, bad_s: float) -> str:
-    """good, warn or bad, by the longest wait."""
+    """The colour of a card by the longest wait: good, warn or bad."""
     if not queue.calls:
         return "good"
     if queue.longest_wait_s >= bad_s:
@@ -35,15 +35,15 @@ def _card(queue: Queue, today: QueueFigures, warn_s: float, bad_s: float) -> str
     busy = sum(not member.paused and member.status in ON_A_CALL for member in queue.members)
     wait = duration_text(queue.longest_wait_s) if queue.calls else "–"
     level = today.sl_offered.percent_text(0)
-    about = f"sl_offered: {today.sl_offered.parts_text()}"
+    about = f"Service level, offered: {today.sl_offered.parts_text()}"
     return (
         f'<section class="{wait_tone(queue, warn_s, bad_s)}"><h2>{html.escape(queue.name)}</h2><div class="now">'
         f'<div><span class="big">{queue.calls:,}</span><span class="label">waiting</span></div>'
         f'<div><span class="big wait">{wait}</span><span class="label">longest wait</span></div></div>'
         f'<div class="rest">{_small(queue.agents_available, "free", "none" if not queue.agents_available else "")}'
         f"{_small(busy, 'on a call')}{_small(paused, 'paused')}"
-        f'<div title="{about}"><span class="mid">{level}</span><span class="label">in time today</span></div>'
-        f"{_small(today.abandoned, 'given up today')}</div></section>"
+        f'<div title="{about}"><span class="mid">{level}</span><span class="label">within target today</span></div>'
+        f"{_small(today.abandoned, 'abandoned today')}</div></section>"
     )
 
 

@@ -62,7 +62,7 @@ def picture_dark(demo: Demo, chromium: Browser) -> None:
     show(page, f"{demo.address}/queues?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(4).wait_for()
     page.set_viewport_size({"width": WIDTH, "height": 1110})
-    page.get_by_role("heading", name="What happened").evaluate(TO_THE_TOP)
+    page.get_by_role("heading", name="Reports").evaluate(TO_THE_TOP)
     save(page, "queues-dark", 1110)
     show(page, f"{demo.address}/explore?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(2).wait_for()

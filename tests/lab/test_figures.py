@@ -181,14 +181,18 @@ def test_agents_figures(lived: Lived, engine: Engine) -> None:
 
 
 def shown(app: AppTest, *names: str) -> dict[str, str]:
-    found = {metric.label: metric.value for metric in app.metric}
+    found = {metric.label.replace("\\", ""): metric.value for metric in app.metric}
     return {name: found[name] for name in names}
 
 
 def test_the_page_queues(engine: Engine) -> None:
     app = well(open_page("pages/live/queues.py", queue=DESK))
     assert shown(app, "Offered", "Answered", "Abandoned") == {"Offered": "8", "Answered": "5", "Abandoned": "2"}
-    levels = {"SL answered": "80.0%", "SL inclusive": "71.4%", "SL offered": "57.1%"}
+    levels = {
+        "Service level, answered": "80.0%",
+        "Service level, with abandoned": "71.4%",
+        "Service level, offered": "57.1%",
+    }
     assert shown(app, *levels) == levels
     rows = tables(app)["Calls"]
     ended = sorted(row[3] for row in rows)
@@ -202,14 +206,14 @@ def test_the_page_queues(engine: Engine) -> None:
 def test_the_page_trunks(engine: Engine, way: str) -> None:
     app = well(open_page("pages/live/trunks.py", trunk_view="Calls"))
     assert shown(app, "Seizures", "ASR", "NER") == {"Seizures": "4", "ASR": "50.0%", "NER": "100.0%"}
-    assert (shown(app, "PDD, seconds")["PDD, seconds"] == "n/a") == (way == IMPORTED)
-    (row,) = tables(app)["Figures of trunks"]
+    assert (shown(app, "Post-dial delay (s)")["Post-dial delay (s)"] == "n/a") == (way == IMPORTED)
+    (row,) = tables(app)["Trunk figures"]
     assert row[:4] == ["carrier", "4 | 3 outbound", "50.0% | 2 of 4", "100.0% | 4 of 4"]
 
 
 def test_the_page_agents(engine: Engine) -> None:
     app = well(open_page("pages/live/agents.py", queue=DESK))
-    assert shown(app, "Calls taken", "Not taken") == {"Calls taken": "5", "Not taken": "16.7%"}  # 1 of 6 rings
+    assert shown(app, "Calls taken", "Missed rings") == {"Calls taken": "5", "Missed rings": "16.7%"}  # 1 of 6 rings
     rows = {row[0]: row for row in tables(app)["Agents"]}
     assert rows[TEMP_NAME][4].endswith("1 session")
     assert sum(int(row[1].partition(" ")[0]) for row in rows.values()) == 5

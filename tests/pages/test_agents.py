@@ -30,14 +30,14 @@ def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -
             "30 min | 1 pause",
             "7.1% | 15 min of 3 h 30 min",  # 900 / (14,400 - 1,800)
         ],
-        ["Bob", "1 | talk 1 min", "1 min", "0.0% | 0 of 1", "–", "0 s", "n/a | no login known"],
+        ["Bob", "1 | talk 1 min", "1 min", "0.0% | 0 of 1", "–", "0 s", "n/a | no login recorded"],
     ]
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown == {
         "Agents": "2",
         "Calls taken": "3",
-        "Average talk": "5 min 20 s",  # 960 / 3
-        "Not taken": "25.0%",  # 1 of 4 rings
+        "Average agent talk": "5 min 20 s",  # 960 / 3
+        "Missed rings": "25.0%",  # 1 of 4 rings
         "Paused": "12.5%",  # 30 min of 4 h
         "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
     }
@@ -46,7 +46,7 @@ def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -
 def test_agents_are_compared_with_a_day_that_was_observed_and_no_other(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
-    assert "No comparison with the previous period: history begins on 2 Mar at 09:30." in words(app)
+    assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in words(app)
     listen(engine, 1, clock(-24), clock(24))
     changes = {metric.label: metric.proto.delta_description for metric in well(open_page(AGENTS, **DAY)).metric}
     assert changes["Calls taken"] == "from 0"
@@ -67,8 +67,8 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
     app = well(open_page(AGENTS, **DAY, agent="Ada"))
     assert {metric.label: metric.value for metric in app.metric} == {
         "Calls taken": "2",
-        "Average talk": "7 min 30 s",  # 900 / 2
-        "Not taken": "33.3%",
+        "Average agent talk": "7 min 30 s",  # 900 / 2
+        "Missed rings": "33.3%",
         "Paused": "12.5%",
         "Occupancy": "7.1%",
     }
@@ -85,7 +85,7 @@ def test_an_agent_of_whom_nothing_is_known_is_named(engine: Engine) -> None:
 
 
 def test_of_an_agent_without_logins_the_page_says_so(engine: Engine) -> None:
-    assert "No login of this agent is known" in words(well(open_page(AGENTS, **DAY, agent="Bob")))
+    assert "No login of this agent was recorded" in words(well(open_page(AGENTS, **DAY, agent="Bob")))
 
 
 def test_a_queue_nobody_works_in_shows_how_history_arrives(engine: Engine) -> None:
@@ -98,7 +98,7 @@ def test_a_stretch_of_the_day_leads_to_its_calls(engine: Engine) -> None:
     timeline = charts(app)["agent_timeline"]["data"]
     by_kind = {trace["name"]: [point[0] for point in trace["customdata"]] for trace in timeline}
     assert {kind: len(queries) for kind, queries in by_kind.items()} == {
-        "Not observed": 2,  # before the first call the log tells of, and after the last
+        "No data": 2,  # before the first call the log tells of, and after the last
         "Logged in": 1,
         "Paused": 1,
         "On a call": 2,
@@ -116,4 +116,4 @@ def test_a_stretch_of_the_day_leads_to_its_calls(engine: Engine) -> None:
 def test_nothing_is_compared_where_history_begins(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
-    assert "of what was before nothing is known" in words(app)
+    assert "nothing earlier was recorded" in words(app)

@@ -54,7 +54,7 @@ def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(filled: int) ->
     """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
     app = well(open_page(EXPLORE, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
-    assert "No comparison with the previous period: history begins on 1 Mar at 12:00." in words(app)
+    assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in words(app)
 
 
 def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engine: Engine) -> None:
@@ -69,7 +69,7 @@ def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engi
 
 @pytest.mark.parametrize(
     ("unseen_minutes", "why"),
-    [(14, ""), (15, "15 min of 1 Mar 00:00 – 2 Mar 00:00 had no data")],
+    [(14, ""), (15, "15 min of 1 Mar had no data")],
     ids=["less than a hundredth of a day", "more"],
 )
 def test_a_gap_in_the_day_before_ends_the_comparison(
@@ -179,9 +179,9 @@ def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_call(engine, pbx, "+4930111", clock(9))
     app = well(open_page(EXPLORE, **DAY))
-    assert "1 gap, 24 h in all (100.0% of the period)" in words(app)
-    assert "of what was before nothing is known" in words(app)
-    assert "Not observed" in str(charts(app)["calls_by_time"])
+    assert "No data for 24 h (100.0% of the period), in 1 gap" in words(app)
+    assert "nothing earlier was recorded" in words(app)
+    assert "No data" in str(charts(app)["calls_by_time"])
 
 
 def test_without_history_the_page_says_how_it_arrives(engine: Engine) -> None:

@@ -340,7 +340,7 @@ def test_forgetting_the_saved_settings_asks_first(engine: Engine) -> None:
 def test_the_sync_button_queues_one_sync(engine: Engine) -> None:
     pbx = save_pbx(engine)
     app = press(well(open_page()), "Sync FreePBX")
-    assert [toast.value for toast in app.toast] == ["Sync queued. It runs in the background; you can go on."]
+    assert [toast.value for toast in app.toast] == ["Sync queued. It runs in the background; you can keep working."]
     with reading(engine) as session:
         job = last_job(session, "sync", connection_id=pbx)
         assert job is not None

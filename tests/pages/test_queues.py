@@ -90,18 +90,18 @@ def test_headlines_are_those_worked_by_hand(day: int) -> None:
     assert found["Offered"] == "8"
     assert found["Answered"] == "4"
     assert found["Abandoned"] == "3"
-    assert found["SL answered"] == "75.0%"  # 3 of 4
-    assert found["SL inclusive"] == "71.4%"  # 3 + 2 of 4 + 3
-    assert found["SL offered"] == "42.9%"  # 3 of 8 - 1
+    assert found["Service level, answered"] == "75.0%"  # 3 of 4
+    assert found["Service level, with abandoned"] == "71.4%"  # 3 + 2 of 4 + 3
+    assert found["Service level, offered"] == "42.9%"  # 3 of 8 - 1
     assert found["Speed of answer"] == "19 s"  # 76 s / 4
     assert found["Longest wait"] == "2 min"
 
 
 def test_a_figure_tells_its_definition_and_what_it_is_made_of(day: int) -> None:
     told = {metric.label: metric.proto.help for metric in look().metric}
-    assert "answered within T / answered" in told["SL answered"].replace("\\", "")
-    assert "3 of 4 = 75.0%" in told["SL answered"]
-    assert "76 of 4 = 19 s" in told["Speed of answer"]
+    assert "Answered within target ÷ all answered calls" in told["Service level, answered"].replace("\\", "")
+    assert "3 of 4 = 75.0%" in told["Service level, answered"]
+    assert "76 s ÷ 4 = 19 s" in told["Speed of answer"]
 
 
 def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> None:
@@ -114,7 +114,7 @@ def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> No
     listen(engine, day, YESTERDAY - timedelta(days=1), YESTERDAY)
     changes = {metric.label: (metric.delta, metric.proto.delta_description) for metric in look().metric}
     assert changes["Offered"] == ("+100%", "from 4")
-    assert changes["SL answered"] == ("+75.0 pp", "from 0.0%")
+    assert changes["Service level, answered"] == ("+75.0 pp", "from 0.0%")
     assert changes["Speed of answer"] == ("-11 s", "from 30 s")
 
 
@@ -124,19 +124,19 @@ def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine,
     app = look()
     assert {metric.delta for metric in app.metric} == {""}
     began = (TEN - timedelta(days=1)).astimezone(BERLIN)
-    assert f"history begins on {began.day} {began:%b} at {began:%H:%M}" in words(app)
+    assert f"the data begins on {began.day} {began:%b} at {began:%H:%M}" in words(app)
 
 
 def test_nothing_is_compared_where_history_begins(day: int) -> None:
     app = look()
     assert {metric.delta for metric in app.metric} == {""}
-    assert "History begins" in words(app)
+    assert "The data begins" in words(app)
 
 
 def test_the_queue_of_the_address_narrows_all(day: int) -> None:
     app = look(queue="601")
     assert shown(app)["Offered"] == "1"
-    assert shown(app)["SL answered"] == "n/a"
+    assert shown(app)["Service level, answered"] == "n/a"
     assert listed(app) == ["Timed out"]
     assert app.selectbox(key="queue").value == "601"
 
@@ -145,7 +145,7 @@ def test_without_history_it_says_how_to_get_it(pbx: int, engine: Engine) -> None
     with writing(engine) as session:
         record_snapshot(session, pbx, now_in("600"))
     app = look()
-    assert "No history of queues yet" in words(app)
+    assert "No queue calls yet" in words(app)
     assert "import queue-log" in words(app)
     assert not app.metric
 
@@ -157,7 +157,7 @@ def test_a_period_without_calls_says_so(day: int) -> None:
 
 def test_history_is_shown_without_any_live_status(day: int) -> None:
     app = look()
-    assert "no live status of this PBX yet" in words(app)
+    assert "No live status yet" in words(app)
     assert shown(app)["Offered"] == "8"
 
 
@@ -244,12 +244,12 @@ def test_every_list_shows_the_part_chosen_and_the_way_back_to_all(day: int, name
 def test_by_queue_number_agent_and_target(day: int) -> None:
     rows = tables(look(list="By queue"))["By queue"]
     assert [row[:4] for row in rows] == [
-        ["600 | T 20 s", "7", "4 | 57.1%", "3 | 42.9%"],
-        ["601 | T 20 s", "1", "0 | 0.0%", "0 | 0.0%"],
+        ["600 | target 20 s", "7", "4 | 57.1%", "3 | 42.9%"],
+        ["601 | target 20 s", "1", "0 | 0.0%", "0 | 0.0%"],
     ]
     assert rows[0][4:7] == ["75.0% | 3 of 4", "71.4% | 5 of 7", "50.0% | 3 of 6"]
     assert rows[1][4] == "n/a"
-    assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Not known"]
+    assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Unknown"]
     assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
     assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
     assert "No caller called more than once in this period" in words(look(list="Repeated callers"))

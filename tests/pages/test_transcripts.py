@@ -237,8 +237,8 @@ def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -
     (chart,) = app.get("plotly_chart")
     bars, unknown, so_far = json.loads(chart.proto.spec)["data"]
     assert [data[2].split("<br>")[0] for data in bars["customdata"]] == [
-        "0 places, in 0 of 1 call (0%)",
-        "2 places, in 1 of 2 calls (50%)",
+        "0 mentions, in 0 of 1 call (0%)",
+        "2 mentions, in 1 of 2 calls (50%)",
     ]
     assert bars["customdata"][1][2].endswith(so_far["name"])
     assert len(unknown["x"]) == 2
@@ -248,8 +248,8 @@ def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -
 
 def test_a_trend_without_phrases_or_calls_says_what_to_do(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", days_ago=40)
-    assert "Name what to follow" in words(look(view="Trends"))
-    assert "nothing is known" in words(look(view="Trends", q="refund", period="Today"))
+    assert "Enter what to compare" in words(look(view="Trends"))
+    assert "No transcribed call matches" in words(look(view="Trends", q="refund", period="Today"))
     assert "AND needs a word" in words(look(view="Trends", q="refund AND"))
 
 

@@ -42,14 +42,14 @@ def test_a_day_that_is_not_known_is_shaded_from_midnight_to_midnight() -> None:
 
 def test_pointing_at_a_bar_tells_numerator_and_denominator() -> None:
     first, zero, _ = draw_days().data[0].customdata
-    assert first == ["refund", "2026-07-01", "6 places, in 3 of 12 calls (25%)"]
-    assert zero == ["refund", "2026-07-02", "0 places, in 0 of 8 calls (0%)"]
+    assert first == ["refund", "2026-07-01", "6 mentions, in 3 of 12 calls (25%)"]
+    assert zero == ["refund", "2026-07-02", "0 mentions, in 0 of 8 calls (0%)"]
 
 
 def test_a_share_is_of_the_transcribed_calls() -> None:
     figure = draw_days(share=True)
     assert list(figure.data[0].y)[:2] == [25.0, 0.0]
-    assert figure.layout.yaxis.title.text == "Calls with it (%)"
+    assert figure.layout.yaxis.title.text == "Calls with a mention (%)"
     assert MentionCount(0, 0, 0).share is None
 
 
@@ -85,12 +85,12 @@ def test_nothing_known_is_an_empty_figure_not_an_error() -> None:
 
 
 def test_alt_text_says_how_often_and_where_most() -> None:
-    assert bars_alt("By day", {"refund": SAID}) == "By day: refund 7 places, most at 2026-07-01 with 6."
-    assert bars_alt("By day", {"refund": {}}) == "By day: nothing known."
+    assert bars_alt("By day", {"refund": SAID}) == "By day: refund 7 mentions, most at 2026-07-01 with 6."
+    assert bars_alt("By day", {"refund": {}}) == "By day: no data."
 
 
 def test_a_day_that_goes_on_is_pale_and_says_so() -> None:
     bars, _, legend = draw_days(now=datetime(2026, 7, 4, 14, 5, tzinfo=BERLIN)).data
     assert bars.marker.opacity == (1, 1, 0.45)
-    assert bars.customdata[2][2] == "1 place, in 1 of 3 calls (33%)<br>So far, until 14:05"
+    assert bars.customdata[2][2] == "1 mention, in 1 of 3 calls (33%)<br>So far, until 14:05"
     assert legend.name == "So far, until 14:05"

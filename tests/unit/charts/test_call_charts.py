@@ -55,13 +55,13 @@ def test_an_hour_of_the_week_nobody_observed_is_empty() -> None:
 def test_a_call_of_the_day_leads_to_the_moment_it_joined() -> None:
     joined = (START, START + timedelta(seconds=1))
     talk = ActivitySpan("On a call", START + timedelta(seconds=20), START + timedelta(minutes=5), "queue 600", joined)
-    night = ActivitySpan("Not observed", START - 10 * HOUR, START - 6 * HOUR)
+    night = ActivitySpan("No data", START - 10 * HOUR, START - 6 * HOUR)
     figure = agent_days_chart(
         [talk, night], [date(2026, 7, 1), date(2026, 6, 30)], title="", zone=BERLIN, palette=LIGHT
     )
     bars = {bar.name: bar for bar in figure.data}
     assert asked(bars["On a call"].customdata[0])["from"] == str(int(START.timestamp()))
-    night_bars = bars["Not observed"]
+    night_bars = bars["No data"]
     assert (list(night_bars.base), list(night_bars.x)) == ([22.0, 0.0], [2.0, 2.0])  # until midnight, and from it on
 
 
@@ -91,7 +91,7 @@ def test_the_lines_there_are_and_restarts_are_drawn_beside_the_load() -> None:
     )
     limit, restart = figure.layout.shapes
     assert (limit.y0, limit.y1, restart.x0) == (30, 30, datetime(2026, 7, 1, 9))  # noqa: DTZ001  # local
-    assert figure.layout.annotations[0].text == "30 lines"
+    assert figure.layout.annotations[0].text == "Capacity: 30 lines"
     assert figure.layout.yaxis.range[1] > 30
 
 

@@ -56,7 +56,7 @@ def bands(figure):
             for base, length in zip(bar.base, bar.x, strict=True)
         ]
         for bar in figure.data
-        if bar.name != "Not observed"
+        if bar.name != "No data"
     }
 
 
@@ -82,7 +82,7 @@ def test_a_value_resumes_after_a_gap_within_one_point() -> None:
 
 
 def test_a_point_leads_to_the_time_its_value_held() -> None:
-    drawn = draw_lines([(at(0), 1), (at(20), 3)], leads=True).data[0]
+    drawn = draw_lines([(at(0), 1), (at(20), 3)], clickable=True).data[0]
     moments = [int(at(minute).timestamp()) for minute in (0, 20, 60)]
     spans = [f"from={since}&until={until}" for since, until in pairwise(moments)]
     assert drawn.customdata.tolist() == [[spans[0], "1"], [spans[1], "3"], [spans[1], "3"]]
@@ -125,7 +125,7 @@ def test_axes_name_unit_and_zone() -> None:
 def test_alt_text_says_what_is_seen() -> None:
     series = {"support": [(at(0), 30), (at(1), 90)]}
     assert line_alt("Longest wait", series, [(at(2), at(9))], durations=True) == (
-        "Longest wait: support between 30 s and 1 min 30 s, last 1 min 30 s. 1 gap in what was observed."
+        "Longest wait: support between 30 s and 1 min 30 s, last 1 min 30 s. 1 gap in the data."
     )
     assert band_alt({"carrier": [(at(0), "rejected")]}, []).startswith(
         "State of each trunk over time: carrier is rejected"

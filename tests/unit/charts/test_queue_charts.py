@@ -68,7 +68,7 @@ def test_what_nobody_saw_is_shaded_and_has_no_bar_unless_calls_are_known() -> No
     shade = figure.data[-1]
     assert (shade.x[0].hour, shade.width[0]) == (10, 2 * 3_600_000)  # its middle, and how long it is
     assert shade.customdata[0][1] == "Wed 1 Jul 09:00 – Wed 1 Jul 11:00"
-    assert "Not observed" in shade.hovertemplate
+    assert "No data" in shade.hovertemplate
     assert (shade.yaxis, figure.layout.yaxis.overlaying) == ("y2", "y2")  # behind the bars
 
 
@@ -101,14 +101,14 @@ def test_three_service_levels_beside_a_target_and_none_over_nothing() -> None:
     assert [round(y, 1) if y is not None else None for y in inclusive.y] == [44.4, None, 0.0]  # 4 of 9
     assert [round(y, 1) if y is not None else None for y in offered.y] == [37.5, None, 0.0]  # 3 of 10 - 2
     assert answered.connectgaps is False
-    assert answered.customdata[0][1] == "50.0% (3 of 6, sl_answered)"
+    assert answered.customdata[0][1] == "50.0% (3 of 6)"
     assert [shape.y0 for shape in figure.layout.shapes] == [80]
     assert "20 s" in figure.layout.yaxis.title.text
 
 
 def test_waits_are_told_with_their_share_and_lead_to_who_waited_so_long() -> None:
     figure = wait_bars([WaitBucket(0, 5, 3, 1, 0), WaitBucket(600, None, 0, 0, 1)], zone=BERLIN, palette=LIGHT)
-    assert list(figure.data[0].x) == ["5", "more"]
+    assert list(figure.data[0].x) == ["5 s", "longer"]
     assert figure.data[0].customdata[0][1] == "3 of 5 (60.0%)"
     assert parse_qs(figure.data[2].customdata[1][0]) == {"kind": ["other"], "over": ["600"]}
 

@@ -31,7 +31,7 @@ def test_a_value_is_said_in_its_unit_or_not_at_all(value: FigureValue, kind: Fig
         (3, 0, "count", (None, "from 0")),  # no percentage of nothing
         (3, None, "count", (None, "")),
         (Ratio(1, 2), Ratio(3, 4), "percent", ("-25.0 pp", "from 75.0%")),
-        (Ratio(1, 2), Ratio(0, 0), "percent", (None, "n/a before")),
+        (Ratio(1, 2), Ratio(0, 0), "percent", (None, "from n/a")),
         (Ratio(0, 0), Ratio(1, 2), "percent", (None, "from 50.0%")),
         (65.0, 60.0, "duration", ("+5 s", "from 1 min")),
         # A change is that of the figures as they are shown.
