@@ -114,7 +114,7 @@ def test_only_what_is_new_is_counted(engine: Engine, source: Source, imported: A
     source.add(NOON + timedelta(hours=31))
     assert imported() == (1, 1, 0)
     mark = mark_of(engine)
-    assert (mark.rows, mark.bad) == (3, 0)
+    assert (mark.rows, mark.bad_rows) == (3, 0)
 
 
 def test_a_row_written_late_is_found(engine: Engine, source: Source, imported: Any) -> None:
@@ -171,14 +171,14 @@ def test_bad_rows_are_told_and_the_rest_is_kept(engine: Engine, source: Source, 
     source.add(NOON + timedelta(seconds=2), billsec="many")
     source.add(NOON + timedelta(seconds=3), duration=None, billsec=None, disposition=None, clid=None, sequence=None)
     assert imported() == (4, 2, 2)
-    whys = [why.split(": ") for _, why in mark_of(engine).faults]
+    whys = [why.split(": ") for _, why in mark_of(engine).errors]
     assert [why for why, _ in whys] == [
         "it has no uniqueid (loguniqueid=yes in cdr.conf writes it)",
         "its billsec is 'many'",
     ]
     assert "PJSIP/1001-00000003" in whys[1][1]
     assert imported() == (0, 0, 0)
-    assert mark_of(engine).bad == 2
+    assert mark_of(engine).bad_rows == 2
 
 
 def test_an_older_table(engine: Engine, source: Source, imported: Any) -> None:
@@ -231,7 +231,7 @@ def test_an_import_killed_amid_a_range_counts_no_row_twice(
     assert len(started(engine)) == 20
     monkeypatch.setattr(import_cdr, "store_legs", store)
     assert imported() == (51, 30, 1)
-    assert (mark_of(engine).rows, mark_of(engine).bad) == (51, 1)
+    assert (mark_of(engine).rows, mark_of(engine).bad_rows) == (51, 1)
 
 
 def test_the_offset_is_learned(engine: Engine, active: ActiveConnection, source: Source, imported: Any) -> None:
