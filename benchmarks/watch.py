@@ -23,7 +23,7 @@ from sqlalchemy import Engine  # noqa: E402 - run as a script, the project is no
 from sqlmodel import func, select  # noqa: E402
 
 from pbx.asterisk.ami.protocol import Message  # noqa: E402
-from pbx.live.events import HANDLED, Facts  # noqa: E402
+from pbx.live.events import USED_EVENTS, LiveUpdates  # noqa: E402
 from pbx.live.listener import Listener  # noqa: E402
 from pbx.live.writer import EventWriter  # noqa: E402
 from pbx.settings import load_settings  # noqa: E402
@@ -42,7 +42,7 @@ def captured() -> list[tuple[bytes, list[bytes]]]:
     found = []
     for version, epoch in EPOCHS.items():
         frames = (ROOT / f"tests/fixtures/asterisk-{version}/events.bin").read_bytes().split(b"\r\n\r\n")
-        used = [frame + b"\r\n\r\n" for frame in frames if Message(frame).event in HANDLED]
+        used = [frame + b"\r\n\r\n" for frame in frames if Message(frame).event in USED_EVENTS]
         found.append((str(epoch).encode(), used))
     return found
 
@@ -124,11 +124,11 @@ class Meter:
         take: EventWriter = watch.writer
         plain = take.add
 
-        def add(facts: Facts, heard_until: object) -> bool:
+        def add(facts: LiveUpdates, complete_until: object) -> bool:
             self.lags += [
                 one.happened_at.timestamp() - float(one.reason) for one in facts.changes if one.queue == "mark"
             ]
-            return plain(facts, heard_until)  # type: ignore[arg-type]
+            return plain(facts, complete_until)  # type: ignore[arg-type]
 
         take.add = add  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self.look, daemon=True)
@@ -193,7 +193,7 @@ def report(meter: Meter, sent: int, seconds: int, cpu_s: float, engine: Engine) 
     lags = sorted(meter.lags)
     print(f"reader behind: median {lags[len(lags) // 2] * 1000:.0f} ms, most {lags[-1] * 1000:.0f} ms")
     print(f"waiting at most: {meter.queued:,} events for the reader, {meter.waiting:,} facts for the database")
-    print(f"looks stored meanwhile: {watch.looks.taken}; one core busy for {cpu_s / seconds:.0%}")
+    print(f"looks stored meanwhile: {watch.poller.taken}; one core busy for {cpu_s / seconds:.0%}")
     print("memory every 5 s, MB: " + " ".join(f"{mb:.0f}" for mb in meter.memory))
 
 

@@ -10,13 +10,13 @@ from pbx.demo.messages import END, event_text
 from pbx.demo.story import agent_changes_of_day, days_between
 from pbx.demo.timeline import write_steps
 from pbx.demo.world import AmiEvent, World
-from pbx.live.events import HANDLED, Facts, LiveHistory
+from pbx.live.events import USED_EVENTS, LiveHistory, LiveUpdates
 from pbx.model.history import AgentEvent
 
 _NEVER_RESTARTED = World(1, datetime(2000, 1, 1, tzinfo=UTC), "16")
 
 
-def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _NEVER_RESTARTED) -> Facts:
+def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _NEVER_RESTARTED) -> LiveUpdates:
     """The visits, rings and legs of these calls as a listener knew them at `until`.
 
     Calls are replayed one after the other: none changes what a listener records of another.
@@ -25,9 +25,9 @@ def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _
     history.legs.trunks = [trunk.name for trunk in TRUNKS]
     for call in calls:
         for step in write_steps(call, world):
-            if step.at <= until and step.device is None and step.name in HANDLED:
+            if step.at <= until and step.device is None and step.name in USED_EVENTS:
                 history.take(_message(step), step.at)
-    return history.facts(until)
+    return history.take_updates(until)
 
 
 def replay_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
@@ -37,7 +37,7 @@ def replay_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
         for change in agent_changes_of_day(day):
             if since <= change.happened_at < until:
                 history.take(_message(_NEVER_RESTARTED.agent_event(change)), change.happened_at)
-    return history.facts(until).changes
+    return history.take_updates(until).changes
 
 
 def _message(event: CallStep | AmiEvent) -> Message:

@@ -112,14 +112,14 @@ class QueueLogFold:
         handler(event)
 
     def take(self, *, at_end: bool = False) -> Folded:
-        """What was told since the last time; `at_end`: nothing follows that could change what is held back."""
+        """What was told since the last time; `at_end`: nothing follows that could change what is current back."""
         if at_end:
             self._settle_of_all()
         self._lose_old()
-        for held in self._open.values():
-            if held.changed:
-                held.changed = False
-                self._visits.append(held.visit)
+        for current in self._open.values():
+            if current.changed:
+                current.changed = False
+                self._visits.append(current.visit)
         told = Folded(self._visits, self._rings, self._changes)
         self._visits, self._rings, self._changes = [], [], []
         return told
@@ -150,17 +150,17 @@ class QueueLogFold:
         """CONNECT hold|channel|ring."""
         hold, *others = numbers(event.data)
         ring = others[-1] if len(others) > 1 else None
-        held = self._held(event, hold, connected=False)
-        if held is None:
+        current = self._current_visit(event, hold, connected=False)
+        if current is None:
             return
-        held.visit = replace(
-            held.visit,
-            connected_at=_not_before(event.at_s, held.visit.joined_at, hold),
-            wait_s=_waited_s(hold, held.visit, event.at_s),
+        current.visit = replace(
+            current.visit,
+            connected_at=_not_before(event.at_s, current.visit.joined_at, hold),
+            wait_s=_waited_s(hold, current.visit, event.at_s),
             ring_s=ring,
             agent=event.agent,
         )
-        held.last_s, held.changed = event.at_s, True
+        current.last_s, current.changed = event.at_s, True
 
     def _complete(self, event: QueueEvent) -> None:
         """COMPLETECALLER and COMPLETEAGENT hold|talk|original position."""
@@ -195,16 +195,16 @@ class QueueLogFold:
         ended_by: str,
         target: str = "",
     ) -> None:
-        held = self._held(event, (hold or 0) + (talk or 0), connected=True, hold_s=hold)
-        if held is None:
+        current = self._current_visit(event, (hold or 0) + (talk or 0), connected=True, hold_s=hold)
+        if current is None:
             return
-        visit = held.visit
+        visit = current.visit
         if hold is None:
             hold = visit.wait_s
         connected_at = visit.connected_at or _moment(int(visit.joined_at.timestamp() + (hold or 0)))
         if talk is None:
             talk = max(event.at_s - connected_at.timestamp(), 0.0)
-        held.visit = replace(
+        current.visit = replace(
             visit,
             connected_at=connected_at,
             outcome=outcome,
@@ -216,18 +216,18 @@ class QueueLogFold:
             ended_by=ended_by,
             target=target,
         )
-        self._close(held, outcome)
+        self._close(current, outcome)
 
     def _exit(self, event: QueueEvent) -> None:
         """ABANDON, EXITEMPTY, EXITWITHTIMEOUT, WITHDRAW position|original|wait; EXITWITHKEY key| before them."""
         fields = event.data.split("|")
         target = fields.pop(0) if event.name == "EXITWITHKEY" else ""
         position, original, wait = [*map(number, fields), None, None, None][:3]
-        held = self._held(event, wait, connected=False)
-        if held is None:
+        current = self._current_visit(event, wait, connected=False)
+        if current is None:
             return
-        visit = held.visit
-        held.visit = replace(
+        visit = current.visit
+        current.visit = replace(
             visit,
             outcome=_EXITS[event.name],
             ended_at=_not_before(event.at_s, visit.joined_at, wait),
@@ -237,16 +237,16 @@ class QueueLogFold:
             ended_by="caller" if event.name in ("ABANDON", "EXITWITHKEY") else "",
             target=target,
         )
-        self._close(held, _EXITS[event.name])
+        self._close(current, _EXITS[event.name])
 
     def _ring(self, event: QueueEvent) -> None:
         """RINGNOANSWER milliseconds."""
         ring_ms = numbers(event.data)[0] or 0
-        held = self._open.get((event.callid, event.queue))
-        callid = held.visit.uniqueid if held else event.callid
+        current = self._open.get((event.callid, event.queue))
+        callid = current.visit.uniqueid if current else event.callid
         self._rings.append(Ring(_moment(event.at_s), event.agent, event.queue, callid, ring_ms / 1000))
-        if held is not None:
-            held.last_s = event.at_s
+        if current is not None:
+            current.last_s = event.at_s
 
     def _change(self, event: QueueEvent) -> None:
         """ADDMEMBER [PAUSED], PAUSE reason …; the reason keeps every |. A queue of NONE is all of them."""
@@ -279,34 +279,34 @@ class QueueLogFold:
         """DID number, which a dialplan writes before (or after) the caller joins; it holds for all of the call."""
         if event.callid in NOBODY or not event.data:
             return
-        for (callid, _), held in self._open.items():
-            if callid == event.callid and held.visit.did != event.data:
-                held.visit, held.changed = replace(held.visit, did=event.data), True
+        for (callid, _), current in self._open.items():
+            if callid == event.callid and current.visit.did != event.data:
+                current.visit, current.changed = replace(current.visit, did=event.data), True
         self._dids[event.callid] = event.data
         _forget_old(self._dids)
 
     def _part(self, event: QueueEvent) -> None:
         """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
-        held = self._held(event, None, connected=False)
-        if held is not None:
-            held.visit = replace(held.visit, ended_at=_not_before(event.at_s, held.visit.joined_at, None))
-            self._close(held, "unknown")
+        current = self._current_visit(event, None, connected=False)
+        if current is not None:
+            current.visit = replace(current.visit, ended_at=_not_before(event.at_s, current.visit.joined_at, None))
+            self._close(current, "unknown")
 
     def _restart(self, event: QueueEvent) -> None:
         """QUEUESTART: Asterisk started anew, so whoever was in a queue no longer is; nobody wrote when it ended.
 
         A reload writes CONFIGRELOAD and leaves the callers where they are.
         """
-        for held in list(self._open.values()):
-            if held.last_s <= event.at_s:
-                self._close(held, "unknown")
+        for current in list(self._open.values()):
+            if current.last_s <= event.at_s:
+                self._close(current, "unknown")
 
     def _lose_old(self) -> None:
-        for held in list(self._open.values()):
-            if held.last_s < self._now_s - LOST_AFTER_S:
-                self._close(held, "unknown")
+        for current in list(self._open.values()):
+            if current.last_s < self._now_s - LOST_AFTER_S:
+                self._close(current, "unknown")
 
-    def _held(
+    def _current_visit(
         self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None = None
     ) -> _UnfinishedVisit | None:
         """The open visit of an event; one whose beginning the file doesn't hold is begun `since_s` before the event.
@@ -316,14 +316,14 @@ class QueueLogFold:
         if event.callid in NOBODY:
             return None
         key = (event.callid, event.queue)
-        held = self._open.get(key)
-        if held is None or (connected and not held.connected):
-            held = self._under_another(event, since_s, connected=connected, hold_s=hold_s) or held
-        if held is None:
+        current = self._open.get(key)
+        if current is None or (connected and not current.connected):
+            current = self._under_another(event, since_s, connected=connected, hold_s=hold_s) or current
+        if current is None:
             joined_at = _moment(event.at_s - min(int(since_s or 0), LOST_AFTER_S))
             visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
-            held = self._open[key] = _UnfinishedVisit(key, visit, event.at_s)
-        return held
+            current = self._open[key] = _UnfinishedVisit(key, visit, event.at_s)
+        return current
 
     def _under_another(
         self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None
@@ -337,16 +337,16 @@ class QueueLogFold:
         """
         began_s = event.at_s - (since_s or 0)
         found = [
-            held
-            for held in self._open.values()
-            if held.key[1] == event.queue
-            and held.key[0] != event.callid
-            and held.connected == connected
-            and abs(held.visit.joined_at.timestamp() - began_s) <= _SLACK_S
+            current
+            for current in self._open.values()
+            if current.key[1] == event.queue
+            and current.key[0] != event.callid
+            and current.connected == connected
+            and abs(current.visit.joined_at.timestamp() - began_s) <= _SLACK_S
             and (
-                (held.visit.agent, held.visit.wait_s) == (event.agent, hold_s)
+                (current.visit.agent, current.visit.wait_s) == (event.agent, hold_s)
                 if connected
-                else since_s is not None and made_before(event.callid, held.key[0])
+                else since_s is not None and made_before(event.callid, current.key[0])
             )
         ]
         if len(found) != 1:
@@ -357,22 +357,24 @@ class QueueLogFold:
     def _swap(self, one: str, other: str) -> None:
         """From now on the visits of each of two callids go on under the other's; who waits is whom the agent had."""
         swapped = {one: other, other: one}
-        moved = [held for held in self._open.values() if held.key[0] in swapped]
-        for held in moved:
-            del self._open[held.key]
-        talked = next((held.visit for held in moved if held.connected), self._transferred.get(other))
-        for held in moved:
-            held.key = (swapped[held.key[0]], held.key[1])
-            self._open[held.key] = held
-            if talked is not None and not held.connected:
-                held.visit = handed_over(held.visit, talked)
-                held.changed = True
+        moved = [current for current in self._open.values() if current.key[0] in swapped]
+        for current in moved:
+            del self._open[current.key]
+        talked = next((current.visit for current in moved if current.connected), self._transferred.get(other))
+        for current in moved:
+            current.key = (swapped[current.key[0]], current.key[1])
+            self._open[current.key] = current
+            if talked is not None and not current.connected:
+                current.visit = handed_over(current.visit, talked)
+                current.changed = True
 
-    def _close(self, held: _UnfinishedVisit, outcome: VisitOutcome) -> None:
-        del self._open[held.key]
-        self._visits.append(held.visit if held.visit.outcome == outcome else replace(held.visit, outcome=outcome))
+    def _close(self, current: _UnfinishedVisit, outcome: VisitOutcome) -> None:
+        del self._open[current.key]
+        self._visits.append(
+            current.visit if current.visit.outcome == outcome else replace(current.visit, outcome=outcome)
+        )
         if outcome == "transferred":
-            self._transferred[held.key[0]] = held.visit
+            self._transferred[current.key[0]] = current.visit
             _forget_old(self._transferred)
 
 

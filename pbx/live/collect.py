@@ -1,4 +1,4 @@
-"""Collect: one look at the PBX over AMI, into the cache and into a file for other programs."""
+"""Takes one snapshot of the PBX over AMI, and writes it to the cache and to a JSON file for other programs."""
 
 import errno
 import json
@@ -25,24 +25,22 @@ from pbx.store.snapshots import record_snapshot
 def collect_snapshot(
     engine: Engine, active: ActiveConnection, *, output: Path | None, private: bool = False, stop: Stop | None = None
 ) -> Snapshot:
-    """Take a snapshot, store it, and write it to `output` as JSON, whole or not at all; `private` for this user alone.
+    """Take a snapshot, store it, and write it to `output` as JSON, see `write_atomically`.
 
-    A set `stop` ends it.
-
-    Raises AmiError or Unreachable when the PBX can't be asked, and then changes nothing; DataError or StorageFull when
-    the result can't be stored or written.
+    It ends when `stop` is set. Raises AmiError or Unreachable when the PBX doesn't answer, and changes nothing then;
+    DataError or StorageFull when the result can't be stored or written.
     """
     with AmiClient.connect(active.connection) as client, stop.closing(client.close) if stop else nullcontext():
         snapshot = take_snapshot(client)
     with writing(engine) as session:
         record_snapshot(session, active.id, snapshot)
     if output is not None:
-        write_whole(output, json.dumps(document(snapshot), ensure_ascii=False, indent=2) + "\n", private=private)
+        write_atomically(output, json.dumps(document(snapshot), ensure_ascii=False, indent=2) + "\n", private=private)
     return snapshot
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as JSON values: what `freepbx.json` holds. Times are ISO 8601, UTC; `parts` tells what is missing."""
+    """The JSON of a snapshot, as in `freepbx.json`. Times are ISO 8601 in UTC; `parts` lists what is missing."""
     facts = snapshot.model_dump(mode="json", exclude={"taken_at", "system"})
     return {"collected_at": snapshot.taken_at.isoformat(), "system_info": _system_info(snapshot)} | facts
 
@@ -55,10 +53,11 @@ def _system_info(snapshot: Snapshot) -> dict[str, Any]:
     return {"uptime": uptime} | snapshot.system.model_dump(mode="json")
 
 
-def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Put a text in place of a file: readers see the old one or the new one. Raises DataError or StorageFull.
+def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace a file with a text in one step: readers see the old content or the new one, never a part of it.
 
-    Unless it is `private`, other users may read it, and enter the folders that are made for it.
+    Other users can read the file and enter the folders created for it, unless it is `private`. Raises DataError or
+    StorageFull.
     """
     part: Path | None = None
     missing = [folder for folder in path.parents if not folder.exists()]
@@ -71,7 +70,7 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o600 if private else 0o644)  # a monitoring program runs as another user; it holds no secrets
+        part.chmod(0o600 if private else 0o644)  # for monitoring programs of other users; holds no secrets
         replace_file(part, path)
     except OSError as error:
         if part is not None:

@@ -1,4 +1,4 @@
-"""What a PBX tells live, as facts. Pure: messages and when they came in; visits, rings, changes and legs out."""
+"""Turns a PBX's live events into visits, rings, agent events and legs. Pure: AMI messages in, updates out."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from pbx.live.legs import LiveLegs
 from pbx.live.visits import LiveVisits
 from pbx.model.history import AgentEvent, Leg, Ring, Visit
 
-CLASSES = "system,call,agent"
-# What the live pages show may have changed: who shows it looks again.
-SHOWN = frozenset(
+EVENT_CLASSES = "system,call,agent"
+# After these, what the live pages show may have changed, so a new snapshot is taken.
+PAGE_EVENTS = frozenset(
     (
         "AgentCalled",
         "AgentComplete",
@@ -35,16 +35,16 @@ SHOWN = frozenset(
     )
 )
 VARIABLES = ("ABANDONED", "MIXMONITOR_FILENAME", "QUEUESTATUS")
-_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock that says otherwise was never set
-DEVICES = frozenset(("ContactStatus", "PeerStatus", "Registry"))
+_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100; a clock outside this range was never set
+DEVICE_EVENTS = frozenset(("ContactStatus", "PeerStatus", "Registry"))
 
 
-MOST_OPEN = 20_000  # channels, or callers in queues, at once
+MAX_OPEN = 20_000  # concurrent channels, or callers in queues, that a real PBX can have
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What was told since the last time; of what was told more than once the last."""
+class LiveUpdates:
+    """What changed since the last updates; of several changes to the same visit or leg, the last one."""
 
     visits: Sequence[Visit] = ()
     rings: Sequence[Ring] = ()
@@ -56,10 +56,10 @@ class Facts:
 
 
 class LiveHistory:
-    """Follows one PBX. Not safe from several threads.
+    """Follows the calls and queues of one PBX by its events. Not thread-safe.
 
-    An event heard twice tells nothing new. After a time in which nothing was heard call `resume`; what ended meanwhile
-    is told as unknown, never with an invented end.
+    An event received twice changes nothing. After a time in which events may have been missed, call `resume`: what
+    ended in that time gets the outcome unknown, never an invented end.
     """
 
     def __init__(self) -> None:
@@ -72,58 +72,58 @@ class LiveHistory:
         }
 
     def take(self, message: Message, at: datetime) -> None:
-        """One event that came at a moment; its own `Timestamp` (manager.conf: timestampevents) is believed more."""
+        """Process an event received at a moment; its own `Timestamp` (manager.conf: timestampevents) has priority."""
         if handlers := self._handlers.get(message.event):
             at = _moment(message, at)
             for handle in handlers:
                 handle(message, at)
 
-    def resume(self, asked_at: datetime, queues: Iterable[Message], channels: Sequence[Message]) -> None:
-        """Go on from a look at everything: the items of QueueStatus and of CoreShowChannels, asked for at a moment."""
+    def resume(self, requested_at: datetime, queues: Iterable[Message], channels: Sequence[Message]) -> None:
+        """Continue from the PBX's present state: the items of QueueStatus and CoreShowChannels."""
         shown = [one for one in channels if one.event == "CoreShowChannel"]
         entries = [one for one in queues if one.event == "QueueEntry"]
-        self.visits.resume(asked_at, entries, frozenset(one.get("Uniqueid") for one in shown))
-        self.legs.resume(asked_at, shown)
+        self.visits.resume(requested_at, entries, frozenset(one.get("Uniqueid") for one in shown))
+        self.legs.resume(requested_at, shown)
 
-    def add_known(self, visits: Iterable[Visit], legs: Iterable[Leg], channels: Sequence[Message]) -> None:
-        """What was stored as going on by whoever listened before; `resume` then tells what of it is over."""
-        self.visits.add_known(visits)
-        self.legs.add_known(legs, [one for one in channels if one.event == "CoreShowChannel"])
+    def add_stored(self, visits: Iterable[Visit], legs: Iterable[Leg], channels: Sequence[Message]) -> None:
+        """Add visits and legs that an earlier listener stored as in progress; `resume` ends those that are over."""
+        self.visits.add_stored(visits)
+        self.legs.add_stored(legs, [one for one in channels if one.event == "CoreShowChannel"])
 
-    def facts(self, at: datetime) -> Facts:
-        """What was told since the last time, at a moment now."""
+    def take_updates(self, at: datetime) -> LiveUpdates:
+        """The updates since the last call, as of a moment that is now."""
         visits, legs = self.visits, self.legs
         visits.settle(at)
-        told = Facts(list(visits.visits.values()), visits.rings, visits.changes, list(legs.legs.values()))
+        updates = LiveUpdates(list(visits.visits.values()), visits.rings, visits.changes, list(legs.legs.values()))
         visits.visits, visits.rings, visits.changes, legs.legs = {}, [], [], {}
-        return told
+        return updates
 
-    def retell(self) -> None:
-        """Tell of all that goes on once more: what was told may not have been stored."""
-        self.visits.retell()
-        self.legs.retell()
+    def repeat_open(self) -> None:
+        """Include everything in progress in the next updates, because earlier updates may not have been stored."""
+        self.visits.repeat_open()
+        self.legs.repeat_open()
 
     @property
-    def overfull(self) -> bool:
-        """Whether more goes on than on any PBX there is: what is told is not to be believed."""
-        return max(self.legs.channels, len(self.visits.open)) > MOST_OPEN
+    def implausible(self) -> bool:
+        """Whether more is in progress than a real PBX can have, so the events can't be trusted."""
+        return max(self.legs.channels, len(self.visits.open)) > MAX_OPEN
 
     @property
     def busy(self) -> bool:
-        """Whether anything goes on."""
+        """Whether any call or visit is in progress."""
         return bool(self.legs.channels or self.visits.open)
 
 
 def event_filter(handled: Collection[str]) -> str:
-    """The expression of an AMI Filter action that lets these events pass, VarSet for a few variables only.
+    """The expression for an AMI Filter action that passes these events only, and VarSet only for a few variables.
 
-    manager.c matches it against an event's whole text, as POSIX extended; a line may have 1,024 bytes.
+    manager.c matches it as a POSIX extended expression against the full text of an event. A line may have 1,024 bytes.
     """
     plain = "|".join(sorted(set(handled) - {"VarSet"}))
     return f"^Event: (({plain})[[:cntrl:]]|VarSet[[:cntrl:]].*Variable: ({'|'.join(VARIABLES)})[[:cntrl:]])"
 
 
-HANDLED = frozenset({*LiveHistory()._handlers, *SHOWN})
+USED_EVENTS = frozenset({*LiveHistory()._handlers, *PAGE_EVENTS})
 
 
 def _moment(message: Message, at: datetime) -> datetime:

@@ -1,8 +1,8 @@
-"""Legs of calls from channels' live events: who dialled whom, first ringing, answer, hang-up and its cause. Pure.
+"""Builds the legs of calls from channel events: dialling, first ringing, answer, hangup and its cause. Pure.
 
-A leg is a dial attempt with the caller's channel, as a row of the CDR is. As there, a channel's first leg begins with
-the channel: the time in a menu or queue before somebody was dialled belongs to it. A channel that dialled nobody and
-that nobody dialled (an inbound call that ended in a menu) is a leg of its own, told when it has hung up.
+A leg is one dial attempt with the caller's channel, like a row of the CDR. As in the CDR, a channel's first leg begins
+with the channel and includes the time in a menu or queue before the first dialling. A channel that neither dialled nor
+was dialled (an inbound call that ended in a menu) is a leg of its own, reported when it has hung up.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -16,9 +16,9 @@ from pbx.model.history import Leg
 
 _RINGING = "5"  # ChannelState
 _UP = "6"
-_ANSWERED_WITHIN = timedelta(minutes=1)  # an action is, or it has failed
+_REPLY_WITHIN = timedelta(minutes=1)  # an AMI action is answered by then, or has failed
 _NOBODY = {"", "s", "h", "i", "t"}
-_DISPOSITIONS = {  # of DialEnd's DialStatus, as the CDR would have it
+_DISPOSITIONS = {  # from DialEnd's DialStatus to the CDR's disposition
     "ANSWER": "ANSWERED",
     "BUSY": "BUSY",
     "CONGESTION": "CONGESTION",
@@ -26,13 +26,13 @@ _DISPOSITIONS = {  # of DialEnd's DialStatus, as the CDR would have it
     "NOANSWER": "NO ANSWER",
     "CANCEL": "NO ANSWER",
 }
-_CAUSES_END = 256  # Q.850's causes, and the few of Asterisk's own, are below
+_CAUSES_END = 256  # Q.850's causes and Asterisk's own are below this
 _CAUSES = {17: "BUSY", 21: "BUSY", 34: "CONGESTION", 38: "CONGESTION", 42: "CONGESTION"}  # Q.850
 
 
 @dataclass(slots=True)
 class _Channel:
-    """A channel that is there. `seen`: from its beginning."""
+    """A channel that exists now. `seen`: its Newchannel event was received."""
 
     name: str
     uniqueid: str
@@ -41,20 +41,20 @@ class _Channel:
     context: str
     caller: str
     caller_name: str
-    begun_at: datetime
+    began_at: datetime
     seen: bool = True
     up_at: datetime | None = None
-    dialled: bool = False  # it dialled somebody, or was dialled by somebody
+    dialled: bool = False  # it dialled a channel, or was dialled by one
     recorded: bool = False
     recording_file: str = ""
-    dials: set[str] = field(default_factory=set)  # uniqueids of those it dialled
+    dials: set[str] = field(default_factory=set)  # uniqueids of the channels it dialled
 
 
 class LiveLegs:
-    """Takes events in the order they came; `legs` gathers what they told until it is taken.
+    """Processes events in order; `legs` collects new and changed legs until the caller empties it.
 
-    `trunks` are the names of the PBX's trunks. `queue_of` tells the queue that a channel is in, "" for none.
-    `recording_ended` says that a recording was completed since it was last reset.
+    `trunks`: the names of the PBX's trunks. `queue_of` returns the queue that a channel is in, "" for none.
+    `recording_ended`: whether a recording was completed since the caller last reset it.
     """
 
     def __init__(self, queue_of: Callable[[str], str]) -> None:
@@ -64,7 +64,7 @@ class LiveLegs:
         self._queue_of = queue_of
         self._channels: dict[str, _Channel] = {}
         self._dials: dict[str, Leg] = {}  # by the uniqueid of the dialled channel
-        self._dialled_at: dict[str, datetime] = {}  # likewise
+        self._dialled_at: dict[str, datetime] = {}  # by the same
         self.handlers: dict[str, Callable[[Message, datetime], None]] = {
             "Newchannel": self._new,
             "Newstate": self._state,
@@ -79,49 +79,49 @@ class LiveLegs:
 
     @property
     def channels(self) -> int:
-        """How many channels are known to be there."""
+        """The number of channels that exist now."""
         return len(self._channels)
 
     def did_of(self, uniqueid: str) -> str:
-        """The number that the caller of a channel had called from outside; "" for none."""
+        """The DID that the caller of a channel dialled; "" for a call that didn't come from outside."""
         channel = self._channels.get(uniqueid)
         return self._did(self._channels.get(channel.linkedid, channel)) if channel else ""
 
-    def add_known(self, legs: Iterable[Leg], channels: Iterable[Message]) -> None:
-        """Legs that were stored as lasting; those whose channels are gone are left as they are, see `resume`."""
+    def add_stored(self, legs: Iterable[Leg], channels: Iterable[Message]) -> None:
+        """Add legs stored as in progress. `resume` ends those whose channels no longer exist."""
         uniqueids = {one.get("Channel"): one.get("Uniqueid") for one in channels}
         for leg in legs:
             self._dials.setdefault(uniqueids.get(leg.dst_channel) or f"gone {leg.dst_channel}", leg)
 
-    def resume(self, asked_at: datetime, channels: Iterable[Message]) -> None:
-        """After a time in which nothing was heard: what CoreShowChannels showed.
+    def resume(self, requested_at: datetime, channels: Iterable[Message]) -> None:
+        """Continue after a time without events, from the items of CoreShowChannels.
 
-        A leg whose channels aren't both there any more is over at a time nobody knows: answered it stays answered, else
-        it is `UNKNOWN`, and has no end. Channels nobody knew of are taken up.
+        A leg whose channels don't both exist any more has ended at an unknown time. It gets no end; an answered one
+        stays answered, any other becomes `UNKNOWN`. New channels are added.
         """
         there = {one.get("Uniqueid"): one for one in channels}
         for uniqueid, leg in list(self._dials.items()):
             gone = uniqueid not in there or (leg.uniqueid not in there and leg.answered_at is not None)
-            if gone and begun_before(self._dialled_at.get(uniqueid, leg.started_at), asked_at):
+            if gone and began_before(self._dialled_at.get(uniqueid, leg.started_at), requested_at):
                 self._forget(uniqueid)
                 if leg.ended_at is None:
-                    self._tell(replace(leg, disposition="ANSWERED" if leg.answered_at else "UNKNOWN"))
+                    self._report(replace(leg, disposition="ANSWERED" if leg.answered_at else "UNKNOWN"))
         for uniqueid, channel in list(self._channels.items()):
-            if uniqueid not in there and begun_before(channel.begun_at, asked_at):
+            if uniqueid not in there and began_before(channel.began_at, requested_at):
                 del self._channels[uniqueid]
                 self.recording_ended = self.recording_ended or channel.recorded
         for uniqueid, one in there.items():
             if uniqueid and uniqueid not in self._channels:
-                begun_at = asked_at - timedelta(seconds=seconds(one.get("Duration")))
-                self._channels[uniqueid] = _channel(one, begun_at, seen=False)
+                began_at = requested_at - timedelta(seconds=seconds(one.get("Duration")))
+                self._channels[uniqueid] = _channel(one, began_at, seen=False)
         for uniqueid, leg in self._dials.items():
             if caller := self._channels.get(leg.uniqueid):
                 caller.dials.add(uniqueid)
 
-    def retell(self) -> None:
-        """Tell of all that goes on once more."""
+    def repeat_open(self) -> None:
+        """Report every leg in progress again."""
         for leg in self._dials.values():
-            self._tell(leg)
+            self._report(leg)
 
     def _new(self, message: Message, at: datetime) -> None:
         if message.get("Uniqueid") not in self._channels:
@@ -137,9 +137,7 @@ class LiveLegs:
     def _dial(self, message: Message, at: datetime) -> None:
         uniqueid = message.get("DestUniqueid")
         src = message.get("Uniqueid")
-        if (
-            uniqueid in self._dials or not src
-        ):  # heard twice; or Asterisk itself dials, to connect it with something later
+        if uniqueid in self._dials or not src:  # received twice; or Asterisk itself dials, without a calling channel
             return
         channel = self._channels.get(src) or _channel(message, at, seen=False)
         root = self._channels.get(channel.linkedid, channel)
@@ -147,7 +145,7 @@ class LiveLegs:
         queue = self._queue_of(src)
         exten = message.get("Exten")
         context, caller = message.get("Context"), known(message.get("CallerIDNum"))
-        goes_out = is_to_outside(context)  # FreePBX has put the number that the call shows in the caller's place
+        goes_out = is_to_outside(context)  # FreePBX has replaced the caller's number with the one that the call shows
         trunk, onward_trunk = trunks_of(
             name, dst_name, root.context if root is channel else "", self.trunks, to_outside=goes_out
         )
@@ -162,7 +160,7 @@ class LiveLegs:
             did=self._did(root),
             context=context,
             last_app="Queue" if queue else "Dial",
-            started_at=at if channel.dials else min(channel.begun_at, at),
+            started_at=at if channel.dials else min(channel.began_at, at),
             answered_at=None,
             ended_at=None,
             duration_s=None,
@@ -205,14 +203,14 @@ class LiveLegs:
             self._update(uniqueid, _ended(leg, at, disposition))
 
     def _hang_up(self, message: Message, at: datetime) -> None:
-        """Hangup: Cause is Q.850's; 0 when Asterisk knows none."""
-        uniqueid, told = message.get("Uniqueid"), integer(message.get("Cause"))
-        cause = told if 0 < told < _CAUSES_END else None
+        """Hangup: Cause is a Q.850 cause, 0 when Asterisk doesn't know it."""
+        uniqueid, number = message.get("Uniqueid"), integer(message.get("Cause"))
+        cause = number if 0 < number < _CAUSES_END else None
         channel = self._channels.pop(uniqueid, None)
         leg = self._forget(uniqueid)
         if leg is not None:
             ended = leg if leg.ended_at is not None else _ended(leg, at, _disposition(leg, cause))
-            self._tell(replace(ended, cause=cause or ended.cause))
+            self._report(replace(ended, cause=cause or ended.cause))
         for dialled in channel.dials if channel else ():
             other = self._dials.get(dialled)
             if other is not None and other.ended_at is None:
@@ -222,15 +220,15 @@ class LiveLegs:
             self.recording_ended = True
         if channel is not None and channel.seen and not channel.dials:
             alone = not channel.dialled and not channel.name.endswith(";2")
-            if alone or self._queue_of(uniqueid):  # who was passed on to a queue waits there with another's channel
-                self._tell(self._alone(channel, at, cause))
+            if alone or self._queue_of(uniqueid):  # a caller transferred to a queue waits there with another's channel
+                self._report(self._leg_of_single_channel(channel, at, cause))
 
     def _record(self, message: Message, at: datetime) -> None:
         if channel := self._channels.get(message.get("Uniqueid")):
             channel.recorded = True
 
     def _name_record(self, message: Message, at: datetime) -> None:
-        """MIXMONITOR_FILENAME: the whole path; only a user with the class `dialplan` hears of it."""
+        """MIXMONITOR_FILENAME: the full path. Only AMI users with the class `dialplan` receive it."""
         channel = self._channels.get(message.get("Uniqueid"))
         if channel is not None and message.get("Variable") == "MIXMONITOR_FILENAME":
             channel.recording_file = message.get("Value").rpartition("/")[2]
@@ -240,8 +238,8 @@ class LiveLegs:
         if channel := self._channels.get(message.get("Uniqueid")):
             channel.recorded = False
 
-    def _alone(self, channel: _Channel, at: datetime, cause: int | None) -> Leg:
-        """The leg of a channel that talked with Asterisk only."""
+    def _leg_of_single_channel(self, channel: _Channel, at: datetime, cause: int | None) -> Leg:
+        """The leg of a channel that was connected to Asterisk only, such as to a menu."""
         queue = self._queue_of(channel.uniqueid)
         leg = Leg(
             linkedid=channel.linkedid,
@@ -250,11 +248,11 @@ class LiveLegs:
             dst_channel="",
             trunk=trunks_of(channel.name, "", channel.context, self.trunks)[0],
             src=channel.caller,
-            dst=queue or ("" if channel.exten in _NOBODY else channel.exten),  # as the CDR of a queue's caller has it
+            dst=queue or ("" if channel.exten in _NOBODY else channel.exten),  # as in the CDR of a caller in a queue
             did=self._did(channel),
             context=channel.context,
             last_app="Queue" if queue else "",
-            started_at=channel.begun_at,
+            started_at=channel.began_at,
             answered_at=channel.up_at,
             ended_at=None,
             duration_s=None,
@@ -269,7 +267,7 @@ class LiveLegs:
         return _ended(leg, at, _disposition(leg, cause))
 
     def _did(self, root: _Channel) -> str:
-        """The number that was called from outside: the first extension of the call's first channel."""
+        """The DID of a call from outside: the first extension of the call's first channel."""
         outside = is_from_outside(root.context) or (not is_local(root.name) and peer_of(root.name) in self.trunks)
         return root.exten if outside and root.seen and root.exten not in _NOBODY else ""
 
@@ -279,9 +277,9 @@ class LiveLegs:
 
     def _update(self, uniqueid: str, leg: Leg) -> None:
         self._dials[uniqueid] = leg
-        self._tell(leg)
+        self._report(leg)
 
-    def _tell(self, leg: Leg) -> None:
+    def _report(self, leg: Leg) -> None:
         self.legs[leg.linkedid, leg.channel, leg.dst_channel] = leg
 
 
@@ -294,7 +292,7 @@ def _channel(message: Message, at: datetime, *, seen: bool = True) -> _Channel:
         context=message.get("Context"),
         caller=known(message.get("CallerIDNum")),
         caller_name=unescape(known(message.get("CallerIDName"))),
-        begun_at=at,
+        began_at=at,
         seen=seen,
         up_at=at if message.get("ChannelState") == _UP else None,
     )
@@ -304,12 +302,12 @@ def _disposition(leg: Leg, cause: int | None) -> str:
     return "ANSWERED" if leg.answered_at is not None else _CAUSES.get(cause or 0, "NO ANSWER")
 
 
-def begun_before(begun_at: datetime, asked_at: datetime) -> bool:
-    """Whether what was begun then was there when all was asked for, and not begun until the answer came.
+def began_before(began_at: datetime, requested_at: datetime) -> bool:
+    """Whether something began before the PBX's state was requested, rather than between the request and the reply.
 
-    What lies far behind it was begun by a clock that was set back meanwhile.
+    A start that is much later than the request is from a clock that was set back since.
     """
-    return begun_at < asked_at or begun_at > asked_at + _ANSWERED_WITHIN
+    return began_at < requested_at or began_at > requested_at + _REPLY_WITHIN
 
 
 def _ended(leg: Leg, at: datetime, disposition: str) -> Leg:

@@ -1,4 +1,4 @@
-"""A visit to a queue that goes on, and what a message tells of it. Pure."""
+"""A queue visit in progress, and how AMI messages describe it. Pure."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -16,30 +16,32 @@ _REMEMBERED = 2_000
 
 @dataclass(slots=True)
 class OpenVisit:
-    """A visit that goes on, or has ended in a way that is not known yet. `uniqueid`: of the channel in it by now."""
+    """A visit in progress, or one whose outcome isn't known yet. `uniqueid`: of the channel in the queue now."""
 
     uniqueid: str
     visit: Visit
     hanging_up: bool = False
-    given_up: bool = False  # QueueCallerAbandon came
+    abandoned: bool = False  # QueueCallerAbandon was received
     left_at: datetime | None = None
 
     @property
     def connected(self) -> bool:
+        """Whether an agent took the call."""
         return self.visit.connected_at is not None
 
     @property
     def key(self) -> tuple[str, str]:
+        """The channel's uniqueid and the queue."""
         return self.uniqueid, self.visit.queue
 
 
 def not_before(at: datetime, earlier: datetime, lasted_s: float | None) -> datetime:
-    """When something ended; where the clock was set back meanwhile, by how long it lasted."""
+    """The end of something; calculated from its length where the clock was set back since it began."""
     return at if at >= earlier else earlier + timedelta(seconds=lasted_s or 0.0)
 
 
 def visit_of(message: Message, joined_at: datetime, original_position: int | None = None) -> Visit:
-    """The visit that somebody has begun, by an event or an item of QueueStatus."""
+    """A new visit, from an event or an item of QueueStatus."""
     return Visit(
         uniqueid=message.get("Uniqueid"),
         queue=message.get("Queue"),
@@ -51,7 +53,7 @@ def visit_of(message: Message, joined_at: datetime, original_position: int | Non
 
 
 def with_agent(visit: Visit, message: Message) -> Visit:
-    """With who took the call, after what wait."""
+    """The visit with the agent who took the call, the wait and the ring time."""
     return replace(
         visit,
         wait_s=span_s(message.get("HoldTime")),
@@ -61,9 +63,9 @@ def with_agent(visit: Visit, message: Message) -> Visit:
     )
 
 
-def remember(where: OrderedDict[_K, _V], key: _K, value: _V) -> None:
-    """Keep something that has ended, so that an event that comes twice is one; the oldest is forgotten."""
-    where[key] = value
-    where.move_to_end(key)
-    if len(where) > _REMEMBERED:
-        where.popitem(last=False)
+def remember(memory: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    """Keep a value, so that an event received twice is recognised; drop the oldest when there are too many."""
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

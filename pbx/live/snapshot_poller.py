@@ -1,6 +1,7 @@
-"""Looks at the whole PBX over the listener's own connection, so that live pages only have to read.
+"""Takes snapshots of the PBX over the listener's connection, so that live pages only read the cache.
 
-A look is taken soon after something happened that a page shows, at most once a second, and seldom while all is quiet.
+A snapshot is taken soon after an event that changes what a page shows, at most once a second, and rarely while nothing
+happens.
 """
 
 import logging
@@ -19,51 +20,55 @@ from pbx.model.snapshot import Snapshot, Trunk
 from pbx.store.engine import writing
 from pbx.store.snapshots import store_latest, store_trunk_changes
 
-GATHER_S = 0.1  # what follows an event at once is seen with it
-EVERY_S = 1.0  # at most
-BUSY_S = 2.0  # while callers wait or talk: their times go on without an event
-QUIET_S = 10.0
-CLOCK_S = 30.0  # how often the PBX is asked what its clock shows
-SHARE = 10  # of its time a PBX spends at most this part with our looks
+GATHER_S = 0.1  # wait for events that follow immediately, so that one snapshot shows them all
+EVERY_S = 1.0  # shortest time between two snapshots
+BUSY_S = 2.0  # time between snapshots while callers wait or talk
+QUIET_S = 10.0  # time between snapshots while nothing happens
+CLOCK_S = 30.0  # how often the PBX's clock is read
+REST_FACTOR = 10  # snapshots may take at most one part in this many of the PBX's time
 
 log = logging.getLogger("pbx.watch")
 
 
 class SnapshotPoller:
-    """Takes looks on a thread of its own until closed. `seen` is called with each, on that thread."""
+    """Takes snapshots on its own thread until it is closed. `receive` is called with each one, on that thread."""
 
-    def __init__(self, engine: Engine, connection_id: int, client: AmiClient, seen: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self, engine: Engine, connection_id: int, client: AmiClient, receive: Callable[[Snapshot], None]
+    ) -> None:
         self.taken = 0
-        self.ahead_s: float | None = None  # the PBX's clock, as it was found last; None before, or if it can't be asked
-        self._engine, self._connection_id, self._client, self._seen = engine, connection_id, client, seen
-        self._trunks: dict[str, str] | None = None  # states at the look before
+        self.clock_ahead_s: float | None = None  # of the PBX's clock, see `pbx_clock_s`; None while unknown
+        self._engine, self._connection_id, self._client, self._receive = engine, connection_id, client, receive
+        self._trunks: dict[str, str] | None = None  # states in the previous snapshot
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._device_at: datetime | None = None
         self._clock_due_at = time.monotonic() + CLOCK_S
-        self._said = ""
-        self._thread = threading.Thread(target=self._run, name="looks", daemon=True)
+        self._logged = ""
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def start(self) -> None:
+        """Start to take snapshots."""
         self._thread.start()
 
     def wake(self, *, device_at: datetime | None = None) -> None:
-        """Something that a page shows has changed; `device_at`: a trunk or a phone has, at that moment."""
+        """Take a snapshot soon, because something changed. `device_at`: when a trunk or phone changed its state."""
         if device_at is not None:
             self._device_at = device_at
         self._changed.set()
 
     def close(self) -> None:
+        """Stop taking snapshots."""
         self._stop.set()
         self._changed.set()
         if self._thread.is_alive():
             self._thread.join(10)
 
-    def look(self) -> Snapshot:
-        """Take one look and store it as the newest. Raises Unreachable, Deadline, DataError."""
+    def poll(self) -> Snapshot:
+        """Take a snapshot and store it as the newest. Raises Unreachable, Deadline, DataError."""
         device_at, self._device_at = self._device_at, None
         snapshot = take_snapshot(self._client)
-        self._seen(snapshot)
+        self._receive(snapshot)
         changed = self._changes(snapshot)
         with writing(self._engine) as session:
             store_latest(session, self._connection_id, snapshot)
@@ -74,7 +79,7 @@ class SnapshotPoller:
         return snapshot
 
     def _changes(self, snapshot: Snapshot) -> Sequence[Trunk]:
-        """The trunks whose state is another than at the look before."""
+        """The trunks whose state differs from the previous snapshot."""
         if "trunks" not in snapshot.parts or snapshot.parts["trunks"].state != "ok":
             return ()
         before, self._trunks = self._trunks, {trunk.name: trunk.state for trunk in snapshot.trunks}
@@ -92,42 +97,42 @@ class SnapshotPoller:
                 return
             begun = time.monotonic()
             try:
-                snapshot = self.look()
-                self._ask_clock()
+                snapshot = self.poll()
+                self._read_clock()
             except PbxError as error:
-                self._say(error.advice)
+                self._log_once(error.advice)
                 wait_s, rest_s = QUIET_S, EVERY_S
-            except Exception as error:  # a mistake of ours must not freeze what the pages show
-                self._say(f"An unexpected error: {error!r}", traceback=True)
+            except Exception as error:  # a bug must not freeze what the pages show
+                self._log_once(f"An unexpected error: {error!r}", traceback=True)
                 wait_s, rest_s = QUIET_S, EVERY_S
             else:
-                self._say("")
+                self._log_once("")
                 busy = snapshot.active_calls or any(queue.calls for queue in snapshot.queues)
                 wait_s = BUSY_S if busy else QUIET_S
-                rest_s = max(EVERY_S - (time.monotonic() - begun), SHARE * snapshot.took_ms / 1000)
+                rest_s = max(EVERY_S - (time.monotonic() - begun), REST_FACTOR * snapshot.took_ms / 1000)
             self._stop.wait(rest_s)
             wait_s = max(wait_s - rest_s, 0.0)
 
-    def _ask_clock(self) -> None:
+    def _read_clock(self) -> None:
         if time.monotonic() >= self._clock_due_at:
-            self.ahead_s = pbx_clock_s(self._client)
+            self.clock_ahead_s = pbx_clock_s(self._client)
             self._clock_due_at = time.monotonic() + CLOCK_S
 
-    def _say(self, text: str, *, traceback: bool = False) -> None:
-        if text and text != self._said:
-            log.warning("The PBX could not be looked at just now. %s", text, exc_info=traceback)
-        self._said = text
+    def _log_once(self, text: str, *, traceback: bool = False) -> None:
+        if text and text != self._logged:
+            log.warning("The PBX's state could not be read. %s", text, exc_info=traceback)
+        self._logged = text
 
 
 def pbx_clock_s(client: AmiClient) -> float | None:
-    """By how many seconds the PBX's clock is ahead of this machine's; None where it doesn't tell (Getvar)."""
+    """By how many seconds the PBX's clock is ahead of this machine's; None where Getvar can't read it."""
     before = datetime.now(UTC)
     try:
         reply = client.submit("Getvar", [("Variable", "STRFTIME(,,%s.%3q)")], deadline_s=5).result()
     except PbxError:
         return None
-    told = decimal(reply.response.get("Value"))
-    if not told or told < 0:  # nothing, or nothing that is a time
+    epoch_s = decimal(reply.response.get("Value"))
+    if not epoch_s or epoch_s < 0:  # empty, or not a time
         return None
     after = datetime.now(UTC)
-    return told - (before.timestamp() + after.timestamp()) / 2
+    return epoch_s - (before.timestamp() + after.timestamp()) / 2

@@ -1,7 +1,7 @@
-"""Facts on their way into the database: gathered, coalesced and committed in batches by a thread of its own.
+"""Writes live updates to the database: a thread of its own collects, merges and commits them in batches.
 
-Whoever listens never waits for the database. While it can't be written facts are kept, up to a limit; beyond that they
-are refused, and the listener ends its span there: what is missing is a gap, not a guess.
+So the listener never waits for the database. While the database can't be written, updates are kept up to a limit.
+Beyond it they are refused, and the listener ends its listening span: what is missing shows as a gap.
 """
 
 import logging
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from pbx.errors import PbxError
-from pbx.live.events import Facts
+from pbx.live.events import LiveUpdates
 from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
@@ -22,16 +22,16 @@ from pbx.store.listening import begin_span, end_spans, prolong_span
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 
 COMMIT_S = 1.0
-BATCH = 500  # so many facts are committed at once, before COMMIT_S is over
-LIMIT = 50_000  # facts that may wait for the database
-PROLONG_S = 5.0  # how far behind a quiet span may be in the database
+BATCH = 500  # this many updates are committed before COMMIT_S is over
+LIMIT = 50_000  # updates that may wait for the database
+PROLONG_S = 5.0  # how far a stored span may lag behind while nothing happens
 
 log = logging.getLogger("pbx.watch")
 
 
 @dataclass
 class _Span:
-    """A stretch of listening; `id` once it is stored."""
+    """A listening span; it has an `id` once it is stored."""
 
     from_at: datetime
     until_at: datetime
@@ -41,13 +41,14 @@ class _Span:
 
     @property
     def due(self) -> bool:
-        behind = self.stored_until is None or (self.until_at - self.stored_until).total_seconds() >= PROLONG_S
-        return behind or bool(self.ended_by)
+        """Whether the stored span needs an update."""
+        outdated = self.stored_until is None or (self.until_at - self.stored_until).total_seconds() >= PROLONG_S
+        return outdated or bool(self.ended_by)
 
 
 @dataclass
 class _PendingWrites:
-    """Facts that wait; of one thing the last word."""
+    """Updates to be written; of several updates to the same visit or leg, the last one."""
 
     visits: dict[tuple[str, str, datetime], Visit] = field(default_factory=dict)
     legs: dict[tuple[str, str, str], Leg] = field(default_factory=dict)
@@ -57,14 +58,15 @@ class _PendingWrites:
     def __len__(self) -> int:
         return len(self.visits) + len(self.legs) + len(self.rings) + len(self.changes)
 
-    def add(self, facts: Facts) -> None:
-        self.visits |= {(one.uniqueid, one.queue, one.joined_at): one for one in facts.visits}
-        self.legs |= {(one.linkedid, one.channel, one.dst_channel): one for one in facts.legs}
-        self.rings += facts.rings
-        self.changes += facts.changes
+    def add(self, updates: LiveUpdates) -> None:
+        """Add newer updates."""
+        self.visits |= {(one.uniqueid, one.queue, one.joined_at): one for one in updates.visits}
+        self.legs |= {(one.linkedid, one.channel, one.dst_channel): one for one in updates.legs}
+        self.rings += updates.rings
+        self.changes += updates.changes
 
-    def put_under(self, older: "_PendingWrites") -> None:
-        """Take in what could not be stored; what came meanwhile is newer."""
+    def add_older(self, older: "_PendingWrites") -> None:
+        """Add updates that could not be stored; those here are newer."""
         self.visits = older.visits | self.visits
         self.legs = older.legs | self.legs
         self.rings = older.rings + self.rings
@@ -72,10 +74,10 @@ class _PendingWrites:
 
 
 class EventWriter:
-    """Stores facts and the spans of listening of one PBX. Close it to have all committed.
+    """Stores the updates and listening spans of one PBX. Closing it commits everything.
 
-    `each_time` is called on the writer's thread after each commit, and about once in COMMIT_S. Whoever died while
-    listening is marked when the first span is stored.
+    `after_commit` is called on the writer's thread after each commit, and about once in COMMIT_S. With the first span,
+    the spans of listeners that were killed are ended.
     """
 
     def __init__(
@@ -84,40 +86,40 @@ class EventWriter:
         connection_id: int,
         *,
         limit: int = LIMIT,
-        each_time: Callable[[], None] = lambda: None,
+        after_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self.fault = ""  # why the database can't be written; "" while it can
-        self.stored = 0  # facts
-        self.dropped = 0  # facts that a mistake of ours lost
-        self._engine, self._connection_id, self._limit, self._each_time = engine, connection_id, limit, each_time
+        self.stored = 0  # updates
+        self.dropped = 0  # updates lost by a bug
+        self._engine, self._connection_id, self._limit, self._each_time = engine, connection_id, limit, after_commit
         self._batch = _PendingWrites()
         self._spans: list[_Span] = []
-        self._writing = 0  # facts being committed now
+        self._writing = 0  # updates being committed now
         self._first = True
         self._closing = False
-        self._changed = threading.Condition()  # guards all of it
-        self._thread = threading.Thread(target=self._run, name="live rows", daemon=True)
+        self._changed = threading.Condition()  # guards the attributes above
+        self._thread = threading.Thread(target=self._run, name="event writer", daemon=True)
         self._thread.start()
 
     def begin(self, at: datetime) -> None:
-        """From now on all is heard."""
+        """Start a listening span: from this moment on, every event is received."""
         with self._changed:
             self._spans.append(_Span(at, at))
 
-    def add(self, facts: Facts, heard_until: datetime) -> bool:
-        """Take facts, and prolong the span up to a moment. False, and nothing is taken, when too many wait already."""
+    def add(self, updates: LiveUpdates, complete_until: datetime) -> bool:
+        """Queue updates and extend the span to a moment; returns False and queues nothing when too many are waiting."""
         with self._changed:
-            if len(self._batch) + self._writing + len(facts) > self._limit:
+            if len(self._batch) + self._writing + len(updates) > self._limit:
                 return False
-            self._batch.add(facts)
+            self._batch.add(updates)
             if self._spans and not self._spans[-1].ended_by:
-                self._spans[-1].until_at = max(heard_until, self._spans[-1].until_at)
+                self._spans[-1].until_at = max(complete_until, self._spans[-1].until_at)
             if len(self._batch) >= BATCH:
                 self._changed.notify_all()
             return True
 
     def end(self, at: datetime, why: str) -> None:
-        """The span ends at a moment, which may lie before what `add` said: a connection is found lost afterwards."""
+        """End the listening span at a moment, possibly before its present end: a lost connection is noticed late."""
         with self._changed:
             if self._spans and not self._spans[-1].ended_by:
                 span = self._spans[-1]
@@ -126,16 +128,17 @@ class EventWriter:
 
     @property
     def waiting(self) -> int:
-        """How many facts are not stored yet."""
+        """How many updates are not stored yet."""
         with self._changed:
             return len(self._batch) + self._writing
 
     @property
     def has_room(self) -> bool:
+        """Whether the queue has enough room to continue after updates were refused."""
         return self.waiting < self._limit // 2
 
     def close(self, deadline_s: float = 10.0) -> None:
-        """Commit what is left, and end."""
+        """Commit what is waiting, and stop."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -168,16 +171,16 @@ class EventWriter:
             if len(batch) or spans:
                 with writing(self._engine) as session:
                     ids = self._write(session, batch, spans)
-        except PbxError as error:  # it may be well again soon
+        except PbxError as error:  # the database may recover soon
             if error.advice != self.fault:
-                log.error("What happens can't be stored now; it is kept. %s", error.advice)
+                log.error("Events can't be stored at present; they are kept in memory. %s", error.advice)
             self.fault = error.advice
             with self._changed:
-                self._batch.put_under(batch)
+                self._batch.add_older(batch)
                 self._writing = 0
             return False
-        except Exception:  # a mistake of ours must not come back with every commit
-            log.exception("%d facts could not be stored", len(batch))
+        except Exception:  # a bug must not repeat with every commit
+            log.exception("%d updates could not be stored", len(batch))
             with self._changed:
                 self.dropped += len(batch)
                 self._writing = 0

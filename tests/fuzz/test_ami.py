@@ -77,7 +77,7 @@ def test_spoilt_events_become_history_or_nothing(data: bytes) -> None:
     for message in items:
         history.take(message, AT)
     history.resume(AT, items, items)
-    facts = history.facts(AT)
+    facts = history.take_updates(AT)
     for visit in facts.visits:
         assert visit.joined_at.tzinfo is UTC
         assert visit.wait_s is None or visit.wait_s >= 0
@@ -96,7 +96,7 @@ def test_a_nasty_number_in_an_event_does_no_harm(header: str, value: bytes) -> N
     entry = Message(b"Event: QueueEntry\r\nQueue: q\r\nUniqueid: 1.2\r\n" + header.encode() + b": " + value)
     channel = Message(b"Event: CoreShowChannel\r\nUniqueid: 1.2\r\n" + header.encode() + b": " + value)
     history.resume(AT, [entry], [channel])
-    assert history.facts(AT).visits
+    assert history.take_updates(AT).visits
     parse_queues([Message(entry.raw.replace(b"QueueEntry", b"QueueParams")), entry])
     parse_active_calls([channel])
 

@@ -64,7 +64,7 @@ def live_shift(server: LabServer, folder: Path) -> Lived:
             shift = work_shift(server, lambda: look_once(server, folder))
             time.sleep(2)  # what is told late
             server.cli(f"queue reset stats {DESK}")
-            watch.looks.wake()
+            watch.poller.wake()
             wait_until("a look shows the reset", lambda: bool(resets_since(live, shift.until)))
         forget_others(live, shift)
     with be(server, folder / IMPORTED), opened() as imported:

@@ -230,7 +230,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     for message in AmiParser().feed(lived.seen):
         live.take(message, at)
     mine = {call.uniqueid for call in lived.calls.values()}
-    watched = [leg for leg in live.facts(at).legs if leg.linkedid in mine]
+    watched = [leg for leg in live.take_updates(at).legs if leg.linkedid in mine]
     assert {leg.linkedid for leg in watched if leg.onward_trunk} == {lived.calls["forwarded"].uniqueid}
     mariadb.fresh_cdr()
     mariadb.insert("cdr", lived.rows())

@@ -14,7 +14,7 @@ from sqlmodel import func, select
 
 from pbx.analytics.trunk_status import trunk_history
 from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
-from pbx.live.collect import collect_snapshot, write_whole
+from pbx.live.collect import collect_snapshot, write_atomically
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -195,7 +195,7 @@ def test_a_read_only_data_directory_is_told(small_disk: Path) -> None:
     assert str(small_disk) in str(caught.value)
     assert "right to write" in caught.value.fix
     with pytest.raises(DataError, match=r"freepbx\.json can't be written"):
-        write_whole(small_disk / "freepbx.json", "{}")
+        write_atomically(small_disk / "freepbx.json", "{}")
 
 
 def test_a_directory_that_turns_read_only_is_told(small_disk: Path) -> None:

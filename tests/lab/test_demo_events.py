@@ -18,7 +18,7 @@ from pbx.demo.company import PlannedCall
 from pbx.demo.shifts import DayClock
 from pbx.demo.story import calls_of_day
 from pbx.demo.world import AmiEvent, World
-from pbx.live.events import HANDLED, VARIABLES
+from pbx.live.events import USED_EVENTS, VARIABLES
 from tests.lab.ami import Ami
 from tests.lab.calls import (
     PlacedCall,
@@ -54,7 +54,7 @@ def names_of(message: Message) -> Fields:
 def is_used(message: Message) -> bool:
     """Whether whoever watches asks for it: of variables a few only."""
     fields = dict(message)
-    return fields.get("Event") in HANDLED and (fields["Event"] != "VarSet" or fields["Variable"] in VARIABLES)
+    return fields.get("Event") in USED_EVENTS and (fields["Event"] != "VarSet" or fields["Variable"] in VARIABLES)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def test_every_event_of_a_day_has_a_shape_that_asterisk_sends(server: LabServer,
     assert len(events) > 5000
     assert not unknown
     told = {event.name for event in events}
-    assert told <= HANDLED, "nothing is told that nobody asks for"
+    assert told <= USED_EVENTS, "nothing is told that nobody asks for"
 
 
 def test_privileges_are_those_of_asterisk(server: LabServer) -> None:

@@ -55,7 +55,7 @@ def told(request: pytest.FixtureRequest) -> Told:
     for line in log.encode().splitlines():
         if (event := parse_queue_log_line(line)) is not None:
             fold.add(event)
-    return Told(list(history.facts(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
+    return Told(list(history.take_updates(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
 
 
 @pytest.mark.parametrize("way", ["live", "logged"])

@@ -113,8 +113,8 @@ def test_a_list_without_beginning_or_end_does_not_end_the_listening(
         wait_until(lambda: pbx.faults.taken.get(kind) == 1)
         if kind == "endless":
             listens_again(app, at)
-        taken = at.looks.taken
-        wait_until(lambda: at.looks.taken > taken + 1)
+        taken = at.poller.taken
+        wait_until(lambda: at.poller.taken > taken + 1)
         hear(pbx, clock, at)
     with reading(app.engine) as session:
         newest = latest_snapshot(session, 1)

@@ -11,7 +11,7 @@ from pbx.demo.replay import replay_agents, replay_calls
 from pbx.demo.story import agent_changes_of_day, calls_of_day
 from pbx.demo.timeline import write_steps
 from pbx.demo.world import World
-from pbx.live.events import Facts
+from pbx.live.events import LiveUpdates
 from pbx.model.history import Leg
 
 DAY = date(2026, 11, 18)
@@ -21,7 +21,7 @@ CALLS = calls_of_day(DAY)
 FACTS = replay_calls(CALLS, LATER)
 
 
-def of_call(call: PlannedCall, facts: Facts = FACTS) -> list[Leg]:
+def of_call(call: PlannedCall, facts: LiveUpdates = FACTS) -> list[Leg]:
     return sorted((leg for leg in facts.legs if leg.linkedid == call.linkedid), key=lambda leg: leg.dst_channel)
 
 

@@ -48,7 +48,7 @@ class Heard:
         history.legs.trunks = {trunk.name for trunk in TRUNKS}
         for event in events:
             history.take(message(event), event.at)
-        facts = history.facts(END + timedelta(hours=1))
+        facts = history.take_updates(END + timedelta(hours=1))
         self.visits: dict[str, Visit] = {visit.uniqueid: visit for visit in facts.visits}
         self.rings: list[Ring] = list(facts.rings)
         self.changes = list(facts.changes)

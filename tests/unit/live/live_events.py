@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.live.events import Facts, LiveHistory
+from pbx.live.events import LiveHistory, LiveUpdates
 from pbx.model.history import Leg, Visit
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -41,8 +41,8 @@ class Pbx:
         told: dict[str, Any] = {"Uniqueid": uniqueid, "Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
         self.tell("AgentComplete", **(told | {"HoldTime": 3, "TalkTime": 60, "Reason": reason} | headers))
 
-    def facts(self, *, after: timedelta = LATER) -> Facts:
-        facts = self.history.facts(self.at + after)
+    def facts(self, *, after: timedelta = LATER) -> LiveUpdates:
+        facts = self.history.take_updates(self.at + after)
         self.visits |= {(one.uniqueid, one.queue, one.joined_at): one for one in facts.visits}
         self.legs |= {(one.channel, one.dst_channel): one for one in facts.legs}
         return facts

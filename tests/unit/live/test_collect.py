@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func
 from sqlmodel import select
 
 from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
-from pbx.live.collect import collect_snapshot, write_whole
+from pbx.live.collect import collect_snapshot, write_atomically
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import open_engine, reading
@@ -122,12 +122,12 @@ def test_a_pbx_that_does_not_answer_changes_nothing(
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     output = tmp_path / "freepbx.json"
-    write_whole(output, "old")
+    write_atomically(output, "old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(DataError, match=r"freepbx\.json can't be written") as caught:
-            write_whole(output, "x" * 100_000)
+            write_atomically(output, "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "--output" in caught.value.fix
@@ -141,22 +141,22 @@ def test_no_room_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageFull, match="no room left"):
-        write_whole(tmp_path / "freepbx.json", "new")
+        write_atomically(tmp_path / "freepbx.json", "new")
     assert [file for file in tmp_path.iterdir() if file.is_file()] == []
 
 
 def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match="can't be written") as caught:
-        write_whole(tmp_path / "out" / "freepbx.json", "new")
+        write_atomically(tmp_path / "out" / "freepbx.json", "new")
     assert "--output" in caught.value.fix
 
 
 def test_others_may_read_the_file(tmp_path: Path) -> None:
-    write_whole(tmp_path / "freepbx.json", "ä")
+    write_atomically(tmp_path / "freepbx.json", "ä")
     assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "freepbx.json").read_bytes() == "ä".encode()
-    write_whole(tmp_path / "new" / "folder" / "freepbx.json", "ä")
+    write_atomically(tmp_path / "new" / "folder" / "freepbx.json", "ä")
     assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o755
-    write_whole(tmp_path / "freepbx.json", "ä", private=True)
+    write_atomically(tmp_path / "freepbx.json", "ä", private=True)
     assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o600

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pbx.asterisk.ami.protocol import AmiParser, Message
-from pbx.live.events import HANDLED, Facts, LiveHistory, event_filter
+from pbx.live.events import USED_EVENTS, LiveHistory, LiveUpdates, event_filter
 from pbx.model.folding import fold_legs
 from tests.unit.asterisk.ami.replay import VERSIONS, raw
 from tests.unit.live.live_events import LATER, START, Pbx, dial, event
@@ -20,14 +20,14 @@ def captured(version: int) -> list[Message]:
     return parser.feed(raw(version, "events"))
 
 
-def follow(messages: Iterator[Message] | list[Message]) -> Facts:
+def follow(messages: Iterator[Message] | list[Message]) -> LiveUpdates:
     history = LiveHistory()
     history.legs.trunks = {"carrier", "badcarrier"}
     at = START
     for message in messages:
         at += TICK
         history.take(message, at)
-    return history.facts(at + LATER)
+    return history.take_updates(at + LATER)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -74,9 +74,9 @@ def test_every_event_twice_tells_the_same(version: int) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_only_events_that_are_used_pass_the_filter(version: int) -> None:
-    assert len(event_filter(HANDLED)) < 1000
-    assert "TestEvent" not in event_filter(HANDLED)
-    used = [message for message in captured(version) if message.event in HANDLED]
+    assert len(event_filter(USED_EVENTS)) < 1000
+    assert "TestEvent" not in event_filter(USED_EVENTS)
+    used = [message for message in captured(version) if message.event in USED_EVENTS]
     facts, all_of_it = follow(used), follow(captured(version))
     assert len(used) < len(captured(version)) * 0.6
     assert len(facts) == len(all_of_it)
@@ -152,7 +152,7 @@ def test_without_a_word_on_how_the_visit_was_left_it_stays_unknown() -> None:
 
 def test_a_key_pressed_is_what_is_left_where_the_status_is_heard() -> None:
     pbx = Pbx()
-    pbx.history.visits.told_status = True
+    pbx.history.visits.status_heard = True
     pbx.join()
     pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
     assert pbx.visit().outcome == "exit_key"
@@ -234,7 +234,7 @@ def test_who_is_gone_from_two_looks_left_unheard() -> None:
         pbx.join(uniqueid, queue)
     both, one = {("1.1", "sales"), ("1.2", "sales")}, {("1.2", "sales")}
     for there, outcome in ((one, "in_progress"), (both, "in_progress"), (one, "in_progress"), (one, "unknown")):
-        pbx.history.visits.lose_absent(["sales"], there, pbx.at + LATER)
+        pbx.history.visits.close_absent(["sales"], there, pbx.at + LATER)
         pbx.facts()
         ends = {visit.uniqueid: visit.outcome for visit in pbx.visits.values()}
         assert ends == {"1.1": outcome, "1.2": "in_progress", "1.3": "in_progress"}
@@ -285,7 +285,7 @@ def test_what_is_stored_as_open_is_taken_up_again() -> None:
         event("CoreShowChannel", Uniqueid="2.1", Channel="PJSIP/101-2.1", Duration="00:01:00"),
         event("CoreShowChannel", Uniqueid="2.2", Channel="PJSIP/carrier-2.2", Duration="00:00:50"),
     ]
-    pbx.history.add_known(facts.visits, facts.legs, shown)
+    pbx.history.add_stored(facts.visits, facts.legs, shown)
     pbx.resume(entries=[event("QueueEntry", Uniqueid="1.2", Queue="sales", Wait=70)], channels=shown)
     pbx.facts()
     assert {visit.uniqueid: visit.outcome for visit in pbx.visits.values()} == {"1.1": "unknown"}
@@ -355,7 +355,7 @@ def test_an_event_s_own_time_is_believed() -> None:
     history = LiveHistory()
     stamped = event("QueueCallerJoin", Uniqueid="1.1", Queue="sales", Timestamp="1772355600.250000")
     history.take(stamped, START + timedelta(days=1))
-    (visit,) = history.facts(START).visits
+    (visit,) = history.take_updates(START).visits
     assert visit.joined_at == datetime.fromtimestamp(1772355600.25, UTC)
 
 

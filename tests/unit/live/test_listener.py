@@ -147,9 +147,9 @@ def test_a_user_who_may_not_filter_hears_all_the_same(line: Line, engine: Engine
 
 def test_a_look_is_taken_after_an_event_and_is_no_history(line: Line, engine: Engine) -> None:
     with listening(engine) as at:
-        taken = at.looks.taken
+        taken = at.poller.taken
         heard(line, at, events(line)[: events(line).rindex(b"Event: Registry")])
-        wait_until(lambda: at.looks.taken > taken)
+        wait_until(lambda: at.poller.taken > taken)
     with reading(engine) as session:
         assert session.exec(select(LatestSnapshot)).one().taken_at
         assert session.exec(select(SnapshotRow)).first() is None
@@ -172,7 +172,7 @@ def test_only_one_listens(line: Line, engine: Engine) -> None:
     with take_process_lock(settings.pbx_data_dir, "watch") as slot:
         assert slot.name == SLOT
         assert listener_alive(settings)
-        with pytest.raises(DataError, match="listens to the PBX already"):
+        with pytest.raises(DataError, match="already listens to the PBX"):
             listen_inline(settings, engine, threading.Event())
 
 
@@ -228,7 +228,7 @@ def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
 def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(
     engine: Engine, line: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pbx.live.events.MOST_OPEN", 50)
+    monkeypatch.setattr("pbx.live.events.MAX_OPEN", 50)
     monkeypatch.setattr(watch, "RETRY_S", 0.05)
     stop = threading.Event()
     thread = threading.Thread(target=listen_inline, args=(load_settings(), engine, stop))
@@ -241,5 +241,5 @@ def test_more_calls_than_any_pbx_has_end_the_connection_and_it_is_tried_again(
     finally:
         stop.set()
         thread.join(20)
-    assert "calls at once, which no PBX has" in caplog.text
+    assert "concurrent calls, which no PBX has" in caplog.text
     assert spans(engine)[0].end_reason

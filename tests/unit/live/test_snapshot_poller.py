@@ -62,11 +62,11 @@ def test_a_trunk_s_change_is_stored_at_its_moment(
 ) -> None:
     shown = Seen(snapshot(0, "registered"), snapshot(10, "registered"), snapshot(20, "rejected"))
     monkeypatch.setattr(looks, "take_snapshot", shown)
-    at.look()
-    at.look()
+    at.poll()
+    at.poll()
     assert states(engine) == []  # nothing changed: the regular snapshots tell
     at.wake(device_at=START + timedelta(seconds=18))
-    at.look()
+    at.poll()
     assert states(engine) == [(18, "rejected")]
     assert states(engine, "peer") == []
     with reading(engine) as session:
@@ -80,7 +80,7 @@ def test_trunks_that_may_not_be_seen_have_not_changed(
     shown = Seen(snapshot(0, "registered"), snapshot(5, "registered", seen=False), snapshot(10, "registered"))
     monkeypatch.setattr(looks, "take_snapshot", shown)
     for _ in range(3):
-        at.look()
+        at.poll()
     assert states(engine) == []
 
 
@@ -88,8 +88,8 @@ def test_a_snapshot_of_the_very_second_of_a_change_is_stored(
     at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(0, "registered"), snapshot(7.2, "rejected")))
-    at.look()
-    at.look()
+    at.poll()
+    at.poll()
     with writing(engine) as session:
         record_snapshot(session, 1, snapshot(7.9, "registered"))
     assert states(engine) == [(7, "registered")]
@@ -99,8 +99,8 @@ def test_an_older_look_doesn_t_replace_a_newer_one(
     at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(9, "registered"), snapshot(3, "rejected")))
-    at.look()
-    at.look()
+    at.poll()
+    at.poll()
     with reading(engine) as session:
         latest = latest_snapshot(session, 1)
     assert latest is not None
@@ -115,6 +115,6 @@ def test_a_pbx_that_is_away_is_looked_at_again(
     monkeypatch.setattr(looks, "take_snapshot", Seen(trouble, snapshot(0, "registered")))
     at.start()
     at.wake()
-    wait_until(lambda: at._said != "" or at.taken == 1)
+    wait_until(lambda: at._logged != "" or at.taken == 1)
     at.wake()
     wait_until(lambda: at.taken >= 1)

@@ -9,7 +9,7 @@ from sqlmodel import select
 
 from pbx.errors import DataError
 from pbx.live import writer as live_rows
-from pbx.live.events import Facts
+from pbx.live.events import LiveUpdates
 from pbx.live.writer import EventWriter
 from pbx.model.history import Visit
 from pbx.settings import Settings
@@ -40,8 +40,8 @@ def writer(engine: Engine, settings: Settings) -> Iterator[EventWriter]:
 def test_the_listener_never_waits_for_the_database(engine: Engine, writer: EventWriter) -> None:
     writer.begin(START)
     with writing(engine):  # another program has it
-        assert all(writer.add(Facts([visit(number)]), START) for number in range(5))
-        assert not writer.add(Facts([visit(5)]), START)  # that many are kept, no more
+        assert all(writer.add(LiveUpdates([visit(number)]), START) for number in range(5))
+        assert not writer.add(LiveUpdates([visit(5)]), START)  # that many are kept, no more
         assert not writer.has_room
         writer.end(START + timedelta(seconds=4), "too much")
         assert visits(engine) == {}
@@ -61,9 +61,9 @@ def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
     writer.begin(START)
     with monkeypatch.context() as patch:
         patch.setattr(live_rows, "store_visits", refuse)
-        writer.add(Facts([visit(1), visit(2)]), START)
+        writer.add(LiveUpdates([visit(1), visit(2)]), START)
         wait_until(lambda: "disk is gone" in writer.fault)
-        writer.add(Facts([visit(1, "abandoned")]), START)
+        writer.add(LiveUpdates([visit(1, "abandoned")]), START)
     wait_until(lambda: writer.waiting == 0 and not writer.fault)
     assert visits(engine) == {"1.1": "abandoned", "1.2": "in_progress"}
     assert writer.dropped == 0
@@ -77,8 +77,8 @@ def test_a_mistake_of_ours_loses_its_batch_only(
 
     with monkeypatch.context() as patch:
         patch.setattr(live_rows, "store_visits", fail)
-        writer.add(Facts([visit(1)]), START)
+        writer.add(LiveUpdates([visit(1)]), START)
         wait_until(lambda: writer.dropped == 1)
-    writer.add(Facts([visit(2)]), START)
+    writer.add(LiveUpdates([visit(2)]), START)
     wait_until(lambda: writer.waiting == 0)
     assert visits(engine) == {"1.2": "in_progress"}
