@@ -1,4 +1,4 @@
-"""Legs that share a linkedid → what they tell about their call. Pure."""
+"""Folds the legs that share a linkedid into their call, and merges what two sources know of one leg."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -10,33 +10,34 @@ from pbx.model.channels import extension_of, is_from_outside, is_local, is_to_ou
 from pbx.model.history import Leg
 
 LegSource = Literal["watch", "cdr"]
-# The most telling first. "" goes on still, so that what has failed so far says nothing yet of the call.
+# The first of these that a leg has is the call's. "" is a leg in progress: it outranks attempts that failed so far.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")
-_NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # the dialplan's own extensions, dialled by nobody
+_NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # extensions of the dialplan, which nobody dials
 _QUEUE_HALF, _AGENT_HALF = ";1", ";2"  # of a Local channel that a queue dials
 _VOICEMAIL = {"VoiceMail", "Voicemail", "MiniVM"}
 _LIVE_ONLY = ("cause", "pdd_s")
-_NOTHING = (None, "")
+_UNKNOWN = (None, "")
 _FIELDS = tuple(field.name for field in fields(Leg))
 
 
 def fold_legs(legs: Sequence[Leg]) -> Call:
-    """Fold the legs of one call, at least one, in any order.
+    """The call that these legs belong to. At least one leg, in any order.
 
-    Where the call was put through to anybody (a leg with a dst_channel) or to voicemail, these legs alone tell how it
-    went: Asterisk writes what the caller's channel did afterwards, if only to hang up, as one more row, and it is
-    ANSWERED if a menu or a queue had answered before [seen on 16 and 22]. A caller for whom no agent of a queue even
-    rang was not answered, whatever the CDR says.
+    Outcome: if any leg reached a phone (it has a dst_channel) or voicemail, only such legs count. Asterisk writes one
+    more row for what the caller's channel did afterwards, even if that was only to hang up, and marks it ANSWERED if a
+    menu or queue had answered before [seen on 16 and 22]. A caller in a queue for whom no agent's phone rang counts as
+    not answered, even though the CDR has ANSWERED.
 
-    The first leg (the linkedid's own channel's) gives the caller, the first leg that somebody answered the agent: the
-    extension called. Of an outbound call, answered or not, it is the one that called; of a Local channel the phone
-    behind it. `talk_s` is the time in which at least one answered leg ran, so billsec where there is one; Asterisk
-    counts billsec from when the *caller's* channel was answered, which is before the agent did where a queue or a menu
-    answered first. Of an agent behind a Local channel its other half's leg tells when he answered, and of any leg CEL
-    when the two were bridged, and that counts. `wait_s` lasts from the start until that answer. `queue` is what the
-    CDR's Queue() names: the visits to queues know better, where any is known (pbx.store.call_queues).
+    Caller: from the first leg, that of the linkedid's own channel. Agent: the extension called on the first leg that
+    somebody answered; for an outbound call, the extension that called; for a Local channel, the phone that it dials.
+
+    `talk_s`: the time during which at least one answered leg was connected, so the billsec of a single leg. Asterisk
+    counts billsec from when the *caller's* channel was answered, which is too early if a queue or menu answered first.
+    The agent's answer is then taken from the leg of the Local channel's other half, or from when CEL reports the two
+    as bridged. `wait_s`: from the start until that answer. `queue`: what the CDR's Queue() names; visits to queues
+    replace it where they are known (pbx.store.call_queues).
     """
-    legs = _from_agents_answer(sorted(legs, key=_order))
+    legs = _count_from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)
     direction = _direction(legs)
     started_at = min(leg.started_at for leg in legs)
@@ -51,8 +52,8 @@ def fold_legs(legs: Sequence[Leg]) -> Call:
         did=_first_of(leg.did for leg in legs),
         queue=_first_of(leg.dst for leg in legs if leg.last_app == "Queue" and leg.dst not in {*_NOBODY, leg.did}),
         agent=_agent(answering, first, direction, legs),
-        disposition=min((_disposition(leg) for leg in _that_tell(legs)), key=_telling),
-        talk_s=_talk_s(_that_tell(legs)),
+        disposition=min((_disposition(leg) for leg in _decisive(legs)), key=_rank),
+        talk_s=_talk_s(_decisive(legs)),
         wait_s=(answered_at - started_at).total_seconds() if answered_at is not None else None,
         started_at=started_at,
         duration_s=(max(ended) - started_at).total_seconds() if len(ended) == len(legs) else None,
@@ -60,41 +61,41 @@ def fold_legs(legs: Sequence[Leg]) -> Call:
 
 
 def merge_legs(known: Leg, known_source: str, new: Leg, source: str) -> Leg:
-    """One leg as two tell it. The CDR wins over live events but for what only these know; else the newer wins.
+    """Combine what two sources know of one leg.
 
-    Of two CDR rows of one pair of channels (a caller who comes back to the same dialplan) the whole time remains, and
-    the longer of the two billsecs.
+    The CDR wins over live events, except for what only live events know; otherwise the newer source wins. Two CDR rows
+    with the same pair of channels (a caller who returns to the same dialplan) become one leg that spans both, with the
+    longer of the two billsecs.
     """
     if known_source == source == "cdr" and (known.sequence is None or known.sequence != new.sequence):
-        return _spanned(known, new)
+        return _span_both(known, new)
     newer_wins = source == "cdr" or known_source == "watch"
     over, under = (new, known) if newer_wins else (known, new)
-    told = {name: getattr(over, name) for name in _FIELDS if getattr(over, name) not in _NOTHING}
-    merged = replace(under, **told)
+    merged = replace(under, **{n: getattr(over, n) for n in _FIELDS if getattr(over, n) not in _UNKNOWN})
     if known_source != source:
         live = known if known_source == "watch" else new
         merged = replace(merged, **{n: getattr(live, n) for n in _LIVE_ONLY if getattr(live, n) is not None})
-    return replace(merged, linkedid=_truer(known, new))
+    return replace(merged, linkedid=_better_linkedid(known, new))
 
 
-def _truer(known: Leg, new: Leg) -> str:
-    """The linkedid of two: one that is only the uniqueid again may have been put in place of one that isn't told."""
+def _better_linkedid(known: Leg, new: Leg) -> str:
+    """The more reliable linkedid: one that equals the uniqueid may only be a substitute for one that the source lacked."""
     return known.linkedid if new.linkedid == new.uniqueid else new.linkedid
 
 
-def _spanned(one: Leg, two: Leg) -> Leg:
+def _span_both(one: Leg, two: Leg) -> Leg:
     early, late = sorted((one, two), key=lambda leg: (leg.started_at, leg.sequence or 0))
-    told = {name: getattr(late, name) for name in _FIELDS if getattr(early, name) in _NOTHING}
+    only_late = {name: getattr(late, name) for name in _FIELDS if getattr(early, name) in _UNKNOWN}
     return replace(
         early,
-        **told
+        **only_late
         | {
-            "linkedid": _truer(one, two),
+            "linkedid": _better_linkedid(one, two),
             "answered_at": _pick(min, one.answered_at, two.answered_at),
             "ended_at": _pick(max, one.ended_at, two.ended_at),
             "duration_s": _pick(max, one.duration_s, two.duration_s),
             "billsec_s": _pick(max, one.billsec_s, two.billsec_s),
-            "disposition": min(one.disposition, two.disposition, key=_telling),
+            "disposition": min(one.disposition, two.disposition, key=_rank),
         },
     )
 
@@ -103,7 +104,7 @@ def _pick(choose: Any, *values: Any) -> Any:
     return choose((value for value in values if value is not None), default=None)
 
 
-def _from_agents_answer(legs: Sequence[Leg]) -> Sequence[Leg]:
+def _count_from_agents_answer(legs: Sequence[Leg]) -> Sequence[Leg]:
     answers: dict[str, datetime] = {}
     for leg in legs:
         if leg.channel.endswith(_AGENT_HALF) and leg.answered_at is not None:
@@ -125,7 +126,7 @@ def _order(leg: Leg) -> tuple[bool, datetime, int, str]:
     return leg.uniqueid != leg.linkedid, leg.started_at, leg.sequence or 0, leg.uniqueid
 
 
-def _telling(disposition: str) -> int:
+def _rank(disposition: str) -> int:
     return _DISPOSITIONS.index(disposition) if disposition in _DISPOSITIONS else len(_DISPOSITIONS)
 
 
@@ -133,14 +134,14 @@ def _first_of(texts: Iterable[str]) -> str:
     return next((text for text in texts if text), "")
 
 
-def _that_tell(legs: Sequence[Leg]) -> Sequence[Leg]:
-    """The legs that tell whether somebody answered."""
+def _decisive(legs: Sequence[Leg]) -> Sequence[Leg]:
+    """The legs that decide whether somebody answered."""
     return [leg for leg in legs if leg.dst_channel or leg.last_app in _VOICEMAIL] or legs
 
 
 def _disposition(leg: Leg) -> str:
-    waited_in_vain = leg.last_app == "Queue" and not leg.dst_channel and leg.disposition == "ANSWERED"
-    return "NO ANSWER" if waited_in_vain else leg.disposition
+    reached_no_agent = leg.last_app == "Queue" and not leg.dst_channel and leg.disposition == "ANSWERED"
+    return "NO ANSWER" if reached_no_agent else leg.disposition
 
 
 def _answered(legs: Sequence[Leg]) -> list[tuple[datetime, Leg]]:
@@ -148,13 +149,13 @@ def _answered(legs: Sequence[Leg]) -> list[tuple[datetime, Leg]]:
 
 
 def _answering(legs: Sequence[Leg]) -> Leg | None:
-    """The leg that somebody answered first, rather than voicemail."""
-    answered = _answered(_that_tell(legs))
+    """The leg that somebody answered first; voicemail only if nobody did."""
+    answered = _answered(_decisive(legs))
     return min(answered, key=lambda one: (not one[1].dst_channel, one[0]))[1] if answered else None
 
 
 def _direction(legs: Sequence[Leg]) -> CallDirection:
-    """By the first leg that came from outside or went there."""
+    """Decided by the first leg that came from outside or went there."""
     for leg in legs:
         if leg.did or is_from_outside(leg.context) or _goes_through(leg.channel, leg.trunk):
             return "inbound"
@@ -168,7 +169,7 @@ def _goes_through(channel: str, trunk: str) -> bool:
 
 
 def _goes_out(leg: Leg) -> bool:
-    """Whether a leg went out, if only as far as a trunk that had no line left."""
+    """Whether a leg went to the outside, even if the trunk had no free line."""
     dialled = leg.onward_trunk or leg.outbound_number or is_to_outside(leg.context)
     return bool(dialled) or _goes_through(leg.dst_channel, leg.trunk)
 
@@ -182,16 +183,16 @@ def _agent(answering: Leg | None, first: Leg, direction: CallDirection, legs: Se
 
 
 def _extension(channel: str, number: str, legs: Sequence[Leg]) -> str:
-    """Whose phone a channel is, of a Local channel the phone behind it, as far as the legs tell.
+    """The extension of a channel; for a Local channel, that of the phone it dials, if the legs contain it.
 
-    Somebody outside is called by the number that the Local channel dialled.
+    Of a Local channel that dials the outside, the number it dials.
     """
-    behind = {
+    dialled = {
         leg.channel: leg
         for leg in sorted(legs, key=lambda leg: leg.answered_at is not None)
         if is_local(leg.channel) and leg.dst_channel
     }
-    while leg := behind.pop(other_half(channel), None):
+    while leg := dialled.pop(other_half(channel), None):
         if _goes_out(leg):
             break
         channel, number = leg.dst_channel, leg.dst
@@ -199,7 +200,7 @@ def _extension(channel: str, number: str, legs: Sequence[Leg]) -> str:
 
 
 def _talk_s(legs: Sequence[Leg]) -> float | None:
-    """The time in which at least one of these legs had been answered."""
+    """How long at least one of these legs was connected, in seconds."""
     spans = sorted(
         (answered_at, answered_at + timedelta(seconds=leg.billsec_s))
         for answered_at, leg in _answered(legs)
@@ -208,7 +209,7 @@ def _talk_s(legs: Sequence[Leg]) -> float | None:
     if not spans:
         return None
     talk, until = timedelta(), spans[0][0]
-    for begun, ended in spans:
-        talk += max(ended - max(begun, until), timedelta())
+    for started, ended in spans:
+        talk += max(ended - max(started, until), timedelta())
         until = max(until, ended)
     return talk.total_seconds()

@@ -1,13 +1,14 @@
-"""What history tells, whoever tells it: visits to queues, telephones that rang in vain, agents' changes, calls' legs.
+"""What happened on the PBX: visits to queues, missed rings, agent events, legs of calls.
 
-Times are aware UTC, durations seconds. `None` and "" mean that the source doesn't say.
+Live events, queue_log, CDR and CEL all produce these. Times are aware UTC, durations seconds; `None` and "" mean that
+the source doesn't contain it.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-# How a visit to a queue ended. "transferred": answered, and then passed on; "unknown": nobody saw how.
+# How a visit to a queue ended. "transferred": answered, then transferred; "unknown": the source doesn't contain its end.
 VisitOutcome = Literal[
     "answered",
     "abandoned",
@@ -24,7 +25,7 @@ AgentEventKind = Literal["login", "logout", "pause", "unpause"]
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One visit of a caller to a queue, from ENTERQUEUE to how it ended."""
+    """One caller's visit to a queue, from joining it (ENTERQUEUE) to leaving it."""
 
     uniqueid: str  # of the caller's channel: queue_log's callid
     queue: str
@@ -32,10 +33,10 @@ class Visit:
     connected_at: datetime | None = None
     ended_at: datetime | None = None
     outcome: VisitOutcome = "in_progress"
-    wait_s: float | None = None  # in the queue, ringing included
+    wait_s: float | None = None  # in the queue, including ringing
     ring_s: float | None = None  # of the agent who answered
     talk_s: float | None = None
-    agent: str = ""  # who answered, as queue_log names him
+    agent: str = ""  # who answered, by the name in queue_log
     interface: str = ""
     caller: str = ""
     caller_name: str = ""
@@ -48,9 +49,9 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """An agent's telephone rang and nobody took the call: queue_log's RINGNOANSWER."""
+    """An agent's phone rang and they didn't answer: RINGNOANSWER in queue_log."""
 
-    rung_at: datetime  # when it stopped
+    rung_at: datetime  # when it stopped ringing
     agent: str
     queue: str
     uniqueid: str  # of the caller's channel
@@ -59,7 +60,7 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class AgentEvent:
-    """An agent entered or left a queue, or paused or went on in it; `queue` "" means all of his."""
+    """An agent logged in to a queue or out of it, or paused or unpaused; `queue` "" means all of their queues."""
 
     happened_at: datetime
     agent: str
@@ -87,14 +88,14 @@ class Leg:
     ended_at: datetime | None
     duration_s: float | None
     billsec_s: float | None
-    disposition: str  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it lasts
-    cause: int | None  # Q.850, of live events or CEL
-    pdd_s: float | None  # from dialling to the first ringing, of live events
+    disposition: str  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it is in progress
+    cause: int | None  # Q.850, from live events or CEL
+    pdd_s: float | None  # post-dial delay: from dialling to the first ringing, from live events
     recording_file: str
     sequence: int | None
     from_name: str = ""
-    bridged_at: datetime | None = None  # of CEL: when the two could talk
-    ended_by: str = ""  # of CEL, who hung up: caller or called; "" where neither did or nobody says
-    transferred_to: str = ""  # of CEL: the extension or channel the call was passed on to
-    onward_trunk: str = ""  # through which it went out again, having come in through `trunk`
-    outbound_number: str = ""  # of a call out the number it shows: FreePBX sets it on each, whatever the trunk
+    bridged_at: datetime | None = None  # from CEL: when the two parties were connected
+    ended_by: str = ""  # from CEL, who hung up: caller or called; "" if neither did or it isn't known
+    transferred_to: str = ""  # from CEL: the extension or channel that the call was transferred to
+    onward_trunk: str = ""  # the trunk an inbound leg was forwarded through, having come in through `trunk`
+    outbound_number: str = ""  # the caller ID that an outbound call shows; FreePBX sets it on every one

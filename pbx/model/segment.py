@@ -1,9 +1,9 @@
-"""What transcribing gives: words in segments, with what is to be doubted about them."""
+"""What transcription produces: segments of words, with the reasons to doubt them."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-# Why a segment is not to be trusted (the first five), or what is heard instead of speech (the last two; text is "").
+# Why a segment may be wrong (the first five), or what was heard instead of speech (the last two; their text is "").
 Flag = Literal["no_voice", "repetition", "compression", "improbable", "phantom", "music", "ringing"]
 
 

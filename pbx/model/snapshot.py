@@ -16,7 +16,7 @@ class Row(BaseModel):
 
 
 class System(Row):
-    """From CoreSettings and CoreStatus. `utc_offset_s` is the PBX's own now, which its file names are written in."""
+    """The PBX itself, from CoreSettings and CoreStatus. `utc_offset_s` is its current one, used in its file names."""
 
     version: str
     ami_version: str = ""
@@ -40,9 +40,9 @@ class Extension(Row):
 
 
 class Trunk(Row):
-    """A line to another system, once, whether it registers or is peered by address.
+    """A connection to a provider or another PBX, whether it registers or is reached by its address.
 
-    `state` is the registration's state where there is one, else whether its contact answers.
+    `state` is the state of its registration if it has one, otherwise whether its contact answers.
     `status` is Asterisk's own word for it.
     """
 
@@ -59,7 +59,7 @@ class Trunk(Row):
 class QueueMember(Row):
     """An agent in a queue. `status` is the code of AMI's QueueMember: 0 unknown, 1 not in use ... 8 on hold.
 
-    `wrapping_up`: the wrap-up time since their last call isn't over: their own (`wrapup_s`), else the queue's.
+    `wrapping_up`: still in the wrap-up time after their last call, their own (`wrapup_s`) or else the queue's.
     """
 
     name: str
@@ -78,7 +78,7 @@ class QueueMember(Row):
     def available(self) -> bool:
         """Whether the next call could ring here, as app_queue decides it (is_member_available, 16 to 22).
 
-        A device whose state nobody knows (IAX2, DAHDI, Custom) counts as idle there.
+        A device of unknown state (IAX2, DAHDI, Custom) counts as idle there.
         """
         return self.status in IDLE and not self.paused and not self.wrapping_up
 
@@ -138,7 +138,7 @@ class SnapshotPart(Row):
 
 
 class Snapshot(Row):
-    """The whole PBX at one moment. A part that is not `ok` in `parts` is empty or incomplete."""
+    """The PBX at one moment. A part that isn't `ok` in `parts` is empty or incomplete."""
 
     taken_at: datetime
     took_ms: int = 0
