@@ -1,4 +1,4 @@
-"""The things that the app is about: a call, a leg, a visit to a queue, a ring, an agent event, a recording, a snapshot.
+"""What the app is about: calls, legs, visits to queues, rings, agent events, recordings, transcripts, snapshots.
 
 Imports nothing else of `pbx`, and reads no file, socket or database. `pbx.store.models` derives its tables from these.
 """

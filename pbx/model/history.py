@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-# How a visit to a queue ended. "transferred": answered, then transferred; "unknown": the source doesn't contain its end.
+# How a visit to a queue ended. "transferred": after an answer; "unknown": the source lacks its end.
 VisitOutcome = Literal[
     "answered",
     "abandoned",

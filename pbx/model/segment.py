@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# Why a segment may be wrong (the first five), or what was heard instead of speech (the last two; their text is "").
+# Why a segment may be wrong (the first five), or what was heard instead of speech (the last two, without text).
 Flag = Literal["no_voice", "repetition", "compression", "improbable", "phantom", "music", "ringing"]
 
 
@@ -21,8 +21,8 @@ class Word:
 class Segment:
     """A phrase on one channel, `start_s` to `end_s` in the recording.
 
-    `confidence` is the mean probability of its tokens (0 to 1). A segment with flags is shown dimmed, and left out of
-    summary and search unless asked for.
+    `confidence` is the mean probability of its tokens (0 to 1). A segment with flags is shown dimmed, and
+    excluded from summaries, and from searches unless they include such segments.
     """
 
     start_s: float
