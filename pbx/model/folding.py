@@ -79,7 +79,7 @@ def merge_legs(known: Leg, known_source: str, new: Leg, source: str) -> Leg:
 
 
 def _better_linkedid(known: Leg, new: Leg) -> str:
-    """The more reliable of two linkedids: one that equals the uniqueid may replace a linkedid that the source lacked."""
+    """The more reliable of two linkedids: one that equals the uniqueid may only replace one that the source lacked."""
     return known.linkedid if new.linkedid == new.uniqueid else new.linkedid
 
 
