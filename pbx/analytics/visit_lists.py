@@ -26,7 +26,7 @@ _CALL_OF_VISIT = func.coalesce(
 
 
 @dataclass(frozen=True, slots=True)
-class VisitRow:
+class ListedVisit:
     """A visit as a row of a list. `call_id`: its call, None when no call is known."""
 
     visit_id: int
@@ -54,7 +54,7 @@ class AbandonedCall:
     `reached_at` is None while a callback is owed. `can_be_called`: the caller's number is known.
     """
 
-    visit: VisitRow
+    visit: ListedVisit
     reached_at: datetime | None
     time_to_call_back_s: float | None
     can_be_called: bool
@@ -80,7 +80,7 @@ def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone
 
 def visits_page(
     session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo, *, offset: int, limit: int
-) -> list[VisitRow]:
+) -> list[ListedVisit]:
     """One page of the visits in a selection, newest first."""
     visits = load_visits(session, wanted)
     places = np.flatnonzero(chosen_visits(visits, wanted, chosen, zone))
@@ -199,7 +199,7 @@ def _answered_calls(session: Session, connection_id: int, since: datetime, until
     return np.concatenate(numbers), np.concatenate(moments)
 
 
-def _rows(session: Session, ids: Ints) -> list[VisitRow]:
+def _rows(session: Session, ids: Ints) -> list[ListedVisit]:
     """Visits by id, in the given order, each with its call."""
     wanted = [int(visit) for visit in ids]
     query = select(
@@ -208,5 +208,5 @@ def _rows(session: Session, ids: Ints) -> list[VisitRow]:
         *(_V.target, _V.ended_by),
     ).where(_V.id.in_(wanted))
     rows: Any = session.connection().execute(query)
-    found = {row[0]: VisitRow(*row) for row in rows}
+    found = {row[0]: ListedVisit(*row) for row in rows}
     return [found[visit] for visit in wanted]

@@ -11,7 +11,7 @@ from pbx.analytics.call_lists import CallSelection, Seizure, SeizureSelection, s
 from pbx.analytics.calls import CallQuestion
 from pbx.analytics.formulas.queues import OUTCOMES
 from pbx.analytics.queues import FigureFilter, Selection
-from pbx.analytics.visit_lists import VisitRow, count_visits, visits_page
+from pbx.analytics.visit_lists import ListedVisit, count_visits, visits_page
 from pbx.export.tables import CellValue
 from pbx.formatting import (
     DIRECTIONS,
@@ -215,18 +215,18 @@ def _narrow_visits(params: Mapping[str, str], query: FigureFilter, period: Perio
 
 def _load_visits(
     session: Session, site: Site, query: FigureFilter, offset: int, limit: int
-) -> tuple[int, list[VisitRow]]:
+) -> tuple[int, list[ListedVisit]]:
     total = count_visits(session, query, Selection(), site.zone)
     return total, visits_page(session, query, Selection(), site.zone, offset=offset, limit=limit) if limit else []
 
 
-def _visit_cells(site: Site, visits: Sequence[VisitRow]) -> list[list[TableCell]]:
+def _visit_cells(site: Site, visits: Sequence[ListedVisit]) -> list[list[TableCell]]:
     with reading(site.engine) as session:
         calls = calls_by_id(session, [visit.call_id for visit in visits if visit.call_id is not None])
     return [_cells_of_visit(site, visit, calls.get(visit.call_id or 0)) for visit in visits]
 
 
-def _cells_of_visit(site: Site, visit: VisitRow, call: CallRow | None) -> list[TableCell]:
+def _cells_of_visit(site: Site, visit: ListedVisit, call: CallRow | None) -> list[TableCell]:
     text, tone, _ = OUTCOME_WORDS[visit.outcome]
     recording: TableCell = NOTHING
     if call is not None:
@@ -245,21 +245,21 @@ def _cells_of_visit(site: Site, visit: VisitRow, call: CallRow | None) -> list[T
     ]
 
 
-def caller_cell(visit: VisitRow) -> TableCell:
+def caller_cell(visit: ListedVisit) -> TableCell:
     """The caller's name with the number below it, or the number alone."""
     named = visit.caller_name and visit.caller_name != visit.caller
     text = visit.caller_name if named else visit.caller or "Number withheld"
     return {"text": text, "sub": visit.caller if named else ""}
 
 
-def _visit_values(visit: VisitRow) -> Sequence[CellValue]:
+def _visit_values(visit: ListedVisit) -> Sequence[CellValue]:
     return (
         *(visit.joined_at, visit.caller, visit.caller_name, visit.queue, visit.did, OUTCOME_WORDS[visit.outcome][0]),
         *(visit.wait_s, visit.talk_s, visit.ring_s, visit.agent, visit.target, visit.uniqueid),
     )
 
 
-VISITS: Drilldown[FigureFilter, VisitRow] = Drilldown(
+VISITS: Drilldown[FigureFilter, ListedVisit] = Drilldown(
     title="Calls",
     key="visits",
     columns=("Joined|", "Caller", "Queue", "Outcome|", "Waited>", "Talked>", "Agent", "Recording|"),
@@ -286,7 +286,7 @@ def _agent_calls(params: Mapping[str, str], query: FigureFilter, period: Period)
     return replace(query, since=span[0], until=span[1]), [text]
 
 
-AGENT_CALLS: Drilldown[FigureFilter, VisitRow] = replace(
+AGENT_CALLS: Drilldown[FigureFilter, ListedVisit] = replace(
     VISITS,
     title="Calls taken",
     key="agent_calls",
