@@ -282,7 +282,7 @@ def _mark_line(mark: dict[str, Any]) -> str:
 
 
 def _pbx_line(facts: dict[str, Any]) -> str:
-    if facts["demo"]:
+    if facts["made_up"]:
         return "the demo PBX: made-up calls (python -m pbx demo --remove)"
     return str(facts["pbx"]["host"]) if facts["pbx"] else "none is set up yet"
 

@@ -17,7 +17,7 @@ from pbx import text_encoding as charset
 from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)
-DEMO_DIR = "demo"  # below the data directory: all that the demo PBX brought
+MADE_UP_DIR = "demo"  # below the data directory: all that the demo PBX brought
 DEMO_MARK = "on"  # in it, from the moment it is complete: holds a word that is new each time
 DEMO_PBX = "pbx.json"  # in it: how the running demo PBX is reached
 DEMO_ZONE = "Europe/London"
@@ -136,8 +136,18 @@ class Settings(BaseSettings):
 
     @property
     def demo(self) -> str:
-        """What tells this stay in the demo from any other; "" with real data."""
+        """The mark of the demo that these settings are of, unlike any other demo's; "" with real data."""
         return self._demo
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the PBX and all its calls are made up: the demo's."""
+        return bool(self._demo)
+
+    @property
+    def data_label(self) -> str:
+        """The word that marks pages and files with made-up calls; "" with real data."""
+        return "Demo" if self._demo else ""
 
     @property
     def home_dir(self) -> Path:
@@ -214,7 +224,7 @@ def load_settings() -> Settings:
     Raises SettingsError naming each variable that is wrong, never its value.
     """
     own = load_folder_settings()
-    folder = own.pbx_data_dir / DEMO_DIR
+    folder = own.pbx_data_dir / MADE_UP_DIR
     if not own.demo and not own.freepbx_host and (mark := demo_mark(folder)):
         return demo_settings(own, folder, mark)
     return own
@@ -237,6 +247,15 @@ def load_folder_settings() -> Settings:
     charset.use_fallback(settings.pbx_encoding)
     mark = demo_mark(settings.pbx_data_dir)
     return demo_settings(settings, settings.pbx_data_dir, mark) if mark else settings
+
+
+def require_real_data(settings: Settings) -> None:
+    """Raise SettingsError in the demo, so that real calls are never mixed with made-up ones."""
+    if settings.made_up:
+        raise SettingsError(
+            "This is the demo, and its cache holds made-up calls only.",
+            "Remove the demo (python -m pbx demo --remove), connect your PBX, then import.",
+        )
 
 
 def demo_mark(folder: Path) -> str:

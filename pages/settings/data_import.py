@@ -343,8 +343,8 @@ site = ui.site()
 with reading(site.engine) as opened:
     in_use = history_source(opened, site.settings, site.active.id)
 cache_contents(site)
-if site.settings.demo:  # real calls are never mixed with made-up ones
-    ui.note("The demo has its own call history. To import real data, connect your FreePBX first.")
+if site.settings.made_up:  # real calls are never mixed with made-up ones
+    ui.note("This PBX is made up and has its own call history. To import real data, connect your FreePBX first.")
     st.stop()
 left, right = st.columns(2, gap="large")
 with left:

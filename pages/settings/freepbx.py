@@ -196,8 +196,8 @@ def show_origin(active: ActiveConnection | None) -> None:
 
 
 app_settings, app_engine = ui.cache()
-if app_settings.demo:
-    ui.demo_settings_page(app_settings)
+if app_settings.made_up:
+    ui.made_up_settings_page(app_settings)
     st.stop()
 ui.head("FreePBX Integration", "Connect to your PBX and check the connection")
 try:

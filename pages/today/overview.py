@@ -250,7 +250,7 @@ about = (
 )
 ui.head("Today", about)
 site = ui.site()
-ui.demo_tour(site)
+ui.tour(site.settings, site.engine)
 alerts(site)
 tiles(site)
 below(site)

@@ -79,11 +79,12 @@ def _import(
 
         from pbx.imports.databases import source_label, source_url
         from pbx.imports.files import check_exists
-        from pbx.imports.job import NothingImported, refuse_in_demo
+        from pbx.imports.job import NothingImported
         from pbx.jobs.worker import run_inline
+        from pbx.settings import require_real_data
         from pbx.store.job_queue import needed_connection
 
-        refuse_in_demo(settings)
+        require_real_data(settings)
         needed_connection(engine, settings)
         options = {"kind": kind} | options | parse_time_range(since, until)
         for file in files:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pbx.errors import DataError, SettingsError
 from pbx.machine import detached
 from pbx.process_lock import anyone_alive, start_process
-from pbx.settings import DEMO_DIR, DEMO_MARK, Settings, demo_mark
+from pbx.settings import DEMO_MARK, MADE_UP_DIR, Settings, demo_mark
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine
 
@@ -42,7 +42,7 @@ class DemoState:
 
 def demo_place(settings: Settings) -> Path:
     """The demo's folder, whether it is there or not."""
-    return settings.home_dir / DEMO_DIR
+    return settings.home_dir / MADE_UP_DIR
 
 
 def demo_alive(settings: Settings) -> bool:

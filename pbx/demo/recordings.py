@@ -16,10 +16,16 @@ from pbx.speech.transcriber import TranscriptPart
 from pbx.store.models import Table, TranscriptionRules
 from pbx.store.recordings import ListedRecording, add_recordings, known_names
 from pbx.store.transcription_queue import save_rules
-from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis, segments_of
+from pbx.store.transcripts import (
+    SCRIPT_ENGINE,
+    add_part,
+    begin_transcript,
+    finish_transcript,
+    save_analysis,
+    segments_of,
+)
 from pbx.transcription.analysis.run import SpokenSegment, analyse
 
-READY = "script"  # the engine of a transcript that no model made
 _RECORDINGS, _TRANSCRIPTS, _TRANSCRIPTIONS, _CALLS = (
     Table.metadata.tables[name] for name in ("recordings", "transcripts", "transcriptions", "calls")
 )
@@ -60,7 +66,7 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         segments = tuple(ready_transcript(call.recording))
         length_s = float(told.duration_s)
         voiced_s = sum(one.end_s - one.start_s for one in segments if one.text)
-        transcript_id = begin_transcript(session, recording_id, READY, told.name, "").id or 0
+        transcript_id = begin_transcript(session, recording_id, SCRIPT_ENGINE, told.name, "").id or 0
         part = TranscriptPart(0, segments, length_s, length_s, 2, voiced_s, "en", whole=True)
         add_part(session, transcript_id, part, "inbound")
         finish_transcript(session, transcript_id, length_s)
@@ -75,7 +81,7 @@ def _complete(
     session: Session, connection_id: int, recording_id: int, call_id: int, call: PlannedCall, length_s: float
 ) -> None:
     """As the queue of the speech engine keeps what is done; it took nobody any time."""
-    row = {"recording_id": recording_id, "connection_id": connection_id, "state": "completed", "model": READY}
+    row = {"recording_id": recording_id, "connection_id": connection_id, "state": "completed", "model": SCRIPT_ENGINE}
     row |= {"requested_by": "demo", "urgent": False, "recorded_at": call.started_at, "ended_at": call.ended_at}
     row |= {
         "requested_at": call.ended_at,

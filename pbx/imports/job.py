@@ -21,7 +21,7 @@ from pbx.imports.run import ImportRun, SourceResult, failure_of
 from pbx.imports.time_range import TimeRange
 from pbx.imports.uploads import delete_uploads, sweep_uploads
 from pbx.progress import Progress
-from pbx.settings import Settings
+from pbx.settings import Settings, require_real_data
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.import_source import history_source
@@ -38,15 +38,6 @@ class NothingImported(DataError):
         self.sources = sources
 
 
-def refuse_in_demo(settings: Settings) -> None:
-    """Raise SettingsError in the demo, so that real calls are never mixed with made-up ones."""
-    if settings.demo:
-        raise SettingsError(
-            "This is the demo, and its cache holds made-up calls only.",
-            "Remove the demo (python -m pbx demo --remove), connect your PBX, then import.",
-        )
-
-
 def import_history(
     engine: Engine,
     settings: Settings,
@@ -61,11 +52,11 @@ def import_history(
     `source_label`), `kind` (queue_log or cdr: read only that; default: whatever is found), `table` (of the CDR, default
     cdr), `since` and `until` (ISO times with an offset).
 
-    Returns the total counts, and the result of each file or table in `sources`. Raises SettingsError in the demo and
-    when no address is known, Unreachable or DataError when the database can't be read, NothingImported when none of the
-    sources can.
+    Returns the total counts, and the result of each file or table in `sources`. Raises SettingsError where calls are
+    made up or no address is known, Unreachable or DataError when the database can't be read, NothingImported when none
+    of the sources can.
     """
-    refuse_in_demo(settings)
+    require_real_data(settings)
     since, until = (datetime.fromisoformat(options[name]) if options.get(name) else None for name in ("since", "until"))
     run = ImportRun(engine, active, TimeRange(since, until), progress, stop)
     files, database, kind = (

@@ -9,12 +9,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pbx.settings import DEMO_DIR
+from pbx.settings import MADE_UP_DIR
 
 # What the app puts into a data directory: by the folders it is known for one.
-_DATA = frozenset({"audio", "playable", "imports", DEMO_DIR})
+_DATA = frozenset({"audio", "playable", "imports", MADE_UP_DIR})
 _FOLDERS = _DATA | {"models"}
-_FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", "demo.log")
+_FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", f"{MADE_UP_DIR}.log")
 
 
 def make_private(data_dir: Path) -> None:
@@ -34,7 +34,7 @@ def make_private(data_dir: Path) -> None:
             found = [path for path in found if path.name in _DATA or any(map(path.match, _FILES))]
         for path in found:
             close_tree(path)
-            if path.name == DEMO_DIR and not path.is_symlink():  # closed already by earlier versions, its files not
+            if path.name == MADE_UP_DIR and not path.is_symlink():  # closed already by earlier versions, its files not
                 make_private(path)
 
 

@@ -18,6 +18,7 @@ from pbx.store.notes import clean_text
 from pbx.store.search_index import index_segment, index_transcript, unindex_segment, unindex_transcript
 
 Speaker = Literal["caller", "agent", ""]
+SCRIPT_ENGINE = "script"  # the engine of a transcript that was written by hand
 _ROWS = 1000  # segments in one statement
 # Who is on the channel that was recorded (what it says is read from it), and who on the other.
 _SIDES: dict[str, tuple[Speaker, Speaker]] = {

@@ -14,23 +14,22 @@ from pbx.ui.active_pbx import (
     find_site,
     freshness,
     live_s,
+    made_up_settings_page,
+    offer_beside_form,
     part_warnings,
     renew,
     site,
     snapshot,
-)
-from pbx.ui.demo import (
-    demo_settings_page,
-    offer_beside_form,
+    tour,
 )
 from pbx.ui.elements import (
     MARK,
     SPANS,
     chart,
-    demo_pill,
     empty,
     facts,
     head,
+    made_up_pill,
     note,
     palette,
     pending_toast,
@@ -66,9 +65,6 @@ from pbx.ui.tables import (
     short_call_cells,
     table,
 )
-from pbx.ui.tour import (
-    demo_tour,
-)
 
 __all__ = [
     "CALL_COLUMNS",
@@ -88,9 +84,6 @@ __all__ = [
     "call_cells",
     "chart",
     "correct_address",
-    "demo_pill",
-    "demo_settings_page",
-    "demo_tour",
     "draw_sidebar",
     "drop_reruns_of_left_pages",
     "empty",
@@ -100,6 +93,8 @@ __all__ = [
     "gate_rules",
     "head",
     "live_s",
+    "made_up_pill",
+    "made_up_settings_page",
     "network_warning",
     "note",
     "offer_beside_form",
@@ -119,4 +114,5 @@ __all__ = [
     "table",
     "table_export",
     "tile",
+    "tour",
 ]

@@ -19,7 +19,13 @@ from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.models import Job, PbxConnection
 from pbx.store.snapshots import latest_snapshot, latest_taken_at
+from pbx.ui.demo import changed_mode as changed_mode
+from pbx.ui.demo import follow_mode as follow_mode
+from pbx.ui.demo import made_up_banner as made_up_banner
+from pbx.ui.demo import made_up_settings_page as made_up_settings_page
 from pbx.ui.demo import no_pbx
+from pbx.ui.demo import offer_beside_form as offer_beside_form
+from pbx.ui.demo import tour as tour
 from pbx.ui.elements import SETTINGS_PAGE as SETTINGS_PAGE
 from pbx.ui.elements import empty, note, plain
 from pbx.ui.gate import stop_without_gate
@@ -48,12 +54,12 @@ class Site:
     @property
     def pbx_name(self) -> str:
         """The name of the PBX on pages."""
-        return "Demo PBX" if self.settings.demo else self.active.connection.host
+        return f"{self.settings.data_label} PBX" if self.settings.made_up else self.active.connection.host
 
     def source_name(self, source: str) -> str:
         """The name of a call's source on pages."""
-        if self.settings.demo:
-            return "Demo"
+        if self.settings.made_up:
+            return self.settings.data_label
         return "FreePBX" if source == "freepbx" else source
 
     @cached_property

@@ -5,14 +5,13 @@ import time
 import streamlit as st
 
 from pbx.asterisk.formats.recording_names import leg_of
-from pbx.demo.recordings import READY
 from pbx.errors import PbxError
 from pbx.formatting import DIRECTIONS, RECORDING_STATES, count_text, duration_text, size_text
 from pbx.recordings.playable import PLAYABLE_TYPE
 from pbx.store.calls import recordings_of
 from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
-from pbx.store.transcripts import current_transcript, edit_segment, segments_of, speaker_of
+from pbx.store.transcripts import SCRIPT_ENGINE, current_transcript, edit_segment, segments_of, speaker_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.call_notes import show_call_notes
 from pbx.ui.elements import facts, note, plain
@@ -164,8 +163,8 @@ def _player(
         seek=_requested_position(recording.id or 0),
         refused=st.session_state.pop("refused_edit", None),
     )
-    if transcript and transcript.engine == READY:
-        note("Transcript from the demo’s script, not made by a speech model")
+    if transcript and transcript.engine == SCRIPT_ENGINE:
+        note("Transcript from a script, not made by a speech model")
     if transcript and lines == "[]":
         note("No speech was found in this recording.")
     if edit and transcript:
@@ -247,8 +246,8 @@ def _transcript_facts(site: Site, transcript: Transcript | None) -> dict[str, st
     if transcript is None:
         return {}
     made = f"Made {site.local(transcript.created_at)} by {transcript.engine}, model {transcript.model}"
-    if transcript.engine == READY:
-        made = f"From the demo’s script {transcript.model}, not made by a speech model"
+    if transcript.engine == SCRIPT_ENGINE:
+        made = f"From the script {transcript.model}, not made by a speech model"
     found = {"Transcript": made, "Language": transcript.language}
     if transcript.duration_s:
         found["Speech"] = f"{duration_text(transcript.speech_s)} of {duration_text(transcript.duration_s)}"

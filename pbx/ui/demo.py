@@ -1,17 +1,26 @@
 """The demo on pages: widgets that start it, mark it on every page, and remove it."""
 
 import html
+import time
 from collections.abc import Callable
 
 import streamlit as st
+from sqlalchemy import Engine
+from sqlmodel import col, select
 
-from pbx.demo.company import COMPANY
+from pbx.demo.company import COMPANY, SUPPORT
 from pbx.demo.lifecycle import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
 from pbx.settings import Settings, load_settings
+from pbx.store.engine import reading
+from pbx.store.models import RecordingRow, Transcript
+from pbx.store.transcripts import SCRIPT_ENGINE
 from pbx.ui.elements import SETTINGS_PAGE, facts, head, note, plain, show_errors
-from pbx.ui.links import go_to_page
+from pbx.ui.links import CALL_PAGE, go_to_page
 
 TODAY_PAGE = "pages/today/overview.py"
+FEATURED_SCRIPT = "angry-caller"
+_TRANSCRIPTS = "pages/calls/transcripts.py"
+_QUEUES = "pages/live/queues.py"
 POLL_S = 1.0  # how often a page that waits for the demo checks whether it is ready
 _DEMO_ID = "demo_id"  # in the session: the demo that it showed last, "" for real data
 
@@ -40,10 +49,10 @@ def changed_mode(settings: Settings) -> bool:
     return load_settings().demo != settings.demo
 
 
-def demo_banner(settings: Settings) -> None:
+def made_up_banner(settings: Settings) -> None:
     """In the sidebar: the mark of the demo. Restarts the demo's process if it has ended."""
     ensure_demo(settings)
-    with st.container(key="demo_banner", gap=None):
+    with st.container(key="made_up_banner", gap=None):
         st.html("<b>Demo PBX</b><span>made-up calls</span>")
         st.page_link(SETTINGS_PAGE, label="Connect your own", icon=":material/arrow_forward:", icon_position="right")
 
@@ -105,7 +114,7 @@ def offer_beside_form(settings: Settings) -> None:
         try_button(settings, "try_demo_settings")
 
 
-def demo_settings_page(settings: Settings) -> None:
+def made_up_settings_page(settings: Settings) -> None:
     """Shown instead of the PBX's settings: describes the demo and offers to remove it."""
     head("FreePBX Integration", "This is the demo")
     with st.container(border=True, key="demo_about"):
@@ -132,3 +141,33 @@ def _leave_button(label: str, page: str, settings: Settings, *, icon: str, prima
     st.session_state["toast"] = ("Demo removed.", ":material/delete:")
     follow: Callable[[str], None] = st.switch_page
     follow(page)
+
+
+def tour(settings: Settings, engine: Engine) -> None:
+    """Draw the buttons of the tour; outside the demo, nothing."""
+    if not settings.made_up:
+        return
+    featured = _featured_recording(engine)
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="tour"):
+        st.markdown("**Start here**", width="content")
+        if featured and st.button(
+            "Play a call and read along", icon=":material/hearing:", type="tertiary", key="tour_call"
+        ):
+            call_id, recording_id = featured
+            st.session_state["picked_moment"] = (recording_id, 0.0, str(time.monotonic_ns()))
+            go_to_page(CALL_PAGE, {"call": str(call_id)})
+        if st.button("Search transcripts for “invoice”", icon=":material/search:", type="tertiary", key="tour_search"):
+            go_to_page(_TRANSCRIPTS, {"q": "invoice"})
+        if st.button("See yesterday in the Support queue", icon=":material/groups:", type="tertiary", key="tour_queue"):
+            go_to_page(_QUEUES, {"period": "Yesterday", "queue": SUPPORT})
+
+
+def _featured_recording(engine: Engine) -> tuple[int, int] | None:
+    """Return the ids of a call and its recording: of the featured script, otherwise the newest with a transcript."""
+    columns = select(RecordingRow.call_id, RecordingRow.id, Transcript.model)
+    ready = columns.join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
+    ready = ready.where(Transcript.engine == SCRIPT_ENGINE, col(Transcript.current).is_(True))
+    with reading(engine) as session:
+        found = session.exec(ready.order_by(col(RecordingRow.started_at).desc())).all()
+    featured = next((row for row in found if row[2] == FEATURED_SCRIPT), found[0] if found else None)
+    return (featured[0], featured[1] or 0) if featured else None

@@ -26,7 +26,6 @@ MARK = HERE / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
 # Runs when the title changes. Otherwise a new page would keep the scroll position of the previous one.
 FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
-DEMO_PILL = '<span class="demo-pill">Demo</span>'
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
 
@@ -59,11 +58,10 @@ def chips(words: Iterable[str]) -> None:
 
 
 def head(title: str, about: str) -> None:
-    """A page's title with one line that describes it, and a marker in demo mode."""
+    """A page's title with one line that describes it, and a marker for made-up data."""
     _freeze_imports(len(sys.modules))
-    pill = DEMO_PILL if load_settings().demo else ""
     st.container(key="page_head").html(
-        f'<div class="page-head"><h1>{html.escape(title)}</h1>{pill}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
+        f'<div class="page-head"><h1>{html.escape(title)}</h1>{_pill()}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
         unsafe_allow_javascript=True,
     )
 
@@ -77,10 +75,15 @@ def _freeze_imports(modules: int) -> None:
     gc.freeze()
 
 
-def demo_pill() -> None:
-    """The marker of demo mode for a page without a title; nothing with real data."""
-    if load_settings().demo:
-        st.html(DEMO_PILL)
+def made_up_pill() -> None:
+    """The marker of made-up data for a page without a title; nothing with real data."""
+    if pill := _pill():
+        st.html(pill)
+
+
+def _pill() -> str:
+    label = load_settings().data_label
+    return f'<span class="made-up-pill">{label}</span>' if label else ""
 
 
 def facts(pairs: Mapping[str, str]) -> None:
@@ -143,7 +146,7 @@ def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str 
 
 
 def picture_name(what: str, since: datetime | None, until: datetime | None, zone: tzinfo) -> str:
-    """The file name of a chart saved as PNG: trunk-registration-2026-11-23-to-2026-11-29, with -demo in demo mode.
+    """The PNG name of a chart: trunk-registration-2026-11-23-to-2026-11-29, marked if the data is made up.
 
     `since` is None if the period has no start, `until` if it ends now.
     """
@@ -152,7 +155,7 @@ def picture_name(what: str, since: datetime | None, until: datetime | None, zone
     first = since.astimezone(zone).date() if since else None
     words = re.sub(r"[\W_]+", "-", what.lower())[:MOST_NAME].strip("-")
     days = f"until-{last}" if first is None else f"{first}-to-{last}" if first < last else f"{first}"
-    return f"{words}-{days}{'-demo' if load_settings().demo else ''}"
+    return "-".join(filter(None, (words, days, load_settings().data_label.lower())))
 
 
 def chart(figure: Any, *, alt: str, key: str, picture: str, on_pick: Callable[[Any], None] | None = None) -> None:

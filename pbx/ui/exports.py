@@ -40,7 +40,7 @@ def export_form(site: Site, call_ids: Sequence[int], stem: str, *, key: str, dou
         limit = f"; the limit is {size_text(MAX_AUDIO_BYTES)}, select fewer calls" if too_large else ""
         note(f"{size_text(size_bytes)} of audio{limit}.")
     many = len(ids) > 1
-    name, mime = file_name(label, safe_name(_demo_stem(site, stem)), many=many)
+    name, mime = file_name(label, safe_name(_marked_stem(site, stem)), many=many)
 
     def make() -> bytes:
         with reading(site.engine) as session:
@@ -69,7 +69,7 @@ def table_export(
     `rows` is called on download. `total`: the number of rows that exist; if it is over MOST_EXPORTED, the menu says
     that the file contains only the newest.
     """
-    name = safe_name(_demo_stem(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
+    name = safe_name(_marked_stem(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
     with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
         if total > MOST_EXPORTED:
             note(f"Exports the newest {MOST_EXPORTED:,} of {total:,} rows. For older rows, select an earlier period.")
@@ -93,6 +93,6 @@ def table_export(
         )
 
 
-def _demo_stem(site: Site, stem: str) -> str:
-    """Return a file name without extension that marks the demo's calls as such."""
-    return f"demo {stem}" if site.settings.demo else stem
+def _marked_stem(site: Site, stem: str) -> str:
+    """Return a file name without extension that marks made-up calls as such."""
+    return f"{site.settings.data_label.lower()} {stem}".lstrip()

@@ -11,8 +11,7 @@ from pbx.store.engine import reading
 from pbx.store.job_queue import ensure_worker, request_job, worker_alive
 from pbx.store.job_rows import get_job, last_job, unfinished_jobs
 from pbx.store.models import Job
-from pbx.ui.active_pbx import SETTINGS_PAGE, Site, find_site
-from pbx.ui.demo import changed_mode, demo_banner, follow_mode
+from pbx.ui.active_pbx import SETTINGS_PAGE, Site, changed_mode, find_site, follow_mode, made_up_banner
 from pbx.ui.elements import plain, show_errors
 
 
@@ -24,8 +23,8 @@ def draw_sidebar() -> None:
         st.sidebar.page_link(SETTINGS_PAGE, label="Connect a FreePBX", icon=":material/cable:")
         return
     with st.sidebar:
-        if found.settings.demo:
-            demo_banner(found.settings)
+        if found.settings.made_up:
+            made_up_banner(found.settings)
         else:
             ensure_worker(found.settings)
         _sync_panel(found)
@@ -40,7 +39,7 @@ def _sync_panel(site: Site) -> None:
         job = next((j for j in unfinished_jobs(session) if (j.kind, j.connection_id) == ("sync", site.active.id)), None)
         last = last_job(session, "sync", connection_id=site.active.id)
         watched = get_job(session, st.session_state.get("watched_sync", ""))
-    if not site.settings.demo:
+    if not site.settings.made_up:
         st.html(f'<span class="host">{html.escape(site.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
         text = "A sync is already running." if job else "Sync queued. It runs in the background; you can keep working."
@@ -53,7 +52,7 @@ def _sync_panel(site: Site) -> None:
         _last_sync(last)
     if worker_alive(site.settings):
         st.caption(":green[:material/check_circle:] Worker running")
-    elif site.settings.demo:  # the demo's own process starts it
+    elif site.settings.made_up:  # its own process starts it
         st.caption(":gray[:material/pending:] Worker starting")
     else:
         st.caption(":orange[:material/warning:] Worker not running")

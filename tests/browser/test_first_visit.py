@@ -32,7 +32,7 @@ def test_a_call_a_search_and_a_queues_day_in_three_clicks(page: Page, demo: Demo
     wait_until("it plays", lambda: audio.evaluate("audio => audio.currentTime") > 1)
     expect(page.locator(".spoken").first).to_be_in_viewport()  # the text follows the sound
     assert len(page.locator(".line").all()) > 5
-    expect(page.get_by_text("Transcript from the demo’s script")).to_be_visible()
+    expect(page.get_by_text("Transcript from a script")).to_be_visible()
     back_to(page, "invoice").click()
     page.locator("a.hit mark").first.wait_for()
     back_to(page, "See yesterday in the Support queue").click()

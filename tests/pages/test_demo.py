@@ -118,7 +118,7 @@ def test_why_it_could_not_be_prepared_is_told(monkeypatch: pytest.MonkeyPatch) -
 def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> None:
     for page in PAGES:
         app = open_page(page)
-        assert "demo-pill" in words(app), page
+        assert "made-up-pill" in words(app), page
         assert "<b>Demo PBX</b><span>made-up calls</span>" in words(app), page
         assert NO_PBX not in words(app), page
     app = open_page(SETTINGS)
@@ -155,7 +155,7 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
     call_id = database.execute("SELECT call_id FROM recordings LIMIT 1").fetchone()[0]
     database.close()
     app = open_page(CALLS, call=str(call_id))
-    assert "Transcript from the demo’s script, not made by a speech model" in words(app)
+    assert "Transcript from a script, not made by a speech model" in words(app)
 
 
 def follow(app: AppTest, page: str) -> AppTest:
@@ -207,7 +207,7 @@ def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None
 
 def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
     app = open_page("pages/settings/data_import.py")
-    assert "The demo has its own call history" in words(app)
+    assert "This PBX is made up and has its own call history" in words(app)
     assert not app.get("file_uploader")
     engine = open_engine(demo)
     try:

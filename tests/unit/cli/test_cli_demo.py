@@ -127,7 +127,7 @@ def test_what_really_happened_is_not_imported_into_the_demo(real: Settings) -> N
         assert refused.exit_code == 2
         assert "This is the demo" in json.loads(refused.output)["error"]
     facts = json.loads(run(app, ["status", "--json"]).output)
-    assert (facts["demo"], facts["data_dir"]) == (True, str(folder.resolve()))
+    assert (facts["made_up"], facts["data_dir"]) == (True, str(folder.resolve()))
     assert "made-up calls" in run(app, ["status"]).output
     leave_demo(real)
 

@@ -18,7 +18,6 @@ from pbx.asterisk.formats.recording_names import parse_name
 from pbx.demo.company import QUEUES, ZONE, PlannedCall
 from pbx.demo.past import fill_gaps, fill_past
 from pbx.demo.recording_dir import recording_name
-from pbx.demo.recordings import READY
 from pbx.demo.scripts import SCRIPTS, script
 from pbx.demo.story import calls_between, recorded_calls
 from pbx.settings import Connection, Settings
@@ -27,6 +26,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.recordings import ListedRecording, add_recordings
 from pbx.store.snapshots import snapshot_gaps
 from pbx.store.transcription_queue import overview
+from pbx.store.transcripts import SCRIPT_ENGINE
 from pbx.transcription.search.hits import SearchFilter, find_hits
 
 NOW = datetime(2026, 11, 19, 14, 20, tzinfo=UTC)
@@ -121,7 +121,7 @@ def test_every_script_can_be_read_and_found(engine: Engine) -> None:
         rows = session.connection().execute(
             text("SELECT model, engine, current, complete FROM transcripts ORDER BY model")
         )
-        assert [tuple(row) for row in rows] == [(name, READY, 1, 1) for name in sorted(SCRIPTS)]
+        assert [tuple(row) for row in rows] == [(name, SCRIPT_ENGINE, 1, 1) for name in sorted(SCRIPTS)]
         hits = find_hits(session, SearchFilter(1, "invoice"), offset=0, limit=10)
         assert {script(name).name for name in SCRIPTS} >= {"billing-question"}
         assert hits

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pbx.settings import DEMO_DIR, DEMO_MARK, DEMO_PBX, load_folder_settings, load_settings
+from pbx.settings import DEMO_MARK, DEMO_PBX, MADE_UP_DIR, load_folder_settings, load_settings
 
 PASSWORD = "made-up-but-secret"
 
 
 @pytest.fixture
 def folder(no_real_data: Path) -> Path:
-    made = no_real_data / DEMO_DIR
+    made = no_real_data / MADE_UP_DIR
     made.mkdir(parents=True)
     (made / DEMO_MARK).write_text("1-abc")
     told = {"ami_port": 20001, "ari_port": 20002, "username": "demo", "password": PASSWORD}
