@@ -1,1 +1,1 @@
-"""AMI, Asterisk's manager interface: snapshots of the phone system, and its events as they happen."""
+"""AMI, the Asterisk Manager Interface: snapshots of the phone system, and its events as they happen."""

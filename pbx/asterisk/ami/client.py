@@ -1,8 +1,8 @@
-"""The AMI client: actions and their replies, events, keep-alive, reconnect.
+"""The AMI client: actions and their replies, events, keep-alive and reconnect.
 
-One thread owns the socket, so that it is always drained (Asterisk cuts a slow reader off after `writetimeout`, 100 ms)
-and TLS is never used from two threads. Callers get futures; each call has a total and an idle deadline, each answer a
-greatest size.
+One thread owns the socket. So it is always read (Asterisk disconnects a slow reader after `writetimeout`, 100 ms), and
+TLS is never used from two threads. Callers get futures. Each action has a total and an idle deadline, and each reply a
+maximum size.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unre
 from pbx.settings import Connection
 
 MAX_RETRY_S = 60.0
-TOO_LARGE_S = 60.0  # how long an action isn't sent again after its answer was too large
-MAX_UNANSWERED = 100  # calls that ran out of time and may still be answered
+TOO_LARGE_S = 60.0  # how long an action isn't sent again after its reply was too large
+MAX_UNANSWERED = 100  # actions past their deadline whose reply may still come
 
 
 class AmiClient:
-    """A logged-in connection that comes back by itself. Use it as a context manager; safe from any thread.
+    """A logged-in connection that reconnects automatically. Use it as a context manager; it is thread-safe.
 
-    `gaps` holds the latest times without connection. An action is sent once: those in flight when the connection is
-    lost fail with Unreachable, and so do those asked for before it is back.
+    `gaps` holds the latest times without a connection. An action is sent only once: actions in flight when the
+    connection is lost fail with Unreachable, and so do actions submitted before it is restored.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class AmiClient:
         self._idle_s = idle_s
         self._keepalive_s = keepalive_s
         self._retry_s = retry_s
-        self._lock = threading.Lock()  # guards the next six
+        self._lock = threading.Lock()  # guards the next six attributes
         self._calls: dict[str, PendingAction] = {}
         self._outbox = bytearray()
         self._subscriptions: list[Subscription] = []
         self._lost_because = ""  # empty while connected
         self._too_large: dict[str, float] = {}  # actions, and until when they aren't sent again
-        self._progress_at = self._heard_at = time.monotonic()
+        self._progress_at = self._received_at = time.monotonic()
         self._ids = map(f"{secrets.token_hex(4)}-{{}}".format, count(1))
         self._ping: Future[AmiReply] | None = None
         self._stop = threading.Event()
@@ -95,9 +95,9 @@ class AmiClient:
         """Connect and log in within `connect_s` seconds.
 
         `events`: Asterisk's event mask, `off`, `on`, or classes such as `call,agent`. `deadline_s` and `idle_s` are the
-        defaults of each call: the most it may take, and the most that may pass without any reply coming in. After
-        `keepalive_s` seconds of silence a ping is sent and its answer awaited. `retry_s`: the first pause before a
-        reconnect, doubled up to a minute.
+        defaults of each action: its longest total time, and the longest time without any part of a reply. After
+        `keepalive_s` seconds of silence the client sends a ping and expects a reply. `retry_s`: the first pause before
+        a reconnect, doubled each time up to a minute.
         Raises SettingsError, Unreachable, Deadline, AmiProtocolError or AmiLoginError.
         """
         link = open_link(connection, deadline_s=connect_s, events=events)
@@ -114,10 +114,11 @@ class AmiClient:
 
     @property
     def connected(self) -> bool:
+        """Whether there is a connection at present."""
         return not self._lost_because
 
     def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until the connection is back, and return whether it is."""
+        """Wait until there is a connection, and return whether there is one."""
         self._settled.wait(timeout_s)
         return self.connected
 
@@ -130,16 +131,16 @@ class AmiClient:
         idle_s: float | None = None,
         within_s: float = math.inf,
     ) -> Future[AmiReply]:
-        """Send an action without waiting: several may be in flight. The future's reply may be a refusal: see Reply.
+        """Send an action without waiting; several may be in flight. The reply may be a refusal, see AmiReply.
 
         The future fails with Deadline, Unreachable, AmiTooLarge or AmiProtocolError. Its callbacks run on the reader's
-        thread and must not block. `within_s`: what the caller has left, if that is less than the deadlines. An action
-        whose answer was too large is not sent again for a minute.
+        thread and must not block. `within_s`: the time the caller has left, if that is less than the deadlines. An
+        action whose reply was too large is not sent again for a minute.
         Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
         """
         now = time.monotonic()
         call = PendingAction(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
-        call.future.set_running_or_notify_cancel()  # from here on nobody but the reader ends it
+        call.future.set_running_or_notify_cancel()  # from here on only the reader ends it
         action_id = next(self._ids)
         payload = encode_action(action, headers, action_id)
         with self._lock:
@@ -157,23 +158,24 @@ class AmiClient:
     def request(
         self, action: str, headers: Headers = (), *, deadline_s: float | None = None, idle_s: float | None = None
     ) -> AmiReply:
-        """Send an action and wait for its whole reply.
+        """Send an action and wait for its complete reply.
 
-        Raises SettingsError, Unreachable, Deadline, AmiProtocolError, AmiDenied, AmiActionError. An empty list is none.
+        Raises SettingsError, Unreachable, Deadline, AmiProtocolError, AmiDenied, AmiActionError. An empty
+        list is not an error.
         """
         return self.submit(action, headers, deadline_s=deadline_s, idle_s=idle_s).result().check()
 
     def command(self, text: str) -> list[str]:
-        """Run a command of Asterisk's CLI, return the lines it printed.
+        """Run a command of Asterisk's CLI and return the lines it printed.
 
-        Raises AmiActionError with Asterisk's words if it fails, AmiDenied without the class `command`, or as `request`.
+        Raises as `request`; AmiActionError has Asterisk's message. The AMI user needs the class `command`.
         """
         return self.request("Command", [("Command", text)]).output
 
     def subscribe(self, limit: int = 10_000) -> Subscription:
-        """Hear every unsolicited event from now on; `limit` of them may wait before more are dropped and counted.
+        """Receive every unsolicited event from now on. When `limit` events are waiting, more are dropped and counted.
 
-        Which classes come is `connect`'s `events`.
+        The parameter `events` of `connect` decides which classes of events there are.
         """
         subscription = Subscription(limit)
         with self._lock:
@@ -197,14 +199,14 @@ class AmiClient:
         self.close()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody to wake
+        with contextlib.suppress(OSError):  # full: the reader is already awake; closed: it has ended
             self._wake_out.send(b"\0")
 
     def _unreachable(self, action: str, fate: str) -> Unreachable:
         where = f"{self.connection.host}:{self.connection.ami_port}"
         return Unreachable(
             f"{action} {fate}: the connection to {where} is lost ({self._lost_because}).",
-            "It is never sent again by itself. The client reconnects; look at the PBX's state, then ask again.",
+            "The client reconnects, but doesn't send the action again. Check the PBX's state, then try again.",
         )
 
     # The reader's thread
@@ -228,14 +230,14 @@ class AmiClient:
     def _serve(self, link: AmiConnection) -> tuple[datetime, str]:
         """Read and write until the connection is lost or the client closed; return when and why."""
         link.sock.setblocking(False)
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         self._ping = None
         with link.sock, selectors.DefaultSelector() as selector:
             selector.register(link.sock, selectors.EVENT_READ)
             selector.register(self._wake_in, selectors.EVENT_READ)
             try:
                 self._dispatch([message.raw for message in link.messages])
-                more = True  # TLS may hold what came with the login
+                more = True  # TLS may have buffered data that came with the login
                 while not self._stop.is_set():
                     writes = selectors.EVENT_WRITE if self._outbox else 0
                     selector.modify(link.sock, selectors.EVENT_READ | writes)
@@ -248,8 +250,8 @@ class AmiClient:
                     self._write(link)
                     self._expire()
                     self._keep_alive()
-            except TimeoutError as error:  # silent for a while: what came since the last word is missing
-                silent_s = time.monotonic() - self._heard_at
+            except TimeoutError as error:  # events since the last received data are missing
+                silent_s = time.monotonic() - self._received_at
                 return datetime.now(UTC) - timedelta(seconds=silent_s), str(error)
             except AmiProtocolError as error:
                 return datetime.now(UTC), str(error)
@@ -258,7 +260,7 @@ class AmiClient:
         return datetime.now(UTC), "it was closed"
 
     def _read(self, link: AmiConnection) -> bool:
-        """Read what is there; return whether there may be more, when it is time to look after the rest first."""
+        """Read what has arrived; returns True where there may be more, so that writes and deadlines get their turn."""
         for _ in range(32):
             try:
                 data = link.sock.recv(CHUNK_BYTES)
@@ -266,7 +268,7 @@ class AmiClient:
                 return False
             if not data:
                 raise ConnectionError(None, "Asterisk closed it")
-            self._heard_at = time.monotonic()
+            self._received_at = time.monotonic()
             self._dispatch(link.parser.feed_frames(data))
             if len(data) < CHUNK_BYTES and not (isinstance(link.sock, ssl.SSLSocket) and link.sock.pending()):
                 return False
@@ -280,7 +282,7 @@ class AmiClient:
                 del self._outbox[: link.sock.send(self._outbox)]
 
     def _dispatch(self, frames: list[bytes]) -> None:
-        """Give messages to the calls and subscriptions they are for. Raises AmiTooLarge: read no further."""
+        """Give messages to their actions and subscriptions. Raises AmiTooLarge when a reply is too large."""
         finished: list[PendingAction] = []
         with self._lock:
             subscriptions = self._subscriptions = [one for one in self._subscriptions if not one.closed]
@@ -293,31 +295,31 @@ class AmiClient:
                 self._progress_at = time.monotonic()
                 if call.take(message):
                     finished.append(self._calls.pop(message.action_id))
-            endless = over_limit(self._calls.values())
-            if endless is not None:
-                self._too_large[endless.action] = time.monotonic() + TOO_LARGE_S
+            oversized = over_limit(self._calls.values())
+            if oversized is not None:
+                self._too_large[oversized.action] = time.monotonic() + TOO_LARGE_S
         for call in finished:
             call.end()
-        if max(unsolicited, default=b"") > b"F":  # late responses, of calls that gave up
+        if max(unsolicited, default=b"") > b"F":  # late responses to actions past their deadline
             unsolicited = [frame for frame in unsolicited if frame.startswith(b"Event: ")]
         if unsolicited:
             for subscription in subscriptions:
                 subscription.offer(unsolicited)
-        if endless is not None:
-            error = too_large(endless.action)
-            if not endless.future.done():
-                endless.future.set_exception(error)
+        if oversized is not None:
+            error = too_large(oversized.action)
+            if not oversized.future.done():
+                oversized.future.set_exception(error)
             raise error
 
     def _next_due(self) -> float:
         with self._lock:
             dues = [call.due_at(self._progress_at) for call in self._calls.values() if not call.future.done()]
         if self._ping is None:
-            dues.append(self._heard_at + self._keepalive_s)
-        return min(dues)  # a ping in flight is a call too
+            dues.append(self._received_at + self._keepalive_s)
+        return min(dues)  # a ping in flight is an action too
 
     def _expire(self) -> None:
-        """End calls that ran out of time. Raises AmiProtocolError when the peer owes too many answers."""
+        """Fail actions past their deadline. Raises AmiProtocolError when too many were never answered."""
         now = time.monotonic()
         with self._lock:
             late = [call for call in self._calls.values() if not call.future.done()]
@@ -336,12 +338,12 @@ class AmiClient:
             raise AmiProtocolError(f"{MAX_UNANSWERED} actions were never answered")
 
     def _keep_alive(self) -> None:
-        """After a silence send a ping, and hold the connection for lost if it isn't answered."""
+        """Send a ping after a silence. Raises TimeoutError when it isn't answered: the connection is lost."""
         if self._ping is not None and self._ping.done():
             if self._ping.exception() is not None:
                 raise TimeoutError(f"no answer to a ping within {self._idle_s:g} s")
             self._ping = None
-        if self._ping is None and time.monotonic() >= self._heard_at + self._keepalive_s:
+        if self._ping is None and time.monotonic() >= self._received_at + self._keepalive_s:
             self._ping = self.submit("Ping", deadline_s=self._idle_s)
 
     def _drop_calls(self, reason: str) -> None:
@@ -355,12 +357,12 @@ class AmiClient:
                 call.future.set_exception(self._unreachable(call.action, "may or may not have been carried out"))
 
     def _reconnect(self, lost_at: datetime, reason: str) -> AmiConnection | None:
-        """Try until it works or the client is closed; then report the gap."""
+        """Connect again, and report the gap to subscribers; None when the client is closed before."""
         pause_s = self._retry_s
         while not self._stop.wait(pause_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads the clients, no secret
             try:
                 link = open_link(self.connection, deadline_s=self._connect_s, events=self._events)
-            except PbxError as error:  # a refused login is logged, and may be banned, by the PBX: ask seldom
+            except PbxError as error:  # the PBX logs refused logins and may ban this machine, so wait long
                 pause_s = MAX_RETRY_S if isinstance(error, AmiLoginError) else min(pause_s * 2, MAX_RETRY_S)
                 continue
             gap = ConnectionGap(lost_at, datetime.now(UTC), reason)

@@ -1,4 +1,4 @@
-"""One connection to the manager interface: socket, TLS, greeting, login. Every way it can fail has its own words."""
+"""One connection to the manager interface: socket, TLS, greeting, login. Every failure has its own error message."""
 
 import hashlib
 import ipaddress
@@ -22,17 +22,17 @@ from pbx.errors import (
 )
 from pbx.settings import Connection
 
-CHUNK_BYTES = 64 * 1024  # of larger ones the parser works through memory no cache holds
+CHUNK_BYTES = 64 * 1024  # larger chunks don't fit into the CPU's cache and make the parser slower
 MAX_LOGIN_BYTES = 1024 * 1024  # greeting, challenge and login take less than one kilobyte
 
-# What OpenSSL says of a certificate that nobody we know has signed (X509_V_ERR_...), and of one for another name.
+# OpenSSL's X509_V_ERR_... codes for a certificate from an unknown CA, and for one with another name.
 _UNKNOWN_CA = {2, 18, 19, 20, 21}
 _OTHER_NAME = {62, 64}
 
 
 @dataclass
 class AmiConnection:
-    """A logged-in socket with the parser that holds what was read ahead, and the messages that came with the login."""
+    """A logged-in socket, its parser with the data read so far, and the messages that came with the login."""
 
     sock: socket.socket
     parser: AmiParser
@@ -41,6 +41,7 @@ class AmiConnection:
 
     @property
     def ami_version(self) -> str:
+        """The version of AMI from the greeting."""
         return self.parser.version or ""
 
 
@@ -107,7 +108,7 @@ def _connect(connection: Connection, end: float) -> socket.socket:
 
 
 def _resolve(connection: Connection, end: float) -> list[Any]:
-    """What getaddrinfo finds, within the time: the resolver itself knows no limit."""
+    """The result of getaddrinfo, with a deadline, which the resolver doesn't have."""
     found: list[Any] = []
 
     def look_up() -> None:
@@ -121,7 +122,7 @@ def _resolve(connection: Connection, end: float) -> list[Any]:
     thread.join(max(end - time.monotonic(), 0.0))
     if not found:
         raise Deadline(
-            f"The DNS server didn't answer in time for {connection.host!r}.",
+            f"The DNS server didn't answer for {connection.host!r} before the deadline.",
             "Set FREEPBX_HOST to the PBX's IP address, or check the DNS servers of the machine that runs this app.",
         )
     if isinstance(found[0], Exception):
@@ -133,7 +134,7 @@ def _resolve(connection: Connection, end: float) -> list[Any]:
 
 
 def wrap_tls(sock: socket.socket, connection: Connection, end: float) -> ssl.SSLSocket:
-    """Shake hands until `end` on the monotonic clock. Raises SettingsError, Unreachable or Deadline."""
+    """Do the TLS handshake by `end` on the monotonic clock. Raises SettingsError, Unreachable or Deadline."""
     where = _where(connection)
     try:
         context = ssl.create_default_context(cafile=connection.ca_file)
@@ -183,7 +184,7 @@ def _read(link: AmiConnection, connection: Connection, end: float) -> None:
 
 
 def await_greeting(link: AmiConnection, connection: Connection, end: float) -> None:
-    """Read until Asterisk has said who it is. Raises AmiProtocolError, Unreachable or Deadline."""
+    """Read Asterisk's greeting. Raises AmiProtocolError, Unreachable or Deadline."""
     where = _where(connection)
     try:
         while link.parser.version is None:
@@ -203,7 +204,7 @@ def await_greeting(link: AmiConnection, connection: Connection, end: float) -> N
 
 
 def _silent(sock: socket.socket, where: str) -> AmiError | Deadline:
-    """Why there is no greeting: a web server waits for us to speak first, so ask."""
+    """The error of a server without a greeting. A web server answers only a request, so one is sent."""
     try:
         sock.settimeout(2)
         sock.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
@@ -217,22 +218,22 @@ def _silent(sock: socket.socket, where: str) -> AmiError | Deadline:
         )
     return Deadline(
         f"{where} accepted the connection and sent no greeting.",
-        "Asterisk greets at once. Is it the TLS port? Then turn FREEPBX_AMI_TLS on. Else check FREEPBX_AMI_PORT, "
-        "and whether Asterisk hangs.",
+        "Asterisk sends its greeting immediately. If this is its TLS port, turn FREEPBX_AMI_TLS on. Otherwise check "
+        "FREEPBX_AMI_PORT, and whether Asterisk still responds.",
     )
 
 
 def log_in(link: AmiConnection, connection: Connection, events: str, end: float) -> bool:
-    """Log in by challenge, so that the secret isn't sent; return whether it was sent in clear nevertheless.
+    """Log in by challenge, so that the password isn't sent; returns whether it had to be sent in plain text.
 
-    Without a challenge the secret itself is the only way in: it is sent over TLS, or where the connection allows it.
+    A server without the challenge needs the password. It is sent over TLS, or in plain text if the settings allow it.
     Raises AmiLoginError, AmiPlainLogin, AmiProtocolError, Unreachable or Deadline.
     """
     where = _where(connection)
     user, secret = connection.ami_username, connection.ami_password.get_secret_value()
     plain = False
     try:
-        reply = _ask(link, connection, "Challenge", [("AuthType", "MD5")], end)
+        reply = _request(link, connection, "Challenge", [("AuthType", "MD5")], end)
         if challenge := reply.get("Challenge"):
             key = hashlib.md5(f"{challenge}{secret}".encode(), usedforsecurity=False).hexdigest()
             proof = [("AuthType", "MD5"), ("Username", user), ("Key", key)]
@@ -247,9 +248,11 @@ def log_in(link: AmiConnection, connection: Connection, events: str, end: float)
                     "FREEPBX_AMI_PLAIN_LOGIN=true.",
                 )
             proof = [("Username", user), ("Secret", secret)]
-        reply = _ask(link, connection, "Login", [*proof, ("Events", events)], end)
+        reply = _request(link, connection, "Login", [*proof, ("Events", events)], end)
     except TimeoutError:
-        raise Deadline(f"{where} greeted and then didn't answer the login.", "Look whether Asterisk hangs.") from None
+        raise Deadline(
+            f"{where} greeted and then didn't answer the login.", "Check whether Asterisk still responds."
+        ) from None
     except OSError as error:
         raise Unreachable(f"{where} broke off the login: {error.strerror}.", "Try again.") from None
     if reply.response != "Success":
@@ -257,7 +260,7 @@ def log_in(link: AmiConnection, connection: Connection, events: str, end: float)
     return plain
 
 
-def _ask(
+def _request(
     link: AmiConnection, connection: Connection, action: str, headers: list[tuple[str, str]], end: float
 ) -> Message:
     link.sock.settimeout(_left(end))
@@ -272,12 +275,12 @@ def _ask(
 
 
 def _refused(connection: Connection, source: str) -> AmiLoginError:
-    """Unknown user, wrong secret and permit/deny look the same on the wire, so all three are named."""
+    """The error of a refused login. AMI doesn't show which of three causes it has, so it names all three."""
     source = source.partition("%")[0]
     mask = "255.255.255.255" if ipaddress.ip_address(source).version == 4 else "128"
     user = connection.ami_username
     return AmiLoginError(
-        f"{_where(connection)} refused the login of {user!r}. Asterisk says the same for three causes: no such user, a "
+        f"{_where(connection)} refused the login of {user!r}. Asterisk replies alike in three cases: no such user, a "
         f"wrong secret, or this machine's address {source} isn't permitted.",
         "In /etc/asterisk/manager.conf (FreePBX: Settings, Asterisk Manager Users) there must be:\n"
         f"[{user}]\n"

@@ -1,15 +1,15 @@
-"""Which endpoints and peers are extensions and which are trunks, and how each stands. Pure: messages in, values out.
+"""Tells extensions from trunks among endpoints and peers, and reads their states. Pure: messages in, values out.
 
-AMI has no word for "trunk". The rule, PJSIP first; what is one is shown once, as a trunk:
+AMI has no word for "trunk". These rules decide, PJSIP first; each device is listed once:
 
 1. an endpoint that an outbound registration belongs to, or that has an outbound auth, is a trunk;
 2. an endpoint with a static contact is a trunk, unless its name is a number and it has an inbound auth: that is a desk
    or door phone with a fixed address. A contact is static when PJSIPShowEndpoints shows it and PJSIPShowContacts, which
    lists registered ones only, doesn't;
-3. an endpoint with none of these and a name that isn't a number may be a trunk that only receives: PJSIPShowEndpoint
-   tells. It is one if it is identified by address, or if its dialplan context is FreePBX's for trunks (`from-pstn`,
-   `from-trunk`). FreePBX's extensions are numbers, so few are asked;
-4. everything else is an extension. FreePBX's are numbers with an auth and an AOR of their own and no static contact.
+3. an endpoint with none of these and a name that isn't a number may be a trunk for inbound calls only.
+   PJSIPShowEndpoint shows it: it is a trunk if it is identified by address, or if its dialplan context is FreePBX's for
+   trunks (`from-pstn`, `from-trunk`). FreePBX's extensions are numbers, so this action is rarely needed;
+4. everything else is an extension. FreePBX's extensions are numbers with their own auth and AOR and no static contact.
 
 chan_sip and chan_iax2: a peer with a fixed host (`Dynamic: no`) is a trunk.
 A registration that belongs to no endpoint or peer is a trunk of its own.
@@ -46,7 +46,7 @@ _ADDRESS = re.compile(r"(?:sips?:)?(?:[^@;]*@)?(\[[^\]]+\]|[^:;>]+)(?::(\d+))?")
 
 @dataclass
 class DeviceMessages:
-    """The items of the actions that tell of devices; those of a module that isn't there are empty."""
+    """The items of all actions that list devices; empty for a module that isn't loaded."""
 
     endpoints: tuple[Message, ...] = ()
     contacts: tuple[Message, ...] = ()
@@ -60,14 +60,17 @@ class DeviceMessages:
     channels: tuple[Message, ...] = ()
 
     def busy(self) -> Counter[str]:
-        """Channels in use by device, as `PJSIP/1001`: ActiveChannels of EndpointList is empty up to Asterisk 22.4."""
+        """The number of channels of each device, such as `PJSIP/1001`.
+
+        It is counted from the channels, because ActiveChannels of EndpointList is empty up to Asterisk 22.4.
+        """
         names = (one.get("Channel") for one in self.channels if one.event == "CoreShowChannel")
         return Counter(name.rpartition("-")[0] for name in names)
 
 
 @dataclass
 class _Endpoint:
-    """What the lists say of one PJSIP endpoint."""
+    """One PJSIP endpoint, as it is in the lists."""
 
     name: str
     listed: Message
@@ -76,32 +79,34 @@ class _Endpoint:
 
     @property
     def static_contacts(self) -> list[str]:
-        """URIs of contacts that nobody registered."""
+        """The URIs of its contacts that aren't registrations."""
         registered = {contact.get("Uri") for contact in self.contacts}
         shown = (part.partition("/")[2] for part in self.listed.get("Contacts").split(",") if part)
         return [uri for uri in shown if uri not in registered]
 
     @property
     def surely_trunk(self) -> bool:
+        """Whether the lists alone show that it is a trunk (rules 1 and 2)."""
         if self.registrations or self.listed.get("OutboundAuths"):
             return True
         fixed_phone = self.name.isdecimal() and bool(self.listed.get("Auths"))
         return bool(self.static_contacts) and not fixed_phone
 
     def is_trunk(self, detail: Iterable[Message]) -> bool:
+        """Whether it is a trunk, with the items of PJSIPShowEndpoint (rule 3)."""
         return self.surely_trunk or any(
             message.event == "IdentifyDetail" or message.get("Context").startswith(_TRUNK_CONTEXTS)
             for message in detail
         )
 
 
-def endpoints_to_ask(messages: DeviceMessages) -> list[str]:
-    """The endpoints whose PJSIPShowEndpoint is needed: the trunks, for their contact's state, and those in doubt."""
+def endpoints_to_detail(messages: DeviceMessages) -> list[str]:
+    """The endpoints for which PJSIPShowEndpoint is needed: trunks, for their contact's state, and undecided ones."""
     return [one.name for one in _endpoints(messages) if one.surely_trunk or not one.name.isdecimal()]
 
 
 def parse_devices(messages: DeviceMessages) -> tuple[tuple[Extension, ...], tuple[Trunk, ...]]:
-    """Extensions and trunks, each by name; a device is in one of the two."""
+    """Extensions and trunks, each sorted by name. Every device is in one of the two."""
     busy = messages.busy()
     extensions: list[Extension] = []
     trunks: list[Trunk] = []
@@ -136,14 +141,14 @@ def _endpoints(messages: DeviceMessages) -> list[_Endpoint]:
 
 
 def _registrations(messages: DeviceMessages) -> dict[str, list[Message]]:
-    """Outbound registrations by their endpoint; under "" those that no endpoint has."""
+    """Outbound registrations by endpoint; "" for those without one."""
     listed = [one for one in messages.endpoints if one.event == "EndpointList"]
     names = {one.get("ObjectName") for one in listed}
     by_auth = {one.get("OutboundAuths"): one.get("ObjectName") for one in listed if one.get("OutboundAuths")}
     found: dict[str, list[Message]] = {}
     for one in messages.registrations:
         if one.event == "OutboundRegistrationDetail":
-            owner = one.get("Endpoint") or one.get("ObjectName")  # without line=yes only the name or the auth tells
+            owner = one.get("Endpoint") or one.get("ObjectName")  # without line=yes only name or auth shows it
             found.setdefault(owner if owner in names else by_auth.get(one.get("OutboundAuth"), ""), []).append(one)
     return found
 
@@ -165,7 +170,7 @@ def _pjsip_trunk(endpoint: _Endpoint, detail: Iterable[Message], channels: int) 
     contacts = [message for message in detail if message.event == "ContactStatusDetail"]
     contact = min(contacts, key=lambda one: one.get("Status") != "Reachable", default=None)
     roundtrip = roundtrip_ms(contact.get("RoundtripUsec")) if contact else None
-    if endpoint.registrations:  # of several, a trunk that is registered once can be called
+    if endpoint.registrations:  # one registration of several is enough for calls
         registration = min(endpoint.registrations, key=lambda one: one.get("Status") != "Registered")
         server = _address(registration.get("ServerUri"))
         trunk = _registered_trunk(endpoint.name, "PJSIP", server, registration)
@@ -186,7 +191,7 @@ def _pjsip_trunk(endpoint: _Endpoint, detail: Iterable[Message], channels: int) 
 def _registered_trunk(name: str, tech: str, server: str, registration: Message) -> Trunk:
     """A trunk whose state is that of its registration; `server` is its host and port."""
     status = registration.get("Status") or registration.get("State")
-    state = _STATES.get(status.lower(), "unregistered")  # Request Sent, Timeout, Stopped, ...: not registered now
+    state = _STATES.get(status.lower(), "unregistered")  # Request Sent, Timeout, Stopped, …
     return Trunk(name=name, tech=tech, state=state, status=status, server=server, registers=True)
 
 
@@ -201,7 +206,7 @@ def _parse_peers(
 ) -> None:
     """Sort the peers of chan_sip or chan_iax2, adding to `extensions` and `trunks`.
 
-    A registration that belongs to none of the peers is a trunk called by its user and host.
+    A registration that belongs to no peer is a trunk; its name is made of user and host.
     """
     owned, others = _pair(peers, registry, details)
     for peer in (one for one in peers if one.event == "PeerEntry"):
@@ -228,17 +233,17 @@ def _parse_peers(
 def _pair(
     peers: Iterable[Message], registry: Iterable[Message], details: Mapping[str, Message], *, surely: bool = False
 ) -> tuple[dict[str, Message], list[Message]]:
-    """The registrations by the peer they belong to, and those that belong to none.
+    """The registrations by the peer they belong to, and those that belong to no peer.
 
-    chan_sip takes the host of a registration for a peer's section if there is one of that name. Else RegistryEntry has
-    the host as it was configured, and PeerEntry the address it resolved to: then the configured host of the peer, from
-    SIPshowpeer (ToHost), tells. Not `surely`: where that isn't known, the only registration left belongs to the only
-    peer left.
+    chan_sip reads the host of a registration as the name of a peer's section if there is one. Otherwise RegistryEntry
+    shows the configured host and PeerEntry the address it resolved to, and the peer's configured host, from SIPshowpeer
+    (ToHost), connects the two. Where that isn't known, a single remaining registration is assigned to a single
+    remaining peer, unless `surely`.
     """
     owned: dict[str, Message] = {}
     left = [one for one in registry if one.event == "RegistryEntry"]
     static = [one for one in peers if one.event == "PeerEntry" and one.get("Dynamic") == "no"]
-    for entry in sorted(left, key=lambda one: one.get("State") == "Registered"):  # of several, the one that is up
+    for entry in sorted(left, key=lambda one: one.get("State") == "Registered"):  # of several, the registered one wins
         for peer in static:
             if peer.get("ObjectName").lower() == entry.get("Host").lower():
                 owned[peer.get("ObjectName")] = entry
@@ -248,7 +253,7 @@ def _pair(
         user, name = entry.get("Username"), peer.get("ObjectName")
         if detail := details.get(name):
             return bool(user) and user == detail.get("Default-Username")
-        fixed = _is_address(_registry_address(entry)[0]) and bool(_peer_address(peer)[0])  # another one
+        fixed = _is_address(_registry_address(entry)[0]) and bool(_peer_address(peer)[0])  # another host
         return bool(user) and user == name and not fixed
 
     def same_address(peer: Message, entry: Message) -> bool:
@@ -281,8 +286,8 @@ def _pair(
     return owned, left
 
 
-def peers_to_ask(messages: DeviceMessages) -> list[str]:
-    """The peers of chan_sip whose SIPshowpeer is needed to tell which registrations are theirs."""
+def peers_to_detail(messages: DeviceMessages) -> list[str]:
+    """The peers of chan_sip for which SIPshowpeer is needed, to find their registrations."""
     owned, left = _pair(messages.sip_peers, messages.sip_registry, {}, surely=True)
     if all(_is_address(_registry_address(one)[0]) for one in left):
         return []
@@ -291,13 +296,13 @@ def peers_to_ask(messages: DeviceMessages) -> list[str]:
 
 
 def _peer_address(peer: Message) -> tuple[str, str]:
-    """Host and port; ("", "") while it isn't known."""
+    """A peer's host and port; ("", "") while the address isn't known."""
     host = _plain_host(known(peer.get("IPaddress")))
     return (host, known(peer.get("IPport") or peer.get("Port"))) if host else ("", "")
 
 
 def _registry_address(entry: Message) -> tuple[str, str]:
-    """Host and port: chan_sip has them apart, chan_iax2 in one. The host of an IPv6 address has no brackets."""
+    """A registration's host and port, which chan_iax2 writes as one. An IPv6 address has no brackets."""
     host, port = known(entry.get("Host")), entry.get("Port")
     if not port and (match := _HOST_PORT.fullmatch(host)):
         host, port = match[1], match[2]
@@ -305,7 +310,7 @@ def _registry_address(entry: Message) -> tuple[str, str]:
 
 
 def _plain_host(host: str) -> str:
-    """A name in small letters, an address in its shortest form, as others write it too; without brackets."""
+    """A host in its canonical form: a name in lower case, an address in its shortest notation without brackets."""
     host = host.strip("[]").rstrip(".").lower()
     try:
         address = ipaddress.ip_address(host)
@@ -324,13 +329,13 @@ def _is_address(host: str) -> bool:
 
 
 def _joined(host: str, port: str) -> str:
-    """Host and port in one, an IPv6 address in brackets."""
+    """Host and port as one text, with an IPv6 address in brackets."""
     host = f"[{host}]" if ":" in host else host
     return f"{host}:{port}" if host and port else host
 
 
 def _address(uri: str) -> str:
-    """Host and port of a SIP URI, without the user and its parameters."""
+    """Host and port of a SIP URI, without its user and parameters."""
     match = _ADDRESS.match(uri)
     if not match:
         return ""

@@ -1,4 +1,4 @@
-"""An action in flight: what came in answer to it so far, how long it may take and how much it may be."""
+"""An action in flight: the parts of its reply received so far, its deadlines and its size limits."""
 
 from collections.abc import Collection
 from concurrent.futures import Future
@@ -8,15 +8,15 @@ from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.reply import AmiReply
 from pbx.errors import AmiProtocolError, AmiTooLarge
 
-# Bounds far above what 10,000 endpoints or channels take (5 MB), so that no peer fills the memory.
+# Limits far above the size of 10,000 endpoints or channels (5 MB), so that no peer can fill the memory.
 MAX_ITEMS = 100_000
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-MAX_HELD_BYTES = 2 * MAX_ANSWER_BYTES  # of all answers that are coming in
+MAX_HELD_BYTES = 2 * MAX_ANSWER_BYTES  # of all unfinished replies together
 
 
 @dataclass
 class PendingAction:
-    """An action in flight."""
+    """An action that was sent and whose reply isn't complete. `future` gets the reply or an error."""
 
     action: str
     deadline_at: float
@@ -28,26 +28,27 @@ class PendingAction:
     held_bytes: int = 0
 
     def due_at(self, progress_at: float) -> float:
+        """When it fails, on the monotonic clock, if the last part of any reply came at `progress_at`."""
         return min(self.deadline_at, max(self.sent_at, progress_at) + self.idle_s)
 
     def take(self, message: Message) -> bool:
-        """Add one of its messages; return whether it was the last. Only `EventList: start` makes it wait for more."""
+        """Add a message of its reply; returns whether the reply is complete. Only `EventList: start` announces more."""
         mark = message.get("EventList").lower() if b"\r\nEventList: " in message.raw else ""
         if self.response is None and message.response:
             self.response = message
             return mark != "start"
-        if not self.future.done():  # of a call that ran out of time the rest is swallowed
+        if not self.future.done():  # after its deadline the rest is dropped
             self.items.append(message)
             self.held_bytes += len(message.raw)
         return mark in ("complete", "cancelled")
 
     def forget(self) -> None:
-        """Let go of what came so far: nobody waits for it any more."""
+        """Drop the parts received so far, because nobody waits for them any more."""
         self.items.clear()
         self.held_bytes = 0
 
     def end(self) -> None:
-        """Give the answer, once it is there, to who waits for it."""
+        """Give the complete reply to the future."""
         if self.future.done():
             return
         if self.response:
@@ -62,11 +63,12 @@ class PendingAction:
 
     @property
     def over_limit(self) -> bool:
+        """Whether its reply is too large."""
         return len(self.items) > MAX_ITEMS or self.held_bytes > MAX_ANSWER_BYTES
 
 
 def over_limit(calls: Collection[PendingAction]) -> PendingAction | None:
-    """The call whose answer is too large, or the largest where all of them together are; else None."""
+    """The action whose reply is too large, or the largest if all together are too large; otherwise None."""
     one = next((call for call in calls if call.over_limit), None)
     if one is None and sum(call.held_bytes for call in calls) > MAX_HELD_BYTES:
         one = max(calls, key=lambda call: call.held_bytes)
@@ -74,7 +76,7 @@ def over_limit(calls: Collection[PendingAction]) -> PendingAction | None:
 
 
 def too_large(action: str) -> AmiTooLarge:
-    """The error of an action whose answer is over the limits."""
+    """The error of an action whose reply is too large."""
     return AmiTooLarge(
         f"The reply to {action} is too large: more than {MAX_ITEMS:,} entries or {MAX_ANSWER_BYTES >> 20} MB.",
         "A PBX normally sends far less. Check that the host and the port are those of your Asterisk server. The app "

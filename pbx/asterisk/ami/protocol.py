@@ -1,8 +1,8 @@
-"""Asterisk's manager protocol without any IO: bytes in, messages out, actions to bytes.
+"""The protocol of AMI without any IO: bytes in, messages out, and actions to bytes.
 
 A greeting line, then messages of `Key: Value\\r\\n` lines ended by an empty line; values are bytes of no declared
-charset, so a message is framed first and each value is decoded (`pbx.text_encoding`) only when someone looks at it.
-`AuthDetail` events, which carry the passwords of trunks and extensions in clear, end here and reach nobody.
+charset, so a message is framed first, and each value is decoded (`pbx.text_encoding`) only when it is used.
+`AuthDetail` events contain the passwords of trunks and extensions in plain text, and are dropped here.
 """
 
 import re
@@ -16,16 +16,16 @@ GREETING = b"Asterisk Call Manager"
 MAX_GREETING_BYTES = 200
 MAX_LINE_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-MAX_ACTION_LINE_BYTES = 1024  # Asterisk's own limits on what a client may send: manager.c, AST_MAX_MANHEADERS
+MAX_ACTION_LINE_BYTES = 1024  # Asterisk's limits for what a client may send: manager.c, AST_MAX_MANHEADERS
 MAX_ACTION_HEADERS = 128
 
 _END = b"\r\n\r\n"
 _COMMAND_START = b"Response: Follows"
 _COMMAND_END = b"--END COMMAND--\r\n\r\n"
 _SECRET_EVENT = b"Event: AuthDetail\r\n"
-# Old releases end some list items by a bare line feed: two items arrive in one frame.
+# Old releases end some list items with a bare line feed, so two items arrive in one frame.
 _SHORT_END = re.compile(rb"\r\n\n+(?=Event: |Response: )")
-# What a buffer must not hold to be cut in one go. Asterisk 16 greets with 5.0 and sends nothing of the old ways.
+# A buffer with any of these can't be split in one step. Asterisk 16 greets with 5.0 and has none of the old ones.
 _ODD = (_SECRET_EVENT,)
 _OLD_ODD = (*_ODD, _COMMAND_START, b"\n\nEvent: ", b"\n\nResponse: ")
 _FIRST_WITHOUT_OLD = 5
@@ -35,7 +35,7 @@ Headers = Iterable[tuple[str, str]]
 
 
 class Message:
-    """One response or event. It is read only as far as it is looked at; header names are as Asterisk writes them.
+    """One response or event, decoded header by header as needed. Header names are written as Asterisk writes them.
 
     Its repr names the message and never shows a value.
     """
@@ -47,7 +47,7 @@ class Message:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """All headers in the order they came, repeated ones too; a line break inside a value is kept."""
+        """All headers in their order, including repeated ones; a line break inside a value is kept."""
         headers: list[tuple[str, str]] = []
         for line in self.raw.split(b"\r\n"):
             key, colon, value = line.partition(b":")
@@ -77,9 +77,9 @@ class Message:
         return self.get("ActionID")
 
     def get(self, key: str, default: str = "") -> str:
-        """The first value of a header, up to the end of its line; `default` if there is none."""
+        """The first value of a header, up to the end of its line; `default` without one."""
         raw = self.raw
-        head, line = _marks(key)
+        head, line = _header_starts(key)
         if raw.startswith(head):
             rest = raw[len(head) :]
         else:
@@ -109,18 +109,18 @@ class Message:
 
 
 def _value(raw: bytes) -> str:
-    """What stands behind a header's colon."""
+    """The value after a header's colon."""
     return decode(raw.removeprefix(b" ")).rstrip("\n")
 
 
 @lru_cache(maxsize=1024)
-def _marks(key: str) -> tuple[bytes, bytes]:
-    """How a header begins as a message's first line, and on another line."""
+def _header_starts(key: str) -> tuple[bytes, bytes]:
+    """How a header begins in a message's first line, and in a later line."""
     return f"{key}:".encode(), f"\r\n{key}:".encode()
 
 
 def _as_headers(frame: bytes) -> bytes:
-    """A reply to Command up to Asterisk 13, `Response: Follows` and bare lines, as newer ones write it: `Output: `."""
+    """A reply to Command in the format of Asterisk 13 and older, rewritten with the `Output:` headers of newer ones."""
     match = _COMMAND.match(frame)
     if not match:
         return frame
@@ -129,9 +129,9 @@ def _as_headers(frame: bytes) -> bytes:
 
 
 class AmiParser:
-    """Cuts a stream of bytes into messages, however it was split on its way.
+    """Splits a stream of bytes into messages, however it was cut on its way.
 
-    `version` is the protocol's version from the greeting, None until that line is whole.
+    `version` is the protocol's version from the greeting, None until that line is complete.
     """
 
     def __init__(self, *, max_line: int = MAX_LINE_BYTES, max_message: int = MAX_MESSAGE_BYTES) -> None:
@@ -140,18 +140,18 @@ class AmiParser:
         self._max_line = max_line
         self._max_message = max_message
         self._buffer = bytearray()
-        self._searched = 0  # the end of the message begins here or later
-        self._in_command = False  # inside an old command's output, which may hold empty lines
+        self._searched = 0  # where the search for the end of the message continues
+        self._in_command = False  # inside the output of an old command, which may contain empty lines
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes, return the messages they complete. Raises as `feed_frames`."""
+        """Take the next bytes and return the messages they complete. Raises as `feed_frames`."""
         return list(map(Message, self.feed_frames(data)))
 
     def feed_frames(self, data: bytes) -> list[bytes]:
-        """Take the next bytes, return the bytes of the messages they complete, for `Message` to read.
+        """Take the next bytes and return the bytes of the messages they complete, for `Message`.
 
-        Raises AmiProtocolError when the peer's greeting isn't Asterisk's or a limit is passed; the parser holds no more
-        than `max_message` bytes beside `data`, and is of no use after an error.
+        Raises AmiProtocolError when the greeting isn't Asterisk's or a limit is exceeded; don't use the parser after an
+        error. It keeps at most `max_message` bytes besides `data`.
         """
         self._buffer += data
         if self.version is None and not self._take_greeting():
@@ -176,8 +176,11 @@ class AmiParser:
         return frames
 
     def _cut(self) -> list[bytes]:
-        """Take all whole frames from a buffer that holds what is rare: an old command's output, which may have empty
-        lines, items that a bare line feed ends, or passwords, which go no further."""
+        """Take all complete frames from a buffer with rare content.
+
+        That is an old command's output, which may contain empty lines, items that end with a bare line feed, or
+        passwords, which are dropped.
+        """
         buffer, start = self._buffer, 0
         frames: list[bytes] = []
         while True:
@@ -200,7 +203,7 @@ class AmiParser:
     def _take_greeting(self) -> bool:
         head = bytes(self._buffer[: len(GREETING)])
         if not GREETING.startswith(head):
-            self._fail("It greets as something else.")
+            self._fail("Its greeting is not Asterisk's.")
         end = self._buffer.find(b"\r\n", 0, MAX_GREETING_BYTES)
         if end < 0:
             if len(self._buffer) >= MAX_GREETING_BYTES:
@@ -236,8 +239,8 @@ class AmiParser:
 def encode_action(action: str, headers: Headers, action_id: str) -> bytes:
     """The bytes of one action.
 
-    Raises SettingsError for a line break or a NUL in a name or value, a line over 1,024 bytes or more than 128 headers:
-    Asterisk would take a line break for the start of another header, and cut or drop what is too long.
+    Raises SettingsError for a line break or a NUL in a name or value, a line over 1,024 bytes or more than 128 headers.
+    Asterisk would read a line break as the start of another header, and cut or drop what is too long.
     """
     lines = []
     for key, value in (("Action", action), ("ActionID", action_id), *headers):

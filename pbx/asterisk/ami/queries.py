@@ -1,7 +1,7 @@
-"""Questions to a PBX: one snapshot of everything, or one part of it.
+"""Takes a snapshot of a PBX: its system, extensions, trunks, queues and active calls, or some of these.
 
-All lists are asked for at once, then what they call for (each trunk's contact, the PBX's zone when it started): a
-snapshot takes two round trips whatever the size of the PBX.
+All lists are requested together. A second batch then requests what the lists call for (each trunk's contact, the PBX's
+UTC offset when it started). So a snapshot takes two round trips, whatever the size of the PBX.
 """
 
 import re
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from pbx.asterisk.ami.client import AmiClient
-from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices, peers_to_ask
+from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_detail, parse_devices, peers_to_detail
 from pbx.asterisk.ami.protocol import Headers, Message
 from pbx.asterisk.ami.reply import AmiReply
 from pbx.asterisk.ami.snapshot import (
@@ -27,7 +27,7 @@ from pbx.asterisk.ami.values import integer, utc_offset
 from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, SettingsError, Unreachable
 from pbx.model.snapshot import ActiveCall, Extension, PartName, Queue, Snapshot, SnapshotPart, System, Trunk
 
-# What each part can't be whole without; an absent module is fine as long as another brings something.
+# The actions that each part needs. A missing module is fine as long as another one returns something.
 NEEDS: dict[PartName, tuple[str, ...]] = {
     "system": ("CoreSettings", "CoreStatus"),
     "extensions": ("PJSIPShowEndpoints", "PJSIPShowContacts", "SIPpeers", "IAXpeerlist"),
@@ -35,7 +35,7 @@ NEEDS: dict[PartName, tuple[str, ...]] = {
     "queues": ("QueueStatus",),
     "active_calls": ("CoreShowChannels",),
 }
-# IAXpeerlist, as the items of IAXpeers carry no ActionID (seen on 16 and 22).
+# IAXpeerlist, because the items of IAXpeers carry no ActionID (observed on 16 and 22).
 _DEVICES = (
     *NEEDS["extensions"],
     "PJSIPShowRegistrationsOutbound",
@@ -43,12 +43,12 @@ _DEVICES = (
     "IAXregistry",
     "CoreShowChannels",
 )
-_PLAIN_NAME = re.compile(r"[\w.-]{1,80}")  # of a queue, that a dialplan function takes as it is
+_PLAIN_NAME = re.compile(r"[\w.-]{1,80}")  # of a queue, safe as an argument of a dialplan function
 _CLOCK = "the PBX's clock"
-_ZONE = "STRFTIME({},,%z %s)"  # a dialplan function: the PBX's offset from UTC, and the epoch, its own clock when empty
+_ZONE = "STRFTIME({},,%z %s)"  # a dialplan function: UTC offset and epoch, for an epoch or, when empty, for now
 
-SNAPSHOT_S = 120.0  # all of a snapshot together, at most
-MAX_DETAILS = 2000  # devices, and queues, that are asked for one by one
+SNAPSHOT_S = 120.0  # deadline of a complete snapshot
+MAX_DETAILS = 2000  # devices, and queues, that need an action of their own
 
 ActionOutcome = AmiReply | Deadline | AmiProtocolError
 ActionRequest = tuple[str, Headers]
@@ -57,11 +57,11 @@ ActionRequest = tuple[str, Headers]
 def take_snapshot(
     client: AmiClient, parts: Iterable[PartName] = tuple(NEEDS), *, deadline_s: float = SNAPSHOT_S
 ) -> Snapshot:
-    """Look at the whole PBX, or at some parts of it, within `deadline_s` seconds.
+    """Take a snapshot of the PBX, or of some parts of it, within `deadline_s` seconds.
 
-    What the user's rights or a missing module forbid, and what is answered too late or in a way that can't be used, is
-    named in the snapshot's `parts`; the rest stands.
-    Raises Unreachable when the connection is lost, Deadline or AmiProtocolError when nothing at all is answered.
+    The snapshot's `parts` report what is missing and why: no permission, a missing module, or a late or unusable reply.
+    The other parts are complete. Raises Unreachable when the connection is lost, Deadline or AmiProtocolError when no
+    action is answered.
     """
     wanted = list(parts)
     begun_at, begun = datetime.now(UTC), time.monotonic()
@@ -69,16 +69,16 @@ def take_snapshot(
     actions = dict.fromkeys(action for part in wanted for action in NEEDS[part])
     devices = "extensions" in wanted or "trunks" in wanted
     actions |= dict.fromkeys(_DEVICES if devices else ())
-    asks: dict[str, ActionRequest] = {action: (action, ()) for action in actions}
+    requests: dict[str, ActionRequest] = {action: (action, ()) for action in actions}
     if "system" in wanted or "queues" in wanted:
-        asks[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(""))])
-    outcomes = _ask_all(client, asks, end)
+        requests[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(""))])
+    outcomes = _request_all(client, requests, end)
     clock = outcomes.pop(_CLOCK, None)
     failed = [outcome for outcome in outcomes.values() if not isinstance(outcome, AmiReply)]
     if failed and len(failed) == len(outcomes):
         raise failed[0]
     messages = _device_messages(outcomes) if devices else DeviceMessages()
-    pjsip, sip = endpoints_to_ask(messages)[:MAX_DETAILS], peers_to_ask(messages)[:MAX_DETAILS]
+    pjsip, sip = endpoints_to_detail(messages)[:MAX_DETAILS], peers_to_detail(messages)[:MAX_DETAILS]
     more: dict[str, ActionRequest] = {f"PJSIP/{name}": ("PJSIPShowEndpoint", [("Endpoint", name)]) for name in pjsip}
     more |= {f"SIP/{name}": ("SIPshowpeer", [("Peer", name)]) for name in sip}
     offset_now, epoch = _zone(clock)
@@ -90,57 +90,60 @@ def take_snapshot(
     guess = _guessed_start(outcomes, offset_now)
     if guess is not None:
         more[_CLOCK] = ("Getvar", [("Variable", _ZONE.format(guess))])
-    told = _ask_more(client, more, end)
-    messages.details = {name: _items(told.get(f"PJSIP/{name}")) for name in pjsip}
+    replies = _request_optional(client, more, end)
+    messages.details = {name: _items(replies.get(f"PJSIP/{name}")) for name in pjsip}
     messages.sip_details = {
         name: found.response
         for name in sip
-        if isinstance(found := told.get(f"SIP/{name}"), AmiReply) and not found.failed
+        if isinstance(found := replies.get(f"SIP/{name}"), AmiReply) and not found.failed
     }
     extensions, trunks = parse_devices(messages)
     return Snapshot(
         taken_at=begun_at,
         took_ms=round((time.monotonic() - begun) * 1000),
-        system=_system(client, outcomes, offset_now, told.get(_CLOCK), pbx_now) if "system" in wanted else None,
+        system=_system(client, outcomes, offset_now, replies.get(_CLOCK), pbx_now) if "system" in wanted else None,
         extensions=extensions if "extensions" in wanted else (),
         trunks=trunks if "trunks" in wanted else (),
-        queues=tuple(_with_ready(queue, told.get(f"queue/{queue.name}"), pbx_now) for queue in queues),
+        queues=tuple(_with_ready(queue, replies.get(f"queue/{queue.name}"), pbx_now) for queue in queues),
         active_calls=parse_active_calls(_items(outcomes.get("CoreShowChannels"))) if "active_calls" in wanted else (),
         parts={part: _judge(outcomes[action] for action in NEEDS[part]) for part in wanted},
     )
 
 
-def _ask_all(client: AmiClient, asks: dict[str, ActionRequest], end: float) -> dict[str, ActionOutcome]:
-    """Ask all at once. After an answer that ended the connection, too large an answer say, what it took with it is
-    asked again. Raises Unreachable when the connection is lost for another reason."""
+def _request_all(client: AmiClient, requests: dict[str, ActionRequest], end: float) -> dict[str, ActionOutcome]:
+    """Send all requests together, and return their outcomes.
+
+    A reply that ends the connection (because it is too large, say) also ends the other requests; these are sent again
+    after the reconnect. Raises Unreachable when the connection is lost for another reason.
+    """
     outcomes: dict[str, ActionOutcome] = {}
-    while left := [key for key in asks if key not in outcomes]:
+    while left := [key for key in requests if key not in outcomes]:
         futures = {}
         for key in left:
             try:
-                futures[key] = _submit(client, *asks[key], end)
-            except SettingsError as error:  # the PBX told of a name that can't be asked for
+                futures[key] = _submit(client, *requests[key], end)
+            except SettingsError as error:  # a name from the PBX that an action can't contain
                 outcomes[key] = AmiProtocolError(str(error))
         lost: Unreachable | None = None
-        spoilt = False
+        reply_unusable = False
         for key, future in futures.items():
             try:
                 outcomes[key] = future.result()
             except Deadline as error:
                 outcomes[key] = error
             except AmiProtocolError as error:
-                outcomes[key], spoilt = error, True
+                outcomes[key], reply_unusable = error, True
             except Unreachable as error:
                 lost = error
-        if lost is not None and not (spoilt and client.wait_connected(end - time.monotonic())):
+        if lost is not None and not (reply_unusable and client.wait_connected(end - time.monotonic())):
             raise lost
     return outcomes
 
 
-def _ask_more(client: AmiClient, asks: dict[str, ActionRequest], end: float) -> dict[str, ActionOutcome]:
-    """As `_ask_all`, of what is only good to know besides: without the connection nothing of it."""
+def _request_optional(client: AmiClient, requests: dict[str, ActionRequest], end: float) -> dict[str, ActionOutcome]:
+    """As `_request_all`, for optional details: returns nothing when the connection is lost."""
     try:
-        return _ask_all(client, asks, end)
+        return _request_all(client, requests, end)
     except Unreachable:
         return {}
 
@@ -153,17 +156,17 @@ def fetch_system(client: AmiClient) -> System:
     """Version, start, uptime. Raises as `take_snapshot`, and AmiDenied or AmiActionError for this part."""
     system = _fetch(client, "system").system
     if system is None:
-        raise AmiActionError("Asterisk told nothing of its system.")
+        raise AmiActionError("Asterisk sent no information about its system.")
     return system
 
 
 def fetch_extensions(client: AmiClient) -> tuple[Extension, ...]:
-    """PJSIP, SIP and IAX2 devices that are no trunks. Raises as `fetch_system`."""
+    """PJSIP, SIP and IAX2 devices that aren't trunks. Raises as `fetch_system`."""
     return _fetch(client, "extensions").extensions
 
 
 def fetch_trunks(client: AmiClient) -> tuple[Trunk, ...]:
-    """Lines to other systems. Raises as `fetch_system`."""
+    """Trunks: connections to other phone systems. Raises as `fetch_system`."""
     return _fetch(client, "trunks").trunks
 
 
@@ -173,7 +176,7 @@ def fetch_queues(client: AmiClient) -> tuple[Queue, ...]:
 
 
 def fetch_active_calls(client: AmiClient) -> tuple[ActiveCall, ...]:
-    """Calls going on, one for each linkedid. Raises as `fetch_system`."""
+    """Calls in progress, one per linkedid. Raises as `fetch_system`."""
     return _fetch(client, "active_calls").active_calls
 
 
@@ -192,7 +195,9 @@ def _items(outcome: ActionOutcome | None) -> tuple[Message, ...]:
 
 
 def _device_messages(outcomes: dict[str, ActionOutcome]) -> DeviceMessages:
-    contacts_known = isinstance(outcomes["PJSIPShowContacts"], AmiReply)  # without them every phone's would look static
+    contacts_known = isinstance(
+        outcomes["PJSIPShowContacts"], AmiReply
+    )  # without them every contact of a phone would look static
     return DeviceMessages(
         endpoints=_items(outcomes["PJSIPShowEndpoints"]) if contacts_known else (),
         contacts=_items(outcomes["PJSIPShowContacts"]),
@@ -211,9 +216,9 @@ def _with_ready(queue: Queue, outcome: ActionOutcome | None, pbx_now: datetime) 
 
 
 def _guessed_start(outcomes: dict[str, ActionOutcome], offset_now: timedelta | None) -> int | None:
-    """About when Asterisk started, as an epoch: CoreStatus has it in local time, and the offset may have been another.
+    """Roughly when Asterisk started, in seconds since 1970; None where it isn't known.
 
-    None where it isn't known.
+    CoreStatus has the local time only, and the UTC offset may have been different then.
     """
     status = outcomes.get("CoreStatus")
     local = parse_start(status.response) if isinstance(status, AmiReply) else None
@@ -229,7 +234,7 @@ def _system(
     clock_then: ActionOutcome | None,
     now: datetime,
 ) -> System | None:
-    """The system, with the PBX's own offsets, or by the settings' zone where it may not be asked for them."""
+    """The system, with the PBX's own UTC offsets, or those of the configured time zone where Getvar is denied."""
     settings, status = outcomes["CoreSettings"], outcomes["CoreStatus"]
     if not (isinstance(settings, AmiReply) and isinstance(status, AmiReply)) or settings.failed or status.failed:
         return None
@@ -249,7 +254,7 @@ def _zone(outcome: ActionOutcome | None) -> tuple[timedelta | None, int]:
 
 
 def _judge(outcomes: Iterable[ActionOutcome]) -> SnapshotPart:
-    """The worst of what a part needs; absent only if nothing of it is there."""
+    """The state of a part: the worst of its actions; absent only if none of them is available."""
     failed, denied, absent, ok = [], [], [], 0
     for outcome in outcomes:
         if not isinstance(outcome, AmiReply):

@@ -1,4 +1,4 @@
-"""What an action was answered with: whole, judged, and with the reason when it was refused."""
+"""The complete reply to an action, whether it succeeded, and the reason when it was refused."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pbx.asterisk.ami.protocol import Message
 from pbx.errors import AmiActionError, AmiDenied
 
-# The classes of which one allows the action, as `ListCommands` and `manager show command` print them (16 and 22).
+# The classes that allow each action, from `ListCommands` and `manager show command` (16 and 22).
 PRIVILEGES = {
     "Command": "command",
     "CoreSettings": "system or reporting",
@@ -37,11 +37,12 @@ class AmiReply:
 
     @property
     def messages(self) -> tuple[Message, ...]:
+        """The response and the items."""
         return (self.response, *self.items)
 
     @property
     def text(self) -> str:
-        """Asterisk's own words in the `Message` header."""
+        """Asterisk's text in the `Message` header."""
         return self.response.get("Message")
 
     @property
@@ -51,6 +52,7 @@ class AmiReply:
 
     @property
     def denied(self) -> bool:
+        """Whether the AMI user has no permission for the action."""
         return self._failed and self.text == "Permission denied"
 
     @property
@@ -60,7 +62,7 @@ class AmiReply:
 
     @property
     def failed(self) -> bool:
-        """Whether it was refused for any reason; a list that is merely empty was not."""
+        """Whether it was refused for any reason. An empty list is not a failure."""
         return self._failed and not _NOTHING.match(self.text)
 
     @property
@@ -69,7 +71,7 @@ class AmiReply:
 
     @property
     def reason(self) -> str:
-        """Why it failed, for people; empty when it didn't."""
+        """Why it failed, as a sentence; empty when it didn't fail."""
         if self.denied:
             return (
                 f"The AMI user may not run {self.action}: it lacks the class {PRIVILEGES.get(self.action, 'for it')}."

@@ -16,18 +16,21 @@ LONGEST_WRAP_UP = timedelta(hours=1)  # the longest wrap-up of a queue that is c
 
 
 def parse_start(status: Message, what: Literal["Startup", "Reload"] = "Startup") -> datetime | None:
-    """When Asterisk started or last reloaded, from CoreStatus: the PBX's local time, so without a zone."""
+    """When Asterisk started or last reloaded, from CoreStatus, in the PBX's local time without a zone."""
     try:
         local = datetime.fromisoformat(f"{status.get(f'Core{what}Date')}T{status.get(f'Core{what}Time')}")
     except ValueError:
         return None
-    return local.replace(tzinfo=None) if 1970 <= local.year < 9999 else None  # no further than an offset may move it
+    return local.replace(tzinfo=None) if 1970 <= local.year < 9999 else None  # leaves room for any UTC offset
 
 
 def parse_system(
     settings: Message, status: Message, offset_then: timedelta | None, offset_now: timedelta | None, now: datetime
 ) -> System:
-    """The system from CoreSettings and CoreStatus, the PBX's offset from UTC when it started and now, and its clock."""
+    """The system from CoreSettings and CoreStatus.
+
+    `offset_then` and `offset_now`: the PBX's UTC offset when it started and now. `now`: its clock.
+    """
     started_at = _as_utc(parse_start(status), offset_then)
     return System(
         version=settings.get("AsteriskVersion"),
@@ -48,7 +51,7 @@ def _as_utc(local: datetime | None, offset: timedelta | None) -> datetime | None
 def parse_queues(messages: Iterable[Message], pbx_now: datetime | None = None) -> tuple[Queue, ...]:
     """Queues from QueueStatus's events, by name, without FreePBX's `default`.
 
-    `pbx_now` is the PBX's clock, which times of last calls are compared with; None for this machine's.
+    `pbx_now` is the PBX's clock, for comparison with the times of last calls; None means this machine's clock.
     """
     pbx_now = pbx_now or datetime.now(UTC)
     params: dict[str, Message] = {}
@@ -111,17 +114,18 @@ def may_wrap_up(member: QueueMember, pbx_now: datetime) -> bool:
 
 
 def with_ready(queue: Queue, ready: int, pbx_now: datetime) -> Queue:
-    """The queue with the members marked that are in the queue's own wrap-up time.
+    """The queue, with the members marked that are in its wrap-up time.
 
-    `ready` is what QUEUE_MEMBER(queue,ready) counts: not in use, not paused, not wrapping up. If that is fewer than
-    seem so, those with the latest calls are wrapping up, and so are those of unknown state whose call ended later.
+    `ready` is the count of QUEUE_MEMBER(queue,ready): members not in use, not paused and not wrapping up. If fewer are
+    ready than seem idle, those with the latest calls are wrapping up, and so are members of unknown state whose call
+    ended later than theirs.
     """
     idle = [member for member in queue.members if member.available and member.status == 1]
     called = sorted((one.last_call_at for one in idle if one.last_call_at and may_wrap_up(one, pbx_now)), reverse=True)
-    held = min(len(idle) - ready, len(called))
-    if held <= 0:
+    wrapping_up = min(len(idle) - ready, len(called))
+    if wrapping_up <= 0:
         return queue
-    since = called[held - 1]
+    since = called[wrapping_up - 1]
     members = (
         member.model_copy(update={"wrapping_up": True})
         if may_wrap_up(member, pbx_now) and member.last_call_at and member.last_call_at >= since
@@ -142,7 +146,7 @@ def _parse_caller(message: Message) -> QueueCaller:
 
 
 def parse_active_calls(messages: Iterable[Message]) -> tuple[ActiveCall, ...]:
-    """Calls from CoreShowChannel events: one for each linkedid, the longest first."""
+    """Calls from CoreShowChannel events, one per linkedid, the longest first."""
     legs: dict[str, list[Message]] = {}
     for message in messages:
         if message.event == "CoreShowChannel":
@@ -152,7 +156,8 @@ def parse_active_calls(messages: Iterable[Message]) -> tuple[ActiveCall, ...]:
 
 
 def _parse_call(linkedid: str, legs: list[Message]) -> ActiveCall:
-    """The first leg, whose uniqueid is the linkedid, gives the caller; when it has gone, the oldest that is left."""
+    """One call from its channels. The caller is that of the first channel, whose uniqueid is the linkedid, or of the
+    oldest one when the first is gone."""
     legs = sorted(legs, key=lambda leg: (leg.get("Uniqueid") != linkedid, -seconds(leg.get("Duration"))))
     first = legs[0]
     caller = known(first.get("CallerIDNum"))

@@ -1,4 +1,4 @@
-"""A consumer's bounded queue of events: the reader never waits for it, and what found no room is counted."""
+"""A bounded queue of events for one consumer. The reader never waits for it: events without room are counted."""
 
 import threading
 from collections import deque
@@ -9,13 +9,13 @@ from types import TracebackType
 
 from pbx.asterisk.ami.protocol import Message
 
-MAX_EVENT_BYTES = 16 * 1024  # no event of Asterisk's comes near it
-MAX_WAITING_BYTES = 64 * 1024 * 1024  # twice what 50,000 events of a busy PBX take
+MAX_EVENT_BYTES = 16 * 1024  # far larger than any event of Asterisk
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # twice the size of 50,000 events of a busy PBX
 
 
 @dataclass(frozen=True)
 class ConnectionGap:
-    """A time without connection: what happened on the PBX in it was not heard."""
+    """A time without a connection, whose events are missing."""
 
     from_at: datetime
     to_at: datetime
@@ -23,22 +23,22 @@ class ConnectionGap:
 
 
 class Subscription:
-    """Events in the order they came, a Gap where some are missing. Iterate over it, or `get` one at a time.
+    """Events in order, with a ConnectionGap where some are missing. Iterate over it, or `get` one at a time.
 
-    `dropped` counts the events that came while `limit` of them, or `limit_bytes` bytes, were waiting, and those larger
-    than any of Asterisk's; gaps are never dropped.
+    `dropped` counts events that came while `limit` events or `limit_bytes` bytes were waiting, and events larger than
+    any of Asterisk. Gaps are never dropped.
     """
 
     def __init__(self, limit: int, limit_bytes: int = MAX_WAITING_BYTES) -> None:
         self.dropped = 0
         self._limit, self._limit_bytes = limit, limit_bytes
-        self._bytes = 0  # of the events that wait
+        self._bytes = 0  # of the waiting events
         self._waiting: deque[bytes | ConnectionGap] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
     def offer(self, events: list[bytes]) -> None:
-        """Take what there is room for, as the parser's frames; for the client's reader."""
+        """Add the events that there is room for, as frames of the parser. Only the client's reader calls it."""
         with self._changed:
             for event in events:
                 room = len(self._waiting) < self._limit and self._bytes + len(event) <= self._limit_bytes
@@ -50,7 +50,7 @@ class Subscription:
             self._changed.notify_all()
 
     def report(self, gap: ConnectionGap) -> None:
-        """Put a gap where the missing events would stand; for the client's reader."""
+        """Add a gap in place of the missing events. Only the client's reader calls it."""
         with self._changed:
             self._waiting.append(gap)
             self._changed.notify_all()
@@ -64,7 +64,7 @@ class Subscription:
             return Message(item) if isinstance(item, bytes) else item
 
     def __iter__(self) -> Iterator[Message | ConnectionGap]:
-        """All that comes, until the subscription or its client is closed."""
+        """All events and gaps, until the subscription or its client is closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -75,7 +75,7 @@ class Subscription:
                 yield Message(item) if isinstance(item, bytes) else item
 
     def close(self) -> None:
-        """Wake the consumer; what is waiting can still be read, nothing more comes."""
+        """End the subscription. Waiting events can still be read; no more are added."""
         with self._changed:
             self._closed = True
             self._limit = 0
@@ -83,11 +83,12 @@ class Subscription:
 
     @property
     def closed(self) -> bool:
+        """Whether no more events will be added."""
         return self._closed
 
     @property
     def waiting(self) -> int:
-        """How many events and gaps wait to be taken."""
+        """How many events and gaps are waiting."""
         return len(self._waiting)
 
     def __enter__(self) -> "Subscription":

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_ask, parse_devices
+from pbx.asterisk.ami.devices import DeviceMessages, endpoints_to_detail, parse_devices
 from pbx.asterisk.ami.protocol import Message
 from pbx.model.snapshot import Extension, Trunk
 
@@ -103,7 +103,7 @@ def test_of_several_registrations_one_that_stands_is_enough() -> None:
 
 def test_endpoints_in_doubt_are_asked_and_told_apart_by_what_they_answer() -> None:
     messages = DeviceMessages(endpoints=(endpoint("1001"), endpoint("inbound"), endpoint("alice"), endpoint("pstn")))
-    assert endpoints_to_ask(messages) == ["inbound", "alice", "pstn"]
+    assert endpoints_to_detail(messages) == ["inbound", "alice", "pstn"]
     details = {
         "inbound": (message("EndpointDetail", Context="office"), message("IdentifyDetail", Match="10.0.0.1/32")),
         "alice": (message("EndpointDetail", Context="from-internal"),),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pbx.asterisk.ami.client import AmiClient
-from pbx.asterisk.ami.devices import DeviceMessages, parse_devices, peers_to_ask
+from pbx.asterisk.ami.devices import DeviceMessages, parse_devices, peers_to_detail
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.snapshot import parse_queues, with_ready
@@ -142,7 +142,7 @@ A, B = peer("alpha", "203.0.113.9"), peer("beta", "203.0.113.10")
 
 def test_two_providers_by_host_name_are_told_apart_by_the_peers_own_hosts() -> None:
     entries = [entry("1", "SIP.beta.example"), entry("2", "sip.alpha.example", state="Rejected")]
-    assert peers_to_ask(DeviceMessages(sip_peers=(A, B), sip_registry=tuple(entries))) == ["alpha", "beta"]
+    assert peers_to_detail(DeviceMessages(sip_peers=(A, B), sip_registry=tuple(entries))) == ["alpha", "beta"]
     details = {"alpha": shown("2", "sip.alpha.example"), "beta": shown("1", "sip.beta.example.")}
     assert found([A, B], entries, details) == {"alpha": "rejected", "beta": "registered"}
 
