@@ -31,12 +31,12 @@ from pbx.ui.period_bar import Period, period_bar
 from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_tiles, value_text
 
 PAGE_ROWS = 12
-MOST_DAYS = 35  # more rows of days can't be told apart
+MOST_DAYS = 35  # more rows would be too thin
 NO_REASON = "No reason given"
 COLUMNS = ("Agent", "Calls taken>", "Average agent talk>", "Missed rings>", "Logged in>", "Paused>", "Occupancy>")
 EXPORTED = (
-    *("Agent", "Calls", "Talk (s)", "Talks", "Rings not taken", "Rang in vain (s)", "Logged in (s)"),
-    *("Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason"),
+    *("Agent", "Calls taken", "Agent talk (s)", "Calls with known talk time", "Missed rings", "Missed ring time (s)"),
+    *("Logged in (s)", "Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason"),
 )
 DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
 DEFINITIONS = (

@@ -18,7 +18,7 @@ def engine(engine: Engine) -> Engine:
     return engine
 
 
-def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -> None:
+def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert tables(app)["Agents"] == [
         [
@@ -43,7 +43,7 @@ def test_agents_are_listed_with_what_their_figures_are_made_of(engine: Engine) -
     }
 
 
-def test_agents_are_compared_with_a_day_that_was_observed_and_no_other(engine: Engine) -> None:
+def test_agents_are_compared_only_with_a_day_that_has_data(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in words(app)
@@ -78,22 +78,22 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
     ]
 
 
-def test_an_agent_of_whom_nothing_is_known_is_named(engine: Engine) -> None:
+def test_an_agent_without_data_is_named(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, agent="Nobody"))
     assert "This agent has no calls, rings or logins" in words(app)
     assert "Nobody" in [heading.value for heading in app.subheader]
 
 
-def test_of_an_agent_without_logins_the_page_says_so(engine: Engine) -> None:
+def test_an_agent_without_logins_gets_a_note(engine: Engine) -> None:
     assert "No login of this agent was recorded" in words(well(open_page(AGENTS, **DAY, agent="Bob")))
 
 
-def test_a_queue_nobody_works_in_shows_how_history_arrives(engine: Engine) -> None:
+def test_a_queue_without_agents_shows_how_to_import_data(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, queue="support"))
     assert "python -m pbx import queue-log" in words(app)
 
 
-def test_a_stretch_of_the_day_leads_to_its_calls(engine: Engine) -> None:
+def test_a_click_on_a_part_of_the_day_lists_its_calls(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, agent="Ada"))
     timeline = charts(app)["agent_timeline"]["data"]
     by_kind = {trace["name"]: [point[0] for point in trace["customdata"]] for trace in timeline}
@@ -113,7 +113,7 @@ def test_a_stretch_of_the_day_leads_to_its_calls(engine: Engine) -> None:
     assert taken(by_kind["Paused"][0]) == []
 
 
-def test_nothing_is_compared_where_history_begins(engine: Engine) -> None:
+def test_there_is_no_comparison_before_the_data_begins(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "nothing earlier was recorded" in words(app)

@@ -85,7 +85,7 @@ def listed(app: AppTest) -> list[str]:
     return [row[3].split(" | ")[0] for row in tables(app).get("Calls", [])]
 
 
-def test_headlines_are_those_worked_by_hand(day: int) -> None:
+def test_headline_figures_match_figures_calculated_by_hand(day: int) -> None:
     found = shown(look())
     assert found["Offered"] == "8"
     assert found["Answered"] == "4"
@@ -97,14 +97,14 @@ def test_headlines_are_those_worked_by_hand(day: int) -> None:
     assert found["Longest wait"] == "2 min"
 
 
-def test_a_figure_tells_its_definition_and_what_it_is_made_of(day: int) -> None:
-    told = {metric.label: metric.proto.help for metric in look().metric}
-    assert "Answered within target ÷ all answered calls" in told["Service level, answered"].replace("\\", "")
-    assert "3 of 4 = 75.0%" in told["Service level, answered"]
-    assert "76 s ÷ 4 = 19 s" in told["Speed of answer"]
+def test_a_tooltip_shows_the_definition_and_the_parts_of_a_figure(day: int) -> None:
+    help_texts = {metric.label: metric.proto.help for metric in look().metric}
+    assert "Answered within target ÷ all answered calls" in help_texts["Service level, answered"].replace("\\", "")
+    assert "3 of 4 = 75.0%" in help_texts["Service level, answered"]
+    assert "76 s ÷ 4 = 19 s" in help_texts["Speed of answer"]
 
 
-def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> None:
+def test_each_figure_is_compared_with_the_previous_period(engine: Engine, day: int) -> None:
     before = [
         visit(n, "answered" if n < 3 else "abandoned", 30, 10, joined_at=TEN - timedelta(days=1, minutes=n))
         for n in range(1, 5)
@@ -118,7 +118,7 @@ def test_each_is_compared_with_the_period_before(engine: Engine, day: int) -> No
     assert changes["Speed of answer"] == ("-11 s", "from 30 s")
 
 
-def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine, day: int) -> None:
+def test_there_is_no_comparison_with_a_day_that_has_partial_data(engine: Engine, day: int) -> None:
     with writing(engine) as session:
         store_visits(session, day, [visit(9, "abandoned", 9, joined_at=TEN - timedelta(days=1))], "queue_log")
     app = look()
@@ -127,13 +127,13 @@ def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine,
     assert f"the data begins on {began.day} {began:%b} at {began:%H:%M}" in words(app)
 
 
-def test_nothing_is_compared_where_history_begins(day: int) -> None:
+def test_there_is_no_comparison_before_the_data_begins(day: int) -> None:
     app = look()
     assert {metric.delta for metric in app.metric} == {""}
     assert "The data begins" in words(app)
 
 
-def test_the_queue_of_the_address_narrows_all(day: int) -> None:
+def test_the_queue_in_the_url_filters_the_page(day: int) -> None:
     app = look(queue="601")
     assert shown(app)["Offered"] == "1"
     assert shown(app)["Service level, answered"] == "n/a"
@@ -141,7 +141,7 @@ def test_the_queue_of_the_address_narrows_all(day: int) -> None:
     assert app.selectbox(key="queue").value == "601"
 
 
-def test_without_history_it_says_how_to_get_it(pbx: int, engine: Engine) -> None:
+def test_without_queue_calls_the_page_shows_how_to_import_them(pbx: int, engine: Engine) -> None:
     with writing(engine) as session:
         record_snapshot(session, pbx, now_in("600"))
     app = look()
@@ -150,19 +150,19 @@ def test_without_history_it_says_how_to_get_it(pbx: int, engine: Engine) -> None
     assert not app.metric
 
 
-def test_a_period_without_calls_says_so(day: int) -> None:
+def test_a_period_without_calls_has_a_note(day: int) -> None:
     app = look(period="Today")
     assert "No call joined a queue in this period" in words(app)
 
 
-def test_history_is_shown_without_any_live_status(day: int) -> None:
+def test_reports_are_shown_without_live_status(day: int) -> None:
     app = look()
     assert "No live status yet" in words(app)
     assert shown(app)["Offered"] == "8"
 
 
 @pytest.mark.parametrize(
-    ("behind", "outcomes"),
+    ("selection", "outcomes"),
     [
         ("kind=answered", ["Transferred", "Answered", "Answered", "Answered"]),
         ("kind=abandoned", ["Abandoned"] * 3),
@@ -181,20 +181,20 @@ def test_history_is_shown_without_any_live_status(day: int) -> None:
         ("weekday=99&hour=x&from=zz&outcome=nonsense&over=-1", None),
     ],
 )
-def test_the_calls_behind_a_point_are_listed(day: int, behind: str, outcomes: list[str] | None) -> None:
-    app = look(behind=behind)
+def test_a_selection_lists_its_calls(day: int, selection: str, outcomes: list[str] | None) -> None:
+    app = look(behind=selection)
     assert listed(app) == (outcomes if outcomes is not None else listed(look()))
     assert listed(look())[0] == "Timed out"
 
 
-def test_every_point_of_a_chart_adds_up_to_the_calls_behind_it(engine: Engine, day: int) -> None:
+def test_the_points_of_a_chart_add_up_to_all_calls(engine: Engine, day: int) -> None:
     app = look()
     for key in ("queue_volume", "queue_outcomes", "queue_waits"):
-        behind = {query for query in points(app, key) if query}
-        assert sum(len(listed(look(behind=query))) for query in behind) == len(DAY), key
+        queries = {query for query in points(app, key) if query}
+        assert sum(len(listed(look(behind=query))) for query in queries) == len(DAY), key
 
 
-def test_a_click_shows_the_calls_and_a_second_undoes_it(day: int) -> None:
+def test_a_click_lists_the_calls_and_show_all_clears_it(day: int) -> None:
     app = look(list="Agents")
     app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
     app.query_params["behind"] = "outcome=timeout"
@@ -207,7 +207,7 @@ def test_a_click_shows_the_calls_and_a_second_undoes_it(day: int) -> None:
     assert "behind" not in app.query_params
 
 
-def test_a_call_known_elsewhere_shows_its_recording(engine: Engine, day: int) -> None:
+def test_a_queue_call_with_a_recording_shows_its_state(engine: Engine, day: int) -> None:
     add_call(engine, day, "+493012345", TEN, linkedid=DAY[0].uniqueid, state="downloaded", transcription="completed")
     row = tables(look(behind="over=5&upto=10"))["Calls"][-1]
     assert row[-1].startswith("Recorded")
@@ -231,7 +231,7 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
 @pytest.mark.parametrize(
     "name", ["Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"]
 )
-def test_every_list_shows_the_part_chosen_and_the_way_back_to_all(day: int, name: str) -> None:
+def test_every_list_shows_the_selection_and_a_button_that_clears_it(day: int, name: str) -> None:
     app = look(list=name, behind=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
     assert f"{TEN.astimezone(BERLIN):%H:%M}" in words(app)
     assert ", abandoned" in words(app)
@@ -255,7 +255,7 @@ def test_by_queue_number_agent_and_target(day: int) -> None:
     assert "No caller called more than once in this period" in words(look(list="Repeated callers"))
 
 
-def test_names_from_outside_stay_text(engine: Engine, pbx: int) -> None:
+def test_names_from_the_pbx_are_shown_as_text(engine: Engine, pbx: int) -> None:
     hostile = [
         visit(n, "answered", 1, 1, queue=name, agent=name, caller=name, caller_name=name, did=name, target=name)
         for n, name in enumerate(HOSTILE)
@@ -311,7 +311,7 @@ def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
 
 
 @pytest.mark.parametrize(("query", "tone"), [({}, "warn"), ({"bad": "40"}, "bad"), ({"warn": "46"}, "good")])
-def test_the_wallboards_colours_are_set_in_the_address(
+def test_the_wallboards_colour_limits_are_set_in_the_url(
     engine: Engine, pbx: int, query: dict[str, str], tone: str
 ) -> None:
     with writing(engine) as session:

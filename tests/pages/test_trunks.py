@@ -25,7 +25,7 @@ def engine(engine: Engine) -> Engine:
     return engine
 
 
-def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
+def test_headline_figures_match_figures_calculated_by_hand(engine: Engine) -> None:
     listen(engine, 1, clock(-24), clock(24))
     app = well(open_page(TRUNKS, **DAY))
     assert {metric.label.replace("\\", ""): (metric.value, metric.delta) for metric in app.metric} == {
@@ -40,17 +40,17 @@ def test_headline_figures_are_those_worked_by_hand(engine: Engine) -> None:
     }
 
 
-def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(engine: Engine) -> None:
+def test_there_is_no_comparison_with_a_day_that_has_partial_data(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in words(app)
 
 
-def test_nothing_is_compared_with_a_time_nobody_tells_of(engine: Engine) -> None:
+def test_there_is_no_comparison_with_a_period_without_data(engine: Engine) -> None:
     app = well(open_page(TRUNKS, period="Between", days=["2026-03-01", "2026-03-02"]))
-    told = {metric.label: (metric.value, metric.delta, metric.proto.delta_description) for metric in app.metric}
-    assert told["Seizures"] == ("6", "", "")  # not "from 0"
-    assert told["ASR"] == ("50.0%", "", "")
+    found = {metric.label: (metric.value, metric.delta, metric.proto.delta_description) for metric in app.metric}
+    assert found["Seizures"] == ("6", "", "")  # not "from 0"
+    assert found["ASR"] == ("50.0%", "", "")
 
 
 def test_registration_is_of_the_time_observed(engine: Engine) -> None:
@@ -63,12 +63,12 @@ def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     assert "in this period; the chart is blank there" in words(app)
 
 
-def test_where_all_was_observed_no_gap_is_told_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gaps_there_is_no_note_about_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pbx.ui.registrations.snapshot_gaps", lambda *args: [])
     assert "the chart is blank" not in words(well(open_page(TRUNKS, **DAY)))
 
 
-def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> None:
+def test_the_figures_of_each_trunk_show_their_parts(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
     assert tables(app)["Trunk figures"] == [
         [
@@ -83,7 +83,7 @@ def test_figures_of_each_trunk_carry_what_they_are_made_of(engine: Engine) -> No
     ]
 
 
-def test_what_may_have_been_rejected_is_said_beside_ner(engine: Engine) -> None:
+def test_ner_shows_calls_that_may_have_been_rejected(engine: Engine) -> None:
     with writing(engine) as session:
         rejected = leg(8, clock(15), "1001", "040999", "FAILED", 0, outbound=True)
         store_legs(session, 1, [replace(rejected, cause=None)], "cdr")
@@ -94,14 +94,14 @@ def test_what_may_have_been_rejected_is_said_beside_ner(engine: Engine) -> None:
     assert "NER is 83.3%" in ner.help.replace("\\", "")
 
 
-def test_the_busy_hour_tells_how_many_lines_are_needed(engine: Engine) -> None:
+def test_the_busy_hour_shows_the_lines_needed(engine: Engine) -> None:
     said = words(well(open_page(TRUNKS, **DAY, trunk_view="Load")))
     assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlang (128 s ÷ 3,600 s), peak 1 concurrent call." in said
     assert "2 lines would block at most 1% of its calls" in said
     assert "Set the trunk capacity above" in said
 
 
-def test_the_lines_of_a_trunk_are_set_once_and_compared(engine: Engine) -> None:
+def test_the_capacity_of_a_trunk_is_set_once_and_compared(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY, trunk_view="Load"))
     app = well(app.number_input(key="lines of carrier").set_value(1).run())
     for seen in (app, well(open_page(TRUNKS, **DAY, trunk_view="Load", trunk="carrier"))):
@@ -110,14 +110,14 @@ def test_the_lines_of_a_trunk_are_set_once_and_compared(engine: Engine) -> None:
         assert [shape["y0"] for shape in charts(seen)["trunk_load"]["layout"]["shapes"]] == [1]
 
 
-def test_of_several_trunks_all_lines_must_be_known() -> None:
+def test_the_total_capacity_needs_the_capacity_of_every_trunk() -> None:
     assert lines_of({"carrier": 30, "mobile": 4}, ["carrier", "mobile"]) == 34
     assert lines_of({"carrier": 30}, ["carrier", "mobile"]) is None
     assert lines_of({}, []) is None
 
 
 @pytest.mark.parametrize(
-    ("asked", "said", "called"),
+    ("selection", "text", "called"),
     [
         ("cause=17", "1 call: User busy (17)", ["040222"]),
         ("cause=16", "2 calls: Normal clearing (16)", ["040222", "1001"]),
@@ -127,13 +127,13 @@ def test_of_several_trunks_all_lines_must_be_known() -> None:
         ("cause=999&from=x&trunk=", "All 5 calls", ["040999", "040222", "040222", "1001", "1001"]),
     ],
 )
-def test_the_seizures_behind_a_point_are_listed_below(engine: Engine, asked: str, said: str, called: list[str]) -> None:
-    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=asked))
-    assert f">{said}<" in words(app)
+def test_a_selection_lists_its_seizures(engine: Engine, selection: str, text: str, called: list[str]) -> None:
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=selection))
+    assert f">{text}<" in words(app)
     assert [row[2] for row in tables(app).get("Calls over trunks", [])] == called
 
 
-def test_every_bar_adds_up_to_the_seizures_behind_it(engine: Engine) -> None:
+def test_the_bars_add_up_to_all_seizures(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
     listed = [
         len(tables(well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=query)))["Calls over trunks"])
@@ -142,7 +142,7 @@ def test_every_bar_adds_up_to_the_seizures_behind_it(engine: Engine) -> None:
     assert (sum(listed), min(listed)) == (5, 1)
 
 
-def test_hours_of_which_nobody_knows_are_no_calls_at_once(engine: Engine) -> None:
+def test_hours_without_data_have_no_concurrent_calls(engine: Engine) -> None:
     load = charts(well(open_page(TRUNKS, **DAY, trunk_view="Load")))["trunk_load"]
     peaks, traffic, unseen = load["data"]
     # From the CDR's first row on the day before until its last at 14:40, but after it nothing.
@@ -152,7 +152,7 @@ def test_hours_of_which_nobody_knows_are_no_calls_at_once(engine: Engine) -> Non
     assert unseen["customdata"] == [["", "Mon 2 Mar 14:40 – Tue 3 Mar 00:00"]]
 
 
-def test_a_trunk_without_calls_shows_how_history_arrives(engine: Engine) -> None:
+def test_a_trunk_without_calls_shows_how_to_import_data(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", trunk="mobile"))
     assert "python -m pbx import cdr" in words(app)
     assert not app.metric

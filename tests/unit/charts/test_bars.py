@@ -28,19 +28,19 @@ def noon(day: date) -> datetime:
     return datetime.combine(day, time(12))
 
 
-def test_zero_is_drawn_and_what_is_not_known_is_not() -> None:
+def test_zero_is_drawn_and_missing_data_is_not() -> None:
     bars, unknown = draw_days().data
     assert list(zip(bars.x, bars.y, strict=True)) == [(noon(DAYS[0]), 6), (noon(DAYS[1]), 0), (noon(DAYS[3]), 1)]
     assert list(unknown.x) == [noon(DAYS[2])]
     assert "No transcribed calls" in unknown.hovertemplate
 
 
-def test_a_day_that_is_not_known_is_shaded_from_midnight_to_midnight() -> None:
+def test_a_day_without_data_is_shaded_from_midnight_to_midnight() -> None:
     (shade,) = draw_days().layout.shapes
     assert (shade.x0, shade.x1) == (datetime(2026, 7, 3), datetime(2026, 7, 4))  # noqa: DTZ001  # as the axis holds it
 
 
-def test_pointing_at_a_bar_tells_numerator_and_denominator() -> None:
+def test_the_hover_text_shows_numerator_and_denominator() -> None:
     first, zero, _ = draw_days().data[0].customdata
     assert first == ["refund", "2026-07-01", "6 mentions, in 3 of 12 calls (25%)"]
     assert zero == ["refund", "2026-07-02", "0 mentions, in 0 of 8 calls (0%)"]
@@ -53,7 +53,7 @@ def test_a_share_is_of_the_transcribed_calls() -> None:
     assert MentionCount(0, 0, 0).share is None
 
 
-def test_phrases_compared_stand_in_rows_of_one_scale() -> None:
+def test_each_phrase_has_a_row_with_the_same_scale() -> None:
     figure = draw_days({"a": SAID, "b": {DAYS[0]: MentionCount(90, 9, 9)}, "c": {}})
     assert [bar.yaxis for bar in figure.data[:3]] == ["y", "y2", "y3"]
     axes = [figure.layout.yaxis, figure.layout.yaxis2, figure.layout.yaxis3]
@@ -63,7 +63,7 @@ def test_phrases_compared_stand_in_rows_of_one_scale() -> None:
     assert len({bar.marker.pattern.shape for bar in figure.data[:3]}) == 3
 
 
-def test_names_stand_highest_first_and_calls_without_one_are_named() -> None:
+def test_names_are_ordered_by_height_and_calls_without_a_name_have_a_label() -> None:
     (bars,) = draw_names(
         {"refund": {"600": MentionCount(2, 2, 4), "": MentionCount(9, 3, 4), "<b>": MentionCount(0, 0, 2)}}
     ).data
@@ -71,25 +71,25 @@ def test_names_stand_highest_first_and_calls_without_one_are_named() -> None:
     assert [data[1] for data in bars.customdata] == ["<b>", "600", ""]
 
 
-def test_phrases_compared_by_name_stand_in_their_order_from_above() -> None:
+def test_phrases_keep_their_order_in_bars_by_name() -> None:
     figure = draw_names({"first": {"600": MentionCount(1, 1, 1)}, "second": {"600": MentionCount(1, 1, 1)}})
     assert [bar.name for bar in figure.data] == ["second", "first"]
     assert figure.layout.legend.traceorder == "reversed"
     assert figure.data[1].marker.color == LIGHT.lines[0]
 
 
-def test_nothing_known_is_an_empty_figure_not_an_error() -> None:
+def test_without_data_the_figure_is_empty() -> None:
     assert draw_days({"refund": {}}).data[0].x in ((), None)
     assert draw_days({}, palette=DARK).data[0].name == "No transcribed calls"
     assert draw_names({"refund": {}}).data[0].y in ((), None)
 
 
-def test_alt_text_says_how_often_and_where_most() -> None:
+def test_alt_text_has_the_total_and_the_maximum() -> None:
     assert bars_alt("By day", {"refund": SAID}) == "By day: refund 7 mentions, most at 2026-07-01 with 6."
     assert bars_alt("By day", {"refund": {}}) == "By day: no data."
 
 
-def test_a_day_that_goes_on_is_pale_and_says_so() -> None:
+def test_an_unfinished_day_is_pale_and_labelled() -> None:
     bars, _, legend = draw_days(now=datetime(2026, 7, 4, 14, 5, tzinfo=BERLIN)).data
     assert bars.marker.opacity == (1, 1, 0.45)
     assert bars.customdata[2][2] == "1 mention, in 1 of 3 calls (33%)<br>So far, until 14:05"

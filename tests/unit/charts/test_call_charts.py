@@ -17,16 +17,16 @@ SPAN = (START, START + 4 * HOUR)
 GAP = (START + 2 * HOUR, START + 4 * HOUR)
 
 
-def asked(point) -> dict[str, str]:
+def query_of(point) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(point[0]).items()}
 
 
-def test_bars_of_directions_lead_to_their_calls_and_gaps_are_hatched() -> None:
+def test_bars_by_direction_select_their_calls_and_gaps_are_hatched() -> None:
     counts = [(START, START + HOUR, {"inbound": 3, "outbound": 1}), (START + HOUR, START + 2 * HOUR, {})]
     figure = way_bars(counts, [GAP], title="Calls", step="hour", span=SPAN, zone=BERLIN, palette=LIGHT, now=LATER)
     inbound, outbound, unseen = figure.data
     assert (list(inbound.y), list(outbound.y)) == ([3], [1])
-    assert asked(outbound.customdata[0]) == {
+    assert query_of(outbound.customdata[0]) == {
         "from": str(int(START.timestamp())),
         "until": str(int((START + HOUR).timestamp())),
         "direction": "outbound",
@@ -36,7 +36,7 @@ def test_bars_of_directions_lead_to_their_calls_and_gaps_are_hatched() -> None:
     assert figure.layout.yaxis.tickmode == "linear"  # its own whole steps, not those of the axis behind it
 
 
-def test_a_bar_of_a_name_counts_in_whole_numbers() -> None:
+def test_bars_by_name_have_integer_ticks() -> None:
     bars = [Named("did=1", "<b>100</b>", 12_345, "said")]
     figure = named_bars(bars, title="Numbers", unit="Calls", palette=LIGHT, zone=BERLIN)
     assert figure.data[0].customdata[0][0] == "did=1"
@@ -44,7 +44,7 @@ def test_a_bar_of_a_name_counts_in_whole_numbers() -> None:
     assert (figure.layout.xaxis.tickformat, figure.layout.xaxis.tickformatstops) == (",", ())
 
 
-def test_an_hour_of_the_week_nobody_observed_is_empty() -> None:
+def test_an_hour_of_the_week_without_data_is_empty() -> None:
     values = [[None] * 24 for _ in range(7)]
     values[2][9] = 4
     said = [[f"{day} {hour}" for hour in range(24)] for day in range(7)]
@@ -52,7 +52,7 @@ def test_an_hour_of_the_week_nobody_observed_is_empty() -> None:
     assert [list(point) for point in squares.customdata] == [["weekday=2&hour=9", "2 9"]]
 
 
-def test_a_call_of_the_day_leads_to_the_moment_it_joined() -> None:
+def test_a_call_in_the_day_chart_selects_the_time_it_joined() -> None:
     joined = (START, START + timedelta(seconds=1))
     talk = ActivitySpan("On a call", START + timedelta(seconds=20), START + timedelta(minutes=5), "queue 600", joined)
     night = ActivitySpan("No data", START - 10 * HOUR, START - 6 * HOUR)
@@ -60,23 +60,23 @@ def test_a_call_of_the_day_leads_to_the_moment_it_joined() -> None:
         [talk, night], [date(2026, 7, 1), date(2026, 6, 30)], title="", zone=BERLIN, palette=LIGHT
     )
     bars = {bar.name: bar for bar in figure.data}
-    assert asked(bars["On a call"].customdata[0])["from"] == str(int(START.timestamp()))
+    assert query_of(bars["On a call"].customdata[0])["from"] == str(int(START.timestamp()))
     night_bars = bars["No data"]
     assert (list(night_bars.base), list(night_bars.x)) == ([22.0, 0.0], [2.0, 2.0])  # until midnight, and from it on
 
 
-def test_lines_of_trunks_lead_to_their_calls_and_keep_their_own_axis() -> None:
+def test_trunk_lines_select_their_calls_and_keep_their_axis() -> None:
     points = [Point(START, START + HOUR, 50.0, "1 of 2"), Point(START + HOUR, START + 2 * HOUR, None, "n/a")]
     drawn = {"span": SPAN, "zone": BERLIN, "palette": LIGHT, "now": LATER}
     figure = ratio_chart({"ASR": points}, [GAP], title="", unit="%", top=104, **drawn)
     line, unseen = figure.data
-    assert asked(line.customdata[0]) == {"from": "1782885600", "until": "1782889200"}
+    assert query_of(line.customdata[0]) == {"from": "1782885600", "until": "1782889200"}
     assert (line.yaxis, unseen.yaxis) == (None, "y2")
     assert (tuple(figure.layout.yaxis.range), tuple(figure.layout.yaxis2.range)) == ((0, 104), (0, 1))
     assert figure.layout.yaxis.tickmode == "auto"
 
 
-def test_the_lines_there_are_and_restarts_are_drawn_beside_the_load() -> None:
+def test_the_load_chart_shows_capacity_and_restarts() -> None:
     points = [Point(START, START + HOUR, 3, "3")]
     figure = load_chart(
         *(points, points, [GAP]),
@@ -112,7 +112,7 @@ def test_snapshots_show_resets_and_gaps_too() -> None:
     ]
 
 
-def test_durations_are_said_as_such() -> None:
+def test_durations_are_in_words() -> None:
     assert named_alt("Pauses", [Named("", "Lunch", 5400.0, "")], durations=True) == "Pauses: Lunch 1 h 30 min."
 
 
@@ -126,7 +126,7 @@ def two_days() -> list[tuple[datetime, datetime]]:
     return [(midnight - 24 * HOUR, midnight), (midnight, midnight + 24 * HOUR)]
 
 
-def test_a_day_that_goes_on_is_a_pale_bar_that_says_so() -> None:
+def test_the_bar_of_an_unfinished_day_is_pale_and_labelled() -> None:
     (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON}
     counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
     figure = way_bars(counts, [], title="Calls", step="day", span=(past[0], today[1]), **drawn)
@@ -146,7 +146,7 @@ def test_a_period_that_is_over_has_no_unfinished_day() -> None:
     assert "So far" not in str(bars.customdata)
 
 
-def test_the_last_segment_of_a_line_is_dotted_and_its_point_hollow_while_the_day_goes_on() -> None:
+def test_an_unfinished_day_is_a_hollow_point_at_a_dotted_line() -> None:
     (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON}
     points = [Point(*past, 50.0, "1 of 2"), Point(*today, 100.0, "1 of 1")]
     figure = ratio_chart({"ASR": points}, [], title="", unit="%", span=(past[0], today[1]), **drawn)
@@ -158,7 +158,7 @@ def test_the_last_segment_of_a_line_is_dotted_and_its_point_hollow_while_the_day
     assert legend.name == SO_FAR
 
 
-def test_an_hour_that_goes_on_is_pale_in_the_load_of_trunks() -> None:
+def test_an_unfinished_hour_is_pale_in_the_load_chart() -> None:
     points = [Point(START, START + HOUR, 3, "3"), Point(START + HOUR, START + 2 * HOUR, 1, "1")]
     figure = load_chart(
         *(points, points, []),

@@ -60,12 +60,12 @@ def bands(figure):
     }
 
 
-def test_a_value_holds_until_the_next_look_and_the_last_until_the_end() -> None:
+def test_a_value_holds_until_the_next_snapshot_and_the_last_until_the_end() -> None:
     drawn = corners(draw_lines([(at(0), 1), (at(20), 3)]))
     assert drawn == [(clock(0), 1), (clock(20), 3), (clock(60), 3)]
 
 
-def test_a_gap_breaks_the_line_where_it_begins() -> None:
+def test_a_gap_breaks_the_line_at_its_start() -> None:
     figure = draw_lines([(at(0), 1), (at(10), 2), (at(40), 3)], [(at(10), at(40))])
     assert (clock(10), None) in corners(figure)
     assert all(not clock(10) < moment < clock(40) for moment, _ in corners(figure))
@@ -81,7 +81,7 @@ def test_a_value_resumes_after_a_gap_within_one_point() -> None:
     assert drawn == [(clock(0), 4), (clock(10), 4), (clock(10), None), (clock(30), 4), (clock(60), 4)]
 
 
-def test_a_point_leads_to_the_time_its_value_held() -> None:
+def test_a_point_selects_the_time_its_value_held() -> None:
     drawn = draw_lines([(at(0), 1), (at(20), 3)], clickable=True).data[0]
     moments = [int(at(minute).timestamp()) for minute in (0, 20, 60)]
     spans = [f"from={since}&until={until}" for since, until in pairwise(moments)]
@@ -89,13 +89,13 @@ def test_a_point_leads_to_the_time_its_value_held() -> None:
     assert "markers" in drawn.mode
 
 
-def test_bands_of_one_state_are_one_and_gaps_stay_empty() -> None:
+def test_adjacent_bands_of_a_state_are_joined_and_gaps_stay_empty() -> None:
     looks = [(at(0), "registered"), (at(10), "registered"), (at(20), "rejected"), (at(45), "registered")]
     drawn = bands(draw_bands(looks, [(at(30), at(45))]))
     assert drawn == {"Registered": [(0, 20), (45, 60)], "Rejected": [(20, 30)]}
 
 
-def test_states_are_told_apart_without_colour() -> None:
+def test_states_differ_without_colour() -> None:
     looks = [(at(0), "registered"), (at(10), "unregistered"), (at(20), "rejected"), (at(30), "unreachable")]
     figure = draw_bands(looks)
     assert len({bar.marker.pattern.shape for bar in figure.data}) == 4
@@ -103,7 +103,7 @@ def test_states_are_told_apart_without_colour() -> None:
     assert {bar.name for bar in figure.data} == {"Registered", "Unregistered", "Rejected", "Unreachable"}
 
 
-def test_nothing_observed_is_an_empty_figure_not_an_error() -> None:
+def test_without_snapshots_the_figure_is_empty() -> None:
     assert len(draw_lines([]).data[0].x) == 0
     assert draw_bands([]).data == ()
 
@@ -122,7 +122,7 @@ def test_axes_name_unit_and_zone() -> None:
     assert "1 min" in figure.layout.yaxis.ticktext
 
 
-def test_alt_text_says_what_is_seen() -> None:
+def test_alt_text_describes_the_chart() -> None:
     series = {"support": [(at(0), 30), (at(1), 90)]}
     assert line_alt("Longest wait", series, [(at(2), at(9))], durations=True) == (
         "Longest wait: support between 30 s and 1 min 30 s, last 1 min 30 s. 1 gap in the data."
@@ -140,7 +140,7 @@ def test_charts_and_theme_share_their_colours(mode: str, palette: Palette) -> No
 
 
 @pytest.mark.parametrize("first", [datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)])
-def test_a_band_and_a_gap_end_by_the_clock_on_a_day_of_23_or_25_hours(first: datetime) -> None:
+def test_bands_and_gaps_end_at_local_time_on_days_of_23_or_25_hours(first: datetime) -> None:
     last = (first + timedelta(hours=36)).astimezone(BERLIN).replace(hour=0).astimezone(UTC)  # the next midnight
     half = timedelta(hours=6)
     figure = state_bands(
@@ -158,7 +158,7 @@ def test_a_band_and_a_gap_end_by_the_clock_on_a_day_of_23_or_25_hours(first: dat
     assert [gap.x[0] - reach, gap.x[0] + reach] == midnights
 
 
-def test_a_band_within_the_hour_that_comes_twice_keeps_its_length() -> None:
+def test_a_band_in_the_repeated_hour_keeps_its_length() -> None:
     start = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)  # 02:50, and 20 minutes later it is 02:10
     end = start + timedelta(minutes=20)
     span = (start - timedelta(hours=3), end)

@@ -44,7 +44,7 @@ def levels(figures, gaps=(), now=LATER):
     )
 
 
-def test_bars_stand_for_answered_abandoned_and_the_rest_and_add_up_to_the_offered() -> None:
+def test_bars_of_outcomes_add_up_to_calls_offered() -> None:
     answered, abandoned, other = volume([SOME, NONE]).data
     assert [tuple(bar.y) for bar in (answered, abandoned, other)] == [(6, 0), (3, 0), (1, 0)]
     assert answered.x[0] == datetime(2026, 7, 1, 8, 30)  # noqa: DTZ001  # local, as the axis holds it
@@ -52,7 +52,7 @@ def test_bars_stand_for_answered_abandoned_and_the_rest_and_add_up_to_the_offere
     assert abandoned.customdata[1][1] == "0 of 0 (n/a)"
 
 
-def test_a_bar_leads_to_its_calls() -> None:
+def test_a_bar_selects_its_calls() -> None:
     query = parse_qs(volume([SOME, NONE]).data[1].customdata[0][0])
     assert query == {
         "from": [str(int(START.timestamp()))],
@@ -61,7 +61,7 @@ def test_a_bar_leads_to_its_calls() -> None:
     }
 
 
-def test_what_nobody_saw_is_shaded_and_has_no_bar_unless_calls_are_known() -> None:
+def test_gaps_are_hatched_and_have_bars_only_for_known_calls() -> None:
     gap = (START + HOUR, START + HOUR * 3)
     figure = volume([SOME, NONE, LATE, NONE], [gap])
     assert [at.hour for at in figure.data[0].x] == [8, 10, 11]
@@ -72,7 +72,7 @@ def test_what_nobody_saw_is_shaded_and_has_no_bar_unless_calls_are_known() -> No
     assert (shade.yaxis, figure.layout.yaxis.overlaying) == ("y2", "y2")  # behind the bars
 
 
-def test_where_counters_began_anew_is_a_line_that_says_so() -> None:
+def test_counter_resets_are_marked_and_labelled() -> None:
     at = START + timedelta(minutes=30)
     span = (START, START + HOUR * 4)
     resets = [(at, "Asterisk restarted <b>")]
@@ -94,7 +94,7 @@ def test_where_counters_began_anew_is_a_line_that_says_so() -> None:
     assert list(lines.layout.yaxis.range) == [0, 104]
 
 
-def test_three_service_levels_beside_a_target_and_none_over_nothing() -> None:
+def test_service_levels_are_drawn_with_the_target_and_not_over_zero() -> None:
     figure = levels([SOME, NONE, LATE])
     answered, inclusive, offered = figure.data
     assert [round(y, 1) if y is not None else None for y in answered.y] == [50.0, None, None]
@@ -106,14 +106,14 @@ def test_three_service_levels_beside_a_target_and_none_over_nothing() -> None:
     assert "20 s" in figure.layout.yaxis.title.text
 
 
-def test_waits_are_told_with_their_share_and_lead_to_who_waited_so_long() -> None:
+def test_bars_of_waits_show_their_share_and_select_their_calls() -> None:
     figure = wait_bars([WaitBucket(0, 5, 3, 1, 0), WaitBucket(600, None, 0, 0, 1)], zone=BERLIN, palette=LIGHT)
     assert list(figure.data[0].x) == ["5 s", "longer"]
     assert figure.data[0].customdata[0][1] == "3 of 5 (60.0%)"
     assert parse_qs(figure.data[2].customdata[1][0]) == {"kind": ["other"], "over": ["600"]}
 
 
-def test_endings_stand_the_most_frequent_first() -> None:
+def test_outcomes_are_ordered_by_frequency() -> None:
     figure = outcome_bars({"abandoned": 1, "answered": 3}, zone=BERLIN, palette=LIGHT)
     (bars,) = figure.data
     assert list(bars.y) == ["Abandoned", "Answered"]  # Plotly draws the last at the top
@@ -144,12 +144,12 @@ def test_the_week_can_be_drawn_without_a_call() -> None:
         )
 
 
-def test_a_chart_is_told_in_words() -> None:
-    told = intervals_alt("Calls offered", hours(SOME, LATE), [(START, START + HOUR)])
-    assert told == "Calls offered: 11 offered, 6 answered, 4 abandoned in 2 intervals. 1 gap."
+def test_alt_text_has_the_counts() -> None:
+    alt = intervals_alt("Calls offered", hours(SOME, LATE), [(START, START + HOUR)])
+    assert alt == "Calls offered: 11 offered, 6 answered, 4 abandoned in 2 intervals. 1 gap."
 
 
-def test_what_goes_on_is_pale_as_a_bar_and_hollow_as_a_point() -> None:
+def test_an_unfinished_interval_is_a_pale_bar_and_a_hollow_point() -> None:
     now = START + HOUR + timedelta(minutes=30)  # half past nine there
     bars = volume([SOME, LATE], now=now).data[1]
     assert bars.marker.opacity == (1, 0.45)
@@ -160,6 +160,6 @@ def test_what_goes_on_is_pale_as_a_bar_and_hollow_as_a_point() -> None:
     assert line.customdata[2][2].endswith("So far, until 09:30")
 
 
-def test_an_unfinished_interval_that_nobody_saw_is_not_zero() -> None:
+def test_an_unfinished_interval_without_data_is_not_zero() -> None:
     now = START + HOUR + timedelta(minutes=30)
     assert len(volume([SOME, NONE], [(START + HOUR, now)], now=now).data[0].x) == 1

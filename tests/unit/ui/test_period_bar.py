@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pbx.ui.period_bar import Period
 
 
-def test_what_is_drawn_anew_while_the_page_stands_reaches_up_to_now() -> None:
+def test_a_redrawn_period_ends_now() -> None:
     then = datetime(2026, 3, 2, 9, tzinfo=UTC)
     period = Period(then, datetime.now(UTC) + timedelta(days=1), "sales", then + timedelta(hours=1), UTC, 1)
     assert period.seen_until == then + timedelta(hours=1)

@@ -11,7 +11,7 @@ from pbx.ui.shell import Shell
 PAGE = "<html><head><title>Streamlit</title></head><body><div id=root></div></body></html>"
 
 
-def asked(answer: Response, accept: str = "text/html,*/*", **more: str) -> tuple[int, dict[str, str], str]:
+def respond(answer: Response, accept: str = "text/html,*/*", **more: str) -> tuple[int, dict[str, str], str]:
     """Status, headers and text of what the shell makes of an answer."""
     sent: list[Message] = []
     seen: dict[str, str] = {}
@@ -34,12 +34,16 @@ def asked(answer: Response, accept: str = "text/html,*/*", **more: str) -> tuple
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
     asyncio.run(Shell(app)(scope, receive, send))
-    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], told | {"asked": " ".join(seen)}, b"".join(one.get("body", b"") for one in sent).decode()
+    response_headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return (
+        sent[0]["status"],
+        response_headers | {"requested": " ".join(seen)},
+        b"".join(one.get("body", b"") for one in sent).decode(),
+    )
 
 
-def test_a_page_brings_style_and_script_and_the_code_of_its_elements() -> None:
-    status, headers, text = asked(HTMLResponse(PAGE))
+def test_a_page_gets_styles_scripts_and_the_code_of_its_elements() -> None:
+    status, headers, text = respond(HTMLResponse(PAGE))
     head, _, body = text.partition("</head>")
     assert status == 200
     assert int(headers["content-length"]) == len(text.encode())
@@ -48,11 +52,11 @@ def test_a_page_brings_style_and_script_and_the_code_of_its_elements() -> None:
     assert ".page-head" in body.partition("</body>")[0]
 
 
-def test_the_page_is_asked_for_whole_and_never_taken_from_before() -> None:
-    _, headers, _ = asked(
+def test_the_page_is_requested_complete_and_never_from_a_cache() -> None:
+    _, headers, _ = respond(
         HTMLResponse(PAGE, headers={"etag": '"1"'}), **{"if-none-match": '"1"', "accept-encoding": "gzip"}
     )
-    assert headers["asked"] == "accept"
+    assert headers["requested"] == "accept"
     assert "etag" not in headers
 
 
@@ -65,5 +69,5 @@ def test_the_page_is_asked_for_whole_and_never_taken_from_before() -> None:
     ],
     ids=["no page", "an error", "a request of a script"],
 )
-def test_what_is_no_page_stays_as_it_is(answer: Response, accept: str) -> None:
-    assert asked(answer, accept)[2] == bytes(answer.body).decode()
+def test_other_responses_are_unchanged(answer: Response, accept: str) -> None:
+    assert respond(answer, accept)[2] == bytes(answer.body).decode()

@@ -18,7 +18,7 @@ from pbx.ui.tiles import FigureKind, FigureValue, _change, value_text
         (2.345, "number", "2.3"),
     ],
 )
-def test_a_value_is_said_in_its_unit_or_not_at_all(value: FigureValue, kind: FigureKind, said: str) -> None:
+def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, said: str) -> None:
     assert value_text(value, kind) == said
 
 
@@ -42,7 +42,7 @@ def test_a_value_is_said_in_its_unit_or_not_at_all(value: FigureValue, kind: Fig
         (100_001, 100_000, "count", (None, "from 100,000")),
     ],
 )
-def test_a_change_has_its_sign_and_what_it_is_from(
+def test_a_change_has_its_sign_and_the_previous_figure(
     value: FigureValue, before: FigureValue, kind: FigureKind, change: tuple[str | None, str]
 ) -> None:
     assert _change(value, before, kind, 1) == change
