@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ami_pbx import made_up_pbx  # noqa: E402 - run as a script, the project is not on the path before
+from benchmarks.ami_pbx import made_up_pbx  # noqa: E402 - a script: the project's path is set above
 from pbx.asterisk.ami.client import AmiClient  # noqa: E402
 from pbx.asterisk.ami.protocol import Message  # noqa: E402
 from pbx.asterisk.ami.queries import take_snapshot  # noqa: E402
@@ -41,7 +41,7 @@ See = Callable[[str, str], None]
 
 
 class Counted:
-    """What a client's consumer saw."""
+    """The messages that a client delivered."""
 
     def __init__(self) -> None:
         self.names: Counter[str] = Counter()
@@ -55,13 +55,13 @@ class Counted:
 
 
 def stream(times: int) -> bytes:
-    """The events real Asterisk 16 and 22 sent, some times over, and an end mark."""
+    """Return the events of real Asterisk 16 and 22, repeated, and an end marker."""
     files = [ROOT / f"tests/fixtures/asterisk-{version}/events.bin" for version in (16, 22)]
     return b"".join(file.read_bytes() for file in files) * times + f"Event: {END}\r\n\r\n".encode()
 
 
 def expected(data: bytes) -> Counter[str]:
-    """The names a client must see, read in the plainest way."""
+    """Return the names that a client must deliver, parsed in the simplest way."""
     names: Counter[str] = Counter()
     for frame in data.split(b"\r\n\r\n")[:-2]:
         lines = [line for line in frame.decode().split("\r\n") if line.startswith(f"{HEADER}: ")]
@@ -70,7 +70,7 @@ def expected(data: bytes) -> Counter[str]:
 
 
 def serve(listener: socket.socket, data: bytes, piece: int) -> None:
-    """Log one client in whatever way it likes, and send the stream when it asks for it."""
+    """Log one client in by any method, and send the stream when it requests it."""
     sock, _ = listener.accept()
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(b"Asterisk Call Manager/11.0.0\r\n")
@@ -166,7 +166,7 @@ def measure(name: str, port: int, results: "multiprocessing.Queue[tuple[float, C
 
 
 def run_client(name: str, data: bytes, piece: int) -> tuple[float, Counter[str]]:
-    """One client and one server, each in a process of its own; seconds, and the names the client saw."""
+    """Run a client and a server in separate processes; return seconds and the names the client delivered."""
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -201,7 +201,7 @@ def compare(title: str, times: int, piece: int, rounds: int) -> dict[str, float]
 
 
 class DelayProxy:
-    """Passes bytes on, each `delay_s` seconds after they came, in both directions."""
+    """Forwards bytes in both directions, `delay_s` seconds after they arrived."""
 
     def __init__(self, target: tuple[str, int], delay_s: float) -> None:
         self.target, self.delay_s = target, delay_s
@@ -236,7 +236,7 @@ class DelayProxy:
 
 
 def snapshot_times(connection: Connection, rounds: int = 7) -> tuple[float, float, str]:
-    """Median seconds of a snapshot and of connecting, and what was in the snapshot."""
+    """Return the median seconds of a snapshot and of connecting, and the snapshot's size."""
     snapshots, connects, what = [], [], ""
     for _ in range(rounds):
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""An Asterisk of any size, with a configuration made up for it, in the lab's root but apart from the lab's servers."""
+"""An Asterisk of any size with a generated configuration, in the lab's root, separate from the lab's servers."""
 
 import shutil
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ contact = sip:127.0.0.1:5399
 
 @dataclass(frozen=True)
 class MadeUpPbx(Asterisk):
-    """So many extensions, trunks by address, and queues of so many members."""
+    """An Asterisk with generated extensions, trunks by address, and queues with members."""
 
     templates: tuple[str, ...] = ("common",)
     phones: int = 2
@@ -107,7 +107,7 @@ class MadeUpPbx(Asterisk):
 
 @contextmanager
 def made_up_pbx(version: int, purpose: str, ami_port: int, **size: int) -> Iterator[MadeUpPbx]:
-    """One that runs for as long as it is needed; its SIP port is one above the manager's."""
+    """Run a generated PBX within the block; its SIP port is one above the manager's."""
     name = f"{purpose}-{version}"
     pbx = MadeUpPbx(name, version, ami_port, ami_port + 1, ami_port + 2, 27000, suffix=f"-{name}", **size)  # type: ignore[arg-type]
     pbx.remove()

@@ -1,9 +1,9 @@
-"""The figures of a year of a million calls: what each page asks for, in all, and again with another filter.
+"""Times the queries of each page over a year of a million calls, first unfiltered, then with another filter.
 
     python benchmarks/figures.py [--calls 1000000] [--keep DIR]
 
-A year kept in DIR is used again. Each page asks in a session of its own, the first time through a new engine, then once
-more for another queue, trunk or direction. Seconds are the processor's, which others share; numpy keeps to one thread.
+A database in DIR is used again. Each page queries in its own session: first through a new engine, then again for
+another queue, trunk or direction. Seconds are processor time; numpy uses one thread.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from pbx.store.models import PbxConnection, Table
 
 ZONE = ZoneInfo("Europe/Berlin")
 PERIODS = {"today": 1, "7 days": 7, "30 days": 30, "a year": 365}
-OPEN_BAR_S, FILTER_BAR_S = 2.0, 1.0
+OPEN_TARGET_S, FILTER_TARGET_S = 2.0, 1.0
 Ask = Callable[[Session], Any]
 
 
@@ -103,7 +103,7 @@ def call_page(wanted: CallQuestion) -> dict[str, Ask]:
 
 
 def pages_of(since: datetime, until: datetime, now: datetime, *, narrowed: bool) -> dict[str, dict[str, Ask]]:
-    """What each page asks of a period; narrowed: of one queue, trunk or direction."""
+    """Return each page's queries of a period; `narrowed`: of one queue, trunk or direction."""
     wanted, calls = FigureFilter(1, since, until), CallQuestion(1, since, until)
     if narrowed:
         wanted, calls = replace(wanted, queue=QUEUES[0]), replace(calls, direction="outbound")
@@ -156,42 +156,42 @@ def prepare(base: Path, calls: int) -> None:
 def bench_pages(base: Path, *, each: bool) -> bool:
     now = datetime.now(UTC)
     midnight = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
-    until, well = midnight + timedelta(days=1), True
-    print(f"{'':<10}" + "".join(f"{name:>22}" for name in PERIODS) + "    open / another filter, s of the processor")
+    until, met = midnight + timedelta(days=1), True
+    print(f"{'':<10}" + "".join(f"{name:>22}" for name in PERIODS) + "    open / another filter, processor seconds")
     for page in ("queues", "agents", "trunks", "calls"):
         cells = []
         for days in PERIODS.values():
             since = until - timedelta(days=days)
             engine = opened(base)
-            opens_s = asked_s(engine, pages_of(since, until, now, narrowed=False)[page], each=each)
-            filters_s = asked_s(engine, pages_of(since, until, now, narrowed=True)[page], each=False)
+            opens_s = query_s(engine, pages_of(since, until, now, narrowed=False)[page], each=each)
+            filters_s = query_s(engine, pages_of(since, until, now, narrowed=True)[page], each=False)
             engine.dispose()
-            well &= opens_s < OPEN_BAR_S and filters_s < FILTER_BAR_S
+            met &= opens_s < OPEN_TARGET_S and filters_s < FILTER_TARGET_S
             cells.append(f"{opens_s:.2f} / {filters_s:.2f}")
         print(f"{page:<10}" + "".join(f"{cell:>22}" for cell in cells))
-    print(f"bars: {OPEN_BAR_S:.0f} s and {FILTER_BAR_S:.0f} s: {'met' if well else 'MISSED'}")
-    return well
+    print(f"targets: {OPEN_TARGET_S:.0f} s and {FILTER_TARGET_S:.0f} s: {'met' if met else 'MISSED'}")
+    return met
 
 
-def asked_s(engine: Engine, page: dict[str, Ask], *, each: bool) -> float:
+def query_s(engine: Engine, page: dict[str, Ask], *, each: bool) -> float:
     began = time.process_time()
     with reading(engine) as session:
         for name, ask in page.items():
-            asked = time.perf_counter()
+            query_began = time.perf_counter()
             ask(session)
             if each:
-                print(f"        {name:<20} {time.perf_counter() - asked:.3f} s")
+                print(f"        {name:<20} {time.perf_counter() - query_began:.3f} s")
     return time.process_time() - began
 
 
 def bench_packing(base: Path) -> None:
-    """How long a month is read from rows, as before the worker has packed it, and how long a year's packing takes."""
+    """Time reading a month from rows, as before the worker packs it, and packing a year."""
     engine = opened(base)
     until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = FigureFilter(1, until - timedelta(days=30), until)
     with writing(engine) as session:
         forget_packs(session, 1)
-    rows_s = asked_s(engine, {"totals": lambda s: queue_totals(s, month)}, each=False)
+    rows_s = query_s(engine, {"totals": lambda s: queue_totals(s, month)}, each=False)
     began, days = time.perf_counter(), 0
     while True:
         with writing(engine) as session:

@@ -1,9 +1,9 @@
-"""queue_log into the cache: lines a second and the memory it takes, and how fast they are only read.
+"""Measures importing a queue_log: lines per second and memory, and the speed of reading alone.
 
     python benchmarks/history.py [--calls 700000] [--big 2000]
 
-`--calls`: of a generated site, about four lines each. `--big`: megabytes of a file for the memory; 0 leaves it out.
-Each figure is of a process of its own, whose peak memory the kernel tells.
+`--calls`: generated calls, about four lines each. `--big`: megabytes of the file for the memory figure; 0 skips it.
+Each figure comes from a separate process, with the peak memory that Linux reports.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pbx.store.models import PbxConnection
 from tests.unit.asterisk.formats.queue_logs import write_days
 from tests.unit.imports.runs import import_run
 
-MEMORY_BAR_MB = 300
+MEMORY_TARGET_MB = 300
 
 
 def main() -> None:
@@ -46,13 +46,13 @@ def main() -> None:
             out.writelines(write_days(wanted.calls))
         lines = sum(1 for _ in file.open("rb"))
         print(f"queue_log of {lines:,} lines, {file.stat().st_size / 1e6:.0f} MB")
-        for what, told in (("fold", "read and folded"), ("import", "imported"), ("again", "nothing new")):
-            tell(told, lines, run(what, file))
+        for what, label in (("fold", "read and folded"), ("import", "imported"), ("again", "nothing new")):
+            print_result(label, lines, run(what, file))
         if wanted.big:
             grow(file, wanted.big * 1_000_000)
             found = run("fold", file)
-            tell(f"{file.stat().st_size / 1e6:,.0f} MB folded", found["rows"], found)
-            assert found["memory_mb"] < MEMORY_BAR_MB
+            print_result(f"{file.stat().st_size / 1e6:,.0f} MB folded", found["rows"], found)
+            assert found["memory_mb"] < MEMORY_TARGET_MB
 
 
 def run(what: str, file: Path) -> dict[str, float]:
@@ -62,20 +62,20 @@ def run(what: str, file: Path) -> dict[str, float]:
     return found
 
 
-def tell(what: str, lines: float, found: dict[str, float]) -> None:
+def print_result(what: str, lines: float, found: dict[str, float]) -> None:
     took_s, memory_mb = found["took_s"], found["memory_mb"]
     print(f"{what:24} {took_s:7.1f} s  {lines / took_s:10,.0f} lines/s  peak {memory_mb:5.0f} MB", flush=True)
 
 
 def measure(what: str, file: Path) -> dict[str, float]:
-    """Do it here; the rows read, seconds and the peak of memory."""
+    """Measure in this process; return rows, seconds and peak memory."""
     begun = time.monotonic()
     rows = fold(file) if what == "fold" else store(file)
     return {"rows": rows, "took_s": time.monotonic() - begun, "memory_mb": peak_mb()}
 
 
 def peak_mb() -> float:
-    """The most memory this process had; getrusage would tell that of the process it was forked from."""
+    """Return this process's peak memory; getrusage would include that of its parent."""
     status = Path("/proc/self/status").read_text()
     return float(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
@@ -102,7 +102,7 @@ def store(file: Path) -> int:
 
 
 def grow(file: Path, size_bytes: int) -> None:
-    """Append the file to itself until it is so large; its calls then come again, as open visits do."""
+    """Append the file to itself up to a size. Its calls are then repeated, like open visits."""
     text = file.read_bytes()
     with file.open("ab") as out:
         while out.tell() < size_bytes:

@@ -1,10 +1,10 @@
-"""Every page over a year of a million calls: how long it takes to open, and to be drawn again with another filter.
+"""Times every page over a year of a million calls: opening it, and drawing it again with another filter.
 
     python benchmarks/pages.py --keep DIR [--page trunks] [--slowest N]
 
 The year is that of benchmarks/figures.py, with a snapshot every five minutes. Each page is opened by the first session
-of a process of its own, the database's pages dropped from the system's cache before; then filtered anew. Told are
-seconds by the clock, of the processor, and by the clock within the database.
+of a new process, after the database was dropped from the system's cache, and then filtered again. Prints elapsed
+seconds, processor seconds, and elapsed seconds within the database.
 """
 
 import argparse
@@ -24,13 +24,13 @@ sys.path.insert(0, str(ROOT := Path(__file__).parent.parent))
 
 from sqlalchemy import Engine, event, select
 
-OPEN_BAR_S, FILTER_BAR_S = 2.0, 1.0
+OPEN_TARGET_S, FILTER_TARGET_S = 2.0, 1.0
 TODAY = "pages/today/overview.py"
 Query = dict[str, Any]
 
 
-def asked_of() -> dict[str, tuple[str, Query, Query]]:
-    """What is measured: the page's script, the address it is opened with, and what is asked for then."""
+def measured_pages() -> dict[str, tuple[str, Query, Query]]:
+    """Return each page's script, its query parameters when opened, and those of the other filter."""
     today = datetime.now(UTC).date()
     year: Query = {"period": "Between", "days": [str(today - timedelta(days=364)), str(today)]}
     week: Query = {"period": "Last 7 days"}
@@ -58,13 +58,13 @@ def asked_of() -> dict[str, tuple[str, Query, Query]]:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--keep", type=Path, help="the year's directory, made where it isn't there")
-    options.add_argument("--page", default="", help="only pages whose name has this")
-    options.add_argument("--slowest", type=int, default=0, help="show so many of the slowest statements")
+    options.add_argument("--keep", type=Path, help="the year's directory, created when missing")
+    options.add_argument("--page", default="", help="only pages whose name contains this")
+    options.add_argument("--slowest", type=int, default=0, help="print this many of the slowest statements")
     options.add_argument("--measure", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.measure:
-        measure(*asked_of()[chosen.measure], slowest=chosen.slowest)
+        measure(*measured_pages()[chosen.measure], slowest=chosen.slowest)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         base = chosen.keep or Path(folder)
@@ -75,7 +75,7 @@ def main() -> int:
 def prepare(base: Path) -> None:
     from benchmarks.figures import opened
     from benchmarks.figures import prepare as prepare_calls
-    from benchmarks.year import write_looks
+    from benchmarks.year import write_snapshots
     from pbx.store.connections import save_connection
     from pbx.store.engine import reading
     from pbx.store.models import Table
@@ -84,9 +84,9 @@ def prepare(base: Path) -> None:
         prepare_calls(base, 1_000_000)
     engine = opened(base)
     with reading(engine) as session:
-        looked = session.connection().execute(select(Table.metadata.tables["snapshots"].c.id).limit(1)).first()
-    if not looked:
-        write_looks(engine, 1)
+        first_snapshot = session.connection().execute(select(Table.metadata.tables["snapshots"].c.id).limit(1)).first()
+    if not first_snapshot:
+        write_snapshots(engine, 1)
     settings, connection = settings_of(base)
     save_connection(engine, settings, connection)
     engine.dispose()
@@ -102,51 +102,52 @@ def settings_of(base: Path) -> Any:
 def bench(base: Path, part: str, slowest: int) -> bool:
     print(f"load {os.getloadavg()[0]:.1f} at the beginning")
     print(f"{'':<24}{'open: clock  cpu   sql':>28}{'again: clock  cpu   sql':>30}")
-    well = True
-    for name in asked_of():
+    met = True
+    for name in measured_pages():
         if part.lower() not in name.lower():
             continue
         forget_cached(base / "pbx.sqlite")
         environment = os.environ | {"PBX_DATA_DIR": str(base), "PBX_ENV_FILE": "", "PBX_DATABASE_URL": ""}
         command = [sys.executable, __file__, "--measure", name, "--slowest", str(slowest)]
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        *told, last = run.stdout.splitlines()
+        *statements, last = run.stdout.splitlines()
         first, again = json.loads(last)
-        well &= first[0] < OPEN_BAR_S and again[0] < FILTER_BAR_S
-        print(f"{name:<24}{said(first):>28}{said(again):>30}", *told, sep="\n    " if told else "", flush=True)
-    print(f"load {os.getloadavg()[0]:.1f} at the end; bars by the clock {'met' if well else 'MISSED'}")
-    return well
+        met &= first[0] < OPEN_TARGET_S and again[0] < FILTER_TARGET_S
+        print(f"{name:<24}{seconds_text(first):>28}{seconds_text(again):>30}")
+        print(*(f"    {statement}\n" for statement in statements), sep="", end="", flush=True)
+    print(f"load {os.getloadavg()[0]:.1f} at the end; targets {'met' if met else 'MISSED'}")
+    return met
 
 
-def said(seconds: list[float]) -> str:
+def seconds_text(seconds: list[float]) -> str:
     return "  ".join(f"{value:.2f}" for value in seconds)
 
 
 def forget_cached(file: Path) -> None:
-    """Have the system drop what it holds of the database in memory."""
+    """Drop the database from the system's file cache."""
     with file.open("rb") as opened:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def measure(page: str, address: Query, then: Query, *, slowest: int) -> None:
-    """Open a page in this process and ask again; prints the three times of each as JSON."""
+    """Open a page in this process, filter it, and print the three times of each as JSON."""
     spent = time_statements()
     from streamlit.testing.v1 import AppTest
 
     import pbx.ui.sidebar
 
-    pbx.ui.sidebar.ensure_worker = lambda settings: None  # no worker beside what is measured
+    pbx.ui.sidebar.ensure_worker = lambda settings: None  # no worker during the measurement
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
     times = []
     if page == TODAY:
         times.append(timed(app.run, spent))
     else:
-        app.run()  # the entry, which knows the pages; what it read of the database is the little Today needs
+        app.run()  # the entry, which knows the pages; it reads only the little that Today needs
         app.switch_page(page)
         spent["each"].clear()
-        ask(app, address)
+        set_query(app, address)
         times.append(timed(app.run, spent))
-    ask(app, then)
+    set_query(app, then)
     if slowest:
         for took_s, statement in sorted(spent["each"], reverse=True)[:slowest]:
             print(f"{took_s:.3f} s {' '.join(statement.split())[:400]}")
@@ -156,8 +157,8 @@ def measure(page: str, address: Query, then: Query, *, slowest: int) -> None:
     print(json.dumps(times))
 
 
-def ask(app: Any, query: Query) -> None:
-    """Put it into the address, and into the widget that the address has filled before."""
+def set_query(app: Any, query: Query) -> None:
+    """Put a query into the address, and into widgets that the address has already filled."""
     for name, value in query.items():
         app.query_params[name] = value
         if name in app.session_state:
@@ -172,7 +173,7 @@ def timed(run: Callable[[], Any], spent: dict[str, Any]) -> tuple[float, float, 
 
 
 def time_statements() -> dict[str, Any]:
-    """Have every statement's time counted, fetching included; the dict returned fills itself."""
+    """Measure every statement, with fetching; return a dict that is updated from now on."""
     spent: dict[str, Any] = {"sql": 0.0, "each": []}
 
     class TimedCursor(sqlite3.Cursor):

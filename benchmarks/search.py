@@ -1,7 +1,7 @@
-"""Searching what was said, beside the plain scan with LIKE that would do without an index.
+"""Compares searching transcripts with a plain LIKE scan, which needs no index.
 
-Made-up calls of 20 segments of 9 words each, from 20,000 words whose shares follow Zipf's law, over two years; half of
-the segments are the caller's, one of 50 is flagged. The same questions are put to both.
+Generated calls over two years, with 20 segments of 9 words each, from 20,000 words with frequencies by Zipf's law. Half
+of the segments are the caller's; one in 50 is flagged. Both get the same queries.
 
     python benchmarks/search.py [--calls 100000] [--keep DIR]
 """
@@ -39,17 +39,17 @@ SCAN = "SELECT count(*) FROM segments WHERE flags = '' AND ' ' || text || ' ' LI
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--calls", type=int, default=100_000)
-    options.add_argument("--keep", type=Path, help="keep the database here, and use the one that is there")
+    options.add_argument("--keep", type=Path, help="keep the database here, or use an existing one")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = chosen.keep or Path(folder)
         words = vocabulary()
-        there = (base / "pbx.sqlite").exists()
+        exists = (base / "pbx.sqlite").exists()
         engine = open_engine(Settings(_env_file=None, pbx_data_dir=base, pbx_database_url=None))
-        if not there:
+        if not exists:
             fill(engine, words, chosen.calls)
         print_sizes(engine)
-        ask(engine, words)
+        time_queries(engine, words)
         engine.dispose()
 
 
@@ -142,26 +142,26 @@ def print_sizes(engine: Engine) -> None:
             print(f"    {name:<14} {size / 1e6:7.0f} MB")
 
 
-def ask(engine: Engine, words: list[str]) -> None:
+def time_queries(engine: Engine, words: list[str]) -> None:
     middle = START_AT + timedelta(days=DAYS / 2)
     month = {"since": middle, "until": middle + timedelta(days=30)}
     common, usual, rare = words[0], words[60], words[15_000]
-    questions: dict[str, tuple[SearchFilter, str]] = {
+    queries: dict[str, tuple[SearchFilter, str]] = {
         "a rare word": (SearchFilter(1, rare), f"% {rare} %"),
-        "a usual word": (SearchFilter(1, usual), f"% {usual} %"),
-        "the commonest word": (SearchFilter(1, common), f"% {common} %"),
+        "a common word": (SearchFilter(1, usual), f"% {usual} %"),
+        "the most common word": (SearchFilter(1, common), f"% {common} %"),
         "a phrase": (SearchFilter(1, f'"{common} {words[1]}"'), f"% {common} {words[1]} %"),
-        "a begin*": (SearchFilter(1, f"{usual[:2]}*"), f"% {usual[:2]}%"),
+        "a prefix*": (SearchFilter(1, f"{usual[:2]}*"), f"% {usual[:2]}%"),
         "two words near": (SearchFilter(1, f"NEAR({common} {usual}, 5)"), f"% {common} % {usual} %"),
-        "usual, a month": (SearchFilter(1, usual, **month), f"% {usual} %"),
-        "usual, a queue": (SearchFilter(1, usual, queue="queue-7"), f"% {usual} %"),
-        "usual, a caller's": (SearchFilter(1, usual, speaker="caller", number="+49301"), f"% {usual} %"),
+        "common, a month": (SearchFilter(1, usual, **month), f"% {usual} %"),
+        "common, a queue": (SearchFilter(1, usual, queue="queue-7"), f"% {usual} %"),
+        "common, of a caller": (SearchFilter(1, usual, speaker="caller", number="+49301"), f"% {usual} %"),
     }
     print(
         f"{'':<20} {'segments':>9} {'calls':>8} {'count':>8} {'best 50':>8} {'newest 50':>9} {'by day':>8} {'LIKE':>8}"
     )
     with reading(engine) as session:
-        for name, (wanted, pattern) in questions.items():
+        for name, (wanted, pattern) in queries.items():
             count_s, (segments, calls) = timed(lambda wanted=wanted: count_hits(session, wanted))
             best_s, _ = timed(lambda wanted=wanted: find_hits(session, wanted, offset=0, limit=PAGE))
             newest_s, _ = timed(lambda wanted=wanted: find_hits(session, wanted, order="newest", offset=0, limit=PAGE))

@@ -1,4 +1,4 @@
-"""The cache after a year of a snapshot a minute, and with a million calls: its size, its charts, its writes.
+"""Measures the cache with a year of one snapshot per minute, and with a million calls: size, charts, writes.
 
 50 queues of 20 members, 20 trunks, 500 extensions. Written in the order of time, as the worker would. On working days,
 8 hours long, a member changes 12 times an hour and an extension 5 times; queues and trunks are sampled each minute.
@@ -51,7 +51,7 @@ A_DAY = {
     " case when random() % 500 = 0 then 'rejected' else 'registered' end,"
     " abs(random() % 90000) / 1000.0, abs(random() % 12) from minute cross join one order by i, k",
 }
-A_WORKING_DAY = {  # each minute one of every five members, one of every twelve extensions
+A_WORKING_DAY = {  # per minute: one in five members, one in twelve extensions
     "member_samples": MINUTES + "one(k) as (select 0 union all select k + 1 from one where k < 199)"
     " insert into member_samples select 71 + k * 5 + abs(random() % 5), :start + i * 60, 1 + abs(random() % 6),"
     " random() % 8 = 0, case when random() % 8 = 0 then 'Lunch' else '' end, random() % 3 = 0"
@@ -194,7 +194,7 @@ def add_day(engine: Engine, day: int) -> None:
 
 
 def a_snapshot(at: datetime, minute: int) -> Snapshot:
-    """A snapshot in which, as in `add_day`, a fifth of the members and a twelfth of the extensions changed."""
+    """Return a snapshot in which a fifth of the members and a twelfth of the extensions changed, as in `add_day`."""
 
     def members() -> tuple[QueueMember, ...]:
         return tuple(
@@ -215,7 +215,7 @@ def a_snapshot(at: datetime, minute: int) -> Snapshot:
 
 
 def table_sizes(folder: Path) -> list[tuple[str, int]]:
-    """Bytes per table and index; empty where SQLite was built without dbstat."""
+    """Return bytes per table and index; empty when SQLite was built without dbstat."""
     with sqlite3.connect(folder / "pbx.sqlite") as connection:
         if not connection.execute("select 1 from pragma_module_list where name = 'dbstat'").fetchone():
             return []
@@ -230,7 +230,7 @@ def checkpoint(engine: Engine) -> None:
 
 
 def forget_file(path: Path) -> None:
-    """Drop the file from the system's cache, so that the next read is from the disk."""
+    """Drop the file from the system's cache, so that the next read comes from the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

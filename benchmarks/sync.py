@@ -1,11 +1,11 @@
-"""The sync beside curl, on a real Asterisk of its own (needs the lab's root: make lab-up once).
+"""Compares syncing with curl, on a separate real Asterisk (needs the lab: run make lab-up once).
 
     python benchmarks/sync.py [16|22]
 
-1. 2,000 recordings of 160 KB: `curl --parallel --parallel-max 4` on the same URLs with kept connections, and a sync of
-   them into an empty cache, in turn; files per second. Bar: at least 0.7 of curl's, every one stored.
-2. A sync that finds nothing new among 20,000 known recordings beside curl's time for the listing. Bar: at most 5 times.
-3. Peak memory of the process that synced the 20,000. Bar: below 250 MB.
+1. 2,000 recordings of 160 KB: `curl --parallel --parallel-max 4` on the same URLs with kept connections, and a sync
+   into an empty cache, in turn; files per second. Target: at least 0.7 times curl, and every file stored.
+2. A sync without new recordings among 20,000 known ones, and curl's time for the listing. Target: at most 5 times.
+3. Peak memory of the process that synced the 20,000. Target: below 250 MB.
 """
 
 import json
@@ -77,35 +77,35 @@ def downloads(server: Spare, work: Path) -> None:
         by_curl.append(MANY / (time.perf_counter() - started))
         assert sum(file.stat().st_size for file in (work / "curl").iterdir()) == MANY * LARGE_BYTES
         shutil.rmtree(work / "curl")
-        told = sync_elsewhere(server, work / "data", 1)
-        assert told["stored"] == MANY, told
-        by_sync.append(MANY / told["took_s"][0])
+        synced = sync_in_process(server, work / "data", 1)
+        assert synced["stored"] == MANY, synced
+        by_sync.append(MANY / synced["took_s"][0])
         shutil.rmtree(work / "data")
     print(f"{MANY} recordings of {LARGE_BYTES // 1000} KB, files per second in {ROUNDS} rounds:")
     print(f"  curl {[round(figure) for figure in by_curl]}")
     print(f"  sync {[round(figure) for figure in by_sync]}, all in the database")
     median = statistics.median(by_sync) / statistics.median(by_curl)
-    print(f"  sync / curl = {median:.2f} by medians, {max(by_sync) / max(by_curl):.2f} by the best rounds (bar 0.70)")
+    print(f"  sync / curl = {median:.2f} by medians, {max(by_sync) / max(by_curl):.2f} by best rounds (target 0.70)")
 
 
 def nothing_new(server: Spare, work: Path) -> None:
     fill(server, KNOWN, SMALL_BYTES)
-    told = sync_elsewhere(server, work / "data", 6)
-    assert told["stored"] == KNOWN, told
+    synced = sync_in_process(server, work / "data", 6)
+    assert synced["stored"] == KNOWN, synced
     listing = []
     for _ in range(5):
         started = time.perf_counter()
         url = f"{server.connection().ari_url}/recordings/stored"
         subprocess.run(["curl", *LOGIN, "-o", "/dev/null", url], check=True)
         listing.append(time.perf_counter() - started)
-    curl_s, sync_s = statistics.median(listing), statistics.median(told["took_s"][1:])
-    print(f"Nothing new among {KNOWN} known recordings, seconds, median of 5:")
-    print(f"  curl's listing {curl_s:.3f}  sync {sync_s:.3f}  sync / curl = {sync_s / curl_s:.1f} (bar 5.0)")
-    print(f"Peak memory of the process that synced them: {told['peak_mb']:.0f} MB (bar 250)")
+    curl_s, sync_s = statistics.median(listing), statistics.median(synced["took_s"][1:])
+    print(f"No new recording among {KNOWN} known recordings, seconds, median of 5:")
+    print(f"  curl's listing {curl_s:.3f}  sync {sync_s:.3f}  sync / curl = {sync_s / curl_s:.1f} (target 5.0)")
+    print(f"Peak memory of the process that synced them: {synced['peak_mb']:.0f} MB (target 250)")
 
 
 def fill(server: Spare, count: int, size_bytes: int) -> list[str]:
-    """Replace the PBX's recordings by so many of this size; return their names."""
+    """Replace the PBX's recordings by `count` new ones of a size; return their names."""
     shutil.rmtree(server.monitor)
     day = server.monitor / "2026/11/20"
     day.mkdir(parents=True)
@@ -119,8 +119,8 @@ def fill(server: Spare, count: int, size_bytes: int) -> list[str]:
     return [f"2026/11/20/{name}" for name in names]
 
 
-def sync_elsewhere(server: Spare, data: Path, times: int) -> dict[str, object]:
-    """Sync in a process of its own, whose memory is nothing but the sync's."""
+def sync_in_process(server: Spare, data: Path, times: int) -> dict[str, object]:
+    """Sync in a separate process, to measure the memory of the sync alone."""
     command = [sys.executable, __file__, "sync-here", str(server.http_port), str(data), str(times)]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 

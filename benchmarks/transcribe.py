@@ -1,4 +1,4 @@
-"""Transcribing beside openai-whisper itself and faster-whisper: speed, memory, and errors on the test checkpoint.
+"""Compares transcription with openai-whisper and faster-whisper: speed, memory, and word errors.
 
 Speed is measured on random weights of a true model's dimensions, with as many tokens a window for everyone, on a made
 call of two channels, each voiced 45 % of the time. `python benchmarks/transcribe.py [speed] [memory] [errors]`; needs
@@ -29,7 +29,7 @@ from pbx.speech.whisper import WhisperTranscriber
 from tests.unit.speech.synthetic_speech import CHECKPOINT, clips, errors_in
 
 RATE_HZ = 16_000
-TOKENS = 100  # a window
+TOKENS = 100  # per window
 SIZES = {  # positions, state, heads, layers of encoder and decoder alike
     "tiny": (384, 6, 4),
     "base": (512, 8, 6),
@@ -40,7 +40,7 @@ Sound = npt.NDArray[np.float32]
 
 
 def make_call(duration_s: float, voiced: float = 0.45) -> Sound:
-    """Two speakers in turns, (2, samples): sentences of a few seconds, each speaker voiced for so much of the time."""
+    """Return two speakers in turns, (2, samples): sentences of a few seconds, each voiced for a share of the time."""
     chance, spoken = random.Random(7), clips(60, seed=7)
     sound = np.random.default_rng(7).normal(0, 2e-4, (2, int(duration_s * RATE_HZ))).astype(np.float32)
     at, voiced_s = 0.3, [0.0, 0.0]
@@ -53,8 +53,8 @@ def make_call(duration_s: float, voiced: float = 0.45) -> Sound:
                 return sound
             sound[turn, begin : begin + len(clip.sound)] += clip.sound
             at += len(clip.sound) / RATE_HZ + 0.15
-        voiced_s[turn] += at - begun_s + 0.25  # as voice detection counts it, with 0.2 s on either side
-        at = max(at + 0.1, sum(voiced_s) / (2 * voiced))  # a pause as long as it takes
+        voiced_s[turn] += at - begun_s + 0.25  # as in voice detection, with 0.2 s on each side
+        at = max(at + 0.1, sum(voiced_s) / (2 * voiced))  # a pause of the required length
 
 
 def write_wav(path: Path, sound: Sound) -> Path:
@@ -67,7 +67,7 @@ def write_wav(path: Path, sound: Sound) -> Path:
 
 
 def make_weights(path: Path, size: str) -> Path:
-    """A multilingual model of true dimensions that knows nothing."""
+    """Return an untrained multilingual model of real dimensions."""
     import torch
     from whisper.model import ModelDimensions, Whisper
 
@@ -82,7 +82,7 @@ def make_weights(path: Path, size: str) -> Path:
 
 
 def stock(weights: Path, threads: int) -> Callable[[Sound], int]:
-    """openai-whisper's own transcribe(), one temperature, channel by channel; returns the tokens written."""
+    """Run openai-whisper's transcribe() at one temperature, channel by channel; return the number of tokens."""
     import torch
     import whisper
 
@@ -100,7 +100,7 @@ def stock(weights: Path, threads: int) -> Callable[[Sound], int]:
 
 
 def faster(weights: Path, threads: int, batch: int, batched: bool = True) -> Callable[[Sound], int]:
-    """faster-whisper in int8 with its own batched pipeline (which has its own voice detection)."""
+    """Return faster-whisper in int8 with its batched pipeline and voice detection."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     from tests.unit.speech.ctranslate2_checkpoint import convert
@@ -166,7 +166,7 @@ def measure_speed(folder: Path, size: str, duration_s: float, rounds: int, threa
 
 
 def measure_memory(folder: Path, size: str, minutes: float, threads: int, batch: int) -> None:
-    """An hour in a process of its own; what the model takes is seen before."""
+    """Measure an hour in a separate process; the model's memory is measured before."""
     weights = make_weights(folder / f"{size}.pt", size)
     call = make_call(600)
     path = write_wav(folder / "hour.wav", np.tile(call, (1, round(minutes / 10))))
@@ -188,7 +188,7 @@ print(f'{{done / 60:.0f}} minutes in {{time.perf_counter() - begun:.0f}} s: '
 
 
 def measure_errors(folder: Path, count: int, threads: int) -> None:
-    """Word error rates: transcribe() on the clean clips, and the whole path (file, voice detection, windows)."""
+    """Compute word error rates: transcribe() on clean clips, and the complete path (file, voice detection, windows)."""
     import whisper
 
     model = whisper.load_model(str(CHECKPOINT), device="cpu")

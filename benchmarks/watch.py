@@ -1,8 +1,8 @@
-"""Listening at a high rate, printed, never asserted: `python benchmarks/watch.py [events a second] [seconds]`.
+"""Measures listening at a high rate of events: `python benchmarks/watch.py [events per second] [seconds]`.
 
-The events that real Asterisk 16 and 22 sent, those that pass the filter, again and again with calls of their own, from
-a manager interface in a process of its own, at an even rate; into watch with a real SQLite cache. Printed: what was
-sent, heard and stored, how far behind the reader was, how much waited for the database, and the memory over time.
+A manager interface in a separate process repeats the events of real Asterisk 16 and 22 that pass the filter, with new
+call ids, at an even rate; `watch` stores them in a SQLite cache. Prints the events sent, received and stored, the
+reader's delay, the longest queues, and memory over time. Asserts nothing.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sqlalchemy import Engine  # noqa: E402 - run as a script, the project is not on the path before
+from sqlalchemy import Engine  # noqa: E402 - a script: the project's path is set above
 from sqlmodel import func, select  # noqa: E402
 
 from pbx.asterisk.ami.protocol import Message  # noqa: E402
@@ -38,7 +38,7 @@ EPOCHS = {16: 1795251009, 22: 1795251046}  # in the uniqueids of the captured ca
 
 
 def captured() -> list[tuple[bytes, list[bytes]]]:
-    """For each version the epoch of its uniqueids, and its events that pass the filter."""
+    """Return each version's epoch of its uniqueids, and its events that pass the filter."""
     found = []
     for version, epoch in EPOCHS.items():
         frames = (ROOT / f"tests/fixtures/asterisk-{version}/events.bin").read_bytes().split(b"\r\n\r\n")
@@ -48,7 +48,7 @@ def captured() -> list[tuple[bytes, list[bytes]]]:
 
 
 def endless() -> Iterator[bytes]:
-    """The events over and over, each time of other calls."""
+    """Yield the events endlessly, each time with other calls."""
     number = 1_700_000_000
     while True:
         for epoch, frames in captured():
@@ -58,7 +58,7 @@ def endless() -> Iterator[bytes]:
 
 
 def serve(pipe: "multiprocessing.connection.Connection[int, int]", rate: int, seconds: int) -> None:
-    """Answer one listener; told to, send at the rate, with the time of sending in a pause's reason once a second."""
+    """Answer one listener. On the start message, send at the rate, with the time in a pause's reason once a second."""
     line = Line()
 
     def script(session: Session) -> None:
@@ -87,7 +87,7 @@ def rss_mb() -> float:
 
 
 def expected(sent: int) -> Counter[str]:
-    """What must be stored of so many events: distinct visits that were joined, dial attempts and rings in vain."""
+    """Return what must be stored of `sent` events: visits, dial attempts and missed rings."""
     events, seen = endless(), Counter[str]()
     legs: set[tuple[str, str]] = set()
     for message in (Message(next(events)) for _ in range(sent)):
@@ -95,7 +95,7 @@ def expected(sent: int) -> Counter[str]:
             legs.add((message.get("Uniqueid"), message.get("DestUniqueid")))
         seen[message.event] += 1
     return Counter(
-        {"visits": seen["QueueCallerJoin"], "dialled legs": len(legs), "rings in vain": seen["AgentRingNoAnswer"]}
+        {"visits": seen["QueueCallerJoin"], "dialled legs": len(legs), "missed rings": seen["AgentRingNoAnswer"]}
     )
 
 
@@ -106,14 +106,14 @@ def stored(engine: Engine) -> Counter[str]:
             "dialled legs": session.exec(
                 select(func.count()).select_from(LegRow).where(LegRow.dst_channel != "")
             ).one(),
-            "rings in vain": session.exec(select(func.count()).select_from(RingRow)).one(),
+            "missed rings": session.exec(select(func.count()).select_from(RingRow)).one(),
             "spans": session.exec(select(func.count()).select_from(ListeningSpan)).one(),
         }
     return Counter(counts)
 
 
 class Meter:
-    """Looks at a watch while it works."""
+    """Samples a listener while it works."""
 
     def __init__(self, watch: Listener) -> None:
         self.watch = watch
@@ -131,10 +131,10 @@ class Meter:
             return plain(facts, complete_until)  # type: ignore[arg-type]
 
         take.add = add  # type: ignore[method-assign]
-        self.thread = threading.Thread(target=self.look, daemon=True)
+        self.thread = threading.Thread(target=self.sample, daemon=True)
         self.thread.start()
 
-    def look(self) -> None:
+    def sample(self) -> None:
         begun = time.monotonic()
         while not self.over.wait(0.02):
             self.queued = max(self.queued, self.watch.queued.waiting)
@@ -184,16 +184,16 @@ def main() -> None:
 def report(meter: Meter, sent: int, seconds: int, cpu_s: float, engine: Engine) -> None:
     watch = meter.watch
     marks = len(meter.lags)
-    print(f"{sent:,} events sent in {seconds} s ({sent / seconds:,.0f}/s), heard {watch.events - marks:,}")
+    print(f"{sent:,} events sent in {seconds} s ({sent / seconds:,.0f}/s), received {watch.events - marks:,}")
     print(f"dropped by the reader {watch.queued.dropped}, refused by the writer {watch.writer.dropped}")
     should, has = expected(sent), stored(engine)
-    for name in ("visits", "dialled legs", "rings in vain"):
+    for name in ("visits", "dialled legs", "missed rings"):
         print(f"{name}: {has[name]:,} stored of {should[name]:,}")
     print(f"spans: {has['spans']} (1: no gap)")
     lags = sorted(meter.lags)
-    print(f"reader behind: median {lags[len(lags) // 2] * 1000:.0f} ms, most {lags[-1] * 1000:.0f} ms")
-    print(f"waiting at most: {meter.queued:,} events for the reader, {meter.waiting:,} facts for the database")
-    print(f"looks stored meanwhile: {watch.poller.taken}; one core busy for {cpu_s / seconds:.0%}")
+    print(f"reader's delay: median {lags[len(lags) // 2] * 1000:.0f} ms, maximum {lags[-1] * 1000:.0f} ms")
+    print(f"longest queues: {meter.queued:,} events for the reader, {meter.waiting:,} rows for the database")
+    print(f"snapshots stored meanwhile: {watch.poller.taken}; use of one core {cpu_s / seconds:.0%}")
     print("memory every 5 s, MB: " + " ".join(f"{mb:.0f}" for mb in meter.memory))
 
 

@@ -1,4 +1,4 @@
-"""A year of history made up: calls with their legs, visits to queues, rings in vain, logins and pauses.
+"""Generates a year of history: calls with their legs, queue visits, missed rings, logins and pauses.
 
 Working days from eight to eight are busy, nights and Sundays nearly still. Rows go straight into the tables, four
 weeks at a time. `write_year` is for benchmarks and screenshots alike: the same seed gives the same year.
@@ -41,7 +41,7 @@ def write_year(
 ) -> None:
     """Write about `calls` calls of the year up to `until` (now), and pack its days.
 
-    Four of five come in to a queue; each call has about two legs, each queued one a visit, one of three a ring in vain.
+    Four of five come in to a queue; each call has about two legs, each queued one a visit, one of three a missed ring.
     """
     until = until or datetime.now(UTC)
     first = (until - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -58,8 +58,8 @@ def write_year(
     _pack(engine, connection_id, until)
 
 
-def write_looks(engine: Engine, connection_id: int, *, until: datetime | None = None, seed: int = 5) -> None:
-    """Write a snapshot every five minutes of the year up to `until` (now), with some gaps, and the newest one whole.
+def write_snapshots(engine: Engine, connection_id: int, *, until: datetime | None = None, seed: int = 5) -> None:
+    """Write a snapshot every five minutes of the year up to `until` (now), with some gaps, and the newest one complete.
 
     One trunk of four comes and goes some times a day, as a line that is bad does.
     """
@@ -91,7 +91,7 @@ def write_looks(engine: Engine, connection_id: int, *, until: datetime | None = 
 
 
 def _pack(engine: Engine, connection_id: int, until: datetime) -> None:
-    """As the worker does at night."""
+    """Pack days, as the worker does."""
     while True:
         with writing(engine) as session:
             if not pack_days(session, connection_id, until, limit=100):
@@ -131,7 +131,7 @@ def _newest(at: datetime) -> Snapshot:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """The next free ids."""
+    """Return the next free ids."""
 
     call: int
 
@@ -174,7 +174,7 @@ def _write_day(
 
 @dataclass(frozen=True)
 class _Call:
-    """One call being made up; `draw` are numbers from 0 to 1."""
+    """A call under construction; `draw`: random numbers from 0 to 1."""
 
     connection_id: int
     id: int
@@ -273,7 +273,7 @@ class _Call:
 
 
 def _shifts(rows: Rows, connection_id: int, midnight_s: int, until: datetime, random: np.random.Generator) -> None:
-    """Agents come on working days, pause three times and go."""
+    """Log agents in on working days, with three pauses each."""
     if datetime.fromtimestamp(midnight_s, UTC).weekday() > 4:
         return
     for agent in AGENTS:

@@ -33,10 +33,10 @@ def free_memory_bytes() -> int:
     ):
         try:
             root = Path(folder)
-            facts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+            facts = dict(line.split() for line in (root / "memory.stat").read_text(encoding="utf-8").splitlines())
             # Cached files don't count: the system drops them when it needs room.
-            taken = int((root / used).read_text()) - int(facts[idle])
-            found.append(int((root / limit).read_text()) - taken)
+            taken = int((root / used).read_text(encoding="utf-8")) - int(facts[idle])
+            found.append(int((root / limit).read_text(encoding="utf-8")) - taken)
         except (OSError, ValueError, KeyError):  # there is no such file, or it contains "max"
             continue
     return min(found)

@@ -1,4 +1,4 @@
-"""Counts the calls of a queue on every page and export, and compares them with the stored visits."""
+"""Every way to count the calls of a queue, beside the visits as they are stored: all must say the same."""
 
 from collections import Counter, defaultdict
 from datetime import datetime, tzinfo
@@ -19,8 +19,8 @@ ALL = 1_000_000
 Counted = tuple[int, int, int, int]  # visits, answered visits, calls, answered calls
 
 
-def stored_counts(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, Counted]:
-    """By queue, counted from the rows of the visits that joined in a period."""
+def visited(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, Counted]:
+    """By queue, counted one by one from the rows of the visits that joined in a period."""
     pbx = {"pbx": connection_id, "since": int(since.timestamp()), "until": int(until.timestamp())}
     connection = session.connection()
     call_of: dict[str, int] = {}
@@ -37,20 +37,20 @@ def stored_counts(session: Session, connection_id: int, since: datetime, until: 
         pbx,
     ).all()
     calls, answered = defaultdict(set), defaultdict(set)
-    visits, answered_visits = Counter(row.queue for row in rows), Counter[str]()
+    visits, taken = Counter(row.queue for row in rows), Counter[str]()
     for row in rows:
-        calls[row.queue].add(call_of[row.uniqueid])  # every visit has a known call
+        calls[row.queue].add(call_of[row.uniqueid])  # every visit is of a call that is known
         if row.outcome in ("answered", "transferred") or row.connected_at is not None:
-            answered_visits[row.queue] += 1
+            taken[row.queue] += 1
             answered[row.queue].add(call_of[row.uniqueid])
-    return {queue: (visits[queue], answered_visits[queue], len(calls[queue]), len(answered[queue])) for queue in visits}
+    return {queue: (visits[queue], taken[queue], len(calls[queue]), len(answered[queue])) for queue in visits}
 
 
 def assert_all_agree(
     session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo
 ) -> dict[str, Counted]:
-    """Compare Queues, Wallboard, Agents, Explore, Interactions and lists; no call may cross the period's ends."""
-    expected = stored_counts(session, connection_id, since, until)
+    """Queues, Wallboard, Agents, Explore, Interactions and lists, of each queue; no call may straddle the period."""
+    expected = visited(session, connection_id, since, until)
     period = FigureFilter(connection_id, since, until)
     board = figures_by(session, period, "queue")
     assert board.keys() == expected.keys()
@@ -60,7 +60,7 @@ def assert_all_agree(
     total = call_totals(session, everything).calls
     assert total == count_calls(session, CallFilter(connection_id, since, until))
     for queue, counted in expected.items():
-        assert _counted(session, connection_id, since, until, zone, queue) == dict.fromkeys(PLACES_COUNTED, counted)
+        assert _counted(session, connection_id, since, until, zone, queue) == dict.fromkeys(WAYS, counted)
         assert (board[queue].offered, board[queue].answered, *by_queue[queue]) == counted
     none, _ = by_queue.get("", (0, 0))
     assert none == count_calls(session, CallFilter(connection_id, since, until, queue=""))
@@ -71,7 +71,7 @@ def assert_all_agree(
     return expected
 
 
-PLACES_COUNTED = (
+WAYS = (
     *("Queues", "Queues by day", "Queues by agent", "Agents"),
     *("Explore", "Explore by day", "Explore by hour", "Explore by direction", "Explore by outcome", "Explore by agent"),
     *("Explore by weekday", "Calls below Explore", "Interactions"),
@@ -81,18 +81,18 @@ PLACES_COUNTED = (
 def _counted(
     session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo, queue: str
 ) -> dict[str, Counted]:
-    """The counts on each page; what a page doesn't count is copied from Queues or Explore."""
+    """What each way says; what it doesn't count is taken from Queues or Explore."""
     wanted = FigureFilter(connection_id, since, until, queue)
-    question = CallQuestion(connection_id, since, until, queue=queue)
-    offered, figures = queue_totals(session, wanted), call_totals(session, question)
+    asked = CallQuestion(connection_id, since, until, queue=queue)
+    offered, figures = queue_totals(session, wanted), call_totals(session, asked)
     found = {"Queues": (offered.offered, offered.answered, figures.calls, figures.answered)}
     days = [one.figures for one in queue_intervals(session, wanted, zone, "day")]
     found["Queues by day"] = (sum(day.offered for day in days), sum(day.answered for day in days), *found["Queues"][2:])
     by_agent = figures_by(session, wanted, "agent")
     agents = sum(one.answered for name, one in by_agent.items() if name)
     found["Queues by agent"] = (sum(one.offered for one in by_agent.values()), agents, *found["Queues"][2:])
-    answered_visits = {one.agent: one.calls for one in agent_figures(session, wanted) if one.calls}
-    found["Agents"] = (offered.offered, sum(answered_visits.values()), *found["Queues"][2:])
+    taken = {one.agent: one.calls for one in agent_figures(session, wanted) if one.calls}
+    found["Agents"] = (offered.offered, sum(taken.values()), *found["Queues"][2:])
 
     def beside(calls: int, answered: int) -> Counted:
         return offered.offered, offered.answered, calls, answered
@@ -100,20 +100,20 @@ def _counted(
     found["Explore"] = beside(figures.calls, figures.answered)
     ways: tuple[CallDimension, ...] = ("day", "hour", "direction")
     for by in ways:
-        counts = call_counts(session, question, zone, by)
+        counts = call_counts(session, asked, zone, by)
         found[f"Explore by {by}"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
-    ended = {one.label: one.calls for one in call_counts(session, question, zone, "disposition")}
+    ended = {one.label: one.calls for one in call_counts(session, asked, zone, "disposition")}
     found["Explore by outcome"] = beside(sum(ended.values()), ended.get("ANSWERED", 0))
     names = extension_names(session, connection_id)
-    counts = call_counts(session, question, zone, "agent")
+    counts = call_counts(session, asked, zone, "agent")
     found["Explore by agent"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
-    _, calls = selected_calls(session, question, CallSelection(), zone, offset=0, limit=ALL)
+    _, calls = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
     if all(call.queue == queue for call in calls) and figures.answered == offered.answered:  # each has one agent
-        assert {names.get(one.label, one.label): one.answered for one in counts if one.answered} == answered_visits
-    cells = call_heat_map(session, question, zone)
+        assert {names.get(one.label, one.label): one.answered for one in counts if one.answered} == taken
+    cells = call_heat_map(session, asked, zone)
     found["Explore by weekday"] = beside(sum(n or 0 for day in cells for n in day), figures.answered)
-    listed, _ = selected_calls(session, question, CallSelection(), zone, offset=0, limit=ALL)
-    answered, _ = selected_calls(session, question, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
+    listed, _ = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
+    answered, _ = selected_calls(session, asked, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
     assert listed == len(calls)
     found["Calls below Explore"] = beside(listed, answered)
     filters = CallFilter(connection_id, since, until, queue=queue)

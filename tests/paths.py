@@ -1,4 +1,4 @@
-"""Paths: the project's root, and the fixtures with bytes that real systems sent."""
+"""Where things are: the project's root, and the bytes real systems sent."""
 
 from pathlib import Path
 

@@ -25,14 +25,14 @@ def demo(
     as_json: Json = False,
     with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
 ) -> None:
-    """Run the demo PBX until stopped: on loopback, with thirty days of made-up calls, in a folder of its own."""
+    """Be the demo PBX until stopped: on loopback, with thirty days of made-up calls, in a folder of its own."""
     with report_errors(as_json):
-        from pbx.demo.lifecycle import demo_alive, remove_demo
+        from pbx.demo.lifecycle import demo_alive, leave_demo
         from pbx.settings import load_folder_settings
 
         settings = load_folder_settings()
         if remove:
-            remove_demo(settings)
+            leave_demo(settings)
             print_json({"removed": True}) if as_json else print_line(Text("The demo is removed."))
             return
         if if_unconfigured and (demo_alive(settings) or not _demo_should_run()):
@@ -46,15 +46,15 @@ def demo(
 
 def _demo_should_run() -> bool:
     """Whether the demo is on already, or nothing is set up and nobody has removed it."""
-    from pbx.demo.lifecycle import is_unconfigured, was_removed
+    from pbx.demo.lifecycle import is_unconfigured, was_left
     from pbx.settings import load_folder_settings, load_settings
 
     settings = load_folder_settings()
-    return bool(load_settings().demo) or (is_unconfigured(settings) and not was_removed(settings))
+    return bool(load_settings().demo) or (is_unconfigured(settings) and not was_left(settings))
 
 
 def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:
-    from pbx.demo.lifecycle import REMOVED_MARK, is_unconfigured
+    from pbx.demo.lifecycle import LEFT, is_unconfigured
     from pbx.demo.process import run_demo
     from pbx.errors import SettingsError
     from pbx.settings import load_folder_settings
@@ -62,13 +62,13 @@ def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:
     settings = load_folder_settings()
     if not is_unconfigured(settings):
         raise SettingsError(
-            "A PBX is set up, and the demo would replace it.",
+            "A PBX is set up, and the demo would stand in its place.",
             "Name another directory to try it in: PBX_DATA_DIR=data-of-the-demo python -m pbx demo",
         )
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     settings.home_dir.mkdir(parents=True, exist_ok=True)
     if not started_by_app:
-        (settings.home_dir / REMOVED_MARK).unlink(missing_ok=True)
+        (settings.home_dir / LEFT).unlink(missing_ok=True)
     if not as_json:
         print_line(Text(STARTED_TEXT))
 

@@ -1,7 +1,7 @@
-"""Reads every file of a folder as sound, in a process of its own because it may crash. Prints JSON.
+"""Reads every file of a folder as sound, in a process of its own that may die of it: what became of each, as JSON.
 
-`python -m tests.fuzz.probe_sounds FOLDER` prints a line before and after each file, so after a crash the last line
-names the file. The last line of a complete run is the extra memory, in kB, compared with the first, valid file.
+`python -m tests.fuzz.probe_sounds FOLDER` prints a line before and behind each file, so that the last line names the
+one at which it died; last of all the memory that it took beyond that of the first file, a good one, in kB.
 """
 
 import json
@@ -14,8 +14,8 @@ from pbx.errors import DataError
 from pbx.recordings.playable import render_playable, waveform
 from pbx.speech.audio import probe_audio, read_sound
 
-LONGEST_S = 20  # for a file of a few kB; then the kernel ends the process
-MOST_BYTES = 6 * 2**30  # of address space; libraries reserve much of it
+LONGEST_S = 20  # for a file of a few kB; then the kernel ends this
+MOST_BYTES = 6 * 2**30  # of address space, of which libraries reserve much
 
 
 def read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Corrupts real bytes to test parsers. `FUZZ_EXAMPLES` sets how many examples each test tries (default 100)."""
+"""Real bytes, spoilt: what parsers are given to choke on. `FUZZ_EXAMPLES` asks for more of them than a test run has."""
 
 import os
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# Values that break arithmetic, decoding and framing.
-EXTREME_VALUES = (
+# Numbers and marks at which arithmetic and framing break.
+NASTY = (
     *(b"nan inf -inf 1e400 -1 0 00 0x10 1_0 99999999999999999999 4294967295 2147483648 -9223372036854775809".split()),
     *(text.encode() for text in ("²", "٣٣", "１２", "é", "日本", "\u202e", "\u2028", "\ufeff")),
     *(
@@ -50,17 +50,17 @@ EXTREME_VALUES = (
 
 
 @st.composite
-def corrupted(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
-    """One of the seeds with a few changes: bytes inserted, replaced, removed, doubled or flipped."""
+def spoilt(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
+    """One of the seeds with a few changes: bytes put in, taken out, turned over, twice, or those of another seed."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, changes))):
         at = draw(st.integers(0, len(data)))
         end = at + draw(st.integers(0, 40))
         match draw(st.sampled_from(("put", "replace", "drop", "twice", "turn", "splice", "cut"))):
             case "put":
-                data[at:at] = draw(st.sampled_from(EXTREME_VALUES) | st.binary(max_size=8))
+                data[at:at] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
             case "replace":
-                data[at:end] = draw(st.sampled_from(EXTREME_VALUES) | st.binary(max_size=8))
+                data[at:end] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
             case "drop":
                 del data[at:end]
             case "twice":
@@ -76,8 +76,8 @@ def corrupted(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> byte
     return bytes(data)
 
 
-def corrupted_fields(fields: Sequence[bytes], separator: bytes) -> st.SearchStrategy[bytes]:
-    """A line in which each field is unchanged, random, or an extreme value."""
-    return st.tuples(
-        *(st.just(field) | st.sampled_from(EXTREME_VALUES) | st.binary(max_size=12) for field in fields)
-    ).map(separator.join)
+def spoilt_fields(fields: Sequence[bytes], separator: bytes) -> st.SearchStrategy[bytes]:
+    """A line whose fields are each as they were, spoilt, or nasty."""
+    return st.tuples(*(st.just(field) | st.sampled_from(NASTY) | st.binary(max_size=12) for field in fields)).map(
+        separator.join
+    )

@@ -1,4 +1,4 @@
-"""Corrupted AMI messages: the parsers read what makes sense and never crash the listener."""
+"""What a manager interface may send, spoilt: read as far as it makes sense, and never a crash of the listener."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,21 +12,19 @@ from pbx.asterisk.ami.snapshot import parse_active_calls, parse_queues, parse_st
 from pbx.asterisk.ami.values import decimal, integer, moment, roundtrip_ms, seconds, unescape, utc_offset
 from pbx.errors import AmiProtocolError
 from pbx.live.events import LiveHistory
-from tests.fuzz.seeds import EXTREME_VALUES, corrupted, fuzzed
+from tests.fuzz.seeds import NASTY, fuzzed, spoilt
 from tests.unit.asterisk.ami.replay import ami_fixtures
 
 AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
 GREETINGS = (b"Asterisk Call Manager/5.0.2\r\n", b"Asterisk Call Manager/1.1\r\n")
 REPLIES = [path.read_bytes() for path in ami_fixtures()]
 EVENTS = [path.read_bytes() for path in ami_fixtures() if path.stem == "events"]
-EVENT_FRAMES = [
-    frame + b"\r\n\r\n" for events in EVENTS for frame in events.split(b"\r\n\r\n") if frame.startswith(b"Event: ")
-]
+TOLD = [frame + b"\r\n\r\n" for events in EVENTS for frame in events.split(b"\r\n\r\n") if frame.startswith(b"Event: ")]
 LISTS = [path.read_bytes() for path in ami_fixtures() if path.stem[0].isupper()]
 
 
 def messages_of(data: bytes) -> list[Message]:
-    """The messages before the first protocol error."""
+    """All that can be read before the protocol is broken."""
     parser = AmiParser()
     found = parser.feed(GREETINGS[0])
     try:
@@ -38,9 +36,9 @@ def messages_of(data: bytes) -> list[Message]:
 
 
 @fuzzed
-@given(st.sampled_from(GREETINGS), corrupted(REPLIES), st.integers(1, 5000))
-def test_corrupted_replies_are_cut_the_same_in_any_pieces(greeting: bytes, data: bytes, size: int) -> None:
-    result = []
+@given(st.sampled_from(GREETINGS), spoilt(REPLIES), st.integers(1, 5000))
+def test_spoilt_replies_are_cut_the_same_in_any_pieces(greeting: bytes, data: bytes, size: int) -> None:
+    told = []
     for step in (size, len(data) or 1):
         parser, found = AmiParser(), []
         try:
@@ -48,14 +46,14 @@ def test_corrupted_replies_are_cut_the_same_in_any_pieces(greeting: bytes, data:
             for start in range(0, len(data), step):
                 found += parser.feed(data[start : start + step])
         except AmiProtocolError:
-            found = []  # small pieces reach a limit sooner, so the messages before it may differ
-        result.append([message.headers for message in found])
-    assert [] in result or result[0] == result[1]
+            found = []  # a limit is met sooner in small pieces: what stood before it is no matter
+        told.append([message.headers for message in found])
+    assert [] in told or told[0] == told[1]
 
 
 @fuzzed
-@given(corrupted(LISTS))
-def test_corrupted_lists_become_a_snapshots_parts(data: bytes) -> None:
+@given(spoilt(LISTS))
+def test_spoilt_lists_become_a_snapshots_parts(data: bytes) -> None:
     items = tuple(messages_of(data))
     queues, calls = parse_queues(items), parse_active_calls(items)
     assert all(queue.service_level_s >= 0 for queue in queues if queue.service_level_s is not None)
@@ -72,8 +70,8 @@ def test_corrupted_lists_become_a_snapshots_parts(data: bytes) -> None:
 
 
 @fuzzed
-@given(st.lists(corrupted(EVENT_FRAMES, changes=3), min_size=1, max_size=12).map(b"".join))
-def test_corrupted_events_become_history_or_nothing(data: bytes) -> None:
+@given(st.lists(spoilt(TOLD, changes=3), min_size=1, max_size=12).map(b"".join))
+def test_spoilt_events_become_history_or_nothing(data: bytes) -> None:
     history = LiveHistory()
     items = messages_of(data)
     for message in items:
@@ -87,8 +85,8 @@ def test_corrupted_events_become_history_or_nothing(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", ["Timestamp", "HoldTime", "TalkTime", "RingTime", "Wait", "Position", "Duration"])
-@pytest.mark.parametrize("value", EXTREME_VALUES, ids=lambda value: repr(value[:20]))
-def test_an_extreme_number_in_an_event_does_no_harm(header: str, value: bytes) -> None:
+@pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value[:20]))
+def test_a_nasty_number_in_an_event_does_no_harm(header: str, value: bytes) -> None:
     names = ("QueueCallerJoin", "AgentConnect", "AgentRingNoAnswer", "AgentComplete", "QueueCallerAbandon", "Hangup")
     common = b"\r\nUniqueid: 1.1\r\nQueue: q\r\nInterface: i\r\n"
     events = [Message(b"Event: " + name.encode() + common + header.encode() + b": " + value) for name in names]
@@ -103,7 +101,7 @@ def test_an_extreme_number_in_an_event_does_no_harm(header: str, value: bytes) -
     parse_active_calls([channel])
 
 
-@given(st.text(max_size=30) | st.sampled_from(EXTREME_VALUES).map(lambda data: data.decode("utf-8", "replace")))
+@given(st.text(max_size=30) | st.sampled_from(NASTY).map(lambda data: data.decode("utf-8", "replace")))
 def test_any_text_is_a_value_or_none(text: str) -> None:
     number = decimal(text)
     assert number is None or abs(number) < float("inf")
@@ -119,7 +117,7 @@ def test_any_text_is_a_value_or_none(text: str) -> None:
 @pytest.mark.parametrize("date", ["0001-01-01", "1969-12-31", "9999-12-31", "2026-02-30", "nan", "", "20260301"])
 @pytest.mark.parametrize("time", ["00:00:00", "23:59:59", "24:00:00", "12:00:00+05:00", ""])
 @pytest.mark.parametrize("hours", [-14, 14])
-def test_an_extreme_start_is_a_time_or_none(date: str, time: str, hours: int) -> None:
+def test_a_nasty_start_is_a_time_or_none(date: str, time: str, hours: int) -> None:
     lines = (
         f"Core{what}{kind}: {value}"
         for what in ("Startup", "Reload")
@@ -128,6 +126,6 @@ def test_an_extreme_start_is_a_time_or_none(date: str, time: str, hours: int) ->
     status = Message("\r\n".join(["Response: Success", *lines]).encode())
     offset = timedelta(hours=hours)
     system = parse_system(status, status, offset, offset, AT)
-    result = parse_start(status)
-    assert result is None or result.year == 2026
-    assert (system.started_at is None) == (result is None)
+    told = parse_start(status)
+    assert told is None or told.year == 2026
+    assert (system.started_at is None) == (told is None)

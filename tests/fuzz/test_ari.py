@@ -1,4 +1,4 @@
-"""Corrupted ARI responses: the client returns recordings and channels, or raises an AriError with a fix."""
+"""What ARI may answer, spoilt: recordings and channels, or an error with what to do about it; never another."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriError
-from tests.fuzz.seeds import corrupted, fuzzed
+from tests.fuzz.seeds import fuzzed, spoilt
 from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, replay, reply
 
 
@@ -33,18 +33,18 @@ JSON = st.recursive(
 
 
 @fuzzed
-@given(corrupted(BODIES) | JSON | st.binary(max_size=60))
-def test_corrupted_answers_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None:
+@given(spoilt(BODIES) | JSON | st.binary(max_size=60))
+def test_spoilt_answers_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None:
     pbx.answers = dict.fromkeys((STORED, "/ari/channels", "/ari/asterisk/info"), reply("list", body))
     with AriClient(pbx.connection, backoff_s=0.001) as ari:
         for ask in (ari.list_recordings, ari.channels, ari.info):
             try:
-                result = ask()
+                told = ask()
             except AriError as error:
                 refused = error
             else:
                 refused = None
-                for item in result:
+                for item in told:
                     assert item is not None
             assert refused is None or refused.fix
 

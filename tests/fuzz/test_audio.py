@@ -1,4 +1,4 @@
-"""Corrupted sound files: the reader returns facts or a reason; it never crashes, hangs or uses too much memory."""
+"""Sound files, spoilt: facts or a reason, never a crash, a hang, or more memory than a small file may take."""
 
 import json
 import random
@@ -12,15 +12,15 @@ import pytest
 from pbx.errors import DataError
 from pbx.recordings.playable import render_playable
 from pbx.speech.audio import load_sound, probe_audio
-from tests.fuzz.seeds import EXAMPLES, EXTREME_VALUES
+from tests.fuzz.seeds import EXAMPLES, NASTY
 from tests.paths import FIXTURES
 
 SEEDS = sorted((FIXTURES / "audio").glob("tone.*"))
 FIELDS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x01\0", b"\xff\xff", b"\0\0")
 
 
-def corrupt(data: bytearray, chance: random.Random) -> None:
-    """Change some bytes, mostly in the header with its formats, rates and lengths."""
+def spoil(data: bytearray, chance: random.Random) -> None:
+    """Most of it in the head, where formats, rates and lengths stand."""
     for _ in range(chance.randint(1, 6)):
         most = min(len(data), 64 if chance.random() < 0.7 else 10**6)
         at = chance.randrange(most + 1)
@@ -32,37 +32,37 @@ def corrupt(data: bytearray, chance: random.Random) -> None:
             case 2:
                 del data[at : at + chance.choice((1, 4, 44, 1000))]
             case 3:
-                data[at:at] = chance.choice(EXTREME_VALUES)
+                data[at:at] = chance.choice(NASTY)
             case 4:
                 data[at:at] = data[chance.randrange(most + 1) :][: chance.choice((2, 8, 400))]
 
 
-def corrupted_files(folder: Path, count: int, seed: int) -> Iterator[Path]:
-    """Corrupted files of every format, the same for the same seed; the first file is valid."""
+def spoilt_files(folder: Path, count: int, seed: int) -> Iterator[Path]:
+    """Files of every format, spoilt alike for the same seed; one good file before them."""
     chance = random.Random(seed)
     (folder / "000000-good.wav").write_bytes((FIXTURES / "audio" / "tone.wav").read_bytes())
     for number in range(1, count + 1):
         seed_file = chance.choice(SEEDS)
         data = bytearray(seed_file.read_bytes())
-        corrupt(data, chance)
+        spoil(data, chance)
         suffix = seed_file.suffix if chance.random() < 0.8 else chance.choice(SEEDS).suffix
         path = folder / f"{number:06}{suffix}"
         path.write_bytes(data)
         yield path
 
 
-def test_corrupted_sounds_are_read_or_refused(tmp_path: Path) -> None:
-    files = list(corrupted_files(tmp_path, 3 * EXAMPLES, seed=1))
+def test_spoilt_sounds_are_read_or_refused(tmp_path: Path) -> None:
+    files = list(spoilt_files(tmp_path, 3 * EXAMPLES, seed=1))
     run = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.probe_sounds", str(tmp_path)], capture_output=True, text=True, check=False
     )
     *lines, last = run.stdout.splitlines()
     assert run.returncode == 0, f"{last} {run.stderr[-2000:]}"
-    results = dict(pair for line in lines if len(pair := json.loads(line)) == 2)
-    assert len(results) == len(files) + 1
-    kinds = {text.partition(":")[0] for text in results.values()}
+    told = dict(pair for line in lines if len(pair := json.loads(line)) == 2)
+    assert len(told) == len(files) + 1
+    kinds = {text.partition(":")[0] for text in told.values()}
     assert kinds == {"read", "refused"}
-    assert all(text.endswith(".") for text in results.values() if text.startswith("refused"))
+    assert all(text.endswith(".") for text in told.values() if text.startswith("refused"))
     assert int(last) < 200_000, "kB beyond those of a good file"
 
 
@@ -96,8 +96,8 @@ def test_bytes_that_are_no_sound_are_read_or_refused(tmp_path: Path) -> None:
     ("offset", "value", "why"),
     [
         (20, b"\x99\x99", "no sound format that this app knows"),
-        (22, b"\x1b\0", "16,000 Hz, 27 channels"),  # PyAV would read planes that don't exist and crash the process
-        (24, b"\0\0\0\x37", "922,746,880 Hz"),  # a resampler would need half a gigabyte
+        (22, b"\x1b\0", "16,000 Hz, 27 channels"),  # PyAV reads planes that aren't there, and the process is gone
+        (24, b"\0\0\0\x37", "922,746,880 Hz"),  # half a gigabyte for a resampler
         (24, b"\x01\0\0\0", "1 Hz"),
     ],
 )
@@ -106,6 +106,6 @@ def test_what_a_damaged_header_asks_for_is_refused(offset: int, value: bytes, wh
     data[offset : offset + len(value)] = value
     (tmp_path / "x.wav").write_bytes(data)
     for read in (probe_audio, load_sound, lambda path: render_playable(path, tmp_path)):
-        with pytest.raises(DataError, match=why) as caught:
+        with pytest.raises(DataError, match=why) as told:
             read(tmp_path / "x.wav")
-        assert caught.value.fix
+        assert told.value.fix

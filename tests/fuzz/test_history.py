@@ -1,4 +1,4 @@
-"""Corrupted queue_log and CDR files: each line is an event, a row or a reason, and the import never crashes."""
+"""Files of a PBX's history, spoilt: each line is an event, a row, or a reason, and nothing takes the import down."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -12,7 +12,7 @@ from pbx.asterisk.formats import master_csv, queue_log
 from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
 from pbx.imports.queue_visits import QueueLogFold
 from pbx.model.history import Visit
-from tests.fuzz.seeds import EXTREME_VALUES, corrupted, corrupted_fields, fuzzed
+from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
 from tests.unit.asterisk.formats.queue_logs import T, write_days
 
 ZONES = [ZoneInfo(name) for name in ("UTC", "America/Los_Angeles", "Pacific/Kiritimati", "Europe/London")]
@@ -40,8 +40,8 @@ def check_visit(visit: Visit) -> None:
 
 
 @fuzzed
-@given(st.lists(corrupted(LOG, changes=3) | corrupted_fields(LOG[0].split(b"|"), b"|"), max_size=30))
-def test_corrupted_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> None:
+@given(st.lists(spoilt(LOG, changes=3) | spoilt_fields(LOG[0].split(b"|"), b"|"), max_size=30))
+def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> None:
     fold = QueueLogFold()
     for line in lines:
         try:
@@ -56,7 +56,7 @@ def test_corrupted_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) 
 
 
 @fuzzed
-@given(st.binary(max_size=400) | corrupted([b"\n".join(LOG[:20])]), st.lists(st.integers(0, 300), max_size=8))
+@given(st.binary(max_size=400) | spoilt([b"\n".join(LOG[:20])]), st.lists(st.integers(0, 300), max_size=8))
 def test_lines_are_the_same_however_a_file_is_read(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(data)]
     found, rest = [], b""
@@ -66,7 +66,7 @@ def test_lines_are_the_same_however_a_file_is_read(data: bytes, cuts: list[int])
     assert [*found, rest] == data.split(b"\n")
 
 
-ROW = st.none() | st.integers() | st.floats() | st.datetimes() | st.text(max_size=20) | st.sampled_from(EXTREME_VALUES)
+ROW = st.none() | st.integers() | st.floats() | st.datetimes() | st.text(max_size=20) | st.sampled_from(NASTY)
 
 
 @fuzzed
@@ -75,16 +75,16 @@ def test_rows_of_any_types_are_events_or_reasons(
     time: object, callid: object, event: object, data: list[object], zone: ZoneInfo
 ) -> None:
     try:
-        result = queue_log.parse_queue_log_row(time, callid, "sales", "Ann", event, data, zone)
+        told = queue_log.parse_queue_log_row(time, callid, "sales", "Ann", event, data, zone)
     except queue_log.BadLine:
         return
     fold = QueueLogFold()
-    fold.add(result)
+    fold.add(told)
     for visit in fold.take(at_end=True).visits:
         check_visit(visit)
 
 
-def check_row(row: dict[str, object], clock: Clock) -> None:
+def told_by(row: dict[str, object], clock: Clock) -> None:
     try:
         leg = parse_cdr_row(row, clock)
     except BadRow:
@@ -98,26 +98,26 @@ def check_row(row: dict[str, object], clock: Clock) -> None:
 
 
 @fuzzed
-@given(corrupted(CSV, changes=4) | corrupted_fields(CSV[0].split(b","), b","), st.sampled_from(ZONES), st.booleans())
-def test_corrupted_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneInfo, certain: bool) -> None:
+@given(spoilt(CSV, changes=4) | spoilt_fields(CSV[0].split(b","), b","), st.sampled_from(ZONES), st.booleans())
+def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneInfo, certain: bool) -> None:
     try:
         row = master_csv.parse_master_csv_line(line)
     except BadRow:
         return
     if row is not None:
-        check_row(row, Clock(zone, certain))
-        check_row(row, learn_clock([row], zone, certain=certain))
+        told_by(row, Clock(zone, certain))
+        told_by(row, learn_clock([row], zone, certain=certain))
 
 
 @pytest.mark.parametrize("column", ["start", "answer", "end", "duration", "billsec", "uniqueid", "sequence", "clid"])
-@pytest.mark.parametrize("value", EXTREME_VALUES, ids=lambda value: repr(value[:20]))
-def test_an_extreme_value_in_a_row_does_no_harm(column: str, value: bytes) -> None:
+@pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value[:20]))
+def test_a_nasty_value_in_a_row_does_no_harm(column: str, value: bytes) -> None:
     row = master_csv.parse_master_csv_line(CSV[0])
     assert row is not None
     for zone in ZONES:
         for certain in (True, False):
-            check_row(row | {column: value}, Clock(zone, certain))
-            check_row(row | {column: value}, learn_clock([row | {column: value}], None, certain=certain))
+            told_by(row | {column: value}, Clock(zone, certain))
+            told_by(row | {column: value}, learn_clock([row | {column: value}], None, certain=certain))
 
 
 @given(ROW)

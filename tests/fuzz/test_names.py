@@ -1,4 +1,4 @@
-"""Corrupted recording names and files: the parser returns facts or nothing, and no path leaves the audio folder."""
+"""Names of recordings, spoilt: facts or nothing, and a place below the cache that is never another's or elsewhere."""
 
 import os
 from datetime import UTC, timedelta
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.formats.recording_files import examine, stored_path
 from pbx.asterisk.formats.recording_names import leg_of, parse_name
-from tests.fuzz.seeds import EXTREME_VALUES, corrupted, corrupted_fields, fuzzed
+from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
 from tests.paths import FIXTURES
 
 NAMES = [
@@ -23,18 +23,15 @@ NAMES = [
     b"meetings/2026-07-31 weekly",
 ]
 ZONES = st.sampled_from([None, *map(ZoneInfo, ("UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati"))])
-CORRUPTED = (corrupted(NAMES) | corrupted_fields(NAMES[3].split(b"-"), b"-")).map(
-    lambda data: data.decode("utf-8", "replace")
-)
-NAME = CORRUPTED | st.text(max_size=80)
-FORMATS = ["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"]
+SPOILT = (spoilt(NAMES) | spoilt_fields(NAMES[3].split(b"-"), b"-")).map(lambda data: data.decode("utf-8", "replace"))
+NAME = SPOILT | st.text(max_size=80)
 REPLIES = [path.read_bytes().partition(b"\r\n\r\n")[2] for path in FIXTURES.glob("asterisk-*/ari-file*.bin")]
 SOUNDS = [path.read_bytes()[:4000] for path in (FIXTURES / "audio").glob("tone.*")] + [body for body in REPLIES if body]
 
 
 @fuzzed
 @given(NAME, ZONES)
-def test_a_corrupted_name_tells_facts_or_nothing(name: str, zone: ZoneInfo | None) -> None:
+def test_a_spoilt_name_tells_facts_or_nothing(name: str, zone: ZoneInfo | None) -> None:
     facts = parse_name(name, zone)
     assert facts.started_at is None or facts.started_at.tzinfo is UTC
     assert facts.local_time is None or facts.local_time.tzinfo is None
@@ -50,7 +47,7 @@ def test_a_time_at_the_calendars_edge_is_no_start(written: str, zone: str) -> No
 
 @fuzzed
 @given(NAME, NAME, st.integers(1, 99))
-def test_a_corrupted_name_has_a_place_of_its_own_below_the_cache(one: str, two: str, connection_id: int) -> None:
+def test_a_spoilt_name_has_a_place_of_its_own_below_the_cache(one: str, two: str, connection_id: int) -> None:
     places = [stored_path(connection_id, name, "wav") for name in (one, two)]
     for place in places:
         path = PurePosixPath(place)
@@ -74,11 +71,9 @@ def test_a_place_can_be_written(tmp_path_factory: pytest.TempPathFactory, name: 
 
 
 @fuzzed
-@given(
-    corrupted(SOUNDS) | st.binary(max_size=200), st.sampled_from(["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"])
-)
-def test_a_corrupted_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, data: bytes, fmt: str) -> None:
-    path: Path = tmp_path_factory.getbasetemp() / "corrupted.wav"
+@given(spoilt(SOUNDS) | st.binary(max_size=200), st.sampled_from(["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"]))
+def test_a_spoilt_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, data: bytes, fmt: str) -> None:
+    path: Path = tmp_path_factory.getbasetemp() / "spoilt.wav"
     path.write_bytes(data)
     with path.open("rb") as file:
         found = examine(file, len(data), fmt)
@@ -86,7 +81,7 @@ def test_a_corrupted_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactor
     assert found.duration_s is None or 0 <= found.duration_s < 2**32
 
 
-def test_a_file_of_zeros_after_a_header_is_judged_quickly(tmp_path: Path) -> None:
+def test_a_file_of_zeros_behind_a_header_is_judged_without_walking_through_it(tmp_path: Path) -> None:
     with (tmp_path / "zeros.wav").open("w+b") as file:
         file.write(b"RIFF\x40\0\0\0WAVE")
         file.truncate(2**40)  # a hole: it takes no disk
@@ -94,9 +89,9 @@ def test_a_file_of_zeros_after_a_header_is_judged_quickly(tmp_path: Path) -> Non
         assert examine(file, 2**40, "wav").state == "unreadable"
 
 
-@pytest.mark.parametrize("name", EXTREME_VALUES, ids=lambda value: repr(value[:20]))
-def test_an_extreme_name_is_only_a_name(name: bytes) -> None:
+@pytest.mark.parametrize("name", NASTY, ids=lambda value: repr(value[:20]))
+def test_a_nasty_name_is_only_a_name(name: bytes) -> None:
     text = name.decode("utf-8", "replace")
-    for result in (text, f"q-{text}-{text}-20260731-143012-{text}", f"{text}/{text}"):
-        parse_name(result, ZoneInfo("Asia/Tokyo"))
-        assert all(len(os.fsencode(part)) <= 255 for part in PurePosixPath(stored_path(1, result, "wav")).parts)
+    for told in (text, f"q-{text}-{text}-20260731-143012-{text}", f"{text}/{text}"):
+        parse_name(told, ZoneInfo("Asia/Tokyo"))
+        assert all(len(os.fsencode(part)) <= 255 for part in PurePosixPath(stored_path(1, told, "wav")).parts)

@@ -1,4 +1,4 @@
-"""Searches, corrupted: a search that the database understands, or an explanation."""
+"""Searches, spoilt: a search that the database understands, or an explanation."""
 
 import sqlite3
 
@@ -9,26 +9,26 @@ from pbx.errors import QueryError
 from pbx.store.search_tokens import tokens_of
 from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import parse_query
-from tests.fuzz.seeds import corrupted, fuzzed
+from tests.fuzz.seeds import fuzzed, spoilt
 
 SEARCHES = [
     'refund invoice "cancel my contract" OR cancel* NOT NEAR(cancel fee, 5)',
     '("my contr"* AND (Rechnung OR “Zoë”)) NOT NEAR("last invoice" fee refund, 10)',
     "text:a ^b -c +d 1,000 don't 京都 a&b — 😀",
 ]
-TEXT = corrupted([text.encode() for text in SEARCHES]).map(lambda data: data.decode("utf-8", "replace"))
+TEXT = spoilt([text.encode() for text in SEARCHES]).map(lambda data: data.decode("utf-8", "replace"))
 HEARD = "refund of the last invoice: don't cancel my contract, Zoë, 1,000 京都"
 
 
 @fuzzed
 @given(TEXT | st.text(max_size=60) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Mn", "Zs"]), max_size=20))
-def test_a_corrupted_search_is_understood_by_the_database_or_explained(text: str) -> None:
+def test_a_spoilt_search_is_understood_by_the_database_or_explained(text: str) -> None:
     try:
         tree = parse_query(text)
     except QueryError as error:
-        result = error
+        told = error
     else:
-        result = None
+        told = None
         index = sqlite3.connect(":memory:")
         index.execute("CREATE VIRTUAL TABLE t USING fts5(words, tokenize='unicode61')")
         index.execute("INSERT INTO t VALUES (?)", [" ".join(token.text for token in tokens_of(HEARD))])
@@ -36,4 +36,4 @@ def test_a_corrupted_search_is_understood_by_the_database_or_explained(text: str
         index.close()
         assert to_tsquery(tree)
         assert all(0 <= start < end <= len(HEARD) for start, end in spans_in(tree, HEARD))
-    assert result is None or result.fix
+    assert told is None or told.fix

@@ -9,7 +9,6 @@ import builtins
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -107,5 +106,3 @@ builtins.__import__ = import_poorly
 subprocess.Popen.__init__ = start_poorly  # type: ignore[method-assign]
 for _name, _target in (("replace", True), ("rename", True), ("unlink", False), ("remove", False)):
     setattr(os, _name, refusing_open_files(getattr(os, _name), target=_target))
-if sys.flags.warn_default_encoding:  # text files need an encoding: it is not UTF-8 everywhere
-    warnings.filterwarnings("error", category=EncodingWarning, module=r"(pbx|pages)\b")

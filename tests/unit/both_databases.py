@@ -1,4 +1,4 @@
-"""Fixtures: an empty database in SQLite and, if the lab is up, in a real PostgreSQL server too."""
+"""An empty cache: on SQLite, and when the lab runs, on a real PostgreSQL as well."""
 
 import pytest
 

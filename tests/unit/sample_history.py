@@ -1,4 +1,4 @@
-"""A made-up day of calls: Monday 2 March 2026 in Berlin, and one call on the Sunday before."""
+"""A day made up by hand: Monday 2 March 2026 in Berlin, with a little on the Sunday before."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ def clock(hour: int, minute: int = 0, second: int = 0) -> datetime:
 
 
 def leg(number: int, at: datetime, src: str, dst: str, disposition: str, cause: int, **more: Any) -> Leg:
-    """A call of one leg; answered after `wait_s` for `billsec_s`, or unanswered for `duration_s`."""
+    """A call of one leg; `billsec_s` of it after `wait_s`, or `duration_s` in vain."""
     outbound, billsec_s = more.get("outbound", False), more.get("billsec_s", 0.0)
     wait_s = more.get("wait_s", 0.0)
     duration_s = wait_s + billsec_s if billsec_s else more.get("duration_s", 0.0)
@@ -53,7 +53,7 @@ def leg(number: int, at: datetime, src: str, dst: str, disposition: str, cause: 
 
 
 def add_calls(engine: Engine, pbx: int) -> None:
-    """Two inbound calls, one answered; three outbound, one answered; one inbound on the day before."""
+    """Two in, of which one answered; three out, of which one answered; one in on the day before."""
     legs = [
         leg(1, clock(9, 10), "+4930111", "1001", "ANSWERED", 16, wait_s=10.0, billsec_s=60.0),
         leg(2, clock(9, 40), "+4930111", "1001", "NO ANSWER", 19, duration_s=20.0),
@@ -67,13 +67,13 @@ def add_calls(engine: Engine, pbx: int) -> None:
 
 
 def listen(engine: Engine, pbx: int, since: datetime, until: datetime) -> None:
-    """Record that the PBX was observed all that time."""
+    """The PBX was listened to all that time."""
     with writing(engine) as session:
         prolong_span(session, begin_span(session, pbx, since), until)
 
 
 def add_agents(engine: Engine, pbx: int) -> None:
-    """Ada worked from nine to one with half an hour of lunch and took two calls; Bob took one without a login."""
+    """Ada was there from nine to one with half an hour of lunch and took two calls; Bob, never logged in, took one."""
 
     def taken(number: int, at: datetime, agent: str, talk_s: float) -> Visit:
         up, end = at + timedelta(seconds=10), at + timedelta(seconds=10 + talk_s)
@@ -97,7 +97,7 @@ def add_agents(engine: Engine, pbx: int) -> None:
 
 
 def look_at_trunk(engine: Engine, pbx: int) -> None:
-    """Snapshots of the trunk every five minutes from eight on: it was registered for 15 of 20 minutes."""
+    """Looks at the trunk from eight on, five minutes apart: it was registered for 15 of 20 minutes."""
     with writing(engine) as session:
         for minute, state in enumerate(("registered", "registered", "unregistered", "registered", "registered")):
             trunk = Trunk(name="carrier", tech="PJSIP", state=state, registers=True, roundtrip_ms=20.0)

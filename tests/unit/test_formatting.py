@@ -73,7 +73,7 @@ NOUNS = r"""count_text\((?:[^()]|\([^()]*\))*?,\s*["']([^"']+)["']\)"""
 
 
 def test_every_noun_that_is_counted_has_a_plural() -> None:
-    """Every noun that the app counts gets a regular plural, or one that `test_plurals` checks."""
+    """Whoever counts a noun of another kind adds it to the plurals above, or sees here how it is said."""
     sources = [path for folder in ("pages", "pbx") for path in (ROOT / folder).rglob("*.py")]
     nouns = {noun for path in sources for noun in re.findall(NOUNS, path.read_text())}
     assert len(nouns) > 20

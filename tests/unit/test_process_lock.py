@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pbx.process_lock import anyone_alive, start_process, take_process_lock, try_process_lock
 from tests.paths import ROOT
+from tests.systems import needs_posix
 
 HOLDER = """
 import sys, time
@@ -105,6 +106,7 @@ def test_a_process_that_ends_at_its_start_leaves_no_lock(tmp_path: Path) -> None
         time.sleep(0.01)
 
 
+@needs_posix
 def test_a_lock_is_lost_when_its_directory_is_deleted_or_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with take_process_lock(folder, "worker") as lock:

@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.asterisk.ami.client import AmiClient
-from pbx.demo.lifecycle import demo_alive, demo_dir, remove_demo
+from pbx.demo.lifecycle import demo_alive, demo_place, leave_demo
 from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import worker_alive
 from tests.paths import ROOT
+from tests.systems import needs_posix
 
 PATIENCE_S = 90.0
 run = CliRunner().invoke
@@ -65,6 +66,7 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+@needs_posix
 def test_where_nothing_is_set_up_it_is_there_until_it_is_stopped(real: Settings, begun: Begun) -> None:
     demo = begun("--if-unconfigured", "--json")
     assert demo.stdout is not None
@@ -86,9 +88,9 @@ def test_where_nothing_is_set_up_it_is_there_until_it_is_stopped(real: Settings,
 
     removed = run(app, ["demo", "--remove", "--json"])
     assert json.loads(removed.output) == {"removed": True}
-    assert not demo_dir(real).exists()
+    assert not demo_place(real).exists()
     assert run(app, ["demo", "--if-unconfigured"]).output == ""  # removed is removed
-    assert not demo_dir(real).exists()
+    assert not demo_place(real).exists()
 
 
 def test_where_a_pbx_is_set_up_it_leaves_that_alone(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +106,7 @@ def test_where_a_pbx_is_set_up_it_leaves_that_alone(real: Settings, monkeypatch:
     assert "A PBX is set up" in json.loads(asked.output)["error"]
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
     assert run(app, ["demo", "--if-unconfigured"]).exit_code == 0
-    assert not demo_dir(real).exists()
+    assert not demo_place(real).exists()
 
 
 def test_only_one_runs(real: Settings) -> None:
@@ -113,11 +115,11 @@ def test_only_one_runs(real: Settings) -> None:
     with slot:
         refused = run(app, ["demo", "--json"])
     assert refused.exit_code == 1
-    assert "already running" in json.loads(refused.output)["error"]
+    assert "runs already" in json.loads(refused.output)["error"]
 
 
 def test_what_really_happened_is_not_imported_into_the_demo(real: Settings) -> None:
-    folder = demo_dir(real)
+    folder = demo_place(real)
     folder.mkdir()
     (folder / DEMO_MARK).write_text("1-abc")
     log = real.home_dir / "queue_log"
@@ -129,7 +131,7 @@ def test_what_really_happened_is_not_imported_into_the_demo(real: Settings) -> N
     facts = json.loads(run(app, ["status", "--json"]).output)
     assert (facts["made_up"], facts["data_dir"]) == (True, str(folder.resolve()))
     assert "made-up calls" in run(app, ["status"]).output
-    remove_demo(real)
+    leave_demo(real)
 
 
 def test_a_worker_with_a_parent_ends_with_it(real: Settings) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -242,7 +241,7 @@ def test_killed_again_and_again_it_stores_what_one_reading_does(
         while running.poll() is None and position(killed) < aim:
             time.sleep(0.005)
         assert running.poll() is None
-        os.kill(running.pid, signal.SIGKILL)
+        running.kill()
         running.wait()
     assert 0 < position(killed) < log.stat().st_size
     read(killed, log)

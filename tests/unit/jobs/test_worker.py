@@ -18,6 +18,7 @@ from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
 from tests.paths import ROOT
+from tests.systems import needs_posix
 from tests.unit.jobs.job_checks import go, job_state, jobs_of, log_of, until
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -59,7 +60,7 @@ def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: S
     until(lambda: log_of(settings), "begun")
     second = start()
     until(lambda: (settings.pbx_data_dir / "worker-1.lock").exists(), "the second at work")
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
     until(lambda: len(log_of(settings)) == 2, "begun again")
     go(settings)
@@ -80,6 +81,7 @@ def test_a_killed_workers_job_is_taken_up_by_its_follower(engine: Engine, settin
     assert log_of(settings) == [f"{first.pid} begins", f"{second.pid} begins", f"{second.pid} ends"]
 
 
+@needs_posix
 @pytest.mark.parametrize("options", [{}, {"deaf": True}])
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_worker_ends_and_puts_its_job_back(
@@ -97,6 +99,7 @@ def test_a_stopped_worker_ends_and_puts_its_job_back(
     assert not queue.worker_alive(settings)
 
 
+@needs_posix
 def test_a_worker_for_once_that_is_stopped_puts_its_job_back(engine: Engine, settings: Settings, start: Start) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     process = start("--once")

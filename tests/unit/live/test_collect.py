@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from pbx.store.connections import ActiveConnection, active_connection, save_conn
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import ExtensionSample, MemberSample, QueueSample, SnapshotRow, TrunkSample
 from pbx.store.snapshots import latest_snapshot
+from tests.systems import file_size_limit
 from tests.unit.asterisk.ami.replay import VERSIONS, Session, replay
 
 
@@ -52,7 +52,7 @@ def test_a_look_is_stored_and_written(engine: Engine, tmp_path: Path, version: i
     assert stored(engine, QueueSample) == 3
     assert stored(engine, TrunkSample) == len(snapshot.trunks)
     assert stored(engine, MemberSample) == sum(len(queue.members) for queue in snapshot.queues)
-    written = json.loads(output.read_text())
+    written = json.loads(output.read_text(encoding="utf-8"))
     assert datetime.fromisoformat(written["collected_at"]) == snapshot.taken_at
     assert datetime.fromisoformat(written["collected_at"]).tzinfo == UTC
     assert written["system_info"]["version"].startswith(f"{version}.")
@@ -65,7 +65,7 @@ def test_a_look_is_stored_and_written(engine: Engine, tmp_path: Path, version: i
     assert support["calls"] == 2
     assert {"name", "interface", "status", "paused"} <= support["members"][0].keys()
     assert {"channel", "caller_id", "state"} <= written["active_calls"][0].keys()
-    assert 'Zoë "Zo" <O\'Brien> 日本' in output.read_text().replace('\\"', '"')
+    assert 'Zoë "Zo" <O\'Brien> 日本' in output.read_text(encoding="utf-8").replace('\\"', '"')
 
 
 def test_no_secret_of_the_pbx_is_written(engine: Engine, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_missing_rights_are_written_as_such_and_not_as_empty_lists(engine: Engin
     assert stored(engine, SnapshotRow) == 1
     assert stored(engine, TrunkSample) == stored(engine, ExtensionSample) == 0
     assert stored(engine, QueueSample) == 3  # Asterisk asks no right for these
-    written = json.loads(output.read_text())
+    written = json.loads(output.read_text(encoding="utf-8"))
     assert written["parts"]["trunks"]["state"] == "denied"
     assert written["system_info"]["version"] is None
 
@@ -117,21 +117,16 @@ def test_a_pbx_that_does_not_answer_changes_nothing(
         collect_snapshot(engine, use(engine, server.connection()), output=output)
     assert stored(engine, SnapshotRow) == 0
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
-    assert output.read_text() == "{}"
+    assert output.read_text(encoding="utf-8") == "{}"
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     output = tmp_path / "freepbx.json"
     write_atomically(output, "old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(DataError, match=r"freepbx\.json can't be written") as caught:
-            write_atomically(output, "x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(1000), pytest.raises(DataError, match=r"freepbx\.json can't be written") as caught:
+        write_atomically(output, "x" * 100_000)
     assert "--output" in caught.value.fix
-    assert output.read_text() == "old"
+    assert output.read_text(encoding="utf-8") == "old"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
 
 

@@ -23,6 +23,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_queue import needed_connection
 from pbx.store.listening import CUT_OFF, begin_span
 from pbx.store.models import AgentEventRow, Job, LatestSnapshot, LegRow, ListeningSpan, RingRow, SnapshotRow, VisitRow
+from tests.systems import needs_posix
 from tests.unit.asterisk.ami.replay import VERSIONS, raw, wait_until
 from tests.unit.live.fake_pbx import Line, entry, listening, pbx_on_line
 
@@ -185,7 +186,7 @@ def test_killed_and_started_again(line: Line, engine: Engine) -> None:
         wait_until(lambda: bool(line.asked) and "Events" in line.asked and count(engine, ListeningSpan) == 1)
         line.say(data[:cut])
         wait_until(lambda: len([one for one in visits(engine) if one.outcome == "in_progress"]) >= 2)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     left = {visit.uniqueid for visit in visits(engine) if visit.outcome == "in_progress"}
     stays = next(visit for visit in visits(engine) if visit.uniqueid in left and visit.connected_at is None)
     line.entries = entry(stays.uniqueid, stays.queue, 30)
@@ -215,6 +216,7 @@ def test_what_a_killed_listener_heard_ends_though_the_pbx_is_away(
     assert [span.end_reason for span in spans(engine)] == [CUT_OFF]
 
 
+@needs_posix
 @pytest.mark.parametrize("line", [16], indirect=True)
 def test_stopped_by_a_signal_it_ends_well(line: Line, engine: Engine) -> None:
     with subprocess.Popen([sys.executable, "-m", "pbx", "watch", "--quiet"], env=os.environ.copy()) as process:

@@ -1,11 +1,9 @@
 """Every recording is made what a browser plays and seeks in, with its true length, and its waveform; each once."""
 
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -15,6 +13,7 @@ import pytest
 from pbx.errors import DataError, StorageFull
 from pbx.recordings.playable import is_prepared, render_playable, waveform
 from pbx.speech.audio import probe_audio
+from tests.systems import file_size_limit, needs_posix
 from tests.unit.speech.sounds import (
     RATE,
     TONES,
@@ -177,25 +176,15 @@ def test_a_cache_that_cannot_be_written(make: Make, tmp_path: Path) -> None:
     assert caught.value.fix
 
 
+@needs_posix
 def test_a_relative_cache_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert render_playable(WAV, Path("c:d")).exists()
 
 
-@contextmanager
-def little_room() -> Iterator[None]:
-    """No file may grow beyond 4 KB: the kernel refuses as it does on a full disk. pytest's own output may be a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("make", [render_playable, waveform])
 def test_a_full_disk_leaves_nothing_behind(make: Make, tmp_path: Path) -> None:
     source = write_wav(tmp_path / "call.wav", [440], duration_s=20)
-    with little_room(), pytest.raises(StorageFull, match="no room left"):
+    with file_size_limit(4_000), pytest.raises(StorageFull, match="no room left"):
         make(source, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

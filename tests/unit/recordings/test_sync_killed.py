@@ -1,8 +1,6 @@
 """A sync killed at any moment: nothing half under a final name, nothing twice, nothing lost."""
 
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -60,7 +58,7 @@ def test_killed_in_the_middle_again_and_again(tmp_path: Path) -> None:
                 time.sleep(0.001)
             time.sleep(chance.random() * 0.05)
             assert running.poll() is None, running.stderr and running.stderr.read()
-            os.kill(running.pid, signal.SIGKILL)
+            running.kill()
             running.communicate()
             check_files(pbx, tmp_path)
         settings = Settings(

@@ -11,6 +11,7 @@ import pytest
 from pbx.errors import DataError
 from pbx.recordings.playable import render_playable, waveform
 from pbx.speech.audio import has_separate_speakers, load_sound, probe_audio, read_sound
+from tests.systems import needs_linux
 from tests.unit.speech.sounds import (
     AUDIO,
     RATE,
@@ -183,6 +184,7 @@ print(made.duration_s, len(made.peaks), resource.getrusage(resource.RUSAGE_SELF)
 """
 
 
+@needs_linux
 def test_three_hours_need_little_more_memory_than_a_minute(tmp_path: Path) -> None:
     """By the waveform, which reads all and compares the channels."""
     minute = save_wav(tmp_path / "short.wav", [voice("talk.ulaw", 60), voice("phrase-2.ulaw", 60)]).read_bytes()

@@ -19,6 +19,7 @@ from pbx.speech import audio
 from pbx.speech.audio import load_sound, probe_audio, read_sound
 from pbx.speech.riff import NoSound, WavSound
 from tests.paths import ROOT
+from tests.systems import needs_linux
 from tests.unit.asterisk.ari.replay import wav
 from tests.unit.speech.sounds import AUDIO
 
@@ -99,6 +100,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+@needs_linux
 def test_no_announced_length_is_believed_beyond_the_file(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(wav(SOUND))
     for name, content in BOMBS.items():

@@ -16,6 +16,7 @@ import pytest
 from pbx.errors import DataError, ModelError, StorageFull
 from pbx.speech import weights
 from pbx.speech.weights import downloads_of, find_weights, is_present, known_models
+from tests.systems import needs_linux
 from tests.unit.speech.weight_server import WeightServer, busy, cut_off, damaged, forbidden, web_page, weight_server
 
 CONTENT = bytes(range(256)) * 16_384  # 4 MiB: many chunks, and so is a sixteenth of it
@@ -183,7 +184,7 @@ def test_a_length_that_is_no_number_is_no_length(server: WeightServer, tmp_path:
 def test_a_file_larger_than_any_model_is_refused(
     server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "_MOST_BYTES", {".pt": 1_000_000})
+    monkeypatch.setattr(weights, "_MAX_BYTES", {".pt": 1_000_000})
     for announced in (b"Content-Length: 10000000000\r\n", b"Connection: close\r\n"):
         server.faults = [dripping(HEAD + announced + b"\r\n", bytes(100_000), 0)]
         with pytest.raises(ModelError, match="more than any model"):
@@ -312,6 +313,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(
         find_weights("base", "whisper", tmp_path)
 
 
+@needs_linux
 def test_a_disk_that_fills_up_leaves_nothing_behind(server: WeightServer, tmp_path: Path) -> None:
     (tmp_path / "base.pt.part").symlink_to("/dev/full")
     with pytest.raises(StorageFull):

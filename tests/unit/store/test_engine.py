@@ -1,6 +1,5 @@
 """The database: opened in any state, shared by processes, and clear when it can't be used."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import add_job, get_job
 from pbx.store.models import CallRow, Job, PbxConnection
 from tests.paths import ROOT
+from tests.systems import file_size_limit
 
 
 @pytest.fixture
@@ -180,13 +180,8 @@ def test_a_full_disk_is_told_and_loses_nothing(settings: Settings, engine: Engin
 
 
 def test_a_refused_write_to_the_file_is_told(settings: Settings, engine: Engine) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # a quota: the kernel refuses what is beyond
-    try:
-        with pytest.raises(DataError) as caught:
-            fill(engine)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(200_000), pytest.raises(DataError) as caught:
+        fill(engine)
     assert str(settings.pbx_data_dir) in str(caught.value)
     with reading(engine) as session:
         assert get_job(session, "0") is None

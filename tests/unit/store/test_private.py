@@ -12,8 +12,9 @@ import pytest
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
 from tests.paths import ROOT
+from tests.systems import needs_posix
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows knows no such modes")
+pytestmark = needs_posix
 
 
 @pytest.fixture(autouse=True)

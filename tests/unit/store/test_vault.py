@@ -14,6 +14,7 @@ from pbx.settings import Connection, Settings, load_settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
 from pbx.store.vault import Vault
+from tests.systems import needs_posix
 
 PASSWORD = SecretStr("pä$$ 'word")
 
@@ -35,6 +36,7 @@ def test_an_empty_password_needs_no_key(settings: Settings) -> None:
     assert not settings.pbx_data_dir.exists()
 
 
+@needs_posix
 def test_the_key_file_is_for_its_user_only(settings: Settings) -> None:
     Vault(settings).seal(PASSWORD)
     assert stat.S_IMODE((settings.pbx_data_dir / "secret.key").stat().st_mode) == 0o600

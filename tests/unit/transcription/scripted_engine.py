@@ -6,7 +6,6 @@ A file is JSON: `parts` of 10 s each with one segment "part N of FILE"; `fault` 
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
@@ -75,7 +75,7 @@ class Scripted:
         elif fault == "model":
             raise ModelError("There is not enough memory for the model.", "Choose a smaller one.")
         elif fault == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            psutil.Process().kill()
         elif fault == "wait":
             while not stop.is_set() and not (self._data_dir / "go").exists():
                 time.sleep(0.01)

@@ -1,8 +1,9 @@
 """The transcriber as a process of its own, scripted. Of the model "heavy" it dies, of "faulty" it fails."""
 
 import os
-import signal
 import sys
+
+import psutil
 
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
@@ -13,7 +14,7 @@ from tests.unit.transcription.scripted_engine import Scripted
 
 def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:
     if (model or settings.whisper_model) == "heavy":
-        os.kill(os.getpid(), signal.SIGKILL)
+        psutil.Process().kill()
     if (model or settings.whisper_model) == "faulty":
         raise RuntimeError("a fault of ours")
     return Scripted(settings.pbx_data_dir, model or "scripted")

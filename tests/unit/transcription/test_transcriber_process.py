@@ -21,6 +21,7 @@ from pbx.transcription import supervisor as speech
 from pbx.transcription.supervisor import TranscriberSupervisor
 from pbx.transcription.transcriber_process import limit_threads
 from tests.paths import ROOT
+from tests.systems import KILLED, needs_posix
 from tests.unit.jobs.job_checks import go, log_of, until
 from tests.unit.transcription.scripted_engine import add_recording, ask, row_of, said, states
 
@@ -78,7 +79,7 @@ def test_what_a_killed_transcriber_left_is_completed_by_another(
     until(lambda: states(engine) == {number: "transcribing", other: "completed"}, "at the first")
     until(lambda: row_of(engine, number).done_s == 20.0, "two parts stored")
     (first,) = set(pids(settings))
-    os.kill(first, signal.SIGKILL)
+    psutil.Process(first).kill()
     until(lambda: len(log_of(settings)) == 3, "begun again")
     assert row_of(engine, number).attempts == 2
     go(settings)
@@ -119,7 +120,7 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
         assert keeper.at_work  # it makes progress: it has begun
         monkeypatch.setattr(speech, "STUCK_S", 0.0)
         keeper.look(active)
-        assert hanging.poll() == -signal.SIGKILL
+        assert hanging.poll() in KILLED
         assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 1)
         assert keeper._child is not hanging
     finally:
@@ -153,6 +154,7 @@ def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
     assert blocked_reason(engine, settings) == ""
 
 
+@needs_posix
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_worker_stops_its_transcriber_and_burns_no_attempt(
     engine: Engine, settings: Settings, start: Start, sign: signal.Signals
@@ -195,6 +197,7 @@ def test_it_gives_its_memory_back_when_nothing_comes_and_starts_again_when_asked
     until(lambda: len(log_of(settings)) == 2 and states(engine) == {number: "completed"}, "transcribed again")
 
 
+@needs_posix
 def test_it_goes_behind_everything_else(engine: Engine, settings: Settings, start: Start) -> None:
     number = add_recording(engine, settings, fault="wait")
     worker = start()

@@ -32,6 +32,7 @@ from pbx.errors import (
     Unreachable,
 )
 from pbx.settings import Connection
+from tests.systems import needs_linux
 from tests.unit.asterisk.ari.replay import PASSWORD, STORED, ReplayPbx, captured, cut, drip, hang, replay, reply, wav
 
 
@@ -195,6 +196,7 @@ def test_cancel_ends_the_transfers_of_other_threads(pbx: ReplayPbx, tmp_path: Pa
     assert pbx.downloads()["a"] == 1
 
 
+@needs_linux
 def test_a_full_disk_and_a_directory_that_is_not_there_are_told_apart(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
     (tmp_path / "a.part").symlink_to("/dev/full")

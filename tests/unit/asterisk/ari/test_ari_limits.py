@@ -17,6 +17,7 @@ from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 from tests.paths import ROOT
+from tests.systems import needs_linux
 from tests.unit.asterisk.ari.replay import STORED, drip, replay, reply, wav
 from tests.unit.asterisk.ari.test_ari_client import certificate
 
@@ -209,6 +210,7 @@ def listed(data: Callable[[], Iterator[bytes]]) -> tuple[str, int]:
     return " ".join(said), int(kilobytes)
 
 
+@needs_linux
 def test_an_endless_list_is_refused_before_it_fills_memory() -> None:
     def endless() -> Iterator[bytes]:
         yield HEAD + b"Content-Length: 10000000000\r\n\r\n["
@@ -220,6 +222,7 @@ def test_an_endless_list_is_refused_before_it_fills_memory() -> None:
     assert kilobytes < 20_000
 
 
+@needs_linux
 def test_a_list_of_the_most_bytes_with_the_smallest_values_stays_within_bounds() -> None:
     body = b"[" + b"[]," * 20_000_000 + b"[]]"  # 60 MB here are 2 GB as Python's lists
 
