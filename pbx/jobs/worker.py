@@ -134,7 +134,7 @@ def run_inline(
         queue.requeue_job(engine, slot.name, died=True)  # its former holder's: else it would seem to be running still
         queue.requeue_orphaned(engine, settings.pbx_data_dir)
         job = queue.start_inline(engine, kind, active.id, slot.name, options)
-        write = progress_writer(engine, job.id)
+        write = progress_writer(engine, slot.name, job.id)
 
         def both(done: int, total: int | None) -> None:
             write(done, total)
@@ -148,9 +148,9 @@ def run_inline(
             result = run_limited(kind, act, both, threading.Event())
         except BaseException as error:  # also Ctrl-C
             why = error.advice if isinstance(error, PbxError) else "It was stopped before its end. Start it again."
-            record_end(engine, job.id, error=why)
+            record_end(engine, slot.name, job.id, error=why)
             raise
-        record_end(engine, job.id, result=result)
+        record_end(engine, slot.name, job.id, result=result)
         return result
 
 
@@ -316,7 +316,7 @@ class Worker:
             return JOBS[kind](self._engine, self._settings, active, job.options, progress, stop)
 
         try:
-            result = run_limited(kind, act, progress_writer(self._engine, job.id), self._stop)
+            result = run_limited(kind, act, progress_writer(self._engine, self._slot.name, job.id), self._stop)
         except PbxError as error:
             self._end(job, error=error.advice)
         except Exception as error:  # a mistake of ours ends the job, not the worker
@@ -329,7 +329,7 @@ class Worker:
     def _end(self, job: Job, *, result: dict[str, Any] | None = None, error: str = "") -> None:
         if self._stop.is_set():
             return  # it may have done a part only: `work` puts it back
-        while not self._guarded(lambda: record_end(self._engine, job.id, result=result, error=error)):
+        while not self._guarded(lambda: record_end(self._engine, self._slot.name, job.id, result=result, error=error)):
             if self._stop.wait(LOOK_S):  # a full disk, say: until the end is recorded the job counts as running
                 return
         kind = job.kind.capitalize()
@@ -358,7 +358,7 @@ class Worker:
             log.log(level, text, exc_info=traceback)
 
 
-def progress_writer(engine: Engine, job_id: str) -> Progress:
+def progress_writer(engine: Engine, worker: str, job_id: str) -> Progress:
     """What a job calls at each step: its row shows progress, written at most once in PROGRESS_S."""
     written_at = 0.0
 
@@ -367,20 +367,22 @@ def progress_writer(engine: Engine, job_id: str) -> Progress:
         if time.monotonic() - written_at >= PROGRESS_S or done == total:
             written_at = time.monotonic()
             with writing(engine) as session:
-                report_progress(session, job_id, done, total)
+                report_progress(session, worker, job_id, done, total)
 
     return write
 
 
-def record_end(engine: Engine, job_id: str, *, result: dict[str, Any] | None = None, error: str = "") -> bool:
+def record_end(
+    engine: Engine, worker: str, job_id: str, *, result: dict[str, Any] | None = None, error: str = ""
+) -> bool:
     """End a job's row: failed when there is an error, else done. Of failed recordings the row names the first 100.
 
     Returns True; raises DataError when the database can't be written.
     """
     with writing(engine) as session:
         if error:
-            fail_job(session, job_id, error)
+            fail_job(session, worker, job_id, error)
         else:
             kept = {key: value[:LISTED_FAILURES] if key == "failed" else value for key, value in (result or {}).items()}
-            end_job(session, job_id, kept)
+            end_job(session, worker, job_id, kept)
     return True

@@ -18,17 +18,16 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, and_, col, delete, exists, or_, select
 
 from pbx.errors import DataError, SettingsError
-from pbx.formatting import count_text, zone_of
+from pbx.formatting import zone_of
 from pbx.machine import detached
-from pbx.process_lock import anyone_alive, start_process, try_process_lock
+from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import slot_of
-from pbx.store.job_rows import add_job, fail_job, start_job
+from pbx.store.job_rows import JOBS, add_job, start_job
 from pbx.store.models import Job, JobKind, PbxConnection
 
-ATTEMPTS = 3  # a job that has ended its worker so often is not tried again
 KEPT_DAYS = 30
 KEPT_SNAPSHOTS_DAYS = 1  # of what pages ask for: a snapshot every few seconds, a recording to be heard
 LOG_LIMIT_BYTES = 1_000_000
@@ -119,34 +118,18 @@ def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str,
 
 
 def requeue_job(engine: Engine, worker: str, *, died: bool) -> list[Job]:
-    """Queue again what a worker left running; the caller holds its slot. What ended it too often fails instead."""
+    """Queue again the jobs that a worker left running, and return them. The caller holds the worker's process lock.
+
+    A job fails instead when its worker died during the last attempt.
+    """
     with writing(engine) as session:
-        left = session.exec(select(Job).where(Job.state == "running", Job.worker == worker)).all()
-        for job in left:
-            if died and job.attempts >= ATTEMPTS:
-                why = f"Its worker died {count_text(job.attempts, 'time')} while doing it."
-                fail_job(session, job.id, f"{why} Look for the reason in data/worker.log, free memory and disk space.")
-            else:
-                job.state = "queued"
-                job.attempts -= not died
-                session.add(job)
-        session.flush()
-        for job in left:
-            session.refresh(job)
-        return list(left)
+        job_ids = [job_id for job_id, _ in JOBS.requeue(session, worker, died=died)]
+        return list(session.exec(select(Job).where(col(Job.id).in_(job_ids))).all())
 
 
 def requeue_orphaned(engine: Engine, data_dir: Path) -> list[Job]:
-    """Queue again what dead workers left running."""
-    with reading(engine) as session:
-        workers = session.exec(select(Job.worker).where(Job.state == "running").distinct()).all()
-    taken_up = []
-    for worker in workers:
-        slot = try_process_lock(data_dir, worker)
-        if slot is not None:
-            with slot:
-                taken_up += requeue_job(engine, worker, died=True)
-    return taken_up
+    """Queue again the jobs that dead workers left running, and return them."""
+    return [job for worker in JOBS.dead_workers(engine, data_dir) for job in requeue_job(engine, worker, died=True)]
 
 
 def worker_alive(settings: Settings) -> bool:

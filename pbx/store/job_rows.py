@@ -1,10 +1,22 @@
-"""Jobs and how far they are."""
+"""Rows of the table `jobs`: add one, report its progress, end it, and find jobs by kind and state."""
 
 from typing import Any
 
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, select
 
-from pbx.store.models import Job, JobKind, JobState, now
+from pbx.formatting import count_text
+from pbx.store.models import Job, JobKind, JobState, Table
+from pbx.store.work_queue import WorkQueue
+
+
+def _died_text(attempts: int) -> str:
+    return (
+        f"The worker died {count_text(attempts, 'time')} while running this job. See data/worker.log for the reason, "
+        "then free memory or disk space."
+    )
+
+
+JOBS = WorkQueue(Table.metadata.tables["jobs"], key="id", running="running", done="done", died_text=_died_text)
 
 
 def add_job(
@@ -16,41 +28,42 @@ def add_job(
     requested_by: str,
     options: dict[str, Any] | None = None,
 ) -> Job:
-    """Note a job that is asked for."""
+    """Add a queued job and return it."""
     job = Job(id=job_id, kind=kind, connection_id=connection_id, requested_by=requested_by, options=options or {})
     session.add(job)
     session.flush()
     return job
 
 
-def start_job(session: Session, job_id: str, worker: str) -> None:
-    """Note that a worker has begun; again, when the one before it died."""
-    _change(session, job_id, state="running", worker=worker, started_at=now(), attempts=col(Job.attempts) + 1)
+def start_job(session: Session, job_id: str, worker: str) -> bool:
+    """Give a queued job to a worker; False when it is not queued."""
+    return JOBS.claim(session, worker, [job_id]) > 0
 
 
-def report_progress(session: Session, job_id: str, done: int, total: int | None) -> None:
-    """Note how many of how many are done; `total` is None while nobody knows."""
-    _change(session, job_id, done=done, total=total)
+def report_progress(session: Session, worker: str, job_id: str, done: int, total: int | None) -> bool:
+    """Store how many steps of `total` are done (None while that is unknown); False when the job is another worker's."""
+    return JOBS.report(session, worker, job_id, done=done, total=total)
 
 
-def end_job(session: Session, job_id: str, result: dict[str, Any]) -> None:
-    """Note that a job is done, with its numbers."""
-    _change(session, job_id, state="done", ended_at=now(), result=result, error="")
+def end_job(session: Session, worker: str, job_id: str, result: dict[str, Any]) -> bool:
+    """End a job as done, with its result; False when it is another worker's."""
+    return JOBS.complete(session, worker, job_id, result=result)
 
 
-def fail_job(session: Session, job_id: str, error: str, result: dict[str, Any] | None = None) -> None:
-    """Note that a job failed; `error` is for people and says what to do next."""
-    _change(session, job_id, state="failed", ended_at=now(), result=result or {}, error=error)
+def fail_job(session: Session, worker: str, job_id: str, error: str, result: dict[str, Any] | None = None) -> bool:
+    """End a job as failed; `error` says what to do next. False when the job is another worker's."""
+    return JOBS.fail(session, worker, job_id, error, result=result or {})
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
+    """Return a job, or None when it doesn't exist."""
     return session.get(Job, job_id)
 
 
 def last_job(
     session: Session, kind: JobKind, state: JobState | None = None, *, connection_id: int | None = None
 ) -> Job | None:
-    """The job of a kind that was asked for last, of all PBXes unless one is given."""
+    """Return the job of a kind that was requested last, of any PBX unless `connection_id` is given."""
     query = select(Job).where(Job.kind == kind).order_by(col(Job.requested_at).desc(), col(Job.id).desc())
     if state is not None:
         query = query.where(Job.state == state)
@@ -60,16 +73,12 @@ def last_job(
 
 
 def ended_jobs(session: Session, kind: JobKind, connection_id: int, limit: int) -> list[Job]:
-    """The jobs of a kind that ended last, the latest first."""
+    """Return up to `limit` ended jobs of a kind, the latest first."""
     mine = select(Job).where(Job.kind == kind, Job.connection_id == connection_id, col(Job.ended_at).is_not(None))
     return list(session.exec(mine.order_by(col(Job.ended_at).desc(), col(Job.id)).limit(limit)))
 
 
 def unfinished_jobs(session: Session) -> list[Job]:
-    """The jobs queued or running, in the order they were asked for."""
+    """Return the queued and running jobs in the order of their requests."""
     query = select(Job).where(col(Job.state).in_(("queued", "running"))).order_by(col(Job.requested_at), col(Job.id))
     return list(session.exec(query).all())
-
-
-def _change(session: Session, job_id: str, **values: Any) -> None:
-    session.exec(update(Job).where(col(Job.id) == job_id).values(**values))

@@ -1,26 +1,40 @@
-"""What the speech engine does with its queue: claims, reports, ends, and takes up what another left.
+"""How a transcriber claims recordings from the queue `transcriptions`, reports its progress, and ends them.
 
-Whatever is written names its worker: a recording that was cancelled or given to another meanwhile is left alone.
+The rules are those of pbx.store.work_queue. Each change also updates the state that the recording's call shows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlmodel import Session
 
 from pbx.formatting import count_text
 from pbx.store.models import Table, now
 from pbx.store.transcription_queue import first_come, update_transcription_states
-
-# Not a parameter: so the partial index of those at work is used.
-_AT_WORK: ColumnElement[str] = literal_column("'transcribing'")
-ATTEMPTS = 3  # a recording that has ended the engine so often is not tried again
+from pbx.store.work_queue import WorkQueue
 
 _queue = Table.metadata.tables["transcriptions"]
 _recordings = Table.metadata.tables["recordings"]
 _calls = Table.metadata.tables["calls"]
+
+
+def _died_text(attempts: int) -> str:
+    return (
+        f"The transcriber stopped {count_text(attempts, 'time')} while working on this recording, because it ran out "
+        "of memory or made no progress. Close other programs or choose a smaller model (WHISPER_MODEL), then retry. "
+        "For details, see data/worker.log."
+    )
+
+
+TRANSCRIPTIONS = WorkQueue(
+    _queue,
+    key="recording_id",
+    running="transcribing",
+    done="completed",
+    died_text=_died_text,
+    ended_values={"urgent": False},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +76,46 @@ def claim_recordings(
     alone = found[:1] if found and found[0].attempts > 1 else []
     found = alone or [item for item in found if item.attempts == 1]
     ids = [item.recording_id for item in found]
-    values = {"state": "transcribing", "worker": worker, "started_at": now(), "attempts": table.attempts + 1}
-    session.connection().execute(update(_queue).where(table.recording_id.in_(ids)).values(values))
+    TRANSCRIPTIONS.claim(session, worker, ids)
     update_transcription_states(session, ids)
     return found
 
 
 def still_claimed(session: Session, worker: str) -> set[int]:
-    """The recordings that a worker is to go on with."""
-    mine = select(_queue.c.recording_id).where(_claimed_by(worker))
-    return set(session.connection().scalars(mine))
+    """Return the recordings that a worker has claimed and that nobody has cancelled."""
+    return set(session.connection().scalars(select(_queue.c.recording_id).where(TRANSCRIPTIONS.claimed_by(worker))))
 
 
 def progress_of(session: Session, worker: str) -> list[tuple[int, float | None, int]]:
-    """How far a worker is with each recording it is at: what changes while it makes progress."""
-    mine = select(_queue.c.recording_id, _queue.c.done_s, _queue.c.attempts).where(_claimed_by(worker))
-    rows = session.connection().execute(mine.order_by(_queue.c.recording_id))
+    """Return (recording id, seconds done, attempts) for each recording a worker has claimed.
+
+    The list changes while the worker makes progress.
+    """
+    claimed = select(_queue.c.recording_id, _queue.c.done_s, _queue.c.attempts)
+    claimed = claimed.where(TRANSCRIPTIONS.claimed_by(worker)).order_by(_queue.c.recording_id)
+    rows = session.connection().execute(claimed)
     return [(recording_id, done_s, attempts) for recording_id, done_s, attempts in rows]
 
 
 def report_done(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
-    """Note how far a recording is and what that took; False when it is not this worker's any more."""
+    """Store how many seconds of a recording are done, and add the time they took.
+
+    Returns False when the recording is no longer this worker's.
+    """
     took = func.coalesce(_queue.c.took_s, 0.0) + took_s
-    return _change(session, worker, recording_id, done_s=done_s, took_s=took)
+    return TRANSCRIPTIONS.report(session, worker, recording_id, done_s=done_s, took_s=took)
 
 
 def complete(session: Session, worker: str, recording_id: int, total_s: float | None) -> bool:
-    """Note that a recording is transcribed; False when it is not this worker's any more."""
-    known = {} if total_s is None else {"total_s": total_s, "done_s": total_s}
-    return _end(session, worker, recording_id, state="completed", attempts=0, error="", **known)
+    """End a recording as transcribed; returns False when it is no longer this worker's."""
+    length = {} if total_s is None else {"total_s": total_s, "done_s": total_s}
+    ended = TRANSCRIPTIONS.complete(session, worker, recording_id, attempts=0, **length)
+    return _update_call(session, recording_id, ended)
 
 
 def fail(session: Session, worker: str, recording_id: int, error: str) -> bool:
-    """Note that a recording can't be transcribed, and why; False when it is not this worker's any more."""
-    return _end(session, worker, recording_id, state="failed", error=error)
+    """End a recording as failed, with the reason; returns False when it is no longer this worker's."""
+    return _update_call(session, recording_id, TRANSCRIPTIONS.fail(session, worker, recording_id, error))
 
 
 def fail_queued(session: Session, connection_id: int, model: str, error: str) -> list[int]:
@@ -109,49 +129,19 @@ def fail_queued(session: Session, connection_id: int, model: str, error: str) ->
 
 
 def requeue_transcription(session: Session, worker: str, *, died: bool) -> list[tuple[int, str]]:
-    """Queue again what a worker left: (recording, "queued" or "failed"). One it died with too often fails instead."""
-    rows = select(_queue.c.recording_id, _queue.c.attempts).where(_claimed_by(worker))
-    left = []
-    for recording_id, attempts in session.connection().execute(rows).all():
-        if died and attempts >= ATTEMPTS:
-            fail(session, worker, recording_id, died_reason(attempts))
-            left.append((recording_id, "failed"))
-        else:
-            _change(session, worker, recording_id, state="queued", attempts=attempts - (not died))
-            left.append((recording_id, "queued"))
-    update_transcription_states(session, [recording_id for recording_id, _ in left])
-    return left
+    """Queue again what a worker left; returns (recording id, "queued" or "failed") of each.
+
+    A recording fails instead when its worker died during the last attempt.
+    """
+    requeued = TRANSCRIPTIONS.requeue(session, worker, died=died)
+    update_transcription_states(session, [recording_id for recording_id, _ in requeued])
+    return requeued
 
 
-def died_reason(attempts: int) -> str:
-    """Why a recording rests that its worker did not survive."""
-    return (
-        f"The transcriber stopped {count_text(attempts, 'time')} while working on this recording, because it ran out "
-        "of memory or made no progress. Close other programs or choose a smaller model (WHISPER_MODEL), then retry. "
-        "For details, see data/worker.log."
-    )
-
-
-def workers_at_it(session: Session) -> list[str]:
-    """The names under which recordings are being transcribed."""
-    workers = select(_queue.c.worker).where(_queue.c.state == _AT_WORK)
-    return sorted(set(session.connection().scalars(workers)))
-
-
-def _end(session: Session, worker: str, recording_id: int, **values: Any) -> bool:
-    changed = _change(session, worker, recording_id, ended_at=now(), urgent=False, **values)
+def _update_call(session: Session, recording_id: int, changed: bool) -> bool:
     if changed:
         update_transcription_states(session, [recording_id])
     return changed
-
-
-def _change(session: Session, worker: str, recording_id: int, **values: Any) -> bool:
-    mine = and_(_queue.c.recording_id == recording_id, _claimed_by(worker))
-    return session.connection().execute(update(_queue).where(mine).values(values)).rowcount > 0
-
-
-def _claimed_by(worker: str) -> ColumnElement[bool]:
-    return and_(_queue.c.state == _AT_WORK, _queue.c.worker == worker)
 
 
 def _queued(connection_id: int, among: Sequence[int] | None) -> ColumnElement[bool]:

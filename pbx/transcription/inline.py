@@ -18,7 +18,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import RecordingRow, Transcription
 from pbx.store.transcription_queue import queue_recordings, recordings_in
-from pbx.transcription.supervisor import take_up_transcriptions
+from pbx.transcription.supervisor import requeue_orphaned_transcriptions
 from pbx.transcription.transcriber_process import QueueWorker
 
 CHUNK = 500  # recordings asked for at a time, so that an interrupted command leaves few behind
@@ -67,7 +67,7 @@ def transcribe_inline(
 def _work_off(engine: Engine, settings: Settings, worker: QueueWorker, ids: Sequence[int]) -> None:
     worker.among = ids
     while True:
-        take_up_transcriptions(engine, settings)
+        requeue_orphaned_transcriptions(engine, settings)
         worker.work(idle_s=0.0)
         if worker.hindered is not None:
             raise worker.hindered

@@ -68,7 +68,7 @@ class TranscriberSupervisor:
         """Queue new recordings, take up what a dead transcriber left, and start one when it is wanted."""
         self._end_stuck(active)
         self._reap(active)
-        take_up_transcriptions(self._engine, self._settings)
+        requeue_orphaned_transcriptions(self._engine, self._settings)
         self.queue_new(active)
         if self._child is None and self._wanted(active):
             self._start(once)
@@ -164,7 +164,7 @@ class TranscriberSupervisor:
                 transcriptions.set_blocked_reason(session, active.id, why, now() + RETRY)
             return
         with reading(self._engine) as session:
-            if SLOT in claims.workers_at_it(session):
+            if SLOT in claims.TRANSCRIPTIONS.workers(session):
                 return
         why = (
             f"The transcriber was ended while it was loading its model ({how}), most likely for want of memory. "
@@ -178,16 +178,12 @@ class TranscriberSupervisor:
                 transcriptions.set_blocked_reason(session, active.id, why, now() + RETRY)
 
 
-def take_up_transcriptions(engine: Engine, settings: Settings) -> None:
-    """Queue again what dead transcribers left."""
-    with reading(engine) as session:
-        workers = claims.workers_at_it(session)
-    for worker in workers:
-        slot = try_process_lock(settings.pbx_data_dir, worker)
-        if slot is not None:
-            with slot, writing(engine) as session:
-                for recording_id, state in claims.requeue_transcription(session, worker, died=True):
-                    log.warning("Recording %d was left by a transcriber that died; it is %s.", recording_id, state)
+def requeue_orphaned_transcriptions(engine: Engine, settings: Settings) -> None:
+    """Queue again the recordings that dead transcribers left."""
+    for worker in claims.TRANSCRIPTIONS.dead_workers(engine, settings.pbx_data_dir):
+        with writing(engine) as session:
+            for recording_id, state in claims.requeue_transcription(session, worker, died=True):
+                log.warning("The transcriber of recording %d died; the recording is %s.", recording_id, state)
 
 
 def ask_language_server(engine: Engine, settings: Settings) -> bool:

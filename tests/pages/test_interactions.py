@@ -368,7 +368,7 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
         assert job.options == {"recording_id": call}
     with writing(engine) as session:
         start_job(session, job.id, "worker-0")
-        fail_job(session, job.id, "There is no room left.")
+        fail_job(session, "worker-0", job.id, "There is no room left.")
     app = open_call(call)
     assert "There is no room left" in words(app)
     assert "Preparing the audio" in words(press(app, "Try again"))

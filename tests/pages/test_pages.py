@@ -28,7 +28,7 @@ from pbx.model.snapshot import (
 from pbx.settings import Connection, load_settings
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
-from pbx.store.job_rows import add_job, end_job, last_job
+from pbx.store.job_rows import add_job, end_job, last_job, start_job
 from pbx.store.models import CallRow, RecordingRow
 from pbx.store.snapshots import record_snapshot
 from pbx.ui.elements import FROM_THE_TOP
@@ -157,7 +157,8 @@ def fill(engine: Engine, name: str = "support") -> int:
         for minutes in (20, 15, 10, 0):
             record_snapshot(session, pbx, snapshot(now - timedelta(minutes=minutes), name))
         add_job(session, "sync-1", "sync", connection_id=pbx, requested_by="page")
-        end_job(session, "sync-1", {"listed": 31, "new": 3, "downloaded": 3, "waiting": 1, "failed": []})
+        start_job(session, "sync-1", "worker-0")
+        end_job(session, "worker-0", "sync-1", {"listed": 31, "new": 3, "downloaded": 3, "waiting": 1, "failed": []})
     add_call(engine, pbx, name, now, direction="inbound", queue=name, agent="1002", duration_s=83.0)
     return pbx
 
@@ -346,7 +347,8 @@ def test_the_sync_button_queues_one_sync(engine: Engine) -> None:
         assert job is not None
         assert job.requested_by == "page"
     with writing(engine) as session:
-        end_job(session, job.id, {"listed": 5, "new": 2, "downloaded": 2, "failed": []})
+        start_job(session, job.id, "worker-0")
+        end_job(session, "worker-0", job.id, {"listed": 5, "new": 2, "downloaded": 2, "failed": []})
     assert "2 new of 5 recordings" in next(toast.value for toast in well(app.run()).toast)
 
 

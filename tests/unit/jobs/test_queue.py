@@ -15,8 +15,9 @@ from pbx.settings import Settings, load_settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
-from pbx.store.job_rows import end_job, fail_job
+from pbx.store.job_rows import end_job, fail_job, start_job
 from pbx.store.models import Job
+from pbx.store.work_queue import MAX_ATTEMPTS
 from tests.unit.jobs.job_checks import job_state, jobs_of
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -35,7 +36,7 @@ def test_asking_twice_gives_the_same_job_until_it_has_ended(engine: Engine, sett
     assert claimed.options == {"limit": 3}
     assert queue.request_job(engine, settings, "sync", requested_by="page").id == first.id
     with writing(engine) as session:
-        end_job(session, first.id, {"new": 1})
+        end_job(session, "worker-0", first.id, {"new": 1})
     assert queue.request_job(engine, settings, "sync", requested_by="page").id != first.id
 
 
@@ -74,7 +75,7 @@ def test_one_job_of_a_kind_runs_at_a_time_for_a_pbx(engine: Engine, settings: Se
     with pytest.raises(DataError, match="already running"):
         queue.start_inline(engine, "sync", pbx.id, "here-1", {})
     with writing(engine) as session:
-        end_job(session, here.id, {})
+        end_job(session, "here-0", here.id, {})
     assert queue.claim_job(engine, "sync", "worker-0") is not None
 
 
@@ -95,7 +96,8 @@ def schedule(engine: Engine, settings: Settings, at: datetime) -> None:
 def finish_all(engine: Engine) -> None:
     with writing(engine) as session:
         for job in session.exec(select(Job).where(Job.state == "queued")).all():
-            end_job(session, job.id, {})
+            start_job(session, job.id, "worker-0")
+            end_job(session, "worker-0", job.id, {})
 
 
 def test_a_slot_of_time_has_one_job_and_the_next_has_another(engine: Engine, with_users: Settings) -> None:
@@ -155,7 +157,7 @@ def test_a_living_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, s
 
 def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: Settings) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
-    for _ in range(queue.ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
         queue.requeue_job(engine, "worker-0", died=True)
     ended = jobs_of(engine)[0]
@@ -166,7 +168,7 @@ def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: S
 
 def test_a_tidy_stop_is_no_failed_attempt(engine: Engine, settings: Settings) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
-    for _ in range(queue.ATTEMPTS + 1):
+    for _ in range(MAX_ATTEMPTS + 1):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
         queue.requeue_job(engine, "worker-0", died=False)
     assert [(job.state, job.attempts) for job in jobs_of(engine)] == [("queued", 0)]
@@ -189,7 +191,8 @@ def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
 def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     with writing(engine) as session:
-        fail_job(session, job.id, "No. Do this.")
+        start_job(session, job.id, "worker-0")
+        fail_job(session, "worker-0", job.id, "No. Do this.")
     assert queue.claim_job(engine, "sync", "worker-0") is None
     assert jobs_of(engine)[0].error == "No. Do this."
 

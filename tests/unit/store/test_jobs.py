@@ -43,11 +43,11 @@ def test_a_job_is_queued_when_asked_for(engine: Engine, job: str) -> None:
 def test_a_job_runs_and_is_done(engine: Engine, job: str) -> None:
     with writing(engine) as session:
         start_job(session, job, "worker-1")
-        report_progress(session, job, 3, 7)
+        report_progress(session, "worker-1", job, 3, 7)
     found = read(engine, job)
     assert (found.state, found.worker, found.attempts, found.done, found.total) == ("running", "worker-1", 1, 3, 7)
     with writing(engine) as session:
-        end_job(session, job, {"new": 7, "failed": []})
+        end_job(session, "worker-1", job, {"new": 7, "failed": []})
     found = read(engine, job)
     assert (found.state, found.result, found.error) == ("done", {"new": 7, "failed": []}, "")
     assert found.started_at is not None
@@ -55,16 +55,10 @@ def test_a_job_runs_and_is_done(engine: Engine, job: str) -> None:
     assert found.requested_at <= found.started_at <= found.ended_at
 
 
-def test_a_job_begun_again_counts_its_attempts(engine: Engine, job: str) -> None:
-    with writing(engine) as session:
-        start_job(session, job, "worker-1")
-        start_job(session, job, "worker-2")
-    assert (read(engine, job).attempts, read(engine, job).worker) == (2, "worker-2")
-
-
 def test_a_failed_job_says_why(engine: Engine, job: str) -> None:
     with writing(engine) as session:
-        fail_job(session, job, "The PBX can't be reached. Check the host.", {"listed": 4})
+        start_job(session, job, "worker-1")
+        fail_job(session, "worker-1", job, "The PBX can't be reached. Check the host.", {"listed": 4})
     found = read(engine, job)
     assert (found.state, found.error) == ("failed", "The PBX can't be reached. Check the host.")
     assert found.result == {"listed": 4}

@@ -63,7 +63,7 @@ def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallF
 def test_what_is_asked_of_the_speech_queue_every_second_reads_an_index(engine: Engine) -> None:
     plans = explained(engine)
     with reading(engine) as session:
-        claims.workers_at_it(session)
+        claims.TRANSCRIPTIONS.workers(session)
         claims.still_claimed(session, "transcriber-0")
         claims.next_model(session, 1)
         transcriptions.next_up(session, 1, 5)

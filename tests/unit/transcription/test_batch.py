@@ -325,9 +325,9 @@ def test_what_a_dead_one_left_is_taken_up(engine: Engine, settings: Settings) ->
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
         with writing(engine) as session:
             claims.claim_recordings(session, pbx, slot.name, "", 1)
-        speech.take_up_transcriptions(engine, settings)
+        speech.requeue_orphaned_transcriptions(engine, settings)
         assert states(engine) == {number: "transcribing"}
-    speech.take_up_transcriptions(engine, settings)
+    speech.requeue_orphaned_transcriptions(engine, settings)
     assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 1)
 
 
