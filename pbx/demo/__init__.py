@@ -1,1 +1,1 @@
-"""A PBX to try: a company that telephones, over real AMI and ARI on loopback, and that misbehaves when asked to."""
+"""A PBX to try the app with: the calls of a made-up company, over AMI and ARI on the loopback interface."""

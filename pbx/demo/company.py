@@ -1,6 +1,6 @@
-"""Who and what is there on the demo PBX, and what a planned call is. Names and numbers are made up.
+"""The demo company: its queues, trunks, agents and callers, and the calls planned for them. All names are made up.
 
-Numbers are of the ranges that Ofcom keeps for drama: nobody can be rung there.
+Numbers are from the ranges that Ofcom reserves for drama: none can be reached.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RegistrationState = Literal["Registered", "Unregistered", "Rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Somebody with a telephone; without queues it is staff that agents transfer to."""
+    """Somebody with a telephone. Staff, to whom agents transfer calls, have no queues."""
 
     extension: str
     name: str
@@ -26,23 +26,25 @@ class Agent:
 
     @property
     def interface(self) -> str:
-        """What queues call the telephone."""
+        """The telephone's interface, as queues name it."""
         return f"PJSIP/{self.extension}"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoQueue:
-    """A queue: `number` is Asterisk's name of it, `name` what people say."""
+    """A queue: Asterisk knows it by `number`, people by `name`."""
 
     number: str
     name: str
     service_level_s: int
     strategy: str
-    dids: tuple[str, str]  # the number that each trunk brings in
+    dids: tuple[str, str]  # one for each trunk
 
 
 @dataclass(frozen=True, slots=True)
 class DemoTrunk:
+    """A trunk; one that flaps loses its registration several times a day."""
+
     name: str
     tech: Literal["PJSIP", "IAX2"]
     flaps: bool
@@ -50,16 +52,16 @@ class DemoTrunk:
 
 @dataclass(frozen=True, slots=True)
 class SpokenCall:
-    """What was spoken in a recorded call."""
+    """The script of a recorded call, and the queue it belongs to."""
 
     name: str
-    queue: str  # the number of the queue it fits
+    queue: str  # its number
     duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRing:
-    """An agent's telephone rang for a caller. `cancelled`: it stopped as the caller had gone: nobody's fault."""
+    """An agent's telephone rang for a caller. `cancelled`: it stopped because the caller hung up."""
 
     agent: Agent
     at: datetime
@@ -72,9 +74,9 @@ class PlannedRing:
 class PlannedCall:
     """One call of the story. Times are UTC to the millisecond; numbers as dialled, without a country code.
 
-    Of a queue call `agent` is who answered, `answered_at` when, and `left_at` when the visit to the queue ended: after
-    a timeout the caller hears an announcement until `ended_at`; after a transfer `target`, a member of the staff, rings
-    for `target_ring_s` and talks until `ended_at`. Of other calls `agent` is who called, or of an internal one too.
+    In a queue call, `agent` answered at `answered_at`, and the visit to the queue ended at `left_at`. After a timeout
+    the caller hears an announcement until `ended_at`. After a transfer the telephone of `target`, one of the staff,
+    rings for `target_ring_s`, and the two talk until `ended_at`. In other calls `agent` is the one who called.
     """
 
     uniqueid: str  # of the caller's channel
@@ -103,13 +105,13 @@ class PlannedCall:
 
     @property
     def talk_s(self) -> float:
-        """How long an agent talked with the caller; 0 when nobody answered."""
+        """How long an agent talked with the caller; 0 if nobody answered."""
         end = self.left_at if self.left_at is not None else self.ended_at
         return (end - self.answered_at).total_seconds() if self.answered_at is not None else 0.0
 
     @property
     def serial(self) -> int:
-        """The number after the dot of the uniqueid. The next fifteen are the call's own, for its other channels."""
+        """The number after the dot of the uniqueid. The next fifteen are reserved for the call's other channels."""
         return int(self.uniqueid.partition(".")[2])
 
 
@@ -141,7 +143,7 @@ STAFF = (
     Agent("223", "Priya Shah", ()),
 )
 PHONES = (*AGENTS, *STAFF)
-UNUSED_PHONE = Agent("224", "Meeting room", ())  # nobody plugged it in
+UNUSED_PHONE = Agent("224", "Meeting room", ())  # never registered
 CALLER_NAMES = (
     *("A Whitcombe", "Bracken Lodge", "C Oyelaran", "D McAllister", "E Thornbury", "F Kowalski", "G Pemberton"),
     *("Hollis & Sons", "I Rahman", "J Treharne", "K Abernathy", "L Fenwick", "M Castellano", "N Greaves"),
@@ -151,7 +153,7 @@ _AREAS = ("0207946", "0113496", "0117496", "0121496", "0131496", "0141496", "016
 
 
 def caller_of(index: int) -> tuple[str, str]:
-    """A caller's number and name, "" for most, by any whole number: of 600 households, two thirds mobile."""
+    """The number and name of one of 600 callers, by any integer. Most have no name; two thirds have a mobile number."""
     index %= 600
     name = CALLER_NAMES[index // 5 % len(CALLER_NAMES)] if index % 5 == 0 else ""
     if index % 3:

@@ -1,4 +1,4 @@
-"""What the demo's queues have counted since Asterisk started, and who waits in them: as app_queue.c does it. Pure."""
+"""The counters of the demo's queues since Asterisk started, and who waits in them, as in app_queue.c. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,26 +15,26 @@ _SERVICE_LEVELS_S = {queue.number: queue.service_level_s for queue in QUEUES}
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Which PBX it is: its story, when its Asterisk started, and which Asterisk that is."""
+    """A start of Asterisk: with which story, when, and which version."""
 
     seed: int
     booted_at: datetime
     version: Literal["16", "22"]
 
     def calls_between(self, from_at: datetime, to_at: datetime) -> Iterator[PlannedCall]:
-        """The calls of which some part lies in a period, but those that the restart ended."""
+        """The calls that overlap a period, without those that the restart ended."""
         return (call for call in calls_between(from_at, to_at, self.seed) if call.started_at >= self.booted_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Of one queue: as QueueParams has them. Averages are moving ones, of whole seconds."""
+    """The counters of one queue, as in QueueParams. Averages are moving averages, in seconds."""
 
     completed: int = 0
-    abandoned: int = 0  # those whose time was over too
+    abandoned: int = 0  # timeouts included
     hold_s: int = 0
     talk_s: int = 0
-    in_level: int = 0  # of the completed, by their wait
+    in_level: int = 0  # answered within the service level
     abandoned_in_level: int = 0
 
     @property
@@ -50,18 +50,18 @@ class Counters:
 
 
 def whole_s(since: datetime, until: datetime) -> int:
-    """Seconds between two moments as Asterisk counts them, by whole seconds of its clock."""
+    """Seconds between two moments as Asterisk counts them: both are truncated to seconds first."""
     return int(until.timestamp()) - int(since.timestamp())
 
 
 def waits(call: PlannedCall, at: datetime) -> bool:
-    """Whether its caller is in a queue, unanswered."""
+    """Whether the caller of a call waits in a queue."""
     until = call.answered_at or call.left_at
     return call.joined_at is not None and until is not None and call.joined_at <= at < until
 
 
 def waiting(boot: Boot, call: PlannedCall, at: datetime) -> tuple[int, int]:
-    """A caller's position at a moment, and how many others wait in the same queue."""
+    """A caller's position in the queue at a moment, and how many others wait there."""
     others = [
         other.joined_at
         for other in boot.calls_between(at, at + timedelta(milliseconds=1))
@@ -72,19 +72,19 @@ def waiting(boot: Boot, call: PlannedCall, at: datetime) -> tuple[int, int]:
 
 
 def counters(boot: Boot, queue: str, at: datetime) -> Counters:
-    """What a queue has counted up to a moment."""
+    """The counters of a queue at a moment."""
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
     if day <= boot.booted_at:
         return _count(Counters(), boot, queue, boot.booted_at, at)
-    return _count(_until(boot, queue, day), boot, queue, day, at)
+    return _count(_counters_at_midnight(boot, queue, day), boot, queue, day, at)
 
 
 @lru_cache(maxsize=2048)
-def _until(boot: Boot, queue: str, day: datetime) -> Counters:
+def _counters_at_midnight(boot: Boot, queue: str, day: datetime) -> Counters:
     before = day - _DAY
     if before <= boot.booted_at:
         return _count(Counters(), boot, queue, boot.booted_at, day)
-    return _count(_until(boot, queue, before), boot, queue, before, day)
+    return _count(_counters_at_midnight(boot, queue, before), boot, queue, before, day)
 
 
 def _count(counted: Counters, boot: Boot, queue: str, since: datetime, until: datetime) -> Counters:
@@ -101,7 +101,7 @@ def _count(counted: Counters, boot: Boot, queue: str, since: datetime, until: da
 
 
 def _connected(counted: Counters, call: PlannedCall) -> Counters:
-    """recalc_holdtime of app_queue.c: the first counts whole, then each a quarter."""
+    """recalc_holdtime of app_queue.c: the first wait is the average, then each one counts a quarter."""
     if call.joined_at is None or call.answered_at is None:
         return counted
     hold_s = whole_s(call.joined_at, call.answered_at)

@@ -1,6 +1,6 @@
-"""A day of calls, played out: who rings when, who is free to answer, who loses patience. Pure and deterministic.
+"""Simulates a day of calls: who calls when, who is free to answer, and who abandons. Pure and deterministic.
 
-A queue rings one agent at a time. Nothing that has begun is undone, so that the calls of one agent never overlap.
+A queue rings one agent at a time, and an agent's calls never overlap.
 """
 
 import heapq
@@ -31,8 +31,8 @@ WRAP_UP_S = 30.0
 RETRY_S = 5.0
 UNANSWERED_S = 15.0
 TIMEOUT_S = 180.0
-# Inbound calls in each hour of a working day; in the evening and at night, when only the support line is open, there
-# are more than such a company would have: whoever looks at the demo then sees something happen too.
+# Inbound calls in each hour of a working day. In the evening and at night, when only support is open, there are more
+# than such a company would get, so that the demo always shows some.
 _CURVE: tuple[int, ...] = (7, 7, 6, 6, 6, 6, 7, 8, 12, 19, 34, 18, 13, 15, 30, 17, 13, 10, 9, 9, 9, 9, 8, 7)
 _WEEKEND_SHARE = 0.6
 _UNHURRIED = 1.2  # how much longer calls are when it is quiet
@@ -42,7 +42,7 @@ _SHARE = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
 
 @dataclass(slots=True)
 class _Caller:
-    """Somebody in a queue."""
+    """A caller in a queue."""
 
     call: "_CallInProgress"
     queue: str
@@ -53,7 +53,7 @@ class _Caller:
 
 @dataclass(slots=True)
 class _CallInProgress:
-    """A call in the making; seconds of the day."""
+    """A call that is being simulated. Times are seconds of the day."""
 
     start_s: float
     direction: Literal["inbound", "outbound", "internal"]
@@ -79,22 +79,22 @@ class _CallInProgress:
 
 
 def play_day(day: date, seed: int) -> tuple[PlannedCall, ...]:
-    """All calls that begin on a local day, sorted by when."""
+    """All calls that start on a local day, sorted by their start."""
     return _Day(day, seed).play()
 
 
 class _Day:
     def __init__(self, day: date, seed: int) -> None:
         self.clock = DayClock(day)
-        self.dice: Random = random_of(day, seed, "calls")
+        self.random: Random = random_of(day, seed, "calls")
         self.shifts: dict[str, Shift] = {shift.agent.extension: shift for shift in shifts_of_day(day, seed)}
         self.outages = outages_of_day(day, seed)
         self.busy_until: dict[str, float] = {}
         self.waiting: dict[str, list[_Caller]] = {queue.number: [] for queue in QUEUES}
         self.calls: list[_CallInProgress] = []
-        self.agenda: list[tuple[float, int, Callable[[float], None]]] = []
-        self.order = itertools.count()
-        # Two recorded calls a day, another pair each day: the first that fits after ten, and after two.
+        self.schedule: list[tuple[float, int, Callable[[float], None]]] = []
+        self.sequence = itertools.count()
+        # Two recorded calls a day, another pair each day: the first in the right queue after 10:00 and after 13:30.
         pair = day.toordinal() * 2
         self.scripts: list[tuple[float, SpokenCall]] = [
             (self.clock.second_of(hour), SCRIPTS[(pair + place) % len(SCRIPTS)]) for place, hour in ((0, 10), (1, 13.5))
@@ -102,57 +102,57 @@ class _Day:
 
     def play(self) -> tuple[PlannedCall, ...]:
         self._plan()
-        while self.agenda:
-            second, _, act = heapq.heappop(self.agenda)
+        while self.schedule:
+            second, _, act = heapq.heappop(self.schedule)
             act(second)
         self.calls.sort(key=lambda call: call.start_s)
-        return tuple(self._planned(index, call) for index, call in enumerate(self.calls))
+        return tuple(self._as_planned_call(index, call) for index, call in enumerate(self.calls))
 
     def _plan(self) -> None:
         for hour, rate in enumerate(_CURVE):
             share = _WEEKEND_SHARE if self.clock.weekend and 8 <= hour < 18 else 1.0
             begin, end = self.clock.second_of(hour), self.clock.second_of(hour + 1)
-            self._scatter(begin, end, rate * share * self.dice.uniform(0.85, 1.15), self._ring_in)
+            self._scatter(begin, end, rate * share * self.random.uniform(0.85, 1.15), self._start_inbound)
             if 8 <= hour < 18:
-                self._scatter(begin, end, 3.8 * share, self._ring_out)
-                self._scatter(begin, end, 2.2 * share, self._ring_inside)
+                self._scatter(begin, end, 3.8 * share, self._start_outbound)
+                self._scatter(begin, end, 2.2 * share, self._start_internal)
         for shift in self.shifts.values():
             for second in (shift.from_s, *(pause.to_s for pause in shift.pauses)):
-                self._at(second, self._serve_all)
+                self._schedule(second, self._serve_all)
 
     def _scatter(self, begin_s: float, end_s: float, count: float, act: Callable[[float], None]) -> None:
-        """So many an hour, at random moments; nothing begins in the last minutes of a day."""
+        """Schedule `count` actions an hour at random moments, but none in the last six minutes of a day."""
         second, end_s = begin_s, min(end_s, self.clock.length_s - 360)
-        while end_s > begin_s and (second := second + self.dice.expovariate(count / (HOUR_S))) < end_s:
-            self._at(second, act)
+        while end_s > begin_s and (second := second + self.random.expovariate(count / (HOUR_S))) < end_s:
+            self._schedule(second, act)
 
-    def _at(self, second: float, act: Callable[[float], None]) -> None:
-        heapq.heappush(self.agenda, (second, next(self.order), act))
+    def _schedule(self, second: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self.schedule, (second, next(self.sequence), act))
 
-    def _away(self, second: float) -> bool:
+    def _trunk_is_out(self, second: float) -> bool:
         return any(since <= second < until for since, until, _ in self.outages)
 
-    # Callers to the queues
+    # Calls to the queues
 
-    def _ring_in(self, second: float) -> None:
-        number, name = caller_of(self.dice.randrange(600))
+    def _start_inbound(self, second: float) -> None:
+        number, name = caller_of(self.random.randrange(600))
         hour = self.clock.hour_of(second)
-        queue = self.dice.choices([one for one, _ in _SHARE], [weight for _, weight in _SHARE])[0]
+        queue = self.random.choices([one for one, _ in _SHARE], [weight for _, weight in _SHARE])[0]
         self._call_queue(second, number, name, queue if 8 <= hour < 17.3 else SUPPORT)
 
     def _call_queue(self, second: float, number: str, name: str, queue: str) -> None:
-        flapping = self.dice.random() < 0.28 and not self._away(second)
+        flapping = self.random.random() < 0.28 and not self._trunk_is_out(second)
         did = next(one.dids for one in QUEUES if one.number == queue)[flapping]
-        joined_s = second + self.dice.uniform(2.5, 9)
+        joined_s = second + self.random.uniform(2.5, 9)
         call = _CallInProgress(
             second, "inbound", number, name, did, (FLAPPING if flapping else STEADY).name, did, queue, joined_s
         )
         self.calls.append(call)
         caller = _Caller(call, queue, joined_s)
-        hasty = self.dice.random() < 0.05
-        patience_s = self.dice.uniform(2, 25) if hasty else 10 + self.dice.weibullvariate(210, 1.5)
-        self._at(joined_s, lambda now: self._join(caller))
-        self._at(joined_s + min(patience_s, TIMEOUT_S), lambda now: self._give_up(caller, now))
+        hasty = self.random.random() < 0.05
+        patience_s = self.random.uniform(2, 25) if hasty else 10 + self.random.weibullvariate(210, 1.5)
+        self._schedule(joined_s, lambda now: self._join(caller))
+        self._schedule(joined_s + min(patience_s, TIMEOUT_S), lambda now: self._leave_queue(caller, now))
 
     def _join(self, caller: _Caller) -> None:
         self.waiting[caller.queue].append(caller)
@@ -180,19 +180,21 @@ class _Day:
 
     def _is_free(self, agent: Agent, second: float) -> bool:
         shift = self.shifts.get(agent.extension)
-        there = shift.free(second) if shift is not None else not agent.queues and 8 <= self.clock.hour_of(second) < 18
-        return there and self.busy_until.get(agent.extension, -1.0) <= second
+        available = (
+            shift.free(second) if shift is not None else not agent.queues and 8 <= self.clock.hour_of(second) < 18
+        )
+        return available and self.busy_until.get(agent.extension, -1.0) <= second
 
     def _occupy(self, agent: Agent, until_s: float) -> None:
         self.busy_until[agent.extension] = until_s
 
     def _ring(self, caller: _Caller, agent: Agent, second: float) -> None:
-        answers = self.dice.random() > 0.06
-        ring_s = 2 + self.dice.gammavariate(3, 1.4) if answers else UNANSWERED_S
+        answers = self.random.random() > 0.06
+        ring_s = 2 + self.random.gammavariate(3, 1.4) if answers else UNANSWERED_S
         ring_s = min(ring_s, UNANSWERED_S)
         caller.ringing = (agent, second)
         self._occupy(agent, second + ring_s)
-        self._at(second + ring_s, lambda now: self._end_ring(caller, agent, second, answers, now))
+        self._schedule(second + ring_s, lambda now: self._end_ring(caller, agent, second, answers, now))
 
     def _end_ring(self, caller: _Caller, agent: Agent, since_s: float, answers: bool, now: float) -> None:
         if caller.gone:
@@ -205,37 +207,37 @@ class _Day:
             self._talk(caller.call, agent, now)
         else:
             self._occupy(agent, now + RETRY_S)
-            self._at(now + RETRY_S, self._serve_all)
+            self._schedule(now + RETRY_S, self._serve_all)
 
     def _talk(self, call: _CallInProgress, agent: Agent, now: float) -> None:
         median_s, spread = _TALK[call.queue]
         quiet = self.clock.weekend or not 8 <= self.clock.hour_of(now) < 18
         median_s *= _UNHURRIED if quiet else 1.0
-        talk_s = min(max(median_s * self.dice.lognormvariate(0, spread), 12.0), 1500.0)
+        talk_s = min(max(median_s * self.random.lognormvariate(0, spread), 12.0), 1500.0)
         due = next((one for one in self.scripts if one[0] <= now and one[1].queue == call.queue), None)
         if due is not None:
             self.scripts.remove(due)
             talk_s, call.recording = due[1].duration_s, due[1].name
         call.agent, call.answered_s, call.left_s = agent, now, now + talk_s
         call.outcome, call.end_s = "answered", now + talk_s
-        call.ended_by = "agent" if self.dice.random() < 0.3 else "caller"
-        if due is None and talk_s > 40 and self.dice.random() < 0.045:
+        call.ended_by = "agent" if self.random.random() < 0.3 else "caller"
+        if due is None and talk_s > 40 and self.random.random() < 0.045:
             self._transfer(call, now, now + talk_s)
         self._occupy(agent, now + talk_s + WRAP_UP_S)
-        self._at(now + talk_s + WRAP_UP_S, self._serve_all)
+        self._schedule(now + talk_s + WRAP_UP_S, self._serve_all)
 
     def _transfer(self, call: _CallInProgress, now: float, left_s: float) -> None:
-        """To a member of the staff who is free for long enough: he isn't called by anybody else meanwhile."""
+        """Transfer the call to a member of the staff who is free, and keep them occupied until it ends."""
         staff = [one for one in STAFF if self._is_free(one, left_s) and self._is_free(one, now)]
         if not staff:
             return
-        target = self.dice.choice(staff)
-        call.target, call.target_ring_s = target.extension, 1.5 + self.dice.uniform(0, 6)
+        target = self.random.choice(staff)
+        call.target, call.target_ring_s = target.extension, 1.5 + self.random.uniform(0, 6)
         call.outcome, call.ended_by = "transferred", "transfer"
-        call.end_s = left_s + call.target_ring_s + self.dice.uniform(30, 200)
+        call.end_s = left_s + call.target_ring_s + self.random.uniform(30, 200)
         self._occupy(target, call.end_s + 1)
 
-    def _give_up(self, caller: _Caller, now: float) -> None:
+    def _leave_queue(self, caller: _Caller, now: float) -> None:
         if caller.gone:
             return
         self.waiting[caller.queue].remove(caller)
@@ -244,85 +246,87 @@ class _Day:
             agent, since_s = caller.ringing
             call.rings.append((agent, since_s, now - since_s, False, True))
             self._occupy(agent, now + 2)
-            self._at(now + 2, self._serve_all)
+            self._schedule(now + 2, self._serve_all)
         timed_out = now - caller.joined_s >= TIMEOUT_S - 0.001
         call.outcome, call.left_s = ("timeout" if timed_out else "abandoned"), now
-        call.end_s = now + (self.dice.uniform(6, 14) if timed_out else 0.0)
+        call.end_s = now + (self.random.uniform(6, 14) if timed_out else 0.0)
         call.ended_by = "" if timed_out else "caller"
-        again_s = call.end_s + self.dice.uniform(60, 1800)
-        chance = self.dice.random()
+        again_s = call.end_s + self.random.uniform(60, 1800)
+        chance = self.random.random()
         if chance < 0.45:
-            self._at(again_s, lambda later: self._call_back(call, later, by_caller=True))
+            self._schedule(again_s, lambda later: self._call_back(call, later, by_caller=True))
         elif chance < 0.7:
-            self._at(again_s, lambda later: self._call_back(call, later, by_caller=False))
+            self._schedule(again_s, lambda later: self._call_back(call, later, by_caller=False))
 
     def _call_back(self, call: _CallInProgress, now: float, *, by_caller: bool) -> None:
-        """Who gave up calls again, or is called back."""
+        """The caller of an abandoned call calls again, or is called back."""
         if now > self.clock.length_s - 360:
             return
         if not by_caller:
-            self._ring_out(now, call.from_number)
+            self._start_outbound(now, call.from_number)
             return
         queue = call.queue if 8 <= self.clock.hour_of(now) < 17.3 else SUPPORT
         self._call_queue(now, call.from_number, call.from_name, queue)
 
     # Calls that agents make
 
-    def _anybody(self, second: float) -> Agent | None:
+    def _random_free_agent(self, second: float) -> Agent | None:
         free = [shift.agent for shift in self.shifts.values() if self._is_free(shift.agent, second)]
-        return self.dice.choice(free) if free else None
+        return self.random.choice(free) if free else None
 
-    def _ring_out(self, second: float, number: str = "", *, again: bool = False) -> None:
-        agent = self._anybody(second)
+    def _start_outbound(self, second: float, number: str = "", *, again: bool = False) -> None:
+        agent = self._random_free_agent(second)
         if agent is None:
             return
-        number = number or caller_of(self.dice.randrange(600))[0]
-        flapping = again or self.dice.random() < 0.45
+        number = number or caller_of(self.random.randrange(600))[0]
+        flapping = again or self.random.random() < 0.45
         trunk = FLAPPING if flapping else STEADY
         call = _CallInProgress(second, "outbound", agent.extension, agent.name, number, trunk.name, agent=agent)
         self.calls.append(call)
-        chance = self.dice.random()
-        if flapping and self._away(second):
-            call.end_s, call.cause, call.ended_by = second + self.dice.uniform(0.3, 1.5), 34, ""
-            if self.dice.random() < 0.8:  # somebody tries again, by the same line
-                self._at(call.end_s + self.dice.uniform(15, 60), lambda now: self._ring_out(now, number, again=True))
+        chance = self.random.random()
+        if flapping and self._trunk_is_out(second):
+            call.end_s, call.cause, call.ended_by = second + self.random.uniform(0.3, 1.5), 34, ""
+            if self.random.random() < 0.8:  # the agent tries again over the same trunk
+                self._schedule(
+                    call.end_s + self.random.uniform(15, 60), lambda now: self._start_outbound(now, number, again=True)
+                )
         elif chance < 0.08:
-            call.end_s, call.cause, call.ended_by = second + self.dice.uniform(1, 4), 17, ""
+            call.end_s, call.cause, call.ended_by = second + self.random.uniform(1, 4), 17, ""
         elif chance < 0.1:
-            call.end_s, call.cause, call.ended_by = second + self.dice.uniform(0.5, 2), 1, ""
+            call.end_s, call.cause, call.ended_by = second + self.random.uniform(0.5, 2), 1, ""
         else:
-            call.pdd_s = round(0.5 + self.dice.gammavariate(2.2, 0.7), 3)
+            call.pdd_s = round(0.5 + self.random.gammavariate(2.2, 0.7), 3)
             ringing_s = second + call.pdd_s
             if chance < 0.27:
-                call.end_s, call.ended_by = ringing_s + self.dice.uniform(12, 35), "agent"
+                call.end_s, call.ended_by = ringing_s + self.random.uniform(12, 35), "agent"
             else:
-                call.answered_s = ringing_s + self.dice.uniform(3, 16)
-                call.end_s = call.answered_s + min(120 * self.dice.lognormvariate(0, 0.7), 900)
-                call.ended_by = "agent" if self.dice.random() < 0.5 else "callee"
+                call.answered_s = ringing_s + self.random.uniform(3, 16)
+                call.end_s = call.answered_s + min(120 * self.random.lognormvariate(0, 0.7), 900)
+                call.ended_by = "agent" if self.random.random() < 0.5 else "callee"
         self._occupy(agent, call.end_s + 3)
-        self._at(call.end_s + 3, self._serve_all)
+        self._schedule(call.end_s + 3, self._serve_all)
 
-    def _ring_inside(self, second: float) -> None:
-        agent = self._anybody(second)
+    def _start_internal(self, second: float) -> None:
+        agent = self._random_free_agent(second)
         others = [*(shift.agent for shift in self.shifts.values()), *STAFF]
         others = [one for one in others if one is not agent and self._is_free(one, second)]
         if agent is None or not others:
             return
-        other = self.dice.choice(others)
+        other = self.random.choice(others)
         call = _CallInProgress(second, "internal", agent.extension, agent.name, other.extension, agent=agent)
         self.calls.append(call)
-        call.pdd_s = round(self.dice.uniform(0.05, 0.2), 3)
-        if self.dice.random() < 0.8:
-            call.answered_s = second + call.pdd_s + self.dice.uniform(2, 10)
-            call.end_s = call.answered_s + min(45 * self.dice.lognormvariate(0, 0.7), 400)
-            call.ended_by = "agent" if self.dice.random() < 0.5 else "callee"
+        call.pdd_s = round(self.random.uniform(0.05, 0.2), 3)
+        if self.random.random() < 0.8:
+            call.answered_s = second + call.pdd_s + self.random.uniform(2, 10)
+            call.end_s = call.answered_s + min(45 * self.random.lognormvariate(0, 0.7), 400)
+            call.ended_by = "agent" if self.random.random() < 0.5 else "callee"
         else:
-            call.end_s, call.ended_by = second + call.pdd_s + self.dice.uniform(10, 25), "agent"
+            call.end_s, call.ended_by = second + call.pdd_s + self.random.uniform(10, 25), "agent"
         for one in (agent, other):
             self._occupy(one, call.end_s + 3)
-        self._at(call.end_s + 3, self._serve_all)
+        self._schedule(call.end_s + 3, self._serve_all)
 
-    def _planned(self, index: int, call: _CallInProgress) -> PlannedCall:
+    def _as_planned_call(self, index: int, call: _CallInProgress) -> PlannedCall:
         at = self.clock.at
         started_at = at(call.start_s)
         serial = self.clock.day.toordinal() % 512 * 16_384 + index * 16

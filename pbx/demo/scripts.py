@@ -1,7 +1,7 @@
 """The demo's recorded calls: what is said in them, their sounds, and the transcripts that are ready for them.
 
-All lies in `recordings/`: `scripts.toml` (written by hand), and for each script a sound and a timed transcript, both
-made by pbx.demo.voices.
+The folder `sample_calls` has `scripts.toml`, written by hand, and for each script a sound and a timed transcript, which
+pbx.demo.voices makes.
 """
 
 import json
@@ -18,7 +18,7 @@ CHANNELS: dict[str, int] = {
     "agent": 1,
 }  # as MixMonitor records a caller's channel: what it says, what it hears
 
-_PAUSE_S = 0.45  # between turns, where the script says nothing else
+_PAUSE_S = 0.45  # between turns, unless the script has another pause
 
 LineKind = Literal["caller", "agent", "hold", "ring", "beep", "pause"]
 
@@ -34,9 +34,9 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class ScriptLine:
-    """Something said, or a sound of the exchange (`text` is "" then).
+    """A spoken line, or a sound of the exchange, which has no `text`.
 
-    `seconds`: for something said, the pause before it (negative: it cuts in); for a sound, how long it lasts.
+    `seconds`: before a spoken line, the pause (negative: the speaker cuts in); of a sound, its length.
     """
 
     kind: LineKind
@@ -61,14 +61,14 @@ class CallScript:
         return FOLDER / f"{self.name}.wav"
 
 
-def _line(told: list[Any]) -> ScriptLine:
-    if isinstance(told[1], str):
-        return ScriptLine(told[0], told[1], float(told[2]) if len(told) > 2 else _PAUSE_S)
-    return ScriptLine(told[0], "", float(told[1]))
+def _line(entry: list[Any]) -> ScriptLine:
+    if isinstance(entry[1], str):
+        return ScriptLine(entry[0], entry[1], float(entry[2]) if len(entry) > 2 else _PAUSE_S)
+    return ScriptLine(entry[0], "", float(entry[1]))
 
 
 def _read() -> dict[str, CallScript]:
-    told = tomllib.loads((FOLDER / "scripts.toml").read_text(encoding="utf-8"))["scripts"]
+    scripts = tomllib.loads((FOLDER / "scripts.toml").read_text(encoding="utf-8"))["scripts"]
     return {
         one["name"]: CallScript(
             one["name"],
@@ -78,7 +78,7 @@ def _read() -> dict[str, CallScript]:
             {speaker: Voice(*one[speaker]) for speaker in CHANNELS},
             tuple(_line(line) for line in one["lines"]),
         )
-        for one in told
+        for one in scripts
     }
 
 
@@ -87,17 +87,17 @@ SCRIPTS: tuple[str, ...] = tuple(_BY_NAME)
 
 
 def script(name: str) -> CallScript:
-    """The script of that name; raises KeyError for one that is none of SCRIPTS."""
+    """The script of that name. Raises KeyError if it isn't one of SCRIPTS."""
     return _BY_NAME[name]
 
 
 def ready_transcript(name: str) -> list[Segment]:
-    """What is said in a recording, as transcribing it would give it, with the times at which the voices speak.
+    """The transcript of a recording, as a speech model would make it, with the times at which the voices speak.
 
-    In the order of their start; probabilities are 1, since nothing was guessed. Hold music and ringing stand in it as
-    in a transcript of a model's: segments with no text and the flag. Raises KeyError for an unknown name.
+    Segments are sorted by their start, and probabilities are 1. Hold music and ringing are segments without text and
+    with a flag, as a model's. Raises KeyError for an unknown name.
     """
-    told = json.loads((FOLDER / f"{script(name).name}.json").read_text(encoding="utf-8"))
+    segments = json.loads((FOLDER / f"{script(name).name}.json").read_text(encoding="utf-8"))
     return [
         Segment(
             one["start_s"],
@@ -108,5 +108,5 @@ def ready_transcript(name: str) -> list[Segment]:
             1.0 if one["text"] else 0.0,
             tuple(one["flags"]),
         )
-        for one in told
+        for one in segments
     ]

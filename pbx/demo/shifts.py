@@ -1,4 +1,4 @@
-"""When the demo's agents are at work, when they pause, and when the trunk that flaps is away. Pure.
+"""When the agents work and pause, and when the flapping trunk isn't registered. Pure.
 
 Times are seconds since the day's local midnight (`DayClock.start_at`), so that a day may have 23 or 25 hours.
 """
@@ -13,7 +13,7 @@ from pbx.demo.company import AGENTS, TRUNKS, ZONE, Agent, RegistrationState
 
 HOUR_S = 3600
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
-_HOURS = {  # of the day shift: fewer are there than at the busiest hours were needed
+_HOURS = {  # start and end of the day shift; the busiest hours are understaffed
     "201": (8, 15),
     "202": (10, 18.5),
     "203": (8, 17),
@@ -24,7 +24,7 @@ _HOURS = {  # of the day shift: fewer are there than at the busiest hours were n
     "208": (9.5, 17.5),
 }
 _EVENING, _NIGHT = {"209", "210"}, {"211", "212"}
-_WEEKEND = {"201", "203", "205", "206", "208"}  # of the day shift, those who come then
+_WEEKEND = {"201", "203", "205", "206", "208"}  # agents of the day shift who work at weekends
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class DayClock:
         return round((DayClock(self.day + timedelta(days=1)).start_at - self.start_at).total_seconds())
 
     def at(self, second: float) -> datetime:
-        """The moment so many seconds after midnight, to the millisecond."""
+        """The moment of a second of the day, to the millisecond."""
         return self.start_at + timedelta(milliseconds=round(second * 1000))
 
     def second_of(self, hour: float) -> float:
-        """When the wall clock shows an hour, 0 to 24."""
+        """The second of the day at which the wall clock shows an hour, 0 to 24."""
         local = datetime.combine(self.day, time(), ZoneInfo(ZONE)) + timedelta(hours=hour)
         return (local.astimezone(UTC) - self.start_at).total_seconds()
 
     def hour_of(self, second: float) -> float:
-        """What the wall clock shows: 13.5 is half past one."""
+        """The hour that the wall clock shows: 13.5 is half past one."""
         local = self.at(second).astimezone(ZoneInfo(ZONE))
         return local.hour + local.minute / 60 + local.second / HOUR_S
 
@@ -64,6 +64,8 @@ class DayClock:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
+    """A pause of an agent."""
+
     from_s: float
     to_s: float
     reason: str
@@ -71,7 +73,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """An agent's time in his queues, and his pauses in it."""
+    """The time in which an agent is logged in to their queues, and the pauses in it."""
 
     agent: Agent
     from_s: float
@@ -79,68 +81,68 @@ class Shift:
     pauses: tuple[Pause, ...]
 
     def free(self, second: float) -> bool:
-        """Whether he is there, and not pausing."""
-        there = self.from_s <= second < self.to_s
-        return there and not any(pause.from_s <= second < pause.to_s for pause in self.pauses)
+        """Whether the agent is logged in and not paused."""
+        logged_in = self.from_s <= second < self.to_s
+        return logged_in and not any(pause.from_s <= second < pause.to_s for pause in self.pauses)
 
 
 def random_of(day: date, seed: int, what: str) -> Random:
-    """Dice of their own for one purpose on one day: the same for ever."""
+    """A random generator for one purpose on one day, always with the same numbers."""
     return Random(f"{seed} {day.isoformat()} {what}")  # noqa: S311 - a story, not a secret
 
 
 @lru_cache(maxsize=64)
 def shifts_of_day(day: date, seed: int = 1) -> tuple[Shift, ...]:
-    """Who works on a day, and when. Nobody works past midnight in both days' books: no call of his can overlap."""
-    clock, dice = DayClock(day), random_of(day, seed, "shifts")
-    shifts = (_shift(agent, clock, dice) for agent in AGENTS)
+    """Who works on a day, and when. No shift crosses midnight, so that no agent's calls overlap."""
+    clock, random = DayClock(day), random_of(day, seed, "shifts")
+    shifts = (_shift(agent, clock, random) for agent in AGENTS)
     return tuple(shift for shift in shifts if shift is not None)
 
 
-def _shift(agent: Agent, clock: DayClock, dice: Random) -> Shift | None:
+def _shift(agent: Agent, clock: DayClock, random: Random) -> Shift | None:
     if agent.extension in _NIGHT:
-        end = clock.second_of(8) + dice.uniform(60, 900)
-        return _work(agent, 0.0, end, _pauses(clock, dice, dice.uniform(3, 4.5) * HOUR_S, 20, 1))
+        end = clock.second_of(8) + random.uniform(60, 900)
+        return _work(agent, 0.0, end, _pauses(clock, random, random.uniform(3, 4.5) * HOUR_S, 20, 1))
     if agent.extension in _EVENING:
-        begin = clock.second_of(14.75) + dice.uniform(0, 1200)
-        supper_s = clock.second_of(dice.uniform(19, 20.5))
-        return _work(agent, begin, clock.length_s - 1.0, _pauses(clock, dice, supper_s, 25, 2))
+        begin = clock.second_of(14.75) + random.uniform(0, 1200)
+        supper_s = clock.second_of(random.uniform(19, 20.5))
+        return _work(agent, begin, clock.length_s - 1.0, _pauses(clock, random, supper_s, 25, 2))
     if clock.weekend and agent.extension not in _WEEKEND:
         return None
     from_h, to_h = _HOURS[agent.extension]
-    begin = clock.second_of(from_h) + dice.uniform(-600, 300)
-    end = clock.second_of(to_h) + dice.uniform(-300, 900)
-    lunch = clock.second_of((from_h + to_h) / 2 + dice.uniform(-0.4, 0.2))
-    return _work(agent, begin, end, _pauses(clock, dice, lunch, 35, 2))
+    begin = clock.second_of(from_h) + random.uniform(-600, 300)
+    end = clock.second_of(to_h) + random.uniform(-300, 900)
+    lunch = clock.second_of((from_h + to_h) / 2 + random.uniform(-0.4, 0.2))
+    return _work(agent, begin, end, _pauses(clock, random, lunch, 35, 2))
 
 
 def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -> Shift:
-    """To the millisecond, as calls are."""
+    """A shift to the millisecond, as calls are."""
     rounded = (Pause(round(pause.from_s, 3), round(pause.to_s, 3), pause.reason) for pause in pauses)
     return Shift(agent, round(from_s, 3), round(to_s, 3), tuple(rounded))
 
 
-def _pauses(clock: DayClock, dice: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:
-    """One long pause, and some short ones around it that overlap nothing."""
-    taken = [Pause(lunch_s, lunch_s + lunch_min * 60 + dice.uniform(-180, 240), _LUNCH)]
+def _pauses(clock: DayClock, random: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:
+    """One long pause, and short ones before and after it."""
+    taken = [Pause(lunch_s, lunch_s + lunch_min * 60 + random.uniform(-180, 240), _LUNCH)]
     for number in range(short):
-        offset_s = (1 + number // 2) * 5400 + dice.uniform(0, 2400)
+        offset_s = (1 + number // 2) * 5400 + random.uniform(0, 2400)
         begin = lunch_s - offset_s if number % 2 == 0 else taken[0].to_s + offset_s
-        reason = _BREAK if dice.random() < 0.6 else _PAPERWORK
-        taken.append(Pause(begin, begin + dice.uniform(240, 840), reason))
+        reason = _BREAK if random.random() < 0.6 else _PAPERWORK
+        taken.append(Pause(begin, begin + random.uniform(240, 840), reason))
     return tuple(sorted(taken, key=lambda pause: pause.from_s))
 
 
 @lru_cache(maxsize=64)
 def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, RegistrationState], ...]:
-    """From when to when the trunk that flaps was away, in seconds of the day, and how; sorted, none overlap."""
-    clock, dice = DayClock(day), random_of(day, seed, "trunks")
+    """The outages of the flapping trunk, sorted: start and end in seconds of the day, and its state meanwhile."""
+    clock, random = DayClock(day), random_of(day, seed, "trunks")
     outages: list[tuple[float, float, RegistrationState]] = []
-    for _ in range(dice.randint(3, 6)):
-        begin = dice.uniform(clock.second_of(7), clock.second_of(20))
-        length_s = dice.choice((dice.uniform(25, 120), dice.uniform(300, 2400)))
+    for _ in range(random.randint(3, 6)):
+        begin = random.uniform(clock.second_of(7), clock.second_of(20))
+        length_s = random.choice((random.uniform(25, 120), random.uniform(300, 2400)))
         if all(begin > until + 900 or begin + length_s < since - 900 for since, until, _ in outages):
-            outages.append((begin, begin + length_s, "Rejected" if dice.random() < 0.3 else "Unregistered"))
+            outages.append((begin, begin + length_s, "Rejected" if random.random() < 0.3 else "Unregistered"))
     return tuple(sorted(outages))
 
 

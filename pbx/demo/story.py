@@ -1,4 +1,4 @@
-"""The demo company's days: the same day and seed always tell the same calls. Pure; knows nothing of now."""
+"""The story of the demo company: a day and a seed always give the same calls. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -30,12 +30,12 @@ _started_at = attrgetter("started_at")
 
 @lru_cache(maxsize=64)
 def calls_of_day(day: date, seed: int = 1) -> tuple[PlannedCall, ...]:
-    """All calls that begin on a local day of `ZONE`, sorted by when they begin. The last may end after midnight."""
+    """All calls that start on a local day of `ZONE`, sorted by their start. The last may end after midnight."""
     return play_day(day, seed)
 
 
 def calls_between(from_at: datetime, to_at: datetime, seed: int = 1) -> Iterator[PlannedCall]:
-    """The calls of which some part lies in a period, sorted by when they begin."""
+    """The calls that overlap a period, sorted by their start."""
     for day in days_between(from_at, to_at):
         calls = calls_of_day(day, seed)
         first = bisect_left(calls, from_at - LONGEST_CALL, key=_started_at)
@@ -44,7 +44,7 @@ def calls_between(from_at: datetime, to_at: datetime, seed: int = 1) -> Iterator
 
 
 def days_between(from_at: datetime, to_at: datetime) -> Iterator[date]:
-    """The local days whose calls may lie in a period: calls go on after midnight."""
+    """The local days whose calls may overlap a period. A call may end after midnight."""
     zone = ZoneInfo(ZONE)
     day = (from_at - timedelta(hours=2)).astimezone(zone).date()
     while day <= to_at.astimezone(zone).date():
@@ -53,12 +53,12 @@ def days_between(from_at: datetime, to_at: datetime) -> Iterator[date]:
 
 
 def local_day(at: datetime) -> date:
-    """The day that it is for the company."""
+    """The company's local day."""
     return at.astimezone(ZoneInfo(ZONE)).date()
 
 
 def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
-    """The newest recorded call of each script that has ended, newest first."""
+    """The latest call of each script that has ended, newest first."""
     found: dict[str, PlannedCall] = {}
     today = local_day(now)
     for days in range(_SEARCHED_DAYS):
@@ -73,7 +73,7 @@ def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
 
 @lru_cache(maxsize=64)
 def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentEvent, ...]:
-    """Logins, pauses with reasons and logouts, one for each queue of the agent, sorted by when."""
+    """The agents' logins, pauses with reasons, and logouts, one for each of their queues, sorted by time."""
     clock, changes = DayClock(day), []
     for shift in shifts_of_day(day, seed):
         moments = [(shift.from_s, "login", "")]
@@ -88,7 +88,7 @@ def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentEvent, ...]:
 
 @lru_cache(maxsize=64)
 def trunk_changes_of_day(day: date, seed: int = 1) -> tuple[tuple[datetime, str, str], ...]:
-    """When the trunk that flaps went away and came back: moment, trunk, state of its registration."""
+    """The changes of the flapping trunk's registration: moment, trunk, new state."""
     clock, changes = DayClock(day), []
     for since_s, until_s, state in outages_of_day(day, seed):
         changes += [(clock.at(since_s), FLAPPING.name, str(state)), (clock.at(until_s), FLAPPING.name, "Registered")]

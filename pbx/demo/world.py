@@ -1,7 +1,4 @@
-"""The demo PBX at a moment, and what it tells between two: pure functions of the story, of time and of its start.
-
-Nothing here knows of now, and nothing is kept: asked twice, it says the same.
-"""
+"""The demo PBX's state at a moment, and its events between two: pure functions of the story, the time and its start."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +21,7 @@ _BY_NAME = {agent.name: agent for agent in AGENTS}
 
 @dataclass(frozen=True, slots=True)
 class AmiEvent:
-    """An event as AMI sends it: `group` is its class, `headers` come after Event and Privilege."""
+    """An event as AMI sends it. `group` is its class; `headers` come after Event and Privilege."""
 
     at: datetime
     name: str
@@ -34,7 +31,7 @@ class AmiEvent:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An agent in a queue, as QueueMember tells of him."""
+    """An agent in a queue, as QueueMember describes them."""
 
     agent: Agent
     queue: str
@@ -50,7 +47,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A caller who waits."""
+    """A waiting caller."""
 
     channel: Channel
     position: int
@@ -59,7 +56,7 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A queue, its members by extension, its callers in their order."""
+    """A queue, its members by extension, and its callers in their order."""
 
     queue: DemoQueue
     counters: Counters
@@ -69,7 +66,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class DemoPbxState:
-    """All of it at a moment."""
+    """The PBX at a moment."""
 
     queues: tuple[QueueState, ...]
     channels: tuple[Channel, ...]
@@ -78,7 +75,7 @@ class DemoPbxState:
 
 
 def usual_boot(at: datetime) -> datetime:
-    """When the demo PBX started last, if nobody restarted it: Sundays at four in the morning."""
+    """The demo PBX's last regular start: it restarts on Sundays at four in the morning."""
     local = at.astimezone(ZoneInfo(ZONE))
     day = local.date() - timedelta(days=(local.weekday() + 1) % 7)
     booted_at = DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
@@ -89,7 +86,7 @@ def usual_boot(at: datetime) -> datetime:
 
 
 def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> DemoPbxState:
-    """The PBX at a moment; what its queues counted counts from `booted_at`."""
+    """The PBX at a moment. Its queues have counted since `booted_at`."""
     world = World(seed, booted_at, version)
     channels = world.channels_at(at)
     return DemoPbxState(
@@ -103,16 +100,16 @@ def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal[
 def events_between(
     from_at: datetime, to_at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16"
 ) -> tuple[AmiEvent, ...]:
-    """What it tells after one moment and until another, in order."""
+    """The events after `from_at` up to `to_at`, in their order."""
     return World(seed, booted_at, version).events_between(from_at, to_at)
 
 
 @dataclass(frozen=True)
 class World(Boot):
-    """One PBX of the story."""
+    """One demo PBX."""
 
     def channels_at(self, at: datetime) -> tuple[Channel, ...]:
-        """The channels that are up, by when they began."""
+        """The channels at a moment, sorted by their start."""
         found: list[Channel] = []
         for call in self.calls_between(at, at + timedelta(milliseconds=1)):
             done = [step for step in steps_of(call, self) if step.at <= at]
@@ -120,7 +117,7 @@ class World(Boot):
         return tuple(found)
 
     def device(self, extension: str, channels: tuple[Channel, ...]) -> int:
-        """What a telephone does, by the channels that are up."""
+        """The state of a telephone, by the channels."""
         if extension == UNUSED_PHONE.extension:
             return GONE
         states = {channel.state for channel in channels if channel.endpoint == extension}
@@ -129,7 +126,7 @@ class World(Boot):
         return IS_RINGING if RINGING in states else IDLE
 
     def registrations(self, at: datetime) -> dict[str, str]:
-        """How each trunk is registered."""
+        """The registration state of each trunk."""
         states = {trunk.name: "Registered" for trunk in TRUNKS}
         for changed_at, name, state in trunk_changes_of_day(local_day(at), self.seed):
             if changed_at <= at:
@@ -137,16 +134,16 @@ class World(Boot):
         return states
 
     def roundtrip_us(self, endpoint: str, at: datetime) -> int:
-        """How long a endpoint took to answer when it was asked last; it is asked each minute."""
-        asked = int(at.timestamp()) // 60
-        dice = Random(f"{self.seed} {endpoint} {asked}")  # noqa: S311 - a story, not a secret
+        """The round-trip time of an endpoint's last qualify request; there is one each minute."""
+        minute = int(at.timestamp()) // 60
+        random = Random(f"{self.seed} {endpoint} {minute}")  # noqa: S311 - a story, not a secret
         trunk = any(trunk.name == endpoint for trunk in TRUNKS)
-        return round(dice.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
+        return round(random.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
 
     # Queues
 
     def queue(self, queue: DemoQueue, at: datetime) -> QueueState:
-        """A queue as it is at a moment."""
+        """A queue at a moment."""
         channels = self.channels_at(at)
         found = (self.member(agent, queue.number, at, self.device(agent.extension, channels)) for agent in AGENTS)
         calls = [call for call in self.calls_between(at, at + timedelta(milliseconds=1)) if call.queue == queue.number]
@@ -163,7 +160,7 @@ class World(Boot):
         )
 
     def member(self, agent: Agent, queue: str, at: datetime, status: int) -> Member | None:
-        """An agent in a queue, None while he isn't logged in to it."""
+        """An agent in a queue, None while they aren't logged in to it."""
         day = local_day(at)
         shift = next((one for one in shifts_of_day(day, self.seed) if one.agent == agent), None)
         second = (at - DayClock(day).start_at).total_seconds()
@@ -176,12 +173,12 @@ class World(Boot):
         login_at = max(clock.at(shift.from_s), self.booted_at)
         pauses = [pause for pause in shift.pauses if pause.from_s <= second and clock.at(pause.from_s) >= login_at]
         paused = bool(pauses) and second < pauses[-1].to_s
-        mine = [
+        answered = [
             call
             for call in self.calls_between(login_at, at + timedelta(milliseconds=1))
             if call.queue == queue and call.agent == agent and call.answered_at is not None and call.answered_at <= at
         ]
-        ended = [call.left_at for call in mine if call.left_at is not None and login_at < call.left_at <= at]
+        ended = [call.left_at for call in answered if call.left_at is not None and login_at < call.left_at <= at]
         return Member(
             agent=agent,
             queue=queue,
@@ -191,14 +188,14 @@ class World(Boot):
             last_pause_at=clock.at(pauses[-1].from_s) if pauses else None,
             calls_taken=len(ended),
             last_call_at=max(ended, default=None),
-            in_call=any(call.left_at is not None and call.left_at > at for call in mine),
+            in_call=any(call.left_at is not None and call.left_at > at for call in answered),
             status=status,
         )
 
     # Events
 
     def events_between(self, from_at: datetime, to_at: datetime) -> tuple[AmiEvent, ...]:
-        """What it tells after `from_at` and until `to_at`, in order; nothing from before it started."""
+        """The events after `from_at` up to `to_at`, in their order; none from before Asterisk's start."""
         from_at = max(from_at, self.booted_at - timedelta(milliseconds=1))
         events: list[AmiEvent] = []
         for call in self.calls_between(from_at, to_at):
@@ -208,7 +205,7 @@ class World(Boot):
                 if step.device is None:
                     events.append(AmiEvent(step.at, step.name, step.group, step.headers))
                 else:
-                    events += self._told_by_queues(step.device.endpoint, step.device.status, step.at)
+                    events += self._device_events(step.device.endpoint, step.device.status, step.at)
         for day in days_between(from_at, to_at):
             for change in agent_changes_of_day(day, self.seed):
                 if from_at < change.happened_at <= to_at:
@@ -218,7 +215,7 @@ class World(Boot):
                     events.append(AmiEvent(at, "Registry", "system", _registry(trunk, state)))
         return tuple(sorted(events, key=lambda event: event.at))
 
-    def _told_by_queues(self, extension: str, status: int, at: datetime) -> list[AmiEvent]:
+    def _device_events(self, extension: str, status: int, at: datetime) -> list[AmiEvent]:
         agent = next((agent for agent in AGENTS if agent.extension == extension), None)
         members = (self.member(agent, queue, at, status) for queue in agent.queues) if agent else ()
         return [
@@ -231,7 +228,7 @@ class World(Boot):
         """The event by which a queue reports that an agent logged in or out, paused or went on."""
         agent, at = _BY_NAME[change.agent], change.happened_at
         device = self.device(agent.extension, self.channels_at(at))
-        # Who leaves is told of as he was.
+        # The event of a logout describes the member as it was before.
         before = timedelta(milliseconds=1) if change.kind == "logout" else timedelta()
         member = self.member(agent, change.queue, at - before, device)
         headers = member_headers(member) if member is not None else ()
@@ -242,7 +239,7 @@ class World(Boot):
 
 
 def member_headers(member: Member) -> EventHeaders:
-    """As app_queue writes a member into an event."""
+    """The headers by which app_queue describes a member."""
     interface = member.agent.interface
     return (
         ("Queue", member.queue),
