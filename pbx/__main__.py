@@ -1,8 +1,8 @@
 """The command line: `python -m pbx check|collect|sync|import|transcribe|watch|worker|status|demo`.
 
-Standard output carries the result and nothing else; progress, logs and errors go to standard error.
-Exit status: 0 all well, 1 something failed, 2 wrong use or settings, 130 stopped by Ctrl-C.
-What a command needs is imported when it runs, so that `--help` is quick.
+Standard output contains only the result; progress, logs and errors go to standard error.
+Exit status: 0 success, 1 something failed, 2 wrong usage or settings, 130 stopped by Ctrl-C.
+Each command imports what it needs when it runs, so that `--help` is fast.
 """
 
 import io
@@ -37,19 +37,20 @@ if TYPE_CHECKING:
     from pbx.store.models import Job, JobKind
 
 app = typer.Typer(
-    help="PBX Notebook: a FreePBX's recordings and status in a cache of your own.",
+    help="PBX Notebook: call recordings, live status and history of your FreePBX.\n\n"
+    "Exit status: 0 success, 1 something failed, 2 wrong usage or settings, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,  # its tracebacks show local variables, passwords among them
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, including passwords
 )
 app.add_typer(import_app)
 app.command()(demo)
-MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
+STATE_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Check the connection to the PBX step by step, and say how to fix what fails."""
+    """Check the connection to the PBX step by step, and show how to fix what fails."""
     from pbx.asterisk.doctor import check_connection
 
     with report_errors(as_json):
@@ -67,13 +68,14 @@ def check(as_json: Json = False) -> None:
         print_json({"ok": not failed, "host": connection.host, "steps": [step.model_dump() for step in steps]})
     else:
         print_line(
-            Text(f"{failed} of {len(steps)} steps failed." if failed else f"All is well with {connection.host}.")
+            Text(f"{failed} of {len(steps)} steps failed." if failed else f"The connection to {connection.host} works.")
         )
     raise typer.Exit(1 if failed else 0)
 
 
 OUTPUT_HELP = (
-    "Where to write the snapshot (default: data/freepbx.json). Outside the data directory, all users can read it."
+    "Write the snapshot to this file (default: freepbx.json in the data directory). A file outside the data directory "
+    "is readable by all users."
 )
 
 
@@ -82,8 +84,11 @@ def collect(
     output: Annotated[Path | None, typer.Option(help=OUTPUT_HELP)] = None,
     as_json: Json = False,
 ) -> None:
-    """Take a snapshot of extensions, trunks, queues and calls into the cache, and write it as JSON. Fit for cron."""
-    result = _do("collect", {"output": str(output)} if output else {}, as_json)
+    """Take a snapshot of extensions, trunks, queues and calls: store it in the cache and write it to a JSON file.
+
+    Suitable for cron.
+    """
+    result = _run_job("collect", {"output": str(output)} if output else {}, as_json)
     for name, part in result["incomplete_parts"].items():
         print_line(Text(f"{name}: {part['state']}. {part['reason']}", "yellow"), to_stderr=True)
     if as_json:
@@ -96,48 +101,54 @@ def collect(
 
 
 COUNTED = ("extensions", "trunks", "queues", "active_calls")
-SINCE_HELP = "Only recordings from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone)."
+SINCE_HELP = "Download only recordings from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone)."
 
 
 @app.command()
 def sync(
     since: Annotated[str, typer.Option(help=SINCE_HELP, metavar="TIME")] = "",
-    until: Annotated[str, typer.Option(help="Only recordings up to this time or day.", metavar="TIME")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="Download at most this many.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; download nothing.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=32, help="Downloads at once.")] = 4,
+    until: Annotated[
+        str, typer.Option(help="Download only recordings up to this time, or to the end of this day.", metavar="TIME")
+    ] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Download at most this many recordings.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be downloaded, without downloading.")
+    ] = False,
+    parallel: Annotated[int, typer.Option(min=1, max=32, help="Number of parallel downloads.")] = 4,
     as_json: Json = False,
 ) -> None:
-    """Bring the PBX's new recordings into the cache."""
+    """Download new recordings from the PBX into the cache."""
     with report_errors(as_json):
         options: dict[str, Any] = {
             "since": parse_time(since, "--since"),
-            "until": parse_time(until, "--until", whole_day=True),
+            "until": parse_time(until, "--until", end_of_day=True),
             "limit": limit,
             "dry_run": dry_run,
             "parallel": parallel,
         }
-    result = _do("sync", options, as_json)
+    result = _run_job("sync", options, as_json)
     if as_json:
         print_json(result)
     else:
         for item in result["failed"]:
             print_line(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
         counts = {name: len(value) if name == "failed" else value for name, value in result.items()}
-        print_line(Text(("Would do: " if dry_run else "") + ", ".join(f"{name} {n}" for name, n in counts.items())))
+        print_line(Text(("Dry run: " if dry_run else "") + ", ".join(f"{name} {n}" for name, n in counts.items())))
     raise typer.Exit(1 if result["failed"] else 0)
 
 
 @app.command()
 def transcribe(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Recordings, by name.")] = None,
-    all_new: Annotated[bool, typer.Option("--all-new", help="All that nobody asked for yet.")] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="Those that failed, once more.")] = False,
-    model: Annotated[str, typer.Option(help="A model's name or path (WHISPER_MODEL).")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, newest first.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of recordings.")] = None,
+    all_new: Annotated[
+        bool, typer.Option("--all-new", help="Transcribe all recordings that were never queued.")
+    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Transcribe failed recordings again.")] = False,
+    model: Annotated[str, typer.Option(help="Name or path of the model (default: WHISPER_MODEL).")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Transcribe at most this many, newest first.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Transcribe recordings here and now: named ones, new ones, failed ones, or else what is queued."""
+    """Transcribe recordings now: those named, new or failed ones, or (without any of these) the queue."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from pbx.formatting import duration_text
@@ -150,8 +161,8 @@ def transcribe(
         task = bar.add_task("loading the model", total=None)
 
         def show(done_s: float, total_s: float) -> None:
-            said = f"{duration_text(done_s)} of {duration_text(total_s)} of sound"
-            bar.update(task, completed=done_s, total=total_s, description=said)
+            text = f"{duration_text(done_s)} of {duration_text(total_s)} of audio"
+            bar.update(task, completed=done_s, total=total_s, description=text)
 
         wanted = Wanted(names or [], all_new, failed, model, limit)
         result = transcribe_inline(engine, settings, wanted, show)
@@ -160,21 +171,23 @@ def transcribe(
     else:
         for item in result["failed"]:
             print_line(Text(f"✗ {item['name']}: {item['reason']}", "red"), to_stderr=True)
-        sound = f"{duration_text(result['audio_s'])} of sound in {duration_text(result['took_s'])}"
-        counts = f"asked {result['asked']}, completed {result['completed']}, failed {len(result['failed'])}"
-        print_line(Text(f"{counts}: {sound}"))
+        audio = f"{duration_text(result['audio_s'])} of audio in {duration_text(result['took_s'])}"
+        counts = f"requested {result['requested']}, completed {result['completed']}, failed {len(result['failed'])}"
+        print_line(Text(f"{counts}: {audio}"))
     raise typer.Exit(1 if result["failed"] else 0)
 
 
 @app.command()
 def worker(
-    once: Annotated[bool, typer.Option("--once", help="Do what is due and asked for, then end (for cron).")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Log errors only.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Run all due and requested jobs once, then exit (for cron).")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log only errors.")] = False,
     as_json: Json = False,
     only: Annotated[bool, typer.Option("--only", hidden=True, help="End when a worker runs already.")] = False,
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")] = False,
 ) -> None:
-    """Sync and collect at their intervals, transcribe, and do the jobs the pages ask for, until it is stopped."""
+    """Run the background worker until stopped: sync, collect, live events, transcription, alerts and requested jobs."""
     failed: list[str] = []
 
     def on_end(job: "Job") -> None:
@@ -199,9 +212,9 @@ def worker(
 
 @app.command()
 def watch(
-    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors only.")] = False, as_json: Json = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log only warnings and errors.")] = False, as_json: Json = False
 ) -> None:
-    """Listen to the PBX and store what happens as it happens, until it is stopped. The worker does so too."""
+    """Store live events of the PBX until stopped. The worker does this too, so you need it only without a worker."""
     stop, signals = stop_at_signals()
     _start_log(logging.WARNING if quiet else logging.INFO)
     with report_errors(as_json), open_cache() as (engine, settings):
@@ -215,10 +228,10 @@ def watch(
 
 @app.command(hidden=True)
 def transcriber(
-    once: Annotated[bool, typer.Option("--once", help="End when nothing is queued.")] = False,
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when nothing is queued.")] = False,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")] = False,
 ) -> None:
-    """Work the queue of recordings off: the worker starts this."""
+    """Transcribe the queued recordings. The worker starts this command."""
     stop, _ = stop_at_signals()
     _start_log(logging.INFO)
     with report_errors(as_json=False):
@@ -233,12 +246,12 @@ def transcriber(
 def _start_log(level: int) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("pbx").setLevel(level)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # that it asks once more is no news; how it ends is told
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # retries aren't worth a line; the outcome is logged
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Tell what is in the cache, how the last jobs went, who is at work and listens, and how far history was read."""
+    """Show the contents of the cache, the last jobs, the running processes, and the progress of imports."""
     with report_errors(as_json), open_cache() as (engine, settings):
         from pbx.jobs.status import cache_facts
 
@@ -251,48 +264,50 @@ def status(as_json: Json = False) -> None:
         "Data": f"{facts['data_dir']}, {facts['database']['size_bytes'] / 1e6:.1f} MB database",
         "Version": f"{facts['version']}, database {facts['database']['revision']}",
         "PBX": _pbx_line(facts),
-        "Worker": "at work" if facts["worker_alive"] else "not running (python -m pbx worker)",
-        "Listening": _listening_line(facts["listening"]),
+        "Worker": "running" if facts["worker_alive"] else "not running (python -m pbx worker)",
+        "Live events": _listening_line(facts["listening"]),
         **{f"Last {kind}": _job_line(job) for kind, job in facts["last"].items()},
         "Recordings": ", ".join(f"{n} {state}" for state, n in facts["recordings"].items()) or "none",
-        "Transcripts": _speech_line(facts["transcriptions"]),
-        "Jobs to do": ", ".join(f"{job['kind']} {job['state']}" for job in jobs) or "none",
+        "Transcripts": _transcription_line(facts["transcriptions"]),
+        "Queued jobs": ", ".join(f"{job['kind']} {job['state']}" for job in jobs) or "none",
     }
-    for place, mark in enumerate(facts["imports"]):
-        lines[" " * place or "History"] = _mark_line(mark)
+    for number, imported in enumerate(facts["imports"]):
+        lines[" " * number or "Imported"] = _import_line(imported)
     for name, text in lines.items():
         print_line(Text.assemble((f"{name:<13}", "bold"), text))
 
 
 def _listening_line(listening: dict[str, Any]) -> str:
     if not listening["alive"]:
-        return "nobody (the worker does, or python -m pbx watch)"
+        return "not received (start the worker, or python -m pbx watch)"
     since = listening["since"]
-    return f"since {datetime.fromisoformat(since).astimezone():%Y-%m-%d %H:%M}" if since else "being taken up"
+    return f"received since {datetime.fromisoformat(since).astimezone():%Y-%m-%d %H:%M}" if since else "connecting"
 
 
-def _mark_line(mark: dict[str, Any]) -> str:
+def _import_line(imported: dict[str, Any]) -> str:
     from pbx.formatting import count_text
 
-    upto = f"up to {mark['until'].replace('T', ' ')}" if mark["until"] else f"up to byte {mark['bytes']:,}"
-    bad = f", {mark['bad']:,} unreadable" if mark["bad"] else ""
-    read_at = datetime.fromisoformat(mark["read_at"]).astimezone()
-    rows = count_text(mark["rows"], "row")
-    return f"{mark['source']} ({mark['kind']}): {rows}{bad}, {upto}, read {read_at:%Y-%m-%d %H:%M}"
+    position = (
+        f"up to {imported['until'].replace('T', ' ')}" if imported["until"] else f"up to byte {imported['bytes']:,}"
+    )
+    unreadable = f", {imported['unreadable']:,} unreadable" if imported["unreadable"] else ""
+    last_import = f"{datetime.fromisoformat(imported['last_import']).astimezone():%Y-%m-%d %H:%M}"
+    rows = count_text(imported["rows"], "row")
+    return f"{imported['source']} ({imported['kind']}): {rows}{unreadable}, {position}, imported {last_import}"
 
 
 def _pbx_line(facts: dict[str, Any]) -> str:
     if facts["made_up"]:
         return "the demo PBX: made-up calls (python -m pbx demo --remove)"
-    return str(facts["pbx"]["host"]) if facts["pbx"] else "none is set up yet"
+    return str(facts["pbx"]["host"]) if facts["pbx"] else "not set up yet"
 
 
-def _speech_line(speech: dict[str, Any] | None) -> str:
-    if speech is None:
+def _transcription_line(counts: dict[str, Any] | None) -> str:
+    if counts is None:
         return "none"
-    counts = [f"{speech[name]} {name}" for name in ("new", "queued", "transcribing", "completed", "failed")]
-    held_up = "paused" if speech["paused"] else speech["blocked_reason"]
-    return " · ".join(filter(None, (", ".join(counts), held_up)))
+    states = [f"{counts[name]} {name}" for name in ("new", "queued", "transcribing", "completed", "failed")]
+    blocked = "paused" if counts["paused"] else counts["blocked_reason"]
+    return " · ".join(filter(None, (", ".join(states), blocked)))
 
 
 def _job_line(job: dict[str, Any] | None) -> str:
@@ -303,8 +318,8 @@ def _job_line(job: dict[str, Any] | None) -> str:
     return " · ".join(part for part in (job["state"], f"{ended_at:%Y-%m-%d %H:%M}", job["error"] or counts) if part)
 
 
-def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, Any]:
-    """Do a job here, with a progress bar when standard error is a terminal."""
+def _run_job(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, Any]:
+    """Run a job in this process, with a progress bar if standard error is a terminal. Return its result."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with report_errors(as_json), open_cache() as (engine, settings):
@@ -330,7 +345,7 @@ def _do(kind: "JobKind", options: dict[str, Any], as_json: bool) -> dict[str, An
 
 
 def _print_step(step: "CheckStep") -> None:
-    mark, style = MARKS[step.state]
+    mark, style = STATE_MARKS[step.state]
     print_line(Text.assemble((f"{mark} {step.name}", style), f"  {step.finding}"))
     for line in step.fix:
         print_line(Text("    " + line.replace("\n", "\n    ")))
@@ -338,15 +353,15 @@ def _print_step(step: "CheckStep") -> None:
 
 def main() -> None:
     """Run a command and exit with its status."""
-    os.umask(0o077)  # what it writes is for this user alone
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job tells how it ended, as with Ctrl-C
+    os.umask(0o077)  # files are readable by this user only
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job stores how it ended, as with Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that isn't UTF-8 is no reason to fail
+            stream.reconfigure(errors="replace")  # a terminal that isn't UTF-8 must not cause a failure
     try:
         app()
     except SystemExit as end:
-        if threading.active_count() > 1:  # a download that can't be stopped must not hold the process
+        if threading.active_count() > 1:  # a download that can't be stopped must not block the exit
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else 1)

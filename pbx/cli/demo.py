@@ -1,4 +1,4 @@
-"""`python -m pbx demo`: a made-up company that telephones, to try the app with."""
+"""`python -m pbx demo`: runs a simulated PBX with made-up calls, for trying the app."""
 
 import logging
 import signal
@@ -13,19 +13,23 @@ from pbx.cli.terminal import Json, print_json, print_line, report_errors, stop_a
 from pbx.machine import end_with_parent
 
 STARTED_TEXT = (
-    "Demo PBX: a made-up company, to try the app with. Remove it in the app, or with: python -m pbx demo --remove"
+    "The demo PBX is starting: a made-up company for trying the app. To remove it, use the app or run: "
+    "python -m pbx demo --remove"
 )
 
 
 def demo(
     if_unconfigured: Annotated[
-        bool, typer.Option("--if-unconfigured", help="Do nothing where a PBX is set up, or the demo was removed.")
+        bool, typer.Option("--if-unconfigured", help="Do nothing if a PBX is set up or the demo was removed.")
     ] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove the demo with all it brought.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the demo and its data, and exit.")] = False,
     as_json: Json = False,
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")] = False,
 ) -> None:
-    """Be the demo PBX until stopped: on loopback, with thirty days of made-up calls, in a folder of its own."""
+    """Run a demo PBX on the loopback interface until stopped, with thirty days of made-up calls.
+
+    Its data is stored in a separate folder in the data directory.
+    """
     with report_errors(as_json):
         from pbx.demo.lifecycle import demo_alive, leave_demo
         from pbx.settings import load_folder_settings
@@ -33,7 +37,7 @@ def demo(
         settings = load_folder_settings()
         if remove:
             leave_demo(settings)
-            print_json({"removed": True}) if as_json else print_line(Text("The demo is removed."))
+            print_json({"removed": True}) if as_json else print_line(Text("Demo removed."))
             return
         if if_unconfigured and (demo_alive(settings) or not _demo_should_run()):
             return
@@ -45,7 +49,7 @@ def demo(
 
 
 def _demo_should_run() -> bool:
-    """Whether the demo is on already, or nothing is set up and nobody has removed it."""
+    """Whether the demo is on already, or no PBX is set up and the demo wasn't removed before."""
     from pbx.demo.lifecycle import is_unconfigured, was_left
     from pbx.settings import load_folder_settings, load_settings
 
@@ -62,8 +66,8 @@ def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:
     settings = load_folder_settings()
     if not is_unconfigured(settings):
         raise SettingsError(
-            "A PBX is set up, and the demo would stand in its place.",
-            "Name another directory to try it in: PBX_DATA_DIR=data-of-the-demo python -m pbx demo",
+            "A PBX is set up, so the demo can't run in this data directory.",
+            "Use another data directory: PBX_DATA_DIR=demo-data python -m pbx demo",
         )
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     settings.home_dir.mkdir(parents=True, exist_ok=True)

@@ -24,29 +24,33 @@ from pbx.formatting import count_text
 
 import_app = typer.Typer(name="import", help="Import the PBX's own records: queue_log, CDR, CEL.", no_args_is_help=True)
 URL_HELP = (
-    "Import from this database, mysql://user@host/asteriskcdrdb for example; files you also name are imported first. "
-    "Leave the password out, because other users of this machine can see command lines; you will be asked for it. To "
-    "avoid the question, set PBX_IMPORT_URL, in the environment or in .env, to the full address including the "
+    "Import from this database, such as mysql://user@host/asteriskcdrdb, after any files you name. "
+    "Leave the password out, because other users of this machine can see command lines; the command prompts for it. To "
+    "avoid the prompt, set PBX_IMPORT_URL, in the environment or in .env, to the full address including the "
     "password; it is used when you give neither a file nor --url."
 )
 SINCE_HELP = (
-    "Only what happened from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone). The import reads "
+    "Import only events from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone). The import reads "
     "everything in this time range again; the next import without a range continues where the last one ended."
 )
 Url = Annotated[str, typer.Option("--url", help=URL_HELP, metavar="URL")]
 Since = Annotated[str, typer.Option(help=SINCE_HELP, metavar="TIME")]
-Until = Annotated[str, typer.Option(help="Only what happened up to this time or day.", metavar="TIME")]
+Until = Annotated[
+    str, typer.Option(help="Import only events up to this time, or to the end of this day.", metavar="TIME")
+]
 
 
 @import_app.command("queue-log")
 def import_queue_log(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Plain, rotated or gzip.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="queue_log files: plain, rotated or gzip.")
+    ] = None,
     url: Url = "",
     since: Since = "",
     until: Until = "",
     as_json: Json = False,
 ) -> None:
-    """Read what is new in queue_log files, or in a database's queue_log table."""
+    """Import new lines of queue_log files, or new rows of a database's queue_log table."""
     with report_errors(as_json):
         files, url = choose_sources(files, url, "/var/log/asterisk/queue_log")
     _import("queue_log", files, url, {}, since, until, as_json)
@@ -56,15 +60,15 @@ def import_queue_log(
 def import_cdr(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Master.csv, or CSV with a header; plain or gzip."),
+        typer.Argument(metavar="[FILE]...", help="Master.csv, or CSV with a header: plain or gzip."),
     ] = None,
     url: Url = "",
     since: Since = "",
     until: Until = "",
-    table: Annotated[str, typer.Option(help="The table's name.")] = "cdr",
+    table: Annotated[str, typer.Option(help="The name of the CDR table.")] = "cdr",
     as_json: Json = False,
 ) -> None:
-    """Read what is new in the call detail records, from a database (with CEL, if it has it) or from Master.csv."""
+    """Import new call detail records (CDR) from Master.csv, or from a database together with its CEL table."""
     with report_errors(as_json):
         files, url = choose_sources(files, url, "/var/log/asterisk/cdr-csv/Master.csv")
     _import("cdr", files, url, {"table": table}, since, until, as_json)
@@ -132,7 +136,7 @@ def prompt_for_password(address: str) -> str:
     if url.password is not None or any("pass" in name.lower() or "pwd" in name.lower() for name in url.query):
         raise SettingsError(
             "Nothing was imported: every user of this machine can read a password on the command line.",
-            "Change this password, as others may have seen it. Then leave it out of --url; you will be asked for it. "
+            "Change this password, as others may have seen it. Then leave it out of --url; the command prompts for it. "
             "Or leave out --url, and set PBX_IMPORT_URL, in the environment or in .env, to the full address including "
             "the password.",
         )
@@ -151,7 +155,7 @@ def parse_time_range(since: str, until: str) -> dict[str, str]:
     """The bounds of --since and --until, as options of the job. Raises BadParameter when the range is empty."""
     bounds = {
         "since": parse_time(since, "--since"),
-        "until": parse_time(until, "--until", whole_day=True),
+        "until": parse_time(until, "--until", end_of_day=True),
     }
     begin, end = (datetime.fromisoformat(bound) if bound else None for bound in bounds.values())
     if begin and end and begin >= end:

@@ -1,4 +1,7 @@
-"""What every command does with a terminal and the cache: results to standard output, all else to standard error."""
+"""What the commands share: settings, cache, output, errors and signals.
+
+Results go to standard output, all else to standard error.
+"""
 
 import _thread
 import json
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
 
     from pbx.settings import Settings
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @contextmanager
 def open_cache() -> Iterator[tuple["Engine", "Settings"]]:
-    """The cache's database and the settings. Raises SettingsError or DataError."""
+    """Open the cache for the time of a command; yields its engine and the settings. Raises SettingsError, DataError."""
     from pbx.settings import load_settings
     from pbx.store.engine import open_engine
 
@@ -40,7 +43,7 @@ def open_cache() -> Iterator[tuple["Engine", "Settings"]]:
 
 @contextmanager
 def report_errors(as_json: bool) -> Iterator[None]:
-    """Tell an error of ours in a line and its fix in the next, and exit with its status."""
+    """Turn a PbxError into a message with its fix, and exit with status 2 for SettingsError, otherwise 1."""
     try:
         yield
     except PbxError as error:
@@ -53,25 +56,26 @@ def report_errors(as_json: bool) -> Iterator[None]:
         raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
 
 
-def print_json(facts: dict[str, Any]) -> None:
-    """Print the result of a command for machines, on one line."""
-    print(json.dumps(facts, ensure_ascii=False), flush=True)
+def print_json(result: dict[str, Any]) -> None:
+    """Print the result of a command as JSON, on one line."""
+    print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
 def print_line(text: Text, *, to_stderr: bool = False) -> None:
-    """Print a line as it is: never wrapped, so that a line to copy into a configuration stays one."""
+    """Print a line without wrapping it, so that a configuration line can be copied."""
     console(to_stderr=to_stderr).print(text, soft_wrap=True, highlight=False)
 
 
 def console(*, to_stderr: bool) -> Console:
-    """The terminal, as Rich sees it."""
+    """Return Rich's console for one of the two outputs."""
     return Console(stderr=to_stderr)
 
 
-def parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None:
-    """A time as ISO text with its offset; without a zone it is in the PBX's zone, else in this machine's.
+def parse_time(text: str, option: str, *, end_of_day: bool = False) -> str | None:
+    """Parse a time from the command line. Return it in ISO format with its UTC offset, or None for "".
 
-    `whole_day`: a date alone means the end of that day.
+    A time without a zone is in the PBX's time zone if that is set, otherwise in this machine's. `end_of_day`: a date
+    means the end of that day. Raises BadParameter, which names `option`.
     """
     if not text:
         return None
@@ -79,24 +83,24 @@ def parse_time(text: str, option: str, *, whole_day: bool = False) -> str | None
 
     try:
         moment = datetime.fromisoformat(text)
-        if whole_day and len(text) <= len("2026-01-31"):
+        if end_of_day and len(text) <= len("2026-01-31"):
             moment += timedelta(days=1)
         if moment.tzinfo is None:
             zone = load_settings().freepbx_timezone
             moment = moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment.astimezone()
-        moment.astimezone(UTC)  # years 1 and 9999 may lie beyond what UTC has
+        moment.astimezone(UTC)  # in the years 1 and 9999 this can be out of range
     except (ValueError, OverflowError, OSError):  # OSError: Windows knows no local time before 1970
-        raise typer.BadParameter("write it as 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
+        raise typer.BadParameter("use the format 2026-01-31 or 2026-01-31T08:00", param_hint=option) from None
     return moment.isoformat()
 
 
 def stop_at_signals() -> tuple[threading.Event, list[int]]:
-    """What SIGTERM and Ctrl-C set, and the signals that came."""
+    """Return an event that SIGTERM and Ctrl-C set, and the list of the signals received."""
     signals: list[int] = []
     stop = threading.Event()
 
     def on_signal(number: int, _: object) -> None:
-        # An exception raised here could be swallowed by whatever runs at this moment, and a lock might be held by it.
+        # An exception raised here could be caught by the code that is running, or leave a lock held.
         signals.append(number)
         _thread.start_new_thread(stop.set, ())
 

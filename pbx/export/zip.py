@@ -55,9 +55,7 @@ def _new_zip(target: Path) -> Iterator[zipfile.ZipFile]:
         target.unlink(missing_ok=True)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise StorageFull(
-            "The disk is too full for the export.", "Free up disk space, or export fewer calls."
-        ) from error
+        raise StorageFull("Not enough disk space for the export.", "Free disk space, or export fewer calls.") from error
     except BaseException:
         target.unlink(missing_ok=True)
         raise

@@ -76,8 +76,8 @@ def _told(mark: ImportCursorRow) -> dict[str, Any]:
         "kind": mark.kind,
         "source": mark.label,
         "rows": mark.rows,
-        "bad": mark.bad_rows,
-        "read_at": mark.read_at.isoformat(),
+        "unreadable": mark.bad_rows,
+        "last_import": mark.read_at.isoformat(),
         "bytes": mark.position if is_file else None,
         "until": until,
     }

@@ -76,9 +76,7 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
         if part is not None:
             part.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"There is no room left to write {path}.", "Free some space on its disk, then try again."
-            ) from error
+            raise StorageFull(f"Not enough disk space to write {path}.", "Free disk space, then try again.") from error
         raise DataError(
             f"{path} can't be written: {error.strerror}.", "Choose a place that this user may write to (--output)."
         ) from error

@@ -242,11 +242,11 @@ class Download:
             free_bytes = shutil.disk_usage(self._parts_dir).free
             if free_bytes - sum(self._expected.values()) >= self._room.least_free_bytes:
                 return
-        kept = size_text(self._room.least_free_bytes)
+        reserved = size_text(self._room.least_free_bytes)
         raise StorageFull(
-            f"There is no room left for recordings in {self._audio_dir}: only {size_text(free_bytes)} free.",
-            f"Free some space on its disk, then sync again. Downloads leave {kept} free (PBX_LEAST_FREE_MB). "
-            "Recordings already stored are safe.",
+            f"Not enough disk space for recordings in {self._audio_dir}: {size_text(free_bytes)} free.",
+            f"Free disk space, then sync again. Downloads leave {reserved} free (PBX_LEAST_FREE_MB). "
+            "Recordings already downloaded are kept.",
         )
 
     def _too_large(self, size_bytes: int) -> str:

@@ -102,7 +102,9 @@ def _written_whole(target: Path) -> Iterator[Path]:
         replace_file(part, target)
     except (OSError, av.FFmpegError) as error:
         if error.errno in _NO_ROOM:
-            raise StorageFull(f"There is no room left in {target.parent}.", "Make room, then play it again.") from None
+            raise StorageFull(
+                f"Not enough disk space in {target.parent}.", "Free disk space, then play it again."
+            ) from None
         fix = "Give the account that runs the app the right to write there."
         raise DataError(f"Nothing can be written to {target.parent}: {error.strerror}.", fix) from None
     finally:

@@ -203,7 +203,7 @@ def _manual_download(links: list[WeightsDownload]) -> str:
 def _unwritable(folder: Path, error: OSError) -> DataError:
     if error.errno in _NO_ROOM:
         return StorageFull(
-            f"There is no room for the speech model in {folder.absolute()}.", "Free some space, then try again."
+            f"Not enough disk space for the speech model in {folder.absolute()}.", "Free disk space, then try again."
         )
     fix = "Give the account that runs the worker the right to write there."
     return DataError(f"Nothing can be written to {folder.absolute()}: {error.strerror}.", fix)

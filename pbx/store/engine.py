@@ -214,7 +214,9 @@ def _clear_error(engine: Engine, error: object) -> PbxError | None:
     state = getattr(error, "sqlstate", None) or ""
     where = f"The database at {engine.url.host or 'this machine'}"
     if state in _POSTGRES_FULL:
-        return StorageFull(f"{where} has no room left.", "Free some space on the database's machine, then try again.")
+        return StorageFull(
+            f"{where} has not enough disk space.", "Free disk space on the database's machine, then try again."
+        )
     if state in _POSTGRES_REFUSED or state.startswith(("08", "28", "3D", "57P")):
         reason = getattr(getattr(error, "diag", None), "message_primary", None) or "the connection was lost"
         return DataError(f"{where} can't be used: {reason}.", "Check PBX_DATABASE_URL and the user's rights.")
@@ -232,8 +234,8 @@ def _sqlite_error(engine: Engine, error: sqlite3.Error) -> PbxError | None:
     full = code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(file))
     if full:
         return StorageFull(
-            f"There is no room left for the cache {file}.",
-            "Free some space on its disk, then try again. Everything already stored is safe.",
+            f"Not enough disk space for the cache {file}.",
+            "Free disk space, then try again. All stored data is kept.",
         )
     if code not in _SQLITE_UNUSABLE:
         return None

@@ -113,7 +113,7 @@ def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
         failed = [row for row in rows if row.state == "failed"]
         named = {row.recording_id: session.get_one(RecordingRow, row.recording_id).name for row in failed}
     return {
-        "asked": len(ids),
+        "requested": len(ids),
         "completed": sum(row.state == "completed" for row in rows),
         "failed": [{"name": named[row.recording_id], "reason": row.error} for row in failed],
         "audio_s": round(sum(row.total_s or 0.0 for row in rows if row.state == "completed"), 1),

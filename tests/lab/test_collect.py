@@ -157,9 +157,9 @@ def small_disk(no_real_data: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     write_jobs(5)
-    with pytest.raises(StorageFull, match="no room left") as caught:
+    with pytest.raises(StorageFull, match="Not enough disk space") as caught:
         write_jobs(200)
-    assert "Free some space" in caught.value.fix
+    assert "Free disk space" in caught.value.fix
     engine = open_engine(load_settings())
     with reading(engine) as session:
         written = session.exec(select(Job)).all()
@@ -172,7 +172,7 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
 
 def test_a_disk_full_from_the_start_is_told(small_disk: Path) -> None:
     fill(small_disk)
-    with pytest.raises(StorageFull, match="no room left"):
+    with pytest.raises(StorageFull, match="Not enough disk space"):
         open_engine(load_settings())
 
 

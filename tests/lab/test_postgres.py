@@ -91,7 +91,7 @@ def test_a_refusal_is_told_without_the_password(
 
 def test_a_full_disk_is_told(engine: Engine) -> None:
     raised = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
-    with pytest.raises(StorageFull, match="no room left"), writing(engine) as session:
+    with pytest.raises(StorageFull, match="not enough disk space"), writing(engine) as session:
         session.connection().exec_driver_sql(raised)
 
 

@@ -109,9 +109,9 @@ def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) 
 def test_why_it_could_not_be_prepared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from pbx.demo.lifecycle import DemoState
 
-    monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "There is no room left."))
+    monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "Not enough disk space."))
     app = open_page()
-    assert "There is no room left" in words(app)
+    assert "Not enough disk space" in words(app)
     assert "Try with a demo PBX" in {button.label for button in app.button}
 
 

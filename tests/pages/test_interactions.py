@@ -107,7 +107,7 @@ def test_a_call_without_transcript_can_be_transcribed(engine: Engine, pbx: int) 
 
 def test_one_that_cannot_be_queued_says_why(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
-        raise StorageFull("There is no room left.", "Make room.")
+        raise StorageFull("Not enough disk space.", "Free disk space.")
 
     app = open_call(add_sound(engine, pbx))
     monkeypatch.setattr("pbx.ui.transcription_queue.queue_recordings", full)
@@ -257,7 +257,7 @@ def test_what_cannot_be_saved_stays_in_its_field(
     engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def full(*_: object) -> None:
-        raise StorageFull("There is no room left.", "Make room.")
+        raise StorageFull("Not enough disk space.", "Free disk space.")
 
     call = add_sound(engine, pbx)
     with writing(engine) as session:
@@ -267,7 +267,7 @@ def test_what_cannot_be_saved_stays_in_its_field(
         patched.setattr(f"pbx.ui.call_notes.{what}", full)
         app.get("feedback")[0].set_value(1)
         app = choose_tags(app, "vip")
-        assert words(app).count("Your change is still here. There is no room left") == 1
+        assert words(app).count("Your change is still here. Not enough disk space") == 1
         assert "Make room" in words(app)
     assert (app.multiselect[0].value, app.get("feedback")[0].value) == (["vip"], 1)
     app = well(app.get("feedback")[0].set_value(2).run())
@@ -295,9 +295,9 @@ def test_the_note_is_given_as_it_was_written(engine: Engine, pbx: int, text: str
 def test_what_became_of_a_note_is_answered(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     app = open_call(call)
-    app.session_state["note_answer"] = NoteAnswer("1", "kept", "There is no room left.")
+    app.session_state["note_answer"] = NoteAnswer("1", "kept", "Not enough disk space.")
     given = note_given(well(app.run()))
-    assert given["answer"] == {"number": "1", "saved": "kept", "problem": "There is no room left.", "gone": False}
+    assert given["answer"] == {"number": "1", "saved": "kept", "problem": "Not enough disk space.", "gone": False}
 
 
 @pytest.mark.parametrize("whose", ["its own", "another call's"])
@@ -368,9 +368,9 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
         assert job.options == {"recording_id": call}
     with writing(engine) as session:
         start_job(session, job.id, "worker-0")
-        fail_job(session, "worker-0", job.id, "There is no room left.")
+        fail_job(session, "worker-0", job.id, "Not enough disk space.")
     app = open_call(call)
-    assert "There is no room left" in words(app)
+    assert "Not enough disk space" in words(app)
     assert "Preparing the audio" in words(press(app, "Try again"))
 
 

@@ -131,7 +131,7 @@ def test_a_job_done_here_is_recorded(does: Callable[[str, JobFunction], None]) -
 
 def test_a_dry_run_leaves_no_trace(does: Callable[[str, JobFunction], None]) -> None:
     does("sync", lambda *_: SYNCED)
-    assert run(app, ["sync", "--dry-run"]).stdout.startswith("Would do: listed 5")
+    assert run(app, ["sync", "--dry-run"]).stdout.startswith("Dry run: listed 5")
     assert json.loads(run(app, ["status", "--json"]).stdout)["last"]["sync"] is None
 
 
@@ -218,7 +218,7 @@ def test_no_command_says_a_password(command: str, as_json: list[str], pbx: None)
 def test_status_of_an_empty_cache(no_real_data: Path) -> None:
     said = run(app, ["status"])
     assert said.exit_code == 0
-    assert "none is set up yet" in said.stdout
+    assert "not set up yet" in said.stdout
     status = json.loads(run(app, ["status", "--json"]).stdout)
     assert (status["pbx"], status["worker_alive"], status["recordings"]) == (None, False, {})
     assert status["data_dir"] == str(no_real_data)
@@ -246,10 +246,10 @@ def test_a_closed_pipe_is_quiet() -> None:
 def test_times_without_a_zone_are_the_pbx_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_TIMEZONE", "Europe/Berlin")
     assert parse_time("2026-01-31", "--since") == "2026-01-31T00:00:00+01:00"
-    assert parse_time("2026-01-31", "--until", whole_day=True) == "2026-02-01T00:00:00+01:00"
-    assert parse_time("2026-07-31T08:30", "--until", whole_day=True) == "2026-07-31T08:30:00+02:00"
+    assert parse_time("2026-01-31", "--until", end_of_day=True) == "2026-02-01T00:00:00+01:00"
+    assert parse_time("2026-07-31T08:30", "--until", end_of_day=True) == "2026-07-31T08:30:00+02:00"
     assert parse_time("2026-07-31T08:30Z", "--since") == "2026-07-31T08:30:00+00:00"
     assert parse_time("", "--since") is None
     for beyond in ("0001-01-01", "9999-12-31", "0001-01-01T00:00+14:00", "tomorrow"):
         with pytest.raises(typer.BadParameter, match="write it as"):
-            parse_time(beyond, "--until", whole_day=beyond.startswith("9999"))
+            parse_time(beyond, "--until", end_of_day=beyond.startswith("9999"))

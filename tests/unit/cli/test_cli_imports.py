@@ -223,8 +223,8 @@ def moment(at_s: int) -> str:
 
 def test_status_says_how_far_the_imports_are_and_who_listens(pbx: None, log: Path, tmp_path: Path) -> None:
     before = run(app, ["status"])
-    assert "Listening    nobody" in before.stdout
-    assert "History" not in before.stdout
+    assert "Live events  not received" in before.stdout
+    assert "Imported" not in before.stdout
     run(app, ["import", "queue-log", str(log), "--url", make_site(tmp_path / "site.sqlite")])
     said = run(app, ["status"]).stdout
     assert f"queue_log (queue_log): 5 rows, 1 unreadable, up to byte {log.stat().st_size:,}" in said
@@ -232,7 +232,7 @@ def test_status_says_how_far_the_imports_are_and_who_listens(pbx: None, log: Pat
     table, file = facts["imports"]
     assert (table["source"].rpartition(" ")[2], table["rows"], table["bytes"]) == ("queuelog", 1, None)
     assert datetime.fromisoformat(table["until"]).replace(tzinfo=UTC).timestamp() == T
-    assert (file["rows"], file["bad"], file["until"]) == (5, 1, None)
+    assert (file["rows"], file["unreadable"], file["until"]) == (5, 1, None)
     with take_process_lock(load_settings().pbx_data_dir, "watch"):
         assert json.loads(run(app, ["status", "--json"]).stdout)["listening"] == {"alive": True, "since": None}
 

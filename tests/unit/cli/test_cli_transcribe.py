@@ -61,10 +61,10 @@ def test_recordings_are_transcribed_by_name(engine: Engine, settings: Settings, 
     told = run(app, ["transcribe", "r3", "r1", "--json"])
     assert (told.exit_code, told.stderr) == (0, "")
     result = json.loads(told.stdout)
-    assert (result["asked"], result["completed"], result["failed"], result["audio_s"]) == (2, 2, [], 40.0)
+    assert (result["requested"], result["completed"], result["failed"], result["audio_s"]) == (2, 2, [], 40.0)
     assert states(engine) == {1: "completed", 3: "completed"}
     assert row_of(engine, 1).requested_by == "command line"
-    assert "asked 1, completed 1, failed 0: 20 s of sound in" in run(app, ["transcribe", "r1"]).stdout
+    assert "requested 1, completed 1, failed 0: 20 s of audio in" in run(app, ["transcribe", "r1"]).stdout
 
 
 def test_new_failed_and_queued_ones(engine: Engine, settings: Settings, scripted: None) -> None:
@@ -78,9 +78,9 @@ def test_new_failed_and_queued_ones(engine: Engine, settings: Settings, scripted
     (settings.audio_dir / f"r{broken}.wav").write_text('{"parts": 1}')
     assert run(app, ["transcribe", "--failed"]).exit_code == 0
     ask(engine, settings, first)
-    assert json.loads(run(app, ["transcribe", "--json"]).stdout)["asked"] == 1
+    assert json.loads(run(app, ["transcribe", "--json"]).stdout)["requested"] == 1
     assert set(states(engine).values()) == {"completed"}
-    assert json.loads(run(app, ["transcribe", "--json"]).stdout)["asked"] == 0
+    assert json.loads(run(app, ["transcribe", "--json"]).stdout)["requested"] == 0
     speech = json.loads(run(app, ["status", "--json"]).stdout)["transcriptions"]
     assert (speech["new"], speech["completed"], speech["failed"]) == (0, 3, 0)
     assert "0 new, 0 queued, 0 transcribing, 3 completed, 0 failed" in run(app, ["status"]).stdout

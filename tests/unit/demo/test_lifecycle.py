@@ -166,8 +166,8 @@ def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
 def test_the_reason_why_it_could_not_be_prepared_is_told(real: Settings) -> None:
     folder = demo_place(real)
     folder.mkdir(parents=True)
-    (folder / "preparing.json").write_text(json.dumps({"fault": "No room is left."}))
-    assert demo_state(real) == DemoState("off", 0.0, "No room is left.")
+    (folder / "preparing.json").write_text(json.dumps({"fault": "Not enough disk space."}))
+    assert demo_state(real) == DemoState("off", 0.0, "Not enough disk space.")
 
 
 def test_a_second_process_is_refused(real: Settings) -> None:

@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pbx.export.zip.shutil.copyfileobj", full)
-    with pytest.raises(StorageFull, match="too full for the export"):
+    with pytest.raises(StorageFull, match="Not enough disk space for the export"):
         write_zip([call(audio=sound(tmp_path))], tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
 

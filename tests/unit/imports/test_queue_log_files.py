@@ -215,11 +215,11 @@ def test_a_full_cache_loses_nothing(engine: Engine, log: Path, monkeypatch: pyte
     log.write_text("".join(write_days(50)))
 
     def full(*_: object) -> None:
-        raise DataError("There is no room left.", "")
+        raise DataError("Not enough disk space.", "")
 
     with monkeypatch.context() as patched:
         patched.setattr("pbx.imports.run.move_cursor", full)
-        with pytest.raises(DataError, match="no room left"):
+        with pytest.raises(DataError, match="Not enough disk space"):
             read(engine, log)
     assert contents(engine) == [[], [], []]
     read(engine, log)

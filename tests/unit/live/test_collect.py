@@ -135,7 +135,7 @@ def test_no_room_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageFull, match="no room left"):
+    with pytest.raises(StorageFull, match="Not enough disk space"):
         write_atomically(tmp_path / "freepbx.json", "new")
     assert [file for file in tmp_path.iterdir() if file.is_file()] == []
 

@@ -185,6 +185,6 @@ def test_a_relative_cache_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("make", [render_playable, waveform])
 def test_a_full_disk_leaves_nothing_behind(make: Make, tmp_path: Path) -> None:
     source = write_wav(tmp_path / "call.wav", [440], duration_s=20)
-    with file_size_limit(4_000), pytest.raises(StorageFull, match="no room left"):
+    with file_size_limit(4_000), pytest.raises(StorageFull, match="Not enough disk space"):
         make(source, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -309,7 +309,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(StorageFull, match="no room for the speech model"):
+    with pytest.raises(StorageFull, match="Not enough disk space for the speech model"):
         find_weights("base", "whisper", tmp_path)
 
 

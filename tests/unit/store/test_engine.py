@@ -171,9 +171,9 @@ def test_a_directory_in_place_of_the_database_is_named(settings: Settings) -> No
 def test_a_full_disk_is_told_and_loses_nothing(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
         add_job(session, "before", "sync", connection_id=None, requested_by="test")
-    with pytest.raises(StorageFull, match="no room left") as caught:
+    with pytest.raises(StorageFull, match="Not enough disk space") as caught:
         fill(engine, pages=40)
-    assert "Free some space" in caught.value.fix
+    assert "Free disk space" in caught.value.fix
     with reading(engine) as session:
         assert get_job(session, "before") is not None
         assert get_job(session, "0") is None

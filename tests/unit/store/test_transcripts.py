@@ -331,7 +331,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(ready: Engine) -> None:
             add_part(session, begun, TranscriptPart(0, long, done_s=999.0), "inbound")
             finish_transcript(session, begun)
 
-    with pytest.raises(StorageFull, match="no room left"):
+    with pytest.raises(StorageFull, match="Not enough disk space"):
         fill("150")
     with reading(ready) as session:
         assert texts(session, begun) == ["first part"]

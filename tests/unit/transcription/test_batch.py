@@ -270,7 +270,7 @@ def test_the_queue_waits_for_room_on_the_disk(
             worker.work(idle_s=0.0)  # as on the command line: said, not waited for
         thread = threading.Thread(target=lambda: worker.work(idle_s=60.0))
         thread.start()
-        until(lambda: "no room left" in caplog.text, "said")
+        until(lambda: "Not enough disk space" in caplog.text, "said")
         disk.grow()
         until(lambda: states(engine) == {number: "completed"}, "completed")
         stop.set()

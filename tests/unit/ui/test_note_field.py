@@ -80,11 +80,11 @@ def test_a_call_that_is_not_there_is_told(at: Site) -> None:
 
 def test_a_note_that_cannot_be_kept_says_why(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(session: Session, *_: object) -> str:
-        raise StorageFull("There is no room left.", "Make room.")
+        raise StorageFull("Not enough disk space.", "Free disk space.")
 
     assert "holds 20,000 characters" in save_draft(at, NoteDraft("1.2", "x" * 30_000, "", "7")).problem
     monkeypatch.setattr("pbx.ui.note_field.save_note", full)
     assert save_draft(at, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer(
-        "7", problem="There is no room left. Make room."
+        "7", problem="Not enough disk space. Free disk space."
     )
     assert kept(at) == ""
