@@ -251,5 +251,5 @@ def test_times_without_a_zone_are_the_pbx_s(monkeypatch: pytest.MonkeyPatch) -> 
     assert parse_time("2026-07-31T08:30Z", "--since") == "2026-07-31T08:30:00+00:00"
     assert parse_time("", "--since") is None
     for beyond in ("0001-01-01", "9999-12-31", "0001-01-01T00:00+14:00", "tomorrow"):
-        with pytest.raises(typer.BadParameter, match="write it as"):
+        with pytest.raises(typer.BadParameter, match="use the format"):
             parse_time(beyond, "--until", end_of_day=beyond.startswith("9999"))
