@@ -122,9 +122,9 @@ def show_search(site: ui.Site, wanted: SearchFilter) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="found"):
         selected = selected_calls()
-        muted = [f"times in {site.zone_name}", *([f"{count_text(len(selected), 'call')} selected"] if selected else [])]
+        more = [f"times in {site.zone_name}", *([f"{count_text(len(selected), 'call')} selected"] if selected else [])]
         found_text = f"{count_text(mentions, 'mention')} in {count_text(calls, 'call')}"
-        st.html(f'<b>{found_text}</b> <span class="muted">{", ".join(muted)}</span>')
+        st.html(f'<b>{found_text}</b> <span class="muted">· {" · ".join(more)}</span>')
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="found_tools"):
             order = st.segmented_control(
                 "Order",

@@ -78,7 +78,7 @@ def _header(site: Site, call: CallRow, has_recordings: bool) -> None:
                 DIRECTIONS.get(call.direction, call.direction),
                 f"Queue {call.queue}" if call.queue else "",
                 f"Agent {site.agent_text(call.agent)}" if call.agent else "",
-                duration_text(call.duration_s),
+                "" if call.duration_s is None else duration_text(call.duration_s),
             ]
             note(" · ".join(filter(None, details)))
         if has_recordings:
@@ -226,7 +226,7 @@ def _call_facts(site: Site, call: CallRow) -> dict[str, str]:
         "To": call.to_number,
         "Queue": call.queue,
         "Agent": site.agent_text(call.agent),
-        "Length": duration_text(call.duration_s),
+        "Length": "" if call.duration_s is None else duration_text(call.duration_s),
         "Recording": RECORDING_STATES.get(call.state, (call.state, ""))[0],
         "Linkedid": call.linkedid,
         "Source": site.source_name(call.source),

@@ -92,8 +92,9 @@ def call_cells(site: Site, call: CallRow) -> list[TableCell]:
 def short_call_cells(site: Site, call: CallRow) -> list[TableCell]:
     """Return the cells of a call, one for each of SHORT_CALL_COLUMNS."""
     numbers = f"{call.from_number or 'Unknown'} → {call.to_number or 'Unknown'}"
+    length = "" if call.duration_s is None else f", {duration_text(call.duration_s)}"
     return [
-        {"text": numbers, "sub": f"{site.local(call.started_at)}, {duration_text(call.duration_s)}"},
+        {"text": numbers, "sub": f"{site.local(call.started_at)}{length}"},
         transcript_cell(call),
     ]
 
