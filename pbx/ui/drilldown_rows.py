@@ -192,7 +192,7 @@ def _narrow_visits(params: Mapping[str, str], query: FigureFilter, period: Perio
     labels = (("queue", "queue"), ("agent", "agent"), ("did", "number called"))
     words += [f"{label} {params[name] or 'unknown'}" for name, label in labels if name in params]
     if (target := params.get("target")) is not None:
-        words.append(f"transferred to {target or 'an unknown number'}")
+        words.append(f"transferred to {transfer_text(target) or 'an unknown number'}")
     weekday, hour, week_words = _hour_of_week(params)
     words += week_words
     over_s, up_to_s = number_param(params, "over"), number_param(params, "upto")
@@ -237,7 +237,7 @@ def _cells_of_visit(site: Site, visit: ListedVisit, call: CallRow | None) -> lis
         site.local(visit.joined_at, seconds=True),
         caller_cell(visit),
         {"text": visit.queue, "sub": f"called {visit.did}" if visit.did else ""},
-        {"text": text, "tone": tone, "sub": f"to {visit.target}" if visit.target else ""},
+        {"text": text, "tone": tone, "sub": f"to {transfer_text(visit.target)}" if visit.target else ""},
         duration_text(visit.wait_s),
         duration_text(visit.talk_s),
         visit.agent or NOTHING,
@@ -252,10 +252,15 @@ def caller_cell(visit: ListedVisit) -> TableCell:
     return {"text": text, "sub": visit.caller if named else ""}
 
 
+def transfer_text(target: str) -> str:
+    """Return the number a call was transferred to, without the dialplan context: 221 for 221@from-internal."""
+    return target.partition("@")[0]
+
+
 def _visit_values(visit: ListedVisit) -> Sequence[CellValue]:
     return (
         *(visit.joined_at, visit.caller, visit.caller_name, visit.queue, visit.did, OUTCOME_WORDS[visit.outcome][0]),
-        *(visit.wait_s, visit.talk_s, visit.ring_s, visit.agent, visit.target, visit.uniqueid),
+        *(visit.wait_s, visit.talk_s, visit.ring_s, visit.agent, transfer_text(visit.target), visit.uniqueid),
     )
 
 

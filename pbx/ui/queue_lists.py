@@ -1,4 +1,4 @@
-"""The lists below the queue charts: calls, abandoned calls, queues, numbers called, agents, repeated callers."""
+"""The lists below the queue charts: calls, abandoned calls, queues, numbers called, agents, repeat callers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from pbx.formatting import NOTHING, ago_text, count_text, duration_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import drilldown_from_url, follow, list_heading, open_call, scroll_to, was_clicked
-from pbx.ui.drilldown_rows import VISITS, caller_cell
+from pbx.ui.drilldown_rows import VISITS, caller_cell, transfer_text
 from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import MOST_EXPORTED, table_export
 from pbx.ui.filters import IN_URL
@@ -51,7 +51,7 @@ def show_lists(site: Site, period: Period) -> None:
         "By queue": partial(_show_by, by="queue", label="Queue"),
         "By number called": partial(_show_by, by="did", label="Number called"),
         "Agents": show_agents,
-        "Repeated callers": show_repeated,
+        "Repeat callers": show_repeated,
         "Transfers": show_transfers,
     }
     clicked = was_clicked()
@@ -268,14 +268,14 @@ def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
     }
     columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First call|", "Last call|")
     counted = f"{count_text(len(found), 'number')} with two or more calls, most calls first"
-    with list_heading(f"The first {counted}" if len(found) == MOST_ROWS else counted, selection):
+    with list_heading(f"Top {counted}" if len(found) == MOST_ROWS else counted, selection):
         values: list[Sequence[CellValue]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
         ]
         names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First call", "Last call")
-        table_export(site, "Repeated callers", names, lambda: values, key="repeated")
-    if picked := table("Repeated callers", columns, rows, key="repeated", pick=True):
+        table_export(site, "Repeat callers", names, lambda: values, key="repeated")
+    if picked := table("Repeat callers", columns, rows, key="repeated", pick=True):
         go_to_page(CALL_PAGE, {"number": picked})
 
 
@@ -288,10 +288,11 @@ def show_transfers(site: Site, query: FigureFilter, selection: str) -> None:
             return
     total = sum(count for _, count in found)
     rows: Mapping[str, list[TableCell]] = {
-        str(number): [target or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
+        str(number): [transfer_text(target) or NOTHING, f"{count:,}", Ratio(count, total).percent_text()]
         for number, (target, count) in enumerate(found)
     }
+    exported = [(transfer_text(target), count) for target, count in found]
     with list_heading(f"{count_text(total, 'transfer')} to {count_text(len(found), 'target')}", selection):
-        table_export(site, "Transfers", ("Transferred to", "Calls"), lambda: found, key="transfers")
+        table_export(site, "Transfers", ("Transferred to", "Calls"), lambda: exported, key="transfers")
     if picked := table("Transfers", ("Transferred to", "Calls>", "Share>"), rows, key="transfers", pick=True):
         follow(drilldown_from_url(), outcome="transferred", target=found[int(picked)][0])

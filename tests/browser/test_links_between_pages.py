@@ -93,8 +93,8 @@ LINKS: list[tuple[str, Callable[[Page], None], str, Query]] = [
     (PAGES["Queues"].replace("&owed=true", ""), called_back, "interactions", CALL),
     (PAGES["Queues"].replace("=Abandoned", "=Calls"), row("Calls"), "interactions", CALL),
     (
-        PAGES["Queues"].replace("=Abandoned", "=Repeated+callers"),
-        row("Repeated callers"),
+        PAGES["Queues"].replace("=Abandoned", "=Repeat+callers"),
+        row("Repeat callers"),
         "interactions",
         {"number": [r"\d+"]},
     ),

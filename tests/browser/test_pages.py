@@ -9,7 +9,7 @@ from tests.browser.checks import open_page, open_tab, page_errors, settle, visua
 PAGES = list(navigation().values())
 TABS = {
     "Transcripts": ("Trends", "Topics"),
-    "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"),
+    "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeat callers", "Transfers"),
     "Trunks": ("Calls", "Load"),
 }
 SHOWN = dict.fromkeys(("Today", "Interactions", "Explore", "Queues", "Agents"), "tr[data-id]") | {

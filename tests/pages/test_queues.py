@@ -228,9 +228,7 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
     assert [row[1] for row in tables(app)["Abandoned calls"]] == ["+49301234506"]
 
 
-@pytest.mark.parametrize(
-    "name", ["Abandoned", "By queue", "By number called", "Agents", "Repeated callers", "Transfers"]
-)
+@pytest.mark.parametrize("name", ["Abandoned", "By queue", "By number called", "Agents", "Repeat callers", "Transfers"])
 def test_every_list_shows_the_selection_and_a_button_that_clears_it(day: int, name: str) -> None:
     app = look(list=name, behind=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
     assert f"{TEN.astimezone(BERLIN):%H:%M}" in words(app)
@@ -252,7 +250,7 @@ def test_by_queue_number_agent_and_target(day: int) -> None:
     assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Unknown"]
     assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
     assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
-    assert "No caller called more than once in this period" in words(look(list="Repeated callers"))
+    assert "No caller called more than once in this period" in words(look(list="Repeat callers"))
 
 
 def test_names_from_the_pbx_are_shown_as_text(engine: Engine, pbx: int) -> None:
