@@ -17,7 +17,7 @@ from pbx.charts.frame import (
     new_figure,
     plain_text,
     so_far_hover,
-    whole_ticks,
+    value_ticks,
 )
 from pbx.formatting import count_text, zone_text
 
@@ -173,7 +173,7 @@ def _bar(name: str, style: TraceStyle, palette: Palette, *, several: bool) -> di
 
 def _bar_axis(top: float, share: bool) -> dict[str, Any]:
     title = {"title_text": "Calls with a mention (%)" if share else "Mentions", "title_font_size": 12}
-    return title | {"range": [0, max(top, 1) * 1.12], **({"nticks": 6} if share else whole_ticks(top, False))}
+    return title | {"range": [0, max(top, 1) * 1.12], **({"nticks": 6} if share else value_ticks(top, False))}
 
 
 def _stack_rows(figure: go.Figure, rows: int, axis: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from pbx.charts.frame import (
     shade_gaps,
     so_far_hover,
     span_query,
-    whole_ticks,
+    value_ticks,
 )
 from pbx.formatting import DIRECTIONS, date_text, duration_text
 
@@ -96,7 +96,7 @@ def way_bars(
             hovertemplate="%{customdata[1]}<br>%{fullData.name}: %{y:,}<extra></extra>",
         )
     top = max((sum(ways.values()) for _, _, ways in counts), default=0)
-    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
+    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **value_ticks(top, False))
     figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
     figure.update_layout(legend_traceorder="normal")
     if any(is_unfinished(start, end, now) for start, end, ways in counts if any(ways.values())):
@@ -128,7 +128,7 @@ def named_bars(
     )
     top = max((bar.value for bar in bars), default=0)
     count_along(figure)
-    figure.update_xaxes(title_text=unit, range=[0, max(top, 1) * 1.12], tickangle=0, **whole_ticks(top, durations, 3))
+    figure.update_xaxes(title_text=unit, range=[0, max(top, 1) * 1.12], tickangle=0, **value_ticks(top, durations, 3))
     figure.update_yaxes(
         tickvals=list(range(len(bars))),
         ticktext=[plain_text(bar.label) for bar in bars],

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.formatting import duration_text, zone_text
+from pbx.formatting import zone_text
 
 # A system font: a chart saved as an image is drawn without the page's fonts and must keep its measured width.
 FONT = "system-ui, 'Segoe UI', sans-serif"
@@ -130,15 +130,16 @@ def new_figure(palette: Palette, zone: tzinfo, span: tuple[datetime, datetime], 
     return go.Figure(layout=layout)
 
 
-def whole_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]:
-    """Axis ticks at integers, or at durations in words; about `most` of them."""
+def value_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]:
+    """Axis ticks at integers, or at durations in one unit (s, min or h); about `most` of them."""
     if not durations:
         return {"dtick": 1} if top <= min(most, 6) else {"nticks": most, "tickformat": ","}
     steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 43_200, 86_400, 172_800, 345_600)
     week = 7 * 86_400
     step = next((step for step in steps if top / step <= most), week * math.ceil(top / week / most) or week)
     values = list(range(0, int(top * 1.12) + step, step))
-    return {"tickvals": values, "ticktext": [duration_text(value) for value in values]}
+    unit_s, unit = (1, "s") if values[-1] < 120 else (60, "min") if values[-1] < 7200 else (3600, "h")
+    return {"tickvals": values, "ticktext": [f"{value / unit_s:g} {unit}" for value in values]}
 
 
 def is_within(start: datetime, end: datetime, gaps: Sequence[UnobservedSpan]) -> bool:

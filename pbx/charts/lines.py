@@ -23,7 +23,7 @@ from pbx.charts.frame import (
     plain_text,
     shade_gaps,
     span_query,
-    whole_ticks,
+    value_ticks,
 )
 from pbx.formatting import count_text, duration_text, moment_text
 
@@ -78,7 +78,7 @@ def line_chart(
             else "%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     top = max((value for points in series.values() for _, value in points), default=0)
-    figure.update_yaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **whole_ticks(top, durations))
+    figure.update_yaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **value_ticks(top, durations))
     shade_gaps(figure, gaps, zone, palette)
     mark_moments(figure, resets, zone, palette)
     # The same margin for all, so that charts below one another share their time.

@@ -33,9 +33,9 @@ from pbx.charts.frame import (
     shade_gaps,
     so_far_hover,
     span_query,
-    whole_ticks,
+    value_ticks,
 )
-from pbx.formatting import OUTCOMES, WEEKDAYS, count_text, duration_text, zone_text
+from pbx.formatting import OUTCOMES, WEEKDAYS, count_text, zone_text
 
 KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other outcomes"}
 SERVICE_LEVELS: dict[str, Callable[[QueueFigures], Ratio]] = {
@@ -84,7 +84,7 @@ def volume_bars(
             unselected=style["unselected"],
         )
     top = max((item.figures.offered for item in observed), default=0)
-    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
+    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **value_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
     figure.update_layout(showlegend=True)
     if any(unfinished):
@@ -176,8 +176,8 @@ def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) 
         )
     top = max((bucket.answered + bucket.abandoned + bucket.other for bucket in buckets), default=0)
     figure.update_xaxes(type="category", tickformatstops=[], range=None, nticks=0, tickangle=0, tickfont_size=11)
-    figure.update_xaxes(title_text="Waited up to")
-    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False))
+    figure.update_xaxes(title_text="Waited up to (seconds)")
+    figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **value_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="How long callers waited", bargap=0.18, margin_l=64)
     # The bars on the right are low, so there is room; a narrow screen has none beside the title.
     figure.update_layout(legend={"traceorder": "normal", "yanchor": "top", "y": 0.98})
@@ -214,7 +214,7 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
     )
     top = max(counts.values(), default=0)
     count_along(figure)
-    figure.update_xaxes(title_text="Calls", range=[0, max(top, 1) * 1.35], tickangle=0, **whole_ticks(top, False, 3))
+    figure.update_xaxes(title_text="Calls", range=[0, max(top, 1) * 1.35], tickangle=0, **value_ticks(top, False, 3))
     figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
     figure.update_layout(title_text="How calls ended", hovermode="closest", bargap=0.3, showlegend=False)
     return figure
@@ -265,7 +265,11 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
     figure.update_yaxes(
         range=[0, 7], tickvals=[6.5 - day for day in range(7)], ticktext=[*WEEKDAYS], showgrid=False, ticksuffix="  "
     )
-    figure.update_layout(title_text=f"{measure} by weekday and hour", hovermode="closest", margin_l=64)
+    figure.update_layout(
+        title_text=f"{'Calls offered' if measure == 'Offered' else measure} by weekday and hour",
+        hovermode="closest",
+        margin_l=64,
+    )
     return figure
 
 
@@ -325,7 +329,7 @@ def _style(kind: str, palette: Palette) -> dict[str, Any]:
 def _bucket_text(bucket: WaitBucket) -> str:
     if bucket.up_to_s is None:
         return "longer"
-    return duration_text(bucket.up_to_s).replace(" min ", " min<br>")  # two lines, or labels would overlap
+    return f"{bucket.up_to_s:g}"
 
 
 def _cell_text(day: int, hour: int, cell: HeatCell, ratio: Ratio, measure: str) -> str:

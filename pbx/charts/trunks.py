@@ -23,7 +23,7 @@ from pbx.charts.frame import (
     shade_gaps,
     so_far_hover,
     span_query,
-    whole_ticks,
+    value_ticks,
 )
 from pbx.formatting import count_text
 
@@ -72,7 +72,7 @@ def ratio_chart(
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     found = max((point.value for points in series.values() for point in points if point.value is not None), default=0)
-    ticks = whole_ticks(found, True) if durations else {"nticks": 6}
+    ticks = value_ticks(found, True) if durations else {"nticks": 6}
     figure.update_yaxes(title_text=unit, range=[0, top or max(found, 1) * 1.12], **ticks)
     figure.update_layout(title_text=title, showlegend=len(series) > 1, margin_l=64)
     if any(_ends_unfinished(points, now) and points[-1].value is not None for points in series.values()):
@@ -133,7 +133,7 @@ def load_chart(
         )
         top = max(top, lines)
     figure.update_yaxes(
-        title_text=f"Concurrent calls, by {step}", range=[0, max(top, 1) * 1.12], **whole_ticks(top, False)
+        title_text=f"Concurrent calls, by {step}", range=[0, max(top, 1) * 1.12], **value_ticks(top, False)
     )
     figure.update_layout(title_text=title, showlegend=True, margin_l=64)
     if any(unfinished):

@@ -74,9 +74,9 @@ def show_totals(site: Site, period: Period, trunk: str | None) -> None:
     with figure_tiles("trunks"):
         seized = f"Channels used on a trunk, {now.outbound:,} of them outbound; {now.open:,} in progress."
         tile("Seizures", "seizures", "count", seized)
-        tile("ASR", "asr", "percent", ASR, "up")
-        tile("NER", "ner", "percent", f"{NER} {_unsure_text(now)}", "up")
-        tile("ACD", "acd", "duration", ACD)
+        tile("Answer-seizure ratio (ASR)", "asr", "percent", ASR, "up")
+        tile("Network effectiveness (NER)", "ner", "percent", f"{NER} {_unsure_text(now)}", "up")
+        tile("Average duration (ACD)", "acd", "duration", ACD)
         tile("Post-dial delay (s)", "pdd", "number", PDD, "down")
         tile("Peak concurrent calls", "concurrency_peak", "count", PEAK)
         traffic, traffic_then = (
@@ -252,7 +252,7 @@ def _show_trunks(site: Site, figures: dict[str, TrunkFigures]) -> None:
         ]
         for name, one in figures.items()
     }
-    columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "PDD>", "Peak concurrent calls>")
+    columns = ("Trunk", "Seizures>", "ASR>", "NER>", "ACD>", "Post-dial delay>", "Peak concurrent calls>")
     chosen = table("Trunk figures", columns, rows, key="trunk_figures", pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         more = " “Or more”: some failed calls have no cause, so the called user may have rejected them."

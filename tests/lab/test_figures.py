@@ -205,7 +205,8 @@ def test_the_page_queues(engine: Engine) -> None:
 
 def test_the_page_trunks(engine: Engine, way: str) -> None:
     app = well(open_page("pages/live/trunks.py", trunk_view="Calls"))
-    assert shown(app, "Seizures", "ASR", "NER") == {"Seizures": "4", "ASR": "50.0%", "NER": "100.0%"}
+    asr, ner = "Answer-seizure ratio (ASR)", "Network effectiveness (NER)"
+    assert shown(app, "Seizures", asr, ner) == {"Seizures": "4", asr: "50.0%", ner: "100.0%"}
     assert (shown(app, "Post-dial delay (s)")["Post-dial delay (s)"] == "n/a") == (way == IMPORTED)
     (row,) = tables(app)["Trunk figures"]
     assert row[:4] == ["carrier", "4 | 3 outbound", "50.0% | 2 of 4", "100.0% | 4 of 4"]

@@ -119,7 +119,7 @@ def test_axes_name_unit_and_zone() -> None:
     figure = draw_lines([(at(0), 90)], durations=True)
     assert figure.layout.yaxis.title.text == "Callers"
     assert figure.layout.xaxis.title.text == "Time (Europe/Berlin)"
-    assert "1 min" in figure.layout.yaxis.ticktext
+    assert "60 s" in figure.layout.yaxis.ticktext
 
 
 def test_alt_text_describes_the_chart() -> None:

@@ -108,7 +108,7 @@ def test_service_levels_are_drawn_with_the_target_and_not_over_zero() -> None:
 
 def test_bars_of_waits_show_their_share_and_select_their_calls() -> None:
     figure = wait_bars([WaitBucket(0, 5, 3, 1, 0), WaitBucket(600, None, 0, 0, 1)], zone=BERLIN, palette=LIGHT)
-    assert list(figure.data[0].x) == ["5 s", "longer"]
+    assert list(figure.data[0].x) == ["5", "longer"]
     assert figure.data[0].customdata[0][1] == "3 of 5 (60.0%)"
     assert parse_qs(figure.data[2].customdata[1][0]) == {"kind": ["other"], "over": ["600"]}
 
