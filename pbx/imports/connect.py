@@ -1,7 +1,7 @@
-"""Connections to a database of history that end in time and in a sentence, whatever answers at its address.
+"""Connects to a database with a total time limit, and turns every failure into an error with a fix.
 
-PyMySQL waits per read only, takes any server's word for being MySQL, and fails with whatever exception an odd answer
-leads to. Here a connection and each statement have a limit in all, and what answers is looked at first.
+PyMySQL limits only single reads, accepts any server as MySQL, and raises arbitrary exceptions for unexpected data. Here
+a connection and each statement have a total limit, and the server's first bytes are checked before the login.
 """
 
 import socket
@@ -17,8 +17,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from pbx.errors import DataError, Deadline, PbxError, SettingsError, Unreachable
 
 _NO_CHARSET = 1115  # ER_UNKNOWN_CHARACTER_SET: MySQL up to 5.1 doesn't know utf8mb4
-_HELLO_BYTES = 5  # of a MySQL server's first packet: its length (3), its number 0, and the protocol's version
-_HELLOS = (9, 10, 255)  # versions of the protocol; 255: it sends an error, such as too many connections
+_HELLO_BYTES = 5  # of a MySQL server's first packet: length (3 bytes), number 0, protocol version
+_HELLOS = (9, 10, 255)  # protocol versions; 255: an error, such as too many connections
 _OTHERS = (
     (b"SSH-", "an SSH server"),
     (b"HTTP", "a web server"),
@@ -33,7 +33,7 @@ _OTHER_LOGIN = (
     "mysql_native_password USING PASSWORD('…')."
 )
 _OLD = f"The database user's password is stored in the format used before MySQL 4.1. {_OTHER_LOGIN}"
-_FIXES = (  # by what a server or driver answers
+_FIXES = (  # by the message of a server or driver
     ("insecure transport", "The server requires TLS: add ?ssl_ca=/path/to/ca.pem to the address."),
     ("SSL is required", "The server offers no TLS: remove the ssl_… options from the address."),
     (
@@ -51,7 +51,7 @@ _FIXES = (  # by what a server or driver answers
 
 
 class Guard:
-    """Ends whatever waits on a socket once a time is up, by shutting it down."""
+    """Shuts down a socket after a time limit, which ends whatever waits on it."""
 
     def __init__(self, line: socket.socket) -> None:
         self.expired = False
@@ -59,17 +59,19 @@ class Guard:
         self._timer: threading.Timer | None = None
 
     def arm(self, limit_s: float) -> None:
-        """Start the time again."""
+        """Start the time limit again."""
         self.disarm()
         self._timer = threading.Timer(max(limit_s, 0), self._end)
         self._timer.daemon = True
         self._timer.start()
 
     def disarm(self) -> None:
+        """Stop the time limit."""
         if self._timer is not None:
             self._timer.cancel()
 
     def close(self) -> None:
+        """Stop the time limit and close this copy of the socket."""
         self.disarm()
         self._line.close()
 
@@ -80,21 +82,21 @@ class Guard:
 
 
 def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[Any, Guard]:
-    """A connection of PyMySQL, and its guard, which runs on.
+    """A connection of PyMySQL, and its guard, which is still armed.
 
-    Raises Unreachable when something else than MySQL answers, Deadline when the login isn't over in time, SettingsError
-    when the user can't log in by what is installed here, and PyMySQL's own errors.
+    Raises Unreachable when the server isn't MySQL, Deadline when the login takes too long, SettingsError when the user
+    needs a login method that isn't installed here, and PyMySQL's own errors.
     """
     until = time.monotonic() + limit_s
     if isinstance(options.get("password"), str):
-        options["password"] = options["password"].encode()  # PyMySQL would take it for latin1
-    # A server may ask for the password as it stands; nothing here answers that.
+        options["password"] = options["password"].encode()  # PyMySQL would encode a str as latin1
+    # A server may request the password in plain text; these plugins refuse it.
     clear = dict.fromkeys(("mysql_clear_password", "dialog"), _RefusePlain)
     try:
         connection = pymysql.connect(**options, auth_plugin_map=clear, defer_connect=True)
     except OSError as error:
-        said = f"A certificate or key in the database's address can't be used: {error.strerror or error}."
-        raise SettingsError(said, "Check the paths after the ? in the address.") from None
+        problem = f"A certificate or key in the database's address can't be used: {error.strerror or error}."
+        raise SettingsError(problem, "Check the paths after the ? in the address.") from None
     line = _reach(label, connection, limit_s)
     guard = Guard(line.dup())
     try:
@@ -120,27 +122,27 @@ def guard_of(connection: Any) -> Guard:
 
 
 def clear_error(label: str, url: URL, error: DBAPIError) -> PbxError:
-    """What a database's driver reports, as an error that says what to do. It doesn't hold the password."""
+    """The error of a database driver as one with a fix. It never contains the password."""
     where = f"The database {label}"
     password = str(url.password or "")
-    said = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip().rstrip(".")
-    if password and password in said:
-        said = "its reason contains the password, so it isn't shown"
-    fix = next((fix for text, fix in _FIXES if text in said), "")
+    reason = str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip().rstrip(".")
+    if password and password in reason:
+        reason = "its reason contains the password, so it isn't shown"
+    fix = next((fix for text, fix in _FIXES if text in reason), "")
     if fix or isinstance(error, OperationalError):
-        return Unreachable(f"{where} doesn't answer, or refuses: {said}.", fix or _LOGIN)
-    return DataError(f"{where} can't be read: {said}.", "The user needs SELECT on the table.")
+        return Unreachable(f"{where} doesn't answer, or refuses: {reason}.", fix or _LOGIN)
+    return DataError(f"{where} can't be read: {reason}.", "The user needs SELECT on the table.")
 
 
 class _RefusePlain:
     def __init__(self, _connection: object) -> None: ...
 
     def authenticate(self, _packet: object) -> None:
-        raise SettingsError("The database asked for the password in plain text; it was not sent.", _OTHER_LOGIN)
+        raise SettingsError("The database requested the password in plain text; it was not sent.", _OTHER_LOGIN)
 
 
 def _reach(label: str, connection: Any, limit_s: float) -> socket.socket:
-    """A line to the server that a connection of PyMySQL is to use."""
+    """A socket to the server, for a connection of PyMySQL."""
     try:
         if not connection.unix_socket:
             line = socket.create_connection((connection.host, connection.port), limit_s)
@@ -161,12 +163,12 @@ def _reach(label: str, connection: Any, limit_s: float) -> socket.socket:
     except TimeoutError:
         raise too_slow(label, limit_s) from None
     except OSError as error:
-        said = error.strerror or str(error)
-        raise Unreachable(f"The database {label} can't be reached: {said}.", _LOGIN) from None
+        reason = error.strerror or str(error)
+        raise Unreachable(f"The database {label} can't be reached: {reason}.", _LOGIN) from None
 
 
 def _check_hello(label: str, line: socket.socket, until: float) -> None:
-    """Look at a server's first bytes, and leave them to be read. A MySQL server speaks first."""
+    """Check the first bytes of a server without consuming them. A MySQL server sends first."""
     hello = b""
     while len(hello) < _HELLO_BYTES:
         line.settimeout(max(until - time.monotonic(), 0.001))
@@ -177,7 +179,7 @@ def _check_hello(label: str, line: socket.socket, until: float) -> None:
         if time.monotonic() >= until:
             raise Unreachable(f"The server at {label} accepts connections but sends no MySQL greeting.", _PORT)
         if not seen:
-            return  # which PyMySQL reports
+            return  # closed by the server; PyMySQL reports it
         if len(seen) == len(hello):
             time.sleep(0.01)
         hello = seen
@@ -187,7 +189,7 @@ def _check_hello(label: str, line: socket.socket, until: float) -> None:
 
 
 def _login_error(label: str, error: Exception) -> PbxError:
-    """What PyMySQL raises when it can't go on with a server's answer."""
+    """The error for an exception that PyMySQL raises during the login."""
     if isinstance(error, RuntimeError) and "nacl" in str(error):
         return SettingsError(
             f"This user of the database {label} logs in with ed25519; a Python package for that isn't installed.",

@@ -1,7 +1,7 @@
-"""Databases of history: a FreePBX's MariaDB, PostgreSQL, or an SQLite file. Read only, in short statements.
+"""Opens databases of history read-only: FreePBX's MariaDB, PostgreSQL, or an SQLite file.
 
-A statement is always read to its end at once: MyISAM tables, which old FreePBX has, are locked for writing while one
-is open. An address is shown, and noted, without its password.
+The result of a statement is always read completely and immediately, because an open one locks MyISAM tables, which old
+FreePBX releases have, for writing. Addresses are shown and stored without their password.
 """
 
 import configparser
@@ -28,19 +28,19 @@ _DRIVERS = {
     "sqlite": "sqlite",
 }
 QUEUE_LOGS = ("queue_log", "queuelog")
-STATEMENT_S = 600  # so long one statement may take
+STATEMENT_S = 600  # limit of one statement
 _CONNECT_S = 10
-_ODD = (
+_INVALID = (
     TypeError,
     ValueError,
     AttributeError,
     OverflowError,
     configparser.Error,
-)  # what drivers make of options and hosts that are none
+)  # raised by drivers for invalid options and hosts
 
 
 def source_url(address: str) -> URL:
-    """The address of a database to read from. Raises SettingsError, which doesn't repeat what was written."""
+    """Parse the address of a database. Raises SettingsError, whose text doesn't repeat the address."""
     try:
         url = make_url(address)
     except (ArgumentError, ValueError):
@@ -62,7 +62,7 @@ def source_url(address: str) -> URL:
 
 
 def source_label(url: URL) -> str:
-    """The address for people and for notes: without password and without options."""
+    """The address without password and options, for display and for storing."""
     return f"{url.drivername.partition('+')[0]}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
@@ -93,11 +93,11 @@ def history_tables(connection: Connection) -> set[str]:
 
 @contextmanager
 def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
-    """The database, opened for reading; each statement is on its own, so that nothing is held up.
+    """Open a database for reading. Each statement is a transaction of its own, so no lock is held in between.
 
-    The login has 10 s, and each statement `statement_s`, in all. Raises SettingsError for a host or an option that
-    can't be used, Unreachable when it doesn't answer or refuses the login, DataError for anything else it says. No
-    message holds the password.
+    The login may take 10 s and each statement `statement_s`. Raises SettingsError for a host or an option
+    that can't be used, Unreachable when the database doesn't answer or refuses the login, DataError for its other
+    errors. No message contains the password.
     """
     kind, label, connect_s = url.get_backend_name(), source_label(url), min(_CONNECT_S, statement_s)
     at = url
@@ -119,8 +119,8 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         raise SettingsError(
             "No driver for that kind of database is installed.", "Run `pip install -r requirements.txt`."
         ) from None
-    except _ODD:
-        raise _odd_address() from None
+    except _INVALID:
+        raise _invalid_address() from None
     guards: list[Guard] = []
 
     def connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
@@ -134,8 +134,8 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
                     connection.execute("SET client_encoding TO LATIN1")
                     connection.commit()
                 guard = guard_of(connection) if kind == "postgresql" else None
-        except _ODD:
-            raise _odd_address() from None
+        except _INVALID:
+            raise _invalid_address() from None
         if guard is not None:
             guard.arm(statement_s)
             guards.append(guard)
@@ -166,7 +166,7 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
 
 
 def holds_latin1(connection: Connection, table: str) -> bool:
-    """Whether a table's text is declared latin1, or as nothing, so that its bytes may be in any encoding."""
+    """Whether a table's text is declared latin1, or has no declared encoding, so its bytes may be in any encoding."""
     if connection.dialect.name == "postgresql":
         return connection.execute(text("SHOW server_encoding")).scalar_one() in ("SQL_ASCII", "LATIN1")
     if connection.dialect.name != "mysql":
@@ -178,18 +178,18 @@ def holds_latin1(connection: Connection, table: str) -> bool:
     return [str(name) for name in connection.execute(query, {"table": table}).scalars()] == ["latin1"]
 
 
-def _odd_address() -> SettingsError:
+def _invalid_address() -> SettingsError:
     return SettingsError(
-        "The address of the database has a host or an option, behind the ?, that its driver can't use.",
-        "Leave out what stands behind the ?, and check the host for a slip.",
+        "The database driver can't use the host or an option (after the ?) of this address.",
+        "Remove the options after the ?, and check the host for typing errors.",
     )
 
 
 def _read_only_mysql(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        with suppress(pymysql.ProgrammingError):  # MariaDB 5.5, which FreePBX's distribution has long had, can't
+        with suppress(pymysql.ProgrammingError):  # MariaDB 5.5, long part of FreePBX's distribution, doesn't support it
             cursor.execute("SET SESSION TRANSACTION READ ONLY")
-        cursor.execute("SET time_zone = '+00:00'")  # TIMESTAMP columns are told in UTC; DATETIME ones as they stand
+        cursor.execute("SET time_zone = '+00:00'")  # TIMESTAMP columns are returned in UTC, DATETIME ones unchanged
 
 
 def _read_only_postgres(connection: Any, _record: object) -> None:
@@ -199,7 +199,7 @@ def _read_only_postgres(connection: Any, _record: object) -> None:
 
 
 def _read_sqlite(connection: Any, _record: object) -> None:
-    connection.text_factory = decode  # text that isn't UTF-8 would be an error
+    connection.text_factory = decode  # otherwise text that isn't UTF-8 raises an error
 
 
 _PREPARE = {"mysql": _read_only_mysql, "postgresql": _read_only_postgres, "sqlite": _read_sqlite}

@@ -1,7 +1,7 @@
 """Imports queue_log files: plain, rotated or compressed.
 
 An import may be killed at any moment; the next one continues where it stopped, because a block of lines and the cursor
-behind it are stored in one transaction. Reading a file again changes nothing: visits that are known are recognised.
+after it are stored in one transaction. Reading a file again changes nothing: visits that are known are recognised.
 Tables are read by `pbx.imports.queue_log_database`.
 """
 
@@ -19,7 +19,7 @@ from pbx.imports.run import ImportRun, failure_of
 from pbx.store.engine import reading
 from pbx.store.visits import open_visits
 
-_REREAD_BYTES = 4096  # before the cursor, to find the DID of calls that join a queue behind it
+_REREAD_BYTES = 4096  # before the cursor, to find the DID of calls that join a queue after it
 
 
 def import_queue_log_files(run: ImportRun, files: Sequence[Path]) -> list[QueueLogResult]:

@@ -1,7 +1,7 @@
-"""Folds the events of queue_log into visits, rings and agents' changes. Pure; only open visits are kept in memory.
+"""Folds queue_log events into visits, missed rings and agent events. Pure; only open visits are kept in memory.
 
-What each event's data hold is app_queue.c's, versions 1.4 to 22; older ones leave the last fields out. Fields that may
-hold a `|` themselves (a URL, a caller's name, a reason) are cut from the side whose fields are numbers.
+The data of each event are those of app_queue.c, versions 1.4 to 22; older versions omit the last fields. Where a field
+may contain a `|` (a URL, a caller's name, a reason), the data are split from the side of the numeric fields.
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ from pbx.asterisk.formats.queue_log import NOBODY, QueueEvent, number, numbers
 from pbx.asterisk.formats.transfers import handed_over, made_before
 from pbx.model.history import AgentEvent, AgentEventKind, Ring, Visit, VisitOutcome
 
-LOST_AFTER_S = 86_400  # a visit of which nothing was written for so long ended without a word
-_SLACK_S = 2  # of moments told in whole seconds
-_REMEMBERED = 10_000  # calls of which something may be needed after their visit
-_SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # known, and no visit or agent changes
+LOST_AFTER_S = 86_400  # a visit without any event for this long has ended unrecorded
+_SLACK_S = 2  # tolerance between moments in integer seconds
+_REMEMBERED = 10_000  # calls whose DID or transfer is kept after their visit
+_SILENT = frozenset({"CONFIGRELOAD", "RINGCANCELED", "AGENTDUMP", "PENALTY"})  # they change no visit or agent
 _CHANGES: dict[str, AgentEventKind] = {
     "ADDMEMBER": "login",
     "AGENTLOGIN": "login",
@@ -40,18 +40,18 @@ _EXITS: dict[str, VisitOutcome] = {
 
 
 class Folded(NamedTuple):
-    """What a stretch of queue_log told. Visits that go on are among the visits, as they stand, `in_progress`."""
+    """The results of folding a part of queue_log. `visits` includes visits in progress with their state so far."""
 
     visits: list[Visit]
     rings: list[Ring]
     changes: list[AgentEvent]
 
 
-_VisitKey = tuple[str, str]  # the callid under which a visit's events are written, and its queue
+_VisitKey = tuple[str, str]  # the callid of a visit's events, and its queue
 
 
 class _UnfinishedVisit:
-    """A visit that goes on, when it was last heard of, and whether it changed since it was last told."""
+    """A visit in progress, the time of its last event, and whether it changed since it was last handed out."""
 
     __slots__ = ("changed", "key", "last_s", "visit")
 
@@ -60,31 +60,30 @@ class _UnfinishedVisit:
 
     @property
     def connected(self) -> bool:
+        """Whether an agent took the call."""
         return self.visit.connected_at is not None
 
 
 class QueueLogFold:
-    """Takes events in the order in which they were written; `take` hands out what they told since the last time.
+    """Processes events in the order in which they were written; `take` returns the results since the last call.
 
-    A visit is told of when it has ended and, until then, each time it was seen to change; whoever stores it lets the
-    later word win. Events that are not known are counted in `unknown` by name, and not a failure.
+    A visit is returned when it has ended, and before that whenever it changed; a later version replaces an earlier one.
+    Events of unknown types are counted by name in `unknown`, and aren't an error.
     """
 
-    def __init__(self, going_on: Iterable[Visit] = ()) -> None:
+    def __init__(self, in_progress: Iterable[Visit] = ()) -> None:
         self.unknown: Counter[str] = Counter()
-        self._open = {
-            (key := (visit.uniqueid, visit.queue)): _UnfinishedVisit(
-                key, visit, int(visit.joined_at.timestamp()), changed=False
-            )
-            for visit in going_on
-        }
+        self._open: dict[_VisitKey, _UnfinishedVisit] = {}
+        for visit in in_progress:
+            key, joined_s = (visit.uniqueid, visit.queue), int(visit.joined_at.timestamp())
+            self._open[key] = _UnfinishedVisit(key, visit, joined_s, changed=False)
         self._dids: dict[str, str] = {}
         self._transferred: dict[str, Visit] = {}  # by callid
         self._visits: list[Visit] = []
         self._rings: list[Ring] = []
         self._changes: list[AgentEvent] = []
         self._now_s = 0
-        self._of_all: AgentEvent | None = None  # PAUSEALL, until it is known whether each queue's own event follows
+        self._pause_all: AgentEvent | None = None  # PAUSEALL, until it is clear whether events of single queues follow
         self._handlers: dict[str, Callable[[QueueEvent], None]] = {
             "ENTERQUEUE": self._enter,
             "CONNECT": self._connect,
@@ -103,7 +102,7 @@ class QueueLogFold:
         }
 
     def add(self, event: QueueEvent) -> None:
-        """Take in one event."""
+        """Process one event."""
         handler = self._handlers.get(event.name)
         if handler is None:
             self.unknown[event.name[:40]] += 1
@@ -112,17 +111,17 @@ class QueueLogFold:
         handler(event)
 
     def take(self, *, at_end: bool = False) -> Folded:
-        """What was told since the last time; `at_end`: nothing follows that could change what is current back."""
+        """The results since the last call. `at_end`: no events follow, so results that were held back are included."""
         if at_end:
-            self._settle_of_all()
-        self._lose_old()
+            self._settle_pause_all()
+        self._close_old()
         for current in self._open.values():
             if current.changed:
                 current.changed = False
                 self._visits.append(current.visit)
-        told = Folded(self._visits, self._rings, self._changes)
+        results = Folded(self._visits, self._rings, self._changes)
         self._visits, self._rings, self._changes = [], [], []
-        return told
+        return results
 
     def _enter(self, event: QueueEvent) -> None:
         """ENTERQUEUE url|callerid|position; the URL may hold anything, releases before 1.6 wrote no position."""
@@ -131,7 +130,7 @@ class QueueLogFold:
         key = (event.callid, event.queue)
         joined_at = _moment(event.at_s)
         before = self._open.get(key)
-        if before is not None and before.visit.joined_at != joined_at:  # its end was never written
+        if before is not None and before.visit.joined_at != joined_at:  # its end is missing
             self._close(before, "unknown")
         fields = event.data.split("|")
         position = _int(number(fields.pop())) if len(fields) > 2 else None
@@ -155,7 +154,7 @@ class QueueLogFold:
             return
         current.visit = replace(
             current.visit,
-            connected_at=_not_before(event.at_s, current.visit.joined_at, hold),
+            connected_at=_moment_after(event.at_s, current.visit.joined_at, hold),
             wait_s=_waited_s(hold, current.visit, event.at_s),
             ring_s=ring,
             agent=event.agent,
@@ -208,7 +207,7 @@ class QueueLogFold:
             visit,
             connected_at=connected_at,
             outcome=outcome,
-            ended_at=_not_before(event.at_s, connected_at, talk),
+            ended_at=_moment_after(event.at_s, connected_at, talk),
             wait_s=hold,
             talk_s=talk,
             agent=event.agent if event.agent not in NOBODY else visit.agent,
@@ -230,7 +229,7 @@ class QueueLogFold:
         current.visit = replace(
             visit,
             outcome=_EXITS[event.name],
-            ended_at=_not_before(event.at_s, visit.joined_at, wait),
+            ended_at=_moment_after(event.at_s, visit.joined_at, wait),
             wait_s=_waited_s(wait, visit, event.at_s),
             position=_int(position),
             original_position=_int(original) or visit.original_position,
@@ -257,26 +256,26 @@ class QueueLogFold:
         reason = event.data if kind in ("pause", "unpause") else ""
         change = AgentEvent(_moment(event.at_s), event.agent, queue, kind, reason)
         if event.name in ("PAUSEALL", "UNPAUSEALL"):
-            self._settle_of_all()
-            self._of_all = change
+            self._settle_pause_all()
+            self._pause_all = change
             return
         if queue and kind in ("pause", "unpause"):
-            self._settle_of_all(change)
+            self._settle_pause_all(change)
         self._changes.append(change)
         if event.name == "ADDMEMBER" and event.data == "PAUSED":
             self._changes.append(replace(change, kind="pause"))
 
-    def _settle_of_all(self, follows: AgentEvent | None = None) -> None:
-        """PAUSEALL names the interface, where each queue's own PAUSE after it names the agent: then those tell it."""
-        of_all, self._of_all = self._of_all, None
+    def _settle_pause_all(self, follows: AgentEvent | None = None) -> None:
+        """Report PAUSEALL unless events of single queues follow: it names the interface, they name the agent."""
+        of_all, self._pause_all = self._pause_all, None
         if of_all is None:
             return
-        told = follows is not None and follows.kind == of_all.kind
-        if not (told and follows and abs((follows.happened_at - of_all.happened_at).total_seconds()) <= 1):
+        repeated = follows is not None and follows.kind == of_all.kind
+        if not (repeated and follows and abs((follows.happened_at - of_all.happened_at).total_seconds()) <= 1):
             self._changes.append(of_all)
 
     def _did(self, event: QueueEvent) -> None:
-        """DID number, which a dialplan writes before (or after) the caller joins; it holds for all of the call."""
+        """DID number, which a dialplan writes before or after the caller joins; it applies to the entire call."""
         if event.callid in NOBODY or not event.data:
             return
         for (callid, _), current in self._open.items():
@@ -286,22 +285,22 @@ class QueueLogFold:
         _forget_old(self._dids)
 
     def _part(self, event: QueueEvent) -> None:
-        """SYSCOMPAT: agent and caller had no codec in common, and the caller is sent away."""
+        """SYSCOMPAT: agent and caller have no codec in common, and the caller leaves the queue."""
         current = self._current_visit(event, None, connected=False)
         if current is not None:
-            current.visit = replace(current.visit, ended_at=_not_before(event.at_s, current.visit.joined_at, None))
+            current.visit = replace(current.visit, ended_at=_moment_after(event.at_s, current.visit.joined_at, None))
             self._close(current, "unknown")
 
     def _restart(self, event: QueueEvent) -> None:
-        """QUEUESTART: Asterisk started anew, so whoever was in a queue no longer is; nobody wrote when it ended.
+        """QUEUESTART: Asterisk restarted, so all visits have ended at an unknown time.
 
-        A reload writes CONFIGRELOAD and leaves the callers where they are.
+        A reload writes CONFIGRELOAD instead and keeps the callers in their queues.
         """
         for current in list(self._open.values()):
             if current.last_s <= event.at_s:
                 self._close(current, "unknown")
 
-    def _lose_old(self) -> None:
+    def _close_old(self) -> None:
         for current in list(self._open.values()):
             if current.last_s < self._now_s - LOST_AFTER_S:
                 self._close(current, "unknown")
@@ -309,31 +308,31 @@ class QueueLogFold:
     def _current_visit(
         self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None = None
     ) -> _UnfinishedVisit | None:
-        """The open visit of an event; one whose beginning the file doesn't hold is begun `since_s` before the event.
+        """The open visit of an event. If the file lacks its start, a visit is started `since_s` before the event.
 
-        `connected`: whether it is an event of a visit with an agent; `hold_s`: after what wait.
+        `connected`: whether the event belongs to a visit with an agent. `hold_s`: the wait of that visit.
         """
         if event.callid in NOBODY:
             return None
         key = (event.callid, event.queue)
         current = self._open.get(key)
         if current is None or (connected and not current.connected):
-            current = self._under_another(event, since_s, connected=connected, hold_s=hold_s) or current
+            current = self._find_by_other_id(event, since_s, connected=connected, hold_s=hold_s) or current
         if current is None:
             joined_at = _moment(event.at_s - min(int(since_s or 0), LOST_AFTER_S))
             visit = Visit(event.callid, event.queue, joined_at, did=self._dids.get(event.callid, ""))
             current = self._open[key] = _UnfinishedVisit(key, visit, event.at_s)
         return current
 
-    def _under_another(
+    def _find_by_other_id(
         self, event: QueueEvent, since_s: float | None, *, connected: bool, hold_s: float | None
     ) -> _UnfinishedVisit | None:
-        """The open visit of an event that is written under another callid than it was begun with.
+        """The open visit of an event whose callid differs from that of the visit's start.
 
-        An attended transfer of a caller to somebody who waits in a queue himself puts the caller's channel in the place
-        of the transferring agent's: from then on the callids of the two are each other's (asterisk/asterisk#759). And
-        of a Local channel that was optimized away the channel behind it takes the place. With an agent, queue, agent
-        and wait tell which it is; without one, queue and the moment it began, and that its channel is the younger one.
+        After an attended transfer to an agent who waits in a queue, caller and agent have swapped channels, so each
+        visit continues under the other's callid (asterisk/asterisk#759). A Local channel that is optimized away is
+        replaced by its other channel. A visit with an agent is found by queue, agent and wait; one without by queue
+        and start, and because its channel is the newer one.
         """
         began_s = event.at_s - (since_s or 0)
         found = [
@@ -355,7 +354,7 @@ class QueueLogFold:
         return found[0]
 
     def _swap(self, one: str, other: str) -> None:
-        """From now on the visits of each of two callids go on under the other's; who waits is whom the agent had."""
+        """Swap the callids of two calls' visits; the caller of the agent who waited is now the one who waits."""
         swapped = {one: other, other: one}
         moved = [current for current in self._open.values() if current.key[0] in swapped]
         for current in moved:
@@ -370,32 +369,30 @@ class QueueLogFold:
 
     def _close(self, current: _UnfinishedVisit, outcome: VisitOutcome) -> None:
         del self._open[current.key]
-        self._visits.append(
-            current.visit if current.visit.outcome == outcome else replace(current.visit, outcome=outcome)
-        )
+        self._visits.append(replace(current.visit, outcome=outcome))
         if outcome == "transferred":
             self._transferred[current.key[0]] = current.visit
             _forget_old(self._transferred)
 
 
-def _forget_old(where: dict[str, Any]) -> None:
-    if len(where) > _REMEMBERED:
-        del where[next(iter(where))]
+def _forget_old(memory: dict[str, Any]) -> None:
+    if len(memory) > _REMEMBERED:
+        del memory[next(iter(memory))]
 
 
 def _moment(at_s: int) -> datetime:
     return datetime.fromtimestamp(at_s, UTC)
 
 
-def _not_before(at_s: int, earlier: datetime, lasted_s: float | None) -> datetime:
-    """When something ended; where the clock was set back meanwhile, by how long it lasted."""
+def _moment_after(at_s: int, earlier: datetime, lasted_s: float | None) -> datetime:
+    """A moment after an earlier one; calculated from the time in between where the clock was set back."""
     at = _moment(at_s)
     return at if at >= earlier else earlier + timedelta(seconds=lasted_s or 0)
 
 
-def _waited_s(told_s: float | None, visit: Visit, at_s: int) -> float:
-    """Asterisk's own figure, or what the two times say where an old release gives none."""
-    return told_s if told_s is not None else max(at_s - visit.joined_at.timestamp(), 0.0)
+def _waited_s(logged_s: float | None, visit: Visit, at_s: int) -> float:
+    """The wait that Asterisk logged, or the time since the start where an old release logs none."""
+    return logged_s if logged_s is not None else max(at_s - visit.joined_at.timestamp(), 0.0)
 
 
 def _int(value: float | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Files of history that were uploaded: written where a worker finds them, deleted when they were read."""
+"""Uploaded files of history: stored for the worker, and deleted after they were imported."""
 
 import re
 import shutil
@@ -12,15 +12,15 @@ from pbx.errors import DataError
 from pbx.machine import is_device_name
 from pbx.settings import Settings
 
-_ODD = re.compile(r"[^\w. -]")
+_UNSAFE = re.compile(r"[^\w. -]")
 _NAME_LENGTH = 80
-_FORGOTTEN_S = 86_400  # a folder so old that no job names was left by a worker that died
+_ORPHAN_S = 86_400  # a folder this old that no job needs was left by a worker that was killed
 
 
 def save_uploads(settings: Settings, files: Sequence[tuple[str, BinaryIO]]) -> list[Path]:
-    """Write files (name, content) into a new folder of data/imports, in the order given; returns where they lie.
+    """Write files (name, content) into a new folder of data/imports; returns their paths in the same order.
 
-    Of a name only the last part counts, and of that only harmless characters. Raises DataError when there is no room.
+    Each gets a safe name, see `safe_name`. Raises DataError when there is no room.
     """
     folder = settings.imports_dir.resolve() / uuid4().hex
     paths = []
@@ -38,22 +38,22 @@ def save_uploads(settings: Settings, files: Sequence[tuple[str, BinaryIO]]) -> l
 
 
 def safe_name(name: str) -> str:
-    """A file's name as it may stand in a folder: no path, nothing hidden, nothing odd, and never empty."""
+    """A safe name for an uploaded file: without folders and unusual characters, not hidden, and never empty."""
     last = re.split(r"[/\\]", name)[-1]
-    plain = _ODD.sub("_", last).strip(". ")[-_NAME_LENGTH:].strip(". ") or "file"
+    plain = _UNSAFE.sub("_", last).strip(". ")[-_NAME_LENGTH:].strip(". ") or "file"
     return f"_{plain}" if is_device_name(plain) else plain
 
 
 def delete_uploads(settings: Settings, paths: Sequence[Path]) -> None:
-    """Delete uploaded files with their folder; whatever lies elsewhere stays."""
+    """Delete uploaded files with their folder. Files outside data/imports are left alone."""
     for folder in {path.parent.parent for path in paths}:
         if folder.parent == settings.imports_dir.resolve():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep_uploads(settings: Settings, wanted: set[Path]) -> None:
-    """Delete what lies in data/imports for more than a day and isn't wanted by any job."""
-    needed = {path.parent.parent for path in wanted}
+def sweep_uploads(settings: Settings, needed: set[Path]) -> None:
+    """Delete folders of data/imports that are older than a day and that no job needs."""
+    needed_folders = {path.parent.parent for path in needed}
     for folder in settings.imports_dir.resolve().glob("*"):
-        if folder not in needed and time.time() - folder.stat().st_mtime > _FORGOTTEN_S:
+        if folder not in needed_folders and time.time() - folder.stat().st_mtime > _ORPHAN_S:
             shutil.rmtree(folder, ignore_errors=True)

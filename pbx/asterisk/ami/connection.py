@@ -280,8 +280,8 @@ def _refused(connection: Connection, source: str) -> AmiLoginError:
     mask = "255.255.255.255" if ipaddress.ip_address(source).version == 4 else "128"
     user = connection.ami_username
     return AmiLoginError(
-        f"{_where(connection)} refused the login of {user!r}. Asterisk replies alike in three cases: no such user, a "
-        f"wrong secret, or this machine's address {source} isn't permitted.",
+        f"{_where(connection)} refused the login of {user!r}. Asterisk's reply is the same for three causes: no such "
+        f"user, a wrong secret, or this machine's address {source} isn't permitted.",
         "In /etc/asterisk/manager.conf (FreePBX: Settings, Asterisk Manager Users) there must be:\n"
         f"[{user}]\n"
         "secret=(the same as FREEPBX_AMI_PASSWORD)\n"

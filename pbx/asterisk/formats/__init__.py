@@ -1,1 +1,1 @@
-"""The formats Asterisk and FreePBX write: queue_log, CDR, CEL, Master.csv, and the names of recordings."""
+"""Parsers for what Asterisk and FreePBX write: queue_log, CDR, CEL, Master.csv, recordings and their names."""

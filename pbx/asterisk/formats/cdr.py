@@ -1,9 +1,9 @@
-"""Rows of Asterisk's call detail records → legs. Pure: whoever reads a database or a file hands over the rows.
+"""Turns rows of Asterisk's call detail records (CDR) into legs. Pure: the caller reads the database or file.
 
 FreePBX's table `asteriskcdrdb.cdr`: calldate, clid, src, dst, dcontext, channel, dstchannel, lastapp, lastdata,
 duration, billsec, disposition, amaflags, accountcode, uniqueid, userfield, did, recordingfile, cnum, cnam,
-outbound_cnum, outbound_cnam, dst_cnam, linkedid, peeraccount, sequence. Older ones lack those behind userfield, and
-some schemas have Asterisk's own start, answer and end in place of calldate. All times are the PBX's local time.
+outbound_cnum, outbound_cnam, dst_cnam, linkedid, peeraccount, sequence. Older ones lack those after userfield, and
+some schemas have Asterisk's own start, answer and end instead of calldate. All times are the PBX's local time.
 """
 
 import math
@@ -19,12 +19,12 @@ from pbx.model.channels import dials_a_number, peer_of, trunks_of
 from pbx.model.history import Leg
 from pbx.text_encoding import decode
 
-# What is read of a row, where it is there.
+# The columns that are read, as far as a row has them.
 COLUMNS = tuple(
     """calldate start answer end clid src dst dcontext channel dstchannel lastapp lastdata duration billsec disposition
     uniqueid userfield did recordingfile cnum cnam outbound_cnum linkedid sequence""".split()  # noqa: SIM905
 )
-_DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some back-ends store
+_DISPOSITIONS = {  # some backends store the flags as a number (main/cdr.c, AST_CDR_…)
     "0": "NO ANSWER",
     "1": "NO ANSWER",
     "2": "FAILED",
@@ -35,74 +35,76 @@ _DISPOSITIONS = {  # its flags as a number (main/cdr.c, AST_CDR_…), which some
     "ANSWER": "ANSWERED",
 }
 _QUARTER_S = 900
-_SOON_S = 60  # so long after its channel a record may begin, and still be the channel's first
-_EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # a clock that says otherwise was never set
-_LONGEST_S = 10**9
-_LEARN_FROM = 2000  # rows
+_SOON_S = 60  # a record that begins this soon after its channel may be the channel's first
+_EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # a clock outside this range was never set
+_MAX_S = 10**9
+_SAMPLE_ROWS = 2000
 
 
 class BadRow(ValueError):
-    """A row that tells of no leg; its text says why, for people."""
+    """A row that can't be read as a leg; its text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How the PBX's local times are read. Not `certain`: an offset that was learned, and so is wrong half the year
-    where there is summer time."""
+    """How the PBX's local times are converted to UTC.
+
+    Not `certain`: the zone is an offset learned from rows, which is wrong for half the year where there is summer time.
+    """
 
     zone: tzinfo
     certain: bool = True
 
     def to_utc(self, local: datetime, epoch: int | None) -> datetime:
-        """A local time in UTC. `epoch`: of the row's uniqueid, when its channel was made.
+        """A local time in UTC. `epoch`: when the row's channel was created, from its uniqueid.
 
-        It tells which of two readings is meant in the hour that comes twice, and corrects a learned offset: the record
-        of a channel begins with it, or later.
+        A record begins with its channel or later. So the epoch decides between two readings in the hour that repeats
+        in autumn, and corrects a learned offset.
         """
         if epoch is not None and not self.certain:
-            offset_s = offset_told(local, epoch)
-            # By more than summer time it isn't wrong: then the record began so much later than its channel.
+            offset_s = offset_from_epoch(local, epoch)
+            # A learned offset is wrong by summer time at most; otherwise the record began later than its channel.
             if offset_s is not None and abs(offset_s - _offset_s(local, self.zone)) in (0, 3600):
                 return (local - timedelta(seconds=offset_s)).replace(tzinfo=UTC)
         readings = sorted({local.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1)})
         if epoch is None or len(readings) == 1:
             return readings[0]
-        # Seconds are cut off, so a record may seem to begin a little before its channel.
+        # Times are truncated to seconds, so a record may seem to begin a little before its channel.
         made_at = datetime.fromtimestamp(epoch, UTC) - timedelta(seconds=2)
         return next((at for at in readings if at >= made_at), readings[0])
 
 
-def offset_told(local: datetime, epoch: int) -> int | None:
-    """The offset to UTC in seconds, in whole quarters of an hour, if the record began right after its channel."""
+def offset_from_epoch(local: datetime, epoch: int) -> int | None:
+    """The UTC offset in seconds, in quarters of an hour, if the record began right after its channel; else None."""
     ahead_s = local.replace(tzinfo=UTC).timestamp() - epoch
     offset_s = int((ahead_s + 2) // _QUARTER_S * _QUARTER_S)
     return offset_s if ahead_s - offset_s <= _SOON_S and abs(offset_s) <= 14 * 3600 else None
 
 
 def learn_clock(rows: Iterable[Mapping[str, Any]], zone: tzinfo | None, *, certain: bool) -> Clock:
-    """How these rows' times are to be read: in `zone` if most of those whose uniqueid tells agree, else as they tell.
+    """The clock for the times of these rows, checked against the epochs in their uniqueids.
 
-    (Times may be UTC by `usegmtime` whatever the PBX's zone.) UTC where nothing tells.
+    It is `zone` if most rows agree with it, otherwise the offset that most rows show (with `usegmtime` times are in UTC
+    whatever the PBX's zone). Without any epoch it is `zone`, or UTC.
     """
-    told: list[tuple[datetime, int]] = []
-    for row in islice(rows, _LEARN_FROM):
+    offsets: list[tuple[datetime, int]] = []
+    for row in islice(rows, _SAMPLE_ROWS):
         local, epoch = local_moment(row.get("calldate") or row.get("start")), epoch_of(_text(row.get("uniqueid")))
-        if local is not None and epoch is not None and (offset_s := offset_told(local, epoch)) is not None:
-            told.append((local, offset_s))
+        if local is not None and epoch is not None and (offset_s := offset_from_epoch(local, epoch)) is not None:
+            offsets.append((local, offset_s))
     if zone is not None:
-        agree = sum(_offset_s(local, zone) == offset_s for local, offset_s in told)
-        if 2 * agree >= len(told):
+        agree = sum(_offset_s(local, zone) == offset_s for local, offset_s in offsets)
+        if 2 * agree >= len(offsets):
             return Clock(zone, certain)
-    if not told:
+    if not offsets:
         return Clock(UTC, certain=False)
-    return Clock(timezone(timedelta(seconds=Counter(offset_s for _, offset_s in told).most_common(1)[0][0])), False)
+    return Clock(timezone(timedelta(seconds=Counter(offset_s for _, offset_s in offsets).most_common(1)[0][0])), False)
 
 
 def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()) -> Leg:
-    """One row, its columns by their names in lower case; NULL, `0000-00-00 00:00:00` and missing ones tell nothing.
+    """The leg of a row keyed by column names in lower case. NULL and `0000-00-00 00:00:00` count as missing.
 
-    Without a linkedid the uniqueid stands in its place; without a time of its own the row began when its uniqueid says.
-    Raises BadRow.
+    Without a linkedid the uniqueid is used; without a time the epoch of the uniqueid is. Raises BadRow.
     """
     uniqueid = _text(row.get("uniqueid"))
     if not uniqueid:
@@ -122,12 +124,12 @@ def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] 
         dst_channel,
         context,
         trunks,
-        from_outside=bool(did) and peer_of(channel) != caller,  # an extension may dial a DID, to try it
+        from_outside=bool(did) and peer_of(channel) != caller,  # an extension may dial a DID as a test
         to_outside=bool(outbound_number) or dials_a_number(_text(row.get("lastapp")), _text(row.get("lastdata"))),
     )
     answered_at = _answered_at(row, clock, started_at, duration_s, billsec_s)
     if trunk and peer_of(dst_channel) == (onward_trunk or trunk) and not _is_answered(row):
-        answered_at = None  # what was answered is the caller's channel, before it dialled [seen on 16 and 22]
+        answered_at = None  # the caller's channel was answered before it dialled (observed on 16 and 22)
     return Leg(
         linkedid=_text(row.get("linkedid")) or uniqueid,
         uniqueid=uniqueid,
@@ -156,7 +158,7 @@ def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] 
 
 
 def _dst(row: Mapping[str, Any]) -> str:
-    """Who was called: of a queue's row the queue it was for, as a blind transfer puts its target into dst [seen]."""
+    """The called party. For a queue it is the queue's name, because a blind transfer puts its target into dst."""
     queue = _text(row.get("lastdata")).partition(",")[0] if _text(row.get("lastapp")) == "Queue" else ""
     return queue or _text(row.get("dst"))
 
@@ -174,7 +176,7 @@ def _answered_at(
     row: Mapping[str, Any], clock: Clock, started_at: datetime, duration_s: float | None, billsec_s: float | None
 ) -> datetime | None:
     if billsec_s == 0 and not _is_answered(row):
-        return None  # Master.csv has the time at which the caller's channel was answered, before it dialled
+        return None  # Master.csv has the answer of the caller's channel, which precedes the dialling
     if (at := _at(row, "answer", clock, int(started_at.timestamp()))) is not None:
         return max(at, started_at)
     if duration_s is None or billsec_s is None or not (billsec_s or _is_answered(row)):
@@ -183,9 +185,9 @@ def _answered_at(
 
 
 def _ended_at(row: Mapping[str, Any], clock: Clock, started_at: datetime, duration_s: float | None) -> datetime | None:
-    """Which reading of its end is meant its length tells: an hour behind its channel it isn't another zone's."""
-    told = _later(started_at, duration_s)
-    return _at(row, "end", clock, int((told or started_at).timestamp())) or told
+    """The end of a row. Its length decides between two readings in the hour that repeats in autumn."""
+    by_length = _later(started_at, duration_s)
+    return _at(row, "end", clock, int((by_length or started_at).timestamp())) or by_length
 
 
 def _is_answered(row: Mapping[str, Any]) -> bool:
@@ -202,7 +204,7 @@ def _later(at: datetime, duration_s: float | None) -> datetime | None:
 
 
 def local_moment(value: Any) -> datetime | None:
-    """A local time, without a zone; None for what isn't one, `0000-00-00 00:00:00` above all."""
+    """A local time without a zone; None for anything else, such as `0000-00-00 00:00:00`."""
     if isinstance(value, datetime):
         local = value
     else:
@@ -226,9 +228,9 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
         seconds = math.nan
     if seconds is None:
         return None
-    if not seconds < _LONGEST_S:  # so that no number fails too
+    if not seconds < _MAX_S:  # also False for NaN
         raise BadRow(f"its {name} is {text[:30]!r}")
-    return max(seconds, 0.0)  # below 0 where the clock was set back
+    return max(seconds, 0.0)  # negative where the clock was set back
 
 
 def _sequence(value: Any) -> int | None:
@@ -237,14 +239,14 @@ def _sequence(value: Any) -> int | None:
 
 
 def _text(value: Any) -> str:
-    """A value as text that any database takes; NULL is ""."""
+    """A value as text that any database can store; "" for NULL."""
     if value is None:
         return ""
     text = decode(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)
     if not text.isascii() or "\0" in text:
         text = text.replace("\0", "").encode("utf-8", "ignore").decode()
     if "\n" in text or "\r" in text:
-        text = " ".join(text.split())  # a caller's name or a note that was written with line breaks
+        text = " ".join(text.split())  # a caller's name or a note with line breaks
     return text.strip()
 
 
@@ -252,7 +254,7 @@ def _from_name(row: Mapping[str, Any]) -> str:
     if name := _text(row.get("cnam")):
         return name
     name = _text(row.get("clid"))
-    # `"name" <number>`, or what the 80 bytes that Asterisk has for it hold of that
+    # `"name" <number>`, which Asterisk cuts after 80 bytes
     head, number, _ = name.rpartition("<") if name.endswith(">") else name.rpartition('" <')
     if number:
         name = head
@@ -262,10 +264,10 @@ def _from_name(row: Mapping[str, Any]) -> str:
 
 
 def _recording_file(row: Mapping[str, Any]) -> str:
-    """The base name; in plain Asterisk it may stand in userfield, behind `audio:` in Elastix and Issabel."""
+    """The recording's base name. Plain Asterisk may have it in userfield, Elastix and Issabel there after `audio:`."""
     if file := _text(row.get("recordingfile")).rpartition("/")[2]:
         return file
     field = _text(row.get("userfield"))
     file = field.removeprefix("audio:").rpartition("/")[2]
-    told = parse_name(without_format(file))
-    return file if field.startswith("audio:") or told.type or told.uniqueid else ""
+    parsed = parse_name(without_format(file))
+    return file if field.startswith("audio:") or parsed.type or parsed.uniqueid else ""

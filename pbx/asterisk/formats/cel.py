@@ -86,7 +86,7 @@ def with_events(leg: Leg, call: CallEvents, zone: tzinfo) -> Leg:
     answered = leg.answered_at is not None
     bridged_at = None
     if leg.dst_channel and (local := call.bridged.get(frozenset((leg.channel, leg.dst_channel)))) is not None:
-        bridged_at = _within(local, leg, zone)
+        bridged_at = _reading_within(local, leg, zone)
     transferred_to = _transfer(leg, call)
     ended_by = _ended_by(leg, call.sources.get(called, "")) if answered and not transferred_to else ""
     return replace(
@@ -124,7 +124,7 @@ def _other_half(channel: str) -> str:
     return f"{channel[: found.start()]};{3 - int(found[1])}" if found else ""
 
 
-def _within(local: datetime, leg: Leg, zone: tzinfo) -> datetime | None:
+def _reading_within(local: datetime, leg: Leg, zone: tzinfo) -> datetime | None:
     """The first reading of a local time that falls within a leg; None when none does."""
     until = (leg.ended_at or leg.started_at + _MAX_LENGTH) + _SLACK
     found = (at for at in _readings(local, zone) if leg.started_at - _SLACK <= at <= until)

@@ -1,10 +1,10 @@
-"""CDR files: `cdr-csv/Master.csv`, `cdr-custom/Master.csv`, and exports with a header → rows of the CDR. Pure.
+"""Reads CDR files: `cdr-csv/Master.csv`, `cdr-custom/Master.csv`, and exports with a header. Pure: lines in, rows out.
 
 cdr-csv has accountcode, src, dst, dcontext, clid, channel, dstchannel, lastapp, lastdata, start, answer, end, duration,
-billsec, disposition, amaflags; then uniqueid and userfield if cdr.conf asks for them, and with `newcdrcolumns`
-peeraccount, linkedid and sequence (Asterisk's cdr_csv.c). It doesn't escape line breaks, so a row may have many lines.
-cdr-custom has what cdr_custom.conf.sample lists. FreePBX's CDR report and exports of its table name their columns.
-Which rows are one call no file without linkedid tells: see `link_legs`.
+billsec, disposition, amaflags; then uniqueid and userfield if cdr.conf enables them, and with `newcdrcolumns`
+peeraccount, linkedid and sequence (Asterisk's cdr_csv.c). It doesn't escape line breaks, so a row may span several
+lines. cdr-custom has the columns of cdr_custom.conf.sample. FreePBX's CDR report and exports of its table have a
+header. A file without linkedid doesn't show which rows belong to one call: see `link_legs`.
 """
 
 import csv
@@ -29,22 +29,22 @@ _CUSTOM = tuple(
     accountcode uniqueid userfield sequence linkedid""".split()  # noqa: SIM905
 )
 _BILLSEC, _CUSTOM_START = _FIXED.index("billsec"), _CUSTOM.index("start")
-_HEADER_NAMES = 4  # of COLUMNS make a line a header
-_MOST_BYTES = 65_536  # of one row
+_HEADER_NAMES = 4  # a line with this many names of COLUMNS is a header
+_MAX_ROW_BYTES = 65_536
 _HALF = re.compile(r";[12]$")
 _SERIAL = re.compile(r"-[0-9a-f]{8}$")
 _SLACK = timedelta(seconds=2)
 
 
 class Layout(NamedTuple):
-    """How a file's rows are written: their columns by a header, () where there is none, and what separates them."""
+    """The format of a file: the columns of its header, () without one, and the delimiter."""
 
     columns: tuple[str, ...] = ()
     delimiter: str = ","
 
     @property
     def missing(self) -> str:
-        """The column without which no row of the file can be read; "" where none is missing."""
+        """The required column that the header lacks; "" when none is missing."""
         if not self.columns or ("uniqueid" in self.columns and {"calldate", "start"} & {*self.columns}):
             return ""
         return "calldate" if "uniqueid" in self.columns else "uniqueid"
@@ -54,7 +54,7 @@ ASTERISK = Layout()
 
 
 def layout_of(first_line: bytes) -> Layout:
-    """How a file is written that begins with this line."""
+    """The layout of a file, from its first line."""
     text = _text(first_line).lower()
     for delimiter in ",;\t":
         columns = tuple(name.strip(' "') for name in text.split(delimiter))
@@ -64,30 +64,30 @@ def layout_of(first_line: bytes) -> Layout:
 
 
 def join_lines(lines: Sequence[bytes], layout: Layout = ASTERISK) -> tuple[list[bytes], list[bytes]]:
-    """The rows that lines make up, and the lines of a last row that isn't complete.
+    """Joins lines to rows; returns the rows, and the lines of an incomplete last row.
 
-    A line break within quotes belongs to the row. Where a row's quotes don't end, it ends before the next complete row.
+    A line break within quotes belongs to the row. A row whose quotes don't end stops before the next complete row.
     """
     if layout.delimiter == "\t":
         return list(lines), []
     rows: list[bytes] = []
-    begun: list[bytes] = []
+    unfinished: list[bytes] = []
     size = 0
     for line in lines:
-        if begun and (size > _MOST_BYTES or is_row(line, layout)):
-            rows.append(b"\n".join(begun))
-            begun, size = [], 0
-        begun.append(line)
+        if unfinished and (size > _MAX_ROW_BYTES or is_row(line, layout)):
+            rows.append(b"\n".join(unfinished))
+            unfinished, size = [], 0
+        unfinished.append(line)
         size += len(line)
         odd = line.count(b'"') % 2
-        if odd == (len(begun) > 1) or len(line) > _MOST_BYTES:
-            rows.append(b"\n".join(begun))
-            begun, size = [], 0
-    return rows, begun
+        if odd == (len(unfinished) > 1) or len(line) > _MAX_ROW_BYTES:
+            rows.append(b"\n".join(unfinished))
+            unfinished, size = [], 0
+    return rows, unfinished
 
 
 def parse_master_csv_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
-    """A row, by the columns' names; None for an empty one and for the header. Raises BadRow."""
+    """A row as a dict by column names; None for an empty line and for the header. Raises BadRow."""
     text = _text(line)
     if not text:
         return None
@@ -133,10 +133,11 @@ def _text(line: bytes) -> str:
 
 
 def link_legs(legs: Sequence[Leg], linked: Collection[str] = ()) -> list[Leg]:
-    """Give legs without a linkedid (it is the uniqueid) that of their call: the oldest uniqueid, as Asterisk does.
+    """Give legs without a linkedid that of their call, which is its oldest uniqueid, as in Asterisk.
 
-    One call, for certain: they share a channel, or each has one half of the same Local channel, at the same time.
-    Legs of the uniqueids `linked` have a linkedid, though it may be the same; where a call has one, it is the others'.
+    Two legs belong to one call if they share a channel, or the halves of one Local channel, at the same time. A leg
+    whose linkedid equals its uniqueid has none, unless its uniqueid is in `linked`. If a leg of the call has a
+    linkedid, all its legs get that one.
     """
     has_own = [leg.linkedid != leg.uniqueid or leg.uniqueid in linked for leg in legs]
     group = list(range(len(legs)))
@@ -149,10 +150,10 @@ def link_legs(legs: Sequence[Leg], linked: Collection[str] = ()) -> list[Leg]:
 
     last: dict[str, int] = {}
     for at, leg in enumerate(legs):
-        for line in _lines(leg):
-            if line in last and _meet(legs[last[line]], leg):
-                group[head(at)] = head(last[line])
-            last[line] = at
+        for channel in _channels(leg):
+            if channel in last and _overlap(legs[last[channel]], leg):
+                group[head(at)] = head(last[channel])
+            last[channel] = at
     oldest: dict[int, tuple[bool, int, int, str]] = {}
     for at, leg in enumerate(legs):
         age = (not has_own[at], *_age(leg.linkedid))
@@ -160,14 +161,14 @@ def link_legs(legs: Sequence[Leg], linked: Collection[str] = ()) -> list[Leg]:
     return [leg if has_own[at] else replace(leg, linkedid=oldest[head(at)][-1]) for at, leg in enumerate(legs)]
 
 
-def _lines(leg: Leg) -> set[str]:
-    """The lines a leg connects; a Local channel's halves are one. Only names with a serial number are anybody's own."""
+def _channels(leg: Leg) -> set[str]:
+    """The channels of a leg, with the halves of a Local channel as one. Only names with a serial number are unique."""
     names = {_HALF.sub("", channel) for channel in (leg.channel, leg.dst_channel)}
     return {name for name in names if _SERIAL.search(name)}
 
 
-def _meet(one: Leg, two: Leg) -> bool:
-    """Whether they overlap: serial numbers begin anew when Asterisk does."""
+def _overlap(one: Leg, two: Leg) -> bool:
+    """Whether two legs overlap. Serial numbers repeat after a restart of Asterisk, so names aren't enough."""
     return one.started_at <= _end(two) + _SLACK and two.started_at <= _end(one) + _SLACK
 
 

@@ -1,8 +1,8 @@
-"""Asterisk's queue_log, from bytes or a table's rows to events. Pure: no file is opened here.
+"""Parses Asterisk's queue_log: lines of a file or rows of a table to events. Pure.
 
 A line is `epoch|callid|queue|agent|event|data1|data2…` (Asterisk's main/logger.c, ast_queue_log). Nothing escapes a `|`
-within a field: the event in a line whose agent's name contains one is found by the data that each event is known to
-have, and `data` is cut likewise, see `pbx.imports.queue_visits`.
+within a field. In a line whose agent's name contains one, the event is found by the data that each event can have.
+`data` is split in the same way, see `pbx.imports.queue_visits`.
 """
 
 import math
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from pbx.text_encoding import BOM, decode, decode_fields
 
-NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written where a call, queue or agent would stand
-LINE_LIMIT_BYTES = 65_536  # no line of Asterisk's is so long; a file of something else may have no line ends at all
-_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: a clock that says otherwise was never set
+NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written in place of a missing call, queue or agent
+LINE_LIMIT_BYTES = 65_536  # longer than any line of Asterisk; a file of another kind may have no line ends
+_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100; a clock outside this range was never set
 
 
 # Every event of app_queue.c and chan_agent, 1.4 to 22, and DID, which FreePBX's dialplan adds.
@@ -30,7 +30,7 @@ EVENTS = frozenset(
 )
 
 
-_NUMBER = r"-?\d*(?:\.\d*)?"  # older releases leave numbers out, and clocks that are set back make negative ones
+_NUMBER = r"-?\d*(?:\.\d*)?"  # older releases leave numbers out, and a clock set back causes negative ones
 # The data of events that have a fixed number of fields, by app_queue.c, 1.2 to 22; older releases write fewer.
 _FORMS = {
     name: re.compile(form.replace("N", _NUMBER), re.DOTALL)
@@ -47,13 +47,13 @@ _FORMS = {
     )
     for name in names.split()
 }
-_MOST_PARTS = 60  # of a line are looked through for its event; Asterisk's names have at most 79 bytes
+_MAX_PARTS = 60  # of a line, searched for its event; Asterisk's names have at most 79 bytes
 
 
 class QueueEvent(NamedTuple):
-    """One event of queue_log. "NONE" and the like are kept as they stand; `data` is what follows the event's name."""
+    """One event of queue_log. Fields such as "NONE" are unchanged; `data` is everything after the event's name."""
 
-    at_s: int  # epoch
+    at_s: int  # seconds since 1970
     callid: str
     queue: str
     agent: str
@@ -62,11 +62,11 @@ class QueueEvent(NamedTuple):
 
 
 class BadLine(ValueError):
-    """A line or row that isn't queue_log's; the text says why, for people."""
+    """A line or row that isn't part of a queue_log; its text gives the reason."""
 
 
 def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
-    """Cut what was left over and a new block into whole lines, without their ends, and what is left over now."""
+    """Split the rest of the last block and a new block into complete lines without line ends, and the new rest."""
     *lines, rest = (rest + block).split(b"\n")
     return lines, rest
 
@@ -74,7 +74,7 @@ def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
 def parse_queue_log_line(line: bytes) -> QueueEvent | None:
     """One line without its end; None for an empty one. Raises BadLine.
 
-    NUL bytes, which a crash of the machine leaves in a file, are passed over, and so is a byte order mark.
+    NUL bytes, which a crash of the machine leaves in a file, and a byte order mark are ignored.
     """
     if len(line) > LINE_LIMIT_BYTES:
         raise BadLine(f"it is {len(line):,} bytes long, longer than any queue_log line")
@@ -102,7 +102,7 @@ def parse_queue_log_row(
     """One row of the table queue_log. `data`: the one column `data`, or data1 to data5. NULL is "". Raises BadLine.
 
     The time is an epoch (number or text) or a moment (a naive one in `zone`, which is the PBX's local time unless its
-    logger.conf says queue_log_realtime_use_gmt). In the hour that comes twice in autumn the callid's epoch tells which.
+    logger.conf says queue_log_realtime_use_gmt). In the hour that repeats in autumn, the epoch of the callid decides.
     """
     callid, name = _text(callid), _text(event)
     at_s = _row_time(time, callid, zone)
@@ -117,16 +117,17 @@ def parse_queue_log_row(
 
 
 def _with_agent_joined(fields: list[str]) -> list[str]:
-    """The fields, where an agent's name that contains a `|` moved the others. Raises BadLine when no event is named.
+    """The fields of a line whose agent's name contains a `|`, joined correctly. Raises BadLine when no event is named.
 
-    The event is the first name of one whose data fit. Some events have any text as data; of these it is the last.
+    The event is the first event name that is followed by data of its form; among events with any text as data, the
+    last.
     """
     data = fields[5] if len(fields) > 5 else ""
     form = _FORMS.get(fields[4])
     if form is not None and form.fullmatch(data):
         return fields
     parts = "|".join(fields).split("|")
-    named = [at for at, part in enumerate(parts[5:_MOST_PARTS], 5) if part in EVENTS]
+    named = [at for at, part in enumerate(parts[5:_MAX_PARTS], 5) if part in EVENTS]
     if fields[4] in EVENTS:
         named.insert(0, 4)
     fit = (at for at in named if parts[at] in _FORMS and _FORMS[parts[at]].fullmatch("|".join(parts[at + 1 :])))
@@ -138,7 +139,7 @@ def _with_agent_joined(fields: list[str]) -> list[str]:
 
 
 def callid_epoch_s(callid: str) -> float | None:
-    """When a channel was made, by its uniqueid: `1795262830.12`, or `pbx-1795262830.12` with a system name."""
+    """When a channel was created, from its uniqueid: `1795262830.12`, or with a system name `pbx-1795262830.12`."""
     head, _, _ = callid.rpartition(".")
     digits = head.rpartition("-")[2]
     return float(digits) if digits.isdecimal() and len(digits) >= 9 else None
@@ -180,14 +181,14 @@ def _moment_s(moment: datetime, callid: str, zone: tzinfo) -> int:
         return int(moment.timestamp())
     first, second = (int(moment.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
     begun_s = callid_epoch_s(callid)
-    # fold=1 is the later one of an hour that comes twice, and the earlier one of an hour that never is.
+    # fold=1 is the later reading of a repeated hour, and the earlier one of a skipped hour.
     if begun_s is not None and first + 1 < begun_s and second > first:
         return second
     return first
 
 
 def ordered(events: Sequence[QueueEvent]) -> Iterator[QueueEvent]:
-    """Events of rows that came in no certain order within a second: joined before connected before ended."""
+    """Sorts events by time and, within a second: joined, connected, ended. Rows without ids have no certain order."""
     yield from sorted(events, key=lambda event: (event.at_s, _ORDER.get(event.name, 1)))
 
 
@@ -197,14 +198,14 @@ _ORDER = {"QUEUESTART": -1, "DID": 0, "ENTERQUEUE": 0, "CONNECT": 2} | dict.from
 
 
 def numbers(data: str) -> list[float | None]:
-    """The fields of an event's data, of which each is a number; None where one isn't."""
+    """The fields of an event's data as numbers; None for a field that isn't one."""
     return [number(field) for field in data.split("|")]
 
 
 def number(field: str) -> float | None:
-    """A field's number; None for what is none, or can't be meant."""
+    """A field as a number; None for anything else, and for an implausible number."""
     try:
         value = float(field)
     except ValueError:
         return None
-    return value if 0 <= value < 1e9 else None  # a clock set back makes negative durations; nan and inf are nothing
+    return value if 0 <= value < 1e9 else None  # a clock set back causes negative durations; also False for NaN

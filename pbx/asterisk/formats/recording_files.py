@@ -1,4 +1,4 @@
-"""A recording as a file: where it is kept below data/audio, and what its first bytes say about it."""
+"""Recordings as files: their path below data/audio, and what their headers show."""
 
 import hashlib
 import re
@@ -8,18 +8,18 @@ from typing import BinaryIO, Literal
 
 from pbx.machine import is_device_name
 
-HEADER_BYTES = 44  # a WAV header without sound; no format says anything in so few bytes
+HEADER_BYTES = 44  # a WAV header without sound; no format holds sound in so few bytes
 _PLAIN_FOLDER = re.compile(r"[a-z0-9_+-]{1,60}")
 _PLAIN_STEM = re.compile(r"[a-z0-9_+(=@][a-z0-9_+(=@),. -]{0,148}[a-z0-9_+)=@]|[a-z0-9]")
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,7}")  # g726-32 is one
 _MAX_FOLDERS = 6
 _MAX_NAME = 170  # characters with the folders: Windows allows 260 in a path, the data directory's among them
-_MOST_CHUNKS = 1000  # zeros, which a crash leaves in a file, are chunks of 8 bytes without end
+_MAX_CHUNKS = 1000  # a file full of zeros, as after a crash, looks like endless chunks of 8 bytes
 # Programs that write to a pipe can't return to the header: 0x7FFFF000 (sox), 0x7FFFFFFF, 0xFFFFFFFF (lame, FFmpeg), or
-# a little less, as a whole number of frames fits in. No recording is as long as that.
+# a little less, rounded down to complete frames. No recording is that long.
 _UNKNOWN_LENGTH = 0x7FF00000
 _UNFINISHED = "It is still being written: its header has no length yet."
-_OTHER_SOUND = (b"OggS", b"fLaC", b"ID3", b".snd")  # how files of other formats begin, whatever they are named
+_OTHER_SOUND = (b"OggS", b"fLaC", b"ID3", b".snd")  # first bytes of other formats, whatever the file's name
 # Bytes per second of the formats without a header (`core show file formats`).
 _RATES: dict[str, int] = {
     **dict.fromkeys(("ulaw", "ul", "mu", "ulw", "pcm", "alaw", "al", "alw", "g722"), 8000),
@@ -33,13 +33,13 @@ _RATES: dict[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """What a downloaded file is: only `downloaded` ones are kept."""
+    """The result of checking a downloaded file. Only `downloaded` ones are kept."""
 
     state: Literal["downloaded", "waiting", "empty", "unreadable"]
     reason: str = ""
     duration_s: float | None = None
-    suffix: str = "wav"  # of the file, by what it holds
-    cut_short: bool = False  # its header promises more than there is
+    suffix: str = "wav"  # of the file, by its content
+    cut_short: bool = False  # the file is shorter than its header claims
 
 
 def stored_path(connection_id: int, name: str, suffix: str) -> str:
@@ -64,10 +64,10 @@ def _is_plain(folder: str) -> bool:
 
 
 def examine(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:
-    """Judge a whole file of ARI's `format` by its size and header.
+    """Check a complete file of ARI's `format` by its size and header.
 
-    Asterisk writes both sizes of a WAV header as 0 and fixes them when the call ends, so a zero size means that it is
-    still being written; ARI may also hand out a WAV under a name that is listed with another format.
+    Asterisk writes both sizes of a WAV header as 0 and fixes them when the call ends, so a size of zero means that
+    it is still being written. ARI may also return a WAV for a name that it lists with another format.
     """
     if size_bytes <= HEADER_BYTES:
         return FileCheck("empty", f"The PBX's file holds no sound ({size_bytes} bytes).")
@@ -76,7 +76,7 @@ def examine(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         return _examine_wav(file, size_bytes, int.from_bytes(head[4:8], "little"), _suffix(fmt) if named_wav else "wav")
     if named_wav:
-        return FileCheck("unreadable", "It is named WAV, but what it holds is not.")
+        return FileCheck("unreadable", "It is named WAV, but its content is not WAV.")
     rate = None if head.startswith(_OTHER_SOUND) else _RATES.get(fmt)
     return FileCheck("downloaded", duration_s=size_bytes / rate if rate else None, suffix=_suffix(fmt))
 
@@ -86,10 +86,10 @@ def _suffix(fmt: str) -> str:
 
 
 def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -> FileCheck:
-    """Walk the chunks (LIST, fact and others may stand before the data) up to the data's."""
+    """Go through the chunks (LIST, fact and others may precede the data) up to the data."""
     byte_rate = 0
     offset = 12
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if offset + 8 > size_bytes:
             break
         file.seek(offset)
@@ -103,19 +103,19 @@ def _examine_wav(file: BinaryIO, size_bytes: int, riff_size: int, suffix: str) -
         offset += length + length % 2
     if riff_size == 0:
         return FileCheck("waiting", _UNFINISHED)
-    return FileCheck("unreadable", "Its WAV header is damaged: no sound is announced in it.")
+    return FileCheck("unreadable", "Its WAV header is damaged: it has no data chunk.")
 
 
-def _examine_data(present_bytes: int, announced_bytes: int, byte_rate: int, suffix: str) -> FileCheck:
-    if announced_bytes == 0 and present_bytes > 1:  # one byte may pad
+def _examine_data(present_bytes: int, claimed_bytes: int, byte_rate: int, suffix: str) -> FileCheck:
+    if claimed_bytes == 0 and present_bytes > 1:  # one byte may pad
         return FileCheck("waiting", _UNFINISHED)
-    if announced_bytes == 0:
+    if claimed_bytes == 0:
         return FileCheck("empty", "The PBX's file holds a header and no sound.")
-    if announced_bytes >= _UNKNOWN_LENGTH:
-        announced_bytes = min(announced_bytes, present_bytes)
-    if announced_bytes > present_bytes:
-        reason = f"It is cut short: {present_bytes} of {announced_bytes} bytes of sound are there."
+    if claimed_bytes >= _UNKNOWN_LENGTH:
+        claimed_bytes = min(claimed_bytes, present_bytes)
+    if claimed_bytes > present_bytes:
+        reason = f"It is cut short: {present_bytes} of {claimed_bytes} bytes of sound are present."
         return FileCheck("unreadable", reason, cut_short=True)
     if byte_rate == 0:
         return FileCheck("unreadable", "Its WAV header is damaged: it names no format.")
-    return FileCheck("downloaded", duration_s=announced_bytes / byte_rate, suffix=suffix)
+    return FileCheck("downloaded", duration_s=claimed_bytes / byte_rate, suffix=suffix)

@@ -1,4 +1,4 @@
-"""FreePBX's recording names → what they tell about the call. Pure.
+"""Reads what a recording's name shows about its call. Pure.
 
 `YYYY/MM/DD/<type>-<dest>-<from>-YYYYMMDD-HHMMSS-<uniqueid>` (dialplan context `sub-record-check`):
 
@@ -8,20 +8,20 @@
     internal-<ext>-<from>       one extension calls another
     q-<queue>-<from>            a caller in a queue
     rg-<group>-<from>           a caller at a ring group
-    exten-, parked-, ondemand-, force-<dest>-<from>   any direction: the numbers' shape tells
+    exten-, parked-, ondemand-, force-<dest>-<from>   any direction; the form of the numbers shows it
     <room>-<room>-<policy>      a conference; conf-<room>-… on some releases
 
-Each field may hold a dash, and the uniqueid does when `systemname` is set, so the name is anchored on its date. The
-time is the PBX's local time; the number that leads the uniqueid is the same moment as a UTC epoch. Types may be in
-capitals, and in the oldest releases, and in Issabel, a name has less in front of its date:
+Each field may contain a dash, and the uniqueid does when `systemname` is set, so the name is read from its date. The
+time is the PBX's local time; the number at the start of the uniqueid is the same moment in seconds since 1970. Types
+may be in capitals. In the oldest releases, and in Issabel, a name has less before its date:
 
     YYYYMMDD-HHMMSS-<uniqueid>    a queue's call, or any other
     OUT<ext>-, IN<ext>-, q<queue>-, g<group>-    before such a date
 
-Of any other name a uniqueid in it, `<epoch>.<serial>`, tells which call it is of.
+In any other name, a uniqueid (`<epoch>.<serial>`) shows which call it belongs to.
 
-Where each side of a call is recorded for itself, both files have the call's name with `-r` (read: what the recorded
-channel says; also `-in`, `-rx`) or `-t` (transmitted: what it hears; also `-out`, `-tx`) behind it.
+Where each side of a call is recorded separately, both files have the call's name, followed by `-r` (read: what the
+recorded channel says; also `-in`, `-rx`) or `-t` (transmitted: what it hears; also `-out`, `-tx`).
 """
 
 import re
@@ -31,7 +31,7 @@ from typing import Literal
 
 from pbx.model.call import CallDirection
 
-_LONGEST = 255  # characters of a file's name; a longer one no file system takes
+_MAX_NAME = 255  # characters; no file system allows more
 _DATE = re.compile(r"(?:^|(?<=-))(\d{8}-\d{6})-(?=.)", re.DOTALL)
 _SHORT = re.compile(r"(out|in|q|g|rg)-?(\d{1,20})", re.IGNORECASE)
 _UNIQUEID = re.compile(r"(?<![\d.])[12]\d{9}\.\d{1,10}(?!\d)")
@@ -52,12 +52,12 @@ _DIRECTIONS: dict[str, CallDirection] = {
 }
 _BY_SHAPE = {"exten", "parked", "ondemand", "force"}
 _QUARTER_S = 900
-_EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # other years were never meant, and lie where no zone can move them
+_EARLIEST_YEAR, _LATEST_YEAR = 1990, 2100  # other years are errors, and too extreme for a change of zone
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingName:
-    """What a recording's name tells. `type` is FreePBX's word, "" for a name that isn't FreePBX's."""
+    """What a recording's name shows. `type` is FreePBX's prefix, "" for a name in another format."""
 
     type: str = ""
     direction: CallDirection = "unknown"
@@ -71,9 +71,9 @@ class RecordingName:
 
     @property
     def utc_offset_s(self) -> int | None:
-        """How far the PBX's clock is ahead of UTC, in whole quarters of an hour; None where the name doesn't tell.
+        """The PBX's UTC offset in seconds, in quarters of an hour; None where the name doesn't show it.
 
-        Rounded down but for a minute: the name is made some moments after the channel, never before it.
+        It is rounded down with a tolerance of a minute, because the name is made shortly after the channel.
         """
         epoch = epoch_of(self.uniqueid)
         if epoch is None or self.local_time is None:
@@ -84,36 +84,36 @@ class RecordingName:
 
 
 def parse_name(name: str, zone: tzinfo | None = None) -> RecordingName:
-    """Read an ARI recording name, directories before it allowed; an unknown one gives an empty RecordingName.
+    """Read an ARI recording name, with or without folders; a name in an unknown format gives an empty RecordingName.
 
-    The time it takes grows with the name's length and no faster. The uniqueid's epoch tells when the call started.
-    Without one the name's local time does, in `zone` (the PBX's), and without a zone nothing does.
+    The start is the epoch of the uniqueid. Without one it is the name's local time in `zone` (the PBX's), and None
+    without a zone. The time needed is linear in the name's length.
     """
     name = name.rpartition("/")[2]
-    if len(name) > _LONGEST:
+    if len(name) > _MAX_NAME:
         return RecordingName()
-    told = RecordingName()
+    parsed = RecordingName()
     if dates := list(_DATE.finditer(name)):
         date = dates[-1]
-        uniqueid = _LEG.sub("", name[date.end() :])  # both sides are recordings of one call
-        told = replace(_parties(name[: date.start()]), uniqueid=uniqueid, local_time=_local_time(date[1]))
-    if not told.type and epoch_of(told.uniqueid) is None:
+        uniqueid = _LEG.sub("", name[date.end() :])  # both sides belong to one call
+        parsed = replace(_parties(name[: date.start()]), uniqueid=uniqueid, local_time=_local_time(date[1]))
+    if not parsed.type and epoch_of(parsed.uniqueid) is None:
         found = _UNIQUEID.search(name)
-        told = replace(told, uniqueid=found[0] if found else "")
-    return _with_time(told, zone)
+        parsed = replace(parsed, uniqueid=found[0] if found else "")
+    return _with_time(parsed, zone)
 
 
-def _with_time(told: RecordingName, zone: tzinfo | None) -> RecordingName:
-    epoch = epoch_of(told.uniqueid)
+def _with_time(parsed: RecordingName, zone: tzinfo | None) -> RecordingName:
+    epoch = epoch_of(parsed.uniqueid)
     if epoch is not None:
-        return replace(told, started_at=datetime.fromtimestamp(epoch, UTC))
-    if told.local_time is not None and zone is not None:
-        return replace(told, started_at=told.local_time.replace(tzinfo=zone).astimezone(UTC))
-    return told
+        return replace(parsed, started_at=datetime.fromtimestamp(epoch, UTC))
+    if parsed.local_time is not None and zone is not None:
+        return replace(parsed, started_at=parsed.local_time.replace(tzinfo=zone).astimezone(UTC))
+    return parsed
 
 
 def _parties(head: str) -> RecordingName:
-    """What stands before a name's date: `<type>-<dest>-<from>-`, `OUT<ext>-` and the like, or nothing."""
+    """The part before a name's date: `<type>-<dest>-<from>-`, a short form such as `OUT<ext>-`, or nothing."""
     kind, _, fields = head.removesuffix("-").partition("-")
     dest, dash, source = fields.rpartition("-")
     if dash and kind:
@@ -134,18 +134,18 @@ def _parties(head: str) -> RecordingName:
 
 
 def without_format(file: str) -> str:
-    """A file's name as ARI has it, without `.wav` and the like: what follows a uniqueid's dot is no format."""
+    """A file's name as in ARI, without an extension such as `.wav`; the digits after a uniqueid's dot are kept."""
     return _FORMAT.sub("", file)
 
 
 def leg_of(name: str) -> Literal["r", "t", ""]:
-    """Which side of a call a recording holds by its name: "r" what the channel said, "t" what it heard, "" both."""
+    """Which side of a call a recording holds, by its name: "r" what the channel says, "t" what it hears, "" both."""
     found = _LEG.search(name)
     return _LEGS[found[1].lower()] if found else ""
 
 
 def _by_shape(dest: str, source: str) -> CallDirection:
-    # FreePBX offers extensions of two to six digits; a longer number, or one with a "+", is outside.
+    # FreePBX's extensions have two to six digits; a longer number, or one with a "+", is external.
     if not source or not dest:
         return "unknown"
     if not _EXTENSION.fullmatch(source):
@@ -154,7 +154,7 @@ def _by_shape(dest: str, source: str) -> CallDirection:
 
 
 def epoch_of(uniqueid: str) -> int | None:
-    """When a uniqueid's channel was made, by the PBX's clock in UTC; None where the uniqueid is of another kind."""
+    """When a uniqueid's channel was created, in seconds since 1970; None for a uniqueid in another format."""
     found = _EPOCH.search(uniqueid)
     return int(found[1]) if found else None
 

@@ -1,7 +1,7 @@
-"""Who takes whose place when an agent puts the caller he talks with into a queue where he waits himself. Pure.
+"""Attended transfers into a queue: an agent waits in a queue and then hands the place to the caller on hold. Pure.
 
-Asterisk then exchanges the two channels, so that the events of either visit go on under the other's uniqueid
-(asterisk/asterisk#759, seen on 16 and 22).
+Asterisk swaps the two channels then, so the events of each visit continue under the other's uniqueid
+(asterisk/asterisk#759, observed on 16 and 22).
 """
 
 from dataclasses import replace
@@ -11,13 +11,13 @@ from pbx.model.history import Visit
 
 
 def handed_over(waiting: Visit, talked: Visit) -> Visit:
-    """The visit of an agent who waited in a queue, once he has put the caller he talked with in his place."""
+    """The visit of an agent who waited in a queue, after the caller that the agent talked to took the agent's place."""
     caller, name = (talked.caller, talked.caller_name) if talked.caller else (waiting.caller, waiting.caller_name)
     return replace(waiting, caller=caller, caller_name=name, did=talked.did or waiting.did)
 
 
 def made_before(callid: str, other: str) -> bool:
-    """Whether a channel is the older one, by their uniqueids."""
+    """Whether the first channel is older than the other one, by their uniqueids."""
     one, two = _age(callid), _age(other)
     return one is not None and two is not None and one < two
 

@@ -120,7 +120,7 @@ SOUNDLESS = {
     "empty": (b"", "holds no sound (0 bytes)"),
     "header": (wav(b""), "holds no sound (44 bytes)"),
     "written": (wav(announced=0, riff=0), "still being written"),
-    "text": (b"This call may be recorded.\n" * 99, "is named WAV, but what it holds is not"),
+    "text": (b"This call may be recorded.\n" * 99, "is named WAV, but its content is not WAV"),
     "cut": (wav(announced=99_999), "cut short"),
 }
 
