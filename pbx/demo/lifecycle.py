@@ -21,7 +21,7 @@ from pbx.machine import detached
 from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import DEMO_MARK, MADE_UP_DIR, Settings, demo_mark
 from pbx.store.connections import active_connection
-from pbx.store.engine import open_engine
+from pbx.store.engine import close_idle_connections, open_engine
 
 ROLE, SLOT = "demo", "demo-0"
 PROGRESS = "preparing.json"  # in the folder, until the mark stands
@@ -145,6 +145,7 @@ def leave_demo(settings: Settings) -> None:
         deadline = time.monotonic() + LEAVE_S
         while demo_alive(settings) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
+        close_idle_connections(folder)
         remove_folder(folder)
         (settings.home_dir / "demo.log").unlink(missing_ok=True)
     except OSError as error:

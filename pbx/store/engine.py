@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -25,6 +26,7 @@ from pbx.settings import Settings
 from pbx.store.private import close_tree, make_private
 
 BUSY_TIMEOUT_S = 60  # far longer than any write here takes
+_opened: WeakSet[Engine] = WeakSet()  # by this process
 _held: ContextVar[Session | None] = ContextVar("_held", default=None)
 _WRITER_LOCK = 0x70627821  # a number of our own for PostgreSQL's advisory lock
 _NEARLY_NOTHING_BYTES = 100_000
@@ -68,7 +70,17 @@ def open_engine(settings: Settings) -> Engine:
     except BaseException:
         engine.dispose()
         raise
+    _opened.add(engine)
     return engine
+
+
+def close_idle_connections(folder: Path) -> None:
+    """Close this process's idle connections to SQLite databases in a folder: Windows deletes no open file."""
+    for engine in list(_opened):
+        if engine.dialect.name == "sqlite" and Path(str(engine.url.database)).resolve().is_relative_to(
+            folder.resolve()
+        ):
+            engine.dispose()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ SENSITIVE = [  # tests of what differs: locks, processes, files
     "tests/unit/jobs/test_worker.py::test_a_worker_is_started_when_none_is_alive_and_only_then",
     "tests/unit/transcription/test_transcriber_process.py::test_what_a_killed_transcriber_left_is_completed_by_another",
     "tests/unit/demo/test_lifecycle.py::test_it_is_left_while_it_is_being_prepared",
+    "tests/unit/demo/test_lifecycle.py::test_its_database_is_closed_before_its_folder_is_deleted",
     "tests/unit/store/test_vault.py",
     "tests/unit/recordings/test_sync.py",
     "tests/unit/recordings/test_playable.py",

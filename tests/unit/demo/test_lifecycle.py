@@ -138,6 +138,17 @@ def test_leaving_what_is_not_there_changes_nothing_real(real: Settings) -> None:
     assert not real.pbx_data_dir.exists()
 
 
+def test_its_database_is_closed_before_its_folder_is_deleted(real: Settings) -> None:
+    folder = demo_place(real)
+    folder.mkdir(parents=True)
+    engine = open_engine(Settings(_env_file=None, pbx_data_dir=folder, pbx_database_url=None))
+    with reading(engine) as session:
+        session.connection()
+    leave_demo(real)
+    assert not folder.exists()
+    engine.dispose()
+
+
 def test_where_a_pbx_is_set_up_there_is_no_demo(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_unconfigured(real)
     assert not real.pbx_data_dir.exists()  # asking makes no cache
