@@ -72,11 +72,13 @@ class _NotFound(Exception):
 
 
 class _DownloadFailed(Exception):
-    """A download failed, with the reason for people. `retry`: another try may succeed."""
+    """A download failed, with the reason for people. `retry`: another try may succeed;
+    `discard`: what was received is of no use."""
 
-    def __init__(self, reason: str, *, retry: bool = False) -> None:
+    def __init__(self, reason: str, *, retry: bool = False, discard: bool = False) -> None:
         super().__init__(reason)
         self.retry = retry
+        self.discard = discard
 
 
 @functools.cache
@@ -258,6 +260,8 @@ def _fetch_one(url: str, target: Path, sha256: str | None, progress: DownloadPro
                 failed = (
                     error if isinstance(error, _DownloadFailed) else _DownloadFailed(_reason_of(url, error), retry=True)
                 )
+                if failed.discard:
+                    part.unlink(missing_ok=True)
                 if not failed.retry or attempt == _TRIES - 1:
                     raise failed from None
                 time.sleep(_WAIT_S * 2**attempt)
@@ -285,7 +289,7 @@ def _stream(
         if answer.status_code != 206:
             begun = 0
         total = begun + (announced_bytes(answer.headers.get("Content-Length", "")) or 0)
-        _check_size(total, url, part)
+        _check_size(total, url)
         if shutil.disk_usage(part.parent).free < total - begun:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         digest = _digest(part, begun)
@@ -296,7 +300,7 @@ def _stream(
                 digest.update(chunk)
                 done += len(chunk)
                 if done > total:
-                    _check_size(done, url, part)
+                    _check_size(done, url)
                     if shutil.disk_usage(part.parent).free < _LEAST_FREE_BYTES:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if progress:
@@ -325,11 +329,10 @@ def _received_chunks(answer: requests.Response, url: str) -> Iterator[bytes]:
             measured_at, measured_bytes = measured_at + took_s, 0
 
 
-def _check_size(size: int, url: str, part: Path) -> None:
+def _check_size(size: int, url: str) -> None:
     most = _MAX_BYTES.get(Path(url).suffix, _MAX_OTHER_BYTES)
     if size > most:
-        part.unlink(missing_ok=True)
-        raise _DownloadFailed(f"{url} has more than {most / 1e9:g} GB, more than any model")
+        raise _DownloadFailed(f"{url} has more than {most / 1e9:g} GB, more than any model", discard=True)
 
 
 def _check_answer(answer: requests.Response, part: Path) -> None:

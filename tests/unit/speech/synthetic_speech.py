@@ -98,13 +98,13 @@ def clips(count: int, held_out: bool = False, seed: int = 1) -> list[Clip]:
 
 
 def kept_clips() -> list[Clip]:
-    """The clips that lie in the fixtures, so that tests need no espeak-ng: eight the checkpoint knows, four not."""
+    """Return the clips of the fixtures, so that tests need no espeak-ng: eight of the training, four others."""
     rows = [line.split("\t") for line in (FIXTURES / "clips.tsv").read_text().splitlines()]
     return [Clip(text, voice, load_sound(FIXTURES / name)[0]) for name, voice, text in rows]
 
 
 def keep_clips() -> None:
-    """Render the fixtures anew: µ-law at 8 kHz, as a telephone has it."""
+    """Render the fixtures again: µ-law at 8 kHz, as on the telephone."""
     rows = []
     for index, clip in enumerate(clips(8, seed=23) + clips(4, held_out=True, seed=24), 1):
         name = f"clip-{index:02}.ulaw"

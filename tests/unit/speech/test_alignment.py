@@ -94,7 +94,7 @@ def test_nothing_written_is_no_phrase(english: Tokenizer) -> None:
 
 
 def window(*spans: tuple[float, float]) -> Window:
-    """Stretches of a recording, packed."""
+    """Spans of a recording, packed."""
     pieces, at = [], 0
     for start_s, end_s in spans:
         pieces.append(SampleRun(round(start_s * RATE_HZ), round(end_s * RATE_HZ), at))
@@ -120,14 +120,14 @@ def test_a_phrase_is_parted_at_a_pause_and_not_at_a_breath() -> None:
     assert [(w.text, w.start_s) for w in found[0].words] == [("one", 10.5), ("two", pytest.approx(12.7))]
 
 
-def test_words_stay_within_their_stretch() -> None:
+def test_words_stay_within_their_span() -> None:
     packed = window((10, 12), (40, 42))
     (one, other) = to_segments(packed, [phrase((" one", 0.5, 2.15), (" two", 1.9, 4.9))], GOOD)
     assert one.end_s == 12.0
     assert (other.start_s, other.end_s) == (40.0, 42.0)
 
 
-def test_a_stretch_without_a_word_is_found() -> None:
+def test_a_span_without_a_word_is_found() -> None:
     packed = window((10, 12), (20, 20.5), (40, 42))
     missed = uncovered(packed, [phrase((" one", 0.5, 2.0))], 1.0)
     assert [alone.start_s for alone in missed] == [40.0]

@@ -118,7 +118,7 @@ def test_a_rate_that_changes_in_the_middle(tmp_path: Path) -> None:
     assert pitch_hz(sound[0, -3 * RATE // 2 :], RATE) == pytest.approx(1000, abs=3)
 
 
-def test_what_comes_behind_an_ogg_in_another_codec_is_left_out(tmp_path: Path) -> None:
+def test_sound_after_an_ogg_in_another_codec_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "x.ogg").write_bytes((AUDIO / "tone.ogg").read_bytes() + (AUDIO / "tone.opus").read_bytes())
     assert load_sound(tmp_path / "x.ogg").shape == load_sound(AUDIO / "tone.ogg").shape
 
@@ -157,7 +157,7 @@ TURNS = np.repeat(np.arange(10) % 2, 2 * RATE).astype(np.float32)
         "an echo", "right missing", "left missing", "shared music", "0.2 s of two", "0.2 s of one",
     ],
 )  # fmt: skip
-def test_dual_mono_is_told_from_two_speakers(channels: list[np.ndarray], apart: bool, tmp_path: Path) -> None:
+def test_dual_mono_is_distinguished_from_two_speakers(channels: list[np.ndarray], apart: bool, tmp_path: Path) -> None:
     assert has_separate_speakers(save_wav(tmp_path / "x.wav", channels)) is apart
 
 

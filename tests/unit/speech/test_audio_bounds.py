@@ -37,10 +37,10 @@ probe_audio(good)
 for path in bad:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        told = f"{probe_audio(path).duration_s:.1f} s"
+        summary = f"{probe_audio(path).duration_s:.1f} s"
     except DataError as error:
-        told = f"refused: {error.fix}"
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, told)
+        summary = f"refused: {error.fix}"
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, summary)
 """
 
 
@@ -107,13 +107,13 @@ def test_no_announced_length_is_believed_beyond_the_file(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(content)
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "good"), *(str(tmp_path / name) for name in BOMBS)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, check=True)
-    told = dict(zip(BOMBS, (line.split(" ", 1) for line in run.stdout.splitlines()), strict=True))
-    assert {name: kilobytes for name, (kilobytes, _) in told.items() if int(kilobytes) > 40_000} == {}
+    summary = dict(zip(BOMBS, (line.split(" ", 1) for line in run.stdout.splitlines()), strict=True))
+    assert {name: kilobytes for name, (kilobytes, _) in summary.items() if int(kilobytes) > 40_000} == {}
     good = [name for name in BOMBS if name.endswith(".wav") and "before" not in name]
     good = [name for name in good if name not in ("format.wav", "w64.wav")]
-    assert {name: told[name][1] for name in good} == dict.fromkeys(good, "1.0 s")
-    assert told["list-that-fits-before.wav"][1] == "1.0 s"
-    assert told["list-before.wav"][1].startswith("refused: ")
+    assert {name: summary[name][1] for name in good} == dict.fromkeys(good, "1.0 s")
+    assert summary["list-that-fits-before.wav"][1] == "1.0 s"
+    assert summary["list-before.wav"][1].startswith("refused: ")
 
 
 @pytest.fixture

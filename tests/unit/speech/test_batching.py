@@ -15,7 +15,7 @@ from tests.unit.speech.test_whisper import place, write_wav
 
 
 class Scribe(BatchTranscriber):
-    """Writes a phrase for each stretch of voice."""
+    """Writes a phrase for each span of speech."""
 
     engine = "scribe"
 

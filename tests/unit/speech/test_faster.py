@@ -94,7 +94,7 @@ def test_recordings_share_batches_and_a_broken_one_stops_no_other(
     assert sorted(part.source for part in parts if part.whole) == [0, 2]
 
 
-def test_a_language_it_doesnt_know_is_told(transcriber: FasterTranscriber) -> None:
+def test_an_unknown_language_is_reported(transcriber: FasterTranscriber) -> None:
     (part,) = transcriber.transcribe([TranscriptionSource(PHRASE_1, language="klingon")])
     assert isinstance(part.error, SettingsError)
     assert "klingon" in str(part.error)
@@ -177,7 +177,7 @@ def test_words_without_a_length_share_the_time_up_to_the_next() -> None:
     ]
 
 
-def test_a_text_without_words_is_told_nevertheless() -> None:
+def test_a_text_without_word_times_is_kept() -> None:
     segment = SimpleNamespace(
         text=" …? ", words=[], start=41.0, end=42.5, avg_logprob=-0.5, no_speech_prob=0.2, compression_ratio=0.5
     )
@@ -185,19 +185,19 @@ def test_a_text_without_words_is_told_nevertheless() -> None:
     assert (phrase.text, phrase.start_s, phrase.end_s) == ("…?", 1.0, 2.5)
 
 
-def test_without_the_package_it_is_told_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_installation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(ModelError, match="not installed") as caught:
         FasterTranscriber(folder, "micro")
     assert "pip install faster-whisper==1.2.1" in caught.value.fix
 
 
-def test_a_gpu_that_isnt_there_is_told(folder: Path) -> None:
+def test_a_missing_gpu_is_reported(folder: Path) -> None:
     with pytest.raises(ModelError, match="no GPU cuda:99 "):
         FasterTranscriber(folder, "micro", "cuda:99")
 
 
-def test_a_gpu_without_its_libraries_is_told_or_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_its_libraries_is_reported_or_skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # CTranslate2 counts the GPU that the driver shows, and finds only in loading that it can't use it.
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
     real = faster_whisper.WhisperModel
@@ -214,7 +214,7 @@ def test_a_gpu_without_its_libraries_is_told_or_passed_over(folder: Path, monkey
     assert heard(transcriber.transcribe([TranscriptionSource(PHRASE_2)]))[0][0].text == SAID_2
 
 
-def test_a_model_too_large_is_told_before_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_is_reported_before_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faster, "free_memory_bytes", lambda: 310_000_000)
     with pytest.raises(ModelError, match="of memory, more than is free") as caught:
         FasterTranscriber(folder, "micro", "cpu")

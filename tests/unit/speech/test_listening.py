@@ -68,7 +68,7 @@ def test_voice_within_ringing_goes_to_no_window(tmp_path: Path) -> None:
     assert [segment.flags for segment in part.segments] == [("ringing",), ()]
 
 
-def test_going_on_behind_the_end_is_the_end(tmp_path: Path) -> None:
+def test_continuing_after_the_end_yields_the_last_part(tmp_path: Path) -> None:
     recording = RecordingInProgress(0, TranscriptionSource(write_wav(tmp_path / "x.wav", silence(3)), None, 3.0))
     assert list(recording.listen()) == [[]]
     part = recording.part()

@@ -1,4 +1,4 @@
-"""The settings choose the engine, and its model is had from wherever it is; all that is no model is told as such."""
+"""Loading the engine that the settings choose, with its model; files that are no model are reported."""
 
 import hashlib
 import io
@@ -87,15 +87,15 @@ def test_the_settings_choose_engine_and_model(tmp_path: Path, monkeypatch: pytes
 def test_the_settings_choose_how_exactly_it_calculates(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_MODEL", str(CHECKPOINT))
     monkeypatch.setenv("WHISPER_PRECISION", precision)
-    asked: list[str] = []
+    chosen: list[str] = []
 
     def pick(device: str, wanted: str) -> str:
-        asked.append(wanted)
+        chosen.append(wanted)
         return "fp32"
 
     monkeypatch.setattr(checkpoints, "_pick_precision", pick)
     load_transcriber(load_settings())
-    assert asked == [precision]
+    assert chosen == [precision]
 
 
 def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,12 +114,12 @@ def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.Monke
         assert seen[-1] == (len(content), len(content))
         monkeypatch.setattr(checkpoints, "_pick_precision", lambda device, precision: "fp32")
         again = load_transcriber(settings.model_copy(update={"whisper_max_spans": 1}))
-        assert len(server.asked) == 2  # the one that was cut, and the rest
+        assert len(server.chosen) == 2  # the one that was cut, and the rest
     assert [s.text for part in again.transcribe([TranscriptionSource(PHRASE)]) for s in part.segments] == [SAID]
 
 
 @pytest.mark.parametrize("kind", NO_CHECKPOINTS)
-def test_a_checkpoint_that_is_none_is_told(kind: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_reported(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
     file.write_bytes(NO_CHECKPOINTS[kind])
     with pytest.raises(ModelError, match=r"model\.pt is (not a Whisper checkpoint|damaged)") as caught:
@@ -130,7 +130,7 @@ def test_a_checkpoint_that_is_none_is_told(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", ["model.bin", "tokenizer.json", "config.json", "vocabulary.json"])
 @pytest.mark.parametrize("kind", ["empty", "html", "noise"])
-def test_a_folder_that_is_no_model_is_told(
+def test_a_folder_that_is_no_model_is_reported(
     kind: str, damaged: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WHISPER_ENGINE", "faster-whisper")
@@ -150,7 +150,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert(CHECKPOINT, tmp_path_factory.mktemp("ct2"))
 
 
-def test_a_model_too_large_for_the_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_for_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "free_memory_bytes", lambda: 200_000_000)
     with pytest.raises(ModelError, match=r"needs about 0\.\d GB of memory; 0\.2 GB are free") as caught:
         load_transcriber(load_settings(), str(CHECKPOINT))
@@ -159,7 +159,7 @@ def test_a_model_too_large_for_the_memory_is_told(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("engine_name", ["whisper", "faster-whisper"])
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "cuda:99"])
-def test_a_device_there_is_not_is_told(
+def test_a_missing_device_is_reported(
     engine_name: str, device: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WHISPER_ENGINE", engine_name)
@@ -170,7 +170,7 @@ def test_a_device_there_is_not_is_told(
     assert "WHISPER_DEVICE" in caught.value.fix
 
 
-def test_an_engine_that_isnt_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_isnt_installed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_ENGINE", "faster-whisper")
     monkeypatch.setattr(engine, "engines", lambda: ["whisper"])
     with pytest.raises(ModelError, match="faster-whisper is not installed") as caught:

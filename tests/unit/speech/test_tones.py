@@ -69,7 +69,7 @@ NEITHER = {
 
 
 @pytest.mark.parametrize("name", RING_BACKS)
-def test_ring_back_is_one_stretch_over_its_pauses(name: str) -> None:
+def test_ring_back_is_one_tone_over_its_pauses(name: str) -> None:
     (found,) = find_tones(RING_BACKS[name])
     assert found.kind == "ringing"
     assert found.start_s < 0.2

@@ -24,7 +24,7 @@ def spoken() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def call(spoken: list[np.ndarray]) -> tuple[np.ndarray, list[SpeechSpan]]:
-    """The phrases with pauses before, between and behind them, and where each is."""
+    """Return phrases with pauses before, between and after them, and the span of each."""
     sound, truth = silence(PAUSE_S), []
     for phrase in spoken:
         truth.append(SpeechSpan(len(sound) / RATE, (len(sound) + len(phrase)) / RATE))
@@ -41,7 +41,7 @@ def assert_found(found: list[SpeechSpan], truth: list[SpeechSpan]) -> None:
 
 
 @pytest.mark.parametrize("level", [1.0, 0.03], ids=["loud", "30 dB softer"])
-def test_each_phrase_is_a_stretch(level: float, call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+def test_each_phrase_is_a_span(level: float, call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, truth = call
     assert_found(find_voice(sound * np.float32(level)), truth)
 
@@ -68,7 +68,7 @@ def test_blocks_of_any_length_give_the_same(size: int, call: tuple[np.ndarray, l
     ]
 
 
-def test_a_stretch_is_told_as_soon_as_it_is_over(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
+def test_a_span_is_reported_as_soon_as_it_ends(call: tuple[np.ndarray, list[SpeechSpan]]) -> None:
     sound, truth = call
     detector = VoiceDetector()
     before, after = int(truth[0].start_s * RATE) + 4000, int((truth[0].end_s + 1) * RATE)
@@ -80,7 +80,7 @@ def test_a_stretch_is_told_as_soon_as_it_is_over(call: tuple[np.ndarray, list[Sp
     assert found.end_s < detector.settled_s <= after / RATE
 
 
-def test_speech_without_pause_is_one_stretch(spoken: list[np.ndarray]) -> None:
+def test_speech_without_pause_is_one_span(spoken: list[np.ndarray]) -> None:
     sound = np.concatenate(spoken[:2] * 15)
     assert find_voice(sound) == [SpeechSpan(0, len(sound) / RATE)]
 

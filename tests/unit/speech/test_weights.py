@@ -51,7 +51,7 @@ def test_the_names_are_those_of_the_engines() -> None:
     assert list(known_models("faster-whisper")) == faster_whisper.available_models()
 
 
-def test_names_and_presence_are_told_without_importing_an_engine(tmp_path: Path) -> None:
+def test_names_and_presence_need_no_import_of_an_engine(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from pbx.speech.weights import is_present, known_models\n"
         f"print(len(known_models('whisper')), is_present('base', 'whisper', Path({str(tmp_path)!r})))\n"
@@ -72,7 +72,7 @@ def test_a_model_is_downloaded_once_and_checked(server: WeightServer, tmp_path: 
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert is_present("base", "whisper", tmp_path / "models")
     assert find_weights("base", "whisper", tmp_path / "models") == found
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
     assert [path.name for path in found.parent.iterdir() if not path.name.startswith(".")] == ["base.pt"]
 
 
@@ -85,9 +85,9 @@ def test_a_model_of_faster_whisper_is_a_folder_of_files(server: WeightServer, tm
     assert is_present("base", "faster-whisper", tmp_path)
     (found / "model.bin").unlink()
     assert not is_present("base", "faster-whisper", tmp_path)
-    server.asked.clear()
+    server.requested.clear()
     find_weights("base", "faster-whisper", tmp_path)  # of the files that must be there, only what is missing
-    assert [path for path, _ in server.asked if "preprocessor" not in path] == [
+    assert [path for path, _ in server.requested if "preprocessor" not in path] == [
         f"{HUB}model.bin",
         f"/moved{HUB}model.bin",
     ]
@@ -105,7 +105,7 @@ def test_a_line_that_is_cut_twice_is_taken_up_where_it_was_cut(
     whole = found if found.is_file() else found / "model.bin"
     assert whole.read_bytes() == CONTENT
     half, quarter = len(CONTENT) // 2, len(CONTENT) // 4
-    spans = [span for path, span in server.asked if path.endswith(".pt") or path.startswith("/moved")]
+    spans = [span for path, span in server.requested if path.endswith(".pt") or path.startswith("/moved")]
     assert spans == ["", f"bytes={half}-", f"bytes={half + quarter}-"]
 
 
@@ -118,9 +118,9 @@ def test_a_line_that_is_always_cut_fails_with_what_came_and_goes_on_next_time(
     assert f"{server.url}{PATH}" in caught.value.fix
     assert str(tmp_path / "base.pt") in caught.value.fix
     assert not (tmp_path / "base.pt").exists()
-    server.asked.clear()
+    server.requested.clear()
     assert find_weights("base", "whisper", tmp_path).read_bytes() == CONTENT
-    assert server.asked == [(PATH, f"bytes={len(CONTENT) * 15 // 16}-")]
+    assert server.requested == [(PATH, f"bytes={len(CONTENT) * 15 // 16}-")]
 
 
 def dripping(head: bytes, body: bytes = b"", every_s: float = 0.02) -> Any:
@@ -198,13 +198,13 @@ def test_json_nested_without_end_is_not_taken(server: WeightServer, tmp_path: Pa
         find_weights("base", "faster-whisper", tmp_path)
 
 
-def test_a_busy_server_is_asked_again(server: WeightServer, tmp_path: Path) -> None:
+def test_a_busy_server_gets_another_request(server: WeightServer, tmp_path: Path) -> None:
     server.faults = [busy, busy]
     assert find_weights("base", "whisper", tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("engine", ["whisper", "faster-whisper"])
-def test_a_wrong_checksum_leaves_nothing_behind(server: WeightServer, tmp_path: Path, engine: str) -> None:
+def test_a_wrong_checksum_leaves_no_file(server: WeightServer, tmp_path: Path, engine: str) -> None:
     small = [lambda handler, content, begin: handler.send(content, begin)] * 3
     server.faults = [damaged] if engine == "whisper" else [*small, damaged]
     with pytest.raises(ModelError, match="checksum is wrong; it was removed") as caught:
@@ -247,7 +247,7 @@ def test_a_file_that_is_not_there_is_named(server: WeightServer, tmp_path: Path,
         find_weights("base", engine, tmp_path)
 
 
-def test_without_internet_the_addresses_and_the_place_are_told(server: WeightServer, tmp_path: Path) -> None:
+def test_without_internet_the_error_names_addresses_and_folder(server: WeightServer, tmp_path: Path) -> None:
     server.shutdown()
     server.server_close()
     with pytest.raises(ModelError, match=r"could not be downloaded: 127\.0\.0\.1.* can't be reached") as caught:
@@ -304,7 +304,7 @@ def test_a_model_of_ones_own_is_found_by_its_name(tmp_path: Path) -> None:
     assert find_weights("ours", "faster-whisper", tmp_path) == folder
 
 
-def test_a_disk_too_small_is_told_before_anything_is_written(
+def test_a_disk_too_small_is_reported_before_anything_is_written(
     server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
@@ -314,7 +314,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(
 
 
 @needs_linux
-def test_a_disk_that_fills_up_leaves_nothing_behind(server: WeightServer, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_leaves_no_file(server: WeightServer, tmp_path: Path) -> None:
     (tmp_path / "base.pt.part").symlink_to("/dev/full")
     with pytest.raises(StorageFull):
         find_weights("base", "whisper", tmp_path)
@@ -341,4 +341,4 @@ def test_two_processes_at_once_download_once(server: WeightServer, tmp_path: Pat
     assert {results.get(timeout=60) for _ in both} == {str(tmp_path / "base.pt")}
     for process in both:
         process.join()
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1

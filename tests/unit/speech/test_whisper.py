@@ -78,7 +78,7 @@ def call(tmp_path: Path, clips: list[Clip]) -> tuple[Path, list[tuple[int, float
     return write_wav(tmp_path / "call.wav", *sounds), said
 
 
-def test_a_call_of_two_is_told_apart_in_order_and_in_time(
+def test_two_speakers_are_separate_in_order_and_in_time(
     engine: WhisperTranscriber, call: tuple[Path, list[tuple[int, float, Clip]]]
 ) -> None:
     path, said = call
@@ -162,10 +162,10 @@ def test_tokens_are_those_of_openai_whisper(engine: WhisperTranscriber, clips: l
     ],
     ids=["silence", "short", "noise", "tone"],
 )
-def test_without_a_voice_whisper_is_not_asked(
+def test_without_speech_whisper_is_not_called(
     engine: WhisperTranscriber, tmp_path: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_decode", lambda *_: pytest.fail("Whisper was asked"))
+    monkeypatch.setattr(engine, "_decode", lambda *_: pytest.fail("Whisper was called"))
     *_, last = engine.transcribe([TranscriptionSource(write_wav(tmp_path / "x.wav", sound))])
     assert (last.whole, last.segments, last.voiced_s) == (True, (), 0.0)
     assert last.done_s == last.duration_s == pytest.approx(len(sound) / RATE_HZ)
@@ -298,11 +298,11 @@ def test_another_error_is_not_taken_for_want_of_memory(
     assert engine.max_batch == 8
 
 
-def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
+def test_poor_results_are_retried_warmer_and_then_span_by_span(
     engine: WhisperTranscriber, call: tuple[Path, list[tuple[int, float, Clip]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine._max_spans = 2
-    decode, asked, encodings = Decoder.decode, [], []
+    decode, calls, encodings = Decoder.decode, [], []
     encode = engine._network.encode
 
     def counted(sounds: list[Sound]) -> object:
@@ -315,20 +315,20 @@ def test_what_fails_is_tried_warmer_and_then_stretch_by_stretch(
     def doubtful(
         self: Decoder, encoded: object, languages: list[str], temperature: float, samples: int
     ) -> list[Decoded]:
-        asked.append((len(languages), temperature, samples))
+        calls.append((len(languages), temperature, samples))
         found = decode(self, encoded, languages, temperature, samples)  # type: ignore[arg-type]
-        if len(encodings) > 1:  # the stretches by themselves are fine
+        if len(encodings) > 1:  # the spans alone are good
             return found
         return [Decoded(d.tokens, d.logprobs, -3.0, 0.0, 9.0, temperature, True, d.attention) for d in found]
 
     monkeypatch.setattr(Decoder, "decode", doubtful)
     found = segments_of(list(engine.transcribe([TranscriptionSource(call[0], "en")])))
     assert [s.text for s in found] == [clip.text for _, _, clip in call[1]]
-    assert asked[0] == (3, 0.0, 1)
-    assert {temperature for _, temperature, _ in asked} == {0.0, 0.2, 0.8}
-    assert all(samples == 3 for _, temperature, samples in asked if temperature > 0)
-    assert encodings == [3, 2, 2]  # once each window, once each stretch of those that hold several
-    # The third holds a single stretch, so it stays as it is, and is flagged.
+    assert calls[0] == (3, 0.0, 1)
+    assert {temperature for _, temperature, _ in calls} == {0.0, 0.2, 0.8}
+    assert all(samples == 3 for _, temperature, samples in calls if temperature > 0)
+    assert encodings == [3, 2, 2]  # once each window, once each span of those with several
+    # The third holds a single span, so it stays as it is, and is flagged.
     assert [bool(s.flags) for s in found] == [False, False, False, False, True]
 
 

@@ -12,7 +12,7 @@ Spans = list[tuple[float, float]]
 
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[float, Spans, int | None, list[float]]:
-    """Where it begins, its voiced stretches, the most stretches a window, and lengths of the blocks it is fed in."""
+    """Where it begins, its speech spans, the most spans per window, and lengths of the blocks it is fed in."""
     start_s = draw(st.sampled_from([0.0, 12.5]))
     at_s, spans = start_s, []
     for _ in range(draw(st.integers(0, 8))):
@@ -29,13 +29,13 @@ def pack(start_s: float, spans: Spans, most: int | None, blocks_s: list[float]) 
     sound = (np.arange(round(end_s * RATE_HZ)) % 65_521).astype(np.float32) / 65_521
     packer = WindowPacker(1, start_s, most)
     windows: list[Window] = []
-    at, index, told = round(start_s * RATE_HZ), 0, 0
+    at, index, reported = round(start_s * RATE_HZ), 0, 0
     while at < len(sound):
         stop = min(len(sound), at + round(blocks_s[index % len(blocks_s)] * RATE_HZ))
         now_s = stop / RATE_HZ
-        over = [span for span in spans[told:] if span[1] <= now_s]
-        told += len(over)
-        begun = [begin for begin, _ in spans[told:] if begin < now_s]
+        over = [span for span in spans[reported:] if span[1] <= now_s]
+        reported += len(over)
+        begun = [begin for begin, _ in spans[reported:] if begin < now_s]
         settled_s = min([now_s, *begun])
         windows += packer.feed(sound[at:stop], over, settled_s, speaking=bool(begun))
         at, index = stop, index + 1
@@ -71,19 +71,19 @@ def test_each_sample_of_voice_is_in_exactly_one_window_and_times_lead_back(
     assert starts == sorted(starts)
 
 
-def test_stretches_share_a_window_with_a_short_gap_between() -> None:
+def test_spans_share_a_window_with_a_short_gap_between() -> None:
     packer = WindowPacker()
     sound = np.ones(RATE_HZ * 60, np.float32)
     assert packer.feed(sound, [(1.0, 3.0), (20.0, 25.0), (50.0, 51.0)], 60.0) == []
     (window,) = packer.finish()
     assert [window.span_of(i) for i in range(3)] == [(0.0, 2.0), (2.2, 7.2), (7.4, 8.4)]
-    assert window.time_at(2.05) == 3.0  # the gap belongs to the nearer stretch
+    assert window.time_at(2.05) == 3.0  # the gap belongs to the nearer span
     assert window.time_at(2.15) == 20.0
     assert window.time_at(7.3, 2) == 50.0
     assert [alone.start_s for alone in window.unpacked()] == [1.0, 20.0, 50.0]
 
 
-def test_a_long_stretch_is_cut_where_it_is_quiet() -> None:
+def test_a_long_span_is_cut_where_it_is_quiet() -> None:
     sound = np.ones(RATE_HZ * 40, np.float32)
     sound[int(26.4 * RATE_HZ) : int(26.8 * RATE_HZ)] = 0.01
     packer = WindowPacker()

@@ -1,4 +1,4 @@
-"""The servers that hold the weights, in small, on loopback: they send whole files, parts of them, or something else."""
+"""A small server of weights on loopback: sends complete files, parts of them, or something else."""
 
 import hashlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-Fault = Callable[["Handler", bytes, int], None]  # answers itself: with what is asked for, from where on
+Fault = Callable[["Handler", bytes, int], None]  # sends its own answer, given the content and the offset
 
 
 class WeightServer(ThreadingHTTPServer):
@@ -18,7 +18,7 @@ class WeightServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.faults: list[Fault] = []
-        self.asked: list[tuple[str, str]] = []  # path and Range
+        self.requested: list[tuple[str, str]] = []  # path and Range
         self.tells_checksums = True
 
     @property
@@ -31,12 +31,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         span = self.headers.get("Range", "")
-        self.server.asked.append((self.path, span))
+        self.server.requested.append((self.path, span))
         content = self.server.files.get(self.path.removeprefix("/moved"))
         if content is None:
             self.send_error(404)
             return
-        # As the hub does it: the checksum comes with the redirection to where the file lies.
+        # Like the hub: the checksum comes with the redirection to the file.
         if self.path.endswith("model.bin") and not self.path.startswith("/moved"):
             self.send_response(302)
             if self.server.tells_checksums:
