@@ -72,8 +72,10 @@ class _NotFound(Exception):
 
 
 class _DownloadFailed(Exception):
-    """A download failed, with the reason for people. `retry`: another try may succeed;
-    `discard`: what was received is of no use."""
+    """A download failed, with the reason for people.
+
+    `retry`: another try may succeed; `discard`: the partial file is of no use.
+    """
 
     def __init__(self, reason: str, *, retry: bool = False, discard: bool = False) -> None:
         super().__init__(reason)
