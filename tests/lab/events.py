@@ -74,18 +74,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 def event_site(version: int) -> Iterator[EventSite]:
     """It runs; it and its files are gone afterwards."""
     site = EventSite(
-        name=f"events-{version}",
-        version=version,
-        ami_port=AMI_PORTS[version],
-        sip_port=0,
-        iax_port=0,
-        rtp_start=0,
-        suffix="-events",
-        templates=("common", "queues", "events"),
+        f"events-{version}", version, AMI_PORTS[version], suffix="-events", templates=("common", "queues", "events")
     )
-    site.remove()
-    try:
-        site.start()
+    with site.fresh():
         yield site
-    finally:
-        site.remove()

@@ -7,7 +7,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import pytest
@@ -63,14 +65,8 @@ class MariaDb:
         self.address = f"mysql+pymysql://reader:{QUOTED}@127.0.0.1:{port}/asteriskcdrdb"
 
     def execute(self, *statements: str) -> None:
-        """Run statements as the administrator, whose server takes `0000-00-00` as FreePBX's does."""
-        with (
-            pymysql.connect(
-                host="127.0.0.1", port=self.port, user="admin", password=PASSWORD, autocommit=True, charset="utf8mb4"
-            ) as connection,
-            connection.cursor() as cursor,
-        ):
-            cursor.execute("SET SESSION sql_mode = ''")
+        """Run statements as the administrator."""
+        with self._administrator() as cursor:
             cursor.execute("CREATE DATABASE IF NOT EXISTS asteriskcdrdb")
             cursor.execute("USE asteriskcdrdb")
             for statement in statements:
@@ -80,6 +76,12 @@ class MariaDb:
         """Add rows, each with the columns of the first."""
         names = list(rows[0])
         into = f"INSERT INTO asteriskcdrdb.{table} ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})"
+        with self._administrator() as cursor:
+            cursor.executemany(into, [[row[name] for name in names] for row in rows])
+
+    @contextmanager
+    def _administrator(self) -> Iterator[Any]:
+        """A cursor of the administrator's, whose server takes `0000-00-00` as FreePBX's does."""
         with (
             pymysql.connect(
                 host="127.0.0.1", port=self.port, user="admin", password=PASSWORD, autocommit=True, charset="utf8mb4"
@@ -87,7 +89,7 @@ class MariaDb:
             connection.cursor() as cursor,
         ):
             cursor.execute("SET SESSION sql_mode = ''")
-            cursor.executemany(into, [[row[name] for name in names] for row in rows])
+            yield cursor
 
     def fresh_cdr(self, engine: str = "InnoDB") -> None:
         """The table of the CDR, empty."""

@@ -74,19 +74,6 @@ class QueueSite(Spare):
 @contextmanager
 def queue_site(version: int) -> Iterator[QueueSite]:
     """It runs; it and its files are gone afterwards."""
-    site = QueueSite(
-        name=f"queues-{version}",
-        version=version,
-        ami_port=AMI_PORTS[version],
-        sip_port=0,
-        iax_port=0,
-        rtp_start=0,
-        suffix="-queues",
-        templates=("common", "queues"),
-    )
-    site.remove()
-    try:
-        site.start()
+    site = QueueSite(f"queues-{version}", version, AMI_PORTS[version], suffix="-queues", templates=("common", "queues"))
+    with site.fresh():
         yield site
-    finally:
-        site.remove()

@@ -40,9 +40,9 @@ class Asterisk(Process):
     name: str
     version: int
     ami_port: int
-    sip_port: int
-    iax_port: int
-    rtp_start: int
+    sip_port: int = 0
+    iax_port: int = 0
+    rtp_start: int = 0
     suffix: str = ""  # of its directories, where two share a root
     templates: tuple[str, ...] = ("common", "pbx")
     host: str = "127.0.0.1"

@@ -65,6 +65,16 @@ class Spare(Asterisk):
         ):
             shutil.rmtree(directory, ignore_errors=True)
 
+    @contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Start it; it and its files are gone afterwards."""
+        self.remove()
+        try:
+            self.start()
+            yield
+        finally:
+            self.remove()
+
 
 @contextmanager
 def spare(version: int, purpose: str) -> Iterator[Spare]:
@@ -74,16 +84,9 @@ def spare(version: int, purpose: str) -> Iterator[Spare]:
         name=f"spare-{version}",
         version=version,
         ami_port=ami_port,
-        sip_port=0,
-        iax_port=0,
-        rtp_start=0,
         suffix=f"-{purpose}",
         templates=("spare",),
         http_port=http_port,
     )
-    server.remove()
-    try:
-        server.start()
+    with server.fresh():
         yield server
-    finally:
-        server.remove()

@@ -106,14 +106,10 @@ AMISS = {"AMI rights": "warning"}
 def spare(lab: None, request: pytest.FixtureRequest) -> Iterator[Spare]:
     version: int = request.param
     server = Spare(
-        f"doctor-{version}", version, 5600 + version, 0, 0, 0, "-doctor", ("spare",), http_port=5700 + version
+        f"doctor-{version}", version, 5600 + version, suffix="-doctor", templates=("spare",), http_port=5700 + version
     )
-    server.remove()
-    try:
-        server.start()
+    with server.fresh():
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

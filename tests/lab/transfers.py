@@ -158,10 +158,5 @@ def transfer_site(version: int) -> Iterator[tuple[QueueSite, Telephone]]:
         suffix="-transfers",
         templates=("common", "queues", "transfers"),
     )
-    site.remove()
-    try:
-        site.start()
-        with Telephone(phone_port, sip_port) as phone:
-            yield site, phone
-    finally:
-        site.remove()
+    with site.fresh(), Telephone(phone_port, sip_port) as phone:
+        yield site, phone

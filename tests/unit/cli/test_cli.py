@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,6 @@ SECRET = "s3cret-of-the-pbx"
 SYNCED = {"listed": 5, "new": 2, "downloaded": 1, "waiting": 1, "empty": 0, "failed": []}
 run = CliRunner().invoke
 JobFunction = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """The command `worker` takes the signals of its process; here it is pytest's."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -29,14 +29,6 @@ run = CliRunner().invoke
 Begun = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture
 def real(no_real_data: Path) -> Settings:
     no_real_data.mkdir(parents=True, exist_ok=True)

@@ -5,35 +5,22 @@ import socket
 import struct
 import time
 from collections import namedtuple
-from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from pbx.asterisk.ari.client import AriClient
 from pbx.errors import StorageFull
-from pbx.recordings import sync
 from pbx.recordings.download import Room
 from pbx.recordings.sync import SyncResult
-from tests.unit.asterisk.ari.replay import STORED, replay, reply, wav
-from tests.unit.recordings.test_sync import NOW, Bench, name
+from tests.unit.asterisk.ari.replay import STORED, reply, wav
+from tests.unit.recordings.sync_bench import NOW, Bench, name
 from tests.unit.speech.sounds import AUDIO
 
 SOUND = bytes(48_000)  # 3 s
 OLD = NOW - timedelta(days=2)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(sync, "AriClient", partial(AriClient, backoff_s=0.001))
-    with replay() as pbx:
-        made = Bench(pbx, tmp_path / "data")
-        yield made
-        made.engine.dispose()
 
 
 def encoded(folder: Path, suffix: str, codec: str) -> bytes:
