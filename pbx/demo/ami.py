@@ -16,16 +16,16 @@ from pbx.demo.wire import Wire
 from pbx.demo.world import AmiEvent, World
 
 TICK_S = 0.1
-REFUSAL_S = 1.0  # after which a login is refused
+REFUSAL_S = 1.0  # before the answer to a refused login
 LONGEST_LINE = 1024
-MOST_EVENTS = 20_000  # that may wait for a session that doesn't read: then it is cut off
+MOST_EVENTS = 20_000  # that may wait for a session; one that doesn't read is then reset
 CLASSES = frozenset(("system", "call", "agent", "dialplan", "reporting", "cdr", "user", "log"))
 _FREE = frozenset(("login", "challenge", "logoff"))
 _POSIX = {"[[:cntrl:]]": r"[\x00-\x1f\x7f]", "[[:alnum:]]": "[0-9A-Za-z]", "[[:digit:]]": r"\d", "[[:space:]]": r"\s"}
 
 
 class AmiHost(Protocol):
-    """What a session is part of: a DemoPbx."""
+    """The PBX that a session belongs to: a DemoPbx."""
 
     username: str
     password: str
@@ -155,7 +155,7 @@ class AmiSession:
 
     async def _log_in(self, action: ReceivedAction) -> bool:
         """Log the client in. A refused one gets the same answer for any reason, after a second, and is disconnected."""
-        if not self._is_right(action):
+        if not self._has_password(action):
             await asyncio.sleep(REFUSAL_S)
             await self._wire.send(refuse(action, "Authentication failed").encode())
             return False
@@ -170,7 +170,7 @@ class AmiSession:
         await self._wire.send(answer.encode())
         return True
 
-    def _is_right(self, action: ReceivedAction) -> bool:
+    def _has_password(self, action: ReceivedAction) -> bool:
         password = self._pbx.password
         if action.get("authtype").upper() == "MD5":
             expected = hashlib.md5(f"{self._challenge}{password}".encode(), usedforsecurity=False).hexdigest()
@@ -187,14 +187,14 @@ class AmiSession:
         return reply(action, "Success", ("Events", "On" if self._mask else "Off"))
 
     def _add_filter(self, action: ReceivedAction) -> str:
-        """An expression that events must match, as POSIX extended; one with ! in front is not served."""
+        """Add a POSIX extended expression that events must match. Expressions with a leading ! aren't supported."""
         if action.get("operation").lower() != "add":
             return refuse(action, "Unknown operation")
         pattern = action.get("filter")
         if not pattern and self._pbx.world.version != "16":
             return refuse(action, "Filter was formatted incorrectly.  Check the syntax of the filter given.")
-        for posix, ours in _POSIX.items():
-            pattern = pattern.replace(posix, ours)
+        for posix, python in _POSIX.items():
+            pattern = pattern.replace(posix, python)
         try:
             self._filters.append(re.compile(pattern, re.DOTALL))
         except re.error:
@@ -203,7 +203,7 @@ class AmiSession:
 
 
 def _bytes(text: str) -> bytes:
-    """As sent: what is not UTF-8, in a caller's name say, stands in a text as Python's "surrogateescape" has it."""
+    """The bytes of a text, in which bytes that aren't UTF-8 are kept as Python's "surrogateescape" has them."""
     return text.encode(errors="surrogateescape")
 
 
@@ -215,5 +215,5 @@ def _mask(words: str) -> frozenset[str]:
     return frozenset(word.strip() for word in low.split(",")) & CLASSES
 
 
-def _same(told: str, right: str) -> bool:
-    return hmac.compare_digest(told.encode(), right.encode())
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())

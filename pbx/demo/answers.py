@@ -1,4 +1,4 @@
-"""What the demo PBX answers to each AMI action, byte for byte as Asterisk 16 and 22 write it. Pure."""
+"""The demo PBX's answers to AMI actions, byte for byte as Asterisk 16 and 22 write them. Pure."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,13 +17,13 @@ AMI_VERSIONS = {"16": "5.0.4", "22": "11.0.0"}
 # The system
 
 
-def _ping(ask: ReceivedAction, moment: PbxMoment) -> str:
-    return reply(ask, "Success", ("Ping", "Pong"), ("Timestamp", f"{moment.clock_at.timestamp():.6f}"))
+def _ping(action: ReceivedAction, moment: PbxMoment) -> str:
+    return reply(action, "Success", ("Ping", "Pong"), ("Timestamp", f"{moment.clock_at.timestamp():.6f}"))
 
 
-def _core_settings(ask: ReceivedAction, moment: PbxMoment) -> str:
+def _core_settings(action: ReceivedAction, moment: PbxMoment) -> str:
     version = moment.world.version
-    told = {
+    fields = {
         "AMIversion": AMI_VERSIONS[version],
         "AsteriskVersion": VERSIONS[version],
         "SystemName": "",
@@ -36,58 +36,58 @@ def _core_settings(ask: ReceivedAction, moment: PbxMoment) -> str:
         "CoreCDRenabled": "Yes",
         "CoreHTTPenabled": "Yes",
     }
-    told |= {} if version == "16" else {"SoundsSearchCustomDir": "No"}
-    return reply(ask, "Success", *told.items())
+    fields |= {} if version == "16" else {"SoundsSearchCustomDir": "No"}
+    return reply(action, "Success", *fields.items())
 
 
-def _core_status(ask: ReceivedAction, moment: PbxMoment) -> str:
+def _core_status(action: ReceivedAction, moment: PbxMoment) -> str:
     world = moment.world
     started = (world.booted_at + (moment.clock_at - moment.at)).astimezone(ZoneInfo(ZONE))
-    told = [
+    fields = [
         (f"Core{what}{part}", f"{started:{form}}")
         for what in ("Startup", "Reload")
         for part, form in (("Date", "%Y-%m-%d"), ("Time", "%H:%M:%S"))
     ]
-    told.append(("CoreCurrentCalls", str(len(world.channels_at(moment.at)))))
+    fields.append(("CoreCurrentCalls", str(len(world.channels_at(moment.at)))))
     if world.version != "16":
-        told.append(("CoreProcessedCalls", str(sum(1 for _ in world.calls_between(world.booted_at, moment.at)))))
-    return reply(ask, "Success", *told)
+        fields.append(("CoreProcessedCalls", str(sum(1 for _ in world.calls_between(world.booted_at, moment.at)))))
+    return reply(action, "Success", *fields)
 
 
-def _getvar(ask: ReceivedAction, moment: PbxMoment) -> str:
-    """A global variable, of which there is none, or the function STRFTIME(epoch,zone,format)."""
-    name = ask.get("variable")
+def _getvar(action: ReceivedAction, moment: PbxMoment) -> str:
+    """The function STRFTIME(epoch,zone,format). Global variables are empty."""
+    name = action.get("variable")
     if not name:
-        return refuse(ask, "No variable specified")
+        return refuse(action, "No variable specified")
     value = ""
     if name.startswith("STRFTIME(") and name.endswith(")"):
         epoch, _, form = (*name[9:-1].split(",", 2), "", "")[:3]
         at = datetime.fromtimestamp(float(epoch), ZoneInfo("UTC")) if epoch.isdecimal() else moment.clock_at
         form = form.replace("%s", str(int(at.timestamp()))).replace("%3q", f"{at.microsecond // 1000:03d}")
         value = at.astimezone(ZoneInfo(ZONE)).strftime(form)
-    return reply(ask, "Success", ("Variable", name), ("Value", value))
+    return reply(action, "Success", ("Variable", name), ("Value", value))
 
 
-def _command(ask: ReceivedAction, moment: PbxMoment) -> str:
-    """The one CLI command it knows."""
-    command, follows = ask.get("command"), ("Message", "Command output follows")
+def _command(action: ReceivedAction, moment: PbxMoment) -> str:
+    """The CLI command `core show version`."""
+    command, follows = action.get("command"), ("Message", "Command output follows")
     if not command:
-        return refuse(ask, "No command provided")
+        return refuse(action, "No command provided")
     if command == "core show version":
         version = f"Asterisk {VERSIONS[moment.world.version]} built by nobody @ demo on a x86_64 running Linux on"
-        return reply(ask, "Success", follows, ("Output", f"{version} 2024-01-04 17:58:50 UTC"))
+        return reply(action, "Success", follows, ("Output", f"{version} 2024-01-04 17:58:50 UTC"))
     similar = f"(type 'core show help {' '.join(command.split()[:2])}' for other possible commands)"
-    return reply(ask, "Error", follows, ("Output", f"No such command '{command}' {similar}"))
+    return reply(action, "Error", follows, ("Output", f"No such command '{command}' {similar}"))
 
 
-def _channels(ask: ReceivedAction, moment: PbxMoment) -> str:
+def _channels(action: ReceivedAction, moment: PbxMoment) -> str:
     def item(channel: Channel) -> EventHeaders:
         age_s = max(int((moment.at - channel.created_at).total_seconds()), 0)
         blank = {UNKNOWN: ""}
         headers = tuple((name, blank.get(value, value)) for name, value in channel.headers())
         return (
             ("Event", "CoreShowChannel"),
-            *ask.id_line,
+            *action.id_line,
             *headers,
             ("Application", channel.application),
             ("ApplicationData", channel.data),
@@ -96,29 +96,29 @@ def _channels(ask: ReceivedAction, moment: PbxMoment) -> str:
         )
 
     channels = moment.world.channels_at(moment.at)
-    return list_of(ask, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(channels)))
+    return list_of(action, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(channels)))
 
 
 # Queues
 
 
-def _queue_status(ask: ReceivedAction, moment: PbxMoment) -> str:
+def _queue_status(action: ReceivedAction, moment: PbxMoment) -> str:
     items: list[EventHeaders] = []
-    wanted, member = ask.get("queue"), ask.get("member")
+    wanted, member = action.get("queue"), action.get("member")
     if wanted in ("", "default"):
-        items.append(_params(ask, None))
+        items.append(_params(action, None))
     for queue in QUEUES:
         if wanted in ("", queue.number):
             state = moment.world.queue(queue, moment.at)
-            items.append(_params(ask, state))
+            items.append(_params(action, state))
             found = (one for one in state.members if member in ("", one.agent.interface))
-            items += [_member(ask, one) for one in found]
-            items += _entries(ask, state)
-    return list_of(ask, "Queue status will follow", "QueueStatusComplete", items)
+            items += [_member(action, one) for one in found]
+            items += _entries(action, state)
+    return list_of(action, "Queue status will follow", "QueueStatusComplete", items)
 
 
-def _params(ask: ReceivedAction, state: QueueState | None) -> EventHeaders:
-    """A queue; None is FreePBX's `default`, which nobody uses."""
+def _params(action: ReceivedAction, state: QueueState | None) -> EventHeaders:
+    """The parameters of a queue; None is FreePBX's unused queue `default`."""
     counted = state.counters if state else None
     return (
         ("Event", "QueueParams"),
@@ -134,38 +134,38 @@ def _params(ask: ReceivedAction, state: QueueState | None) -> EventHeaders:
         ("ServicelevelPerf", f"{counted.level_perf if counted else 0.0:.1f}"),
         ("ServicelevelPerf2", f"{counted.level_perf2 if counted else 0.0:.1f}"),
         ("Weight", "0"),
-        *ask.id_line,
+        *action.id_line,
     )
 
 
-def _member(ask: ReceivedAction, member: Member) -> EventHeaders:
+def _member(action: ReceivedAction, member: Member) -> EventHeaders:
     names = {"MemberName": "Name", "Interface": "Location"}
     headers = tuple((names.get(name, name), value) for name, value in member_headers(member) if name != "Ringinuse")
-    return (("Event", "QueueMember"), *headers, *ask.id_line)
+    return (("Event", "QueueMember"), *headers, *action.id_line)
 
 
-def _entries(ask: ReceivedAction, state: QueueState) -> list[EventHeaders]:
+def _entries(action: ReceivedAction, state: QueueState) -> list[EventHeaders]:
     found: list[EventHeaders] = []
     for waiter in state.callers:
         fields = dict(waiter.channel.headers())
         who = tuple((name, fields[name]) for name in ("Channel", "Uniqueid", "CallerIDNum", "CallerIDName"))
         connected = tuple((name, fields[name]) for name in ("ConnectedLineNum", "ConnectedLineName"))
-        place = (("Queue", state.queue.number), ("Position", str(waiter.position)))
-        rest = (("Wait", str(waiter.wait_s)), ("Priority", "0"), *ask.id_line)
-        found.append((("Event", "QueueEntry"), *place, *who, *connected, *rest))
+        position = (("Queue", state.queue.number), ("Position", str(waiter.position)))
+        rest = (("Wait", str(waiter.wait_s)), ("Priority", "0"), *action.id_line)
+        found.append((("Event", "QueueEntry"), *position, *who, *connected, *rest))
     return found
 
 
-def _queue_summary(ask: ReceivedAction, moment: PbxMoment) -> str:
+def _queue_summary(action: ReceivedAction, moment: PbxMoment) -> str:
     items: list[EventHeaders] = []
     for queue in (None, *QUEUES):
         name = queue.number if queue else "default"
-        if ask.get("queue") not in ("", name):
+        if action.get("queue") not in ("", name):
             continue
         state = moment.world.queue(queue, moment.at) if queue else None
         members, callers = (state.members, state.callers) if state else ((), ())
         free = sum(1 for member in members if member.status == IDLE and not member.paused)
-        told = {
+        fields = {
             "Queue": name,
             "LoggedIn": len(members),
             "Available": free,
@@ -174,9 +174,9 @@ def _queue_summary(ask: ReceivedAction, moment: PbxMoment) -> str:
             "TalkTime": state.counters.talk_s if state else 0,
             "LongestHoldTime": max((waiter.wait_s for waiter in callers), default=0),
         }
-        headers = tuple((key, str(value)) for key, value in told.items())
-        items.append((("Event", "QueueSummary"), *headers, *ask.id_line))
-    return list_of(ask, "Queue summary will follow", "QueueSummaryComplete", items)
+        headers = tuple((key, str(value)) for key, value in fields.items())
+        items.append((("Event", "QueueSummary"), *headers, *action.id_line))
+    return list_of(action, "Queue summary will follow", "QueueSummaryComplete", items)
 
 
 ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
@@ -195,17 +195,17 @@ ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
     "iaxpeerlist": list_of_none("IAX Peer status list will follow", "PeerlistComplete"),
     "iaxregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
 }
-ONLY_16 = {  # chan_sip is gone from 21 on
+ONLY_16 = {  # Asterisk 21 removed chan_sip
     "sippeers": list_of_none("Peer status list will follow", "PeerlistComplete"),
     "sipshowregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
 }
 
 
-def answer_action(ask: ReceivedAction, moment: PbxMoment) -> str:
-    """The whole answer to an action of somebody who is logged in."""
-    known = ACTIONS if moment.world.version != "16" else ACTIONS | ONLY_16
-    handler = known.get(ask.action.lower())
+def answer_action(action: ReceivedAction, moment: PbxMoment) -> str:
+    """The complete answer to an action of a client that is logged in."""
+    handlers = ACTIONS if moment.world.version != "16" else ACTIONS | ONLY_16
+    handler = handlers.get(action.action.lower())
     if handler is None:
-        why = f"Invalid/unknown command: {ask.action}. Use Action: ListCommands to show available commands."
-        return refuse(ask, why)
-    return handler(ask, moment)
+        message = f"Invalid/unknown command: {action.action}. Use Action: ListCommands to show available commands."
+        return refuse(action, message)
+    return handler(action, moment)

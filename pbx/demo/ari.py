@@ -1,8 +1,7 @@
-"""The demo PBX's ARI: the paths that the app uses and their errors, as Asterisk 16 and 22 answer them to a user who may
-only read.
+"""The demo PBX's ARI: the resources that the app uses, as Asterisk 16 and 22 answer a read-only user.
 
-Order of the checks, headers and fields are those of res_ari.c and resource_recordings.c, and are compared with both
-servers by tests/lab/test_demo_ari.py.
+The order of checks, headers and fields is that of res_ari.c and resource_recordings.c. tests/lab/test_demo_ari.py
+compares the answers with both servers.
 """
 
 import base64
@@ -22,15 +21,15 @@ from pbx.demo.recording_dir import RecordingDir, StoredFile
 from pbx.demo.wire import Wire
 from pbx.demo.world import World
 
-ENTITY_ID = "02:00:00:00:60:00"  # of the locally administered addresses, which no network card has
+ENTITY_ID = "02:00:00:00:60:00"  # a locally administered address, which no network card has
 VERSIONS = {"16": "16.28.0", "22": "22.10.1"}
 _REALM = 'WWW-Authenticate: Basic realm="Asterisk REST Interface"'
 _STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
-_NOT_THERE = "The requested URL was not found on this server."
+_NOT_FOUND = "The requested URL was not found on this server."
 
 
 class AriHost(Protocol):
-    """What is served: a DemoPbx."""
+    """The PBX that ARI serves: a DemoPbx."""
 
     version: Literal["16", "22"]
     username: str
@@ -43,11 +42,11 @@ class AriHost(Protocol):
     def pbx_now(self) -> datetime: ...
 
 
-HttpAnswer = Callable[[AriHost, str], HttpReply | StoredFile]  # by the part of the path that is a name
+HttpAnswer = Callable[[AriHost, str], HttpReply | StoredFile]  # of the name in the path
 
 
 class _Resource(NamedTuple):
-    """A path below /ari, its methods, and what answers to GET. A name in it is written *."""
+    """A path below /ari, its methods, and the answer to GET. `*` is a name."""
 
     path: tuple[str, ...]
     methods: str
@@ -65,7 +64,7 @@ class AriConnection:
         return f"Asterisk/{VERSIONS[self._pbx.version]}"
 
     async def serve(self) -> None:
-        """Answer requests until the client leaves, closes, or requests nothing for 15 s. Raises ConnectionError."""
+        """Answer requests until the client leaves or sends nothing for 15 s. Raises ConnectionError."""
         open_ = True
         while open_:
             try:
@@ -108,11 +107,11 @@ class AriConnection:
 
 
 def answer_request(request: Request, pbx: AriHost, server: str) -> HttpReply | StoredFile:
-    """What ARI says to a request, or the file that it hands out."""
+    """ARI's reply to a request, or the file that it serves."""
     prefix, _, path = request.path.removeprefix("/").partition("/")
     if prefix != "ari" or not request.path.startswith("/"):
-        return html_reply(404, _NOT_THERE, server)
-    if not _is_known(request, pbx):
+        return html_reply(404, _NOT_FOUND, server)
+    if not _is_authenticated(request, pbx):
         return json_reply({"message": "Authentication required"}, 401, _REALM)
     if request.method not in ("GET", "OPTIONS"):
         return json_reply({"message": "Write access denied"}, 403)
@@ -137,13 +136,13 @@ def _fits(path: Sequence[str], words: Sequence[str]) -> bool:
     return len(path) == len(words) and all(part in ("*", word) for part, word in zip(path, words, strict=True))
 
 
-def _is_known(request: Request, pbx: AriHost) -> bool:
-    """By Basic authentication, or without a header by `api_key=user:password`."""
-    kind, _, told = request.headers.get("authorization", "").partition(" ")
+def _is_authenticated(request: Request, pbx: AriHost) -> bool:
+    """Whether the password is right: by Basic authentication, or without it by `api_key=user:password`."""
+    kind, _, credentials = request.headers.get("authorization", "").partition(" ")
     given = request.query.get("api_key", [""])[0].encode(errors="surrogateescape")
     if "authorization" in request.headers:
         try:
-            given = base64.b64decode(told) if kind.lower() == "basic" else b""
+            given = base64.b64decode(credentials) if kind.lower() == "basic" else b""
         except binascii.Error:
             given = b""
     return hmac.compare_digest(given, f"{pbx.username}:{pbx.password}".encode())
@@ -155,13 +154,13 @@ def _missing(message: str) -> HttpReply:
 
 def _info(pbx: AriHost, _name: str) -> HttpReply:
     build = {"os": "Linux", "kernel": "unknown", "machine": "unknown", "options": "OPTIONAL_API"}
-    begun = stamp(pbx.world.booted_at)
+    started_at = stamp(pbx.world.booted_at)
     return json_reply(
         {
             "build": build | {"date": "2026-01-05 08:00:00 UTC", "user": "demo"},
             "system": {"version": VERSIONS[pbx.version], "entity_id": ENTITY_ID},
             "config": {"name": "", "default_language": "en", "setid": {"user": "", "group": ""}},
-            "status": {"startup_time": begun, "last_reload_time": begun},
+            "status": {"startup_time": started_at, "last_reload_time": started_at},
         }
     )
 

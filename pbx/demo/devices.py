@@ -1,4 +1,4 @@
-"""What the demo PBX tells of its telephones and trunks over AMI. Pure."""
+"""The demo PBX's answers to AMI actions about telephones and trunks. Pure."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING
 _STATES = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
 _USER_AGENT = "Yealink SIP-T54W 96.86.0.70"
 _TRUNK_USER = "larkfield"
-_SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one with each AuthDetail, the app must drop it
+_SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one with each AuthDetail; the app must drop it
 
 
 def _address(phone: Agent) -> str:
@@ -23,10 +23,10 @@ def _digest(what: str) -> str:
 
 
 def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, ...]) -> dict[str, str]:
-    """What tells one endpoint from another, in whichever form."""
+    """The fields in which endpoints differ, for any of their templates."""
     trunk = any(trunk.name == endpoint for trunk in TRUNKS)
-    world, mine = moment.world, sum(1 for channel in channels if channel.endpoint == endpoint)
-    state = (IN_USE if mine else IDLE) if trunk else world.device(endpoint, channels)
+    world, active = moment.world, sum(1 for channel in channels if channel.endpoint == endpoint)
+    state = (IN_USE if active else IDLE) if trunk else world.device(endpoint, channels)
     phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == endpoint), None)
     return {
         "ObjectName": endpoint,
@@ -39,7 +39,7 @@ def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, 
         "OutboundAuths": endpoint if trunk else "",
         "Contacts": f"{endpoint}/{_uri(endpoint)}," if _uri(endpoint) else "",
         "DeviceState": _STATES[state],
-        "ActiveChannels": "" if world.version == "16" else str(mine),
+        "ActiveChannels": "" if world.version == "16" else str(active),
         "Context": TRUNK_CONTEXT if trunk else INTERNAL_CONTEXT,
         "DeviceStateBusyAt": "0" if trunk else "1",
         "Callerid": f'"{phone.name}" <{endpoint}>' if phone else "<unknown>",
@@ -59,19 +59,19 @@ def _endpoint_names() -> tuple[str, ...]:
     return (*(trunk.name for trunk in TRUNKS), *(phone.extension for phone in phones))
 
 
-def endpoints(ask: ReceivedAction, moment: PbxMoment) -> str:
+def endpoints(action: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoints."""
     channels = moment.world.channels_at(moment.at)
     items = [
-        item_of(ask, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
+        item_of(action, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
         for endpoint in _endpoint_names()
     ]
     message = "A listing of Endpoints follows, presented as EndpointList events"
-    return list_of(ask, message, "EndpointListComplete", items)
+    return list_of(action, message, "EndpointListComplete", items)
 
 
-def contacts(ask: ReceivedAction, moment: PbxMoment) -> str:
-    """PJSIPShowContacts: those of telephones, as a trunk's is static."""
+def contacts(action: ReceivedAction, moment: PbxMoment) -> str:
+    """PJSIPShowContacts: the contacts of telephones. Trunks have static contacts, which it doesn't list."""
     items = []
     for phone in PHONES:
         endpoint = phone.extension
@@ -87,28 +87,28 @@ def contacts(ask: ReceivedAction, moment: PbxMoment) -> str:
             "Status": "Reachable",
             "RoundtripUsec": str(moment.world.roundtrip_us(endpoint, moment.at)),
         }
-        items.append(item_of(ask, moment, "ContactList", values))
+        items.append(item_of(action, moment, "ContactList", values))
     message = "A listing of Contacts follows, presented as ContactList events"
-    return list_of(ask, message, "ContactListComplete", items)
+    return list_of(action, message, "ContactListComplete", items)
 
 
-def one_endpoint(ask: ReceivedAction, moment: PbxMoment) -> str:
+def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoint."""
-    endpoint = ask.get("endpoint")
+    endpoint = action.get("endpoint")
     if not endpoint:
-        return refuse(ask, "PJSIPShowEndpoint requires an endpoint name\n")
+        return refuse(action, "PJSIPShowEndpoint requires an endpoint name\n")
     if endpoint not in _endpoint_names():
-        return refuse(ask, f"Unable to retrieve endpoint {endpoint}\n")
+        return refuse(action, f"Unable to retrieve endpoint {endpoint}\n")
     trunk, uri = any(trunk.name == endpoint for trunk in TRUNKS), _uri(endpoint)
     phone = next((phone for phone in PHONES if phone.extension == endpoint), None)
     values = _endpoint_fields(endpoint, moment, moment.world.channels_at(moment.at))
     aor = {"ObjectName": endpoint, "EndpointName": endpoint, "Contacts": f"{endpoint}/{uri}" if uri else ""}
     aor |= {"TotalContacts": str(int(bool(uri))), "ContactsRegistered": str(int(phone is not None))}
     items = [
-        item_of(ask, moment, "EndpointDetail", values),
-        item_of(ask, moment, "AuthDetail", _auth(endpoint, trunk=trunk)),
-        item_of(ask, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": endpoint}),
-        item_of(ask, moment, "AorDetail", aor | ({"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {})),
+        item_of(action, moment, "EndpointDetail", values),
+        item_of(action, moment, "AuthDetail", _auth(endpoint, trunk=trunk)),
+        item_of(action, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": endpoint}),
+        item_of(action, moment, "AorDetail", aor | ({"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {})),
     ]
     if uri:
         contact = {
@@ -123,10 +123,10 @@ def one_endpoint(ask: ReceivedAction, moment: PbxMoment) -> str:
             "EndpointName": endpoint,
             "ID": f"{endpoint};@{_digest(endpoint)}" if phone else f"{endpoint}@@{_digest(endpoint)}",
         }
-        leave = () if phone else ("ViaAddress", "CallID")
-        items.append(item_of(ask, moment, "ContactStatusDetail", contact, leave))
+        omit = () if phone else ("ViaAddress", "CallID")
+        items.append(item_of(action, moment, "ContactStatusDetail", contact, omit))
     message = "Following are Events for each object associated with the Endpoint"
-    return list_of(ask, message, "EndpointDetailComplete", items)
+    return list_of(action, message, "EndpointDetailComplete", items)
 
 
 def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
@@ -135,8 +135,8 @@ def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
     return {"ObjectName": name, "Username": username, "Password": _SECRET, "EndpointName": endpoint}
 
 
-def registrations(ask: ReceivedAction, moment: PbxMoment) -> str:
-    """PJSIPShowRegistrationsOutbound: of those, only the registrations count as items."""
+def registrations(action: ReceivedAction, moment: PbxMoment) -> str:
+    """PJSIPShowRegistrationsOutbound. Only the registrations count as items."""
     states, items = moment.world.registrations(moment.at), []
     for trunk in TRUNKS:
         host = f"{trunk.name}.example:5060"
@@ -150,15 +150,15 @@ def registrations(ask: ReceivedAction, moment: PbxMoment) -> str:
             "OutboundAuth": trunk.name,
             "Status": states[trunk.name],
         }
-        items.append(item_of(ask, moment, "OutboundRegistrationDetail", values))
-        items.append(item_of(ask, moment, "AuthDetail", _auth(trunk.name, trunk=True), ("EndpointName",)))
+        items.append(item_of(action, moment, "OutboundRegistrationDetail", values))
+        items.append(item_of(action, moment, "AuthDetail", _auth(trunk.name, trunk=True), ("EndpointName",)))
     registered = sum(1 for state in states.values() if state == "Registered")
     message = "Following are Events for each Outbound registration"
-    start = reply(ask, "Success", ("EventList", "start"), ("Message", message))
+    start = reply(action, "Success", ("EventList", "start"), ("Message", message))
     end = (
         ("ListItems", str(len(TRUNKS))),
         ("Registered", str(registered)),
         ("NotRegistered", str(len(states) - registered)),
     )
-    done = (("Event", "OutboundRegistrationDetailComplete"), *ask.id_line, ("EventList", "Complete"), *end)
+    done = (("Event", "OutboundRegistrationDetailComplete"), *action.id_line, ("EventList", "Complete"), *end)
     return start + "".join(text(item) for item in items) + text(done)

@@ -1,4 +1,4 @@
-"""HTTP as Asterisk's small server speaks it: requests read, replies written, header by header in its order."""
+"""HTTP as in Asterisk's own server: reads requests and writes replies, with its headers in its order."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qs
 
-KEEP_ALIVE_S = 15.0  # session_keep_alive of http.conf: a connection that asks nothing for so long is closed
+KEEP_ALIVE_S = 15.0  # session_keep_alive of http.conf: a connection without a request for so long is closed
 _LONGEST_LINE = 4096  # bytes, MAX_HTTP_LINE_LENGTH
 _MOST_HEADERS = 100
 _PIECE_BYTES = 65_536
@@ -27,7 +27,7 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request; `path` as it was asked, still quoted, without the query. The names of `headers` are in lower case."""
+    """A request. `path` is still quoted, without the query; the names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -36,13 +36,13 @@ class Request:
 
     @property
     def wants_close(self) -> bool:
-        """Whether the client asked for no further answer; unlike other servers, HTTP/1.0 alone means nothing."""
+        """Whether the client closes after the reply. Unlike other servers, HTTP/1.0 alone doesn't mean that."""
         return self.headers.get("connection", "").lower() == "close"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply before it has a server and a date. `headers`: those between Cache-Control and Content-Length."""
+    """A reply without its server and date. `headers` come between Cache-Control and Content-Length."""
 
     status: int
     body: bytes = b""
@@ -50,7 +50,7 @@ class HttpReply:
     close: bool = False
 
     def head(self, server: str, at: datetime, length_bytes: int, *, close: bool) -> bytes:
-        """Status line and headers, with the length that shall be announced."""
+        """The status line and headers, which announce `length_bytes`."""
         lines = [
             f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}",
             f"Server: {server}",
@@ -65,20 +65,20 @@ class HttpReply:
 
 @dataclass(frozen=True)
 class BadRequest(Exception):
-    """What the client sent is no request that can be answered otherwise; the connection ends with that answer."""
+    """A request that can't be parsed. Its answer closes the connection."""
 
     status: int
     text: str
 
 
 def json_reply(answer: object, status: int = 200, *headers: str, close: bool = False) -> HttpReply:
-    """ARI's kind of reply: compact JSON in UTF-8; an error's has one `message`."""
+    """A reply of ARI: compact JSON in UTF-8. Errors have a `message`."""
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
     return HttpReply(status, body, (*headers, "Content-type: application/json"), close)
 
 
 def html_reply(status: int, text: str, server: str, *, close: bool = False) -> HttpReply:
-    """The web server's own kind, for what is no business of ARI's."""
+    """A reply of the web server itself, for requests outside ARI."""
     phrase = _PHRASES.get(status, "Error")
     lines = (
         '<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">',
@@ -95,7 +95,7 @@ def html_reply(status: int, text: str, server: str, *, close: bool = False) -> H
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """The next request of a connection, its body skipped; None when the client is gone or asked nothing for 15 s.
+    """The next request of a connection, without its body. None once the client has left or sent nothing for 15 s.
 
     Raises BadRequest.
     """
@@ -112,18 +112,18 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
     return Request(words[0].upper(), path, parse_qs(query, errors="surrogateescape"), headers)
 
 
-async def _read_line(reader: asyncio.StreamReader, trouble: str) -> str:
+async def _read_line(reader: asyncio.StreamReader, message: str) -> str:
     try:
         line = await reader.readuntil(b"\n")
     except asyncio.LimitOverrunError:
-        raise BadRequest(400, trouble) from None
+        raise BadRequest(400, message) from None
     if len(line) >= _LONGEST_LINE:
-        raise BadRequest(400, trouble)
+        raise BadRequest(400, message)
     return line.decode(errors="surrogateescape").strip()
 
 
 async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
-    """Up to the empty line; what holds no colon is ignored."""
+    """The headers up to the empty line. Lines without a colon are ignored."""
     headers: dict[str, str] = {}
     for _ in range(_MOST_HEADERS + 1):
         line = await _read_line(reader, "Header line too long")
@@ -136,7 +136,7 @@ async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
 
 
 async def _skip_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
-    """Nothing that is served here takes one."""
+    """Read and drop a body: no resource here takes one."""
     length = headers.get("content-length", "0")
     if not length.isdecimal():
         raise BadRequest(400, "Invalid Content-Length in request!")

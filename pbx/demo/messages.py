@@ -1,6 +1,6 @@
-"""AMI's words: an action that is asked, and the messages of its answer. Pure.
+"""AMI messages: an action from a client, and the messages of its answer. Pure.
 
-Big items are filled into the forms of `shapes/`: those of real servers, field by field in their order.
+Long items are filled into the templates in `shapes/`, which have the fields of real servers in their order.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ END = "\r\n"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedAction:
-    """An action as a client sent it; names of headers in lower case."""
+    """An action as a client sent it. Header names are in lower case."""
 
     action: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class ReceivedAction:
 
 @dataclass(frozen=True, slots=True)
 class PbxMoment:
-    """What is asked: the PBX as the story has it at `at`, while its own clock shows `clock_at`."""
+    """The PBX at the moment `at` of the story, when its own clock shows `clock_at`."""
 
     world: World
     at: datetime
@@ -41,7 +41,7 @@ class PbxMoment:
 
 
 def text(headers: Iterable[tuple[str, str]]) -> str:
-    """A message."""
+    """A message with these headers."""
     return END.join(map(": ".join, headers)) + END + END
 
 
@@ -50,12 +50,14 @@ def event_text(name: str, group: str, headers: Iterable[tuple[str, str]]) -> str
     return text((("Event", name), ("Privilege", f"{group},all"), *headers))
 
 
-def reply(ask: ReceivedAction, response: str, *headers: tuple[str, str]) -> str:
-    return text((("Response", response), *ask.id_line, *headers))
+def reply(action: ReceivedAction, response: str, *headers: tuple[str, str]) -> str:
+    """The response to an action."""
+    return text((("Response", response), *action.id_line, *headers))
 
 
-def refuse(ask: ReceivedAction, why: str) -> str:
-    return reply(ask, "Error", ("Message", why))
+def refuse(action: ReceivedAction, message: str) -> str:
+    """The error response to an action."""
+    return reply(action, "Error", ("Message", message))
 
 
 @lru_cache(maxsize=2)
@@ -69,20 +71,22 @@ def _shapes(version: str) -> dict[str, dict[str, str]]:
 
 
 def item_of(
-    ask: ReceivedAction, moment: PbxMoment, event: str, values: Mapping[str, str], leave: tuple[str, ...] = ()
+    action: ReceivedAction, moment: PbxMoment, event: str, values: Mapping[str, str], omit: tuple[str, ...] = ()
 ) -> EventHeaders:
-    """A list's item in its form, with these values; without the fields to leave out."""
-    form = _shapes(moment.world.version)[event]
-    filled = tuple((name, values.get(name, value)) for name, value in form.items() if name not in leave)
-    return (("Event", event), *ask.id_line, *filled)
+    """An item of a list: the template of its event with these values, without the fields to omit."""
+    template = _shapes(moment.world.version)[event]
+    filled = tuple((name, values.get(name, value)) for name, value in template.items() if name not in omit)
+    return (("Event", event), *action.id_line, *filled)
 
 
-def list_of(ask: ReceivedAction, message: str, done: str, items: Iterable[EventHeaders], *more: tuple[str, str]) -> str:
-    told = [text(item) for item in items]
-    start = reply(ask, "Success", ("EventList", "start"), ("Message", message))
-    end = (("Event", done), *ask.id_line, ("EventList", "Complete"), ("ListItems", str(len(told))), *more)
-    return start + "".join(told) + text(end)
+def list_of(
+    action: ReceivedAction, message: str, done: str, items: Iterable[EventHeaders], *more: tuple[str, str]
+) -> str:
+    texts = [text(item) for item in items]
+    start = reply(action, "Success", ("EventList", "start"), ("Message", message))
+    end = (("Event", done), *action.id_line, ("EventList", "Complete"), ("ListItems", str(len(texts))), *more)
+    return start + "".join(texts) + text(end)
 
 
 def list_of_none(message: str, done: str) -> Callable[[ReceivedAction, PbxMoment], str]:
-    return lambda ask, moment: list_of(ask, message, done, ())
+    return lambda action, moment: list_of(action, message, done, ())

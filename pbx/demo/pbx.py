@@ -1,4 +1,4 @@
-"""The demo PBX: AMI and ARI on loopback, in a thread of its own. `with DemoPbx() as pbx: pbx.connection()`."""
+"""The demo PBX: AMI and ARI on the loopback interface, in a thread of its own. Use it as a context manager."""
 
 import asyncio
 import contextlib
@@ -89,7 +89,7 @@ class DemoPbx:
         if not ready.wait(_START_S) or fault:
             raise DataError(
                 f"The demo PBX could not start on ports {self.ami_port} and {self.ari_port} ({fault or 'too slow'}).",
-                "Another program may use them: leave the ports out, and free ones are chosen.",
+                "Another program may use them. Stop it, or start the demo again: it then chooses free ports.",
             )
         return self
 

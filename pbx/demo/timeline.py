@@ -1,4 +1,4 @@
-"""A planned call as Asterisk goes through it: each event it sends, in its order. Pure.
+"""The AMI events of a planned call, in Asterisk's order. Pure.
 
 The order is that of Asterisk 16.28 and 22.10, seen with PJSIP telephones as the queue's members.
 """

@@ -1,7 +1,7 @@
-"""Makes the demo's recordings and their timed transcripts from the scripts, with espeak-ng.
+"""Makes the demo's recordings and timed transcripts from the scripts, with espeak-ng.
 
-For developers, as `python -m pbx.demo.voices`: what it makes is checked in. The same scripts and the same espeak-ng
-give the same bytes.
+For developers: run `python -m pbx.demo.voices` and commit the result. The same scripts and the same espeak-ng give the
+same bytes.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ _Heard = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A line as it sounds: from its first sound to its last, with each word's span in seconds."""
+    """A spoken line from its first sound to its last, with the time range of each word in seconds."""
 
     sound: VoiceSamples
     words: list[tuple[float, float, str]]
@@ -72,7 +72,7 @@ class Espeak:
         self._hz = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, 0)
         self._pieces: list[NDArray[np.int16]] = []
         self._events: list[tuple[int, float]] = []  # where a word begins in the text, and when, s
-        self._heard = _Heard(self._hear)  # kept, as the library calls it
+        self._heard = _Heard(self._hear)  # referenced here because the library calls it
         self._library.espeak_SetSynthCallback(self._heard)
 
     def _hear(
@@ -86,48 +86,48 @@ class Espeak:
         return 0
 
     def say(self, text: str, voice: Voice) -> Spoken:
-        """Speak a line as a telephone passes it on. Raises PbxError for a voice that espeak-ng doesn't have."""
+        """Speak a line with the bandwidth of a telephone. Raises PbxError for a voice that espeak-ng doesn't have."""
         if self._library.espeak_SetVoiceByName(voice.name.encode()):
             raise PbxError(f"espeak-ng has no voice {voice.name}.", "Fix scripts.toml.")
         self._library.espeak_SetParameter(_RATE, voice.words_per_min, 0)
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         self._pieces, self._events = [], []
-        words, said = text.split(), [_spelled(word) for word in text.split()]
-        data = " ".join(said).encode()
+        words, spelled = text.split(), [_spelled(word) for word in text.split()]
+        data = " ".join(spelled).encode()
         self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
         sound = _narrowed(np.concatenate(self._pieces) / 32768, self._hz)
         first, last = _heard_span(sound)
-        kept = sound[first:last]
-        kept = kept * (_LOUDNESS / math.sqrt(float(np.mean(kept**2))))
-        begins_s = [max(at_s - first / HZ, 0.0) for at_s in _beginnings(said, self._events)]
-        return Spoken(kept, list(_spans(words, begins_s, kept)))
+        speech = sound[first:last]
+        speech = speech * (_LOUDNESS / math.sqrt(float(np.mean(speech**2))))
+        begins_s = [max(at_s - first / HZ, 0.0) for at_s in _beginnings(spelled, self._events)]
+        return Spoken(speech, list(_spans(words, begins_s, speech)))
 
 
 def _spelled(word: str) -> str:
-    """As it is to be read: groups of four digits and more digit by digit, by names that don't run together."""
+    """A word as espeak-ng reads it: groups of four or more digits are read digit by digit."""
     return re.sub(r"\d{4,}", lambda group: " ".join("oh" if digit == "0" else digit for digit in group[0]), word)
 
 
-def _beginnings(said: list[str], events: list[tuple[int, float]]) -> list[float]:
-    """When each word begins; one that espeak-ng takes together with the word before it, half-way to the next."""
-    ends = list(itertools.accumulate(len(word) + 1 for word in said))
-    known: list[float | None] = [None] * len(said)
+def _beginnings(spelled: list[str], events: list[tuple[int, float]]) -> list[float]:
+    """When each word starts. A word that espeak-ng joins to the previous one starts half-way to the next."""
+    ends = list(itertools.accumulate(len(word) + 1 for word in spelled))
+    starts: list[float | None] = [None] * len(spelled)
     for position, at_s in events:
-        index = next((index for index, end in enumerate(ends) if position < end), len(said) - 1)
-        if known[index] is None:
-            known[index] = at_s
-    known[0] = known[0] or 0.0
+        index = next((index for index, end in enumerate(ends) if position < end), len(spelled) - 1)
+        if starts[index] is None:
+            starts[index] = at_s
+    starts[0] = starts[0] or 0.0
     found: list[float] = []
-    for index, begin_s in enumerate(known):
+    for index, begin_s in enumerate(starts):
         if begin_s is None:
-            after_s = next((later for later in known[index:] if later is not None), found[-1] + 0.4)
+            after_s = next((later for later in starts[index:] if later is not None), found[-1] + 0.4)
             begin_s = (found[-1] + after_s) / 2
         found.append(begin_s)
     return found
 
 
 def _spans(words: list[str], begins_s: list[float], sound: VoiceSamples) -> Iterator[tuple[float, float, str]]:
-    """Each word from its beginning to the last of it that is heard before the next begins."""
+    """Each word from its start to its last audible sound before the next word."""
     ends_s = [*begins_s[1:], len(sound) / HZ]
     for word, begin_s, end_s in zip(words, begins_s, ends_s, strict=True):
         _, last = _heard_span(sound[round(begin_s * HZ) : round(end_s * HZ)])
@@ -135,7 +135,7 @@ def _spans(words: list[str], begins_s: list[float], sound: VoiceSamples) -> Iter
 
 
 def _heard_span(sound: VoiceSamples) -> tuple[int, int]:
-    """The first and last sample of what is heard; (0, 0) of silence."""
+    """The first and last audible sample; (0, 0) for silence."""
     size = HZ // 100
     windows = np.sqrt(np.mean(np.pad(sound, (0, -len(sound) % size)).reshape(-1, size) ** 2, axis=1))
     loud = np.flatnonzero(windows > _HEARD)
@@ -175,20 +175,20 @@ def make_beep(seconds: float) -> VoiceSamples:
     return np.sin(2 * np.pi * 1000 * t) * 0.2
 
 
-def make_recording(told: CallScript, espeak: Espeak) -> tuple[VoiceSamples, list[dict[str, Any]]]:
+def make_recording(call_script: CallScript, espeak: Espeak) -> tuple[VoiceSamples, list[dict[str, Any]]]:
     """The sound (2, samples) and its segments: {start_s, end_s, speaker, text, words: [[start_s, end_s, text]], flags}.
 
     Raises PbxError when it is not as long as the script says.
     """
     sounds = {"hold": make_hold, "ring": make_ring, "beep": make_beep}
     flags = {"hold": ["music"], "ring": ["ringing"]}
-    sound = np.zeros((2, told.duration_s * HZ))
+    sound = np.zeros((2, call_script.duration_s * HZ))
     segments: list[dict[str, Any]] = []
     at_s = 0.0
-    for line in told.lines:
+    for line in call_script.lines:
         speaker, words = line.kind, list[list[object]]()
         if line.text:
-            spoken = espeak.say(line.text, told.voices[line.kind])
+            spoken = espeak.say(line.text, call_script.voices[line.kind])
             wave, at_s = spoken.sound, max(at_s + line.seconds, 0.0)
             words = [[round(at_s + start, 3), round(at_s + end, 3), word] for start, end, word in spoken.words]
         else:
@@ -206,8 +206,8 @@ def make_recording(told: CallScript, espeak: Espeak) -> tuple[VoiceSamples, list
             )
         at_s = end_s
     needed_s = math.ceil(at_s + _TAIL_S)
-    if needed_s != told.duration_s:
-        raise PbxError(f"{told.name} lasts {needed_s} s.", f"Write duration_s = {needed_s} into scripts.toml.")
+    if needed_s != call_script.duration_s:
+        raise PbxError(f"{call_script.name} lasts {needed_s} s.", f"Write duration_s = {needed_s} into scripts.toml.")
     return sound, sorted(segments, key=lambda segment: float(segment["start_s"]))
 
 
@@ -225,20 +225,20 @@ def to_wav(sound: VoiceSamples) -> bytes:
 
 
 def main() -> int:
-    """Make all recordings; say what doesn't fit."""
+    """Make all recordings, and report scripts with a wrong length."""
     espeak, wrong = Espeak(), 0
     for name in SCRIPTS:
-        told = script(name)
+        call_script = script(name)
         try:
-            sound, segments = make_recording(told, espeak)
+            sound, segments = make_recording(call_script, espeak)
         except PbxError as error:
             print(f"{error} {error.fix}", file=sys.stderr)
             wrong += 1
             continue
-        told.sound.write_bytes(to_wav(sound))
+        call_script.sound.write_bytes(to_wav(sound))
         lines = ",\n".join(json.dumps(segment, ensure_ascii=False) for segment in segments)
-        told.sound.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        print(f"{name}: {told.duration_s} s, {told.sound.stat().st_size:,} bytes")
+        call_script.sound.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        print(f"{name}: {call_script.duration_s} s, {call_script.sound.stat().st_size:,} bytes")
     return wrong
 
 
