@@ -31,12 +31,12 @@ def demo(
     Its data is stored in a separate folder in the data directory.
     """
     with report_errors(as_json):
-        from pbx.demo.lifecycle import demo_alive, leave_demo
+        from pbx.demo.lifecycle import demo_alive, remove_demo
         from pbx.settings import load_folder_settings
 
         settings = load_folder_settings()
         if remove:
-            leave_demo(settings)
+            remove_demo(settings)
             print_json({"removed": True}) if as_json else print_line(Text("Demo removed."))
             return
         if if_unconfigured and (demo_alive(settings) or not _demo_should_run()):
@@ -50,15 +50,15 @@ def demo(
 
 def _demo_should_run() -> bool:
     """Whether the demo is on already, or no PBX is set up and the demo wasn't removed before."""
-    from pbx.demo.lifecycle import is_unconfigured, was_left
+    from pbx.demo.lifecycle import is_unconfigured, was_removed
     from pbx.settings import load_folder_settings, load_settings
 
     settings = load_folder_settings()
-    return bool(load_settings().demo) or (is_unconfigured(settings) and not was_left(settings))
+    return bool(load_settings().demo) or (is_unconfigured(settings) and not was_removed(settings))
 
 
 def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:
-    from pbx.demo.lifecycle import LEFT, is_unconfigured
+    from pbx.demo.lifecycle import REMOVED_MARK, is_unconfigured
     from pbx.demo.process import run_demo
     from pbx.errors import SettingsError
     from pbx.settings import load_folder_settings
@@ -72,7 +72,7 @@ def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     settings.home_dir.mkdir(parents=True, exist_ok=True)
     if not started_by_app:
-        (settings.home_dir / LEFT).unlink(missing_ok=True)
+        (settings.home_dir / REMOVED_MARK).unlink(missing_ok=True)
     if not as_json:
         print_line(Text(STARTED_TEXT))
 

@@ -1,7 +1,7 @@
-"""Where the demo lies, and how it is entered and left: a folder of its own, a mark that makes it count, a process.
+"""Starts and removes the demo: a folder in the data directory, a mark that says it is complete, and a process.
 
-The mark is written last and removed first: a folder without it is nothing yet, or nothing any more. The process holds a
-lock in the data directory, so that there is one at most, and whoever is killed holds nobody up.
+The mark is written last and removed first, so a folder without it is incomplete. The process holds a lock in the data
+directory, so that only one runs; the lock of a killed process is free.
 """
 
 import json
@@ -24,46 +24,46 @@ from pbx.store.connections import active_connection
 from pbx.store.engine import close_idle_connections, open_engine
 
 ROLE, SLOT = "demo", "demo-0"
-PROGRESS = "preparing.json"  # in the folder, until the mark stands
-LEFT = "demo-left"  # in the data directory: the demo was removed; its process ends, and doesn't come again by itself
-LEAVE_S = 20.0  # how long a demo that is left may take to end
-_LOOK_S = 0.1
-_started: list[subprocess.Popen[bytes]] = []  # their standard input tells them that this process lives
+PROGRESS = "preparing.json"  # in the demo's folder, until the mark is set
+REMOVED_MARK = "demo-left"  # in the data directory: the demo was removed and doesn't start automatically again
+REMOVE_WITHIN_S = 20.0  # how long the process of a removed demo may take to end
+_POLL_S = 0.1
+_started: list[subprocess.Popen[bytes]] = []  # each ends when its standard input is closed
 
 
 @dataclass(frozen=True)
 class DemoState:
-    """How the demo stands. `done` of 1 is prepared; `fault` is why it could not be, for people."""
+    """The demo's status. `share` of its preparation is done, 0 to 1; `error` says why it failed, for people."""
 
-    at: Literal["off", "preparing", "on"]
-    done: float = 0.0
-    fault: str = ""
+    status: Literal["off", "preparing", "on"]
+    share: float = 0.0
+    error: str = ""
 
 
-def demo_place(settings: Settings) -> Path:
-    """The demo's folder, whether it is there or not."""
+def demo_dir(settings: Settings) -> Path:
+    """The demo's folder, which may not exist."""
     return settings.home_dir / MADE_UP_DIR
 
 
 def demo_alive(settings: Settings) -> bool:
-    """Whether the demo's process runs, or is being started. Cheap: one lock is asked."""
+    """Whether the demo's process runs or is being started. Cheap: it checks one lock."""
     return anyone_alive(settings.home_dir, ROLE)
 
 
 def demo_state(settings: Settings) -> DemoState:
-    """Whether the demo is on, being prepared (and how far), or off (and why, when preparing it failed)."""
-    if demo_mark(demo_place(settings)):
+    """Whether the demo is on, being prepared, or off; with the progress, or the error that stopped its preparation."""
+    if demo_mark(demo_dir(settings)):
         return DemoState("on", 1.0)
-    told: dict[str, Any] = {}
+    progress: dict[str, Any] = {}
     with suppress(OSError, ValueError, TypeError):
-        told |= json.loads((demo_place(settings) / PROGRESS).read_text(encoding="utf-8"))
+        progress |= json.loads((demo_dir(settings) / PROGRESS).read_text(encoding="utf-8"))
     if demo_alive(settings):
-        return DemoState("preparing", float(told.get("done", 0.0)))
-    return DemoState("off", 0.0, str(told.get("fault", "")))
+        return DemoState("preparing", float(progress.get("share", 0.0)))
+    return DemoState("off", 0.0, str(progress.get("error", "")))
 
 
 def is_unconfigured(settings: Settings) -> bool:
-    """Whether no PBX is set up, neither in the environment nor in the real cache. Makes no cache where there is none.
+    """Whether no real PBX is set up, in the environment or in the cache. Doesn't create a cache.
 
     Raises DataError when the cache can't be read.
     """
@@ -80,31 +80,31 @@ def is_unconfigured(settings: Settings) -> bool:
         engine.dispose()
 
 
-def was_left(settings: Settings) -> bool:
-    """Whether somebody has removed the demo."""
-    return (settings.home_dir / LEFT).exists()
+def was_removed(settings: Settings) -> bool:
+    """Whether the demo was removed."""
+    return (settings.home_dir / REMOVED_MARK).exists()
 
 
-def enter_demo(settings: Settings) -> None:
-    """Start the demo's process, unless it runs: it prepares the folder and sets the mark. It ends with this process.
+def start_demo(settings: Settings) -> None:
+    """Start the demo's process unless it runs. The process prepares the folder, sets the mark, and ends with this one.
 
     Raises SettingsError when a PBX is set up, DataError when the data directory can't be written.
     """
     if not is_unconfigured(settings):
         raise SettingsError(
-            "A PBX is set up, and the demo would stand in its place.",
+            "A PBX is set up, and the demo would replace it.",
             "Remove FREEPBX_HOST from the environment and forget the saved settings to try the demo, "
             "or set PBX_DATA_DIR to another directory.",
         )
-    process = start_process(settings.home_dir, ROLE, lambda: _start_demo(settings))
+    process = start_process(settings.home_dir, ROLE, lambda: _start_process(settings))
     if process is None:
         return
     _started[:] = [one for one in _started if one.poll() is None] + [process]
     threading.Thread(target=reap, args=(process,), daemon=True, name="demo reaper").start()
 
 
-def _start_demo(settings: Settings) -> "subprocess.Popen[bytes]":
-    (settings.home_dir / LEFT).unlink(missing_ok=True)
+def _start_process(settings: Settings) -> "subprocess.Popen[bytes]":
+    (settings.home_dir / REMOVED_MARK).unlink(missing_ok=True)
     with (settings.home_dir / "demo.log").open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "pbx", "demo", "--with-parent"],
@@ -117,48 +117,48 @@ def _start_demo(settings: Settings) -> "subprocess.Popen[bytes]":
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process's end, and only then close its standard input."""
+    """Wait until a process has ended, and only then close its standard input."""
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
 
 
 def ensure_demo(settings: Settings) -> None:
-    """Start the demo's process again where it has ended while the demo is on. Raises DataError."""
+    """Restart the demo's process if it has ended while the demo is on. Raises DataError."""
     if settings.demo and not demo_alive(settings):
-        enter_demo(settings)
+        start_demo(settings)
 
 
-def leave_demo(settings: Settings) -> None:
-    """Remove the demo: its mark, its processes, its folder. Nothing else is touched.
+def remove_demo(settings: Settings) -> None:
+    """Remove the demo's mark, processes and folder. Nothing else changes.
 
     Raises DataError when it can't be removed.
     """
-    folder = demo_place(settings)
+    folder = demo_dir(settings)
     try:
         if settings.home_dir.is_dir():
-            (settings.home_dir / LEFT).touch()
+            (settings.home_dir / REMOVED_MARK).touch()
         (folder / DEMO_MARK).unlink(missing_ok=True)
         for process in _started:
             if process.stdin is not None:
-                process.stdin.close()  # which asks it to end
-        deadline = time.monotonic() + LEAVE_S
+                process.stdin.close()  # ends the process
+        deadline = time.monotonic() + REMOVE_WITHIN_S
         while demo_alive(settings) and time.monotonic() < deadline:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         close_idle_connections(folder)
         remove_folder(folder)
         (settings.home_dir / "demo.log").unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"The demo in {folder} can't be removed: {error.strerror}.", "Delete that folder; nothing real lies in it."
+            f"The demo in {folder} can't be removed: {error.strerror}.", "Delete that folder; it contains no real data."
         ) from error
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete the demo's folder, what may be written into it meanwhile too. Raises OSError."""
+    """Delete the demo's folder, and what is still being written into it. Raises OSError."""
     for _ in range(5):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The demo's recorded calls in its cache: listed as a sync would, each with its script as ready transcript."""
+"""Adds the demo's recordings to its cache, as a sync lists them, each with its script as a complete transcript."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -31,24 +31,25 @@ _RECORDINGS, _TRANSCRIPTS, _TRANSCRIPTIONS, _CALLS = (
 )
 
 
-def keep_recordings(session: Session, connection_id: int, now: datetime) -> int:
-    """Give the recorded calls their transcripts, and add those no sync has brought yet; how many. Sounds come by sync.
+def add_transcribed_recordings(session: Session, connection_id: int, now: datetime) -> int:
+    """Add the recordings that no sync has listed yet, and transcripts for those without. Returns how many got one.
 
-    Nothing is transcribed by itself: that would fetch a model nobody asked for. Call it when the calls are there.
+    A sync downloads the sounds. Automatic transcription is turned off, because it would download a speech model without
+    a request. The calls must be in the cache already.
     """
-    known = known_names(session, connection_id)
-    if not known:
+    listed = known_names(session, connection_id)
+    if not listed:
         save_rules(session, TranscriptionRules(connection_id=connection_id, automatic=False))
     names = {recording_name(call): call for call in recorded_calls(now)}
     add_recordings(
         session,
         connection_id,
-        [ListedRecording(name, "wav", parse_name(name, ZoneInfo(ZONE))) for name in names.keys() - known],
+        [ListedRecording(name, "wav", parse_name(name, ZoneInfo(ZONE))) for name in names.keys() - listed],
     )
     transcribed = _transcribed(session, connection_id)
-    fresh = [call for name, call in names.items() if name not in transcribed]
-    _write_transcripts(session, connection_id, fresh)
-    return len(fresh)
+    untranscribed = [call for name, call in names.items() if name not in transcribed]
+    _write_transcripts(session, connection_id, untranscribed)
+    return len(untranscribed)
 
 
 def _transcribed(session: Session, connection_id: int) -> set[str]:
@@ -62,11 +63,11 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         of = _RECORDINGS.c
         query = select(of.id, of.call_id).where(of.connection_id == connection_id, of.name == recording_name(call))
         recording_id, call_id = session.connection().execute(query).one()
-        told = script(call.recording)
+        call_script = script(call.recording)
         segments = tuple(ready_transcript(call.recording))
-        length_s = float(told.duration_s)
+        length_s = float(call_script.duration_s)
         voiced_s = sum(one.end_s - one.start_s for one in segments if one.text)
-        transcript_id = begin_transcript(session, recording_id, SCRIPT_ENGINE, told.name, "").id or 0
+        transcript_id = begin_transcript(session, recording_id, SCRIPT_ENGINE, call_script.name, "").id or 0
         part = TranscriptPart(0, segments, length_s, length_s, 2, voiced_s, "en", whole=True)
         add_part(session, transcript_id, part, "inbound")
         finish_transcript(session, transcript_id, length_s)
@@ -74,13 +75,13 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         spoken = [SpokenSegment(row.start_s, row.end_s, row.speaker, row.text, row.flags.split()) for row in rows]
         analysis = analyse(spoken, length_s)
         save_analysis(session, transcript_id, analysis.engine, analysis.to_document())
-        _complete(session, connection_id, recording_id, call_id, call, length_s)
+        _mark_completed(session, connection_id, recording_id, call_id, call, length_s)
 
 
-def _complete(
+def _mark_completed(
     session: Session, connection_id: int, recording_id: int, call_id: int, call: PlannedCall, length_s: float
 ) -> None:
-    """As the queue of the speech engine keeps what is done; it took nobody any time."""
+    """Store the transcription as completed, as the queue of transcriptions does."""
     row = {"recording_id": recording_id, "connection_id": connection_id, "state": "completed", "model": SCRIPT_ENGINE}
     row |= {"requested_by": "demo", "urgent": False, "recorded_at": call.started_at, "ended_at": call.ended_at}
     row |= {

@@ -1,7 +1,7 @@
-"""The snapshots that a worker would have taken of the story, as rows of samples: in bulk, for a cache without them.
+"""Writes the snapshots that a worker would have taken of the story, in bulk.
 
-Queues and trunks are sampled at each look, members and extensions when they differ from the look before, as
-pbx.store.snapshots does. A trunk's changes are sampled at their own moments too.
+Each snapshot samples queues and trunks; members and extensions only where they differ from the snapshot before, as in
+pbx.store.snapshots. A change of a trunk is also sampled when it happens.
 """
 
 import math
@@ -24,8 +24,8 @@ from pbx.model.history import AgentEvent
 from pbx.store.models import Table
 
 STATUS = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
-BEFORE = timedelta(hours=20)  # so long before a look all that it shows has begun: a shift is the longest
-LOOK_EVERY = timedelta(minutes=5)
+LONGEST_SHIFT = timedelta(hours=20)  # longer than anything that a snapshot shows can have lasted
+SNAPSHOT_EVERY = timedelta(minutes=5)
 _TOOK_MS = 40
 _STATES = {"Registered": "registered", "Unregistered": "unregistered", "Rejected": "rejected"}
 _AGENTS = {agent.name: agent for agent in AGENTS}
@@ -39,65 +39,65 @@ _RowsByTable = dict[str, list[_SampleRow]]
 _ScheduledChange = tuple[datetime, int, Callable[[], None]]
 
 
-def write_looks(
+def write_snapshots(
     session: Session, connection_id: int, calls: Sequence[PlannedCall], since: datetime, until: datetime
 ) -> None:
-    """Add a look every five minutes from `since` up to `until`. `calls`: all that went on from BEFORE `since` on.
+    """Add a snapshot every five minutes from `since` up to `until`. `calls`: all from LONGEST_SHIFT before `since` on.
 
-    What a snapshot of the same second has told stays.
+    Samples of the same second that a worker took stay.
     """
-    step = LOOK_EVERY
-    sweep = _Sweep(calls, since, until)
+    step = SNAPSHOT_EVERY
+    replay = _Replay(calls, since, until)
     rows: _RowsByTable = defaultdict(list)
     ids = _subjects(session, connection_id)
-    at = _whole(since, step)
+    at = _next_multiple(since, step)
     while at < until:
-        sweep.go_to(at)
-        for table, found in sweep.look(at, ids):
+        replay.go_to(at)
+        for table, found in replay.samples(at, ids):
             rows[table].append(found)
-        rows["snapshots"].append(_snapshot(connection_id, at, sweep))
+        rows["snapshots"].append(_snapshot(connection_id, at, replay))
         at += step
-    sweep.go_to(until)
-    for changed_at, trunk, sample in sweep.trunk_changes:
+    replay.go_to(until)
+    for changed_at, trunk, sample in replay.trunk_changes:
         if since <= changed_at < until:
-            rows["trunk_samples"].append(_of(ids["trunk", trunk, ""], changed_at) | sample)
+            rows["trunk_samples"].append(_key(ids["trunk", trunk, ""], changed_at) | sample)
     for table, samples in rows.items():
         session.connection().execute(insert(_TABLES[table]).prefix_with("OR IGNORE", dialect="sqlite"), samples)
 
 
-def _whole(at: datetime, step: timedelta) -> datetime:
-    """The first moment from `at` on that is a whole step since 1970."""
+def _next_multiple(at: datetime, step: timedelta) -> datetime:
+    """The first multiple of `step` since 1970 that isn't before `at`."""
     step_s = int(step.total_seconds())
     return datetime.fromtimestamp(math.ceil(at.timestamp() / step_s) * step_s, UTC)
 
 
-def _snapshot(connection_id: int, at: datetime, sweep: "_Sweep") -> _SampleRow:
-    counts = {"active_calls": sweep.calls, "channels": sweep.channels}
+def _snapshot(connection_id: int, at: datetime, replay: "_Replay") -> _SampleRow:
+    counts = {"active_calls": replay.calls, "channels": replay.channels}
     return {"connection_id": connection_id, "taken_at": at, "took_ms": _TOOK_MS, "incomplete_parts": {}} | counts
 
 
-def _of(subject_id: int, at: datetime) -> _SampleRow:
+def _key(subject_id: int, at: datetime) -> _SampleRow:
     return {"subject_id": subject_id, "taken_at": at.replace(microsecond=0)}
 
 
 def _subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
-    """The ids of all that is sampled, by kind, name and the queue of a member; made where they aren't there."""
+    """The ids of all sampled things by kind, name and the queue of a member. Missing rows are added."""
     wanted = {("queue", queue.number, ""): "" for queue in QUEUES} | {("trunk", trunk.name, ""): "" for trunk in TRUNKS}
     wanted |= {("member", one.interface, queue): one.name for one in AGENTS for queue in one.queues}
     wanted |= {("extension", one.extension, ""): "" for one in (*PHONES, UNUSED_PHONE)}
-    known = _known_subjects(session, connection_id)
+    stored = _stored_subjects(session, connection_id)
     rows = [
         {"connection_id": connection_id, "kind": kind, "name": name, "parent": parent, "label": label}
         | {"tech": "PJSIP" if kind == "extension" else ""}
         for (kind, name, parent), label in wanted.items()
-        if (kind, name, parent) not in known
+        if (kind, name, parent) not in stored
     ]
     if rows:
         session.connection().execute(insert(_SUBJECTS), rows)
-    return _known_subjects(session, connection_id)
+    return _stored_subjects(session, connection_id)
 
 
-def _known_subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
+def _stored_subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
     of = _SUBJECTS.c
     query = select(of.kind, of.name, of.parent, of.id).where(of.connection_id == connection_id)
     return {(kind, name, parent): id_ for kind, name, parent, id_ in session.connection().execute(query)}
@@ -105,7 +105,7 @@ def _known_subjects(session: Session, connection_id: int) -> dict[tuple[str, str
 
 @dataclass
 class _QueueTally:
-    """A queue as app_queue counts it; its averages are moving ones, to which each new value adds a quarter."""
+    """The counters of a queue, as app_queue has them. Each new value counts a quarter in the moving averages."""
 
     waiting: dict[str, datetime] = field(default_factory=dict)
     completed: int = 0
@@ -124,17 +124,18 @@ class _QueueTally:
         return {"calls": len(self.waiting), "longest_wait_s": longest_s} | counted | averages
 
 
-class _Sweep:
-    """Goes through the story moment by moment, and knows how all stands at each."""
+class _Replay:
+    """Plays the story event by event, and has the state of the PBX after each."""
 
     def __init__(self, calls: Sequence[PlannedCall], since: datetime, until: datetime) -> None:
         self.queues = {queue.number: _QueueTally() for queue in QUEUES}
-        self.paused: dict[tuple[str, str], str | None] = {}  # of who is there, by queue and name: why, None: not paused
+        # By queue and name of each agent who is logged in: the pause reason, None while not paused.
+        self.paused: dict[tuple[str, str], str | None] = {}
         self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: GONE}
-        self.served: dict[str, str] = {}  # extension → the queue whose caller it talks with
+        self.served: dict[str, str] = {}  # extension: the queue whose caller it talks to
         self.left: dict[tuple[str, str], datetime] = {}  # when the last call ended, by queue and name
-        self.lines = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
-        self.states = dict.fromkeys(self.lines, "registered")
+        self.trunk_channels = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
+        self.states = dict.fromkeys(self.trunk_channels, "registered")
         self.calls = self.channels = 0
         self.world = World(1, since, "16")
         self.trunk_changes: list[tuple[datetime, str, _SampleRow]] = []
@@ -142,28 +143,28 @@ class _Sweep:
         moments: list[_ScheduledChange] = []
         for call in calls:
             moments += self._of_call(call)
-        for day in days_between(since - BEFORE, until):
+        for day in days_between(since - LONGEST_SHIFT, until):
             for change in agent_changes_of_day(day):
                 moments.append((change.happened_at, 1, partial(self._change_agent, change)))
             for at, trunk, state in trunk_changes_of_day(day):
                 moments.append((at, 1, partial(self._change_trunk, trunk, _STATES[state], at)))
         booted_at = usual_boot(until)
         while booted_at > since:
-            moments.append((booted_at, 2, self._boot))
+            moments.append((booted_at, 2, self._restart))
             booted_at = usual_boot(booted_at - timedelta(seconds=1))
-        moments.append((since, 3, partial(self._count_on, Boot(1, booted_at, "16"), since)))
+        moments.append((since, 3, partial(self._continue_counters, Boot(1, booted_at, "16"), since)))
         moments.sort(key=lambda moment: moment[:2])
         self._moments: Iterator[_ScheduledChange] = iter(moments)
         self._next = next(self._moments, None)
 
     def go_to(self, at: datetime) -> None:
-        """Let all happen that happens up to a moment."""
+        """Play all events up to a moment."""
         while self._next is not None and self._next[0] <= at:
             self._next[2]()
             self._next = next(self._moments, None)
 
-    def look(self, at: datetime, ids: Mapping[tuple[str, str, str], int]) -> Iterator[tuple[str, _SampleRow]]:
-        """The samples of a moment: table and row."""
+    def samples(self, at: datetime, ids: Mapping[tuple[str, str, str], int]) -> Iterator[tuple[str, _SampleRow]]:
+        """The samples of a moment, each with its table."""
         for name, queue in self.queues.items():
             members = {agent: why for (of, agent), why in self.paused.items() if of == name}
             idle = [agent for agent, why in members.items() if why is None and self._is_idle(agent)]
@@ -171,10 +172,10 @@ class _Sweep:
             counts = {"agents": len(members), "agents_paused": sum(why is not None for why in members.values())}
             yield (
                 "queue_samples",
-                _of(ids["queue", name, ""], at) | queue.sample(at) | {"agents_available": free} | counts,
+                _key(ids["queue", name, ""], at) | queue.sample(at) | {"agents_available": free} | counts,
             )
         for name, state in self.states.items():
-            yield "trunk_samples", _of(ids["trunk", name, ""], at) | self.trunk(name, state, at)
+            yield "trunk_samples", _key(ids["trunk", name, ""], at) | self.trunk(name, state, at)
         for agent in AGENTS:
             for name in agent.queues:
                 key = ids["member", agent.interface, name]
@@ -185,7 +186,7 @@ class _Sweep:
 
     def trunk(self, name: str, state: str, at: datetime) -> _SampleRow:
         roundtrip_ms = self.world.roundtrip_us(name, at) / 1000
-        return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.lines[name]}
+        return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.trunk_channels[name]}
 
     def _is_idle(self, agent: str) -> bool:
         return self.phones[_AGENTS[agent].extension] == IDLE
@@ -198,40 +199,40 @@ class _Sweep:
         if (queue, agent) not in self.paused:
             return {"status": None, "paused": False, "pause_reason": "", "in_call": False}
         why = self.paused[queue, agent]
-        told = {"status": self.phones[extension], "in_call": self.served.get(extension) == queue}
-        return told | {"paused": why is not None, "pause_reason": why or ""}
+        sample = {"status": self.phones[extension], "in_call": self.served.get(extension) == queue}
+        return sample | {"paused": why is not None, "pause_reason": why or ""}
 
     def _changed(self, table: str, key: int, at: datetime, row: _SampleRow) -> Iterator[tuple[str, _SampleRow]]:
         last = self._last.get((table, key))
         if last != row and not (last is None and row.get("status", "") is None):
             self._last[table, key] = row
-            yield table, _of(key, at) | row
+            yield table, _key(key, at) | row
 
     def _change_trunk(self, trunk: str, state: str, at: datetime) -> None:
         self.states[trunk] = state
         self.trunk_changes.append((at, trunk, self.trunk(trunk, state, at)))
 
-    def _boot(self) -> None:
+    def _restart(self) -> None:
         for queue in self.queues.values():
             queue.set(Counters())
 
-    def _count_on(self, boot: Boot, at: datetime) -> None:
+    def _continue_counters(self, boot: Boot, at: datetime) -> None:
         for name, queue in self.queues.items():
             queue.set(counters(boot, name, at))
 
     def _change_agent(self, change: AgentEvent) -> None:
-        place = change.queue, change.agent
+        key = change.queue, change.agent
         if change.kind == "logout":
-            self.paused.pop(place, None)
+            self.paused.pop(key, None)
         elif change.kind == "pause":
-            self.paused[place] = change.reason
+            self.paused[key] = change.reason
         else:
-            self.paused[place] = None
+            self.paused[key] = None
 
     def _of_call(self, call: PlannedCall) -> Iterator[_ScheduledChange]:
-        line = call.trunk
-        yield call.started_at, 1, partial(self._count, line, 1)
-        yield call.ended_at, 0, partial(self._count, line, -1)
+        trunk = call.trunk
+        yield call.started_at, 1, partial(self._count, trunk, 1)
+        yield call.ended_at, 0, partial(self._count, trunk, -1)
         if call.joined_at is not None and call.left_at is not None:
             yield from self._of_visit(call, call.joined_at, call.left_at)
         elif call.agent is not None:
@@ -252,9 +253,9 @@ class _Sweep:
             yield from self._of_phone(ring.agent.extension, IS_RINGING, ring.at, over_at)
         answered_at = call.answered_at
         if answered_at is None or call.agent is None:
-            yield left_at, 1, partial(self._give_up, queue, call.uniqueid)
+            yield left_at, 1, partial(self._abandon, queue, call.uniqueid)
             return
-        yield answered_at, 1, partial(self._serve, queue, call, whole_s(joined_at, answered_at))
+        yield answered_at, 1, partial(self._connect, queue, call, whole_s(joined_at, answered_at))
         yield left_at, 1, partial(self._complete, queue, call, whole_s(answered_at, left_at))
         yield from self._of_phone(call.agent.extension, IN_USE, answered_at, left_at)
         if call.target:
@@ -270,13 +271,13 @@ class _Sweep:
         self.phones[extension] = state
         self.channels += channels
 
-    def _count(self, line: str, by: int) -> None:
+    def _count(self, trunk: str, by: int) -> None:
         self.calls += by
-        if line:
-            self.lines[line] += by
+        if trunk:
+            self.trunk_channels[trunk] += by
             self.channels += by
 
-    def _serve(self, queue: _QueueTally, call: PlannedCall, wait_s: int) -> None:
+    def _connect(self, queue: _QueueTally, call: PlannedCall, wait_s: int) -> None:
         queue.waiting.pop(call.uniqueid, None)
         queue.hold_s = (queue.hold_s * 3 + wait_s) // 4 if queue.completed + queue.abandoned else wait_s
         if call.agent is not None:
@@ -288,8 +289,8 @@ class _Sweep:
         if call.agent is not None:
             self.served.pop(call.agent.extension, None)
             if call.left_at is not None:
-                self.left[call.queue, call.agent.name] = call.left_at.replace(microsecond=0)  # as AMI tells it
+                self.left[call.queue, call.agent.name] = call.left_at.replace(microsecond=0)  # as AMI reports it
 
-    def _give_up(self, queue: _QueueTally, uniqueid: str) -> None:
+    def _abandon(self, queue: _QueueTally, uniqueid: str) -> None:
         queue.waiting.pop(uniqueid, None)
         queue.abandoned += 1

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from pbx.demo.company import COMPANY, SUPPORT
-from pbx.demo.lifecycle import DemoState, demo_alive, demo_state, ensure_demo, enter_demo, leave_demo
+from pbx.demo.lifecycle import DemoState, demo_alive, demo_state, ensure_demo, remove_demo, start_demo
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import reading
 from pbx.store.models import RecordingRow, Transcript
@@ -68,12 +68,12 @@ def no_pbx(settings: Settings) -> None:
     if changed_mode(settings):
         st.rerun()
     with st.container(border=True, key="empty_cable", gap="small"):
-        if state.at == "off":
+        if state.status == "off":
             _offer(settings, state)
         else:
             st.markdown("### :material/phone_in_talk: The demo PBX is being prepared")
             note("The demo is generating its call history. This page appears automatically in a few seconds.")
-            st.progress(state.done)
+            st.progress(state.share)
 
 
 def _offer(settings: Settings, state: DemoState) -> None:
@@ -82,8 +82,8 @@ def _offer(settings: Settings, state: DemoState) -> None:
         "Enter your FreePBX under Settings: its address, an AMI user for live status and an ARI user for recordings. "
         "The connection check there shows what works and how to fix what doesn’t."
     )
-    if state.fault:
-        st.error(f"The demo could not be prepared. {plain(state.fault)}")
+    if state.error:
+        st.error(f"The demo could not be prepared. {plain(state.error)}")
     with st.container(horizontal=True, horizontal_alignment="center"):
         if st.button("Connect a FreePBX", type="primary", key="go_cable"):
             go_to_page(SETTINGS_PAGE)
@@ -96,7 +96,7 @@ def _offer(settings: Settings, state: DemoState) -> None:
 def try_button(settings: Settings, key: str) -> None:
     """A button that starts the demo."""
     if st.button(TRY, key=key, icon=":material/phone_in_talk:"):
-        enter_demo(settings)
+        start_demo(settings)
         st.rerun()
 
 
@@ -107,7 +107,7 @@ def offer_beside_form(settings: Settings) -> None:
     if changed_mode(settings):
         st.rerun()
     if demo_alive(settings):
-        st.progress(demo_state(settings).done, "The demo PBX is being prepared")
+        st.progress(demo_state(settings).share, "The demo PBX is being prepared")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         note("No PBX at hand?")
@@ -137,7 +137,7 @@ def _leave_button(label: str, page: str, settings: Settings, *, icon: str, prima
     if not st.button(label, type="primary" if primary else "secondary", icon=icon, key=f"leave {page}"):
         return
     with st.spinner("Removing the demo"):
-        leave_demo(settings)
+        remove_demo(settings)
     st.session_state["toast"] = ("Demo removed.", ":material/delete:")
     follow: Callable[[str], None] = st.switch_page
     follow(page)

@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
 
-from pbx.demo import process as house
-from pbx.demo.lifecycle import demo_place, demo_state, was_left
+from pbx.demo import process
+from pbx.demo.lifecycle import demo_dir, demo_state, was_removed
 from pbx.errors import SettingsError
 from pbx.imports.job import import_history
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
@@ -35,16 +35,16 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     asked: list[Settings] = []
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     monkeypatch.setattr("pbx.ui.demo.ensure_demo", lambda settings: None)
-    monkeypatch.setattr("pbx.ui.demo.enter_demo", asked.append)
+    monkeypatch.setattr("pbx.ui.demo.start_demo", asked.append)
     return asked
 
 
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The demo of a few hours, on, without its process."""
-    monkeypatch.setattr(house, "FIRST", timedelta(hours=6))
+    monkeypatch.setattr(process, "FIRST_PAST", timedelta(hours=6))
     stop = threading.Event()
-    house.run_demo(load_folder_settings(), stop, ready=lambda ami_port, ari_port: stop.set())
+    process.run_demo(load_folder_settings(), stop, ready=lambda ami_port, ari_port: stop.set())
     return load_settings()
 
 
@@ -126,24 +126,24 @@ def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> Non
     assert {"Connect your own FreePBX", "Remove the demo"} <= labels
     assert not {"Save settings", "Test Connection", "Delete saved settings"} & labels
     app = press(app, "Remove the demo")
-    assert not demo_place(demo).exists()
+    assert not demo_dir(demo).exists()
     assert "made-up calls" not in words(app)
     assert NO_PBX in words(app)
-    assert was_left(demo)
+    assert was_removed(demo)
 
 
 def test_connecting_one_s_own_leads_to_the_form(demo: Settings) -> None:
     app = press(open_page(SETTINGS), "Connect your own FreePBX")
     assert "Save settings" in {button.label for button in app.button}
     assert "made-up calls" not in words(app)
-    assert not demo_place(demo).exists()
+    assert not demo_dir(demo).exists()
 
 
 def test_a_session_that_stayed_behind_follows_and_forgets(demo: Settings) -> None:
     """An opened call of the demo is no address in the real cache."""
     app = open_page(CALLS, call="1")
     app.session_state["picked_moment"] = (1, 2.0, "x")
-    (demo_place(demo) / DEMO_MARK).unlink()
+    (demo_dir(demo) / DEMO_MARK).unlink()
     app = well(app.run())
     assert NO_PBX in words(app)
     assert "call" not in app.query_params
@@ -202,7 +202,7 @@ def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None
     press(open_page(SETTINGS), "Remove the demo")
     assert real_rows(real) == before
     assert any("pbx.example.com" in row for row in before)
-    assert demo_state(real).at == "off"
+    assert demo_state(real).status == "off"
 
 
 def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:

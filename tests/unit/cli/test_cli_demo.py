@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.asterisk.ami.client import AmiClient
-from pbx.demo.lifecycle import demo_alive, demo_place, leave_demo
+from pbx.demo.lifecycle import demo_alive, demo_dir, remove_demo
 from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.connections import save_connection
@@ -80,9 +80,9 @@ def test_where_nothing_is_set_up_it_is_there_until_it_is_stopped(real: Settings,
 
     removed = run(app, ["demo", "--remove", "--json"])
     assert json.loads(removed.output) == {"removed": True}
-    assert not demo_place(real).exists()
+    assert not demo_dir(real).exists()
     assert run(app, ["demo", "--if-unconfigured"]).output == ""  # removed is removed
-    assert not demo_place(real).exists()
+    assert not demo_dir(real).exists()
 
 
 def test_where_a_pbx_is_set_up_it_leaves_that_alone(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_where_a_pbx_is_set_up_it_leaves_that_alone(real: Settings, monkeypatch:
     assert "A PBX is set up" in json.loads(asked.output)["error"]
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
     assert run(app, ["demo", "--if-unconfigured"]).exit_code == 0
-    assert not demo_place(real).exists()
+    assert not demo_dir(real).exists()
 
 
 def test_only_one_runs(real: Settings) -> None:
@@ -107,11 +107,11 @@ def test_only_one_runs(real: Settings) -> None:
     with slot:
         refused = run(app, ["demo", "--json"])
     assert refused.exit_code == 1
-    assert "runs already" in json.loads(refused.output)["error"]
+    assert "already running" in json.loads(refused.output)["error"]
 
 
 def test_what_really_happened_is_not_imported_into_the_demo(real: Settings) -> None:
-    folder = demo_place(real)
+    folder = demo_dir(real)
     folder.mkdir()
     (folder / DEMO_MARK).write_text("1-abc")
     log = real.home_dir / "queue_log"
@@ -123,7 +123,7 @@ def test_what_really_happened_is_not_imported_into_the_demo(real: Settings) -> N
     facts = json.loads(run(app, ["status", "--json"]).output)
     assert (facts["made_up"], facts["data_dir"]) == (True, str(folder.resolve()))
     assert "made-up calls" in run(app, ["status"]).output
-    leave_demo(real)
+    remove_demo(real)
 
 
 def test_a_worker_with_a_parent_ends_with_it(real: Settings) -> None:

@@ -13,18 +13,17 @@ from pydantic import SecretStr
 
 from pbx.analytics.coverage import queue_coverage
 from pbx.asterisk.ami.client import AmiClient
-from pbx.demo import lifecycle as place
-from pbx.demo import process as house
+from pbx.demo import lifecycle, process
 from pbx.demo.lifecycle import (
     DemoState,
     demo_alive,
-    demo_place,
+    demo_dir,
     demo_state,
     ensure_demo,
-    enter_demo,
     is_unconfigured,
-    leave_demo,
-    was_left,
+    remove_demo,
+    start_demo,
+    was_removed,
 )
 from pbx.errors import DataError, SettingsError
 from pbx.process_lock import try_process_lock
@@ -49,7 +48,7 @@ def real(no_real_data: Path) -> Iterator[Settings]:
     settings = load_folder_settings()
     assert settings.pbx_data_dir == no_real_data
     yield settings
-    leave_demo(settings)
+    remove_demo(settings)
     until(lambda: not demo_alive(settings), "the demo's process ends")
 
 
@@ -63,26 +62,26 @@ def count(settings: Settings, query: str) -> int:
 
 def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
     assert demo_state(real) == DemoState("off")
-    enter_demo(real)
-    enter_demo(real)  # of two who ask one starts it
-    assert demo_state(real).at == "preparing"
-    until(lambda: load_settings().demo, demo_state(real).fault)
+    start_demo(real)
+    start_demo(real)  # of two who ask one starts it
+    assert demo_state(real).status == "preparing"
+    until(lambda: load_settings().demo, demo_state(real).error)
     demo = load_settings()
     assert demo.home_dir == real.pbx_data_dir
     _is_whole(demo)
-    first = json.loads((demo_place(real) / DEMO_PBX).read_text())
-    assert (demo_place(real) / DEMO_PBX).stat().st_mode & 0o077 == 0
-    for file in (one for one in demo_place(real).rglob("*") if one.is_file()):
+    first = json.loads((demo_dir(real) / DEMO_PBX).read_text())
+    assert (demo_dir(real) / DEMO_PBX).stat().st_mode & 0o077 == 0
+    for file in (one for one in demo_dir(real).rglob("*") if one.is_file()):
         assert file.name == DEMO_PBX or first["password"].encode() not in file.read_bytes(), file.name
 
     until(lambda: worker_alive(demo), "a worker begins")
-    place._started[-1].kill()
+    lifecycle._started[-1].kill()
     until(lambda: not demo_alive(real), "it is dead")
     until(lambda: not worker_alive(demo), "its worker ends by itself")
     assert load_settings().demo == demo.demo  # the pages still show what is there
     calls = count(demo, "SELECT count(*) FROM calls")
     ensure_demo(demo)
-    until(lambda: (demo_place(real) / DEMO_PBX).exists() and worker_alive(demo), "it lives again")
+    until(lambda: (demo_dir(real) / DEMO_PBX).exists() and worker_alive(demo), "it lives again")
     again = load_settings()
     assert again.demo == demo.demo
     assert again.connection is not None
@@ -91,7 +90,7 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
     assert count(demo, "SELECT count(*) FROM calls") >= calls
     _is_whole(again)
 
-    leave_demo(real)
+    remove_demo(real)
     assert not demo_alive(real)
     assert sorted(file.name for file in real.pbx_data_dir.iterdir()) == [
         ".process-locks",
@@ -100,7 +99,7 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
         "demo-start.lock",
     ]
     assert load_settings().demo == ""
-    assert was_left(real)
+    assert was_removed(real)
 
 
 def _is_whole(demo: Settings) -> None:
@@ -125,26 +124,26 @@ def _is_whole(demo: Settings) -> None:
 
 
 def test_it_is_left_while_it_is_being_prepared(real: Settings) -> None:
-    enter_demo(real)
-    leave_demo(real)
+    start_demo(real)
+    remove_demo(real)
     assert not demo_alive(real)
-    assert not demo_place(real).exists()
+    assert not demo_dir(real).exists()
     assert load_settings().demo == ""
 
 
 def test_leaving_what_is_not_there_changes_nothing_real(real: Settings) -> None:
     assert not real.pbx_data_dir.exists()
-    leave_demo(real)
+    remove_demo(real)
     assert not real.pbx_data_dir.exists()
 
 
 def test_its_database_is_closed_before_its_folder_is_deleted(real: Settings) -> None:
-    folder = demo_place(real)
+    folder = demo_dir(real)
     folder.mkdir(parents=True)
     engine = open_engine(Settings(_env_file=None, pbx_data_dir=folder, pbx_database_url=None))
     with reading(engine) as session:
         session.connection()
-    leave_demo(real)
+    remove_demo(real)
     assert not folder.exists()
     engine.dispose()
 
@@ -159,13 +158,13 @@ def test_where_a_pbx_is_set_up_there_is_no_demo(real: Settings, monkeypatch: pyt
     engine.dispose()
     assert not is_unconfigured(real)
     with pytest.raises(SettingsError, match="A PBX is set up"):
-        enter_demo(real)
+        start_demo(real)
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
     assert not is_unconfigured(load_folder_settings())
 
 
 def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
-    folder = demo_place(real)
+    folder = demo_dir(real)
     folder.mkdir(parents=True)
     (folder / "pbx.sqlite").write_bytes(b"half a database")
     (folder / "preparing.json").write_text(json.dumps({"done": 0.5}))
@@ -175,24 +174,24 @@ def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
 
 
 def test_the_reason_why_it_could_not_be_prepared_is_told(real: Settings) -> None:
-    folder = demo_place(real)
+    folder = demo_dir(real)
     folder.mkdir(parents=True)
-    (folder / "preparing.json").write_text(json.dumps({"fault": "Not enough disk space."}))
+    (folder / "preparing.json").write_text(json.dumps({"error": "Not enough disk space."}))
     assert demo_state(real) == DemoState("off", 0.0, "Not enough disk space.")
 
 
 def test_a_second_process_is_refused(real: Settings) -> None:
     slot = try_process_lock(real.home_dir, "demo-0")
     assert slot is not None
-    with slot, pytest.raises(DataError, match="runs already"):
-        house.run_demo(real, threading.Event())
+    with slot, pytest.raises(DataError, match="already running"):
+        process.run_demo(real, threading.Event())
 
 
 def test_a_folder_of_another_story_is_made_anew(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another version wrote may not fit."""
-    monkeypatch.setattr(house, "FIRST", timedelta(hours=2))
-    monkeypatch.setattr(house, "PAST", timedelta(hours=3))
-    folder = demo_place(real)
+    monkeypatch.setattr(process, "FIRST_PAST", timedelta(hours=2))
+    monkeypatch.setattr(process, "PAST", timedelta(hours=3))
+    folder = demo_dir(real)
     folder.mkdir(parents=True)
     (folder / DEMO_MARK).write_text("0-of-old")
     (folder / "pbx.sqlite").write_bytes(b"not a database")
@@ -202,7 +201,7 @@ def test_a_folder_of_another_story_is_made_anew(real: Settings, monkeypatch: pyt
         ports.extend(chosen)
         stop.set()
 
-    house.run_demo(real, stop, ready=ready)
+    process.run_demo(real, stop, ready=ready)
     assert len(set(ports)) == 2
     demo = load_settings()
     assert demo.demo not in ("", "0-of-old")

@@ -187,7 +187,7 @@ def test_of_a_gap_only_the_gap_is_written(engine: Engine) -> None:
     with reading(engine) as session:
         before = counted(session)
     assert fill_gaps(engine, 1, SINCE, later, live=True) == 0
-    assert fill_gaps(engine, 1, SINCE, later, going_on=lambda: False) == 1
+    assert fill_gaps(engine, 1, SINCE, later, go_on=lambda: False) == 1
     with reading(engine) as session:
         assert counted(session) == before
 

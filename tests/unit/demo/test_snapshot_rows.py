@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from sqlmodel import Session
 
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.snapshot_rows import BEFORE, LOOK_EVERY, STATUS, write_looks
+from pbx.demo.snapshot_rows import LONGEST_SHIFT, SNAPSHOT_EVERY, STATUS, write_snapshots
 from pbx.demo.story import calls_between, trunk_changes_of_day
 from pbx.demo.world import DemoPbxState, QueueState, member_headers, state_at
 from pbx.settings import Connection, Settings
@@ -30,7 +30,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     opened = open_engine(settings)
     pbx = save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
     with writing(opened) as session:
-        write_looks(session, pbx, list(calls_between(SINCE - BEFORE, UNTIL)), SINCE, UNTIL)
+        write_snapshots(session, pbx, list(calls_between(SINCE - LONGEST_SHIFT, UNTIL)), SINCE, UNTIL)
     yield opened
     opened.dispose()
 
@@ -110,7 +110,7 @@ def rows(session: Session, table: str, kind: str, name: str, parent: str, at: da
 
 def test_nobody_looked_away(engine: Engine) -> None:
     with reading(engine) as session:
-        assert snapshot_gaps(session, 1, SINCE, UNTIL, int(LOOK_EVERY.total_seconds())) == []
+        assert snapshot_gaps(session, 1, SINCE, UNTIL, int(SNAPSHOT_EVERY.total_seconds())) == []
 
 
 def test_a_trunk_that_goes_away_is_seen_at_that_very_moment(engine: Engine) -> None:
@@ -126,16 +126,16 @@ def test_a_trunk_that_goes_away_is_seen_at_that_very_moment(engine: Engine) -> N
     assert {(at.replace(microsecond=0), state.lower()) for at, _, state in changes} <= seen
 
 
-def test_a_stretch_that_begins_within_a_second_is_first_looked_at_after_it(tmp_path: Path) -> None:
+def test_a_time_range_that_starts_within_a_second_is_first_sampled_after_it(tmp_path: Path) -> None:
     """Its counters are known from its beginning on: told before that, they would look like a restart."""
-    begun_at, next_look = SINCE + timedelta(milliseconds=500), SINCE + LOOK_EVERY
+    begun_at, next_snapshot = SINCE + timedelta(milliseconds=500), SINCE + SNAPSHOT_EVERY
     settings = Settings(_env_file=None, pbx_data_dir=tmp_path)  # type: ignore[call-arg]
     opened = open_engine(settings)
     pbx = save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
     with writing(opened) as session:
-        write_looks(session, pbx, list(calls_between(begun_at - BEFORE, UNTIL)), begun_at, UNTIL)
+        write_snapshots(session, pbx, list(calls_between(begun_at - LONGEST_SHIFT, UNTIL)), begun_at, UNTIL)
     with reading(opened) as session:
         for queue in QUEUES:
-            found = rows(session, "queue_samples", "queue", queue.number, "", next_look)
-            assert [row["taken_at"] for row in found] == [next_look]
+            found = rows(session, "queue_samples", "queue", queue.number, "", next_snapshot)
+            assert [row["taken_at"] for row in found] == [next_snapshot]
     opened.dispose()
