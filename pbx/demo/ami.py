@@ -1,4 +1,4 @@
-"""The demo PBX's AMI: sessions that log in, action and hear events, as manager.c has them."""
+"""The demo PBX's AMI: sessions that log in, send actions and receive events, as in manager.c."""
 
 import asyncio
 import contextlib

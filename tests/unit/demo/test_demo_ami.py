@@ -329,7 +329,7 @@ def test_faults_are_done_where_they_are_armed(pbx: SimulatedPbx) -> None:
 def test_a_port_that_is_taken_is_an_error_with_a_fix(pbx: SimulatedPbx) -> None:
     with pytest.raises(DataError) as raised, SimulatedPbx(ami_port=pbx.ami_port, clock=Clock()):
         pass
-    assert "free ones are chosen" in raised.value.fix
+    assert "chooses free ports" in raised.value.fix
 
 
 def test_it_ends_with_clients_on_the_line() -> None:
