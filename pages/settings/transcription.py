@@ -131,7 +131,7 @@ def queue_button(label: str, change: Callable[..., object], site: ui.Site, *, ic
     st.button(label, icon=f":material/{icon}:", key=key, on_click=on_click)
 
 
-def queue_all(site: ui.Site, only: transcriptions.Asked) -> None:
+def queue_all(site: ui.Site, only: transcriptions.QueueScope) -> None:
     with writing(site.engine) as session:
         queued = transcriptions.queue_calls(session, CallFilter(site.active.id), requested_by="page", only=only)
     st.toast(f"{count_text(queued, 'recording')} queued.", icon=":material/schedule:")

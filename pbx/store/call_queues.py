@@ -22,12 +22,12 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import bindparam, case, func, select, union, update
 from sqlmodel import Session
 
+from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, VisitRow
 
 _T = TypeVar("_T")
 SEPARATOR = ", "  # Queue() takes its arguments apart at a comma, so no queue's name has one
 LONGEST = 500  # characters of a call's queues; an index holds them
-_CHUNK = 500  # ids in one statement
 _calls = Table.metadata.tables["calls"]
 _L, _V = (Table.metadata.tables[str(one.__tablename__)].c for one in (LegRow, VisitRow))
 
@@ -51,30 +51,30 @@ def join_queues(names: Iterable[str]) -> str:
 def calls_of_uniqueids(session: Session, connection_id: int, uniqueids: Collection[str]) -> set[int]:
     """The calls that have these channels."""
     found: set[int] = set()
-    for some in _chunks(sorted(uniqueids)):
+    for some in chunks(sorted(uniqueids)):
         own = select(_calls.c.id).where(_calls.c.connection_id == connection_id, _calls.c.linkedid.in_(some))
         legs = select(_L.call_id).where(_L.connection_id == connection_id, _L.uniqueid.in_(some))
         found.update(session.connection().scalars(union(own, legs)))
     return found
 
 
-def tell_queues(session: Session, connection_id: int, call_ids: Collection[int]) -> None:
-    """Write what the visits of these calls say of their queues, where it isn't what is known."""
-    for some in _chunks(sorted(call_ids)):
+def update_call_queues(session: Session, connection_id: int, call_ids: Collection[int]) -> None:
+    """Set the queues of these calls from their queue visits, where they differ from what is stored."""
+    for some in chunks(sorted(call_ids)):
         visited = _visited(session, connection_id, some)
         columns = [_calls.c[name] for name in ("id", "queue", "answered_in", "disposition")]
         changed = []
         for row in session.connection().execute(select(*columns).where(_calls.c.id.in_(some))):
             unseen = _QueuesOfCall(row.queue, row.queue if row.disposition == "ANSWERED" else "")
-            told = visited.get(row.id, unseen)
-            if told != (row.queue, row.answered_in):
-                changed.append({"call_id": row.id} | told._asdict())
+            queues = visited.get(row.id, unseen)
+            if queues != (row.queue, row.answered_in):
+                changed.append({"call_id": row.id} | queues._asdict())
         if changed:
             session.connection().execute(update(_calls).where(_calls.c.id == bindparam("call_id")), changed)
 
 
 def _visited(session: Session, connection_id: int, call_ids: Sequence[int]) -> Mapping[int, _QueuesOfCall]:
-    """What visits say, by call: those of its own channel and of every leg's."""
+    """Return the queues of calls from the visits of their own channel and of every leg's."""
     own = select(_calls.c.id.label("call_id"), _calls.c.linkedid.label("uniqueid")).where(_calls.c.id.in_(call_ids))
     channels = union(own, select(_L.call_id, _L.uniqueid).where(_L.call_id.in_(call_ids))).subquery().c
     answered = _V.connected_at.is_not(None) | _V.outcome.in_(("answered", "transferred"))
@@ -93,7 +93,3 @@ def _visited(session: Session, connection_id: int, call_ids: Sequence[int]) -> M
         )
         for call_id, queues in found.items()
     }
-
-
-def _chunks(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
-    return (items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK))

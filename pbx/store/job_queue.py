@@ -1,7 +1,6 @@
-"""The queue: the table `jobs`. A job is asked for, claimed by one worker in one transaction, and ended by it.
+"""The job queue: request a job, schedule the regular ones, claim the next one, and requeue those of dead workers.
 
-A worker that dies leaves its job `running` under a name whose slot is free: any other puts it back. The jobs
-themselves complete after being killed at any moment, so doing one again is right.
+The rules are those of pbx.store.work_queue. A job may be killed at any moment and completes when it is run again.
 """
 
 import os
@@ -28,13 +27,13 @@ from pbx.store.import_source import slot_of
 from pbx.store.job_rows import JOBS, add_job, start_job
 from pbx.store.models import Job, JobKind, PbxConnection
 
-KEPT_DAYS = 30
-KEPT_SNAPSHOTS_DAYS = 1  # of what pages ask for: a snapshot every few seconds, a recording to be heard
+RETENTION_DAYS = 30
+SHORT_RETENTION_DAYS = 1  # pages request a snapshot every few seconds and a playable copy for each recording
 LOG_LIMIT_BYTES = 1_000_000
 
 
 def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
-    """The PBX to work with; SettingsError, with what to do, when none is set up."""
+    """Return the active PBX. Raises SettingsError when none is set up."""
     active = active_connection(engine, settings)
     if active is None:
         raise SettingsError(
@@ -53,16 +52,16 @@ def request_job(
     """
     active = needed_connection(engine, settings)
     with writing(engine) as session:
-        job = _unfinished(session, kind, active.id, options=_told_apart(kind, options))
+        job = _unfinished(session, kind, active.id, options=_distinguishing_options(kind, options))
         if job is None:
             job = _add(session, kind, active.id, requested_by, options or {})
         return job
 
 
 def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> None:
-    """Queue what is due at a moment. A slot of time has one job, whoever asks and however many ask.
+    """Queue the regular jobs that are due at a moment: one job for each interval, however many workers schedule.
 
-    Only what the PBX has a user for is scheduled.
+    A sync needs an ARI user and a snapshot needs an AMI user; without one it is not scheduled.
     """
     minutes = {"sync": settings.freepbx_sync_interval_minutes, "collect": settings.freepbx_collect_interval_minutes}
     slots = {kind: str(int(at.timestamp()) // (minutes[kind] * 60)) for kind in minutes}
@@ -75,18 +74,18 @@ def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, 
         job_id = f"{kind}-{active.id}-{slot}"
         if not (slot and user):
             continue
-        options = _told_apart(kind)
+        options = _distinguishing_options(kind)
         with reading(engine) as session:
             if session.get(Job, job_id) or _unfinished(session, kind, active.id, options=options):
                 continue
         with writing(engine) as session:
             if session.get(Job, job_id) is None and _unfinished(session, kind, active.id, options=options) is None:
                 add_job(session, job_id, kind, connection_id=active.id, requested_by="schedule")
-                _forget_old(session, at)
+                _delete_old_jobs(session, at)
 
 
 def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
-    """Give the oldest queued job of a kind to a worker, unless one of its kind is running for the same PBX."""
+    """Give a worker the oldest queued job of a kind; None while one of that kind runs for the same PBX."""
     running = aliased(Job)
     same = col(running.kind) == kind, col(running.connection_id) == col(Job.connection_id)
     busy = exists().where(col(running.state) == "running", *same)
@@ -103,13 +102,13 @@ def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
 
 
 def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str, options: dict[str, Any]) -> Job:
-    """Record a job that this process does itself, now. Raises DataError while one of its kind is running."""
+    """Add a job that this process runs now. Raises DataError while one of its kind is running."""
     with writing(engine) as session:
         running = _unfinished(session, kind, connection_id, "running")
         if running is not None:
             raise DataError(
-                f"A {kind} is already running (asked for by {running.requested_by}).",
-                "Wait for it to end; `python -m pbx status` shows it.",
+                f"A {kind} is already running (requested by {running.requested_by}).",
+                "Wait until it ends. To see its progress, run `python -m pbx status`.",
             )
         job = _add(session, kind, connection_id, "command line", options)
         start_job(session, job.id, worker)
@@ -133,23 +132,23 @@ def requeue_orphaned(engine: Engine, data_dir: Path) -> list[Job]:
 
 
 def worker_alive(settings: Settings) -> bool:
-    """Whether a worker runs on this data directory. Cheap: one lock is asked."""
+    """Return whether a worker is running on this data directory. Cheap: it tries one lock."""
     return anyone_alive(settings.pbx_data_dir, "worker")
 
 
 def ensure_worker(settings: Settings) -> None:
-    """Start a worker when none is alive; it outlives this process and logs to data/worker.log. Raises DataError.
+    """Start a worker process when none is running; it outlives this process and logs to data/worker.log.
 
-    Of several callers only one starts it, and it counts as alive at once.
+    Of several callers only one starts it, and it counts as running immediately. Raises DataError.
     """
     if worker_alive(settings):
         return
     try:
         worker = start_process(settings.pbx_data_dir, "worker", lambda: _start_worker(settings))
-    except OSError as error:  # no room, no right to the log, or no memory for another process
+    except OSError as error:  # the disk is full, the log is not writable, or memory is short
         raise DataError(
-            f"No worker can be started: {error.strerror}.",
-            f"Look at the room and the rights in {settings.pbx_data_dir}, or start one: python -m pbx worker.",
+            f"The worker could not be started: {error.strerror}.",
+            f"Check free space and permissions in {settings.pbx_data_dir}, or start it yourself: python -m pbx worker.",
         ) from error
     if worker is not None:
         threading.Thread(target=worker.wait, daemon=True, name="worker reaper").start()
@@ -178,13 +177,13 @@ def _unfinished(
     return next((job for job in found if options is None or job.options == options), None)
 
 
-def _told_apart(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """What makes two jobs of a kind two: their options, or None where there is one at a time."""
+def _distinguishing_options(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Return the options by which jobs of a kind differ, or None for a kind that has one job at a time."""
     return (options or {}) if kind in ("make_playable", "import") else None
 
 
 def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> str:
-    """The slot of time in which the PBX's database is to be read by itself; "" when it isn't."""
+    """Return the interval in which the PBX's database is due for import; "" without a schedule."""
     with reading(engine) as session:
         row = session.get_one(PbxConnection, active.id)
     if row.import_schedule not in ("hour", "night") or not (row.import_url_encrypted or settings.pbx_import_url):
@@ -192,10 +191,12 @@ def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, 
     return slot_of(row.import_schedule, at, zone_of(active.connection.timezone, row.utc_offset_s))
 
 
-def _forget_old(session: Session, at: datetime) -> None:
+def _delete_old_jobs(session: Session, at: datetime) -> None:
     taken = and_(col(Job.kind).in_(("collect", "make_playable")), col(Job.state) == "done")
-    old = col(Job.ended_at) < at - timedelta(days=KEPT_DAYS)
-    session.exec(delete(Job).where(or_(old, and_(taken, col(Job.ended_at) < at - timedelta(days=KEPT_SNAPSHOTS_DAYS)))))
+    old = col(Job.ended_at) < at - timedelta(days=RETENTION_DAYS)
+    session.exec(
+        delete(Job).where(or_(old, and_(taken, col(Job.ended_at) < at - timedelta(days=SHORT_RETENTION_DAYS))))
+    )
 
 
 def _add(session: Session, kind: JobKind, connection_id: int, requested_by: str, options: dict[str, Any]) -> Job:

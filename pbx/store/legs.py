@@ -13,7 +13,7 @@ from pbx.model.call import Call
 from pbx.model.folding import LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
 from pbx.store.bounds import bounded
-from pbx.store.call_queues import tell_queues
+from pbx.store.call_queues import update_call_queues
 from pbx.store.merging import delete_empty, merge_calls
 from pbx.store.models import LegRow, SubjectKind, Table
 
@@ -107,7 +107,7 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     _settle(session, known.left)
     told = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
     told |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
-    tell_queues(session, connection_id, told)
+    update_call_queues(session, connection_id, told)
     return Stored(count, len(fresh))
 
 

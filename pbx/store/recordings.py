@@ -1,9 +1,8 @@
 """The recordings a PBX was seen to have, and the calls they make. In bulk: a PBX may hold tens of thousands."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, type_coerce, update
@@ -11,7 +10,8 @@ from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import RecordingName
 from pbx.model.recording import RecordingState
-from pbx.store.call_queues import tell_queues
+from pbx.store.call_queues import update_call_queues
+from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, now
 
 _T = TypeVar("_T")
@@ -19,8 +19,7 @@ YOUNG = timedelta(days=1)  # so long a file that is empty or unreadable may be o
 UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried at each sync
 AT_FIRST = ("empty", "unreadable")  # tried again while young
 _LEFT_OUT = ("unreadable", "too_large", "empty", "missing")
-_MOST_TELLING = ("downloaded", "waiting", "downloading", "listed", "failed", *_LEFT_OUT)
-_CHUNK = 500  # names or ids in one statement
+_BY_PRECEDENCE = ("downloaded", "waiting", "downloading", "listed", "failed", *_LEFT_OUT)
 _FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
 _NOTHING = {"unknown", "", None}
 
@@ -63,7 +62,7 @@ class DownloadResult:
 
 
 def known_names(session: Session, connection_id: int) -> dict[str, bool]:
-    """All recordings known of a PBX: name → whether it was gone from the PBX when last looked."""
+    """Return {name: whether the PBX no longer lists it} of all stored recordings of a PBX."""
     rows = session.connection().execute(
         select(_recordings.c.name, _recordings.c.gone_at.is_not(None)).where(
             _recordings.c.connection_id == connection_id
@@ -103,7 +102,7 @@ def open_recordings(
 
 
 def add_recordings(session: Session, connection_id: int, found: Sequence[ListedRecording]) -> None:
-    """Add recordings that aren't known yet, as `listed`, each to its call: those that share a uniqueid make one."""
+    """Add new recordings as `listed`, each to its call; recordings that share a uniqueid form one call."""
     call_ids = _calls_of(session, connection_id, found)
     rows = [
         {
@@ -123,7 +122,7 @@ def add_recordings(session: Session, connection_id: int, found: Sequence[ListedR
     ]
     if rows:
         session.connection().execute(insert(_recordings), rows)
-    tell_queues(session, connection_id, set(call_ids.values()))
+    update_call_queues(session, connection_id, set(call_ids.values()))
 
 
 def _linkedid(item: ListedRecording) -> str:
@@ -131,14 +130,14 @@ def _linkedid(item: ListedRecording) -> str:
 
 
 def _calls_of(session: Session, connection_id: int, found: Sequence[ListedRecording]) -> dict[str, int]:
-    """The calls of these recordings, made where there is none yet: linkedid → id."""
-    told: dict[str, dict[str, Any]] = {}
+    """Return {linkedid: call id} of these recordings, adding calls that don't exist yet."""
+    facts_by_linkedid: dict[str, dict[str, Any]] = {}
     for item in found:
         facts = {field: getattr(item.facts, field) for field in _FACTS}
-        told[_linkedid(item)] = _merged(told.get(_linkedid(item), {}), facts)
+        facts_by_linkedid[_linkedid(item)] = _merged(facts_by_linkedid.get(_linkedid(item), {}), facts)
     ids: dict[str, int] = {}
     columns = [_calls.c[field] for field in ("state", *_FACTS)]
-    for chunk in _chunks(told):
+    for chunk in chunks(facts_by_linkedid):
         known = session.connection().execute(
             select(_calls.c.id, _calls.c.linkedid, *columns).where(
                 _calls.c.connection_id == connection_id, _calls.c.linkedid.in_(chunk)
@@ -146,12 +145,14 @@ def _calls_of(session: Session, connection_id: int, found: Sequence[ListedRecord
         )
         for row in known:
             ids[row.linkedid] = row.id
-            _tell(session, row._asdict(), told[row.linkedid])
-        _find_by_leg(session, connection_id, [linkedid for linkedid in chunk if linkedid not in ids], told, ids)
+            _add_facts(session, row._asdict(), facts_by_linkedid[row.linkedid])
+        _find_by_leg(
+            session, connection_id, [linkedid for linkedid in chunk if linkedid not in ids], facts_by_linkedid, ids
+        )
     fresh = [
         {"connection_id": connection_id, "linkedid": linkedid, "source": "freepbx", "agent": "", "state": "listed"}
         | facts
-        for linkedid, facts in told.items()
+        for linkedid, facts in facts_by_linkedid.items()
         if linkedid not in ids
     ]
     if fresh:
@@ -161,9 +162,13 @@ def _calls_of(session: Session, connection_id: int, found: Sequence[ListedRecord
 
 
 def _find_by_leg(
-    session: Session, connection_id: int, uniqueids: Sequence[str], told: Mapping[str, Any], ids: dict[str, int]
+    session: Session,
+    connection_id: int,
+    uniqueids: Sequence[str],
+    facts_by_linkedid: Mapping[str, Any],
+    ids: dict[str, int],
 ) -> None:
-    """Add to `ids` the calls that one of these uniqueids is a later leg of, with what their recordings tell."""
+    """Add to `ids` the calls that one of these uniqueids is a later leg of, with the facts from their recordings."""
     columns = [_calls.c[field] for field in ("id", "state", *_FACTS)]
     found = session.connection().execute(
         select(_legs.c.uniqueid.label("of_leg"), *columns)
@@ -174,11 +179,11 @@ def _find_by_leg(
     for row in found:
         if row.of_leg not in ids:
             ids[row.of_leg] = row.id
-            _tell(session, row._asdict(), told[row.of_leg])
+            _add_facts(session, row._asdict(), facts_by_linkedid[row.of_leg])
 
 
-def _tell(session: Session, call: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Add what a call's recordings tell to what is known of it."""
+def _add_facts(session: Session, call: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Add the facts from a call's recordings to the call."""
     before = {field: call[field] for field in ("state", *_FACTS)}
     after = _merged(before, facts) | {"state": "listed" if call["state"] == "none" else call["state"]}
     if after != before:
@@ -186,18 +191,18 @@ def _tell(session: Session, call: Mapping[str, Any], facts: Mapping[str, Any]) -
 
 
 def _merged(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of two recordings of one call: what the first doesn't tell, the second may."""
+    """Merge the facts of two recordings of a call: the first one's, and the second one's where those are missing."""
     return {field: more[field] if known.get(field) in _NOTHING else known[field] for field in more}
 
 
 def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int:
-    """Note that the PBX doesn't list these any more; those that were never downloaded become `missing`.
+    """Note that the PBX no longer lists these recordings; returns how many became `missing`: never downloaded.
 
-    Returns how many became so. What is downloaded stays.
+    Downloaded files stay.
     """
     table = _recordings.c
     lost: list[int] = []
-    for chunk in _chunks(names):
+    for chunk in chunks(names):
         these = (table.connection_id == connection_id) & table.name.in_(chunk)
         lost += session.connection().scalars(select(table.id).where(these, table.state.in_(UNSETTLED)))
         session.connection().execute(update(_recordings).where(these).values(gone_at=now()))
@@ -207,21 +212,21 @@ def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int
 
 
 def mark_listed_again(session: Session, connection_id: int, names: Sequence[str]) -> None:
-    """Note that the PBX lists these again."""
+    """Note that the PBX lists these recordings again."""
     table = _recordings.c
-    for chunk in _chunks(names):
+    for chunk in chunks(names):
         these = (table.connection_id == connection_id) & table.name.in_(chunk)
         back = case((table.state == "missing", "listed"), else_=table.state)
         session.connection().execute(update(_recordings).where(these).values(gone_at=None, state=back))
 
 
 def mark_downloading(session: Session, ids: Sequence[int]) -> None:
-    """Note which recordings are fetched now."""
+    """Note that the download of these recordings has started."""
     session.connection().execute(update(_recordings).where(_recordings.c.id.in_(ids)).values(state="downloading"))
 
 
 def unmark_downloading(session: Session, connection_id: int) -> None:
-    """Set what a sync began and didn't end back to `listed`."""
+    """Set downloads that a sync started and didn't finish back to `listed`."""
     table = _recordings.c
     session.connection().execute(
         update(_recordings)
@@ -231,7 +236,7 @@ def unmark_downloading(session: Session, connection_id: int) -> None:
 
 
 def store_outcomes(session: Session, outcomes: Sequence[DownloadResult]) -> None:
-    """Write what became of recordings, and what that makes of their calls' state and duration."""
+    """Store the results of downloads, and update the state and duration of their calls."""
     if not outcomes:
         return
     names = [field.name for field in fields(DownloadResult)]
@@ -239,12 +244,12 @@ def store_outcomes(session: Session, outcomes: Sequence[DownloadResult]) -> None
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names if name != "id"}
     statement = update(_recordings).where(_recordings.c.id == bindparam("new_id")).values(values)
     session.connection().execute(statement, rows)
-    for chunk in _chunks(outcome.id for outcome in outcomes):
+    for chunk in chunks(outcome.id for outcome in outcomes):
         update_call_states(session, chunk)
 
 
 def update_call_states(session: Session, recording_ids: Sequence[int]) -> None:
-    """A call shows the most telling state of its recordings and lasts as long as the longest of them."""
+    """Set the state of these recordings' calls by precedence, and the duration to that of the longest recording."""
     table = _recordings.c
     calls = select(table.call_id).where(table.id.in_(recording_ids))
     rows = session.connection().execute(
@@ -257,29 +262,25 @@ def update_call_states(session: Session, recording_ids: Sequence[int]) -> None:
         if duration_s is not None:
             durations_s[call_id] = max(duration_s, durations_s.get(call_id, 0))
     rolled_up = [
-        {"call": call_id, "told": min(held, key=_MOST_TELLING.index), "longest_s": durations_s.get(call_id)}
+        {"call": call_id, "first_state": min(held, key=_BY_PRECEDENCE.index), "longest_s": durations_s.get(call_id)}
         for call_id, held in states.items()
     ]
     duration_s = func.coalesce(bindparam("longest_s"), _calls.c.duration_s)
     session.connection().execute(
-        update(_calls).where(_calls.c.id == bindparam("call")).values(state=bindparam("told"), duration_s=duration_s),
+        update(_calls)
+        .where(_calls.c.id == bindparam("call"))
+        .values(state=bindparam("first_state"), duration_s=duration_s),
         rolled_up,
     )
 
 
 def utc_offset_s(session: Session, connection_id: int) -> int | None:
-    """How far the PBX's clock is ahead of UTC, as learned from its recordings' names."""
+    """Return by how many seconds the PBX's clock is ahead of UTC, as learned from recording names."""
     statement = select(_connections.c.utc_offset_s).where(_connections.c.id == connection_id)
     return session.connection().scalar(statement)
 
 
 def learn_utc_offset(session: Session, connection_id: int, offset_s: int) -> None:
-    """Keep what a recording's name and uniqueid told about the PBX's clock."""
+    """Save by how many seconds the PBX's clock is ahead of UTC."""
     statement = update(_connections).where(_connections.c.id == connection_id).values(utc_offset_s=offset_s)
     session.connection().execute(statement)
-
-
-def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

@@ -39,7 +39,7 @@ TRANSCRIPTIONS = WorkQueue(
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A recording to transcribe, and what is known of it. `attempts`: this one included."""
+    """A recording that a worker has claimed. `attempts` includes the current one."""
 
     recording_id: int
     name: str
@@ -50,7 +50,7 @@ class Claim:
 
 
 def next_model(session: Session, connection_id: int, among: Sequence[int] | None = None) -> str | None:
-    """The model that the first in the queue asks for ("": the settings' own); None when nothing is queued."""
+    """Return the model requested by the first recording ("" for that of the settings); None for an empty queue."""
     first = select(_queue.c.model).where(_queued(connection_id, among)).order_by(*first_come()).limit(1)
     return session.connection().scalar(first)
 
@@ -58,9 +58,9 @@ def next_model(session: Session, connection_id: int, among: Sequence[int] | None
 def claim_recordings(
     session: Session, connection_id: int, worker: str, model: str, limit: int, among: Sequence[int] | None = None
 ) -> list[Claim]:
-    """Give the first recordings of the queue that ask for a model to a worker, at most `limit`; of some ids only.
+    """Give a worker the first recordings of the queue that request a model: at most `limit`, and only ids in `among`.
 
-    One that a worker died with is given alone, so that it can't take others with it again.
+    A recording whose worker died is given alone, so that it can't take others down with it.
     """
     table = _queue.c
     columns = (table.recording_id, _recordings.c.name, _recordings.c.file, _calls.c.direction, table.model)
@@ -119,7 +119,7 @@ def fail(session: Session, worker: str, recording_id: int, error: str) -> bool:
 
 
 def fail_queued(session: Session, connection_id: int, model: str, error: str) -> list[int]:
-    """Let all that waits for one model fail, as it can't be had; returns which these were."""
+    """Fail the queued recordings that request a model which can't be loaded; returns their ids."""
     mine = and_(_queued(connection_id, None), _queue.c.model == model)
     ids = list(session.connection().scalars(select(_queue.c.recording_id).where(mine)))
     values = {"state": "failed", "error": error, "ended_at": now(), "urgent": False}

@@ -1,9 +1,9 @@
-"""What is to be transcribed: asked for by people and by rules, called off, and how far all of it is.
+"""The transcription queue: request recordings by hand or by rule, cancel them, pause, and see the progress.
 
-The queue of the speech engine is the table `transcriptions`. What the engine does with it is in `claims`.
+The queue is the table `transcriptions`. How a transcriber claims from it is in pbx.store.transcription_claims.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -16,15 +16,19 @@ from sqlmodel.sql.expression import Select
 from pbx.asterisk.formats.recording_names import LEG_ENDINGS
 from pbx.model.recording import TranscriptionState
 from pbx.store.calls import CallFilter, call_conditions, in_queue
+from pbx.store.chunks import chunks
 from pbx.store.models import RecordingRow, Table, Transcription, TranscriptionRules, UtcSeconds, now
 
-Asked = Literal["new", "failed", "all"]
+QueueScope = Literal["new", "failed", "all"]
 
-_AGAIN: dict[Asked, tuple[str, ...]] = {"new": ("new",), "failed": ("failed",), "all": ("new", "failed", "completed")}
+_AGAIN: dict[QueueScope, tuple[str, ...]] = {
+    "new": ("new",),
+    "failed": ("failed",),
+    "all": ("new", "failed", "completed"),
+}
 _OPEN = ("queued", "transcribing")
-_MOST_TELLING = ("transcribing", "queued", "failed", "completed", "new")
-_CHUNK = 500  # ids in one statement
-_SPEED_OF = 20  # the recordings that ended last tell how fast it goes
+_BY_PRECEDENCE = ("transcribing", "queued", "failed", "completed", "new")
+_SPEED_SAMPLE = 20  # the speed is that of the recordings that ended last
 
 _queue = Table.metadata.tables["transcriptions"]
 _recordings = Table.metadata.tables["recordings"]
@@ -32,7 +36,7 @@ _calls = Table.metadata.tables["calls"]
 _transcripts = Table.metadata.tables["transcripts"]
 
 
-class Running(NamedTuple):
+class RunningTranscription(NamedTuple):
     """A recording that is being transcribed."""
 
     recording_id: int
@@ -45,12 +49,12 @@ class Running(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeechOverview:
-    """How the queue of a PBX stands. `new`: downloaded recordings that nobody asked for.
+    """Counts, progress and speed of a PBX's transcription queue. `new`: downloaded recordings that were never queued.
 
-    `done_s` of `total_s`: of the audio queued and running. `ended` and `ended_s`: recordings and their audio that ended
-    since the oldest of these was asked for; so (`ended_s` + `done_s`) of (`ended_s` + `total_s`) is how far the whole
-    is. `speed`: seconds of audio in a second, of the recordings that ended last; None before the first. `left_s`: what
-    the rest will take at this speed.
+    `done_s` and `total_s`: seconds of audio of queued and running recordings. `ended` and `ended_s`: recordings that
+    ended since the oldest open request, so (`ended_s` + `done_s`) of (`ended_s` + `total_s`) is done. `speed`: seconds
+    of audio per second, of the last recordings that ended; None before the first. `left_s`: how long the rest takes at
+    this speed.
     """
 
     new: int = 0
@@ -67,7 +71,7 @@ class SpeechOverview:
     paused: bool = False
     blocked_reason: str = ""
     retry_at: datetime | None = None
-    running: tuple[Running, ...] = ()
+    running: tuple[RunningTranscription, ...] = ()
 
 
 def queue_recordings(
@@ -79,27 +83,27 @@ def queue_recordings(
     model: str = "",
     urgent: bool = True,
 ) -> int:
-    """Ask for downloaded recordings of a PBX, completed and failed ones anew; returns how many are newly queued.
+    """Queue downloaded recordings of a PBX, including completed and failed ones; returns how many were queued.
 
-    What is queued already comes first when this is urgent. `model`: a name or path; "" for the settings' own.
+    Urgent recordings move to the front, even when already queued. `model`: a name or path; "" for that of the settings.
     """
     ask = _QueueRequest(connection_id, requested_by, model, urgent)
-    return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in _chunks(recording_ids))
+    return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in chunks(recording_ids))
 
 
 def queue_calls(
-    session: Session, wanted: CallFilter, *, requested_by: str, model: str = "", only: Asked = "new"
+    session: Session, wanted: CallFilter, *, requested_by: str, model: str = "", only: QueueScope = "new"
 ) -> int:
-    """Ask for all downloaded recordings of the calls that a filter finds; returns how many are newly queued."""
+    """Queue the downloaded recordings of all calls that match a filter; returns how many were queued."""
     found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(session, wanted)))
     return _QueueRequest(wanted.connection_id, requested_by, model, urgent=True).queue(session, found, _AGAIN[only])
 
 
 def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
-    """The downloaded recordings that were never asked for and that the rules want, newest first.
+    """Return the downloaded recordings that match the rules and were never queued, newest first.
 
-    Where each side of a call was recorded for itself, the recording of both is left out: it would say all of it twice.
-    Reads every recording of the PBX: seconds for a million, so not at each look.
+    Where each side of a call was recorded separately, the mixed recording is left out: it would repeat everything.
+    Reads every recording of the PBX, which takes seconds for a million: don't call it on every poll.
     """
     table = _recordings.c
     wanted = (
@@ -121,7 +125,7 @@ def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
 
 
 def recordings_in(session: Session, connection_id: int, state: Literal["new", "failed", "queued"]) -> list[int]:
-    """The downloaded recordings of a PBX in one state, newest first, or in the queue's own order."""
+    """Return the downloaded recordings of a PBX in one state: newest first, queued ones in the queue's order."""
     table = _recordings.c
     found = select(table.id).outerjoin(_queue, _queue.c.recording_id == table.id)
     found = found.where(table.connection_id == connection_id, table.state == "downloaded")
@@ -131,28 +135,28 @@ def recordings_in(session: Session, connection_id: int, state: Literal["new", "f
 
 
 def queue_new(session: Session, connection_id: int, recording_ids: Sequence[int]) -> int:
-    """Queue by rule those of the recordings that still nobody asked for; returns how many."""
+    """Queue recordings by rule, except those that were queued before; returns how many."""
     ask = _QueueRequest(connection_id, "rule", "", urgent=False)
-    return sum(ask.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in _chunks(recording_ids))
+    return sum(ask.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in chunks(recording_ids))
 
 
 def cancel(session: Session, connection_id: int, recording_ids: Sequence[int] | None) -> int:
-    """Call off what is queued or being transcribed, all of it for None; returns how many.
+    """Cancel recordings that are queued or being transcribed, all of them for None; returns how many.
 
-    What has a whole transcript already is completed again, the rest new, and rules don't queue it again.
+    Those with a complete transcript become completed again, the others new. Rules don't queue them again.
     """
     if recording_ids is None:
         return _cancel(session, connection_id, col(Transcription.connection_id) == connection_id)
-    return sum(_cancel(session, connection_id, _queue.c.recording_id.in_(chunk)) for chunk in _chunks(recording_ids))
+    return sum(_cancel(session, connection_id, _queue.c.recording_id.in_(chunk)) for chunk in chunks(recording_ids))
 
 
 def rules_of(session: Session, connection_id: int) -> TranscriptionRules:
-    """The rules of a PBX; the defaults, not stored, where nobody set any."""
+    """Return the transcription rules of a PBX, or the defaults when none are saved."""
     return session.get(TranscriptionRules, connection_id) or TranscriptionRules(connection_id=connection_id)
 
 
 def save_rules(session: Session, rules: TranscriptionRules) -> None:
-    """Keep what is transcribed by itself. Whether it is paused, and what hinders, stays as it is."""
+    """Save which recordings are transcribed automatically. Leaves pause and blocked reason as they are."""
     known = rules_of(session, rules.connection_id)
     wanted = rules.model_dump(exclude={"connection_id", "paused", "blocked_reason", "retry_at"})
     session.add(known.sqlmodel_update(wanted))
@@ -160,32 +164,32 @@ def save_rules(session: Session, rules: TranscriptionRules) -> None:
 
 
 def set_paused(session: Session, connection_id: int, paused: bool) -> None:
-    """Begin nothing more and put the running ones back where they are; or go on."""
+    """Pause all transcribing, which queues running recordings again with what they have; or resume it."""
     session.add(rules_of(session, connection_id).sqlmodel_update({"paused": paused}))
     session.flush()
 
 
 def set_blocked_reason(session: Session, connection_id: int, why: str, retry_at: datetime | None = None) -> None:
-    """Say what holds all transcribing up, and until when; "" when it goes on."""
+    """Save why transcribing is blocked and when it is tried again; "" once it continues."""
     session.add(rules_of(session, connection_id).sqlmodel_update({"blocked_reason": why, "retry_at": retry_at}))
     session.flush()
 
 
 def state_of(session: Session, recording_id: int) -> Transcription | None:
-    """How far a recording is; None while nobody asked for it."""
+    """Return a recording's row in the queue; None when it was never queued."""
     return session.get(Transcription, recording_id)
 
 
 def failed_ones(
     session: Session, connection_id: int, *, offset: int, limit: int
 ) -> list[tuple[Transcription, RecordingRow]]:
-    """A page of what failed, newest failure first, with its recording."""
+    """Return a page of the failed recordings, the latest failure first."""
     mine = _with_recording(connection_id, "failed").order_by(col(Transcription.ended_at).desc())
     return list(session.exec(mine.offset(offset).limit(limit)).all())
 
 
 def next_up(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, RecordingRow]]:
-    """What is transcribed next, in its order, with its recording."""
+    """Return the recordings that are transcribed next, in order."""
     return list(session.exec(_with_recording(connection_id, "queued").order_by(*first_come()).limit(limit)).all())
 
 
@@ -197,13 +201,13 @@ def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Tra
 
 
 def first_come() -> tuple[ColumnElement[Any], ...]:
-    """The order of the queue: what a person asked for, then the newest recording."""
+    """Return the queue's order: urgent recordings first, then the newest."""
     table = _queue.c
     return table.urgent.desc(), table.recorded_at.desc().nulls_last(), table.recording_id.desc()
 
 
 def overview(session: Session, connection_id: int) -> SpeechOverview:
-    """How the queue of a PBX stands."""
+    """Return counts, progress and speed of a PBX's queue."""
     table = _queue.c
     mine = table.connection_id == connection_id
     by_state = select(table.state, func.count()).where(mine).group_by(table.state)
@@ -236,11 +240,11 @@ def overview(session: Session, connection_id: int) -> SpeechOverview:
     )
 
 
-def _running(session: Session, connection_id: int) -> tuple[Running, ...]:
+def _running(session: Session, connection_id: int) -> tuple[RunningTranscription, ...]:
     columns = (_queue.c.recording_id, _recordings.c.call_id, _recordings.c.name, _queue.c.done_s, _queue.c.total_s)
     query = select(*columns, _queue.c.started_at).join(_recordings, _recordings.c.id == _queue.c.recording_id)
     mine = query.where(_queue.c.connection_id == connection_id, _queue.c.state == "transcribing")
-    return tuple(Running(*row) for row in session.connection().execute(mine.order_by(*first_come())))
+    return tuple(RunningTranscription(*row) for row in session.connection().execute(mine.order_by(*first_come())))
 
 
 def _speed(session: Session, connection_id: int) -> float | None:
@@ -250,7 +254,7 @@ def _speed(session: Session, connection_id: int) -> float | None:
         .where(table.connection_id == connection_id, table.ended_at.is_not(None))
         .where(table.state == "completed", table.took_s > 0, table.total_s > 0)
         .order_by(table.ended_at.desc())
-        .limit(_SPEED_OF)
+        .limit(_SPEED_SAMPLE)
     )
     rows = session.connection().execute(last).all()
     return sum(row.total_s for row in rows) / sum(row.took_s for row in rows) if rows else None
@@ -258,7 +262,7 @@ def _speed(session: Session, connection_id: int) -> float | None:
 
 @dataclass(frozen=True)
 class _QueueRequest:
-    """Somebody wants recordings transcribed."""
+    """A request to transcribe recordings."""
 
     connection_id: int
     requested_by: str
@@ -266,7 +270,7 @@ class _QueueRequest:
     urgent: bool
 
     def queue(self, session: Session, these: ColumnElement[bool], again: Sequence[str]) -> int:
-        """Queue those of `these` recordings that are downloaded: new ones, and those in the states of `again`."""
+        """Queue those of `these` recordings that are downloaded: new ones, and those in the states `again`."""
         mine = and_(these, _recordings.c.connection_id == self.connection_id, _recordings.c.state == "downloaded")
         queued = self._add(session, mine) if again != _AGAIN["failed"] else 0
         if again:
@@ -274,8 +278,8 @@ class _QueueRequest:
         if queued:
             call_ids = select(_recordings.c.call_id).join(_queue, _queue.c.recording_id == _recordings.c.id)
             call_ids = call_ids.where(mine, _queue.c.state == "queued")
-            behind = _calls.c.transcription.not_in(_OPEN)  # nothing but "transcribing" tells more
-            statement = update(_calls).where(_calls.c.id.in_(call_ids), behind)
+            lower = _calls.c.transcription.not_in(_OPEN)  # only "transcribing" takes precedence over "queued"
+            statement = update(_calls).where(_calls.c.id.in_(call_ids), lower)
             session.connection().execute(statement.values(transcription="queued"))
         return queued
 
@@ -325,15 +329,15 @@ class _QueueRequest:
 
 
 def update_transcription_states(session: Session, recording_ids: Sequence[int]) -> None:
-    """A call shows the most telling state of its recordings."""
-    for chunk in _chunks(recording_ids):
+    """Set the state of these recordings' calls: of several recordings, the state that comes first in precedence."""
+    for chunk in chunks(recording_ids):
         call_ids = select(_recordings.c.call_id).where(_recordings.c.id.in_(chunk))
         _roll_up(session, _calls.c.id.in_(call_ids))
 
 
 def _roll_up(session: Session, these: ColumnElement[bool]) -> None:
-    rank = case({state: at for at, state in enumerate(_MOST_TELLING)}, value=_queue.c.state)
-    told = (
+    rank = case({state: at for at, state in enumerate(_BY_PRECEDENCE)}, value=_queue.c.state)
+    first_state = (
         select(_queue.c.state)
         .join(_recordings, _recordings.c.id == _queue.c.recording_id)
         .where(_recordings.c.call_id == _calls.c.id)
@@ -341,7 +345,7 @@ def _roll_up(session: Session, these: ColumnElement[bool]) -> None:
         .limit(1)
         .scalar_subquery()
     )
-    session.connection().execute(update(_calls).where(these).values(transcription=func.coalesce(told, "new")))
+    session.connection().execute(update(_calls).where(these).values(transcription=func.coalesce(first_state, "new")))
 
 
 def _cancel(session: Session, connection_id: int, these: ColumnElement[bool]) -> int:
@@ -352,7 +356,7 @@ def _cancel(session: Session, connection_id: int, these: ColumnElement[bool]) ->
     call_ids = list(session.connection().scalars(ids))
     values = {"state": case((has_whole, "completed"), else_="new"), "worker": "", "attempts": 0, "error": ""}
     cancelled = session.connection().execute(update(_queue).where(mine).values(values)).rowcount
-    for chunk in _chunks(call_ids):
+    for chunk in chunks(call_ids):
         _roll_up(session, _calls.c.id.in_(chunk))
     return cancelled
 
@@ -365,8 +369,3 @@ def _has_leg(endings: Sequence[str]) -> ColumnElement[bool]:
 
 def _has_row() -> ColumnElement[bool]:
     return exists().where(_queue.c.recording_id == _recordings.c.id).correlate(_recordings)
-
-
-def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for at in range(0, len(ids), _CHUNK):
-        yield ids[at : at + _CHUNK]

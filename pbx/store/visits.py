@@ -5,7 +5,7 @@ moments, so that times within `SAME_S` of each other are the same.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -16,13 +16,13 @@ from sqlmodel import Session
 
 from pbx.model.history import AgentEvent, Ring, Visit
 from pbx.store.bounds import bounded
-from pbx.store.call_queues import calls_of_uniqueids, tell_queues
+from pbx.store.call_queues import calls_of_uniqueids, update_call_queues
+from pbx.store.chunks import chunks
 from pbx.store.models import AgentEventRow, RingRow, Table, VisitRow
 
 _T = TypeVar("_T")
 VisitSource = Literal["watch", "queue_log"]
 SAME_S = 2
-_CHUNK = 500  # names in one statement
 _TIMES = ("joined_at", "connected_at", "ended_at")
 _NOTHING: tuple[object, ...] = (None, "")
 _WHO = ("caller", "caller_name", "did", "interface", "original_position")  # known however the visit ended
@@ -74,7 +74,7 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_FIELDS, "source")}
         session.connection().execute(update(_visits).where(_visits.c.id == bindparam("row")).values(values), updated)
     uniqueids = {row.visit.uniqueid for row in changed}
-    tell_queues(session, connection_id, calls_of_uniqueids(session, connection_id, uniqueids))
+    update_call_queues(session, connection_id, calls_of_uniqueids(session, connection_id, uniqueids))
     return len(changed)
 
 
@@ -83,7 +83,7 @@ def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> 
     rings = bounded(rings)
     known: dict[tuple[str, str, str], list[tuple[datetime, float]]] = defaultdict(list)
     columns = _rings.c
-    for names in _chunks(sorted({ring.uniqueid for ring in rings}), _CHUNK):
+    for names in chunks(sorted({ring.uniqueid for ring in rings})):
         query = select(columns.agent, columns.queue, columns.uniqueid, columns.rung_at, columns.ring_s).where(
             columns.connection_id == connection_id,
             columns.uniqueid.in_(names),
@@ -142,7 +142,7 @@ def _known_visits(
 ) -> dict[tuple[str, str], list[_VisitRecord]]:
     rows: dict[tuple[str, str], list[_VisitRecord]] = defaultdict(list)
     columns = [_visits.c.id, _visits.c.source, *(_visits.c[name] for name in _FIELDS)]
-    for some in _chunks(uniqueids, _CHUNK):
+    for some in chunks(uniqueids):
         query = select(*columns).where(_visits.c.connection_id == connection_id, _visits.c.uniqueid.in_(some))
         for row_id, source, *fields in session.connection().execute(query):
             visit = Visit(*fields)
@@ -214,8 +214,3 @@ def _same_change(at: datetime, other: datetime, undone: Iterable[datetime]) -> b
 def _around(times: Iterable[datetime]) -> tuple[datetime, datetime]:
     found = sorted(times)
     return found[0] - timedelta(seconds=SAME_S), found[-1] + timedelta(seconds=SAME_S)
-
-
-def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]

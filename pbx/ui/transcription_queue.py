@@ -11,7 +11,7 @@ from pbx.model.recording import TranscriptionState
 from pbx.store.calls import CallFilter, count_calls
 from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow, Transcript
-from pbx.store.transcription_queue import Asked, cancel, overview, queue_calls, queue_recordings, state_of
+from pbx.store.transcription_queue import QueueScope, cancel, overview, queue_calls, queue_recordings, state_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import note, plain, show_errors
 
@@ -108,7 +108,7 @@ def _progress(state: str, done_s: float, total_s: float | None) -> tuple[float, 
     return share, f"Transcribing: {duration_text(done_s)} of {duration_text(total_s)}"
 
 
-ONLY: dict[Asked, tuple[str, tuple[TranscriptionState, ...]]] = {
+ONLY: dict[QueueScope, tuple[str, tuple[TranscriptionState, ...]]] = {
     "new": ("Without a transcript", ("new",)),
     "failed": ("Failed", ("failed",)),
     "all": ("All (re-transcribe existing)", ("new", "failed", "completed")),
@@ -130,7 +130,7 @@ def transcribe_many(site: Site, chosen: CallFilter) -> None:
     st.write(f"Recorded calls that match the filters: {sum(counts.values()):,}")
     only = st.radio(
         "Calls",
-        [name for name in get_args(Asked) if numbers[name]] or ["new"],
+        [name for name in get_args(QueueScope) if numbers[name]] or ["new"],
         format_func=lambda name: f"{ONLY[name][0]}: {numbers[name]:,}",
     )
     model = model_choice(site, "model_of_many")

@@ -165,7 +165,7 @@ def test_a_second_sync_is_refused_while_one_runs(does: Callable[[str, JobFunctio
             start_job(session, "running", slot.name)
         said = run(app, ["sync"])
         assert said.exit_code == 1
-        assert "already running (asked for by page)" in said.stderr
+        assert "already running (requested by page)" in said.stderr
     with writing(engine) as session:  # its worker is gone: it is queued again, and in nobody's way
         assert last_job(session, "sync", "running") is not None
     assert run(app, ["sync"]).exit_code == 0

@@ -203,7 +203,7 @@ def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> Non
 def test_a_worker_that_can_not_be_started_is_told_and_not_a_fault_of_the_page(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
     (settings.pbx_data_dir / "worker.log").mkdir()  # nobody can write there, not even root
-    with pytest.raises(DataError, match="No worker can be started"):
+    with pytest.raises(DataError, match="The worker could not be started"):
         queue.ensure_worker(settings)
     assert not queue.worker_alive(settings)
 
