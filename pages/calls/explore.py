@@ -156,7 +156,7 @@ def show_names(
 
 @st.fragment
 @ui.show_errors
-def show_breakdown(site: ui.Site, wanted: CallQuestion) -> None:
+def show_breakdown(site: ui.Site, question: CallQuestion) -> None:
     """Draw the table of calls by a dimension that the reader selects; a click on a row lists its calls."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("Breakdown", anchor=False, width="content")
@@ -173,7 +173,7 @@ def show_breakdown(site: ui.Site, wanted: CallQuestion) -> None:
     by, none_label = BREAKDOWNS[name or "Direction"]
     with reading(site.engine) as session:
         limit = None if by in ("hour", "day") else MAX_EXPORTED_NAMES
-        counts = [count for count in call_counts(session, wanted, site.zone, by, limit) if count.calls]
+        counts = [count for count in call_counts(session, question, site.zone, by, limit) if count.calls]
     directions = () if by == "direction" else TABLE_DIRECTIONS
     rows: dict[str, list[ui.TableCell]] = {}
     for count in counts[:TABLE_ROWS]:
@@ -242,21 +242,23 @@ def follow_row(site: ui.Site, by: CallDimension, row: str) -> None:
     follow({"from": str(int(start.timestamp())), "until": str(int(end.timestamp()))})
 
 
-def show_figures(site: ui.Site, period: Period, wanted: CallQuestion) -> None:
+def show_figures(site: ui.Site, period: Period, question: CallQuestion) -> None:
     """Draw everything below the filters, or an empty state if the period has no calls."""
     with reading(site.engine) as session:
         covered = call_coverage(session, site.active.id, period.since, period.seen_until)
-        now = call_totals(session, wanted)
+        now = call_totals(session, question)
         if not now.calls:
             no_history("No calls in this period", "query_stats", what="the PBX’s calls", source="cdr")
             return
-        times = call_counts(session, wanted, site.zone, period.step)
-        cells = call_heat_map(session, wanted, site.zone, (*covered.gaps, (period.seen_until, period.until)))
+        times = call_counts(session, question, site.zone, period.step)
+        cells = call_heat_map(session, question, site.zone, (*covered.gaps, (period.seen_until, period.until)))
         named = {
-            by: call_counts(session, wanted, site.zone, by, CHART_BARS + 1) for by in ("number", "did", "disposition")
+            by: call_counts(session, question, site.zone, by, CHART_BARS + 1) for by in ("number", "did", "disposition")
         }
         previous = compared(session, site, period, call_coverage)
-        before = call_totals(session, replace(wanted, since=previous.since, until=previous.until)) if previous else None
+        before = None
+        if previous:
+            before = call_totals(session, replace(question, since=previous.since, until=previous.until))
     coverage_notes(site, period, covered, "Before that, only recorded calls are shown.")
     show_tiles(now, before)
     show_time(site, period, times, covered.gaps)
@@ -272,8 +274,8 @@ def show_figures(site: ui.Site, period: Period, wanted: CallQuestion) -> None:
     ui.note("Hover over a bar or a square to see its figures. Click it to list its calls below.")
     with drilldown_list("calls_list"):
         st.subheader("Calls", anchor=False)
-        show_drilldown(site, CALLS, CallQuery(wanted), period)
-    show_breakdown(site, wanted)
+        show_drilldown(site, CALLS, CallQuery(question), period)
+    show_breakdown(site, question)
 
 
 ui.head("Explore", "Calls by time, number, queue, agent and outcome")

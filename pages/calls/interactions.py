@@ -49,21 +49,21 @@ def filters(site: ui.Site) -> CallFilter:
     )
 
 
-def show_list(site: ui.Site, chosen: CallFilter, selected: str | None) -> None:
+def show_list(site: ui.Site, call_filter: CallFilter, selected: str | None) -> None:
     """Draw one page of the calls found; next to an open call, only the most important columns."""
     with reading(site.engine) as session:
-        total = count_calls(session, chosen)
+        total = count_calls(session, call_filter)
     if not total:
-        show_empty_state(site, chosen)
+        show_empty_state(site, call_filter)
         return
     tools, rows = st.container(), st.container()
-    offset = pager(total, PAGE_ROWS, of=str(chosen))
+    offset = pager(total, PAGE_ROWS, of=str(call_filter))
     with reading(site.engine) as session:
-        calls = find_calls(session, chosen, offset=offset, limit=PAGE_ROWS)
+        calls = find_calls(session, call_filter, offset=offset, limit=PAGE_ROWS)
     with tools, st.container(horizontal=True, vertical_alignment="center", key="tools"):
         ui.note(f"{count_text(total, 'call')}, times in {site.zone_name}")
         if not selected and st.button("Transcribe…", icon=":material/speech_to_text:", key="transcribe_found"):
-            transcribe_many(site, chosen)
+            transcribe_many(site, call_filter)
     with rows:
         cells_of = ui.short_call_cells if selected else ui.call_cells
         columns = ui.SHORT_CALL_COLUMNS if selected else ui.CALL_COLUMNS
@@ -92,9 +92,9 @@ def clear_filters() -> None:
     st.session_state.update(period=PERIODS[0], direction=ALL, number="", queue=ALL, state=ALL, transcription=ALL)
 
 
-def show_empty_state(site: ui.Site, chosen: CallFilter) -> None:
+def show_empty_state(site: ui.Site, call_filter: CallFilter) -> None:
     """Explain why no call is listed: the filters match none, or no call has been synced yet."""
-    if chosen != CallFilter(connection_id=site.active.id):
+    if call_filter != CallFilter(connection_id=site.active.id):
         ui.empty(
             "No calls match these filters",
             "Select a longer period or clear a filter.",

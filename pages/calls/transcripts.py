@@ -107,18 +107,18 @@ def show_examples(title: str) -> None:
             st.button(f"`{query}` {meaning}", key=f"try {query}", on_click=search_for, args=(query,))
 
 
-def show_search(site: ui.Site, wanted: SearchFilter) -> None:
+def show_search(site: ui.Site, search: SearchFilter) -> None:
     """Draw the search results; without a query, examples and the latest transcripts."""
-    if not wanted.query:
-        show_latest(site, wanted)
+    if not search.query:
+        show_latest(site, search)
         return
-    if not check_query(wanted.query):
+    if not check_query(search.query):
         show_examples("Examples of valid searches:")
         return
     with reading(site.engine) as session:
-        mentions, calls = count_hits(session, wanted)
+        mentions, calls = count_hits(session, search)
     if not mentions:
-        show_no_matches(wanted)
+        show_no_matches(search)
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="found"):
         selected = selected_calls()
@@ -136,11 +136,11 @@ def show_search(site: ui.Site, wanted: SearchFilter) -> None:
                 persist_state="page",
                 **filters.IN_URL,
             )
-            show_export(site, wanted, ORDERS[order or "Relevance"], calls)
+            show_export(site, search, ORDERS[order or "Relevance"], calls)
     rows = st.container()
-    offset = pager(mentions, PAGE_HITS, of=f"{wanted} {order}")
+    offset = pager(mentions, PAGE_HITS, of=f"{search} {order}")
     with reading(site.engine) as session:
-        found = find_hits(session, wanted, order=ORDERS[order or "Relevance"], offset=offset, limit=PAGE_HITS)
+        found = find_hits(session, search, order=ORDERS[order or "Relevance"], offset=offset, limit=PAGE_HITS)
     with rows:
         show_hits(site, found, key="hits", selected=selected_calls(), on_select=select_call)
 
@@ -158,7 +158,7 @@ def select_call(call_id: int, selected: bool) -> None:
         selected_calls()[call_id] = None
 
 
-def show_export(site: ui.Site, wanted: SearchFilter, order: Order, calls: int) -> None:
+def show_export(site: ui.Site, search: SearchFilter, order: Order, calls: int) -> None:
     """Draw the export menu: the calls to export, all or the selected ones, and the format."""
     menu = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     if not menu.open:
@@ -171,22 +171,22 @@ def show_export(site: ui.Site, wanted: SearchFilter, order: Order, calls: int) -
         )
         if scope == scopes[0]:
             with reading(site.engine) as session:
-                ids = calls_with_hits(session, wanted, order=order, limit=exports.MAX_CALLS + 1)
+                ids = calls_with_hits(session, search, order=order, limit=exports.MAX_CALLS + 1)
         else:
             ids = list(selected)
             st.button("Clear selection", on_click=selected.clear, type="tertiary", icon=":material/close:")
         if not selected:
             ui.note("To export only some calls, select their check boxes in the list.")
-        stem = f"Transcripts {wanted.query} {datetime.now(site.zone):%Y-%m-%d}"
-        exports.export_form(site, ids, stem, key="export", doubtful=wanted.doubtful)
+        stem = f"Transcripts {search.query} {datetime.now(site.zone):%Y-%m-%d}"
+        exports.export_form(site, ids, stem, key="export", doubtful=search.doubtful)
 
 
-def show_latest(site: ui.Site, wanted: SearchFilter) -> None:
+def show_latest(site: ui.Site, search: SearchFilter) -> None:
     """Draw what to start with: example searches and the newest transcribed calls."""
     show_examples("Type words that were said, or try an example:")
     with reading(site.engine) as session:
-        calls = transcribed_calls(session, wanted, limit=LATEST_CALLS)
-        total = count_transcribed(session, wanted)
+        calls = transcribed_calls(session, search, limit=LATEST_CALLS)
+        total = count_transcribed(session, search)
         summaries = summaries_of(session, [call.id or 0 for call in calls])
     st.subheader("Latest transcripts", anchor=False)
     if not calls:
@@ -210,10 +210,10 @@ def show_latest(site: ui.Site, wanted: SearchFilter) -> None:
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {site.zone_name}")
 
 
-def show_no_matches(wanted: SearchFilter) -> None:
+def show_no_matches(search: SearchFilter) -> None:
     """Explain an empty result, and offer to search without the filters if there are any."""
-    bare = SearchFilter(connection_id=wanted.connection_id, query=wanted.query)
-    if wanted != bare:
+    bare = SearchFilter(connection_id=search.connection_id, query=search.query)
+    if search != bare:
         ui.empty(
             "No matches with these filters",
             "Select a longer period, or search all calls.",
@@ -236,12 +236,12 @@ if st.session_state.setdefault("selection_connection", site.active.id) != site.a
 with reading(site.engine) as reader:
     transcribed = transcribed_calls(reader, SearchFilter(site.active.id, ""), limit=1)
 if transcribed:
-    wanted = show_filters(site)
+    search = show_filters(site)
     views = st.tabs([SEARCH, TRENDS, TOPICS], key="view", on_change="rerun", **filters.IN_URL)
     for view, show in zip(views, (show_search, show_trends, show_topics), strict=True):
         if view.open:
             with view:
-                show(site, wanted)
+                show(site, search)
 else:
     ui.empty(
         "No transcripts yet",

@@ -20,7 +20,7 @@ from pbx.ui.elements import empty, note, plain
 from pbx.ui.searches import phrase_query, search_for, show_query_error, topic_query
 
 
-def show_topics(site: Site, wanted: SearchFilter) -> None:
+def show_topics(site: Site, search: SearchFilter) -> None:
     """Draw each topic with its phrases and its share of the transcribed calls that match the filters."""
     with reading(site.engine) as session:
         all_topics = topics(session)
@@ -35,8 +35,8 @@ def show_topics(site: Site, wanted: SearchFilter) -> None:
             action=("Add a topic", lambda: _open_dialog("edit", 0)),
         )
     with reading(site.engine) as session:
-        calls_total = count_transcribed(session, wanted) if all_topics else 0
-        counts = [_count(session, wanted, topic, calls_total) for topic in all_topics]
+        calls_total = count_transcribed(session, search) if all_topics else 0
+        counts = [_count(session, search, topic, calls_total) for topic in all_topics]
     for topic, count in zip(all_topics, counts, strict=True):
         _show_topic(topic, count)
     by_id = {topic.id: topic for topic in all_topics}
@@ -56,9 +56,9 @@ def _close_dialog() -> None:
     st.session_state.pop("topic_dialog", None)
 
 
-def _count(session: Session, wanted: SearchFilter, topic: Topic, calls_total: int) -> MentionCount | QueryError:
+def _count(session: Session, search: SearchFilter, topic: Topic, calls_total: int) -> MentionCount | QueryError:
     try:
-        return MentionCount(*count_hits(session, replace(wanted, query=topic_query(topic))), calls_total)
+        return MentionCount(*count_hits(session, replace(search, query=topic_query(topic))), calls_total)
     except QueryError as error:
         return error
 

@@ -88,10 +88,12 @@ class _Server:
 
     @property
     def name(self) -> str:
+        """The server as error messages name it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"The language server at {self.scheme}://{host}{f':{self.port}' if self.port else ''}"
 
     def error(self, what: str, fix: str) -> AnalysisError:
+        """Return an error that says what the server did, and how to fix it."""
         return AnalysisError(f"{self.name} {what}.", fix)
 
 

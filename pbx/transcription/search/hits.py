@@ -110,15 +110,15 @@ class TrendPoint:
 
 
 def find_hits(
-    session: Session, wanted: SearchFilter, *, order: Order = "relevance", offset: int, limit: int
+    session: Session, search: SearchFilter, *, order: Order = "relevance", offset: int, limit: int
 ) -> list[Hit]:
     """Return one page of hits by relevance (BM25, or PostgreSQL's ts_rank) or by the start of the call.
 
     Calls without a start time come last. If more than MAX_RANKED segments match, sorting by relevance only considers
     those of the calls added last. Raises QueryError.
     """
-    tree = parse_query(wanted.query)
-    index = _SearchBackend(session, tree, wanted)
+    tree = parse_query(search.query)
+    index = _SearchBackend(session, tree, search)
     started_at, row_id = _calls.c.started_at, index.row_id
     columns: list[Any] = [row_id.label("row_id")]
     if order == "relevance":
@@ -127,7 +127,7 @@ def find_hits(
         select(*columns)
         .select_from(index.source)
         .join(_calls, _calls.c.id == index.call_id)
-        .where(index.matches, *_conditions(session, wanted))
+        .where(index.matches, *_conditions(session, search))
     )
     if order == "relevance":
         latest = rows.order_by(row_id.desc()).limit(MAX_RANKED).subquery().c
@@ -138,22 +138,22 @@ def find_hits(
         rows = rows.order_by(started_at.asc().nulls_last(), _calls.c.id, row_id)
     found = list(session.connection().execute(rows.offset(offset).limit(limit)).scalars())
     pages = (found[first : first + _HITS_PER_QUERY] for first in range(0, len(found), _HITS_PER_QUERY))
-    return [hit for page in pages for hit in _read_hits(session, tree, page, wanted.doubtful)]
+    return [hit for page in pages for hit in _read_hits(session, tree, page, search.doubtful)]
 
 
-def count_hits(session: Session, wanted: SearchFilter) -> tuple[int, int]:
+def count_hits(session: Session, search: SearchFilter) -> tuple[int, int]:
     """Return how many segments match, and in how many calls. Raises QueryError."""
-    hits = _hits_by_call(session, wanted)
+    hits = _hits_by_call(session, search)
     counted = select(func.coalesce(func.sum(hits.c.hits), 0), func.count()).select_from(
         hits.join(_calls, _calls.c.id == hits.c.call_id)
     )
-    segments, calls = session.connection().execute(counted.where(*_conditions(session, wanted))).one()
+    segments, calls = session.connection().execute(counted.where(*_conditions(session, search))).one()
     return int(segments), int(calls)
 
 
-def calls_with_hits(session: Session, wanted: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
+def calls_with_hits(session: Session, search: SearchFilter, *, order: Order = "relevance", limit: int) -> list[int]:
     """Return the ids of calls with hits, by time, or by relevance with most hits first. Raises QueryError."""
-    hits = _hits_by_call(session, wanted)
+    hits = _hits_by_call(session, search)
     newest = _calls.c.started_at.desc().nulls_last()
     ranks: dict[Order, tuple[Any, ...]] = {
         "relevance": (hits.c.hits.desc(), newest),
@@ -161,24 +161,24 @@ def calls_with_hits(session: Session, wanted: SearchFilter, *, order: Order = "r
         "oldest": (_calls.c.started_at.asc().nulls_last(),),
     }
     rows = select(_calls.c.id).select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
-    rows = rows.where(*_conditions(session, wanted)).order_by(*ranks[order], _calls.c.id).limit(limit)
+    rows = rows.where(*_conditions(session, search)).order_by(*ranks[order], _calls.c.id).limit(limit)
     return list(session.connection().execute(rows).scalars())
 
 
-def transcribed_calls(session: Session, wanted: SearchFilter, *, limit: int) -> list[CallRow]:
+def transcribed_calls(session: Session, search: SearchFilter, *, limit: int) -> list[CallRow]:
     """Return calls with a transcript that pass the filter, newest first; its query and speaker are ignored."""
     newest = (col(CallRow.started_at).desc().nulls_last(), col(CallRow.id).desc())
-    query = select(CallRow).where(*_conditions(session, wanted), _transcribed()).order_by(*newest)
+    query = select(CallRow).where(*_conditions(session, search), _transcribed()).order_by(*newest)
     return list(session.execute(query.limit(limit)).scalars())
 
 
-def count_transcribed(session: Session, wanted: SearchFilter) -> int:
+def count_transcribed(session: Session, search: SearchFilter) -> int:
     """Return how many calls have a transcript and pass the filter; its query and speaker are ignored."""
-    query = select(func.count()).select_from(_calls).where(*_conditions(session, wanted), _transcribed())
+    query = select(func.count()).select_from(_calls).where(*_conditions(session, search), _transcribed())
     return session.connection().execute(query).scalar_one()
 
 
-def trend(session: Session, wanted: SearchFilter, by: TrendDimension, zone: tzinfo) -> list[TrendPoint]:
+def trend(session: Session, search: SearchFilter, by: TrendDimension, zone: tzinfo) -> list[TrendPoint]:
     """Return how often something was said by day (of the call, in `zone`), by queue or by agent.
 
     Days are in order and without gaps, from the first call to the last, or over the filter's period if it has both
@@ -187,14 +187,14 @@ def trend(session: Session, wanted: SearchFilter, by: TrendDimension, zone: tzin
     """
     seconds = type_coerce(_calls.c.started_at, BigInteger)
     key = seconds - seconds % _BUCKET_S if by == "day" else _calls.c[by]
-    hits = _hits_by_call(session, wanted)
+    hits = _hits_by_call(session, search)
     found = (
         select(key, func.sum(hits.c.hits), func.count())
         .select_from(hits.join(_calls, _calls.c.id == hits.c.call_id))
-        .where(*_conditions(session, wanted))
+        .where(*_conditions(session, search))
         .group_by(key)
     )
-    total = select(key, func.count()).where(*_conditions(session, wanted), _transcribed()).group_by(key)
+    total = select(key, func.count()).where(*_conditions(session, search), _transcribed()).group_by(key)
     counts: dict[Any, list[int]] = {}
     for bucket, calls_total in session.connection().execute(total):
         for label in _labels(bucket, by, zone):
@@ -204,7 +204,7 @@ def trend(session: Session, wanted: SearchFilter, by: TrendDimension, zone: tzin
             _add(counts, label, segments, calls, 0)
     if by == "day":
         counts.pop(None, None)
-        return [TrendPoint(day.isoformat(), day, *counts.get(day, (0, 0, 0))) for day in _days(counts, wanted, zone)]
+        return [TrendPoint(day.isoformat(), day, *counts.get(day, (0, 0, 0))) for day in _days(counts, search, zone)]
     return sorted(
         (TrendPoint(name, None, *values) for name, values in counts.items()), key=lambda p: (-p.hits, p.label)
     )
@@ -218,38 +218,38 @@ class _SearchBackend:
     matches: ColumnElement[bool]
     relevance: ColumnElement[Any]
 
-    def __init__(self, session: Session, tree: Query, wanted: SearchFilter) -> None:
+    def __init__(self, session: Session, tree: Query, search: SearchFilter) -> None:
         if session.connection().dialect.name == "sqlite":
-            self._use_fts5(tree, wanted)
+            self._use_fts5(tree, search)
         else:
-            self._use_postgresql(tree, wanted)
+            self._use_postgresql(tree, search)
         self.call_id = self.row_id.op(">>")(literal_column(str(SEGMENT_BITS)))
 
-    def _use_fts5(self, tree: Query, wanted: SearchFilter) -> None:
-        speakers = SPEAKERS if wanted.speaker is None else (wanted.speaker,)
-        doubted = (False, True) if wanted.doubtful else (False,)
+    def _use_fts5(self, tree: Query, search: SearchFilter) -> None:
+        speakers = SPEAKERS if search.speaker is None else (search.speaker,)
+        doubted = (False, True) if search.doubtful else (False,)
         columns = " ".join(column_of(speaker, doubt) for speaker in speakers for doubt in doubted)
         expression = f"{{{columns}}} : {to_fts5(tree)}"
         self.row_id, self.source = literal_column("segment_index.rowid", BigInteger), table("segment_index")
         self.matches = literal_column("segment_index").op("MATCH", is_comparison=True)(expression)
         self.relevance = literal_column("segment_index.rank")  # BM25, as a negative number
 
-    def _use_postgresql(self, tree: Query, wanted: SearchFilter) -> None:
+    def _use_postgresql(self, tree: Query, search: SearchFilter) -> None:
         index = table(
             "segment_index", column("id", BigInteger), column("speaker"), column("doubted", Boolean), column("words")
         )
         query = cast(to_tsquery(tree), TSQUERY)
         self.row_id, self.source = index.c.id, index
         self.matches = index.c.words.op("@@", is_comparison=True)(query)
-        if wanted.speaker is not None:
-            self.matches &= index.c.speaker == wanted.speaker
-        if not wanted.doubtful:
+        if search.speaker is not None:
+            self.matches &= index.c.speaker == search.speaker
+        if not search.doubtful:
             self.matches &= index.c.doubted.is_(False)
         self.relevance = -func.ts_rank(index.c.words, query)
 
 
-def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:
-    index = _SearchBackend(session, parse_query(wanted.query), wanted)
+def _hits_by_call(session: Session, search: SearchFilter) -> Any:
+    index = _SearchBackend(session, parse_query(search.query), search)
     return (
         select(index.call_id.label("call_id"), func.count().label("hits"))
         .select_from(index.source)
@@ -259,20 +259,20 @@ def _hits_by_call(session: Session, wanted: SearchFilter) -> Any:
     )
 
 
-def _conditions(session: Session, wanted: SearchFilter) -> list[ColumnElement[bool]]:
+def _conditions(session: Session, search: SearchFilter) -> list[ColumnElement[bool]]:
     calls = CallFilter(
-        wanted.connection_id,
-        since=wanted.since,
-        until=wanted.until,
-        direction=wanted.direction,
-        number=wanted.number,
-        queue=wanted.queue,
+        search.connection_id,
+        since=search.since,
+        until=search.until,
+        direction=search.direction,
+        number=search.number,
+        queue=search.queue,
     )
     conditions = call_conditions(session, calls)
-    if wanted.agent is not None:
-        conditions.append(col(CallRow.agent) == wanted.agent)
-    if wanted.tag is not None:
-        conditions.append(col(CallRow.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == wanted.tag)))
+    if search.agent is not None:
+        conditions.append(col(CallRow.agent) == search.agent)
+    if search.tag is not None:
+        conditions.append(col(CallRow.id).in_(select(col(CallTag.call_id)).where(col(CallTag.tag) == search.tag)))
     return conditions
 
 
@@ -339,13 +339,13 @@ def _add(counts: dict[Any, list[int]], label: Any, *values: int) -> None:
     counts[label] = [one + more for one, more in zip(counts.get(label, (0, 0, 0)), values, strict=True)]
 
 
-def _days(days_with_calls: Iterable[date], wanted: SearchFilter, zone: tzinfo) -> list[date]:
+def _days(days_with_calls: Iterable[date], search: SearchFilter, zone: tzinfo) -> list[date]:
     days = sorted(days_with_calls)
-    if wanted.since is not None and wanted.until is not None:
-        span = wanted.until - wanted.since
+    if search.since is not None and search.until is not None:
+        span = search.until - search.since
         if timedelta(0) < span <= timedelta(days=_MAX_TREND_DAYS):
-            last = wanted.until - timedelta(seconds=1)
-            days = sorted({*days, wanted.since.astimezone(zone).date(), last.astimezone(zone).date()})
+            last = search.until - timedelta(seconds=1)
+            days = sorted({*days, search.since.astimezone(zone).date(), last.astimezone(zone).date()})
     if not days:
         return []
     return [days[0] + timedelta(days=number) for number in range((days[-1] - days[0]).days + 1)]

@@ -174,9 +174,11 @@ class _Parser:
 
     @property
     def next_kind(self) -> str:
+        """The kind of the next token, "" at the end."""
         return self._pieces[self._at].kind if self._at < len(self._pieces) else ""
 
     def read_either(self, before: str = "") -> Query:
+        """Read alternatives with OR between them; `before` as in `_read_one`."""
         parts = [self._read_all(before)]
         while self.next_kind == "OR":
             self._at += 1
