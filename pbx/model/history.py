@@ -76,23 +76,23 @@ class Leg:
     linkedid: str
     uniqueid: str
     channel: str
-    dst_channel: str
-    trunk: str
-    src: str
-    dst: str
-    did: str
-    context: str
-    last_app: str
     started_at: datetime
-    answered_at: datetime | None
-    ended_at: datetime | None
-    duration_s: float | None
-    billsec_s: float | None
-    disposition: str  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it is in progress
-    cause: int | None  # Q.850, from live events or CEL
-    pdd_s: float | None  # post-dial delay: from dialling to the first ringing, from live events
-    recording_file: str
-    sequence: int | None
+    dst_channel: str = ""
+    trunk: str = ""  # through which it came in or went out
+    src: str = ""
+    dst: str = ""
+    did: str = ""  # the number dialled from outside
+    context: str = ""
+    last_app: str = ""
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_s: float | None = None
+    billsec_s: float | None = None
+    disposition: str = ""  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while it is in progress
+    cause: int | None = None  # Q.850, from live events or CEL
+    pdd_s: float | None = None  # post-dial delay: from dialling to the first ringing, from live events
+    recording_file: str = ""
+    sequence: int | None = None
     from_name: str = ""
     bridged_at: datetime | None = None  # from CEL: when the two parties were connected
     ended_by: str = ""  # from CEL, who hung up: caller or called; "" if neither did or it isn't known

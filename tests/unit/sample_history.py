@@ -47,8 +47,6 @@ def leg(number: int, at: datetime, src: str, dst: str, disposition: str, cause: 
         disposition=disposition,
         cause=cause,
         pdd_s=more.get("pdd_s"),
-        recording_file="",
-        sequence=None,
     )
 
 

@@ -147,8 +147,6 @@ def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] 
         duration_s=duration_s,
         billsec_s=billsec_s,
         disposition=_DISPOSITIONS.get(disposition, disposition),
-        cause=None,
-        pdd_s=None,
         recording_file=_recording_file(row),
         sequence=_sequence(row.get("sequence")),
         from_name=_from_name(row),

@@ -24,7 +24,6 @@ def leg(channel: str, dst_channel: str = "", at_s: int = 0, ring_s: int = 5, tal
         trunk="carrier" if TRUNK in (channel, dst_channel) else "",
         src="1001" if channel == PHONE else "",
         dst="1002",
-        did="",
         context="from-internal",
         last_app="Dial",
         started_at=started_at,
@@ -33,10 +32,6 @@ def leg(channel: str, dst_channel: str = "", at_s: int = 0, ring_s: int = 5, tal
         duration_s=float(ring_s + talk_s),
         billsec_s=float(talk_s),
         disposition="ANSWERED" if talk_s else "NO ANSWER",
-        cause=None,
-        pdd_s=None,
-        recording_file="",
-        sequence=None,
     )
     return replace(made, **facts)  # type: ignore[arg-type]
 

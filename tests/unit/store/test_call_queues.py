@@ -73,10 +73,6 @@ def leg(uniqueid: str = CALL, dst: str = DID, **more: object) -> Leg:
         ended_at=NOON + timedelta(seconds=30),
         duration_s=30.0,
         billsec_s=30.0,
-        cause=None,
-        pdd_s=None,
-        recording_file="",
-        sequence=None,
     )
     return replace(found, **more)  # type: ignore[arg-type]
 

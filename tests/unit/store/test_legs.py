@@ -2,48 +2,38 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, event
 from sqlmodel import Session, select
 
 from pbx.asterisk.formats.recording_names import RecordingName, parse_name
-from pbx.model.history import Leg
 from pbx.store.engine import reading, writing
 from pbx.store.legs import known_trunks, legs_of, store_legs
 from pbx.store.models import CallNote, CallRow, LegRow, PbxConnection, RecordingRow, SampledSubject
 from pbx.store.notes import get_note, save_note, save_rating, set_tags, tags_of
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.transcription.search.hits import SearchFilter, calls_with_hits
+from tests.unit.sample_legs import ANSWERED, NOON
 from tests.unit.transcription.search.transcribed_calls import add_transcript
 
-NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 EPOCH = int(NOON.timestamp())
 CALL, LATER = f"{EPOCH}.1", f"{EPOCH}.2"  # the uniqueids of a call's first leg, which is its linkedid, and of another
 FILE = f"q-600-+49301234-20260302-120000-{LATER}"  # what FreePBX calls the recording that the later leg made
-IN = Leg(
+IN = replace(
+    ANSWERED,
     linkedid=CALL,
     uniqueid=CALL,
     channel="PJSIP/carrier-00000001",
     dst_channel="Local/1001@from-queue-00000001;1",
-    trunk="carrier",
     src="+49301234",
     dst="600",
-    did="5550100",
     context="ext-queues",
-    last_app="Queue",
-    started_at=NOON,
+    from_name="Zoë",
+    duration_s=72.0,
     answered_at=NOON + timedelta(seconds=12),
     ended_at=NOON + timedelta(seconds=72),
-    duration_s=72.0,
-    billsec_s=60.0,
-    disposition="ANSWERED",
-    cause=None,
-    pdd_s=None,
-    recording_file="",
-    sequence=1,
-    from_name="Zoë",
 )
 ON = replace(
     IN,

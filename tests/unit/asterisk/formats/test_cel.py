@@ -1,7 +1,7 @@
 """Events of CEL as Asterisk 16 and 22 wrote them, and what they make of a leg."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,31 +11,7 @@ from pbx.asterisk.formats.cdr import BadRow
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
 from pbx.model.folding import fold_legs, merge_legs
 from pbx.model.history import Leg
-
-NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-CALLER, CALLED = "PJSIP/carrier-00000092", "Local/2001@agents-00000105;1"
-LEG = Leg(
-    linkedid="1.1",
-    uniqueid="1.1",
-    channel=CALLER,
-    dst_channel=CALLED,
-    trunk="carrier",
-    src="+4930111",
-    dst="sales",
-    did="5550100",
-    context="from-pstn",
-    last_app="Queue",
-    started_at=NOON,
-    answered_at=NOON,
-    ended_at=NOON + timedelta(seconds=60),
-    duration_s=60.0,
-    billsec_s=60.0,
-    disposition="ANSWERED",
-    cause=None,
-    pdd_s=None,
-    recording_file="",
-    sequence=1,
-)
+from tests.unit.sample_legs import ANSWERED, CALLED, CALLER, NOON
 
 
 def hangup(channel: str, cause: int, source: str = "") -> dict[str, Any]:
@@ -47,7 +23,7 @@ def row(name: str, channel: str, extra: str | None = "", peer: str | None = "", 
     return given | {"eventtime": local or "2026-03-02 12:00:20"}
 
 
-def told(*rows: dict[str, Any], leg: Leg = LEG, zone: str = "UTC") -> Leg:
+def told(*rows: dict[str, Any], leg: Leg = ANSWERED, zone: str = "UTC") -> Leg:
     calls: dict[str, CallEvents] = {}
     for one in rows:
         add_row(calls, one)
@@ -63,15 +39,15 @@ def test_the_called_channels_end_tells_cause_and_who_hung_up() -> None:
 
 
 def test_the_other_half_of_a_local_channel_tells_the_cause() -> None:
-    busy = replace(LEG, answered_at=None, disposition="BUSY")
+    busy = replace(ANSWERED, answered_at=None, disposition="BUSY")
     rows = hangup(CALLED, 0), hangup(CALLED.replace(";1", ";2"), 17), hangup(CALLER, 16, "dialplan/builtin")
     assert (told(*rows, leg=busy).cause, told(*rows, leg=busy).ended_by) == (17, "")
 
 
 def test_a_callers_cause_is_only_an_answered_legs() -> None:
     assert told(hangup(CALLED, 0), hangup(CALLER, 16)).cause == 16
-    assert told(hangup(CALLED, 0), hangup(CALLER, 16), leg=replace(LEG, answered_at=None)).cause is None
-    assert told(hangup(CALLED, 0), leg=replace(LEG, cause=34)).cause == 34
+    assert told(hangup(CALLED, 0), hangup(CALLER, 16), leg=replace(ANSWERED, answered_at=None)).cause is None
+    assert told(hangup(CALLED, 0), leg=replace(ANSWERED, cause=34)).cause == 34
 
 
 @pytest.mark.parametrize(
@@ -106,7 +82,7 @@ def test_a_bridging_read_later_is_not_the_first_one() -> None:
 def test_talk_begins_with_the_bridge() -> None:
     found = fold_legs([told(row("BRIDGE_ENTER", CALLER, "", CALLED))])
     assert (found.wait_s, found.talk_s) == (20, 40)
-    assert (fold_legs([LEG]).wait_s, fold_legs([LEG]).talk_s) == (0, 60)
+    assert (fold_legs([ANSWERED]).wait_s, fold_legs([ANSWERED]).talk_s) == (0, 60)
 
 
 BLIND = f'{{"extension":"100","context":"elsewhere","bridge_id":"x","transferee_channel_name":"{CALLER}"}}'
@@ -137,7 +113,7 @@ def test_an_attended_transfers_target_that_is_not_named() -> None:
 
 def test_reading_the_cdr_again_loses_nothing_of_it() -> None:
     known = told(row("BRIDGE_ENTER", CALLER, "", CALLED), hangup(CALLED, 16, CALLER))
-    assert merge_legs(known, "cdr", LEG, "cdr") == known
+    assert merge_legs(known, "cdr", ANSWERED, "cdr") == known
 
 
 @pytest.mark.parametrize(
@@ -157,4 +133,4 @@ def test_a_bad_row_says_why(bad: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("extra", ["", None, "[]", "null", '{"hangupcause":null}', '{"hangupcause":"many"}'])
 def test_nothing_told_is_nothing_known(extra: str | None) -> None:
-    assert told(row("HANGUP", CALLED, extra), row("CHAN_START", "", None), row("NEWER", "x")) == LEG
+    assert told(row("HANGUP", CALLED, extra), row("CHAN_START", "", None), row("NEWER", "x")) == ANSWERED
