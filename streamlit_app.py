@@ -1,4 +1,4 @@
-"""The entry of the app: the server with its gate, its frame, its pages, and one place where errors become words."""
+"""The entry of the app: the server with its access gate, the navigation, the frame, and the handling of errors."""
 
 import os
 
@@ -47,8 +47,8 @@ def _page(script: str, title: str, icon: str) -> StreamlitPage:
 
 
 def run_page() -> None:
-    """The page that a browser asked for, in the app's frame."""
-    # Before the navigation, or the browser asks a server of Google's for the page's icon.
+    """Draw the page that the browser requested, in the app's frame."""
+    # Before st.navigation, or the browser requests the page's icon from a Google server.
     st.set_page_config(page_icon=str(ui.MARK), layout="wide")
     page = st.navigation(pages(), expanded=True)
     st.set_page_config(page_title=f"{page.title} – PBX Notebook")
@@ -64,8 +64,8 @@ def run_page() -> None:
         ui.problem(error)
 
 
-if __name__ == "__main__":  # so Streamlit runs it for each page, and the server imports it once
+if __name__ == "__main__":  # Streamlit runs the script for each page; the server imports it once
     run_page()
 else:
-    os.umask(0o077)  # what it writes is for this user alone
+    os.umask(0o077)  # files are readable by this user only
     app = st.App(__file__, middleware=[Middleware(ui.Gate, rules=ui.gate_rules()), Middleware(ui.Shell)])

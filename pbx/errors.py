@@ -1,37 +1,37 @@
-"""Every error the package raises on purpose.
+"""The errors that the package raises on purpose.
 
-    PbxError                    message + fix (what to do next)
-    ├── SettingsError           ours: a setting is missing, malformed or contradictory
-    ├── DataError               ours: the data directory or the database can't be used as it is
-    │   ├── NewerDatabase       written by a newer version of the app
-    │   ├── UnreadableFile      a file to import can't be read, or only in part
+    PbxError                    a message and its fix
+    ├── SettingsError           a setting is missing, malformed or contradictory
+    ├── DataError               the data directory or the database can't be used
+    │   ├── NewerDatabase       a newer version of the app wrote the database
+    │   ├── UnreadableFile      a file to import can't be read, or not to its end
     │   └── StorageFull         the disk is full
-    ├── JobOverdue              ours: a job was past its limit of time
-    ├── ModelError              ours: a speech model is missing, damaged, or too large for this machine
-    ├── QueryError              ours: a search that can't be understood
-    ├── AnalysisError           the peer's: what the language server answered is not usable
-    ├── Unreachable             the wire: name unknown, port closed, line dropped, TLS refused
-    │   └── Deadline            the peer was too slow
-    ├── AmiError                the peer's: what the manager interface answered
-    │   ├── AmiProtocolError    it doesn't speak AMI, or not any more
-    │   │   └── AmiTooLarge     what it sends is over a bound of ours
+    ├── JobOverdue              a job exceeded its time limit
+    ├── ModelError              a speech model is missing, damaged, or too large for this machine
+    ├── QueryError              a search query has a syntax error
+    ├── AnalysisError           the language server's answer is unusable
+    ├── Unreachable             the connection failed: unknown name, closed port, lost connection, TLS error
+    │   └── Deadline            the server was too slow
+    ├── AmiError                the manager interface answered with an error
+    │   ├── AmiProtocolError    the server doesn't speak AMI, or broke the protocol
+    │   │   └── AmiTooLarge     a message exceeds a size limit of the app
     │   ├── AmiLoginError       login refused
-    │   │   └── AmiPlainLogin   ... by us: the peer takes the password in clear only
-    │   └── AmiActionError      an action was answered by an error
+    │   │   └── AmiPlainLogin   login not attempted: the server accepts only a plain-text password
+    │   └── AmiActionError      an action failed
     │       └── AmiDenied       ... because the user lacks a right
-    └── AriError                the peer's: what the REST interface answered
-        ├── AriProtocolError    not ARI, or not JSON where JSON belongs
+    └── AriError                the REST interface answered with an error
+        ├── AriProtocolError    the answer isn't ARI's, or isn't JSON
         ├── AriLoginError       401
         ├── AriDenied           403
         ├── AriNotFound         404
         └── AriServerError      5xx
 
-A message is a sentence for the analyst; `fix` says what to do next. Neither ever holds a password.
+A message is a sentence for the user; `fix` is what to do next, in the imperative. Neither contains a password.
 """
 
 
 class PbxError(Exception):
-    """An error with a message for people and, in `fix`, what to do next."""
+    """The base of all errors: a message for the user and, in `fix`, what to do next ("" if nothing)."""
 
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
@@ -39,77 +39,101 @@ class PbxError(Exception):
 
     @property
     def advice(self) -> str:
-        """The message and what to do next, as one text."""
+        """The message and the fix, as one text."""
         return f"{self} {self.fix}".strip()
 
 
-class SettingsError(PbxError): ...
+class SettingsError(PbxError):
+    """A setting is missing, malformed or contradictory."""
 
 
-class DataError(PbxError): ...
+class DataError(PbxError):
+    """The data directory or the database can't be used."""
 
 
-class NewerDatabase(DataError): ...
+class NewerDatabase(DataError):
+    """A newer version of the app wrote the database."""
 
 
-class UnreadableFile(DataError): ...
+class UnreadableFile(DataError):
+    """A file to import can't be read, or not to its end."""
 
 
-class StorageFull(DataError): ...
+class StorageFull(DataError):
+    """The disk is full."""
 
 
-class JobOverdue(PbxError): ...
+class JobOverdue(PbxError):
+    """A job exceeded its time limit."""
 
 
-class ModelError(PbxError): ...
+class ModelError(PbxError):
+    """A speech model is missing, damaged, or too large for this machine."""
 
 
-class QueryError(PbxError): ...
+class QueryError(PbxError):
+    """A search query has a syntax error."""
 
 
-class AnalysisError(PbxError): ...
+class AnalysisError(PbxError):
+    """The language server's answer is unusable."""
 
 
-class Unreachable(PbxError): ...
+class Unreachable(PbxError):
+    """The connection to a server failed."""
 
 
-class Deadline(Unreachable): ...
+class Deadline(Unreachable):
+    """A server was too slow."""
 
 
-class AmiError(PbxError): ...
+class AmiError(PbxError):
+    """AMI answered with an error."""
 
 
-class AmiProtocolError(AmiError): ...
+class AmiProtocolError(AmiError):
+    """The server doesn't speak AMI, or broke the protocol."""
 
 
-class AmiTooLarge(AmiProtocolError): ...
+class AmiTooLarge(AmiProtocolError):
+    """An AMI message exceeds a size limit of the app."""
 
 
-class AmiLoginError(AmiError): ...
+class AmiLoginError(AmiError):
+    """AMI refused the login."""
 
 
-class AmiPlainLogin(AmiLoginError): ...
+class AmiPlainLogin(AmiLoginError):
+    """The app didn't log in, because the server accepts only a plain-text password."""
 
 
-class AmiActionError(AmiError): ...
+class AmiActionError(AmiError):
+    """An AMI action failed."""
 
 
-class AmiDenied(AmiActionError): ...
+class AmiDenied(AmiActionError):
+    """An AMI action failed because the user lacks a right."""
 
 
-class AriError(PbxError): ...
+class AriError(PbxError):
+    """ARI answered with an error."""
 
 
-class AriProtocolError(AriError): ...
+class AriProtocolError(AriError):
+    """The answer isn't ARI's, or isn't JSON."""
 
 
-class AriLoginError(AriError): ...
+class AriLoginError(AriError):
+    """ARI refused the login (401)."""
 
 
-class AriDenied(AriError): ...
+class AriDenied(AriError):
+    """ARI denied access (403)."""
 
 
-class AriNotFound(AriError): ...
+class AriNotFound(AriError):
+    """ARI doesn't know the address (404)."""
 
 
-class AriServerError(AriError): ...
+class AriServerError(AriError):
+    """ARI failed to answer (5xx)."""

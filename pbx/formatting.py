@@ -1,4 +1,4 @@
-"""How durations, times and Asterisk's codes are said to people: the same on pages and charts. Pure."""
+"""Formats durations, times, sizes, counts and Asterisk's codes for pages, charts and exports."""
 
 import re
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ DIRECTIONS = {
     "internal": "↔ Internal",
     "unknown": "Unknown direction",
 }
-RECORDING_STATES = {  # what is said, and its tone in a table
+RECORDING_STATES = {  # the text, and its tone in a table
     "downloaded": ("Recorded", "good"),
-    "listed": ("Not fetched yet", "idle"),
-    "downloading": ("Being fetched", "busy"),
+    "listed": ("Not downloaded yet", "idle"),
+    "downloading": ("Downloading", "busy"),
     "waiting": ("Still being recorded", "busy"),
     "empty": ("Empty recording", "idle"),
     "unreadable": ("Unreadable", "bad"),
     "too_large": ("Too large", "warn"),
     "missing": ("Missing on the PBX", "warn"),
-    "failed": ("Fetching failed", "bad"),
+    "failed": ("Download failed", "bad"),
     "none": ("Not recorded", "idle"),
 }
 TRANSCRIPTION_STATES = {
@@ -45,7 +45,7 @@ TRANSCRIPTION_STATES = {
     "completed": ("Completed", "good"),
     "failed": ("Failed", "bad"),
 }
-DISPOSITIONS = {  # the CDR's words for how a call ended
+DISPOSITIONS = {  # how a call ended, by the CDR
     "ANSWERED": "Answered",
     "NO ANSWER": "Not answered",
     "BUSY": "Busy",
@@ -53,7 +53,7 @@ DISPOSITIONS = {  # the CDR's words for how a call ended
     "CONGESTION": "Congestion",
     "": "Not known",
 }
-CAUSES = {  # ITU-T Q.850, those that Asterisk gives
+CAUSES = {  # hangup causes of ITU-T Q.850 that Asterisk uses
     1: "Unallocated number",
     2: "No route to transit network",
     3: "No route to destination",
@@ -102,26 +102,26 @@ CAUSES = {  # ITU-T Q.850, those that Asterisk gives
     111: "Protocol error",
     127: "Interworking, unspecified",
 }
-OUTCOMES = {  # of a visit to a queue: what is said, its tone in a table, and what it means
+OUTCOMES = {  # of a queue visit: the text, its tone in a table, and its meaning
     "answered": ("Answered", "good", "an agent took the call"),
     "transferred": ("Transferred", "good", "an agent took the call and passed it on"),
     "abandoned": ("Abandoned", "bad", "the caller hung up before anyone answered"),
-    "timeout": ("Timed out", "warn", "the queue’s longest wait was reached"),
-    "exit_empty": ("No agent", "warn", "nobody was there to answer"),
+    "timeout": ("Timed out", "warn", "the queue’s maximum wait was reached"),
+    "exit_empty": ("No agent", "warn", "no agent could take calls"),
     "exit_key": ("Left by key", "idle", "the caller pressed a key to leave"),
     "withdrawn": ("Withdrawn", "idle", "something other than the caller took the call out of the queue"),
-    "in_progress": ("In progress", "busy", "the call is waiting or being spoken"),
-    "unknown": ("Not known", "idle", "its end was not seen"),
+    "in_progress": ("In progress", "busy", "the caller is waiting or talking"),
+    "unknown": ("Not known", "idle", "the end of the visit is missing from the data"),
 }
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SPEAKERS = {"caller": "Caller", "agent": "Agent"}
-SOUNDS = {"music": "hold music", "ringing": "ringing"}  # flags of what is heard instead of speech
-FLAGS = {  # why a segment is not to be trusted
-    "no_voice": "no voice was heard here",
+SOUNDS = {"music": "hold music", "ringing": "ringing"}  # flags of segments that aren't speech
+FLAGS = {  # why a segment is doubtful
+    "no_voice": "no voice was detected",
     "repetition": "the model repeated itself",
-    "compression": "the same words over and over",
-    "improbable": "the model was guessing",
-    "phantom": "a phrase that models make up in silence",
+    "compression": "the text repeats the same words",
+    "improbable": "the model was unsure",
+    "phantom": "a phrase that models invent in silence",
 }
 
 
@@ -144,7 +144,7 @@ def position_text(position_s: float) -> str:
 
 
 def ago_text(at: datetime | None, now: datetime) -> str:
-    """Say how long ago a moment was: just now, 40 s ago, 3 min ago, 2 h ago, 5 d ago."""
+    """Format how long ago a time was: just now, 40 s ago, 3 min ago, 2 h ago, 5 d ago."""
     if at is None:
         return "never"
     seconds = (now - at).total_seconds()
@@ -155,7 +155,7 @@ def ago_text(at: datetime | None, now: datetime) -> str:
 
 
 def moment_text(at: datetime | None, zone: tzinfo, now: datetime, *, seconds: bool = False) -> str:
-    """Say a moment in local time, the day only as far as it is needed: 08:41, 20 Nov 08:41, 20 Nov 2025 08:41."""
+    """Format a time in a time zone, with a date only if needed: 08:41, 20 Nov 08:41, 20 Nov 2025 08:41."""
     if at is None:
         return NOTHING
     local, today = at.astimezone(zone), now.astimezone(zone)
@@ -166,7 +166,7 @@ def moment_text(at: datetime | None, zone: tzinfo, now: datetime, *, seconds: bo
 
 
 def size_text(size_bytes: int | None) -> str:
-    """Say a file's size: 812 B, 160 KB, 1.2 MB (units of 1,000)."""
+    """Format a file's size: 812 B, 160 KB, 1.2 MB (units of 1,000)."""
     if size_bytes is None:
         return NOTHING
     if size_bytes < 1000:
@@ -175,12 +175,12 @@ def size_text(size_bytes: int | None) -> str:
 
 
 def count_text(count: int, one: str) -> str:
-    """Say a number with its noun: 1 call, 1,234 calls."""
+    """Format a number with its noun: 1 call, 1,234 calls."""
     return f"{count:,} {one if count == 1 else plural(one)}"
 
 
 def plural(noun: str) -> str:
-    """More than one of a noun: calls, entries, numbers called, calls of an agent."""
+    """Return the plural of a noun: calls, entries, numbers called, calls of an agent."""
     head, more = re.fullmatch(r"(.*?)((?: (?:called|dialled|of|in|with|to|from)\b.*)?)", noun).groups()  # type: ignore[union-attr]
     if re.search(r"[^aeiou]y$", head):
         head = head[:-1] + "ie"
@@ -190,12 +190,12 @@ def plural(noun: str) -> str:
 
 
 def cause_text(cause: int | None) -> str:
-    """Say a Q.850 cause: User busy (17); "" when none is known."""
+    """Format a Q.850 cause: User busy (17); "" for None."""
     return "" if cause is None else f"{CAUSES.get(cause, 'Cause')} ({cause})"
 
 
 def sync_text(result: Mapping[str, Any]) -> str:
-    """Say what came of a sync: 12 new of 431 recordings, 1 waiting, 2 failed."""
+    """Summarize the result of a sync: 12 new of 431 recordings, 1 waiting, 2 failed."""
     said = [f"{result.get('new', 0):,} new of {count_text(result.get('listed', 0), 'recording')}"]
     others = ("waiting", "pending", "empty", "unreadable", "too_large", "missing")
     said += [f"{result[name]:,} {name.replace('_', ' ')}" for name in others if result.get(name)]
@@ -203,14 +203,14 @@ def sync_text(result: Mapping[str, Any]) -> str:
 
 
 def zone_of(timezone_name: str | None, utc_offset_s: int | None) -> tzinfo:
-    """The PBX's zone: the one set, else the offset learned from it, else UTC."""
+    """Return the PBX's time zone: the one that is set, else the offset detected from the PBX, else UTC."""
     if timezone_name:
         return ZoneInfo(timezone_name)
     return UTC if utc_offset_s is None else timezone(timedelta(seconds=utc_offset_s))
 
 
 def zone_text(zone: tzinfo, at: datetime) -> str:
-    """Name a zone: Europe/Berlin, or UTC+02:00 where only the offset is known."""
+    """Return a zone's name: Europe/Berlin, or UTC+02:00 if only the offset is known."""
     return zone.key if isinstance(zone, ZoneInfo) else str(zone.tzname(at))
 
 
@@ -220,13 +220,13 @@ def date_text(at: datetime, form: str) -> str:
 
 
 def start_of_day(at: datetime, zone: tzinfo, days_back: int = 0) -> datetime:
-    """Local midnight before a moment, or so many local days earlier, in UTC."""
+    """Return the last local midnight before a time, or `days_back` local days earlier, in UTC."""
     midnight = at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    return (midnight - timedelta(days=days_back)).astimezone(UTC)  # by the clock: a day may have 23 or 25 hours
+    return (midnight - timedelta(days=days_back)).astimezone(UTC)  # local arithmetic: a day can have 23 or 25 hours
 
 
 def service_level_text(percent: float, within_s: int, completed: int) -> str:
-    """Asterisk's ServicelevelPerf: of the calls completed, those answered within the queue's own time."""
+    """Format Asterisk's ServicelevelPerf: the share of completed calls answered within the queue's service level."""
     if not within_s:
         return "–"
     return f"{percent:.0f}% in {within_s} s" if completed else "n/a"

@@ -1,4 +1,4 @@
-"""Settings from the environment and `.env`: one frozen, checked object; passwords are masked wherever it is shown."""
+"""The settings from the environment and `.env`: one immutable, validated object that masks passwords when printed."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)
 MADE_UP_DIR = "demo"  # below the data directory: all that the demo PBX brought
-DEMO_MARK = "on"  # in it, from the moment it is complete: holds a word that is new each time
-DEMO_PBX = "pbx.json"  # in it: how the running demo PBX is reached
+DEMO_MARK = "on"  # in DEMO_DIR once the demo is complete; contains an id of this demo
+DEMO_PBX = "pbx.json"  # in DEMO_DIR: ports and login of the running demo PBX
 DEMO_ZONE = "Europe/London"
-# A name, an IPv4 address, or an IPv6 address in brackets, with or without a port: as browsers write Host.
+# A host name, IPv4 address or bracketed IPv6 address with an optional port, as in the header Host.
 HOST_AND_PORT = re.compile(
     r"(?P<name>[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
 )
-_REFUSING_PORT = 1  # while the demo PBX isn't running: refused at once
+_REFUSING_PORT = 1  # nothing listens there: used while the demo PBX isn't running
 
 
 def checked_zone(name: str | None) -> str | None:
-    """Return an IANA zone name, or None for empty; raise ValueError for one that doesn't exist."""
+    """Return an IANA time zone name, or None if empty. Raises ValueError if the zone doesn't exist."""
     if not name:
         return None
     try:
@@ -40,15 +40,15 @@ def checked_zone(name: str | None) -> str | None:
 
 
 def checked_prefix(prefix: str) -> str:
-    """Return http.conf's `prefix` as Asterisk's addresses begin with it, "" for none; raise ValueError for no path."""
+    """Return http.conf's `prefix` with a leading slash, or "" if empty. Raises ValueError if it isn't a path."""
     path = prefix.strip().removeprefix("/").rstrip("/")
     if not path.isprintable() or "://" in path or len(path) > 80:
-        raise ValueError("write it as in http.conf, such as asterisk")
+        raise ValueError("enter it as in http.conf, such as asterisk")
     return f"/{path}" if path else ""
 
 
 class Connection(BaseModel):
-    """How to reach one PBX: what the clients, the connection check and the jobs are given."""
+    """The address and logins of one PBX."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,7 +60,7 @@ class Connection(BaseModel):
     ari_password: SecretStr = SecretStr("")
     ami_port: int = Port
     ami_tls: bool = False
-    ami_plain_login: bool = False  # whether the password may be sent in clear where the peer offers no challenge
+    ami_plain_login: bool = False  # whether to send the password in plain text to a server that offers no challenge
     ami_username: str = ""
     ami_password: SecretStr = SecretStr("")
     ca_file: Path | None = None
@@ -70,18 +70,18 @@ class Connection(BaseModel):
 
     @property
     def ari_path(self) -> str:
-        """The path that all of ARI's addresses begin with, quoted."""
+        """The path with which all of ARI's URLs begin, percent-encoded."""
         return f"{quote(self.ari_prefix)}/ari"
 
     @property
     def ari_url(self) -> str:
-        """Base address of ARI, without a trailing slash and without credentials."""
+        """The base URL of ARI, without a trailing slash and without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.ari_tls else 'http'}://{host}:{self.ari_port}{self.ari_path}"
 
 
 class Settings(BaseSettings):
-    """The environment's settings. `connection` is None while no host is set."""
+    """The settings of the app, each named like its environment variable. `.env.example` describes them."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
@@ -101,25 +101,25 @@ class Settings(BaseSettings):
     freepbx_sync_interval_minutes: int = Field(10, ge=1)
     freepbx_collect_interval_minutes: int = Field(5, ge=1)
     freepbx_largest_recording_mb: int = Field(1000, ge=1, le=1_000_000)  # 17 hours of WAV at 8 kHz
-    freepbx_watch: bool = True  # whether the worker listens to live events, where there is an AMI user
+    freepbx_watch: bool = True  # whether the worker receives live events; needs an AMI user
     whisper_engine: Literal["whisper", "faster-whisper"] = "whisper"
-    whisper_model: str = Field("base", min_length=1)  # a name, or the path of a checkpoint
+    whisper_model: str = Field("base", min_length=1)  # a model name, or the path of a checkpoint
     whisper_device: str = "auto"
     whisper_language: str = "auto"
     whisper_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    whisper_max_spans: int | None = Field(None, ge=1)  # voiced stretches decoded together, at most; None: what fits
-    # Of an OpenAI-compatible server, up to and with /v1; it may carry a login. Empty: the local engine alone.
+    whisper_max_spans: int | None = Field(None, ge=1)  # speech spans decoded together, at most; None: as many as fit
+    # URL of an OpenAI-compatible server, including /v1; may contain a login. Empty: summaries are made locally.
     analysis_url: SecretStr = SecretStr("")
     analysis_model: str = ""
     analysis_key: SecretStr = SecretStr("")
     pbx_data_dir: Path = Path("data")
-    pbx_least_free_mb: int = Field(500, ge=0)  # of the data directory's disk, which recordings leave free
-    pbx_database_url: SecretStr | None = None  # may carry a password
-    pbx_import_url: SecretStr | None = None  # of the database that history is read from
-    pbx_encoding: str = charset.DEFAULT  # of names that aren't UTF-8
+    pbx_least_free_mb: int = Field(500, ge=0)  # disk space that downloads leave free
+    pbx_database_url: SecretStr | None = None  # may contain a password
+    pbx_import_url: SecretStr | None = None  # database for imports; may contain a password
+    pbx_encoding: str = charset.DEFAULT  # for names that aren't UTF-8
     pbx_secret_key: SecretStr | None = None
-    pbx_allow_network: bool = False  # whether other machines are served, though nobody signs in
-    pbx_allowed_hosts: str = ""  # names by which browsers reach the app besides its own, by commas
+    pbx_allow_network: bool = False  # whether other machines may open the app, without signing in
+    pbx_allowed_hosts: str = ""  # other host names of the app, separated by commas
 
     _zone = field_validator("freepbx_timezone")(checked_zone)
     _prefix = field_validator("freepbx_ari_prefix")(checked_prefix)
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     def _hosts(cls, names: str) -> str:
         for name in names.lower().replace(",", " ").split():
             if not HOST_AND_PORT.fullmatch(name):
-                raise ValueError("write names such as notebook.example.com or localhost:9000, separated by commas")
+                raise ValueError("use names such as notebook.example.com or localhost:9000, separated by commas")
         return names
 
     @property
@@ -151,12 +151,12 @@ class Settings(BaseSettings):
 
     @property
     def home_dir(self) -> Path:
-        """The data directory as it was set: the demo's own lies in it."""
+        """The data directory as it is set. The demo's data directory is a folder in it."""
         return self.pbx_data_dir.parent if self._demo else self.pbx_data_dir
 
     @property
     def connection(self) -> Connection | None:
-        """The PBX the environment names, if any."""
+        """The PBX that the environment names, or None if FREEPBX_HOST is empty."""
         if not self.freepbx_host:
             return None
         return Connection(
@@ -177,12 +177,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
-        """The names, or names with a port, by which browsers reach the app besides its own."""
+        """Other host names of the app, some with a port."""
         return frozenset(self.pbx_allowed_hosts.lower().replace(",", " ").split())
 
     @property
     def analysis_server(self) -> str:
-        """The server that writes summaries, without login, path and query; "" where there is none."""
+        """The server that writes summaries, without login, path and query; "" if none is set."""
         try:
             parts = urlsplit(self.analysis_url.get_secret_value().strip())
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
@@ -191,26 +191,27 @@ class Settings(BaseSettings):
 
     @property
     def audio_dir(self) -> Path:
+        """The folder of downloaded recordings."""
         return self.pbx_data_dir / "audio"
 
     @property
     def models_dir(self) -> Path:
-        """Where speech models lie, and are downloaded to. The demo has none of its own."""
+        """The folder of speech models. The demo shares it with real data."""
         return self.home_dir / "models"
 
     @property
     def playable_dir(self) -> Path:
-        """What browsers play and draw, made from the recordings; it may be deleted at any time."""
+        """The folder of playable copies of recordings. It may be deleted at any time."""
         return self.pbx_data_dir / "playable"
 
     @property
     def imports_dir(self) -> Path:
-        """Where uploaded files of history wait to be read; each is deleted afterwards."""
+        """The folder of uploaded files that wait for their import, which deletes them."""
         return self.pbx_data_dir / "imports"
 
     @property
     def database_url(self) -> str | URL:
-        """The address as it was set, or that of the SQLite file: no text, as the folder's name may hold `?`."""
+        """The database URL that is set, or that of the SQLite file (not a string, because its path may contain `?`)."""
         if self.pbx_database_url is not None:
             return self.pbx_database_url.get_secret_value()
         return URL.create("sqlite", database=str(self.pbx_data_dir / "pbx.sqlite"))
@@ -219,9 +220,8 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the environment and `.env` (or the file that PBX_ENV_FILE names; empty for none).
 
-    In the demo they are the demo's: its folder, its PBX, never a database from elsewhere. The demo is on while its
-    mark stands and no PBX is named.
-    Raises SettingsError naming each variable that is wrong, never its value.
+    While the demo is on, these are the demo's settings. It is on while DEMO_MARK exists and FREEPBX_HOST is empty.
+    Raises SettingsError, which names each wrong variable but never its value.
     """
     own = load_folder_settings()
     folder = own.pbx_data_dir / MADE_UP_DIR
@@ -231,19 +231,20 @@ def load_settings() -> Settings:
 
 
 def load_folder_settings() -> Settings:
-    """The settings of the very data directory that is set: real, though a demo lies in it, or the demo's.
+    """Read the settings for the data directory itself, even if it contains a demo. Raises SettingsError.
 
-    For what works on a directory for long, whatever is entered or left meanwhile. Raises SettingsError.
+    For processes that keep to one data directory while the demo is started or removed. If the directory is a demo's,
+    these are the demo's settings.
     """
     file = os.environ.get("PBX_ENV_FILE", ".env")
     try:
         settings = Settings(_env_file=file or None)
     except ValidationError as error:
-        wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
-        raise SettingsError(f"A setting is not usable: {wrong}.", "Mend it in the environment or in .env.") from None
+        problems = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError(f"Invalid settings: {problems}.", "Correct them in the environment or in .env.") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise SettingsError(f"The settings file {file} can't be read: {reason}.", "Save it again as UTF-8.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"The settings file {file} can't be read: {reason}.", "Save the file as UTF-8.") from None
     charset.use_fallback(settings.pbx_encoding)
     mark = demo_mark(settings.pbx_data_dir)
     return demo_settings(settings, settings.pbx_data_dir, mark) if mark else settings
@@ -259,7 +260,7 @@ def require_real_data(settings: Settings) -> None:
 
 
 def demo_mark(folder: Path) -> str:
-    """The mark of a complete demo in its folder; "" where there is none."""
+    """Return the id of the complete demo in a folder, or "" if there is none."""
     try:
         return (folder / DEMO_MARK).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -267,12 +268,12 @@ def demo_mark(folder: Path) -> str:
 
 
 def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
-    """The settings of the demo in a folder. While its PBX isn't running they name a port that refuses at once."""
-    reached: dict[str, object] = {"ami_port": _REFUSING_PORT, "ari_port": _REFUSING_PORT}
-    reached |= {"username": "demo", "password": ""}
-    with suppress(OSError, ValueError, TypeError):  # while it is being started
-        reached |= json.loads((folder / DEMO_PBX).read_text(encoding="utf-8"))
-    user, password = reached["username"], SecretStr(str(reached["password"]))
+    """Return the settings of the demo in a folder. While its PBX isn't running, they name a port without a listener."""
+    access: dict[str, object] = {"ami_port": _REFUSING_PORT, "ari_port": _REFUSING_PORT}
+    access |= {"username": "demo", "password": ""}
+    with suppress(OSError, ValueError, TypeError):  # the file doesn't exist while the demo PBX is starting
+        access |= json.loads((folder / DEMO_PBX).read_text(encoding="utf-8"))
+    user, password = access["username"], SecretStr(str(access["password"]))
     own: dict[str, object] = {
         "pbx_data_dir": folder,
         "pbx_database_url": None,
@@ -283,10 +284,10 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
         "freepbx_ami_plain_login": False,
         "freepbx_ca_file": None,
         "freepbx_ari_prefix": "",
-        "analysis_url": SecretStr(""),  # nothing of the demo is sent anywhere
+        "analysis_url": SecretStr(""),  # no demo data leaves this machine
     }
     for name in ("ami", "ari"):
-        own |= {f"freepbx_{name}_port": reached[f"{name}_port"], f"freepbx_{name}_tls": False}
+        own |= {f"freepbx_{name}_port": access[f"{name}_port"], f"freepbx_{name}_tls": False}
         own |= {f"freepbx_{name}_username": user, f"freepbx_{name}_password": password}
     demo = real.model_copy(update=own)
     demo._demo = mark

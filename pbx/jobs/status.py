@@ -1,4 +1,4 @@
-"""How the cache and its jobs stand: what the command `status` tells."""
+"""The facts that the command `status` shows: the cache, its jobs and the running processes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,14 +19,14 @@ from pbx.store.models import ImportCursorRow, Job, JobKind, RecordingRow
 from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
-MARKS = 5  # sources of history that are told of
-_TOLD = ("new", "queued", "transcribing", "completed", "failed", "paused", "blocked_reason", "left_s")
+MAX_SOURCES = 5  # sources of imports that are shown
+_TRANSCRIPTION_FACTS = ("new", "queued", "transcribing", "completed", "failed", "paused", "blocked_reason", "left_s")
 
 
 def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
-    """What is in the cache, how the last jobs went, how far the transcripts and imports are, and who is at work.
+    """Return the contents of the cache, the last jobs, the progress of transcription and imports, and the processes.
 
-    JSON values only. Raises SettingsError or DataError.
+    All values are JSON values. Raises SettingsError or DataError.
     """
     active = active_connection(engine, settings)
     by_state = (
@@ -47,13 +47,15 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
             "pbx": active and {"host": active.connection.host, "saved": active.saved},
             "worker_alive": worker_alive(settings),
             "listening": _listening(session, settings, active),
-            "imports": [_told(mark) for mark in list_cursors(session, active.id, MARKS)] if active else [],
+            "imports": [_import_facts(cursor) for cursor in list_cursors(session, active.id, MAX_SOURCES)]
+            if active
+            else [],
             "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},
             "jobs": [job.model_dump(mode="json") for job in unfinished_jobs(session)],
             "recordings": dict(session.exec(by_state.where(RecordingRow.connection_id == active.id)).all())
             if active
             else {},
-            "transcriptions": speech and {name: getattr(speech, name) for name in _TOLD},
+            "transcriptions": speech and {name: getattr(speech, name) for name in _TRANSCRIPTION_FACTS},
             "database": {
                 "size_bytes": session.scalar(text(size)),
                 "revision": session.scalar(text("SELECT version_num FROM alembic_version")),
@@ -68,17 +70,17 @@ def _listening(session: Session, settings: Settings, active: ActiveConnection | 
     return {"alive": alive, "since": since and since.isoformat()}
 
 
-def _told(mark: ImportCursorRow) -> dict[str, Any]:
+def _import_facts(cursor: ImportCursorRow) -> dict[str, Any]:
     """How far a source of history was read: a database up to a time (of the PBX's clock), a file up to a byte."""
-    is_file = mark.source[:1].isdecimal()
-    until = None if is_file else datetime.fromtimestamp(mark.position, UTC).replace(tzinfo=None).isoformat()
+    is_file = cursor.source[:1].isdecimal()
+    until = None if is_file else datetime.fromtimestamp(cursor.position, UTC).replace(tzinfo=None).isoformat()
     return {
-        "kind": mark.kind,
-        "source": mark.label,
-        "rows": mark.rows,
-        "unreadable": mark.bad_rows,
-        "last_import": mark.read_at.isoformat(),
-        "bytes": mark.position if is_file else None,
+        "kind": cursor.kind,
+        "source": cursor.label,
+        "rows": cursor.rows,
+        "unreadable": cursor.bad_rows,
+        "last_import": cursor.read_at.isoformat(),
+        "bytes": cursor.position if is_file else None,
         "until": until,
     }
 

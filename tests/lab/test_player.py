@@ -175,7 +175,7 @@ def test_what_is_doubted_says_why_and_nothing_is_run(page: Page, address: str) -
     doubted = page.locator(".line.doubted")
     expect(doubted).to_have_count(2)
     expect(doubted.nth(0)).to_contain_text("Hold music")
-    expect(doubted.nth(1)).to_contain_text("Doubtful: a phrase that models make up in silence")
+    expect(doubted.nth(1)).to_contain_text("Doubtful: a phrase that models invent in silence")
     assert word(page, "invoice").get_attribute("title") == "The model is only 31% sure of this word"
     expect(page.locator(".said", has_text="<img src=x")).to_be_visible()
     assert page.get_by_role("region", name="Transcript", exact=True).locator("img").count() == 0

@@ -151,7 +151,7 @@ def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
         ("Caller", "", None),
     ]
     assert [line["why"] for line in data["lines"]][2:] == [
-        "Doubtful: a phrase that models make up in silence",
+        "Doubtful: a phrase that models invent in silence",
         "Hold music",
     ]
     assert data["seek"] == {"at_s": 2.5, "number": f"{call} 2.5", "play": False}

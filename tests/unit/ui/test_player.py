@@ -59,7 +59,7 @@ def test_one_channel_whose_speaker_is_not_known_has_no_name() -> None:
         ("", ""),
         ("music", "Hold music"),
         ("ringing music", "Ringing, hold music"),
-        ("no_voice phantom", "Doubtful: no voice was heard here, a phrase that models make up in silence"),
+        ("no_voice phantom", "Doubtful: no voice was detected, a phrase that models invent in silence"),
         ("unheard_of", "Doubtful: unheard_of"),
     ],
 )
