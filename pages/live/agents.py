@@ -141,10 +141,10 @@ def show_totals(
 
 
 def show_agents(site: ui.Site, agents: Sequence[AgentFigures], selected: str) -> None:
-    place = st.container()
+    table_area = st.container()
     before = pager(len(agents), PAGE_ROWS, of="agents")
     rows = {one.agent: agent_cells(one) for one in agents[before:][:PAGE_ROWS]}
-    with place:
+    with table_area:
         picked = ui.table("Agents", COLUMNS, rows, key="agents", selected=selected, pick=True)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         ui.note(f"{count_text(len(agents), 'agent')}. {DEFINITIONS}")

@@ -37,7 +37,7 @@ def live(site: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
 
 
 site = ui.site()
-place, foot = (
+board_area, foot = (
     st.container(key="board_place"),
     st.container(horizontal=True, vertical_alignment="bottom", key="board_foot"),
 )
@@ -62,5 +62,5 @@ with foot:
     ui.note(
         "Within target: answered within each queue’s target, of calls offered, excluding those abandoned within 5 s."
     )
-with place:
+with board_area:
     live(site, wanted, warn, bad)

@@ -63,7 +63,7 @@ def wait_tile(found: Snapshot | None) -> None:
     if worst is None:
         value, about, tone = "–", "No queue data yet", "off"
     elif not waiting:
-        value, about, tone = "0:00", f"No callers waiting in {count_text(len(queues), 'queue')}", "good"
+        value, about, tone = "0 s", f"No callers waiting in {count_text(len(queues), 'queue')}", "good"
     else:
         value, tone = duration_text(worst.longest_wait_s), "warn"
         about = f"In {worst.name}; {count_text(waiting, 'caller')} waiting in all"

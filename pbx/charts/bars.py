@@ -59,18 +59,18 @@ def day_bars(
     height_px = LINE_HEIGHT_PX + 20 if rows == 1 else SPARE_PX + BARS_ROW_PX * rows
     figure = new_figure(palette, zone, (span[0].replace(tzinfo=zone), span[1].replace(tzinfo=zone)), height_px)
     for row, ((name, counts), style) in enumerate(zip(series.items(), _bar_styles(palette), strict=False)):
-        known = [(day, count) for day in days if _has_calls(count := counts.get(day))]
+        counted = [(day, count) for day in days if _has_calls(count := counts.get(day))]
         figure.add_bar(
-            x=[noons[day] for day, _ in known],
-            y=[count.share if share else count.hits for _, count in known],
+            x=[noons[day] for day, _ in counted],
+            y=[count.share if share else count.hits for _, count in counted],
             customdata=[
                 [name, day.isoformat(), so_far_hover(_count_text(count), day == today, now, zone)]
-                for day, count in known
+                for day, count in counted
             ],
             yaxis=f"y{row + 1}" if row else "y",
             width=0.72 * 86_400_000,  # of a day in ms; Plotly would draw a single bar as thin as a hair
             **(bar := _bar(name, style, palette, several=rows > 1))
-            | {"marker": bars_so_far(bar["marker"], [day == today for day, _ in known], palette)},
+            | {"marker": bars_so_far(bar["marker"], [day == today for day, _ in counted], palette)},
         )
     unknown = [day for day in days if not any(_has_calls(counts.get(day)) for counts in series.values())]
     _shade(figure, [noons[day] for day in unknown], palette)
@@ -112,12 +112,12 @@ def name_bars(
     figure = new_figure(palette, zone, (now, now), height_px)
     styles = zip(series.items(), _bar_styles(palette), strict=False)
     for (name, counts), style in reversed(list(styles)):  # Plotly draws the last one at the top
-        known = [(label, counts[label]) for label in labels if _has_calls(counts.get(label))]
+        counted = [(label, counts[label]) for label in labels if _has_calls(counts.get(label))]
         figure.add_bar(
             orientation="h",
-            y=[plain_text(label or nameless) for label, _ in known],
-            x=[count.share if share else count.hits for _, count in known],
-            customdata=[[name, label, _count_text(count)] for label, count in known],
+            y=[plain_text(label or nameless) for label, _ in counted],
+            x=[count.share if share else count.hits for _, count in counted],
+            customdata=[[name, label, _count_text(count)] for label, count in counted],
             **_bar(name, style, palette, several=len(series) > 1),
         )
     top = max((bar for trace in figure.data for bar in trace.x if bar), default=0)
@@ -138,11 +138,11 @@ def bars_alt(what: str, series: Mapping[str, Mapping[Any, MentionCount]]) -> str
     """Alternative text for `day_bars` and `name_bars`."""
     phrases = []
     for name, counts in series.items():
-        known = {label: count for label, count in counts.items() if _has_calls(count)}
-        if known:
-            top = max(known, key=lambda label: known[label].hits)
-            total = sum(count.hits for count in known.values())
-            phrases.append(f"{name} {count_text(total, 'mention')}, most at {top or 'none'} with {known[top].hits:,}")
+        counted = {label: count for label, count in counts.items() if _has_calls(count)}
+        if counted:
+            top = max(counted, key=lambda label: counted[label].hits)
+            total = sum(count.hits for count in counted.values())
+            phrases.append(f"{name} {count_text(total, 'mention')}, most at {top or 'none'} with {counted[top].hits:,}")
     return f"{what}: {'; '.join(phrases) or 'no data'}."
 
 

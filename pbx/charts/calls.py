@@ -76,14 +76,14 @@ def way_bars(
     shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
     colours = dict(zip(WAYS, (*palette.lines[:3], palette.idle), strict=True))
     for way, hatching in zip(WAYS, ("", "/", ".", "x"), strict=True):
-        mine = [item for item in counts if item[2].get(way)]
+        of_way = [item for item in counts if item[2].get(way)]
         if way not in shown:
             continue
-        unfinished = [is_unfinished(start, end, now) for start, end, _ in mine]
+        unfinished = [is_unfinished(start, end, now) for start, end, _ in of_way]
         figure.add_bar(
-            x=[local_time(start + (end - start) / 2, zone) for start, end, _ in mine],
-            y=[ways[way] for _, _, ways in mine],
-            width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in mine],
+            x=[local_time(start + (end - start) / 2, zone) for start, end, _ in of_way],
+            y=[ways[way] for _, _, ways in of_way],
+            width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in of_way],
             name=DIRECTIONS[way],
             marker=bars_so_far(_marker(TraceStyle(colours[way], hatching), palette), unfinished, palette),
             customdata=[
@@ -91,7 +91,7 @@ def way_bars(
                     span_query(start, end, direction=way),
                     so_far_hover(_interval_text(start, end, step, zone), one, now, zone),
                 ]
-                for (start, end, _), one in zip(mine, unfinished, strict=True)
+                for (start, end, _), one in zip(of_way, unfinished, strict=True)
             ],
             hovertemplate="%{customdata[1]}<br>%{fullData.name}: %{y:,}<extra></extra>",
         )

@@ -100,12 +100,12 @@ def state_bands(
     bands = [(name, *b) for name, points in histories.items() for b in _bands(_pieces(points, gaps, span[1]))]
     for state in sorted({band[3] for band in bands}):
         style = palette.state(state)
-        mine = [band for band in bands if band[3] == state]
+        of_state = [band for band in bands if band[3] == state]
         figure.add_bar(
             orientation="h",
-            base=[local_time(start, zone) for _, start, _, _ in mine],
-            x=[local_length(start, end, zone).total_seconds() * 1000 for _, start, end, _ in mine],
-            y=[plain_text(name) for name, *_ in mine],
+            base=[local_time(start, zone) for _, start, _, _ in of_state],
+            x=[local_length(start, end, zone).total_seconds() * 1000 for _, start, end, _ in of_state],
+            y=[plain_text(name) for name, *_ in of_state],
             name=state.capitalize(),
             width=0.62,
             marker={
@@ -119,7 +119,7 @@ def state_bands(
                     "size": 6,
                 },
             },
-            customdata=[_span_text(start, end, zone, span[1]) for _, start, end, _ in mine],
+            customdata=[_span_text(start, end, zone, span[1]) for _, start, end, _ in of_state],
             hovertemplate=f"%{{y}}: {state}<br>%{{customdata}}<extra></extra>",
         )
     figure.update_layout(barmode="overlay", hovermode="closest", showlegend=True, title_text=title)

@@ -229,13 +229,13 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
     unit, ratio_of = MEASURES[measure]
     figure = new_figure(palette, zone, (now, now), SPARE_PX + 7 * BAND_ROW_PX)
     found = [(day, hour, cell, ratio_of(cell)) for day, row in enumerate(cells) for hour, cell in enumerate(row)]
-    known = [(day, hour, cell, ratio) for day, hour, cell, ratio in found if ratio.value is not None]
-    values = [(ratio.percent if unit == "%" else ratio.value) or 0.0 for *_, ratio in known]
+    coloured = [(day, hour, cell, ratio) for day, hour, cell, ratio in found if ratio.value is not None]
+    values = [(ratio.percent if unit == "%" else ratio.value) or 0.0 for *_, ratio in coloured]
     low, high = palette.ground, palette.bad if measure in ("Abandon rate", "Speed of answer") else palette.good
     figure.add_bar(
-        x=[hour + 0.5 for _, hour, *_ in known],
-        base=[6 - day + 0.04 for day, *_ in known],
-        y=[0.92] * len(known),
+        x=[hour + 0.5 for _, hour, *_ in coloured],
+        base=[6 - day + 0.04 for day, *_ in coloured],
+        y=[0.92] * len(coloured),
         width=0.94,
         marker={
             "color": values,
@@ -247,7 +247,7 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
         },
         customdata=[
             [urlencode({"weekday": day, "hour": hour}), _cell_text(day, hour, cell, ratio, measure)]
-            for day, hour, cell, ratio in known
+            for day, hour, cell, ratio in coloured
         ],
         hovertemplate="%{customdata[1]}<extra></extra>",
         unselected={"marker": {"opacity": _FAINT}},

@@ -166,8 +166,8 @@ def points_alt(title: str, series: Mapping[str, Sequence[Point]]) -> str:
     """Alternative text for a chart of figures by interval."""
     lines = []
     for name, points in series.items():
-        known = [point for point in points if point.value is not None]
-        if known:
-            low, high = (choose(known, key=lambda point: point.value or 0) for choose in (min, max))
+        with_value = [point for point in points if point.value is not None]
+        if with_value:
+            low, high = (choose(with_value, key=lambda point: point.value or 0) for choose in (min, max))
             lines.append(f"{name} between {low.text} and {high.text}")
     return f"{title}: {'; '.join(lines) or 'no data'}."

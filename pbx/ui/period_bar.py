@@ -89,9 +89,9 @@ def _queue(site: Site, since: datetime | None, now: datetime) -> str | None:
     with reading(site.engine) as session:
         wanted = FigureFilter(site.active.id, since or now, now + timedelta(days=1))
         snapshot = latest_snapshot(session, site.active.id)
-        known = {*visit_names(session, wanted, "queue"), *call_queues(session, site.active.id)}
-    known |= {queue.name for queue in snapshot.queues} if snapshot else set()
-    return select_filter("Queue", sorted(known - {""}), "queue")
+        names = {*visit_names(session, wanted, "queue"), *call_queues(session, site.active.id)}
+    names |= {queue.name for queue in snapshot.queues} if snapshot else set()
+    return select_filter("Queue", sorted(names - {""}), "queue")
 
 
 def _carry_in() -> None:

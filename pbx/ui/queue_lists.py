@@ -197,12 +197,12 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
             columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "Called back after (s)")
             made = partial(_abandoned_values, site, query, owed_only)
             table_export(site, "Abandoned calls", columns, made, key="abandoned", total=total)
-        place = st.container()
+        table_area = st.container()
         offset = pager(total, PAGE_ROWS, of=f"{query} abandoned {owed_only}")
         found = abandoned_calls(session, query, offset=offset, limit=PAGE_ROWS, owed_only=owed_only)
     by_id = {str(item.visit.visit_id): item for item in found}
     rows = {visit: _abandoned_cells(site, item) for visit, item in by_id.items()}
-    with place:
+    with table_area:
         picked = table(
             "Abandoned calls", ("Joined|", "Caller", "Queue|", "Waited>", "Callback"), rows, key="abandoned", pick=True
         )

@@ -57,12 +57,12 @@ def show_registration(site: Site, period: Period, trunks: Sequence[str]) -> None
     }
     channels = {name: [(point.taken_at, float(point.channels)) for point in seen] for name, seen in points.items()}
     for title, unit, series in (("Round trip", "ms", trips), ("Channels in use", "Channels", channels)):
-        known = {name: seen for name, seen in series.items() if seen}
-        if known:
-            drawn = line_chart(known, gaps, title=title, unit=unit, span=span, zone=site.zone, palette=colours)
+        with_data = {name: seen for name, seen in series.items() if seen}
+        if with_data:
+            drawn = line_chart(with_data, gaps, title=title, unit=unit, span=span, zone=site.zone, palette=colours)
             chart(
                 drawn,
-                alt=line_alt(title, known, gaps),
+                alt=line_alt(title, with_data, gaps),
                 key=f"trunk_{title.split()[0].lower()}",
                 picture=period.picture(f"trunk {title} {named}"),
             )

@@ -55,11 +55,11 @@ def leave_page() -> None:
 def _with_its_own_url(runner: ScriptRunner, opening: RerunData) -> RerunData:
     """The request that opens another page, without the parameters of the page that the user is leaving."""
     parameters = parse_qsl(opening.query_string, keep_blank_values=True)
-    with runner._session_state.query_params() as known:
+    with runner._session_state.query_params() as params:
         if not opening.is_history_navigation:
-            parameters = [(name, value) for name, value in parameters if not known.is_bound(name)]
-        for widget_id in list(known._bindings_by_widget):
-            known.unbind_widget(widget_id)
+            parameters = [(name, value) for name, value in parameters if not params.is_bound(name)]
+        for widget_id in list(params._bindings_by_widget):
+            params.unbind_widget(widget_id)
     runner._session_state[_OPENED] = True
     by_url = opening.is_history_navigation or bool(parameters)
     if by_url:  # so that no old value is filled in, not even if the page reruns while it is drawn
@@ -93,16 +93,16 @@ def read_address_as(name: str, values: list[str]) -> None:
     """Make the widget that is drawn next read these values, instead of those in the URL."""
     context = get_script_run_ctx()
     if context is not None and name in st.query_params:
-        with context.session_state.query_params() as known:
-            known._initial_query_params[name] = values
+        with context.session_state.query_params() as params:
+            params._initial_query_params[name] = values
 
 
 def write_address(name: str, values: list[str]) -> None:
     """Write a bound widget's value to the URL if it was set before the widget was drawn, as Streamlit doesn't."""
     context = get_script_run_ctx()
     if context is not None and st.query_params.get_all(name) != values:
-        with context.session_state.query_params() as known:
-            known.set_corrected_value(name, values, "string_array_value")
+        with context.session_state.query_params() as params:
+            params.set_corrected_value(name, values, "string_array_value")
 
 
 def opened_by_address() -> bool:

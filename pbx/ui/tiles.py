@@ -52,7 +52,7 @@ def figure_tiles(key: str = "") -> "st.delta_generator.DeltaGenerator":
 
 
 def value_text(value: FigureValue, kind: FigureKind, digits: int = 1) -> str:
-    """Say a figure: 1,234, 83.3%, 17 s, 2.4, or n/a."""
+    """Format a figure: 1,234, 83.3%, 17 s, 2.4, or n/a."""
     number = _number(value, kind)
     if number is None:
         return NOT_APPLICABLE

@@ -26,8 +26,8 @@ Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → 
 def show_trends(site: Site, wanted: SearchFilter) -> None:
     """The phrases to compare, their bars and their totals; a click on a bar lists its mentions."""
     with reading(site.engine) as session:
-        known = topics(session)
-    phrases, by, share = _choose(wanted, known)
+        saved_topics = topics(session)
+    phrases, by, share = _choose(wanted, saved_topics)
     if not phrases:
         note("Enter what to compare: a word, a phrase, or a search as in the box above.")
         return
@@ -47,9 +47,9 @@ def show_trends(site: Site, wanted: SearchFilter) -> None:
     _show_totals(counts)
 
 
-def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendDimension, bool]:
-    kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
-    names = {topic_query(topic): topic.name for topic in known}
+def _choose(wanted: SearchFilter, saved_topics: list[Topic]) -> tuple[list[str], TrendDimension, bool]:
+    options: dict[str, Any] = {"persist_state": "page", **IN_URL}
+    names = {topic_query(topic): topic.name for topic in saved_topics}
     typed = [wanted.query] if wanted.query else []
     followed = st.session_state.get("followed")
     if followed is not None and followed != typed and st.session_state.get("phrases", followed) == followed:
@@ -65,11 +65,11 @@ def _choose(wanted: SearchFilter, known: list[Topic]) -> tuple[list[str], TrendD
             max_selections=MOST_PHRASES,
             key="phrases",
             placeholder=f"Up to {MOST_PHRASES} words, phrases or topics",
-            **kept,
+            **options,
         )
-        by = st.segmented_control("By", ["Day", "Queue", "Agent"], default="Day", required=True, key="by", **kept)
+        by = st.segmented_control("By", ["Day", "Queue", "Agent"], default="Day", required=True, key="by", **options)
         measures = ["Mentions", "Share of calls"]
-        measure = st.segmented_control("Measure", measures, default="Mentions", required=True, key="measure", **kept)
+        measure = st.segmented_control("Measure", measures, default="Mentions", required=True, key="measure", **options)
     return phrases, cast(TrendDimension, (by or "Day").lower()), measure == "Share of calls"
 
 
