@@ -68,7 +68,7 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         length_s = float(call_script.duration_s)
         voiced_s = sum(one.end_s - one.start_s for one in segments if one.text)
         transcript_id = begin_transcript(session, recording_id, SCRIPT_ENGINE, call_script.name, "").id or 0
-        part = TranscriptPart(0, segments, length_s, length_s, 2, voiced_s, "en", whole=True)
+        part = TranscriptPart(0, segments, length_s, length_s, 2, voiced_s, "en", is_last=True)
         add_part(session, transcript_id, part, "inbound")
         finish_transcript(session, transcript_id, length_s)
         rows = segments_of(session, transcript_id)

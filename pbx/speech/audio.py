@@ -112,9 +112,9 @@ def read_sound(path: Path, block_s: float = 60.0, start_s: float = 0.0) -> Itera
             kept.append(rows)
             length += rows.shape[1]
             while length >= size:
-                whole = np.concatenate(kept, axis=1)
-                yield _clipped(whole[:, :size].copy())
-                kept, length = [whole[:, size:]], length - size
+                block = np.concatenate(kept, axis=1)
+                yield _clipped(block[:, :size].copy())
+                kept, length = [block[:, size:]], length - size
     if length:
         yield _clipped(np.concatenate(kept, axis=1))
     elif not heard and start_s <= 0:

@@ -62,8 +62,8 @@ def _patterns(entries: Iterable[dict[str, Any]], kind: str) -> list[str]:
 
 def _matcher(patterns: list[str]) -> re.Pattern[str]:
     # Complete words only, except in scripts without spaces.
-    whole = [pattern if _UNSPACED.search(pattern) else rf"\b(?:{pattern})(?!\w)" for pattern in patterns]
-    return re.compile("|".join(whole) or r"(?!)")
+    complete = [pattern if _UNSPACED.search(pattern) else rf"\b(?:{pattern})(?!\w)" for pattern in patterns]
+    return re.compile("|".join(complete) or r"(?!)")
 
 
 @cache

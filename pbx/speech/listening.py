@@ -127,14 +127,14 @@ class RecordingInProgress:
         self._ready += segments
 
     def part(self) -> TranscriptPart | None:
-        """Return what is newly known, or None; the last part has `whole` set, and none follows it."""
-        whole = self.ended and not self._open
-        done_s = max(self._fed_s if whole else self._known_until(), self.done_s)
-        if self._finished or (done_s <= self.done_s and not whole):
+        """Return what is newly known, or None; the last part has `is_last` set, and none follows it."""
+        is_last = self.ended and not self._open
+        done_s = max(self._fed_s if is_last else self._known_until(), self.done_s)
+        if self._finished or (done_s <= self.done_s and not is_last):
             return None
-        self._finished = whole
-        ready = sorted((s for s in self._ready if whole or s.start_s < done_s), key=lambda s: (s.start_s, s.channel))
-        self._ready = [] if whole else [s for s in self._ready if s.start_s >= done_s]
+        self._finished = is_last
+        ready = sorted((s for s in self._ready if is_last or s.start_s < done_s), key=lambda s: (s.start_s, s.channel))
+        self._ready = [] if is_last else [s for s in self._ready if s.start_s >= done_s]
         part = TranscriptPart(
             self.index,
             tuple(ready),
@@ -143,7 +143,7 @@ class RecordingInProgress:
             max(1, len(self._tracks)),
             self._voiced(done_s),
             self.language,
-            whole,
+            is_last,
         )
         self.done_s = done_s
         return part

@@ -28,7 +28,7 @@ class TranscriptPart:
     """The newest part of one source's transcript: all segments that begin before `done_s`, in the order of their start.
 
     Parts of one source come in order; the next part has no segment that begins before this one's `done_s`. The last
-    part has `whole` set, or `error` when the source can't be read or decoded.
+    part has `is_last` set, or `error` when the source can't be read or decoded.
     """
 
     source: int  # index into the sources given
@@ -38,7 +38,7 @@ class TranscriptPart:
     channels: int = 1  # separate speakers: 2 for true stereo, 1 for mono and dual mono
     voiced_s: float = 0.0  # seconds of speech in this part, all channels together
     language: str | None = None
-    whole: bool = False
+    is_last: bool = False
     error: PbxError | None = None
 
 

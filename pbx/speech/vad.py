@@ -64,9 +64,9 @@ class VoiceDetector:
         """Take the next float32 samples (-1 to 1, 16 kHz) and return the spans that have ended."""
         self._fed += len(block)
         sound = np.concatenate([self._rest, np.asarray(block, np.float32)])
-        whole = len(sound) // _FRAME * _FRAME
-        self._rest = sound[whole:].copy()
-        return list(self._find_spans(sound[:whole]))
+        complete = len(sound) // _FRAME * _FRAME
+        self._rest = sound[complete:].copy()
+        return list(self._find_spans(sound[:complete]))
 
     def finish(self) -> list[SpeechSpan]:
         """Return the last spans, up to the end of the sound. The detector takes no more sound."""

@@ -119,8 +119,8 @@ def locate_weights(model: str, engine: str, models_dir: Path) -> Path | None:
     else:
         places = (Path(model).expanduser(), models_dir / model, models_dir / f"{model}.pt")
         found = next((place for place in places if place.exists()), places[0])
-    whole = found.is_file() if engine == "whisper" else all(_present(found, names) for names in _HUB_FILES)
-    return found if whole else None
+    is_complete = found.is_file() if engine == "whisper" else all(_present(found, names) for names in _HUB_FILES)
+    return found if is_complete else None
 
 
 def is_present(model: str, engine: str, models_dir: Path) -> bool:

@@ -167,12 +167,12 @@ class _Run:
                 item.ended = True  # cancelled: what is known so far stays for the next time
                 return
             add_part(session, item.transcript_id, part, item.claim.direction, leg_of(item.claim.name))
-            if part.whole:
+            if part.is_last:
                 finish_transcript(session, item.transcript_id, part.duration_s)
                 self._analyse(session, item.transcript_id, part.duration_s)
                 item.ended = True
                 claims.complete(session, self._worker, recording_id, part.duration_s)
-        if part.whole:
+        if part.is_last:
             self._batch.completed.append(recording_id)
             if self._ended is not None:
                 self._ended(recording_id, "")

@@ -1,8 +1,8 @@
-"""Makes this Python as poor as the poorest of Linux, macOS and Windows, for the code of the app only.
+"""Limits this Python to what Linux, macOS and Windows have in common, for the code of the app only.
 
-Python runs it at its start when this folder is in PYTHONPATH, in child processes too. What POSIX alone has is missing
-where pbx, pages or streamlit_app.py import it, and a file that this process has open can't be replaced or deleted, as
-on Windows. Other packages keep everything: they have code of their own for each system.
+Python runs this file at its start when PYTHONPATH contains this folder, also in child processes. For pbx, pages and
+streamlit_app.py, modules and names of POSIX are missing. A file that this process has open can't be replaced or
+deleted, as on Windows. Other packages are not limited, because they have code for each system.
 """
 
 import builtins
@@ -39,7 +39,7 @@ NO_OPTIONS = {"pass_fds", "preexec_fn", "user", "group", "umask", "process_group
 _import, _popen = builtins.__import__, subprocess.Popen.__init__
 
 
-class Poor(ModuleType):
+class LimitedModule(ModuleType):
     """A module without some of its names."""
 
     def __init__(self, module: ModuleType, missing: frozenset[str]) -> None:
@@ -52,18 +52,18 @@ class Poor(ModuleType):
         return getattr(self._module, name)
 
 
-def import_poorly(name: str, globals: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Import as ever, but for a file of the app without what is missing elsewhere."""
+def import_portably(name: str, globals: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """Import a module; for files of the app, without the names that other systems lack."""
     if not str((globals or {}).get("__file__", "")).startswith(APP):
         return _import(name, globals, *args, **kwargs)
     if name.partition(".")[0] in NO_MODULES:
         raise ModuleNotFoundError(f"not every system has {name}", name=name)
     module = _import(name, globals, *args, **kwargs)
-    return Poor(module, NO_NAMES[name]) if name in NO_NAMES else module
+    return LimitedModule(module, NO_NAMES[name]) if name in NO_NAMES else module
 
 
-def start_poorly(self: Any, *args: Any, **kwargs: Any) -> None:
-    """Start a process as ever, but refuse what Windows' Popen refuses, when the app asks for it."""
+def start_portably(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Start a process; for the app, refuse the options that Windows refuses."""
     posix_only = {
         name for name in ("pass_fds", "preexec_fn", "user", "group", "umask", "process_group") if name in kwargs
     }
@@ -102,7 +102,7 @@ def _is_open(path: Any, dir_fd: int | None) -> bool:
     return False
 
 
-builtins.__import__ = import_poorly
-subprocess.Popen.__init__ = start_poorly  # type: ignore[method-assign]
+builtins.__import__ = import_portably
+subprocess.Popen.__init__ = start_portably  # type: ignore[method-assign]
 for _name, _target in (("replace", True), ("rename", True), ("unlink", False), ("remove", False)):
     setattr(os, _name, refusing_open_files(getattr(os, _name), target=_target))

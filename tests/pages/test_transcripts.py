@@ -38,7 +38,7 @@ def add_talk(engine: Engine, pbx: int, *said: str, days_ago: float = 0, flags: A
     with writing(engine) as session:
         recording = session.get_one(RecordingRow, call)  # each call here has one, and both the same id
         transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "x")
-        add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
+        add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, is_last=True), "inbound")
         finish_transcript(session, transcript.id or 0)
     return call
 

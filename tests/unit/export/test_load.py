@@ -58,7 +58,7 @@ def add_recording(session: Session, call_id: int, *segments: Segment, file: str 
     session.add(recording)
     session.flush()
     transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "abc")
-    add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, whole=True), "inbound")
+    add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, is_last=True), "inbound")
     finish_transcript(session, transcript.id or 0)
     return transcript.id or 0
 

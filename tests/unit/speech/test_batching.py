@@ -41,5 +41,5 @@ def test_each_recording_ends_once(tmp_path: Path, batch: int, language: str | No
     parts = list(Scribe("m", batch, 1).transcribe([TranscriptionSource(path, language) for path in paths]))
     for index in range(3):
         own = [part for part in parts if part.source == index]
-        assert [part.whole for part in own] == [False] * (len(own) - 1) + [True]
+        assert [part.is_last for part in own] == [False] * (len(own) - 1) + [True]
         assert sum(len(part.segments) for part in own) == index + 1

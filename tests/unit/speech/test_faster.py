@@ -51,7 +51,7 @@ def heard(parts: Iterable[TranscriptPart]) -> dict[int, list[Segment]]:
 
 def test_it_hears_words_and_when_they_were_said(transcriber: FasterTranscriber) -> None:
     *_, last = parts = list(transcriber.transcribe([TranscriptionSource(PHRASE_1)]))
-    assert (last.whole, last.language, last.channels) == (True, "en", 1)
+    assert (last.is_last, last.language, last.channels) == (True, "en", 1)
     (segment,) = heard(parts)[0]
     assert segment.text == SAID_1
     assert segment.flags == ()
@@ -91,7 +91,7 @@ def test_recordings_share_batches_and_a_broken_one_stops_no_other(
     assert isinstance(failed.error, DataError)
     texts = {part.source: segment.text for part in parts for segment in part.segments}
     assert texts == {0: SAID_1, 2: SAID_2}
-    assert sorted(part.source for part in parts if part.whole) == [0, 2]
+    assert sorted(part.source for part in parts if part.is_last) == [0, 2]
 
 
 def test_an_unknown_language_is_reported(transcriber: FasterTranscriber) -> None:
@@ -160,7 +160,7 @@ def test_memory_that_doesnt_do_for_one_window_is_an_error_of_the_model(
 def test_it_ends_when_it_is_stopped(transcriber: FasterTranscriber) -> None:
     stop = threading.Event()
     stop.set()
-    assert [part for part in transcriber.transcribe([TranscriptionSource(PHRASE_1)], stop) if part.whole] == []
+    assert [part for part in transcriber.transcribe([TranscriptionSource(PHRASE_1)], stop) if part.is_last] == []
 
 
 def test_words_without_a_length_share_the_time_up_to_the_next() -> None:

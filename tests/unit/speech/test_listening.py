@@ -48,7 +48,7 @@ def test_parts_come_in_order_whatever_comes_back_first(tmp_path: Path) -> None:
     starts = [s.start_s for part in parts for s in part.segments]
     assert starts == sorted(starts)
     assert len(starts) == sum(len(window.pieces) for window in windows)
-    assert [part.whole for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
     assert sum(part.voiced_s for part in parts) == pytest.approx(
         sum(piece.end_s - piece.start_s for window in windows for piece in window.pieces), abs=0.01
     )
@@ -73,7 +73,7 @@ def test_continuing_after_the_end_yields_the_last_part(tmp_path: Path) -> None:
     assert list(recording.listen()) == [[]]
     part = recording.part()
     assert part is not None
-    assert (part.whole, part.done_s, part.segments) == (True, 3.0, ())
+    assert (part.is_last, part.done_s, part.segments) == (True, 3.0, ())
 
 
 def test_dual_mono_is_one_speaker(tmp_path: Path) -> None:

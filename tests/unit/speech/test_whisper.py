@@ -96,7 +96,7 @@ def test_two_speakers_are_separate_in_order_and_in_time(
         assert segment.flags == ()
         assert 0.5 < segment.confidence <= 1
     last = parts[-1]
-    assert (last.whole, last.channels, last.language, last.done_s) == (True, 2, "en", pytest.approx(15))
+    assert (last.is_last, last.channels, last.language, last.done_s) == (True, 2, "en", pytest.approx(15))
     assert sum(part.voiced_s for part in parts) == pytest.approx(10, abs=2)
 
 
@@ -167,7 +167,7 @@ def test_without_speech_whisper_is_not_called(
 ) -> None:
     monkeypatch.setattr(engine, "_decode", lambda *_: pytest.fail("Whisper was called"))
     *_, last = engine.transcribe([TranscriptionSource(write_wav(tmp_path / "x.wav", sound))])
-    assert (last.whole, last.segments, last.voiced_s) == (True, (), 0.0)
+    assert (last.is_last, last.segments, last.voiced_s) == (True, (), 0.0)
     assert last.done_s == last.duration_s == pytest.approx(len(sound) / RATE_HZ)
 
 
@@ -215,7 +215,7 @@ def test_a_broken_recording_stops_no_other(engine: WhisperTranscriber, tmp_path:
     errors = {part.source: type(part.error) for part in parts if part.error}
     assert errors == {1: DataError, 2: DataError, 3: SettingsError}
     assert [segments_of(parts, i)[0].text for i in (0, 4)] == [clips[0].text] * 2
-    assert {part.source for part in parts if part.whole} == {0, 4}
+    assert {part.source for part in parts if part.is_last} == {0, 4}
 
 
 def test_one_channel_missing_and_the_other_overdriven(
@@ -235,7 +235,7 @@ def test_a_recording_cut_in_the_middle_keeps_what_is_there(
     path.write_bytes(path.read_bytes()[: 5 * RATE_HZ * 2])
     parts = list(engine.transcribe([TranscriptionSource(path, "en")]))
     assert [s.text for s in segments_of(parts)] == [clips[0].text]
-    assert parts[-1].whole
+    assert parts[-1].is_last
 
 
 def test_stop_ends_it(engine: WhisperTranscriber, call: tuple[Path, list[tuple[int, float, Clip]]]) -> None:
@@ -250,10 +250,10 @@ def test_stop_ends_it(engine: WhisperTranscriber, call: tuple[Path, list[tuple[i
         return step(*given)  # type: ignore[arg-type]
 
     engine._network.step = stopping  # type: ignore[method-assign, assignment]
-    assert not any(part.whole for part in engine.transcribe([TranscriptionSource(call[0], "en")] * 3, stop))
+    assert not any(part.is_last for part in engine.transcribe([TranscriptionSource(call[0], "en")] * 3, stop))
     assert len(steps) == 3
     engine._network.step = step  # type: ignore[method-assign]
-    assert [part.whole for part in engine.transcribe([TranscriptionSource(call[0], "en")])][-1]
+    assert [part.is_last for part in engine.transcribe([TranscriptionSource(call[0], "en")])][-1]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 3 bytes")])

@@ -139,7 +139,7 @@ def test_parts_add_up(ready: Engine) -> None:
     with writing(ready) as session:
         transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
         first = TranscriptPart(0, segments("one", "two"), 10.0, 25.0, 2, voiced_s=1.5, language="de")
-        second = TranscriptPart(0, segments("three", start_s=10.0), 25.0, 25.0, 2, voiced_s=2.0, whole=True)
+        second = TranscriptPart(0, segments("three", start_s=10.0), 25.0, 25.0, 2, voiced_s=2.0, is_last=True)
         add_part(session, transcript_id, first, "inbound")
         add_part(session, transcript_id, second, "inbound")
         row = session.get(Transcript, transcript_id)
@@ -159,7 +159,7 @@ def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
         assert (again.id, again.done_s) == (begun, 10.0)
         # It says once more what it said of the first 10 s.
         more = (*segments("one", "two"), *segments("three", "four", start_s=10.0))
-        add_part(session, begun, TranscriptPart(0, more, done_s=20.0, whole=True), "inbound")
+        add_part(session, begun, TranscriptPart(0, more, done_s=20.0, is_last=True), "inbound")
         finish_transcript(session, begun)
     with reading(ready) as session:
         assert texts(session, begun) == ["one", "two", "three", "four"]

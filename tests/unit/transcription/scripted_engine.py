@@ -64,7 +64,7 @@ class Scripted:
         segment = Segment(start_s, start_s + 5, 0, text, (Word(start_s, start_s + 1, "part", 0.9),), 0.9)
         whole = part == parts - 1
         return TranscriptPart(
-            index, (segment,), start_s + PART_S, parts * PART_S, voiced_s=5.0, language="en", whole=whole
+            index, (segment,), start_s + PART_S, parts * PART_S, voiced_s=5.0, language="en", is_last=whole
         )
 
     def _fail(self, index: int, fault: str, stop: threading.Event) -> Iterator[TranscriptPart]:

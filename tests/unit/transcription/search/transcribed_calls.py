@@ -43,7 +43,7 @@ def add_transcript(
 ) -> Transcript:
     """A whole, current transcript with two channels: the first text is the caller's, if they called."""
     transcript = begin_transcript(session, recording_id, "whisper", model, "abc")
-    part = TranscriptPart(0, segments(*said), done_s=len(said), duration_s=len(said), channels=2, whole=True)
+    part = TranscriptPart(0, segments(*said), done_s=len(said), duration_s=len(said), channels=2, is_last=True)
     add_part(session, id_of(transcript), part, direction)
     finish_transcript(session, id_of(transcript))
     return transcript
