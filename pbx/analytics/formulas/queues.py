@@ -16,25 +16,17 @@ Asterisk's own counters (QueueStatus, apps/app_queue.c of 16 to 22) count the sa
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.ratio import Ratio
+from pbx.model.history import VisitOutcome
 
 Flags = NDArray[np.bool_]
-OUTCOMES = (
-    "answered",
-    "abandoned",
-    "timeout",
-    "exit_empty",
-    "exit_key",
-    "transferred",
-    "withdrawn",
-    "in_progress",
-    "unknown",
-)
+OUTCOMES: tuple[str, ...] = get_args(VisitOutcome)
 ANSWERED, ABANDONED, TRANSFERRED, IN_PROGRESS, UNKNOWN = (
     OUTCOMES.index(name) for name in ("answered", "abandoned", "transferred", "in_progress", "unknown")
 )

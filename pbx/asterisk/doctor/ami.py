@@ -1,11 +1,9 @@
 """The steps that check AMI, the manager interface: port, TLS, greeting, login, rights, version."""
 
-import contextlib
 import re
 import socket
 import ssl
 import time
-from types import TracebackType
 
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.connection import AmiConnection, await_greeting, log_in, wrap_tls
@@ -14,7 +12,7 @@ from pbx.asterisk.ami.queries import NEEDS
 from pbx.asterisk.ami.reply import PRIVILEGES, AmiReply
 from pbx.asterisk.doctor import advice
 from pbx.asterisk.doctor.network import Address, open_port
-from pbx.asterisk.doctor.step import Check, StepFailed, StepResult
+from pbx.asterisk.doctor.step import Check, CheckSession, StepFailed, StepResult
 from pbx.errors import AmiLoginError, AmiPlainLogin, AmiProtocolError, Deadline, Unreachable
 from pbx.settings import Connection
 
@@ -25,25 +23,17 @@ MIN_VERSION = 14  # the first Asterisk whose ARI serves recordings
 _MODULES = {"queues": "app_queue.so", "extensions": "chan_pjsip.so", "trunks": "chan_pjsip.so"}
 
 
-class AmiCheck:
+class AmiCheck(CheckSession):
     """Checks AMI step by step, in one session. A context manager, which closes the session."""
 
     def __init__(self, connection: Connection, addresses: list[Address]) -> None:
+        super().__init__()
         self.connection = connection
         self.addresses = addresses
-        self._open = contextlib.ExitStack()
         self._replies: dict[str, AmiReply] = {}
         self._sock: socket.socket
         self._link: AmiConnection
         self._client: AmiClient
-
-    def __enter__(self) -> "AmiCheck":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
     def steps(self) -> list[Check]:
         """The steps, in order."""

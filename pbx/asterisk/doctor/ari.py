@@ -1,15 +1,13 @@
 """The steps that check ARI, the REST interface: port, TLS, login, list of recordings, download of one."""
 
-import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 
 from pbx.asterisk.ari.client import AriClient, StoredRecording, SystemInfo
 from pbx.asterisk.doctor import advice
 from pbx.asterisk.doctor.network import Address, open_port
-from pbx.asterisk.doctor.step import Check, StepFailed, StepResult
+from pbx.asterisk.doctor.step import Check, CheckSession, StepFailed, StepResult
 from pbx.asterisk.formats.recording_files import examine
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.errors import (
@@ -33,24 +31,16 @@ MAX_FOLDERS = 4  # top-level folders that are tried, newest first: each may be a
 MAX_PER_FOLDER = 4  # recordings that are tried in a folder, until one is good
 
 
-class AriCheck:
+class AriCheck(CheckSession):
     """Checks ARI with the requests of a sync. A context manager, which closes its connections."""
 
     def __init__(self, connection: Connection, addresses: list[Address]) -> None:
+        super().__init__()
         self.connection = connection
         self.addresses = addresses
-        self._open = contextlib.ExitStack()
         self._info: SystemInfo | PbxError | None = None
         self._client: AriClient
         self._recordings: list[StoredRecording] = []
-
-    def __enter__(self) -> "AriCheck":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
     def steps(self) -> list[Check]:
         """The steps, in order."""

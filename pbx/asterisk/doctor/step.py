@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -51,6 +52,19 @@ class Check:
     name: str
     action: Callable[[], StepResult]
     required: bool = True
+
+
+class CheckSession:
+    """Steps that share what they open. A context manager, which closes it."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
 
 def run(checks: Iterable[Check], failed: str = "") -> Generator[CheckStep, None, str]:
