@@ -1,4 +1,4 @@
-"""What tests of alerts stand on: a cache with a PBX, snapshots of it, rules, and what became of them."""
+"""For tests of alerts: a database with a PBX, its snapshots, rules, and the resulting alerts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Real receivers of alerts on loopback: a web server for webhooks, a mail server. Both can be told to misbehave."""
+"""Receivers of alerts on loopback: a web server for webhooks and a mail server. Tests can make both fail."""
 
 import email
 import email.policy

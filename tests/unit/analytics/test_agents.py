@@ -12,7 +12,7 @@ from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.queues import FigureFilter
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
-from tests.unit.store.history_rows import asked, change, ring, store, visit
+from tests.unit.store.history_rows import change, read_both_ways, ring, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
@@ -50,7 +50,7 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
         ring(at(9.6), ring_s=5.0),
         ring(at(-1)),  # the day before
     )
-    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert anna == AgentFigures(
         "Anna",
         calls=2,
@@ -81,7 +81,7 @@ def test_two_queues_at_once_are_one_session(engine: Engine) -> None:
         change(at(15), "Anna", "login", "sales"),
         change(at(17), "Anna", "logout", "sales"),
     )
-    found = asked(engine, lambda session: agent_sessions(session, day()))
+    found = read_both_ways(engine, lambda session: agent_sessions(session, day()))
     assert found == [AgentSession("Anna", at(8), at(13), False), AgentSession("Anna", at(15), at(17), False)]
     with reading(engine) as session:
         assert agent_sessions(session, day(queue="help")) == [AgentSession("Anna", at(9), at(13), False)]
@@ -92,7 +92,7 @@ def test_who_came_long_ago_and_never_left_is_there(engine: Engine) -> None:
     store(
         engine, change(at(-500), "Anna", "login"), change(at(-400), "Bob", "login"), change(at(-300), "Bob", "logout")
     )
-    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (anna.agent, anna.logged_in_s, anna.sessions) == ("Anna", 24 * HOUR, 1)
 
 
@@ -121,7 +121,7 @@ def test_pausing_everywhere_is_told_twice_and_counted_once(engine: Engine) -> No
         change(at(16), "Anna", "logout", "sales"),
         change(at(16), "Anna", "logout", "help"),
     )
-    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (anna.paused_s, anna.pauses) == (HOUR, {"Lunch": PauseFigures(1, HOUR)})
 
 
@@ -134,14 +134,14 @@ def test_a_logout_ends_the_pause(engine: Engine) -> None:
         change(at(12), "Anna", "login"),
         change(at(13), "Anna", "logout"),
     )
-    (anna,) = asked(engine, lambda session: agent_figures(session, day()))
+    (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (anna.logged_in_s, anna.paused_s, anna.sessions) == (4 * HOUR, HOUR, 2)
 
 
 def test_a_member_of_the_configuration_has_no_login(engine: Engine) -> None:
     store(engine, change(at(10), "Bob", "pause", reason="Break"), change(at(11), "Bob", "unpause"))
     store(engine, visit(at(9), agent="Bob"))
-    (bob,) = asked(engine, lambda session: agent_figures(session, day()))
+    (bob,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (bob.logged_in_s, bob.paused_s, bob.calls) == (None, HOUR, 1)
     assert bob.occupancy.percent_text() == "n/a"
 
@@ -150,7 +150,7 @@ def test_reasons_of_all_agents(engine: Engine) -> None:
     for who, hours in (("Anna", 1), ("Bob", 2)):
         store(engine, change(at(8), who, "login"), change(at(10), who, "pause", reason="Lunch"))
         store(engine, change(at(10 + hours), who, "pause"), change(at(13), who, "logout"))
-    found = asked(engine, lambda session: pause_reasons(session, day()))
+    found = read_both_ways(engine, lambda session: pause_reasons(session, day()))
     assert found == {"": PauseFigures(2, 3 * HOUR), "Lunch": PauseFigures(2, 3 * HOUR)}
     with reading(engine) as session:
         assert pause_reasons(session, day(agent="Bob")) == {
@@ -168,7 +168,7 @@ def test_a_night_shift_is_cut_at_the_zones_midnight(engine: Engine) -> None:
         change(at(28), "Anna", "logout"),
     )
     tuesday = MONDAY + timedelta(days=1)
-    found = asked(engine, lambda session: agent_days(session, day(days=3), BERLIN))
+    found = read_both_ways(engine, lambda session: agent_days(session, day(days=3), BERLIN))
     assert found == [
         AgentDay("Anna", MONDAY, at(20), at(24), 4 * HOUR, 0.5 * HOUR),
         AgentDay("Anna", tuesday, at(24), at(28), 4 * HOUR, 0.25 * HOUR),

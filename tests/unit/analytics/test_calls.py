@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from pbx.analytics.calls import CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
-from tests.unit.store.history_rows import asked, call, store
+from tests.unit.store.history_rows import call, read_both_ways, store
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
@@ -41,7 +41,7 @@ def calls(engine: Engine) -> None:
 
 
 def test_all_in_one(engine: Engine) -> None:
-    found = asked(engine, lambda session: call_totals(session, day()))
+    found = read_both_ways(engine, lambda session: call_totals(session, day()))
     ways = {"inbound": 2, "outbound": 2, "internal": 1, "unknown": 1}
     assert found == CallCount("", None, 6, 5, 3, ways, talk_s=99, talks=3, wait_s=40, waits=2)
     assert found.answer_rate.parts_text() == "3 of 5"  # of the sixth nothing tells
@@ -49,7 +49,7 @@ def test_all_in_one(engine: Engine) -> None:
 
 
 def test_by_hour_and_day_without_gaps(engine: Engine) -> None:
-    hours = asked(engine, lambda session: call_counts(session, day(), BERLIN, "hour"))
+    hours = read_both_ways(engine, lambda session: call_counts(session, day(), BERLIN, "hour"))
     assert len(hours) == 24
     assert {i: hour.calls for i, hour in enumerate(hours) if hour.calls} == {9: 2, 10: 2, 11: 1, 23: 1}
     assert hours[9].start_at == at(9)
@@ -77,7 +77,7 @@ def test_by_name_the_most_frequent_first(engine: Engine) -> None:
 
 
 def test_by_the_other_partys_number_however_it_is_written(engine: Engine) -> None:
-    found = asked(engine, lambda session: call_counts(session, day(), BERLIN, "number"))
+    found = read_both_ways(engine, lambda session: call_counts(session, day(), BERLIN, "number"))
     assert [(item.label, item.calls, item.answered) for item in found] == [
         ("+49301111111", 3, 2),
         ("+4940222222", 1, 0),

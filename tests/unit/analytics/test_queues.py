@@ -25,7 +25,7 @@ from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
-from tests.unit.store.history_rows import asked, store, visit
+from tests.unit.store.history_rows import read_both_ways, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)  # midnight there
@@ -61,7 +61,7 @@ def monday(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("monday")
 def test_a_day_worked_by_hand(engine: Engine) -> None:
-    found = asked(engine, lambda session: queue_totals(session, period(), Targets(by_queue={"help": 10})))
+    found = read_both_ways(engine, lambda session: queue_totals(session, period(), Targets(by_queue={"help": 10})))
     assert found == QueueFigures(
         offered=5,
         answered=3,
@@ -91,7 +91,7 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
     ],
 )
 def test_a_filter_narrows(engine: Engine, asks: dict[str, str], offered: int, answered: int) -> None:
-    found = asked(engine, lambda session: queue_totals(session, period(**asks)))
+    found = read_both_ways(engine, lambda session: queue_totals(session, period(**asks)))
     assert (found.offered, found.answered) == (offered, answered)
 
 
@@ -100,7 +100,10 @@ def test_by_name_the_most_visits_first(engine: Engine) -> None:
     def counts(found: dict[str, QueueFigures]) -> list[tuple[str, int]]:
         return [(name, figures.offered) for name, figures in found.items()]
 
-    assert asked(engine, lambda session: counts(by_queue(session, period()))) == [("sales", 4), ("help", 1)]
+    assert read_both_ways(engine, lambda session: counts(by_queue(session, period()))) == [
+        ("sales", 4),
+        ("help", 1),
+    ]
     with reading(engine) as session:
         assert counts(by_agent(session, period())) == [("Bob", 2), ("Anna", 1)]
         assert counts(by_did(session, period())) == [("100", 2), ("200", 2), ("", 1)]
@@ -110,7 +113,7 @@ def test_by_name_the_most_visits_first(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("monday")
 def test_waits_by_what_came_of_them(engine: Engine) -> None:
-    found = asked(engine, lambda session: wait_distribution(session, period()))
+    found = read_both_ways(engine, lambda session: wait_distribution(session, period()))
     assert [bucket for bucket in found if bucket.answered or bucket.abandoned or bucket.other] == [
         WaitBucket(0, 5, 1, 1, 0),
         WaitBucket(15, 20, 1, 0, 0),
@@ -121,7 +124,7 @@ def test_waits_by_what_came_of_them(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("monday")
 def test_hours_without_visits_are_zeros(engine: Engine) -> None:
-    found = asked(engine, lambda session: queue_intervals(session, period(), BERLIN, "hour"))
+    found = read_both_ways(engine, lambda session: queue_intervals(session, period(), BERLIN, "hour"))
     assert len(found) == 24
     assert found[0].start_at == MONDAY
     assert {i: hour.figures.offered for i, hour in enumerate(found) if hour.figures.offered} == {9: 3, 14: 2}
@@ -132,7 +135,7 @@ def test_the_hour_that_comes_twice_is_told_apart(engine: Engine) -> None:
     sunday = datetime(2026, 10, 25, tzinfo=BERLIN)
     # 02:30 summer time, 02:30 winter time, 23:30
     store(engine, visit(at(2.5, sunday)), visit(at(3.5, sunday)), visit(at(24.5, sunday)))
-    hours = asked(engine, lambda session: queue_intervals(session, period(sunday), BERLIN, "hour"))
+    hours = read_both_ways(engine, lambda session: queue_intervals(session, period(sunday), BERLIN, "hour"))
     assert [hour.figures.offered for hour in hours] == [0, 0, 1, 1, *[0] * 20, 1]
     with reading(engine) as session:
         days = queue_intervals(session, period(sunday, days=2), BERLIN, "day")
@@ -146,7 +149,7 @@ def test_the_hour_that_comes_twice_is_told_apart(engine: Engine) -> None:
 def test_the_hour_that_never_is_is_missing(engine: Engine) -> None:
     sunday = datetime(2026, 3, 29, tzinfo=BERLIN)
     store(engine, visit(at(1.5, sunday)), visit(at(2.5, sunday)))  # 01:30, and an hour later 03:30
-    hours = asked(engine, lambda session: queue_intervals(session, period(sunday), BERLIN, "hour"))
+    hours = read_both_ways(engine, lambda session: queue_intervals(session, period(sunday), BERLIN, "hour"))
     assert [hour.figures.offered for hour in hours] == [0, 1, 1, *[0] * 20]
     with reading(engine) as session:
         cells = heat_map(session, period(sunday), BERLIN)
@@ -165,13 +168,13 @@ def test_a_zone_of_half_an_hour_cuts_where_its_hours_begin(engine: Engine) -> No
     kolkata = ZoneInfo("Asia/Kolkata")
     day = datetime(2026, 5, 1, tzinfo=kolkata)
     store(engine, visit(at(9 + 59 / 60, day)), visit(at(10, day)), visit(at(-1 / 60, day)))
-    hours = asked(engine, lambda session: queue_intervals(session, period(day), kolkata, "hour"))
+    hours = read_both_ways(engine, lambda session: queue_intervals(session, period(day), kolkata, "hour"))
     assert {i: hour.figures.offered for i, hour in enumerate(hours) if hour.figures.offered} == {9: 1, 10: 1}
 
 
 def test_an_agent_on_the_telephone_has_answered_whatever_comes_of_it(engine: Engine) -> None:
     store(engine, visit(at(9), "in_progress", connected_at=at(9.1), agent="Anna"), visit(at(10), "in_progress", None))
-    found = asked(engine, lambda session: queue_totals(session, period()))
+    found = read_both_ways(engine, lambda session: queue_totals(session, period()))
     assert (found.offered, found.answered, found.other, found.talks) == (2, 1, 1, 0)
 
 

@@ -21,7 +21,7 @@ from pbx.model.snapshot import Snapshot, SnapshotPart, Trunk, TrunkState
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
-from tests.unit.store.history_rows import asked, call, leg, store
+from tests.unit.store.history_rows import call, leg, read_both_ways, store
 
 ZONE = timezone(timedelta(hours=2))
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=ZONE)
@@ -58,7 +58,7 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
         *outbound(6, 65, 60.0, trunk="backup"),
         *outbound(7, 66, 60.0, trunk=""),  # no trunk: internal
     )
-    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    found = read_both_ways(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert (found.seizures, found.answered, found.outbound) == (5, 2, 5)
     assert found.asr.parts_text() == "2 of 5"
     assert found.ner.parts_text() == "4 of 5"
@@ -89,7 +89,7 @@ def test_whose_end_nobody_saw_is_in_no_ratio(engine: Engine) -> None:
         *outbound(3, 62, None, disposition="UNKNOWN", cause=16),
         *outbound(4, 63, None, disposition="", billsec_s=None),  # it rings
     )
-    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    found = read_both_ways(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert (found.seizures, found.open) == (4, 3)
     assert (found.asr.parts_text(), found.ner.parts_text(), found.ner_upper.parts_text()) == ("1 of 1",) * 3
 
@@ -102,7 +102,7 @@ def test_without_a_cause_a_failed_call_may_have_been_rejected(engine: Engine) ->
         *outbound(3, 62, 1.0, disposition="FAILED", billsec_s=0.0, cause=38),  # network out of order
         *outbound(4, 63, 1.0, disposition="CONGESTION", billsec_s=0.0),
     )
-    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    found = read_both_ways(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert found.unsure == 1
     assert (found.ner.parts_text(), found.ner_upper.parts_text()) == ("1 of 4", "2 of 4")
 
@@ -115,7 +115,7 @@ def test_the_agents_that_a_call_rings_are_one_seizure(engine: Engine) -> None:
         leg(1, at(40 / 60), IN, "PJSIP/1003-5", duration_s=120.0, billsec_s=100.0),
     ]
     store(engine, call(1, at(0)), *rows)
-    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    found = read_both_ways(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert (found.seizures, found.answered, found.outbound, found.concurrency_peak) == (1, 1, 0, 1)
     assert found.busy_s == 160  # 0:00 to 2:40
     assert found.acd.value == 100
@@ -123,7 +123,7 @@ def test_the_agents_that_a_call_rings_are_one_seizure(engine: Engine) -> None:
 
 def test_a_call_that_goes_out_where_it_came_in_is_two(engine: Engine) -> None:
     store(engine, call(1, at(0)), leg(1, at(0), IN), leg(1, at(1), IN, "PJSIP/carrier-00000009"))
-    found = asked(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
+    found = read_both_ways(engine, lambda session: trunk_totals(session, 1, "carrier", MIDNIGHT, NEXT))
     assert (found.seizures, found.outbound, found.concurrency_peak) == (2, 1, 1)
 
 
@@ -131,7 +131,7 @@ def test_a_call_put_through_from_trunk_to_trunk_holds_a_line_of_both(engine: Eng
     same, other = "PJSIP/carrier-00000009", "PJSIP/backup-0000000a"
     store(engine, call(1, at(0)), leg(1, at(0), IN, same, onward_trunk="carrier", pdd_s=3.0))
     store(engine, call(2, at(60)), leg(2, at(60), IN, other, onward_trunk="backup", disposition="BUSY"))
-    found = asked(engine, lambda session: by_trunk(session, 1, MIDNIGHT, NEXT))
+    found = read_both_ways(engine, lambda session: by_trunk(session, 1, MIDNIGHT, NEXT))
     carrier, backup = found["carrier"], found["backup"]
     assert (carrier.seizures, carrier.outbound, carrier.concurrency_peak, carrier.busy_s) == (3, 1, 2, 180)
     assert (backup.seizures, backup.outbound, backup.answered, backup.busy_s) == (1, 1, 0, 60)
@@ -141,13 +141,13 @@ def test_each_line_of_a_span_of_isdn_is_a_seizure_out(engine: Engine) -> None:
     """DAHDI names its channels by span, number and a count."""
     lines = ("DAHDI/i1/5550101-1a", "DAHDI/i1/5550102-1b")
     store(engine, call(1, at(0)), *(leg(1, at(0), "PJSIP/1001-1", line, trunk="i1") for line in lines))
-    found = asked(engine, lambda session: by_trunk(session, 1, MIDNIGHT, NEXT))["i1"]
+    found = read_both_ways(engine, lambda session: by_trunk(session, 1, MIDNIGHT, NEXT))["i1"]
     assert (found.seizures, found.outbound) == (2, 2)
 
 
 def test_calls_over_midnight_are_there_on_both_days(engine: Engine) -> None:
     store(engine, *outbound(1, 1430, 1200.0))  # 23:50 to 00:10
-    days = asked(
+    days = read_both_ways(
         engine,
         lambda session: trunk_intervals(session, 1, None, MIDNIGHT, MIDNIGHT + timedelta(days=2), ZONE, "day"),
     )
@@ -163,7 +163,7 @@ def test_calls_over_midnight_are_there_on_both_days(engine: Engine) -> None:
 def test_the_busy_hour_and_the_lines_it_needs(engine: Engine) -> None:
     # Three calls of half an hour from 10:00, one of an hour from 10:30 to 11:30: 3 × 0.5 + 0.5 = 2 erlang at ten.
     store(engine, *(row for i in range(3) for row in outbound(i, 600, 1800.0)), *outbound(9, 630, 3600.0))
-    found = asked(engine, lambda session: busy_hour(session, 1, None, MIDNIGHT, NEXT, ZONE))
+    found = read_both_ways(engine, lambda session: busy_hour(session, 1, None, MIDNIGHT, NEXT, ZONE))
     assert found is not None
     assert found.start_at == at(600)
     assert found.figures.traffic_erlang == 2

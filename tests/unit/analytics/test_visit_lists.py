@@ -22,7 +22,7 @@ from pbx.analytics.visit_lists import (
 )
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
-from tests.unit.store.history_rows import asked, call, leg, store, visit
+from tests.unit.store.history_rows import call, leg, read_both_ways, store, visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
@@ -121,7 +121,7 @@ def test_who_gave_up_is_owed_a_call_until_somebody_spoke_to_him(engine: Engine) 
         call(3, at(11.5), "outbound", from_number="1001", to_number=BOB, disposition="NO ANSWER"),
         call(4, at(30), "outbound", from_number="1001", to_number="0" + CARLA.replace("+49", "0")),  # the next day
     )
-    found = asked(engine, lambda session: callbacks(session, day()))
+    found = read_both_ways(engine, lambda session: callbacks(session, day()))
     waited_s = (1 * 3600 - 30) + (20.4 * 3600 - 30)  # 9:00:30 to 10:00; 9:36:30 to 6:00 the next morning
     assert found == CallbackFigures(4, 1, 3, owed=1, called_back=2, call_back_s=pytest.approx(waited_s))
     with reading(engine) as session:
@@ -172,14 +172,14 @@ def test_a_part_of_a_chart_narrows_every_list(engine: Engine) -> None:
 def test_a_call_taken_without_a_queue_is_a_talk(engine: Engine) -> None:
     store(engine, visit(at(9), "abandoned", 30.0, caller=ANNA))
     store(engine, call(1, at(10), "inbound", from_number=ANNA, agent="PJSIP/1001"))
-    assert asked(engine, lambda session: callbacks(session, day())).owed == 0
+    assert read_both_ways(engine, lambda session: callbacks(session, day())).owed == 0
 
 
 def test_callers_who_come_again(engine: Engine) -> None:
     store(engine, visit(at(9), "abandoned", 4.0, caller=ANNA), visit(at(10), caller="0301111111"))
     store(engine, visit(at(11), caller=ANNA, caller_name="Anna"), visit(at(12), caller=BOB), visit(at(13), caller=""))
     store(engine, visit(at(14), caller=""))
-    (found,) = asked(engine, lambda session: repeated_callers(session, day()))
+    (found,) = read_both_ways(engine, lambda session: repeated_callers(session, day()))
     assert (found.caller, found.visits, found.answered, found.abandoned) == (ANNA, 3, 2, 1)
     assert (found.first_at, found.last_at) == (at(9), at(11))
     with reading(engine) as session:

@@ -1,4 +1,4 @@
-"""The charts a page draws, as tests of pages read them."""
+"""Reads the charts that a page draws."""
 
 import json
 import re
@@ -17,6 +17,6 @@ def charts(app: AppTest) -> dict[str, dict[str, Any]]:
 
 
 def points(app: AppTest, key: str) -> list[str]:
-    """The queries that the points of a chart carry, without those of what nobody observed."""
+    """The queries that the points of a chart carry, without gaps."""
     traces = charts(app)[key]["data"]
     return [point[0] for trace in traces for point in trace.get("customdata", []) if point[0]]

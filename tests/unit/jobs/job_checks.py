@@ -1,4 +1,4 @@
-"""What can be seen of jobs and workers from outside."""
+"""Reads the state of jobs and of test workers, and waits for it."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from pbx.store.engine import reading
 from pbx.store.models import Job
 
 
-def until(holds: Callable[[], object], what: str) -> None:
+def wait_for(holds: Callable[[], object], what: str) -> None:
     for _ in range(1000):
         if holds():
             return
@@ -34,5 +34,5 @@ def log_of(settings: Settings) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def go(settings: Settings) -> None:
+def release_sync(settings: Settings) -> None:
     (settings.pbx_data_dir / "go").touch()

@@ -1,4 +1,4 @@
-"""A worker whose sync waits for the file `go`: the tests run it as a process of its own, and kill it.
+"""A worker whose sync waits for the file `go`. Tests run it as a process and kill it.
 
 Arguments: once (optional). Each line of `log` in the data directory is "<pid> begins|ends".
 """

@@ -18,7 +18,7 @@ from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.connections import save_connection
 from tests.unit.asterisk.ami.replay import Session, replay
-from tests.unit.jobs.job_checks import job_state, jobs_of, until
+from tests.unit.jobs.job_checks import job_state, jobs_of, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_job_that_hangs_is_ended_with_a_clear_sentence(kind: Any) -> None:
         run_limited(kind, hang, nobody, threading.Event())
     assert time.monotonic() - begun < 10
     assert "pbx check" in caught.value.fix
-    until(lambda: not [one for one in threading.enumerate() if one.name == f"{kind} job"], "ended")
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == f"{kind} job"], "ended")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_is_done(
         one._do_next("collect")
         assert job_state(engine, first) == "failed"
         assert "took longer than" in jobs_of(engine)[0].error
-        until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ami-")], "closed")
+        wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ami-")], "closed")
         second = queue.request_job(engine, settings, "collect", requested_by="page")
         LIMITS["collect"] = JobLimit(60)
         one._do_next("collect")
@@ -142,9 +142,9 @@ def test_a_worker_goes_on_though_a_job_never_returns(
     thread = threading.Thread(target=Worker(engine, settings, slot, stop, None).work)
     first = queue.request_job(engine, settings, "sync", requested_by="page")
     thread.start()
-    until(lambda: job_state(engine, first) == "failed", "failed")
+    wait_for(lambda: job_state(engine, first) == "failed", "failed")
     second = queue.request_job(engine, settings, "sync", requested_by="page")
-    until(lambda: job_state(engine, second) == "done", "done")
+    wait_for(lambda: job_state(engine, second) == "done", "done")
     stop.set()
     thread.join(20)
     never.set()

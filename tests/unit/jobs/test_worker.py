@@ -19,7 +19,7 @@ from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
 from tests.paths import ROOT
 from tests.systems import needs_posix
-from tests.unit.jobs.job_checks import go, job_state, jobs_of, log_of, until
+from tests.unit.jobs.job_checks import job_state, jobs_of, log_of, release_sync, wait_for
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -46,10 +46,10 @@ def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: St
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     start()
     start()
-    until(lambda: log_of(settings), "begun")
-    until(lambda: len(list(settings.pbx_data_dir.glob("worker-*.lock"))) == 2, "two at work")
-    go(settings)
-    until(lambda: job_state(engine, job) == "done", "done")
+    wait_for(lambda: log_of(settings), "begun")
+    wait_for(lambda: len(list(settings.pbx_data_dir.glob("worker-*.lock"))) == 2, "two at work")
+    release_sync(settings)
+    wait_for(lambda: job_state(engine, job) == "done", "done")
     assert [line.split()[1] for line in log_of(settings)] == ["begins", "ends"]
     assert jobs_of(engine)[0].result == {"new": 2}
 
@@ -57,14 +57,14 @@ def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: St
 def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: Settings, start: Start) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     first = start()
-    until(lambda: log_of(settings), "begun")
+    wait_for(lambda: log_of(settings), "begun")
     second = start()
-    until(lambda: (settings.pbx_data_dir / "worker-1.lock").exists(), "the second at work")
+    wait_for(lambda: (settings.pbx_data_dir / "worker-1.lock").exists(), "the second at work")
     first.kill()
     first.wait()
-    until(lambda: len(log_of(settings)) == 2, "begun again")
-    go(settings)
-    until(lambda: job_state(engine, job) == "done", "done")
+    wait_for(lambda: len(log_of(settings)) == 2, "begun again")
+    release_sync(settings)
+    wait_for(lambda: job_state(engine, job) == "done", "done")
     assert log_of(settings) == [f"{first.pid} begins", f"{second.pid} begins", f"{second.pid} ends"]
     assert jobs_of(engine)[0].attempts == 2
 
@@ -72,10 +72,10 @@ def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: S
 def test_a_killed_workers_job_is_taken_up_by_its_follower(engine: Engine, settings: Settings, start: Start) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     first = start()
-    until(lambda: log_of(settings), "begun")
+    wait_for(lambda: log_of(settings), "begun")
     first.kill()
     first.wait()
-    go(settings)
+    release_sync(settings)
     second = start("--once")
     assert second.wait(60) == 0
     assert log_of(settings) == [f"{first.pid} begins", f"{second.pid} begins", f"{second.pid} ends"]
@@ -89,7 +89,7 @@ def test_a_stopped_worker_ends_and_puts_its_job_back(
 ) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page", options=options)
     process = start()
-    until(lambda: log_of(settings), "begun")
+    wait_for(lambda: log_of(settings), "begun")
     process.send_signal(sign)
     _, said = process.communicate(timeout=60)
     assert process.returncode == (0 if sign == signal.SIGTERM else 130)
@@ -103,7 +103,7 @@ def test_a_stopped_worker_ends_and_puts_its_job_back(
 def test_a_worker_for_once_that_is_stopped_puts_its_job_back(engine: Engine, settings: Settings, start: Start) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     process = start("--once")
-    until(lambda: log_of(settings), "begun")
+    wait_for(lambda: log_of(settings), "begun")
     process.terminate()
     assert process.wait(60) == 0
     assert [(job.state, job.attempts) for job in jobs_of(engine)] == [("queued", 0)]
@@ -122,7 +122,7 @@ def test_a_worker_whose_data_directory_is_deleted_ends(settings: Settings, start
 def test_progress_is_seen_while_it_runs(engine: Engine, settings: Settings, start: Start) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     start()
-    until(lambda: jobs_of(engine)[0].total == 2, "progress")
+    wait_for(lambda: jobs_of(engine)[0].total == 2, "progress")
     assert (jobs_of(engine)[0].done, jobs_of(engine)[0].state) == (1, "running")
 
 
@@ -131,7 +131,7 @@ def test_the_first_slot_is_due_at_once(
 ) -> None:
     monkeypatch.setenv("FREEPBX_ARI_USERNAME", "ari")
     start()
-    until(lambda: log_of(settings), "begun")
+    wait_for(lambda: log_of(settings), "begun")
     assert [(job.kind, job.requested_by) for job in jobs_of(engine)] == [("sync", "schedule")]
 
 
@@ -148,7 +148,7 @@ def test_a_pbx_saved_while_the_worker_waits_is_picked_up(
     assert connection is not None
     save_connection(engine, settings, connection)
     assert "The PBX is 127.0.0.1" in process.stderr.readline()
-    until(lambda: log_of(settings), "begun")
+    wait_for(lambda: log_of(settings), "begun")
     engine.dispose()
 
 
@@ -156,11 +156,11 @@ def test_a_failed_job_tells_why_and_the_worker_goes_on(engine: Engine, settings:
     # The real collect finds no PBX; the sync after it is done by the same worker.
     failing = queue.request_job(engine, settings, "collect", requested_by="page")
     start()
-    until(lambda: job_state(engine, failing) == "failed", "failed")
+    wait_for(lambda: job_state(engine, failing) == "failed", "failed")
     assert len(jobs_of(engine)[0].error) > 20
     job = queue.request_job(engine, settings, "sync", requested_by="page")
-    go(settings)
-    until(lambda: job_state(engine, job) == "done", "done")
+    release_sync(settings)
+    wait_for(lambda: job_state(engine, job) == "done", "done")
 
 
 def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
@@ -175,7 +175,7 @@ def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
 
 def test_json_tells_each_job_in_a_line(engine: Engine, settings: Settings, start: Start) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
-    go(settings)
+    release_sync(settings)
     told, _ = start("--once", "--json", "--quiet").communicate(timeout=60)
     assert f'"id": "{job.id}"' in told
     assert '"state": "done"' in told
@@ -191,14 +191,14 @@ def test_a_worker_is_started_when_none_is_alive_and_only_then(settings: Settings
         for _ in range(3):
             queue.ensure_worker(settings)
             assert queue.worker_alive(settings)
-        until(lambda: "is at work" in (settings.pbx_data_dir / "worker.log").read_text(), "at work")
+        wait_for(lambda: "is at work" in (settings.pbx_data_dir / "worker.log").read_text(), "at work")
         assert len(workers_started_here()) == 1
         locks = sorted(path.name for path in settings.pbx_data_dir.glob("*.lock"))
         assert locks == ["worker-0.lock", "worker-start.lock"]
     finally:
         for process in workers_started_here():
             process.terminate()
-    until(lambda: not queue.worker_alive(settings), "ended")
+    wait_for(lambda: not queue.worker_alive(settings), "ended")
 
 
 def workers_started_here() -> list[psutil.Process]:

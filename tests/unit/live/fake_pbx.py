@@ -1,4 +1,4 @@
-"""A PBX on loopback for whoever listens: it answers with an idle PBX's captured bytes, and says what a test wants."""
+"""A PBX on loopback for tests of the listener: it answers with captured bytes and sends events that a test gives."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ EMPTY = (
 
 
 class Line:
-    """What the PBX says to each connection. `entries` are the QueueEntry events that its QueueStatus holds."""
+    """What the PBX sends on each connection. `entries`: the QueueEntry events in its reply to QueueStatus."""
 
     def __init__(self) -> None:
         self.entries = b""
@@ -75,7 +75,7 @@ def entry(uniqueid: str, queue: str, wait_s: int) -> bytes:
 
 @contextmanager
 def pbx_on_line(monkeypatch: pytest.MonkeyPatch, version: int = 22) -> Iterator[tuple[Line, ReplayServer]]:
-    """A PBX that the environment names."""
+    """Start the PBX and set the environment to connect to it."""
     line = Line()
     with replay(line.serve, version=version, prefix="bare-") as server:
         for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", server.port), ("AMI_USERNAME", "notebook")):
@@ -86,7 +86,7 @@ def pbx_on_line(monkeypatch: pytest.MonkeyPatch, version: int = 22) -> Iterator[
 
 @contextmanager
 def listening(engine: Engine, settings: Settings | None = None) -> Iterator[Listener]:
-    """Whoever listens, on a thread of the test's; when it ends all is stored."""
+    """Run a listener in a thread; at the end everything is stored."""
     settings = settings or load_settings()
     stop, begun = threading.Event(), threading.Event()
     watch = Listener(engine, settings, needed_connection(engine, settings))

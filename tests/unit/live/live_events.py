@@ -1,4 +1,4 @@
-"""A PBX that tells a live history of events written by hand, a second apart."""
+"""Sends events, written by hand and a second apart, to a live history."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ def event(name: str, **headers: Any) -> Message:
 
 
 class Pbx:
-    """A history that is told of events a second apart."""
+    """A live history that receives events a second apart."""
 
     def __init__(self) -> None:
         self.at = START

@@ -1,4 +1,4 @@
-"""One sync as a process of its own, to be killed: `sync_once.py HOST PORT PASSWORD DATA_DIR`."""
+"""One sync in a process that a test kills: `sync_once.py HOST PORT PASSWORD DATA_DIR`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A Whisper in openai-whisper's format, written as CTranslate2 wants it: faster-whisper loads it without a download."""
+"""Converts an openai-whisper checkpoint to CTranslate2's format, so faster-whisper needs no download."""
 
 import itertools
 import json

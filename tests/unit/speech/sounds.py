@@ -1,4 +1,4 @@
-"""Sounds to test with: recorded tones and phrases, made ones, and what is needed to look at them."""
+"""Test sounds: recorded and synthetic tones and phrases, and functions to inspect them."""
 
 import wave
 from pathlib import Path

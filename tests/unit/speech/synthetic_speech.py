@@ -1,4 +1,4 @@
-"""Test speech: sentences of the test checkpoint's small grammar, spoken by espeak-ng over a narrow band."""
+"""Test speech: espeak-ng speaks sentences of the test checkpoint's small grammar, in telephone quality."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""History put into the cache for tests of figures, and figures read twice: from the rows and from packed days."""
+"""Makes and stores rows of history for tests of figures, and reads figures from rows and from packed days."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -60,8 +60,8 @@ def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "",
     return LegRow(call_id=call_id, started_at=started_at, channel=channel, dst_channel=dst_channel, **facts | values)
 
 
-def asked(engine: Engine, question: Callable[[Session], Answer]) -> Answer:
-    """The answer from rows; from packed days it must be the same."""
+def read_both_ways(engine: Engine, question: Callable[[Session], Answer]) -> Answer:
+    """The query's result from rows, after checking that packed days give the same."""
     with reading(engine) as session:
         from_rows = question(session)
     with writing(engine) as session:

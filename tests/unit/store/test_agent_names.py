@@ -13,7 +13,7 @@ from pbx.store.agent_names import agent_names, extension_names
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot, store_latest
-from tests.unit.store.history_rows import asked, change, ring, store, visit
+from tests.unit.store.history_rows import change, read_both_ways, ring, store, visit
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAY = FigureFilter(1, NOON, NOON + timedelta(hours=12))
@@ -85,7 +85,7 @@ def test_one_agent_is_not_two(engine: Engine) -> None:
         visit(NOON + hour / 2, agent="PJSIP/1001", talk_s=360.0, uniqueid="x"),
         ring(NOON + hour / 2, agent="Bob"),
     )
-    anna, bob = asked(engine, lambda session: agent_figures(session, DAY))
+    anna, bob = read_both_ways(engine, lambda session: agent_figures(session, DAY))
     assert (anna.agent, anna.calls, anna.talk_s) == ("Anna", 2, 720.0)
     assert (anna.logged_in_s, anna.paused_s, anna.sessions) == (7200.0, 3600.0, 1)
     assert (bob.agent, bob.non_response) == ("Bob", 1)

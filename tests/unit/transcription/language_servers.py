@@ -1,4 +1,4 @@
-"""A language server on loopback that speaks OpenAI's chat completions, and fails in every way that one can."""
+"""A language server on loopback with OpenAI's chat completions that can fail in every way."""
 
 import json
 import threading

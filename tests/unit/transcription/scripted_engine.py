@@ -1,4 +1,4 @@
-"""A speech engine that does what the file it is given says, for the faults that no recording can provoke.
+"""A speech engine that follows a script in the file it gets, for faults that no recording can cause.
 
 A file is JSON: `parts` of 10 s each with one segment "part N of FILE"; `fault` in the part `at`. Its log is the file
 `log` of the data directory: "<pid> <file> from <start_s> in <language>".

@@ -1,4 +1,4 @@
-"""The transcriber as a process of its own, scripted. Of the model "heavy" it dies, of "faulty" it fails."""
+"""The transcriber process with the scripted engine. The model “heavy” makes it crash, “faulty” makes it fail."""
 
 import os
 import sys

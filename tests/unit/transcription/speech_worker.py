@@ -1,4 +1,4 @@
-"""A worker whose transcriber has the scripted engine. Arguments are those of the command `worker`."""
+"""A worker whose transcriber uses the scripted engine. It takes the arguments of the command `worker`."""
 
 import sys
 

@@ -23,7 +23,7 @@ from pbx.transcription import supervisor as speech
 from pbx.transcription import transcriber_process as transcriber
 from pbx.transcription.batch import transcribe_queued
 from pbx.transcription.transcriber_process import QueueWorker
-from tests.unit.jobs.job_checks import log_of, until
+from tests.unit.jobs.job_checks import log_of, wait_for
 from tests.unit.transcription.scripted_engine import SECRET, Scripted, add_recording, ask, row_of, said, states
 
 ME = "here-9"
@@ -108,7 +108,7 @@ def test_what_is_stopped_goes_on_where_it_was(engine: Engine, settings: Settings
     stop = threading.Event()
     thread = threading.Thread(target=lambda: run(engine, settings, stop=stop))
     thread.start()
-    until(lambda: row_of(engine, number).done_s == 20.0, "two parts stored")
+    wait_for(lambda: row_of(engine, number).done_s == 20.0, "two parts stored")
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
@@ -132,7 +132,7 @@ def test_cancel_and_pause_interrupt_within_five_seconds(
     pbx = connection_id(engine, settings)
     thread = threading.Thread(target=lambda: run(engine, settings))
     thread.start()
-    until(lambda: row_of(engine, number).done_s == 10.0, "a part stored")
+    wait_for(lambda: row_of(engine, number).done_s == 10.0, "a part stored")
     with writing(engine) as session:
         if what == "cancel":
             assert transcriptions.cancel(session, pbx, [number]) == 1
@@ -270,9 +270,9 @@ def test_the_queue_waits_for_room_on_the_disk(
             worker.work(idle_s=0.0)  # as on the command line: said, not waited for
         thread = threading.Thread(target=lambda: worker.work(idle_s=60.0))
         thread.start()
-        until(lambda: "Not enough disk space" in caplog.text, "said")
+        wait_for(lambda: "Not enough disk space" in caplog.text, "said")
         disk.grow()
-        until(lambda: states(engine) == {number: "completed"}, "completed")
+        wait_for(lambda: states(engine) == {number: "completed"}, "completed")
         stop.set()
         thread.join()
     assert row_of(engine, number).attempts == 0
@@ -291,7 +291,7 @@ def test_the_old_transcript_stays_until_the_new_is_whole(
     ask(engine, settings, number, model="small")
     thread = threading.Thread(target=lambda: work(engine, settings))
     thread.start()
-    until(lambda: row_of(engine, number).done_s == 10.0 and said(engine, number, current=False), "begun")
+    wait_for(lambda: row_of(engine, number).done_s == 10.0 and said(engine, number, current=False), "begun")
     with reading(engine) as session:
         before = current_transcript(session, number)
     (settings.pbx_data_dir / "go").touch()

@@ -22,7 +22,7 @@ from pbx.transcription.supervisor import TranscriberSupervisor
 from pbx.transcription.transcriber_process import limit_threads
 from tests.paths import ROOT
 from tests.systems import KILLED, needs_posix
-from tests.unit.jobs.job_checks import go, log_of, until
+from tests.unit.jobs.job_checks import log_of, release_sync, wait_for
 from tests.unit.transcription.scripted_engine import add_recording, ask, row_of, said, states
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -76,14 +76,14 @@ def test_what_a_killed_transcriber_left_is_completed_by_another(
 ) -> None:
     number, other = add_recording(engine, settings, parts=4, fault="wait", at=2), add_recording(engine, settings)
     start()  # by the rules both are queued
-    until(lambda: states(engine) == {number: "transcribing", other: "completed"}, "at the first")
-    until(lambda: row_of(engine, number).done_s == 20.0, "two parts stored")
+    wait_for(lambda: states(engine) == {number: "transcribing", other: "completed"}, "at the first")
+    wait_for(lambda: row_of(engine, number).done_s == 20.0, "two parts stored")
     (first,) = set(pids(settings))
     psutil.Process(first).kill()
-    until(lambda: len(log_of(settings)) == 3, "begun again")
+    wait_for(lambda: len(log_of(settings)) == 3, "begun again")
     assert row_of(engine, number).attempts == 2
-    go(settings)
-    until(lambda: states(engine)[number] == "completed", "completed")
+    release_sync(settings)
+    wait_for(lambda: states(engine)[number] == "completed", "completed")
     assert said(engine, number) == ["part 0", "part 1", "part 2", "part 3"]
     assert [line.split(" ", 1)[1] for line in log_of(settings)] == ["r2 from 0", "r1 from 0", "r1 from 20 in en"]
     assert pids(settings)[-1] != first
@@ -113,7 +113,7 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
         keeper.look(active)
         hanging = keeper._child
         assert hanging is not None
-        until(lambda: anyone_alive(settings.pbx_data_dir, "transcriber"), "its lock is held")
+        wait_for(lambda: anyone_alive(settings.pbx_data_dir, "transcriber"), "its lock is held")
         with writing(engine) as session:
             assert claims.claim_recordings(session, active.id, speech.SLOT, "", 1)
         keeper.look(active)
@@ -161,7 +161,7 @@ def test_a_stopped_worker_stops_its_transcriber_and_burns_no_attempt(
 ) -> None:
     number = add_recording(engine, settings, fault="wait", at=1)
     worker = start()
-    until(lambda: states(engine) == {number: "transcribing"} and row_of(engine, number).done_s, "begun")
+    wait_for(lambda: states(engine) == {number: "transcribing"} and row_of(engine, number).done_s, "begun")
     worker.send_signal(sign)
     _, said_last = worker.communicate(timeout=60)
     assert "Traceback" not in said_last
@@ -175,12 +175,12 @@ def test_a_killed_workers_transcriber_ends_and_the_next_worker_goes_on(
 ) -> None:
     number = add_recording(engine, settings, fault="wait", at=1)
     worker = start()
-    until(lambda: states(engine) == {number: "transcribing"} and row_of(engine, number).done_s, "begun")
+    wait_for(lambda: states(engine) == {number: "transcribing"} and row_of(engine, number).done_s, "begun")
     worker.kill()
     worker.wait()
-    until(lambda: not anyone_alive(settings.pbx_data_dir, "transcriber"), "the orphan ended")
+    wait_for(lambda: not anyone_alive(settings.pbx_data_dir, "transcriber"), "the orphan ended")
     assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 0)
-    go(settings)
+    release_sync(settings)
     assert start("--once").wait(60) == 0
     assert states(engine) == {number: "completed"}
     assert said(engine, number) == ["part 0", "part 1"]
@@ -191,17 +191,17 @@ def test_it_gives_its_memory_back_when_nothing_comes_and_starts_again_when_asked
 ) -> None:
     number = add_recording(engine, settings)
     worker = start(IDLE_S="0.1")
-    until(lambda: states(engine) == {number: "completed"}, "completed")
-    until(lambda: transcribers(worker) == [], "ended")
+    wait_for(lambda: states(engine) == {number: "completed"}, "completed")
+    wait_for(lambda: transcribers(worker) == [], "ended")
     ask(engine, settings, number)
-    until(lambda: len(log_of(settings)) == 2 and states(engine) == {number: "completed"}, "transcribed again")
+    wait_for(lambda: len(log_of(settings)) == 2 and states(engine) == {number: "completed"}, "transcribed again")
 
 
 @needs_posix
 def test_it_goes_behind_everything_else(engine: Engine, settings: Settings, start: Start) -> None:
     number = add_recording(engine, settings, fault="wait")
     worker = start()
-    until(lambda: states(engine) == {number: "transcribing"}, "begun")
+    wait_for(lambda: states(engine) == {number: "transcribing"}, "begun")
     (process,) = transcribers(worker)
     assert process.nice() == NICENESS
     assert int(process.environ()["OMP_NUM_THREADS"]) <= 8

@@ -1,4 +1,4 @@
-"""A manager interface on loopback that answers with the bytes real Asterisk sent, for the faults it won't produce."""
+"""An AMI server on loopback that answers with bytes of a real Asterisk, for faults that Asterisk doesn't produce."""
 
 import contextlib
 import re

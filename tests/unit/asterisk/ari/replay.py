@@ -1,4 +1,4 @@
-"""A PBX on loopback that answers with the bytes real Asterisk sent, and that can be made to fail in mid-answer."""
+"""An ARI server on loopback that answers with bytes of a real Asterisk, and can fail in the middle of a response."""
 
 import base64
 import json

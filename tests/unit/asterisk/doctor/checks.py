@@ -1,4 +1,4 @@
-"""A sound PBX of captured bytes, to be made unsound, and what its check says."""
+"""A working PBX made of captured bytes, which tests break, and the results of its connection check."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""queue_log as text, read and folded."""
+"""Writes queue_log as text, and parses and folds it."""
 
 import random
 from collections.abc import Iterator

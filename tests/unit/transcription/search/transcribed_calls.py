@@ -1,4 +1,4 @@
-"""Calls with something said in them, for the tests of transcripts, search and notes."""
+"""Makes calls with transcripts, for tests of transcripts, search and notes."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
