@@ -62,7 +62,7 @@ def live_shift(server: LabServer, folder: Path) -> Lived:
     with be(server, folder / LIVE), opened() as live, alone_at(server):
         with listening(live) as watch:
             shift = work_shift(server, lambda: look_once(server, folder))
-            time.sleep(2)  # what is told late
+            time.sleep(2)  # late events
             server.cli(f"queue reset stats {DESK}")
             watch.poller.wake()
             wait_until("a look shows the reset", lambda: bool(resets_since(live, shift.until)))

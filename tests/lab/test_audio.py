@@ -97,7 +97,7 @@ def test_every_format_lasts_and_sounds_as_the_wav(server: LabServer, tmp_path: P
     with recorded(server, "Playback,demo-congrats", [f"call.{suffix}" for suffix in ("wav", *FORMATS)]) as folder:
         wav = folder / "call.wav"
         expected, said = probe_audio(wav), load_sound(wav)
-        voiced_s = sum(stretch.end_s - stretch.start_s for stretch in find_voice(said[0]))
+        voiced_s = sum(span.end_s - span.start_s for span in find_voice(said[0]))
         assert expected.duration_s == pytest.approx(SPOKEN_S, abs=1)
         assert voiced_s > SPOKEN_S / 2
         for suffix, alike in FORMATS.items():
@@ -106,7 +106,7 @@ def test_every_format_lasts_and_sounds_as_the_wav(server: LabServer, tmp_path: P
             assert sound.shape == (1, pytest.approx(expected.duration_s * SPEECH_HZ, abs=8000)), suffix
             assert likeness(said, sound) > alike, suffix
             assert level_db(sound) == pytest.approx(level_db(said), abs=1.5), suffix
-            heard_s = sum(stretch.end_s - stretch.start_s for stretch in find_voice(sound[0]))
+            heard_s = sum(span.end_s - span.start_s for span in find_voice(sound[0]))
             assert heard_s == pytest.approx(voiced_s, abs=1), suffix
             assert playable.shape[1] == pytest.approx(sound.shape[1], abs=500), suffix
             assert likeness(sound, playable) > 0.8, suffix

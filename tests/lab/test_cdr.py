@@ -148,24 +148,24 @@ def calls_of(engine: Engine, lived: Lived) -> dict[str, CallRow]:
     return {kind: found[call.uniqueid] for kind, call in lived.calls.items()}
 
 
-def assert_told(engine: Engine, lived: Lived, *, by_table: bool) -> None:
+def assert_reported(engine: Engine, lived: Lived, *, by_table: bool) -> None:
     """Every call is there with how it went."""
     calls = calls_of(engine, lived)
-    told = {
+    reported = {
         kind: (call.direction, call.disposition, call.from_number, call.to_number, call.agent)
         for kind, call in calls.items()
     }
     outside, forwarded, queue_caller = (
         lived.calls[kind].caller.partition("<")[2].rstrip(">") for kind in ("inbound", "forwarded", "queue")
     )
-    assert told["answered"] == ("outbound", "ANSWERED", "1001", "5551001", "1001")
-    assert told["busy"] == ("outbound", "BUSY", "1001", "5552001", "1001")
-    assert told["noanswer"] == ("outbound", "NO ANSWER", "1001", "5553001", "1001")
-    assert told["internal"] == ("internal", "ANSWERED", "1001", "1002", "1002")
-    assert told["transferred"] == ("outbound", "ANSWERED", "1001", "5551001", "1001")
-    assert told["forwarded"] == ("inbound", "ANSWERED", forwarded, "5551001", "")
-    assert told["inbound"][:4] == ("inbound", "ANSWERED", outside, "sales")
-    assert told["queue"][1:4] == ("ANSWERED", queue_caller, "sales")
+    assert reported["answered"] == ("outbound", "ANSWERED", "1001", "5551001", "1001")
+    assert reported["busy"] == ("outbound", "BUSY", "1001", "5552001", "1001")
+    assert reported["noanswer"] == ("outbound", "NO ANSWER", "1001", "5553001", "1001")
+    assert reported["internal"] == ("internal", "ANSWERED", "1001", "1002", "1002")
+    assert reported["transferred"] == ("outbound", "ANSWERED", "1001", "5551001", "1001")
+    assert reported["forwarded"] == ("inbound", "ANSWERED", forwarded, "5551001", "")
+    assert reported["inbound"][:4] == ("inbound", "ANSWERED", outside, "sales")
+    assert reported["queue"][1:4] == ("ANSWERED", queue_caller, "sales")
     assert (calls["inbound"].did, calls["queue"].did) == ("5550100" if by_table else "", "")
     assert calls["inbound"].from_name == lived.calls["inbound"].caller.partition(" <")[0]
     for kind in ("answered", "internal", "inbound", "queue", "transferred", "forwarded"):
@@ -186,7 +186,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     active = active_at(engine, lived.server)
     result = import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert (result.rows, result.legs, result.bad) == (len(lived.rows()), len(lived.rows()), 0)
-    assert_told(engine, lived, by_table=True)
+    assert_reported(engine, lived, by_table=True)
     with reading(engine) as session:
         legs = session.exec(select(LegRow)).all()
         carried = {leg.linkedid for leg in legs if leg.trunk == "carrier"}
@@ -205,7 +205,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     assert {leg.dst_channel: leg.billsec_s for leg in legs if leg.dst_channel} == written
     again = import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert (again.rows, again.legs, again.bad) == (0, 0, 0)
-    assert_told(engine, lived, by_table=True)
+    assert_reported(engine, lived, by_table=True)
 
 
 def test_master_csv(lived: Lived, engine: Engine, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_master_csv(lived: Lived, engine: Engine, tmp_path: Path) -> None:
     copy.write_bytes(b"".join(lines))
     result = import_cdr_file(ImportRun(engine, active), copy)
     assert (result.rows, result.legs, result.bad) == (1, 1, 0)
-    assert_told(engine, lived, by_table=False)
+    assert_reported(engine, lived, by_table=False)
 
 
 def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mariadb: MariaDb) -> None:
@@ -238,7 +238,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     with writing(engine) as session:
         store_legs(session, 1, watched, "watch")
     import_cdr_database(ImportRun(engine, active), mariadb.address)
-    assert_told(engine, lived, by_table=True)
+    assert_reported(engine, lived, by_table=True)
     with reading(engine) as session:
         legs = session.exec(select(LegRow)).all()
     dialled = {leg.dst_channel: leg for leg in legs if leg.dst_channel}

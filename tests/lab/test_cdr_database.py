@@ -149,7 +149,7 @@ def test_the_database_is_only_read(engine: Engine, pbx: ActiveConnection, mariad
         (("mysql+pymysql", "sybase"), SettingsError, "not the address"),
     ],
 )
-def test_a_refusal_is_told_without_the_password(
+def test_a_refusal_is_reported_without_the_password(
     engine: Engine,
     pbx: ActiveConnection,
     mariadb: MariaDb,

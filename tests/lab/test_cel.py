@@ -104,20 +104,22 @@ def test_what_cel_adds_to_the_cdr(lived: Lived, engine: Engine, active: ActiveCo
     fill(mariadb, lived)
     result = read(engine, active, mariadb)
     assert (result.bad, result.faults) == (0, [])
-    told = legs(engine, lived)
-    causes = {kind: told[kind][0].cause for kind in ("talk", "busy", "noanswer", "late")}
+    reported = legs(engine, lived)
+    causes = {kind: reported[kind][0].cause for kind in ("talk", "busy", "noanswer", "late")}
     assert causes == {"talk": 16, "busy": 17, "noanswer": None, "late": 16}
-    assert sorted(leg.cause or 0 for leg in told["queue"]) == [16, 26]  # the other agent rang, and was let go
-    assert [leg.bridged_at for kind in ("busy", "noanswer") for leg in told[kind]] == [None, None]
+    assert sorted(leg.cause or 0 for leg in reported["queue"]) == [16, 26]  # the other agent rang, and was let go
+    assert [leg.bridged_at for kind in ("busy", "noanswer") for leg in reported[kind]] == [None, None]
     for kind, ring_s in (("talk", 0), ("late", 3)):
-        (leg,) = told[kind]
+        (leg,) = reported[kind]
         assert leg.bridged_at is not None
         assert abs((leg.bridged_at - leg.started_at).total_seconds() - ring_s) <= 1
         assert abs(leg.bridged_at.timestamp() - float(leg.uniqueid) - ring_s) <= 2  # whatever the PBX's zone
-    passed_on = {kind: {leg.transferred_to for leg in told[kind] if leg.bridged_at} for kind in ("blind", "attended")}
+    passed_on = {
+        kind: {leg.transferred_to for leg in reported[kind] if leg.bridged_at} for kind in ("blind", "attended")
+    }
     assert passed_on["blind"] == {"100"}
     assert "100" in passed_on["attended"]
-    assert {leg.transferred_to for kind in ("talk", "busy", "late", "queue") for leg in told[kind]} == {""}
+    assert {leg.transferred_to for kind in ("talk", "busy", "late", "queue") for leg in reported[kind]} == {""}
 
 
 def test_a_call_answered_before_anybody_did_gets_its_true_wait(

@@ -54,8 +54,8 @@ def test_check_passes_on_a_prepared_pbx(server: LabServer, tls: bool) -> None:
     assert said.returncode == 0, said.stdout
     assert f"All is well with {server.host}." in said.stdout
     assert "✗" not in said.stdout
-    told = json.loads(run(server.connection(tls=tls), "check", "--json").stdout)
-    assert (told["ok"], told["host"]) == (True, server.host)
+    reported = json.loads(run(server.connection(tls=tls), "check", "--json").stdout)
+    assert (reported["ok"], reported["host"]) == (True, server.host)
 
 
 def test_check_names_the_missing_rights_and_how_to_give_them(server: LabServer) -> None:
@@ -77,9 +77,9 @@ def test_a_wrong_password_fails_without_being_said(server: LabServer, command: s
 
 
 def test_collect_writes_the_snapshot(server: LabServer, no_real_data: Path, tmp_path: Path) -> None:
-    told = run(server.connection(), "collect", "--json")
-    assert told.returncode == 0, told.stderr
-    result = json.loads(told.stdout)
+    reported = run(server.connection(), "collect", "--json")
+    assert reported.returncode == 0, reported.stderr
+    result = json.loads(reported.stdout)
     document = json.loads((no_real_data / "freepbx.json").read_text())
     assert document.keys() >= {"collected_at", "system_info", "extensions", "trunks", "queues", "active_calls"}
     assert {extension["extension"] for extension in document["extensions"]} >= {"1001", "1002", "1003", "1004"}

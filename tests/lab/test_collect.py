@@ -155,7 +155,7 @@ def small_disk(no_real_data: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", no_real_data], check=True)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(small_disk: Path) -> None:
     write_jobs(5)
     with pytest.raises(StorageFull, match="Not enough disk space") as caught:
         write_jobs(200)
@@ -170,13 +170,13 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     write_jobs(200)
 
 
-def test_a_disk_full_from_the_start_is_told(small_disk: Path) -> None:
+def test_a_disk_full_from_the_start_is_reported(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(StorageFull, match="Not enough disk space"):
         open_engine(load_settings())
 
 
-def test_a_look_that_does_not_fit_is_told(server: LabServer, small_disk: Path, tmp_path: Path) -> None:
+def test_a_look_that_does_not_fit_is_reported(server: LabServer, small_disk: Path, tmp_path: Path) -> None:
     collect(server.connection(), small_disk / "freepbx.json")
     before = (small_disk / "freepbx.json").read_bytes()
     fill(small_disk, step=512)
@@ -187,7 +187,7 @@ def test_a_look_that_does_not_fit_is_told(server: LabServer, small_disk: Path, t
     assert counts()["SnapshotRow"] >= 1
 
 
-def test_a_read_only_data_directory_is_told(small_disk: Path) -> None:
+def test_a_read_only_data_directory_is_reported(small_disk: Path) -> None:
     write_jobs(1)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(DataError) as caught:
@@ -198,7 +198,7 @@ def test_a_read_only_data_directory_is_told(small_disk: Path) -> None:
         write_atomically(small_disk / "freepbx.json", "{}")
 
 
-def test_a_directory_that_turns_read_only_is_told(small_disk: Path) -> None:
+def test_a_directory_that_turns_read_only_is_reported(small_disk: Path) -> None:
     engine = open_engine(load_settings())
     subprocess.run(["mount", "-o", "bind", small_disk, small_disk], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", small_disk], check=True)

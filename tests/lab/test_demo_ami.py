@@ -186,13 +186,13 @@ def test_the_greeting_and_what_is_refused_before_a_login(sides: tuple[Line, Line
 @pytest.mark.parametrize("proof", ["Secret: wrong", "AuthType: MD5\nKey: 0", "AuthType: SHA\nSecret: wrong"])
 @pytest.mark.parametrize("who", ["", "nobody"])
 def test_whoever_is_refused_hears_the_same(sides: tuple[Line, Line], who: str, proof: str) -> None:
-    told = []
+    reported = []
     for line in sides:
         line.ask("Action: Challenge\nAuthType: MD5")
         line.send(f"Action: Login\nActionID: x\nUsername: {who or line.connection.ami_username}\n{proof}")
-        told.append(line.rest())
-    assert told[0] == told[1]
-    assert b"Authentication failed" in told[0]
+        reported.append(line.rest())
+    assert reported[0] == reported[1]
+    assert b"Authentication failed" in reported[0]
 
 
 def test_words_are_the_same(sides: tuple[Line, Line]) -> None:

@@ -40,7 +40,7 @@ DAYS = [date(2026, 11, 16) + timedelta(days=day) for day in range(5)]
 PHONE = "PJSIP/1002"
 # What a channel goes through by itself.
 OF_CHANNEL = ("Newchannel", "Newstate", "HangupRequest", "SoftHangupRequest", "Hangup")
-# What is told of the caller's channel, in its order.
+# The events of the caller's channel, in their order.
 OF_QUEUE = (
     *("VarSet", "MixMonitorStart", "QueueCallerJoin", "AgentCalled", "DialBegin", "DialEnd", "AgentRingNoAnswer"),
     *("QueueCallerLeave", "QueueCallerAbandon", "AgentConnect", "AgentComplete", "BlindTransfer"),
@@ -126,15 +126,15 @@ KINDS: dict[str, Callable[[LabServer], PlacedCall]] = {
 @functools.cache
 def heard(server: LabServer, kind: str) -> tuple[list[Message], PlacedCall]:
     """The events of a call of that kind and of what else went on meanwhile; and which call it was."""
-    with listening(server) as told:
+    with listening(server) as reported:
         call = KINDS[kind](server)
-    return told, call
+    return reported, call
 
 
 def of_lab(server: LabServer, kind: str) -> list[Message]:
     """The events of that call alone."""
-    told, call = heard(server, kind)
-    return [message for message in told if linked(message, call.uniqueid)]
+    reported, call = heard(server, kind)
+    return [message for message in reported if linked(message, call.uniqueid)]
 
 
 @functools.cache
@@ -169,16 +169,16 @@ def linked(message: Message, linkedid: str) -> bool:
     return linkedid in (fields.get("Linkedid"), fields.get("DestLinkedid"), fields.get("TransfereeLinkedid"))
 
 
-def states(told: list[Message], channel: str) -> list[tuple[str, str]]:
+def states(reported: list[Message], channel: str) -> list[tuple[str, str]]:
     """A channel's own events in their order: name and state."""
-    mine = [dict(message) for message in told if dict(message)["Event"] in OF_CHANNEL]
+    mine = [dict(message) for message in reported if dict(message)["Event"] in OF_CHANNEL]
     return [(one["Event"], one["ChannelStateDesc"]) for one in mine if one["Channel"].startswith(channel)]
 
 
-def story_of_caller(told: list[Message]) -> list[str]:
+def story_of_caller(reported: list[Message]) -> list[str]:
     """What the queue and the dialling tell of the caller's channel, from when it joined."""
     names = []
-    for message in told:
+    for message in reported:
         fields = dict(message)
         if fields["Event"] in OF_QUEUE and "Channel" in {**fields, "TransfereeChannel": "Channel"}:
             extra = fields.get("Variable", fields.get("DialStatus", ""))
@@ -197,8 +197,8 @@ def test_every_event_of_a_day_has_a_shape_that_asterisk_sends(server: LabServer,
     }
     assert len(events) > 5000
     assert not unknown
-    told = {event.name for event in events}
-    assert told <= USED_EVENTS, "nothing is told that nobody asks for"
+    reported = {event.name for event in events}
+    assert reported <= USED_EVENTS, "nothing is reported that nobody asks for"
 
 
 def test_privileges_are_those_of_asterisk(server: LabServer) -> None:
@@ -264,8 +264,8 @@ def test_the_callers_channel_goes_the_same_way(server: LabServer) -> None:
 def test_who_leaves_a_queue_unanswered_goes_the_same_way(server: LabServer, kind: str) -> None:
     """The lab's telephones ring in vain there, as the story's do: from the last that stopped ringing."""
 
-    def ending(told: list[Message]) -> list[str]:
-        names = [dict(message)["Event"] + dict(message).get("Variable", "") for message in told]
+    def ending(reported: list[Message]) -> list[str]:
+        names = [dict(message)["Event"] + dict(message).get("Variable", "") for message in reported]
         return [name for name in names[names.index("VarSetABANDONED") :] if name.startswith(("VarSet", "Queue"))]
 
     there = of_lab(server, kind)
@@ -277,11 +277,11 @@ def test_who_leaves_a_queue_unanswered_goes_the_same_way(server: LabServer, kind
             assert names_of(message) == shapes_there[name]
 
 
-def test_a_telephone_that_rings_in_vain_goes_the_same_way(server: LabServer) -> None:
-    def ringing(told: list[Message]) -> list[str]:
-        last = max(place for place, message in enumerate(told) if dict(message)["Event"] == "AgentRingNoAnswer")
-        fields = dict(told[last])
-        mine = [one for one in map(dict, told) if one.get("DestUniqueid") == fields["DestUniqueid"]]
+def test_a_missed_ring_goes_the_same_way(server: LabServer) -> None:
+    def ringing(reported: list[Message]) -> list[str]:
+        last = max(place for place, message in enumerate(reported) if dict(message)["Event"] == "AgentRingNoAnswer")
+        fields = dict(reported[last])
+        mine = [one for one in map(dict, reported) if one.get("DestUniqueid") == fields["DestUniqueid"]]
         names = ("AgentCalled", "DialBegin", "AgentRingNoAnswer", "DialEnd")
         return [one["Event"] + one.get("DialStatus", "") for one in mine if one["Event"] in names]
 
@@ -294,7 +294,7 @@ def test_a_blind_transfer_goes_the_same_way(server: LabServer) -> None:
     there = of_lab(server, "transfer")
     here = of_story(server, lambda call: bool(call.target) and rang_once(call))
     order = [name for name in story_of_caller(there) if not name.startswith(("VarSet", "MixMonitor"))]
-    # The queue ends the agent's part while the caller is already dialled on: on real Asterisk either is told first.
+    # The queue ends the agent's part while the caller is already dialled on: a real Asterisk may report either first.
     ended = "AgentComplete"
     assert [name for name in story_of_caller(here) if name != ended] == [name for name in order if name != ended]
     for names in (story_of_caller(here), order):
@@ -302,7 +302,7 @@ def test_a_blind_transfer_goes_the_same_way(server: LabServer) -> None:
 
 
 @pytest.mark.parametrize(("kind", "cause"), [("busy", 17), ("no answer", 16)])
-def test_an_outbound_call_in_vain_goes_the_same_way(server: LabServer, kind: str, cause: int) -> None:
+def test_an_outbound_call_unanswered_goes_the_same_way(server: LabServer, kind: str, cause: int) -> None:
     there = of_lab(server, kind)
     here = of_story(
         server, lambda call: call.direction == "outbound" and call.cause == cause and call.answered_at is None

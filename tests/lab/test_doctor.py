@@ -85,7 +85,7 @@ def test_a_refused_ari_login_leaves_ami_checked(server: LabServer) -> None:
     assert steps["AMI rights"].state == "ok"
 
 
-def test_the_clerk_lacks_rights_and_is_told_which(server: LabServer) -> None:
+def test_the_clerk_lacks_rights_and_learns_which(server: LabServer) -> None:
     found = check(server.connection().model_copy(update={"ami_username": "clerk"}))["AMI rights"]
     assert found.state == "failed"
     assert "the class system is missing" in found.finding

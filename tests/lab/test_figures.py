@@ -131,12 +131,12 @@ def test_trunk_figures(lived: Lived, engine: Engine, way: str) -> None:
     assert found.busy_s == pytest.approx(3 + 5 + 3, abs=3)
     assert found.concurrency_peak in (3, 4)  # whether the busy one was gone when the others came
     assert found.pdds == (1 if way == LIVE else 0)  # the far end answers or is busy without ringing, but for one
-    told = {(item.cause, item.disposition): item.count for item in causes}
+    reported = {(item.cause, item.disposition): item.count for item in causes}
     unheard = {(None, "NO ANSWER"): 1}  # Asterisk gave up itself
     if way == LIVE:
-        assert told == {(16, "ANSWERED"): 2, (17, "BUSY"): 1} | unheard
+        assert reported == {(16, "ANSWERED"): 2, (17, "BUSY"): 1} | unheard
     else:
-        assert told == {(None, "ANSWERED"): 2, (None, "BUSY"): 1} | unheard
+        assert reported == {(None, "ANSWERED"): 2, (None, "BUSY"): 1} | unheard
 
 
 def test_call_figures(lived: Lived, engine: Engine, way: str) -> None:

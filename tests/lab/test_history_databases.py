@@ -113,8 +113,10 @@ def test_a_name_cut_at_80_bytes_is_a_name(engine: Engine, pbx: ActiveConnection,
         )
     assert import_cdr_database(ImportRun(engine, pbx), mariadb.address).legs == 4
     with reading(engine) as session:
-        told = session.exec(select(CallRow.from_name).order_by(CallRow.linkedid)).all()
-    assert [(name.startswith(one), len(one) >= 50) for one, name in zip(told, names, strict=True)] == [(True, True)] * 4
+        reported = session.exec(select(CallRow.from_name).order_by(CallRow.linkedid)).all()
+    assert [(name.startswith(one), len(one) >= 50) for one, name in zip(reported, names, strict=True)] == [
+        (True, True)
+    ] * 4
 
 
 @pytest.fixture

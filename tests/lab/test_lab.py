@@ -97,7 +97,7 @@ def test_queues_have_agents_free_silent_and_paused(server):
     ("outcome", "last_event"),
     [("answered", "COMPLETEAGENT"), ("abandoned", "ABANDON"), ("timeout", "EXITWITHTIMEOUT")],
 )
-def test_queue_calls_end_as_asked(server, outcome, last_event):
+def test_queue_calls_end_as_requested(server, outcome, last_event):
     call = place_queue_call(server, outcome, seconds=2)
     assert call.queue_events[0] == "ENTERQUEUE"
     wait_until(
@@ -111,7 +111,7 @@ def test_queue_calls_end_as_asked(server, outcome, last_event):
     ("outcome", "disposition"),
     [("answered", "ANSWERED"), ("busy", "BUSY"), ("noanswer", "NO ANSWER"), ("inbound", "ANSWERED")],
 )
-def test_trunk_calls_end_as_asked(server, outcome, disposition):
+def test_trunk_calls_end_as_requested(server, outcome, disposition):
     call = place_trunk_call(server, outcome, seconds=2)
     assert call.disposition == disposition
     assert listed(call)

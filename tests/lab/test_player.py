@@ -23,7 +23,7 @@ LIT_IS_SEEN = """(box) => {
   const lit = box.querySelector(".spoken")?.getBoundingClientRect(), seen = box.getBoundingClientRect()
   return Boolean(lit) && lit.bottom > Math.max(seen.top, 0) && lit.top < Math.min(seen.bottom, innerHeight)
 }"""
-PAUSED_BEHIND = """(at_s) => {
+PAUSED_AFTER = """(at_s) => {
   const audio = document.querySelector("audio")
   if (audio.currentTime > at_s) audio.pause()
   return audio.paused && audio.currentTime > at_s
@@ -96,7 +96,7 @@ def test_a_click_on_a_word_is_heard_and_the_light_follows(page: Page, address: s
     ):
         assert heard_from(audio, word(page, text, number)) == pytest.approx(at_s, abs=NEAR_S), text
     word(page, "Hello").click()
-    page.wait_for_function(PAUSED_BEHIND, arg=3)
+    page.wait_for_function(PAUSED_AFTER, arg=3)
     starts = {text: start_s for start_s, _, text, _ in words_of(2.0, SAID[0][2])}
     lit = max((text for text in starts if starts[text] <= place(audio)), key=starts.__getitem__)
     expect(page.locator(".spoken")).to_have_text(lit)
@@ -207,7 +207,7 @@ def test_a_hundred_thousand_words_stay_light(page: Page, address: str) -> None:
     expect(page.locator(".line")).to_have_count(4000, timeout=DRAWN_MS)  # until then they move
     expect(page.locator(".line.marked")).to_be_in_viewport()
     assert heard_from(audio, page.locator(".line.marked .word").nth(3)) == pytest.approx(35.05, abs=NEAR_S)
-    page.wait_for_function(PAUSED_BEHIND, arg=36)
+    page.wait_for_function(PAUSED_AFTER, arg=36)
     lit = page.locator(".spoken").first  # a line every hundredth of a second
     wait_until("its word is lit", lambda: abs(int(lit.inner_text().split("x")[0][4:]) / 100 - place(audio)) < NEAR_S)
 

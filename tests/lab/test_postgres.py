@@ -78,7 +78,7 @@ def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> N
     ("wrong", "said"),
     [((PASSWORD, "another-s3cret"), "refuses the login"), (("/postgres", "/nowhere"), "refuses the login")],
 )
-def test_a_refusal_is_told_without_the_password(
+def test_a_refusal_is_reported_without_the_password(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str], said: str
 ) -> None:
     monkeypatch.setenv("PBX_DATABASE_URL", str(settings.database_url).replace(*wrong))
@@ -89,13 +89,13 @@ def test_a_refusal_is_told_without_the_password(
         assert secret not in f"{caught.value.advice} {caught.value!r}"
 
 
-def test_a_full_disk_is_told(engine: Engine) -> None:
+def test_a_full_disk_is_reported(engine: Engine) -> None:
     raised = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
     with pytest.raises(StorageFull, match="not enough disk space"), writing(engine) as session:
         session.connection().exec_driver_sql(raised)
 
 
-def test_a_lost_server_is_told(engine: Engine) -> None:
+def test_a_lost_server_is_reported(engine: Engine) -> None:
     with pytest.raises(DataError, match="can't be used"), writing(engine) as session:
         session.connection().exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
     with writing(engine) as session:  # and the next one connects anew

@@ -23,10 +23,10 @@ def other_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_half_made_root_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     (root_dir(16) / "etc/asterisk-ami-bench-16").mkdir(parents=True)
     root_dir(16).with_suffix(".part").mkdir()
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
     def debootstrap(command: list[str], name: str) -> None:
-        asked.append(command)
+        commands.append(command)
         program = Path(command[-1]) / "usr/sbin/asterisk"
         program.parent.mkdir(parents=True)
         program.touch()
@@ -34,7 +34,7 @@ def test_a_half_made_root_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(provision, "run_logged", debootstrap)
     for _ in range(2):
         make_root(16)
-    assert len(asked) == 1
+    assert len(commands) == 1
     assert is_made(16)
     assert not (root_dir(16) / "etc/asterisk-ami-bench-16").exists()
 

@@ -110,9 +110,9 @@ def visits(engine: Engine) -> dict[str, VisitRow]:
 def check(engine: Engine, evening: Evening) -> None:
     """The visits, rings and changes stored are those of the evening."""
     found = visits(engine)
-    told = {name: found.pop(caller.uniqueid, None) for name, caller in evening.callers.items()}
-    assert told.pop("closed") is None  # joinempty: never in the queue
-    outcomes = {name: visit.outcome for name, visit in told.items() if visit is not None}
+    reported = {name: found.pop(caller.uniqueid, None) for name, caller in evening.callers.items()}
+    assert reported.pop("closed") is None  # joinempty: never in the queue
+    outcomes = {name: visit.outcome for name, visit in reported.items() if visit is not None}
     assert outcomes == {
         "agent_ends": "answered",
         "caller_ends": "answered",
@@ -125,35 +125,35 @@ def check(engine: Engine, evening: Evening) -> None:
         "leaves": "exit_empty",
         "lost": "unknown",
     }
-    for name, visit in told.items():
+    for name, visit in reported.items():
         assert visit is not None
         assert (visit.caller, visit.did) == (evening.callers[name].number, "5550100")
         assert visit.original_position is not None
         assert abs(visit.joined_at.timestamp() - float(visit.uniqueid)) < 3
     (after_restart,) = found.values()
     assert after_restart.outcome == "abandoned"
-    check_figures({name: visit for name, visit in told.items() if visit is not None})
+    check_figures({name: visit for name, visit in reported.items() if visit is not None})
     check_agents(engine, evening)
 
 
-def check_figures(told: dict[str, VisitRow]) -> None:
+def check_figures(reported: dict[str, VisitRow]) -> None:
     for name, talk_s in (("agent_ends", 2), ("caller_ends", 3)):
-        visit = told[name]
+        visit = reported[name]
         assert visit.agent in ("Eve Adams", FELIX)
         assert visit.talk_s is not None
         assert abs(visit.talk_s - talk_s) <= 1
         assert visit.wait_s is not None
         assert visit.wait_s <= 1
-    assert (told["agent_ends"].ended_by, told["caller_ends"].ended_by) == ("agent", "caller")
-    assert (told["blind"].target, told["blind"].ended_by) == ("100@elsewhere", "transfer")
-    assert all(told[name].talk_s for name in ("blind", "attended"))
+    assert (reported["agent_ends"].ended_by, reported["caller_ends"].ended_by) == ("agent", "caller")
+    assert (reported["blind"].target, reported["blind"].ended_by) == ("100@elsewhere", "transfer")
+    assert all(reported[name].talk_s for name in ("blind", "attended"))
     for name, wait_s in (("waits", 8), ("abandons", 4), ("times_out", 4), ("presses", 2), ("leaves", 0)):
-        visit = told[name]
+        visit = reported[name]
         assert visit.wait_s is not None
         assert abs(visit.wait_s - wait_s) <= 1
         assert (visit.talk_s, visit.agent) == (None, "")
-    assert told["presses"].target == "5"
-    assert told["lost"].ended_at is None
+    assert reported["presses"].target == "5"
+    assert reported["lost"].ended_at is None
 
 
 def check_agents(engine: Engine, evening: Evening) -> None:
@@ -235,7 +235,7 @@ def time_of(at_s: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_s + 19_800))  # in Kolkata
 
 
-def test_the_labs_own_calls_are_told_right(engine: Engine, server: LabServer) -> None:
+def test_the_labs_own_calls_are_reported_right(engine: Engine, server: LabServer) -> None:
     calls = {outcome: place_queue_call(server, outcome, 3) for outcome in ("answered", "abandoned", "timeout")}
     (source,) = import_queue_log_files(import_run(engine), [server.logs / "queue_log"])
     assert (source.bad, source.unknown) == (0, {})

@@ -50,8 +50,8 @@ def test_the_words_survive_the_whole_path(server: LabServer, no_real_data: Path)
     of_known, of_unknown = (place_spoken_calls(server, said, CALLS) for said in (known, unknown))
     legs = [f"{one.call.recording}-{leg}" for one in (*of_known, *of_unknown) for leg in "rt"]
     pbx(server, "sync")
-    told = pbx(server, "transcribe", *legs)
-    assert told["completed"] == len(legs), told
+    reported = pbx(server, "transcribe", *legs)
+    assert reported["completed"] == len(legs), reported
     settings = load_settings()
     wrong, said = total(errors_of_call(settings, one) for one in of_known)
     assert wrong / said < 0.05

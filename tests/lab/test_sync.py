@@ -214,7 +214,7 @@ def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
         subprocess.run(["umount", str(data)], check=True)
 
 
-def test_a_folder_linked_from_elsewhere_is_told_file_by_file(pbx: Spare, cache: Cache, tmp_path: Path) -> None:
+def test_a_folder_linked_from_elsewhere_is_reported_file_by_file(pbx: Spare, cache: Cache, tmp_path: Path) -> None:
     put(pbx, 1)
     elsewhere = pbx.spool / "elsewhere"
     elsewhere.mkdir(exist_ok=True)

@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.phones, pytest.mark.alone]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one Asterisk told of its visits, and who called."""
+class Reported:
+    """The visits that one Asterisk reported, and their callers."""
 
     live: list[Visit]
     logged: list[Visit]
@@ -29,7 +29,7 @@ class Told:
 
 
 @pytest.fixture(scope="module", params=[16, 22])
-def told(request: pytest.FixtureRequest) -> Told:
+def reported(request: pytest.FixtureRequest) -> Reported:
     """Two callers are put into another queue: one is served there, the other hangs up."""
     with transfer_site(request.param) as (site, phone), Ami(site.host, site.ami_port) as ami:
         ami.login(site.ami_username, site.ami_secret, "on")
@@ -55,14 +55,14 @@ def told(request: pytest.FixtureRequest) -> Told:
     for line in log.encode().splitlines():
         if (event := parse_queue_log_line(line)) is not None:
             fold.add(event)
-    return Told(list(history.take_updates(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
+    return Reported(list(history.take_updates(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
 
 
 @pytest.mark.parametrize("way", ["live", "logged"])
-def test_who_is_transferred_into_a_queue_makes_two_visits(told: Told, way: str) -> None:
-    visits: list[Visit] = getattr(told, way)
+def test_who_is_transferred_into_a_queue_makes_two_visits(reported: Reported, way: str) -> None:
+    visits: list[Visit] = getattr(reported, way)
     found = [(one.queue, one.caller, one.outcome, one.agent) for one in visits]
-    served, gives_up = told.served.number, told.gives_up.number
+    served, gives_up = reported.served.number, reported.gives_up.number
     assert sorted(found) == sorted(
         [
             ("first", served, "transferred", "Eve Adams"),
@@ -76,8 +76,8 @@ def test_who_is_transferred_into_a_queue_makes_two_visits(told: Told, way: str) 
     assert second.talk_s == pytest.approx(2, abs=1)
 
 
-def test_live_and_queue_log_tell_the_same_visits(told: Told) -> None:
+def test_live_and_queue_log_tell_the_same_visits(reported: Reported) -> None:
     def figures(visits: list[Visit]) -> list[tuple[object, ...]]:
         return sorted((one.uniqueid, one.queue, one.outcome, one.wait_s, one.talk_s, one.target) for one in visits)
 
-    assert figures(told.live) == figures(told.logged)
+    assert figures(reported.live) == figures(reported.logged)

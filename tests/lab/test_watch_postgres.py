@@ -114,5 +114,5 @@ def desk_of(engine: Engine, active: ActiveConnection) -> Queue:
 def looked(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> list[tuple[str, str]]:
     """What the looks of several workers at once change."""
     with ThreadPoolExecutor(4) as pool:
-        told = pool.map(lambda _: evaluate(engine, settings, active, at), range(4))
-        return [(change.subject, change.what) for changes in told for change in changes]
+        reported = pool.map(lambda _: evaluate(engine, settings, active, at), range(4))
+        return [(change.subject, change.what) for changes in reported for change in changes]

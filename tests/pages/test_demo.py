@@ -106,7 +106,7 @@ def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert app.button == [] or all(button.label != "Try with a demo PBX" for button in app.button)
 
 
-def test_why_it_could_not_be_prepared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_it_could_not_be_prepared_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from pbx.demo.lifecycle import DemoState
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "Not enough disk space."))

@@ -1,18 +1,18 @@
-"""Faults on demand: what shall go wrong between the demo PBX and its clients, and where.
+"""Faults on demand: what goes wrong between the simulated PBX and its clients, and where.
 
-A test arms a fault; the server asks for it at each of its spots and does the harm itself. A spot is named by what is
-going on, as `Fault.where` is matched against it (a glob, `*` matches `/` too):
+A test arms a fault, and `tests.simulator.connections` causes it. `Fault.where` is a glob (`*` matches `/` too) that is
+matched against the names of spots:
 
     ami                     a connection was accepted            ari    likewise
-    ami/QueueStatus         the answer to that action, all of it (`ami/Login` and `ami/Ping` too)
-    ami/events              a batch of events nobody asked for
+    ami/QueueStatus         the complete answer to that action (`ami/Login` and `ami/Ping` too)
+    ami/events              a batch of events
     ari/recordings/stored   the answer to that path, without its leading `/ari/` and without its query
-    ari/recordings/stored/2026%2F07%2F31%2Fq-600-…/file          (as it was asked, so still quoted)
+    ari/recordings/stored/2026%2F07%2F31%2Fq-600-…/file          (as the client sent it, so still quoted)
 
-Who asks for which kind, in this order, each at most once for a spot:
+The kinds of faults in the order in which a spot applies them, each at most once:
 
-    refuse         on accept, before a byte is sent (spots `ami`, `ari`): reset the connection. A port on which nobody
-                   listens at all is no fault but the DemoPbx's own closing of it.
+    refuse         on accept, before a byte is sent (spots `ami`, `ari`): reset the connection. To refuse on the
+                   port itself, close the PBX instead.
     mute           before an answer is sent: send nothing, and leave the connection open.
     slow_list      before a list is answered (the path `recordings/stored`, an AMI action that answers with items):
                    wait `seconds`, then answer.
@@ -27,8 +27,8 @@ Who asks for which kind, in this order, each at most once for a spot:
     cut            while sending: after `after_bytes` reset the connection.
     trickle        while sending: one byte at a time, `seconds` between two (0: only a turn of the loop).
 
-The wire asks for the last three, AMI and ARI for those before. A spot whose data is no longer than `after_bytes` gets
-all of it before the harm: then `cut` closes behind a whole message and `stall` delays what follows.
+The last three apply to the bytes that are sent. If a spot sends no more than `after_bytes`, it sends all of them first:
+`cut` then closes after a complete message, and `stall` delays what follows.
 """
 
 import threading
@@ -55,7 +55,7 @@ FaultKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong at the spots that `where` matches; which fields count depends on the kind."""
+    """A fault at the spots that `where` matches. Which of the other fields apply depends on the kind."""
 
     kind: FaultKind
     where: str = "*"
@@ -66,7 +66,7 @@ class Fault:
 
 
 class Faults:
-    """The armed faults of one demo PBX. Safe to share among threads: tests arm, the server's loop takes."""
+    """The armed faults of one simulated PBX. Safe to share between a test and the server's loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -74,14 +74,14 @@ class Faults:
         self._taken: Counter[str] = Counter()
 
     def arm(self, fault: Fault, times: int | None = 1) -> None:
-        """Let a fault happen at the next `times` spots that it matches; with None at each, until `clear`."""
+        """Cause a fault at the next `times` spots that it matches; with None at every one until `clear`."""
         if times is not None and times < 1:
             raise ValueError("A fault happens at least once.")
         with self._lock:
             self._armed.append((fault, times))
 
     def take(self, kind: FaultKind, where: str) -> Fault | None:
-        """For the server at the spot `where`: the oldest armed fault of that kind for it, used up by one; else None."""
+        """The oldest armed fault of a kind that matches a spot, one time fewer from now on. None if there is none."""
         with self._lock:
             for position, (fault, times) in enumerate(self._armed):
                 if fault.kind != kind or not fnmatchcase(where, fault.where):
@@ -95,18 +95,18 @@ class Faults:
         return None
 
     def clear(self) -> None:
-        """Disarm all; a fault under way ends as it began."""
+        """Disarm all faults. One in progress goes on."""
         with self._lock:
             self._armed.clear()
 
     @property
     def armed(self) -> tuple[Fault, ...]:
-        """What is still to happen."""
+        """The faults that are still armed."""
         with self._lock:
             return tuple(fault for fault, _ in self._armed)
 
     @property
     def taken(self) -> dict[str, int]:
-        """How often each kind has happened so far, since the demo PBX was made."""
+        """How often each kind has happened."""
         with self._lock:
             return dict(self._taken)

@@ -1,4 +1,4 @@
-"""Requests to an ARI by hand, the demo's or a real one's, and what of the answers must be alike."""
+"""Raw HTTP requests to the ARI of a simulated or a real PBX, and what their replies must have in common."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from pbx.settings import Connection
 
 
 def busy_moment() -> datetime:
-    """A moment of a working day on which several calls go on."""
+    """A moment of a working day with several calls in progress."""
     at = datetime(2026, 11, 20, 9, tzinfo=UTC)
     while len(World(1, usual_boot(at), "16").channels_at(at)) < 5:
         at += timedelta(seconds=30)
@@ -29,14 +29,14 @@ class Answer:
         self.status = first.removeprefix("HTTP/1.1 ")
 
     def header(self, name: str) -> str:
-        """Its value, "" where it isn't there; names are told apart by case, as here they are compared."""
+        """The value of a header, "" if it is missing. Names are case-sensitive, because replies are compared."""
         return next((line.split(": ", 1)[1] for line in self.headers if line.startswith(f"{name}: ")), "")
 
     @property
     def shape(self) -> tuple[str, list[str], object]:
-        """What must be as Asterisk has it: status, headers in their order, and the body's.
+        """What must be the same as in Asterisk: the status, the headers in their order, and the body.
 
-        Of JSON with status 200 the fields in their order and their types; of sounds nothing; of all else every word.
+        JSON with status 200 counts with its fields and their types, sounds don't count, the rest counts completely.
         """
         headers = [re.sub(r"^(Server: Asterisk|Date|Content-Length)\b.*", r"\1", line) for line in self.headers]
         if not self.status.startswith("200"):

@@ -14,7 +14,7 @@ _ALL_AT_ONCE_BYTES = 1 << 20
 
 
 class Clock:
-    """Stops until a test moves it; then all that the story has up to there happens at once."""
+    """A clock that a test sets. All events up to the new moment then happen together."""
 
     def __init__(self, at: datetime = BUSY_AT) -> None:
         self.at = at

@@ -68,7 +68,7 @@ class Soak:
 
 
 class SoakPbx(SimulatedPbx):
-    """Remembers when it was started anew."""
+    """A simulated PBX that remembers when it restarted."""
 
     boots: list[datetime]
 
@@ -78,7 +78,7 @@ class SoakPbx(SimulatedPbx):
 
 
 def crowd_the_hours() -> None:
-    """Ten callers a minute now and in the next hours, who talk briefly: a few minutes shall hold many calls."""
+    """Ten short calls a minute now and in the next hours, so that a few minutes have many calls."""
     hour = datetime.now(ZoneInfo(ZONE)).hour
     pbx.demo.day._CURVE = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
     pbx.demo.day._WEEKEND_SHARE = 1.0
@@ -118,12 +118,12 @@ def visiting(address: str, seen: Path) -> Iterator[None]:
 
 def keep_asking(soak: Soak, engine: Engine, settings: Settings, until: float) -> None:
     """Ask for a sync every few seconds, as somebody at a page would, until a moment on the monotonic clock."""
-    asked: str | None = None
+    requested: str | None = None
     while (left_s := until - time.monotonic()) > 0:
         time.sleep(min(SYNC_EVERY_S, left_s))
-        if asked:
-            note_end(soak, engine, asked)
-        asked = request_job(engine, settings, "sync", requested_by="soak").id
+        if requested:
+            note_end(soak, engine, requested)
+        requested = request_job(engine, settings, "sync", requested_by="soak").id
 
 
 def note_end(soak: Soak, engine: Engine, job_id: str) -> None:
@@ -159,7 +159,7 @@ def state_of(engine: Engine, job_id: str) -> str:
 
 
 def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
-    """The visits that there truly were; a restart ended those that went on without a word of how."""
+    """The visits as planned. A restart ended those in progress without an event."""
     found: list[Visit] = []
     calls = list(calls_between(boots[0], until))
     for call in calls:
@@ -172,7 +172,7 @@ def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
 
 
 def judge_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: float) -> list[str]:
-    """A line for each process; what leaks is wrong."""
+    """One line for each process. A leak counts as wrong."""
     lines = []
     for name, samples in runs.items():
         late = [sample for sample in samples if sample[0] >= since]
@@ -189,7 +189,7 @@ def judge_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: fl
 
 
 def judge_pages(soak: Soak, seen: Path, calm_from: int) -> Counter[str]:
-    """What was shown; from the line `calm_from` on no page may have been away."""
+    """The states of the pages. From the line `calm_from` on every page must have been reachable."""
     states: Counter[str] = Counter()
     for number, line in enumerate(seen.read_text().splitlines()):
         if not line.startswith("{"):
@@ -234,7 +234,7 @@ def misbehave(
     begun = time.monotonic()
     ends, calm = begun + soak.lasts_s, begun + soak.lasts_s * KILLING_SHARE
     every_s = 2.0 if soak.gentle else 3.0
-    late_s = mischief.stall_s(soak.gentle) + truth.TOLD.total_seconds()
+    late_s = mischief.stall_s(soak.gentle) + truth.REPORTED.total_seconds()
     spool = soak.data_dir.parent / "spool"
     spool.mkdir()
     recorder = Recorder(demo.recordings, spool, soak.seed, every_s=1.0 if soak.gentle else 2.0)
@@ -277,10 +277,10 @@ def misbehave(
     memory = judge_memory(soak, measured, ends - soak.lasts_s * JUDGED_SHARE)
     kept = len(recorder.recorded.keys() - recorder.deleted)
     print(f"Recordings: {len(recorder.recorded)}, of which {len(recorder.deleted)} were deleted and {kept} are there.")
-    print(f"Syncs: {told(soak.syncs)}; jobs in all: {jobs_in_all(engine)}.")
+    print(f"Syncs: {counts_text(soak.syncs)}; jobs in all: {jobs_in_all(engine)}.")
     print(f"Transcriptions: {transcribed(engine)}.")
-    print(f"Harm: {told(harm.done)}. Faults that happened: {told(Counter(demo.faults.taken))}.")
-    print(f"Visits: {judged} heard from join to end, in {gaps + 1} spans of listening. Pages: {told(pages)}.")
+    print(f"Harm: {counts_text(harm.done)}. Faults that happened: {counts_text(Counter(demo.faults.taken))}.")
+    print(f"Visits: {judged} heard from join to end, in {gaps + 1} spans of listening. Pages: {counts_text(pages)}.")
     print(f"Memory: {'; '.join(memory)}.")
 
 
@@ -294,13 +294,13 @@ def unfinished(engine: Engine) -> str:
     """The jobs that are not done with; "" for none. What waits to be transcribed may wait: that is slow, not stuck."""
     with reading(engine) as session:
         jobs = session.exec(select(Job.kind).where(col(Job.state).in_(("queued", "running")))).all()
-    return told(Counter(jobs)) if jobs else ""
+    return counts_text(Counter(jobs)) if jobs else ""
 
 
 def transcribed(engine: Engine) -> str:
     with reading(engine) as session:
         rows = session.exec(select(Transcription.state, func.count()).group_by(Transcription.state)).all()
-    return told(Counter(dict(rows)))
+    return counts_text(Counter(dict(rows)))
 
 
 def listens(engine: Engine, pbx_now: datetime) -> bool:
@@ -313,10 +313,10 @@ def listens(engine: Engine, pbx_now: datetime) -> bool:
 def jobs_in_all(engine: Engine) -> str:
     with reading(engine) as session:
         rows = session.exec(select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)).all()
-    return told(Counter({f"{kind} {state}": count for kind, state, count in rows}))
+    return counts_text(Counter({f"{kind} {state}": count for kind, state, count in rows}))
 
 
-def told(counts: Counter[str]) -> str:
+def counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{count} × {name}" for name, count in sorted(counts.items())) or "none"
 
 

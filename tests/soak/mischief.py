@@ -19,12 +19,12 @@ STARTS_AGAIN_S = 4.0
 
 
 def stall_s(gentle: bool) -> float:
-    """How long a stall of AMI lasts at most: so much later events are heard."""
+    """The longest stall of AMI, by which events may be late."""
     return 1.5 if gentle else 6.0
 
 
 class Mischief:
-    """Does harm on a thread of its own, at random, until it is closed. `done` counts what; all of a seed's choice."""
+    """Causes random faults on a thread of its own until it is closed. `done` counts them; the seed decides which."""
 
     def __init__(
         self, pbx: SimulatedPbx, children: list[Child], data_dir: Path, seed: int, every_s: float, *, gentle: bool
@@ -37,7 +37,7 @@ class Mischief:
         self._chance = random.Random(seed)
         self._password = pbx.password
         self._stall_s = stall_s(gentle)
-        # Headers that drip, then a body below the least rate: over after a minute.
+        # Slow headers, then a body below the minimum rate: the download fails after a minute.
         self._slow_faults = () if gentle else ((Fault("trickle", FILES, seconds=0.05), 1),)
         self._stop = threading.Event()
         more = () if gentle else ((self._restart_pbx, 1), (self._change_password, 1), (self._mute, 2))
@@ -47,7 +47,7 @@ class Mischief:
         self._thread.start()
 
     def close(self) -> None:
-        """No more harm: what is armed is disarmed, the password is the old one, all that was killed runs."""
+        """Stop causing faults: disarm all, restore the password, restart killed processes."""
         self._stop.set()
         self._thread.join()
         self._pbx.faults.clear()
@@ -59,7 +59,7 @@ class Mischief:
     def _run(self) -> None:
         ways, weights = zip(*self._ways, strict=True)
         if not self._stop.wait(self._every_s):
-            self.done[self._kill()] += 1  # however short it is, somebody is killed
+            self.done[self._kill()] += 1  # even a short soak kills one process
         while not self._stop.wait(self._chance.uniform(0.3, 1.7) * self._every_s):
             way = self._chance.choices(ways, weights)[0]
             if (way != self._kill or self.killing) and (done := way()):
@@ -67,7 +67,7 @@ class Mischief:
 
     @property
     def _spares_ami(self) -> bool:
-        """For two thirds of the time AMI is left alone, or no call would be heard from its beginning to its end."""
+        """AMI has faults a third of the time only; otherwise no call would be heard from start to end."""
         return (time.monotonic() - self._begun) % self._period_s > self._period_s / 3
 
     def _fault(self) -> str:
@@ -135,7 +135,7 @@ class Mischief:
         return "password changed for a while"
 
     def _kill_transcriber(self) -> str:
-        """While it transcribes: one killed as it loads its model lacks memory, so it seems, and rests for minutes."""
+        # A transcriber that is killed while it loads its model pauses for minutes, as if out of memory.
         harms = self.killing and is_transcribing(self._data_dir) and kill_transcribers(self._data_dir)
         return "transcriber killed" if harms else ""
 
@@ -151,13 +151,13 @@ class Mischief:
 
 
 def is_transcribing(data_dir: Path) -> bool:
-    """Whether the cache says that a recording is being transcribed."""
+    """Whether a recording is being transcribed."""
     with closing(sqlite3.connect(f"{(data_dir / 'pbx.sqlite').as_uri()}?mode=ro", uri=True)) as cache:
         return cache.execute("SELECT 1 FROM transcriptions WHERE state = 'transcribing'").fetchone() is not None
 
 
 def kill_transcribers(data_dir: Path) -> int:
-    """Kill what the worker has started to transcribe with, and return how many that were."""
+    """Kill the worker's transcribers, and return how many there were."""
     found = [process for process in strays(data_dir) if "transcriber" in process.cmdline()]
     for process in found:
         process.kill()
@@ -165,7 +165,7 @@ def kill_transcribers(data_dir: Path) -> int:
 
 
 def wait_for(holds: Callable[[], bool], most_s: float) -> bool:
-    """Whether it holds within that time."""
+    """Whether a condition becomes true within `most_s`."""
     end = time.monotonic() + most_s
     while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.5)

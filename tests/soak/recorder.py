@@ -1,4 +1,4 @@
-"""Recordings that keep appearing on the demo PBX: whole ones, ones that grow while a call lasts, ones deleted soon."""
+"""Adds recordings to the simulated PBX: complete ones, ones that grow during a call, and ones that are deleted soon."""
 
 import hashlib
 import random
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.simulator.recordings import SimulatedRecordings
 
 RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
-LARGEST_MB = 6  # that the app is told to download
+LARGEST_MB = 6  # that the app downloads
 _GROWS_S = 1.0
 
 
@@ -25,11 +25,11 @@ def wav(sound: bytes, *, finished: bool = True) -> bytes:
 
 
 class Recorder:
-    """Adds, grows, finishes and deletes on a thread of its own until it is closed; then nothing grows any more.
+    """Adds, grows, finishes and deletes recordings on a thread of its own until it is closed.
 
-    `recorded` is what was ever whole on the recordings: name → sha256. `deleted` names those that were taken away,
+    `recorded` has each recording that was ever complete: name → sha256. `deleted` names the deleted ones,
     `too_large` those that are larger than LARGEST_MB.
-    Whole ones lie in `folder`, so that the demo PBX's memory doesn't grow by them.
+    Complete ones are stored in `folder`, so that the memory of the simulated PBX doesn't grow.
     """
 
     def __init__(self, recordings: SimulatedRecordings, folder: Path, seed: int, every_s: float) -> None:
@@ -90,7 +90,7 @@ class Recorder:
     def _finish(self, name: str) -> None:
         sound, _ = self._growing.pop(name)
         content = wav(sound or b"\1\2")
-        self._recordings.finish(name, content)  # for whoever reads it just now
+        self._recordings.finish(name, content)  # for a download in progress
         self._keep(name, content)
 
     def _more(self) -> bytes:

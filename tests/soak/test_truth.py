@@ -120,7 +120,7 @@ def test_visits_as_they_were_are_well(engine: Engine) -> None:
     assert seen(engine, VISIT) == []
 
 
-def test_a_leak_is_told_from_a_wave() -> None:
+def test_a_leak_is_distinguished_from_a_wave() -> None:
     flat = [(2.0 * at, 100_000_000 + at % 7 * 300_000) for at in range(90)]
     leaking = [(at_s, size + round(at_s * 50_000)) for at_s, size in flat]  # 3 MB a minute
     assert truth.slope_mb_per_min(flat) == pytest.approx(0, abs=0.1)

@@ -13,7 +13,7 @@ from pbx.model.history import Visit
 from pbx.store.engine import reading
 from pbx.store.models import Job, ListeningSpan, RecordingRow, Transcription, VisitRow
 
-TOLD = timedelta(seconds=2.5)  # until an event that is not held up was heard; the database knows whole seconds
+REPORTED = timedelta(seconds=2.5)  # until an event that is not held up was heard; the database knows whole seconds
 _SAMPLES_NEEDED = 30
 
 
@@ -92,11 +92,11 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
             (span.started_at, span.listened_until)
             for span in session.exec(select(ListeningSpan).order_by(col(ListeningSpan.started_at)))
         ]
-    told = {(visit.uniqueid, visit.queue): visit for visit in story}
+    reported = {(visit.uniqueid, visit.queue): visit for visit in story}
     seen = {(row.uniqueid, row.queue): row for row in rows}
     wrong = [f"{key} was seen more than once" for key in seen if sum((r.uniqueid, r.queue) == key for r in rows) > 1]
     for key, row in seen.items():
-        visit = told.get(key)
+        visit = reported.get(key)
         if visit is None:
             wrong.append(f"{key} was seen and never was")
         elif row.ended_at is not None:
@@ -109,9 +109,9 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
             wrong.append(f"{key} still goes on for the cache; it ended {visit.ended_at:%H:%M:%S}")
     judged = 0
     late = timedelta(seconds=late_s)
-    for key, visit in told.items():
+    for key, visit in reported.items():
         if visit.ended_at is None or not any(
-            from_at + TOLD <= visit.joined_at and visit.ended_at + late <= to_at for from_at, to_at in spans
+            from_at + REPORTED <= visit.joined_at and visit.ended_at + late <= to_at for from_at, to_at in spans
         ):
             continue
         judged += 1

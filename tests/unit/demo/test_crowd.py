@@ -23,12 +23,12 @@ from pbx.store.engine import open_engine, reading
 settings = load_settings()
 engine = open_engine(settings)
 active = needed_connection(engine, settings)
-told = {}
+measurements = {}
 
 def measured(name, act):
     begun = time.monotonic()
     found = act()
-    told[name] = [found, round(time.monotonic() - begun, 2), peak_kb() - usual_kb]
+    measurements[name] = [found, round(time.monotonic() - begun, 2), peak_kb() - usual_kb]
 
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -46,7 +46,7 @@ usual_kb = peak_kb()
 measured("plan", lambda: sync(dry_run=True))
 measured("sync without a download", lambda: sync(limit=0))
 measured("page", page)
-print(json.dumps(told))
+print(json.dumps(measurements))
 """
 
 
@@ -61,13 +61,13 @@ def test_a_hundred_thousand_recordings_fit(monkeypatch: pytest.MonkeyPatch, caps
         run = subprocess.run(
             [sys.executable, "-c", MEASURE], env=os.environ, capture_output=True, text=True, check=True
         )
-        told = json.loads(run.stdout)
+        measurements = json.loads(run.stdout)
         page = open_page(INTERACTIONS)
     with capsys.disabled():
-        print("".join(f"\n  {name}: {took_s} s, {kb / 1000:.0f} MB" for name, (_, took_s, kb) in told.items()))
-    assert told["plan"][0] == [COUNT, COUNT, COUNT]
-    assert told["sync without a download"][0] == [COUNT, COUNT, COUNT]
-    assert told["page"][0] == [COUNT, 50]
-    assert max(kb for _, _, kb in told.values()) < 250_000
+        print("".join(f"\n  {name}: {took_s} s, {kb / 1000:.0f} MB" for name, (_, took_s, kb) in measurements.items()))
+    assert measurements["plan"][0] == [COUNT, COUNT, COUNT]
+    assert measurements["sync without a download"][0] == [COUNT, COUNT, COUNT]
+    assert measurements["page"][0] == [COUNT, 50]
+    assert max(kb for _, _, kb in measurements.values()) < 250_000
     (rows,) = tables(well(page)).values()
     assert 10 <= len(rows) <= 100

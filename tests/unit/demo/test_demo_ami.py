@@ -112,8 +112,8 @@ def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeyp
     ended = {call.uniqueid: call for call in planned if call.queue and call.left_at and call.left_at < until_at}
     engine = open_engine(load_settings())
     with listening(engine) as at:
-        told = pbx.world.events_between(begun_at, until_at)
-        wanted = len([one for one in told if one.group in ("call", "agent", "system") or one.name == "VarSet"])
+        reported = pbx.world.events_between(begun_at, until_at)
+        wanted = len([one for one in reported if one.group in ("call", "agent", "system") or one.name == "VarSet"])
         clock.at = until_at
         wait_until(lambda: at.events >= wanted and not at.queued.waiting)
     with reading(engine) as session:
@@ -128,13 +128,13 @@ def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeyp
         assert visit.agent == (call.agent.name if call.agent else "")
         assert visit.talk_s == (pytest.approx(call.talk_s, abs=1) if call.answered_at else None)
         assert visit.ended_by == call.ended_by
-    in_vain = Counter(
+    missed = Counter(
         ring.agent.name
         for call in planned
         for ring in call.rings
         if not ring.answered and not ring.cancelled and ring.at + timedelta(seconds=ring.ring_s) <= until_at
     )
-    assert Counter(ring.agent for ring in rings) >= in_vain
+    assert Counter(ring.agent for ring in rings) >= missed
     answered = [call for call in planned if call.answered_at and call.answered_at <= until_at]
     assert {call.linkedid for call in answered} <= {leg.linkedid for leg in legs}
 
@@ -242,12 +242,12 @@ def test_a_challenge_serves_one_session_only(pbx: SimulatedPbx) -> None:
         assert b"Authentication failed" in two.rest()
 
 
-def test_nothing_is_told_before_the_login(pbx: SimulatedPbx) -> None:
+def test_nothing_is_reported_before_the_login(pbx: SimulatedPbx) -> None:
     with RawConnection(pbx) as line:
         line.until(rb"\r\n")
         line.send("Action: QueueStatus\nActionID: q\n\nFoo: bar\nActionID: z\n\n")
-        told = line.until(rb"ActionID: z\r\nMessage: Missing action in request\r\n\r\n")
-    assert told.startswith(b"Response: Error\r\nActionID: q\r\nMessage: Permission denied\r\n\r\n")
+        reported = line.until(rb"ActionID: z\r\nMessage: Missing action in request\r\n\r\n")
+    assert reported.startswith(b"Response: Error\r\nActionID: q\r\nMessage: Permission denied\r\n\r\n")
 
 
 def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[SimulatedPbx, Clock]) -> None:
@@ -262,21 +262,21 @@ def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[SimulatedPbx, 
     with RawConnection(pbx) as line:
         line.log_in()
         line.send(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")
-        told = line.until(rb"ActionID: m\r\nPing: Pong")
-    assert b"Failed to parse message: line too long" in told
+        reported = line.until(rb"ActionID: m\r\nPing: Pong")
+    assert b"Failed to parse message: line too long" in reported
 
 
-def test_its_clock_is_told_with_its_zone(pbx: SimulatedPbx) -> None:
+def test_its_clock_is_reported_with_its_zone(pbx: SimulatedPbx) -> None:
     with RawConnection(pbx) as line:
         line.log_in()
         pbx.jump_clock(timedelta(hours=-2))
         line.send(
             "Action: Getvar\nVariable: STRFTIME(,,%s.%3q)\n\nAction: Getvar\nVariable: STRFTIME(1782900000,,%z %s)\n\n"
         )
-        told = line.until(rb"Value: \+.*?\r\n\r\n").decode()
+        reported = line.until(rb"Value: \+.*?\r\n\r\n").decode()
     at = Clock().at - timedelta(hours=2)
-    assert f"Value: {int(at.timestamp())}.000\r\n" in told
-    assert "Value: +0100 1782900000\r\n" in told, "July is summer time"
+    assert f"Value: {int(at.timestamp())}.000\r\n" in reported
+    assert "Value: +0100 1782900000\r\n" in reported, "July is summer time"
 
 
 def test_a_new_password_counts_at_once(pbx: SimulatedPbx) -> None:

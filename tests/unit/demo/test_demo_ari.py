@@ -60,13 +60,13 @@ def test_answers_have_the_shape_of_the_captured_ones(pbx: SimulatedPbx, name: st
 def test_these_answers_are_the_captured_ones_but_for_server_and_date(pbx: SimulatedPbx, name: str) -> None:
     if name == "list-500":
         pbx.recordings.add("bad\udcff", b"x")
-    told = {
+    reply = {
         "401": ("GET", STORED, authorization(pbx.connection(), "wrong")),
         "403": ("DELETE", f"{STORED}/nothing", authorization(pbx.connection())),
         "404-path": ("GET", "/ari/nothing/here", authorization(pbx.connection())),
         "404-recording": ("GET", f"{STORED}/nothing/file", authorization(pbx.connection())),
     }
-    method, path, header = told.get(name, ("GET", STORED, authorization(pbx.connection())))
+    method, path, header = reply.get(name, ("GET", STORED, authorization(pbx.connection())))
     real = captured(name, int(pbx.version))
     raw = ask_raw(pbx.connection(), f"{method} {path} HTTP/1.1\r\n{header}\r\n\r\n".encode())
     for line in (rb"Server: [^\r]*", rb"Date: [^\r]*"):
@@ -134,8 +134,8 @@ def test_what_cannot_be_read_says_what_it_can(pbx: SimulatedPbx, path: str, meth
     refused = ask(pbx.connection(), path)
     assert (refused.status, refused.header("Allow")) == ("405 Method Not Allowed", methods)
     assert refused.body == b'{"message":"Invalid method"}'
-    told = ask(pbx.connection(), path, method="OPTIONS")
-    assert (told.status, told.header("Allow"), told.body) == ("204 No Content", methods, b"")
+    reply = ask(pbx.connection(), path, method="OPTIONS")
+    assert (reply.status, reply.header("Allow"), reply.body) == ("204 No Content", methods, b"")
 
 
 def test_a_slash_at_the_end_and_what_is_not_aris(pbx: SimulatedPbx) -> None:

@@ -84,7 +84,7 @@ def test_a_sync_that_does_not_get_the_list_changes_nothing(app: AppOnPbx, fault:
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall", "wrong_length", "server_error", "mute"])
-def test_files_that_do_not_arrive_are_told_and_come_with_the_next_sync(app: AppOnPbx, kind: FaultKind) -> None:
+def test_files_that_do_not_arrive_are_reported_and_come_with_the_next_sync(app: AppOnPbx, kind: FaultKind) -> None:
     for number in (1, 2):
         where = f"{LIST}/*-02079460{number:03}-*/file"
         app.pbx.faults.arm(Fault(kind, where, after_bytes=5000, seconds=NEVER_S), None)
@@ -200,10 +200,10 @@ def test_a_snapshot_that_is_not_whole_is_none(app: AppOnPbx, fault: Fault, error
 
 def test_a_list_that_is_not_answered_is_not_an_empty_one(app: AppOnPbx) -> None:
     app.pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
-    told = app.run("collect")
-    assert told["incomplete_parts"]["queues"]["state"] == "failed"
-    assert "has not answered QueueStatus" in told["incomplete_parts"]["queues"]["reason"]
-    assert told["trunks"] == 2
+    reported = app.run("collect")
+    assert reported["incomplete_parts"]["queues"]["state"] == "failed"
+    assert "has not answered QueueStatus" in reported["incomplete_parts"]["queues"]["reason"]
+    assert reported["trunks"] == 2
     with reading(app.engine) as session:
         assert session.exec(select(QueueSample)).all() == []
 
@@ -217,10 +217,10 @@ def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
     app.pbx.faults.arm(Fault(kind, "ami/QueueStatus"))
-    told = app.run("collect")
-    assert told["incomplete_parts"].keys() == {"queues"}
-    assert words in told["incomplete_parts"]["queues"]["reason"]
-    assert told["trunks"] == 2
+    reported = app.run("collect")
+    assert reported["incomplete_parts"].keys() == {"queues"}
+    assert words in reported["incomplete_parts"]["queues"]["reason"]
+    assert reported["trunks"] == 2
     time.sleep(1)  # of two snapshots of one second the first stays
     assert app.run("collect")["incomplete_parts"] == {}
 

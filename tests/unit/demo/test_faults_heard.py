@@ -183,8 +183,8 @@ def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
         begun = set(visits(app))
         pbx.jump_clock(by)
         listens_again(app, at)
-        told_at = at._now()
-        assert abs((told_at - pbx_clock()).total_seconds()) < 5
+        reported_at = at._now()
+        assert abs((reported_at - pbx_clock()).total_seconds()) < 5
     assert [span.end_reason for span in spans(app)] == ["The PBX's clock was set.", "It was stopped."]
     assert begun <= set(visits(app))
     first, second = spans(app)

@@ -173,7 +173,7 @@ def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
     assert demo_state(real) == DemoState("off")
 
 
-def test_the_reason_why_it_could_not_be_prepared_is_told(real: Settings) -> None:
+def test_the_reason_why_it_could_not_be_prepared_is_reported(real: Settings) -> None:
     folder = demo_dir(real)
     folder.mkdir(parents=True)
     (folder / "preparing.json").write_text(json.dumps({"error": "Not enough disk space."}))
@@ -187,7 +187,7 @@ def test_a_second_process_is_refused(real: Settings) -> None:
         process.run_demo(real, threading.Event())
 
 
-def test_a_folder_of_another_story_is_made_anew(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_story_is_replaced(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another version wrote may not fit."""
     monkeypatch.setattr(process, "FIRST_PAST", timedelta(hours=2))
     monkeypatch.setattr(process, "PAST", timedelta(hours=3))

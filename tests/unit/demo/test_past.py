@@ -40,10 +40,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("past"))  # type: ignore[call-arg]
     opened = open_engine(settings)
     assert save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE)) == 1
-    told: list[float] = []
-    fill_past(opened, 1, SINCE, NOW, told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    shares: list[float] = []
+    fill_past(opened, 1, SINCE, NOW, shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
     yield opened
     opened.dispose()
 

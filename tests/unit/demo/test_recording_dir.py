@@ -106,7 +106,7 @@ def test_a_name_that_is_not_utf8_spoils_the_whole_list() -> None:
     assert listed(recordings) == [("good", "wav")]
 
 
-def test_a_crowd_is_listed_with_the_rest_and_may_lose_members() -> None:
+def test_many_recordings_are_listed_with_the_rest_and_may_lose_members() -> None:
     recordings = SimulatedRecordings()
     recordings.add("2026/01/05/own", b"own")
     recordings.add_bulk(3, b"all alike")

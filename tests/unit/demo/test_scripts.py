@@ -55,15 +55,15 @@ def test_no_two_callers_sound_the_same() -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
-    told = script(name)
-    facts = probe_audio(told.sound)
+    call_script = script(name)
+    facts = probe_audio(call_script.sound)
     assert (facts.codec, facts.channels, facts.sample_rate) == ("pcm_mulaw", 2, 8_000)
-    assert facts.duration_s == told.duration_s
-    assert 20 <= told.duration_s <= 60
-    with told.sound.open("rb") as file:
-        judged = examine(file, told.sound.stat().st_size, "wav")
-    assert (judged.state, judged.duration_s) == ("downloaded", told.duration_s)
-    assert has_separate_speakers(told.sound)
+    assert facts.duration_s == call_script.duration_s
+    assert 20 <= call_script.duration_s <= 60
+    with call_script.sound.open("rb") as file:
+        judged = examine(file, call_script.sound.stat().st_size, "wav")
+    assert (judged.state, judged.duration_s) == ("downloaded", call_script.duration_s)
+    assert has_separate_speakers(call_script.sound)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

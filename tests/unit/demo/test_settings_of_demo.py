@@ -15,8 +15,8 @@ def folder(no_real_data: Path) -> Path:
     made = no_real_data / MADE_UP_DIR
     made.mkdir(parents=True)
     (made / DEMO_MARK).write_text("1-abc")
-    told = {"ami_port": 20001, "ari_port": 20002, "username": "demo", "password": PASSWORD}
-    (made / DEMO_PBX).write_text(json.dumps(told))
+    connection_json = {"ami_port": 20001, "ari_port": 20002, "username": "demo", "password": PASSWORD}
+    (made / DEMO_PBX).write_text(json.dumps(connection_json))
     return made
 
 
@@ -66,12 +66,12 @@ def test_what_works_on_a_directory_keeps_to_it(folder: Path, monkeypatch: pytest
     assert load_settings().demo == "1-abc"
 
 
-@pytest.mark.parametrize("told", ["", "not json", '{"ami_port": 20001', None])
-def test_while_its_pbx_is_not_there_nobody_is_called(folder: Path, told: str | None) -> None:
-    if told is None:
+@pytest.mark.parametrize("connection_json", ["", "not json", '{"ami_port": 20001', None])
+def test_while_its_pbx_is_not_there_nobody_is_called(folder: Path, connection_json: str | None) -> None:
+    if connection_json is None:
         (folder / DEMO_PBX).unlink()
     else:
-        (folder / DEMO_PBX).write_text(told)
+        (folder / DEMO_PBX).write_text(connection_json)
     connection = load_settings().connection
     assert connection is not None
     assert (connection.ami_port, connection.ari_port, connection.ami_username) == (1, 1, "demo")

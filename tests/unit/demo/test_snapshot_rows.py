@@ -83,8 +83,8 @@ def member_row(state: DemoPbxState, extension: str, queue: str) -> dict[str, obj
     member = next((one for one in members if one.agent.extension == extension), None)
     if member is None:
         return None
-    told = {"status": member.status, "paused": member.paused, "pause_reason": member.reason}
-    return told | {"in_call": member.in_call}
+    reported = {"status": member.status, "paused": member.paused, "pause_reason": member.reason}
+    return reported | {"in_call": member.in_call}
 
 
 def sample(session: Session, table: str, kind: str, name: str, at: datetime) -> dict[str, object]:

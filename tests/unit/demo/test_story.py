@@ -117,8 +117,8 @@ def test_a_working_day_is_plausible(day: date) -> None:
     assert 3 <= mean(waits) <= 40
     assert max(waits) <= 200
     assert 0.6 <= sum(wait <= 20 for wait in waits) / len(waits) <= 0.97
-    in_vain = [ring for call in visits for ring in call.rings if not ring.answered and not ring.cancelled]
-    assert 3 <= len(in_vain) <= 60
+    missed = [ring for call in visits for ring in call.rings if not ring.answered and not ring.cancelled]
+    assert 3 <= len(missed) <= 60
     assert {call.trunk for call in calls} == {"", *(trunk.name for trunk in TRUNKS)}
 
 

@@ -34,27 +34,27 @@ def test_what_is_written_as_g711_is_heard_again(tmp_path: Path) -> None:
         assert error < 0.03  # G.711 has 38 dB at best
 
 
-def test_a_script_of_another_length_is_told_which() -> None:
-    told = dataclasses.replace(script("voicemail"), duration_s=20)
+def test_a_script_of_another_length_is_an_error() -> None:
+    call_script = dataclasses.replace(script("voicemail"), duration_s=20)
     with pytest.raises(PbxError, match="voicemail lasts 5 s") as raised:
-        make_recording(told, cast(Espeak, Hum()))
+        make_recording(call_script, cast(Espeak, Hum()))
     assert "duration_s = 5" in raised.value.fix
 
 
 def test_lines_follow_each_other_as_written() -> None:
-    told = dataclasses.replace(script("voicemail"), duration_s=5)
-    _, segments = make_recording(told, cast(Espeak, Hum()))
+    call_script = dataclasses.replace(script("voicemail"), duration_s=5)
+    _, segments = make_recording(call_script, cast(Espeak, Hum()))
     assert [(s["start_s"], s["end_s"]) for s in segments] == [(1.3, 1.8), (2.5, 3.0), (3.6, 4.1)]
 
 
 @pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is for who makes recordings")
 def test_the_synthesiser_tells_where_each_word_is() -> None:
-    told = script("praise")
+    call_script = script("praise")
     espeak = Espeak()
-    spoken = espeak.say("Please ring 2041 tomorrow.", told.voices["caller"])
+    spoken = espeak.say("Please ring 2041 tomorrow.", call_script.voices["caller"])
     assert [word for _, _, word in spoken.words] == ["Please", "ring", "2041", "tomorrow."]
     lengths = [end_s - start_s for start_s, end_s, _ in spoken.words]
     assert lengths.index(max(lengths)) == 2  # digit by digit
     assert spoken.words[-1][1] == pytest.approx(len(spoken.sound) / HZ, abs=0.02)
     with pytest.raises(PbxError, match="no voice"):
-        espeak.say("Hello.", dataclasses.replace(told.voices["caller"], name="nobody"))
+        espeak.say("Hello.", dataclasses.replace(call_script.voices["caller"], name="nobody"))

@@ -94,9 +94,9 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
 
 def test_positions_and_counts_are_those_of_who_waits(events: tuple[AmiEvent, ...], heard: Heard) -> None:
     waiting: dict[str, list[str]] = {queue.number: [] for queue in QUEUES}
-    told = [one for one in events if one.name in ("QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon")]
+    reported = [one for one in events if one.name in ("QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon")]
     longest = 0
-    for event in told:
+    for event in reported:
         fields = dict(event.headers)
         line, uniqueid = waiting[fields["Queue"]], fields["Uniqueid"]
         if event.name == "QueueCallerJoin":
@@ -114,7 +114,7 @@ def test_positions_and_counts_are_those_of_who_waits(events: tuple[AmiEvent, ...
     assert not any(waiting.values())
 
 
-def test_rings_in_vain_are_those_planned(heard: Heard) -> None:
+def test_missed_rings_are_those_planned(heard: Heard) -> None:
     planned = [
         (ring.at + timedelta(seconds=ring.ring_s), ring.agent.name, call.queue, call.uniqueid)
         for call in CALLS
@@ -122,8 +122,8 @@ def test_rings_in_vain_are_those_planned(heard: Heard) -> None:
         if not ring.answered and not ring.cancelled
     ]
     own = {call.uniqueid for call in CALLS}
-    told = [(ring.rung_at, ring.agent, ring.queue, ring.uniqueid) for ring in heard.rings if ring.uniqueid in own]
-    assert sorted(told) == sorted(planned)
+    reported = [(ring.rung_at, ring.agent, ring.queue, ring.uniqueid) for ring in heard.rings if ring.uniqueid in own]
+    assert sorted(reported) == sorted(planned)
     assert all(ring.ring_s == 15.0 for ring in heard.rings)
 
 
@@ -165,9 +165,11 @@ def test_nothing_is_left_over_when_all_have_hung_up(events: tuple[AmiEvent, ...]
 
 
 def test_trunks_come_and_go_as_planned(events: tuple[AmiEvent, ...]) -> None:
-    told = [event for event in events if event.name == "Registry"]
+    reported = [event for event in events if event.name == "Registry"]
     planned = trunk_changes_of_day(DAY)
-    assert [(event.at, dict(event.headers)["Status"]) for event in told] == [(at, state) for at, _, state in planned]
+    assert [(event.at, dict(event.headers)["Status"]) for event in reported] == [
+        (at, state) for at, _, state in planned
+    ]
     at, trunk, state = planned[0]
     assert WORLD.registrations(at) == {"albion-voice": "Registered", trunk: state}
     assert WORLD.registrations(at - timedelta(milliseconds=1))[trunk] == "Registered"
@@ -220,8 +222,8 @@ def test_state_and_events_agree(events: tuple[AmiEvent, ...], hour: float) -> No
                 and dict(event.headers)["MemberName"] == member.agent.name
             ]
             last = about[-1]
-            told = (last["Status"], last["Paused"], last["PausedReason"])
-            assert told == (str(member.status), str(int(member.paused)), member.reason)
+            reported = (last["Status"], last["Paused"], last["PausedReason"])
+            assert reported == (str(member.status), str(int(member.paused)), member.reason)
 
 
 def test_counters_are_those_of_app_queue() -> None:
@@ -253,7 +255,7 @@ def test_counters_are_those_of_app_queue() -> None:
     assert counted.level_perf2 == pytest.approx(100 * (in_level + early) / (completed + abandoned))
 
 
-def test_counting_goes_on_over_days_and_starts_anew_with_asterisk() -> None:
+def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
     at = CLOCK.at(CLOCK.second_of(11))
     long_ago = World(1, at - timedelta(days=20), "16")
     whole = sum(
@@ -275,31 +277,31 @@ def test_counting_goes_on_over_days_and_starts_anew_with_asterisk() -> None:
     assert any(now.queue(queue, at).members for queue in QUEUES), "members are kept over a restart"
 
 
-def test_asked_twice_it_says_the_same() -> None:
+def test_a_second_request_gets_the_same() -> None:
     at = CLOCK.at(CLOCK.second_of(14.4))
     assert state_at(at, BOOT) == state_at(at, BOOT)
     assert state_at(at, BOOT) != state_at(at, BOOT, seed=2)
 
 
-def test_names_of_a_recording_are_told_before_the_caller_joins(events: tuple[AmiEvent, ...]) -> None:
+def test_names_of_a_recording_are_reported_before_the_caller_joins(events: tuple[AmiEvent, ...]) -> None:
     recorded = [call for call in CALLS if call.recording]
     assert len(recorded) == 2
     for call in recorded:
         mine = [event for event in events if dict(event.headers).get("Uniqueid") == call.uniqueid]
         names = [event.name for event in mine]
         assert names.index("MixMonitorStart") < names.index("QueueCallerJoin")
-        told = next(dict(event.headers)["Value"] for event in mine if event.name == "VarSet")
-        assert told.startswith(f"/var/spool/asterisk/monitor/{DAY:%Y/%m/%d}/q-60")
-        assert told.endswith(f"-{call.uniqueid}.wav")
+        reported = next(dict(event.headers)["Value"] for event in mine if event.name == "VarSet")
+        assert reported.startswith(f"/var/spool/asterisk/monitor/{DAY:%Y/%m/%d}/q-60")
+        assert reported.endswith(f"-{call.uniqueid}.wav")
 
 
 def test_only_asterisk_22_tells_the_sip_cause() -> None:
     busy = next(call for call in CALLS if call.cause == 17)
-    for version, told in (("16", None), ("22", "486")):
+    for version, reported in (("16", None), ("22", "486")):
         world = replace(WORLD, version=version)
         events = world.events_between(busy.started_at - timedelta(seconds=1), busy.ended_at)
         ended = [dict(event.headers) for event in events if event.name == "Hangup"]
-        assert {one.get("TechCause") for one in ended if one["Linkedid"] == busy.linkedid} == {told}
+        assert {one.get("TechCause") for one in ended if one["Linkedid"] == busy.linkedid} == {reported}
 
 
 def test_the_usual_boot_is_on_sundays() -> None:
