@@ -173,16 +173,16 @@ def _check_hello(label: str, line: socket.socket, until: float) -> None:
     while len(hello) < _HELLO_BYTES:
         line.settimeout(max(until - time.monotonic(), 0.001))
         try:
-            seen = line.recv(_HELLO_BYTES, socket.MSG_PEEK)
+            received = line.recv(_HELLO_BYTES, socket.MSG_PEEK)
         except TimeoutError:
-            seen = hello
+            received = hello
         if time.monotonic() >= until:
             raise Unreachable(f"The server at {label} accepts connections but sends no MySQL greeting.", _PORT)
-        if not seen:
+        if not received:
             return  # closed by the server; PyMySQL reports it
-        if len(seen) == len(hello):
+        if len(received) == len(hello):
             time.sleep(0.01)
-        hello = seen
+        hello = received
     if hello[3] != 0 or hello[4] not in _HELLOS:
         other = next((name for start, name in _OTHERS if hello.startswith(start)), "something else")
         raise Unreachable(f"{label} is not a MySQL or MariaDB server: {other} answers there.", _PORT)

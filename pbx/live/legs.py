@@ -32,7 +32,7 @@ _CAUSES = {17: "BUSY", 21: "BUSY", 34: "CONGESTION", 38: "CONGESTION", 42: "CONG
 
 @dataclass(slots=True)
 class _Channel:
-    """A channel that exists now. `seen`: its Newchannel event was received."""
+    """A channel that exists now. `complete`: its events were received from the start."""
 
     name: str
     uniqueid: str
@@ -42,7 +42,7 @@ class _Channel:
     caller: str
     caller_name: str
     began_at: datetime
-    seen: bool = True
+    complete: bool = True
     up_at: datetime | None = None
     dialled: bool = False  # it dialled a channel, or was dialled by one
     recorded: bool = False
@@ -113,7 +113,7 @@ class LiveLegs:
         for uniqueid, one in there.items():
             if uniqueid and uniqueid not in self._channels:
                 began_at = requested_at - timedelta(seconds=seconds(one.get("Duration")))
-                self._channels[uniqueid] = _channel(one, began_at, seen=False)
+                self._channels[uniqueid] = _channel(one, began_at, complete=False)
         for uniqueid, leg in self._dials.items():
             if caller := self._channels.get(leg.uniqueid):
                 caller.dials.add(uniqueid)
@@ -139,7 +139,7 @@ class LiveLegs:
         src = message.get("Uniqueid")
         if uniqueid in self._dials or not src:  # received twice; or Asterisk itself dials, without a calling channel
             return
-        channel = self._channels.get(src) or _channel(message, at, seen=False)
+        channel = self._channels.get(src) or _channel(message, at, complete=False)
         root = self._channels.get(channel.linkedid, channel)
         name, dst_name = message.get("Channel"), message.get("DestChannel")
         queue = self._queue_of(src)
@@ -208,9 +208,9 @@ class LiveLegs:
             if other is not None and other.ended_at is None:
                 ended = _ended(other, at, _disposition(other, cause))
                 self._update(dialled, replace(ended, cause=cause if other.answered_at else None))
-        if channel is None or channel.recorded or not channel.seen:
+        if channel is None or channel.recorded or not channel.complete:
             self.recording_ended = True
-        if channel is not None and channel.seen and not channel.dials:
+        if channel is not None and channel.complete and not channel.dials:
             alone = not channel.dialled and not channel.name.endswith(";2")
             if alone or self._queue_of(uniqueid):  # a caller transferred to a queue waits there with another's channel
                 self._report(self._leg_of_single_channel(channel, at, cause))
@@ -254,7 +254,7 @@ class LiveLegs:
     def _did(self, root: _Channel) -> str:
         """The DID of a call from outside: the first extension of the call's first channel."""
         outside = is_from_outside(root.context) or (not is_local(root.name) and peer_of(root.name) in self.trunks)
-        return root.exten if outside and root.seen and root.exten not in _NOBODY else ""
+        return root.exten if outside and root.complete and root.exten not in _NOBODY else ""
 
     def _forget(self, uniqueid: str) -> Leg | None:
         self._dialled_at.pop(uniqueid, None)
@@ -268,7 +268,7 @@ class LiveLegs:
         self.legs[leg.linkedid, leg.channel, leg.dst_channel] = leg
 
 
-def _channel(message: Message, at: datetime, *, seen: bool = True) -> _Channel:
+def _channel(message: Message, at: datetime, *, complete: bool = True) -> _Channel:
     return _Channel(
         name=message.get("Channel"),
         uniqueid=message.get("Uniqueid"),
@@ -278,7 +278,7 @@ def _channel(message: Message, at: datetime, *, seen: bool = True) -> _Channel:
         caller=known(message.get("CallerIDNum")),
         caller_name=unescape(known(message.get("CallerIDName"))),
         began_at=at,
-        seen=seen,
+        complete=complete,
         up_at=at if message.get("ChannelState") == _UP else None,
     )
 

@@ -26,7 +26,7 @@ from pbx.analytics.formulas.ratio import Ratio
 from pbx.model.history import VisitOutcome
 
 Flags = NDArray[np.bool_]
-OUTCOMES: tuple[str, ...] = get_args(VisitOutcome)
+OUTCOMES: tuple[str, ...] = get_args(VisitOutcome)  # packs store indexes into it, so new ones go to the end
 ANSWERED, ABANDONED, TRANSFERRED, IN_PROGRESS, UNKNOWN = (
     OUTCOMES.index(name) for name in ("answered", "abandoned", "transferred", "in_progress", "unknown")
 )
