@@ -196,7 +196,7 @@ def choose_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
         )
         kept = [target for target in saved if target.id in chosen]
     typed = st.text_area(
-        "Add one address per line",
+        "Notify: add one address per line",
         key="typed",
         placeholder=EXAMPLES[0][1],
         help="Addresses in Apprise’s format. They are stored encrypted and never shown again.",

@@ -47,14 +47,15 @@ def cache_contents(site: ui.Site) -> None:
     with reading(site.engine) as session:
         since = listening_since(session, site.active.id)
         spans = {
-            "Queue calls": known_span(session, site.active.id, "visits"),
-            "Calls": known_span(session, site.active.id, "calls"),
+            "Stored queue calls": known_span(session, site.active.id, "visits"),
+            "Stored calls": known_span(session, site.active.id, "calls"),
         }
     listening = "Not received now, so new calls appear only after an import"
     if listener_alive(site.settings):
         listening = f"Received without interruption since {site.local(since)}" if since else "Connecting"
     ranges = {
-        name: f"{site.local(span[0])} to {site.local(span[1])}" if span else "None yet" for name, span in spans.items()
+        name: f"Since {site.local(span[0])}, latest {ago_text(span[1], datetime.now(UTC))}" if span else "None yet"
+        for name, span in spans.items()
     }
     ui.facts(ranges | {"Live events": listening})
 
@@ -69,7 +70,9 @@ def files_form(site: ui.Site) -> None:
             help="File types are detected automatically; data already imported is skipped.",
         )
         submitted = st.form_submit_button("Import files", type="primary", icon=":material/upload_file:")
-        ui.note("On the PBX: /var/log/asterisk/queue_log and /var/log/asterisk/cdr-csv/Master.csv. Over 250 MB, run:")
+        ui.note(
+            "On the PBX: /var/log/asterisk/queue_log and /var/log/asterisk/cdr-csv/Master.csv. For larger files, run:"
+        )
         st.code(COMMANDS, language=None, wrap_lines=True)
     if submitted and not files:
         st.warning("Choose at least one file.", icon=":material/upload_file:")
@@ -105,7 +108,7 @@ def database_form(site: ui.Site, source: HistorySource) -> None:
             ).strip()
         )
         every = st.selectbox(
-            "Import", list(EVERY), index=list(EVERY).index(source.every), format_func=EVERY.__getitem__
+            "Schedule", list(EVERY), index=list(EVERY).index(source.every), format_func=EVERY.__getitem__
         )
         with st.container(horizontal=True):
             save = st.form_submit_button("Save", type="primary", icon=":material/save:")

@@ -29,7 +29,7 @@ def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) ->
     choose(page, "Alert when", "Trunk down")
     choose(page, "Trunk", "harbour-sip")
     form.get_by_role("spinbutton", name="Minutes").fill("7")
-    addresses = form.get_by_role("textbox", name="Add one address per line")
+    addresses = form.get_by_role("textbox", name="Notify: add one address per line")
     addresses.fill("nonsense")
     addresses.press("Control+Enter")
     form.get_by_role("button", name="Save").click()

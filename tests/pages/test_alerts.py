@@ -78,7 +78,7 @@ def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
     app = well(app.run())
     by_label(app, "selectbox", "Trunk").set_value("carrier")
     by_label(app, "number_input", "Minutes").set_value(7)
-    by_label(app, "text_area", "Add one address per line").set_value(
+    by_label(app, "text_area", "Notify: add one address per line").set_value(
         f"json://h.example.com/{TOKEN}\n\nslack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
     )
     press(app, "Save")
@@ -112,7 +112,7 @@ def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, setting
 def test_an_address_that_is_none_is_named_by_its_place(engine: Engine) -> None:
     pbx = fill(engine)
     app = press(well(open_page(PAGE)), "Add an alert")
-    by_label(app, "text_area", "Add one address per line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
+    by_label(app, "text_area", "Notify: add one address per line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
     app = press(app, "Save")
     assert "Address 2 can’t be used" in plain_words(app)
     assert TOKEN not in words(app)

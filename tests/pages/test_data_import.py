@@ -107,7 +107,7 @@ def test_progress_of_an_import_is_shown(engine: Engine, pbx: int) -> None:
 def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -> None:
     app = well(open_page(PAGE))
     address_field(app).set_value(ADDRESS)
-    next(box for box in app.selectbox if box.label == "Import").set_value("night")
+    next(box for box in app.selectbox if box.label == "Schedule").set_value("night")
     press(app, "Save")
     with reading(engine) as session:
         saved = history_source(session, load_settings(), pbx)
