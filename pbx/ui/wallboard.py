@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from pbx.analytics.formulas.queues import QueueFigures
-from pbx.formatting import duration_text
+from pbx.formatting import duration_text, position_text
 from pbx.model.snapshot import Queue
 from pbx.ui.elements import HERE
 
@@ -33,7 +33,9 @@ def wait_tone(queue: Queue, warn_s: float, bad_s: float) -> str:
 def _card(queue: Queue, today: QueueFigures, warn_s: float, bad_s: float) -> str:
     paused = sum(member.paused for member in queue.members)
     busy = sum(not member.paused and member.status in ON_A_CALL for member in queue.members)
-    wait = duration_text(queue.longest_wait_s) if queue.calls else "–"
+    # Below an hour as a clock, 1:35, as words are too wide for a card.
+    wait_text = position_text if queue.longest_wait_s < 3600 else duration_text
+    wait = wait_text(queue.longest_wait_s) if queue.calls else "–"
     level = today.sl_offered.percent_text(0)
     about = f"Service level, offered: {today.sl_offered.parts_text()}"
     return (

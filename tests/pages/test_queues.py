@@ -302,7 +302,7 @@ def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
     board = board_of(well(open_page(WALLBOARD)))
     first, second = board.split("</section>")[:2]
     assert ">600<" in first
-    for said in (">2<", ">45 s<", "33%", "1 of 3"):  # waiting, longest wait, within T today
+    for said in (">2<", ">0:45<", "33%", "1 of 3"):  # waiting, longest wait, within T today
         assert said in first
     assert first.count('<span class="mid ">1</span>') == 4  # free, on a call, paused, given up
     assert "n/a" in second
