@@ -279,3 +279,15 @@ def test_a_night_is_the_pbxs_own_and_comes_once_when_clocks_change() -> None:
     change = datetime(2026, 10, 25, 0, tzinfo=UTC)  # 02:00 in summer time; an hour later it is 02:00 once more
     slots = [slot_of("night", change + timedelta(hours=hours), berlin) for hours in (-1, 0, 1, 24, 25)]
     assert slots == ["2026-10-24", "2026-10-25", "2026-10-25", "2026-10-25", "2026-10-26"]
+
+
+def test_an_import_from_the_command_line_finds_its_address_by_its_label(
+    engine: Engine, settings: Settings, active: ActiveConnection, database: Path
+) -> None:
+    """The job doesn't hold the address, which contains a password: a worker that takes the job over may not know it."""
+    label = f"sqlite:///{database}"
+    with pytest.raises(SettingsError, match=r"The password of the database .+ was not kept"):
+        do(engine, settings, active, database=label)
+    given = settings.model_copy(update={"pbx_import_url": SecretStr(label)})
+    result = do(engine, given, active, database=label, kind="queue_log")
+    assert [source["kind"] for source in result["sources"]] == ["queue_log"]
