@@ -10,7 +10,7 @@ GROUPS = {
     "Free": ("good", {"not in use"}),
     "On a call": ("busy", {"in use", "busy", "on hold", "ring+inuse", "onhold"}),
     "Ringing": ("warn", {"ringing"}),
-    "Unreachable": ("bad", {"unavailable", "invalid"}),
+    "Not reachable": ("bad", {"unavailable", "invalid"}),
     "Unknown": ("idle", set[str]()),
 }
 ALL = "All"

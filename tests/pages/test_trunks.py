@@ -1,4 +1,4 @@
-"""Trunks over a period, on a day worked by hand: what got through, how full, whether they stood."""
+"""Trunks over a period, on a day calculated by hand: call success, load and registration."""
 
 from dataclasses import replace
 
