@@ -21,7 +21,7 @@ from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
 
-URL_PARAM = "behind"  # the URL's parameter that holds the selection, itself a query string
+URL_PARAM = "selection"  # the URL's parameter that holds the selection, itself a query string
 PAGE_ROWS = 12
 EXPORT_STEP = 1000
 _CLICKED = "drilldown_clicked"  # set by a click, so that the page scrolls to the list

@@ -75,7 +75,7 @@ def test_a_click_on_a_snapshot_lists_the_callers_of_that_time(page: Page, demo: 
         return heading.count() > 0
 
     wait_until("the list is that of the point", shows_list, PATIENCE_S)
-    selection = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["behind"], keep_blank_values=True))
+    selection = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["selection"], keep_blank_values=True))
     since, until = (datetime.fromtimestamp(int(selection[name]), UTC) for name in ("from", "until"))
     there = [
         call

@@ -46,8 +46,8 @@ OWN_PARAMETERS = {  # the parameters that a page's URL may have
         "sort",
     }
     | {"view", "phrases", "by", "measure"},
-    "Explore": {"period", "days", "queue", "direction", "by", "behind"},
-    "Queues": {"period", "days", "queue", "show", "target", "week", "list", "owed", "behind"},
+    "Explore": {"period", "days", "queue", "direction", "by", "selection"},
+    "Queues": {"period", "days", "queue", "show", "target", "week", "list", "owed", "selection"},
     "Wallboard": {"queue", "warn", "bad"},
 }
 
@@ -82,7 +82,7 @@ LINKS: list[tuple[str, Callable[[Page], None], str, Query]] = [
         {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]},
     ),
     (
-        f"explore?{BETWEEN}&behind=queue%3D",
+        f"explore?{BETWEEN}&selection=queue%3D",
         button("Open in Interactions"),
         "interactions",
         {"period": ["Between"], "days": [DAY, DAY], "queue": ["No queue"]},
@@ -261,13 +261,13 @@ def test_a_cleared_filter_stays_cleared(page: Page, demo: Demo) -> None:
 
 
 def test_a_clicked_hour_stays_selected_in_every_list(page: Page, demo: Demo) -> None:
-    open_path(page, demo, f"queues?period=Yesterday&behind=weekday%3D{yesterday().weekday()}%26hour%3D11")
+    open_path(page, demo, f"queues?period=Yesterday&selection=weekday%3D{yesterday().weekday()}%26hour%3D11")
     words = re.compile(rf": {yesterday():%a} 11:00–12:00$")
     for name in ("Abandoned", "By queue", "By number called", "Agents", "Calls"):
         page.get_by_role("tab", name=name, exact=True).click()
         settle(page)
         expect(page.get_by_text(words).filter(visible=True)).to_be_visible()
-    assert "behind" in query_of(page)
+    assert "selection" in query_of(page)
 
 
 def test_a_search_hit_opens_its_call_while_a_filter_is_being_typed(page: Page, demo: Demo) -> None:

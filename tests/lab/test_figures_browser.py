@@ -91,7 +91,7 @@ def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, ad
     expect(page.get_by_text("2 calls: Not answered")).to_be_visible(timeout=SLOW_MS)
     listed = rows(page, "Calls", 2)
     assert [row[1] for row in listed] == [FORMULA, "+4930111"]
-    expect(page).to_have_url(re.compile("behind=disposition"))
+    expect(page).to_have_url(re.compile("selection=disposition"))
     page.reload()
     assert rows(page, "Calls", 2) == listed  # the address alone leads there
 

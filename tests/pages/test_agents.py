@@ -105,7 +105,7 @@ def test_a_click_on_a_part_of_the_day_lists_its_calls(engine: Engine) -> None:
     }
 
     def taken(query: str) -> list[str]:
-        seen = well(open_page(AGENTS, **DAY, agent="Ada", behind=query))
+        seen = well(open_page(AGENTS, **DAY, agent="Ada", selection=query))
         return [row[0] for row in tables(seen).get("Calls taken", [])]
 
     assert taken(by_kind["On a call"][0]) == ["2 Mar 09:30:00"]

@@ -34,7 +34,7 @@ def metrics(app: AppTest) -> dict[str, tuple[str, str]]:
 
 def behind(asked: str, **query: object) -> AppTest:
     """The page as its address keeps it after a bar was clicked on."""
-    return well(open_page(EXPLORE, **(DAY | {"behind": asked} | query)))
+    return well(open_page(EXPLORE, **(DAY | {"selection": asked} | query)))
 
 
 def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) -> None:

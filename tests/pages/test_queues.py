@@ -182,7 +182,7 @@ def test_reports_are_shown_without_live_status(day: int) -> None:
     ],
 )
 def test_a_selection_lists_its_calls(day: int, selection: str, outcomes: list[str] | None) -> None:
-    app = look(behind=selection)
+    app = look(selection=selection)
     assert listed(app) == (outcomes if outcomes is not None else listed(look()))
     assert listed(look())[0] == "Timed out"
 
@@ -191,25 +191,25 @@ def test_the_points_of_a_chart_add_up_to_all_calls(engine: Engine, day: int) -> 
     app = look()
     for key in ("queue_volume", "queue_outcomes", "queue_waits"):
         queries = {query for query in points(app, key) if query}
-        assert sum(len(listed(look(behind=query))) for query in queries) == len(DAY), key
+        assert sum(len(listed(look(selection=query))) for query in queries) == len(DAY), key
 
 
 def test_a_click_lists_the_calls_and_show_all_clears_it(day: int) -> None:
     app = look(list="Agents")
     app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
-    app.query_params["behind"] = "outcome=timeout"
+    app.query_params["selection"] = "outcome=timeout"
     app.session_state["drilldown_clicked"] = True
     app = well(app.run())
     assert listed(app) == ["Timed out"]
     next(button for button in app.button if button.label == "Show all").click()
     app = well(app.run())
     assert len(listed(app)) == 8
-    assert "behind" not in app.query_params
+    assert "selection" not in app.query_params
 
 
 def test_a_queue_call_with_a_recording_shows_its_state(engine: Engine, day: int) -> None:
     add_call(engine, day, "+493012345", TEN, linkedid=DAY[0].uniqueid, state="downloaded", transcription="completed")
-    row = tables(look(behind="over=5&upto=10"))["Calls"][-1]
+    row = tables(look(selection="over=5&upto=10"))["Calls"][-1]
     assert row[-1].startswith("Recorded")
     assert row[-1].endswith("Transcribed")
 
@@ -230,7 +230,7 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
 
 @pytest.mark.parametrize("name", ["Abandoned", "By queue", "By number called", "Agents", "Repeat callers", "Transfers"])
 def test_every_list_shows_the_selection_and_a_button_that_clears_it(day: int, name: str) -> None:
-    app = look(list=name, behind=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
+    app = look(list=name, selection=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
     assert f"{TEN.astimezone(BERLIN):%H:%M}" in words(app)
     assert ", abandoned" in words(app)
     assert "Show all" in [button.label for button in app.button]

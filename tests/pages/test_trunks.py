@@ -129,7 +129,7 @@ def test_the_total_capacity_needs_the_capacity_of_every_trunk() -> None:
     ],
 )
 def test_a_selection_lists_its_seizures(engine: Engine, selection: str, text: str, called: list[str]) -> None:
-    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=selection))
+    app = well(open_page(TRUNKS, **DAY, trunk_view="Calls", selection=selection))
     assert f">{text}<" in words(app)
     assert [row[2] for row in tables(app).get("Calls over trunks", [])] == called
 
@@ -137,7 +137,7 @@ def test_a_selection_lists_its_seizures(engine: Engine, selection: str, text: st
 def test_the_bars_add_up_to_all_seizures(engine: Engine) -> None:
     app = well(open_page(TRUNKS, **DAY, trunk_view="Calls"))
     listed = [
-        len(tables(well(open_page(TRUNKS, **DAY, trunk_view="Calls", behind=query)))["Calls over trunks"])
+        len(tables(well(open_page(TRUNKS, **DAY, trunk_view="Calls", selection=query)))["Calls over trunks"])
         for query in points(app, "trunk_causes")
     ]
     assert (sum(listed), min(listed)) == (5, 1)
