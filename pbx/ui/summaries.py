@@ -54,7 +54,7 @@ def show_summary(site: Site, recording: RecordingRow, transcript: Transcript | N
         st.markdown("##### Topics")
         _moments(recording, "Topics", rows) if rows else note("None of your topics was mentioned.")
     if made.questions:
-        st.markdown("##### Questions asked")
+        st.markdown("##### Questions")
         _moments(recording, "Questions", {"": made.questions})
 
 

@@ -165,7 +165,7 @@ def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
     assert [(rule.id, rule.threshold, rule.enabled) for rule in rules(engine, pbx)] == [(changed, 90, False)]
 
 
-def test_how_each_rule_stands(engine: Engine) -> None:
+def test_the_status_of_each_rule(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_rule(engine, pbx)
     assert "No current data: no snapshot yet" in plain_words(well(open_page(PAGE)))
@@ -173,7 +173,7 @@ def test_how_each_rule_stands(engine: Engine) -> None:
     assert "All clear" in words(well(open_page(PAGE)))
 
 
-def test_what_happened_tells_whether_it_was_told(engine: Engine) -> None:
+def test_the_history_shows_whether_a_message_was_sent(engine: Engine) -> None:
     pbx = fill(engine)
     told, failed, silent = (
         add_rule(engine, pbx, "json://h.example.com"),

@@ -85,7 +85,7 @@ def test_a_gap_in_the_day_before_ends_the_comparison(
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 
-def test_the_table_breaks_down_by_what_is_asked(filled: int) -> None:
+def test_the_table_breaks_down_by_the_selected_dimension(filled: int) -> None:
     rows = tables(well(open_page(EXPLORE, **DAY)))["Calls by Direction"]
     assert [row[:3] for row in rows] == [
         ["↗ Outbound", "3", "33.3% | 1 of 3"],
@@ -125,13 +125,13 @@ def test_one_direction_alone(filled: int) -> None:
         ("from=0&until=99999999999&weekday=8&hour=1&direction=up&nonsense=%", "All 5 calls", ["1001"] * 3),
     ],
 )
-def test_the_calls_behind_a_bar_are_listed_below(filled: int, asked: str, said: str, senders: list[str]) -> None:
+def test_the_calls_of_a_bar_are_listed_below(filled: int, asked: str, said: str, senders: list[str]) -> None:
     app = behind(asked)
     assert f">{said}<" in words(app)
     assert [row[1] for row in tables(app).get("Calls", [])][: len(senders)] == senders
 
 
-def test_every_bar_adds_up_to_the_calls_behind_it(filled: int) -> None:
+def test_every_bar_adds_up_to_its_calls(filled: int) -> None:
     app = well(open_page(EXPLORE, **DAY))
     for key in ("calls_by_time", "calls_by_number", "calls_by_disposition"):
         listed = [len(tables(behind(query))["Calls"]) for query in points(app, key)]

@@ -70,7 +70,7 @@ def test_an_empty_cache_says_so(pbx: int) -> None:
     assert "Enter a database address" in words(press(app, "Test"))
 
 
-def test_uploaded_files_are_queued_read_and_told_of(engine: Engine, pbx: int) -> None:
+def test_uploaded_files_are_queued_read_and_reported(engine: Engine, pbx: int) -> None:
     app = upload(well(open_page(PAGE)), ("../../queue_log.1", LOG + b"nonsense\n"), ("odd", b"?"))
     (job,) = jobs(engine)
     assert (job.state, job.requested_by, len(job.options["files"])) == ("queued", "page", 2)

@@ -139,7 +139,7 @@ def test_connecting_one_s_own_leads_to_the_form(demo: Settings) -> None:
     assert not demo_dir(demo).exists()
 
 
-def test_a_session_that_stayed_behind_follows_and_forgets(demo: Settings) -> None:
+def test_another_session_follows_and_forgets(demo: Settings) -> None:
     """An opened call of the demo is no address in the real cache."""
     app = open_page(CALLS, call="1")
     app.session_state["picked_moment"] = (1, 2.0, "x")

@@ -233,7 +233,7 @@ def test_extensions_show_devices_and_active_calls(engine: Engine) -> None:
     assert shown["Active calls"][0][0] == "support | +4930123"
 
 
-def test_what_the_pbx_forbids_is_said_and_the_rest_stands(engine: Engine) -> None:
+def test_what_the_pbx_forbids_is_reported_and_the_rest_is_shown(engine: Engine) -> None:
     pbx = save_pbx(engine)
     seen = snapshot(datetime.now(UTC))
     denied = seen.model_copy(

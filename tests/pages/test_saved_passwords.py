@@ -55,7 +55,7 @@ def opened(engine: Engine, pems: Path, **saved: Any) -> AppTest:
 
 @pytest.mark.parametrize(("changes", "asked"), ELSEWHERE, ids=lambda value: str(value))
 @pytest.mark.parametrize("button", ["Test Connection", "Save settings"])
-def test_elsewhere_it_is_asked_for_again(
+def test_another_host_needs_the_password_again(
     engine: Engine, pems: Path, checked: list[Any], changes: dict[str, Any], asked: str, button: str
 ) -> None:
     app = opened(engine, pems)

@@ -71,7 +71,7 @@ def test_it_shows_how_far_everything_is(engine: Engine, settings: Settings) -> N
     assert "Downloaded when the first recording is transcribed" in words(app)
 
 
-def test_before_anything_was_synced_it_stands_empty(engine: Engine) -> None:
+def test_it_is_empty_before_the_first_sync(engine: Engine) -> None:
     app = well(open_page(PAGE))
     assert set(figures(app).values()) == {"0"}
     assert [button.label for button in app.main.button if "Retry" in button.label or "Cancel" in button.label] == []
@@ -114,7 +114,7 @@ def test_new_ones_are_queued_all_at_once(engine: Engine, settings: Settings) -> 
     assert [toast.value for toast in app.toast] == ["1 recording queued."]
 
 
-def test_what_hinders_is_said_and_tried_again_when_asked(engine: Engine, settings: Settings) -> None:
+def test_a_blocked_reason_is_shown_and_retried_on_request(engine: Engine, settings: Settings) -> None:
     why = "The model base could not be downloaded. Fetch https://example.com/base.pt into data/models."
     with writing(engine) as session:
         transcriptions.set_blocked_reason(session, pbx(engine, settings), why, now() + timedelta(minutes=9))

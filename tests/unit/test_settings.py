@@ -78,7 +78,7 @@ def test_passwords_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "s3cret-value" not in shown
 
 
-def test_every_setting_stands_in_the_example() -> None:
+def test_every_setting_is_in_the_example() -> None:
     from pbx.settings import Settings
 
     example = (ROOT / ".env.example").read_text()
@@ -87,7 +87,7 @@ def test_every_setting_stands_in_the_example() -> None:
 
 
 @pytest.mark.parametrize("content", [b"FREEPBX_HOST=\xe4\xf6", b"\xff\xfeF\x00"])
-def test_an_env_file_that_is_not_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+def test_a_binary_env_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     (tmp_path / "my.env").write_bytes(content)
     monkeypatch.setenv("PBX_ENV_FILE", str(tmp_path / "my.env"))
     with pytest.raises(SettingsError, match=r"my\.env can't be read") as caught:

@@ -73,7 +73,7 @@ def test_a_stale_draft_does_not_undo_what_was_saved_meanwhile(at: Site) -> None:
     assert save_draft(at, NoteDraft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent once more
 
 
-def test_a_call_that_is_not_there_is_told(at: Site) -> None:
+def test_a_missing_call_is_reported(at: Site) -> None:
     answer = save_draft(at, NoteDraft("9.9", "mine", "", "7"))
     assert (answer.gone, answer.problem) == (True, "This call no longer exists.")
 

@@ -80,13 +80,13 @@ def hit(**changes: Any) -> Hit:
     return Hit(**(known | changes))
 
 
-def test_a_place_links_to_its_second_and_never_behind_it() -> None:
+def test_a_mention_links_to_its_second_and_never_after_it() -> None:
     shown = hit_data(hit())
     assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&recording=3&t=61.9", "1:01", "Agent")
     assert hit_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
 
 
-def test_what_is_doubtful_edited_or_said_by_nobody_known_is_told() -> None:
+def test_doubtful_edited_and_unknown_speakers_are_marked() -> None:
     assert hit_data(hit(flags=("phantom",), edited=True))["marks"] == ["doubtful", "edited"]
     assert hit_data(hit(speaker=""))["speaker"] == ""
 
