@@ -196,10 +196,10 @@ def cause_text(cause: int | None) -> str:
 
 def sync_text(result: Mapping[str, Any]) -> str:
     """Summarize the result of a sync: 12 new of 431 recordings, 1 waiting, 2 failed."""
-    said = [f"{result.get('new', 0):,} new of {count_text(result.get('listed', 0), 'recording')}"]
+    parts = [f"{result.get('new', 0):,} new of {count_text(result.get('listed', 0), 'recording')}"]
     others = ("waiting", "pending", "empty", "unreadable", "too_large", "missing")
-    said += [f"{result[name]:,} {name.replace('_', ' ')}" for name in others if result.get(name)]
-    return ", ".join(said + ([f"{len(result['failed']):,} failed"] if result.get("failed") else []))
+    parts += [f"{result[name]:,} {name.replace('_', ' ')}" for name in others if result.get(name)]
+    return ", ".join(parts + ([f"{len(result['failed']):,} failed"] if result.get("failed") else []))
 
 
 def zone_of(timezone_name: str | None, utc_offset_s: int | None) -> tzinfo:

@@ -183,7 +183,7 @@ def edit(site: ui.Site, rule: AlertRule | None) -> None:
 def choose_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
     """The fields for addresses: the saved ones to keep, shown without their secrets, and new ones."""
     saved = saved_targets(site, rule)
-    kept = saved
+    selected = saved
     if saved:
         labels = {target.id: f"{number}. {target.label}" for number, target in enumerate(saved, 1)}
         chosen = st.multiselect(
@@ -194,7 +194,7 @@ def choose_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
             placeholder="None",
             key="kept",
         )
-        kept = [target for target in saved if target.id in chosen]
+        selected = [target for target in saved if target.id in chosen]
     typed = st.text_area(
         "Notify: add one address per line",
         key="typed",
@@ -205,7 +205,7 @@ def choose_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
     with st.expander("Examples of addresses"):
         st.code("\n".join(url for _, url in EXAMPLES), language=None, wrap_lines=True)
         ui.note("Replace the words in capitals. Without an address, the alert appears only on the page Today.")
-    return kept + [AlertTarget(SecretStr(line.strip())) for line in typed.splitlines() if line.strip()]
+    return selected + [AlertTarget(SecretStr(line.strip())) for line in typed.splitlines() if line.strip()]
 
 
 def save_or_test(

@@ -275,8 +275,8 @@ def details(job: Job) -> None:
         faults = source.get("faults") or []
         if source.get("bad") and faults:
             with st.expander(f"{count_text(source['bad'], 'line')} of {ui.plain(source['source'])} could not be read"):
-                shown = {f"{place}": fault_cells(fault) for place, fault in enumerate(faults)}
-                ui.table("Unreadable lines", FAULT_COLUMNS, shown, key=f"faults_{number}")
+                fault_rows = {str(row): fault_cells(fault) for row, fault in enumerate(faults)}
+                ui.table("Unreadable lines", FAULT_COLUMNS, fault_rows, key=f"faults_{number}")
                 first = f"These are the first {len(faults)} of this source. " if source["bad"] > len(faults) else ""
                 ui.note(f"{first}All other lines were imported.")
 

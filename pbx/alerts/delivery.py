@@ -105,13 +105,13 @@ def alert_title(kind: str, subject: str) -> str:
 def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
     """Return the title and text of the message about an alert as it is at `at`, with times in the PBX's time zone."""
     title = alert_title(rule.kind, alert.subject)
-    begun = moment_text(alert.started_at, zone, at, seconds=True)
+    started = moment_text(alert.started_at, zone, at, seconds=True)
     where = f"PBX: {host}. Times are in {zone_text(zone, at)}."
     if alert.ended_at is None:
-        return f"PBX Notebook: {title}", f"{alert.description}\nStarted at {begun}. {where}"
+        return f"PBX Notebook: {title}", f"{alert.description}\nStarted at {started}. {where}"
     ended = moment_text(alert.ended_at, zone, at, seconds=True)
-    lasted = duration_text((alert.ended_at - alert.started_at).total_seconds())
-    text = f"From {begun} to {ended} ({lasted}). At the start: {alert.description}\n{where}"
+    duration = duration_text((alert.ended_at - alert.started_at).total_seconds())
+    text = f"From {started} to {ended} ({duration}). At the start: {alert.description}\n{where}"
     return f"PBX Notebook: resolved: {title}", text
 
 
