@@ -15,7 +15,7 @@ def up() -> None:
     """Make, configure and start everything that isn't there yet, and wait until it is as promised."""
     lab_dir().mkdir(parents=True, exist_ok=True)
     with (lab_dir() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions may ask at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may start it together
         provision()
         CARRIER.start()
         with ThreadPoolExecutor() as pool:

@@ -164,7 +164,7 @@ def place_internal_call(server: LabServer, seconds: float = 3) -> PlacedCall:
 
 
 def place_trunk_call(server: LabServer, outcome: TrunkOutcome, seconds: float = 3) -> PlacedCall:
-    """A whole call over the trunk `carrier`; `seconds` is the talk, or how long it rings in vain."""
+    """A complete call over the trunk `carrier`. `seconds` is the talk time, or the ring time if nobody answers."""
     if outcome == "inbound":
         call = start_inbound_call(server, seconds=seconds)
     else:
@@ -194,7 +194,7 @@ def hang_up_all(server: Asterisk) -> None:
 
 
 def place_all(server: LabServer) -> list[PlacedCall]:
-    """One call of every kind, all at once."""
+    """One call of every kind, all at the same time."""
     wanted: list[Callable[[], PlacedCall]] = [
         *(
             lambda outcome=outcome: place_queue_call(server, outcome)

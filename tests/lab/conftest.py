@@ -12,7 +12,7 @@ APART = ("test_cel", "test_demo_ari", "test_figures_browser", "test_player", "te
 ALONE = ("test_doctor",)  # it judges the newest recording, which must not be in the making
 
 
-@pytest.hookimpl(tryfirst=True)  # before markers are asked for
+@pytest.hookimpl(tryfirst=True)  # before markers are evaluated
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that place calls on one Asterisk run one after the other: they share its phones."""
     for item in items:

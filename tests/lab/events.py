@@ -1,4 +1,4 @@
-"""An Asterisk that writes CDR and CEL of calls with every end: who hangs up, busy, in vain, queues, transfers."""
+"""An Asterisk that writes CDR and CEL of calls with every end: hang-ups, busy, no answer, queues, transfers."""
 
 from __future__ import annotations
 

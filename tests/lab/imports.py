@@ -1,4 +1,4 @@
-"""What tests of imports stand on: a server of the lab as the PBX of an empty cache."""
+"""The basis of tests of imports: a server of the lab as the PBX of an empty cache."""
 
 from sqlalchemy import Engine
 

@@ -30,7 +30,7 @@ WAYS = (LIVE, IMPORTED)
 
 
 def environment(server: LabServer) -> dict[str, str]:
-    """How the app is told of a server."""
+    """The app's settings for a server."""
     facts = {
         "HOST": server.host,
         "AMI_PORT": server.ami_port,
@@ -76,7 +76,7 @@ def live_shift(server: LabServer, folder: Path) -> Lived:
 
 
 def resets_since(engine: Engine, since: datetime) -> list[Reset]:
-    """When the desk's counters began anew."""
+    """When the counters of the desk were reset."""
     with reading(engine) as session:
         return resets_of(session, 1, since - timedelta(seconds=1), since + timedelta(hours=1), DESK)
 

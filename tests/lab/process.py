@@ -19,7 +19,7 @@ def wait_until(what: str, done: Callable[[], bool], deadline_s: float = 30) -> N
     end = time.monotonic() + deadline_s
     while not done():
         if time.monotonic() > end:
-            raise LabError(f"Waited {deadline_s:.0f} s in vain: {what}.")
+            raise LabError(f"Not true after {deadline_s:.0f} s: {what}.")
         time.sleep(0.1)
 
 
@@ -66,7 +66,7 @@ class Process(ABC):
         wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
 
     def crash(self) -> None:
-        """End it at once, with no word to anyone; afterwards its ports and sockets are free."""
+        """Kill it. Afterwards its ports and sockets are free."""
         pids = self.pids()
         send(pids, signal.SIGKILL)
         wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))

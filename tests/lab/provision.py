@@ -12,7 +12,7 @@ TOOLS = {"debootstrap": "debootstrap", "baresip": "baresip-core", "openssl": "op
 
 
 class LabError(RuntimeError):
-    """The lab can't do what was asked; the message says why and what to do."""
+    """The lab can't do something. The message has the reason and a fix."""
 
 
 def lab_dir() -> Path:

@@ -139,7 +139,7 @@ class Asterisk(Process):
             return False
 
     def stop(self) -> None:
-        """Stop it at once; nothing happens when it doesn't run."""
+        """Stop it immediately. Does nothing if it isn't running."""
         pids = self.pids()
         if pids:
             with contextlib.suppress(LabError, subprocess.TimeoutExpired):

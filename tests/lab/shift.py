@@ -78,7 +78,7 @@ def alone_at(server: LabServer) -> Iterator[None]:
 
 
 def work_shift(server: LabServer, meanwhile: Callable[[], object]) -> Shift:
-    """Seven callers and one through the trunk come to the desk, three calls go out, one stays inside; all at once."""
+    """Seven internal callers and one over the trunk call the desk, beside three outbound calls and an internal one."""
     since = datetime.now(UTC)
     server.cli(f"queue reset stats {DESK}")
     server.cli(f'queue add member {TEMP} to {DESK} penalty 1 as "{TEMP_NAME}"')
@@ -121,7 +121,7 @@ def _ended(call: PlacedCall) -> PlacedCall:
 
 
 def _pass_on(call: PlacedCall, *, attended: bool) -> None:
-    """The agent transfers the caller to somebody, to whom he speaks first if attended."""
+    """The agent transfers the caller; if attended, the agent talks to the target first."""
     with session(call.server) as ami:
         items = {item["Channel"]: item for item in ami.action("CoreShowChannels") if "Channel" in item}
         bridge = items[call.channel]["BridgeId"]

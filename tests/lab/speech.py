@@ -14,7 +14,7 @@ from tests.lab.server import LabServer
 from tests.unit.speech.synthetic_speech import Clip
 
 RATE_HZ = 8000
-PAUSE_S = 1.2  # between two phrases of one side: the voice detector hears two stretches
+PAUSE_S = 1.2  # between two phrases of one side: the voice detector finds two spans
 FOLDER = "var/spool/asterisk/speech"
 _serial = count()
 
@@ -71,7 +71,7 @@ def place_spoken_call(
 
 
 def place_spoken_calls(server: LabServer, clips: Sequence[Clip], calls: int) -> list[SpokenCall]:
-    """Share the clips out among so many calls at once, half of each call's to either side, each side recorded apart."""
+    """Play the clips in concurrent calls, half of them on either side, with each side recorded separately."""
     shares = [clips[number::calls] for number in range(calls)]
     with ThreadPoolExecutor(calls) as pool:
         return list(pool.map(lambda own: place_spoken_call(server, own[::2], own[1::2], legs=True), shares))

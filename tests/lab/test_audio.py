@@ -116,7 +116,7 @@ def test_every_format_lasts_and_sounds_as_the_wav(server: LabServer, tmp_path: P
 
 
 def test_a_wav_made_an_mp3_sounds_the_same(server: LabServer, tmp_path: Path) -> None:
-    """As FreePBX does after the call, when told to."""
+    """As FreePBX does after the call if configured."""
     with recorded(server, "Playback,demo-congrats", ["call.wav"]) as folder:
         said = load_sound(folder / "call.wav")
         with av.open(str(folder / "call.wav")) as source, av.open(str(tmp_path / "call.mp3"), "w") as output:

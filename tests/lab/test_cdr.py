@@ -245,7 +245,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     assert dialled.keys() == {str(row["dstchannel"]) for row in lived.rows() if row["dstchannel"]}
     assert {leg.source for leg in legs} == {"cdr"}
     unheard = {leg.linkedid for leg in dialled.values() if leg.cause is None}
-    assert unheard <= {lived.calls["noanswer"].uniqueid}  # Asterisk gives up itself, and tells no cause
+    assert unheard <= {lived.calls["noanswer"].uniqueid}  # Asterisk ends the call and reports no cause
     busy = next(leg for leg in dialled.values() if leg.linkedid == lived.calls["busy"].uniqueid)
     assert (busy.cause, busy.disposition) == (17, "BUSY")
 

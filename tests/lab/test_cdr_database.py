@@ -1,4 +1,4 @@
-"""The CDR on a real MariaDB: tables in a bad state, a PBX that goes on writing, and no password told."""
+"""The CDR on a real MariaDB: tables in a bad state, a PBX that keeps writing, and no password in messages."""
 
 from datetime import UTC, datetime
 
@@ -53,7 +53,7 @@ def broken_row(number: int, calldate: str | None, **facts: object) -> dict[str, 
 
 @pytest.fixture
 def pbx(engine: Engine) -> ActiveConnection:
-    """A PBX that only its database is asked of."""
+    """A PBX of which only the database is used."""
     return active_at(engine, SERVERS[22])
 
 
@@ -189,7 +189,7 @@ HUGE = (  # 2,000,000 rows without an index: dozens of times what is counted in 
 def test_a_look_at_a_huge_table_is_quick(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, monkeypatch: pytest.MonkeyPatch, limited: bool
 ) -> None:
-    """The statistics stand in for counting, also with a server too old for a limit to its statements."""
+    """Statistics replace counting, also on a server too old to limit statements."""
     none = "SET SESSION no_such_variable = 1"
     limits = ("SET SESSION max_statement_time = 0.01",) if limited else (none,)
     monkeypatch.setattr(history_look, "_LIMITS", {"mysql": (none, *limits)})

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.lab
 Fields = tuple[str, ...]
 Message = list[tuple[str, str]]
 
-# What is asked beside the lists by somebody who is logged in.
+# Actions of a logged-in client that don't return lists.
 WORDS = (
     "Action: Ping",
     "ACTION: ping",
@@ -264,7 +264,7 @@ def test_an_endpoint_has_the_same_details(sides: tuple[Line, Line], there: str, 
 
 
 def test_values_are_of_the_same_form(sides: tuple[Line, Line]) -> None:
-    """What is always a whole number there is one here, and so on for decimals, words and emptiness."""
+    """Fields that are always integers there are integers here; so are decimals, words and empty fields."""
     real, demo = sides
     for line in sides:
         line.log_in()

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.lab
 CLASSES = "system,call,agent,dialplan"
 DAYS = [date(2026, 11, 16) + timedelta(days=day) for day in range(5)]
 PHONE = "PJSIP/1002"
-# What a channel goes through by itself.
+# The events of a channel's own states.
 OF_CHANNEL = ("Newchannel", "Newstate", "HangupRequest", "SoftHangupRequest", "Hangup")
 # The events of the caller's channel, in their order.
 OF_QUEUE = (
@@ -176,7 +176,7 @@ def states(reported: list[Message], channel: str) -> list[tuple[str, str]]:
 
 
 def story_of_caller(reported: list[Message]) -> list[str]:
-    """What the queue and the dialling tell of the caller's channel, from when it joined."""
+    """The events of queue and dialling on the caller's channel, from when it joined."""
     names = []
     for message in reported:
         fields = dict(message)
@@ -262,7 +262,7 @@ def test_the_callers_channel_goes_the_same_way(server: LabServer) -> None:
 
 @pytest.mark.parametrize("kind", ["abandoned", "timeout"])
 def test_who_leaves_a_queue_unanswered_goes_the_same_way(server: LabServer, kind: str) -> None:
-    """The lab's telephones ring in vain there, as the story's do: from the last that stopped ringing."""
+    """Missed rings have the same events as the story's, from the last telephone that stopped ringing."""
 
     def ending(reported: list[Message]) -> list[str]:
         names = [dict(message)["Event"] + dict(message).get("Variable", "") for message in reported]

@@ -222,7 +222,7 @@ def test_ari_switched_off(broken: Spare) -> None:
     assert not_ok(check(connection_to(broken))) == AMISS
 
 
-def test_ari_behind_a_prefix(broken: Spare) -> None:
+def test_ari_with_a_prefix(broken: Spare) -> None:
     set_line(broken.etc / "http.conf", "enabled = yes", "enabled = yes\nprefix = asterisk")
     broken.cli("module reload http")
     steps = check(connection_to(broken))

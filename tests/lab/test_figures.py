@@ -132,7 +132,7 @@ def test_trunk_figures(lived: Lived, engine: Engine, way: str) -> None:
     assert found.concurrency_peak in (3, 4)  # whether the busy one was gone when the others came
     assert found.pdds == (1 if way == LIVE else 0)  # the far end answers or is busy without ringing, but for one
     reported = {(item.cause, item.disposition): item.count for item in causes}
-    unheard = {(None, "NO ANSWER"): 1}  # Asterisk gave up itself
+    unheard = {(None, "NO ANSWER"): 1}  # Asterisk ended the call itself
     if way == LIVE:
         assert reported == {(16, "ANSWERED"): 2, (17, "BUSY"): 1} | unheard
     else:

@@ -98,5 +98,5 @@ def test_a_full_disk_is_reported(engine: Engine) -> None:
 def test_a_lost_server_is_reported(engine: Engine) -> None:
     with pytest.raises(DataError, match="can't be used"), writing(engine) as session:
         session.connection().exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-    with writing(engine) as session:  # and the next one connects anew
+    with writing(engine) as session:  # the next transaction connects again
         session.add(Job(id="one", kind="sync"))

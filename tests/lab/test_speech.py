@@ -21,7 +21,7 @@ from tests.lab.speech import SpokenCall, place_spoken_calls
 from tests.unit.speech.synthetic_speech import CHECKPOINT, Clip, clips, errors_in
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
-CALLS, CLIPS = 4, 32  # as many calls at once as there are agents
+CALLS, CLIPS = 4, 32  # concurrent calls, as many as there are agents
 
 
 def pbx(server: LabServer, *command: str) -> dict[str, object]:

@@ -65,7 +65,7 @@ def test_words_are_found_and_heard_where_they_were_said(page: Page, spoken: Spok
 
 
 def wait_for_transcript(page: Page, number: str) -> None:
-    """Sync by the button; the worker does the rest by itself."""
+    """Sync with the button; the worker does the rest automatically."""
     page.get_by_role("button", name="Sync FreePBX").click()
     page.get_by_test_id("stToast").filter(has_text="Sync done:").first.wait_for(timeout=SLOW_MS)
     go(page, "Interactions")

@@ -155,7 +155,7 @@ def test_asterisk_restarted_in_the_middle(pbx: Spare, cache: Cache) -> None:
             pbx.restart()
 
     restarted: list[bool] = []
-    with contextlib.suppress(Unreachable):  # unless it is back before the sync gives up
+    with contextlib.suppress(Unreachable):  # unless it is back before the sync fails
         cache.sync(progress=restart)
     assert restarted
     assert cache.files().items() <= on_disk(pbx.monitor).items()

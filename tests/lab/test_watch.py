@@ -143,7 +143,7 @@ def newer_rows(master: Path, known: int, into: Path) -> Path:
 
 
 def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
-    """The CDR tells of each call what was seen of it, to the second its times are told in."""
+    """The CDR of each call agrees with its events, to the second."""
     seen = {call.uniqueid: call_of(engine, call) for call in calls}
     import_cdr_file(ImportRun(engine, needed_connection(engine, load_settings())), master)
     for call in calls:

@@ -1,4 +1,4 @@
-"""Listening to real Asterisk and alerts with the cache on a real PostgreSQL, where several processes write at once."""
+"""Listening to real Asterisk and alerts with the cache on a real PostgreSQL, to which several processes write."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -112,7 +112,7 @@ def desk_of(engine: Engine, active: ActiveConnection) -> Queue:
 
 
 def looked(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> list[tuple[str, str]]:
-    """What the looks of several workers at once change."""
+    """The changes when several workers evaluate alerts together."""
     with ThreadPoolExecutor(4) as pool:
         reported = pool.map(lambda _: evaluate(engine, settings, active, at), range(4))
         return [(change.subject, change.what) for changes in reported for change in changes]

@@ -1,4 +1,4 @@
-"""An Asterisk with queues and a telephone that transfers callers by itself (SIP's REFER with Replaces)."""
+"""An Asterisk with queues and a telephone that transfers callers automatically (SIP's REFER with Replaces)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Telephone:
             text = self._receive(until)
             if text and wanted(text):  # type: ignore[operator]
                 return text
-        raise LabError("The telephone waited in vain.")
+        raise LabError("The telephone got no call.")
 
     def _receive(self, until: float) -> str:
         self.line.settimeout(max(until - time.monotonic(), 0.01))

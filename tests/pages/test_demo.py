@@ -32,11 +32,11 @@ NO_PBX = "No PBX is connected yet"
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Whom the pages would have started a demo for; its process is what tests/unit/demo/test_lifecycle.py tests."""
-    asked: list[Settings] = []
+    started: list[Settings] = []
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     monkeypatch.setattr("pbx.ui.demo.ensure_demo", lambda settings: None)
-    monkeypatch.setattr("pbx.ui.demo.start_demo", asked.append)
-    return asked
+    monkeypatch.setattr("pbx.ui.demo.start_demo", started.append)
+    return started
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
 
 
 def follow(app: AppTest, page: str) -> AppTest:
-    """The page that the browser was asked to open, in the same session."""
+    """The page that the app switched to, in the same session."""
     app.switch_page(page)
     for name, value in parse_qsl(urlsplit(led_to(app)).query):
         app.query_params[name] = value

@@ -69,7 +69,7 @@ def ask(connection: Connection, path: str, *headers: str, method: str = "GET") -
 
 
 def ask_raw(connection: Connection, request: bytes) -> bytes:
-    """All that is answered to these bytes by a PBX that is told that no more come."""
+    """The PBX's complete answer to these bytes, after which the client sends no more."""
     with _line(connection) as line:
         line.sendall(request)
         line.shutdown(socket.SHUT_WR)
@@ -77,7 +77,7 @@ def ask_raw(connection: Connection, request: bytes) -> bytes:
 
 
 def ask_and_stay(connection: Connection, request: bytes) -> tuple[Answer, bool]:
-    """The answer to a request, and whether the connection takes another one behind it."""
+    """The reply to a request, and whether the connection takes another one."""
     with _line(connection) as line:
         line.sendall(request)
         raw = b""

@@ -74,7 +74,7 @@ def test_halves_and_stuck_jobs_and_tracebacks_are_found(engine: Engine, settings
     (tmp_path / "app.log").write_text("well\nTraceback (most recent call last)\n  File\nValueError: no\n")
     later = begun + timedelta(minutes=1)
     assert len(truth.check_files(settings.pbx_data_dir)) == len(truth.check_jobs(engine, later)) == 1
-    assert truth.check_jobs(engine, begun) == []  # asked for after all was done
+    assert truth.check_jobs(engine, begun) == []  # requested after all jobs were done
     with writing(engine) as session:
         start_job(session, "job", "worker-0")
     assert "job sync is running" in truth.check_jobs(engine, begun)[0]

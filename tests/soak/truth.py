@@ -40,7 +40,7 @@ def check_cache(
             wrong.append(f"{name} {'was deleted, which' if name in deleted else 'is there, and'} the cache got wrong")
     kept = {row.file for row in rows.values() if row.state == "downloaded"}
     there = {str(path.relative_to(audio_dir)) for path in audio_dir.rglob("*") if path.is_file()} - {".sync.lock"}
-    wrong += [f"{path} lies in the cache and belongs to no recording" for path in sorted(there - kept)]
+    wrong += [f"{path} is in the cache and belongs to no recording" for path in sorted(there - kept)]
     return wrong
 
 
@@ -56,7 +56,7 @@ def check_files(data_dir: Path) -> list[str]:
 def check_jobs(engine: Engine, all_done_at: datetime) -> list[str]:
     """No job is left running, no recording with a transcriber; for after the end of them all.
 
-    Nor is one left queued, unless asked for after `all_done_at`: the schedule may ask in the worker's last second.
+    Nor is one left queued, unless it was requested after `all_done_at`, in the last second of the worker.
     """
     with reading(engine) as session:
         unfinished = session.exec(select(Job).where(col(Job.state).in_(("queued", "running")))).all()

@@ -209,7 +209,7 @@ def test_a_fault_is_for_the_path_it_names(pbx: SimulatedPbx, client: AriClient) 
     assert len(client.list_recordings()) == 1
 
 
-def test_a_wrong_length_ends_the_connection_behind_it(pbx: SimulatedPbx) -> None:
+def test_a_wrong_length_closes_the_connection(pbx: SimulatedPbx) -> None:
     pbx.recordings.add("call", SOUND)
     for extra_bytes, announced in ((7, len(SOUND) + 7), (-7, len(SOUND) - 7), (-(10**9), 0)):
         pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=extra_bytes))

@@ -169,11 +169,11 @@ def test_what_is_no_request_is_answered_and_ends_the_connection(
 
 def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: SimulatedPbx) -> None:
     login = authorization(pbx.connection())
-    asked = f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n"
+    request = f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n"
     refused = "POST /ari/channels HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
     last = f"GET /ari/nothing HTTP/1.1\r\nConnection: Close\r\n{login}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:
-        line.sendall((asked + refused + asked + last).encode())
+        line.sendall((request + refused + request + last).encode())
         raw = b""
         while more := line.recv(65536):
             raw += more

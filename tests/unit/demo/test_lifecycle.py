@@ -77,7 +77,7 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
     until(lambda: worker_alive(demo), "a worker begins")
     lifecycle._started[-1].kill()
     until(lambda: not demo_alive(real), "it is dead")
-    until(lambda: not worker_alive(demo), "its worker ends by itself")
+    until(lambda: not worker_alive(demo), "its worker ends automatically")
     assert load_settings().demo == demo.demo  # the pages still show what is there
     calls = count(demo, "SELECT count(*) FROM calls")
     ensure_demo(demo)
@@ -116,7 +116,7 @@ def _is_whole(demo: Settings) -> None:
         engine.dispose()
     assert covered.gaps == ()
     assert count(demo, "SELECT count(*) FROM queue_visits WHERE joined_at > unixepoch() - 7 * 86400") > 1000
-    # Whoever begins to listen takes the visits that end just then for lost, until the story is asked again.
+    # A listener that starts takes the visits that end just then for lost, until the gap is filled from the story.
     until(lambda: not count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'"), "none is lost")
     assert count(demo, "SELECT count(*) FROM transcripts WHERE current") == 12
     twice = "SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)"

@@ -97,7 +97,7 @@ def test_the_trunks_day_is_what_the_story_says(engine: Engine) -> None:
         picked_up = sum(
             call.answered_at is not None or (call.direction == "inbound" and not call.rings) for call in calls
         )
-        assert found.answered == picked_up  # a queue picks up for who gives up before any telephone rang
+        assert found.answered == picked_up  # a queue answers a caller who abandons before any telephone rang
     assert steady.registered_s == pytest.approx(86_400, abs=1)
     assert 3 <= flapping.flaps <= 5
     assert 80_000 < flapping.registered_s < 86_400
@@ -129,7 +129,7 @@ def test_every_script_can_be_read_and_found(engine: Engine) -> None:
         speech = overview(session, 1)
         assert (speech.completed, speech.new, speech.queued) == (12, 0, 0)
         automatic = session.scalar(text("SELECT automatic FROM transcription_rules"))
-        assert not automatic  # no model is fetched that nobody asked for
+        assert not automatic  # no model is downloaded without a request
         analysed = session.scalar(text("SELECT count(*) FROM analyses WHERE engine = 'local'"))
         assert analysed == 12
 
@@ -182,7 +182,7 @@ def test_packed_the_figures_are_the_same(engine: Engine) -> None:
 
 
 def test_of_a_gap_only_the_gap_is_written(engine: Engine) -> None:
-    """With `live` what lies after the last that was heard is left to whoever listens."""
+    """With `live` the time after the last listening span is left to the listener."""
     later = NOW + timedelta(hours=2)
     with reading(engine) as session:
         before = counted(session)
@@ -218,7 +218,7 @@ def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: 
         connection_id = save_connection(opened, settings, Connection(host="x", ari_port=1, ami_port=1))
         fill_past(opened, connection_id, newest.started_at - timedelta(hours=1), newest.ended_at - timedelta(seconds=1))
         now = newest.ended_at + timedelta(seconds=1)
-        with writing(opened) as session:  # the sync that the end of the recording asked for
+        with writing(opened) as session:  # the sync that the end of the recording requested
             name = recording_name(newest)
             add_recordings(session, connection_id, [ListedRecording(name, "wav", parse_name(name, ZoneInfo(ZONE)))])
         fill_gaps(opened, connection_id, newest.started_at, now)

@@ -26,7 +26,7 @@ def sound_of(name: str) -> NDArray[np.float32]:
 
 
 def loudness(sound: NDArray[np.float32], start_s: float, end_s: float) -> float:
-    """The root mean square of a stretch of one channel."""
+    """The root mean square of a time range of one channel."""
     piece = sound[max(round(start_s * SPEECH_HZ), 0) : round(end_s * SPEECH_HZ)]
     return float(np.sqrt(np.mean(piece**2))) if len(piece) else 0.0
 
@@ -146,8 +146,8 @@ def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: st
         for segment in ready_transcript(name):
             if segment.text and segment.channel == channel:
                 spoken[round(segment.start_s * 100) : round(segment.end_s * 100)] = True
-        for stretch in find_voice(sound):
-            voiced[round(stretch.start_s * 100) : round(stretch.end_s * 100)] = True
+        for span in find_voice(sound):
+            voiced[round(span.start_s * 100) : round(span.end_s * 100)] = True
         assert (spoken & voiced).sum() >= 0.95 * spoken.sum()
         assert (voiced & ~spoken).sum() <= 300  # it keeps some 0.2 s before and after each phrase
 

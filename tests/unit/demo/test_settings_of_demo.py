@@ -1,4 +1,4 @@
-"""Whose settings are read: the real ones, or the demo's while its mark stands."""
+"""Which settings are read: the real ones, or the demo's while its mark is set."""
 
 import json
 from pathlib import Path

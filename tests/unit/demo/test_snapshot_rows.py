@@ -127,7 +127,7 @@ def test_a_trunk_that_goes_away_is_seen_at_that_very_moment(engine: Engine) -> N
 
 
 def test_a_time_range_that_starts_within_a_second_is_first_sampled_after_it(tmp_path: Path) -> None:
-    """Its counters are known from its beginning on: told before that, they would look like a restart."""
+    """Its counters start at its beginning; samples before that would look like a restart."""
     begun_at, next_snapshot = SINCE + timedelta(milliseconds=500), SINCE + SNAPSHOT_EVERY
     settings = Settings(_env_file=None, pbx_data_dir=tmp_path)  # type: ignore[call-arg]
     opened = open_engine(settings)

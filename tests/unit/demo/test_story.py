@@ -197,6 +197,6 @@ def test_a_period_holds_the_calls_that_reach_into_it() -> None:
     assert len(found) > 20
 
 
-def test_queues_agents_and_trunks_are_as_many_as_told() -> None:
+def test_queues_agents_and_trunks_are_as_many_as_described() -> None:
     assert (len(QUEUES), len(AGENTS), len(TRUNKS), len(SCRIPTS)) == (3, 12, 2, 12)
     assert [trunk.flaps for trunk in TRUNKS] == [False, True]
