@@ -53,55 +53,6 @@ DISPOSITIONS = {  # how a call ended, by the CDR
     "CONGESTION": "Congestion",
     "": "Not known",
 }
-CAUSES = {  # hangup causes of ITU-T Q.850 that Asterisk uses
-    1: "Unallocated number",
-    2: "No route to transit network",
-    3: "No route to destination",
-    6: "Channel unacceptable",
-    7: "Call awarded in an established channel",
-    16: "Normal clearing",
-    17: "User busy",
-    18: "No user responding",
-    19: "No answer from user",
-    20: "Subscriber absent",
-    21: "Call rejected",
-    22: "Number changed",
-    23: "Redirected to a new destination",
-    25: "Exchange routing error",
-    26: "Answered elsewhere",
-    27: "Destination out of order",
-    28: "Invalid number format",
-    29: "Facility rejected",
-    31: "Normal, unspecified",
-    34: "No circuit available",
-    38: "Network out of order",
-    41: "Temporary failure",
-    42: "Switching equipment congestion",
-    43: "Access information discarded",
-    44: "Requested circuit not available",
-    47: "Resource unavailable, unspecified",
-    50: "Facility not subscribed",
-    52: "Outgoing calls barred",
-    54: "Incoming calls barred",
-    57: "Bearer capability not authorised",
-    58: "Bearer capability not available",
-    65: "Bearer capability not implemented",
-    66: "Channel type not implemented",
-    69: "Facility not implemented",
-    81: "Invalid call reference",
-    88: "Incompatible destination",
-    95: "Invalid message",
-    96: "Mandatory information missing",
-    97: "Message type not implemented",
-    98: "Wrong message",
-    99: "Information element not implemented",
-    100: "Invalid information element",
-    101: "Wrong call state",
-    102: "Recovery on timer expiry",
-    103: "Mandatory information of wrong length",
-    111: "Protocol error",
-    127: "Interworking, unspecified",
-}
 OUTCOMES = {  # of a queue visit: the text, its tone in a table, and its meaning
     "answered": ("Answered", "good", "an agent took the call"),
     "transferred": ("Transferred", "good", "an agent took the call and passed it on"),
@@ -187,11 +138,6 @@ def plural(noun: str) -> str:
     elif re.search(r"(s|x|ch|sh)$", head):
         head += "e"
     return f"{head}s{more}"
-
-
-def cause_text(cause: int | None) -> str:
-    """Format a Q.850 cause: User busy (17); "" for None."""
-    return "" if cause is None else f"{CAUSES.get(cause, 'Cause')} ({cause})"
 
 
 def sync_text(result: Mapping[str, Any]) -> str:

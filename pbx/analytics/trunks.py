@@ -12,13 +12,13 @@ from pbx.analytics.formulas.intervals import IntervalStep, epochs, interval_edge
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.trunks import (
     EFFECTIVE,
-    EFFECTIVE_CAUSES,
     CauseCount,
     SeizureColumns,
     TrunkFigures,
     tally_trunks,
 )
 from pbx.analytics.packs import Packed, load_columns, remembered
+from pbx.model.hangup_causes import EFFECTIVE_CAUSES
 from pbx.store.models import Table
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress

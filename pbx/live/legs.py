@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.values import integer, known, seconds, unescape
 from pbx.model.channels import is_from_outside, is_local, is_to_outside, peer_of, trunks_of
+from pbx.model.hangup_causes import CAUSE_DISPOSITIONS
 from pbx.model.history import Leg
 
 _RINGING = "5"  # ChannelState
@@ -27,7 +28,6 @@ _DISPOSITIONS = {  # from DialEnd's DialStatus to the CDR's disposition
     "CANCEL": "NO ANSWER",
 }
 _CAUSES_END = 256  # Q.850's causes and Asterisk's own are below this
-_CAUSES = {17: "BUSY", 21: "BUSY", 34: "CONGESTION", 38: "CONGESTION", 42: "CONGESTION"}  # Q.850
 
 
 @dataclass(slots=True)
@@ -284,7 +284,7 @@ def _channel(message: Message, at: datetime, *, complete: bool = True) -> _Chann
 
 
 def _disposition(leg: Leg, cause: int | None) -> str:
-    return "ANSWERED" if leg.answered_at is not None else _CAUSES.get(cause or 0, "NO ANSWER")
+    return "ANSWERED" if leg.answered_at is not None else CAUSE_DISPOSITIONS.get(cause or 0, "NO ANSWER")
 
 
 def began_before(began_at: datetime, requested_at: datetime) -> bool:

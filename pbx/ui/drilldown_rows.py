@@ -13,17 +13,10 @@ from pbx.analytics.formulas.queues import OUTCOMES
 from pbx.analytics.queues import FigureFilter, Selection
 from pbx.analytics.visit_lists import ListedVisit, count_visits, visits_page
 from pbx.export.tables import CellValue
-from pbx.formatting import (
-    DIRECTIONS,
-    DISPOSITIONS,
-    NOTHING,
-    RECORDING_STATES,
-    WEEKDAYS,
-    cause_text,
-    duration_text,
-)
+from pbx.formatting import DIRECTIONS, DISPOSITIONS, NOTHING, RECORDING_STATES, WEEKDAYS, duration_text
 from pbx.formatting import OUTCOMES as OUTCOME_WORDS
 from pbx.model.call import CallDirection
+from pbx.model.hangup_causes import cause_text
 from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
 from pbx.store.models import CallRow

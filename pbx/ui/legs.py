@@ -4,8 +4,9 @@ from datetime import datetime
 
 import streamlit as st
 
-from pbx.formatting import DISPOSITIONS, NOTHING, cause_text, count_text, duration_text
+from pbx.formatting import DISPOSITIONS, NOTHING, count_text, duration_text
 from pbx.model.channels import peer_of
+from pbx.model.hangup_causes import cause_text
 from pbx.store.engine import reading
 from pbx.store.legs import legs_of
 from pbx.store.models import LegRow

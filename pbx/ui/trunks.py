@@ -24,7 +24,8 @@ from pbx.charts.calls import Named, named_alt, named_bars
 from pbx.charts.frame import UnobservedSpan, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
 from pbx.export.tables import CellValue
-from pbx.formatting import DISPOSITIONS, cause_text, count_text
+from pbx.formatting import DISPOSITIONS, count_text
+from pbx.model.hangup_causes import cause_text
 from pbx.store.counter_resets import RESTARTED, resets_of
 from pbx.store.engine import reading, writing
 from pbx.store.trunk_capacities import set_trunk_capacity, trunk_capacities

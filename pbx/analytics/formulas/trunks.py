@@ -9,9 +9,6 @@ from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.ratio import Ratio
 
-# Q.850 causes of calls that the network delivered: normal clearing, user busy, no user responding, no answer, call
-# rejected (by the called user). ITU-T E.425 counts these for NER.
-EFFECTIVE_CAUSES = (16, 17, 18, 19, 21)
 EFFECTIVE = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
 
 
