@@ -32,12 +32,12 @@ def metrics(app: AppTest) -> dict[str, tuple[str, str]]:
     return {metric.label: (metric.value, metric.delta) for metric in app.metric}
 
 
-def behind(asked: str, **query: object) -> AppTest:
-    """The page as its address keeps it after a bar was clicked on."""
-    return well(open_page(EXPLORE, **(DAY | {"selection": asked} | query)))
+def open_selection(selection: str, **query: object) -> AppTest:
+    """Open the page as its URL is after a click on a bar."""
+    return well(open_page(EXPLORE, **(DAY | {"selection": selection} | query)))
 
 
-def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) -> None:
+def test_headline_figures_match_manual_calculation(filled: int, engine: Engine) -> None:
     listen(engine, filled, clock(-24), clock(24))
     app = well(open_page(EXPLORE, **DAY))
     assert metrics(app) == {
@@ -50,14 +50,14 @@ def test_headline_figures_are_those_worked_by_hand(filled: int, engine: Engine) 
     }
 
 
-def test_nothing_is_compared_with_a_day_of_which_a_part_is_known(filled: int) -> None:
+def test_no_comparison_with_a_partly_known_day(filled: int) -> None:
     """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
     app = well(open_page(EXPLORE, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
     assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in words(app)
 
 
-def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engine: Engine) -> None:
+def test_comparison_leaves_out_time_not_imported_yet(filled: int, engine: Engine) -> None:
     """The CDR ends at 14:40: both days are compared up to then, of which the day before has a call at noon."""
     listen(engine, filled, clock(-24), clock(-12))
     with writing(engine) as session:
@@ -72,7 +72,7 @@ def test_what_an_import_doesnt_know_yet_is_not_compared_either(filled: int, engi
     [(14, ""), (15, "15 min of 1 Mar had no data")],
     ids=["less than a hundredth of a day", "more"],
 )
-def test_a_gap_in_the_day_before_ends_the_comparison(
+def test_no_comparison_if_the_previous_day_has_a_gap(
     filled: int, engine: Engine, unseen_minutes: int, why: str
 ) -> None:
     """A hundredth of 24 hours is 14 min 24 s."""
@@ -85,7 +85,7 @@ def test_a_gap_in_the_day_before_ends_the_comparison(
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 
-def test_the_table_breaks_down_by_the_selected_dimension(filled: int) -> None:
+def test_breakdown_by_the_selected_dimension(filled: int) -> None:
     rows = tables(well(open_page(EXPLORE, **DAY)))["Calls by Direction"]
     assert [row[:3] for row in rows] == [
         ["↗ Outbound", "3", "33.3% | 1 of 3"],
@@ -101,14 +101,14 @@ def test_the_table_breaks_down_by_the_selected_dimension(filled: int) -> None:
     assert [row[:2] for row in by_hour] == [["Mon 2 Mar 2026, 09:00", "2"], ["Mon 2 Mar 2026, 14:00", "3"]]
 
 
-def test_one_direction_alone(filled: int) -> None:
+def test_direction_filter(filled: int) -> None:
     app = well(open_page(EXPLORE, **DAY, direction="Inbound"))
     assert metrics(app)["Calls"][0] == "2"
     assert tables(app)["Calls by Direction"][0][0] == "↙ Inbound"
 
 
 @pytest.mark.parametrize(
-    ("asked", "said", "senders"),
+    ("selection", "heading", "senders"),
     [
         ("weekday=0&hour=9", "2 calls: Mon 09:00–10:00", ["+4930111", "+4930111"]),
         ("weekday=1&hour=9", "0 calls: Tue 09:00–10:00", []),
@@ -125,21 +125,21 @@ def test_one_direction_alone(filled: int) -> None:
         ("from=0&until=99999999999&weekday=8&hour=1&direction=up&nonsense=%", "All 5 calls", ["1001"] * 3),
     ],
 )
-def test_the_calls_of_a_bar_are_listed_below(filled: int, asked: str, said: str, senders: list[str]) -> None:
-    app = behind(asked)
-    assert f">{said}<" in words(app)
+def test_calls_of_a_bar_are_listed(filled: int, selection: str, heading: str, senders: list[str]) -> None:
+    app = open_selection(selection)
+    assert f">{heading}<" in words(app)
     assert [row[1] for row in tables(app).get("Calls", [])][: len(senders)] == senders
 
 
-def test_every_bar_adds_up_to_its_calls(filled: int) -> None:
+def test_each_bar_counts_the_calls_it_lists(filled: int) -> None:
     app = well(open_page(EXPLORE, **DAY))
     for key in ("calls_by_time", "calls_by_number", "calls_by_disposition"):
-        listed = [len(tables(behind(query))["Calls"]) for query in points(app, key)]
+        listed = [len(tables(open_selection(query))["Calls"]) for query in points(app, key)]
         assert sum(listed) == 5, key
         assert min(listed) > 0, key
 
 
-def test_the_row_of_a_day_of_25_hours_leads_to_all_its_calls(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_of_a_day_with_25_hours_lists_all_calls(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     pbx = save_pbx(engine)
     late = datetime(2026, 10, 25, 22, 30, tzinfo=UTC)  # half past eleven at night
     with writing(engine) as session:
@@ -156,26 +156,26 @@ def test_the_row_of_a_day_of_25_hours_leads_to_all_its_calls(engine: Engine, mon
     assert ">1 call: Sun 25 Oct<" in words(app)
 
 
-def test_a_list_leads_to_the_same_calls_in_interactions(filled: int) -> None:
-    app = behind("direction=outbound")
+def test_link_to_interactions_shows_the_same_calls(filled: int) -> None:
+    app = open_selection("direction=outbound")
     next(button for button in app.button if button.label == "Open in Interactions").click()
     page, _, query = led_to(well(app.run())).partition("?")
     assert page == "interactions"
     assert [row[1] for row in tables(well(open_page(INTERACTIONS, **parse_qs(query))))["Calls"]] == ["1001"] * 3
 
 
-def test_what_interactions_cannot_filter_by_has_no_way_there(filled: int) -> None:
-    for asked in ("disposition=BUSY", "weekday=0&hour=9", "from=1772456400&until=1772460000", "did=4930555"):
-        assert "Open in Interactions" not in [button.label for button in behind(asked).button], asked
+def test_no_link_to_interactions_without_a_matching_filter(filled: int) -> None:
+    for selection in ("disposition=BUSY", "weekday=0&hour=9", "from=1772456400&until=1772460000", "did=4930555"):
+        assert "Open in Interactions" not in [button.label for button in open_selection(selection).button], selection
 
 
-def test_an_export_that_cannot_hold_all_says_so(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "of 5. Choose a shorter period" not in words(behind(""))
+def test_limited_export_is_announced(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Exports the newest" not in words(open_selection(""))
     monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
-    assert "Exports the newest 3 of 5 rows. For older rows, select an earlier period." in words(behind(""))
+    assert "Exports the newest 3 of 5 rows. For older rows, select an earlier period." in words(open_selection(""))
 
 
-def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
+def test_time_with_only_recordings_is_a_gap(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_call(engine, pbx, "+4930111", clock(9))
     app = well(open_page(EXPLORE, **DAY))
@@ -184,14 +184,14 @@ def test_what_only_recordings_tell_of_is_a_gap(engine: Engine) -> None:
     assert "No data" in str(charts(app)["calls_by_time"])
 
 
-def test_without_history_the_page_says_how_it_arrives(engine: Engine) -> None:
+def test_empty_page_explains_how_to_get_history(engine: Engine) -> None:
     save_pbx(engine)
     app = well(open_page(EXPLORE))
     assert "python -m pbx import cdr" in words(app)
     assert "python -m pbx watch" in words(app)
 
 
-def test_an_opened_call_shows_its_legs(filled: int) -> None:
+def test_open_call_shows_its_legs(filled: int) -> None:
     app = well(open_page(INTERACTIONS, call="4"))
     assert tables(app)["Legs"] == [
         [
@@ -206,7 +206,7 @@ def test_an_opened_call_shows_its_legs(filled: int) -> None:
     ]
 
 
-def test_an_agent_of_a_call_has_the_name_his_queue_tells(engine: Engine) -> None:
+def test_agent_is_shown_with_the_name_from_the_queue(engine: Engine) -> None:
     pbx = fill(engine)
     add_call(engine, pbx, "1", datetime.now(UTC), agent="1001")
     call = add_call(engine, pbx, "2", datetime.now(UTC), agent="1003")

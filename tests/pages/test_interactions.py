@@ -98,27 +98,27 @@ def test_a_call_without_transcript_can_be_transcribed(engine: Engine, pbx: int) 
     assert "Queued for transcription" in said(app)
     assert "Queued" in app.toast[0].value
     with reading(engine) as session:
-        asked = state_of(session, call)
-        assert asked is not None
-        assert (asked.state, asked.requested_by, asked.urgent) == ("queued", "page", True)
+        queued = state_of(session, call)
+        assert queued is not None
+        assert (queued.state, queued.requested_by, queued.urgent) == ("queued", "page", True)
     app = press(app, "Cancel")
     assert "Not transcribed yet" in words(app)
 
 
-def test_one_that_cannot_be_queued_says_why(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_when_queueing_is_shown(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise StorageFull("Not enough disk space.", "Free disk space.")
 
     app = open_call(add_sound(engine, pbx))
     monkeypatch.setattr("pbx.ui.transcription_queue.queue_recordings", full)
-    assert "Make room" in words(press(app, "Transcribe"))
+    assert "Free disk space" in words(press(app, "Transcribe"))
 
 
 def said(app: AppTest) -> str:
     return words(app) + "\n".join(element.proto.text for element in app.get("progress"))
 
 
-def test_a_failed_one_says_why_and_can_be_tried_with_another_model(engine: Engine, pbx: int) -> None:
+def test_failed_transcription_shows_why_and_can_be_retried_with_another_model(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     queue(engine, pbx, call, "failed", error="The model base needs more memory than there is.")
     app = open_call(call)
@@ -126,12 +126,12 @@ def test_a_failed_one_says_why_and_can_be_tried_with_another_model(engine: Engin
     next(box for box in app.selectbox if box.label == "Model").set_value("tiny")
     assert "Queued for transcription" in said(press(app, "Try again"))
     with reading(engine) as session:
-        asked = state_of(session, call)
-        assert asked is not None
-        assert asked.model == "tiny"
+        queued = state_of(session, call)
+        assert queued is not None
+        assert queued.model == "tiny"
 
 
-def test_one_being_transcribed_says_how_far_it_is(engine: Engine, pbx: int) -> None:
+def test_transcription_progress_is_shown(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     queue(engine, pbx, call, "transcribing", done_s=30.0, total_s=120.0)
     assert "Transcribing: 30 s of 2 min" in said(open_call(call))
@@ -157,7 +157,7 @@ def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
     assert data["seek"] == {"at_s": 2.5, "number": f"{call} 2.5", "play": False}
 
 
-def test_what_was_said_is_shown_though_the_sound_is_gone(engine: Engine, pbx: int) -> None:
+def test_transcript_is_shown_without_the_audio_file(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     transcribe(engine, pbx, call, segment(1, "Hello"))
     (load_settings().audio_dir / f"{call}.wav").unlink()
@@ -167,18 +167,18 @@ def test_what_was_said_is_shown_though_the_sound_is_gone(engine: Engine, pbx: in
     assert (data["sound"], data["wave"], json.loads(data["lines"])[0]["text"]) == ("", "", "Hello")
 
 
-def test_silence_is_a_transcript_too(engine: Engine, pbx: int) -> None:
+def test_transcript_without_speech(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     transcribe(engine, pbx, call)
     assert "No speech was found" in words(open_call(call))
 
 
 @pytest.mark.parametrize("at", ["", "x", "nan", "-1", "1e99", "inf"])
-def test_a_second_that_is_none_leads_nowhere(engine: Engine, pbx: int, at: str) -> None:
+def test_invalid_position_in_the_url_is_ignored(engine: Engine, pbx: int, at: str) -> None:
     assert shown(open_call(add_sound(engine, pbx), t=at))["seek"] is None
 
 
-def test_the_summary_says_who_made_it_and_its_figures(engine: Engine, pbx: int) -> None:
+def test_summary_shows_its_origin_and_measures(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     made = Analysis(
         summary="Caller: A refund, please.",
@@ -207,17 +207,17 @@ def test_the_summary_says_who_made_it_and_its_figures(engine: Engine, pbx: int) 
     assert tables(app)["Topics"] == [["0:01", "Refunds", "A refund, please | Caller"]]
 
 
-def test_figures_that_the_recording_cannot_tell_are_said_to_be_missing(engine: Engine, pbx: int) -> None:
+def test_measures_that_are_unknown_are_shown_as_missing(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx, direction="unknown")
     transcribe(engine, pbx, call, segment(1, "Hi"), analysis=Analysis(summary="Hi", talk_s={"": 9.0}))
-    assert words(open_call(call)).count("who speaks can’t be told") == 3
+    assert words(open_call(call)).count("the speakers in this recording can’t be distinguished") == 3
 
 
 def choose_tags(app: AppTest, *tags: str) -> AppTest:
     return next(box for box in app.multiselect if box.label == "Tags").set_value(list(tags)).run()
 
 
-def test_tags_and_rating_are_kept_as_they_are_chosen(engine: Engine, pbx: int) -> None:
+def test_tags_and_rating_are_saved(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
         session.add(CallRow(id=99, connection_id=pbx, linkedid="99"))
@@ -239,7 +239,7 @@ def test_tags_and_rating_are_kept_as_they_are_chosen(engine: Engine, pbx: int) -
         assert session.get_one(CallNote, call).rating is None
 
 
-def test_tags_of_another_browser_are_neither_hidden_nor_undone(engine: Engine, pbx: int) -> None:
+def test_tags_from_another_browser_are_shown_and_stay(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
         set_tags(session, call, ["mine"])
@@ -253,7 +253,7 @@ def test_tags_of_another_browser_are_neither_hidden_nor_undone(engine: Engine, p
 
 
 @pytest.mark.parametrize("what", ["change_tags", "save_rating"])
-def test_what_cannot_be_saved_stays_in_its_field(
+def test_unsaved_change_stays_in_its_field(
     engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def full(*_: object) -> None:
@@ -268,7 +268,7 @@ def test_what_cannot_be_saved_stays_in_its_field(
         app.get("feedback")[0].set_value(1)
         app = choose_tags(app, "vip")
         assert words(app).count("Your change is still here. Not enough disk space") == 1
-        assert "Make room" in words(app)
+        assert "Free disk space" in words(app)
     assert (app.multiselect[0].value, app.get("feedback")[0].value) == (["vip"], 1)
     app = well(app.get("feedback")[0].set_value(2).run())
     app = choose_tags(app, "vip", "angry")
@@ -284,7 +284,7 @@ def note_given(app: AppTest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_the_note_is_given_as_it_was_written(engine: Engine, pbx: int, text: str) -> None:
+def test_note_is_shown_as_written(engine: Engine, pbx: int, text: str) -> None:
     call = add_sound(engine, pbx, linkedid=text)
     with writing(engine) as session:
         save_note(session, call, text)
@@ -292,7 +292,7 @@ def test_the_note_is_given_as_it_was_written(engine: Engine, pbx: int, text: str
     assert (given["saved"], given["call"], given["answer"]) == (text, text, None)
 
 
-def test_what_became_of_a_note_is_answered(engine: Engine, pbx: int) -> None:
+def test_note_field_gets_an_answer(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     app = open_call(call)
     app.session_state["note_answer"] = NoteAnswer("1", "kept", "Not enough disk space.")
@@ -301,7 +301,7 @@ def test_what_became_of_a_note_is_answered(engine: Engine, pbx: int) -> None:
 
 
 @pytest.mark.parametrize("whose", ["its own", "another call's"])
-def test_an_edit_is_kept_or_offered_again_with_the_reason(
+def test_edit_is_saved_or_reopened_with_the_reason(
     engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     call, other = add_sound(engine, pbx), add_sound(engine, pbx, linkedid="2")
@@ -340,7 +340,7 @@ def ask_always() -> None:
     transcribe_many(site, CallFilter(site.active.id))
 
 
-def test_all_that_the_filters_find_is_transcribed_once_confirmed(engine: Engine, pbx: int) -> None:
+def test_all_filtered_calls_are_transcribed_after_confirmation(engine: Engine, pbx: int) -> None:
     calls = [add_sound(engine, pbx, linkedid=str(number)) for number in range(3)]
     queue(engine, pbx, calls[0], "failed", error="x")
     app = well(AppTest.from_function(ask_always, default_timeout=60).run())
@@ -374,7 +374,7 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
     assert "Preparing the audio" in words(press(app, "Try again"))
 
 
-def test_of_several_recordings_one_is_heard(engine: Engine, pbx: int) -> None:
+def test_one_of_several_recordings_is_selected(engine: Engine, pbx: int) -> None:
     call = add_sound(engine, pbx)
     with writing(engine) as session:
         second = RecordingRow(connection_id=pbx, call_id=call, name="second", state="waiting", reason="Still going on.")

@@ -65,11 +65,11 @@ def rows(app: AppTest, label: str) -> list[list[str]]:
     return [[cell_text(cell) for cell in row["cells"]] for row in data_of(app, label).get("rows", [])]
 
 
-def test_without_a_pbx_it_leads_to_the_settings() -> None:
+def test_without_a_pbx_links_to_settings() -> None:
     assert "No PBX is connected yet" in words(look())
 
 
-def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engine: Engine, pbx: int) -> None:
+def test_without_transcripts_links_to_transcription(engine: Engine, pbx: int) -> None:
     add_call(engine, pbx, "1001", datetime.now(UTC))
     app = look()
     assert "No transcripts yet" in words(app)
@@ -77,7 +77,7 @@ def test_before_anything_is_transcribed_it_leads_to_the_transcription_page(engin
     assert led_to(press(app, "Open Transcription")) == "transcription"
 
 
-def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: Engine, pbx: int) -> None:
+def test_without_a_query_shows_examples_and_latest_transcripts(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Hello.", days_ago=1, from_number="old")
     new = add_talk(engine, pbx, "Hello.", from_number="new")
     with writing(engine) as session:
@@ -94,7 +94,7 @@ def test_without_a_query_it_offers_examples_and_the_latest_transcripts(engine: E
     assert "No matches" in words(app)
 
 
-def test_what_was_said_is_marked_in_its_context_with_speaker_and_link(engine: Engine, pbx: int) -> None:
+def test_mention_has_highlight_context_speaker_and_link(engine: Engine, pbx: int) -> None:
     call = add_talk(engine, pbx, "Hello there.", "How can I help?", "I want a refund, please.", "Of course.")
     app = look(q="refund")
     assert "<b>1 mention in 1 call</b>" in words(app)
@@ -107,7 +107,7 @@ def test_what_was_said_is_marked_in_its_context_with_speaker_and_link(engine: En
 
 
 @pytest.mark.parametrize("said", [*HOSTILE, "<mark>refund</mark>", "שלום refund עולם"])
-def test_whatever_was_said_is_text(engine: Engine, pbx: int, said: str) -> None:
+def test_transcripts_are_never_html(engine: Engine, pbx: int, said: str) -> None:
     add_talk(engine, pbx, said, f"refund {said}", said, agent=said, from_number=said)
     app = look(q="refund")
     assert any("[refund]" in text for _, _, text in mentions(app))
@@ -118,7 +118,7 @@ def test_whatever_was_said_is_text(engine: Engine, pbx: int, said: str) -> None:
     ("query", "said"),
     [("refund AND", "AND needs a word"), ('"refund', "A closing"), ("(refund", "is missing"), ("*", "A *")],
 )
-def test_what_cannot_be_understood_is_explained_in_place(engine: Engine, pbx: int, query: str, said: str) -> None:
+def test_invalid_search_is_explained(engine: Engine, pbx: int, query: str, said: str) -> None:
     add_talk(engine, pbx, "A refund.")
     app = look(q=query)
     assert said.replace("*", "\\*") in words(app)
@@ -205,7 +205,7 @@ def test_all_calls_found_can_be_exported(engine: Engine, pbx: int, monkeypatch: 
     assert "third" not in made
 
 
-def test_selected_calls_are_taken_away_in_the_format_chosen(
+def test_selected_calls_are_exported_in_the_selected_format(
     engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_talk(engine, pbx, "A refund.")
@@ -219,7 +219,7 @@ def test_selected_calls_are_taken_away_in_the_format_chosen(
     assert given["label"] == "Download 2 calls"
 
 
-def test_an_export_with_too_much_audio_says_so(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_with_too_much_audio_is_disabled(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     call = add_talk(engine, pbx, "A refund.")
     with writing(engine) as session:
         session.get_one(RecordingRow, call).size_bytes = 600_000_000
@@ -228,7 +228,7 @@ def test_an_export_with_too_much_audio_says_so(engine: Engine, pbx: int, monkeyp
     assert "600.0 MB of audio; the limit is 500.0 MB" in words(app)
 
 
-def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -> None:
+def test_trend_counts_mentions_calls_and_share(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", "refund", days_ago=0)
     add_talk(engine, pbx, "nothing", days_ago=0)
     add_talk(engine, pbx, "invoice", days_ago=3, queue="610")
@@ -246,14 +246,14 @@ def test_a_trend_counts_places_calls_and_their_share(engine: Engine, pbx: int) -
     assert [data[1] for data in by_queue[0]["customdata"]] == ["610", "600"]
 
 
-def test_a_trend_without_phrases_or_calls_says_what_to_do(engine: Engine, pbx: int) -> None:
+def test_empty_trend_explains_what_to_do(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", days_ago=40)
     assert "Enter what to compare" in words(look(view="Trends"))
     assert "No transcribed call matches" in words(look(view="Trends", q="refund", period="Today"))
     assert "AND needs a word" in words(look(view="Trends", q="refund AND"))
 
 
-def test_a_trend_follows_the_search_unless_phrases_were_chosen(engine: Engine, pbx: int) -> None:
+def test_trend_follows_the_search_unless_phrases_are_selected(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", "invoice")
     app = look(view="Trends", q="refund")
     app = well(app.text_input(key="q").set_value("invoice").run())
@@ -263,7 +263,7 @@ def test_a_trend_follows_the_search_unless_phrases_were_chosen(engine: Engine, p
     assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice", "refund"]
 
 
-def test_topics_are_counted_and_lead_to_their_mentions(engine: Engine, pbx: int) -> None:
+def test_topics_are_counted_and_link_to_their_mentions(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "I want my money back.", "A refund, then.")
     add_talk(engine, pbx, "Nothing.")
     with writing(engine) as session:
@@ -275,7 +275,7 @@ def test_topics_are_counted_and_lead_to_their_mentions(engine: Engine, pbx: int)
     assert sorted(text for _, _, text in mentions(app)) == ["A [refund], then.", "I want my [money back]."]
 
 
-def test_a_topic_is_added_edited_and_deleted_after_asking(engine: Engine, pbx: int) -> None:
+def test_topic_is_added_edited_and_deleted_after_confirmation(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Nothing.")
     app = press(look(view="Topics"), "Add a topic")
     app.text_input(key="topic_name").set_value("Invoices")
@@ -295,12 +295,12 @@ def test_a_topic_is_added_edited_and_deleted_after_asking(engine: Engine, pbx: i
         assert topics(session) == []
 
 
-def test_no_topics_yet_says_what_they_are(engine: Engine, pbx: int) -> None:
+def test_empty_topics_page_explains_topics(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Nothing.")
     assert "No topics yet" in words(look(view="Topics"))
 
 
-def test_a_newer_database_is_said_here_too(engine: Engine, pbx: int) -> None:
+def test_newer_database_is_reported(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert "written by a newer version" in words(look())

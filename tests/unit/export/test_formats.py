@@ -75,7 +75,7 @@ def test_vtt_names_the_speaker_and_escapes() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_any_text_leaves_every_format_whole(text: str) -> None:
+def test_no_text_breaks_a_format(text: str) -> None:
     cleaned = clean_text(text)
     made = call(line(1, cleaned), line(4, "After."), facts={"From": cleaned}, summary=cleaned, note=cleaned)
     assert f"[00:01] Agent: {cleaned}\n[00:04] Agent: After.\n" in to_txt(made)
@@ -88,12 +88,12 @@ def test_any_text_leaves_every_format_whole(text: str) -> None:
     assert any(cleaned in paragraph for paragraph in paragraphs(to_docx(made)))
 
 
-def test_what_a_file_cannot_hold_is_removed_and_the_rest_kept() -> None:
+def test_characters_not_allowed_in_files_are_removed() -> None:
     assert clean_text("a\x00b\x1bc \ud83d d\ufffe\n\n e") == "abc d e"
     assert clean_text("שלום 👩‍👩‍👧") == "שלום 👩‍👩‍👧"
 
 
-def test_doubtful_lines_are_left_out_unless_asked_for() -> None:
+def test_doubtful_lines_are_left_out_unless_included() -> None:
     made = call(
         line(1, "Real."), line(4, "Thanks for watching.", flags=("phantom",)), line(8, "", "", flags=("music",))
     )
@@ -144,7 +144,7 @@ def test_word_orders_right_to_left_text_from_the_right() -> None:
     assert not english.runs[-1].font.rtl
 
 
-def test_two_sides_recorded_apart_are_one_talk() -> None:
+def test_two_sides_recorded_separately_are_merged() -> None:
     sides = [
         RecordingTranscript("r", started_at=NINE, lines=(line(0, "One."), line(6, "Three."))),
         RecordingTranscript("t", started_at=NINE, lines=(line(3, "Two.", "Caller"),)),
@@ -180,7 +180,7 @@ def test_a_hundred_thousand_words_go_through_every_format() -> None:
     assert sum(text.count("word") for text in paragraphs(to_docx(made))) == 8334 * 12
 
 
-def test_several_calls_stand_in_one_document() -> None:
+def test_several_calls_in_one_document() -> None:
     calls = [talk(), call(line(1, "Other."), call_id=8)]
     assert to_txt(calls).count("+4930123 → 600\n") == 2
     assert [one["id"] for one in json.loads(to_json(calls))["calls"]] == [7, 8]

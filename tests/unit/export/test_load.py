@@ -109,7 +109,7 @@ def test_a_call_has_its_facts_speakers_words_summary_and_what_the_analyst_added(
     assert recording.lines[1].words[0].probability == 0.8
 
 
-def test_recordings_bear_how_much_later_they_began(session: Session, tmp_path: Path) -> None:
+def test_recordings_have_their_offset(session: Session, tmp_path: Path) -> None:
     call_id = add_call(session)
     add_recording(session, call_id, segment(1, "Second."), later_s=40)
     add_recording(session, call_id, segment(1, "First."))
@@ -123,7 +123,7 @@ def test_recordings_bear_how_much_later_they_began(session: Session, tmp_path: P
 
 
 @pytest.mark.parametrize("file", ["", "../outside.wav", "gone.wav", "/etc/hostname"])
-def test_no_file_but_one_of_the_audio_folder_is_taken(session: Session, tmp_path: Path, file: str) -> None:
+def test_only_files_in_the_audio_folder_are_exported(session: Session, tmp_path: Path, file: str) -> None:
     (tmp_path / "outside.wav").write_bytes(b"secret")
     audio = tmp_path / "audio"
     audio.mkdir()
@@ -132,6 +132,6 @@ def test_no_file_but_one_of_the_audio_folder_is_taken(session: Session, tmp_path
     assert load_call(session, call_id, audio, BERLIN).recordings[0].audio is None
 
 
-def test_a_call_that_is_gone_is_an_error_in_words(session: Session, tmp_path: Path) -> None:
+def test_missing_call_raises_a_readable_error(session: Session, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no longer exists"):
         load_call(session, 404, tmp_path, BERLIN)

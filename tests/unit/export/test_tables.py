@@ -90,7 +90,7 @@ def formulas_in(rows: list[list[str]]) -> list[str]:
 
 
 @pytest.mark.parametrize("text", FORMULAS + INNER)
-def test_what_looks_like_a_formula_is_kept_from_running(text: str) -> None:
+def test_text_that_looks_like_a_formula_does_not_run(text: str) -> None:
     for row in ([text], ["first", text], ["first", text, "last"]):
         assert formulas_in([row]) == []
     (_, (cell,)) = read_csv(to_csv(["Caller"], [[text]]))
@@ -112,11 +112,11 @@ def test_what_looks_like_a_formula_is_kept_from_running(text: str) -> None:
         max_size=3,
     )
 )
-def test_no_spreadsheet_finds_a_formula_whatever_separates_its_cells(rows: list[list[str]]) -> None:
+def test_no_formula_with_any_cell_separator(rows: list[list[str]]) -> None:
     assert formulas_in(rows) == []
 
 
-def test_a_long_run_of_what_is_not_shown_takes_no_time() -> None:
+def test_many_invisible_characters_are_fast() -> None:
     begun = time.monotonic()
     to_csv(["a"], [[run * 60_000] for run in ("\t", "\x00", ";", " ", ";\x00", "\n ", '"', ";=")])
     assert time.monotonic() - begun < 2
@@ -140,7 +140,7 @@ def test_a_column_named_like_a_formula_is_text_too() -> None:
     assert (cell, formula) == (("s", "=A1"), False)
 
 
-def test_numbers_times_and_what_is_not_known() -> None:
+def test_numbers_times_and_unknown_values() -> None:
     row: list[CellValue] = [-5, 83.25, 0, None, float("nan"), AT, 'Zoë, "Z"\nÄ', "1-2"]
     _, cells = read_csv(to_csv(list("abcdefgh"), [row], BERLIN))
     assert cells == ["-5", "83.25", "0", "", "", "2026-07-02 00:30:05", 'Zoë, "Z"\nÄ', "1-2"]
@@ -151,7 +151,7 @@ def test_numbers_times_and_what_is_not_known() -> None:
     assert found[4:] == [("s", 'Zoë, "Z"\nÄ'), ("s", "1-2")]
 
 
-def test_odd_names_of_sheets_and_texts_too_long_make_a_file_all_the_same() -> None:
+def test_odd_sheet_names_and_long_texts_make_a_valid_file() -> None:
     (_, (cell,)), _ = read_xlsx(to_xlsx(["a"], [["x" * 40_000]], sheet="[600]: a/b\\c?*" + "y" * 40))
     assert len(cell[1]) == 32_767
     (_, (bell,)), _ = read_xlsx(to_xlsx(["a"], [["\x07 \ud800"]], sheet=""))

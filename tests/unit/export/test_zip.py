@@ -38,7 +38,7 @@ def test_a_call_is_a_folder_with_its_original_recordings_and_its_text(tmp_path: 
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/srv/x", "..", "", "C:\\x\\con", "a\x00b", "con", "x" * 400, "‮gpj.exe", "é/..\\.."]
 )
-def test_no_name_leaves_its_folder(tmp_path: Path, name: str) -> None:
+def test_file_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     recordings = tuple(RecordingTranscript(name, audio=sound(tmp_path)) for _ in range(2))
     write_zip([CallTranscript(1, f"{name} → {name}", recordings=recordings)], tmp_path / "out.zip")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
@@ -69,7 +69,7 @@ def test_a_large_recording_is_not_held_in_memory(tmp_path: Path) -> None:
     assert peak_bytes < 12_000_000
 
 
-def test_a_recording_deleted_meanwhile_is_named_as_missing(tmp_path: Path) -> None:
+def test_deleted_recording_is_listed_as_missing(tmp_path: Path) -> None:
     made = call(line(1, "Hello."), audio=sound(tmp_path))
     (tmp_path / "a.wav").unlink()
     write_zip([made], tmp_path / "out.zip")
@@ -78,7 +78,7 @@ def test_a_recording_deleted_meanwhile_is_named_as_missing(tmp_path: Path) -> No
         assert any(name.endswith("missing.txt") for name in archive.namelist())
 
 
-def test_a_full_disk_leaves_nothing_behind_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -18,7 +18,7 @@ def times(*turns: tuple[str, float, float]) -> list[SpokenSegment]:
     return [SpokenSegment(start_s, end_s, speaker, "The washing machine leaks") for speaker, start_s, end_s in turns]
 
 
-def test_a_question_tells_who_asked_it_and_when() -> None:
+def test_question_has_speaker_and_time() -> None:
     segments = [SpokenSegment(10.0, 20.0, "caller", "It is broken. Can you fix it?")]
     (question,) = analyse(segments, None).questions
     assert (question.speaker, question.text) == ("caller", "Can you fix it?")
@@ -171,14 +171,14 @@ def test_reason_and_outcome_come_before_what_is_only_long() -> None:
     )
 
 
-def test_the_greeting_with_its_names_is_not_told() -> None:
+def test_greeting_is_not_in_the_summary() -> None:
     call = turns(
         "agent: Good morning, Northwind Windows of Bremen, Alice Miller.", "caller: I need a refund for the lamp."
     )
     assert analyse(call, None).summary == "Caller: I need a refund for the lamp."
 
 
-def test_what_is_said_again_is_told_once() -> None:
+def test_repeated_sentence_is_in_the_summary_once() -> None:
     again = "The washing machine leaks water under the door."
     other = "A plumber fixed the old copper pipes last winter."
     summary = analyse(said(again, other, again, again, again, again, again, speaker=""), None).summary

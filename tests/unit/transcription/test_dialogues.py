@@ -59,7 +59,7 @@ def test_the_summary_is_short_and_of_the_words_that_were_said(name: str) -> None
     segments = read_dialogue(name)
     lines = analyse(segments, None).summary.splitlines()
     whole = " ".join(segment.text for segment in segments).casefold()
-    told = 0
+    count = 0
     for line in lines:
         label, colon, text = line.partition(": ")
         assert (label in ("Caller", "Agent") and colon) or name == "unpunctuated"
@@ -67,8 +67,8 @@ def test_the_summary_is_short_and_of_the_words_that_were_said(name: str) -> None
             part.strip(" .。") for part in (text or line).replace("。", ". ").split(". ") if part.strip(" .。")
         ]
         assert all(sentence.casefold() in whole for sentence in sentences)
-        told += len(sentences)
-    assert 2 <= told <= 4
+        count += len(sentences)
+    assert 2 <= count <= 4
 
 
 QUESTIONS = {
@@ -88,7 +88,7 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_questions_asked_without_those_of_courtesy(name: str) -> None:
+def test_questions_without_courtesies(name: str) -> None:
     assert [question.text for question in analyse(read_dialogue(name), None).questions] == QUESTIONS[name]
 
 

@@ -1,4 +1,4 @@
-"""A language server is believed only as far as the schema goes, and told no key, no doubtful word, no card number."""
+"""Answers of a language server are checked, and it gets no key, no doubtful words and no card numbers."""
 
 import json
 import re
@@ -35,14 +35,14 @@ def fault_of(url: str, **more: Any) -> AnalysisError:
     """The error of asking; it tells neither the key nor the transcript nor what the server wrote."""
     with pytest.raises(AnalysisError) as caught:
         ask(url, **more)
-    told = "".join(traceback.format_exception(caught.value, chain=True)) + caught.value.advice
+    report = "".join(traceback.format_exception(caught.value, chain=True)) + caught.value.advice
     context = caught.value.__context__
     while context is not None:  # what "from None" hides from a traceback, other tools may show
-        told += f"{context!r} {context}"
+        report += f"{context!r} {context}"
         context = context.__context__
-    assert KEY not in told
-    assert "zebras" not in told
-    assert "chatter" not in told
+    assert KEY not in report
+    assert "zebras" not in report
+    assert "chatter" not in report
     return caught.value
 
 
@@ -74,11 +74,11 @@ def test_without_a_key_none_is_sent_but_an_address_may_hold_a_login() -> None:
     assert server.heads[1]["Authorization"] == "Basic bWU6b3BlbiBzZXNhbWU="
 
 
-def test_a_server_that_knows_no_schema_is_asked_for_less() -> None:
-    for known, asked in (("json_object", 2), ("", 3)):
+def test_server_without_json_schema_gets_simpler_requests() -> None:
+    for known, requests in (("json_object", 2), ("", 3)):
         with language_server(servers.knows_only(known)) as server:
             assert ask(server.url).sentiment == "neutral"
-        assert len(server.requests) == asked
+        assert len(server.requests) == requests
     assert "max_tokens" not in server.requests[2]  # newer models of OpenAI refuse it
 
 
@@ -131,7 +131,7 @@ FAULTS: dict[str, tuple[Behaviour, str]] = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_wrong_answer_is_refused_with_its_reason(case: str) -> None:
+def test_invalid_answer_is_rejected_with_the_reason(case: str) -> None:
     behaviour, reason = FAULTS[case]
     with language_server(behaviour) as server:
         fault = fault_of(server.url)
@@ -183,7 +183,7 @@ def test_a_key_that_no_header_can_carry(key: str) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [servers.raw(401, b""), servers.hangs_up, servers.raw(200, b"<html>")])
-def test_an_address_with_a_login_is_not_told(behaviour: Behaviour) -> None:
+def test_login_in_the_url_is_not_in_errors(behaviour: Behaviour) -> None:
     with language_server(behaviour) as server:
         fault = fault_of(f"{server.url.replace('//', f'//{KEY}:{KEY}@')}?token={KEY}", key=SecretStr(""))
     assert f"http://127.0.0.1:{server.server_port} " in str(fault)
@@ -233,10 +233,10 @@ def test_a_model_that_obeys_the_caller_is_not_believed(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "sent"),
     [
         (["My card is 4111 1111 1111 1111, expiring 12/27."], ["My card is [number removed], expiring 12/27."]),
-        (["It's 4111-1111-1111-1111 12 27"], ["It's [number removed]"]),  # it can't be told where the card ends
+        (["It's 4111-1111-1111-1111 12 27"], ["It's [number removed]"]),  # the end of the card number is unknown
         (
             ["It's 4111 1111", "1111.", "1111, thanks"],
             ["It's [number removed]", "[number removed]", "[number removed], thanks"],
@@ -248,7 +248,7 @@ def test_a_model_that_obeys_the_caller_is_not_believed(monkeypatch: pytest.Monke
         (["Call 020 7946 0123"], ["Call 020 7946 0123"]),
     ],
 )
-def test_no_card_number_is_sent(said: list[str], told: list[str]) -> None:
+def test_no_card_number_is_sent(said: list[str], sent: list[str]) -> None:
     """Not even one that is spread over segments, with the agent's signals between them."""
     segments = []
     for index, text in enumerate(said):
@@ -256,7 +256,7 @@ def test_no_card_number_is_sent(said: list[str], told: list[str]) -> None:
         segments.append(SpokenSegment(index * 4 + 2, index * 4 + 3, "agent", "Yes."))
     with language_server() as server:
         ask(server.url, segments)
-    assert [words for speaker, words in turns_sent(server.requests[0]) if speaker == "caller"] == told
+    assert [words for speaker, words in turns_sent(server.requests[0]) if speaker == "caller"] == sent
 
 
 def test_a_long_call_keeps_its_head_its_tail_and_what_tells_most() -> None:
@@ -271,8 +271,8 @@ def test_a_long_call_keeps_its_head_its_tail_and_what_tells_most() -> None:
     assert turns[0] == ["agent", "Yes, okay, well, right, number 0."]
     assert turns[-1] == ["caller", "Yes, okay, well, right, number 2999."]
     assert ["caller", chat[1500].text] in turns
-    told = sum(turn["left_out"] if isinstance(turn, dict) else turn[1].count(".") for turn in turns)
-    assert told == 3000
+    sentences = sum(turn["left_out"] if isinstance(turn, dict) else turn[1].count(".") for turn in turns)
+    assert sentences == 3000
     assert "left_out" in system["content"]
 
 
@@ -309,7 +309,7 @@ def test_a_failing_server_is_stood_in_for_and_that_is_said(monkeypatch: pytest.M
     assert found.summary.startswith("Caller: I was charged twice")
 
 
-def test_no_server_is_asked_when_none_is_set_or_nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_without_a_server_or_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     assert analyse_call(CALL, None, load_settings()) == analyse(CALL, None)
     with language_server() as server:
         monkeypatch.setenv("ANALYSIS_URL", server.url)

@@ -11,12 +11,12 @@ TODAY = date(2026, 11, 30)
 
 
 @given(st.lists(st.dates(), max_size=4))
-def test_days_are_in_order_and_none_is_to_come(days: list[date]) -> None:
+def test_days_are_sorted_and_not_in_the_future(days: list[date]) -> None:
     first, last = day_range(days, TODAY)
     assert first <= last <= TODAY
     assert day_range((first, last), TODAY) == (first, last)  # what is shown is understood as itself
 
 
-def test_one_day_is_a_complete_day_and_none_are_the_last_seven() -> None:
+def test_one_day_or_none() -> None:
     assert day_range([date(2026, 11, 24)], TODAY) == (date(2026, 11, 24),) * 2
     assert day_range([], TODAY) == (TODAY - timedelta(days=6), TODAY)

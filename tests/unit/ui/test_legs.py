@@ -16,13 +16,13 @@ from tests.unit.sample_history import clock, leg
 pytestmark = pytest.mark.usefixtures("no_worker")
 
 
-def test_who_hung_up_where_it_went_and_since_when_they_spoke(engine: Engine) -> None:
+def test_legs_show_who_hung_up_transfers_and_connection_time(engine: Engine) -> None:
     pbx, at = save_pbx(engine), clock(9)
-    told = leg(1, at, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0)
+    answered_leg = leg(1, at, "+4930111", "1001", "ANSWERED", 16, billsec_s=60.0)
     legs = [
-        replace(told, bridged_at=at + timedelta(seconds=20), ended_by="caller"),
-        replace(told, dst_channel="PJSIP/1002-1", ended_by="called"),
-        replace(told, dst_channel="PJSIP/1003-1", transferred_to="100"),
+        replace(answered_leg, bridged_at=at + timedelta(seconds=20), ended_by="caller"),
+        replace(answered_leg, dst_channel="PJSIP/1002-1", ended_by="called"),
+        replace(answered_leg, dst_channel="PJSIP/1003-1", transferred_to="100"),
     ]
     with writing(engine) as session:
         store_legs(session, pbx, legs, "cdr")

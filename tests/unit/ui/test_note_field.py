@@ -32,7 +32,7 @@ def kept(at: Site) -> str:
         return note.note if note else ""
 
 
-def test_what_the_field_sends_is_a_draft() -> None:
+def test_parse_draft() -> None:
     assert parse_draft(SENT) == NoteDraft("1.2", "a", "", "7")
 
 
@@ -49,12 +49,12 @@ def test_what_the_field_sends_is_a_draft() -> None:
         {"linkedid": "1.2", "text": "a", "base": ""},
     ],
 )
-def test_what_the_field_never_sends_is_none(sent: object) -> None:
+def test_invalid_drafts_are_ignored(sent: object) -> None:
     assert parse_draft(sent) is None
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_draft_is_kept_as_it_is_and_leaves_the_rating(at: Site, text: str) -> None:
+def test_draft_is_saved_and_the_rating_stays(at: Site, text: str) -> None:
     with writing(at.engine) as session:
         save_rating(session, 1, 2)
     assert save_draft(at, NoteDraft("1.2", text, "", "7")) == NoteAnswer("7", text)
@@ -73,12 +73,12 @@ def test_a_stale_draft_does_not_undo_what_was_saved_meanwhile(at: Site) -> None:
     assert save_draft(at, NoteDraft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent once more
 
 
-def test_a_missing_call_is_reported(at: Site) -> None:
+def test_missing_call_is_reported(at: Site) -> None:
     answer = save_draft(at, NoteDraft("9.9", "mine", "", "7"))
     assert (answer.gone, answer.problem) == (True, "This call no longer exists.")
 
 
-def test_a_note_that_cannot_be_kept_says_why(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsaved_note_has_the_reason(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(session: Session, *_: object) -> str:
         raise StorageFull("Not enough disk space.", "Free disk space.")
 

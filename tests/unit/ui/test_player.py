@@ -34,21 +34,21 @@ def test_words_of_an_edited_line_keep_their_times_and_new_ones_get_some(text: st
     assert [word[:3] for word in timed_words(row(text, original_text="It is fore seven"))] == expected
 
 
-def test_words_of_a_line_as_it_was_are_the_models() -> None:
+def test_words_of_an_unedited_line_are_the_models() -> None:
     assert timed_words(row()) == WORDS
 
 
-def test_an_edit_leaves_no_doubt_about_its_words() -> None:
+def test_edited_words_are_certain() -> None:
     assert [word[3] for word in timed_words(row("It is four seven", original_text="x"))] == [0.9, 0.9, 1.0, 0.8]
 
 
-def test_a_line_tells_all_that_is_shown() -> None:
+def test_line_has_all_that_is_shown() -> None:
     (line,) = json.loads(lines_json([row("</script>\u2028", original_text="It", speaker="", channel=1)], 2))
     assert (line["id"], line["at"], line["end"], line["text"]) == (7, 0.0, 2.0, "</script>\u2028")
     assert (line["speaker"], line["tone"], line["original"]) == ("Speaker 2", "agent", "It")
 
 
-def test_one_channel_whose_speaker_is_not_known_has_no_name() -> None:
+def test_single_channel_with_unknown_speaker_has_no_name() -> None:
     (line,) = json.loads(lines_json([row(speaker="")], 1))
     assert (line["speaker"], line["tone"]) == ("", "")
 
@@ -63,11 +63,11 @@ def test_one_channel_whose_speaker_is_not_known_has_no_name() -> None:
         ("unheard_of", "Doubtful: unheard_of"),
     ],
 )
-def test_flags_are_said_in_words(flags: str, why: str) -> None:
+def test_flags_text(flags: str, why: str) -> None:
     assert flags_text(row(flags=flags)) == why
 
 
-def test_marks_stand_where_the_sound_is_and_near_ones_become_one() -> None:
+def test_marks_cover_their_segments_and_close_ones_merge() -> None:
     heard = {0: "", 10: "music", 15: "music", 50: "phantom", 98: "music"}
     rows = [row(start_s=at_s, end_s=at_s + 5, flags=flags) for at_s, flags in heard.items()]
     wave = json.loads(waveform_json([ChannelWaveform("Caller", "caller", [0.12345, 1.0])], rows, 100.0))
@@ -75,16 +75,16 @@ def test_marks_stand_where_the_sound_is_and_near_ones_become_one() -> None:
     assert [mark[:3] for mark in wave["spans"]] == [[10, 20, "sound"], [50, 55, "doubted"], [98, 100, "sound"]]
 
 
-def test_without_a_length_nothing_is_marked() -> None:
+def test_no_marks_without_a_length() -> None:
     assert json.loads(waveform_json([], [row(flags="music")], None))["spans"] == []
 
 
 @pytest.mark.parametrize(
     "sent", [None, "x", {}, {"id": "7", "text": "a"}, {"id": 7}, {"id": 7, "text": "  "}, {"id": True, "text": "a"}]
 )
-def test_what_the_player_never_sends_is_no_edit(sent: object) -> None:
+def test_invalid_edits_are_ignored(sent: object) -> None:
     assert parse_edit(sent) is None
 
 
-def test_an_edit_is_bounded() -> None:
+def test_edit_length_is_limited() -> None:
     assert parse_edit({"id": 7, "text": "a" * 50_000}) == SegmentEdit(7, "a" * 20_000)

@@ -24,7 +24,7 @@ def marked(text: str, spans: list[tuple[int, int]]) -> str:
         ([(9, 12)], "one two"),
     ],
 )
-def test_what_matched_is_marked_and_nothing_is_lost(spans: list[tuple[int, int]], expected: str) -> None:
+def test_matches_are_highlighted_and_nothing_is_lost(spans: list[tuple[int, int]], expected: str) -> None:
     assert marked("one two", spans) == expected
 
 
@@ -37,7 +37,7 @@ def test_markup_and_emoji_stay_text_and_count_as_characters() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 300, 2500, 4990])
-def test_a_long_text_is_cut_to_around_the_first_place(at: int) -> None:
+def test_long_text_is_cut_around_the_first_match(at: int) -> None:
     words = ["word"] * 1000
     words[at // 5] = "here"
     text = " ".join(words)
@@ -80,18 +80,18 @@ def hit(**changes: Any) -> Hit:
     return Hit(**(known | changes))
 
 
-def test_a_mention_links_to_its_second_and_never_after_it() -> None:
+def test_mention_links_to_its_second_and_never_after_it() -> None:
     shown = hit_data(hit())
     assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&recording=3&t=61.9", "1:01", "Agent")
     assert hit_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
 
 
-def test_doubtful_edited_and_unknown_speakers_are_marked() -> None:
+def test_doubtful_edited_and_unknown_speaker_are_shown() -> None:
     assert hit_data(hit(flags=("phantom",), edited=True))["marks"] == ["doubtful", "edited"]
     assert hit_data(hit(speaker=""))["speaker"] == ""
 
 
-def test_neighbours_are_cut_on_their_far_side() -> None:
+def test_context_is_cut_on_its_far_side() -> None:
     long = " ".join(f"w{number}" for number in range(200))
     shown = hit_data(hit(before=long, after=long))
     assert shown["before"].startswith("… ")

@@ -21,17 +21,17 @@ from pbx.ui.trends import trend_drilldown
         ("don't", ("don", "t"), False),
     ],
 )
-def test_a_phrase_is_searched_as_it_is_written(phrase: str, words: tuple[str, ...], prefix: bool) -> None:
+def test_phrase_query(phrase: str, words: tuple[str, ...], prefix: bool) -> None:
     assert parse_query(phrase_query(phrase)) == PhraseTerm(words, prefix)
 
 
-def test_a_topic_is_any_of_its_phrases() -> None:
+def test_topic_query() -> None:
     topic = Topic(name="Refunds", phrases=["refund*", "money back"])
     assert topic_query(topic) == 'refund* OR "money back"'
     assert parse_query(topic_query(topic)) == Either((PhraseTerm(("refund",), True), PhraseTerm(("money", "back"))))
 
 
-def test_a_bar_leads_to_what_it_counts() -> None:
+def test_bar_links_to_the_calls_it_counts() -> None:
     filters = trend_drilldown("2026-07-01", "day")
     assert filters["period"] == "Between"
     assert [day.isoformat() for day in filters["days"]] == ["2026-07-01", "2026-07-01"]

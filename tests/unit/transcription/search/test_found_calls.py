@@ -27,7 +27,7 @@ def filled(engine: Engine) -> Engine:
     return engine
 
 
-def test_the_calls_found_come_by_hits_or_by_time_up_to_a_limit(filled: Engine) -> None:
+def test_calls_with_hits_are_sorted_and_limited(filled: Engine) -> None:
     wanted = SearchFilter(1, "refund")
     with reading(filled) as session:
         assert calls_with_hits(session, wanted, limit=9) == [2, 1]
@@ -37,7 +37,7 @@ def test_the_calls_found_come_by_hits_or_by_time_up_to_a_limit(filled: Engine) -
         assert calls_with_hits(session, SearchFilter(1, "refund", agent="Ada"), limit=9) == [2]
 
 
-def test_calls_with_a_transcript_are_listed_by_the_filters_whatever_the_query(filled: Engine) -> None:
+def test_transcribed_calls_ignore_the_query(filled: Engine) -> None:
     with reading(filled) as session:
         for wanted, expected in (
             (SearchFilter(1, ""), [3, 2, 1]),
@@ -51,12 +51,12 @@ def test_calls_with_a_transcript_are_listed_by_the_filters_whatever_the_query(fi
         assert [call.id for call in transcribed_calls(session, SearchFilter(1, ""), limit=2)] == [3, 2]
 
 
-def test_agents_are_those_of_the_pbx_by_name(filled: Engine) -> None:
+def test_agents_of_the_pbx_by_name(filled: Engine) -> None:
     with reading(filled) as session:
         assert call_agents(session, 1) == ["Ada", "Grace"]
 
 
-def test_summaries_are_those_of_current_transcripts(engine: Engine) -> None:
+def test_summaries_of_current_transcripts(engine: Engine) -> None:
     with writing(engine) as session:
         add_call(session, 1)
         add_call(session, 2)

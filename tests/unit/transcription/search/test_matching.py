@@ -71,18 +71,19 @@ database.execute("CREATE VIRTUAL TABLE segment_index USING fts5(caller, agent, t
 
 @settings(deadline=None)
 @given(trees, texts)
-def test_sqlite_finds_what_a_search_means(tree: Query, text: str) -> None:
+def test_sqlite_finds_the_right_texts(tree: Query, text: str) -> None:
     words = [token.text for token in tokens_of(text)]
     database.execute("DELETE FROM segment_index")
     database.execute("INSERT INTO segment_index (caller) VALUES (?)", (" ".join(words),))
-    asked = f"{{caller}} : {to_fts5(tree)}"
-    found = database.execute("SELECT count(*) FROM segment_index WHERE segment_index MATCH ?", (asked,)).fetchone()[0]
+    expression = f"{{caller}} : {to_fts5(tree)}"
+    query = "SELECT count(*) FROM segment_index WHERE segment_index MATCH ?"
+    found = database.execute(query, (expression,)).fetchone()[0]
     assert bool(found) == means(tree, words)
 
 
 @settings(deadline=None)
 @given(trees, texts)
-def test_what_matched_is_marked(tree: Query, text: str) -> None:
+def test_spans_of_matches(tree: Query, text: str) -> None:
     spans = spans_in(tree, text)
     assert all(start < end for start, end in spans)
     assert all(before[1] < after[0] for before, after in pairwise(spans))
@@ -109,5 +110,5 @@ def test_what_matched_is_marked(tree: Query, text: str) -> None:
         ("שלום", "שָׁלוֹם לך", ["שָׁלוֹם"]),
     ],
 )
-def test_marks_stand_at_the_very_letters(query: str, text: str, marked: list[str]) -> None:
+def test_spans_are_exact(query: str, text: str, marked: list[str]) -> None:
     assert [text[start:end] for start, end in spans_in(parse_query(query), text)] == marked

@@ -51,7 +51,7 @@ KYOTO = PhraseTerm(("京", "都"))
         ("text:a ^b -c +d", All((PhraseTerm(("text", "a")), B, C, D))),  # no language but this one
     ],
 )
-def test_a_search_is_understood(text: str, tree: Query) -> None:
+def test_valid_searches(text: str, tree: Query) -> None:
     assert parse_query(text) == tree
 
 
@@ -106,7 +106,7 @@ def test_a_search_is_understood(text: str, tree: Query) -> None:
         ("a " * 1500, "too long"),
     ],
 )
-def test_what_cannot_be_understood_is_explained(text: str, reason: str) -> None:
+def test_invalid_searches_are_explained(text: str, reason: str) -> None:
     with pytest.raises(QueryError, match=reason) as caught:
         parse_query(text)
     assert caught.value.fix
@@ -137,7 +137,7 @@ PIECES = [
 
 @settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)))
-def test_any_text_is_a_search_or_an_explanation(text: str) -> None:
+def test_any_text_is_a_search_or_a_query_error(text: str) -> None:
     explained = None
     try:
         parse_query(text)

@@ -62,7 +62,7 @@ def calls(session: Session, query: str, **more: object) -> list[int]:
     return [hit.call_id for hit in find(session, query, **more)]  # type: ignore[arg-type]
 
 
-def test_a_hit_tells_all_about_itself(session: Session) -> None:
+def test_hit_has_all_its_data(session: Session) -> None:
     (_, hit) = find(session, "refund", until=NOON + DAY)
     assert (hit.call_id, hit.recording_id, hit.start_s, hit.end_s, hit.speaker) == (1, 1, 1.0, 1.9, "agent")
     assert (hit.text, hit.spans) == ("Which refund do you mean?", ((6, 12),))
@@ -71,7 +71,7 @@ def test_a_hit_tells_all_about_itself(session: Session) -> None:
     assert (hit.before, hit.after) == ("I want a refund", "The late one")  # not what is to be doubted
 
 
-def test_what_is_doubted_is_found_only_when_asked_for(session: Session) -> None:
+def test_doubtful_segments_are_found_only_if_included(session: Session) -> None:
     assert find(session, "thanks") == []
     (hit,) = find(session, "thanks", doubtful=True)
     assert hit.flags == ("phantom", "no_voice")
@@ -79,7 +79,7 @@ def test_what_is_doubted_is_found_only_when_asked_for(session: Session) -> None:
     assert calls(session, "late", doubtful=True) == [1]
 
 
-def test_pages_follow_one_another_in_each_order(session: Session) -> None:
+def test_paging_in_each_order(session: Session) -> None:
     assert calls(session, "refund", order="newest") == [3, 2, 1, 1, 5]
     assert calls(session, "refund", order="oldest") == [1, 1, 2, 3, 5]
     for order in ("relevance", "newest", "oldest"):
@@ -92,11 +92,11 @@ def test_pages_follow_one_another_in_each_order(session: Session) -> None:
         assert pages == whole
 
 
-def test_relevance_prefers_what_is_said_more_often_or_shorter(session: Session) -> None:
+def test_relevance_prefers_frequent_words_and_short_segments(session: Session) -> None:
     assert calls(session, "refund OR money", order="relevance")[0] == 3
 
 
-def test_of_too_many_hits_the_last_listed_are_ranked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_of_too_many_hits_are_ranked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pbx.transcription.search.hits, "MAX_RANKED", 2)
     hits = find_hits(session, SearchFilter(1, "refund"), offset=0, limit=10)
     assert sorted(hit.call_id for hit in hits) == [3, 5]
@@ -145,20 +145,20 @@ LANGUAGE = [
 ]
 
 
-def test_filters_narrow(session: Session) -> None:
+def test_filters(session: Session) -> None:
     assert [(more, calls(session, "refund", **more)) for more, _ in FILTERS] == FILTERS
 
 
-def test_the_language_finds_what_it_means(session: Session) -> None:
+def test_search_language(session: Session) -> None:
     assert [(query, calls(session, query)) for query, _ in LANGUAGE] == LANGUAGE
     assert all(hit.spans for query, _ in LANGUAGE for hit in find(session, query))
 
 
-def test_two_recordings_of_a_call_are_told_apart(session: Session) -> None:
+def test_hits_name_their_recording(session: Session) -> None:
     assert [(hit.recording_id, hit.before, hit.after) for hit in find(session, "hello")] == [(4, "", ""), (40, "", "")]
 
 
-def test_what_cannot_be_understood_is_explained_by_each_question(session: Session) -> None:
+def test_each_function_raises_query_errors(session: Session) -> None:
     wanted = SearchFilter(1, 'a "b')
     for ask in (
         lambda: find_hits(session, wanted, offset=0, limit=1),
@@ -179,14 +179,14 @@ def test_a_trend_by_day_has_every_day(session: Session) -> None:
     ]
 
 
-def test_a_day_is_the_zone_s_own(session: Session) -> None:
+def test_days_are_in_the_zone(session: Session) -> None:
     # Call 4 began at 23:30 UTC: the next day in Berlin. Nepal is 5:45 ahead.
     for zone, last in ((BERLIN, "2026-03-05"), (ZoneInfo("Asia/Kathmandu"), "2026-03-05"), (UTC, "2026-03-04")):
         points = trend(session, SearchFilter(1, "hello"), "day", zone)
         assert (points[-1].label, points[-1].hits, points[-1].calls) == (last, 2, 1)
 
 
-def test_a_day_s_clock_change_is_minded(engine: Engine) -> None:
+def test_days_with_clock_changes(engine: Engine) -> None:
     night = datetime(2026, 3, 28, 23, 30, tzinfo=UTC)  # 0:30 on the 29th, when clocks go forward at 2:00
     with writing(engine) as session:
         for number in range(3):
@@ -197,7 +197,7 @@ def test_a_day_s_clock_change_is_minded(engine: Engine) -> None:
     assert [(point.label, point.hits) for point in points] == [("2026-03-29", 2), ("2026-03-30", 1)]
 
 
-def test_a_trend_reaches_to_the_limits_of_its_filter(session: Session) -> None:
+def test_trend_covers_the_filter_s_period(session: Session) -> None:
     wanted = SearchFilter(1, "refund", since=NOON - 2 * DAY, until=NOON + 2 * DAY)
     points = trend(session, wanted, "day", UTC)
     assert [point.hits for point in points] == [0, 0, 2, 1, 0]
@@ -228,7 +228,7 @@ def sqlite() -> Iterator[Engine]:
     "more",
     [{}, {"queue": "sales"}, {"since": NOON, "until": NOON + DAY}, {"tag": "angry", "number": "1", "agent": "a"}],
 )
-def test_the_index_leads_and_calls_follow_by_their_id(sqlite: Engine, more: dict[str, object]) -> None:
+def test_query_plan_reads_the_index_first(sqlite: Engine, more: dict[str, object]) -> None:
     plans: list[str] = []
 
     def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
