@@ -118,7 +118,7 @@ function fromField(note, at) {
   const length = text.length > longest ? [...text].length : 0
   if (length <= longest) return { linkedid: call, text, base: note.base, number: unique(), at }
   const [most, now] = [longest, length].map((count) => count.toLocaleString("en-GB"))
-  showStatus(note, `Not saved: a note can have ${most} characters, this one has ${now}. Shorten it to save it.`, true)
+  showStatus(note, `Not saved. A note holds ${most} characters; this one has ${now}. Shorten it.`, true)
   return null
 }
 

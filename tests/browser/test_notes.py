@@ -150,12 +150,12 @@ def test_a_stale_tab_does_not_undo_what_another_saved(page: Page, demo: Demo, ca
     note_of(page).press("End")
     note_of(page).press_sequentially("\nmine")
     wait_for_note(demo, calls[0], "before\nmine\ntheirs")
-    expect(status_text(page)).to_have_text("Saved, with what was written elsewhere meanwhile")
+    expect(status_text(page)).to_have_text("Saved, including text added elsewhere")
     expect(note_of(page)).to_have_value("before\nmine\ntheirs")
     note_of(page).press_sequentially("!")  # where the cursor was
     wait_for_note(demo, calls[0], "before\nmine!\ntheirs")
     note_of(other).fill("")
-    expect(status_text(other)).to_have_text("Saved, with what was written elsewhere meanwhile")
+    expect(status_text(other)).to_have_text("Saved, including text added elsewhere")
     assert stored_note(demo, calls[0]) == "mine!"
     other.close()
 
@@ -163,7 +163,7 @@ def test_a_stale_tab_does_not_undo_what_another_saved(page: Page, demo: Demo, ca
 def test_a_note_that_is_too_long_stays_with_a_message(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     note_of(page).fill("x" * 20_001)
-    expect(status_text(page)).to_contain_text("a note holds 20,000 characters, this one has 20,001")
+    expect(status_text(page)).to_contain_text("A note holds 20,000 characters; this one has 20,001")
     reload(page)
     open_tab(page, "Notes")
     expect(note_of(page)).to_have_value("x" * 20_001)
@@ -178,7 +178,7 @@ def test_a_note_that_the_app_refuses_stays_with_the_reason(page: Page, demo: Dem
     expect(status_text(page)).to_contain_text(
         "Not saved. A note holds 20,000 characters; this one has 20,001. Shorten it."
     )
-    expect(status_text(page)).to_contain_text("What you wrote is still here")
+    expect(status_text(page)).to_contain_text("Your text is still here")
     assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('pbx-note')).length") == 1
     note_of(page).fill("short")
     expect(status_text(page)).to_have_text("Saved")
@@ -189,9 +189,7 @@ def test_a_note_that_cannot_be_saved_yet_is_saved_later(page: Page, demo: Demo, 
     open_call(page, demo, calls[0])
     with writing(demo.engine):  # the database is locked
         note_of(page).fill("patience")
-        expect(status_text(page)).to_contain_text(
-            "Not saved yet: the app does not answer. What you wrote is still here"
-        )
+        expect(status_text(page)).to_contain_text("Not saved yet: the app isn’t responding. Your text is still here")
         note_of(page).press_sequentially(" helps")
     expect(status_text(page)).to_have_text("Saved")
     assert stored_note(demo, calls[0]) == "patience helps"

@@ -153,7 +153,7 @@ def test_an_edit_is_kept_and_can_be_taken_back(page: Page, address: str, data_di
     field.press("Control+Enter")
     edited = page.locator(".line", has=page.locator(".edited"))
     expect(edited).to_contain_text("It is four seven one one recycle")
-    assert edited.locator(".edited").get_attribute("title") == "Understood by the model: It is four seven one one"
+    assert edited.locator(".edited").get_attribute("title") == "The model’s original text: It is four seven one one"
     assert place(audio) == pytest.approx(before_s, abs=0.01)  # nothing moved
     settings = Settings(_env_file=None, pbx_data_dir=data_dir)
     engine = open_engine(settings)
