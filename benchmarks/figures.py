@@ -25,7 +25,7 @@ from sqlmodel import Session
 from benchmarks.year import QUEUES, TRUNKS, write_year
 from pbx.analytics.agents import agent_days, agent_figures, agent_sessions, pause_reasons
 from pbx.analytics.calls import CallQuestion, call_counts, call_heat_map, call_totals
-from pbx.analytics.packs import forget_packs, pack_days
+from pbx.analytics.packed_days import forget_packs, pack_days
 from pbx.analytics.queues import (
     FigureFilter,
     by_agent,

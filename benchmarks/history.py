@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.imports.files import open_history, read_lines
 from pbx.imports.queue_log_files import import_queue_log_files
-from pbx.imports.queue_visits import QueueLogFold
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import PbxConnection

@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, select
 from sqlmodel import Session
 
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.models import Table

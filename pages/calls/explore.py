@@ -14,8 +14,8 @@ from pbx.analytics.coverage import call_coverage
 from pbx.analytics.formulas.intervals import interval_edges
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
-from pbx.charts.frame import UnobservedSpan
 from pbx.charts.heat import WEEKDAYS, week_heat
+from pbx.charts.layout import UnobservedSpan
 from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.model.call import CallDirection

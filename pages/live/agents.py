@@ -19,7 +19,7 @@ from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import FigureFilter, load_visits
 from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars
-from pbx.charts.frame import NOT_OBSERVED
+from pbx.charts.layout import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
 from pbx.formatting import count_text, date_text, duration_text
 from pbx.store.engine import holding, reading

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, PauseFigures, overlap_s, spans_of
 from pbx.analytics.formulas.intervals import Ints, epochs, interval_edges
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.packs import Packed, load_columns, remembered
+from pbx.analytics.packed_days import Packed, load_columns, remembered
 from pbx.analytics.queues import FigureFilter, by_agent
 
 _Sums = tuple[float | None, float, int, dict[str, PauseFigures]]

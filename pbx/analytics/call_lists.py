@@ -13,8 +13,8 @@ from sqlmodel import select as select_rows
 from pbx.analytics.calls import CallQuestion, load_calls
 from pbx.analytics.formulas.intervals import Ints, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.pack_columns import UNKNOWN_S
-from pbx.analytics.packs import Packed, load_columns, number_key
+from pbx.analytics.packed_columns import UNKNOWN_S
+from pbx.analytics.packed_days import Packed, load_columns, number_key
 from pbx.store.models import CallRow, Table
 
 _C = Table.metadata.tables["calls"].c

@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, in_gap, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.packs import Lazy, Packed, load_columns, remembered
+from pbx.analytics.packed_days import Lazy, Packed, load_columns, remembered
 from pbx.model.call import CallDirection
 from pbx.store.call_queues import split_queues
 from pbx.store.models import Table

@@ -1,7 +1,7 @@
 """Figures of queues over a period: totals, and by interval, queue, agent, DID, waiting time and hour of the week.
 
-They read packed columns (pbx.analytics.packs) once per session and period, so a page can show as many as it needs. The
-formulas are in pbx.analytics.formulas.
+They read packed columns (pbx.analytics.packed_days) once per session and period, so a page can show as many as it
+needs. The formulas are in pbx.analytics.formulas.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from pbx.analytics.formulas.queues import (
     tally,
     wait_buckets,
 )
-from pbx.analytics.packs import Packed, load_columns, remembered
+from pbx.analytics.packed_days import Packed, load_columns, remembered
 from pbx.store.snapshots import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]

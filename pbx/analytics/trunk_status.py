@@ -1,6 +1,6 @@
 """A trunk's status over a time range, and how long it was registered, from the samples of the PBX's snapshots.
 
-The samples of all trunks are read together from packed days: see pbx.analytics.packs.
+The samples of all trunks are read together from packed days: see pbx.analytics.packed_days.
 """
 
 import math
@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.registration import REGISTERED, Registration
-from pbx.analytics.packs import load_columns, remembered
+from pbx.analytics.packed_days import load_columns, remembered
 from pbx.model.snapshot import TrunkState
 from pbx.store.snapshots import MISSED_LOOKS
 

@@ -17,7 +17,7 @@ from pbx.analytics.formulas.trunks import (
     TrunkFigures,
     tally_trunks,
 )
-from pbx.analytics.packs import Packed, load_columns, remembered
+from pbx.analytics.packed_days import Packed, load_columns, remembered
 from pbx.model.hangup_causes import EFFECTIVE_CAUSES
 from pbx.store.models import Table
 

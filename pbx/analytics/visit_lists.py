@@ -11,7 +11,7 @@ from sqlmodel import Session
 from pbx.analytics.formulas.callbacks import CallbackFigures, callback_figures, next_answer
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.queues import ABANDONED, TRANSFERRED, Flags, VisitColumns
-from pbx.analytics.packs import load_columns, number_key, remembered
+from pbx.analytics.packed_days import load_columns, number_key, remembered
 from pbx.analytics.queues import FigureFilter, Selection, chosen_visits, load_visits
 from pbx.store.models import Table
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from pbx.analytics.formulas.intervals import IntervalStep
-from pbx.charts.frame import (
+from pbx.charts.layout import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     NOT_OBSERVED,

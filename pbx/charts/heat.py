@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.charts.frame import Palette, new_figure
+from pbx.charts.layout import Palette, new_figure
 from pbx.formatting import zone_text
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

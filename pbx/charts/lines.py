@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from pbx.charts.frame import (
+from pbx.charts.layout import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     SPARE_PX,

@@ -14,7 +14,7 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from pbx.analytics.formulas.queues import QueueFigures, WaitBucket
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import HeatCell, QueueInterval
-from pbx.charts.frame import (
+from pbx.charts.layout import (
     BAND_ROW_PX,
     LINE_HEIGHT_PX,
     SPARE_PX,

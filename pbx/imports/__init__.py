@@ -2,6 +2,7 @@
 
 From a queue_log file to figures: the job (`job.import_history`) opens the file at its cursor (`run.ImportRun`) and
 reads blocks of lines (`files.read_lines`). `pbx.asterisk.formats.queue_log` parses each line to an event,
-`queue_visits` folds the events into visits, and `queue_log_writer` stores them together with the new cursor.
-`pbx.analytics.packing` then packs the days that changed, and `pbx.analytics.queues` calculates the figures from them.
+`visits_from_queue_log` folds the events into visits, and `queue_log_writer` stores them together with the new cursor.
+`pbx.analytics.packing_job` then packs the days that changed, and `pbx.analytics.queues` calculates the figures from
+them.
 """

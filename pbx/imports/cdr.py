@@ -18,7 +18,7 @@ from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
 from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.errors import PbxError
-from pbx.imports.cdr_tables import ANY_ZONE, CdrTable, RowBatch, local_time, seconds_of
+from pbx.imports.cdr_database import ANY_ZONE, CdrTable, RowBatch, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
 from pbx.imports.files import leave_out_blank, read_lines
 from pbx.imports.run import ImportRun, RowCounts, chunks

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from pbx.asterisk.formats.cdr import BadRow, local_moment
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
-from pbx.imports.cdr_tables import ANY_ZONE, CelTable, local_time, seconds_of
+from pbx.imports.cdr_database import ANY_ZONE, CelTable, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
 from pbx.imports.run import ImportRun, RowCounts, chunks
 from pbx.imports.time_range import TimeRange

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine
 from sqlmodel import col, select
 
-from pbx.analytics.packing import pack_history
+from pbx.analytics.packing_job import pack_history
 from pbx.errors import DataError, SettingsError, UnreadableFile
 from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.cel import import_cel

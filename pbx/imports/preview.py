@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from pbx.imports.cdr import count_cdr
-from pbx.imports.cdr_tables import CdrTable
+from pbx.imports.cdr_database import CdrTable
 from pbx.imports.cel import count_cel
 from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, source_url, table_cursor
 from pbx.imports.queue_log_database import count_queue_log

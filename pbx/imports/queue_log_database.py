@@ -18,8 +18,8 @@ from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, ordered, parse_q
 from pbx.errors import DataError
 from pbx.imports.databases import QUEUE_LOGS, holds_latin1, open_source, source_url, tables_of
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
-from pbx.imports.queue_visits import QueueLogFold
 from pbx.imports.run import ImportRun
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.store.engine import reading
 from pbx.store.import_cursors import ImportCursor
 from pbx.store.visits import open_visits

@@ -14,8 +14,8 @@ from pbx.asterisk.formats.queue_log import BadLine, parse_queue_log_line
 from pbx.errors import UnreadableFile
 from pbx.imports.files import open_history, read_lines
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
-from pbx.imports.queue_visits import QueueLogFold
 from pbx.imports.run import ImportRun, failure_of
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.store.engine import reading
 from pbx.store.visits import open_visits
 

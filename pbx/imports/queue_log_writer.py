@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pbx.asterisk.formats.queue_log import BadLine, parse_queue_log_line
 from pbx.imports.files import leave_out_blank
-from pbx.imports.queue_visits import QueueLogFold
 from pbx.imports.run import ImportRun, RowCounts
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import Visit
 from pbx.store.import_cursors import ImportCursor
 from pbx.store.visits import store_agent_changes, store_rings, store_visits

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pbx.alerts.delivery import update_and_send_alerts
-from pbx.analytics.packing import pack_history
+from pbx.analytics.packing_job import pack_history
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.imports.job import import_history
 from pbx.jobs.limits import run_limited

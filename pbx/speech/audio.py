@@ -20,7 +20,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from pbx.errors import DataError
-from pbx.speech import riff
+from pbx.speech import wav_for_ffmpeg as riff
 
 HEADER_BYTES = 44  # an Asterisk WAV of this length or less is a header without sound
 _READ_BYTES = 256 * 1024

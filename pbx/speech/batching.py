@@ -10,7 +10,7 @@ from pbx.errors import ModelError, PbxError
 from pbx.model.segment import Segment
 from pbx.speech.checkpoints import is_out_of_memory
 from pbx.speech.decoding import Stopped
-from pbx.speech.listening import RecordingInProgress
+from pbx.speech.pipeline import RecordingInProgress
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import Window
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pbx import machine
 from pbx.errors import ModelError
-from pbx.speech.network import Network
+from pbx.speech.whisper_network import Network
 
 if TYPE_CHECKING:
     import torch

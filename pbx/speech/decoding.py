@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pbx.speech.network import KeyValueCache, Network
-from pbx.speech.network import Stopped as Stopped
+from pbx.speech.whisper_network import KeyValueCache, Network
+from pbx.speech.whisper_network import Stopped as Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -41,6 +41,6 @@ def load_transcriber(settings: Settings, model: str = "", progress: DownloadProg
         from pbx.speech.whisper import WhisperTranscriber
 
         return WhisperTranscriber(weights, name, device, precision=precision, max_spans=max_spans)
-    from pbx.speech.faster import FasterTranscriber
+    from pbx.speech.faster_whisper import FasterTranscriber
 
     return FasterTranscriber(weights, name, device, precision=precision, max_spans=max_spans)

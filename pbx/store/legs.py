@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name, without_format
 from pbx.model.call import Call
-from pbx.model.folding import LegSource, fold_legs, merge_legs
+from pbx.model.call_from_legs import LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
 from pbx.store.bounds import bounded
 from pbx.store.call_queues import update_call_queues
@@ -59,8 +59,8 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
     """Store legs and what they make of their calls.
 
     A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
-    facts win and what only live events know stays (`pbx.model.folding.merge_legs`). All legs of a linkedid are one
-    call (`fold_legs`), which keeps the duration of its recording where it knows it. Its queues are those of its visits.
+    facts win and what only live events know stays (`pbx.model.call_from_legs.merge_legs`). All legs of a linkedid are
+    one call (`fold_legs`), which keeps the duration of its recording where it knows it. Its queues are those of its visits.
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
     session.flush()  # notes and tags too are moved below the session

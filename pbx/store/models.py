@@ -510,7 +510,7 @@ class TrunkCapacity(Table, table=True):
 
 
 class DayPack(Table, table=True):
-    """A UTC day of history packed for the figures: see pbx.analytics.packs. A copy, dropped when its day changes."""
+    """A UTC day of history packed for the figures (pbx.analytics.packed_days). A copy, dropped when its day changes."""
 
     __tablename__ = "day_packs"
 

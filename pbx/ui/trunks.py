@@ -21,7 +21,7 @@ from pbx.analytics.trunks import (
     trunk_totals,
 )
 from pbx.charts.calls import Named, named_alt, named_bars
-from pbx.charts.frame import UnobservedSpan, is_within
+from pbx.charts.layout import UnobservedSpan, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
 from pbx.export.tables import CellValue
 from pbx.formatting import DISPOSITIONS, count_text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.formats import master_csv, queue_log
 from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
-from pbx.imports.queue_visits import QueueLogFold
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import Visit
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
 from tests.unit.asterisk.formats.queue_logs import T, write_days

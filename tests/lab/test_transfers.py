@@ -6,7 +6,7 @@ import pytest
 
 from pbx.asterisk.ami.protocol import AmiParser
 from pbx.asterisk.formats.queue_log import parse_queue_log_line
-from pbx.imports.queue_visits import QueueLogFold
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.live.events import LiveHistory
 from pbx.model.history import Visit
 from tests.lab.ami import Ami

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.alerts.evaluation import evaluate
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, queue_totals
 from pbx.live.collect import collect_snapshot
 from pbx.model.snapshot import Queue

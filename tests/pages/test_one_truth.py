@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.demo.company import QUEUES, ZONE
 from pbx.demo.past import fill_past
 from pbx.demo.story import calls_between

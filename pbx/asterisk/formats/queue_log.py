@@ -2,7 +2,7 @@
 
 A line is `epoch|callid|queue|agent|event|data1|data2…` (Asterisk's main/logger.c, ast_queue_log). Nothing escapes a `|`
 within a field. In a line whose agent's name contains one, the event is found by the data that each event can have.
-`data` is split in the same way, see `pbx.imports.queue_visits`.
+`data` is split in the same way, see `pbx.imports.visits_from_queue_log`.
 """
 
 import math

@@ -11,8 +11,8 @@ from sqlmodel import Session, col
 
 from pbx.analytics.agents import agent_figures
 from pbx.analytics.formulas.queues import OUTCOMES
-from pbx.analytics.packing import pack_history
-from pbx.analytics.packs import forget_packs, load_columns, number_key, pack_days
+from pbx.analytics.packed_days import forget_packs, load_columns, number_key, pack_days
+from pbx.analytics.packing_job import pack_history
 from pbx.analytics.queues import FigureFilter
 from pbx.analytics.trunk_status import trunk_history
 from pbx.model.snapshot import Trunk

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from pbx.analytics.agents import agent_figures
 from pbx.analytics.formulas.callbacks import CallbackFigures
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, Selection, figures_by
 from pbx.analytics.visit_lists import (
     abandoned_calls,

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlmodel import Session
 
 from pbx.analytics.coverage import queue_coverage
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.analytics.trunk_status import trunk_registration
 from pbx.analytics.trunks import by_trunk

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from pbx.__main__ import app
 from pbx.errors import DataError, PbxError, SettingsError, Unreachable
 from pbx.imports import cdr as import_cdr
-from pbx.imports import cdr_tables as cdr_table
+from pbx.imports import cdr_database as cdr_table
 from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.imports.run import ImportRun
 from pbx.settings import Settings

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError
-from pbx.imports import cdr_tables as cdr_table
+from pbx.imports import cdr_database as cdr_table
 from pbx.imports.cdr import import_cdr_database
 from pbx.imports.cel import CelResult, import_cel
 from pbx.imports.job import import_database

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.imports.queue_visits import QueueLogFold
+from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import AgentEvent, Ring, Visit
 from tests.unit.asterisk.formats.queue_logs import T, fold
 

@@ -7,7 +7,7 @@ import pytest
 
 from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.live.events import USED_EVENTS, LiveHistory, LiveUpdates, event_filter
-from pbx.model.folding import fold_legs
+from pbx.model.call_from_legs import fold_legs
 from tests.unit.asterisk.ami.replay import VERSIONS, raw
 from tests.unit.live.live_events import LATER, START, Pbx, dial, event
 

@@ -1,6 +1,6 @@
 """Which live calls go through a trunk, where AMI lists none."""
 
-from pbx.model.folding import fold_legs
+from pbx.model.call_from_legs import fold_legs
 from tests.unit.live.live_events import Pbx
 
 

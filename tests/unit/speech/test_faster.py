@@ -14,9 +14,9 @@ import pytest
 
 from pbx.errors import DataError, ModelError, SettingsError
 from pbx.model.segment import Segment
-from pbx.speech import faster
+from pbx.speech import faster_whisper as faster
 from pbx.speech.audio import load_sound
-from pbx.speech.faster import FasterTranscriber
+from pbx.speech.faster_whisper import FasterTranscriber
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.windows import RATE_HZ
 from tests.paths import FIXTURES

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.model.segment import Flag
-from pbx.speech.guard import judge
+from pbx.speech.hallucination_guard import judge
 
 
 def flags(

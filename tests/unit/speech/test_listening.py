@@ -7,7 +7,7 @@ import pytest
 
 from pbx.errors import DataError
 from pbx.model.segment import Segment
-from pbx.speech.listening import RecordingInProgress
+from pbx.speech.pipeline import RecordingInProgress
 from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.windows import Window
 from tests.unit.speech.synthetic_speech import kept_clips

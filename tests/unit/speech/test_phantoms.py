@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pbx.speech.phantoms import is_made_up, plain_text
+from pbx.speech.phantom_phrases import is_made_up, plain_text
 
 MADE_UP = """
 字幕視聴ありがとうございました

@@ -15,7 +15,7 @@ from pbx.errors import ModelError
 from pbx.settings import load_settings
 from pbx.speech import checkpoints, engine, weights
 from pbx.speech.engine import engines, load_transcriber, model_names
-from pbx.speech.faster import FasterTranscriber
+from pbx.speech.faster_whisper import FasterTranscriber
 from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.weights import known_models
 from pbx.speech.whisper import WhisperTranscriber

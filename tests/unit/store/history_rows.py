@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.store.engine import reading, writing
 from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, Table, VisitRow
 

@@ -11,9 +11,9 @@ from sqlmodel import Session, select
 
 from pbx.analytics.call_lists import CallSelection, selected_calls
 from pbx.analytics.calls import CallQuestion, call_counts, call_totals
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.asterisk.formats.recording_names import parse_name
-from pbx.model.folding import LegSource
+from pbx.model.call_from_legs import LegSource
 from pbx.model.history import Leg, Visit
 from pbx.store.call_queues import LONGEST, join_queues, split_queues
 from pbx.store.calls import CallFilter, call_queues, count_calls

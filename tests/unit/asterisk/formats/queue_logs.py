@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from pbx.asterisk.formats.queue_log import parse_queue_log_line
-from pbx.imports.queue_visits import Folded, QueueLogFold
+from pbx.imports.visits_from_queue_log import Folded, QueueLogFold
 
 T = 1_795_262_830  # 2026-11-21 12:07:10 UTC
 

@@ -9,7 +9,7 @@ import pytest
 
 from pbx.asterisk.formats.cdr import BadRow
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
-from pbx.model.folding import fold_legs, merge_legs
+from pbx.model.call_from_legs import fold_legs, merge_legs
 from pbx.model.history import Leg
 from tests.unit.sample_legs import ANSWERED, CALLED, CALLER, NOON
 

@@ -1,7 +1,7 @@
 """Packs days of history column by column, so that a year's figures load quickly.
 
 A row of `day_packs` holds the columns that the figures need from one UTC day of one kind of rows (see
-pbx.analytics.pack_columns). It is only a copy. The database drops it when a row of its day changes (triggers of the
+pbx.analytics.packed_columns). It is only a copy. The database drops it when a row of its day changes (triggers of the
 migrations 0004, 0008 and 0011). A day without a pack is read from the rows, and `pack_days` packs it again. So figures
 are correct whether or not packing ever runs.
 
@@ -24,8 +24,8 @@ from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
 from pbx.analytics.formulas.queues import OUTCOMES, UNKNOWN
-from pbx.analytics.pack_columns import SHAPES, PackKind, Shape
-from pbx.analytics.pack_columns import seconds as seconds
+from pbx.analytics.packed_columns import SHAPES, PackKind, Shape
+from pbx.analytics.packed_columns import seconds as seconds
 from pbx.store.agent_names import agent_names
 from pbx.store.models import DayPack, Table
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pbx.model.segment import Flag
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB
-from pbx.speech.phantoms import is_made_up, plain_text
+from pbx.speech.phantom_phrases import is_made_up, plain_text
 
 # This project's limit; the fastest speech has about 25 letters a second (300 words a minute).
 MAX_LETTERS_PER_S = 45.0

@@ -1,4 +1,4 @@
-"""The kinds of rows that are packed by day, and their columns: see pbx.analytics.packs.
+"""The kinds of rows that are packed by day, and their columns: see pbx.analytics.packed_days.
 
 After a change to a shape, a migration must drop the packs of its kind.
 """

@@ -4,7 +4,7 @@ import threading
 
 from sqlalchemy import Engine
 
-from pbx.analytics.packs import pack_days
+from pbx.analytics.packed_days import pack_days
 from pbx.store.engine import writing
 
 DAYS_PER_TRANSACTION = 5  # takes about 0.1 s on a busy PBX

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.model.folding import fold_legs, merge_legs
+from pbx.model.call_from_legs import fold_legs, merge_legs
 from pbx.model.history import Leg
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
