@@ -58,9 +58,9 @@ class _Known:
 def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
     """Store legs and what they make of their calls.
 
-    A leg is known by linkedid, channel and dst_channel; where live events and the CDR tell of the same one, the CDR's
-    facts win and what only live events know stays (`pbx.model.call_from_legs.merge_legs`). All legs of a linkedid are
-    one call (`fold_legs`), which keeps the duration of its recording where it knows it. Its queues are those of its visits.
+    A leg is identified by linkedid, channel and dst_channel. If live events and the CDR have the same leg, the CDR wins
+    and what only live events know stays (`pbx.model.call_from_legs.merge_legs`). All legs of a linkedid are one call
+    (`fold_legs`), which keeps the duration of its recording if that is known. Its queues are those of its visits.
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
     session.flush()  # notes and tags too are moved below the session
