@@ -10,7 +10,7 @@ from pbx.model.segment import Segment
 from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.transcriber import TranscriptionSource
 from tests.unit.speech.synthetic_speech import kept_clips
-from tests.unit.speech.test_listening import spoken
+from tests.unit.speech.test_pipeline import spoken
 from tests.unit.speech.test_whisper import place, write_wav
 
 
