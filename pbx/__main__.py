@@ -156,7 +156,7 @@ def transcribe(
     columns = (TextColumn("transcribe"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     bar = Progress(*columns, console=console(to_stderr=True), transient=True, disable=not sys.stderr.isatty())
     with report_errors(as_json), open_cache() as (engine, settings), bar:
-        from pbx.transcription.inline import Wanted, transcribe_inline
+        from pbx.transcription.inline import RecordingSelection, transcribe_inline
 
         task = bar.add_task("loading the model", total=None)
 
@@ -164,7 +164,7 @@ def transcribe(
             text = f"{duration_text(done_s)} of {duration_text(total_s)} of audio"
             bar.update(task, completed=done_s, total=total_s, description=text)
 
-        wanted = Wanted(names or [], all_new, failed, model, limit)
+        wanted = RecordingSelection(names or [], all_new, failed, model, limit)
         result = transcribe_inline(engine, settings, wanted, show)
     if as_json:
         print_json(result)

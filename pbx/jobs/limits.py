@@ -1,7 +1,7 @@
-"""How long a job may take. One that is past its limit is ended, so that the next of its kind can be done.
+"""Time limits of jobs. A job past its limit is stopped, so that the next one of its kind can run.
 
-A job whose length nobody knows, a sync of years or an import, is limited by how long it makes no progress. Each request
-within a job has limits of its own: these here are for what those didn't foresee.
+Jobs of unknown length (a sync of years, an import) are limited by the time without progress. Each request within a job
+also has a timeout of its own; these limits catch everything else.
 """
 
 import logging
@@ -16,15 +16,15 @@ from pbx.formatting import duration_text
 from pbx.progress import Progress, Stop
 from pbx.store.models import JobKind
 
-LOOK_S = 0.1
-END_S = 5.0  # how long a job that is past its limit may take to tidy up
+POLL_S = 0.1
+END_S = 5.0  # how long a stopped job may take to clean up
 
 log = logging.getLogger("pbx.worker")
 
 
 @dataclass(frozen=True)
 class JobLimit:
-    """The most seconds a job may take in all, or without progress."""
+    """The most seconds a job may take in total, or without progress."""
 
     seconds: float
     of_no_progress: bool = False
@@ -44,13 +44,13 @@ def run_limited(
     progress: Progress,
     stop: threading.Event,
 ) -> dict[str, Any]:
-    """Do a job on a thread of its own and return its result; a set `stop` stops it.
+    """Run a job on a thread of its own and return its result; setting `stop` stops it.
 
-    Raises what the job raises, JobOverdue when it is past its limit: then its thread is left, if it doesn't end.
+    Raises what the job raises, and JobOverdue past the time limit. A thread that doesn't stop then is left running.
     """
     limit, own = LIMITS[kind], Stop()
-    moved_at = time.monotonic()  # when progress was last made
-    at: tuple[int, int | None] = (-1, None)  # and how far it was
+    moved_at = time.monotonic()  # time of the last progress
+    at: tuple[int, int | None] = (-1, None)  # (done, total) at that time
     result: list[dict[str, Any]] = []
     failure: list[BaseException] = []
 
@@ -71,12 +71,12 @@ def run_limited(
     thread.start()
     try:
         while thread.is_alive():
-            thread.join(LOOK_S)
+            thread.join(POLL_S)
             if stop.is_set() and not own.is_set():
                 own.set()
             if time.monotonic() - moved_at > limit.seconds:
                 break
-    finally:  # it was ended, is past its limit, or this thread is interrupted
+    finally:  # stopped, past its limit, or interrupted by Ctrl-C
         if thread.is_alive():
             own.set()
             thread.join(END_S)

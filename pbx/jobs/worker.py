@@ -1,4 +1,4 @@
-"""The worker: queues what is due, does what is queued, takes up what a dead worker left. And one job done here, now."""
+"""The worker: schedules and runs jobs, and requeues those of dead workers. Also runs a single job for a command."""
 
 import logging
 import threading
@@ -29,13 +29,13 @@ from pbx.store.job_rows import end_job, fail_job, report_progress
 from pbx.store.models import Job, JobKind, RecordingRow, now
 from pbx.transcription.supervisor import TranscriberSupervisor, ask_language_server
 
-LOOK_S = 1.0  # how often the worker looks for something to do
-PROGRESS_S = 1.0  # how often progress is written, at most
+POLL_S = 1.0  # how often the worker looks for work
+PROGRESS_S = 1.0  # the shortest time between two stored progress reports
 END_S = 8.0  # how long a stopping worker waits for its jobs to stop
-SUMMARY_LOOK_S = 20.0  # how often it is looked for summaries that wait for the language server
-PACK_LOOK_S = 60.0  # how often past days are packed for the figures
+SUMMARY_POLL_S = 20.0  # how often it looks for transcripts without a summary from the language server
+PACK_POLL_S = 60.0  # how often past days are packed for the figures
 ALERTS_LOOK_S = 15.0  # how often alerts are looked after
-LISTED_FAILURES = 100  # how many failed recordings a job's row names
+LISTED_FAILURES = 100  # failed recordings stored in a job's result
 
 log = logging.getLogger("pbx.worker")
 
@@ -50,7 +50,7 @@ def do_sync(
     progress: Progress | None,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Options: since and until (ISO times with an offset), limit, parallel, dry_run."""
+    """Sync recordings from the PBX. Options: since and until (ISO times with an offset), limit, parallel, dry_run."""
     since, until = (datetime.fromisoformat(options[name]) if options.get(name) else None for name in ("since", "until"))
     result = sync_recordings(
         engine,
@@ -76,7 +76,7 @@ def do_collect(
     progress: Progress | None,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Options: output (a path). The result is counts, and each part that isn't there with its reason."""
+    """Take a snapshot of the PBX. Options: output (a path). Returns counts and the incomplete parts with reasons."""
     output = Path(options.get("output") or settings.pbx_data_dir / "freepbx.json")
     private = output.resolve().is_relative_to(settings.home_dir.resolve())
     snapshot = collect_snapshot(engine, active, output=output, private=private, stop=stop)
@@ -99,13 +99,13 @@ def make_playable(
     progress: Progress | None,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Make what a browser plays and draws of a recording. Options: recording_id."""
+    """Make the copy and the waveform of a recording that a browser plays and draws. Options: recording_id."""
     from pbx.recordings.playable import render_playable, waveform
 
     with reading(engine) as session:
         recording = session.get(RecordingRow, options.get("recording_id", 0))
     if recording is None or recording.connection_id != active.id or not recording.file:
-        raise DataError("There is no such recording in the cache.", "Sync again, then open the call.")
+        raise DataError("This recording is not in the cache.", "Sync again, then open the call.")
     source = settings.audio_dir / recording.file
     render_playable(source, settings.playable_dir)
     waveform(source, settings.playable_dir)
@@ -123,20 +123,20 @@ JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
 def run_inline(
     engine: Engine, settings: Settings, kind: JobKind, options: dict[str, Any], progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Do a job in this process, recorded like any other; killed, a worker takes it up.
+    """Run a job in this process, recorded like any other; if it is killed, a worker runs the job again.
 
     Raises SettingsError without a PBX, DataError while one of its kind is running, and what the job raises.
     """
     active = queue.needed_connection(engine, settings)
-    if options.get("dry_run"):  # changes nothing, so it is no job to record
+    if options.get("dry_run"):  # changes nothing, so there is no job to record
         return JOBS[kind](engine, settings, active, options, progress, Stop())
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
-        queue.requeue_job(engine, slot.name, died=True)  # its former holder's: else it would seem to be running still
+        queue.requeue_job(engine, slot.name, died=True)  # left by a dead process that held this lock
         queue.requeue_orphaned(engine, settings.pbx_data_dir)
         job = queue.start_inline(engine, kind, active.id, slot.name, options)
         write = progress_writer(engine, slot.name, job.id)
 
-        def both(done: int, total: int | None) -> None:
+        def report(done: int, total: int | None) -> None:
             write(done, total)
             if progress is not None:
                 progress(done, total)
@@ -145,9 +145,9 @@ def run_inline(
             return JOBS[kind](engine, settings, active, options, progress, stop)
 
         try:
-            result = run_limited(kind, act, both, threading.Event())
+            result = run_limited(kind, act, report, threading.Event())
         except BaseException as error:  # also Ctrl-C
-            why = error.advice if isinstance(error, PbxError) else "It was stopped before its end. Start it again."
+            why = error.advice if isinstance(error, PbxError) else "It was stopped before it finished. Start it again."
             record_end(engine, slot.name, job.id, error=why)
             raise
         record_end(engine, slot.name, job.id, result=result)
@@ -162,7 +162,7 @@ def run_worker(
     once: bool = False,
     ended: JobEnded | None = None,
 ) -> None:
-    """Work until `stop` is set; `once`: until nothing is left to do; `only`: return at once when a worker runs already.
+    """Run jobs until `stop` is set; `once`: until none are left; `only`: return if another worker is running.
 
     `ended` is called with each job at its end. Raises DataError when the data directory or the database can't be used.
     """
@@ -172,18 +172,18 @@ def run_worker(
     engine = open_engine(settings)
     with first or take_process_lock(settings.pbx_data_dir, "worker") as held:
         worker = Worker(engine, settings, held, stop or threading.Event(), ended)
-        worker.take_up()
+        worker.requeue_dead()
         if once:
-            worker.work_off()
+            worker.run_all()
         else:
             worker.work()
     engine.dispose()
 
 
 class Worker:
-    """One worker on a data directory, holding a slot of it. Each kind of job has a thread of its own.
+    """A worker on a data directory, known by its process lock. Each kind of job has a thread of its own.
 
-    So a snapshot is taken every few minutes while a sync runs for an hour.
+    A snapshot is taken every few minutes even while a sync runs for an hour.
     """
 
     def __init__(
@@ -193,48 +193,48 @@ class Worker:
         self._settings = settings
         self._slot = slot
         self._stop = stop
-        self._ended = ended
-        self._said: dict[str, str] = {}
-        self._speech = TranscriberSupervisor(engine, settings)
+        self._on_ended = ended
+        self._last_texts: dict[str, str] = {}
+        self._transcriber = TranscriberSupervisor(engine, settings)
 
     def work(self) -> None:
-        """Do what is due and what is asked for until told to stop; then put back what could not end in time.
+        """Run due and requested jobs until `stop` is set, then requeue those that could not finish.
 
-        Raises DataError when the data directory is deleted meanwhile.
+        Raises DataError when the data directory is deleted in the meantime.
         """
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
-        threads = [threading.Thread(target=self._work_on, args=(kind,), name=kind, daemon=True) for kind in JOBS]
+        threads = [threading.Thread(target=self._run_jobs, args=(kind,), name=kind, daemon=True) for kind in JOBS]
         threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
         threads.append(threading.Thread(target=self._pack, name="packs", daemon=True))
         threads.append(threading.Thread(target=self._look_after_alerts, name="alerts", daemon=True))
         if self._settings.freepbx_watch:
-            threads.append(threading.Thread(target=self._watch, name="watch", daemon=True))
+            threads.append(threading.Thread(target=self._keep_listening, name="watch", daemon=True))
         for thread in threads:
             thread.start()
         try:
             while not self._stop.is_set() and not self._slot.lost:
-                self._guarded(self._look)
-                self._stop.wait(LOOK_S)
+                self._guarded(self._poll)
+                self._stop.wait(POLL_S)
         finally:
             self._stop.set()
-            self._guarded(self._end_speech)
+            self._guarded(self._stop_transcriber)
             deadline = time.monotonic() + END_S
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        if self._slot.lost:  # what stands under this name in a new directory is another worker's
+        if self._slot.lost:  # in a new directory, this name belongs to another worker
             raise DataError(f"{self._settings.pbx_data_dir} was deleted under the worker.", "Start the worker again.")
         queue.requeue_job(self._engine, self._slot.name, died=False)
         log.info("%s has ended.", self._slot.name)
 
-    def work_off(self) -> None:
-        """Do what is due and what is queued, then return."""
+    def run_all(self) -> None:
+        """Run the due and queued jobs, then return."""
         active = self._schedule()
         try:
             for kind in JOBS:
-                while not self._stop.is_set() and self._do_next(kind):
+                while not self._stop.is_set() and self._run_next(kind):
                     pass
             if active is not None:
-                self._speech.work_off(active, self._stop)
+                self._transcriber.run_all(active, self._stop)
                 pack_history(self._engine, active.id, self._stop)
             while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
                 pass
@@ -242,43 +242,43 @@ class Worker:
         finally:
             queue.requeue_job(self._engine, self._slot.name, died=False)
 
-    def take_up(self) -> None:
-        """Queue again what dead workers left; what stands under this slot's name was its former holder's."""
+    def requeue_dead(self) -> None:
+        """Requeue the jobs of dead workers, including those of the one that held this process lock before."""
         left = queue.requeue_job(self._engine, self._slot.name, died=True)
         left += queue.requeue_orphaned(self._engine, self._settings.pbx_data_dir)
         for job in left:
-            log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
+            log.warning("The worker running %s died; the job is %s. %s", job.id, job.state, job.error)
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         for job in queue.requeue_orphaned(self._engine, self._settings.pbx_data_dir):
-            log.warning("%s was left by a worker that died (%s). %s", job.id, job.state, job.error)
+            log.warning("The worker running %s died; the job is %s. %s", job.id, job.state, job.error)
         active = self._schedule()
         if active is not None:
-            self._speech.look(active)
+            self._transcriber.poll(active)
         return True
 
     def _schedule(self) -> ActiveConnection | None:
         active = active_connection(self._engine, self._settings)
         if active is None:
-            self._say("pbx", logging.INFO, "No PBX is set up yet; waiting for one.")
+            self._log_once("pbx", logging.INFO, "No PBX is set up yet; waiting for one.")
             return None
-        self._say("pbx", logging.INFO, f"The PBX is {active.connection.host}.")
+        self._log_once("pbx", logging.INFO, f"The PBX is {active.connection.host}.")
         queue.schedule_jobs(self._engine, self._settings, active, now())
         return active
 
-    def _end_speech(self) -> bool:
-        self._speech.end()
+    def _stop_transcriber(self) -> bool:
+        self._transcriber.end()
         return True
 
     def _write_summaries(self) -> None:
         while not self._stop.is_set():
             if not self._guarded(lambda: ask_language_server(self._engine, self._settings)):
-                self._stop.wait(SUMMARY_LOOK_S)
+                self._stop.wait(SUMMARY_POLL_S)
 
     def _pack(self) -> None:
         while not self._stop.is_set():
             self._guarded(self._pack_past_days)
-            self._stop.wait(PACK_LOOK_S)
+            self._stop.wait(PACK_POLL_S)
 
     def _pack_past_days(self) -> bool:
         active = active_connection(self._engine, self._settings)
@@ -289,22 +289,22 @@ class Worker:
             self._guarded(lambda: update_and_send_alerts(self._engine, self._settings, self._stop))
             self._stop.wait(ALERTS_LOOK_S)
 
-    def _watch(self) -> None:
+    def _keep_listening(self) -> None:
         while not self._stop.is_set():
             self._guarded(self._listen)
-            self._stop.wait(LOOK_S)
+            self._stop.wait(POLL_S)
 
     def _listen(self) -> bool:
         keep_listening(self._engine, self._settings, self._stop)
         return True
 
-    def _work_on(self, kind: JobKind) -> None:
+    def _run_jobs(self, kind: JobKind) -> None:
         while not self._stop.is_set():
-            if not self._guarded(lambda: self._do_next(kind)):
-                self._stop.wait(LOOK_S)
+            if not self._guarded(lambda: self._run_next(kind)):
+                self._stop.wait(POLL_S)
 
-    def _do_next(self, kind: JobKind) -> bool:
-        """Do one queued job of a kind, and return whether there was one."""
+    def _run_next(self, kind: JobKind) -> bool:
+        """Run one queued job of a kind; returns whether there was one."""
         job = queue.claim_job(self._engine, kind, self._slot.name)
         if job is None:
             return False
@@ -312,54 +312,58 @@ class Worker:
         def act(progress: Progress, stop: Stop) -> dict[str, Any]:
             active = active_connection(self._engine, self._settings)
             if active is None or active.id != job.connection_id:
-                raise SettingsError("It was asked for another PBX than the one now set up.", "Ask for it again.")
+                raise SettingsError(
+                    "It was requested for a different PBX from the one set up now.", "Request it again."
+                )
             return JOBS[kind](self._engine, self._settings, active, job.options, progress, stop)
 
         try:
             result = run_limited(kind, act, progress_writer(self._engine, self._slot.name, job.id), self._stop)
         except PbxError as error:
             self._end(job, error=error.advice)
-        except Exception as error:  # a mistake of ours ends the job, not the worker
+        except Exception as error:  # a bug ends the job, not the worker
             log.exception("%s failed", job.id)
-            self._end(job, error=f"An unexpected error ended it ({type(error).__name__}); the log says more.")
+            self._end(
+                job, error=f"An unexpected error ended it ({type(error).__name__}). See data/worker.log for details."
+            )
         else:
             self._end(job, result=result)
         return True
 
     def _end(self, job: Job, *, result: dict[str, Any] | None = None, error: str = "") -> None:
         if self._stop.is_set():
-            return  # it may have done a part only: `work` puts it back
+            return  # it may be incomplete: `work` requeues it
         while not self._guarded(lambda: record_end(self._engine, self._slot.name, job.id, result=result, error=error)):
-            if self._stop.wait(LOOK_S):  # a full disk, say: until the end is recorded the job counts as running
+            if self._stop.wait(POLL_S):  # for example, a full disk: the job counts as running until then
                 return
         kind = job.kind.capitalize()
         if error:
-            self._say(job.kind, logging.ERROR, f"{kind} failed: {error}")
+            self._log_once(job.kind, logging.ERROR, f"{kind} failed: {error}")
         else:
-            self._say(job.kind, logging.INFO, f"{kind} is well.")
-        if self._ended is not None:
+            self._log_once(job.kind, logging.INFO, f"{kind} succeeded.")
+        if self._on_ended is not None:
             with reading(self._engine) as session:
-                self._ended(session.get_one(Job, job.id))
+                self._on_ended(session.get_one(Job, job.id))
 
     def _guarded(self, act: Callable[[], bool]) -> bool:
-        """Do it and return its answer; a fault of the database or the disk is said, counts as no, and ends nothing."""
+        """Call `act` and return its result. An error is logged, counts as False, and ends nothing."""
         try:
             return act()
         except PbxError as error:
-            self._say("fault", logging.ERROR, error.advice)
+            self._log_once("error", logging.ERROR, error.advice)
         except Exception as error:
-            self._say("fault", logging.ERROR, f"An unexpected error: {error!r}", traceback=True)
+            self._log_once("error", logging.ERROR, f"An unexpected error: {error!r}", traceback=True)
         return False
 
-    def _say(self, about: str, level: int, text: str, *, traceback: bool = False) -> None:
-        """Log what is new about something: a PBX that is away for a week is one line, not a line every minute."""
-        if self._said.get(about) != text:
-            self._said[about] = text
+    def _log_once(self, topic: str, level: int, text: str, *, traceback: bool = False) -> None:
+        """Log a text about a topic once until it changes: a PBX away for a week is one line, not one every minute."""
+        if self._last_texts.get(topic) != text:
+            self._last_texts[topic] = text
             log.log(level, text, exc_info=traceback)
 
 
 def progress_writer(engine: Engine, worker: str, job_id: str) -> Progress:
-    """What a job calls at each step: its row shows progress, written at most once in PROGRESS_S."""
+    """Return a function that stores a job's progress, at most once every PROGRESS_S seconds."""
     written_at = 0.0
 
     def write(done: int, total: int | None) -> None:
@@ -375,7 +379,7 @@ def progress_writer(engine: Engine, worker: str, job_id: str) -> Progress:
 def record_end(
     engine: Engine, worker: str, job_id: str, *, result: dict[str, Any] | None = None, error: str = ""
 ) -> bool:
-    """End a job's row: failed when there is an error, else done. Of failed recordings the row names the first 100.
+    """End a job as failed when there is an error, otherwise as done; stores the first 100 failed recordings.
 
     Returns True; raises DataError when the database can't be written.
     """
@@ -383,6 +387,8 @@ def record_end(
         if error:
             fail_job(session, worker, job_id, error)
         else:
-            kept = {key: value[:LISTED_FAILURES] if key == "failed" else value for key, value in (result or {}).items()}
-            end_job(session, worker, job_id, kept)
+            stored = {
+                key: value[:LISTED_FAILURES] if key == "failed" else value for key, value in (result or {}).items()
+            }
+            end_job(session, worker, job_id, stored)
     return True

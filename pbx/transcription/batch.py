@@ -1,7 +1,7 @@
-"""Transcribe: claimed recordings through a speech engine into the store, part by part.
+"""Transcribe claimed recordings with a speech engine, and store the transcripts part by part.
 
-One commit per part: whoever is killed loses the part at hand, and the next goes on behind the last one stored. Log
-lines name recordings by number and never hold what was said.
+Each part is one commit: a killed process loses only the current part, and the next one continues after the last stored
+part. Log lines name recordings by number and never contain speech.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from pbx.store.transcription_queue import rules_of
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis, segments_of
 from pbx.transcription.analysis.run import SpokenSegment, analyse
 
-WATCH_S = 1.0  # how often it is looked whether to go on
-NOT_ASKED_YET = "The language server has not been asked yet."
+STOP_CHECK_S = 1.0  # how often it checks for a pause or a cancellation
+SUMMARY_PENDING = "The summary has not been requested from the language server yet."
 
 log = logging.getLogger("pbx.transcribe")
 
@@ -37,26 +37,26 @@ RecordingEnded = Callable[[int, str], None]  # a recording, and "" or why it fai
 
 
 @dataclass
-class Taken:
-    """A claimed recording at work."""
+class ClaimedRecording:
+    """A claimed recording that is being transcribed."""
 
     claim: Claim
     transcript_id: int
     source: TranscriptionSource
-    ended: bool = False  # whole, failed, or not ours any more
+    ended: bool = False  # completed, failed, or no longer claimed by this worker
 
 
 @dataclass
 class TranscriptionBatch:
-    """What a call of `transcribe_queued` works on and what has come of it."""
+    """The recordings of one call of `transcribe_queued`, and their results."""
 
     completed: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
-    taken: list[Taken] = field(default_factory=list)
+    recordings: list[ClaimedRecording] = field(default_factory=list)
 
     @property
-    def at_work(self) -> list[Taken]:
-        return [item for item in self.taken if not item.ended]
+    def open_recordings(self) -> list[ClaimedRecording]:
+        return [item for item in self.recordings if not item.ended]
 
 
 def transcribe_queued(
@@ -71,11 +71,11 @@ def transcribe_queued(
     obeys_pause: bool = True,
     ended: RecordingEnded | None = None,
 ) -> TranscriptionBatch:
-    """Transcribe what `worker` has claimed until all of it ended, or `stop`, a pause or a cancellation interrupts.
+    """Transcribe the recordings that `worker` has claimed, until all ended or `stop`, a pause or a cancel interrupts.
 
-    A recording that can't be read fails with its reason and stops no other; what is interrupted is queued again and
-    keeps what is known of it. Raises ModelError when the model fails, DataError or StorageFull when nothing can be
-    stored; then too all that hasn't ended is queued again.
+    An unreadable recording fails with its reason and affects no other. An interrupted one is queued again and keeps
+    what is transcribed. Raises ModelError when the model fails, DataError or StorageFull when nothing can be stored; the
+    recordings that haven't ended are queued again then, too.
     """
     batch = TranscriptionBatch()
     run = _Run(engine, settings, transcriber, worker, batch, ended)
@@ -83,18 +83,18 @@ def transcribe_queued(
     try:
         for item in claimed:
             if not stop.is_set():
-                run.begin(item)
-        if batch.taken:
+                run.start(item)
+        if batch.recordings:
             with _StopWatcher(engine, connection_id, worker, batch, stop, obeys_pause) as watch:
                 run.transcribe(watch.stop)
     except PbxError:
         raise
-    except Exception as error:  # a fault of ours: alone, a recording fails of it; of several each is tried alone
-        log.exception("the speech engine failed")
+    except Exception as error:  # a bug: a single recording fails; several are tried again one by one
+        log.exception("The speech engine failed.")
         died = True
-        run.blame(f"An unexpected error ended it ({type(error).__name__}); data/worker.log says more.")
+        run.fail_if_single(f"An unexpected error ended it ({type(error).__name__}); see data/worker.log for details.")
     finally:
-        with suppress(PbxError), writing(engine) as session:  # a full disk: who claims next puts them back
+        with suppress(PbxError), writing(engine) as session:  # a full disk: the next process to claim requeues them
             claims.requeue_transcription(session, worker, died=died)
     return batch
 
@@ -118,8 +118,8 @@ class _Run:
         self._batch = batch
         self._ended = ended
 
-    def begin(self, claim: Claim) -> None:
-        """Open a recording's transcript, going on where an earlier one was interrupted."""
+    def start(self, claim: Claim) -> None:
+        """Start a recording's transcript, or continue one that was interrupted."""
         path = self._settings.audio_dir / claim.file
         try:
             with path.open("rb") as file:
@@ -134,18 +134,20 @@ class _Run:
         name, model = self._transcriber.engine, self._transcriber.model
         with writing(self._engine) as session:
             transcript = begin_transcript(session, claim.recording_id, name, model, audio_sha256)
-            done_s, heard = transcript.done_s, transcript.language  # of a transcript that goes on
+            done_s, language_so_far = transcript.done_s, transcript.language  # of a transcript to continue
             claims.report_done(session, self._worker, claim.recording_id, done_s, 0.0)
         chosen = self._settings.whisper_language
-        language = (heard or None) if chosen == "auto" else chosen
+        language = (language_so_far or None) if chosen == "auto" else chosen
         assert transcript.id is not None  # noqa: S101 - it was flushed
-        self._batch.taken.append(Taken(claim, transcript.id, TranscriptionSource(path, language, done_s)))
+        self._batch.recordings.append(
+            ClaimedRecording(claim, transcript.id, TranscriptionSource(path, language, done_s))
+        )
 
     def transcribe(self, stop: threading.Event) -> None:
-        taken = self._batch.taken
+        recordings = self._batch.recordings
         at = time.monotonic()
-        for part in self._transcriber.transcribe([item.source for item in taken], stop):
-            item, took_s = taken[part.source], time.monotonic() - at
+        for part in self._transcriber.transcribe([item.source for item in recordings], stop):
+            item, took_s = recordings[part.source], time.monotonic() - at
             at += took_s
             if item.ended:
                 continue
@@ -154,17 +156,17 @@ class _Run:
                 self.fail(item.claim, part.error.advice)
             else:
                 self._store(item, part, took_s)
-            if not self._batch.at_work:
+            if not self._batch.open_recordings:
                 return
-        if self._batch.at_work and not stop.is_set():
+        if self._batch.open_recordings and not stop.is_set():
             raise RuntimeError("the speech engine ended before its recordings")
 
-    def _store(self, item: Taken, part: TranscriptPart, took_s: float) -> None:
-        """One commit: the part, how far it reaches, and at the end the whole transcript with what is made of it."""
+    def _store(self, item: ClaimedRecording, part: TranscriptPart, took_s: float) -> None:
+        """Store a part and the progress in one commit; with the last part, also the analysis of the transcript."""
         recording_id = item.claim.recording_id
         with writing(self._engine) as session:
             if not claims.report_done(session, self._worker, recording_id, part.done_s, took_s):
-                item.ended = True  # cancelled: what is known so far stays for the next time
+                item.ended = True  # cancelled: the parts so far stay for the next time
                 return
             add_part(session, item.transcript_id, part, item.claim.direction, leg_of(item.claim.name))
             if part.is_last:
@@ -178,35 +180,35 @@ class _Run:
                 self._ended(recording_id, "")
 
     def _analyse(self, session: Session, transcript_id: int, duration_s: float | None) -> None:
-        """What this machine makes of it, now; a language server is asked later, and holds nobody up."""
+        """Store the local analysis. The language server, if any, writes its summary later."""
         rows = segments_of(session, transcript_id)
         spoken = [SpokenSegment(row.start_s, row.end_s, row.speaker, row.text, row.flags.split()) for row in rows]
         try:
             found = analyse(spoken, duration_s)
-        except Exception:  # a summary less is better than a transcript less
-            log.exception("transcript %d could not be analysed", transcript_id)
+        except Exception:  # a missing summary is better than a missing transcript
+            log.exception("Transcript %d could not be analysed.", transcript_id)
             return
-        waits = NOT_ASKED_YET if self._settings.analysis_url and self._settings.analysis_model else ""
-        save_analysis(session, transcript_id, found.engine, found.to_document(), waits)
+        pending = SUMMARY_PENDING if self._settings.analysis_url and self._settings.analysis_model else ""
+        save_analysis(session, transcript_id, found.engine, found.to_document(), pending)
 
     def fail(self, claim: Claim, reason: str) -> None:
         with writing(self._engine) as session:
             claims.fail(session, self._worker, claim.recording_id, reason)
-        log.warning("recording %d can't be transcribed", claim.recording_id)
+        log.warning("Recording %d could not be transcribed.", claim.recording_id)
         self._batch.failed[claim.recording_id] = reason
         if self._ended is not None:
             self._ended(claim.recording_id, reason)
 
-    def blame(self, reason: str) -> None:
-        """Let the recording fail that was alone with an engine that failed; of several nobody knows which it was."""
-        if len(self._batch.at_work) == 1:
-            item = self._batch.at_work[0]
+    def fail_if_single(self, reason: str) -> None:
+        """Fail the recording if it was the only one when the engine failed; of several, any could be the cause."""
+        if len(self._batch.open_recordings) == 1:
+            item = self._batch.open_recordings[0]
             item.ended = True
             self.fail(item.claim, reason)
 
 
 class _StopWatcher:
-    """Sets `stop` soon after the caller's was set, a recording at work was cancelled, or all is paused."""
+    """Sets `stop` soon after the caller's `stop` is set, a recording is cancelled, or transcribing is paused."""
 
     def __init__(
         self,
@@ -222,7 +224,7 @@ class _StopWatcher:
         self._connection_id = connection_id
         self._worker = worker
         self._batch = batch
-        self._callers = stop
+        self._callers_stop = stop
         self._obeys_pause = obeys_pause
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="transcription watch", daemon=True)
@@ -236,21 +238,21 @@ class _StopWatcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        looked_at = time.monotonic()
+        checked_at = time.monotonic()
         while not self._over.wait(0.1):
-            if not self._callers.is_set():
-                if time.monotonic() - looked_at < WATCH_S:
+            if not self._callers_stop.is_set():
+                if time.monotonic() - checked_at < STOP_CHECK_S:
                     continue
-                looked_at = time.monotonic()
-                with suppress(PbxError):  # what can't be read now is looked at again
-                    if self._goes_on():
+                checked_at = time.monotonic()
+                with suppress(PbxError):  # try again if the database can't be read now
+                    if self._should_continue():
                         continue
             self.stop.set()
             return
 
-    def _goes_on(self) -> bool:
+    def _should_continue(self) -> bool:
         with reading(self._engine) as session:
-            kept = claims.still_claimed(session, self._worker)
+            claimed = claims.still_claimed(session, self._worker)
             paused = self._obeys_pause and rules_of(session, self._connection_id).paused
-        # Asked after the store: what ends by itself is marked here before it is stored there.
-        return not paused and kept >= {item.claim.recording_id for item in self._batch.at_work}
+        # Read the batch after the database: a recording that ends is marked in the batch first.
+        return not paused and claimed >= {item.claim.recording_id for item in self._batch.open_recordings}

@@ -1,4 +1,4 @@
-"""Transcribing done by this process, now: what the command line asks for. Killed, a worker takes up what is left."""
+"""Transcribe recordings in this process, for the command line. If it is killed, a worker does the rest."""
 
 import threading
 import time
@@ -21,15 +21,15 @@ from pbx.store.transcription_queue import queue_recordings, recordings_in
 from pbx.transcription.supervisor import requeue_orphaned_transcriptions
 from pbx.transcription.transcriber_process import QueueWorker
 
-CHUNK = 500  # recordings asked for at a time, so that an interrupted command leaves few behind
-LOOK_S = 1.0
+CHUNK = 500  # recordings queued at a time, so that an interrupted command leaves few
+POLL_S = 1.0
 
-TranscriptionProgress = Callable[[float, float], None]  # seconds of sound done, and in all
+TranscriptionProgress = Callable[[float, float], None]  # seconds of audio done, and in total
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which recordings: by name, all new ones, the failed ones; with none of these, what is queued already."""
+class RecordingSelection:
+    """Which recordings to transcribe: by name, all new ones, the failed ones; by default the queued ones."""
 
     names: Sequence[str] = ()
     all_new: bool = False
@@ -39,45 +39,46 @@ class Wanted:
 
 
 def transcribe_inline(
-    engine: Engine, settings: Settings, wanted: Wanted, progress: TranscriptionProgress | None = None
+    engine: Engine, settings: Settings, wanted: RecordingSelection, progress: TranscriptionProgress | None = None
 ) -> dict[str, Any]:
-    """Transcribe recordings in this process; those another process is at are waited for. Paused or not.
+    """Transcribe recordings in this process, even when transcribing is paused.
 
-    Returns how many were asked for and completed, and the failed ones with their reasons. Raises SettingsError without
-    a PBX, DataError for a name that isn't known, ModelError when there is no model: they stay queued then.
+    Waits for those that another process has claimed. Returns how many were requested and completed, and the failed ones
+    with their reasons. Raises SettingsError without a PBX, DataError for an unknown name, and ModelError when the model
+    can't be loaded; the recordings then stay queued.
     """
     active = needed_connection(engine, settings)
     with reading(engine) as session:
         ids = _chosen(session, active.id, wanted)[: wanted.limit]
-    begun_at = time.monotonic()
+    started_at = time.monotonic()
     stop = threading.Event()
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
-        with writing(engine) as session:  # its former holder's: else they would seem to be at work still
+        with writing(engine) as session:  # left by a dead process that held this lock
             claims.requeue_transcription(session, slot.name, died=True)
         worker = QueueWorker(engine, settings, slot, stop)
         for first in range(0, len(ids), CHUNK):
             chunk = ids[first : first + CHUNK]
             with writing(engine) as session:
                 queue_recordings(session, active.id, chunk, requested_by="command line", model=wanted.model)
-            with _shown(engine, ids, progress):
-                _work_off(engine, settings, worker, chunk)
-    return _told(engine, ids) | {"took_s": round(time.monotonic() - begun_at, 1)}
+            with _progress_reports(engine, ids, progress):
+                _transcribe_all(engine, settings, worker, chunk)
+    return _summary(engine, ids) | {"took_s": round(time.monotonic() - started_at, 1)}
 
 
-def _work_off(engine: Engine, settings: Settings, worker: QueueWorker, ids: Sequence[int]) -> None:
+def _transcribe_all(engine: Engine, settings: Settings, worker: QueueWorker, ids: Sequence[int]) -> None:
     worker.among = ids
     while True:
         requeue_orphaned_transcriptions(engine, settings)
         worker.work(idle_s=0.0)
-        if worker.hindered is not None:
-            raise worker.hindered
+        if worker.model_error is not None:
+            raise worker.model_error
         with reading(engine) as session:
             if not any(row.state in ("queued", "transcribing") for row in _rows(session, ids)):
                 return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
-def _chosen(session: Session, connection_id: int, wanted: Wanted) -> list[int]:
+def _chosen(session: Session, connection_id: int, wanted: RecordingSelection) -> list[int]:
     chosen: list[int] = []
     for name in wanted.names:
         row = session.exec(
@@ -102,12 +103,12 @@ def _chosen(session: Session, connection_id: int, wanted: Wanted) -> list[int]:
 def _rows(session: Session, ids: Sequence[int]) -> list[Transcription]:
     found: list[Transcription] = []
     for first in range(0, len(ids), CHUNK):
-        these = col(Transcription.recording_id).in_(ids[first : first + CHUNK])
-        found += session.exec(select(Transcription).where(these)).all()
+        in_chunk = col(Transcription.recording_id).in_(ids[first : first + CHUNK])
+        found += session.exec(select(Transcription).where(in_chunk)).all()
     return found
 
 
-def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
+def _summary(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
     with reading(engine) as session:
         rows = _rows(session, ids)
         failed = [row for row in rows if row.state == "failed"]
@@ -121,16 +122,16 @@ def _told(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
 
 
 @contextmanager
-def _shown(engine: Engine, ids: Sequence[int], progress: TranscriptionProgress | None) -> Iterator[None]:
-    """Tell now and then how far the recordings are, whoever is at them."""
+def _progress_reports(engine: Engine, ids: Sequence[int], progress: TranscriptionProgress | None) -> Iterator[None]:
+    """Report the progress of the recordings every second, whichever process transcribes them."""
     over = threading.Event()
 
-    def tell() -> None:
-        while progress is not None and not over.wait(LOOK_S):
+    def report() -> None:
+        while progress is not None and not over.wait(POLL_S):
             with suppress(PbxError), reading(engine) as session:
-                progress(*_sums(_rows(session, ids)))
+                progress(*_audio_seconds(_rows(session, ids)))
 
-    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread = threading.Thread(target=report, name="progress", daemon=True)
     thread.start()
     try:
         yield
@@ -139,7 +140,7 @@ def _shown(engine: Engine, ids: Sequence[int], progress: TranscriptionProgress |
         thread.join()
 
 
-def _sums(rows: Sequence[Transcription]) -> tuple[float, float]:
-    """Seconds of sound done, and in all."""
+def _audio_seconds(rows: Sequence[Transcription]) -> tuple[float, float]:
+    """Return the seconds of audio done, and in total."""
     done_s = sum((row.total_s or 0.0) if row.state in ("completed", "failed") else row.done_s for row in rows)
     return done_s, sum(row.total_s or 0.0 for row in rows)

@@ -1,4 +1,4 @@
-"""The worker's part in speech: queues what the rules want, keeps a transcriber at work, asks the language server."""
+"""The worker's part in transcribing: queues recordings by rule, runs a transcriber, and requests summaries."""
 
 import logging
 import os
@@ -26,22 +26,22 @@ from pbx.transcription.analysis.run import SpokenSegment, analyse_call
 from pbx.transcription.transcriber_process import RETRY, SLOT, limit_threads
 
 COMMAND: Sequence[str] = (sys.executable, "-m", "pbx", "transcriber")
-RESCAN_S = 15.0  # between two looks for new recordings while a sync brings them
+RESCAN_S = 15.0  # between two searches for new recordings while a sync runs
 CHUNK = 2000  # recordings queued in one commit
-END_S = 8.0  # how long a transcriber may take to stop
-STUCK_S = 3600.0  # a transcriber that makes no progress for so long is ended
-JUDGE_S = 5.0  # how often it is judged whether it does
-ASKED_OFTEN = 3  # so often the language server is asked for one summary
-ASK_AGAIN = timedelta(minutes=10)  # after the first failure; twice as long after the second
+END_S = 8.0  # how long a stopping transcriber may take
+STUCK_S = 3600.0  # a transcriber without progress for this long is killed
+PROGRESS_CHECK_S = 5.0  # between two checks of its progress
+SUMMARY_ATTEMPTS = 3  # requests to the language server for one summary
+SUMMARY_RETRY = timedelta(minutes=10)  # after the first failure; twice as long after the second
 
 log = logging.getLogger("pbx.worker")
 
 
 class LastChange(NamedTuple):
-    """What tells that there may be new recordings within the rules, without reading the recordings."""
+    """The rules and the last sync: while neither changes, there are no new recordings to queue."""
 
     rules: dict[str, object]
-    sync: tuple[object, ...]  # the last one's id, state and progress
+    sync: tuple[object, ...]  # id, state and progress of the last one
 
     @property
     def syncing(self) -> bool:
@@ -49,69 +49,72 @@ class LastChange(NamedTuple):
 
 
 class TranscriberSupervisor:
-    """Called by the worker at each look. Imports no speech engine: that is the transcriber's, a process of its own."""
+    """Starts and watches the transcriber, a process of its own, and queues recordings by rule.
+
+    The worker calls `poll` every second. Imports no speech engine: only the transcriber does.
+    """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
         self._child: subprocess.Popen[bytes] | None = None
-        self._seen: LastChange | None = None
-        self._seen_at = 0.0
-        self._work: object = None  # how far the transcriber was when it last made progress
-        self._moved_at = self._judged_at = 0.0
+        self._last_seen: LastChange | None = None
+        self._last_seen_at = 0.0
+        self._progress: object = None  # the progress of the transcriber when it last changed
+        self._progress_at = self._checked_at = 0.0
 
     @property
-    def at_work(self) -> bool:
+    def is_running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def look(self, active: ActiveConnection, *, once: bool = False) -> None:
-        """Queue new recordings, take up what a dead transcriber left, and start one when it is wanted."""
+    def poll(self, active: ActiveConnection, *, once: bool = False) -> None:
+        """Queue new recordings, requeue those of a dead transcriber, and start one when recordings are queued."""
         self._end_stuck(active)
-        self._reap(active)
+        self._log_ending(active)
         requeue_orphaned_transcriptions(self._engine, self._settings)
         self.queue_new(active)
         if self._child is None and self._wanted(active):
             self._start(once)
 
-    def work_off(self, active: ActiveConnection, stop: threading.Event) -> None:
-        """Queue new recordings and wait until all that can be transcribed is."""
+    def run_all(self, active: ActiveConnection, stop: threading.Event) -> None:
+        """Queue new recordings and wait until all are transcribed that can be."""
         try:
-            self.look(active, once=True)
+            self.poll(active, once=True)
             while self._child is not None and not stop.is_set():
                 stop.wait(0.1)
                 self._end_stuck(active)
-                if not self.at_work:
-                    self.look(active, once=True)
+                if not self.is_running:
+                    self.poll(active, once=True)
         finally:
             self.end()
 
     def end(self) -> None:
-        """Stop the transcriber; what it could not put back in time is put back here."""
+        """Stop the transcriber, and requeue the recordings that it didn't."""
         if self._child is None:
             return
         stop_child(self._child, END_S)
         self._child = None
-        self._put_back()
+        self._requeue()
 
-    def _put_back(self) -> None:
+    def _requeue(self) -> None:
         slot = try_process_lock(self._settings.pbx_data_dir, SLOT)
         if slot is not None:
             with slot, writing(self._engine) as session:
                 claims.requeue_transcription(session, SLOT, died=False)
 
     def queue_new(self, active: ActiveConnection) -> int:
-        """Queue what the rules want, when a sync or new rules may have brought something; return how many."""
+        """Queue recordings by rule after a sync or a change of the rules; returns how many."""
         with reading(self._engine) as session:
             rules = transcriptions.rules_of(session, active.id)
             seen = _last_change(session, rules)
-            if seen == self._seen or (seen.syncing and time.monotonic() - self._seen_at < RESCAN_S):
+            if seen == self._last_seen or (seen.syncing and time.monotonic() - self._last_seen_at < RESCAN_S):
                 return 0
             found = transcriptions.new_within_rules(session, rules) if rules.automatic else []
         queued = 0
         for first in range(0, len(found), CHUNK):
             with writing(self._engine) as session:
                 queued += transcriptions.queue_new(session, active.id, found[first : first + CHUNK])
-        self._seen, self._seen_at = seen, time.monotonic()
+        self._last_seen, self._last_seen_at = seen, time.monotonic()
         if queued:
             log.info("%d new recordings are queued to be transcribed.", queued)
         return queued
@@ -119,63 +122,63 @@ class TranscriberSupervisor:
     def _wanted(self, active: ActiveConnection) -> bool:
         with reading(self._engine) as session:
             rules = transcriptions.rules_of(session, active.id)
-            waits = rules.retry_at is not None and rules.retry_at > now()
-            return not rules.paused and not waits and claims.next_model(session, active.id) is not None
+            must_wait = rules.retry_at is not None and rules.retry_at > now()
+            return not rules.paused and not must_wait and claims.next_model(session, active.id) is not None
 
     def _start(self, once: bool) -> None:
         if anyone_alive(self._settings.pbx_data_dir, "transcriber"):
-            return  # that of another worker
+            return  # started by another worker
         environment = limit_threads(dict(os.environ)) | {"PBX_DATA_DIR": str(self._settings.pbx_data_dir.resolve())}
         self._child = subprocess.Popen(  # noqa: S603 - this Python, this package
             [*COMMAND, "--with-parent", *(["--once"] if once else [])], stdin=subprocess.PIPE, env=environment
         )
 
     def _end_stuck(self, active: ActiveConnection) -> None:
-        """Kill a transcriber that makes no progress: what it was at is queued again, and fails the third time."""
-        if self._child is None or not self.at_work or time.monotonic() < self._judged_at + JUDGE_S:
+        """Kill a transcriber without progress: its recordings are queued again, and fail the third time."""
+        if self._child is None or not self.is_running or time.monotonic() < self._checked_at + PROGRESS_CHECK_S:
             return
-        self._judged_at = time.monotonic()
+        self._checked_at = time.monotonic()
         with reading(self._engine) as session:
-            # While a model is downloaded, how far that is stands in the queue's own words.
-            work = (
+            # The blocked reason shows the progress while a model is downloaded.
+            progress = (
                 self._child.pid,
                 claims.progress_of(session, SLOT),
                 transcriptions.rules_of(session, active.id).blocked_reason,
             )
-        if work != self._work:
-            self._work, self._moved_at = work, time.monotonic()
-        elif time.monotonic() - self._moved_at > STUCK_S:
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, time.monotonic()
+        elif time.monotonic() - self._progress_at > STUCK_S:
             log.error("The transcriber made no progress for %.0f minutes and was stopped.", STUCK_S / 60)
             stop_child(self._child, 0.0)
 
-    def _reap(self, active: ActiveConnection) -> None:
-        """Say how a transcriber ended; one that died with nothing in hand died of its model."""
-        if self._child is None or self.at_work:
+    def _log_ending(self, active: ActiveConnection) -> None:
+        """Log how a transcriber ended. One that died without a recording died while loading its model."""
+        if self._child is None or self.is_running:
             return
         status, self._child = self._child.returncode, None
         if status == 0:
             return
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        log.error("The transcriber ended unexpectedly (%s).", how)
-        if status > 0:  # of its own will: a full disk, say
-            self._put_back()
-            why = f"The transcriber ended with an error ({how}). The end of data/worker.log says which."
+        ending = f"signal {-status}" if status < 0 else f"exit status {status}"
+        log.error("The transcriber ended unexpectedly (%s).", ending)
+        if status > 0:  # it exited on its own: for example, a full disk
+            self._requeue()
+            reason = f"The transcriber ended with an error ({ending}). The end of data/worker.log says which."
             with writing(self._engine) as session:
-                transcriptions.set_blocked_reason(session, active.id, why, now() + RETRY)
+                transcriptions.set_blocked_reason(session, active.id, reason, now() + RETRY)
             return
         with reading(self._engine) as session:
             if SLOT in claims.TRANSCRIPTIONS.workers(session):
                 return
-        why = (
-            f"The transcriber was ended while it was loading its model ({how}), most likely for want of memory. "
+        reason = (
+            f"The transcriber was ended while it was loading its model ({ending}), probably because memory ran out. "
             "Close other programs or choose a smaller model (WHISPER_MODEL)."
         )
         with writing(self._engine) as session:
-            if model := claims.next_model(session, active.id):  # one that somebody asked for: the others go on
-                claims.fail_queued(session, active.id, model, why)
+            if model := claims.next_model(session, active.id):  # a requested model: recordings with other models go on
+                claims.fail_queued(session, active.id, model, reason)
                 transcriptions.set_blocked_reason(session, active.id, "")
             else:
-                transcriptions.set_blocked_reason(session, active.id, why, now() + RETRY)
+                transcriptions.set_blocked_reason(session, active.id, reason, now() + RETRY)
 
 
 def requeue_orphaned_transcriptions(engine: Engine, settings: Settings) -> None:
@@ -187,7 +190,7 @@ def requeue_orphaned_transcriptions(engine: Engine, settings: Settings) -> None:
 
 
 def ask_language_server(engine: Engine, settings: Settings) -> bool:
-    """Have the language server write the next summary that waits for it; False when none does or the server failed."""
+    """Request the next missing summary from the language server; False when none is missing or the server failed."""
     if not (settings.analysis_url and settings.analysis_model):
         return False
     with reading(engine) as session:
@@ -200,7 +203,7 @@ def ask_language_server(engine: Engine, settings: Settings) -> bool:
     found = analyse_call(spoken, transcript.duration_s, settings)
     with writing(engine) as session:
         if session.get(Transcript, row.transcript_id) is None:
-            return True  # transcribed again meanwhile
+            return True  # transcribed again in the meantime
         document, reason = found.to_document(), found.fallback_reason
         save_analysis(session, row.transcript_id, found.engine, document, reason, row.attempts + 1)
     return not found.fallback_reason
@@ -208,8 +211,8 @@ def ask_language_server(engine: Engine, settings: Settings) -> bool:
 
 def _next_summary(session: Session) -> AnalysisRow | None:
     due = [
-        (col(AnalysisRow.attempts) == often) & (col(AnalysisRow.created_at) <= now() - ASK_AGAIN * often)
-        for often in range(ASKED_OFTEN)
+        (col(AnalysisRow.attempts) == attempts) & (col(AnalysisRow.created_at) <= now() - SUMMARY_RETRY * attempts)
+        for attempts in range(SUMMARY_ATTEMPTS)
     ]
     waiting = select(AnalysisRow).where(text(FELL_BACK), or_(*due))
     return session.exec(

@@ -1,7 +1,7 @@
-"""The transcriber: the process that holds the speech model, works the queue off, and ends when nothing comes.
+"""The transcriber: the process that loads the speech model, transcribes the queue, and ends when idle.
 
-One process has the slot `transcriber-0`, so one model is in memory. It is niced and its threads are limited: pages and
-syncs go first. Only here, and in what the command line does itself, are speech engines imported.
+Only one process has the lock `transcriber-0`, so one model is in memory. It runs at low priority with few threads, so
+that pages and syncs go first. Only this process and `python -m pbx transcribe` import speech engines.
 """
 
 import gc
@@ -27,12 +27,12 @@ from pbx.store.transcription_queue import rules_of, set_blocked_reason
 from pbx.transcription.batch import RecordingEnded, transcribe_queued
 
 SLOT = "transcriber-0"
-BATCH = 4  # recordings decoded together, so that windows fill batches
-LOOK_S = 1.0
-IDLE_S = 60.0  # so long it waits for more with the model in memory
-WAIT_S = 20.0  # before a cache that can't be written is tried again
-RETRY = timedelta(minutes=10)  # after which what hinders is tried again by itself
-MOST_THREADS = 8  # more help decoding little and take the machine from others
+BATCH = 4  # recordings decoded together, to fill the batches
+POLL_S = 1.0
+IDLE_S = 60.0  # how long it waits for more recordings with the model in memory
+WAIT_S = 20.0  # before it writes to the cache again after an error
+RETRY = timedelta(minutes=10)  # after an error that blocks all transcribing
+MAX_THREADS = 8  # more speed up decoding little and slow down the rest of the machine
 
 log = logging.getLogger("pbx.transcriber")
 
@@ -40,52 +40,53 @@ ByteProgress = Callable[[int, int], None]
 
 
 class StoppedLoading(Exception):
-    """It was told to stop while the model was being fetched."""
+    """The process was stopped while it was downloading a model."""
 
 
 def load(settings: Settings, model: str, progress: ByteProgress | None) -> Transcriber:
-    """The speech engine that the settings choose, with its model. Raises ModelError, StorageFull, DataError."""
-    from pbx.speech.engine import load_transcriber  # torch comes with it
+    """Load the speech engine of the settings with a model. Raises ModelError, StorageFull, DataError."""
+    from pbx.speech.engine import load_transcriber  # imports torch
 
     return load_transcriber(settings, model, progress)
 
 
 def limit_threads(environment: dict[str, str]) -> dict[str, str]:
-    """An environment in which the number libraries start few threads; what the user set in it stays.
+    """Return the environment with thread limits for the numeric libraries; values set by the user stay.
 
-    On one or two cores all are used (it is niced); of more, one stays free.
+    One or two cores are all used, at low priority; of more, one stays free.
     """
     cores = usable_cores()
-    threads = str(cores if cores <= 2 else min(cores - 1, MOST_THREADS))
+    threads = str(cores if cores <= 2 else min(cores - 1, MAX_THREADS))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     return dict.fromkeys(names, threads) | environment
 
 
 def run_transcriber(settings: Settings, stop: threading.Event, *, once: bool = False) -> None:
-    """Transcribe what is queued until nothing came for a while (`once`: until nothing is queued), or `stop`.
+    """Transcribe the queue until it has been empty for a minute (with `once`: until it is empty) or `stop` is set.
 
-    Returns at once when another process does it. Raises DataError when the cache can't be used.
+    Returns immediately when another transcriber is running. Raises DataError when the cache can't be used.
     """
-    held = try_process_lock(settings.pbx_data_dir, SLOT)
-    if held is None:
+    lock = try_process_lock(settings.pbx_data_dir, SLOT)
+    if lock is None:
         return
-    with held:
+    with lock:
         lower_priority()
         engine = open_engine(settings)
         try:
             with writing(engine) as session:
-                left = claims.requeue_transcription(session, held.name, died=True)
-            for recording_id, state in left:
-                log.warning("recording %d was left by a transcriber that died; %s", recording_id, state)
-            QueueWorker(engine, settings, held, stop).work(idle_s=0.0 if once else IDLE_S)
+                requeued = claims.requeue_transcription(session, lock.name, died=True)
+            for recording_id, state in requeued:
+                log.warning("The transcriber of recording %d died; the recording is %s.", recording_id, state)
+            QueueWorker(engine, settings, lock, stop).work(idle_s=0.0 if once else IDLE_S)
         finally:
             engine.dispose()
 
 
 class QueueWorker:
-    """Works the queue of the PBX in use off, with one model in memory at a time.
+    """Transcribes the queue of the active PBX, with one model in memory at a time.
 
-    `among`: of these recordings only, paused or not. `ended` hears how each ended, `hindered` is why it gave up.
+    `among`: only these recordings, even when paused. `ended` is called with each recording that ends. `model_error` is
+    set when it stopped because no model could be loaded.
     """
 
     def __init__(
@@ -104,24 +105,24 @@ class QueueWorker:
         self._ended = ended
         self._loaded: tuple[str, Transcriber] | None = None
         self.among: Sequence[int] | None = None
-        self.hindered: ModelError | None = None
+        self.model_error: ModelError | None = None
 
     def work(self, *, idle_s: float) -> None:
-        """Go on until nothing was queued for `idle_s`, or a model can't be had: the queue then says so.
+        """Transcribe until nothing has been queued for `idle_s`, or no model can be loaded (see `model_error`).
 
-        What can't be stored is waited for, unless `idle_s` is 0: raises DataError or StorageFull then.
+        After a storage error it waits and goes on; with `idle_s` 0 it raises DataError or StorageFull.
         """
         idle_since = time.monotonic()
         while not self._stop.is_set() and not self._slot.lost:
             try:
                 active = active_connection(self._engine, self._settings)
-                if active is not None and self._do_next(active):
+                if active is not None and self._transcribe_batch(active):
                     idle_since = time.monotonic()
                     continue
             except ModelError as error:
-                self.hindered = error
+                self.model_error = error
                 return
-            except DataError as error:  # a full disk, say
+            except DataError as error:  # for example, a full disk
                 if not idle_s:
                     raise
                 log.error("%s", error.advice)
@@ -131,12 +132,12 @@ class QueueWorker:
                     claims.requeue_transcription(session, self._slot.name, died=False)
             if time.monotonic() - idle_since >= idle_s:
                 return
-            self._stop.wait(LOOK_S)
+            self._stop.wait(POLL_S)
 
-    def _do_next(self, active: ActiveConnection) -> bool:
-        """Transcribe the next few recordings, and return whether there were any.
+    def _transcribe_batch(self, active: ActiveConnection) -> bool:
+        """Transcribe the next few recordings; returns whether there were any.
 
-        Raises ModelError, once the queue says so, when no model can be had that all of it needs.
+        Raises ModelError, after storing the reason, when the model of the settings can't be loaded.
         """
         with reading(self._engine) as session:
             rules = rules_of(session, active.id)
@@ -153,7 +154,7 @@ class QueueWorker:
             claimed = claims.claim_recordings(session, active.id, self._slot.name, model, BATCH, self.among)
         if not claimed:
             return False
-        begun_at = time.monotonic()
+        started_at = time.monotonic()
         try:
             batch = transcribe_queued(
                 self._engine,
@@ -167,38 +168,38 @@ class QueueWorker:
                 ended=self._ended,
             )
         except (ModelError, SettingsError) as error:
-            self._hinder(active, model, error)
+            self._handle_model_error(active, model, error)
             return True
-        took_s = time.monotonic() - begun_at
+        took_s = time.monotonic() - started_at
         log.info("%d transcribed, %d failed in %.0f s", len(batch.completed), len(batch.failed), took_s)
         return True
 
     def _model(self, active: ActiveConnection, model: str) -> Transcriber | None:
-        """The engine with this model; None when it can't be had and only those that asked for it need it."""
+        """Return the engine with this model; None when a model that only some recordings request can't be loaded."""
         name = model or self._settings.whisper_model
         if self._loaded is not None and self._loaded[0] == name:
             return self._loaded[1]
-        self._loaded = None  # two models at once may be more than there is memory for
+        self._loaded = None  # two models may not fit into memory
         gc.collect()
         log.info("loading the model %s", name)
-        self._say(active, f"The model {name} is being loaded.")
+        self._set_blocked_reason(active, f"The model {name} is being loaded.")
         try:
-            self._loaded = (name, load(self._settings, model, self._download_shown(active, name)))
+            self._loaded = (name, load(self._settings, model, self._show_download(active, name)))
         except StoppedLoading:
-            self._say(active, "")
-            raise ModelError("It was told to stop.") from None
+            self._set_blocked_reason(active, "")
+            raise ModelError("Transcribing was stopped.") from None
         except PbxError as error:
-            self._hinder(active, model, error)
+            self._handle_model_error(active, model, error)
             return None
-        self._say(active, "")
+        self._set_blocked_reason(active, "")
         return self._loaded[1]
 
-    def _hinder(self, active: ActiveConnection, model: str, error: PbxError) -> None:
-        """What asked for a model that can't be had fails; when it is the settings' own, all waits for it."""
+    def _handle_model_error(self, active: ActiveConnection, model: str, error: PbxError) -> None:
+        """Fail the recordings that requested this model; if it is that of the settings, block the queue instead."""
         log.error("%s", error.advice)
         self._loaded = None
         if not model:
-            self._say(active, error.advice, retry=True)
+            self._set_blocked_reason(active, error.advice, retry=True)
             raise ModelError(str(error), error.fix) from None
         with writing(self._engine) as session:
             failed = claims.fail_queued(session, active.id, model, error.advice)
@@ -207,20 +208,20 @@ class QueueWorker:
             if self._ended is not None:
                 self._ended(recording_id, error.advice)
 
-    def _say(self, active: ActiveConnection, why: str, *, retry: bool = False) -> None:
+    def _set_blocked_reason(self, active: ActiveConnection, reason: str, *, retry: bool = False) -> None:
         with suppress(DataError), writing(self._engine) as session:
-            set_blocked_reason(session, active.id, why, now() + RETRY if retry else None)
+            set_blocked_reason(session, active.id, reason, now() + RETRY if retry else None)
 
-    def _download_shown(self, active: ActiveConnection, name: str) -> ByteProgress:
-        said_at = time.monotonic()
+    def _show_download(self, active: ActiveConnection, name: str) -> ByteProgress:
+        shown_at = time.monotonic()
 
-        def show(done: int, total: int) -> None:
-            nonlocal said_at
+        def show_progress(done: int, total: int) -> None:
+            nonlocal shown_at
             if self._stop.is_set():
                 raise StoppedLoading
-            if time.monotonic() - said_at >= LOOK_S:
-                said_at = time.monotonic()
-                part = f" {done / total:.0%} of {total / 1e6:,.0f} MB" if total else f" {done / 1e6:,.0f} MB"
-                self._say(active, f"The model {name} is being downloaded:{part}.")
+            if time.monotonic() - shown_at >= POLL_S:
+                shown_at = time.monotonic()
+                progress_text = f" {done / total:.0%} of {total / 1e6:,.0f} MB" if total else f" {done / 1e6:,.0f} MB"
+                self._set_blocked_reason(active, f"The model {name} is being downloaded:{progress_text}.")
 
-        return show
+        return show_progress

@@ -46,7 +46,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         return Scripted(settings.pbx_data_dir, model or "scripted")
 
     monkeypatch.setattr(transcriber, "load", load)
-    monkeypatch.setattr(here, "LOOK_S", 0.05)
+    monkeypatch.setattr(here, "POLL_S", 0.05)
 
 
 def test_without_a_pbx_it_says_what_to_do() -> None:

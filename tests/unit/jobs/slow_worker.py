@@ -39,7 +39,7 @@ def wait_for_go(
     return {"new": 2}
 
 
-worker.LOOK_S = 0.05
+worker.POLL_S = 0.05
 worker.END_S = 1.0
 worker.JOBS["sync"] = wait_for_go
 sys.argv[1:] = ["worker", *sys.argv[1:]]

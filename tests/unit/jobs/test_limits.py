@@ -25,7 +25,7 @@ from tests.unit.jobs.job_checks import job_state, jobs_of, wait_for
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of half a second."""
     monkeypatch.setattr(limits, "END_S", 0.5)
-    monkeypatch.setattr(worker, "LOOK_S", 0.05)
+    monkeypatch.setattr(worker, "POLL_S", 0.05)
     for kind, limit in list(LIMITS.items()):
         monkeypatch.setitem(LIMITS, kind, JobLimit(0.5, limit.of_no_progress))
 
@@ -115,13 +115,13 @@ def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_is_done(
         save_connection(engine, settings, server.connection())
         one = Worker(engine, settings, slot, threading.Event(), None)
         first = queue.request_job(engine, settings, "collect", requested_by="page")
-        one._do_next("collect")
+        one._run_next("collect")
         assert job_state(engine, first) == "failed"
         assert "took longer than" in jobs_of(engine)[0].error
         wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ami-")], "closed")
         second = queue.request_job(engine, settings, "collect", requested_by="page")
         LIMITS["collect"] = JobLimit(60)
-        one._do_next("collect")
+        one._run_next("collect")
         assert job_state(engine, second) == "done"
 
 

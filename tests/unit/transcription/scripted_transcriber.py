@@ -20,8 +20,8 @@ def load(settings: Settings, model: str, progress: transcriber.ByteProgress | No
     return Scripted(settings.pbx_data_dir, model or "scripted")
 
 
-transcribe.WATCH_S = 0.1
-transcriber.LOOK_S = 0.05
+transcribe.STOP_CHECK_S = 0.1
+transcriber.POLL_S = 0.05
 transcriber.IDLE_S = float(os.environ.get("IDLE_S", "60"))
 transcriber.load = load
 sys.argv[1:] = ["transcriber", *sys.argv[1:]]

@@ -5,7 +5,7 @@ import sys
 from pbx.jobs import worker
 from pbx.transcription import supervisor as speech
 
-worker.LOOK_S = 0.05
+worker.POLL_S = 0.05
 worker.END_S = 1.0
 speech.COMMAND = [sys.executable, "-m", "tests.unit.transcription.scripted_transcriber"]
 sys.argv[1:] = ["worker", *sys.argv[1:]]

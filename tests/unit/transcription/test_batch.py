@@ -31,8 +31,8 @@ ME = "here-9"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcribe, "WATCH_S", 0.1)
-    monkeypatch.setattr(transcriber, "LOOK_S", 0.02)
+    monkeypatch.setattr(transcribe, "STOP_CHECK_S", 0.1)
+    monkeypatch.setattr(transcriber, "POLL_S", 0.02)
     monkeypatch.setattr(transcriber, "WAIT_S", 0.02)
 
 
@@ -126,7 +126,7 @@ def test_what_is_stopped_goes_on_where_it_was(engine: Engine, settings: Settings
 def test_cancel_and_pause_interrupt_within_five_seconds(
     engine: Engine, settings: Settings, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcribe, "WATCH_S", 1.0)  # as it is in use
+    monkeypatch.setattr(transcribe, "STOP_CHECK_S", 1.0)  # as it is in use
     number, other = add_recording(engine, settings, fault="wait", at=1), add_recording(engine, settings)
     ask(engine, settings, number, other)
     pbx = connection_id(engine, settings)
@@ -183,7 +183,7 @@ def test_a_model_that_fails_burns_no_recording(engine: Engine, settings: Setting
     number = add_recording(engine, settings, parts=2, fault="model", at=1)
     ask(engine, settings, number)
     worker = work(engine, settings)
-    assert isinstance(worker.hindered, ModelError)
+    assert isinstance(worker.model_error, ModelError)
     row = row_of(engine, number)
     assert (row.state, row.attempts, row.done_s) == ("queued", 0, 10.0)
     with reading(engine) as session:
@@ -360,13 +360,13 @@ def test_a_summary_waits_for_its_server_and_is_asked_for_thrice(
     monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")  # nobody listens there
     monkeypatch.setenv("ANALYSIS_MODEL", "small-one")
     run(engine, load_settings())
-    assert asked_for_summary(engine, number) == (0, transcribe.NOT_ASKED_YET)
+    assert asked_for_summary(engine, number) == (0, transcribe.SUMMARY_PENDING)
     for _ in range(2):  # the second time is too soon
         assert not speech.ask_language_server(engine, load_settings())
         attempts, reason = asked_for_summary(engine, number)
         assert attempts == 1
-        assert reason not in ("", transcribe.NOT_ASKED_YET)
-    monkeypatch.setattr(speech, "ASK_AGAIN", speech.ASK_AGAIN * 0)
+        assert reason not in ("", transcribe.SUMMARY_PENDING)
+    monkeypatch.setattr(speech, "SUMMARY_RETRY", speech.SUMMARY_RETRY * 0)
     for attempts in (2, 3, 3):
         speech.ask_language_server(engine, load_settings())
         assert asked_for_summary(engine, number)[0] == attempts

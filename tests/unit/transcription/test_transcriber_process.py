@@ -103,23 +103,23 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speech, "COMMAND", [sys.executable, "-c", HANGING])
-    monkeypatch.setattr(speech, "JUDGE_S", 0.0)
+    monkeypatch.setattr(speech, "PROGRESS_CHECK_S", 0.0)
     monkeypatch.setattr(speech, "END_S", 0.1)
     number = add_recording(engine, settings)
     active = active_connection(engine, settings)
     assert active is not None
     keeper = TranscriberSupervisor(engine, settings)
     try:
-        keeper.look(active)
+        keeper.poll(active)
         hanging = keeper._child
         assert hanging is not None
         wait_for(lambda: anyone_alive(settings.pbx_data_dir, "transcriber"), "its lock is held")
         with writing(engine) as session:
             assert claims.claim_recordings(session, active.id, speech.SLOT, "", 1)
-        keeper.look(active)
-        assert keeper.at_work  # it makes progress: it has begun
+        keeper.poll(active)
+        assert keeper.is_running  # it makes progress: it has begun
         monkeypatch.setattr(speech, "STUCK_S", 0.0)
-        keeper.look(active)
+        keeper.poll(active)
         assert hanging.poll() in KILLED
         assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 1)
         assert keeper._child is not hanging
@@ -130,7 +130,7 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        ("heavy", "ended while it was loading its model (signal 9), most likely for want of memory"),
+        ("heavy", "ended while it was loading its model (signal 9), probably because memory ran out"),
         ("faulty", "ended with an error (exit status 1)"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_model_too_large_that_somebody_asked_for_holds_up_no_other(
     ask(engine, settings, number, model="heavy")
     assert start("--once").wait(120) == 0
     assert states(engine) == {number: "failed", other: "completed"}
-    assert "for want of memory" in row_of(engine, number).error
+    assert "probably because memory ran out" in row_of(engine, number).error
     assert blocked_reason(engine, settings) == ""
 
 
