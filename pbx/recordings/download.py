@@ -1,4 +1,4 @@
-"""The downloads of one sync: several at once, each whole before it gets its final name, stored in batches."""
+"""The downloads of a sync: several in parallel, each complete before it gets its final name, stored in batches."""
 
 import queue
 import shutil
@@ -48,7 +48,7 @@ class _RecordingTooLarge(Exception):
 class Download:
     """Fetches recordings with `parallel` threads; this thread alone writes the database.
 
-    After a kill, what is below the final names is whole, and what isn't stored yet is fetched again to the same name.
+    After a kill, files with final names are complete; those not stored yet are downloaded again to the same name.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class Download:
         self._stop = stop or threading.Event()
         self._room = room
         self._lock = threading.Lock()
-        self._expected: dict[int, int] = {}  # recording's id → bytes that are on their way
+        self._expected: dict[int, int] = {}  # {recording id: bytes still to arrive}
         self._todo: queue.SimpleQueue[PendingDownload | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[PendingDownload, DownloadResult | PbxError]] = queue.SimpleQueue()
         self._outcomes: list[DownloadResult] = []
-        self._in_a_row = 0  # transfers that the line broke, none arriving between them
+        self._interrupted_in_a_row = 0  # interrupted transfers without a successful one in between
         self._fatal: PbxError | None = None
         self.states: Counter[str] = Counter()
-        self.failed: dict[str, str] = {}  # name → why, and what to do
+        self.failed: dict[str, str] = {}  # {name: reason and what to do}
 
     def run(self, wanted: Sequence[PendingDownload]) -> None:
-        """Fetch them all, or until stopped. Raises what makes going on senseless, after storing what is whole."""
+        """Download all, or until stopped. Raises the error that ends the sync, after storing complete downloads."""
         self._clear_parts()
         threads = [threading.Thread(target=self._work, name=f"sync-{n}", daemon=True) for n in range(self._parallel)]
         for thread in threads:
@@ -99,7 +99,7 @@ class Download:
             raise self._fatal
 
     def _clear_parts(self) -> None:
-        """Remove what a killed sync left half fetched; there is no other sync of this directory."""
+        """Remove the partial files of a killed sync; no other sync uses this directory."""
         try:
             self._parts_dir.mkdir(parents=True, exist_ok=True)
             for part in self._parts_dir.iterdir():
@@ -108,13 +108,13 @@ class Download:
             raise storage_error(error, self._parts_dir) from error
 
     def _collect(self, wanted: Sequence[PendingDownload]) -> None:
-        """Hand out work two batches ahead, take in what comes, store it batch by batch."""
+        """Hand out work two batches ahead, collect the results, and store them batch by batch."""
         total = len(wanted)
         handed_out = done = 0
         stored_at = time.monotonic()
         self._report(0, total)
-        while done < handed_out or (handed_out < total and not self._ends):
-            if not self._ends and handed_out - done <= BATCH and handed_out < total:
+        while done < handed_out or (handed_out < total and not self._is_ending):
+            if not self._is_ending and handed_out - done <= BATCH and handed_out < total:
                 batch = wanted[handed_out : handed_out + BATCH]
                 self._store([item.id for item in batch])
                 stored_at = time.monotonic()
@@ -125,7 +125,7 @@ class Download:
             with suppress(queue.Empty):
                 self._take_in(*self._done.get(timeout=0.2))
                 done += 1
-            if self._ends:
+            if self._is_ending:
                 self._client.cancel()
                 handed_out -= self._take_back()
             if self._outcomes and time.monotonic() - stored_at > BATCH_S:
@@ -136,7 +136,7 @@ class Download:
         self._report(done, total)
 
     @property
-    def _ends(self) -> bool:
+    def _is_ending(self) -> bool:
         return self._stop.is_set() or self._fatal is not None
 
     def _report(self, done: int, total: int) -> None:
@@ -144,7 +144,7 @@ class Download:
             self._progress(done, total)
 
     def _store(self, starting: Sequence[int]) -> None:
-        """One commit: what became of those that are done, and which are fetched next."""
+        """Store the results, and mark the recordings that are downloaded next, in one commit."""
         if not self._outcomes and not starting:
             return
         with writing(self._engine) as session:
@@ -161,49 +161,49 @@ class Download:
                 taken += 1
         return taken
 
-    def _take_in(self, item: PendingDownload, came: DownloadResult | PbxError) -> None:
-        if isinstance(came, DownloadResult):
-            self._in_a_row = 0
-            self._outcomes.append(came)
-            self.states[came.state] += 1
-        elif isinstance(came, AriLoginError | DataError):
-            self._fatal = self._fatal or came
-        elif not self._ends:  # what is broken off on purpose hasn't failed
-            self._fail(item, came)
+    def _take_in(self, item: PendingDownload, outcome: DownloadResult | PbxError) -> None:
+        if isinstance(outcome, DownloadResult):
+            self._interrupted_in_a_row = 0
+            self._outcomes.append(outcome)
+            self.states[outcome.state] += 1
+        elif isinstance(outcome, AriLoginError | DataError):
+            self._fatal = self._fatal or outcome
+        elif not self._is_ending:  # an intentional interruption is no failure
+            self._fail(item, outcome)
 
     def _fail(self, item: PendingDownload, error: PbxError) -> None:
         self._outcomes.append(DownloadResult(item.id, "failed", error.advice))
         self.states["failed"] += 1
         self.failed[item.name] = error.advice
-        self._in_a_row = self._in_a_row + 1 if isinstance(error, Unreachable) else 0
-        if self._in_a_row < 2 * self._parallel:
+        self._interrupted_in_a_row = self._interrupted_in_a_row + 1 if isinstance(error, Unreachable) else 0
+        if self._interrupted_in_a_row < 2 * self._parallel:
             return
-        self._in_a_row = 0
+        self._interrupted_in_a_row = 0
         try:
-            self._client.channels()  # some files may be broken; but when the PBX is away, thousands would take days
+            self._client.channels()  # fails when the PBX is away: thousands of attempts would take days
         except PbxError as away:
             self._fatal = away
 
     def _work(self) -> None:
         while (item := self._todo.get()) is not None:
-            came: DownloadResult | PbxError
+            outcome: DownloadResult | PbxError
             try:
-                came = self._fetch(item)
+                outcome = self._fetch(item)
             except (AriError, Unreachable, DataError) as error:
-                came = error
-            except Exception as error:  # a fault of ours must end the sync with its name, not hang it
-                came = DataError(f"{item.name} made the sync fail: {error!r}.", "Please report this.")
-            self._done.put((item, came))
+                outcome = error
+            except Exception as error:  # a bug must end the sync with an error, not hang it
+                outcome = DataError(f"{item.name} made the sync fail: {error!r}.", "Please report this.")
+            self._done.put((item, outcome))
 
     def _fetch(self, item: PendingDownload) -> DownloadResult:
-        """Download one, look at it, and give it its final name if it is whole. Raises PbxError."""
+        """Download a recording, examine it, and give it its final name if it is complete. Raises PbxError."""
         part = self._parts_dir / str(item.id)
         try:
             with self._expecting(item), part.open("w+b") as file:
                 size_bytes = self._client.fetch(item.name, file, partial(self._accept, item))
                 file.seek(0)
                 finding = examine(file, size_bytes, item.format)
-            finding = _listened_to(part, finding, item)
+            finding = _decoded(part, finding, item)
             if finding.state == "downloaded":
                 path = stored_path(self._connection_id, item.name, finding.suffix)
                 self._keep(part, path)
@@ -234,7 +234,7 @@ class Download:
                 self._expected.pop(item.id, None)
 
     def _accept(self, item: PendingDownload, size_bytes: int) -> None:
-        """Take in a recording of that size, or raise _TooLarge or StorageFull before a byte of it is fetched."""
+        """Accept a recording of this size, or raise _RecordingTooLarge or StorageFull before it is downloaded."""
         if size_bytes > self._room.largest_bytes:
             raise _RecordingTooLarge(size_bytes)
         with self._lock:
@@ -264,11 +264,11 @@ class Download:
             replace_file(part, target)
 
 
-def _listened_to(part: Path, finding: FileCheck, item: PendingDownload) -> FileCheck:
-    """What the decoder says of a file that its header tells too little about; the finding as it was if no more.
+def _decoded(part: Path, finding: FileCheck, item: PendingDownload) -> FileCheck:
+    """Decode a file whose header gives no length; returns the unchanged finding if that gives no more.
 
-    Programs that convert recordings keep the name: an MP3 called .wav is a recording all the same. But one whose
-    header promises more than there is may still be growing while it is young.
+    Programs that convert recordings keep the name: an MP3 named .wav is a recording, too. But a young file that is
+    shorter than its header claims may still be growing.
     """
     if finding.duration_s is not None or finding.state not in ("downloaded", "unreadable"):
         return finding

@@ -1,4 +1,4 @@
-"""The PBX's recordings into the cache and data/audio. It may end at any moment: the next sync goes on from there."""
+"""Sync the PBX's recordings into the cache and data/audio. It may be stopped at any time; the next sync continues."""
 
 import threading
 from collections import Counter
@@ -24,12 +24,12 @@ from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.recordings import DownloadResult, ListedRecording, PendingDownload
 
-_ADD_AT_ONCE = 1000  # rows per transaction, so that other writers get their turn
-_LEARN_FROM = 50  # the newest names, whose offset is today's
+_ROWS_PER_COMMIT = 1000  # rows per transaction, so that other writers don't wait long
+_LEARN_FROM = 50  # names: the newest have the current offset
 
 
 class Failure(BaseModel):
-    """A recording that could not be had, and why and what to do."""
+    """A recording that could not be downloaded, with the reason and what to do."""
 
     name: str
     reason: str
@@ -69,15 +69,15 @@ def sync_recordings(
     stop: threading.Event | None = None,
     room: Room = DEFAULT_ROOM,
 ) -> SyncResult:
-    """Note every recording the PBX lists and download those that are not in the cache, newest first.
+    """Store every recording that the PBX lists, and download those that are not in the cache, newest first.
 
-    `since` <= start < `until` chooses what is downloaded, `limit` how many; a dry run changes nothing and tells what
-    would be `new` and `pending`. A recording on a live channel is `waiting` and isn't fetched. `progress(done, total)`
-    is called now and then; a set `stop` ends it soon, with all that is whole stored.
-    `room` limits what is downloaded; a recording beyond it is `too_large`, and not tried again while the limit stays.
+    Downloads only recordings with `since` <= start < `until`, and at most `limit`. A dry run changes nothing and
+    returns what would be `new` and `pending`. A recording on a live channel is `waiting` and is not downloaded. Calls
+    `progress(done, total)`; setting `stop` ends the sync soon, with all complete downloads stored. A recording above
+    the limit of `room` is `too_large`, and is tried again only after the limit is raised.
 
-    Raises DataError when another sync of this directory runs, StorageFull, the errors of AriClient when the PBX isn't
-    reached or refuses. A single recording's trouble is in the result's `failed` instead.
+    Raises DataError when another sync of this directory runs, StorageFull, and the errors of AriClient when the PBX
+    can't be reached or refuses. The error of a single recording is in the result's `failed` instead.
     """
     with AriClient(active.connection, parallel=parallel, stop=stop) as client:
         if dry_run:
@@ -88,7 +88,7 @@ def sync_recordings(
             result = _note_listing(engine, active, listed)
             with reading(engine) as session:
                 found = recordings.open_recordings(session, active.id, since, until, room.largest_bytes)
-            growing, wanted = _sorted_out(found, live)
+            growing, wanted = _split_by_live_call(found, live)
             with writing(engine) as session:
                 recordings.unmark_downloading(session, active.id)
                 reason = "The call is still going on."
@@ -99,12 +99,14 @@ def sync_recordings(
             finally:
                 with writing(engine) as session:
                     recordings.unmark_downloading(session, active.id)
-            return _told(result, download.states, download.failed, waiting=len(growing), wanted=len(wanted))
+            return _with_download_counts(
+                result, download.states, download.failed, waiting=len(growing), wanted=len(wanted)
+            )
 
 
 @contextmanager
 def _only_sync(audio_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system frees however this process ends. Raises DataError or StorageFull."""
+    """Hold the folder's lock, which the system releases when this process ends. Raises DataError or StorageFull."""
     try:
         audio_dir.mkdir(parents=True, exist_ok=True)
         lock = file_lock(audio_dir / ".sync.lock", 0).acquire()
@@ -119,20 +121,20 @@ def _only_sync(audio_dir: Path) -> Iterator[None]:
 
 
 def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, str]) -> SyncResult:
-    """Bring the cache up to what the PBX lists now: new ones, gone ones, those that are back."""
+    """Update the cache with what the PBX lists now: new recordings, deleted ones, and ones listed again."""
     with reading(engine) as session:
         known = recordings.known_names(session, active.id)
         offset_s = recordings.utc_offset_s(session, active.id)
     new = [(name, fmt) for name, fmt in listed.items() if name not in known]
     gone = [name for name, was_gone in known.items() if not was_gone and name not in listed]
     back = [name for name, was_gone in known.items() if was_gone and name in listed]
-    found, learned_s = _understood(new, active.connection, offset_s)
+    found, learned_s = _parse_names(new, active.connection, offset_s)
     if learned_s != offset_s and learned_s is not None:
         with writing(engine) as session:
             recordings.learn_utc_offset(session, active.id, learned_s)
-    for start in range(0, len(found), _ADD_AT_ONCE):
+    for start in range(0, len(found), _ROWS_PER_COMMIT):
         with writing(engine) as session:
-            recordings.add_recordings(session, active.id, found[start : start + _ADD_AT_ONCE])
+            recordings.add_recordings(session, active.id, found[start : start + _ROWS_PER_COMMIT])
     missing = 0
     if gone or back:
         with writing(engine) as session:
@@ -141,13 +143,13 @@ def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, st
     return SyncResult(listed=len(listed), new=len(new), gone=len(gone), missing=missing)
 
 
-def _understood(
+def _parse_names(
     new: Sequence[tuple[str, str]], connection: Connection, offset_s: int | None
 ) -> tuple[list[ListedRecording], int | None]:
-    """Read the names, and learn the PBX's offset to UTC from those that tell; it dates the names without an epoch."""
+    """Parse the names, and learn the PBX's UTC offset from them, which dates the names without an epoch."""
     found = [ListedRecording(name, fmt, parse_name(name)) for name, fmt in new]
-    telling = [item.facts for item in found if item.facts.utc_offset_s is not None]
-    newest = sorted(telling, key=lambda facts: facts.uniqueid.rpartition("-")[2])[-_LEARN_FROM:]
+    dated = [item.facts for item in found if item.facts.utc_offset_s is not None]
+    newest = sorted(dated, key=lambda facts: facts.uniqueid.rpartition("-")[2])[-_LEARN_FROM:]
     if newest:
         offset_s = Counter(facts.utc_offset_s for facts in newest).most_common(1)[0][0]
     zone: tzinfo | None = None
@@ -161,10 +163,10 @@ def _understood(
     return found, offset_s
 
 
-def _sorted_out(
+def _split_by_live_call(
     found: Sequence[PendingDownload], live: set[str]
 ) -> tuple[list[PendingDownload], list[PendingDownload]]:
-    """Those whose call goes on, and those to fetch."""
+    """Split recordings into those whose call is in progress and those to download."""
     growing = [item for item in found if item.uniqueid in live]
     return growing, [item for item in found if item.uniqueid not in live]
 
@@ -178,7 +180,7 @@ def _plan(
     limit: int | None,
     room: Room,
 ) -> SyncResult:
-    """What a sync would do now."""
+    """Return what a sync would do now."""
     listed = {item.name: item.format for item in client.list_recordings()}
     live = client.channels()
     with reading(engine) as session:
@@ -186,11 +188,11 @@ def _plan(
         offset_s = recordings.utc_offset_s(session, active.id)
         open_ones = recordings.open_recordings(session, active.id, since, until, room.largest_bytes)
         found = [item for item in open_ones if item.name in listed]
-    new, _ = _understood([(n, f) for n, f in listed.items() if n not in known], active.connection, offset_s)
-    growing, wanted = _sorted_out(found, live)
-    in_time = [item.facts for item in new if _within(item.facts.started_at, since, until)]
-    waiting = len(growing) + sum(facts.uniqueid in live for facts in in_time)
-    pending = len(wanted) + len(in_time) + len(growing) - waiting
+    new, _ = _parse_names([(n, f) for n, f in listed.items() if n not in known], active.connection, offset_s)
+    growing, wanted = _split_by_live_call(found, live)
+    in_range = [item.facts for item in new if _within(item.facts.started_at, since, until)]
+    waiting = len(growing) + sum(facts.uniqueid in live for facts in in_range)
+    pending = len(wanted) + len(in_range) + len(growing) - waiting
     return SyncResult(
         listed=len(listed),
         new=len(new),
@@ -206,7 +208,9 @@ def _within(started_at: datetime | None, since: datetime | None, until: datetime
     return (since is None or since <= started_at) and (until is None or started_at < until)
 
 
-def _told(result: SyncResult, states: Counter[str], failed: dict[str, str], *, waiting: int, wanted: int) -> SyncResult:
+def _with_download_counts(
+    result: SyncResult, states: Counter[str], failed: dict[str, str], *, waiting: int, wanted: int
+) -> SyncResult:
     return result.model_copy(
         update={
             "downloaded": states["downloaded"],

@@ -32,7 +32,7 @@ def agent_names(session: Session, connection_id: int) -> dict[str, str]:
 
 
 def extension_names(session: Session, connection_id: int) -> dict[str, str]:
-    """Extension → the name of the queues' member behind it, see agent_names; extensions with several are left out."""
+    """Return {extension: name of its queue member}; extensions with several members are left out."""
     names = _gathered(
         (peer_of(f"{interface}-"), name) for interface, name in agent_names(session, connection_id).items()
     )

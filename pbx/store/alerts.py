@@ -1,4 +1,4 @@
-"""Alerts: what the analyst wants to be told of, where to, what is going on, and who is still to be told.
+"""Alerts: rules, the addresses to notify, the alerts that are active, and the messages still to send.
 
 A message is claimed in one transaction that also marks it as sent, so of several workers one sends it. Targets that
 could not be reached stay in `pending_targets` and are claimed again later. Addresses are encrypted (pbx.store.vault).
@@ -24,8 +24,8 @@ from pbx.store.vault import Vault
 RuleKind = Literal["longest_wait", "service_level", "trunk_down", "no_agent", "sync_failing"]
 KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 
-CLEAR_S = 30  # an alert ends when its rule was seen not to hold for so long, by two looks at least
-LEASE_S = 600  # a claim that was not reported on in this time belongs to a worker that died
+CLEAR_S = 30  # an alert ends when its rule has not held for this long, at two checks or more
+LEASE_S = 600  # the worker of a claim without a report for this long is taken for dead
 PAUSES_S = (60, 300, 900, 3600)  # before each further attempt to send
 _SERVICES = {  # what an address's scheme is called, where it is not simply its name
     "mailto": "E-mail",
@@ -45,27 +45,27 @@ _SERVICES = {  # what an address's scheme is called, where it is not simply its 
     "ntfys": "ntfy",
     "ntfy": "ntfy",
 }
-_HOST_IS_NO_SECRET = {"E-mail", "Webhook", "Mattermost"}  # of others the token stands where a host would
+_HOST_IS_NO_SECRET = {"E-mail", "Webhook", "Mattermost"}  # the other services have a token in place of the host
 
 
 @dataclass(frozen=True)
 class AlertTarget:
-    """An address to tell of alerts, as Apprise writes it; `url` holds its tokens and passwords."""
+    """An address to notify, as an Apprise URL; `url` contains its tokens and passwords."""
 
     url: SecretStr
     id: str = field(default_factory=lambda: token_hex(4))
 
     @property
     def label(self) -> str:
-        """What may be shown of it: the service, and its host where that tells no secret."""
+        """The part that may be shown: the service, and its host where that is no secret."""
         return target_label(self.url.get_secret_value())
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a rule's look at the cache gave: the subjects for which it holds, with what was seen, for people.
+    """The result of checking a rule: {subject: description} of the subjects for which it holds.
 
-    Of the subjects in `unknown` nothing can be said; for all others it doesn't hold. `at`: how old that knowledge is.
+    For subjects in `unknown` there is no data; for all others the rule doesn't hold. `at`: the time of the data.
     """
 
     at: datetime
@@ -85,7 +85,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Telling:
-    """A claimed message: an alert with its rule, the targets still to be told (by id), and which attempt this is."""
+    """A claimed message: an alert with its rule, the ids of the targets to notify, and the number of the attempt."""
 
     alert: Alert
     rule: AlertRule
@@ -125,7 +125,7 @@ def targets_of(settings: Settings, rule: AlertRule) -> list[AlertTarget]:
 
 
 def list_rules(session: Session, connection_id: int, *, enabled: bool | None = None) -> list[AlertRule]:
-    """The rules for a PBX in the order they were made; the enabled or the others alone, if asked."""
+    """The rules for a PBX in the order they were made; with `enabled`, only the enabled or only the disabled ones."""
     query = select(AlertRule).where(AlertRule.connection_id == connection_id).order_by(col(AlertRule.id))
     if enabled is not None:
         query = query.where(col(AlertRule.enabled) == enabled)
@@ -133,7 +133,7 @@ def list_rules(session: Session, connection_id: int, *, enabled: bool | None = N
 
 
 def save_rule(session: Session, rule: AlertRule, at: datetime) -> int:
-    """Store a new or changed rule and return its id. What goes on by one switched off ends without a word."""
+    """Store a new or changed rule and return its id. Alerts of a disabled rule end without a message."""
     stored = session.merge(rule)
     session.flush()
     if not stored.enabled:
@@ -150,19 +150,19 @@ def delete_rule(session: Session, rule_id: int) -> None:
 
 
 def current_alerts(session: Session, connection_id: int) -> list[tuple[Alert, AlertRule]]:
-    """What is going on at a PBX, the longest first."""
+    """Return the active alerts of a PBX, the oldest first."""
     mine = _of_connection(connection_id).where(col(Alert.ended_at).is_(None))
     return [(alert, rule) for alert, rule in session.exec(mine.order_by(col(Alert.started_at), col(Alert.id))).all()]
 
 
 def past_alerts(session: Session, connection_id: int, limit: int, *, offset: int = 0) -> list[tuple[Alert, AlertRule]]:
-    """All alerts of a PBX, those going on included, the newest first."""
+    """Return all alerts of a PBX, including active ones, the newest first."""
     mine = _of_connection(connection_id).order_by(col(Alert.started_at).desc(), col(Alert.id).desc())
     return [(alert, rule) for alert, rule in session.exec(mine.limit(limit).offset(offset)).all()]
 
 
 def would_change(session: Session, rule_id: int, seen: Seen) -> bool:
-    """Whether `settle` would write anything: so that most looks never take the write lock."""
+    """Return whether `settle` would write anything, so that most checks never take the write lock."""
     going_on = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
     if seen.holds.keys() - going_on.keys():
         return True
@@ -170,10 +170,10 @@ def would_change(session: Session, rule_id: int, seen: Seen) -> bool:
 
 
 def settle(session: Session, rule_id: int, seen: Seen) -> list[Change]:
-    """Let alerts begin and end by what was seen; returns those that did.
+    """Start and end alerts according to a check of their rule; returns those that changed.
 
-    One begins when its rule is first seen to hold for a subject, and ends as of the moment it was first seen not to,
-    once that was confirmed by a look `CLEAR_S` seconds later or more.
+    An alert starts at the first check at which its rule holds for a subject. It ends at the first check at which the
+    rule no longer holds, once a check at least `CLEAR_S` seconds later confirms that.
     """
     if session.get(AlertRule, rule_id) is None:  # deleted meanwhile
         return []
@@ -199,15 +199,15 @@ def settle(session: Session, rule_id: int, seen: Seen) -> list[Change]:
 
 
 def anything_to_tell(session: Session, connection_id: int, at: datetime) -> bool:
-    """Whether `claim_telling` would find something."""
+    """Return whether `claim_telling` would return a message."""
     return session.exec(_to_tell(connection_id, at)).first() is not None
 
 
 def claim_telling(session: Session, settings: Settings, connection_id: int, at: datetime) -> Telling | None:
-    """Take the next message to send; nobody else gets it. None: nothing is to be sent now.
+    """Claim the next message to send, which no other worker gets; None when there is nothing to send.
 
-    An alert that ended before it could be told of is told by one message, that it is over. Raises SettingsError
-    when the addresses can't be opened.
+    An alert that ended before its first message was sent gets one message, that it ended. Raises SettingsError
+    when the addresses can't be decrypted.
     """
     row = session.exec(_to_tell(connection_id, at)).first()
     if row is None:
@@ -238,7 +238,7 @@ def claim_telling(session: Session, settings: Settings, connection_id: int, at: 
 
 
 def record_sent(session: Session, telling: Telling, target_id: str, at: datetime) -> bool:
-    """Note that one target was told; False when the message is not the caller's any more."""
+    """Note that a target was reached; False when another worker has claimed the message."""
     alert = _claimed(session, telling)
     if alert is None:
         return False
@@ -251,7 +251,7 @@ def record_sent(session: Session, telling: Telling, target_id: str, at: datetime
 
 
 def record_failure(session: Session, telling: Telling, why: str, at: datetime) -> None:
-    """Note why some targets could not be told: tried again after a pause, a few times. `why` holds no secret."""
+    """Note why some targets could not be reached; they are tried again a few times. `why` contains no secret."""
     alert = _claimed(session, telling)
     if alert is None:
         return
@@ -265,7 +265,7 @@ def record_failure(session: Session, telling: Telling, why: str, at: datetime) -
 
 
 def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
-    """What a look means for an alert that is going on."""
+    """Return what a check means for an active alert."""
     if alert.subject in seen.unknown:
         return "none"
     if alert.subject in seen.holds:
@@ -276,7 +276,7 @@ def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
 
 
 def _note_unsent(alert: Alert, at: datetime, why: str, *, over: bool) -> None:
-    # It counts as told: its addresses will not become readable by trying again and again.
+    # It counts as sent: addresses that can't be decrypted stay so, however often it tries.
     alert.sqlmodel_update(
         {"start_sent": True, "end_sent": over, "pending_targets": [], "retry_at": None, "send_error": why}
     )
@@ -287,7 +287,7 @@ def _open_alerts(session: Session, rule_id: int) -> list[Alert]:
 
 
 def _claimed(session: Session, telling: Telling) -> Alert | None:
-    """The alert of a claim, while it is the last one made of it and says what it said then."""
+    """Return the alert of a claim, while no later claim was made and its message is the same."""
     alert = session.get(Alert, telling.alert.id, populate_existing=True)
     same = alert and (alert.attempts, alert.end_sent) == (telling.attempt, telling.alert.end_sent)
     return alert if same else None
@@ -298,9 +298,9 @@ def _of_connection(connection_id: int) -> "Select[Alert, AlertRule]":
 
 
 def _to_tell(connection_id: int, at: datetime) -> "Select[Alert, AlertRule]":
-    """The alerts with something to be told now, the oldest first. What is being sent is left to who sends it.
+    """Select the alerts with a message to send now, the oldest first, except those that a worker is sending.
 
-    That one is over is told at once, also while its beginning waits for another attempt.
+    The end of an alert is sent immediately, even while the message of its start waits for another attempt.
     """
     begins = and_(col(Alert.start_sent).is_(False), col(Alert.ended_at).is_(None))
     ends = and_(col(Alert.end_sent).is_(False), col(Alert.ended_at).is_not(None))

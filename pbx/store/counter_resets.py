@@ -1,4 +1,4 @@
-"""When a PBX's own counters began anew: Asterisk restarted, or a queue's statistics were reset."""
+"""When a PBX's own counters restarted from zero: Asterisk restarted, or a queue's statistics were reset."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from pbx.model.snapshot import Snapshot
 from pbx.store.models import CounterReset, Table
 
 RESTARTED = "Asterisk restarted"
-ALL_AGAIN = "The counters of all queues began anew"
-_TOLERANCE = timedelta(seconds=5)  # a start is told in whole seconds, and a look takes some of its own
+ALL_AGAIN = "The counters of all queues were reset"
+_TOLERANCE = timedelta(seconds=5)  # uptime is in seconds, and a snapshot takes some time
 _resets = Table.metadata.tables[str(CounterReset.__tablename__)]
 _R = _resets.c
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A moment from which counters count anew, and what began anew, for people. `queue`: whose; "" for all queues."""
+    """A moment at which counters restarted from zero, with a sentence for the user. `queue`: "" for all queues."""
 
     at: datetime
     description: str
@@ -29,7 +29,7 @@ class Reset:
 def resets_of(
     session: Session, connection_id: int, since: datetime, until: datetime, queue: str | None = None
 ) -> list[Reset]:
-    """The resets from `since` up to `until`, in order; with a queue, those that concern it."""
+    """Return the resets from `since` up to `until`, in order; with a queue, only those that affect it."""
     query = select(_R.happened_at, _R.description, _R.queue).where(
         _R.connection_id == connection_id, _R.happened_at >= since, _R.happened_at < until
     )
@@ -39,7 +39,7 @@ def resets_of(
 
 
 def note_resets(session: Session, connection_id: int, before: Snapshot, after: Snapshot) -> None:
-    """Store what began anew between two looks; what is stored already of that moment is not stored twice."""
+    """Store the resets between two snapshots, except those already stored for that moment."""
     for reset in resets_between(before, after):
         known = select(_R.id).where(
             _R.connection_id == connection_id,
@@ -58,10 +58,10 @@ def note_resets(session: Session, connection_id: int, before: Snapshot, after: S
 
 
 def resets_between(before: Snapshot, after: Snapshot) -> list[Reset]:
-    """What began anew between two looks: at its start when Asterisk restarted, else at the later look.
+    """Return the resets between two snapshots: at Asterisk's start if it restarted, otherwise at the later snapshot.
 
     Counters only grow (QueueParams' Completed and Abandoned), so one that fell was reset: by `queue reset stats`, or as
-    app_queue was loaded anew. A reload of queues.conf keeps them (seen on 16 and 22).
+    app_queue was loaded again. A reload of queues.conf keeps them (seen on 16 and 22).
     """
     was, now = _start_of(before), _start_of(after)
     if was and now and now - was > _TOLERANCE and now > before.taken_at - _TOLERANCE:
@@ -69,11 +69,11 @@ def resets_between(before: Snapshot, after: Snapshot) -> list[Reset]:
     fallen = list(_fallen(before, after))
     if len(fallen) > 1 and len(fallen) == sum(bool(queue.completed or queue.abandoned) for queue in before.queues):
         return [Reset(after.taken_at, ALL_AGAIN)]
-    return [Reset(after.taken_at, f"The counters of {name} began anew", name) for name in fallen]
+    return [Reset(after.taken_at, f"The counters of {name} were reset", name) for name in fallen]
 
 
 def _start_of(snapshot: Snapshot) -> datetime | None:
-    """When Asterisk started, by the clock of whoever looked: the PBX's may be set meanwhile."""
+    """Return when Asterisk started, by this machine's clock: that of the PBX may be changed in between."""
     if snapshot.system is None or snapshot.system.uptime_s is None:
         return None
     return snapshot.taken_at - timedelta(seconds=snapshot.system.uptime_s)

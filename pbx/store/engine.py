@@ -160,7 +160,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("pbx_writes", False)
     if connection.dialect.name == "sqlite":
-        # A read that later turns into a write fails at once when another wrote meanwhile, whatever the timeout.
+        # A read that becomes a write fails immediately if another wrote in between, whatever the timeout.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     elif writes:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
@@ -169,7 +169,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    """Bring the tables to the newest revision; processes that start at once wait for the first of them."""
+    """Bring the tables to the newest revision; processes that start at the same time wait for the first."""
     script = ScriptDirectory(str(Path(__file__).with_name("migrations")))
     with engine.connect() as connection:
         if MigrationContext.configure(connection).get_current_revision() == script.get_current_head():

@@ -1,4 +1,4 @@
-"""How far each source of history was read: a mark moves in the transaction that stores what was read."""
+"""How far each source of history was read. A cursor moves in the transaction that stores what was read."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,7 +32,7 @@ class ImportCursor:
     id: int | None = None
 
     def note_bad(self, row: int, why: str, line: bytes | str = "") -> None:
-        """Count a line or row that could not be understood; of the first hundred keep why, and how it begins."""
+        """Count an unreadable line or row; of the first hundred, keep the reason and the beginning."""
         self.bad += 1
         if len(self.faults) < FAULTS_KEPT:
             text = decode_fields(line[: 4 * SHOWN], b"|") if isinstance(line, bytes) else line
@@ -41,7 +41,7 @@ class ImportCursor:
 
 
 def load_cursors(session: Session, connection_id: int, kind: MarkKind) -> list[ImportCursor]:
-    """All marks of a kind, the last moved first."""
+    """Return the cursors of a kind, the last one read first."""
     query = (
         select(ImportCursorRow)
         .where(ImportCursorRow.connection_id == connection_id, ImportCursorRow.kind == kind)
@@ -51,7 +51,7 @@ def load_cursors(session: Session, connection_id: int, kind: MarkKind) -> list[I
 
 
 def list_cursors(session: Session, connection_id: int, limit: int) -> list[ImportCursorRow]:
-    """How far sources of any kind were read, the last read first."""
+    """Return up to `limit` cursors of any kind, the last one read first."""
     query = select(ImportCursorRow).where(ImportCursorRow.connection_id == connection_id)
     return list(
         session.exec(query.order_by(col(ImportCursorRow.read_at).desc(), col(ImportCursorRow.id).desc()).limit(limit))
@@ -61,7 +61,7 @@ def list_cursors(session: Session, connection_id: int, limit: int) -> list[Impor
 def known_span(
     session: Session, connection_id: int, kind: Literal["visits", "calls"]
 ) -> tuple[datetime, datetime] | None:
-    """When the first and the last visit to a queue, or call, that is known began; None where none is."""
+    """Return when the first and the last stored queue visit, or call, started; None without any."""
     mine, at = {
         "visits": (VisitRow.connection_id == connection_id, col(VisitRow.joined_at)),
         "calls": (CallRow.connection_id == connection_id, col(CallRow.started_at)),
@@ -72,7 +72,7 @@ def known_span(
 
 
 def move_cursor(session: Session, connection_id: int, kind: MarkKind, mark: ImportCursor) -> None:
-    """Store how far a source was read; the mark gets its id."""
+    """Store how far a source was read; a new cursor gets its id."""
     row = None if mark.id is None else session.get(ImportCursorRow, mark.id)
     if row is None:
         by_source = (ImportCursorRow.connection_id == connection_id, ImportCursorRow.kind == kind)

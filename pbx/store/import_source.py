@@ -54,14 +54,14 @@ def save_history_source(
 
 
 def forget_history_source(session: Session, connection_id: int) -> None:
-    """Drop the saved address, and read nothing by itself any more."""
+    """Delete the saved address and the import schedule."""
     row = session.get_one(PbxConnection, connection_id)
     row.import_url_encrypted = row.import_schedule = ""
     session.add(row)
 
 
 def slot_of(every: str, at: datetime, zone: tzinfo) -> str:
-    """The hour, or the night of the PBX, in which a moment lies: in each one reading is due."""
+    """Return the hour, or the night by the PBX's clock, that a moment is in: one import is due in each."""
     if every == "hour":
         return str(int(at.timestamp()) // 3600)
     return f"{(at.astimezone(zone) - _NIGHT).date()}"

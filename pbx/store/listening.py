@@ -18,7 +18,7 @@ _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
 
 
 def begin_span(session: Session, connection_id: int, started_at: datetime) -> int:
-    """Listening has begun; returns the span's id."""
+    """Add a span of listening, and return its id."""
     values: dict[str, Any] = {
         "connection_id": connection_id,
         "started_at": started_at,
@@ -43,7 +43,7 @@ def end_spans(session: Session, connection_id: int) -> int:
 
 
 def listening_since(session: Session, connection_id: int) -> datetime | None:
-    """When the span that goes on began; None when none does. (One whose listener died seems to go on, too.)"""
+    """Return when the current span started; None without one. (A span whose listener died counts as current, too.)"""
     mine = select(_spans.c.started_at).where(_spans.c.connection_id == connection_id, _spans.c.end_reason == "")
     return session.connection().scalar(mine.order_by(_spans.c.started_at.desc()).limit(1))
 
@@ -51,7 +51,7 @@ def listening_since(session: Session, connection_id: int) -> datetime | None:
 def listening_spans(
     session: Session, connection_id: int, since: datetime, until: datetime
 ) -> list[tuple[datetime, datetime]]:
-    """The stretches within `since` and `until` in which the PBX was listened to, in order."""
+    """Return the times between `since` and `until` in which the PBX was listened to, in order."""
     query = (
         select(_spans.c.started_at, _spans.c.listened_until)
         .where(_spans.c.connection_id == connection_id, _spans.c.listened_until > since, _spans.c.started_at < until)
@@ -61,7 +61,7 @@ def listening_spans(
 
 
 def open_legs(session: Session, connection_id: int, at: datetime) -> Sequence[Leg]:
-    """The legs that lasted when they were last heard of live."""
+    """Return the legs that were in progress at the last live event about them."""
     query = select(*(_legs.c[name] for name in _LEG)).where(
         _legs.c.connection_id == connection_id,
         _legs.c.started_at > at - timedelta(days=OPEN_DAYS),

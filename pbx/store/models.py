@@ -105,7 +105,7 @@ class RecordingRow(_RecordingColumns, Table, table=True):  # type: ignore[misc]
 
 
 class Transcription(Table, table=True):
-    """A recording to transcribe, being transcribed, or done with: the queue of the speech engine. No row: new."""
+    """A recording that is queued, being transcribed, or ended: a row of the transcription queue. No row: new."""
 
     __tablename__ = "transcriptions"
     __table_args__ = (
@@ -133,23 +133,23 @@ class Transcription(Table, table=True):
 
 
 class TranscriptionRules(Table, table=True):
-    """What is transcribed by itself, and what holds it all up. One row per PBX; empty lists and None: all."""
+    """Which recordings of a PBX are transcribed automatically, and why transcribing is blocked. Empty or None: all."""
 
     __tablename__ = "transcription_rules"
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     automatic: bool = True
-    paused: bool = False  # nothing is begun until it is resumed
+    paused: bool = False  # nothing starts until it is resumed
     min_duration_s: float | None = None
     max_duration_s: float | None = None
     queues: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     directions: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    blocked_reason: str = ""  # why nothing is begun now, or what it waits for (a model being loaded), for people
-    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when what hinders is tried again
+    blocked_reason: str = ""  # a sentence for the user: an error, or a model that is being loaded
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when it is tried again
 
 
 class Transcript(Table, table=True):
-    """What one model understood of one recording. Of a recording's whole transcripts one is current."""
+    """One model's transcript of a recording. Of a recording's complete transcripts, one is current."""
 
     __tablename__ = "transcripts"
     __table_args__ = (Index("ix_transcripts_recording", "recording_id", "current"),)
@@ -177,7 +177,7 @@ class SegmentRow(_SegmentColumns, Table, table=True):  # type: ignore[misc]
 
     id: int | None = Field(default=None, primary_key=True)
     transcript_id: int = Field(foreign_key="transcripts.id")
-    speaker: str = ""  # caller, agent, or "" where it can't be told honestly
+    speaker: str = ""  # caller, agent, or "" where it is unknown
     original_text: str | None = None  # what the model understood, once somebody has edited it
     flags: str = ""  # separated by spaces
     words: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # [start_s, end_s, text, p]
@@ -188,20 +188,20 @@ class AnalysisRow(Table, table=True):
     """What was made of a current transcript: `Analysis` of pbx.transcription.analysis.run as JSON."""
 
     __tablename__ = "analyses"
-    __table_args__ = (  # the few that the server is asked for once more
+    __table_args__ = (  # the few summaries that are requested again
         Index("ix_analyses_fallback", "created_at", sqlite_where=text(FELL_BACK), postgresql_where=text(FELL_BACK)),
     )
 
     transcript_id: int = Field(primary_key=True, foreign_key="transcripts.id")
     engine: str  # "local", or the language server's model
-    fallback_reason: str = ""  # why the local engine stood in for the server
+    fallback_reason: str = ""  # why the local engine was used instead of the server
     attempts: int = 0  # of the server
     created_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     document: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
 class CallNote(Table, table=True):
-    """What the analyst says of a call."""
+    """The analyst's note and rating of a call."""
 
     __tablename__ = "call_notes"
 
@@ -222,7 +222,7 @@ class CallTag(Table, table=True):
 
 
 class Topic(Table, table=True):
-    """A topic of the analyst's own: a name and the phrases that tell of it."""
+    """A topic that the analyst defined: a name, and the phrases that indicate it."""
 
     __tablename__ = "topics"
 
@@ -262,7 +262,7 @@ class LatestSnapshot(Table, table=True):
 
 
 class SampledSubject(Table, table=True):
-    """What is sampled: a queue, a queue's member, a trunk or an extension. Samples refer to it by a small number."""
+    """A queue, queue member, trunk or extension of which samples are stored."""
 
     __tablename__ = "subjects"
     __table_args__ = (UniqueConstraint("connection_id", "kind", "parent", "tech", "name"),)
@@ -334,12 +334,12 @@ class ExtensionSample(Table, table=True):
 
 
 class Job(Table, table=True):
-    """A job asked for by a page, the command line or the schedule, with its progress and what came of it."""
+    """A job requested by a page, the command line or the schedule, with its progress and result."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_kind", "kind", "requested_at"),)
 
-    id: str = Field(primary_key=True)  # a schedule's job is named by its slot of time, so that it exists once
+    id: str = Field(primary_key=True)  # a scheduled job is named by its interval, so that it exists once
     kind: str
     connection_id: int | None = Field(default=None, foreign_key="connections.id")
     options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
@@ -394,7 +394,7 @@ class RingRow(_RingColumns, Table, table=True):  # type: ignore[misc]
 
 
 class AgentEventRow(_AgentEventColumns, Table, table=True):  # type: ignore[misc]
-    """An agent entered or left a queue, or paused or went on in it; `queue` "" means all of his."""
+    """An agent entered or left a queue, paused or resumed; `queue` "" means all of the agent's queues."""
 
     __tablename__ = "agent_events"
     __table_args__ = (UniqueConstraint("connection_id", "happened_at", "agent", "queue", "kind"),)
@@ -452,7 +452,7 @@ class ImportCursorRow(Table, table=True):
 
 
 class CounterReset(Table, table=True):
-    """From this moment on the PBX's own counters count anew: see pbx.store.counter_resets."""
+    """A moment at which the PBX's own counters restarted from zero: see pbx.store.counter_resets."""
 
     __tablename__ = "counter_resets"
     __table_args__ = (Index("ix_counter_resets", "connection_id", "happened_at"),)
@@ -465,7 +465,7 @@ class CounterReset(Table, table=True):
 
 
 class AlertRule(Table, table=True):
-    """What the analyst wants to be told of."""
+    """A condition that triggers alerts."""
 
     __tablename__ = "alert_rules"
 
@@ -494,13 +494,13 @@ class Alert(Table, table=True):
     start_sent: bool = False
     end_sent: bool = False
     pending_targets: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids
-    attempts: int = 0  # to send what is told now
+    attempts: int = 0  # to send the current message
     retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # no other worker sends before then
     send_error: str = ""  # why the last attempt to send failed
 
 
 class TrunkCapacity(Table, table=True):
-    """How many lines a trunk has, as the analyst says."""
+    """How many concurrent calls a trunk can carry, as entered by the analyst."""
 
     __tablename__ = "trunk_capacities"
 

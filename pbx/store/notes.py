@@ -1,4 +1,4 @@
-"""What the analyst adds: a note, a rating and tags on a call, and topics with the phrases that tell of them."""
+"""What the analyst adds: a note, a rating and tags on a call, and topics with the phrases that indicate them."""
 
 from collections.abc import Iterable, Sequence
 

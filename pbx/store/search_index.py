@@ -20,7 +20,7 @@ from pbx.store.search_tokens import tokens_of
 SPEAKERS = {"caller": "caller", "agent": "agent", "": "other"}  # speaker → its columns' name in the index
 SEGMENT_BITS = 32
 _ROWS = 1000  # in one statement
-_POSITIONS = 16383  # the last position a tsvector tells apart; what is said behind it is no phrase any more
+_POSITIONS = 16383  # the last position a tsvector distinguishes; later words are found singly, not as phrases
 _TIMES = 255  # a word's positions that a tsvector keeps
 _TSVECTOR_BYTES = 1_000_000  # a little below PostgreSQL’s limit; what a text has beyond is not found
 _segments, _transcripts, _recordings = (

@@ -92,7 +92,7 @@ def _folded(cluster: str) -> str:
 
 
 def _is_accent(char: str) -> bool:
-    # By canonical combining class: Hebrew and Arabic points, overlays, and what stands above or below a letter. Voicing
+    # By canonical combining class: Hebrew and Arabic points, overlays, and marks above or below a letter. Voicing
     # of Kana (8), viramas (9) and South Asian vowels (0 and up to 132) are no accents.
     place = unicodedata.combining(char)
     return place == 1 or 10 <= place <= 36 or place >= 200

@@ -1,4 +1,4 @@
-"""Snapshots as they were taken, and what they tell about a stretch of time.
+"""Store snapshots, and read the history of queues, trunks and agents from them.
 
 Each snapshot is a row; its queues and trunks are sampled every time, members and extensions when they change.
 """
@@ -105,7 +105,7 @@ def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> No
     """Make a snapshot the newest one, without adding it to the history. An older one changes nothing, except that one
     from the future, of a clock that was set back since, gives way.
 
-    What the PBX counts anew since the one before is noted: see pbx.store.counter_resets.
+    Counters that restarted since the previous snapshot are noted: see pbx.store.counter_resets.
     """
     at = snapshot.taken_at.replace(microsecond=0)
     latest = session.get(LatestSnapshot, connection_id)
@@ -169,7 +169,7 @@ def queue_history(
 def snapshot_gaps(
     session: Session, connection_id: int, since: datetime, until: datetime, interval_s: int
 ) -> list[tuple[datetime, datetime]]:
-    """The stretches in which nobody looked although every `interval_s` seconds someone should have.
+    """Return the times without snapshots, where one was due every `interval_s` seconds.
 
     Each is the last look before it and the first after it, cut to `since` and `until` (or now, if that is earlier).
     """

@@ -1,7 +1,7 @@
-"""Transcripts: written part by part, made current when whole, read, and edited.
+"""Transcripts: stored part by part, made current when complete, read, and edited.
 
-A recording's current transcript stays until another is whole. Each part is written with how far it reaches, in one
-transaction: who takes up a transcript after a crash goes on at `done_s`, and nothing is there twice.
+A recording's current transcript stays until another is complete. Each part is stored with its end in one transaction:
+after a crash the next transcriber continues at `done_s`, and nothing is stored twice.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _segments = Table.metadata.tables["segments"]
 
 
 def speaker_of(direction: str, channels: int, channel: int, leg: str = "") -> Speaker:
-    """Who speaks on a channel of a recording; "" where it can't be told.
+    """Return who speaks on a channel of a recording; "" where that is unknown.
 
     Of two channels the first is the side that was recorded. A file with one channel tells only if it is one of a pair,
     `leg` "r" (the recorded side) or "t" (the other).
@@ -46,9 +46,9 @@ def speaker_of(direction: str, channels: int, channel: int, leg: str = "") -> Sp
 
 
 def begin_transcript(session: Session, recording_id: int, engine: str, model: str, audio_sha256: str) -> Transcript:
-    """The transcript to go on with: what this engine and model have of this very audio so far, or a new, empty one.
+    """Return the transcript to continue: what this engine and model have of the same audio, or a new, empty one.
 
-    Other partial transcripts of the recording are deleted; whole ones stay.
+    Other partial transcripts of the recording are deleted; complete ones stay.
     """
     partial = select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.complete).is_(False))
     wanted = (engine, model, audio_sha256)
@@ -66,7 +66,7 @@ def begin_transcript(session: Session, recording_id: int, engine: str, model: st
 
 
 def add_part(session: Session, transcript_id: int, part: TranscriptPart, direction: str, leg: str = "") -> None:
-    """Store what is newly known, and that all before `part.done_s` is known now.
+    """Store a part of a transcript, which is then transcribed up to `part.done_s`.
 
     `direction` is the call's, `leg` the recording's (`pbx.asterisk.formats.recording_names.leg_of`): they show who
     speaks. Segments of the part already done are skipped, later ones are replaced. Raises PbxError when the transcript
@@ -92,9 +92,9 @@ def add_part(session: Session, transcript_id: int, part: TranscriptPart, directi
 
 
 def finish_transcript(session: Session, transcript_id: int, duration_s: float | None = None) -> None:
-    """Make a transcript whole and current: from now on it is shown and searched.
+    """Make a transcript complete and current: from now on it is shown and searched.
 
-    The one before it is dropped; one that somebody edited is kept, not current. Raises PbxError when it is gone.
+    The previous one is deleted, or kept as not current if it was edited. Raises PbxError when the transcript is gone.
     """
     transcript = _get(session, transcript_id)
     if transcript.current:
@@ -118,14 +118,14 @@ def finish_transcript(session: Session, transcript_id: int, duration_s: float | 
 
 
 def current_transcript(session: Session, recording_id: int) -> Transcript | None:
-    """What a recording's transcript is now; None before the first is whole."""
+    """Return a recording's current transcript; None before the first is complete."""
     return session.exec(
         select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.current).is_(True))
     ).first()
 
 
 def transcripts_of_call(session: Session, call_id: int) -> list[tuple[RecordingRow, Transcript, list[SegmentRow]]]:
-    """A call's recordings that have a current transcript, in the order they began, each with what was said."""
+    """Return a call's recordings that have a current transcript, in order of their start, each with its segments."""
     query = (
         select(RecordingRow, Transcript)
         .join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
@@ -136,14 +136,15 @@ def transcripts_of_call(session: Session, call_id: int) -> list[tuple[RecordingR
 
 
 def segments_of(session: Session, transcript_id: int) -> list[SegmentRow]:
-    """A transcript's segments in the order of their start."""
+    """Return a transcript's segments in the order of their start."""
     query = select(SegmentRow).where(_of(transcript_id))
     return list(session.exec(query.order_by(col(SegmentRow.start_s), col(SegmentRow.id))).all())
 
 
 def edit_segment(session: Session, segment_id: int, text: str) -> SegmentRow:
-    """Correct what a segment says; search finds the new text at once. The model's own text is kept, and is back, with
-    no mark of an edit, when `text` is that again. The words with their times stay the model's.
+    """Change the text of a segment, which search finds immediately.
+
+    The model's text is kept; setting it again removes the mark of an edit. The timed words stay the model's.
 
     Raises PbxError when the segment is gone, because its recording was transcribed again.
     """
@@ -174,7 +175,7 @@ def save_analysis(
     fallback_reason: str = "",
     attempts: int = 0,
 ) -> None:
-    """Keep what was made of a transcript, in place of what was. Raises PbxError when the transcript is gone."""
+    """Store the analysis of a transcript, replacing any earlier one. Raises PbxError when the transcript is gone."""
     _get(session, transcript_id)
     row = session.get(AnalysisRow, transcript_id) or AnalysisRow(transcript_id=transcript_id, engine=engine)
     row.engine, row.document, row.created_at = engine, document, now()
@@ -184,12 +185,12 @@ def save_analysis(
 
 
 def analysis_of(session: Session, transcript_id: int) -> AnalysisRow | None:
-    """What was made of a transcript; None before it was analysed."""
+    """Return the analysis of a transcript; None before it was analysed."""
     return session.get(AnalysisRow, transcript_id)
 
 
 def summaries_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
-    """The summaries of calls, by call; of several recordings they follow one another."""
+    """Return {call id: summary}; the summaries of several recordings are joined."""
     query = (
         select(RecordingRow.call_id, AnalysisRow.document)
         .join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
@@ -204,7 +205,7 @@ def summaries_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
 
 
 def to_segment(row: SegmentRow) -> Segment:
-    """A stored segment as the speech engines know it. Of an edited one the text is the edited, the words are not."""
+    """Convert a stored segment. An edited one has the edited text and the model's words."""
     words = tuple(Word(start_s, end_s, text, probability) for start_s, end_s, text, probability in row.words)
     flags = cast(tuple[Flag, ...], tuple(row.flags.split()))  # nothing else is stored
     return Segment(row.start_s, row.end_s, row.channel, row.text, words, row.confidence, flags)
@@ -249,7 +250,7 @@ def _is_edited(session: Session, transcript: Transcript) -> bool:
 
 
 def _drop(session: Session, transcript: Transcript) -> None:
-    """Delete a transcript with all that hangs on it."""
+    """Delete a transcript with its segments, analysis and index entries."""
     transcript_id = _id_of(transcript)
     unindex_transcript(session, transcript_id)
     session.execute(delete(AnalysisRow).where(col(AnalysisRow.transcript_id) == transcript_id))

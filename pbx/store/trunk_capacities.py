@@ -1,4 +1,4 @@
-"""How many lines each trunk has, as the analyst says: FreePBX keeps it to itself, and AMI doesn't tell it."""
+"""The capacity of trunks in concurrent calls, entered by the analyst: AMI doesn't report it."""
 
 from sqlalchemy import select
 from sqlmodel import Session
@@ -9,13 +9,13 @@ _L = Table.metadata.tables[str(TrunkCapacity.__tablename__)].c
 
 
 def trunk_capacities(session: Session, connection_id: int) -> dict[str, int]:
-    """The lines of each trunk of which that was said, by its name."""
+    """Return {trunk: capacity} of the trunks with a known capacity."""
     query = select(_L.trunk, _L.channels).where(_L.connection_id == connection_id)
     return {row.trunk: row.channels for row in session.connection().execute(query)}
 
 
 def set_trunk_capacity(session: Session, connection_id: int, trunk: str, channels: int | None) -> None:
-    """Keep how many lines a trunk has; None: that is not known."""
+    """Save a trunk's capacity; None deletes it."""
     row = session.get(TrunkCapacity, (connection_id, trunk))
     if channels is None:
         if row is not None:

@@ -74,8 +74,8 @@ def transcribe_queued(
     """Transcribe the recordings that `worker` has claimed, until all ended or `stop`, a pause or a cancel interrupts.
 
     An unreadable recording fails with its reason and affects no other. An interrupted one is queued again and keeps
-    what is transcribed. Raises ModelError when the model fails, DataError or StorageFull when nothing can be stored; the
-    recordings that haven't ended are queued again then, too.
+    what is transcribed. Raises ModelError when the model fails, DataError or StorageFull when nothing can be stored;
+    the recordings that haven't ended are queued again then, too.
     """
     batch = TranscriptionBatch()
     run = _Run(engine, settings, transcriber, worker, batch, ended)

@@ -115,7 +115,7 @@ def test_asterisks_own_counters_follow(lived: Lived, engine: Engine) -> None:
 def test_a_reset_of_those_counters_is_noted(lived: Lived) -> None:
     with lived.opened(LIVE) as engine:
         (reset,) = resets_since(engine, lived.shift.until)
-    assert (reset.queue, reset.description) == (DESK, "The counters of desk began anew")
+    assert (reset.queue, reset.description) == (DESK, "The counters of desk were reset")
 
 
 def test_trunk_figures(lived: Lived, engine: Engine, way: str) -> None:
