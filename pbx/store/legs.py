@@ -1,4 +1,4 @@
-"""Calls' legs, and the calls they fold into. In bulk: an import brings a million."""
+"""Store legs and the calls that they form, in bulk: an import brings a million."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,18 +17,18 @@ from pbx.store.call_queues import update_call_queues
 from pbx.store.merging import delete_empty, merge_calls
 from pbx.store.models import LegRow, SubjectKind, Table
 
-_CHUNK = 2000  # legs at once
+_CHUNK = 2000  # legs in one step
 _calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))
 _legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
 _FACTS = tuple(one.name for one in fields(Call))
 _stored_part = attrgetter(*_COLUMNS)
-_KEPT = ("queue",)  # what visits and a recording's name know better
+_KEPT = ("queue",)  # visits and recording names are better sources
 _LegKey = tuple[str, str, str]
 
 
 class Stored(NamedTuple):
-    """How many legs and calls were not known before."""
+    """How many legs and calls are new."""
 
     legs: int
     calls: int
@@ -36,7 +36,7 @@ class Stored(NamedTuple):
 
 @dataclass(slots=True)
 class _LegRow:
-    """A leg as it is stored, or will be."""
+    """A leg that is stored or will be."""
 
     leg: Leg
     source: str
@@ -47,7 +47,7 @@ class _LegRow:
 
 @dataclass(slots=True)
 class _Known:
-    """What is stored of some legs' calls."""
+    """The stored calls and legs that some new legs may belong to."""
 
     calls: dict[str, Mapping[str, Any]]  # by linkedid
     rows: dict[_LegKey, _LegRow] = field(default_factory=dict)  # by linkedid, channel, dst_channel
@@ -56,14 +56,14 @@ class _Known:
 
 
 def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
-    """Store legs and what they make of their calls.
+    """Store legs, and update the calls they belong to.
 
     A leg is identified by linkedid, channel and dst_channel. If live events and the CDR have the same leg, the CDR wins
     and what only live events know stays (`pbx.model.call_from_legs.merge_legs`). All legs of a linkedid are one call
     (`fold_legs`), which keeps the duration of its recording if that is known. Its queues are those of its visits.
     Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
     """
-    session.flush()  # notes and tags too are moved below the session
+    session.flush()  # notes and tags are moved by SQL, too
     legs = bounded(legs)
     chunks = [
         _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
@@ -73,14 +73,14 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
 
 
 def known_trunks(session: Session, connection_id: int) -> frozenset[str]:
-    """The names of all trunks this PBX was ever seen to have."""
+    """Return the names of all trunks that this PBX has or had."""
     kind: SubjectKind = "trunk"
     names = select(_subjects.c.name).where(_subjects.c.connection_id == connection_id, _subjects.c.kind == kind)
     return frozenset(session.connection().scalars(names))
 
 
 def legs_of(session: Session, call_id: int) -> list[LegRow]:
-    """A call's legs, in the order they began."""
+    """Return a call's legs, in order of their start."""
     rows = session.connection().execute(
         select(_legs).where(_legs.c.call_id == call_id).order_by(_legs.c.started_at, _legs.c.sequence, _legs.c.id)
     )
@@ -88,7 +88,7 @@ def legs_of(session: Session, call_id: int) -> list[LegRow]:
 
 
 def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[LegSource, list[Leg]]:
-    """The legs known of these calls, by who told of them."""
+    """Return the stored legs of these calls, by source."""
     found: dict[LegSource, list[Leg]] = {"watch": [], "cdr": []}
     wanted = select(_legs).where(_legs.c.connection_id == connection_id, _legs.c.linkedid.in_(linkedids))
     for row in session.connection().execute(wanted).mappings():
@@ -105,14 +105,14 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
     _settle(session, known.left)
-    told = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
-    told |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
-    update_call_queues(session, connection_id, told)
+    call_ids = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
+    call_ids |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
+    update_call_queues(session, connection_id, call_ids)
     return Stored(count, len(fresh))
 
 
 def _known(session: Session, connection_id: int, legs: Sequence[Leg]) -> _Known:
-    """Read what is stored of these legs' calls: all their legs, and legs of the same uniqueids that hang elsewhere."""
+    """Read the stored legs of these legs' calls, and legs with the same uniqueids that belong to other calls."""
     linkedids = list({leg.linkedid for leg in legs})
     known = _Known(_read_calls(session, connection_id, linkedids))
     _read_legs(session, connection_id, known, _legs.c.linkedid.in_(linkedids))
@@ -148,7 +148,7 @@ def _add(known: _Known, row: _LegRow) -> None:
 
 
 def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
-    """Merge a leg into the row it belongs to, or make a new one."""
+    """Merge a leg into its stored row, or add one."""
     row = known.rows.get(_key(leg)) or known.by_uniqueid.get((leg.uniqueid, leg.channel, leg.dst_channel))
     if row is None:
         row = _LegRow(leg, source, changed=True)
@@ -162,7 +162,7 @@ def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
         return row
     if merged.linkedid != row.leg.linkedid:
         if (taken := (merged.linkedid, merged.channel, merged.dst_channel)) in known.rows:
-            merged = replace(merged, linkedid=row.leg.linkedid)  # both are stored already; each stays where it is
+            merged = replace(merged, linkedid=row.leg.linkedid)  # both are stored; each stays in its call
         else:
             del known.rows[_key(row.leg)]
             known.rows[taken] = row
@@ -174,13 +174,13 @@ def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
 
 
 def _make_calls(session: Session, connection_id: int, known: _Known, fresh: Iterable[str]) -> None:
-    """Make the calls that aren't there yet, with what their legs tell, and tell each leg its call."""
-    told = _folded(known, fresh)
+    """Add the missing calls with the facts from their legs, and set the call of each leg."""
+    folded = _folded(known, fresh)
     rest = {"connection_id": connection_id, "source": "freepbx", "state": "none"}
-    rows = [rest | facts | {"linkedid": linkedid, "uniqueid": linkedid} for linkedid, facts in told.items()]
+    rows = [rest | facts | {"linkedid": linkedid, "uniqueid": linkedid} for linkedid, facts in folded.items()]
     if rows:
         made = session.connection().execute(insert(_calls).returning(_calls.c.id, _calls.c.linkedid), rows)
-        known.calls |= {row.linkedid: told[row.linkedid] | {"id": row.id} for row in made}
+        known.calls |= {row.linkedid: folded[row.linkedid] | {"id": row.id} for row in made}
     for row in known.rows.values():
         if row.call_id is None:
             row.call_id = known.calls[row.leg.linkedid]["id"]
@@ -214,15 +214,15 @@ def _write_legs(session: Session, connection_id: int, known: _Known) -> int:
 
 
 def _write_calls(session: Session, known: _Known, linkedids: set[str]) -> None:
-    """Fold the legs of these calls, and write what came out where it is not what is known."""
+    """Fold the legs of these calls, and update the calls that differ."""
     changed = []
     measured = _measured(session, [known.calls[linkedid]["id"] for linkedid in linkedids])
-    for linkedid, told in _folded(known, linkedids).items():
+    for linkedid, folded in _folded(known, linkedids).items():
         call = known.calls[linkedid]
-        keep = {name for name in _FACTS if told[name] in (None, "") or (name in _KEPT and call[name])}
+        keep = {name for name in _FACTS if folded[name] in (None, "") or (name in _KEPT and call[name])}
         if call["id"] in measured:
             keep.add("duration_s")
-        after = {name: call[name] if name in keep else told[name] for name in _FACTS}
+        after = {name: call[name] if name in keep else folded[name] for name in _FACTS}
         if any(after[name] != call[name] for name in _FACTS):
             changed.append({"call_id": call["id"]} | after)
     if changed:
@@ -230,14 +230,14 @@ def _write_calls(session: Session, known: _Known, linkedids: set[str]) -> None:
 
 
 def _measured(session: Session, call_ids: Sequence[int]) -> set[int]:
-    """Calls that have a recording whose length is known."""
+    """Return the calls that have a recording with a known duration."""
     table = _recordings.c
     wanted = select(table.call_id).where(table.call_id.in_(call_ids), table.duration_s.is_not(None))
     return set(session.connection().scalars(wanted))
 
 
 def _join_recordings(session: Session, connection_id: int, known: _Known, touched: set[str]) -> set[str]:
-    """Merge calls without legs, which are a recording of one of these, into the leg's call; the linkedids of these."""
+    """Merge calls that consist of only a recording into the call of its leg; returns the linkedids of those calls."""
     of_uniqueid: dict[str, int] = {}
     of_file: dict[str, int] = {}
     for row in known.rows.values():
@@ -251,7 +251,9 @@ def _join_recordings(session: Session, connection_id: int, known: _Known, touche
         named = parse_name(file)
         if named.uniqueid and named.uniqueid not in (leg.uniqueid, leg.linkedid):
             of_uniqueid[named.uniqueid] = call_id
-        if not (named.from_number and named.to_number):  # not FreePBX's own: who listed it may not have read it so far
+        if not (
+            named.from_number and named.to_number
+        ):  # not named by FreePBX: its listing may not have parsed the name
             of_file[file] = call_id
     into = _strays(session, connection_id, of_uniqueid) | _nameless(session, connection_id, of_file)
     if not into:
@@ -264,7 +266,7 @@ def _join_recordings(session: Session, connection_id: int, known: _Known, touche
 
 
 def _strays(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]) -> dict[int, int]:
-    """Calls without legs whose linkedid is the uniqueid of another call's leg: id → that call's."""
+    """Return {id of a call without legs: id of the call whose leg has its linkedid as uniqueid}."""
     has_legs = select(_legs.c.id).where(_legs.c.call_id == _calls.c.id).exists()
     wanted = select(_calls.c.id, _calls.c.linkedid).where(
         _calls.c.connection_id == connection_id, _calls.c.linkedid.in_(list(of_uniqueid)), ~has_legs
@@ -274,7 +276,7 @@ def _strays(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]
 
 
 def _nameless(session: Session, connection_id: int, of_file: Mapping[str, int]) -> dict[int, int]:
-    """Calls of recordings whose names aren't FreePBX's, by the base name that a leg tells: id → the leg's call."""
+    """Return {call id: id of the leg's call} of recordings not named by FreePBX, by the file name in a leg."""
     if not of_file:
         return {}
     table = _recordings.c
@@ -288,10 +290,10 @@ def _nameless(session: Session, connection_id: int, of_file: Mapping[str, int]) 
 
 
 def _settle(session: Session, call_ids: set[int]) -> None:
-    """Fold anew what remains of calls that legs were moved away from; delete those on which nothing hangs."""
+    """Fold the remaining legs of calls that lost some; delete calls without legs, recordings, notes or tags."""
     for call_id in delete_empty(session, call_ids) if call_ids else ():
         found = session.connection().execute(select(_legs).where(_legs.c.call_id == call_id)).mappings()
         legs = [Leg(**{name: row[name] for name in _COLUMNS}) for row in found]
         if legs:
-            told = {name: value for name, value in _values(fold_legs(legs)).items() if value not in (None, "")}
-            session.connection().execute(update(_calls).where(_calls.c.id == call_id).values(told))
+            folded = {name: value for name, value in _values(fold_legs(legs)).items() if value not in (None, "")}
+            session.connection().execute(update(_calls).where(_calls.c.id == call_id).values(folded))

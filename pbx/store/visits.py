@@ -1,4 +1,4 @@
-"""Visits to queues, rings in vain and agents' changes into the cache. In bulk: a site's history is millions of events.
+"""Store queue visits, missed rings and agent events, in bulk: a site's history has millions of events.
 
 What was seen live and what queue_log wrote of the same thing is one row. The two clocks are read at slightly different
 moments, so that times within `SAME_S` of each other are the same.
@@ -25,10 +25,10 @@ VisitSource = Literal["watch", "queue_log"]
 SAME_S = 2
 _TIMES = ("joined_at", "connected_at", "ended_at")
 _NOTHING: tuple[object, ...] = (None, "")
-_WHO = ("caller", "caller_name", "did", "interface", "original_position")  # known however the visit ended
+_WHO = ("caller", "caller_name", "did", "interface", "original_position")  # independent of how the visit ended
 _FIELDS = tuple(Visit.__dataclass_fields__)
 _KEY = ("uniqueid", "queue", "joined_at", "outcome")
-_SEEN = 2  # an end that somebody saw
+_SEEN = 2  # an end that was observed
 _CERTAINTY = {"in_progress": 0, "unknown": 1}
 _OPPOSITE = {"login": "logout", "logout": "login", "pause": "unpause", "unpause": "pause"}
 
@@ -38,7 +38,7 @@ _events: SqlTable = Table.metadata.tables[AgentEventRow.__tablename__]
 
 
 class _VisitRecord:
-    """A visit stored or to be stored, and whose figures it holds; `id` None: not stored yet."""
+    """A visit that is stored or will be, and the source of its figures. `id` is None until it is stored."""
 
     __slots__ = ("changed", "id", "source", "visit")
 
@@ -47,7 +47,7 @@ class _VisitRecord:
 
 
 def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], source: VisitSource) -> int:
-    """Add visits, or what they tell in addition to those known; the number of rows added or changed.
+    """Add visits, or complete those already stored; returns the number of rows added or changed.
 
     A known one is of the same caller's channel and queue and was joined within 2 s. The figures of queue_log win over
     those seen live; one that was in progress, or whose end nobody saw, is completed by either. Storing the same again
@@ -79,7 +79,7 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
 
 
 def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> int:
-    """Add rings in vain that aren't known; the number added. A telephone that rang twice for a call is two of them."""
+    """Add missed rings that aren't stored yet; returns how many. A phone that rang twice for a call missed two."""
     rings = bounded(rings)
     known: dict[tuple[str, str, str], list[tuple[datetime, float]]] = defaultdict(list)
     columns = _rings.c
@@ -105,7 +105,7 @@ def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> 
 
 
 def store_agent_changes(session: Session, connection_id: int, changes: Sequence[AgentEvent]) -> int:
-    """Add agents' changes that aren't known; the number added."""
+    """Add agent events that aren't stored yet; returns how many."""
     if not changes:
         return 0
     changes, columns = bounded(changes), _events.c
@@ -130,7 +130,7 @@ def store_agent_changes(session: Session, connection_id: int, changes: Sequence[
 
 
 def open_visits(session: Session, connection_id: int, source: VisitSource) -> list[Visit]:
-    """The visits that were in progress when this source last told of them."""
+    """Return the visits that were in progress at the last event from this source."""
     query = select(*(_visits.c[name] for name in _FIELDS)).where(
         _visits.c.connection_id == connection_id, _visits.c.outcome == "in_progress", _visits.c.source == source
     )
@@ -151,7 +151,7 @@ def _known_visits(
 
 
 def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _VisitRecord | None:
-    """The row of the same visit. A caller who left and came back at once has two, told apart by the first one's end."""
+    """Return the row of the same visit. A caller who left and rejoined has two; the end of the first decides."""
     best: _VisitRecord | None = None
     best_s: float = SAME_S + 1
     for row in rows:
@@ -163,11 +163,11 @@ def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _Visi
 
 
 def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
-    """Let the better word win, and the other one fill in what it leaves open."""
+    """Merge two versions of a visit: the better source wins, and the other one fills the gaps."""
     old, old_source = row.visit, row.source
     sure, old_sure = _CERTAINTY.get(visit.outcome, _SEEN), _CERTAINTY.get(old.outcome, _SEEN)
     if sure == old_sure and source == old_source:
-        wins = sure < _SEEN  # of an end that is told again the first telling stays: it knew the beginning
+        wins = sure < _SEEN  # of two reports of an end the first one stays: it had the start
     else:
         wins = sure > old_sure or (sure == old_sure and source == "queue_log")
     better, worse = (visit, old) if wins else (old, visit)
@@ -178,7 +178,7 @@ def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
         if name not in _KEY and (agree or name in _WHO) and getattr(better, name) in _NOTHING
         if (value := getattr(worse, name)) not in _NOTHING
     }
-    # A beginning that was computed backwards, from an end, doesn't replace one that was seen.
+    # A start that was computed back from the end doesn't replace an observed one.
     joined_at = visit.joined_at if source == "queue_log" and old_source == "watch" else old.joined_at
     merged = replace(better, joined_at=joined_at, **fill)
     new_source = source if wins else old_source
@@ -195,13 +195,13 @@ def _values(row: _VisitRecord) -> dict[str, Any]:
 
 
 def _in_seconds(visit: Visit) -> Visit:
-    """As it will be read back, so that storing it again is seen to change nothing."""
+    """Return the fact as it will be read back, so that storing it again changes nothing."""
     times = {name: at.replace(microsecond=0) for name in _TIMES if (at := getattr(visit, name)) and at.microsecond}
     return replace(visit, **times) if times else visit
 
 
 def _same_ring(ring: Ring, other_at: datetime, other_s: float) -> bool:
-    """Whether a ring is one already known: a second one would have ended no earlier than its own length after it."""
+    """Return whether a ring is already stored: another one would have ended at least its own length later."""
     apart_s = abs((ring.rung_at - other_at).total_seconds())
     return apart_s == 0 or (apart_s <= SAME_S and apart_s + 1 <= min(ring.ring_s, other_s))
 
