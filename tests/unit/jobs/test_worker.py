@@ -169,7 +169,7 @@ def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
     queue.request_job(engine, settings, "sync", requested_by="page")
     monkeypatch.setenv("FREEPBX_HOST", "other.test")
     assert start("--once").wait(60) == 1
-    assert "another PBX" in jobs_of(engine)[0].error
+    assert "a different PBX" in jobs_of(engine)[0].error
     assert log_of(settings) == []
 
 
