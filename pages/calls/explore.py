@@ -25,8 +25,8 @@ from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history
 from pbx.ui.drilldown_rows import CALLS, CallQuery
 from pbx.ui.filters import ALL, IN_URL
 from pbx.ui.period_bar import Period, period_bar
-from pbx.ui.searches import NONE_LABELS
 from pbx.ui.tiles import figure_tile, figure_tiles
+from pbx.ui.transcript_search import NONE_LABELS
 
 CHART_BARS = 10
 TABLE_ROWS = 50

@@ -12,7 +12,7 @@ from pbx.store.engine import reading
 from pbx.ui.call_detail import show_call
 from pbx.ui.filters import ALL, PERIODS, direction_filter, number_filter, period_filter, queue_filter, select_filter
 from pbx.ui.pager import pager
-from pbx.ui.searches import NONE_LABELS
+from pbx.ui.transcript_search import NONE_LABELS
 from pbx.ui.transcription_queue import transcribe_many
 
 PAGE_ROWS = 15

@@ -24,8 +24,8 @@ from pbx.ui import exports, filters
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.pager import pager
 from pbx.ui.search_hits import show_hits
-from pbx.ui.searches import NONE_LABELS, SEARCH, TOPICS, TRENDS, check_query, search_for
 from pbx.ui.topics import show_topics
+from pbx.ui.transcript_search import NONE_LABELS, SEARCH, TOPICS, TRENDS, check_query, search_for
 from pbx.ui.trends import show_trends
 
 PAGE_HITS = 20

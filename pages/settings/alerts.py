@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from pbx import ui
 from pbx.alerts.delivery import EXAMPLES, alert_title, check_target, sample_message, send
-from pbx.alerts.evaluation import MIN_CALLS, STALE_INTERVALS
+from pbx.alerts.rules import MIN_CALLS, STALE_INTERVALS
 from pbx.errors import PbxError, SettingsError
 from pbx.formatting import ago_text, count_text, duration_text
 from pbx.store.alerts import (

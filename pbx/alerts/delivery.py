@@ -6,7 +6,7 @@ from datetime import datetime, tzinfo
 
 from sqlalchemy import Engine
 
-from pbx.alerts.evaluation import evaluate
+from pbx.alerts.rules import evaluate
 from pbx.alerts.send_process import check_address, send_in_process
 from pbx.errors import PbxError
 from pbx.formatting import duration_text, moment_text, zone_of, zone_text

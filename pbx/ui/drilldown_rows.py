@@ -23,8 +23,8 @@ from pbx.store.models import CallRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import Drilldown, int_param, number_param, span_param, span_text
 from pbx.ui.period_bar import Period
-from pbx.ui.searches import NONE_LABELS
 from pbx.ui.tables import TableCell, call_cells
+from pbx.ui.transcript_search import NONE_LABELS
 
 NO_CAUSE = -1
 _OWN_BARS = ("answered", "transferred", "abandoned")  # outcomes that aren't counted as "other"

@@ -19,8 +19,8 @@ TextSpans = Sequence[tuple[int, int]]  # of characters: the first, and the one a
 _component = st.components.v2.component(
     "pbx_hits",
     html='<div class="hits"></div>',
-    css=(HERE / "hits.css").read_text(encoding="utf-8"),
-    js=(HERE / "hits.js").read_text(encoding="utf-8"),
+    css=(HERE / "search_hits.css").read_text(encoding="utf-8"),
+    js=(HERE / "search_hits.js").read_text(encoding="utf-8"),
 )
 
 

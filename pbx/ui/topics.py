@@ -17,7 +17,7 @@ from pbx.transcription.search.hits import SearchFilter, count_hits, count_transc
 from pbx.transcription.search.query import parse_query
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import empty, note, plain
-from pbx.ui.searches import phrase_query, search_for, show_query_error, topic_query
+from pbx.ui.transcript_search import phrase_query, search_for, show_query_error, topic_query
 
 
 def show_topics(site: Site, search: SearchFilter) -> None:

@@ -15,8 +15,8 @@ from pbx.transcription.search.hits import SearchFilter, TrendDimension, trend
 from pbx.ui.active_pbx import Site
 from pbx.ui.elements import chart, note, palette, picture_name
 from pbx.ui.filters import IN_URL
-from pbx.ui.searches import NONE_LABELS, check_query, search_for, topic_query
 from pbx.ui.tables import table
+from pbx.ui.transcript_search import NONE_LABELS, check_query, search_for, topic_query
 
 MOST_PHRASES = 4
 MOST_DAYS = 400  # more bars would be too thin

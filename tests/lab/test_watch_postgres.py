@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.alerts.evaluation import evaluate
+from pbx.alerts.rules import evaluate
 from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, queue_totals
 from pbx.live.collect import collect_snapshot

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.alerts.evaluation import evaluate
+from pbx.alerts.rules import evaluate
 from pbx.model.history import Visit
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, Trunk
 from pbx.settings import Settings

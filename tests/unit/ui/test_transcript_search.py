@@ -4,7 +4,7 @@ import pytest
 
 from pbx.store.models import Topic
 from pbx.transcription.search.query import Either, PhraseTerm, parse_query
-from pbx.ui.searches import phrase_query, topic_query
+from pbx.ui.transcript_search import phrase_query, topic_query
 from pbx.ui.trends import trend_drilldown
 
 
