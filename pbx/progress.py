@@ -1,4 +1,4 @@
-"""How long work reports its progress, and how it is told to stop."""
+"""How long work reports its progress, and how it learns that it should stop."""
 
 import threading
 from collections.abc import Callable, Iterator

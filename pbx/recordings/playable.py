@@ -95,7 +95,7 @@ def _place(source: Path, cache_dir: Path, suffix: str) -> Path:
 @contextlib.contextmanager
 def _written_whole(target: Path) -> Iterator[Path]:
     """A file beside `target` to write to, which takes its place at the end, or is gone after a failure."""
-    part = target.with_name(f"{target.stem}.{secrets.token_hex(4)}.part")  # two pages may ask at once
+    part = target.with_name(f"{target.stem}.{secrets.token_hex(4)}.part")  # two pages may ask at the same time
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
