@@ -45,7 +45,12 @@ NAME_PARTS = {"mend", "anew", "told", "asked", "behind", "stretch", "stretches",
 
 _PATTERNS = [(re.compile(rf"(?<![\w’'-])({pattern})(?![\w’'])", re.IGNORECASE), say) for pattern, say in WORDS.items()]
 # Spoken language, and migrations, which keep old names.
-_EXCLUDED = ("pbx/demo/sample_calls/", "pbx/speech/idioms.toml", "pbx/speech/phantoms.toml", "pbx/store/migrations/")
+_EXCLUDED = (
+    "pbx/demo/sample_calls/",
+    "pbx/speech/idioms.toml",
+    "pbx/speech/phantom_phrases.toml",
+    "pbx/store/migrations/",
+)
 _TEXT_FILES = (".md", ".toml", ".html", ".css", ".js", ".example", "Makefile")
 
 

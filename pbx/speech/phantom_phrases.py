@@ -1,4 +1,4 @@
-"""Phrases that models invent where nobody speaks, in any language: reads phantoms.toml and compiles its patterns."""
+"""Phrases that models invent where nobody speaks, in any language: compiled from phantom_phrases.toml."""
 
 import re
 import tomllib
