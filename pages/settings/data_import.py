@@ -24,7 +24,7 @@ from pbx.store.import_source import (
 )
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import ended_jobs, get_job, unfinished_jobs
-from pbx.store.listening import listening_since
+from pbx.store.listening_spans import listening_since
 from pbx.store.models import ImportCursorRow, Job
 
 COMMANDS = """\

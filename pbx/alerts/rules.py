@@ -18,7 +18,7 @@ from pbx.settings import Settings
 from pbx.store.alerts import Change, Seen, list_rules, settle, would_change
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.listening import listening_spans
+from pbx.store.listening_spans import listening_spans
 from pbx.store.models import AlertRule, Job, PbxConnection
 from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
 

@@ -8,7 +8,7 @@ from sqlalchemy import Column, func, select
 from sqlmodel import Session
 
 from pbx.store.import_cursors import MarkKind
-from pbx.store.listening import listening_spans
+from pbx.store.listening_spans import listening_spans
 from pbx.store.models import Table
 
 CoveredSpan = tuple[datetime, datetime]

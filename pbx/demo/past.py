@@ -17,7 +17,7 @@ from pbx.demo.snapshot_rows import LONGEST_SHIFT, write_snapshots
 from pbx.demo.story import calls_between
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
-from pbx.store.listening import begin_span, listening_spans, prolong_span
+from pbx.store.listening_spans import begin_span, listening_spans, prolong_span
 from pbx.store.models import Table
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 

@@ -14,7 +14,7 @@ from pbx.store.engine import reading
 from pbx.store.import_cursors import list_cursors
 from pbx.store.job_queue import worker_alive
 from pbx.store.job_rows import unfinished_jobs
-from pbx.store.listening import listening_since
+from pbx.store.listening_spans import listening_since
 from pbx.store.models import ImportCursorRow, Job, JobKind, RecordingRow
 from pbx.store.transcription_queue import overview
 

@@ -39,7 +39,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.legs import known_trunks
-from pbx.store.listening import end_spans, open_legs
+from pbx.store.listening_spans import end_spans, open_legs
 from pbx.store.visits import open_visits
 
 ROLE = "watch"

@@ -18,7 +18,7 @@ from pbx.live.events import LiveUpdates
 from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
-from pbx.store.listening import begin_span, end_spans, prolong_span
+from pbx.store.listening_spans import begin_span, end_spans, prolong_span
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 
 COMMIT_S = 1.0

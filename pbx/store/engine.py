@@ -23,7 +23,7 @@ from sqlmodel import Session
 
 from pbx.errors import DataError, NewerDatabase, PbxError, SettingsError, StorageFull
 from pbx.settings import Settings
-from pbx.store.private import close_tree, make_private
+from pbx.store.file_permissions import close_tree, make_private
 
 BUSY_TIMEOUT_S = 60  # far longer than any write here takes
 _opened: WeakSet[Engine] = WeakSet()  # by this process

@@ -12,10 +12,10 @@ from pbx.asterisk.formats.recording_names import parse_name, without_format
 from pbx.model.call import Call
 from pbx.model.call_from_legs import LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
-from pbx.store.bounds import bounded
 from pbx.store.call_queues import update_call_queues
-from pbx.store.merging import delete_empty, merge_calls
+from pbx.store.merge_calls import delete_empty, merge_calls
 from pbx.store.models import LegRow, SubjectKind, Table
+from pbx.store.safe_values import bounded
 
 _CHUNK = 2000  # legs in one step
 _calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))

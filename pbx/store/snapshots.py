@@ -29,9 +29,9 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import Session
 
 from pbx.model.snapshot import Queue, Snapshot, Trunk
-from pbx.store.bounds import bounded_text
 from pbx.store.counter_resets import note_resets
 from pbx.store.models import LatestSnapshot, SnapshotRow, SubjectKind, Table, UtcSeconds, now
+from pbx.store.safe_values import bounded_text
 
 MISSED_LOOKS = 2.5  # so many intervals without a snapshot are a gap; one missed look is not yet
 

@@ -19,7 +19,7 @@ from pbx.settings import load_settings
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import history_source, save_history_source
 from pbx.store.job_queue import request_job
-from pbx.store.listening import begin_span
+from pbx.store.listening_spans import begin_span
 from pbx.store.models import Job
 from tests.pages.test_pages import HOSTILE, fill, led_to, open_page, press, save_pbx, tables, well, words
 from tests.unit.asterisk.formats.queue_logs import lines

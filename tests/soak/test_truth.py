@@ -12,7 +12,7 @@ from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import writing
 from pbx.store.job_rows import add_job, start_job
-from pbx.store.listening import begin_span, prolong_span
+from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.models import PbxConnection, now
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.store.visits import store_visits

@@ -9,7 +9,7 @@ from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.model.snapshot import Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
-from pbx.store.listening import begin_span, prolong_span
+from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 

@@ -11,7 +11,7 @@ from pbx.model.snapshot import QueueMember, SnapshotPart
 from pbx.settings import Settings
 from pbx.store.alerts import list_rules, save_rule
 from pbx.store.engine import open_engine, writing
-from pbx.store.listening import begin_span, prolong_span
+from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.models import AlertRule
 from tests.unit.alerts.alerting import (
     FREE,

@@ -9,7 +9,7 @@ from pbx.analytics.coverage import call_coverage, queue_coverage
 from pbx.model.history import Visit
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
-from pbx.store.listening import begin_span, prolong_span
+from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.visits import store_visits
 from tests.pages.test_pages import add_call, save_pbx
 from tests.unit.sample_history import leg
