@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -26,6 +25,7 @@ from pbx.speech.decoding import DecodingRules
 from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.vad import find_voice
 from pbx.speech.whisper import WhisperTranscriber
+from tests.unit.speech.sounds import save_wav
 from tests.unit.speech.synthetic_speech import CHECKPOINT, clips, errors_in
 
 RATE_HZ = 16_000
@@ -55,15 +55,6 @@ def make_call(duration_s: float, voiced: float = 0.45) -> Sound:
             at += len(clip.sound) / RATE_HZ + 0.15
         voiced_s[turn] += at - begun_s + 0.25  # as in voice detection, with 0.2 s on each side
         at = max(at + 0.1, sum(voiced_s) / (2 * voiced))  # a pause of the required length
-
-
-def write_wav(path: Path, sound: Sound) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(len(sound))
-        file.setsampwidth(2)
-        file.setframerate(RATE_HZ)
-        file.writeframes((sound.T.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return path
 
 
 def make_weights(path: Path, size: str) -> Path:
@@ -140,7 +131,7 @@ def measure_speed(folder: Path, size: str, duration_s: float, rounds: int, threa
     sound = make_call(duration_s)
     voice = [sum(s.end_s - s.start_s for s in find_voice(row)) / duration_s for row in sound]
     print(f"{size}, {duration_s:.0f} s, voiced {voice[0]:.0%} and {voice[1]:.0%}, {threads} threads, batch {batch}")
-    path = write_wav(folder / "call.wav", sound)
+    path = save_wav(folder / "call.wav", list(sound))
     mixed = sound.mean(axis=0, keepdims=True)
     plain, pipeline = stock(weights, threads), faster(weights, threads, batch)
     contenders: dict[str, Callable[[], int]] = {
@@ -169,7 +160,7 @@ def measure_memory(folder: Path, size: str, minutes: float, threads: int, batch:
     """Measure an hour in a separate process; the model's memory is measured before."""
     weights = make_weights(folder / f"{size}.pt", size)
     call = make_call(600)
-    path = write_wav(folder / "hour.wav", np.tile(call, (1, round(minutes / 10))))
+    path = save_wav(folder / "hour.wav", list(np.tile(call, (1, round(minutes / 10)))))
     code = f"""
 import sys, time, psutil
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -203,7 +194,7 @@ def measure_errors(folder: Path, count: int, threads: int) -> None:
         for index, clip in enumerate(spoken):
             silence = np.zeros(RATE_HZ, np.float32)
             sound = np.concatenate([silence, clip.sound, silence])[None]
-            paths.append(TranscriptionSource(write_wav(folder / f"{index}.wav", sound), "en"))
+            paths.append(TranscriptionSource(save_wav(folder / f"{index}.wav", list(sound)), "en"))
         options = {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, "fp16": False}
         texts = [[model.transcribe(clip.sound, **options)["text"] for clip in spoken]]
         for precision in ("fp32", "bf16", "int8"):

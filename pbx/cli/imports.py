@@ -10,15 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pbx.cli.terminal import (
-    Json,
-    console,
-    open_cache,
-    parse_time,
-    print_json,
-    print_line,
-    report_errors,
-)
+from pbx.cli import terminal
 from pbx.errors import SettingsError
 from pbx.formatting import count_text
 
@@ -48,10 +40,10 @@ def import_queue_log(
     url: Url = "",
     since: Since = "",
     until: Until = "",
-    as_json: Json = False,
+    as_json: terminal.Json = False,
 ) -> None:
     """Import new lines of queue_log files, or new rows of a database's queue_log table."""
-    with report_errors(as_json):
+    with terminal.report_errors(as_json):
         files, url = choose_sources(files, url, "/var/log/asterisk/queue_log")
     _import("queue_log", files, url, {}, since, until, as_json)
 
@@ -66,10 +58,10 @@ def import_cdr(
     since: Since = "",
     until: Until = "",
     table: Annotated[str, typer.Option(help="The name of the CDR table.")] = "cdr",
-    as_json: Json = False,
+    as_json: terminal.Json = False,
 ) -> None:
     """Import new call detail records (CDR) from Master.csv, or from a database together with its CEL table."""
-    with report_errors(as_json):
+    with terminal.report_errors(as_json):
         files, url = choose_sources(files, url, "/var/log/asterisk/cdr-csv/Master.csv")
     _import("cdr", files, url, {"table": table}, since, until, as_json)
 
@@ -78,7 +70,11 @@ def _import(
     kind: str, files: list[Path], url: str, options: dict[str, Any], since: str, until: str, as_json: bool
 ) -> None:
     """Do an import job in this process, print what it read, and exit with 1 when a source could not be read."""
-    with report_errors(as_json), open_cache() as (engine, settings), import_progress(kind) as progress:
+    with (
+        terminal.report_errors(as_json),
+        terminal.open_cache() as (engine, settings),
+        import_progress(kind) as progress,
+    ):
         from pydantic import SecretStr
 
         from pbx.imports.databases import source_label, source_url
@@ -103,7 +99,7 @@ def _import(
         except NothingImported as error:
             sources = error.sources
     if as_json:
-        print_json({"sources": sources})
+        terminal.print_json({"sources": sources})
     else:
         for source in sources:
             _print_source(source)
@@ -154,8 +150,8 @@ def _at_terminal() -> bool:
 def parse_time_range(since: str, until: str) -> dict[str, str]:
     """The bounds of --since and --until, as options of the job. Raises BadParameter when the range is empty."""
     bounds = {
-        "since": parse_time(since, "--since"),
-        "until": parse_time(until, "--until", end_of_day=True),
+        "since": terminal.parse_time(since, "--since"),
+        "until": terminal.parse_time(until, "--until", end_of_day=True),
     }
     begin, end = (datetime.fromisoformat(bound) if bound else None for bound in bounds.values())
     if begin and end and begin >= end:
@@ -169,7 +165,9 @@ def import_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(to_stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(
+        *columns, console=terminal.console(to_stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
         task = bar.add_task(f"import {what}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -177,18 +175,18 @@ def import_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
 def _print_source(source: dict[str, Any]) -> None:
     """Print what was read from one file or table, and what could not be read."""
     if source.get("rows") or not source["failure"]:
-        print_line(Text(f"{source['source']}: {_counts(source) if source['rows'] else 'nothing new'}"))
+        terminal.print_line(Text(f"{source['source']}: {_counts(source) if source['rows'] else 'nothing new'}"))
     row_name = "line" if source["kind"] == "queue_log" else "row"
     if unknown := source.get("unknown"):
         names = ", ".join(f"{name} ({count})" for name, count in sorted(unknown.items()))
-        print_line(Text(f"  skipped events of unknown types: {names}", "yellow"), to_stderr=True)
+        terminal.print_line(Text(f"  skipped events of unknown types: {names}", "yellow"), to_stderr=True)
     if source.get("bad"):
         counted = count_text(source["bad"], row_name)
-        print_line(Text(f"  {counted} could not be read, for example:", "yellow"), to_stderr=True)
+        terminal.print_line(Text(f"  {counted} could not be read, for example:", "yellow"), to_stderr=True)
         for number, reason in source["faults"][-3:]:
-            print_line(Text(f"    {row_name} {number}: {reason}", "yellow"), to_stderr=True)
+            terminal.print_line(Text(f"    {row_name} {number}: {reason}", "yellow"), to_stderr=True)
     if source["failure"]:
-        print_line(Text(f"✗ {source['failure']}", "red"), to_stderr=True)
+        terminal.print_line(Text(f"✗ {source['failure']}", "red"), to_stderr=True)
 
 
 def _counts(source: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import streamlit as st
 from sqlmodel import Session
 
+from pbx import charts
 from pbx.analytics.coverage import Coverage, queue_coverage
 from pbx.analytics.formulas.queues import QueueFigures, Targets
 from pbx.analytics.formulas.ratio import Ratio
@@ -14,15 +15,6 @@ from pbx.analytics.queues import (
     queue_totals,
     visit_names,
     wait_distribution,
-)
-from pbx.charts import (
-    MEASURES,
-    intervals_alt,
-    outcome_bars,
-    service_level_lines,
-    volume_bars,
-    wait_bars,
-    week_map,
 )
 from pbx.formatting import OUTCOMES, count_text
 from pbx.store.counter_resets import resets_of
@@ -129,15 +121,17 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     counter_resets = resets_of(session, site.active.id, period.since, period.until, period.queue)
     resets = [(reset.at, reset.description) for reset in counter_resets]
     drilldown_chart(
-        volume_bars(intervals, covered.gaps, span=span, zone=site.zone, palette=colours, now=period.now, resets=resets),
-        alt=intervals_alt("Calls offered", intervals, covered.gaps),
+        charts.volume_bars(
+            intervals, covered.gaps, span=span, zone=site.zone, palette=colours, now=period.now, resets=resets
+        ),
+        alt=charts.intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
         picture=period.picture("calls offered to queues"),
     )
     with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
         target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **IN_URL)
     drilldown_chart(
-        service_level_lines(
+        charts.service_level_lines(
             *(intervals, covered.gaps),
             target_percent=target,
             within=within,
@@ -147,7 +141,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
             now=period.now,
             resets=resets,
         ),
-        alt=intervals_alt(f"Service level within {within}", intervals, covered.gaps),
+        alt=charts.intervals_alt(f"Service level within {within}", intervals, covered.gaps),
         key="queue_service_level",
         picture=period.picture("service level of queues"),
     )
@@ -155,7 +149,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     with left:
         total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
         drilldown_chart(
-            wait_bars(waits, zone=site.zone, palette=colours),
+            charts.wait_bars(waits, zone=site.zone, palette=colours),
             alt=f"How long callers waited: {count_text(total, 'call')} in {count_text(len(waits), 'bar')}.",
             key="queue_waits",
             picture=period.picture("waiting times in queues"),
@@ -163,7 +157,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     with right:
         counts = ", ".join(f"{OUTCOMES[name][0].lower()} {count:,}" for name, count in outcomes.items())
         drilldown_chart(
-            outcome_bars(outcomes, zone=site.zone, palette=colours),
+            charts.outcome_bars(outcomes, zone=site.zone, palette=colours),
             alt=f"How calls ended: {counts}.",
             key="queue_outcomes",
             picture=period.picture("how queue calls ended"),
@@ -172,12 +166,18 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
 
 def _week(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets) -> None:
     measure = st.segmented_control(
-        "Week", list(MEASURES), default="Offered", required=True, key="week", label_visibility="collapsed", **IN_URL
+        "Week",
+        list(charts.MEASURES),
+        default="Offered",
+        required=True,
+        key="week",
+        label_visibility="collapsed",
+        **IN_URL,
     )
     unknown = (*covered.gaps, (period.seen_until, period.until))
     cells = heat_map(session, period.wanted, site.zone, targets, unknown)
     drilldown_chart(
-        week_map(cells, measure or "Offered", zone=site.zone, palette=palette()),
+        charts.week_map(cells, measure or "Offered", zone=site.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
         key="queue_week",
         picture=period.picture(f"{measure} of queues by weekday and hour"),

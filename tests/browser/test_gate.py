@@ -1,7 +1,6 @@
 """Another website can't reach the app through a browser; it can only link to it."""
 
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from tests.browser.chromium import CHROMIUM, SLOW_MS
 from tests.browser.demo import Demo
 from tests.unit.ui.test_gate import ROOT, app
+from tests.web_servers import serve
 
 # What a page can try with another server: a WebSocket, a request, and a frame.
 TRIES = """async (app) => {
@@ -51,10 +51,8 @@ def other_port() -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_a_rebound_host_name_shows_nothing_of_the_app(demo: Demo, stranger: Page) -> None:

@@ -11,6 +11,18 @@ from typing import Self
 from tests.lab.provision import LabError
 
 Message = dict[str, str]
+SNAPSHOT_ACTIONS = [  # what a snapshot asks of every version
+    "CoreSettings",
+    "CoreStatus",
+    "CoreShowChannels",
+    "PJSIPShowEndpoints",
+    "PJSIPShowContacts",
+    "PJSIPShowRegistrationsOutbound",
+    "IAXpeers",
+    "IAXregistry",
+    "QueueStatus",
+    "QueueSummary",
+]
 
 
 def parse(raw: bytes) -> Message:

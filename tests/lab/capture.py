@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from tests.lab.ami import Ami
+from tests.lab.ami import SNAPSHOT_ACTIONS, Ami
 from tests.lab.calls import hang_up_all, park_callers, place_all, start_inbound_call, start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.provision import LabError
@@ -17,19 +17,10 @@ from tests.paths import FIXTURES
 
 ODD_CALLER = 'Ana "Zoë" <b>Ruiz</b> 🎉 <+493055501>'
 ODD_RECORDING = "Zoë's 50% #1 + ?&"
-SNAPSHOT = [
-    "CoreSettings",
-    "CoreStatus",
-    "CoreShowChannels",
-    "PJSIPShowEndpoints",
-    "PJSIPShowContacts",
-    "PJSIPShowRegistrationsOutbound",
+CAPTURED_ACTIONS = [
+    *SNAPSHOT_ACTIONS,
     "SIPpeers",
     "SIPshowregistry",
-    "IAXpeers",
-    "IAXregistry",
-    "QueueStatus",
-    "QueueSummary",
     "DeviceStateList",
     "ExtensionStateList",
     "ParkedCalls",
@@ -82,13 +73,13 @@ class Recorder:
         """Every reply of a snapshot while calls are up, and what is answered to mistakes and missing rights."""
         with self.session() as ami:
             ami.drain()
-            self.actions(ami, "", SNAPSHOT)
+            self.actions(ami, "", CAPTURED_ACTIONS)
             self.actions(ami, "", ["PJSIPShowEndpoint"], "Endpoint", {name: name for name in ENDPOINTS})
             self.actions(ami, "", ["Command"], "Command", COMMANDS)
             self.actions(ami, "", ["Ping", "NoSuchAction"])
         with self.session("clerk") as ami:
             ami.drain()
-            self.actions(ami, "denied-", SNAPSHOT)
+            self.actions(ami, "denied-", CAPTURED_ACTIONS)
             self.actions(ami, "denied-", ["Command"], "Command", {"version": "core show version"})
         self.ari("channels", "/ari/channels")
 
@@ -183,7 +174,7 @@ class Recorder:
             self.server.cli("core waitfullybooted")
             with self.session() as ami:
                 ami.drain()
-                self.actions(ami, "bare-", SNAPSHOT)
+                self.actions(ami, "bare-", CAPTURED_ACTIONS)
             self.ari("bare-list", "/ari/recordings/stored")
             self.ari("bare-channels", "/ari/channels")
         finally:

@@ -5,7 +5,6 @@ queues) it is compared message kind by message kind. What is no fact of a set-up
 """
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -21,7 +20,7 @@ from tests.lab.calls import start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.running import Clock, running_pbx
+from tests.simulator.running import AmiReader, Clock, running_pbx
 
 pytestmark = pytest.mark.lab
 Fields = tuple[str, ...]
@@ -84,30 +83,16 @@ OWN = re.compile(
 VERSION_LINE = re.compile(r"Asterisk [\d.]+\S* built by .*")
 
 
-class Line:
+class Line(AmiReader):
     """A connection to a manager interface, whoever serves it."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.host, connection.ami_port)
         self.connection = connection
-        self.sock = socket.create_connection((connection.host, connection.ami_port), timeout=10)
-        self.received = b""
         self.greeting = self.until(rb"\r\n")
 
-    def say(self, text: str) -> None:
+    def send(self, text: str) -> None:
         self.sock.sendall(text.replace("\n", "\r\n").encode() + b"\r\n\r\n")
-
-    def until(self, pattern: bytes) -> bytes:
-        while not (found := re.search(pattern, self.received, re.DOTALL)):
-            data = self.sock.recv(65536)
-            assert data, self.received
-            self.received += data
-        taken, self.received = self.received[: found.end()], self.received[found.end() :]
-        return taken
-
-    def rest(self) -> bytes:
-        while data := self.sock.recv(65536):
-            self.received += data
-        return self.received
 
     def log_in(self) -> bytes:
         password = self.connection.ami_password.get_secret_value()

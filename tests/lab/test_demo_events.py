@@ -19,16 +19,8 @@ from pbx.demo.shifts import DayClock
 from pbx.demo.story import calls_of_day
 from pbx.demo.world import AmiEvent, World
 from pbx.live.events import USED_EVENTS, VARIABLES
+from tests.lab import calls
 from tests.lab.ami import Ami
-from tests.lab.calls import (
-    PlacedCall,
-    place_internal_call,
-    place_queue_call,
-    place_trunk_call,
-    session,
-    start_inbound_call,
-    start_queue_call,
-)
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.test_demo_ami import Fields, Message, messages
@@ -61,7 +53,7 @@ def is_used(message: Message) -> bool:
 def listening(server: LabServer) -> Iterator[list[Message]]:
     """The events of the time within, filled in when it is over."""
     heard: list[Message] = []
-    with session(server, events=CLASSES) as ami:
+    with calls.session(server, events=CLASSES) as ami:
         ami.drain(0.1)
         yield heard
         heard += [message for message in messages(ami.drain(1.0)) if message[0][0] == "Event" and is_used(message)]
@@ -70,7 +62,7 @@ def listening(server: LabServer) -> Iterator[list[Message]]:
 @contextmanager
 def phone_as_agent(server: LabServer) -> Iterator[Ami]:
     """A telephone answers in the queue `billing`, whose other members pause."""
-    with session(server) as ami:
+    with calls.session(server) as ami:
         ami.action("QueueAdd", {"Queue": "billing", "Interface": PHONE, "MemberName": "Demo Probe"})
         try:
             yield ami
@@ -78,13 +70,13 @@ def phone_as_agent(server: LabServer) -> Iterator[Ami]:
             ami.action("QueueRemove", {"Queue": "billing", "Interface": PHONE})
 
 
-def talk(server: LabServer, act: Callable[[Ami, PlacedCall], None] = lambda ami, call: None) -> PlacedCall:
+def talk(server: LabServer, act: Callable[[Ami, calls.PlacedCall], None] = lambda ami, call: None) -> calls.PlacedCall:
     """A caller is connected with that telephone, something is done, and the caller hangs up."""
     with phone_as_agent(server) as ami:
         pausing = {"Queue": "billing", "Interface": PHONE, "Reason": "Probe"}
         for paused in ("true", "false"):
             ami.action("QueuePause", {**pausing, "Paused": paused})
-        call = start_queue_call(server, "billing")
+        call = calls.start_queue_call(server, "billing")
         wait_until("the telephone answered", lambda: "CONNECT" in call.queue_events)
         time.sleep(1.2)
         act(ami, call)
@@ -98,33 +90,33 @@ def is_free(ami: Ami) -> bool:
     return [member["Status"] for member in members] == ["1"]
 
 
-def transfer(ami: Ami, call: PlacedCall) -> None:
+def transfer(ami: Ami, call: calls.PlacedCall) -> None:
     channels = (item for item in ami.action("CoreShowChannels") if item.get("Linkedid") == call.uniqueid)
     agent = next(item["Channel"] for item in channels if item.get("Channel", "").startswith(PHONE))
     ami.action("BlindTransfer", {"Channel": agent, "Context": "from-internal", "Exten": "1001"})
     time.sleep(2)
 
 
-def come_in(server: LabServer) -> PlacedCall:
-    call = start_inbound_call(server, "sales", 4)
+def come_in(server: LabServer) -> calls.PlacedCall:
+    call = calls.start_inbound_call(server, "sales", 4)
     call.wait_end()
     return call
 
 
-KINDS: dict[str, Callable[[LabServer], PlacedCall]] = {
+KINDS: dict[str, Callable[[LabServer], calls.PlacedCall]] = {
     "talk": talk,
     "transfer": lambda server: talk(server, transfer),
-    "abandoned": lambda server: place_queue_call(server, "abandoned", 3),
-    "timeout": lambda server: place_queue_call(server, "timeout", 8),
+    "abandoned": lambda server: calls.place_queue_call(server, "abandoned", 3),
+    "timeout": lambda server: calls.place_queue_call(server, "timeout", 8),
     "inbound": come_in,
-    "busy": lambda server: place_trunk_call(server, "busy"),
-    "no answer": lambda server: place_trunk_call(server, "noanswer"),
-    "internal": lambda server: place_internal_call(server, 2),
+    "busy": lambda server: calls.place_trunk_call(server, "busy"),
+    "no answer": lambda server: calls.place_trunk_call(server, "noanswer"),
+    "internal": lambda server: calls.place_internal_call(server, 2),
 }
 
 
 @functools.cache
-def heard(server: LabServer, kind: str) -> tuple[list[Message], PlacedCall]:
+def heard(server: LabServer, kind: str) -> tuple[list[Message], calls.PlacedCall]:
     """The events of a call of that kind and of what else went on meanwhile; and which call it was."""
     with listening(server) as reported:
         call = KINDS[kind](server)

@@ -14,40 +14,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.lab import calls
 from tests.lab.__main__ import up
-from tests.lab.ami import Ami, Message
-from tests.lab.calls import (
-    PlacedCall,
-    park_callers,
-    place_internal_call,
-    place_queue_call,
-    place_trunk_call,
-    session,
-    start_inbound_call,
-    start_phone_call,
-)
+from tests.lab.ami import SNAPSHOT_ACTIONS, Ami, Message
 from tests.lab.process import wait_until
 from tests.lab.provision import lab_dir
 from tests.lab.server import CARRIER, ODD_MEMBER, PHONES, SERVERS, LabServer
 
 pytestmark = pytest.mark.lab
 
-SNAPSHOT = [
-    "CoreSettings",
-    "CoreStatus",
-    "CoreShowChannels",
-    "PJSIPShowEndpoints",
-    "PJSIPShowContacts",
-    "PJSIPShowRegistrationsOutbound",
-    "IAXpeers",
-    "IAXregistry",
-    "QueueStatus",
-    "QueueSummary",
-]
-
 
 def ask(server: LabServer, action: str, **headers: str) -> list[Message]:
-    with session(server) as ami:
+    with calls.session(server) as ami:
         return ami.action(action, headers)
 
 
@@ -63,7 +41,7 @@ def ari(server: LabServer, path: str) -> object:
     return answer
 
 
-def listed(call: PlacedCall) -> bool:
+def listed(call: calls.PlacedCall) -> bool:
     return {"name": call.recording, "format": "wav"} in ari(call.server, "recordings/stored")
 
 
@@ -98,7 +76,7 @@ def test_queues_have_agents_free_silent_and_paused(server):
     [("answered", "COMPLETEAGENT"), ("abandoned", "ABANDON"), ("timeout", "EXITWITHTIMEOUT")],
 )
 def test_queue_calls_end_as_requested(server, outcome, last_event):
-    call = place_queue_call(server, outcome, seconds=2)
+    call = calls.place_queue_call(server, outcome, seconds=2)
     assert call.queue_events[0] == "ENTERQUEUE"
     wait_until(
         f"queue_log tells {last_event}", lambda: call.queue_events[-1] == last_event
@@ -112,7 +90,7 @@ def test_queue_calls_end_as_requested(server, outcome, last_event):
     [("answered", "ANSWERED"), ("busy", "BUSY"), ("noanswer", "NO ANSWER"), ("inbound", "ANSWERED")],
 )
 def test_trunk_calls_end_as_requested(server, outcome, disposition):
-    call = place_trunk_call(server, outcome, seconds=2)
+    call = calls.place_trunk_call(server, outcome, seconds=2)
     assert call.disposition == disposition
     assert listed(call)
     assert (call.recorded_bytes > 44) == (disposition == "ANSWERED")
@@ -120,14 +98,14 @@ def test_trunk_calls_end_as_requested(server, outcome, disposition):
 
 @pytest.mark.parametrize(("to", "kind"), [("sales", "q"), ("1001", "external"), ("announcement", "in")])
 def test_inbound_calls_are_named_as_freepbx_does(server, to, kind):
-    call = start_inbound_call(server, to)
+    call = calls.start_inbound_call(server, to)
     wait_until("it is recorded", lambda: call.recorded_bytes > 44)
     call.hangup()
     assert call.recording.split("/")[-1].split("-")[0] == kind
 
 
 def test_both_phones_are_heard(server):
-    call = place_internal_call(server, seconds=2)
+    call = calls.place_internal_call(server, seconds=2)
     with wave.open(str(call.recording_file)) as file:
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
     assert len(samples) > 8000
@@ -135,7 +113,7 @@ def test_both_phones_are_heard(server):
 
 
 def test_names_tell_the_servers_own_time(server):
-    call = place_queue_call(server, "abandoned", seconds=1)
+    call = calls.place_queue_call(server, "abandoned", seconds=1)
     stamp = re.search(r"-(\d{8}-\d{6})-([\d.]+)$", call.recording)
     local = dt.datetime.strptime(stamp[1], "%Y%m%d-%H%M%S").replace(tzinfo=ZoneInfo(server.timezone))
     assert abs(local.timestamp() - float(stamp[2])) < 5
@@ -143,7 +121,7 @@ def test_names_tell_the_servers_own_time(server):
 
 
 def test_a_recording_in_the_making_says_so(server):
-    call = start_phone_call(server, "5551001")
+    call = calls.start_phone_call(server, "5551001")
     wait_until("it is written to", lambda: call.recorded_bytes > 4000)
     being_written = call.recording_file.read_bytes()[:44]
     assert listed(call)
@@ -154,12 +132,12 @@ def test_a_recording_in_the_making_says_so(server):
 
 
 def test_callers_wait_until_hung_up(server):
-    calls = park_callers(server, 3)
+    parked = calls.park_callers(server, 3)
     entries = {item["Uniqueid"] for item in ask(server, "QueueStatus") if item.get("Event") == "QueueEntry"}
-    assert {call.uniqueid for call in calls} <= entries
-    for call in calls:
+    assert {call.uniqueid for call in parked} <= entries
+    for call in parked:
         call.hangup()
-    assert not any(call.is_up() for call in calls)
+    assert not any(call.is_up() for call in parked)
 
 
 def test_tls_shows_a_certificate_of_the_labs_authority(server):
@@ -175,7 +153,9 @@ def test_tls_shows_a_certificate_of_the_labs_authority(server):
 def test_an_analyst_reads_everything_and_commands_nothing(server):
     with Ami(server.host, server.ami_port) as ami:
         ami.login("analyst", server.ami_secret)
-        assert {action: ami.action(action)[0]["Response"] for action in SNAPSHOT} == dict.fromkeys(SNAPSHOT, "Success")
+        assert {action: ami.action(action)[0]["Response"] for action in SNAPSHOT_ACTIONS} == dict.fromkeys(
+            SNAPSHOT_ACTIONS, "Success"
+        )
         assert ami.action("Command", {"Command": "core show version"})[0]["Message"] == "Permission denied"
         assert ami.action("Originate", {"Channel": "Local/s@caller"})[0]["Message"] == "Permission denied"
 

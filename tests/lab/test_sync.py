@@ -12,21 +12,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriServerError, StorageFull, Unreachable
 from pbx.recordings.download import Room
 from pbx.recordings.sync import SyncResult, sync_recordings
-from pbx.settings import Settings
-from pbx.store.connections import active_connection
-from pbx.store.engine import open_engine, reading
-from pbx.store.models import RecordingRow
 from tests.lab.process import wait_until
 from tests.lab.server import ARI_SECRET, SERVERS
 from tests.lab.spare import Spare, spare
 from tests.paths import ROOT
 from tests.unit.asterisk.ari.replay import wav
+from tests.unit.recordings.synced_cache import SyncedCache
 
 pytestmark = pytest.mark.lab
 
@@ -57,29 +53,15 @@ def on_disk(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-class Cache:
+class Cache(SyncedCache):
     """A cache in a directory, and syncs into it."""
 
     def __init__(self, pbx: Spare, data: Path) -> None:
+        super().__init__(pbx.connection(), data)
         self.pbx = pbx
-        self.settings = Settings(
-            _env_file=None,
-            freepbx_host=pbx.host,
-            freepbx_ari_port=pbx.http_port,
-            freepbx_ari_username="notebook",
-            freepbx_ari_password=ARI_SECRET,
-            pbx_data_dir=data,
-        )
-        self.engine = open_engine(self.settings)
 
     def sync(self, **options: object) -> SyncResult:
-        active = active_connection(self.engine, self.settings)
-        assert active is not None
-        return sync_recordings(self.engine, active, self.settings.audio_dir, **options)
-
-    def rows(self) -> list[RecordingRow]:
-        with reading(self.engine) as session:
-            return list(session.exec(select(RecordingRow)))
+        return sync_recordings(self.engine, self.active, self.settings.audio_dir, **options)
 
     def files(self) -> dict[str, bytes]:
         folder = self.settings.audio_dir / "1"
@@ -87,7 +69,7 @@ class Cache:
 
     def is_whole(self) -> bool:
         """Whether every recording of the PBX is here, stored and byte for byte the same."""
-        states = {row.state for row in self.rows()}
+        states = {row.state for row in self.rows().values()}
         return states == {"downloaded"} and self.files() == on_disk(self.pbx.monitor)
 
 
@@ -113,8 +95,8 @@ def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: Spar
     wait_until("WAV headers are finished", lambda: all(file.read_bytes()[4:8] != bytes(4) for file in wavs(pbx)))
     assert cache.sync() == SyncResult(listed=len(formats), downloaded=len(formats))
     assert cache.is_whole()
-    assert sorted(row.format for row in cache.rows()) == sorted(formats)
-    for row in cache.rows():
+    assert sorted(row.format for row in cache.rows().values()) == sorted(formats)
+    for row in cache.rows().values():
         assert row.duration_s is not None
         assert 1 < row.duration_s < 10
         assert row.started_at is not None
@@ -143,7 +125,7 @@ def test_names_of_every_kind_arrive(pbx: Spare, cache: Cache) -> None:
     (pbx.monitor / "line\nbreak.wav").write_bytes(wav())
     assert cache.sync().downloaded == len(names) + 1
     assert len({file.casefold() for file in cache.files()}) == len(names) + 1
-    assert {row.name for row in cache.rows()} == {*names, "line\nbreak"}
+    assert set(cache.rows()) == {*names, "line\nbreak"}
 
 
 def test_asterisk_restarted_in_the_middle(pbx: Spare, cache: Cache) -> None:
@@ -167,7 +149,7 @@ def test_asterisk_gone_in_the_middle(pbx: Spare, cache: Cache) -> None:
     put(pbx, 400)
     with pytest.raises(Unreachable):
         cache.sync(progress=lambda done, total: pbx.stop() if done else None)
-    states = Counter(row.state for row in cache.rows())
+    states = Counter(row.state for row in cache.rows().values())
     assert states.total() == 400
     assert states["downloaded"] == len(cache.files()) > 0
     assert states["downloading"] == 0
@@ -203,7 +185,7 @@ def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
         cache = Cache(pbx, data)
         with pytest.raises(StorageFull, match="Not enough disk space"):
             cache.sync(room=ALL_OF_IT)
-        kept = {row.file for row in cache.rows() if row.state == "downloaded"}
+        kept = {row.file for row in cache.rows().values() if row.state == "downloaded"}
         assert kept <= {f"1/{name}" for name in cache.files()}
         assert cache.files().items() <= on_disk(pbx.monitor).items()
         subprocess.run(["mount", "-o", "remount,size=64m", str(data)], check=True)
@@ -239,7 +221,7 @@ def test_a_listing_that_fails_says_what_to_do(pbx: Spare, cache: Cache, trouble:
     with pytest.raises(AriServerError, match="can't list") as raised:
         cache.sync()
     assert "find -L" in raised.value.fix
-    assert {row.gone_at for row in cache.rows()} == {None}
+    assert {row.gone_at for row in cache.rows().values()} == {None}
     assert cache.is_whole() or trouble == "not UTF-8"
 
 

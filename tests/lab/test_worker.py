@@ -22,6 +22,7 @@ from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.spare import Spare, spare
 from tests.lab.test_cli import ROOT, environment
+from tests.processes import processes
 
 pytestmark = pytest.mark.lab
 RECORDINGS = 3000
@@ -30,20 +31,9 @@ Start = Callable[[Connection], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    started: list[subprocess.Popen[str]] = []
-
-    def start(connection: Connection) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "pbx", "worker"]
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(connection), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    command = [sys.executable, "-m", "pbx", "worker"]
+    with processes() as start:
+        yield lambda connection: start(command, cwd=ROOT, env=environment(connection))
 
 
 @pytest.fixture

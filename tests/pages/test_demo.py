@@ -20,7 +20,8 @@ from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, 
 from pbx.store.connections import forget_saved, save_connection
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import needed_connection
-from tests.pages.test_pages import led_to
+from tests.pages import test_pages
+from tests.pages.test_pages import led_to, press, well, words
 from tests.paths import ROOT
 
 PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "pages").rglob("*.py"))
@@ -49,29 +50,8 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def open_page(page: str = TODAY, **query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
-    if page != TODAY:
-        app.run()
-        app.switch_page(page)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return well(app.run())
-
-
-def well(app: AppTest) -> AppTest:
-    assert [error.message for error in app.exception] == []
-    return app
-
-
-def words(app: AppTest) -> str:
-    said = [element.value for kind in ("markdown", "caption", "error", "warning", "info") for element in app.get(kind)]
-    said += [element.value for element in (*app.title, *app.subheader, *app.metric)]
-    return "\n".join([*said, *(element.proto.body for element in app.get("html"))])
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    next(button for button in app.button if button.label == label).click()
-    return well(app.run())
+    """A page without an uncaught error."""
+    return well(test_pages.open_page(page, **query))
 
 
 def real_rows(settings: Settings) -> list[str]:

@@ -31,25 +31,12 @@ def running_pbx(version: Literal["16", "22"] = "16", at: datetime = BUSY_AT) -> 
         yield pbx, clock
 
 
-class RawConnection:
-    """An AMI connection on which a test writes text and reads until a pattern matches."""
+class AmiReader:
+    """A connection to a manager interface, read until a pattern matches."""
 
-    def __init__(self, pbx: SimulatedPbx) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", pbx.ami_port), timeout=10)
-        self.pbx = pbx
+    def __init__(self, host: str, port: int) -> None:
+        self.sock = socket.create_connection((host, port), timeout=10)
         self.received = b""
-
-    def __enter__(self) -> "RawConnection":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.sock.close()
-
-    def send(self, text: str, piece: int = _ALL_AT_ONCE_BYTES) -> None:
-        """Send lines, the end of each message included, in pieces of so many bytes."""
-        data = text.replace("\n", "\r\n").encode()
-        for start in range(0, len(data), piece):
-            self.sock.sendall(data[start : start + piece])
 
     def until(self, pattern: bytes) -> bytes:
         """All that came up to a match. Raises TimeoutError without one, EOFError once the PBX has closed."""
@@ -66,6 +53,26 @@ class RawConnection:
         while data := self.sock.recv(65536):
             self.received += data
         return self.received
+
+
+class RawConnection(AmiReader):
+    """An AMI connection to a simulated PBX, on which a test writes text."""
+
+    def __init__(self, pbx: SimulatedPbx) -> None:
+        super().__init__("127.0.0.1", pbx.ami_port)
+        self.pbx = pbx
+
+    def __enter__(self) -> "RawConnection":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.sock.close()
+
+    def send(self, text: str, piece: int = _ALL_AT_ONCE_BYTES) -> None:
+        """Send lines, the end of each message included, in pieces of so many bytes."""
+        data = text.replace("\n", "\r\n").encode()
+        for start in range(0, len(data), piece):
+            self.sock.sendall(data[start : start + piece])
 
     def log_in(self, events: str = "off") -> bytes:
         self.until(rb"\r\n")

@@ -4,7 +4,6 @@ import email
 import email.policy
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from tests.web_servers import serve
 
 USER, PASSWORD, TOKEN = "alerts", "s3cret-of-the-mail", "t0ken-of-the-webhook"
 
@@ -74,14 +75,8 @@ def web_receiver() -> Iterator[WebReceiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     received.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serve(server):
         yield received
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

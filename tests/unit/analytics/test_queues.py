@@ -7,20 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
+from pbx.analytics import queues
 from pbx.analytics.formulas.queues import QueueFigures, Targets, WaitBucket
-from pbx.analytics.queues import (
-    FigureFilter,
-    by_agent,
-    by_did,
-    by_queue,
-    heat_map,
-    outcome_counts,
-    queue_intervals,
-    queue_targets,
-    queue_totals,
-    visit_names,
-    wait_distribution,
-)
 from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
@@ -35,8 +23,8 @@ def at(hours: float, day: datetime = MONDAY) -> datetime:
     return day.astimezone(UTC) + timedelta(hours=hours)
 
 
-def period(since: datetime = MONDAY, days: int = 1, **values: Any) -> FigureFilter:
-    return FigureFilter(1, since, since + timedelta(days=days), **values)
+def period(since: datetime = MONDAY, days: int = 1, **values: Any) -> queues.FigureFilter:
+    return queues.FigureFilter(1, since, since + timedelta(days=days), **values)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +49,9 @@ def monday(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("monday")
 def test_a_day_worked_by_hand(engine: Engine) -> None:
-    found = read_both_ways(engine, lambda session: queue_totals(session, period(), Targets(by_queue={"help": 10})))
+    found = read_both_ways(
+        engine, lambda session: queues.queue_totals(session, period(), Targets(by_queue={"help": 10}))
+    )
     assert found == QueueFigures(
         offered=5,
         answered=3,
@@ -91,7 +81,7 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
     ],
 )
 def test_a_filter_narrows(engine: Engine, asks: dict[str, str], offered: int, answered: int) -> None:
-    found = read_both_ways(engine, lambda session: queue_totals(session, period(**asks)))
+    found = read_both_ways(engine, lambda session: queues.queue_totals(session, period(**asks)))
     assert (found.offered, found.answered) == (offered, answered)
 
 
@@ -100,20 +90,25 @@ def test_by_name_the_most_visits_first(engine: Engine) -> None:
     def counts(found: dict[str, QueueFigures]) -> list[tuple[str, int]]:
         return [(name, figures.offered) for name, figures in found.items()]
 
-    assert read_both_ways(engine, lambda session: counts(by_queue(session, period()))) == [
+    assert read_both_ways(engine, lambda session: counts(queues.by_queue(session, period()))) == [
         ("sales", 4),
         ("help", 1),
     ]
     with reading(engine) as session:
-        assert counts(by_agent(session, period())) == [("Bob", 2), ("Anna", 1)]
-        assert counts(by_did(session, period())) == [("100", 2), ("200", 2), ("", 1)]
-        assert visit_names(session, period(queue="help"), "queue") == ["help", "sales"]
-        assert outcome_counts(session, period()) == {"answered": 2, "abandoned": 1, "timeout": 1, "transferred": 1}
+        assert counts(queues.by_agent(session, period())) == [("Bob", 2), ("Anna", 1)]
+        assert counts(queues.by_did(session, period())) == [("100", 2), ("200", 2), ("", 1)]
+        assert queues.visit_names(session, period(queue="help"), "queue") == ["help", "sales"]
+        assert queues.outcome_counts(session, period()) == {
+            "answered": 2,
+            "abandoned": 1,
+            "timeout": 1,
+            "transferred": 1,
+        }
 
 
 @pytest.mark.usefixtures("monday")
 def test_waits_by_what_came_of_them(engine: Engine) -> None:
-    found = read_both_ways(engine, lambda session: wait_distribution(session, period()))
+    found = read_both_ways(engine, lambda session: queues.wait_distribution(session, period()))
     assert [bucket for bucket in found if bucket.answered or bucket.abandoned or bucket.other] == [
         WaitBucket(0, 5, 1, 1, 0),
         WaitBucket(15, 20, 1, 0, 0),
@@ -124,7 +119,7 @@ def test_waits_by_what_came_of_them(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("monday")
 def test_hours_without_visits_are_zeros(engine: Engine) -> None:
-    found = read_both_ways(engine, lambda session: queue_intervals(session, period(), BERLIN, "hour"))
+    found = read_both_ways(engine, lambda session: queues.queue_intervals(session, period(), BERLIN, "hour"))
     assert len(found) == 24
     assert found[0].start_at == MONDAY
     assert {i: hour.figures.offered for i, hour in enumerate(found) if hour.figures.offered} == {9: 3, 14: 2}
@@ -135,11 +130,11 @@ def test_the_hour_that_comes_twice_is_told_apart(engine: Engine) -> None:
     sunday = datetime(2026, 10, 25, tzinfo=BERLIN)
     # 02:30 summer time, 02:30 winter time, 23:30
     store(engine, visit(at(2.5, sunday)), visit(at(3.5, sunday)), visit(at(24.5, sunday)))
-    hours = read_both_ways(engine, lambda session: queue_intervals(session, period(sunday), BERLIN, "hour"))
+    hours = read_both_ways(engine, lambda session: queues.queue_intervals(session, period(sunday), BERLIN, "hour"))
     assert [hour.figures.offered for hour in hours] == [0, 0, 1, 1, *[0] * 20, 1]
     with reading(engine) as session:
-        days = queue_intervals(session, period(sunday, days=2), BERLIN, "day")
-        cells = heat_map(session, period(sunday, days=2), BERLIN)
+        days = queues.queue_intervals(session, period(sunday, days=2), BERLIN, "day")
+        cells = queues.heat_map(session, period(sunday, days=2), BERLIN)
     assert [day.figures.offered for day in days] == [3, 0]
     assert (cells[6][2].figures.offered, cells[6][2].hours) == (2, 2)  # Sunday at two: two such hours
     assert (cells[6][23].figures.offered, cells[6][23].hours) == (1, 1)
@@ -149,17 +144,17 @@ def test_the_hour_that_comes_twice_is_told_apart(engine: Engine) -> None:
 def test_the_hour_that_never_is_is_missing(engine: Engine) -> None:
     sunday = datetime(2026, 3, 29, tzinfo=BERLIN)
     store(engine, visit(at(1.5, sunday)), visit(at(2.5, sunday)))  # 01:30, and an hour later 03:30
-    hours = read_both_ways(engine, lambda session: queue_intervals(session, period(sunday), BERLIN, "hour"))
+    hours = read_both_ways(engine, lambda session: queues.queue_intervals(session, period(sunday), BERLIN, "hour"))
     assert [hour.figures.offered for hour in hours] == [0, 1, 1, *[0] * 20]
     with reading(engine) as session:
-        cells = heat_map(session, period(sunday), BERLIN)
+        cells = queues.heat_map(session, period(sunday), BERLIN)
     assert [(cell.figures.offered, cell.hours) for cell in cells[6][:5]] == [(0, 1), (1, 1), (0, 0), (1, 1), (0, 1)]
 
 
 def test_an_hour_nobody_observed_is_not_counted_in_the_week(engine: Engine) -> None:
     store(engine, visit(at(9.5)))
     with reading(engine) as session:
-        cells = heat_map(session, period(days=8), BERLIN, None, [(at(8), at(10)), (at(10.5), at(11))])[0]
+        cells = queues.heat_map(session, period(days=8), BERLIN, None, [(at(8), at(10)), (at(10.5), at(11))])[0]
     assert [cell.hours for cell in cells[7:12]] == [2, 1, 1, 2, 2]  # of two Mondays
     assert cells[9].figures.offered == 1
 
@@ -168,23 +163,23 @@ def test_a_zone_of_half_an_hour_cuts_where_its_hours_begin(engine: Engine) -> No
     kolkata = ZoneInfo("Asia/Kolkata")
     day = datetime(2026, 5, 1, tzinfo=kolkata)
     store(engine, visit(at(9 + 59 / 60, day)), visit(at(10, day)), visit(at(-1 / 60, day)))
-    hours = read_both_ways(engine, lambda session: queue_intervals(session, period(day), kolkata, "hour"))
+    hours = read_both_ways(engine, lambda session: queues.queue_intervals(session, period(day), kolkata, "hour"))
     assert {i: hour.figures.offered for i, hour in enumerate(hours) if hour.figures.offered} == {9: 1, 10: 1}
 
 
 def test_an_agent_on_the_telephone_has_answered_whatever_comes_of_it(engine: Engine) -> None:
     store(engine, visit(at(9), "in_progress", connected_at=at(9.1), agent="Anna"), visit(at(10), "in_progress", None))
-    found = read_both_ways(engine, lambda session: queue_totals(session, period()))
+    found = read_both_ways(engine, lambda session: queues.queue_totals(session, period()))
     assert (found.offered, found.answered, found.other, found.talks) == (2, 1, 1, 0)
 
 
 def test_a_period_without_anything_is_not_applicable(engine: Engine) -> None:
     with reading(engine) as session:
-        assert queue_totals(session, period()) == QueueFigures()
-        assert queue_totals(session, period()).sl_offered.percent_text() == "n/a"
-        assert queue_intervals(session, period(days=-1), BERLIN, "day") == []
-        assert heat_map(session, period(days=-1), BERLIN)[0][0].hours == 0
-        assert by_queue(session, period()) == {}
+        assert queues.queue_totals(session, period()) == QueueFigures()
+        assert queues.queue_totals(session, period()).sl_offered.percent_text() == "n/a"
+        assert queues.queue_intervals(session, period(days=-1), BERLIN, "day") == []
+        assert queues.heat_map(session, period(days=-1), BERLIN)[0][0].hours == 0
+        assert queues.by_queue(session, period()) == {}
 
 
 @pytest.mark.usefixtures("monday")
@@ -193,16 +188,16 @@ def test_a_period_is_compared_with_the_one_before(engine: Engine) -> None:
     with reading(engine) as session:
         before = wanted.before(BERLIN, datetime(2026, 6, 1, tzinfo=UTC))
         assert (before.since, before.until) == (MONDAY, MONDAY + timedelta(days=1))
-        assert queue_totals(session, before).offered == 5
-        assert queue_totals(session, wanted).offered == 1
+        assert queues.queue_totals(session, before).offered == 5
+        assert queues.queue_totals(session, wanted).offered == 1
 
 
 def test_each_queue_has_its_own_target(engine: Engine) -> None:
-    queues = (Queue(name="help", service_level_s=45), Queue(name="sales"))
-    snapshot = Snapshot(taken_at=at(0), queues=queues, parts={"queues": SnapshotPart()})
+    found_queues = (Queue(name="help", service_level_s=45), Queue(name="sales"))
+    snapshot = Snapshot(taken_at=at(0), queues=found_queues, parts={"queues": SnapshotPart()})
     with writing(engine) as session:
         record_snapshot(session, 1, snapshot)
     with reading(engine) as session:
-        targets = queue_targets(session, 1)
+        targets = queues.queue_targets(session, 1)
         assert (targets.of("help"), targets.of("sales"), targets.of(None)) == (45, 20, 20)
-        assert queue_targets(session, 2, answer_s=15).of("help") == 15
+        assert queues.queue_targets(session, 2, answer_s=15).of("help") == 15

@@ -6,19 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pbx import charts
 from pbx.analytics.formulas.queues import QueueFigures, WaitBucket
 from pbx.analytics.queues import HeatCell, QueueInterval
-from pbx.charts import (
-    DARK,
-    LIGHT,
-    MEASURES,
-    intervals_alt,
-    outcome_bars,
-    service_level_lines,
-    volume_bars,
-    wait_bars,
-    week_map,
-)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
@@ -33,14 +23,16 @@ def hours(*figures: QueueFigures) -> list[QueueInterval]:
     return [QueueInterval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
 
 
-def volume(figures, gaps=(), palette=LIGHT, now=LATER):
-    return volume_bars(hours(*figures), gaps, span=(START, START + HOUR * 4), zone=BERLIN, palette=palette, now=now)
+def volume(figures, gaps=(), palette=charts.LIGHT, now=LATER):
+    return charts.volume_bars(
+        hours(*figures), gaps, span=(START, START + HOUR * 4), zone=BERLIN, palette=palette, now=now
+    )
 
 
 def levels(figures, gaps=(), now=LATER):
     span = (START, START + HOUR * 4)
-    return service_level_lines(
-        hours(*figures), gaps, target_percent=80, within="20 s", span=span, zone=BERLIN, palette=LIGHT, now=now
+    return charts.service_level_lines(
+        hours(*figures), gaps, target_percent=80, within="20 s", span=span, zone=BERLIN, palette=charts.LIGHT, now=now
     )
 
 
@@ -76,17 +68,17 @@ def test_counter_resets_are_marked_and_labelled() -> None:
     at = START + timedelta(minutes=30)
     span = (START, START + HOUR * 4)
     resets = [(at, "Asterisk restarted <b>")]
-    figure = volume_bars(hours(SOME), (), span=span, zone=BERLIN, palette=LIGHT, now=LATER, resets=resets)
+    figure = charts.volume_bars(hours(SOME), (), span=span, zone=BERLIN, palette=charts.LIGHT, now=LATER, resets=resets)
     (line,) = figure.layout.shapes
     assert (line.x0, line.x1) == (datetime(2026, 7, 1, 8, 30), datetime(2026, 7, 1, 8, 30))  # noqa: DTZ001
     assert figure.data[-1].customdata[0][1] == "Asterisk restarted &lt;b&gt;, Wed 1 Jul 08:30"
-    lines = service_level_lines(
+    lines = charts.service_level_lines(
         *(hours(SOME), ()),
         target_percent=80,
         within="20 s",
         span=span,
         zone=BERLIN,
-        palette=LIGHT,
+        palette=charts.LIGHT,
         now=LATER,
         resets=resets,
     )
@@ -107,27 +99,29 @@ def test_service_levels_are_drawn_with_the_target_and_not_over_zero() -> None:
 
 
 def test_bars_of_waits_show_their_share_and_select_their_calls() -> None:
-    figure = wait_bars([WaitBucket(0, 5, 3, 1, 0), WaitBucket(600, None, 0, 0, 1)], zone=BERLIN, palette=LIGHT)
+    figure = charts.wait_bars(
+        [WaitBucket(0, 5, 3, 1, 0), WaitBucket(600, None, 0, 0, 1)], zone=BERLIN, palette=charts.LIGHT
+    )
     assert list(figure.data[0].x) == ["5", "longer"]
     assert figure.data[0].customdata[0][1] == "3 of 5 (60.0%)"
     assert parse_qs(figure.data[2].customdata[1][0]) == {"kind": ["other"], "over": ["600"]}
 
 
 def test_outcomes_are_ordered_by_frequency() -> None:
-    figure = outcome_bars({"abandoned": 1, "answered": 3}, zone=BERLIN, palette=LIGHT)
+    figure = charts.outcome_bars({"abandoned": 1, "answered": 3}, zone=BERLIN, palette=charts.LIGHT)
     (bars,) = figure.data
     assert list(bars.y) == ["Abandoned", "Answered"]  # Plotly draws the last at the top
     assert list(bars.text) == ["1  (25.0%)", "3  (75.0%)"]
     assert bars.customdata[0][0] == "outcome=abandoned"
     assert len(set(bars.marker.pattern.shape)) == 2
-    assert not outcome_bars({}, zone=BERLIN, palette=LIGHT).data[0].y
+    assert not charts.outcome_bars({}, zone=BERLIN, palette=charts.LIGHT).data[0].y
 
 
 @pytest.mark.parametrize(("measure", "value"), [("Offered", 5.0), ("Abandon rate", 30.0), ("Service level", 37.5)])
 def test_a_cell_of_the_week_is_coloured_by_its_measure(measure: str, value: float) -> None:
     cells = [[HeatCell(NONE, 0)] * 24 for _ in range(7)]
     cells[2][9] = HeatCell(SOME, 2)
-    (bars,) = week_map(cells, measure, zone=BERLIN, palette=LIGHT).data
+    (bars,) = charts.week_map(cells, measure, zone=BERLIN, palette=charts.LIGHT).data
     assert list(bars.marker.color) == [value]  # what has no denominator is not drawn
     assert (bars.x[0], round(bars.base[0])) == (9.5, 4)
     query, said = bars.customdata[0]
@@ -138,14 +132,14 @@ def test_a_cell_of_the_week_is_coloured_by_its_measure(measure: str, value: floa
 
 def test_the_week_can_be_drawn_without_a_call() -> None:
     cells = [[HeatCell(NONE, 1)] * 24 for _ in range(7)]
-    for measure in MEASURES:
-        assert len(week_map(cells, measure, zone=BERLIN, palette=DARK).data[0].x) == (
+    for measure in charts.MEASURES:
+        assert len(charts.week_map(cells, measure, zone=BERLIN, palette=charts.DARK).data[0].x) == (
             168 if measure == "Offered" else 0
         )
 
 
 def test_alt_text_has_the_counts() -> None:
-    alt = intervals_alt("Calls offered", hours(SOME, LATE), [(START, START + HOUR)])
+    alt = charts.intervals_alt("Calls offered", hours(SOME, LATE), [(START, START + HOUR)])
     assert alt == "Calls offered: 11 offered, 6 answered, 4 abandoned in 2 intervals. 1 gap."
 
 

@@ -22,11 +22,11 @@ from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import worker_alive
 from tests.paths import ROOT
+from tests.processes import StartProcess, processes
 from tests.systems import needs_posix
 
 PATIENCE_S = 90.0
 run = CliRunner().invoke
-Begun = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -36,19 +36,9 @@ def real(no_real_data: Path) -> Settings:
 
 
 @pytest.fixture
-def begun() -> Iterator[Begun]:
-    processes: list[subprocess.Popen[str]] = []
-
-    def begin(*arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "pbx", "demo", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        processes.append(process)
-        return process
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
+def begun() -> Iterator[StartProcess]:
+    with processes() as start:
+        yield lambda *arguments: start([sys.executable, "-m", "pbx", "demo", *arguments], cwd=ROOT)
 
 
 def until(true: Callable[[], object]) -> None:
@@ -59,7 +49,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 @needs_posix
-def test_where_nothing_is_set_up_it_is_there_until_it_is_stopped(real: Settings, begun: Begun) -> None:
+def test_where_nothing_is_set_up_it_is_there_until_it_is_stopped(real: Settings, begun: StartProcess) -> None:
     demo = begun("--if-unconfigured", "--json")
     assert demo.stdout is not None
     told = json.loads(demo.stdout.readline())

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Engine
-from sqlmodel import select
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.demo.recording_dir import recording_name
@@ -20,15 +18,12 @@ from pbx.demo.story import recorded_calls
 from pbx.errors import AriProtocolError, AriServerError, Deadline, Unreachable
 from pbx.recordings import sync
 from pbx.recordings.sync import SyncResult, sync_recordings
-from pbx.settings import Settings
-from pbx.store.connections import active_connection
-from pbx.store.engine import open_engine, reading
-from pbx.store.models import CallRow, RecordingRow
 from tests.simulator.faults import Fault
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import SimulatedRecordings, story_recordings
 from tests.unit.asterisk.ari.replay import wav
+from tests.unit.recordings.synced_cache import SyncedCache
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LIST = "ari/recordings/stored"
@@ -37,33 +32,15 @@ Found = TypeVar("Found")
 SOUND = wav(b"\x01\x02" * 20_000)
 
 
-class Bench:
+class Bench(SyncedCache):
     """A demo PBX, a cache, and the app's sync between them."""
 
     def __init__(self, pbx: SimulatedPbx, data: Path) -> None:
+        super().__init__(pbx.connection(), data)
         self.pbx = pbx
-        self.settings = Settings(
-            _env_file=None,
-            freepbx_host="127.0.0.1",
-            freepbx_ari_port=pbx.ari_port,
-            freepbx_ari_username=pbx.username,
-            freepbx_ari_password=pbx.password,
-            pbx_data_dir=data,
-        )
-        self.engine: Engine = open_engine(self.settings)
 
     def sync(self) -> SyncResult:
-        active = active_connection(self.engine, self.settings)
-        assert active is not None
-        return sync_recordings(self.engine, active, self.settings.audio_dir)
-
-    def rows(self) -> dict[str, RecordingRow]:
-        with reading(self.engine) as session:
-            return {row.name: row for row in session.exec(select(RecordingRow))}
-
-    def calls(self) -> dict[str, CallRow]:
-        with reading(self.engine) as session:
-            return {row.linkedid: row for row in session.exec(select(CallRow))}
+        return sync_recordings(self.engine, self.active, self.settings.audio_dir)
 
     def is_whole(self) -> bool:
         """Whether the cache holds exactly what the demo PBX says was recorded."""

@@ -14,17 +14,10 @@ from pbx.export import audio_bytes, load_call
 from pbx.model.segment import Segment, Word
 from pbx.settings import load_settings
 from pbx.speech.transcriber import TranscriptPart
+from pbx.store import transcripts
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import CallRow, PbxConnection, RecordingRow
 from pbx.store.notes import save_note, save_rating, set_tags
-from pbx.store.transcripts import (
-    add_part,
-    begin_transcript,
-    edit_segment,
-    finish_transcript,
-    save_analysis,
-    segments_of,
-)
 from tests.unit.export.samples import NINE
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -57,9 +50,11 @@ def add_recording(session: Session, call_id: int, *segments: Segment, file: str 
     recording.started_at, recording.size_bytes = NINE + timedelta(seconds=later_s), 500
     session.add(recording)
     session.flush()
-    transcript = begin_transcript(session, recording.id or 0, "whisper", "base", "abc")
-    add_part(session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, is_last=True), "inbound")
-    finish_transcript(session, transcript.id or 0)
+    transcript = transcripts.begin_transcript(session, recording.id or 0, "whisper", "base", "abc")
+    transcripts.add_part(
+        session, transcript.id or 0, TranscriptPart(0, segments, 60.0, 60.0, 2, is_last=True), "inbound"
+    )
+    transcripts.finish_transcript(session, transcript.id or 0)
     return transcript.id or 0
 
 
@@ -80,8 +75,8 @@ def test_a_call_has_its_facts_speakers_words_summary_and_what_the_analyst_added(
         segment(7, "x", 1, "phantom"),
         file="a.wav",
     )
-    edit_segment(session, segments_of(session, transcript_id)[0].id or 0, "Hello there.")
-    save_analysis(session, transcript_id, "local", {"summary": "They greeted."})
+    transcripts.edit_segment(session, transcripts.segments_of(session, transcript_id)[0].id or 0, "Hello there.")
+    transcripts.save_analysis(session, transcript_id, "local", {"summary": "They greeted."})
     save_note(session, call_id, "Check\nagain")
     save_rating(session, call_id, 4)
     set_tags(session, call_id, ["vip"])

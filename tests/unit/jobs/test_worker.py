@@ -3,9 +3,8 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,31 +17,20 @@ from pbx.store import job_queue as queue
 from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
 from tests.paths import ROOT
+from tests.processes import StartProcess, processes
 from tests.systems import needs_posix
 from tests.unit.jobs.job_checks import job_state, jobs_of, log_of, release_sync, wait_for
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start() -> Iterator[StartProcess]:
     """Start a worker with the slow sync as a process; all are ended with the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> "subprocess.Popen[str]":
-        script = [sys.executable, str(Path(__file__).with_name("slow_worker.py")), *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(script, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    script = str(Path(__file__).with_name("slow_worker.py"))
+    with processes() as start:
+        yield lambda *arguments: start([sys.executable, script, *arguments], env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: Start) -> None:
+def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: StartProcess) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     start()
     start()
@@ -54,7 +42,7 @@ def test_two_workers_do_a_job_once(engine: Engine, settings: Settings, start: St
     assert jobs_of(engine)[0].result == {"new": 2}
 
 
-def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: Settings, start: Start) -> None:
+def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: Settings, start: StartProcess) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     first = start()
     wait_for(lambda: log_of(settings), "begun")
@@ -69,7 +57,9 @@ def test_a_killed_workers_job_is_taken_up_by_another(engine: Engine, settings: S
     assert jobs_of(engine)[0].attempts == 2
 
 
-def test_a_killed_workers_job_is_taken_up_by_its_follower(engine: Engine, settings: Settings, start: Start) -> None:
+def test_a_killed_workers_job_is_taken_up_by_its_follower(
+    engine: Engine, settings: Settings, start: StartProcess
+) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     first = start()
     wait_for(lambda: log_of(settings), "begun")
@@ -85,7 +75,7 @@ def test_a_killed_workers_job_is_taken_up_by_its_follower(engine: Engine, settin
 @pytest.mark.parametrize("options", [{}, {"deaf": True}])
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_worker_ends_and_puts_its_job_back(
-    engine: Engine, settings: Settings, start: Start, sign: signal.Signals, options: dict[str, bool]
+    engine: Engine, settings: Settings, start: StartProcess, sign: signal.Signals, options: dict[str, bool]
 ) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page", options=options)
     process = start()
@@ -100,7 +90,9 @@ def test_a_stopped_worker_ends_and_puts_its_job_back(
 
 
 @needs_posix
-def test_a_worker_for_once_that_is_stopped_puts_its_job_back(engine: Engine, settings: Settings, start: Start) -> None:
+def test_a_worker_for_once_that_is_stopped_puts_its_job_back(
+    engine: Engine, settings: Settings, start: StartProcess
+) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     process = start("--once")
     wait_for(lambda: log_of(settings), "begun")
@@ -109,7 +101,7 @@ def test_a_worker_for_once_that_is_stopped_puts_its_job_back(engine: Engine, set
     assert [(job.state, job.attempts) for job in jobs_of(engine)] == [("queued", 0)]
 
 
-def test_a_worker_whose_data_directory_is_deleted_ends(settings: Settings, start: Start) -> None:
+def test_a_worker_whose_data_directory_is_deleted_ends(settings: Settings, start: StartProcess) -> None:
     process = start()
     assert process.stderr is not None
     assert "is at work" in process.stderr.readline()
@@ -119,7 +111,7 @@ def test_a_worker_whose_data_directory_is_deleted_ends(settings: Settings, start
     assert "was deleted under the worker" in said
 
 
-def test_progress_is_seen_while_it_runs(engine: Engine, settings: Settings, start: Start) -> None:
+def test_progress_is_seen_while_it_runs(engine: Engine, settings: Settings, start: StartProcess) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     start()
     wait_for(lambda: jobs_of(engine)[0].total == 2, "progress")
@@ -127,7 +119,7 @@ def test_progress_is_seen_while_it_runs(engine: Engine, settings: Settings, star
 
 
 def test_the_first_slot_is_due_at_once(
-    engine: Engine, settings: Settings, start: Start, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, settings: Settings, start: StartProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FREEPBX_ARI_USERNAME", "ari")
     start()
@@ -136,7 +128,7 @@ def test_the_first_slot_is_due_at_once(
 
 
 def test_a_pbx_saved_while_the_worker_waits_is_picked_up(
-    settings: Settings, start: Start, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, start: StartProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FREEPBX_HOST")
     process = start()
@@ -152,7 +144,7 @@ def test_a_pbx_saved_while_the_worker_waits_is_picked_up(
     engine.dispose()
 
 
-def test_a_failed_job_tells_why_and_the_worker_goes_on(engine: Engine, settings: Settings, start: Start) -> None:
+def test_a_failed_job_tells_why_and_the_worker_goes_on(engine: Engine, settings: Settings, start: StartProcess) -> None:
     # The real collect finds no PBX; the sync after it is done by the same worker.
     failing = queue.request_job(engine, settings, "collect", requested_by="page")
     start()
@@ -164,7 +156,7 @@ def test_a_failed_job_tells_why_and_the_worker_goes_on(engine: Engine, settings:
 
 
 def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
-    engine: Engine, settings: Settings, start: Start, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, settings: Settings, start: StartProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     monkeypatch.setenv("FREEPBX_HOST", "other.test")
@@ -173,7 +165,7 @@ def test_a_job_of_a_pbx_that_is_no_longer_the_one_fails_clearly(
     assert log_of(settings) == []
 
 
-def test_json_tells_each_job_in_a_line(engine: Engine, settings: Settings, start: Start) -> None:
+def test_json_tells_each_job_in_a_line(engine: Engine, settings: Settings, start: StartProcess) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     release_sync(settings)
     told, _ = start("--once", "--json", "--quiet").communicate(timeout=60)

@@ -51,6 +51,13 @@ def at(engine: Engine, settings: Settings) -> Iterator[SnapshotPoller]:
     watch.close()
 
 
+def poll_each(at: SnapshotPoller, monkeypatch: pytest.MonkeyPatch, *shown: Snapshot) -> None:
+    """Poll once for each snapshot that the PBX shows."""
+    monkeypatch.setattr(looks, "take_snapshot", Seen(*shown))
+    for _ in shown:
+        at.poll()
+
+
 def states(engine: Engine, name: str = "carrier") -> list[tuple[int, str]]:
     with reading(engine) as session:
         points = trunk_history(session, 1, name, START, START + timedelta(hours=1))
@@ -77,19 +84,15 @@ def test_a_trunk_s_change_is_stored_at_its_moment(
 def test_trunks_that_may_not_be_seen_have_not_changed(
     at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = Seen(snapshot(0, "registered"), snapshot(5, "registered", seen=False), snapshot(10, "registered"))
-    monkeypatch.setattr(looks, "take_snapshot", shown)
-    for _ in range(3):
-        at.poll()
+    unseen = snapshot(5, "registered", seen=False)
+    poll_each(at, monkeypatch, snapshot(0, "registered"), unseen, snapshot(10, "registered"))
     assert states(engine) == []
 
 
 def test_a_snapshot_of_the_very_second_of_a_change_is_stored(
     at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(0, "registered"), snapshot(7.2, "rejected")))
-    at.poll()
-    at.poll()
+    poll_each(at, monkeypatch, snapshot(0, "registered"), snapshot(7.2, "rejected"))
     with writing(engine) as session:
         record_snapshot(session, 1, snapshot(7.9, "registered"))
     assert states(engine) == [(7, "registered")]
@@ -98,9 +101,7 @@ def test_a_snapshot_of_the_very_second_of_a_change_is_stored(
 def test_an_older_look_doesn_t_replace_a_newer_one(
     at: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks, "take_snapshot", Seen(snapshot(9, "registered"), snapshot(3, "rejected")))
-    at.poll()
-    at.poll()
+    poll_each(at, monkeypatch, snapshot(9, "registered"), snapshot(3, "rejected"))
     with reading(engine) as session:
         latest = latest_snapshot(session, 1)
     assert latest is not None

@@ -7,54 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
-from sqlmodel import select
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.recordings import sync
 from pbx.recordings.sync import SyncResult, sync_recordings
-from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
-from pbx.store.engine import open_engine, reading
-from pbx.store.models import CallRow, RecordingRow
 from tests.unit.asterisk.ari.replay import ReplayPbx, replay
+from tests.unit.recordings.synced_cache import SyncedCache
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-class Bench:
+class Bench(SyncedCache):
     """A PBX, a cache, and the sync between them."""
 
     def __init__(self, pbx: ReplayPbx, data: Path) -> None:
+        super().__init__(pbx.connection, data)
         self.pbx = pbx
-        self.settings = Settings(
-            _env_file=None,
-            freepbx_host="127.0.0.1",
-            freepbx_ari_port=pbx.connection.ari_port,
-            freepbx_ari_username="notebook",
-            freepbx_ari_password=pbx.connection.ari_password,
-            pbx_data_dir=data,
-        )
-        self.engine: Engine = open_engine(self.settings)
-
-    @property
-    def active(self) -> ActiveConnection:
-        active = active_connection(self.engine, self.settings)
-        assert active is not None
-        return active
 
     def sync(self, **options: Any) -> SyncResult:
         result = sync_recordings(self.engine, self.active, self.settings.audio_dir, **options)
         self.check()
         return result
-
-    def rows(self) -> dict[str, RecordingRow]:
-        with reading(self.engine) as session:
-            return {row.name: row for row in session.exec(select(RecordingRow))}
-
-    def calls(self) -> dict[str, CallRow]:
-        with reading(self.engine) as session:
-            return {row.linkedid: row for row in session.exec(select(CallRow))}
 
     def states(self) -> dict[str, str]:
         return {name: row.state for name, row in self.rows().items()}

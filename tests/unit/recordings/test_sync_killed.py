@@ -7,15 +7,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlmodel import select
-
 from pbx.recordings.sync import SyncResult, sync_recordings
-from pbx.settings import Settings
-from pbx.store.connections import active_connection
-from pbx.store.engine import open_engine, reading
-from pbx.store.models import CallRow, RecordingRow
 from tests.paths import ROOT
 from tests.unit.asterisk.ari.replay import PASSWORD, ReplayPbx, replay, wav
+from tests.unit.recordings.synced_cache import SyncedCache
 
 ROUNDS = 6
 COUNT = 600
@@ -61,26 +56,15 @@ def test_killed_in_the_middle_again_and_again(tmp_path: Path) -> None:
             running.kill()
             running.communicate()
             check_files(pbx, tmp_path)
-        settings = Settings(
-            _env_file=None,
-            freepbx_host="127.0.0.1",
-            freepbx_ari_port=pbx.connection.ari_port,
-            freepbx_ari_username="notebook",
-            freepbx_ari_password=PASSWORD,
-            pbx_data_dir=tmp_path,
-        )
-        engine = open_engine(settings)
-        active = active_connection(engine, settings)
-        assert active is not None
-        sync_recordings(engine, active, settings.audio_dir)
-        assert sync_recordings(engine, active, settings.audio_dir) == SyncResult(listed=COUNT)
+        cache = SyncedCache(pbx.connection, tmp_path)
+        audio_dir = cache.settings.audio_dir
+        sync_recordings(cache.engine, cache.active, audio_dir)
+        assert sync_recordings(cache.engine, cache.active, audio_dir) == SyncResult(listed=COUNT)
         check_files(pbx, tmp_path)
-        with reading(engine) as session:
-            rows = session.exec(select(RecordingRow)).all()
-            calls = session.exec(select(CallRow)).all()
-        engine.dispose()
-    assert sorted(row.name for row in rows) == sorted(pbx.recordings)
-    assert {row.state for row in rows} == {call.state for call in calls} == {"downloaded"}
+        rows, calls = cache.rows(), cache.calls()
+        cache.engine.dispose()
+    assert sorted(rows) == sorted(pbx.recordings)
+    assert {row.state for row in rows.values()} == {call.state for call in calls.values()} == {"downloaded"}
     assert len(calls) == COUNT // 2
-    kept = {str(file.relative_to(settings.audio_dir)) for file in settings.audio_dir.rglob("*") if file.is_file()}
-    assert kept == {row.file for row in rows} | {".sync.lock"}
+    kept = {str(file.relative_to(audio_dir)) for file in audio_dir.rglob("*") if file.is_file()}
+    assert kept == {row.file for row in rows.values()} | {".sync.lock"}

@@ -1,7 +1,6 @@
 """The engine on a real, tiny Whisper: what is said, by whom and when; what is not speech; what goes wrong."""
 
 import threading
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from pbx.speech import checkpoints, whisper
 from pbx.speech.decoding import Decoded, Decoder, DecodingRules
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.whisper import WhisperTranscriber
+from tests.unit.speech.sounds import save_wav
 from tests.unit.speech.synthetic_speech import CHECKPOINT, Clip, errors_in, kept_clips
 
 RATE_HZ = 16_000
@@ -23,13 +23,7 @@ Sound = npt.NDArray[np.float32]
 
 def write_wav(path: Path, *channels: Sound) -> Path:
     length = max(len(channel) for channel in channels)
-    rows = np.stack([np.pad(channel, (0, length - len(channel))) for channel in channels])
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(len(rows))
-        file.setsampwidth(2)
-        file.setframerate(RATE_HZ)
-        file.writeframes((rows.T.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return path
+    return save_wav(path, [np.pad(channel, (0, length - len(channel))) for channel in channels])
 
 
 def silence(seconds: float) -> Sound:

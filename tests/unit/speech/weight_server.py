@@ -1,10 +1,11 @@
 """A small server of weights on loopback: sends complete files, parts of them, or something else."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.web_servers import serve
 
 Fault = Callable[["Handler", bytes, int], None]  # sends its own answer, given the content and the offset
 
@@ -91,7 +92,5 @@ def forbidden(handler: Handler, content: bytes, begin: int) -> None:
 
 @contextmanager
 def weight_server() -> Iterator[WeightServer]:
-    with WeightServer() as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with serve(WeightServer()) as server:
         yield server
-        server.shutdown()

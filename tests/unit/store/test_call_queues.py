@@ -87,6 +87,17 @@ def store(
             store_legs(session, 1, legs, by)
 
 
+def abandon_and_store(engine: Engine, pbx: Pbx, uniqueid: str) -> None:
+    """A caller joins queue 601 and hangs up there; what the PBX reported is stored."""
+    pbx.join(uniqueid, "601")
+    pbx.tell("HangupRequest", Uniqueid=uniqueid)
+    pbx.tell("QueueCallerAbandon", Uniqueid=uniqueid, Queue="601", HoldTime=7)
+    pbx.tell("QueueCallerLeave", Uniqueid=uniqueid, Queue="601")
+    pbx.tell("Hangup", Uniqueid=uniqueid, Cause=16)
+    facts = pbx.facts()
+    store(engine, visits=list(facts.visits), legs=list(facts.legs), by="watch")
+
+
 def the_call(engine: Engine) -> CallRow:
     with reading(engine) as session:
         return session.exec(select(CallRow)).one()
@@ -97,13 +108,7 @@ def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialle
     channel = {"Channel": "PJSIP/carrier-1", "Uniqueid": CALL, "Linkedid": CALL}
     pbx.tell("Newchannel", **channel, ChannelState=4, Exten=DID, Context="from-trunk", CallerIDNum="+4930111")
     pbx.tell("Newstate", **channel, ChannelState=6)
-    pbx.join(CALL, "601")
-    pbx.tell("HangupRequest", Uniqueid=CALL)
-    pbx.tell("QueueCallerAbandon", Uniqueid=CALL, Queue="601", HoldTime=7)
-    pbx.tell("QueueCallerLeave", Uniqueid=CALL, Queue="601")
-    pbx.tell("Hangup", Uniqueid=CALL, Cause=16)
-    facts = pbx.facts()
-    store(engine, visits=list(facts.visits), legs=list(facts.legs), by="watch")
+    abandon_and_store(engine, pbx, CALL)
     call = the_call(engine)
     assert (call.queue, call.answered_in, call.did, call.to_number) == ("601", "", DID, "601")
     with reading(engine) as session:
@@ -121,13 +126,7 @@ def test_who_was_passed_on_to_a_queue_is_in_it_with_their_own_channel(engine: En
     pbx.tell("DialBegin", Channel="PJSIP/a", Uniqueid=CALL, Linkedid=CALL, DestUniqueid=other, DestChannel="PJSIP/b")
     pbx.tell("DialEnd", Uniqueid=CALL, Linkedid=CALL, DestUniqueid=other, DestChannel="PJSIP/b", DialStatus="ANSWER")
     pbx.tell("Hangup", Uniqueid=CALL, Cause=16)
-    pbx.join(other, "601")
-    pbx.tell("HangupRequest", Uniqueid=other)
-    pbx.tell("QueueCallerAbandon", Uniqueid=other, Queue="601", HoldTime=7)
-    pbx.tell("QueueCallerLeave", Uniqueid=other, Queue="601")
-    pbx.tell("Hangup", Uniqueid=other, Cause=16)
-    facts = pbx.facts()
-    store(engine, visits=list(facts.visits), legs=list(facts.legs), by="watch")
+    abandon_and_store(engine, pbx, other)
     assert the_call(engine).queue == "601"
 
 

@@ -1,12 +1,13 @@
 """A language server on loopback with OpenAI's chat completions that can fail in every way."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.web_servers import serve
 
 ANSWER = {
     "summary": "A customer was charged twice for March. The second payment is refunded.",
@@ -132,11 +133,5 @@ class _Line(BaseHTTPRequestHandler):
 @contextmanager
 def language_server(*behaviours: Behaviour) -> Iterator[LanguageServer]:
     """A server at work; without behaviours it gives a good answer."""
-    with LanguageServer(*(behaviours or (says(ANSWER),))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve(LanguageServer(*(behaviours or (says(ANSWER),)))) as server:
+        yield server

@@ -5,7 +5,6 @@ import json
 import re
 import socketserver
 import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from pydantic import SecretStr
 
 from pbx.settings import Connection
 from tests.paths import FIXTURES
+from tests.web_servers import serve
 
 PASSWORD = "tell-nobody"
 STORED = "/ari/recordings/stored"
@@ -149,7 +149,5 @@ class _Line(socketserver.BaseRequestHandler):
 @contextmanager
 def replay() -> Iterator[ReplayPbx]:
     """A running PBX with no recordings yet."""
-    with ReplayPbx() as pbx:
-        threading.Thread(target=pbx.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serve(ReplayPbx()) as pbx:
         yield pbx
-        pbx.shutdown()

@@ -17,20 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pbx import errors
 from pbx.asterisk.ari.client import AriClient, StoredRecording
-from pbx.errors import (
-    AriDenied,
-    AriLoginError,
-    AriNotFound,
-    AriProtocolError,
-    AriServerError,
-    DataError,
-    Deadline,
-    PbxError,
-    SettingsError,
-    StorageFull,
-    Unreachable,
-)
 from pbx.settings import Connection
 from tests.systems import needs_linux
 from tests.unit.asterisk.ari.replay import PASSWORD, STORED, ReplayPbx, captured, cut, drip, hang, replay, reply, wav
@@ -71,50 +59,56 @@ def test_it_reads_what_asterisk_sent(pbx: ReplayPbx, version: int) -> None:
 @pytest.mark.parametrize(
     ("bytes_", "error", "says", "fix", "asked"),
     [
-        (captured("401"), AriLoginError, "refused the user 'notebook'", "FREEPBX_ARI_PASSWORD", 1),
-        (captured("403"), AriDenied, "Write access denied", "read-only", 1),
-        (captured("404-path"), AriNotFound, "without recordings or channels", "res_ari_recordings", 1),
+        (captured("401"), errors.AriLoginError, "refused the user 'notebook'", "FREEPBX_ARI_PASSWORD", 1),
+        (captured("403"), errors.AriDenied, "Write access denied", "read-only", 1),
+        (captured("404-path"), errors.AriNotFound, "without recordings or channels", "res_ari_recordings", 1),
         (
             b"HTTP/1.1 404 Not Found\r\nContent-type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
-            AriNotFound,
+            errors.AriNotFound,
             "doesn't offer ARI",
             "ari.conf",
             1,
         ),
-        (captured("list-500"), AriServerError, "Allocation failed", "find -L", 4),
-        (reply("list-500", b'{"error":"Module gone"}'), AriServerError, "500 Module gone", "log", 4),
+        (captured("list-500"), errors.AriServerError, "Allocation failed", "find -L", 4),
+        (reply("list-500", b'{"error":"Module gone"}'), errors.AriServerError, "500 Module gone", "log", 4),
         (
             captured("list-500").replace(b"500 Internal", b"503 Internal"),
-            AriServerError,
+            errors.AriServerError,
             "Allocation failed",
             "find",
             4,
         ),
         (
             reply("list-500", b"{}").replace(b"500 Internal", b"503 Internal"),
-            AriServerError,
+            errors.AriServerError,
             "still starting",
             "again",
             4,
         ),
         (
             b"HTTP/1.1 301 Moved\r\nLocation: https://x/\r\nContent-Length: 0\r\n\r\n",
-            AriProtocolError,
+            errors.AriProtocolError,
             "301",
             "FREEPBX_ARI_TLS",
             1,
         ),
-        (reply("list", b"<html>Sign in</html>"), AriProtocolError, "not with JSON as ARI does", "web server", 1),
-        (reply("list", b'[{"name":"a"'), AriProtocolError, "not with JSON as ARI does", "web server", 1),
-        (reply("list", b'[{"name":"a"}]'), AriProtocolError, "not with JSON as ARI does", "web server", 1),
-        (reply("list", b'{"name":"a"}'), AriProtocolError, "not with JSON as ARI does", "web server", 1),
-        (reply("list", b"7"), AriProtocolError, "not with JSON as ARI does", "web server", 1),
-        (reply("list", b"\xff\xfe\xfd"), AriProtocolError, "not with JSON as ARI does", "web server", 1),
-        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[]", AriProtocolError, "length of its answer", "proxy", 1),
+        (reply("list", b"<html>Sign in</html>"), errors.AriProtocolError, "not with JSON as ARI does", "web server", 1),
+        (reply("list", b'[{"name":"a"'), errors.AriProtocolError, "not with JSON as ARI does", "web server", 1),
+        (reply("list", b'[{"name":"a"}]'), errors.AriProtocolError, "not with JSON as ARI does", "web server", 1),
+        (reply("list", b'{"name":"a"}'), errors.AriProtocolError, "not with JSON as ARI does", "web server", 1),
+        (reply("list", b"7"), errors.AriProtocolError, "not with JSON as ARI does", "web server", 1),
+        (reply("list", b"\xff\xfe\xfd"), errors.AriProtocolError, "not with JSON as ARI does", "web server", 1),
+        (
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[]",
+            errors.AriProtocolError,
+            "length of its answer",
+            "proxy",
+            1,
+        ),
     ],
 )
 def test_a_refusal_says_why_and_what_to_do(
-    pbx: ReplayPbx, bytes_: bytes, error: type[PbxError], says: str, fix: str, asked: int
+    pbx: ReplayPbx, bytes_: bytes, error: type[errors.PbxError], says: str, fix: str, asked: int
 ) -> None:
     pbx.answers[STORED] = bytes_
     with client(pbx.connection) as ari, pytest.raises(error) as raised:
@@ -156,7 +150,7 @@ def test_a_transfer_that_breaks_off_starts_again_from_nothing(pbx: ReplayPbx, tm
 def test_a_file_that_is_always_short_is_given_up_and_leaves_nothing(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
     pbx.faults[f"{STORED}/a/file"] = [cut] * 9
-    with client(pbx.connection) as ari, pytest.raises(Unreachable, match="broke off"):
+    with client(pbx.connection) as ari, pytest.raises(errors.Unreachable, match="broke off"):
         ari.download("a", tmp_path / "a")
     assert pbx.downloads()["a"] == 3
     assert list(tmp_path.glob("a*")) == []
@@ -175,7 +169,7 @@ def test_a_lost_answer_is_asked_for_again(pbx: ReplayPbx) -> None:
 def test_a_slow_peer_meets_a_deadline(pbx: ReplayPbx, fault: Any, limits: dict[str, float], tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
     pbx.faults[f"{STORED}/a/file"] = [fault] * 9
-    with client(pbx.connection, **limits) as ari, pytest.raises(Deadline):
+    with client(pbx.connection, **limits) as ari, pytest.raises(errors.Deadline):
         ari.download("a", tmp_path / "a")
     assert list(tmp_path.glob("a*")) == []
 
@@ -191,7 +185,7 @@ def test_cancel_ends_the_transfers_of_other_threads(pbx: ReplayPbx, tmp_path: Pa
     pbx.faults[f"{STORED}/a/file"] = [begin]
     with client(pbx.connection) as ari:
         threading.Thread(target=lambda: begun.wait() and ari.cancel(), daemon=True).start()
-        with pytest.raises(Unreachable, match="cancelled"):
+        with pytest.raises(errors.Unreachable, match="cancelled"):
             ari.download("a", tmp_path / "a")
     assert pbx.downloads()["a"] == 1
 
@@ -201,17 +195,17 @@ def test_a_full_disk_and_a_directory_that_is_not_there_are_told_apart(pbx: Repla
     pbx.recordings["a"] = wav()
     (tmp_path / "a.part").symlink_to("/dev/full")
     with client(pbx.connection) as ari:
-        with pytest.raises(StorageFull, match="Not enough disk space"):
+        with pytest.raises(errors.StorageFull, match="Not enough disk space"):
             ari.download("a", tmp_path / "a")
-        with pytest.raises(DataError, match="Can't write to") as raised:
+        with pytest.raises(errors.DataError, match="Can't write to") as raised:
             ari.download("a", tmp_path / "nowhere" / "a")
-    assert not isinstance(raised.value, StorageFull)
+    assert not isinstance(raised.value, errors.StorageFull)
     assert list(tmp_path.glob("a*")) == []
 
 
 def test_the_password_is_nowhere_to_be_seen(pbx: ReplayPbx) -> None:
     pbx.answers[STORED] = captured("401")
-    with client(pbx.connection) as ari, pytest.raises(AriLoginError) as raised:
+    with client(pbx.connection) as ari, pytest.raises(errors.AriLoginError) as raised:
         ari.list_recordings()
     shown = "".join(traceback.format_exception(raised.value)) + repr(ari) + repr(vars(ari)) + raised.value.advice
     assert PASSWORD not in shown
@@ -245,21 +239,21 @@ def greeting(data: bytes) -> Iterator[int]:
 
 def test_nobody_listens() -> None:
     connection = Connection(host="127.0.0.1", ari_port=refused_port(), ami_port=5038)
-    with client(connection) as ari, pytest.raises(Unreachable, match="Nothing listens") as raised:
+    with client(connection) as ari, pytest.raises(errors.Unreachable, match="Nothing listens") as raised:
         ari.info()
     assert "http.conf" in raised.value.fix
 
 
 def test_an_unknown_name() -> None:
     connection = Connection(host="pbx.invalid", ari_port=8088, ami_port=5038)
-    with client(connection) as ari, pytest.raises(Unreachable, match="doesn't resolve"):
+    with client(connection) as ari, pytest.raises(errors.Unreachable, match="doesn't resolve"):
         ari.info()
 
 
 def test_another_protocol_on_the_port() -> None:
     with greeting(b"Asterisk Call Manager/5.0.2\r\n") as port:
         connection = Connection(host="127.0.0.1", ari_port=port, ami_port=5038)
-        with client(connection) as ari, pytest.raises(AriProtocolError, match="doesn't speak HTTP"):
+        with client(connection) as ari, pytest.raises(errors.AriProtocolError, match="doesn't speak HTTP"):
             ari.info()
 
 
@@ -267,7 +261,7 @@ def test_tls_on_a_plain_port(pbx: ReplayPbx) -> None:
     connection = pbx.connection.model_copy(update={"ari_tls": True})
     with greeting(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         connection = connection.model_copy(update={"ari_port": port})
-        with client(connection) as ari, pytest.raises(Unreachable, match="doesn't speak TLS"):
+        with client(connection) as ari, pytest.raises(errors.Unreachable, match="doesn't speak TLS"):
             ari.info()
 
 
@@ -275,7 +269,7 @@ def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("hello")
     for path in (tmp_path / "ca.pem", tmp_path / "nowhere.pem"):
         connection = Connection(host="127.0.0.1", ari_port=1, ari_tls=True, ami_port=1, ca_file=path)
-        with pytest.raises(SettingsError, match="can't be read as PEM"):
+        with pytest.raises(errors.SettingsError, match="can't be read as PEM"):
             AriClient(connection)
 
 
@@ -317,10 +311,10 @@ def test_tls_checks_the_ca_and_the_name(tmp_path: Path) -> None:
             assert ari.info().version.startswith("16.")
         for ca_file in (None, other):
             connection = secure.model_copy(update={"ca_file": ca_file})
-            with client(connection) as ari, pytest.raises(Unreachable, match="unknown CA") as raised:
+            with client(connection) as ari, pytest.raises(errors.Unreachable, match="unknown CA") as raised:
                 ari.info()
             assert "FREEPBX_CA_FILE" in raised.value.fix
     with tls_pbx(other) as server:
         connection = server.connection.model_copy(update={"ari_tls": True, "ca_file": other})
-        with client(connection) as ari, pytest.raises(Unreachable, match="another name"):
+        with client(connection) as ari, pytest.raises(errors.Unreachable, match="another name"):
             ari.info()
