@@ -1,1 +1,1 @@
-"""The cache: everything known about a PBX, in one database."""
+"""The cache: one database with everything the app knows about a PBX."""

@@ -1,7 +1,8 @@
-"""Alerts: rules, the addresses to notify, the alerts that are active, and the messages still to send.
+"""Alerts: their rules, the addresses to notify, active and past alerts, and the messages still to send.
 
-A message is claimed in one transaction that also marks it as sent, so of several workers one sends it. Targets that
-could not be reached stay in `pending_targets` and are claimed again later. Addresses are encrypted (pbx.store.vault).
+A worker claims a message in one transaction that also marks it as sent, so only one of several workers sends it.
+Targets that could not be reached stay in `pending_targets` and are claimed again later. Addresses are encrypted
+(pbx.store.vault).
 """
 
 import json
@@ -24,10 +25,10 @@ from pbx.store.vault import Vault
 RuleKind = Literal["longest_wait", "service_level", "trunk_down", "no_agent", "sync_failing"]
 KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 
-CLEAR_S = 30  # an alert ends when its rule has not held for this long, at two checks or more
-LEASE_S = 600  # the worker of a claim without a report for this long is taken for dead
-PAUSES_S = (60, 300, 900, 3600)  # before each further attempt to send
-_SERVICES = {  # what an address's scheme is called, where it is not simply its name
+CLEAR_S = 30  # an alert ends when its rule's condition has not been met for this long, at two checks or more
+LEASE_S = 600  # a worker that reports nothing on its claim for this long counts as dead
+PAUSES_S = (60, 300, 900, 3600)  # seconds before each further attempt to send
+_SERVICES = {  # display names of URL schemes, if not the capitalized scheme
     "mailto": "E-mail",
     "mailtos": "E-mail",
     "json": "Webhook",
@@ -45,27 +46,28 @@ _SERVICES = {  # what an address's scheme is called, where it is not simply its 
     "ntfys": "ntfy",
     "ntfy": "ntfy",
 }
-_HOST_IS_NO_SECRET = {"E-mail", "Webhook", "Mattermost"}  # the other services have a token in place of the host
+_HOST_IS_NO_SECRET = {"E-mail", "Webhook", "Mattermost"}  # other services have a token in place of the host
 
 
 @dataclass(frozen=True)
 class AlertTarget:
-    """An address to notify, as an Apprise URL; `url` contains its tokens and passwords."""
+    """An address to notify: an Apprise URL. `url` includes its tokens and passwords."""
 
     url: SecretStr
     id: str = field(default_factory=lambda: token_hex(4))
 
     @property
     def label(self) -> str:
-        """The part that may be shown: the service, and its host where that is no secret."""
+        """The part that is safe to show: the service, and its host unless that is a secret."""
         return target_label(self.url.get_secret_value())
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The result of checking a rule: {subject: description} of the subjects for which it holds.
+    """The result of checking a rule.
 
-    For subjects in `unknown` there is no data; for all others the rule doesn't hold. `at`: the time of the data.
+    `holds` is {subject: description} of the subjects that meet the rule's condition. There is no data for the subjects
+    in `unknown`; no other subject meets it. `at` is the time of the data.
     """
 
     at: datetime
@@ -85,7 +87,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Telling:
-    """A claimed message: an alert with its rule, the ids of the targets to notify, and the number of the attempt."""
+    """A claimed message: an alert and its rule, the ids of the targets to notify, and the attempt number, from 1."""
 
     alert: Alert
     rule: AlertRule
@@ -94,7 +96,7 @@ class Telling:
 
 
 def target_label(url: str) -> str:
-    """Name an address without its secrets: E-mail by smtp.example.com, Webhook to hooks.example.com, Slack."""
+    """Describe an address without its secrets: E-mail by smtp.example.com, Webhook to hooks.example.com, Slack."""
     scheme, _, _ = url.partition("://")
     name = _SERVICES.get(scheme.lower(), scheme.capitalize() if scheme.isalnum() and scheme != url else "Address")
     if name not in _HOST_IS_NO_SECRET:
@@ -107,13 +109,13 @@ def target_label(url: str) -> str:
 
 
 def seal_targets(settings: Settings, targets: Sequence[AlertTarget]) -> str:
-    """Encrypt a rule's addresses. Raises SettingsError for a malformed key, DataError."""
+    """Encrypt a rule's addresses. Raises SettingsError for a malformed key, and DataError."""
     pairs = [[target.id, target.url.get_secret_value()] for target in targets]
     return Vault(settings).seal(SecretStr(json.dumps(pairs) if pairs else ""))
 
 
 def targets_of(settings: Settings, rule: AlertRule) -> list[AlertTarget]:
-    """Decrypt a rule's addresses. Raises SettingsError when the key is not the one that sealed them, or is gone."""
+    """Decrypt a rule's addresses. Raises SettingsError if the key that encrypted them was changed or is missing."""
     try:
         opened = Vault(settings).unseal(rule.targets_encrypted).get_secret_value()
     except SettingsError:
@@ -125,7 +127,7 @@ def targets_of(settings: Settings, rule: AlertRule) -> list[AlertTarget]:
 
 
 def list_rules(session: Session, connection_id: int, *, enabled: bool | None = None) -> list[AlertRule]:
-    """The rules for a PBX in the order they were made; with `enabled`, only the enabled or only the disabled ones."""
+    """Return the rules of a PBX in order of creation. `enabled` selects only the enabled or only the disabled ones."""
     query = select(AlertRule).where(AlertRule.connection_id == connection_id).order_by(col(AlertRule.id))
     if enabled is not None:
         query = query.where(col(AlertRule.enabled) == enabled)
@@ -133,7 +135,7 @@ def list_rules(session: Session, connection_id: int, *, enabled: bool | None = N
 
 
 def save_rule(session: Session, rule: AlertRule, at: datetime) -> int:
-    """Store a new or changed rule and return its id. Alerts of a disabled rule end without a message."""
+    """Store a new or changed rule and return its id. Active alerts of a disabled rule end without a message."""
     stored = session.merge(rule)
     session.flush()
     if not stored.enabled:
@@ -144,25 +146,25 @@ def save_rule(session: Session, rule: AlertRule, at: datetime) -> int:
 
 
 def delete_rule(session: Session, rule_id: int) -> None:
-    """Delete a rule with its alerts."""
+    """Delete a rule and its alerts."""
     session.exec(delete(Alert).where(col(Alert.rule_id) == rule_id))
     session.exec(delete(AlertRule).where(col(AlertRule.id) == rule_id))
 
 
 def current_alerts(session: Session, connection_id: int) -> list[tuple[Alert, AlertRule]]:
-    """Return the active alerts of a PBX, the oldest first."""
+    """Return the active alerts of a PBX, oldest first."""
     mine = _of_connection(connection_id).where(col(Alert.ended_at).is_(None))
     return [(alert, rule) for alert, rule in session.exec(mine.order_by(col(Alert.started_at), col(Alert.id))).all()]
 
 
 def past_alerts(session: Session, connection_id: int, limit: int, *, offset: int = 0) -> list[tuple[Alert, AlertRule]]:
-    """Return all alerts of a PBX, including active ones, the newest first."""
+    """Return up to `limit` alerts of a PBX, active ones included, newest first."""
     mine = _of_connection(connection_id).order_by(col(Alert.started_at).desc(), col(Alert.id).desc())
     return [(alert, rule) for alert, rule in session.exec(mine.limit(limit).offset(offset)).all()]
 
 
 def would_change(session: Session, rule_id: int, seen: Seen) -> bool:
-    """Return whether `settle` would write anything, so that most checks never take the write lock."""
+    """Return whether `settle` would change anything. Calling this first spares most checks the write lock."""
     going_on = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
     if seen.holds.keys() - going_on.keys():
         return True
@@ -170,10 +172,10 @@ def would_change(session: Session, rule_id: int, seen: Seen) -> bool:
 
 
 def settle(session: Session, rule_id: int, seen: Seen) -> list[Change]:
-    """Start and end alerts according to a check of their rule; returns those that changed.
+    """Start and end alerts according to a check of their rule, and return the changes.
 
-    An alert starts at the first check at which its rule holds for a subject. It ends at the first check at which the
-    rule no longer holds, once a check at least `CLEAR_S` seconds later confirms that.
+    An alert starts with the first check at which a subject meets the rule's condition. It ends with the first check at
+    which the subject no longer meets it, once a check at least `CLEAR_S` seconds later confirms this.
     """
     if session.get(AlertRule, rule_id) is None:  # deleted meanwhile
         return []
@@ -204,10 +206,10 @@ def anything_to_tell(session: Session, connection_id: int, at: datetime) -> bool
 
 
 def claim_telling(session: Session, settings: Settings, connection_id: int, at: datetime) -> Telling | None:
-    """Claim the next message to send, which no other worker gets; None when there is nothing to send.
+    """Claim the next message to send, so that no other worker sends it. Returns None if there is nothing to send.
 
-    An alert that ended before its first message was sent gets one message, that it ended. Raises SettingsError
-    when the addresses can't be decrypted.
+    An alert that ended before its first message was sent gets only one message: that it ended. If its addresses can't
+    be decrypted, the reason is stored with the alert and the message is dropped.
     """
     row = session.exec(_to_tell(connection_id, at)).first()
     if row is None:
@@ -238,7 +240,7 @@ def claim_telling(session: Session, settings: Settings, connection_id: int, at: 
 
 
 def record_sent(session: Session, telling: Telling, target_id: str, at: datetime) -> bool:
-    """Note that a target was reached; False when another worker has claimed the message."""
+    """Note that a target was reached. Returns False if another worker has claimed the message since."""
     alert = _claimed(session, telling)
     if alert is None:
         return False
@@ -251,7 +253,10 @@ def record_sent(session: Session, telling: Telling, target_id: str, at: datetime
 
 
 def record_failure(session: Session, telling: Telling, why: str, at: datetime) -> None:
-    """Note why some targets could not be reached; they are tried again a few times. `why` contains no secret."""
+    """Note why some targets could not be reached, and schedule the next attempt, if any (`PAUSES_S`).
+
+    `why` must not contain a secret.
+    """
     alert = _claimed(session, telling)
     if alert is None:
         return
@@ -265,7 +270,7 @@ def record_failure(session: Session, telling: Telling, why: str, at: datetime) -
 
 
 def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
-    """Return what a check means for an active alert."""
+    """Return what a check does to an active alert."""
     if alert.subject in seen.unknown:
         return "none"
     if alert.subject in seen.holds:
@@ -276,7 +281,7 @@ def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
 
 
 def _note_unsent(alert: Alert, at: datetime, why: str, *, over: bool) -> None:
-    # It counts as sent: addresses that can't be decrypted stay so, however often it tries.
+    # The message counts as sent: trying again would not make the addresses readable.
     alert.sqlmodel_update(
         {"start_sent": True, "end_sent": over, "pending_targets": [], "retry_at": None, "send_error": why}
     )
@@ -287,7 +292,7 @@ def _open_alerts(session: Session, rule_id: int) -> list[Alert]:
 
 
 def _claimed(session: Session, telling: Telling) -> Alert | None:
-    """Return the alert of a claim, while no later claim was made and its message is the same."""
+    """Return the alert of a claim; None if it was claimed again since, or its message has changed."""
     alert = session.get(Alert, telling.alert.id, populate_existing=True)
     same = alert and (alert.attempts, alert.end_sent) == (telling.attempt, telling.alert.end_sent)
     return alert if same else None
@@ -298,9 +303,9 @@ def _of_connection(connection_id: int) -> "Select[Alert, AlertRule]":
 
 
 def _to_tell(connection_id: int, at: datetime) -> "Select[Alert, AlertRule]":
-    """Select the alerts with a message to send now, the oldest first, except those that a worker is sending.
+    """Select the oldest alert that has a message to send now and that no worker is sending.
 
-    The end of an alert is sent immediately, even while the message of its start waits for another attempt.
+    The end of an alert is sent immediately, even if the message of its start is waiting for another attempt.
     """
     begins = and_(col(Alert.start_sent).is_(False), col(Alert.ended_at).is_(None))
     ends = and_(col(Alert.end_sent).is_(False), col(Alert.ended_at).is_not(None))

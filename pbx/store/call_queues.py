@@ -1,19 +1,22 @@
-"""The queues a call was in, and those in which an agent answered its caller: what the visits say, never a leg's number.
+"""The queues of a call, and in which of them an agent answered: taken from its queue visits, never from its legs.
 
-A visit is one caller once in one queue; a call is all that shares a linkedid. A call is counted in every queue that it
-visited, once in each however often it came back, and it counts as answered in a queue where an agent answered one of
-its visits there. So of one period and queue
+A visit is one caller once in one queue. A call is everything that shares a linkedid. A call is counted once in every
+queue it visited, however often it came back. It counts as answered in a queue if an agent answered at least one of its
+visits there. So for one period and one queue:
 
     calls (Explore, Interactions, exports) = visits (Queues, Wallboard) - further visits of the same calls
     answered calls                         = answered visits - further answered visits of the same calls
 
-but for calls that began before the period's first moment or last one and joined after it: a call belongs to when it
-began, a visit to when it joined.
+The exceptions are calls at either edge of the period: a call belongs to the time it began, a visit to the time the
+caller joined the queue. They differ for a call that began before the period's start, or before its end, and joined
+after it.
 
-Agents counts visits too. The one agent of a call, by whom Explore counts it, is who answered it first, in any queue.
+The Agents page also counts visits. Explore counts a call under one agent only: the one who answered it first, in any
+queue.
 
-A call of which no visit is known (no queue_log was read, nobody listened) is in the queue that its recording's name or
-the Queue() of its CDR names, and as its CDR has it answered or not. As soon as a visit of it is known, that counts.
+A call without a known visit (no queue_log was read, and nothing listened to the PBX) is counted in the queue named by
+its recording's file name or by the Queue() application in its CDR, and as answered if its CDR says so. Once one of its
+visits is known, only visits count.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,8 +29,8 @@ from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, VisitRow
 
 _T = TypeVar("_T")
-SEPARATOR = ", "  # Queue() takes its arguments apart at a comma, so no queue's name has one
-LONGEST = 500  # characters of a call's queues; an index holds them
+SEPARATOR = ", "  # Queue() splits its arguments at commas, so no queue name contains one
+LONGEST = 500  # characters stored of a call's queues; the column is indexed
 _calls = Table.metadata.tables["calls"]
 _L, _V = (Table.metadata.tables[str(one.__tablename__)].c for one in (LegRow, VisitRow))
 
@@ -38,18 +41,18 @@ class _QueuesOfCall(NamedTuple):
 
 
 def split_queues(text: str) -> tuple[str, ...]:
-    """The queues of a call, in the order in which it joined them; ("",) of a call without."""
+    """Return the queues of a call, in the order in which it joined them; ("",) if it was in none."""
     return tuple(text.split(SEPARATOR))
 
 
 def join_queues(names: Iterable[str]) -> str:
-    """As they are stored: as many as there is room for."""
+    """Return queue names as one text, as calls store them: each once, and only as many as fit into `LONGEST`."""
     text = SEPARATOR.join(dict.fromkeys(names))
     return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(SEPARATOR)[0] or text[:LONGEST]
 
 
 def calls_of_uniqueids(session: Session, connection_id: int, uniqueids: Collection[str]) -> set[int]:
-    """The calls that have these channels."""
+    """Return the ids of the calls that the channels with these uniqueids belong to."""
     found: set[int] = set()
     for some in chunks(sorted(uniqueids)):
         own = select(_calls.c.id).where(_calls.c.connection_id == connection_id, _calls.c.linkedid.in_(some))
@@ -59,7 +62,7 @@ def calls_of_uniqueids(session: Session, connection_id: int, uniqueids: Collecti
 
 
 def update_call_queues(session: Session, connection_id: int, call_ids: Collection[int]) -> None:
-    """Set the queues of these calls from their queue visits, where they differ from what is stored."""
+    """Update the stored queues of these calls from their queue visits. Calls that are up to date aren't written."""
     for some in chunks(sorted(call_ids)):
         visited = _visited(session, connection_id, some)
         columns = [_calls.c[name] for name in ("id", "queue", "answered_in", "disposition")]
@@ -74,7 +77,7 @@ def update_call_queues(session: Session, connection_id: int, call_ids: Collectio
 
 
 def _visited(session: Session, connection_id: int, call_ids: Sequence[int]) -> Mapping[int, _QueuesOfCall]:
-    """Return the queues of calls from the visits of their own channel and of every leg's."""
+    """Return {call id: its queues}, from the visits of the call's own channel and of the channels of its legs."""
     own = select(_calls.c.id.label("call_id"), _calls.c.linkedid.label("uniqueid")).where(_calls.c.id.in_(call_ids))
     channels = union(own, select(_L.call_id, _L.uniqueid).where(_L.call_id.in_(call_ids))).subquery().c
     answered = _V.connected_at.is_not(None) | _V.outcome.in_(("answered", "transferred"))

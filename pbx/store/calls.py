@@ -1,4 +1,4 @@
-"""Calls: found by filters, newest first, a page at a time."""
+"""Find calls by filters, newest first, one page at a time."""
 
 import re
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from pbx.store.models import CallRow, RecordingRow, Table
 
 @dataclass(frozen=True)
 class CallFilter:
-    """Which calls of a PBX are wanted; what is left out doesn't matter. `until` is no longer within.
+    """Selects calls of a PBX. Filters that are left out match every call. `until` is exclusive.
 
-    `number` is found anywhere in the caller's or the called number: of what looks like a phone number its digits count
-    (`+49 (30) 12` finds `00493012345`), of anything else the text, whatever its case.
+    `number` matches any part of the caller's or the called number. If it looks like a phone number, only its digits
+    are compared (`+49 (30) 12` finds `00493012345`); any other text is compared ignoring case.
     """
 
     connection_id: int
@@ -39,7 +39,7 @@ def count_calls(session: Session, wanted: CallFilter) -> int:
 
 
 def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int) -> list[CallRow]:
-    """A page of calls, newest first; those whose time is not known come last."""
+    """Return a page of calls, newest first. Calls with an unknown start come last."""
     query = (
         select(CallRow)
         .where(*call_conditions(session, wanted))
@@ -49,50 +49,50 @@ def find_calls(session: Session, wanted: CallFilter, *, offset: int, limit: int)
 
 
 def get_call(session: Session, connection_id: int, call_id: int) -> CallRow | None:
-    """A call of this PBX; None when there is none of that id, or it is another's."""
+    """Return a call by its id; None if it doesn't exist or belongs to another PBX."""
     return session.exec(
         select(CallRow).where(CallRow.id == call_id, CallRow.connection_id == connection_id)
     ).one_or_none()
 
 
 def find_call(session: Session, connection_id: int, linkedid: str) -> CallRow | None:
-    """The call of this PBX that has this linkedid."""
+    """Return the call of this PBX that has this linkedid, or None."""
     return session.exec(
         select(CallRow).where(CallRow.linkedid == linkedid, CallRow.connection_id == connection_id)
     ).one_or_none()
 
 
 def calls_by_id(session: Session, call_ids: Sequence[int]) -> dict[int, CallRow]:
-    """Some calls, by their ids."""
+    """Return {id: call} of the calls with these ids."""
     found = session.exec(select(CallRow).where(col(CallRow.id).in_(call_ids)))
     return {call.id: call for call in found if call.id is not None}
 
 
 def transcriptions_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
-    """How far the transcripts of these calls are."""
+    """Return {call id: state of its transcript}."""
     found = session.exec(select(CallRow.id, CallRow.transcription).where(col(CallRow.id).in_(call_ids)))
     return {call_id: transcription for call_id, transcription in found if call_id is not None}
 
 
 def recordings_of(session: Session, call_id: int) -> list[RecordingRow]:
-    """A call's recordings, in the order they began."""
+    """Return a call's recordings, in order of their start."""
     query = select(RecordingRow).where(RecordingRow.call_id == call_id)
     return list(session.exec(query.order_by(col(RecordingRow.started_at), col(RecordingRow.id))).all())
 
 
 def call_queues(session: Session, connection_id: int) -> list[str]:
-    """The queues that calls went through, by name."""
+    """Return the names of all queues that calls were in, sorted."""
     found = _names(session, connection_id, "queue")
     return sorted({name for queues in found for name in split_queues(queues)})
 
 
 def call_agents(session: Session, connection_id: int) -> list[str]:
-    """The agents that calls went to, by name."""
+    """Return the names of all agents of calls, sorted."""
     return _names(session, connection_id, "agent")
 
 
 def _names(session: Session, connection_id: int, column: str) -> list[str]:
-    """What a column of calls holds: one step in its index for each name, however many calls there are."""
+    """Return the distinct values of a column of `calls`. Each takes one index lookup, however many calls there are."""
     calls = Table.metadata.tables["calls"].c
     name = calls[column]
     mine = sqlalchemy.select(func.min(name).label("name")).where(calls.connection_id == connection_id)
@@ -104,12 +104,12 @@ def _names(session: Session, connection_id: int, column: str) -> list[str]:
 
 
 def new_calls_since(session: Session, connection_id: int, since: datetime) -> int:
-    """How many calls began since a moment."""
+    """Count the calls that began at or after a moment."""
     return count_calls(session, CallFilter(connection_id, since=since))
 
 
 def call_conditions(session: Session, wanted: CallFilter) -> list[ColumnElement[bool]]:
-    """What a filter asks of the columns of `calls`, all to be met."""
+    """Return the SQL conditions of a filter on `calls`. A call must meet all of them."""
     conditions = [col(CallRow.connection_id) == wanted.connection_id]
     if wanted.since is not None:
         conditions.append(col(CallRow.started_at) >= wanted.since)
@@ -124,19 +124,19 @@ def call_conditions(session: Session, wanted: CallFilter) -> list[ColumnElement[
     if wanted.transcription is not None:
         conditions.append(col(CallRow.transcription) == wanted.transcription)
     if text := wanted.number.strip():
-        conditions.append(or_(*(_found_in(col(column), text) for column in (CallRow.from_number, CallRow.to_number))))
+        conditions.append(or_(*(_contains(col(column), text) for column in (CallRow.from_number, CallRow.to_number))))
     return conditions
 
 
 def in_queue(session: Session, connection_id: int, *queues: str) -> ColumnElement[bool]:
-    """Asks of `calls` that a call was in one of these queues, perhaps among others; "": in none."""
+    """Return the SQL condition that a call was in at least one of these queues; "" matches calls in no queue."""
     known = _names(session, connection_id, "queue")
     together = [one for one in known if not {*split_queues(one)}.isdisjoint(queues)]
     wanted = sorted({*queues, *together})
     return col(CallRow.queue) == wanted[0] if len(wanted) == 1 else col(CallRow.queue).in_(wanted)
 
 
-def _found_in(column: Mapped[str], text: str) -> ColumnElement[bool]:
+def _contains(column: Mapped[str], text: str) -> ColumnElement[bool]:
     if not re.fullmatch(r"[\d\s()+./-]*\d[\d\s()+./-]*", text):
         return column.icontains(text, autoescape=True)
-    return column.contains(re.sub(r"\D", "", text))  # three times as fast as with lower() around a million numbers
+    return column.contains(re.sub(r"\D", "", text))  # on a million numbers, three times as fast as with lower()

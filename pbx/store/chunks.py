@@ -1,15 +1,15 @@
-"""Lists of ids and names in pieces that fit into one SQL statement."""
+"""Split lists of ids and names into chunks that fit into one SQL statement."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
 _T = TypeVar("_T")
-CHUNK = 500  # both databases limit the parameters of a statement
+CHUNK = 500  # both databases limit the number of parameters of a statement
 
 
 def chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
-    """Yield lists of up to `size` items, in order."""
+    """Yield the items in order, in lists of up to `size`."""
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk

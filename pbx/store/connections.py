@@ -1,4 +1,4 @@
-"""Which PBX the app talks to: the one saved on the settings page, else the environment's."""
+"""The PBX the app connects to: the one saved on the settings page, otherwise the one from the environment."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,11 @@ from pbx.store.vault import Vault
 
 @dataclass(frozen=True)
 class ActiveConnection:
-    """The PBX in use. `id` is what its calls, snapshots and jobs hang on; `saved` tells where its settings are from."""
+    """The PBX in use.
+
+    `id` is the key that its calls, snapshots and jobs refer to. `saved` is True if its settings come from the settings
+    page, False if they come from the environment.
+    """
 
     id: int
     connection: Connection
@@ -23,27 +27,27 @@ class ActiveConnection:
 
 
 def active_connection(engine: Engine, settings: Settings) -> ActiveConnection | None:
-    """The PBX to talk to: a saved one wins over the environment's; None when neither is there.
+    """Return the PBX to connect to; None if there is none. A saved PBX wins over the one from the environment.
 
-    Raises SettingsError when the saved passwords can't be opened, DataError.
+    Raises SettingsError if the saved passwords can't be decrypted, and DataError.
     """
     with reading(engine) as session:
         saved = session.exec(select(PbxConnection).where(col(PbxConnection.active))).first()
         if saved is not None:
-            return ActiveConnection(_id(saved), _opened(saved, settings), saved=True)
+            return ActiveConnection(_id(saved), _decrypted(saved, settings), saved=True)
         if settings.connection is None:
             return None
         known = _row(session, settings.connection.host)
     if known is None:
         with writing(engine) as session:
-            known = _known_row(session, settings.connection.host)
+            known = _row_or_new(session, settings.connection.host)
     return ActiveConnection(_id(known), settings.connection, saved=False)
 
 
 def save_connection(engine: Engine, settings: Settings, connection: Connection) -> int:
-    """Save a PBX's settings, its passwords sealed, make it the active one and return its id.
+    """Save a PBX's settings with encrypted passwords, make it the active PBX, and return its id.
 
-    What is known of a PBX of the same host stays. Raises SettingsError for a malformed key, DataError.
+    Data already stored for the same host is kept. Raises SettingsError for a malformed key, and DataError.
     """
     vault = Vault(settings)
     sealed = {
@@ -53,7 +57,7 @@ def save_connection(engine: Engine, settings: Settings, connection: Connection) 
     plain = connection.model_dump(exclude={"host", "ari_password", "ami_password", "ami_plain_login", "ca_file"})
     with writing(engine) as session:
         session.exec(update(PbxConnection).values(active=False))
-        row = _known_row(session, connection.host)
+        row = _row_or_new(session, connection.host)
         ca_file = None if connection.ca_file is None else str(connection.ca_file)
         row.sqlmodel_update(plain | sealed | {"ca_file": ca_file, "saved": True, "active": True, "updated_at": now()})
         session.add(row)
@@ -62,7 +66,7 @@ def save_connection(engine: Engine, settings: Settings, connection: Connection) 
 
 
 def forget_saved(engine: Engine) -> None:
-    """Go back to the environment's PBX and drop all saved users and passwords; calls and snapshots stay."""
+    """Return to the PBX from the environment, and delete all saved users and passwords. Calls and snapshots stay."""
     saved = ("ari_username", "ari_password_encrypted", "ami_username", "ami_password_encrypted")
     empty = dict.fromkeys((*saved, "import_url_encrypted", "import_schedule"), "")
     with writing(engine) as session:
@@ -73,7 +77,7 @@ def _row(session: Session, host: str) -> PbxConnection | None:
     return session.exec(select(PbxConnection).where(PbxConnection.host == host.strip().lower())).one_or_none()
 
 
-def _known_row(session: Session, host: str) -> PbxConnection:
+def _row_or_new(session: Session, host: str) -> PbxConnection:
     row = _row(session, host)
     if row is None:
         row = PbxConnection(host=host.strip().lower())
@@ -83,10 +87,10 @@ def _known_row(session: Session, host: str) -> PbxConnection:
 
 
 def _id(row: PbxConnection) -> int:
-    return cast(int, row.id)  # it was read or flushed
+    return cast(int, row.id)  # never None: the row was read or flushed
 
 
-def _opened(row: PbxConnection, settings: Settings) -> Connection:
+def _decrypted(row: PbxConnection, settings: Settings) -> Connection:
     vault = Vault(settings)
     return Connection(
         host=row.host,

@@ -1,4 +1,4 @@
-"""When a PBX's own counters restarted from zero: Asterisk restarted, or a queue's statistics were reset."""
+"""Detect and store when a PBX's counters restarted from zero: Asterisk restarted, or queue statistics were reset."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from pbx.store.models import CounterReset, Table
 
 RESTARTED = "Asterisk restarted"
 ALL_AGAIN = "The counters of all queues were reset"
-_TOLERANCE = timedelta(seconds=5)  # uptime is in seconds, and a snapshot takes some time
+_TOLERANCE = timedelta(seconds=5)  # uptime has a resolution of one second, and taking a snapshot takes some time
 _resets = Table.metadata.tables[str(CounterReset.__tablename__)]
 _R = _resets.c
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A moment at which counters restarted from zero, with a sentence for the user. `queue`: "" for all queues."""
+    """A moment at which counters restarted from zero, described for the user. `queue` is "" for all queues."""
 
     at: datetime
     description: str
@@ -29,7 +29,7 @@ class Reset:
 def resets_of(
     session: Session, connection_id: int, since: datetime, until: datetime, queue: str | None = None
 ) -> list[Reset]:
-    """Return the resets from `since` up to `until`, in order; with a queue, only those that affect it."""
+    """Return the resets at `since` <= time < `until`, in order. With `queue`, only those that affect that queue."""
     query = select(_R.happened_at, _R.description, _R.queue).where(
         _R.connection_id == connection_id, _R.happened_at >= since, _R.happened_at < until
     )
@@ -39,7 +39,7 @@ def resets_of(
 
 
 def note_resets(session: Session, connection_id: int, before: Snapshot, after: Snapshot) -> None:
-    """Store the resets between two snapshots, except those already stored for that moment."""
+    """Store the resets between two snapshots, except those already stored for the same moment."""
     for reset in resets_between(before, after):
         known = select(_R.id).where(
             _R.connection_id == connection_id,
@@ -60,26 +60,26 @@ def note_resets(session: Session, connection_id: int, before: Snapshot, after: S
 def resets_between(before: Snapshot, after: Snapshot) -> list[Reset]:
     """Return the resets between two snapshots: at Asterisk's start if it restarted, otherwise at the later snapshot.
 
-    Counters only grow (QueueParams' Completed and Abandoned), so one that fell was reset: by `queue reset stats`, or as
-    app_queue was loaded again. A reload of queues.conf keeps them (seen on 16 and 22).
+    Counters only grow (Completed and Abandoned of QueueParams), so a lower value means a reset: `queue reset stats` was
+    run, or app_queue was loaded again. Reloading queues.conf keeps the counters (seen on Asterisk 16 and 22).
     """
     was, now = _start_of(before), _start_of(after)
     if was and now and now - was > _TOLERANCE and now > before.taken_at - _TOLERANCE:
         return [Reset(now, RESTARTED)]
-    fallen = list(_fallen(before, after))
+    fallen = list(_queues_with_lower_counters(before, after))
     if len(fallen) > 1 and len(fallen) == sum(bool(queue.completed or queue.abandoned) for queue in before.queues):
         return [Reset(after.taken_at, ALL_AGAIN)]
     return [Reset(after.taken_at, f"The counters of {name} were reset", name) for name in fallen]
 
 
 def _start_of(snapshot: Snapshot) -> datetime | None:
-    """Return when Asterisk started, by this machine's clock: that of the PBX may be changed in between."""
+    """Return when Asterisk started, by this machine's clock: the PBX's clock can be set between two snapshots."""
     if snapshot.system is None or snapshot.system.uptime_s is None:
         return None
     return snapshot.taken_at - timedelta(seconds=snapshot.system.uptime_s)
 
 
-def _fallen(before: Snapshot, after: Snapshot) -> Iterator[str]:
+def _queues_with_lower_counters(before: Snapshot, after: Snapshot) -> Iterator[str]:
     seen = {queue.name: queue for queue in after.queues}
     for was in before.queues:
         now = seen.get(was.name)

@@ -1,6 +1,7 @@
-"""The cache's database: opened, brought up to date, and lent out for reading or writing.
+"""Open the cache's database, migrate it, and provide sessions for reading and writing.
 
-One writer at a time, on SQLite and on PostgreSQL alike; readers see a state that doesn't move and wait for nobody.
+SQLite and PostgreSQL behave alike: there is one writer at a time, and each reader sees a consistent state of the
+database and never waits.
 """
 
 import os
@@ -25,11 +26,11 @@ from pbx.errors import DataError, NewerDatabase, PbxError, SettingsError, Storag
 from pbx.settings import Settings
 from pbx.store.file_permissions import close_tree, make_private
 
-BUSY_TIMEOUT_S = 60  # far longer than any write here takes
-_opened: WeakSet[Engine] = WeakSet()  # by this process
+BUSY_TIMEOUT_S = 60  # far longer than any write takes
+_opened: WeakSet[Engine] = WeakSet()  # the engines this process opened
 _held: ContextVar[Session | None] = ContextVar("_held", default=None)
-_WRITER_LOCK = 0x70627821  # a number of our own for PostgreSQL's advisory lock
-_NEARLY_NOTHING_BYTES = 100_000
+_WRITER_LOCK = 0x70627821  # key of PostgreSQL's advisory lock: any number that no other program uses
+_FULL_BELOW_BYTES = 100_000  # a disk with less free space counts as full
 _POSTGRES_FULL = {"53100"}  # disk_full
 _POSTGRES_REFUSED = {"25006", "42501", "53300"}  # read-only, insufficient privilege, too many connections
 _SQLITE_UNUSABLE = {
@@ -44,15 +45,15 @@ _SQLITE_UNUSABLE = {
 
 
 def open_engine(settings: Settings) -> Engine:
-    """Open the database that the settings name, make it where there is none, and bring its tables up to date.
+    """Open the database named in the settings, create it if it doesn't exist, and migrate its tables.
 
-    Raises SettingsError for an unusable PBX_DATABASE_URL, NewerDatabase, StorageFull, or DataError for one that can't
-    be opened or written. No message holds the URL's password.
+    Raises SettingsError for an unusable PBX_DATABASE_URL, NewerDatabase for a database of a newer version, StorageFull,
+    and DataError if the database can't be opened or written. No message contains the URL's password.
     """
     url = _checked_url(settings.database_url)
     _make_data_dir(settings.pbx_data_dir)
     make_private(settings.home_dir)
-    if url.get_backend_name() == "sqlite" and url.database:  # which may lie elsewhere
+    if url.get_backend_name() == "sqlite" and url.database:  # may be outside the data directory
         for end in ("", "-wal", "-shm"):
             close_tree(Path(url.database + end))
     engine = create_engine(
@@ -65,7 +66,7 @@ def open_engine(settings: Settings) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin)
     try:
-        with _clear_errors(engine):
+        with _readable_errors(engine):
             _migrate(engine)
     except BaseException:
         engine.dispose()
@@ -75,7 +76,7 @@ def open_engine(settings: Settings) -> Engine:
 
 
 def close_idle_connections(folder: Path) -> None:
-    """Close this process's idle connections to SQLite databases in a folder: Windows deletes no open file."""
+    """Close this process's idle connections to SQLite databases in a folder: Windows can't delete open files."""
     for engine in list(_opened):
         if engine.dialect.name == "sqlite" and Path(str(engine.url.database)).resolve().is_relative_to(
             folder.resolve()
@@ -85,12 +86,12 @@ def close_idle_connections(folder: Path) -> None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """A session on the state of this moment; it never waits for a writer. Raises DataError or StorageFull.
+    """Provide a session that reads the database as it is now and never waits for a writer.
 
-    Within `holding` it is the session held.
+    Within `holding`, it is the shared session. Raises DataError or StorageFull.
     """
     held = _held.get()
-    with _clear_errors(engine):
+    with _readable_errors(engine):
         if held is not None and held.bind is engine:
             yield held
             return
@@ -100,9 +101,10 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def holding(engine: Engine) -> Iterator[None]:
-    """Whatever reads within, in this thread, sees one state of the database, and shares what it worked out of it.
+    """Let all reads of this thread in the `with` block share one session, and so the same state of the database.
 
-    For a page of many figures. What is written meanwhile is not seen.
+    For pages with many figures: the session also caches figures that several reads need. Changes written in the
+    meantime aren't visible.
     """
     with reading(engine) as session:
         before = _held.set(session)
@@ -114,13 +116,13 @@ def holding(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
-    """A session that is the only writer until it ends: committed at the end, rolled back on an error.
+    """Provide the only session that can write. It commits at the end, and rolls back on an error.
 
-    Keep it short, others wait: no network within. Raises DataError or StorageFull.
+    Keep it short, and don't use the network in it: other writers are waiting. Raises DataError or StorageFull.
     """
     writer = engine.execution_options(pbx_writes=True)
-    with _clear_errors(engine), Session(writer, expire_on_commit=False) as session, session.begin():
-        session.connection()  # takes the lock now, so that what is read here still holds when it is written
+    with _readable_errors(engine), Session(writer, expire_on_commit=False) as session, session.begin():
+        session.connection()  # takes the lock now, so that what this session reads can't change before it writes
         yield session
 
 
@@ -152,7 +154,7 @@ def _make_data_dir(path: Path) -> None:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where _begin says, not where the driver guesses
+    connection.isolation_level = None  # _begin starts the transactions, not the driver
     for pragma in ("foreign_keys=ON", "synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-16000"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -160,7 +162,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("pbx_writes", False)
     if connection.dialect.name == "sqlite":
-        # A read that becomes a write fails immediately if another wrote in between, whatever the timeout.
+        # If another session wrote in between, a read that becomes a write fails immediately, whatever the timeout.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     elif writes:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
@@ -169,7 +171,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    """Bring the tables to the newest revision; processes that start at the same time wait for the first."""
+    """Migrate the tables to the newest revision. Processes that start at the same time wait for the first one."""
     script = ScriptDirectory(str(Path(__file__).with_name("migrations")))
     with engine.connect() as connection:
         if MigrationContext.configure(connection).get_current_revision() == script.get_current_head():
@@ -181,7 +183,7 @@ def _migrate(engine: Engine) -> None:
 
 
 def _use_wal(engine: Engine) -> None:
-    # Kept in the file, so once is enough; it can't be done within a transaction.
+    # The file stores the mode, so setting it once is enough. It can't be set within a transaction.
     raw = engine.raw_connection()
     try:
         raw.cursor().execute("PRAGMA journal_mode=WAL")
@@ -190,9 +192,9 @@ def _use_wal(engine: Engine) -> None:
 
 
 def upgrade(connection: Connection, script: ScriptDirectory, revision: str = "head") -> None:
-    """Run the steps up to a revision within the connection's transaction: all of them or none.
+    """Run the migrations up to a revision in the connection's transaction: all of them or none.
 
-    Raises NewerDatabase when the database is at a revision that this version doesn't know.
+    Raises NewerDatabase if this version of the app doesn't know the database's revision.
     """
     context = MigrationContext.configure(
         connection,
@@ -209,18 +211,18 @@ def upgrade(connection: Connection, script: ScriptDirectory, revision: str = "he
 
 
 @contextmanager
-def _clear_errors(engine: Engine) -> Iterator[None]:
-    """Turn what a full, locked, unreachable or damaged database raises into an error for people."""
+def _readable_errors(engine: Engine) -> Iterator[None]:
+    """Convert the errors of a full, locked, unreachable or damaged database into a PbxError with a readable message."""
     try:
         yield
     except (DBAPIError, sqlite3.Error) as error:
-        clear = _clear_error(engine, getattr(error, "orig", error))
-        if clear is None:
+        readable = _readable_error(engine, getattr(error, "orig", error))
+        if readable is None:
             raise
-        raise clear from None  # the cause would only repeat it, and a driver's text may hold an address with a password
+        raise readable from None  # the cause adds nothing, and a driver's text can contain an address with a password
 
 
-def _clear_error(engine: Engine, error: object) -> PbxError | None:
+def _readable_error(engine: Engine, error: object) -> PbxError | None:
     if isinstance(error, sqlite3.Error):
         return _sqlite_error(engine, error)
     state = getattr(error, "sqlstate", None) or ""
@@ -232,7 +234,7 @@ def _clear_error(engine: Engine, error: object) -> PbxError | None:
     if state in _POSTGRES_REFUSED or state.startswith(("08", "28", "3D", "57P")):
         reason = getattr(getattr(error, "diag", None), "message_primary", None) or "the connection was lost"
         return DataError(f"{where} can't be used: {reason}.", "Check PBX_DATABASE_URL and the user's rights.")
-    if not state and type(error).__name__ == "OperationalError":  # psycopg never got an answer
+    if not state and type(error).__name__ == "OperationalError":  # psycopg got no answer from the server
         return DataError(
             f"{where} doesn't answer or refuses the login.",
             "Check that it runs, and the host, port, user, password and name in PBX_DATABASE_URL.",
@@ -261,7 +263,7 @@ def _sqlite_error(engine: Engine, error: sqlite3.Error) -> PbxError | None:
 
 def _is_full(file: Path) -> bool:
     try:
-        writable = os.access(file.parent, os.W_OK)  # not so on a read-only file system, even for root
-        return writable and shutil.disk_usage(file.parent).free < _NEARLY_NOTHING_BYTES
+        writable = os.access(file.parent, os.W_OK)  # False on a read-only file system, even for root
+        return writable and shutil.disk_usage(file.parent).free < _FULL_BELOW_BYTES
     except OSError:
         return False
