@@ -1,4 +1,4 @@
-"""When the PBX was listened to, and what of its live history is still open."""
+"""The times at which the app was listening to the PBX, and the legs that were still in progress."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from sqlmodel import Session
 from pbx.model.history import Leg
 from pbx.store.models import LegRow, ListeningSpan, Table
 
-OPEN_DAYS = 2  # a leg that began before this lasts no more, whatever was heard of it
+OPEN_DAYS = 2  # an older leg has ended, even if no event reported its end
 CUT_OFF = "Whoever listened was cut off without a word."
 _legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _spans = Table.metadata.tables[str(ListeningSpan.__tablename__)]
@@ -18,7 +18,7 @@ _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
 
 
 def begin_span(session: Session, connection_id: int, started_at: datetime) -> int:
-    """Add a span of listening, and return its id."""
+    """Add a listening span and return its id."""
     values: dict[str, Any] = {
         "connection_id": connection_id,
         "started_at": started_at,
@@ -30,20 +30,20 @@ def begin_span(session: Session, connection_id: int, started_at: datetime) -> in
 
 
 def prolong_span(session: Session, span_id: int, listened_until: datetime, end_reason: str = "") -> None:
-    """Note that everything up to `listened_until` is stored, and why the span ended ("" while it goes on)."""
+    """Record that everything up to `listened_until` is stored, and why the span ended ("" while it continues)."""
     session.connection().execute(
         update(_spans).where(_spans.c.id == span_id).values(listened_until=listened_until, end_reason=end_reason)
     )
 
 
 def end_spans(session: Session, connection_id: int) -> int:
-    """Mark the spans of listeners that died; returns how many there were. Call it before a span is begun."""
+    """Mark the spans of dead listeners as ended; returns how many. Call this before beginning a new span."""
     mine = _spans.c.connection_id == connection_id, _spans.c.end_reason == ""
     return session.connection().execute(update(_spans).where(*mine).values(end_reason=CUT_OFF)).rowcount
 
 
 def listening_since(session: Session, connection_id: int) -> datetime | None:
-    """Return when the current span started; None without one. (A span whose listener died counts as current, too.)"""
+    """Return when the current span started, or None if there is none. A dead listener's span also counts as current."""
     mine = select(_spans.c.started_at).where(_spans.c.connection_id == connection_id, _spans.c.end_reason == "")
     return session.connection().scalar(mine.order_by(_spans.c.started_at.desc()).limit(1))
 
@@ -51,7 +51,7 @@ def listening_since(session: Session, connection_id: int) -> datetime | None:
 def listening_spans(
     session: Session, connection_id: int, since: datetime, until: datetime
 ) -> list[tuple[datetime, datetime]]:
-    """Return the times between `since` and `until` in which the PBX was listened to, in order."""
+    """Return the (start, end) times of listening between `since` and `until`, in order."""
     query = (
         select(_spans.c.started_at, _spans.c.listened_until)
         .where(_spans.c.connection_id == connection_id, _spans.c.listened_until > since, _spans.c.started_at < until)
@@ -61,7 +61,7 @@ def listening_spans(
 
 
 def open_legs(session: Session, connection_id: int, at: datetime) -> Sequence[Leg]:
-    """Return the legs that were in progress at the last live event about them."""
+    """Return the legs that were still in progress at their last live event."""
     query = select(*(_legs.c[name] for name in _LEG)).where(
         _legs.c.connection_id == connection_id,
         _legs.c.started_at > at - timedelta(days=OPEN_DAYS),

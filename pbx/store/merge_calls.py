@@ -1,4 +1,4 @@
-"""Calls that turn out to be one: what hangs on them comes together, nothing is lost."""
+"""Merges calls that turn out to be the same call, without losing their recordings, legs, notes or tags."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,25 +15,26 @@ _calls, _recordings, _notes, _tags, _transcripts = (
     Table.metadata.tables[name] for name in ("calls", "recordings", "call_notes", "call_tags", "transcripts")
 )
 _legs = Table.metadata.tables[str(LegRow.__tablename__)]
-_KEPT = ("queue", "agent", "from_name")  # what the remaining call may not know
+_COPIED = ("queue", "agent", "from_name")  # copied if the remaining call lacks them
 
 
 def merge_calls(session: Session, into: Mapping[int, int]) -> None:
-    """Move recordings, legs, notes and tags from one call to another (id → id), and delete the first, now empty.
+    """Move the recordings, legs, notes and tags of each call to another (id → id), and delete the emptied call.
 
-    Two notes become one text, the second below the first; of two ratings the remaining call's own stays.
+    Two notes are joined into one, with the deleted call's note below. If both calls have a rating, the remaining
+    call keeps its own.
     """
     for from_id, to_id in into.items():
         _move_recordings(session, from_id, to_id)
         connection = session.connection()
         connection.execute(update(_legs).where(_legs.c.call_id == from_id).values(call_id=to_id))
-        _move_remarks(session, from_id, to_id)
-        _move_facts(session, from_id, to_id)
+        _move_note_and_tags(session, from_id, to_id)
+        _copy_missing_facts(session, from_id, to_id)
         connection.execute(delete(_calls).where(_calls.c.id == from_id))
 
 
 def delete_empty(session: Session, call_ids: set[int]) -> set[int]:
-    """Delete those of these calls on which nothing hangs any more; returns those that remain."""
+    """Delete the calls that no longer have any legs, recordings, notes or tags; returns the ids of the others."""
     holds = or_(*(exists().where(table.c.call_id == _calls.c.id) for table in (_legs, _recordings, _notes, _tags)))
     kept = set(session.connection().scalars(select(_calls.c.id).where(_calls.c.id.in_(call_ids), holds)))
     session.connection().execute(delete(_calls).where(_calls.c.id.in_(call_ids - kept)))
@@ -47,7 +48,7 @@ def _move_recordings(session: Session, from_id: int, to_id: int) -> None:
         return
     indexed = select(_transcripts.c.id).where(_transcripts.c.recording_id.in_(ids), _transcripts.c.current.is_(True))
     transcript_ids = list(connection.scalars(indexed))
-    for transcript_id in transcript_ids:  # the index knows segments by their call
+    for transcript_id in transcript_ids:  # index entries contain the call id
         unindex_transcript(session, transcript_id)
     connection.execute(update(_recordings).where(_recordings.c.id.in_(ids)).values(call_id=to_id))
     for transcript_id in transcript_ids:
@@ -56,7 +57,7 @@ def _move_recordings(session: Session, from_id: int, to_id: int) -> None:
     transcriptions.update_transcription_states(session, ids)
 
 
-def _move_remarks(session: Session, from_id: int, to_id: int) -> None:
+def _move_note_and_tags(session: Session, from_id: int, to_id: int) -> None:
     connection = session.connection()
     held = {
         row.call_id: row for row in connection.execute(select(_notes).where(_notes.c.call_id.in_((from_id, to_id))))
@@ -78,10 +79,10 @@ def _move_remarks(session: Session, from_id: int, to_id: int) -> None:
     connection.execute(delete(_tags).where(_tags.c.call_id == from_id))
 
 
-def _move_facts(session: Session, from_id: int, to_id: int) -> None:
-    columns = [_calls.c[name] for name in _KEPT]
+def _copy_missing_facts(session: Session, from_id: int, to_id: int) -> None:
+    columns = [_calls.c[name] for name in _COPIED]
     found = session.connection().execute(select(_calls.c.id, *columns).where(_calls.c.id.in_((from_id, to_id))))
     facts: dict[int, Any] = {row.id: row._mapping for row in found}
-    missing = {name: facts[from_id][name] for name in _KEPT if not facts[to_id][name] and facts[from_id][name]}
+    missing = {name: facts[from_id][name] for name in _COPIED if not facts[to_id][name] and facts[from_id][name]}
     if missing:
         session.connection().execute(update(_calls).where(_calls.c.id == to_id).values(missing))

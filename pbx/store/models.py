@@ -1,6 +1,7 @@
-"""All tables of the cache. Times are UTC; they are stored as whole epoch seconds, which group and compare as integers.
+"""All tables of the cache. Times are UTC, stored as integer epoch seconds so that SQL can group and compare them.
 
-The registry is our own: Streamlit's hot reload imports this module again, and a shared registry would then refuse.
+The tables have a registry of their own: Streamlit's hot reload imports this module again, and a shared registry
+would reject the second definition.
 """
 
 from datetime import datetime
@@ -21,12 +22,12 @@ from pbx.store.table import now as now
 JobKind = Literal["sync", "collect", "make_playable", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
-# The conditions of partial indexes, which a query must repeat in these words.
-FELL_BACK = "fallback_reason <> ''"  # of an analysis
-AT_WORK = "state = 'transcribing'"  # of a transcription
+# Conditions of partial indexes. A query must repeat a condition exactly for the database to use the index.
+FELL_BACK = "fallback_reason <> ''"  # analyses
+AT_WORK = "state = 'transcribing'"  # transcriptions
 
 
-# The columns that tables take from the classes of pbx.model, without those that are stored in another way.
+# Columns derived from the classes of pbx.model, except those that are stored differently.
 _CallColumns: Any = columns_of(Call, "started_at")
 _RecordingColumns: Any = columns_of(Recording)
 _SegmentColumns: Any = columns_of(Segment, "words", "flags")
@@ -37,7 +38,7 @@ _LegColumns: Any = columns_of(Leg, "from_name")  # a name is stored once, with i
 
 
 class PbxConnection(Table, table=True):
-    """A PBX that was connected to, by its host. `saved`: made on the settings page; else the environment holds it."""
+    """A PBX and how to connect to it. `saved`: entered on the settings page rather than set in the environment."""
 
     __tablename__ = "connections"
 
@@ -47,7 +48,7 @@ class PbxConnection(Table, table=True):
     active: bool = False
     ari_port: int = 8088
     ari_tls: bool = False
-    ari_prefix: str = ""  # of http.conf
+    ari_prefix: str = ""  # `prefix` in http.conf
     ari_username: str = ""
     ari_password_encrypted: str = ""
     ami_port: int = 5038
@@ -56,9 +57,9 @@ class PbxConnection(Table, table=True):
     ami_password_encrypted: str = ""
     ca_file: str | None = None
     timezone: str | None = None
-    utc_offset_s: int | None = None  # learned from a recording's name and uniqueid
-    import_url_encrypted: str = ""  # of the database that history is read from
-    import_schedule: str = ""  # how often it is read: hour or night; "" by hand only
+    utc_offset_s: int | None = None  # seconds ahead of UTC, from a recording's name and uniqueid
+    import_url_encrypted: str = ""  # the database that history is imported from
+    import_schedule: str = ""  # how often: hour or night; "" for manual imports only
     updated_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
@@ -66,12 +67,12 @@ _FILTERED = ("direction", "state", "from_number", "to_number", "transcription")
 
 
 class CallRow(_CallColumns, Table, table=True):  # type: ignore[misc]
-    """One call: all that shares a linkedid. `state` is the most telling state of its recordings."""
+    """One call: everything that shares a linkedid. Its `state` is taken from its recordings by precedence."""
 
     __tablename__ = "calls"
     __table_args__ = (
         UniqueConstraint("connection_id", "linkedid"),
-        # Newest first; the columns behind let the filters and the count be answered without reading the table.
+        # For lists, newest first. The last columns let SQL filter and count from the index alone.
         Index("ix_calls_started", "connection_id", "started_at", "id", "queue", *_FILTERED),
         Index("ix_calls_queue", "connection_id", "queue", "started_at", "id", *_FILTERED),
         Index("ix_calls_agent", "connection_id", "agent"),
@@ -80,16 +81,16 @@ class CallRow(_CallColumns, Table, table=True):  # type: ignore[misc]
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
     source: str = "freepbx"
-    linkedid: str  # the uniqueid of the first leg; the recording's name where no uniqueid is known
+    linkedid: str  # the first leg's uniqueid; the recording's name if it has no uniqueid
     uniqueid: str = ""
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     state: str = "listed"
-    transcription: str = "new"  # the state that tells most about its recordings
-    answered_in: str = ""  # of its queues those in which an agent answered
+    transcription: str = "new"  # taken from its recordings by precedence
+    answered_in: str = ""  # those of its queues in which an agent answered
 
 
 class RecordingRow(_RecordingColumns, Table, table=True):  # type: ignore[misc]
-    """One stored recording of the PBX, known by its ARI name. It stays when the PBX has deleted it (`gone_at`)."""
+    """One recording stored on the PBX, identified by its ARI name. Kept after the PBX deletes it (`gone_at`)."""
 
     __tablename__ = "recordings"
     __table_args__ = (
@@ -105,7 +106,7 @@ class RecordingRow(_RecordingColumns, Table, table=True):  # type: ignore[misc]
 
 
 class Transcription(Table, table=True):
-    """A recording that is queued, being transcribed, or ended: a row of the transcription queue. No row: new."""
+    """A row of the transcription queue: a recording that is queued, running or ended. A new recording has no row."""
 
     __tablename__ = "transcriptions"
     __table_args__ = (
@@ -117,39 +118,42 @@ class Transcription(Table, table=True):
     recording_id: int = Field(primary_key=True, foreign_key="recordings.id")
     connection_id: int = Field(foreign_key="connections.id")
     state: str = "queued"
-    model: str = ""  # a name or path; "" for the one of the settings
+    model: str = ""  # a name or path; "" for the model in the settings
     requested_by: str = ""  # page, rule or command line
-    urgent: bool = False  # requested by a person: transcribed before those queued by a rule
+    urgent: bool = False  # requested by a user, so transcribed before recordings queued by a rule
     recorded_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when the recording started
     requested_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     worker: str = ""
-    attempts: int = 0  # begun and not ended by its worker
+    attempts: int = 0  # started and not finished by the worker
     done_s: float = 0.0
     total_s: float | None = None
-    took_s: float | None = None  # of the engine's time, its share where several are decoded together
+    took_s: float | None = None  # engine time; a share of it if several recordings are decoded together
     error: str = ""  # why it failed, as a sentence for the user
 
 
 class TranscriptionRules(Table, table=True):
-    """Which recordings of a PBX are transcribed automatically, and why transcribing is blocked. Empty or None: all."""
+    """Which recordings of a PBX are transcribed automatically, and why transcription is blocked.
+
+    An empty list or None sets no restriction.
+    """
 
     __tablename__ = "transcription_rules"
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     automatic: bool = True
-    paused: bool = False  # nothing starts until it is resumed
+    paused: bool = False  # no recording starts until it is resumed
     min_duration_s: float | None = None
     max_duration_s: float | None = None
     queues: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     directions: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     blocked_reason: str = ""  # a sentence for the user: an error, or a model that is being loaded
-    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when it is tried again
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # the next attempt
 
 
 class Transcript(Table, table=True):
-    """One model's transcript of a recording. Of a recording's complete transcripts, one is current."""
+    """One model's transcript of a recording. One of a recording's complete transcripts is current."""
 
     __tablename__ = "transcripts"
     __table_args__ = (Index("ix_transcripts_recording", "recording_id", "current"),)
@@ -170,32 +174,32 @@ class Transcript(Table, table=True):
 
 
 class SegmentRow(_SegmentColumns, Table, table=True):  # type: ignore[misc]
-    """A segment of a transcript. In the search index: of current transcripts, all with text."""
+    """A segment of a transcript. The search index contains the segments of current transcripts that have text."""
 
     __tablename__ = "segments"
     __table_args__ = (Index("ix_segments_transcript", "transcript_id", "start_s"),)
 
     id: int | None = Field(default=None, primary_key=True)
     transcript_id: int = Field(foreign_key="transcripts.id")
-    speaker: str = ""  # caller, agent, or "" where it is unknown
-    original_text: str | None = None  # what the model understood, once somebody has edited it
+    speaker: str = ""  # caller, agent, or "" if unknown
+    original_text: str | None = None  # the model's text; None unless the segment was edited
     flags: str = ""  # separated by spaces
     words: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # [start_s, end_s, text, p]
     edited_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
 
 
 class AnalysisRow(Table, table=True):
-    """What was made of a current transcript: `Analysis` of pbx.transcription.analysis.run as JSON."""
+    """The analysis of a current transcript: `Analysis` from pbx.transcription.analysis.run as JSON."""
 
     __tablename__ = "analyses"
-    __table_args__ = (  # the few summaries that are requested again
+    __table_args__ = (  # finds the few summaries to request again
         Index("ix_analyses_fallback", "created_at", sqlite_where=text(FELL_BACK), postgresql_where=text(FELL_BACK)),
     )
 
     transcript_id: int = Field(primary_key=True, foreign_key="transcripts.id")
     engine: str  # "local", or the language server's model
     fallback_reason: str = ""  # why the local engine was used instead of the server
-    attempts: int = 0  # of the server
+    attempts: int = 0  # requests to the server
     created_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     document: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
@@ -212,7 +216,7 @@ class CallNote(Table, table=True):
 
 
 class CallTag(Table, table=True):
-    """A tag of the analyst's on a call."""
+    """A tag that the analyst put on a call."""
 
     __tablename__ = "call_tags"
     __table_args__ = (Index("ix_call_tags_tag", "tag"),)
@@ -232,9 +236,9 @@ class Topic(Table, table=True):
 
 
 class SnapshotRow(Table, table=True):
-    """A snapshot taken at a moment. Gaps between rows are times without data.
+    """The totals of a snapshot of the PBX. Gaps between rows are times without data.
 
-    `incomplete_parts`: {part: {state, reason}} of parts that the PBX did not report in full.
+    `incomplete_parts`: {part: {state, reason}} for parts that the PBX did not report in full.
     """
 
     __tablename__ = "snapshots"
@@ -252,7 +256,7 @@ class SnapshotRow(Table, table=True):
 
 
 class LatestSnapshot(Table, table=True):
-    """The newest snapshot of a PBX, whole, as `Snapshot` JSON: what the live pages show."""
+    """The newest snapshot of a PBX in full, as `Snapshot` JSON. The live pages show it."""
 
     __tablename__ = "latest_snapshots"
 
@@ -262,7 +266,7 @@ class LatestSnapshot(Table, table=True):
 
 
 class SampledSubject(Table, table=True):
-    """A queue, queue member, trunk or extension of which samples are stored."""
+    """A queue, queue member, trunk or extension that has stored samples."""
 
     __tablename__ = "subjects"
     __table_args__ = (UniqueConstraint("connection_id", "kind", "parent", "tech", "name"),)
@@ -277,7 +281,7 @@ class SampledSubject(Table, table=True):
 
 
 class QueueSample(Table, table=True):
-    """A queue at a snapshot. Counters are Asterisk's own and restart when it reloads."""
+    """A queue in one snapshot. The counters are Asterisk's own and restart when it reloads."""
 
     __tablename__ = "queue_samples"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -296,7 +300,7 @@ class QueueSample(Table, table=True):
 
 
 class TrunkSample(Table, table=True):
-    """A trunk at a snapshot."""
+    """A trunk in one snapshot."""
 
     __tablename__ = "trunk_samples"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -309,7 +313,7 @@ class TrunkSample(Table, table=True):
 
 
 class MemberSample(Table, table=True):
-    """A queue member, stored when it changes; it held until the next row."""
+    """A queue member's state, stored when it changes. It applies until the next row."""
 
     __tablename__ = "member_samples"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -323,14 +327,14 @@ class MemberSample(Table, table=True):
 
 
 class ExtensionSample(Table, table=True):
-    """An extension, stored when it changes; it held until the next row."""
+    """An extension's state, stored when it changes. It applies until the next row."""
 
     __tablename__ = "extension_samples"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
     subject_id: int = Field(primary_key=True, foreign_key="subjects.id")
     taken_at: datetime = Field(primary_key=True, sa_type=UtcSeconds)
-    status: str  # "" = no longer there
+    status: str  # "": removed from the PBX
 
 
 class Job(Table, table=True):
@@ -339,12 +343,12 @@ class Job(Table, table=True):
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_kind", "kind", "requested_at"),)
 
-    id: str = Field(primary_key=True)  # a scheduled job is named by its interval, so that it exists once
+    id: str = Field(primary_key=True)  # a scheduled job's id contains its interval, so it is added only once
     kind: str
     connection_id: int | None = Field(default=None, foreign_key="connections.id")
     options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: str = "queued"
-    attempts: int = 0  # more than one: a worker died while doing it
+    attempts: int = 0  # more than one if a worker died while running it
     requested_by: str = ""  # page, schedule or command line
     requested_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
@@ -353,15 +357,15 @@ class Job(Table, table=True):
     done: int = Field(default=0, sa_type=BigCount)
     total: int | None = Field(default=None, sa_type=BigCount)
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    error: str = ""  # for people, with what to do next
+    error: str = ""  # for the user, including what to do next
 
 
 class VisitRow(_VisitColumns, Table, table=True):  # type: ignore[misc]
-    """One visit of a caller to a queue, by queue_log or by live events alike."""
+    """One visit of a caller to a queue, from queue_log or from live events."""
 
     __tablename__ = "queue_visits"
     __table_args__ = (
-        # Figures of a period are read from the index alone.
+        # The figures for a period are read from the index alone.
         Index(
             "ix_queue_visits_joined",
             "connection_id",
@@ -384,7 +388,7 @@ class VisitRow(_VisitColumns, Table, table=True):  # type: ignore[misc]
 
 
 class RingRow(_RingColumns, Table, table=True):  # type: ignore[misc]
-    """An agent's telephone rang and nobody took the call: queue_log's RINGNOANSWER."""
+    """An agent's phone rang and nobody answered: RINGNOANSWER in queue_log."""
 
     __tablename__ = "agent_rings"
     __table_args__ = (UniqueConstraint("connection_id", "rung_at", "agent", "queue", "uniqueid"),)
@@ -394,7 +398,7 @@ class RingRow(_RingColumns, Table, table=True):  # type: ignore[misc]
 
 
 class AgentEventRow(_AgentEventColumns, Table, table=True):  # type: ignore[misc]
-    """An agent entered or left a queue, paused or resumed; `queue` "" means all of the agent's queues."""
+    """An agent logged in, logged out, paused or unpaused; `queue` "" means all of the agent's queues."""
 
     __tablename__ = "agent_events"
     __table_args__ = (UniqueConstraint("connection_id", "happened_at", "agent", "queue", "kind"),)
@@ -410,7 +414,7 @@ class LegRow(_LegColumns, Table, table=True):  # type: ignore[misc]
     __table_args__ = (
         UniqueConstraint("connection_id", "linkedid", "channel", "dst_channel"),
         Index("ix_call_legs_call", "call_id"),
-        Index("ix_call_legs_uniqueid", "connection_id", "uniqueid"),  # by which recordings find their call
+        Index("ix_call_legs_uniqueid", "connection_id", "uniqueid"),  # to find the call of a recording
         Index("ix_call_legs_trunk", "connection_id", "started_at", "trunk", "disposition", "billsec_s", "duration_s"),
     )
 
@@ -421,7 +425,7 @@ class LegRow(_LegColumns, Table, table=True):  # type: ignore[misc]
 
 
 class ListeningSpan(Table, table=True):
-    """A time in which the PBX was listened to without a break; between two spans is a gap."""
+    """A time during which the app listened to the PBX without a break. The time between two spans is a gap."""
 
     __tablename__ = "listening_spans"
     __table_args__ = (Index("ix_listening_spans", "connection_id", "started_at"),)
@@ -430,11 +434,11 @@ class ListeningSpan(Table, table=True):
     connection_id: int = Field(foreign_key="connections.id")
     started_at: datetime = Field(sa_type=UtcSeconds)
     listened_until: datetime = Field(sa_type=UtcSeconds)  # everything up to here is stored
-    end_reason: str = ""  # a sentence for the user; "" while the span goes on
+    end_reason: str = ""  # a sentence for the user; "" while the span continues
 
 
 class ImportCursorRow(Table, table=True):
-    """How far a source of history was read."""
+    """How far a source of history has been imported."""
 
     __tablename__ = "import_cursors"
     __table_args__ = (UniqueConstraint("connection_id", "kind", "source"),)
@@ -443,16 +447,16 @@ class ImportCursorRow(Table, table=True):
     connection_id: int = Field(foreign_key="connections.id")
     kind: str  # queue_log or cdr
     source: str  # a file's fingerprint, or a database's address without its password
-    label: str = ""  # for people
-    position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, seconds of a database
+    label: str = ""  # shown to the user
+    position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, or seconds since 1970 of a database
     rows: int = Field(default=0, sa_type=BigCount)
     bad_rows: int = Field(default=0, sa_type=BigCount)
-    errors: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # the first: [line, why]
+    errors: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # first few: [line, why]
     read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 
 
 class CounterReset(Table, table=True):
-    """A moment at which the PBX's own counters restarted from zero: see pbx.store.counter_resets."""
+    """A time at which the PBX's own counters restarted from zero: see pbx.store.counter_resets."""
 
     __tablename__ = "counter_resets"
     __table_args__ = (Index("ix_counter_resets", "connection_id", "happened_at"),)
@@ -460,7 +464,7 @@ class CounterReset(Table, table=True):
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
     happened_at: datetime = Field(sa_type=UtcSeconds)
-    queue: str = ""  # "" for all
+    queue: str = ""  # "" for all queues
     description: str  # a sentence for the user
 
 
@@ -475,11 +479,11 @@ class AlertRule(Table, table=True):
     subject: str = ""  # a queue or trunk; "" for any
     threshold: float = 0.0  # seconds, percent, minutes or syncs, by kind
     enabled: bool = True
-    targets_encrypted: str = ""  # where to: addresses hold tokens and passwords
+    targets_encrypted: str = ""  # encrypted because addresses contain tokens and passwords
 
 
 class Alert(Table, table=True):
-    """A rule that held from `started_at` to `ended_at`."""
+    """A period during which the condition of a rule was met, from `started_at` to `ended_at`."""
 
     __tablename__ = "alerts"
     __table_args__ = (Index("ix_alerts_rule", "rule_id", "started_at"),)
@@ -490,11 +494,11 @@ class Alert(Table, table=True):
     started_at: datetime = Field(sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     description: str = ""  # what the rule found, as a sentence for the user
-    cleared_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # seen not to hold, to be confirmed
+    cleared_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # first seen not met; to be confirmed
     start_sent: bool = False
     end_sent: bool = False
     pending_targets: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids
-    attempts: int = 0  # to send the current message
+    attempts: int = 0  # attempts to send the current message
     retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # no other worker sends before then
     send_error: str = ""  # why the last attempt to send failed
 
@@ -510,14 +514,17 @@ class TrunkCapacity(Table, table=True):
 
 
 class DayPack(Table, table=True):
-    """A UTC day of history packed for the figures (pbx.analytics.packed_days). A copy, dropped when its day changes."""
+    """A copy of one UTC day of history, packed for the figures and deleted when the day's rows change.
+
+    See pbx.analytics.packed_days.
+    """
 
     __tablename__ = "day_packs"
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
     kind: str = Field(primary_key=True)
-    day: int = Field(primary_key=True)  # since 1970
+    day: int = Field(primary_key=True)  # days since 1970-01-01
     rows: int = Field(sa_type=BigCount)
-    names: str  # JSON
-    types: str  # of the columns, as numpy calls them, separated by spaces
+    names: str  # as JSON
+    types: str  # numpy types of the columns, separated by spaces
     data: bytes

@@ -1,4 +1,4 @@
-"""What the analyst adds: a note, a rating and tags on a call, and topics with the phrases that indicate them."""
+"""What the analyst adds: notes, ratings and tags on calls, and topics with the phrases that indicate them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,15 +14,15 @@ _LONGEST_TAG = 60  # characters
 
 
 def get_note(session: Session, call_id: int) -> CallNote | None:
-    """A call's note and rating; None where nobody left either."""
+    """Return a call's note and rating, or None if it has neither."""
     return session.get(CallNote, call_id)
 
 
 def save_note(session: Session, call_id: int, text: str, base: str | None = None) -> str:
-    """Keep what is written of a call, in place of what was; returns what is kept.
+    """Save a call's note, replacing the previous one; returns the text that was saved.
 
-    `base`: the saved note that the text was written upon, where that is known. If another was saved meanwhile, what is
-    new in it is kept below the text. Raises PbxError for a text longer than LONGEST_NOTE.
+    `base`: the saved note that the user started editing, if known. If a different note was saved in the meantime, its
+    new lines are added below the text. Raises PbxError for a text longer than LONGEST_NOTE.
     """
     text = clean_text(text)
     if len(text) > LONGEST_NOTE:
@@ -30,22 +30,22 @@ def save_note(session: Session, call_id: int, text: str, base: str | None = None
     row = session.get(CallNote, call_id)
     saved = row.note if row else ""
     if base is not None and saved != base:
-        text = _with_news(text, base, saved)
+        text = _add_lines_saved_meanwhile(text, base, saved)
     kept = text if text.strip() else ""
-    _keep(session, call_id, kept, row.rating if row else None)
+    _store(session, call_id, kept, row.rating if row else None)
     return kept
 
 
 def save_rating(session: Session, call_id: int, rating: int | None) -> None:
-    """Keep a call's rating in place of what was. Raises ValueError for one that is not 1 to 5."""
+    """Save a call's rating, replacing the previous one; None removes it. Raises ValueError unless it is 1 to 5."""
     if rating is not None and rating not in RATINGS:
         raise ValueError(f"a rating is 1 to 5, not {rating}")
     row = session.get(CallNote, call_id)
-    _keep(session, call_id, row.note if row else "", rating)
+    _store(session, call_id, row.note if row else "", rating)
 
 
-def _keep(session: Session, call_id: int, note: str, rating: int | None) -> None:
-    """Neither text nor rating: nothing is kept."""
+def _store(session: Session, call_id: int, note: str, rating: int | None) -> None:
+    """Save a call's note and rating, or delete its row if both are empty."""
     row = session.get(CallNote, call_id)
     if not note and rating is None:
         if row is not None:
@@ -57,34 +57,34 @@ def _keep(session: Session, call_id: int, note: str, rating: int | None) -> None
     session.flush()
 
 
-def _with_news(text: str, base: str, saved: str) -> str:
-    """A text and, below it, the lines of the saved one that neither it nor what it was written upon has."""
+def _add_lines_saved_meanwhile(text: str, base: str, saved: str) -> str:
+    """Return the text, followed by the lines of `saved` that are in neither `text` nor `base`."""
     known = set(base.splitlines())
-    news = [line for line in saved.splitlines() if line.strip() and line not in known and line not in text]
-    return "\n".join([*([text] if text.strip() else []), *news]) if news else text
+    new_lines = [line for line in saved.splitlines() if line.strip() and line not in known and line not in text]
+    return "\n".join([*([text] if text.strip() else []), *new_lines]) if new_lines else text
 
 
 def set_tags(session: Session, call_id: int, tags: Sequence[str]) -> None:
-    """Put these tags on a call, in place of those it had. Of tags that differ in case only the first is taken."""
+    """Set a call's tags, replacing the previous ones. If tags differ only in case, the first one is used."""
     session.execute(delete(CallTag).where(col(CallTag.call_id) == call_id))
     session.add_all(CallTag(call_id=call_id, tag=tag) for tag in _distinct(tags, _LONGEST_TAG))
     session.flush()
 
 
 def change_tags(session: Session, call_id: int, before: Sequence[str], after: Sequence[str]) -> None:
-    """Put on a call the tags that are only in `after`, take off those only in `before`; all others stay as they are."""
+    """Add the tags that are only in `after`, and remove those that are only in `before`; other tags are unchanged."""
     had, wanted = ({tag.casefold() for tag in tags} for tags in (before, after))
     stay = [tag for tag in tags_of(session, call_id) if tag.casefold() not in had - wanted]
     set_tags(session, call_id, [*stay, *(tag for tag in after if tag.casefold() not in had)])
 
 
 def tags_of(session: Session, call_id: int) -> list[str]:
-    """A call's tags, by name."""
+    """Return a call's tags, sorted by name."""
     return sorted(session.exec(select(CallTag.tag).where(CallTag.call_id == call_id)), key=_by_name)
 
 
 def all_tags(session: Session, connection_id: int) -> list[str]:
-    """All tags on calls of a PBX, by name."""
+    """Return all tags on the calls of a PBX, sorted by name."""
     query = (
         select(CallTag.tag)
         .join(CallRow, col(CallRow.id) == CallTag.call_id)
@@ -94,14 +94,14 @@ def all_tags(session: Session, connection_id: int) -> list[str]:
 
 
 def topics(session: Session) -> list[Topic]:
-    """All topics, by name."""
+    """Return all topics, sorted by name."""
     return sorted(session.exec(select(Topic)), key=lambda topic: _by_name(topic.name))
 
 
 def save_topic(session: Session, name: str, phrases: Sequence[str], topic_id: int | None = None) -> Topic:
-    """Add a topic, or change the one of that id.
+    """Add a topic, or change the topic `topic_id`.
 
-    Raises PbxError when the name or all phrases are empty, another topic has that name, or the topic is gone.
+    Raises PbxError if the name or all phrases are empty, another topic has the same name, or the topic was deleted.
     """
     name, kept = " ".join(clean_text(name).split()), _distinct(phrases)
     if not name:
@@ -121,17 +121,17 @@ def save_topic(session: Session, name: str, phrases: Sequence[str], topic_id: in
 
 
 def delete_topic(session: Session, topic_id: int) -> None:
-    """Remove a topic; one that is gone already is no error."""
+    """Delete a topic. Does nothing if it was already deleted."""
     session.execute(delete(Topic).where(col(Topic.id) == topic_id))
 
 
 def clean_text(text: str) -> str:
-    """Text as a database takes it: without NUL (PostgreSQL refuses it) and lone surrogates (no UTF-8 has them)."""
+    """Remove what a database can't store: NUL (PostgreSQL rejects it) and lone surrogates (UTF-8 can't encode them)."""
     return text.replace("\0", "").encode("utf-8", "ignore").decode()
 
 
 def _distinct(names: Iterable[str], longest: int | None = None) -> list[str]:
-    """Names without empty ones and repetitions, each with single spaces, in their order."""
+    """Return the names in order, with spaces collapsed, and without empty names and duplicates (ignoring case)."""
     clean = (" ".join(clean_text(name).split())[:longest].strip() for name in names)
     return list({name.casefold(): name for name in reversed([name for name in clean if name])}.values())[::-1]
 

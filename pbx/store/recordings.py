@@ -1,4 +1,7 @@
-"""The recordings a PBX was seen to have, and the calls they make. In bulk: a PBX may hold tens of thousands."""
+"""The recordings of a PBX and the calls they belong to.
+
+Everything is done in bulk because a PBX can have tens of thousands of recordings.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,9 +18,9 @@ from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, now
 
 _T = TypeVar("_T")
-YOUNG = timedelta(days=1)  # so long a file that is empty or unreadable may be one that isn't finished yet
-UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried at each sync
-AT_FIRST = ("empty", "unreadable")  # tried again while young
+YOUNG = timedelta(days=1)  # until then, an empty or unreadable file may still be being written
+UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried again at every sync
+AT_FIRST = ("empty", "unreadable")  # tried again only while young
 _LEFT_OUT = ("unreadable", "too_large", "empty", "missing")
 _BY_PRECEDENCE = ("downloaded", "waiting", "downloading", "listed", "failed", *_LEFT_OUT)
 _FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
@@ -30,7 +33,7 @@ _legs = Table.metadata.tables[str(LegRow.__tablename__)]
 
 
 class ListedRecording(NamedTuple):
-    """A recording as the PBX lists it, with what its name tells."""
+    """A recording as the PBX lists it, with the facts contained in its name."""
 
     name: str
     format: str
@@ -38,7 +41,7 @@ class ListedRecording(NamedTuple):
 
 
 class PendingDownload(NamedTuple):
-    """A recording that is not settled: to be downloaded, or tried again."""
+    """A recording to download or to try again."""
 
     id: int
     name: str
@@ -50,7 +53,7 @@ class PendingDownload(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DownloadResult:
-    """What became of one recording."""
+    """The result of downloading one recording."""
 
     id: int
     state: RecordingState
@@ -62,7 +65,7 @@ class DownloadResult:
 
 
 def known_names(session: Session, connection_id: int) -> dict[str, bool]:
-    """Return {name: whether the PBX no longer lists it} of all stored recordings of a PBX."""
+    """Return {name: whether the PBX no longer lists it} for all stored recordings of a PBX."""
     rows = session.connection().execute(
         select(_recordings.c.name, _recordings.c.gone_at.is_not(None)).where(
             _recordings.c.connection_id == connection_id
@@ -78,11 +81,10 @@ def open_recordings(
     until: datetime | None = None,
     largest_bytes: int = 0,
 ) -> list[PendingDownload]:
-    """What is on the PBX and not settled, newest first; within since <= start < until.
+    """Return the recordings on the PBX to download or try again, newest first, with since <= start < until.
 
-    One that was too large is there again when it is no larger than `largest_bytes`.
-
-    With either limit, recordings whose start is unknown are left out.
+    With either limit, recordings whose start is unknown are left out. A recording that was too large is included if it
+    is no larger than `largest_bytes`.
     """
     table = _recordings.c
     seen_at = func.coalesce(table.started_at, table.listed_at)
@@ -102,7 +104,7 @@ def open_recordings(
 
 
 def add_recordings(session: Session, connection_id: int, found: Sequence[ListedRecording]) -> None:
-    """Add new recordings as `listed`, each to its call; recordings that share a uniqueid form one call."""
+    """Add new recordings as `listed`, each to its call. Recordings that share a uniqueid form one call."""
     call_ids = _calls_of(session, connection_id, found)
     rows = [
         {
@@ -130,7 +132,7 @@ def _linkedid(item: ListedRecording) -> str:
 
 
 def _calls_of(session: Session, connection_id: int, found: Sequence[ListedRecording]) -> dict[str, int]:
-    """Return {linkedid: call id} of these recordings, adding calls that don't exist yet."""
+    """Return {linkedid: call id} for these recordings, and add the calls that don't exist yet."""
     facts_by_linkedid: dict[str, dict[str, Any]] = {}
     for item in found:
         facts = {field: getattr(item.facts, field) for field in _FACTS}
@@ -168,7 +170,7 @@ def _find_by_leg(
     facts_by_linkedid: Mapping[str, Any],
     ids: dict[str, int],
 ) -> None:
-    """Add to `ids` the calls that one of these uniqueids is a later leg of, with the facts from their recordings."""
+    """Add to `ids` the calls that have one of these uniqueids as a later leg, and store their recordings' facts."""
     columns = [_calls.c[field] for field in ("id", "state", *_FACTS)]
     found = session.connection().execute(
         select(_legs.c.uniqueid.label("of_leg"), *columns)
@@ -183,7 +185,7 @@ def _find_by_leg(
 
 
 def _add_facts(session: Session, call: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Add the facts from a call's recordings to the call."""
+    """Store the facts from a call's recordings in the call."""
     before = {field: call[field] for field in ("state", *_FACTS)}
     after = _merged(before, facts) | {"state": "listed" if call["state"] == "none" else call["state"]}
     if after != before:
@@ -191,14 +193,14 @@ def _add_facts(session: Session, call: Mapping[str, Any], facts: Mapping[str, An
 
 
 def _merged(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the facts of two recordings of a call: the first one's, and the second one's where those are missing."""
+    """Merge the facts of two recordings of a call: `known`, completed from `more` where facts are missing."""
     return {field: more[field] if known.get(field) in _NOTHING else known[field] for field in more}
 
 
 def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int:
-    """Note that the PBX no longer lists these recordings; returns how many became `missing`: never downloaded.
+    """Mark recordings that the PBX no longer lists; returns how many became `missing` because they weren't downloaded.
 
-    Downloaded files stay.
+    Downloaded files are kept.
     """
     table = _recordings.c
     lost: list[int] = []
@@ -212,7 +214,7 @@ def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int
 
 
 def mark_listed_again(session: Session, connection_id: int, names: Sequence[str]) -> None:
-    """Note that the PBX lists these recordings again."""
+    """Mark recordings that the PBX lists again."""
     table = _recordings.c
     for chunk in chunks(names):
         these = (table.connection_id == connection_id) & table.name.in_(chunk)
@@ -221,12 +223,12 @@ def mark_listed_again(session: Session, connection_id: int, names: Sequence[str]
 
 
 def mark_downloading(session: Session, ids: Sequence[int]) -> None:
-    """Note that the download of these recordings has started."""
+    """Mark recordings as being downloaded."""
     session.connection().execute(update(_recordings).where(_recordings.c.id.in_(ids)).values(state="downloading"))
 
 
 def unmark_downloading(session: Session, connection_id: int) -> None:
-    """Set downloads that a sync started and didn't finish back to `listed`."""
+    """Reset downloads that a sync started but didn't finish to `listed`."""
     table = _recordings.c
     session.connection().execute(
         update(_recordings)
@@ -236,7 +238,7 @@ def unmark_downloading(session: Session, connection_id: int) -> None:
 
 
 def store_outcomes(session: Session, outcomes: Sequence[DownloadResult]) -> None:
-    """Store the results of downloads, and update the state and duration of their calls."""
+    """Store download results, and update the state and duration of the calls."""
     if not outcomes:
         return
     names = [field.name for field in fields(DownloadResult)]
@@ -275,12 +277,12 @@ def update_call_states(session: Session, recording_ids: Sequence[int]) -> None:
 
 
 def utc_offset_s(session: Session, connection_id: int) -> int | None:
-    """Return by how many seconds the PBX's clock is ahead of UTC, as learned from recording names."""
+    """Return how many seconds the PBX's clock is ahead of UTC, or None if no recording name has shown it yet."""
     statement = select(_connections.c.utc_offset_s).where(_connections.c.id == connection_id)
     return session.connection().scalar(statement)
 
 
 def learn_utc_offset(session: Session, connection_id: int, offset_s: int) -> None:
-    """Save by how many seconds the PBX's clock is ahead of UTC."""
+    """Save how many seconds the PBX's clock is ahead of UTC."""
     statement = update(_connections).where(_connections.c.id == connection_id).values(utc_offset_s=offset_s)
     session.connection().execute(statement)

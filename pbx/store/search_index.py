@@ -1,10 +1,11 @@
-"""The index of what was said: a row for each segment with text of a current transcript.
+"""The search index of what was said: one row for each segment that has text in a current transcript.
 
-A row's id is its call's id and its segment's (`row_id_of`). So segments of one call lie together, and what is found is
-counted by call, and joined to its call, without reading anything else.
+A row's id combines the ids of its call and its segment (`row_id_of`). The segments of a call are therefore adjacent,
+and results can be counted by call and joined to their calls without reading anything else.
 
-SQLite: an FTS5 table with a column for each speaker, once for text that is trusted and once for flagged text, so that
-who spoke and whether to doubt it is decided within the index too. PostgreSQL: a tsvector beside the same two facts.
+On SQLite, the index is an FTS5 table. Each speaker has two columns, one for trusted and one for flagged text, so the
+index alone can filter by speaker and by flags. On PostgreSQL, each row has a tsvector, the speaker and whether the text
+is flagged.
 """
 
 from collections.abc import Sequence
@@ -17,44 +18,44 @@ from sqlmodel import Session
 from pbx.store.models import Table
 from pbx.store.search_tokens import tokens_of
 
-SPEAKERS = {"caller": "caller", "agent": "agent", "": "other"}  # speaker → its columns' name in the index
+SPEAKERS = {"caller": "caller", "agent": "agent", "": "other"}  # speaker → name of its columns in the index
 SEGMENT_BITS = 32
-_ROWS = 1000  # in one statement
-_POSITIONS = 16383  # the last position a tsvector distinguishes; later words are found singly, not as phrases
-_TIMES = 255  # a word's positions that a tsvector keeps
-_TSVECTOR_BYTES = 1_000_000  # a little below PostgreSQL’s limit; what a text has beyond is not found
+_ROWS = 1000  # rows in one statement
+_POSITIONS = 16383  # the last position in a tsvector; later words can be found, but not as part of phrases
+_TIMES = 255  # positions of one word that a tsvector keeps
+_TSVECTOR_BYTES = 1_000_000  # a little below PostgreSQL's limit; text beyond it can't be found
 _segments, _transcripts, _recordings = (
     Table.metadata.tables[name] for name in ("segments", "transcripts", "recordings")
 )
 
 
 def row_id_of(call_id: int, segment_id: int) -> int:
-    """The index row of a segment."""
+    """Return the id of a segment's row in the index."""
     return call_id << SEGMENT_BITS | segment_id
 
 
 def column_of(speaker: str, doubted: bool) -> str:
-    """The column of SQLite's index that holds what a speaker said; of one that isn't known, the column for nobody's."""
+    """Return the column of the SQLite index for a speaker's text. Any unknown speaker has the `other` columns."""
     return SPEAKERS.get(speaker, SPEAKERS[""]) + ("_doubted" if doubted else "")
 
 
 def index_transcript(session: Session, transcript_id: int) -> None:
-    """Add a transcript's segments to the index, if it is current."""
+    """Add a transcript's segments to the index if the transcript is current."""
     _add(session.connection(), _segments.c.transcript_id == transcript_id)
 
 
 def index_segment(session: Session, segment_id: int) -> None:
-    """Add a segment to the index, if its transcript is current."""
+    """Add a segment to the index if its transcript is current."""
     _add(session.connection(), _segments.c.id == segment_id)
 
 
 def unindex_transcript(session: Session, transcript_id: int) -> None:
-    """Take a transcript's segments out of the index."""
+    """Remove a transcript's segments from the index."""
     _remove(session.connection(), _segments.c.transcript_id == transcript_id)
 
 
 def unindex_segment(session: Session, segment_id: int) -> None:
-    """Take a segment out of the index."""
+    """Remove a segment from the index."""
     _remove(session.connection(), _segments.c.id == segment_id)
 
 
@@ -88,7 +89,7 @@ def _add_to_postgresql(connection: Connection, rows: Sequence[Any]) -> None:
 
 
 def _tsvector(text: str) -> str:
-    """A text's words with their positions, as PostgreSQL reads them. Words have no quotes that would end them."""
+    """Return a text's words and positions in PostgreSQL's tsvector syntax. Words contain no quotes to escape."""
     places: dict[str, list[str]] = {}
     size_bytes = 0
     for position, token in enumerate(tokens_of(text), start=1):

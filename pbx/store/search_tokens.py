@@ -1,8 +1,8 @@
-"""Text → the words it is searched by, each with its place in the text. Index and search split alike, in any database.
+"""Splits text into the words it is searched by, with their positions in the text.
 
-A word is a run of letters, digits and marks; case and accents don't count ("Größe" and "GRÖSSE" are "grosse").
-Chinese, Japanese, Korean, Thai and their kin write without spaces, so there each character is a word of its own, and
-what somebody looks for is a phrase of them.
+The index and the search split text in the same way, on any database. A word is a run of letters, digits and marks. Case
+and accents are ignored ("Größe" and "GRÖSSE" become "grosse"). In Chinese, Japanese, Korean, Thai and similar scripts,
+each character is a word of its own because these are written without spaces, and a search term is a phrase of them.
 """
 
 import re
@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _ASCII_WORD = re.compile(r"[0-9a-z]+")
-_LONGEST = 200  # characters of a word that count; PostgreSQL refuses words of more than 2046 bytes
-_VOICING = "\uff9e\uff9f"  # of half-width Kana: marks, though Unicode calls them letters
-_JOINERS = "\u00ad\u200c\u200d"  # soft hyphen, zero-width non-joiner and joiner: within a word, not of it
+_LONGEST = 200  # characters of a word that are indexed; PostgreSQL rejects words of more than 2046 bytes
+_VOICING = "\uff9e\uff9f"  # half-width Kana voicing: marks, although Unicode classifies them as letters
+_JOINERS = "\u00ad\u200c\u200d"  # soft hyphen, zero-width non-joiner and joiner: removed, but don't end a word
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -29,7 +29,7 @@ _UNSPACED = (
 
 
 class Token(NamedTuple):
-    """A word as it is searched by, from `start` to before `end` in the text."""
+    """A word to search by. In the text it reaches from index `start` up to, but not including, `end`."""
 
     text: str
     start: int
@@ -41,7 +41,7 @@ def tokens_of(text: str) -> list[Token]:
     if text.isascii():
         return [Token(m[0][:_LONGEST], *m.span()) for m in _ASCII_WORD.finditer(text.lower())]
     tokens: list[Token] = []
-    run: list[str] = []  # of the word that is being read
+    run: list[str] = []  # characters of the current word
     run_start = at = 0
     while at < len(text):
         end = at + 1
@@ -85,14 +85,14 @@ def _is_unspaced(char: str) -> bool:
 
 @lru_cache(16384)
 def _folded(cluster: str) -> str:
-    """A letter with its marks, without case and accents; marks that are vowels or change the letter stay."""
+    """Remove case and accents from a letter with its marks. Marks that are vowels or change the letter are kept."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", cluster).casefold())
     kept = (char for char in plain if not _is_accent(char) and (_is_letter(char) or _goes_on(char)))
     return unicodedata.normalize("NFC", "".join(char for char in kept if char not in _JOINERS))
 
 
 def _is_accent(char: str) -> bool:
-    # By canonical combining class: Hebrew and Arabic points, overlays, and marks above or below a letter. Voicing
-    # of Kana (8), viramas (9) and South Asian vowels (0 and up to 132) are no accents.
+    # These canonical combining classes are Hebrew and Arabic points, overlays, and marks above or below a letter.
+    # Kana voicing (8), viramas (9) and South Asian vowels (0 and up to 132) are not accents.
     place = unicodedata.combining(char)
     return place == 1 or 10 <= place <= 36 or place >= 200

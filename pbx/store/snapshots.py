@@ -1,6 +1,6 @@
-"""Store snapshots, and read the history of queues, trunks and agents from them.
+"""Stores snapshots, and reads the history of queues from them.
 
-Each snapshot is a row; its queues and trunks are sampled every time, members and extensions when they change.
+Each snapshot is one row. Queues and trunks have a sample for every snapshot, members and extensions only for changes.
 """
 
 import math
@@ -33,7 +33,7 @@ from pbx.store.counter_resets import note_resets
 from pbx.store.models import LatestSnapshot, SnapshotRow, SubjectKind, Table, UtcSeconds, now
 from pbx.store.safe_values import bounded_text
 
-MISSED_LOOKS = 2.5  # so many intervals without a snapshot are a gap; one missed look is not yet
+MISSED_LOOKS = 2.5  # intervals without a snapshot that make a gap; a single missed snapshot doesn't
 
 Values = dict[str, Any]
 TableColumns = ReadOnlyColumnCollection[str, Column[Any]]
@@ -48,7 +48,7 @@ _GONE_MEMBER: Values = {"status": None, "paused": False, "pause_reason": "", "in
 
 
 class SubjectKey(NamedTuple):
-    """What tells one subject of a PBX from another. A trunk stays the same when it moves to another technology."""
+    """Identifies a subject of a PBX. A trunk has no `tech`: it stays the same subject if its technology changes."""
 
     kind: SubjectKind
     name: str
@@ -61,7 +61,10 @@ SampledValues = dict[SubjectKey, Values]
 
 @dataclass(frozen=True)
 class QueuePoint:
-    """A queue over a bucket of time whose first look is `taken_at`: most calls, longest wait, fewest agents."""
+    """The extremes of a queue within a bucket of time: most calls, longest wait, fewest available agents.
+
+    `taken_at` is the time of the first snapshot in the bucket.
+    """
 
     taken_at: datetime
     calls: int
@@ -72,9 +75,9 @@ class QueuePoint:
 
 
 def record_snapshot(session: Session, connection_id: int, snapshot: Snapshot) -> None:
-    """Store a snapshot. A part that isn't `ok` leaves no sample: not seen is not the same as empty.
+    """Store a snapshot. A part that isn't `ok` adds no samples, because unknown is not the same as empty.
 
-    Of two snapshots of one second the first stays.
+    If two snapshots were taken in the same second, the first one is kept.
     """
     if not _add_row(session, connection_id, snapshot):
         return
@@ -102,33 +105,36 @@ def _key(kind: SubjectKind, name: str, tech: str = "", parent: str = "") -> Subj
 
 
 def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> None:
-    """Make a snapshot the newest one, without adding it to the history. An older one changes nothing, except that one
-    from the future, of a clock that was set back since, gives way.
+    """Make a snapshot the latest one, without adding it to the history.
 
-    Counters that restarted since the previous snapshot are noted: see pbx.store.counter_resets.
+    A snapshot older than the latest one is ignored, unless the latest one is in the future because the clock was set
+    back. Counters that restarted since the previous snapshot are recorded: see pbx.store.counter_resets.
     """
     at = snapshot.taken_at.replace(microsecond=0)
     latest = session.get(LatestSnapshot, connection_id)
     if latest is None or latest.taken_at <= at or latest.taken_at > now():
-        if latest is not None and (before := _understood(latest)) is not None:
+        if latest is not None and (before := _parse(latest)) is not None:
             note_resets(session, connection_id, before, snapshot)
         session.merge(LatestSnapshot(connection_id=connection_id, taken_at=at, document=snapshot.model_dump_json()))
 
 
 def store_trunk_changes(session: Session, connection_id: int, at: datetime, trunks: Iterable[Trunk]) -> None:
-    """Add a sample for each of these trunks at the moment of its change; of a moment the last word stays."""
+    """Add a sample of each of these trunks at the time `at` of its change, replacing any sample of the same second."""
     _Writer(session.connection(), connection_id, at.replace(microsecond=0)).add_all(
         TRUNKS, "trunk", _trunk_samples(trunks)
     )
 
 
 def latest_snapshot(session: Session, connection_id: int) -> Snapshot | None:
-    """The newest snapshot, whole; None before the first, or when another version of the app wrote it otherwise."""
+    """Return the latest snapshot in full.
+
+    None before the first one, or if another version of the app stored it in a different format.
+    """
     row = session.get(LatestSnapshot, connection_id)
-    return None if row is None else _understood(row)
+    return None if row is None else _parse(row)
 
 
-def _understood(row: LatestSnapshot) -> Snapshot | None:
+def _parse(row: LatestSnapshot) -> Snapshot | None:
     try:
         return Snapshot.model_validate_json(row.document)
     except ValidationError:
@@ -136,7 +142,7 @@ def _understood(row: LatestSnapshot) -> Snapshot | None:
 
 
 def latest_taken_at(session: Session, connection_id: int) -> datetime | None:
-    """When the newest snapshot was taken; None before the first."""
+    """Return when the latest snapshot was taken; None before the first one."""
     column = LatestSnapshot.__table__.c  # type: ignore[attr-defined]
     mine = select(column.taken_at).where(column.connection_id == connection_id)
     return session.connection().scalar(mine)
@@ -145,9 +151,9 @@ def latest_taken_at(session: Session, connection_id: int) -> datetime | None:
 def queue_history(
     session: Session, connection_id: int, queue: str, since: datetime, until: datetime, points: int = 1500
 ) -> list[QueuePoint]:
-    """A queue from `since` up to `until`, in about `points` buckets at most; each look where there are fewer.
+    """Return the history of a queue from `since` up to `until`, in about `points` buckets at most.
 
-    Time without a look has no point: see `snapshot_gaps`.
+    With fewer snapshots, each has a point of its own. Times without a snapshot have no point: see `snapshot_gaps`.
     """
     sample = QUEUES.c
     query = (
@@ -169,9 +175,10 @@ def queue_history(
 def snapshot_gaps(
     session: Session, connection_id: int, since: datetime, until: datetime, interval_s: int
 ) -> list[tuple[datetime, datetime]]:
-    """Return the times without snapshots, where one was due every `interval_s` seconds.
+    """Return the (start, end) times of gaps in the snapshots, if one was due every `interval_s` seconds.
 
-    Each is the last look before it and the first after it, cut to `since` and `until` (or now, if that is earlier).
+    A gap extends from the last snapshot before it to the first one after it, limited to `since` and `until` (or now, if
+    that is earlier).
     """
     until = min(until, datetime.now(UTC))
     if since >= until:
@@ -240,11 +247,11 @@ class _Writer:
     def add_all(self, table: SqlTable, kind: SubjectKind, found: SampledValues) -> None:
         ids = self._ids(kind, found)
         again = table.c.subject_id.in_([ids[key] for key in found]), table.c.taken_at == self.taken_at
-        self.connection.execute(delete(table).where(*again))  # a change seen live in this very second
+        self.connection.execute(delete(table).where(*again))  # the sample of a live change in the same second
         self._insert(table, {ids[key]: values for key, values in found.items()})
 
     def add_changes(self, table: SqlTable, kind: SubjectKind, found: SampledValues, gone: Values) -> None:
-        """Add what differs from the last stored samples of a kind; who was there and isn't found now is `gone`."""
+        """Add samples that differ from the last stored ones. Subjects that no longer exist get the values `gone`."""
         ids = self._ids(kind, found)
         older = table.alias().c
         newest = select(func.max(older.taken_at)).where(older.subject_id == S.id, older.taken_at < self.taken_at)
@@ -258,7 +265,7 @@ class _Writer:
         self._insert(table, {id_: values for id_, values in current.items() if last.get(id_) != values})
 
     def name_subjects(self, kind: SubjectKind, labels: dict[SubjectKey, str]) -> None:
-        """Give subjects their labels, where these are new."""
+        """Store the labels that have changed."""
         ids = self._ids(kind, labels)
         mine = select(S.id, S.label).where(S.connection_id == self.connection_id, S.kind == kind)
         stored = {row.id: row.label for row in self.connection.execute(mine)}
@@ -267,7 +274,7 @@ class _Writer:
                 self.connection.execute(update(SUBJECTS).where(S.id == ids[key]).values(label=label))
 
     def _ids(self, kind: SubjectKind, keys: Iterable[SubjectKey]) -> dict[SubjectKey, int]:
-        """The ids of all subjects of a kind, the new ones among `keys` added."""
+        """Add the subjects in `keys` that are new, and return the ids of all subjects of this kind."""
         query = select(S.id, S.name, S.tech, S.parent).where(S.connection_id == self.connection_id, S.kind == kind)
         ids = {SubjectKey(kind, *key): id_ for id_, *key in self.connection.execute(query)}
         new = [key._asdict() | {"connection_id": self.connection_id, "label": ""} for key in keys if key not in ids]

@@ -50,7 +50,7 @@ class Claim:
 
 
 def next_model(session: Session, connection_id: int, among: Sequence[int] | None = None) -> str | None:
-    """Return the model requested by the first recording ("" for that of the settings); None for an empty queue."""
+    """Return the model that the next recording requests ("": the model in the settings); None if the queue is empty."""
     first = select(_queue.c.model).where(_queued(connection_id, among)).order_by(*first_come()).limit(1)
     return session.connection().scalar(first)
 
@@ -58,9 +58,9 @@ def next_model(session: Session, connection_id: int, among: Sequence[int] | None
 def claim_recordings(
     session: Session, connection_id: int, worker: str, model: str, limit: int, among: Sequence[int] | None = None
 ) -> list[Claim]:
-    """Give a worker the first recordings of the queue that request a model: at most `limit`, and only ids in `among`.
+    """Claim the next recordings that request `model` for a worker: at most `limit`, and only those in `among` if given.
 
-    A recording whose worker died is given alone, so that it can't take others down with it.
+    A recording whose worker died is claimed alone, so that it can't interrupt others if that happens again.
     """
     table = _queue.c
     columns = (table.recording_id, _recordings.c.name, _recordings.c.file, _calls.c.direction, table.model)
@@ -82,7 +82,7 @@ def claim_recordings(
 
 
 def still_claimed(session: Session, worker: str) -> set[int]:
-    """Return the recordings that a worker has claimed and that nobody has cancelled."""
+    """Return the ids of the recordings that a worker has claimed, except cancelled ones."""
     return set(session.connection().scalars(select(_queue.c.recording_id).where(TRANSCRIPTIONS.claimed_by(worker))))
 
 
@@ -98,28 +98,28 @@ def progress_of(session: Session, worker: str) -> list[tuple[int, float | None, 
 
 
 def report_done(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
-    """Store how many seconds of a recording are done, and add the time they took.
+    """Store how many seconds of a recording are transcribed, and add `took_s` to the time it has taken.
 
-    Returns False when the recording is no longer this worker's.
+    Returns False if the recording is no longer claimed by this worker.
     """
     took = func.coalesce(_queue.c.took_s, 0.0) + took_s
     return TRANSCRIPTIONS.report(session, worker, recording_id, done_s=done_s, took_s=took)
 
 
 def complete(session: Session, worker: str, recording_id: int, total_s: float | None) -> bool:
-    """End a recording as transcribed; returns False when it is no longer this worker's."""
+    """Mark a recording as completed; returns False if it is no longer claimed by this worker."""
     length = {} if total_s is None else {"total_s": total_s, "done_s": total_s}
     ended = TRANSCRIPTIONS.complete(session, worker, recording_id, attempts=0, **length)
     return _update_call(session, recording_id, ended)
 
 
 def fail(session: Session, worker: str, recording_id: int, error: str) -> bool:
-    """End a recording as failed, with the reason; returns False when it is no longer this worker's."""
+    """Mark a recording as failed, with the reason; returns False if it is no longer claimed by this worker."""
     return _update_call(session, recording_id, TRANSCRIPTIONS.fail(session, worker, recording_id, error))
 
 
 def fail_queued(session: Session, connection_id: int, model: str, error: str) -> list[int]:
-    """Fail the queued recordings that request a model which can't be loaded; returns their ids."""
+    """Fail the queued recordings that request a model that can't be loaded; returns their ids."""
     mine = and_(_queued(connection_id, None), _queue.c.model == model)
     ids = list(session.connection().scalars(select(_queue.c.recording_id).where(mine)))
     values = {"state": "failed", "error": error, "ended_at": now(), "urgent": False}
@@ -129,9 +129,9 @@ def fail_queued(session: Session, connection_id: int, model: str, error: str) ->
 
 
 def requeue_transcription(session: Session, worker: str, *, died: bool) -> list[tuple[int, str]]:
-    """Queue again what a worker left; returns (recording id, "queued" or "failed") of each.
+    """Requeue the recordings that a worker had claimed; returns (recording id, "queued" or "failed") for each.
 
-    A recording fails instead when its worker died during the last attempt.
+    A recording fails instead if its worker died during the last attempt.
     """
     requeued = TRANSCRIPTIONS.requeue(session, worker, died=died)
     update_transcription_states(session, [recording_id for recording_id, _ in requeued])

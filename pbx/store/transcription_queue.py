@@ -1,6 +1,6 @@
-"""The transcription queue: request recordings by hand or by rule, cancel them, pause, and see the progress.
+"""The transcription queue: add recordings manually or by rule, cancel them, pause the queue, and report its progress.
 
-The queue is the table `transcriptions`. How a transcriber claims from it is in pbx.store.transcription_claims.
+The queue is the table `transcriptions`. Transcribers claim recordings from it with pbx.store.transcription_claims.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _AGAIN: dict[QueueScope, tuple[str, ...]] = {
 }
 _OPEN = ("queued", "transcribing")
 _BY_PRECEDENCE = ("transcribing", "queued", "failed", "completed", "new")
-_SPEED_SAMPLE = 20  # the speed is that of the recordings that ended last
+_SPEED_SAMPLE = 20  # the speed is measured on this many of the latest recordings
 
 _queue = Table.metadata.tables["transcriptions"]
 _recordings = Table.metadata.tables["recordings"]
@@ -49,12 +49,13 @@ class RunningTranscription(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeechOverview:
-    """Counts, progress and speed of a PBX's transcription queue. `new`: downloaded recordings that were never queued.
+    """Counts, progress and speed of a PBX's transcription queue.
 
-    `done_s` and `total_s`: seconds of audio of queued and running recordings. `ended` and `ended_s`: recordings that
-    ended since the oldest open request, so (`ended_s` + `done_s`) of (`ended_s` + `total_s`) is done. `speed`: seconds
-    of audio per second, of the last recordings that ended; None before the first. `left_s`: how long the rest takes at
-    this speed.
+    `new`: downloaded recordings that were never queued. `done_s` and `total_s`: seconds of audio in queued and running
+    recordings, transcribed and in total. `ended` and `ended_s`: number of recordings that ended since the oldest open
+    request, and their seconds of audio. The overall progress is (`ended_s` + `done_s`) / (`ended_s` + `total_s`).
+    `speed`: seconds of audio per second of work, from the latest completed recordings; None before the first one.
+    `left_s`: how long the rest takes at this speed, in seconds.
     """
 
     new: int = 0
@@ -85,7 +86,7 @@ def queue_recordings(
 ) -> int:
     """Queue downloaded recordings of a PBX, including completed and failed ones; returns how many were queued.
 
-    Urgent recordings move to the front, even when already queued. `model`: a name or path; "" for that of the settings.
+    Urgent recordings move to the front, even if already queued. `model`: a name or path; "" for the one in settings.
     """
     ask = _QueueRequest(connection_id, requested_by, model, urgent)
     return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in chunks(recording_ids))
@@ -102,8 +103,8 @@ def queue_calls(
 def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
     """Return the downloaded recordings that match the rules and were never queued, newest first.
 
-    Where each side of a call was recorded separately, the mixed recording is left out: it would repeat everything.
-    Reads every recording of the PBX, which takes seconds for a million: don't call it on every poll.
+    If each side of a call was recorded separately, the mixed recording is left out because it repeats both. This reads
+    every recording of the PBX, which takes seconds for a million recordings, so don't call it on every poll.
     """
     table = _recordings.c
     wanted = (
@@ -125,7 +126,7 @@ def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
 
 
 def recordings_in(session: Session, connection_id: int, state: Literal["new", "failed", "queued"]) -> list[int]:
-    """Return the downloaded recordings of a PBX in one state: newest first, queued ones in the queue's order."""
+    """Return the ids of a PBX's downloaded recordings in a state: newest first, or in queue order for `queued`."""
     table = _recordings.c
     found = select(table.id).outerjoin(_queue, _queue.c.recording_id == table.id)
     found = found.where(table.connection_id == connection_id, table.state == "downloaded")
@@ -135,15 +136,15 @@ def recordings_in(session: Session, connection_id: int, state: Literal["new", "f
 
 
 def queue_new(session: Session, connection_id: int, recording_ids: Sequence[int]) -> int:
-    """Queue recordings by rule, except those that were queued before; returns how many."""
+    """Queue recordings by rule, except those that were ever queued before; returns how many were queued."""
     ask = _QueueRequest(connection_id, "rule", "", urgent=False)
     return sum(ask.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in chunks(recording_ids))
 
 
 def cancel(session: Session, connection_id: int, recording_ids: Sequence[int] | None) -> int:
-    """Cancel recordings that are queued or being transcribed, all of them for None; returns how many.
+    """Cancel recordings that are queued or being transcribed; None cancels all of them. Returns how many.
 
-    Those with a complete transcript become completed again, the others new. Rules don't queue them again.
+    Recordings with a complete transcript become completed again, the others new. Rules don't requeue them.
     """
     if recording_ids is None:
         return _cancel(session, connection_id, col(Transcription.connection_id) == connection_id)
@@ -156,7 +157,7 @@ def rules_of(session: Session, connection_id: int) -> TranscriptionRules:
 
 
 def save_rules(session: Session, rules: TranscriptionRules) -> None:
-    """Save which recordings are transcribed automatically. Leaves pause and blocked reason as they are."""
+    """Save which recordings are transcribed automatically. The pause and the blocked reason are not changed."""
     known = rules_of(session, rules.connection_id)
     wanted = rules.model_dump(exclude={"connection_id", "paused", "blocked_reason", "retry_at"})
     session.add(known.sqlmodel_update(wanted))
@@ -164,32 +165,32 @@ def save_rules(session: Session, rules: TranscriptionRules) -> None:
 
 
 def set_paused(session: Session, connection_id: int, paused: bool) -> None:
-    """Pause all transcribing, which queues running recordings again with what they have; or resume it."""
+    """Pause or resume all transcription. A pause requeues running recordings, which keep what is transcribed so far."""
     session.add(rules_of(session, connection_id).sqlmodel_update({"paused": paused}))
     session.flush()
 
 
 def set_blocked_reason(session: Session, connection_id: int, why: str, retry_at: datetime | None = None) -> None:
-    """Save why transcribing is blocked and when it is tried again; "" once it continues."""
+    """Save why transcription is blocked and when it will be retried; "" once it continues."""
     session.add(rules_of(session, connection_id).sqlmodel_update({"blocked_reason": why, "retry_at": retry_at}))
     session.flush()
 
 
 def state_of(session: Session, recording_id: int) -> Transcription | None:
-    """Return a recording's row in the queue; None when it was never queued."""
+    """Return a recording's row in the queue; None if it was never queued."""
     return session.get(Transcription, recording_id)
 
 
 def failed_ones(
     session: Session, connection_id: int, *, offset: int, limit: int
 ) -> list[tuple[Transcription, RecordingRow]]:
-    """Return a page of the failed recordings, the latest failure first."""
+    """Return a page of the failed recordings, latest failure first."""
     mine = _with_recording(connection_id, "failed").order_by(col(Transcription.ended_at).desc())
     return list(session.exec(mine.offset(offset).limit(limit)).all())
 
 
 def next_up(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, RecordingRow]]:
-    """Return the recordings that are transcribed next, in order."""
+    """Return the next recordings to transcribe, in order."""
     return list(session.exec(_with_recording(connection_id, "queued").order_by(*first_come()).limit(limit)).all())
 
 
@@ -270,7 +271,7 @@ class _QueueRequest:
     urgent: bool
 
     def queue(self, session: Session, these: ColumnElement[bool], again: Sequence[str]) -> int:
-        """Queue those of `these` recordings that are downloaded: new ones, and those in the states `again`."""
+        """Queue the downloaded ones of `these` recordings that are new or in the states `again`; returns how many."""
         mine = and_(these, _recordings.c.connection_id == self.connection_id, _recordings.c.state == "downloaded")
         queued = self._add(session, mine) if again != _AGAIN["failed"] else 0
         if again:
@@ -329,7 +330,7 @@ class _QueueRequest:
 
 
 def update_transcription_states(session: Session, recording_ids: Sequence[int]) -> None:
-    """Set the state of these recordings' calls: of several recordings, the state that comes first in precedence."""
+    """Set the transcription state of these recordings' calls, by precedence if a call has several recordings."""
     for chunk in chunks(recording_ids):
         call_ids = select(_recordings.c.call_id).where(_recordings.c.id.in_(chunk))
         _roll_up(session, _calls.c.id.in_(call_ids))
@@ -350,11 +351,11 @@ def _roll_up(session: Session, these: ColumnElement[bool]) -> None:
 
 def _cancel(session: Session, connection_id: int, these: ColumnElement[bool]) -> int:
     table = _queue.c
-    has_whole = exists().where(_transcripts.c.recording_id == table.recording_id, _transcripts.c.complete)
+    has_complete = exists().where(_transcripts.c.recording_id == table.recording_id, _transcripts.c.complete)
     mine = and_(these, table.connection_id == connection_id, table.state.in_(_OPEN))
     ids = select(_recordings.c.call_id).join(_queue, table.recording_id == _recordings.c.id).where(mine)
     call_ids = list(session.connection().scalars(ids))
-    values = {"state": case((has_whole, "completed"), else_="new"), "worker": "", "attempts": 0, "error": ""}
+    values = {"state": case((has_complete, "completed"), else_="new"), "worker": "", "attempts": 0, "error": ""}
     cancelled = session.connection().execute(update(_queue).where(mine).values(values)).rowcount
     for chunk in chunks(call_ids):
         _roll_up(session, _calls.c.id.in_(chunk))

@@ -1,7 +1,7 @@
-"""Transcripts: stored part by part, made current when complete, read, and edited.
+"""Stores, reads and edits transcripts. A transcript is stored part by part and becomes current when it is complete.
 
-A recording's current transcript stays until another is complete. Each part is stored with its end in one transaction:
-after a crash the next transcriber continues at `done_s`, and nothing is stored twice.
+A recording keeps its current transcript until another one is complete. Each part and its end are stored in one
+transaction, so that after a crash the next transcriber continues at `done_s` and nothing is stored twice.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from pbx.store.notes import clean_text
 from pbx.store.search_index import index_segment, index_transcript, unindex_segment, unindex_transcript
 
 Speaker = Literal["caller", "agent", ""]
-SCRIPT_ENGINE = "script"  # the engine of a transcript that was written by hand
+SCRIPT_ENGINE = "script"  # the engine of transcripts that were written by hand
 _ROWS = 1000  # segments in one statement
-# Who is on the channel that was recorded (what it says is read from it), and who on the other.
+# Who speaks on the recorded channel (the audio read from it), and who on the other one.
 _SIDES: dict[str, tuple[Speaker, Speaker]] = {
     "inbound": ("caller", "agent"),
     "outbound": ("agent", "caller"),
@@ -30,10 +30,10 @@ _segments = Table.metadata.tables["segments"]
 
 
 def speaker_of(direction: str, channels: int, channel: int, leg: str = "") -> Speaker:
-    """Return who speaks on a channel of a recording; "" where that is unknown.
+    """Return who speaks on a channel of a recording; "" if unknown.
 
-    Of two channels the first is the side that was recorded. A file with one channel tells only if it is one of a pair,
-    `leg` "r" (the recorded side) or "t" (the other).
+    In a recording with two channels, the first is the recorded side. A file with one channel has a known speaker only
+    if it is one of a pair: `leg` is "r" for the recorded side and "t" for the other one.
     """
     sides = _SIDES.get(direction)
     if sides is None:
@@ -46,7 +46,7 @@ def speaker_of(direction: str, channels: int, channel: int, leg: str = "") -> Sp
 
 
 def begin_transcript(session: Session, recording_id: int, engine: str, model: str, audio_sha256: str) -> Transcript:
-    """Return the transcript to continue: what this engine and model have of the same audio, or a new, empty one.
+    """Return the partial transcript by this engine and model of the same audio, or a new, empty transcript.
 
     Other partial transcripts of the recording are deleted; complete ones stay.
     """
@@ -66,11 +66,11 @@ def begin_transcript(session: Session, recording_id: int, engine: str, model: st
 
 
 def add_part(session: Session, transcript_id: int, part: TranscriptPart, direction: str, leg: str = "") -> None:
-    """Store a part of a transcript, which is then transcribed up to `part.done_s`.
+    """Store a part of a transcript, and set its `done_s` to `part.done_s`.
 
-    `direction` is the call's, `leg` the recording's (`pbx.asterisk.formats.recording_names.leg_of`): they show who
-    speaks. Segments of the part already done are skipped, later ones are replaced. Raises PbxError when the transcript
-    is gone.
+    The call's `direction` and the recording's `leg` (`pbx.asterisk.formats.recording_names.leg_of`) determine who
+    speaks. Segments that start before the previous `done_s` are skipped; stored segments that start later are
+    replaced. Raises PbxError if the transcript was deleted.
     """
     transcript = _get(session, transcript_id)
     known_s = transcript.done_s
@@ -92,9 +92,9 @@ def add_part(session: Session, transcript_id: int, part: TranscriptPart, directi
 
 
 def finish_transcript(session: Session, transcript_id: int, duration_s: float | None = None) -> None:
-    """Make a transcript complete and current: from now on it is shown and searched.
+    """Make a transcript complete and current, so that it is shown and searched.
 
-    The previous one is deleted, or kept as not current if it was edited. Raises PbxError when the transcript is gone.
+    The previous one is deleted, or kept as not current if it was edited. Raises PbxError if the transcript was deleted.
     """
     transcript = _get(session, transcript_id)
     if transcript.current:
@@ -118,14 +118,14 @@ def finish_transcript(session: Session, transcript_id: int, duration_s: float | 
 
 
 def current_transcript(session: Session, recording_id: int) -> Transcript | None:
-    """Return a recording's current transcript; None before the first is complete."""
+    """Return a recording's current transcript; None before the first one is complete."""
     return session.exec(
         select(Transcript).where(Transcript.recording_id == recording_id, col(Transcript.current).is_(True))
     ).first()
 
 
 def transcripts_of_call(session: Session, call_id: int) -> list[tuple[RecordingRow, Transcript, list[SegmentRow]]]:
-    """Return a call's recordings that have a current transcript, in order of their start, each with its segments."""
+    """Return a call's recordings that have a current transcript, sorted by start, each with its segments."""
     query = (
         select(RecordingRow, Transcript)
         .join(Transcript, col(Transcript.recording_id) == RecordingRow.id)
@@ -136,17 +136,17 @@ def transcripts_of_call(session: Session, call_id: int) -> list[tuple[RecordingR
 
 
 def segments_of(session: Session, transcript_id: int) -> list[SegmentRow]:
-    """Return a transcript's segments in the order of their start."""
+    """Return a transcript's segments, sorted by start."""
     query = select(SegmentRow).where(_of(transcript_id))
     return list(session.exec(query.order_by(col(SegmentRow.start_s), col(SegmentRow.id))).all())
 
 
 def edit_segment(session: Session, segment_id: int, text: str) -> SegmentRow:
-    """Change the text of a segment, which search finds immediately.
+    """Change the text of a segment. A search finds the new text immediately.
 
-    The model's text is kept; setting it again removes the mark of an edit. The timed words stay the model's.
+    The model's text is kept; restoring it removes the mark of an edit. The words with times remain the model's.
 
-    Raises PbxError when the segment is gone, because its recording was transcribed again.
+    Raises PbxError if the segment no longer exists because its recording was transcribed again.
     """
     row = session.get(SegmentRow, segment_id)
     if row is None:
@@ -175,7 +175,7 @@ def save_analysis(
     fallback_reason: str = "",
     attempts: int = 0,
 ) -> None:
-    """Store the analysis of a transcript, replacing any earlier one. Raises PbxError when the transcript is gone."""
+    """Store the analysis of a transcript, replacing any earlier one. Raises PbxError if the transcript was deleted."""
     _get(session, transcript_id)
     row = session.get(AnalysisRow, transcript_id) or AnalysisRow(transcript_id=transcript_id, engine=engine)
     row.engine, row.document, row.created_at = engine, document, now()
@@ -185,7 +185,7 @@ def save_analysis(
 
 
 def analysis_of(session: Session, transcript_id: int) -> AnalysisRow | None:
-    """Return the analysis of a transcript; None before it was analysed."""
+    """Return the analysis of a transcript; None if it has not been analysed."""
     return session.get(AnalysisRow, transcript_id)
 
 
@@ -205,9 +205,9 @@ def summaries_of(session: Session, call_ids: Sequence[int]) -> dict[int, str]:
 
 
 def to_segment(row: SegmentRow) -> Segment:
-    """Convert a stored segment. An edited one has the edited text and the model's words."""
+    """Convert a stored segment. An edited segment has the edited text, but the model's words."""
     words = tuple(Word(start_s, end_s, text, probability) for start_s, end_s, text, probability in row.words)
-    flags = cast(tuple[Flag, ...], tuple(row.flags.split()))  # nothing else is stored
+    flags = cast(tuple[Flag, ...], tuple(row.flags.split()))  # only flags are stored
     return Segment(row.start_s, row.end_s, row.channel, row.text, words, row.confidence, flags)
 
 
@@ -241,7 +241,7 @@ def _get(session: Session, transcript_id: int) -> Transcript:
 
 
 def _id_of(transcript: Transcript) -> int:
-    return cast(int, transcript.id)  # it comes from the database
+    return cast(int, transcript.id)  # set for every stored row
 
 
 def _is_edited(session: Session, transcript: Transcript) -> bool:

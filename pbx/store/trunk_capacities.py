@@ -9,13 +9,13 @@ _L = Table.metadata.tables[str(TrunkCapacity.__tablename__)].c
 
 
 def trunk_capacities(session: Session, connection_id: int) -> dict[str, int]:
-    """Return {trunk: capacity} of the trunks with a known capacity."""
+    """Return {trunk: concurrent calls} for the trunks with a known capacity."""
     query = select(_L.trunk, _L.channels).where(_L.connection_id == connection_id)
     return {row.trunk: row.channels for row in session.connection().execute(query)}
 
 
 def set_trunk_capacity(session: Session, connection_id: int, trunk: str, channels: int | None) -> None:
-    """Save a trunk's capacity; None deletes it."""
+    """Save a trunk's capacity in concurrent calls; None deletes it."""
     row = session.get(TrunkCapacity, (connection_id, trunk))
     if channels is None:
         if row is not None:

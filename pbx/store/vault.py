@@ -1,4 +1,4 @@
-"""Passwords at rest: sealed with a key that is never in the database."""
+"""Encrypts stored passwords with a key that is never in the database."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,15 @@ from pbx.machine import replace_file
 from pbx.process_lock import file_lock
 from pbx.settings import Settings
 
-_MOST_BYTES = 4096  # of the key's file, which is 44 bytes long
+_MOST_BYTES = 4096  # read from the key file, which is normally 44 bytes long
 _NEW_KEY = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 
 
 class Vault:
-    """Seals and opens passwords with PBX_SECRET_KEY (several keys by commas, the first seals) or data/secret.key.
+    """Encrypts and decrypts passwords with PBX_SECRET_KEY or the key file data/secret.key.
 
-    The file is made, readable by this user only, when a first password is sealed and no key is set.
+    PBX_SECRET_KEY can contain several keys separated by commas; the first one encrypts. If it is not set, the key file
+    is created when the first password is encrypted, and only this user can read it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -27,12 +28,19 @@ class Vault:
         self._file = settings.pbx_data_dir / "secret.key"
 
     def seal(self, secret: SecretStr) -> str:
-        """Encrypt a password; an empty one stays empty. Raises SettingsError for a malformed key, DataError."""
+        """Encrypt a password; an empty one stays empty.
+
+        Raises SettingsError for a malformed key, and DataError if the key file can't be used.
+        """
         value = secret.get_secret_value()
         return self._fernet(make=True).encrypt(value.encode()).decode() if value else ""
 
     def unseal(self, sealed: str) -> SecretStr:
-        """Decrypt a password. Raises SettingsError when the key is not the one that sealed it, or is gone."""
+        """Decrypt a password.
+
+        Raises SettingsError if the key is malformed, gone or not the one that encrypted it, and DataError if the key
+        file can't be used.
+        """
         if not sealed:
             return SecretStr("")
         try:
@@ -50,7 +58,7 @@ class Vault:
         try:
             if make and not keys and not self._file.exists():
                 self._make_file()
-            if self._file.exists():  # also beside PBX_SECRET_KEY: what was sealed before it was set still opens
+            if self._file.exists():  # even with PBX_SECRET_KEY: it decrypts older passwords
                 with self._file.open("rb") as file:
                     keys.append((str(self._file), file.read(_MOST_BYTES).decode("ascii", "replace")))
         except OSError as error:
@@ -68,7 +76,7 @@ class Vault:
     def _make_file(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(self._file.with_name(f".{self._file.name}.lock")):
-            if not self._file.exists():  # when another process was first, its key is the key
+            if not self._file.exists():  # if another process was first, its key is used
                 replace_file(_private_file(self._file.parent, Fernet.generate_key()), self._file)
 
 
@@ -82,7 +90,7 @@ def _fernet(origin: str, key: str) -> Fernet:
 
 
 def _private_file(folder: Path, content: bytes) -> Path:
-    with NamedTemporaryFile(dir=folder, prefix=".key-", delete=False) as file:  # made with mode 0600
+    with NamedTemporaryFile(dir=folder, prefix=".key-", delete=False) as file:  # created with mode 0600
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""Store queue visits, missed rings and agent events, in bulk: a site's history has millions of events.
+"""Stores queue visits, missed rings and agent events, in bulk: a site's history has millions of events.
 
-What was seen live and what queue_log wrote of the same thing is one row. The two clocks are read at slightly different
-moments, so that times within `SAME_S` of each other are the same.
+An event that was seen live and is also in queue_log is one row. The two sources read the clock at slightly different
+moments, so times within `SAME_S` seconds of each other count as the same.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ _NOTHING: tuple[object, ...] = (None, "")
 _WHO = ("caller", "caller_name", "did", "interface", "original_position")  # independent of how the visit ended
 _FIELDS = tuple(Visit.__dataclass_fields__)
 _KEY = ("uniqueid", "queue", "joined_at", "outcome")
-_SEEN = 2  # an end that was observed
+_SEEN = 2  # the certainty of an observed end
 _CERTAINTY = {"in_progress": 0, "unknown": 1}
 _OPPOSITE = {"login": "logout", "logout": "login", "pause": "unpause", "unpause": "pause"}
 
@@ -38,7 +38,7 @@ _events: SqlTable = Table.metadata.tables[AgentEventRow.__tablename__]
 
 
 class _VisitRecord:
-    """A visit that is stored or will be, and the source of its figures. `id` is None until it is stored."""
+    """A visit to store or already stored, and the source of its figures. `id` is None until it is stored."""
 
     __slots__ = ("changed", "id", "source", "visit")
 
@@ -49,10 +49,10 @@ class _VisitRecord:
 def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], source: VisitSource) -> int:
     """Add visits, or complete those already stored; returns the number of rows added or changed.
 
-    A known one is of the same caller's channel and queue and was joined within 2 s. The figures of queue_log win over
-    those seen live; one that was in progress, or whose end nobody saw, is completed by either. Storing the same again
-    changes nothing. Of several words about one visit the later ones come later in `visits`. The calls that they are
-    of learn their queues from them.
+    A stored visit is the same if it has the same caller's channel and queue, and its caller joined within 2 s. Figures
+    from queue_log take precedence over those seen live. Either source completes a visit that was in progress or whose
+    end is unknown. Storing the same visit again changes nothing. If `visits` contains several reports of one visit,
+    they must be in chronological order. Also updates the queues of the visits' calls.
     """
     visits = bounded(visits)
     rows = _known_visits(session, connection_id, sorted({visit.uniqueid for visit in visits}))
@@ -79,7 +79,7 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
 
 
 def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> int:
-    """Add missed rings that aren't stored yet; returns how many. A phone that rang twice for a call missed two."""
+    """Add missed rings that aren't stored yet; returns how many. A phone that rang twice for a call has two."""
     rings = bounded(rings)
     known: dict[tuple[str, str, str], list[tuple[datetime, float]]] = defaultdict(list)
     columns = _rings.c
@@ -151,7 +151,10 @@ def _known_visits(
 
 
 def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _VisitRecord | None:
-    """Return the row of the same visit. A caller who left and rejoined has two; the end of the first decides."""
+    """Return the row of the same visit, or None.
+
+    A caller who left the queue and rejoined it has two visits; the end of the first one distinguishes them.
+    """
     best: _VisitRecord | None = None
     best_s: float = SAME_S + 1
     for row in rows:
@@ -163,11 +166,11 @@ def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _Visi
 
 
 def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
-    """Merge two versions of a visit: the better source wins, and the other one fills the gaps."""
+    """Merge two versions of a visit: the better source takes precedence, and the other one fills in missing values."""
     old, old_source = row.visit, row.source
     sure, old_sure = _CERTAINTY.get(visit.outcome, _SEEN), _CERTAINTY.get(old.outcome, _SEEN)
     if sure == old_sure and source == old_source:
-        wins = sure < _SEEN  # of two reports of an end the first one stays: it had the start
+        wins = sure < _SEEN  # the first report of an end is kept: it included the start
     else:
         wins = sure > old_sure or (sure == old_sure and source == "queue_log")
     better, worse = (visit, old) if wins else (old, visit)
@@ -178,7 +181,7 @@ def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
         if name not in _KEY and (agree or name in _WHO) and getattr(better, name) in _NOTHING
         if (value := getattr(worse, name)) not in _NOTHING
     }
-    # A start that was computed back from the end doesn't replace an observed one.
+    # A start calculated back from the end doesn't replace an observed one.
     joined_at = visit.joined_at if source == "queue_log" and old_source == "watch" else old.joined_at
     merged = replace(better, joined_at=joined_at, **fill)
     new_source = source if wins else old_source
@@ -187,7 +190,7 @@ def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
 
 
 def _fields(fact: Ring | AgentEvent) -> dict[str, Any]:
-    return {name: getattr(fact, name) for name in fact.__dataclass_fields__}  # asdict copies each value deeply
+    return {name: getattr(fact, name) for name in fact.__dataclass_fields__}  # asdict would deep-copy each value
 
 
 def _values(row: _VisitRecord) -> dict[str, Any]:
@@ -195,13 +198,13 @@ def _values(row: _VisitRecord) -> dict[str, Any]:
 
 
 def _in_seconds(visit: Visit) -> Visit:
-    """Return the fact as it will be read back, so that storing it again changes nothing."""
+    """Return the visit with its times in full seconds, as stored, so that storing it again changes nothing."""
     times = {name: at.replace(microsecond=0) for name in _TIMES if (at := getattr(visit, name)) and at.microsecond}
     return replace(visit, **times) if times else visit
 
 
 def _same_ring(ring: Ring, other_at: datetime, other_s: float) -> bool:
-    """Return whether a ring is already stored: another one would have ended at least its own length later."""
+    """Return whether a ring is already stored: a second ring would end at least its own length later."""
     apart_s = abs((ring.rung_at - other_at).total_seconds())
     return apart_s == 0 or (apart_s <= SAME_S and apart_s + 1 <= min(ring.ring_s, other_s))
 
