@@ -84,7 +84,7 @@ def collect(
     output: Annotated[Path | None, typer.Option(help=OUTPUT_HELP)] = None,
     as_json: Json = False,
 ) -> None:
-    """Take a snapshot of extensions, trunks, queues and calls: store it in the cache and write it to a JSON file.
+    """Take a snapshot of extensions, trunks, queues and calls: store it in the database and write it to a JSON file.
 
     Suitable for cron.
     """
@@ -117,7 +117,7 @@ def sync(
     parallel: Annotated[int, typer.Option(min=1, max=32, help="Number of parallel downloads.")] = 4,
     as_json: Json = False,
 ) -> None:
-    """Download new recordings from the PBX into the cache."""
+    """Download new recordings from the PBX."""
     with report_errors(as_json):
         options: dict[str, Any] = {
             "since": parse_time(since, "--since"),
@@ -251,7 +251,7 @@ def _start_log(level: int) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show the contents of the cache, the last jobs, the running processes, and the progress of imports."""
+    """Show what is stored, the last jobs, the running processes, and the progress of imports."""
     with report_errors(as_json), open_cache() as (engine, settings):
         from pbx.jobs.status import cache_facts
 

@@ -51,7 +51,7 @@ DISPOSITIONS = {  # how a call ended, by the CDR
     "BUSY": "Busy",
     "FAILED": "Failed",
     "CONGESTION": "Congestion",
-    "": "Not known",
+    "": "Unknown",
 }
 OUTCOMES = {  # of a queue visit: the text, its tone in a table, and its meaning
     "answered": ("Answered", "good", "an agent took the call"),
@@ -62,7 +62,7 @@ OUTCOMES = {  # of a queue visit: the text, its tone in a table, and its meaning
     "exit_key": ("Left by key", "idle", "the caller pressed a key to leave"),
     "withdrawn": ("Withdrawn", "idle", "something other than the caller took the call out of the queue"),
     "in_progress": ("In progress", "busy", "the caller is waiting or talking"),
-    "unknown": ("Not known", "idle", "the end of the visit is missing from the data"),
+    "unknown": ("Unknown", "idle", "the end of the visit is missing from the data"),
 }
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SPEAKERS = {"caller": "Caller", "agent": "Agent"}
@@ -175,4 +175,4 @@ def service_level_text(percent: float, within_s: int, completed: int) -> str:
     """Format Asterisk's ServicelevelPerf: the share of completed calls answered within the queue's service level."""
     if not within_s:
         return "–"
-    return f"{percent:.0f}% in {within_s} s" if completed else "n/a"
+    return f"{percent:.0f}% within {within_s} s" if completed else "n/a"

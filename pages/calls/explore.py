@@ -211,7 +211,7 @@ def interval_text(site: ui.Site, by: CallDimension, start: datetime) -> str:
 
 def mean_parts(mean: Ratio) -> str:
     """Format how an average of seconds was calculated: the total time / the number of calls."""
-    return f"{duration_text(mean.numerator)} / {mean.denominator:,.0f}" if mean.denominator else ""
+    return f"{duration_text(mean.numerator)} ÷ {mean.denominator:,.0f}" if mean.denominator else ""
 
 
 def export_rows(by: CallDimension, none_label: str, counts: Sequence[CallCount]) -> list[list[CellValue]]:

@@ -33,15 +33,23 @@ from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_ti
 PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows would be too thin
 NO_REASON = "No reason given"
-COLUMNS = ("Agent", "Calls taken>", "Average agent talk>", "Missed rings>", "Logged in>", "Paused>", "Occupancy>")
+COLUMNS = ("Agent", "Calls taken>", "Average agent talk time>", "Missed rings>", "Logged in>", "Paused>", "Occupancy>")
 EXPORTED = (
-    *("Agent", "Calls taken", "Agent talk (s)", "Calls with known talk time", "Missed rings", "Missed ring time (s)"),
-    *("Logged in (s)", "Paused (s)", "Sessions", "Occupancy (%)", "Pauses by reason"),
+    *("Agent", "Calls taken", "Agent talk time (s)", "Calls with known talk time"),
+    *(
+        "Missed rings",
+        "Missed ring time (s)",
+        "Logged in (s)",
+        "Paused (s)",
+        "Sessions",
+        "Occupancy (%)",
+        "Pauses by reason",
+    ),
 )
 DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
 DEFINITIONS = (
     "Missed rings: rings not answered ÷ all rings. Paused: while logged in. "
-    "Occupancy: talk ÷ (logged in − paused), n/a without a recorded login."
+    "Occupancy: talk time ÷ (logged in − paused), n/a without a recorded login."
 )
 
 
@@ -132,11 +140,11 @@ def show_totals(
             tile("Agents", len, "count", "Agents who were logged in, were rung or took a call.")
         tile("Calls taken", lambda agents: total(agents).calls, "count", "Queue calls that agents answered.")
         talk = "Time from an agent’s answer to the end of the call ÷ calls taken that have ended."
-        tile("Average agent talk", lambda agents: total(agents).att, "duration", talk)
+        tile("Average agent talk time", lambda agents: total(agents).att, "duration", talk)
         missed = "Rings that the agent didn’t answer ÷ all rings that have ended."
         tile("Missed rings", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
         tile("Paused", paused, "percent", "Time paused ÷ time logged in.")
-        busy = "Talk ÷ (time logged in − time paused), of the agents with a recorded login."
+        busy = "Talk time ÷ (time logged in − time paused), for agents with a recorded login."
         tile("Occupancy", occupancy, "percent", busy)
 
 

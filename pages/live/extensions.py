@@ -10,7 +10,7 @@ GROUPS = {
     "Free": ("good", {"not in use"}),
     "On a call": ("busy", {"in use", "busy", "on hold", "ring+inuse", "onhold"}),
     "Ringing": ("warn", {"ringing"}),
-    "Not reachable": ("bad", {"unavailable", "invalid"}),
+    "Unreachable": ("bad", {"unavailable", "invalid"}),
     "Unknown": ("idle", set[str]()),
 }
 ALL = "All"
@@ -64,7 +64,7 @@ def show_extensions(extensions: tuple[Extension, ...]) -> None:
 def show_calls(calls: tuple[ActiveCall, ...]) -> None:
     st.subheader("Active calls", anchor=False)
     if not calls:
-        ui.note("No calls in progress.")
+        ui.note("No active calls.")
         return
     rows: dict[str, list[ui.TableCell]] = {
         call.linkedid: [

@@ -40,7 +40,7 @@ def member_cell(member: QueueMember) -> ui.TableCell:
     if member.paused:
         return {"text": "Paused", "tone": "warn", "sub": member.pause_reason}
     if member.wrapping_up and member.status in IDLE:
-        return {"text": "Wrapping up", "tone": "busy"}
+        return {"text": "In wrap-up", "tone": "busy"}
     text = MEMBER_STATUS.get(member.status, "Unknown")
     if member.available and member.status == 0:
         return {"text": text, "tone": "good", "sub": "No device state; counted as free"}

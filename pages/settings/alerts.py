@@ -97,7 +97,7 @@ OFFERED: dict[RuleKind, Kind] = {
         3,
         100,
         "The last {0:,.0f} syncs of recordings failed",
-        "Scheduled syncs and syncs started by a person.",
+        "Scheduled syncs and syncs that a user started.",
     ),
 }
 
@@ -237,7 +237,7 @@ def save_or_test(
     except PbxError as error:
         st.error(ui.plain(error.advice))
         return
-    close_with_toast("Alert saved.", "check_circle")
+    close_with_toast("Alert rule saved.", "check_circle")
 
 
 def check_address(number: int, target: AlertTarget) -> None:
@@ -261,17 +261,17 @@ def send_test(site: ui.Site, targets: list[AlertTarget]) -> None:
                 st.success(f"Test message sent to {ui.plain(target.label)}.", icon=":material/check_circle:")
 
 
-@st.dialog("Delete this alert?", on_dismiss=close_dialog)
+@st.dialog("Delete this alert rule?", on_dismiss=close_dialog)
 def confirm_delete(site: ui.Site, rule: AlertRule) -> None:
     """Ask before deleting a rule."""
     st.write(
         f"“{ui.plain(rule_text(rule))}” ({ui.plain(subject_text(rule))}) "
-        " will be deleted, with its addresses and past alerts."
+        "will be deleted, with its addresses and past alerts."
     )
     if st.button("Delete", type="primary", icon=":material/delete:", key="delete_rule"):
         with writing(site.engine) as session:
             delete_rule(session, rule.id or 0)
-        close_with_toast("Alert deleted.", "delete")
+        close_with_toast("Alert rule deleted.", "delete")
 
 
 def switch(site: ui.Site, rule_id: int) -> None:
@@ -333,7 +333,7 @@ def show_rules(site: ui.Site, rules: list[AlertRule]) -> None:
                     "",
                     icon=":material/delete:",
                     key=f"ask_delete_{rule.id}",
-                    help="Delete this alert",
+                    help="Delete this alert rule",
                     on_click=open_dialog,
                     args=("delete", rule.id),
                 )
@@ -384,15 +384,15 @@ with reading(site.engine) as session:
     rules = list_rules(session, site.active.id)
 if rules and not worker_alive(site.settings):
     st.warning("The background worker isn’t running, so no alerts will be sent.", icon=":material/warning:")
-st.button("Add an alert", type="primary", icon=":material/add_alert:", on_click=open_dialog, args=("edit", None))
+st.button("Add an alert rule", type="primary", icon=":material/add_alert:", on_click=open_dialog, args=("edit", None))
 if rules:
     ui.note(
-        f"{count_text(len(rules), 'rule')}. A message that can’t be sent is retried {len(PAUSES_S)} times "
+        f"{count_text(len(rules), 'alert rule')}. A message that can’t be sent is retried {len(PAUSES_S)} times "
         f"within {duration_text(sum(PAUSES_S))}."
     )
     show_rules(site, rules)
 else:
-    ui.note("No rules yet. Add one, such as for a long wait in a queue or a trunk that goes down.")
+    ui.note("No alert rules yet. Add one, such as for a long wait in a queue or a trunk that goes down.")
 show_past_alerts(site)
 if DIALOG in st.session_state:
     dialog, rule_id = st.session_state[DIALOG]

@@ -151,7 +151,7 @@ def test_source(site: ui.Site, address: SecretStr) -> None:
 
 def look_text(table: str, look: TablePreview) -> str:
     """What an import would read from a table: 2 rows of cdr (newest call: 2 Mar 2026 12:00)."""
-    about = "" if look.about is None else f"about {count_text(look.about, 'row')}, as the database estimates"
+    about = "" if look.about is None else f"about {count_text(look.about, 'row')}, estimated by the database"
     newest = "" if look.newest is None else f"newest call: {date_text(look.newest, '%-d %b %Y %H:%M')}"
     if look.new is not None:
         return f"{count_text(look.new, 'row')} of {table}{newest and f' ({newest})'}"
@@ -347,7 +347,7 @@ with reading(site.engine) as opened:
     in_use = history_source(opened, site.settings, site.active.id)
 cache_contents(site)
 if site.settings.made_up:  # real calls are never mixed with made-up ones
-    ui.note("This PBX is made up and has its own call history. To import real data, connect your FreePBX first.")
+    ui.note("This is the demo PBX, with its own made-up call history. To import real data, connect your FreePBX first.")
     st.stop()
 left, right = st.columns(2, gap="large")
 with left:

@@ -76,7 +76,7 @@ def form(active: ActiveConnection | None) -> tuple[dict[str, object], bool, bool
         values["ca_file"] = Path(ca_file).expanduser() if ca_file else None
         with st.container(horizontal=True):
             save = st.form_submit_button("Save settings", type="primary", icon=":material/save:")
-            test = st.form_submit_button("Test Connection", icon=":material/network_check:")
+            test = st.form_submit_button("Test connection", icon=":material/network_check:")
     return values, save, test
 
 
@@ -121,7 +121,7 @@ def entered_connection(values: dict[str, object], active: ActiveConnection | Non
         return Connection.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
-        raise SettingsError(f"These settings can't be used: {problems}.", "Correct them and save again.") from None
+        raise SettingsError(f"These settings can’t be used: {problems}.", "Correct them and save again.") from None
 
 
 def destination(name: str, values: dict[str, object]) -> tuple[object, ...]:

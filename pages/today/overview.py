@@ -40,7 +40,7 @@ def sync_tile(site: ui.Site) -> None:
     with reading(site.engine) as session:
         last = last_job(session, "sync", "done", connection_id=site.active.id)
         latest = last_job(session, "sync", connection_id=site.active.id)
-    about, tone = (sync_text(last.result) if last else "Press Sync FreePBX in the sidebar"), "off"
+    about, tone = (sync_text(last.result) if last else "Click Sync FreePBX in the sidebar"), "off"
     if latest and latest.state == "failed":
         about, tone = f"Failed {ago_text(latest.ended_at, now)}", "bad"
     value = ago_text(last.ended_at, now) if last else "Never"
@@ -66,7 +66,7 @@ def wait_tile(found: Snapshot | None) -> None:
         value, about, tone = "0 s", f"No callers waiting in {count_text(len(queues), 'queue')}", "good"
     else:
         value, tone = duration_text(worst.longest_wait_s), "warn"
-        about = f"In {worst.name}; {count_text(waiting, 'caller')} waiting in all"
+        about = f"In {worst.name}; {count_text(waiting, 'caller')} waiting in total"
     ui.tile("Longest wait", value, about, page=QUEUES, link="Queues", tone=tone)
 
 
@@ -180,7 +180,7 @@ def show_latest(site: ui.Site) -> None:
     with reading(site.engine) as session:
         calls = find_calls(session, CallFilter(connection_id=site.active.id), offset=0, limit=LATEST)
     if not calls:
-        ui.note("No calls yet. Press Sync FreePBX in the sidebar to download the PBX’s recordings.")
+        ui.note("No calls yet. Click Sync FreePBX in the sidebar to download the PBX’s recordings.")
         return
     rows = {str(call.id): ui.call_cells(site, call) for call in calls}
     picked = ui.table("Latest calls", ui.CALL_COLUMNS, rows, key="latest", pick=True)

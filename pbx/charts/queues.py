@@ -338,7 +338,7 @@ def _cell_text(day: int, hour: int, cell: HeatCell, ratio: Ratio, measure: str) 
     parts = {"%": f" ({ratio.parts_text()})", "s": f" ({ratio.numerator:,.0f} s ÷ {ratio.denominator:,.0f})"}
     return (
         f"{WEEKDAYS[day]} {hour:02}:00–{(hour + 1) % 24:02}:00<br>{measure}: {value}{parts.get(unit, '')}"
-        f"<br>{count_text(cell.figures.offered, 'call')} in {count_text(cell.hours, 'such hour')}"
+        f"<br>{count_text(cell.figures.offered, 'call')} in {count_text(cell.hours, 'hour')} of data"
     )
 
 

@@ -121,8 +121,8 @@ def made_up_settings_page(settings: Settings) -> None:
         st.subheader("Demo PBX · made-up calls", anchor=False)
         st.html(f"<p>{html.escape(ABOUT)}</p>")
         st.html(
-            "<p>All calls, names and numbers are invented. Twelve calls have recordings with computer voices, and "
-            "transcripts.</p>"
+            "<p>All calls, names and numbers are invented. Twelve calls have recordings with synthesized voices, "
+            "and transcripts.</p>"
         )
         facts(
             {"Folder": str(settings.pbx_data_dir.resolve()), "Real data": "Unchanged, and hidden while the demo is on"}

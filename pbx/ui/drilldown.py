@@ -172,7 +172,7 @@ def open_call(call_id: str | int | None) -> None:
     if call_id:
         go_to_page(CALL_PAGE, {"call": str(call_id)})
     else:
-        st.toast("Only the queue log has this call: there is no recording or call record.", icon=":material/info:")
+        st.toast("This call is only in the queue log. It has no recording and no CDR.", icon=":material/info:")
 
 
 def scroll_to(key: str) -> None:

@@ -65,7 +65,7 @@ def _narrow_calls(params: Mapping[str, str], query: CallQuery, period: Period) -
         words.append(f"with {number}")
     disposition = params.get("disposition")
     if disposition is not None:
-        words.append(DISPOSITIONS.get(disposition, disposition) or "unknown outcome")
+        words.append(DISPOSITIONS.get(disposition, disposition) if disposition else "unknown outcome")
     return CallQuery(counted, CallSelection(number or None, disposition, weekday, hour)), words
 
 
@@ -106,7 +106,7 @@ CALLS: Drilldown[CallQuery, CallRow] = Drilldown(
     call_id=lambda call: call.id,
     export_columns=(
         *("Started", "From", "To", "Direction", "Number called", "Queue", "Agent", "Outcome"),
-        *("Length (s)", "Talked (s)", "Waited (s)", "Linkedid"),
+        *("Length (s)", "Talk time (s)", "Wait time (s)", "Linkedid"),
     ),
     export_values=_call_values,
     filters=_interactions_filters,
@@ -127,7 +127,7 @@ def _narrow_seizures(params: Mapping[str, str], query: SeizureQuery, period: Per
         words.append(cause_text(cause))
     elif disposition is not None:
         cause = NO_CAUSE
-        words.append(f"{DISPOSITIONS.get(disposition, disposition)}, no cause known")
+        words.append(f"{DISPOSITIONS.get(disposition, disposition)}, cause unknown")
     return SeizureQuery(trunk, since, until, SeizureSelection(cause, disposition)), words
 
 
@@ -200,7 +200,7 @@ def _narrow_visits(params: Mapping[str, str], query: FigureFilter, period: Perio
         words.append(_KINDS[kind or ""])
     elif (outcome := params.get("outcome")) in OUTCOMES:
         outcomes = (outcome,)
-        words.append(OUTCOME_WORDS[outcome][0].lower())
+        words.append("unknown outcome" if outcome == "unknown" else OUTCOME_WORDS[outcome][0].lower())
     over_s = over_s or None  # the first bucket includes those who waited 0 s
     selection = Selection(outcomes, answered, weekday, hour, over_s, up_to_s, present, target)
     return replace(query, chosen=selection, zone=period.zone), words
@@ -241,7 +241,7 @@ def _cells_of_visit(site: Site, visit: ListedVisit, call: CallRow | None) -> lis
 def caller_cell(visit: ListedVisit) -> TableCell:
     """The caller's name with the number below it, or the number alone."""
     named = visit.caller_name and visit.caller_name != visit.caller
-    text = visit.caller_name if named else visit.caller or "Number withheld"
+    text = visit.caller_name if named else visit.caller or "No caller ID"
     return {"text": text, "sub": visit.caller if named else ""}
 
 
@@ -260,14 +260,14 @@ def _visit_values(visit: ListedVisit) -> Sequence[CellValue]:
 VISITS: Drilldown[FigureFilter, ListedVisit] = Drilldown(
     title="Calls",
     key="visits",
-    columns=("Joined|", "Caller", "Queue", "Outcome|", "Waited>", "Talked>", "Agent", "Recording|"),
+    columns=("Joined|", "Caller", "Queue", "Outcome|", "Wait time>", "Talk time>", "Agent", "Recording|"),
     narrow=_narrow_visits,
     load=_load_visits,
     cells=_visit_cells,
     call_id=lambda visit: visit.call_id,
     export_columns=(
-        *("Joined", "Caller", "Name", "Queue", "Number called", "Outcome"),
-        *("Waited (s)", "Talked (s)", "Rang (s)", "Agent", "Transferred to", "Uniqueid"),
+        *("Joined", "Caller", "Caller name", "Queue", "Number called", "Outcome"),
+        *("Wait time (s)", "Talk time (s)", "Ring time (s)", "Agent", "Transferred to", "Uniqueid"),
     ),
     export_values=_visit_values,
 )
@@ -288,12 +288,12 @@ AGENT_CALLS: Drilldown[FigureFilter, ListedVisit] = replace(
     VISITS,
     title="Calls taken",
     key="agent_calls",
-    columns=("Joined|", "Caller", "Queue|", "Waited>", "Talked>"),
+    columns=("Joined|", "Caller", "Queue|", "Wait time>", "Talk time>"),
     narrow=_agent_calls,
     cells=lambda site, visits: [
         [
             site.local(visit.joined_at, seconds=True),
-            {"text": visit.caller_name or visit.caller or "Unknown", "sub": visit.caller if visit.caller_name else ""},
+            caller_cell(visit),
             visit.queue,
             duration_text(visit.wait_s),
             duration_text(visit.talk_s),

@@ -76,7 +76,7 @@ def period_bar(site: Site, *, queues: bool = True, default: str = "Last 7 days")
         if since is None:  # Between, with only one day chosen so far
             since, until = period_bounds(site, default)
         queue = _queue(site, since, now) if queues else None
-        st.text_input("PBX", site.pbx_name, key="bar_pbx", disabled=True, help="You choose the PBX under Settings.")
+        st.text_input("PBX", site.pbx_name, key="bar_pbx", disabled=True, help="Change the PBX under Settings.")
     _carry_out()
     tomorrow = start_of_day(start_of_day(now, site.zone) + timedelta(hours=36), site.zone)
     found = Period(since or start_of_day(now, site.zone), until or tomorrow, queue, now, site.zone, site.active.id)

@@ -78,7 +78,7 @@ def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, lab
         targets = queue_targets(session, site.active.id)
         found = figures_by(session, query, by, targets)
     columns = [label, "Offered>", "Answered>", "Abandoned>", *(f"{name}>" for name in SERVICE_LEVELS)]
-    columns += ["Speed of answer>", "Average agent talk>", "Longest wait>"]
+    columns += ["Speed of answer>", "Average agent talk time>", "Longest wait>"]
     rows: dict[str, list[TableCell]] = {
         name or " ": [
             {"text": name or "Unknown", "sub": f"target {targets.of(name):g} s" if by == "queue" else ""},
@@ -95,7 +95,7 @@ def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, lab
     exported = [
         *(label, "Offered", "Answered", "Abandoned", "Answered within target"),
         *(f"{name} (%)" for name in SERVICE_LEVELS),
-        *("Speed of answer (s)", "Average agent talk (s)", "Longest wait (s)"),
+        *("Speed of answer (s)", "Average agent talk time (s)", "Longest wait (s)"),
     ]
     with list_heading(f"{count_text(len(found), label.lower())}, most calls first", selection):
         table_export(site, f"Queues by {by}", exported, lambda: [_figures(*item) for item in found.items()], key="by")
@@ -118,9 +118,9 @@ def show_agents(site: Site, query: FigureFilter, selection: str) -> None:
     if not found:
         with list_heading("No agent was logged in, was rung or took a call", selection):
             return
-    columns = ["Agent", "Calls taken>", "Agent talk>", "Average agent talk>", "Missed rings>"]
+    columns = ["Agent", "Calls taken>", "Agent talk time>", "Average agent talk time>", "Missed rings>"]
     columns += ["Logged in>", "Paused>", "Occupancy>"]
-    exported = ["Agent", "Calls taken", "Agent talk (s)", "Average agent talk (s)", "Missed rings"]
+    exported = ["Agent", "Calls taken", "Agent talk time (s)", "Average agent talk time (s)", "Missed rings"]
     exported += ["Logged in (s)", "Paused (s)", "Occupancy (%)"]
     with list_heading(f"{count_text(len(found), 'agent')}, most calls first", selection):
         table_export(
@@ -194,7 +194,10 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
         if owed_only:
             total = len(abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=True))
         with list_heading(f"{count_text(total, 'abandoned call')}, newest first", selection):
-            columns = ("Joined", "Caller", "Name", "Queue", "Waited (s)", "Called back", "Called back after (s)")
+            columns = (
+                *("Joined", "Caller", "Caller name", "Queue", "Wait time (s)"),
+                *("Called back", "Called back after (s)"),
+            )
             made = partial(_abandoned_values, site, query, owed_only)
             table_export(site, "Abandoned calls", columns, made, key="abandoned", total=total)
         table_area = st.container()
@@ -204,7 +207,11 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
     rows = {visit: _abandoned_cells(site, item) for visit, item in by_id.items()}
     with table_area:
         picked = table(
-            "Abandoned calls", ("Joined|", "Caller", "Queue|", "Waited>", "Callback"), rows, key="abandoned", pick=True
+            "Abandoned calls",
+            ("Joined|", "Caller", "Queue|", "Wait time>", "Callback"),
+            rows,
+            key="abandoned",
+            pick=True,
         )
     if picked and picked.startswith(BACK):
         with reading(site.engine) as session:
@@ -273,7 +280,7 @@ def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
         ]
-        names = ("Caller", "Name", "Calls", "Answered", "Abandoned", "First call", "Last call")
+        names = ("Caller", "Caller name", "Calls", "Answered", "Abandoned", "First call", "Last call")
         table_export(site, "Repeat callers", names, lambda: values, key="repeated")
     if picked := table("Repeat callers", columns, rows, key="repeated", pick=True):
         go_to_page(CALL_PAGE, {"number": picked})

@@ -67,7 +67,7 @@ def show_registration(site: Site, period: Period, trunks: Sequence[str]) -> None
                 picture=period.picture(f"trunk {title} {named}"),
             )
     if gaps:
-        note(f"Data is missing {count_text(len(gaps), 'time')} in this period; the chart is blank there.")
+        note(f"{count_text(len(gaps), 'gap')} in the data for this period; the chart is blank there.")
 
 
 def _show_uptimes(site: Site, uptimes: dict[str, tuple[Registration, Registration]]) -> None:

@@ -88,7 +88,7 @@ def _draw(site: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, 
         )
     picture = picture_name(title, wanted.since, wanted.until, site.zone)
     chart(figure, alt=bars_alt(title, counts), key="trend", picture=picture, on_pick=_follow_bar)
-    note("Point at a bar to see its figures. Click it to list its mentions.")
+    note("Hover over a bar to see its figures. Click it to list its mentions.")
 
 
 def _days(site: Site, wanted: SearchFilter, counts: Counts) -> list[date]:

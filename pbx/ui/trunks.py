@@ -128,7 +128,7 @@ def show_quality(site: Site, period: Period, trunk: str | None, trunks: Sequence
         else:
             note("Post-dial delay (PDD): n/a. Only live events contain it: run the worker or python -m pbx watch.")
     _causes(site, period, causes)
-    note("Point at a bar or a point to see its figures. Click it to list its calls below.")
+    note("Hover over a bar or a point to see its figures. Click it to list its calls below.")
     _show_trunks(site, figures)
     return True
 
@@ -219,7 +219,7 @@ def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
     total = sum(counts.values())
     bars = []
     for (cause, disposition), count in sorted(counts.items(), key=lambda item: -item[1]):
-        name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, no cause known"
+        name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, cause unknown"
         share = Ratio(count, total)
         bars.append(
             Named(

@@ -287,7 +287,7 @@ def test_the_wallboard(page: Page, demo: Demo) -> None:
 
 def test_devices(page: Page, demo: Demo) -> None:
     open_path(page, demo, "extensions")
-    press_option(page, "Device state", "Not reachable")
+    press_option(page, "Device state", "Unreachable")
     rows = page.get_by_role("table", name="Extensions").locator("tbody tr")
     expect(rows.filter(has_text=UNUSED_PHONE.extension)).to_have_count(1)
     expect(rows.filter(has_text="Free")).to_have_count(0)

@@ -24,7 +24,7 @@ def rule(page: Page, words: str) -> Locator:
 def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) -> None:
     before = kept_rules(demo)
     open_path(page, demo, "alerts")
-    page.get_by_role("button", name="Add an alert").click()
+    page.get_by_role("button", name="Add an alert rule").click()
     form = page.get_by_role("dialog")
     choose(page, "Alert when", "Trunk down")
     choose(page, "Trunk", "harbour-sip")

@@ -56,7 +56,7 @@ def connect(page: Page, server: LabServer) -> None:
     page.get_by_role("button", name="Connect a FreePBX").click()
     page.get_by_label("Host name or address").wait_for()
     enter_pbx(page, server)
-    page.get_by_role("button", name="Test Connection").click()
+    page.get_by_role("button", name="Test connection").click()
     expect(page.get_by_test_id("stAlert")).to_contain_text("steps", timeout=SLOW_MS)
     expect(page.get_by_test_id("stAlert")).not_to_contain_text("failed")
     page.get_by_role("button", name="Save settings").click()

@@ -67,13 +67,13 @@ def plain_words(app: AppTest) -> str:
 def test_without_rules_it_says_what_can_be_done(engine: Engine) -> None:
     save_pbx(engine)
     said = words(well(open_page(PAGE)))
-    assert "No rules yet" in said
+    assert "No alert rules yet" in said
     assert "No alerts yet" in said
 
 
 def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
     pbx = fill(engine)
-    app = press(well(open_page(PAGE)), "Add an alert")
+    app = press(well(open_page(PAGE)), "Add an alert rule")
     by_label(app, "selectbox", "Alert when").set_value("trunk_down")
     app = well(app.run())
     by_label(app, "selectbox", "Trunk").set_value("carrier")
@@ -111,7 +111,7 @@ def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, setting
 
 def test_an_address_that_is_none_is_named_by_its_place(engine: Engine) -> None:
     pbx = fill(engine)
-    app = press(well(open_page(PAGE)), "Add an alert")
+    app = press(well(open_page(PAGE)), "Add an alert rule")
     by_label(app, "text_area", "Notify: add one address per line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
     app = press(app, "Save")
     assert "Address 2 can’t be used" in plain_words(app)

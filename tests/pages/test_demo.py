@@ -104,7 +104,7 @@ def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> Non
     app = open_page(SETTINGS)
     labels = {button.label for button in app.button}
     assert {"Connect your own FreePBX", "Remove the demo"} <= labels
-    assert not {"Save settings", "Test Connection", "Delete saved settings"} & labels
+    assert not {"Save settings", "Test connection", "Delete saved settings"} & labels
     app = press(app, "Remove the demo")
     assert not demo_dir(demo).exists()
     assert "made-up calls" not in words(app)
@@ -187,7 +187,7 @@ def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None
 
 def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
     app = open_page("pages/settings/data_import.py")
-    assert "This PBX is made up and has its own call history" in words(app)
+    assert "This is the demo PBX, with its own made-up call history" in words(app)
     assert not app.get("file_uploader")
     engine = open_engine(demo)
     try:

@@ -178,7 +178,7 @@ def test_without_a_pbx_every_page_says_what_to_do_and_leads_there(page: str) -> 
 def test_before_the_first_sync_and_snapshot_every_page_says_what_comes(engine: Engine, page: str) -> None:
     save_pbx(engine)
     expected = {
-        TODAY: "Press Sync FreePBX",
+        TODAY: "Click Sync FreePBX",
         INTERACTIONS: "No calls yet",
         SETTINGS: "the settings saved here",
     }

@@ -222,7 +222,7 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
     found = {row[1]: row[4] for row in tables(app)["Abandoned calls"]}
     assert found["+49301234505"].startswith("Called back after 29 min 45 s")
     assert found["+49301234506"].startswith("Owed")
-    assert found["Number withheld"] == "No number to call"
+    assert found["No caller ID"] == "No number to call"
     assert shown(app)["Callbacks owed"] == "1"
     app = look(list="Abandoned", owed="true")
     assert [row[1] for row in tables(app)["Abandoned calls"]] == ["+49301234506"]

@@ -54,7 +54,7 @@ def opened(engine: Engine, pems: Path, **saved: Any) -> AppTest:
 
 
 @pytest.mark.parametrize(("changes", "asked"), ELSEWHERE, ids=lambda value: str(value))
-@pytest.mark.parametrize("button", ["Test Connection", "Save settings"])
+@pytest.mark.parametrize("button", ["Test connection", "Save settings"])
 def test_another_host_needs_the_password_again(
     engine: Engine, pems: Path, checked: list[Any], changes: dict[str, Any], asked: str, button: str
 ) -> None:
@@ -72,7 +72,7 @@ def test_another_host_needs_the_password_again(
 def test_it_is_used_again_for_the_very_same_place(engine: Engine, pems: Path, checked: list[Any]) -> None:
     app = opened(engine, pems)
     enter(app, {"ARI user": "other", HOST: "PBX.example.com"}, pems)
-    press(app, "Test Connection")
+    press(app, "Test connection")
     (connection,) = checked
     assert connection.ari_password == connection.ami_password == SecretStr(PASSWORD)
 
@@ -82,7 +82,7 @@ def test_a_password_that_is_entered_goes_where_it_is_entered_for(
 ) -> None:
     app = opened(engine, pems)
     enter(app, {"ARI port": 8443, "ARI password": "new-one"}, pems)
-    press(app, "Test Connection")
+    press(app, "Test connection")
     (connection,) = checked
     assert (connection.ari_port, connection.ari_password, connection.ami_password) == (
         8443,
@@ -99,7 +99,7 @@ def test_the_environments_password_stays_with_the_environments_place(
         monkeypatch.setenv(f"FREEPBX_{name}", value)
     app = well(open_page(SETTINGS))
     enter(app, {"ARI port": 8443}, pems)
-    assert "Enter the ARI password again" in words(press(app, "Test Connection"))
+    assert "Enter the ARI password again" in words(press(app, "Test connection"))
     assert checked == []
 
 
@@ -107,5 +107,5 @@ def test_without_tls_the_ca_file_does_not_matter(engine: Engine, pems: Path, che
     save_pbx(engine)
     app = well(open_page(SETTINGS))
     enter(app, {CA_FILE: "own.pem"}, pems)
-    press(app, "Test Connection")
+    press(app, "Test connection")
     assert len(checked) == 1

@@ -61,7 +61,7 @@ def test_registration_is_of_the_time_observed(engine: Engine) -> None:
     ]
     assert len(app.get("plotly_chart")) == 3  # states, round trip, channels
     assert tables(app)["Trunks"][0][0] == "carrier | PJSIP"
-    assert "in this period; the chart is blank there" in words(app)
+    assert "in the data for this period; the chart is blank there" in words(app)
 
 
 def test_without_gaps_there_is_no_note_about_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_the_total_capacity_needs_the_capacity_of_every_trunk() -> None:
         ("cause=16", "2 calls: Normal clearing (16)", ["040222", "1001"]),
         ("trunk=carrier", "5 calls: trunk carrier", ["040999", "040222", "040222", "1001", "1001"]),
         ("from=1772438400&until=1772442000", "2 calls: Mon 2 Mar 09:00–10:00", ["1001", "1001"]),
-        ("disposition=BUSY", "0 calls: Busy, no cause known", []),
+        ("disposition=BUSY", "0 calls: Busy, cause unknown", []),
         ("cause=999&from=x&trunk=", "All 5 calls", ["040999", "040222", "040222", "1001", "1001"]),
     ],
 )

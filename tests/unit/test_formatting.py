@@ -127,6 +127,6 @@ def test_what_came_of_a_sync() -> None:
 
 
 def test_a_service_level_of_no_calls_is_no_figure() -> None:
-    assert service_level_text(87.5, 20, 8) == "88% in 20 s"
+    assert service_level_text(87.5, 20, 8) == "88% within 20 s"
     assert service_level_text(0.0, 20, 0) == "n/a"
     assert service_level_text(0.0, 0, 8) == "–"

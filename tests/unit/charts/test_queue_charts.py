@@ -127,7 +127,7 @@ def test_a_cell_of_the_week_is_coloured_by_its_measure(measure: str, value: floa
     query, said = bars.customdata[0]
     assert query == "weekday=2&hour=9"
     assert "Wed 09:00–10:00" in said
-    assert "10 calls in 2 such hours" in said
+    assert "10 calls in 2 hours of data" in said
 
 
 def test_the_week_can_be_drawn_without_a_call() -> None:
