@@ -92,7 +92,7 @@ def _interactions_filters(site: Site, query: CallQuery) -> dict[str, str | list[
     days = [first.date().isoformat(), (last - timedelta(seconds=1)).date().isoformat()]
     queue = NONE_LABELS["queue"] if counted.queue == "" else counted.queue
     optional = {"direction": (counted.direction or "").capitalize(), "queue": queue, "number": selection.number}
-    filters: dict[str, str | list[str]] = {"period": "Between", "days": days}
+    filters: dict[str, str | list[str]] = {"period": "Custom range", "days": days}
     return filters | {name: value for name, value in optional.items() if value}
 
 

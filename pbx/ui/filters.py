@@ -14,7 +14,7 @@ from pbx.ui.active_pbx import Site
 from pbx.ui.streamlit_patches import read_address_as, write_address
 
 ALL = "All"
-PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
+PERIODS = ("All time", "Today", "Yesterday", "Last 7 days", "Last 30 days", "Custom range")
 IN_URL: dict[str, Any] = {"bind": "query-params"}
 _CLICKED = "days_clicked"
 Bounds = tuple[datetime | None, datetime | None]
@@ -30,7 +30,7 @@ def period_filter(site: Site, default: str = "All time", periods: Sequence[str] 
         # Must be set from the start; otherwise Streamlit doesn't write days that a click sets to the URL.
         st.session_state.setdefault("days", day_range((), today))
     chosen = st.selectbox("Period", periods, periods.index(default), key="period", filter_mode=None, **IN_URL)
-    if chosen != "Between":
+    if chosen != "Custom range":
         return period_bounds(site, chosen or default)
     first, last = (datetime.combine(day, time.min, site.zone) for day in _choose_days(today))
     return first.astimezone(UTC), (last + timedelta(days=1)).astimezone(UTC)
@@ -78,7 +78,7 @@ def _note_click() -> None:
 
 
 def period_bounds(site: Site, name: str) -> Bounds:
-    """Return the bounds in UTC of a period in PERIODS other than Between; None means no bound."""
+    """Return the bounds in UTC of a period in PERIODS other than Custom range; None means no bound."""
     today = start_of_day(datetime.now(UTC), site.zone)
     if name == "Yesterday":
         return start_of_day(today - timedelta(hours=1), site.zone), today

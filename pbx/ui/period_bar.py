@@ -17,7 +17,7 @@ from pbx.ui.elements import note, picture_name
 from pbx.ui.filters import ALL, period_bounds, period_filter, select_filter
 from pbx.ui.streamlit_patches import opened_by_address
 
-BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Between")
+BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Custom range")
 HOURLY = timedelta(days=3)  # charts show periods up to this length by hour, longer ones by day
 _CARRIED = ("period", "days", "queue")
 _CARRY, _PAGE = "bar_carried", "bar_page"
@@ -73,7 +73,7 @@ def period_bar(site: Site, *, queues: bool = True, default: str = "Last 7 days")
     now = datetime.now(UTC)
     with st.container(horizontal=True, key="bar", vertical_alignment="bottom"):
         since, until = period_filter(site, default, BAR_PERIODS)
-        if since is None:  # Between, with only one day chosen so far
+        if since is None:  # Custom range, with only one day chosen so far
             since, until = period_bounds(site, default)
         queue = _queue(site, since, now) if queues else None
         st.text_input("PBX", site.pbx_name, key="bar_pbx", disabled=True, help="Change the PBX under Settings.")
@@ -109,7 +109,7 @@ def _carry_in() -> None:
 def _carry_out() -> None:
     """Store the values of the bar that differ from the defaults, for the next page."""
     values = {name: st.session_state.get(name) for name in _CARRIED}
-    defaults = {"days": values["days"] if values["period"] != "Between" else None, "queue": ALL}
+    defaults = {"days": values["days"] if values["period"] != "Custom range" else None, "queue": ALL}
     st.session_state[_CARRY] = {
         name: value for name, value in values.items() if value not in (None, defaults.get(name))
     }

@@ -112,7 +112,7 @@ def trend_drilldown(label: str, by: TrendDimension) -> dict[str, Any]:
     """The filters, by key, that find the mentions of one bar."""
     if by == "day":
         day = date.fromisoformat(label)
-        return {"period": "Between", "days": (day, day)}
+        return {"period": "Custom range", "days": (day, day)}
     return {by: label or NONE_LABELS[by]}
 
 

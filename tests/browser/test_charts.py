@@ -25,7 +25,7 @@ from tests.lab.process import wait_until
 BUSIEST = "601"
 TRUNK = TRUNKS[0].name
 # Seven complete days, so that every hour of the week has its square.
-A_WEEK = f"period=Between&days={yesterday() - timedelta(days=6)}&days={yesterday()}"
+A_WEEK = f"period=Custom+range&days={yesterday() - timedelta(days=6)}&days={yesterday()}"
 
 
 def open_drawn(page: Page, demo: Demo, path: str) -> None:

@@ -37,7 +37,7 @@ def test_weeks_begin_on_monday_in_every_language(chromium: Browser, demo: Demo) 
     context = chromium.new_context(locale="en-US")  # where they would begin on Sunday
     try:
         page = context.new_page()
-        page.goto(f"{demo.address}/explore?period=Between")
+        page.goto(f"{demo.address}/explore?period=Custom+range")
         page.get_by_test_id("stDateInputCalendarButton").first.click()
         calendar = page.get_by_test_id("stDateInputCalendar")
         calendar.wait_for()

@@ -313,7 +313,7 @@ def test_between_two_days(page: Page, demo: Demo) -> None:
     days = [yesterday() - timedelta(days=back) for back in (4, 2)]
     within = sum(len(calls_of_day(days[0] + timedelta(days=day))) for day in range(3))
     open_path(page, demo, "explore")
-    choose(page, "Period", "Between")
+    choose(page, "Period", "Custom range")
     for end, day in zip(("start", "end"), days, strict=True):
         page.get_by_role("spinbutton", name=f"day, From – to {end} date").click()
         page.keyboard.type(f"{day:%d%m%Y}")

@@ -1,5 +1,7 @@
 """Forms save what you enter, and show what is wrong with it."""
 
+import re
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from sqlmodel import select
@@ -49,7 +51,7 @@ def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) ->
     form.get_by_role("button", name="Save").click()
     made = rule(page, "for 9 min")
     made.get_by_text("On", exact=True).click()
-    expect(made.get_by_text("Switched off")).to_be_visible()
+    expect(made.get_by_text(re.compile(r"\bOff$"))).to_be_visible()
     assert kept_rules(demo) == [*before, ("trunk_down", "harbour-sip", 9.0, False)]
 
     made.get_by_role("button").last.click()
@@ -61,7 +63,7 @@ def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) ->
 def test_the_transcription_rules_are_saved(page: Page, demo: Demo) -> None:
     open_path(page, demo, "transcription")
     form = page.get_by_test_id("stForm")
-    shortest = form.get_by_role("spinbutton", name="Shortest, seconds")
+    shortest = form.get_by_role("spinbutton", name="Minimum length (seconds)")
     shortest.fill("20")
     for label, option in (("Queues", "601"), ("Directions", "↙ Inbound")):
         pick_and_close(page, label, option)

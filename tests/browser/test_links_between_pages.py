@@ -15,7 +15,7 @@ from tests.lab.process import wait_until
 
 Query = dict[str, list[str]]
 DAY = yesterday().isoformat()
-BETWEEN = f"period=Between&days={DAY}&days={DAY}"
+CUSTOM_RANGE = f"period=Custom+range&days={DAY}&days={DAY}"
 PAGES = {  # each page with all its filters changed from their defaults
     "Today": "",
     "Interactions": "interactions?period=Yesterday&direction=Inbound&number=0&queue=601&state=Not+recorded"
@@ -23,7 +23,7 @@ PAGES = {  # each page with all its filters changed from their defaults
     "Transcripts": "transcripts?q=invoice&period=Last+30+days&speaker=Agent&queue=602&direction=Inbound&number=0"
     "&doubtful=true&sort=Newest",
     "Explore": "explore?period=Yesterday&queue=601&direction=Inbound&by=Outcome",
-    "Queues": f"queues?{BETWEEN}&queue=601&target=90&week=Abandon+rate&list=Abandoned&owed=true",
+    "Queues": f"queues?{CUSTOM_RANGE}&queue=601&target=90&week=Abandon+rate&list=Abandoned&owed=true",
     "Wallboard": "wallboard?queue=601&warn=45&bad=90",
     "Trunks": "trunks?period=Yesterday&trunk=harbour-sip&trunk_view=Calls",
     "Agents": "agents?period=Yesterday&queue=601&agent=Harun+Malik",
@@ -79,16 +79,16 @@ LINKS: list[tuple[str, Callable[[Page], None], str, Query]] = [
         PAGES["Explore"],
         button("Open in Interactions"),
         "interactions",
-        {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]},
+        {"period": ["Custom range"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]},
     ),
     (
-        f"explore?{BETWEEN}&selection=queue%3D",
+        f"explore?{CUSTOM_RANGE}&selection=queue%3D",
         button("Open in Interactions"),
         "interactions",
-        {"period": ["Between"], "days": [DAY, DAY], "queue": ["No queue"]},
+        {"period": ["Custom range"], "days": [DAY, DAY], "queue": ["No queue"]},
     ),
     (PAGES["Explore"], row("Calls"), "interactions", CALL),
-    ("explore?period=Between&days=2020-01-01&days=2020-01-02&by=Hour", button("Import data"), "data-import", {}),
+    ("explore?period=Custom+range&days=2020-01-01&days=2020-01-02&by=Hour", button("Import data"), "data-import", {}),
     (PAGES["Queues"].replace("&owed=true", ""), row("Abandoned calls"), "interactions", CALL),
     (PAGES["Queues"].replace("&owed=true", ""), called_back, "interactions", CALL),
     (PAGES["Queues"].replace("=Abandoned", "=Calls"), row("Calls"), "interactions", CALL),
@@ -100,18 +100,18 @@ LINKS: list[tuple[str, Callable[[Page], None], str, Query]] = [
     ),
     (PAGES["Trunks"], row("Calls over trunks"), "interactions", CALL),
     (
-        "trunks?period=Between&days=2020-01-01&days=2020-01-02&trunk_view=Calls",
+        "trunks?period=Custom+range&days=2020-01-01&days=2020-01-02&trunk_view=Calls",
         button("Import data"),
         "data-import",
         {},
     ),
     (PAGES["Agents"], row("Calls taken"), "interactions", CALL),
-    ("agents?period=Between&days=2020-01-01&days=2020-01-02", button("Import data"), "data-import", {}),
+    ("agents?period=Custom+range&days=2020-01-01&days=2020-01-02", button("Import data"), "data-import", {}),
     (PAGES["Transcripts"], hit, "interactions", CALL | {"recording": [r"\d+"], "t": [r"[\d.]+"]}),
     ("transcripts?period=Last+30+days&queue=602", row("Latest transcripts"), "interactions", CALL),
     ("", row("Latest calls"), "interactions", CALL),
     ("", button("See yesterday in the Support queue"), "queues", {"period": ["Yesterday"], "queue": [SUPPORT]}),
-    ("", button("Find “invoice”"), "transcripts", {"q": ["invoice"]}),
+    ("", button("Search transcripts for “invoice”"), "transcripts", {"q": ["invoice"]}),
     ("", button("Play a call"), "interactions", CALL),
     ("", link("Queues"), "queues", {}),
 ]
@@ -219,9 +219,9 @@ def test_days_in_a_link_are_normalised_and_shown(
 ) -> None:
     kept = [f"{day[4:]}-{day[2:4]}-{day[:2]}" for day in (first, last)]
     for path in ("explore", "interactions"):
-        open_path(page, demo, f"{path}?period=Between&" + "&".join(f"days={day}" for day in days))
+        open_path(page, demo, f"{path}?period=Custom+range&" + "&".join(f"days={day}" for day in days))
         for _ in range(2):  # as loaded, and loaded again
-            expect_query(page, {"period": ["Between"], "days": kept})
+            expect_query(page, {"period": ["Custom range"], "days": kept})
             shown = re.sub(r"\D", "", page.get_by_test_id("stDateInput").inner_text())
             assert shown == first + last
             page.reload()
@@ -240,14 +240,14 @@ def test_a_period_of_one_day_stays_complete_while_its_page_opens(page: Page, dem
     )
     button("Open in Interactions")(page)
     expect_page(page, "interactions")
-    expect_query(page, {"period": ["Between"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]})
+    expect_query(page, {"period": ["Custom range"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]})
     seen = [parse_qs(urlsplit(one).query).get("days") for one in [*page.evaluate("addresses"), page.url]]
     assert all(days == [DAY, DAY] for days in seen), seen
 
 
 def test_a_cleared_filter_stays_cleared(page: Page, demo: Demo) -> None:
     open_path(page, demo, "transcripts?q=invoice&tag=Nothing+has+it&agent=Nobody&number=000000&doubtful=true")
-    page.get_by_role("button", name="Search in all calls").click()
+    page.get_by_role("button", name="Search all calls").click()
     page.locator("a.hit").first.wait_for()
     settle(page)
     assert query_of(page) == {"q": ["invoice"]}

@@ -22,7 +22,7 @@ from tests.unit.sample_history import add_agents, add_calls, clock, leg, look_at
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 SLOW_MS = 30_000
-DAY = {"period": "Between", "days": "2026-03-02"}
+DAY = {"period": "Custom range", "days": "2026-03-02"}
 FORMULA = "=1+2"
 
 

@@ -281,7 +281,7 @@ def test_all_that_is_new_is_queued_once_confirmed(page: Page, address: str) -> N
     page.locator("tr[data-id='3']").wait_for()
     page.get_by_role("button", name="Transcribe…").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_text("Those that failed: 1").click()
+    dialog.get_by_text("Failed: 1").click()
     dialog.get_by_role("button", name="Transcribe 1 call").click()
     page.get_by_test_id("stToast").get_by_text("1 recording queued").wait_for()
     expect(page.locator("tr[data-id='3']")).to_contain_text("Queued")

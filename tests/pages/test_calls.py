@@ -151,7 +151,7 @@ def test_row_of_a_day_with_25_hours_lists_all_calls(engine: Engine, monkeypatch:
         return picks.pop() if label == "Calls by Day" and picks else None
 
     monkeypatch.setattr(ui, "table", pick_once)
-    app = well(open_page(EXPLORE, period="Between", days=["2026-10-25", "2026-10-25"], by="Day"))
+    app = well(open_page(EXPLORE, period="Custom range", days=["2026-10-25", "2026-10-25"], by="Day"))
     assert not picks
     assert ">1 call: Sun 25 Oct<" in words(app)
 

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_worker")
 
 HERE = ZoneInfo(ZONE)
 SINCE, UNTIL = (datetime(2026, 11, day, tzinfo=HERE).astimezone(UTC) for day in (16, 19))
-DAYS: dict[str, Any] = {"period": "Between", "days": ["2026-11-16", "2026-11-18"]}
+DAYS: dict[str, Any] = {"period": "Custom range", "days": ["2026-11-16", "2026-11-18"]}
 Exports = dict[tuple[str, str], Callable[[], bytes]]
 
 

@@ -73,7 +73,7 @@ def day(engine: Engine, pbx: int) -> int:
 def look(**query: str) -> AppTest:
     """The page on that day, which may not be yesterday any more when midnight passes meanwhile."""
     that_day = str(TEN.astimezone(BERLIN).date())
-    return well(open_page(QUEUES, **({"period": "Between", "days": [that_day, that_day]} | query)))
+    return well(open_page(QUEUES, **({"period": "Custom range", "days": [that_day, that_day]} | query)))
 
 
 def shown(app: AppTest) -> dict[str, str]:

@@ -47,7 +47,7 @@ def test_there_is_no_comparison_with_a_day_that_has_partial_data(engine: Engine)
 
 
 def test_there_is_no_comparison_with_a_period_without_data(engine: Engine) -> None:
-    app = well(open_page(TRUNKS, period="Between", days=["2026-03-01", "2026-03-02"]))
+    app = well(open_page(TRUNKS, period="Custom range", days=["2026-03-01", "2026-03-02"]))
     metrics = {metric.label.replace("\\", ""): metric for metric in app.metric}
     found = {label: (one.value, one.delta, one.proto.delta_description) for label, one in metrics.items()}
     assert found["Seizures"] == ("6", "", "")  # not "from 0"

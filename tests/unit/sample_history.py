@@ -14,7 +14,7 @@ from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_changes, store_rings, store_visits
 
 MIDNIGHT = datetime(2026, 3, 1, 23, tzinfo=UTC)  # of Berlin
-DAY: dict[str, Any] = {"period": "Between", "days": ["2026-03-02", "2026-03-02"]}
+DAY: dict[str, Any] = {"period": "Custom range", "days": ["2026-03-02", "2026-03-02"]}
 PARTS = ("system", "extensions", "trunks", "queues", "active_calls")
 
 

@@ -33,7 +33,7 @@ def test_topic_query() -> None:
 
 def test_bar_links_to_the_calls_it_counts() -> None:
     filters = trend_drilldown("2026-07-01", "day")
-    assert filters["period"] == "Between"
+    assert filters["period"] == "Custom range"
     assert [day.isoformat() for day in filters["days"]] == ["2026-07-01", "2026-07-01"]
     assert trend_drilldown("600", "queue") == {"queue": "600"}
     assert trend_drilldown("", "agent") == {"agent": "No agent"}
