@@ -1,14 +1,14 @@
-"""How long work reports its progress, and how it learns that it should stop."""
+"""How long-running work reports its progress, and how to stop it."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Progress = Callable[[int, int | None], None]  # units done, and in total (None while that isn't known)
+Progress = Callable[[int, int | None], None]  # units done, and the total (None if it isn't known yet)
 
 
 class Stop(threading.Event):
-    """Tells a job to stop. Set, it also closes what the job waits for, so that it does."""
+    """A request to stop a job. Setting it also closes whatever the job is waiting for, so that the wait ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,7 +17,10 @@ class Stop(threading.Event):
 
     @contextmanager
     def closing(self, close: Callable[[], object]) -> Iterator[None]:
-        """Have `close` called when the stop is set meanwhile. It runs on another thread."""
+        """Call `close` if the stop is set during the `with` block, on another thread.
+
+        If the stop is set already, call it immediately, on this thread.
+        """
         with self._guard:
             self._closers.append(close)
         if self.is_set():
@@ -32,5 +35,5 @@ class Stop(threading.Event):
         super().set()
         with self._guard:
             closers = list(self._closers)
-        for close in closers:  # one that hangs must not hold up who sets the stop
+        for close in closers:  # on threads, so that a `close` that hangs doesn't block the caller
             threading.Thread(target=close, name="closer", daemon=True).start()

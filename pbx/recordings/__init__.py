@@ -1,1 +1,1 @@
-"""Recordings: from the PBX's list, into the cache, to the player."""
+"""Recordings: list them on the PBX, download them into the cache, and prepare them for the player."""

@@ -1,4 +1,7 @@
-"""The downloads of a sync: several in parallel, each complete before it gets its final name, stored in batches."""
+"""The downloads of a sync: several in parallel, with results stored in batches.
+
+A file gets its final name only when it is complete.
+"""
 
 import queue
 import shutil
@@ -24,13 +27,13 @@ from pbx.store.engine import writing
 from pbx.store.models import now
 from pbx.store.recordings import DownloadResult, PendingDownload
 
-BATCH = 100  # recordings per commit
-BATCH_S = 2.0  # and no longer between two commits
+BATCH = 100  # recordings per commit, at most
+BATCH_S = 2.0  # between two commits, at most
 
 
 @dataclass(frozen=True)
 class Room:
-    """How large a recording may be, and how much space downloads leave free on the disk."""
+    """Limits on downloads: the largest size of a recording, and the disk space to leave free."""
 
     largest_bytes: int = 1_000_000_000
     least_free_bytes: int = 500_000_000
@@ -46,9 +49,10 @@ class _RecordingTooLarge(Exception):
 
 
 class Download:
-    """Fetches recordings with `parallel` threads; this thread alone writes the database.
+    """Downloads recordings with `parallel` threads. Only the thread that calls `run` writes to the database.
 
-    After a kill, files with final names are complete; those not stored yet are downloaded again to the same name.
+    If the process is killed, every file with a final name is complete. Files not stored in the database yet are
+    downloaded again under the same name.
     """
 
     def __init__(
@@ -82,7 +86,10 @@ class Download:
         self.failed: dict[str, str] = {}  # {name: reason and what to do}
 
     def run(self, wanted: Sequence[PendingDownload]) -> None:
-        """Download all, or until stopped. Raises the error that ends the sync, after storing complete downloads."""
+        """Download all recordings, or until stopped.
+
+        Raises the error that ends the sync, after the complete downloads are stored.
+        """
         self._clear_parts()
         threads = [threading.Thread(target=self._work, name=f"sync-{n}", daemon=True) for n in range(self._parallel)]
         for thread in threads:
@@ -99,7 +106,7 @@ class Download:
             raise self._fatal
 
     def _clear_parts(self) -> None:
-        """Remove the partial files of a killed sync; no other sync uses this directory."""
+        """Delete the partial files of a killed sync. No other sync uses this directory."""
         try:
             self._parts_dir.mkdir(parents=True, exist_ok=True)
             for part in self._parts_dir.iterdir():
@@ -108,7 +115,7 @@ class Download:
             raise storage_error(error, self._parts_dir) from error
 
     def _collect(self, wanted: Sequence[PendingDownload]) -> None:
-        """Hand out work two batches ahead, collect the results, and store them batch by batch."""
+        """Hand out work up to two batches ahead, collect the results, and store them batch by batch."""
         total = len(wanted)
         handed_out = done = 0
         stored_at = time.monotonic()
@@ -123,11 +130,11 @@ class Download:
                 handed_out += len(batch)
                 self._report(done, total)
             with suppress(queue.Empty):
-                self._take_in(*self._done.get(timeout=0.2))
+                self._receive(*self._done.get(timeout=0.2))
                 done += 1
             if self._is_ending:
                 self._client.cancel()
-                handed_out -= self._take_back()
+                handed_out -= self._withdraw_queued()
             if self._outcomes and time.monotonic() - stored_at > BATCH_S:
                 self._store([])
                 stored_at = time.monotonic()
@@ -144,7 +151,7 @@ class Download:
             self._progress(done, total)
 
     def _store(self, starting: Sequence[int]) -> None:
-        """Store the results, and mark the recordings that are downloaded next, in one commit."""
+        """In one commit, store the results so far and mark the recordings that are downloaded next."""
         if not self._outcomes and not starting:
             return
         with writing(self._engine) as session:
@@ -153,7 +160,7 @@ class Download:
                 recordings.mark_downloading(session, starting)
         self._outcomes = []
 
-    def _take_back(self) -> int:
+    def _withdraw_queued(self) -> int:
         taken = 0
         with suppress(queue.Empty):
             while True:
@@ -161,14 +168,14 @@ class Download:
                 taken += 1
         return taken
 
-    def _take_in(self, item: PendingDownload, outcome: DownloadResult | PbxError) -> None:
+    def _receive(self, item: PendingDownload, outcome: DownloadResult | PbxError) -> None:
         if isinstance(outcome, DownloadResult):
             self._interrupted_in_a_row = 0
             self._outcomes.append(outcome)
             self.states[outcome.state] += 1
         elif isinstance(outcome, AriLoginError | DataError):
             self._fatal = self._fatal or outcome
-        elif not self._is_ending:  # an intentional interruption is no failure
+        elif not self._is_ending:  # an intentional interruption is not a failure
             self._fail(item, outcome)
 
     def _fail(self, item: PendingDownload, error: PbxError) -> None:
@@ -180,7 +187,7 @@ class Download:
             return
         self._interrupted_in_a_row = 0
         try:
-            self._client.channels()  # fails when the PBX is away: thousands of attempts would take days
+            self._client.channels()  # raises if the PBX is unreachable; trying thousands of recordings would take days
         except PbxError as away:
             self._fatal = away
 
@@ -191,12 +198,12 @@ class Download:
                 outcome = self._fetch(item)
             except (AriError, Unreachable, DataError) as error:
                 outcome = error
-            except Exception as error:  # a bug must end the sync with an error, not hang it
+            except Exception as error:  # a bug must end the sync with an error, not make it hang
                 outcome = DataError(f"{item.name} made the sync fail: {error!r}.", "Please report this.")
             self._done.put((item, outcome))
 
     def _fetch(self, item: PendingDownload) -> DownloadResult:
-        """Download a recording, examine it, and give it its final name if it is complete. Raises PbxError."""
+        """Download a recording, check it, and give it its final name if it is complete. Raises PbxError."""
         part = self._parts_dir / str(item.id)
         try:
             with self._expecting(item), part.open("w+b") as file:
@@ -234,7 +241,7 @@ class Download:
                 self._expected.pop(item.id, None)
 
     def _accept(self, item: PendingDownload, size_bytes: int) -> None:
-        """Accept a recording of this size, or raise _RecordingTooLarge or StorageFull before it is downloaded."""
+        """Reserve disk space for a recording before its download. Raises _RecordingTooLarge or StorageFull."""
         if size_bytes > self._room.largest_bytes:
             raise _RecordingTooLarge(size_bytes)
         with self._lock:
@@ -265,10 +272,10 @@ class Download:
 
 
 def _decoded(part: Path, finding: FileCheck, item: PendingDownload) -> FileCheck:
-    """Decode a file whose header gives no length; returns the unchanged finding if that gives no more.
+    """Decode a file whose header gives no duration. Returns `finding` unchanged if it can't be decoded.
 
-    Programs that convert recordings keep the name: an MP3 named .wav is a recording, too. But a young file that is
-    shorter than its header claims may still be growing.
+    Programs that convert recordings keep the file name, so an MP3 named .wav is accepted too. A recent file that is
+    shorter than its header claims isn't decoded, because it may still be growing.
     """
     if finding.duration_s is not None or finding.state not in ("downloaded", "unreadable"):
         return finding

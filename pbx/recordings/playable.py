@@ -1,6 +1,6 @@
-"""What a page shows and plays of a recording: a small file that every browser seeks in, and its waveform.
+"""Make what the player needs of a recording: a small file that every browser can seek in, and a waveform.
 
-Both are made once for each content and kept in a folder; a file there is whole or not there at all.
+Both are made once per content and kept in a cache folder, which contains only complete files.
 """
 
 import contextlib
@@ -30,59 +30,63 @@ from pbx.speech.audio import (
 )
 
 PLAYABLE_TYPE = "audio/webm"
-_NARROW_HZ, _WIDE_HZ = 8_000, 16_000  # telephone's rates, each of which Opus has
-_BITS_PER_S = {_NARROW_HZ: 16_000, _WIDE_HZ: 24_000}  # for each channel
-# Opus with the least search: a third of LAME's time at half its size, and not to be heard at telephone quality.
+_NARROW_HZ, _WIDE_HZ = 8_000, 16_000  # telephone sampling rates; Opus supports both
+_BITS_PER_S = {_NARROW_HZ: 16_000, _WIDE_HZ: 24_000}  # per channel
+# The fastest setting of Opus: a third of LAME's time and half its size, with no audible loss at telephone quality.
 _OPUS = {"application": "voip", "compression_level": "0"}
-_POINTS = 1200  # more than a page is wide
-_FINE_HZ = 100  # peaks taken while reading, before it is known how many of them make a point
+_POINTS = 1200  # more than the width of a page in pixels
+_FINE_HZ = 100  # peaks per second taken while reading, before it is known how many make up one point
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
 class Waveform:
-    """The loudest sample of each of equal pieces of the recording, 0 to 1, one list for each speaker's lane."""
+    """The peaks of a recording: the loudest sample of each of its equal pieces, 0 to 1, in one list per lane."""
 
     duration_s: float
     peaks: list[list[float]]
 
 
 def render_playable(source: Path, cache_dir: Path) -> Path:
-    """Return the recording as Opus in WebM (PLAYABLE_TYPE) in `cache_dir`; made once per content.
+    """Return the path of the recording as Opus in WebM (PLAYABLE_TYPE) in `cache_dir`, converting it if needed.
 
-    All are converted, though browsers play PCM WAV and MP3 as they are: three hours of stereo WAV are 346 MB, which a
-    page would hold in memory, Opus is 40 MB and made in half a minute; and a WAV whose writing was cut off says that
-    it lasts 0 s. Chromium seeks in it to a tenth of a second. Raises DataError where there is no sound in it or it
-    can't be read, StorageFull when the disk is full.
+    Even PCM WAV and MP3, which browsers can play, are converted. Three hours of stereo WAV are 346 MB, which a page
+    would hold in memory; Opus takes 40 MB and half a minute to make. A WAV that was cut off while being written also
+    claims to last 0 s. Chromium seeks in the result with a precision of a tenth of a second.
+
+    Raises DataError if the recording has no sound or can't be read, and StorageFull if the disk is full.
     """
-    target = _place(source, cache_dir, "webm")
+    target = _cached_path(source, cache_dir, "webm")
     if not target.exists():
-        with _written_whole(target) as part:
+        with _replacing(target) as part:
             _write_opus(source, part)
     return target
 
 
 def waveform(source: Path, cache_dir: Path, points: int = _POINTS) -> Waveform:
-    """Return the peaks of the recording, at most `points` a lane; read once per content, in bounded memory.
+    """Return the peaks of the recording, at most `points` per lane. It is read once per content, in bounded memory.
 
-    One lane for mono and dual mono, two where each channel has its own speaker (see has_separate_speakers). Fewer than
-    `points` when the recording is shorter than `points` hundredths of a second. Raises as render_playable.
+    Mono and dual mono have one lane. There are two if each channel has its own speaker (see has_separate_speakers). A
+    recording shorter than `points` hundredths of a second has fewer peaks. Raises the errors of render_playable.
     """
-    target = _place(source, cache_dir, f"{points}.json")
+    target = _cached_path(source, cache_dir, f"{points}.json")
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Waveform(**json.loads(target.read_text(encoding="utf-8")))
     made = _measure(source, points)
-    with _written_whole(target) as part:
+    with _replacing(target) as part:
         part.write_text(json.dumps(asdict(made), separators=(",", ":")), encoding="utf-8")
     return made
 
 
 def is_prepared(source: Path, cache_dir: Path) -> bool:
-    """Whether the playable file and the waveform (of the usual points) are there already. Raises DataError."""
-    return all(_place(source, cache_dir, suffix).exists() for suffix in ("webm", f"{_POINTS}.json"))
+    """Return whether the playable file and the waveform (with the default number of points) exist already.
+
+    Raises DataError if the recording can't be read.
+    """
+    return all(_cached_path(source, cache_dir, suffix).exists() for suffix in ("webm", f"{_POINTS}.json"))
 
 
-def _place(source: Path, cache_dir: Path, suffix: str) -> Path:
+def _cached_path(source: Path, cache_dir: Path, suffix: str) -> Path:
     try:
         facts = source.stat()
     except OSError as error:
@@ -93,9 +97,12 @@ def _place(source: Path, cache_dir: Path, suffix: str) -> Path:
 
 
 @contextlib.contextmanager
-def _written_whole(target: Path) -> Iterator[Path]:
-    """A file beside `target` to write to, which takes its place at the end, or is gone after a failure."""
-    part = target.with_name(f"{target.stem}.{secrets.token_hex(4)}.part")  # two pages may ask at the same time
+def _replacing(target: Path) -> Iterator[Path]:
+    """Provide a temporary file next to `target`. It replaces `target` at the end, or is deleted after a failure.
+
+    Raises StorageFull or DataError.
+    """
+    part = target.with_name(f"{target.stem}.{secrets.token_hex(4)}.part")  # two pages can do this at the same time
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -108,7 +115,7 @@ def _written_whole(target: Path) -> Iterator[Path]:
         fix = "Give the account that runs the app the right to write there."
         raise DataError(f"Nothing can be written to {target.parent}: {error.strerror}.", fix) from None
     finally:
-        with contextlib.suppress(OSError):  # there only after a failure, and then the failure matters more
+        with contextlib.suppress(OSError):  # it exists only after a failure, and that failure matters more
             part.unlink(missing_ok=True)
 
 
@@ -141,7 +148,7 @@ def _measure(source: Path, points: int) -> Waveform:
 
 
 def _peaks(sound: Samples, size: int) -> NDArray[np.float32]:
-    """(channels, pieces): the largest magnitude in each `size` values; the last piece may be shorter."""
+    """Return the largest magnitude of each `size` samples, as (channels, pieces). The last piece can be shorter."""
     padded = np.pad(np.abs(sound), ((0, 0), (0, -sound.shape[1] % size)))
     peaks: NDArray[np.float32] = padded.reshape(len(padded), -1, size).max(axis=2)
     return peaks

@@ -1,4 +1,4 @@
-"""Sync the PBX's recordings into the cache and data/audio. It may be stopped at any time; the next sync continues."""
+"""Sync the PBX's recordings into the cache and data/audio. A sync can be stopped any time; the next one continues."""
 
 import threading
 from collections import Counter
@@ -25,7 +25,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.recordings import DownloadResult, ListedRecording, PendingDownload
 
 _ROWS_PER_COMMIT = 1000  # rows per transaction, so that other writers don't wait long
-_LEARN_FROM = 50  # names: the newest have the current offset
+_LEARN_FROM = 50  # the newest names, because they have the PBX's current UTC offset
 
 
 class Failure(BaseModel):
@@ -36,10 +36,10 @@ class Failure(BaseModel):
 
 
 class SyncResult(BaseModel):
-    """What a sync found and did, in recordings.
+    """What a sync found and did, as numbers of recordings.
 
-    `new` were not known before, `gone` are no longer on the PBX, `missing` of them were never downloaded. `pending` are
-    left for another sync: by the limit, by a stop, or because it was a dry run.
+    `new` were not known before. `gone` are no longer on the PBX; `missing` counts those of them that were never
+    downloaded. `pending` are left for another sync because of the limit, a stop, or a dry run.
     """
 
     listed: int = 0
@@ -71,13 +71,13 @@ def sync_recordings(
 ) -> SyncResult:
     """Store every recording that the PBX lists, and download those that are not in the cache, newest first.
 
-    Downloads only recordings with `since` <= start < `until`, and at most `limit`. A dry run changes nothing and
-    returns what would be `new` and `pending`. A recording on a live channel is `waiting` and is not downloaded. Calls
-    `progress(done, total)`; setting `stop` ends the sync soon, with all complete downloads stored. A recording above
-    the limit of `room` is `too_large`, and is tried again only after the limit is raised.
+    It downloads at most `limit` recordings, and only those with `since` <= start < `until`. A dry run changes nothing;
+    its result counts what would be `new` and `pending`. A recording whose call is in progress is `waiting` and is not
+    downloaded. A recording larger than `room` allows is `too_large`, and is tried again only after the limit is raised.
+    The sync calls `progress(done, total)`. Setting `stop` ends it soon, with all complete downloads stored.
 
-    Raises DataError when another sync of this directory runs, StorageFull, and the errors of AriClient when the PBX
-    can't be reached or refuses. The error of a single recording is in the result's `failed` instead.
+    Raises DataError if another sync of this directory is running, StorageFull, and the errors of AriClient if the PBX
+    can't be reached or refuses a request. Errors of a single recording are in the result's `failed` instead.
     """
     with AriClient(active.connection, parallel=parallel, stop=stop) as client:
         if dry_run:
@@ -106,7 +106,7 @@ def sync_recordings(
 
 @contextmanager
 def _only_sync(audio_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases when this process ends. Raises DataError or StorageFull."""
+    """Hold the directory's lock, which the system releases if this process dies. Raises DataError or StorageFull."""
     try:
         audio_dir.mkdir(parents=True, exist_ok=True)
         lock = file_lock(audio_dir / ".sync.lock", 0).acquire()
@@ -121,7 +121,7 @@ def _only_sync(audio_dir: Path) -> Iterator[None]:
 
 
 def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, str]) -> SyncResult:
-    """Update the cache with what the PBX lists now: new recordings, deleted ones, and ones listed again."""
+    """Update the cache from the PBX's list: new recordings, deleted ones, and deleted ones that are listed again."""
     with reading(engine) as session:
         known = recordings.known_names(session, active.id)
         offset_s = recordings.utc_offset_s(session, active.id)
@@ -146,7 +146,10 @@ def _note_listing(engine: Engine, active: ActiveConnection, listed: dict[str, st
 def _parse_names(
     new: Sequence[tuple[str, str]], connection: Connection, offset_s: int | None
 ) -> tuple[list[ListedRecording], int | None]:
-    """Parse the names, and learn the PBX's UTC offset from them, which dates the names without an epoch."""
+    """Parse names of recordings, and return them with the PBX's UTC offset, learned from names that contain an epoch.
+
+    Names with only a local time are dated by the connection's time zone, otherwise by this offset.
+    """
     found = [ListedRecording(name, fmt, parse_name(name)) for name, fmt in new]
     dated = [item.facts for item in found if item.facts.utc_offset_s is not None]
     newest = sorted(dated, key=lambda facts: facts.uniqueid.rpartition("-")[2])[-_LEARN_FROM:]
@@ -180,7 +183,7 @@ def _plan(
     limit: int | None,
     room: Room,
 ) -> SyncResult:
-    """Return what a sync would do now."""
+    """Return what a sync would do now, without changing anything."""
     listed = {item.name: item.format for item in client.list_recordings()}
     live = client.channels()
     with reading(engine) as session:

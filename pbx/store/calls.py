@@ -81,18 +81,18 @@ def recordings_of(session: Session, call_id: int) -> list[RecordingRow]:
 
 
 def call_queues(session: Session, connection_id: int) -> list[str]:
-    """Return the names of all queues that calls were in, sorted."""
+    """Return the names of all queues in the stored calls, sorted."""
     found = _names(session, connection_id, "queue")
     return sorted({name for queues in found for name in split_queues(queues)})
 
 
 def call_agents(session: Session, connection_id: int) -> list[str]:
-    """Return the names of all agents of calls, sorted."""
+    """Return the names of all agents in the stored calls, sorted."""
     return _names(session, connection_id, "agent")
 
 
 def _names(session: Session, connection_id: int, column: str) -> list[str]:
-    """Return the distinct values of a column of `calls`. Each takes one index lookup, however many calls there are."""
+    """Return the distinct texts in a column of `calls`, sorted. Each takes one index lookup, however many calls."""
     calls = Table.metadata.tables["calls"].c
     name = calls[column]
     mine = sqlalchemy.select(func.min(name).label("name")).where(calls.connection_id == connection_id)

@@ -66,7 +66,10 @@ def save_connection(engine: Engine, settings: Settings, connection: Connection) 
 
 
 def forget_saved(engine: Engine) -> None:
-    """Return to the PBX from the environment, and delete all saved users and passwords. Calls and snapshots stay."""
+    """Return to the PBX from the environment. Calls and snapshots stay.
+
+    All saved users and passwords, import addresses and import schedules are deleted.
+    """
     saved = ("ari_username", "ari_password_encrypted", "ami_username", "ami_password_encrypted")
     empty = dict.fromkeys((*saved, "import_url_encrypted", "import_schedule"), "")
     with writing(engine) as session:

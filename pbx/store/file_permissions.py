@@ -1,7 +1,7 @@
-"""What the app keeps is for its own user alone: folders are 700 and files 600.
+"""Keep the app's data private to its own user: folders have mode 700, files have mode 600.
 
-New ones are so by the umask of each process of ours, which the entry points set. Windows knows no such modes; there the
-user's own folder does it.
+New folders and files get these modes from the umask, which the entry points set for every process of the app. Windows
+has no such modes; there, the permissions of the user's own folder protect the data.
 """
 
 import os
@@ -11,17 +11,18 @@ from pathlib import Path
 
 from pbx.settings import MADE_UP_DIR
 
-# What the app puts into a data directory: by the folders it is known for one.
+# What the app creates in a data directory: names of folders, and patterns of files.
 _DATA = frozenset({"audio", "playable", "imports", MADE_UP_DIR})
 _FOLDERS = _DATA | {"models"}
 _FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", f"{MADE_UP_DIR}.log")
 
 
 def make_private(data_dir: Path) -> None:
-    """Take from other users what earlier versions, or a checkout, let them read of a data directory.
+    """Remove other users' access to a data directory that an earlier version or a checkout left readable.
 
-    A directory that holds other open folders, as /tmp would, is left as it is, and only what is ours in it is closed.
-    Links are not followed, and what belongs to another user stays as it is.
+    A directory shared with other programs keeps its mode, and only the app's own files in it become private. It counts
+    as shared if it contains other folders that other users can access, or if it is sticky like /tmp. Symbolic links
+    are not followed, and files of another user keep their modes.
     """
     if os.name == "nt":
         return
@@ -34,12 +35,16 @@ def make_private(data_dir: Path) -> None:
             found = [path for path in found if path.name in _DATA or any(map(path.match, _FILES))]
         for path in found:
             close_tree(path)
-            if path.name == MADE_UP_DIR and not path.is_symlink():  # closed already by earlier versions, its files not
+            # Earlier versions made the demo's folder private, but not its files.
+            if path.name == MADE_UP_DIR and not path.is_symlink():
                 make_private(path)
 
 
 def close_tree(path: Path) -> None:
-    """Take a file, or a folder with all in it, from other users. Into a closed folder they can't look anyway."""
+    """Remove other users' access to a file, or to a folder and all that it contains.
+
+    A folder that is already private is skipped: other users can't look inside.
+    """
     with suppress(OSError):
         mode = path.lstat().st_mode
         if not mode & 0o077 or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):

@@ -1,4 +1,7 @@
-"""The database that a PBX's history is read from, and how often. Its address holds a password, and is sealed as one."""
+"""The database that a PBX's history is imported from, and how often.
+
+Its address contains a password, so it is encrypted like one.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -12,12 +15,16 @@ from pbx.store.models import PbxConnection
 from pbx.store.vault import Vault
 
 Every = Literal["", "hour", "night"]
-_NIGHT = timedelta(hours=2)  # when the night's reading is due, in the PBX's own time
+_NIGHT = timedelta(hours=2)  # when the nightly import is due, in the PBX's own time
 
 
 @dataclass(frozen=True)
 class HistorySource:
-    """`address` is empty where there is none; `saved`: on the page, rather than PBX_IMPORT_URL of the environment."""
+    """The database to import from, and how often.
+
+    `address` is empty if there is none. `saved` is True if it comes from the settings page, False if it comes from
+    PBX_IMPORT_URL in the environment.
+    """
 
     address: SecretStr
     saved: bool
@@ -28,9 +35,9 @@ class HistorySource:
 
 
 def history_source(session: Session, settings: Settings, connection_id: int) -> HistorySource:
-    """Where a PBX's history is read from: the address saved, else the environment's.
+    """Return the database to import a PBX's history from: the saved one, otherwise the one from the environment.
 
-    Raises SettingsError when the saved address can't be opened.
+    Raises SettingsError if the saved address can't be decrypted.
     """
     row = session.get_one(PbxConnection, connection_id)
     saved = Vault(settings).unseal(row.import_url_encrypted)
@@ -42,9 +49,9 @@ def history_source(session: Session, settings: Settings, connection_id: int) -> 
 def save_history_source(
     session: Session, settings: Settings, connection_id: int, *, address: SecretStr | None, every: Every
 ) -> None:
-    """Save how often history is read, and where from; without an `address` the saved one stays.
+    """Save how often history is imported, and from where. With `address` None, the saved address stays.
 
-    Raises SettingsError for a malformed key, DataError.
+    Raises SettingsError for a malformed key, and DataError.
     """
     row = session.get_one(PbxConnection, connection_id)
     if address is not None:
@@ -61,7 +68,7 @@ def forget_history_source(session: Session, connection_id: int) -> None:
 
 
 def slot_of(every: str, at: datetime, zone: tzinfo) -> str:
-    """Return the hour, or the night by the PBX's clock, that a moment is in: one import is due in each."""
+    """Return the id of the hour or night of a moment: one import is due in each. `zone` is the PBX's time zone."""
     if every == "hour":
         return str(int(at.timestamp()) // 3600)
     return f"{(at.astimezone(zone) - _NIGHT).date()}"

@@ -1,6 +1,6 @@
-"""The job queue: request a job, schedule the regular ones, claim the next one, and requeue those of dead workers.
+"""The job queue: request jobs, schedule regular ones, claim the next one, and requeue the jobs of dead workers.
 
-The rules are those of pbx.store.work_queue. A job may be killed at any moment and completes when it is run again.
+pbx.store.work_queue has the rules. A job can be killed at any moment, and completes when it runs again.
 """
 
 import os
@@ -33,7 +33,7 @@ LOG_LIMIT_BYTES = 1_000_000
 
 
 def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
-    """Return the active PBX. Raises SettingsError when none is set up."""
+    """Return the active PBX. Raises SettingsError if none is set up."""
     active = active_connection(engine, settings)
     if active is None:
         raise SettingsError(
@@ -46,9 +46,9 @@ def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
 def request_job(
     engine: Engine, settings: Settings, kind: JobKind, *, requested_by: str, options: dict[str, Any] | None = None
 ) -> Job:
-    """Queue a job for the active PBX, or return the one of its kind that is already queued or running.
+    """Queue a job for the active PBX, or return the job of this kind that is already queued or running.
 
-    "make_playable" has one job for each recording, "import" one for each source. Raises SettingsError without a PBX.
+    "make_playable" has one job per recording, "import" one per source. Raises SettingsError if no PBX is set up.
     """
     active = needed_connection(engine, settings)
     with writing(engine) as session:
@@ -59,9 +59,9 @@ def request_job(
 
 
 def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> None:
-    """Queue the regular jobs that are due at a moment: one job for each interval, however many workers schedule.
+    """Queue the regular jobs that are due at a moment: one per interval, even if several workers call this.
 
-    A sync needs an ARI user and a snapshot needs an AMI user; without one it is not scheduled.
+    A sync is scheduled only with an ARI user, a snapshot only with an AMI user.
     """
     minutes = {"sync": settings.freepbx_sync_interval_minutes, "collect": settings.freepbx_collect_interval_minutes}
     slots = {kind: str(int(at.timestamp()) // (minutes[kind] * 60)) for kind in minutes}
@@ -85,7 +85,10 @@ def schedule_jobs(engine: Engine, settings: Settings, active: ActiveConnection, 
 
 
 def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
-    """Give a worker the oldest queued job of a kind; None while one of that kind runs for the same PBX."""
+    """Give a worker the oldest queued job of a kind, and return it; None if there is none.
+
+    A job waits while another one of its kind is running for the same PBX.
+    """
     running = aliased(Job)
     same = col(running.kind) == kind, col(running.connection_id) == col(Job.connection_id)
     busy = exists().where(col(running.state) == "running", *same)
@@ -102,7 +105,7 @@ def claim_job(engine: Engine, kind: JobKind, worker: str) -> Job | None:
 
 
 def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str, options: dict[str, Any]) -> Job:
-    """Add a job that this process runs now. Raises DataError while one of its kind is running."""
+    """Add a job that this process runs itself now. Raises DataError if one of its kind is running for this PBX."""
     with writing(engine) as session:
         running = _unfinished(session, kind, connection_id, "running")
         if running is not None:
@@ -117,9 +120,9 @@ def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str,
 
 
 def requeue_job(engine: Engine, worker: str, *, died: bool) -> list[Job]:
-    """Queue again the jobs that a worker left running, and return them. The caller holds the worker's process lock.
+    """Requeue the jobs that a worker left running, and return them. The caller must hold the worker's process lock.
 
-    A job fails instead when its worker died during the last attempt.
+    A job fails instead if its worker died during the last attempt.
     """
     with writing(engine) as session:
         job_ids = [job_id for job_id, _ in JOBS.requeue(session, worker, died=died)]
@@ -127,19 +130,20 @@ def requeue_job(engine: Engine, worker: str, *, died: bool) -> list[Job]:
 
 
 def requeue_orphaned(engine: Engine, data_dir: Path) -> list[Job]:
-    """Queue again the jobs that dead workers left running, and return them."""
+    """Requeue the jobs that dead workers left running, and return them."""
     return [job for worker in JOBS.dead_workers(engine, data_dir) for job in requeue_job(engine, worker, died=True)]
 
 
 def worker_alive(settings: Settings) -> bool:
-    """Return whether a worker is running on this data directory. Cheap: it tries one lock."""
+    """Return whether a worker is running on this data directory. This is cheap: it tries one lock."""
     return anyone_alive(settings.pbx_data_dir, "worker")
 
 
 def ensure_worker(settings: Settings) -> None:
-    """Start a worker process when none is running; it outlives this process and logs to data/worker.log.
+    """Start a worker process if none is running. It outlives this process and logs to data/worker.log.
 
-    Of several callers only one starts it, and it counts as running immediately. Raises DataError.
+    If several processes call this, only one starts a worker, which counts as running immediately. Raises DataError if
+    the process can't be started.
     """
     if worker_alive(settings):
         return
@@ -178,12 +182,12 @@ def _unfinished(
 
 
 def _distinguishing_options(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Return the options by which jobs of a kind differ, or None for a kind that has one job at a time."""
+    """Return the options that tell jobs of one kind apart; None for a kind that has one job at a time."""
     return (options or {}) if kind in ("make_playable", "import") else None
 
 
 def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> str:
-    """Return the interval in which the PBX's database is due for import; "" without a schedule."""
+    """Return the id of the interval in which an import from the database is due; "" if none is scheduled."""
     with reading(engine) as session:
         row = session.get_one(PbxConnection, active.id)
     if row.import_schedule not in ("hour", "night") or not (row.import_url_encrypted or settings.pbx_import_url):

@@ -1,4 +1,4 @@
-"""Rows of the table `jobs`: add one, report its progress, end it, and find jobs by kind and state."""
+"""Rows of the table `jobs`: add a job, report its progress, end it, and find jobs by kind and state."""
 
 from typing import Any
 
@@ -36,34 +36,37 @@ def add_job(
 
 
 def start_job(session: Session, job_id: str, worker: str) -> bool:
-    """Give a queued job to a worker; False when it is not queued."""
+    """Give a queued job to a worker. Returns False if it is no longer queued."""
     return JOBS.claim(session, worker, [job_id]) > 0
 
 
 def report_progress(session: Session, worker: str, job_id: str, done: int, total: int | None) -> bool:
-    """Store how many steps of `total` are done (None while that is unknown); False when the job is another worker's."""
+    """Store how many steps are done; `total` is None if unknown. Returns False if the job isn't this worker's."""
     return JOBS.report(session, worker, job_id, done=done, total=total)
 
 
 def end_job(session: Session, worker: str, job_id: str, result: dict[str, Any]) -> bool:
-    """End a job as done, with its result; False when it is another worker's."""
+    """End a job as done, with its result. Returns False if the job isn't this worker's."""
     return JOBS.complete(session, worker, job_id, result=result)
 
 
 def fail_job(session: Session, worker: str, job_id: str, error: str, result: dict[str, Any] | None = None) -> bool:
-    """End a job as failed; `error` says what to do next. False when the job is another worker's."""
+    """End a job as failed. Returns False if the job isn't this worker's.
+
+    `error` is shown to the user: the reason, and what to do next.
+    """
     return JOBS.fail(session, worker, job_id, error, result=result or {})
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
-    """Return a job, or None when it doesn't exist."""
+    """Return a job, or None if it doesn't exist."""
     return session.get(Job, job_id)
 
 
 def last_job(
     session: Session, kind: JobKind, state: JobState | None = None, *, connection_id: int | None = None
 ) -> Job | None:
-    """Return the job of a kind that was requested last, of any PBX unless `connection_id` is given."""
+    """Return the most recently requested job of a kind, or None. Without `connection_id`, all PBXs count."""
     query = select(Job).where(Job.kind == kind).order_by(col(Job.requested_at).desc(), col(Job.id).desc())
     if state is not None:
         query = query.where(Job.state == state)
@@ -73,12 +76,12 @@ def last_job(
 
 
 def ended_jobs(session: Session, kind: JobKind, connection_id: int, limit: int) -> list[Job]:
-    """Return up to `limit` ended jobs of a kind, the latest first."""
+    """Return up to `limit` ended jobs of a kind, the most recently ended first."""
     mine = select(Job).where(Job.kind == kind, Job.connection_id == connection_id, col(Job.ended_at).is_not(None))
     return list(session.exec(mine.order_by(col(Job.ended_at).desc(), col(Job.id)).limit(limit)))
 
 
 def unfinished_jobs(session: Session) -> list[Job]:
-    """Return the queued and running jobs in the order of their requests."""
+    """Return the queued and running jobs of all PBXs, in the order they were requested."""
     query = select(Job).where(col(Job.state).in_(("queued", "running"))).order_by(col(Job.requested_at), col(Job.id))
     return list(session.exec(query).all())

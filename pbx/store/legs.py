@@ -1,4 +1,4 @@
-"""Store legs and the calls that they form, in bulk: an import brings a million."""
+"""Store legs and the calls they form, in bulk: an import can contain a million legs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,18 +17,18 @@ from pbx.store.merge_calls import delete_empty, merge_calls
 from pbx.store.models import LegRow, SubjectKind, Table
 from pbx.store.safe_values import bounded
 
-_CHUNK = 2000  # legs in one step
+_CHUNK = 2000  # legs stored in one step
 _calls, _recordings, _subjects = (Table.metadata.tables[name] for name in ("calls", "recordings", "subjects"))
 _legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _COLUMNS = tuple(one.name for one in fields(Leg) if one.name in _legs.c)
 _FACTS = tuple(one.name for one in fields(Call))
 _stored_part = attrgetter(*_COLUMNS)
-_KEPT = ("queue",)  # visits and recording names are better sources
+_KEPT = ("queue",)  # not overwritten once set, because visits and recording names are better sources
 _LegKey = tuple[str, str, str]
 
 
 class Stored(NamedTuple):
-    """How many legs and calls are new."""
+    """The numbers of new legs and new calls."""
 
     legs: int
     calls: int
@@ -36,7 +36,7 @@ class Stored(NamedTuple):
 
 @dataclass(slots=True)
 class _LegRow:
-    """A leg that is stored or will be."""
+    """A leg that is stored or will be stored. `id` and `call_id` are None until then."""
 
     leg: Leg
     source: str
@@ -47,23 +47,24 @@ class _LegRow:
 
 @dataclass(slots=True)
 class _Known:
-    """The stored calls and legs that some new legs may belong to."""
+    """The stored calls and legs that a batch of new legs can belong to."""
 
     calls: dict[str, Mapping[str, Any]]  # by linkedid
     rows: dict[_LegKey, _LegRow] = field(default_factory=dict)  # by linkedid, channel, dst_channel
     by_uniqueid: dict[_LegKey, _LegRow] = field(default_factory=dict)  # by uniqueid, channel, dst_channel
-    left: set[int] = field(default_factory=set)  # calls that legs were moved away from
+    left: set[int] = field(default_factory=set)  # ids of calls that lost legs to another call
 
 
 def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
-    """Store legs, and update the calls they belong to.
+    """Store legs, update the calls they belong to, and return how many legs and calls are new.
 
-    A leg is identified by linkedid, channel and dst_channel. If live events and the CDR have the same leg, the CDR wins
-    and what only live events know stays (`pbx.model.call_from_legs.merge_legs`). All legs of a linkedid are one call
-    (`fold_legs`), which keeps the duration of its recording if that is known. Its queues are those of its visits.
-    Recordings that were taken for calls of their own join the call of their leg, with their notes and tags.
+    Linkedid, channel and dst_channel identify a leg. If live events and the CDR contain the same leg, the CDR wins, and
+    fields that only live events have are kept (`pbx.model.call_from_legs.merge_legs`). All legs with the same linkedid
+    form one call (`fold_legs`), whose duration is that of its recording if it is known, and whose queues are those of
+    its visits. A call that was created for a recording only is merged into the call of the recording's leg, with its
+    notes and tags.
     """
-    session.flush()  # notes and tags are moved by SQL, too
+    session.flush()  # because SQL statements also move notes and tags
     legs = bounded(legs)
     chunks = [
         _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
@@ -88,7 +89,7 @@ def legs_of(session: Session, call_id: int) -> list[LegRow]:
 
 
 def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[LegSource, list[Leg]]:
-    """Return the stored legs of these calls, by source."""
+    """Return {source: stored legs} of the calls with these linkedids."""
     found: dict[LegSource, list[Leg]] = {"watch": [], "cdr": []}
     wanted = select(_legs).where(_legs.c.connection_id == connection_id, _legs.c.linkedid.in_(linkedids))
     for row in session.connection().execute(wanted).mappings():
@@ -98,13 +99,13 @@ def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[
 
 def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
     known = _known(session, connection_id, legs)
-    touched = set(order := [_take(known, leg, source).leg.linkedid for leg in legs])
+    touched = set(order := [_merge_into_known(known, leg, source).leg.linkedid for leg in legs])
     fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
     _make_calls(session, connection_id, known, fresh)
     count = _write_legs(session, connection_id, known)
     joined = _join_recordings(session, connection_id, known, touched)
     _write_calls(session, known, (touched - fresh.keys()) | joined)
-    _settle(session, known.left)
+    _update_calls_that_lost_legs(session, known.left)
     call_ids = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
     call_ids |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
     update_call_queues(session, connection_id, call_ids)
@@ -112,7 +113,7 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
 
 
 def _known(session: Session, connection_id: int, legs: Sequence[Leg]) -> _Known:
-    """Read the stored legs of these legs' calls, and legs with the same uniqueids that belong to other calls."""
+    """Read the stored legs of these legs' calls, and other calls that have legs with the same uniqueids."""
     linkedids = list({leg.linkedid for leg in legs})
     known = _Known(_read_calls(session, connection_id, linkedids))
     _read_legs(session, connection_id, known, _legs.c.linkedid.in_(linkedids))
@@ -147,8 +148,8 @@ def _add(known: _Known, row: _LegRow) -> None:
     known.by_uniqueid[row.leg.uniqueid, row.leg.channel, row.leg.dst_channel] = row
 
 
-def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
-    """Merge a leg into its stored row, or add one."""
+def _merge_into_known(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
+    """Merge a leg into its known row, or add a row for it. Returns the row."""
     row = known.rows.get(_key(leg)) or known.by_uniqueid.get((leg.uniqueid, leg.channel, leg.dst_channel))
     if row is None:
         row = _LegRow(leg, source, changed=True)
@@ -162,7 +163,7 @@ def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
         return row
     if merged.linkedid != row.leg.linkedid:
         if (taken := (merged.linkedid, merged.channel, merged.dst_channel)) in known.rows:
-            merged = replace(merged, linkedid=row.leg.linkedid)  # both are stored; each stays in its call
+            merged = replace(merged, linkedid=row.leg.linkedid)  # both legs are stored already; each stays in its call
         else:
             del known.rows[_key(row.leg)]
             known.rows[taken] = row
@@ -174,7 +175,7 @@ def _take(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
 
 
 def _make_calls(session: Session, connection_id: int, known: _Known, fresh: Iterable[str]) -> None:
-    """Add the missing calls with the facts from their legs, and set the call of each leg."""
+    """Add the missing calls, with facts from their legs, and assign each leg to its call."""
     folded = _folded(known, fresh)
     rest = {"connection_id": connection_id, "source": "freepbx", "state": "none"}
     rows = [rest | facts | {"linkedid": linkedid, "uniqueid": linkedid} for linkedid, facts in folded.items()]
@@ -214,9 +215,9 @@ def _write_legs(session: Session, connection_id: int, known: _Known) -> int:
 
 
 def _write_calls(session: Session, known: _Known, linkedids: set[str]) -> None:
-    """Fold the legs of these calls, and update the calls that differ."""
+    """Derive the facts of these calls from their legs, and update the calls that differ."""
     changed = []
-    measured = _measured(session, [known.calls[linkedid]["id"] for linkedid in linkedids])
+    measured = _with_known_duration(session, [known.calls[linkedid]["id"] for linkedid in linkedids])
     for linkedid, folded in _folded(known, linkedids).items():
         call = known.calls[linkedid]
         keep = {name for name in _FACTS if folded[name] in (None, "") or (name in _KEPT and call[name])}
@@ -229,15 +230,15 @@ def _write_calls(session: Session, known: _Known, linkedids: set[str]) -> None:
         session.connection().execute(update(_calls).where(_calls.c.id == bindparam("call_id")), changed)
 
 
-def _measured(session: Session, call_ids: Sequence[int]) -> set[int]:
-    """Return the calls that have a recording with a known duration."""
+def _with_known_duration(session: Session, call_ids: Sequence[int]) -> set[int]:
+    """Return the ids of the calls that have a recording with a known duration."""
     table = _recordings.c
     wanted = select(table.call_id).where(table.call_id.in_(call_ids), table.duration_s.is_not(None))
     return set(session.connection().scalars(wanted))
 
 
 def _join_recordings(session: Session, connection_id: int, known: _Known, touched: set[str]) -> set[str]:
-    """Merge calls that consist of only a recording into the call of its leg; returns the linkedids of those calls."""
+    """Merge calls that consist only of a recording into the call of its leg. Returns the linkedids of the latter."""
     of_uniqueid: dict[str, int] = {}
     of_file: dict[str, int] = {}
     for row in known.rows.values():
@@ -251,11 +252,10 @@ def _join_recordings(session: Session, connection_id: int, known: _Known, touche
         named = parse_name(file)
         if named.uniqueid and named.uniqueid not in (leg.uniqueid, leg.linkedid):
             of_uniqueid[named.uniqueid] = call_id
-        if not (
-            named.from_number and named.to_number
-        ):  # not named by FreePBX: its listing may not have parsed the name
+        # Not a FreePBX name: the recording may have been listed without a uniqueid.
+        if not (named.from_number and named.to_number):
             of_file[file] = call_id
-    into = _strays(session, connection_id, of_uniqueid) | _nameless(session, connection_id, of_file)
+    into = _calls_without_legs(session, connection_id, of_uniqueid) | _calls_by_file(session, connection_id, of_file)
     if not into:
         return set()
     merge_calls(session, into)
@@ -265,8 +265,8 @@ def _join_recordings(session: Session, connection_id: int, known: _Known, touche
     return joined
 
 
-def _strays(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]) -> dict[int, int]:
-    """Return {id of a call without legs: id of the call whose leg has its linkedid as uniqueid}."""
+def _calls_without_legs(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]) -> dict[int, int]:
+    """Return {id of a call without legs: id of the call that has a leg whose uniqueid is the former's linkedid}."""
     has_legs = select(_legs.c.id).where(_legs.c.call_id == _calls.c.id).exists()
     wanted = select(_calls.c.id, _calls.c.linkedid).where(
         _calls.c.connection_id == connection_id, _calls.c.linkedid.in_(list(of_uniqueid)), ~has_legs
@@ -275,8 +275,8 @@ def _strays(session: Session, connection_id: int, of_uniqueid: Mapping[str, int]
     return {row.id: of_uniqueid[row.linkedid] for row in found if row.id != of_uniqueid[row.linkedid]}
 
 
-def _nameless(session: Session, connection_id: int, of_file: Mapping[str, int]) -> dict[int, int]:
-    """Return {call id: id of the leg's call} of recordings not named by FreePBX, by the file name in a leg."""
+def _calls_by_file(session: Session, connection_id: int, of_file: Mapping[str, int]) -> dict[int, int]:
+    """Return {call id of a recording not named by FreePBX: id of the call that has a leg with its file name}."""
     if not of_file:
         return {}
     table = _recordings.c
@@ -289,8 +289,8 @@ def _nameless(session: Session, connection_id: int, of_file: Mapping[str, int]) 
     return {call_id: to_id for call_id, to_id in found.items() if to_id is not None}
 
 
-def _settle(session: Session, call_ids: set[int]) -> None:
-    """Fold the remaining legs of calls that lost some; delete calls without legs, recordings, notes or tags."""
+def _update_calls_that_lost_legs(session: Session, call_ids: set[int]) -> None:
+    """Update calls that lost legs from their remaining ones. Delete calls without legs, recordings, notes or tags."""
     for call_id in delete_empty(session, call_ids) if call_ids else ():
         found = session.connection().execute(select(_legs).where(_legs.c.call_id == call_id)).mappings()
         legs = [Leg(**{name: row[name] for name in _COLUMNS}) for row in found]

@@ -1,4 +1,4 @@
-"""What all tables share: their base, how times are stored, and columns derived from the classes of pbx.model."""
+"""What all tables share: the base class, how times are stored, and columns derived from classes in pbx.model."""
 
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from sqlmodel import AutoString, Field, SQLModel
 
 
 class UtcSeconds(TypeDecorator[datetime]):
-    """An aware datetime, stored as whole seconds since 1970 UTC: 4 bytes instead of 26."""
+    """A timezone-aware datetime, stored as whole seconds since 1970 UTC: 4 bytes instead of 26."""
 
     impl = BigInteger
     cache_ok = True
@@ -21,13 +21,14 @@ class UtcSeconds(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a time without a zone can't be stored")
-        return max(int(value.timestamp()), 0)  # before 1970 SQL and Python count days differently; there were none
+        # SQL and Python count days before 1970 differently; no real time is that early.
+        return max(int(value.timestamp()), 0)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
-# Counts that the outside decides: eight bytes in PostgreSQL too. In SQLite every integer has as many as it needs.
+# For numbers that come from outside: eight bytes in PostgreSQL. SQLite gives every integer the bytes it needs.
 BigCount = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -39,14 +40,14 @@ def now() -> datetime:
 
 
 class Table(SQLModel, registry=registry()):
-    """Base of all tables, with metadata of its own."""
+    """The base class of all tables, with its own metadata."""
 
 
 def columns_of(model: type, *without: str) -> Any:
-    """A base class for a table, with a column for each field of a dataclass in `pbx.model`, but those in `without`.
+    """Return a base class for a table, with a column for each field of a dataclass in `pbx.model` except `without`.
 
-    Times are stored as whole seconds UTC, literals as strings. A field without a default becomes "" or NULL where its
-    type allows it.
+    Times are stored as whole seconds UTC, literals as strings. If a field has no default, its column defaults to "" for
+    text and to NULL for other optional types; otherwise it is required.
     """
     hints = get_type_hints(model)
     annotations: dict[str, Any] = {}
