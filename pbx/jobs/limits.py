@@ -1,7 +1,7 @@
-"""Time limits of jobs. A job past its limit is stopped, so that the next one of its kind can run.
+"""Time limits for jobs. A job that exceeds its limit is stopped, so that the next one of its kind can run.
 
-Jobs of unknown length (a sync of years, an import) are limited by the time without progress. Each request within a job
-also has a timeout of its own; these limits catch everything else.
+Jobs of unknown length (an import, or a sync of several years) have a limit on the time without progress. Each request
+within a job also has a timeout of its own; these limits catch everything else.
 """
 
 import logging
@@ -17,14 +17,14 @@ from pbx.progress import Progress, Stop
 from pbx.store.models import JobKind
 
 POLL_S = 0.1
-END_S = 5.0  # how long a stopped job may take to clean up
+END_S = 5.0  # how long a stopped job can take to clean up
 
 log = logging.getLogger("pbx.worker")
 
 
 @dataclass(frozen=True)
 class JobLimit:
-    """The most seconds a job may take in total, or without progress."""
+    """The maximum number of seconds that a job can take: in total, or without progress if `of_no_progress`."""
 
     seconds: float
     of_no_progress: bool = False
@@ -44,13 +44,14 @@ def run_limited(
     progress: Progress,
     stop: threading.Event,
 ) -> dict[str, Any]:
-    """Run a job on a thread of its own and return its result; setting `stop` stops it.
+    """Run a job on a thread of its own and return its result; setting `stop` stops the job.
 
-    Raises what the job raises, and JobOverdue past the time limit. A thread that doesn't stop then is left running.
+    Raises any exception that the job raises, and JobOverdue if the job exceeds its time limit. A thread that doesn't
+    stop then is left running.
     """
     limit, own = LIMITS[kind], Stop()
-    moved_at = time.monotonic()  # time of the last progress
-    at: tuple[int, int | None] = (-1, None)  # (done, total) at that time
+    moved_at = time.monotonic()  # when the job last made progress
+    at: tuple[int, int | None] = (-1, None)  # (done, total) at that time, if the limit depends on progress
     result: list[dict[str, Any]] = []
     failure: list[BaseException] = []
 
@@ -76,7 +77,7 @@ def run_limited(
                 own.set()
             if time.monotonic() - moved_at > limit.seconds:
                 break
-    finally:  # stopped, past its limit, or interrupted by Ctrl-C
+    finally:  # ended, stopped, past its limit, or interrupted by Ctrl-C
         if thread.is_alive():
             own.set()
             thread.join(END_S)

@@ -19,14 +19,14 @@ from pbx.store.models import ImportCursorRow, Job, JobKind, RecordingRow
 from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
-MAX_SOURCES = 5  # sources of imports that are shown
+MAX_SOURCES = 5  # number of import sources shown
 _TRANSCRIPTION_FACTS = ("new", "queued", "transcribing", "completed", "failed", "paused", "blocked_reason", "left_s")
 
 
 def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
-    """Return the contents of the cache, the last jobs, the progress of transcription and imports, and the processes.
+    """Return the contents of the cache, recent jobs, progress of transcription and imports, and running processes.
 
-    All values are JSON values. Raises SettingsError or DataError.
+    All values can be written as JSON. Raises SettingsError or DataError.
     """
     active = active_connection(engine, settings)
     by_state = (
@@ -64,14 +64,14 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
 
 
 def _listening(session: Session, settings: Settings, active: ActiveConnection | None) -> dict[str, Any]:
-    """Whether somebody listens to the PBX, and since when without a break."""
+    """Return whether a listener is running, and since when it has listened to the PBX without a break."""
     alive = listener_alive(settings)
     since = listening_since(session, active.id) if alive and active else None
     return {"alive": alive, "since": since and since.isoformat()}
 
 
 def _import_facts(cursor: ImportCursorRow) -> dict[str, Any]:
-    """How far a source of history was read: a database up to a time (of the PBX's clock), a file up to a byte."""
+    """Return how far a source was imported: `until` (in the PBX's local time) for a database, `bytes` for a file."""
     is_file = cursor.source[:1].isdecimal()
     until = None if is_file else datetime.fromtimestamp(cursor.position, UTC).replace(tzinfo=None).isoformat()
     return {

@@ -1,4 +1,4 @@
-"""The worker: schedules and runs jobs, and requeues those of dead workers. Also runs a single job for a command."""
+"""The worker: schedules and runs jobs, and requeues the jobs of dead workers. Also runs a single job for a command."""
 
 import logging
 import threading
@@ -30,12 +30,12 @@ from pbx.store.models import Job, JobKind, RecordingRow, now
 from pbx.transcription.supervisor import TranscriberSupervisor, ask_language_server
 
 POLL_S = 1.0  # how often the worker looks for work
-PROGRESS_S = 1.0  # the shortest time between two stored progress reports
+PROGRESS_S = 1.0  # minimum time between two stored progress reports
 END_S = 8.0  # how long a stopping worker waits for its jobs to stop
-SUMMARY_POLL_S = 20.0  # how often it looks for transcripts without a summary from the language server
+SUMMARY_POLL_S = 20.0  # how often the worker looks for transcripts without a summary from the language server
 PACK_POLL_S = 60.0  # how often past days are packed for the figures
-ALERTS_LOOK_S = 15.0  # how often alerts are looked after
-LISTED_FAILURES = 100  # failed recordings stored in a job's result
+ALERTS_LOOK_S = 15.0  # how often alerts are updated and sent
+LISTED_FAILURES = 100  # maximum number of failed recordings in a job's result
 
 log = logging.getLogger("pbx.worker")
 
@@ -76,7 +76,7 @@ def do_collect(
     progress: Progress | None,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Take a snapshot of the PBX. Options: output (a path). Returns counts and the incomplete parts with reasons."""
+    """Take a snapshot of the PBX. Options: output (a path). Returns counts, and incomplete parts with reasons."""
     output = Path(options.get("output") or settings.pbx_data_dir / "freepbx.json")
     private = output.resolve().is_relative_to(settings.home_dir.resolve())
     snapshot = collect_snapshot(engine, active, output=output, private=private, stop=stop)
@@ -99,7 +99,10 @@ def make_playable(
     progress: Progress | None,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Make the copy and the waveform of a recording that a browser plays and draws. Options: recording_id."""
+    """Make a copy of a recording that browsers can play, and its waveform. Options: recording_id.
+
+    Raises DataError if the recording is not in the cache.
+    """
     from pbx.recordings.playable import render_playable, waveform
 
     with reading(engine) as session:
@@ -123,12 +126,13 @@ JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
 def run_inline(
     engine: Engine, settings: Settings, kind: JobKind, options: dict[str, Any], progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run a job in this process, recorded like any other; if it is killed, a worker runs the job again.
+    """Run a job in this process and record it like any other. If the process is killed, a worker runs the job again.
 
-    Raises SettingsError without a PBX, DataError while one of its kind is running, and what the job raises.
+    Raises SettingsError if no PBX is set up, DataError if a job of this kind is already running, and any exception that
+    the job raises.
     """
     active = queue.needed_connection(engine, settings)
-    if options.get("dry_run"):  # changes nothing, so there is no job to record
+    if options.get("dry_run"):  # a dry run changes nothing, so no job is recorded
         return JOBS[kind](engine, settings, active, options, progress, Stop())
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
         queue.requeue_job(engine, slot.name, died=True)  # left by a dead process that held this lock
@@ -162,9 +166,10 @@ def run_worker(
     once: bool = False,
     ended: JobEnded | None = None,
 ) -> None:
-    """Run jobs until `stop` is set; `once`: until none are left; `only`: return if another worker is running.
+    """Run jobs until `stop` is set or, with `once`, until none are left.
 
-    `ended` is called with each job at its end. Raises DataError when the data directory or the database can't be used.
+    With `only`, returns immediately if another worker is running. `ended` is called with each job when it ends. Raises
+    DataError if the data directory or the database can't be used.
     """
     first = try_process_lock(settings.pbx_data_dir, "worker-0") if only else None
     if only and first is None:
@@ -181,9 +186,9 @@ def run_worker(
 
 
 class Worker:
-    """A worker on a data directory, known by its process lock. Each kind of job has a thread of its own.
+    """Runs jobs for a data directory, identified by its process lock.
 
-    A snapshot is taken every few minutes even while a sync runs for an hour.
+    Each kind of job has a thread of its own, so snapshots continue every few minutes while a sync runs for an hour.
     """
 
     def __init__(
@@ -198,15 +203,15 @@ class Worker:
         self._transcriber = TranscriberSupervisor(engine, settings)
 
     def work(self) -> None:
-        """Run due and requested jobs until `stop` is set, then requeue those that could not finish.
+        """Run scheduled and requested jobs until `stop` is set, then requeue those that didn't finish.
 
-        Raises DataError when the data directory is deleted in the meantime.
+        Raises DataError if the data directory is deleted in the meantime.
         """
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
         threads = [threading.Thread(target=self._run_jobs, args=(kind,), name=kind, daemon=True) for kind in JOBS]
         threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
         threads.append(threading.Thread(target=self._pack, name="packs", daemon=True))
-        threads.append(threading.Thread(target=self._look_after_alerts, name="alerts", daemon=True))
+        threads.append(threading.Thread(target=self._update_alerts, name="alerts", daemon=True))
         if self._settings.freepbx_watch:
             threads.append(threading.Thread(target=self._keep_listening, name="watch", daemon=True))
         for thread in threads:
@@ -221,13 +226,13 @@ class Worker:
             deadline = time.monotonic() + END_S
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        if self._slot.lost:  # in a new directory, this name belongs to another worker
+        if self._slot.lost:  # in a new directory, another worker can have this name
             raise DataError(f"{self._settings.pbx_data_dir} was deleted under the worker.", "Start the worker again.")
         queue.requeue_job(self._engine, self._slot.name, died=False)
         log.info("%s has ended.", self._slot.name)
 
     def run_all(self) -> None:
-        """Run the due and queued jobs, then return."""
+        """Run all scheduled and queued jobs, then return."""
         active = self._schedule()
         try:
             for kind in JOBS:
@@ -243,7 +248,7 @@ class Worker:
             queue.requeue_job(self._engine, self._slot.name, died=False)
 
     def requeue_dead(self) -> None:
-        """Requeue the jobs of dead workers, including those of the one that held this process lock before."""
+        """Requeue the jobs of dead workers, including the previous holder of this process lock."""
         left = queue.requeue_job(self._engine, self._slot.name, died=True)
         left += queue.requeue_orphaned(self._engine, self._settings.pbx_data_dir)
         for job in left:
@@ -284,7 +289,7 @@ class Worker:
         active = active_connection(self._engine, self._settings)
         return active is not None and pack_history(self._engine, active.id, self._stop) > 0
 
-    def _look_after_alerts(self) -> None:
+    def _update_alerts(self) -> None:
         while not self._stop.is_set():
             self._guarded(lambda: update_and_send_alerts(self._engine, self._settings, self._stop))
             self._stop.wait(ALERTS_LOOK_S)
@@ -304,7 +309,7 @@ class Worker:
                 self._stop.wait(POLL_S)
 
     def _run_next(self, kind: JobKind) -> bool:
-        """Run one queued job of a kind; returns whether there was one."""
+        """Run the next queued job of a kind; returns False if there is none."""
         job = queue.claim_job(self._engine, kind, self._slot.name)
         if job is None:
             return False
@@ -332,9 +337,9 @@ class Worker:
 
     def _end(self, job: Job, *, result: dict[str, Any] | None = None, error: str = "") -> None:
         if self._stop.is_set():
-            return  # it may be incomplete: `work` requeues it
+            return  # the job may be incomplete, so `work` requeues it
         while not self._guarded(lambda: record_end(self._engine, self._slot.name, job.id, result=result, error=error)):
-            if self._stop.wait(POLL_S):  # for example, a full disk: the job counts as running until then
+            if self._stop.wait(POLL_S):  # retry, for example after a full disk; until then the job counts as running
                 return
         kind = job.kind.capitalize()
         if error:
@@ -346,7 +351,7 @@ class Worker:
                 self._on_ended(session.get_one(Job, job.id))
 
     def _guarded(self, act: Callable[[], bool]) -> bool:
-        """Call `act` and return its result. An error is logged, counts as False, and ends nothing."""
+        """Call `act` and return its result. If it raises an error, log the error and return False."""
         try:
             return act()
         except PbxError as error:
@@ -356,7 +361,10 @@ class Worker:
         return False
 
     def _log_once(self, topic: str, level: int, text: str, *, traceback: bool = False) -> None:
-        """Log a text about a topic once until it changes: a PBX away for a week is one line, not one every minute."""
+        """Log a text only if it differs from the last one about this topic.
+
+        A PBX that is unreachable for a week makes one log line, not one every minute.
+        """
         if self._last_texts.get(topic) != text:
             self._last_texts[topic] = text
             log.log(level, text, exc_info=traceback)
@@ -379,9 +387,10 @@ def progress_writer(engine: Engine, worker: str, job_id: str) -> Progress:
 def record_end(
     engine: Engine, worker: str, job_id: str, *, result: dict[str, Any] | None = None, error: str = ""
 ) -> bool:
-    """End a job as failed when there is an error, otherwise as done; stores the first 100 failed recordings.
+    """Mark a job as failed if there is an error, otherwise as done with its result.
 
-    Returns True; raises DataError when the database can't be written.
+    The result is limited to the first 100 failed recordings. Returns True; raises DataError if the database can't be
+    written.
     """
     with writing(engine) as session:
         if error:

@@ -1,4 +1,5 @@
-"""What the app is about: calls, legs, visits to queues, rings, agent events, recordings, transcripts, snapshots.
+"""The app's domain classes: calls, legs, queue visits, rings, agent events, recordings, transcripts, snapshots.
 
-Imports nothing else of `pbx`, and reads no file, socket or database. `pbx.store.models` derives its tables from these.
+This package imports nothing else from `pbx`, and reads no file, socket or database. `pbx.store.models` derives its
+tables from these classes.
 """

@@ -9,7 +9,7 @@ CallDirection = Literal["inbound", "outbound", "internal", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the legs of a call say about it: who called whom, how it ended, how long it took. "" and None: not known."""
+    """A call, derived from its legs: who called whom, how it ended, how long it took. "" and None mean unknown."""
 
     started_at: datetime
     direction: CallDirection = "unknown"
@@ -18,8 +18,8 @@ class Call:
     to_number: str = ""
     did: str = ""  # the number dialled from outside
     queue: str = ""  # the queues it entered, separated by commas: see pbx.store.call_queues
-    agent: str = ""  # who answered
+    agent: str = ""  # extension that answered or, for an outbound call, that called
     disposition: str = ""  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while the call lasts
     talk_s: float | None = None
-    wait_s: float | None = None  # until somebody answered
+    wait_s: float | None = None  # from the start until somebody answered
     duration_s: float | None = None

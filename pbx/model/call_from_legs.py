@@ -1,4 +1,4 @@
-"""Folds the legs that share a linkedid into their call, and merges what two sources know of one leg."""
+"""Combines the legs that share a linkedid into a call, and merges what two sources report about one leg."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -10,10 +10,11 @@ from pbx.model.channels import extension_of, is_from_outside, is_local, is_to_ou
 from pbx.model.history import Leg
 
 LegSource = Literal["watch", "cdr"]
-# The first of these that a leg has is the call's. "" is a leg in progress: it outranks attempts that failed so far.
+# By precedence: a call has the first of these that any of its legs has. "" is a leg in progress, which takes precedence
+# over attempts that have failed so far.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")
-_NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # extensions of the dialplan, which nobody dials
-_QUEUE_HALF, _AGENT_HALF = ";1", ";2"  # of a Local channel that a queue dials
+_NOBODY = {"", "s", "h", "i", "t", "~~s~~"}  # internal extensions of the dialplan that nobody dials
+_QUEUE_HALF, _AGENT_HALF = ";1", ";2"  # endings of a Local channel that a queue dials
 _VOICEMAIL = {"VoiceMail", "Voicemail", "MiniVM"}
 _LIVE_ONLY = ("cause", "pdd_s")
 _UNKNOWN = (None, "")
@@ -21,21 +22,21 @@ _FIELDS = tuple(field.name for field in fields(Leg))
 
 
 def fold_legs(legs: Sequence[Leg]) -> Call:
-    """The call that these legs belong to. At least one leg, in any order.
+    """Return the call that these legs belong to: at least one leg, in any order.
 
     Outcome: if any leg reached a phone (it has a dst_channel) or voicemail, only such legs count. Asterisk writes one
-    more row for what the caller's channel did afterwards, even if that was only to hang up, and marks it ANSWERED if a
+    more row for what the caller's channel did afterwards, even if it only hung up, and marks the row ANSWERED if a
     menu or queue had answered before [seen on 16 and 22]. A caller in a queue for whom no agent's phone rang counts as
     not answered, even though the CDR has ANSWERED.
 
-    Caller: from the first leg, that of the linkedid's own channel. Agent: the extension called on the first leg that
-    somebody answered; for an outbound call, the extension that called; for a Local channel, the phone that it dials.
+    Caller: from the first leg, whose channel gave the call its linkedid. Agent: the extension called on the first leg
+    that was answered; for an outbound call, the extension that called; for a Local channel, the phone that it dials.
 
-    `talk_s`: the time during which at least one answered leg was connected, so the billsec of a single leg. Asterisk
+    `talk_s`: the time during which at least one answered leg was connected (for a single leg, its billsec). Asterisk
     counts billsec from when the *caller's* channel was answered, which is too early if a queue or menu answered first.
-    The agent's answer is then taken from the leg of the Local channel's other half, or from when CEL reports the two
-    as bridged. `wait_s`: from the start until that answer. `queue`: what the CDR's Queue() names; visits to queues
-    replace it where they are known (pbx.store.call_queues).
+    In that case, the agent's answer is taken from the leg of the Local channel's other half, or from the time at which
+    CEL reports the two parties as bridged. `wait_s`: from the start until that answer. `queue`: the queue named in the
+    CDR's Queue(); known queue visits replace it (pbx.store.call_queues).
     """
     legs = _count_from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)
@@ -61,11 +62,11 @@ def fold_legs(legs: Sequence[Leg]) -> Call:
 
 
 def merge_legs(known: Leg, known_source: str, new: Leg, source: str) -> Leg:
-    """Combine what two sources know of one leg.
+    """Combine what two sources report about one leg.
 
-    The CDR wins over live events, except for what only live events know; otherwise the newer source wins. Two CDR rows
-    with the same pair of channels (a caller who returns to the same dialplan) become one leg that spans both, with the
-    longer of the two billsecs.
+    The CDR takes precedence over live events, except for facts that only live events contain; otherwise the newer
+    source does. Two CDR rows with the same pair of channels (a caller who returns to the same dialplan) become one leg
+    that spans both, with the longer of the two billsecs.
     """
     if known_source == source == "cdr" and (known.sequence is None or known.sequence != new.sequence):
         return _span_both(known, new)
@@ -79,7 +80,7 @@ def merge_legs(known: Leg, known_source: str, new: Leg, source: str) -> Leg:
 
 
 def _better_linkedid(known: Leg, new: Leg) -> str:
-    """The more reliable of two linkedids: one that equals the uniqueid may only replace one that the source lacked."""
+    """Return the more reliable of two linkedids: the new one, unless it is the uniqueid because its source has none."""
     return known.linkedid if new.linkedid == new.uniqueid else new.linkedid
 
 
@@ -109,10 +110,10 @@ def _count_from_agents_answer(legs: Sequence[Leg]) -> Sequence[Leg]:
     for leg in legs:
         if leg.channel.endswith(_AGENT_HALF) and leg.answered_at is not None:
             answers[leg.channel] = min(leg.answered_at, answers.get(leg.channel, leg.answered_at))
-    return [_answered_later(leg, answers) for leg in legs]
+    return [_with_answer_time(leg, answers) for leg in legs]
 
 
-def _answered_later(leg: Leg, answers: Mapping[str, datetime]) -> Leg:
+def _with_answer_time(leg: Leg, answers: Mapping[str, datetime]) -> Leg:
     at = leg.bridged_at
     if at is None and leg.last_app == "Queue" and leg.dst_channel.endswith(_QUEUE_HALF):
         at = answers.get(leg.dst_channel.removesuffix(_QUEUE_HALF) + _AGENT_HALF)
@@ -135,7 +136,7 @@ def _first_of(texts: Iterable[str]) -> str:
 
 
 def _decisive(legs: Sequence[Leg]) -> Sequence[Leg]:
-    """The legs that decide whether somebody answered."""
+    """Return the legs that determine whether the call was answered."""
     return [leg for leg in legs if leg.dst_channel or leg.last_app in _VOICEMAIL] or legs
 
 
@@ -149,13 +150,13 @@ def _answered(legs: Sequence[Leg]) -> list[tuple[datetime, Leg]]:
 
 
 def _answering(legs: Sequence[Leg]) -> Leg | None:
-    """The leg that somebody answered first; voicemail only if nobody did."""
+    """Return the leg that was answered first: on a phone if there is one, otherwise by voicemail."""
     answered = _answered(_decisive(legs))
     return min(answered, key=lambda one: (not one[1].dst_channel, one[0]))[1] if answered else None
 
 
 def _direction(legs: Sequence[Leg]) -> CallDirection:
-    """Decided by the first leg that came from outside or went there."""
+    """Return the direction of the first leg that came from outside or went there, otherwise internal."""
     for leg in legs:
         if leg.did or is_from_outside(leg.context) or _goes_through(leg.channel, leg.trunk):
             return "inbound"
@@ -169,7 +170,7 @@ def _goes_through(channel: str, trunk: str) -> bool:
 
 
 def _goes_out(leg: Leg) -> bool:
-    """Whether a leg went to the outside, even if the trunk had no free line."""
+    """Return whether a leg went to the outside, even if the trunk had no free line."""
     dialled = leg.onward_trunk or leg.outbound_number or is_to_outside(leg.context)
     return bool(dialled) or _goes_through(leg.dst_channel, leg.trunk)
 
@@ -183,9 +184,9 @@ def _agent(answering: Leg | None, first: Leg, direction: CallDirection, legs: Se
 
 
 def _extension(channel: str, number: str, legs: Sequence[Leg]) -> str:
-    """The extension of a channel; for a Local channel, that of the phone it dials, if the legs contain it.
+    """Return the extension of a channel; for a Local channel, that of the phone it dials, if the legs contain it.
 
-    Of a Local channel that dials the outside, the number it dials.
+    For a Local channel that dials the outside, returns the number it dials.
     """
     dialled = {
         leg.channel: leg
@@ -200,7 +201,7 @@ def _extension(channel: str, number: str, legs: Sequence[Leg]) -> str:
 
 
 def _talk_s(legs: Sequence[Leg]) -> float | None:
-    """How long at least one of these legs was connected, in seconds."""
+    """Return for how many seconds at least one of these legs was connected; None if unknown."""
     spans = sorted(
         (answered_at, answered_at + timedelta(seconds=leg.billsec_s))
         for answered_at, leg in _answered(legs)

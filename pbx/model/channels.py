@@ -1,16 +1,16 @@
-"""What the name of a channel contains: whose channel it is, and whether it belongs to a trunk.
+"""Reads the name of a channel: whose channel it is, and whether it belongs to a trunk.
 
-`PJSIP/carrier-0000001a`, `SIP/1001-000003f2`, `IAX2/branch-4211`, `DAHDI/i1/5551234-1`,
+Examples: `PJSIP/carrier-0000001a`, `SIP/1001-000003f2`, `IAX2/branch-4211`, `DAHDI/i1/5551234-1`,
 `Local/1001@from-queue-000000d1;2`.
 """
 
 import re
 from collections.abc import Collection
 
-# FreePBX puts these before an extension that it dials through a Local channel: follow-me and ring groups.
+# Prefixes that FreePBX adds to an extension dialled through a Local channel, for follow-me and ring groups.
 _PREFIX = re.compile(r"(?:FMPR-|FMGL-|RG-\w+-)(?=\d)")
-_ANALOG = ("DAHDI/", "Zap/", "Khomp/", "KHOMP/")  # drivers of cards: they name a phone by its port only
-# Lines that are never phones: ISDN, a modem, a paired mobile phone.
+_ANALOG = ("DAHDI/", "Zap/", "Khomp/", "KHOMP/")  # drivers of cards, which identify a phone only by its port
+# Channels that are never phones: ISDN, a modem, a paired mobile phone.
 _LINE = re.compile(r"(?:DAHDI|Zap)/i\d+/|(?:Dongle|Datacard|Quectel|Mobile)/")
 # The arguments of Dial when it dials a number through a trunk rather than a phone: `DAHDI/g0/5550101,300,T`.
 _NUMBER_DIALLED = re.compile(r"(?!Local/)\w+/[^/,&@]+/(?:(?!sips?:)[a-z]+:)?[+*#\dwW]{2,}(?=[,/:&]|$)")
@@ -19,7 +19,7 @@ _TO_OUTSIDE = "macro-dialout-"  # trunk, enum and dundi, with any driver
 
 
 def peer_of(channel: str) -> str:
-    """The endpoint or peer that a channel belongs to; for a Local channel, the number it dials; "" if there is none."""
+    """Return the endpoint or peer of a channel; for a Local channel, the number it dials; "" if there is none."""
     _, slash, rest = channel.partition("/")
     if not slash:
         return ""
@@ -29,33 +29,33 @@ def peer_of(channel: str) -> str:
 
 
 def extension_of(channel: str, number: str) -> str:
-    """The extension that a channel belongs to. Analog channels (`DAHDI/4-1`) name none: theirs is `number`."""
+    """Return the extension of a channel: `number` for analog channels, whose names (`DAHDI/4-1`) don't contain it."""
     return number if number and channel.startswith(_ANALOG) else peer_of(channel)
 
 
 def is_local(channel: str) -> bool:
-    """Whether a channel is half of a pair inside Asterisk rather than a line."""
+    """Return whether a channel is one half of a pair inside Asterisk rather than a line."""
     return channel.startswith("Local/")
 
 
 def other_half(channel: str) -> str:
-    """The other half of a Local channel; "" for other channels."""
+    """Return the other half of a Local channel; "" for other channels."""
     name, _, half = channel.rpartition(";")
     return f"{name};{3 - int(half)}" if is_local(channel) and half in ("1", "2") else ""
 
 
 def is_from_outside(context: str) -> bool:
-    """Whether FreePBX uses this dialplan context for calls from a trunk."""
+    """Return whether FreePBX uses this dialplan context for calls from a trunk."""
     return context.startswith(_FROM_OUTSIDE)
 
 
 def is_to_outside(context: str) -> bool:
-    """Whether FreePBX uses this dialplan context to dial a trunk."""
+    """Return whether FreePBX uses this dialplan context to dial a trunk."""
     return context.startswith(_TO_OUTSIDE)
 
 
 def dials_a_number(application: str, data: str) -> bool:
-    """Whether an application with these arguments dials a number through a trunk."""
+    """Return whether an application with these arguments (`data`) dials a number through a trunk."""
     return application == "Dial" and _NUMBER_DIALLED.match(data) is not None
 
 
@@ -68,13 +68,15 @@ def trunks_of(
     from_outside: bool = False,
     to_outside: bool = False,
 ) -> tuple[str, str]:
-    """The trunk that a leg came in or went out through, and the trunk that an inbound leg was forwarded through.
+    """Return the trunk that a leg came in or went out through, and the trunk that an inbound leg was forwarded through.
 
-    Both are "" if there is none. An inbound call that is forwarded to an outside number occupies a line of each trunk,
-    and these can be the same trunk. Names in `trunks` are trunks. Any other peer counts as a trunk if its channel is in
-    a context for calls from a trunk, or if the leg is known to come from outside (`from_outside`) or to be dialled to
-    the outside (`to_outside`): AMI doesn't list trunks of DAHDI, Khomp, chan_dongle and others that FreePBX calls
-    Custom. Channels of some drivers are never phones.
+    Each is "" if there is none. An inbound call that is forwarded to an outside number occupies a line of each trunk,
+    and these can be the same trunk.
+
+    `trunks`: names of known trunks. Any other peer counts as a trunk if its channel is in a context for calls from a
+    trunk, or if the leg is known to come from outside (`from_outside`) or to be dialled to the outside (`to_outside`),
+    because AMI doesn't list trunks of DAHDI, Khomp, chan_dongle and others that FreePBX calls Custom. Channels of some
+    drivers are never phones, so they always count as trunks.
     """
     outside = peer_of(channel) in trunks or is_from_outside(context) or from_outside or bool(_LINE.match(channel))
     dialled = peer_of(dst_channel) in trunks or to_outside or bool(_LINE.match(dst_channel))

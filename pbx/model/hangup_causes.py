@@ -1,4 +1,4 @@
-"""Hang-up causes of ITU-T Q.850, as Asterisk reports them (its causes.h): their names, and what they mean."""
+"""Hang-up causes of ITU-T Q.850, as Asterisk reports them (its causes.h): their names and how calls ended."""
 
 CAUSE_NAMES = {
     1: "Unallocated number",
@@ -49,7 +49,7 @@ CAUSE_NAMES = {
     111: "Protocol error",
     127: "Interworking, unspecified",
 }
-# How a call that nobody answered ended, by its cause; any other cause means NO ANSWER.
+# The dispositions of unanswered calls by cause; any other cause means NO ANSWER.
 CAUSE_DISPOSITIONS = {17: "BUSY", 21: "BUSY", 34: "CONGESTION", 38: "CONGESTION", 42: "CONGESTION"}
 # Causes of calls that the network delivered: normal clearing, user busy, no user responding, no answer, call rejected
 # (by the called user). ITU-T E.425 counts these for NER.
@@ -57,5 +57,5 @@ EFFECTIVE_CAUSES = (16, 17, 18, 19, 21)
 
 
 def cause_text(cause: int | None) -> str:
-    """Format a Q.850 cause: User busy (17); "" for None."""
+    """Format a Q.850 cause, for example "User busy (17)"; "" for None."""
     return "" if cause is None else f"{CAUSE_NAMES.get(cause, 'Cause')} ({cause})"

@@ -1,14 +1,14 @@
-"""What happened on the PBX: visits to queues, missed rings, agent events, legs of calls.
+"""The history of the PBX: visits to queues, missed rings, agent events, legs of calls.
 
-Live events, queue_log, CDR and CEL all produce these. Times are aware UTC, durations seconds; `None` and "" mean that
-the source doesn't contain it.
+Live events, queue_log, CDR and CEL all produce these. Times are timezone-aware UTC, durations are in seconds. `None`
+and "" mean that the source doesn't contain the value.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-# How a visit to a queue ended. "transferred": after an answer; "unknown": the source lacks its end.
+# How a visit to a queue ended. "transferred": after it was answered; "unknown": the source lacks its end.
 VisitOutcome = Literal[
     "answered",
     "abandoned",
@@ -27,7 +27,7 @@ AgentEventKind = Literal["login", "logout", "pause", "unpause"]
 class Visit:
     """One caller's visit to a queue, from joining it (ENTERQUEUE) to leaving it."""
 
-    uniqueid: str  # of the caller's channel: queue_log's callid
+    uniqueid: str  # of the caller's channel; callid in queue_log
     queue: str
     joined_at: datetime
     connected_at: datetime | None = None
@@ -36,7 +36,7 @@ class Visit:
     wait_s: float | None = None  # in the queue, including ringing
     ring_s: float | None = None  # of the agent who answered
     talk_s: float | None = None
-    agent: str = ""  # who answered, by the name in queue_log
+    agent: str = ""  # who answered, with their name in queue_log
     interface: str = ""
     caller: str = ""
     caller_name: str = ""
@@ -60,7 +60,7 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class AgentEvent:
-    """An agent logged in to a queue or out of it, or paused or unpaused; `queue` "" means all of their queues."""
+    """An agent logged in to or out of a queue, or paused or unpaused; `queue` "" means all of their queues."""
 
     happened_at: datetime
     agent: str
@@ -78,7 +78,7 @@ class Leg:
     channel: str
     started_at: datetime
     dst_channel: str = ""
-    trunk: str = ""  # through which it came in or went out
+    trunk: str = ""  # the trunk it came in or went out through
     src: str = ""
     dst: str = ""
     did: str = ""  # the number dialled from outside
@@ -95,7 +95,7 @@ class Leg:
     sequence: int | None = None
     from_name: str = ""
     bridged_at: datetime | None = None  # from CEL: when the two parties were connected
-    ended_by: str = ""  # from CEL, who hung up: caller or called; "" if neither did or it isn't known
+    ended_by: str = ""  # from CEL, who hung up: caller or called; "" if neither did or if unknown
     transferred_to: str = ""  # from CEL: the extension or channel that the call was transferred to
-    onward_trunk: str = ""  # the trunk an inbound leg was forwarded through, having come in through `trunk`
+    onward_trunk: str = ""  # the trunk an inbound leg was forwarded through; it came in through `trunk`
     outbound_number: str = ""  # the caller ID that an outbound call shows; FreePBX sets it on every one

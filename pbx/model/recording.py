@@ -1,4 +1,4 @@
-"""A recording: one file of one call, as the PBX lists it and as it is kept on this machine."""
+"""A recording: one audio file of a call, as the PBX lists it and as it is stored on this machine."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,9 +22,9 @@ class Recording:
     uniqueid: str = ""
     started_at: datetime | None = None
     state: RecordingState = "listed"
-    reason: str = ""  # why it isn't downloaded, for the analyst
-    file: str = ""  # its path in the folder of recordings, once downloaded
+    reason: str = ""  # why it isn't downloaded, as shown to the analyst
+    file: str = ""  # path below data/audio, once downloaded
     size_bytes: int | None = None
     duration_s: float | None = None
     downloaded_at: datetime | None = None
-    gone_at: datetime | None = None  # when the PBX no longer listed it
+    gone_at: datetime | None = None  # when a sync found that the PBX no longer lists it

@@ -1,11 +1,11 @@
-"""The state of a phone system at one moment: typed, complete, and free of secrets."""
+"""The state of a phone system at one moment, as typed classes that contain no secrets."""
 
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-IDLE = (0, 1)  # QueueMember's Status: unknown, not in use (app_queue's member_status_available)
+IDLE = (0, 1)  # Status of QueueMember: unknown, not in use (member_status_available in app_queue)
 
 PartName = Literal["system", "extensions", "trunks", "queues", "active_calls"]
 TrunkState = Literal["registered", "unregistered", "rejected", "reachable", "unreachable", "unknown"]
@@ -16,7 +16,7 @@ class Row(BaseModel):
 
 
 class System(Row):
-    """The PBX itself, from CoreSettings and CoreStatus. `utc_offset_s` is its current one, used in its file names."""
+    """The PBX itself, from CoreSettings and CoreStatus. `utc_offset_s`: its UTC offset now, as used in file names."""
 
     version: str
     ami_version: str = ""
@@ -42,8 +42,8 @@ class Extension(Row):
 class Trunk(Row):
     """A connection to a provider or another PBX, whether it registers or is reached by its address.
 
-    `state` is the state of its registration if it has one, otherwise whether its contact answers.
-    `status` is Asterisk's own word for it.
+    `state` is the state of its registration if it has one, otherwise whether its contact responds. `status` is
+    Asterisk's own text for this state.
     """
 
     name: str
@@ -76,9 +76,9 @@ class QueueMember(Row):
 
     @property
     def available(self) -> bool:
-        """Whether the next call could ring here, as app_queue decides it (is_member_available, 16 to 22).
+        """Whether the next call could ring this agent, as in app_queue (is_member_available, Asterisk 16 to 22).
 
-        A device of unknown state (IAX2, DAHDI, Custom) counts as idle there.
+        As in app_queue, a device in an unknown state (IAX2, DAHDI, Custom) counts as idle.
         """
         return self.status in IDLE and not self.paused and not self.wrapping_up
 
@@ -116,7 +116,7 @@ class Queue(Row):
 
 
 class ActiveCall(Row):
-    """All channels of one linkedid. The first leg gives the caller."""
+    """A call in progress: all channels of one linkedid. The caller is that of the first leg."""
 
     linkedid: str
     channel: str
@@ -131,14 +131,14 @@ class ActiveCall(Row):
 
 
 class SnapshotPart(Row):
-    """Whether a part of the snapshot is complete, and if not, why."""
+    """Whether a part of the snapshot is complete and, if not, the reason."""
 
     state: Literal["ok", "denied", "absent", "failed"] = "ok"
     reason: str = ""
 
 
 class Snapshot(Row):
-    """The PBX at one moment. A part that isn't `ok` in `parts` is empty or incomplete."""
+    """The state of the PBX at one moment. A part that isn't `ok` in `parts` is empty or incomplete."""
 
     taken_at: datetime
     took_ms: int = 0

@@ -1,1 +1,1 @@
-"""From a recording to a searchable transcript: the queue, the processes, the analysis, the search."""
+"""Turns recordings into searchable transcripts: the processes that transcribe the queue, the analysis, the search."""

@@ -1,7 +1,7 @@
-"""Transcribe claimed recordings with a speech engine, and store the transcripts part by part.
+"""Transcribes claimed recordings with a speech engine, and stores the transcripts part by part.
 
-Each part is one commit: a killed process loses only the current part, and the next one continues after the last stored
-part. Log lines name recordings by number and never contain speech.
+Each part is committed separately: a killed process loses only its current part, and the next process continues after
+the last stored one. Log lines identify recordings by number and never contain speech.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ from pbx.store.transcription_queue import rules_of
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis, segments_of
 from pbx.transcription.analysis.run import SpokenSegment, analyse
 
-STOP_CHECK_S = 1.0  # how often it checks for a pause or a cancellation
+STOP_CHECK_S = 1.0  # how often to check for a pause or a cancellation
 SUMMARY_PENDING = "The summary has not been requested from the language server yet."
 
 log = logging.getLogger("pbx.transcribe")
 
-RecordingEnded = Callable[[int, str], None]  # a recording, and "" or why it failed
+RecordingEnded = Callable[[int, str], None]  # called with a recording's id, and why it failed or ""
 
 
 @dataclass
 class ClaimedRecording:
-    """A claimed recording that is being transcribed."""
+    """A recording that this process has claimed and started to transcribe."""
 
     claim: Claim
     transcript_id: int
@@ -48,7 +48,10 @@ class ClaimedRecording:
 
 @dataclass
 class TranscriptionBatch:
-    """The recordings of one call of `transcribe_queued`, and their results."""
+    """The recordings of one call of `transcribe_queued` and their results.
+
+    `completed`: recording ids. `failed`: {recording id: reason}.
+    """
 
     completed: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
@@ -71,11 +74,12 @@ def transcribe_queued(
     obeys_pause: bool = True,
     ended: RecordingEnded | None = None,
 ) -> TranscriptionBatch:
-    """Transcribe the recordings that `worker` has claimed, until all ended or `stop`, a pause or a cancel interrupts.
+    """Transcribe the recordings that `worker` has claimed, until all have ended or they are interrupted.
 
-    An unreadable recording fails with its reason and affects no other. An interrupted one is queued again and keeps
-    what is transcribed. Raises ModelError when the model fails, DataError or StorageFull when nothing can be stored;
-    the recordings that haven't ended are queued again then, too.
+    `stop`, a pause (if `obeys_pause`) or the cancellation of a recording interrupts them. Interrupted recordings are
+    requeued and keep what is transcribed so far. An unreadable recording fails with a reason and doesn't affect the
+    others. Raises ModelError if the model fails, and DataError or StorageFull if nothing can be stored; unfinished
+    recordings are requeued then, too.
     """
     batch = TranscriptionBatch()
     run = _Run(engine, settings, transcriber, worker, batch, ended)
@@ -89,12 +93,12 @@ def transcribe_queued(
                 run.transcribe(watch.stop)
     except PbxError:
         raise
-    except Exception as error:  # a bug: a single recording fails; several are tried again one by one
+    except Exception as error:  # a bug: fail a single recording; retry several one by one
         log.exception("The speech engine failed.")
         died = True
         run.fail_if_single(f"An unexpected error ended it ({type(error).__name__}); see data/worker.log for details.")
     finally:
-        with suppress(PbxError), writing(engine) as session:  # a full disk: the next process to claim requeues them
+        with suppress(PbxError), writing(engine) as session:  # on a full disk, the next transcriber requeues them
             claims.requeue_transcription(session, worker, died=died)
     return batch
 
@@ -134,11 +138,11 @@ class _Run:
         name, model = self._transcriber.engine, self._transcriber.model
         with writing(self._engine) as session:
             transcript = begin_transcript(session, claim.recording_id, name, model, audio_sha256)
-            done_s, language_so_far = transcript.done_s, transcript.language  # of a transcript to continue
+            done_s, language_so_far = transcript.done_s, transcript.language  # 0.0 and "" for a new one
             claims.report_done(session, self._worker, claim.recording_id, done_s, 0.0)
         chosen = self._settings.whisper_language
         language = (language_so_far or None) if chosen == "auto" else chosen
-        assert transcript.id is not None  # noqa: S101 - it was flushed
+        assert transcript.id is not None  # noqa: S101 - begin_transcript flushed it
         self._batch.recordings.append(
             ClaimedRecording(claim, transcript.id, TranscriptionSource(path, language, done_s))
         )
@@ -162,11 +166,11 @@ class _Run:
             raise RuntimeError("the speech engine ended before its recordings")
 
     def _store(self, item: ClaimedRecording, part: TranscriptPart, took_s: float) -> None:
-        """Store a part and the progress in one commit; with the last part, also the analysis of the transcript."""
+        """Store a part and the progress in one commit. With the last part, also analyse the transcript."""
         recording_id = item.claim.recording_id
         with writing(self._engine) as session:
             if not claims.report_done(session, self._worker, recording_id, part.done_s, took_s):
-                item.ended = True  # cancelled: the parts so far stay for the next time
+                item.ended = True  # cancelled: the stored parts are kept for the next time
                 return
             add_part(session, item.transcript_id, part, item.claim.direction, leg_of(item.claim.name))
             if part.is_last:
@@ -180,7 +184,7 @@ class _Run:
                 self._ended(recording_id, "")
 
     def _analyse(self, session: Session, transcript_id: int, duration_s: float | None) -> None:
-        """Store the local analysis. The language server, if any, writes its summary later."""
+        """Store the local analysis. If there is a language server, its summary is added later."""
         rows = segments_of(session, transcript_id)
         spoken = [SpokenSegment(row.start_s, row.end_s, row.speaker, row.text, row.flags.split()) for row in rows]
         try:
@@ -200,7 +204,7 @@ class _Run:
             self._ended(claim.recording_id, reason)
 
     def fail_if_single(self, reason: str) -> None:
-        """Fail the recording if it was the only one when the engine failed; of several, any could be the cause."""
+        """Fail the only open recording after an engine failure. Does nothing if several could be the cause."""
         if len(self._batch.open_recordings) == 1:
             item = self._batch.open_recordings[0]
             item.ended = True
@@ -208,7 +212,7 @@ class _Run:
 
 
 class _StopWatcher:
-    """Sets `stop` soon after the caller's `stop` is set, a recording is cancelled, or transcribing is paused."""
+    """Sets its `stop` soon after the caller's `stop` is set, a recording is cancelled or transcription is paused."""
 
     def __init__(
         self,
@@ -244,7 +248,7 @@ class _StopWatcher:
                 if time.monotonic() - checked_at < STOP_CHECK_S:
                     continue
                 checked_at = time.monotonic()
-                with suppress(PbxError):  # try again if the database can't be read now
+                with suppress(PbxError):  # retry later if the database can't be read
                     if self._should_continue():
                         continue
             self.stop.set()

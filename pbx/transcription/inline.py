@@ -1,4 +1,4 @@
-"""Transcribe recordings in this process, for the command line. If it is killed, a worker does the rest."""
+"""Transcribes recordings in this process, for the command line. If it is killed, a worker transcribes the rest."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ from pbx.store.transcription_queue import queue_recordings, recordings_in
 from pbx.transcription.supervisor import requeue_orphaned_transcriptions
 from pbx.transcription.transcriber_process import QueueWorker
 
-CHUNK = 500  # recordings queued at a time, so that an interrupted command leaves few
+CHUNK = 500  # recordings queued at a time, so that an interrupted command leaves few of them queued
 POLL_S = 1.0
 
 TranscriptionProgress = Callable[[float, float], None]  # seconds of audio done, and in total
@@ -29,7 +29,7 @@ TranscriptionProgress = Callable[[float, float], None]  # seconds of audio done,
 
 @dataclass(frozen=True)
 class RecordingSelection:
-    """Which recordings to transcribe: by name, all new ones, the failed ones; by default the queued ones."""
+    """Which recordings to transcribe: those with given names, all new ones or failed ones; by default, queued ones."""
 
     names: Sequence[str] = ()
     all_new: bool = False
@@ -41,11 +41,12 @@ class RecordingSelection:
 def transcribe_inline(
     engine: Engine, settings: Settings, wanted: RecordingSelection, progress: TranscriptionProgress | None = None
 ) -> dict[str, Any]:
-    """Transcribe recordings in this process, even when transcribing is paused.
+    """Transcribe recordings in this process, even if transcription is paused.
 
-    Waits for those that another process has claimed. Returns how many were requested and completed, and the failed ones
-    with their reasons. Raises SettingsError without a PBX, DataError for an unknown name, and ModelError when the model
-    can't be loaded; the recordings then stay queued.
+    Waits for recordings that another process has claimed. Returns the numbers of requested and completed recordings,
+    the failed ones with their reasons, and the seconds of audio and of work. Raises SettingsError if no PBX is set up,
+    DataError for an unknown name or a recording that isn't downloaded, and ModelError if the model can't be loaded; the
+    recordings then stay queued.
     """
     active = needed_connection(engine, settings)
     with reading(engine) as session:
@@ -123,7 +124,7 @@ def _summary(engine: Engine, ids: Sequence[int]) -> dict[str, Any]:
 
 @contextmanager
 def _progress_reports(engine: Engine, ids: Sequence[int], progress: TranscriptionProgress | None) -> Iterator[None]:
-    """Report the progress of the recordings every second, whichever process transcribes them."""
+    """Report the progress of the recordings every second, no matter which process transcribes them."""
     over = threading.Event()
 
     def report() -> None:
@@ -141,6 +142,6 @@ def _progress_reports(engine: Engine, ids: Sequence[int], progress: Transcriptio
 
 
 def _audio_seconds(rows: Sequence[Transcription]) -> tuple[float, float]:
-    """Return the seconds of audio done, and in total."""
+    """Return the seconds of audio transcribed so far and in total."""
     done_s = sum((row.total_s or 0.0) if row.state in ("completed", "failed") else row.done_s for row in rows)
     return done_s, sum(row.total_s or 0.0 for row in rows)

@@ -1,4 +1,4 @@
-"""The worker's part in transcribing: queues recordings by rule, runs a transcriber, and requests summaries."""
+"""The worker's part in transcription: queues recordings by rule, runs a transcriber, and requests summaries."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ from pbx.transcription.transcriber_process import RETRY, SLOT, limit_threads
 COMMAND: Sequence[str] = (sys.executable, "-m", "pbx", "transcriber")
 RESCAN_S = 15.0  # between two searches for new recordings while a sync runs
 CHUNK = 2000  # recordings queued in one commit
-END_S = 8.0  # how long a stopping transcriber may take
+END_S = 8.0  # how long a stopping transcriber can take
 STUCK_S = 3600.0  # a transcriber without progress for this long is killed
 PROGRESS_CHECK_S = 5.0  # between two checks of its progress
 SUMMARY_ATTEMPTS = 3  # requests to the language server for one summary
@@ -38,10 +38,10 @@ log = logging.getLogger("pbx.worker")
 
 
 class LastChange(NamedTuple):
-    """The rules and the last sync: while neither changes, there are no new recordings to queue."""
+    """The rules and the last sync. While neither changes, there are no new recordings to queue."""
 
     rules: dict[str, object]
-    sync: tuple[object, ...]  # id, state and progress of the last one
+    sync: tuple[object, ...]  # id, state and progress of the last sync
 
     @property
     def syncing(self) -> bool:
@@ -49,9 +49,9 @@ class LastChange(NamedTuple):
 
 
 class TranscriberSupervisor:
-    """Starts and watches the transcriber, a process of its own, and queues recordings by rule.
+    """Starts and watches the transcriber, which is a separate process, and queues recordings by rule.
 
-    The worker calls `poll` every second. Imports no speech engine: only the transcriber does.
+    The worker calls `poll` every second. This module imports no speech engine; only the transcriber does.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -68,7 +68,7 @@ class TranscriberSupervisor:
         return self._child is not None and self._child.poll() is None
 
     def poll(self, active: ActiveConnection, *, once: bool = False) -> None:
-        """Queue new recordings, requeue those of a dead transcriber, and start one when recordings are queued."""
+        """Queue new recordings, requeue those of a dead transcriber, and start a transcriber if any are queued."""
         self._end_stuck(active)
         self._log_ending(active)
         requeue_orphaned_transcriptions(self._engine, self._settings)
@@ -77,7 +77,7 @@ class TranscriberSupervisor:
             self._start(once)
 
     def run_all(self, active: ActiveConnection, stop: threading.Event) -> None:
-        """Queue new recordings and wait until all are transcribed that can be."""
+        """Queue new recordings, and wait until every recording that can be transcribed is."""
         try:
             self.poll(active, once=True)
             while self._child is not None and not stop.is_set():
@@ -89,7 +89,7 @@ class TranscriberSupervisor:
             self.end()
 
     def end(self) -> None:
-        """Stop the transcriber, and requeue the recordings that it didn't."""
+        """Stop the transcriber, and requeue its recordings if it didn't."""
         if self._child is None:
             return
         stop_child(self._child, END_S)
@@ -103,7 +103,7 @@ class TranscriberSupervisor:
                 claims.requeue_transcription(session, SLOT, died=False)
 
     def queue_new(self, active: ActiveConnection) -> int:
-        """Queue recordings by rule after a sync or a change of the rules; returns how many."""
+        """Queue recordings by rule after a sync or a change of the rules; returns how many were queued."""
         with reading(self._engine) as session:
             rules = transcriptions.rules_of(session, active.id)
             seen = _last_change(session, rules)
@@ -134,7 +134,7 @@ class TranscriberSupervisor:
         )
 
     def _end_stuck(self, active: ActiveConnection) -> None:
-        """Kill a transcriber without progress: its recordings are queued again, and fail the third time."""
+        """Kill a transcriber that makes no progress. Its recordings are requeued, and fail the third time."""
         if self._child is None or not self.is_running or time.monotonic() < self._checked_at + PROGRESS_CHECK_S:
             return
         self._checked_at = time.monotonic()
@@ -152,7 +152,10 @@ class TranscriberSupervisor:
             stop_child(self._child, 0.0)
 
     def _log_ending(self, active: ActiveConnection) -> None:
-        """Log how a transcriber ended. One that died without a recording died while loading its model."""
+        """Log how a transcriber ended, and block the queue or fail its recordings if it can't continue.
+
+        If it was killed without a claimed recording, it was loading its model.
+        """
         if self._child is None or self.is_running:
             return
         status, self._child = self._child.returncode, None
@@ -160,7 +163,7 @@ class TranscriberSupervisor:
             return
         ending = f"signal {-status}" if status < 0 else f"exit status {status}"
         log.error("The transcriber ended unexpectedly (%s).", ending)
-        if status > 0:  # it exited on its own: for example, a full disk
+        if status > 0:  # it exited with an error, for example because the disk was full
             self._requeue()
             reason = f"The transcriber ended with an error ({ending}). The end of data/worker.log says which."
             with writing(self._engine) as session:
@@ -174,7 +177,7 @@ class TranscriberSupervisor:
             "Close other programs or choose a smaller model (WHISPER_MODEL)."
         )
         with writing(self._engine) as session:
-            if model := claims.next_model(session, active.id):  # a requested model: recordings with other models go on
+            if model := claims.next_model(session, active.id):  # recordings that request other models continue
                 claims.fail_queued(session, active.id, model, reason)
                 transcriptions.set_blocked_reason(session, active.id, "")
             else:
@@ -182,7 +185,7 @@ class TranscriberSupervisor:
 
 
 def requeue_orphaned_transcriptions(engine: Engine, settings: Settings) -> None:
-    """Queue again the recordings that dead transcribers left."""
+    """Requeue the recordings of dead transcribers, or fail them after the last attempt."""
     for worker in claims.TRANSCRIPTIONS.dead_workers(engine, settings.pbx_data_dir):
         with writing(engine) as session:
             for recording_id, state in claims.requeue_transcription(session, worker, died=True):
@@ -190,7 +193,10 @@ def requeue_orphaned_transcriptions(engine: Engine, settings: Settings) -> None:
 
 
 def ask_language_server(engine: Engine, settings: Settings) -> bool:
-    """Request the next missing summary from the language server; False when none is missing or the server failed."""
+    """Request the next missing summary from the language server.
+
+    Returns False if no summary is missing, the server failed, or no server is set up.
+    """
     if not (settings.analysis_url and settings.analysis_model):
         return False
     with reading(engine) as session:

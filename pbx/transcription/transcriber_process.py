@@ -1,7 +1,8 @@
 """The transcriber: the process that loads the speech model, transcribes the queue, and ends when idle.
 
-Only one process has the lock `transcriber-0`, so one model is in memory. It runs at low priority with few threads, so
-that pages and syncs go first. Only this process and `python -m pbx transcribe` import speech engines.
+Only one process can hold the lock `transcriber-0`, so only one model is in memory. The process runs at low priority
+with few threads, so that pages and syncs go first. Only this process and `python -m pbx transcribe` import speech
+engines.
 """
 
 import gc
@@ -27,12 +28,12 @@ from pbx.store.transcription_queue import rules_of, set_blocked_reason
 from pbx.transcription.batch import RecordingEnded, transcribe_queued
 
 SLOT = "transcriber-0"
-BATCH = 4  # recordings decoded together, to fill the batches
+BATCH = 4  # recordings decoded together, to fill the model's batches
 POLL_S = 1.0
-IDLE_S = 60.0  # how long it waits for more recordings with the model in memory
-WAIT_S = 20.0  # before it writes to the cache again after an error
-RETRY = timedelta(minutes=10)  # after an error that blocks all transcribing
-MAX_THREADS = 8  # more speed up decoding little and slow down the rest of the machine
+IDLE_S = 60.0  # how long to keep the model in memory and wait for more recordings
+WAIT_S = 20.0  # how long to wait after a storage error
+RETRY = timedelta(minutes=10)  # how long to wait after an error that blocks all transcription
+MAX_THREADS = 8  # more threads hardly speed up decoding and slow down the rest of the machine
 
 log = logging.getLogger("pbx.transcriber")
 
@@ -44,16 +45,16 @@ class StoppedLoading(Exception):
 
 
 def load(settings: Settings, model: str, progress: ByteProgress | None) -> Transcriber:
-    """Load the speech engine of the settings with a model. Raises ModelError, StorageFull, DataError."""
+    """Load a model with the speech engine in the settings. Raises ModelError, StorageFull or DataError."""
     from pbx.speech.engine import load_transcriber  # imports torch
 
     return load_transcriber(settings, model, progress)
 
 
 def limit_threads(environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment with thread limits for the numeric libraries; values set by the user stay.
+    """Return the environment with thread limits for the numeric libraries; values set by the user are kept.
 
-    One or two cores are all used, at low priority; of more, one stays free.
+    On a machine with one or two cores, all are used, at low priority. With more cores, one stays free.
     """
     cores = usable_cores()
     threads = str(cores if cores <= 2 else min(cores - 1, MAX_THREADS))
@@ -64,7 +65,7 @@ def limit_threads(environment: dict[str, str]) -> dict[str, str]:
 def run_transcriber(settings: Settings, stop: threading.Event, *, once: bool = False) -> None:
     """Transcribe the queue until it has been empty for a minute (with `once`: until it is empty) or `stop` is set.
 
-    Returns immediately when another transcriber is running. Raises DataError when the cache can't be used.
+    Returns immediately if another transcriber is running. Raises DataError if the cache can't be used.
     """
     lock = try_process_lock(settings.pbx_data_dir, SLOT)
     if lock is None:
@@ -85,8 +86,8 @@ def run_transcriber(settings: Settings, stop: threading.Event, *, once: bool = F
 class QueueWorker:
     """Transcribes the queue of the active PBX, with one model in memory at a time.
 
-    `among`: only these recordings, even when paused. `ended` is called with each recording that ends. `model_error` is
-    set when it stopped because no model could be loaded.
+    `among`: if set, transcribes only these recordings, even when the queue is paused. `ended` is called with each
+    recording that ends. `model_error` is set if it stopped because the model could not be loaded.
     """
 
     def __init__(
@@ -108,9 +109,9 @@ class QueueWorker:
         self.model_error: ModelError | None = None
 
     def work(self, *, idle_s: float) -> None:
-        """Transcribe until nothing has been queued for `idle_s`, or no model can be loaded (see `model_error`).
+        """Transcribe until the queue has been empty for `idle_s` seconds, or the model can't be loaded (`model_error`).
 
-        After a storage error it waits and goes on; with `idle_s` 0 it raises DataError or StorageFull.
+        After a storage error it waits and continues; if `idle_s` is 0, it raises DataError or StorageFull instead.
         """
         idle_since = time.monotonic()
         while not self._stop.is_set() and not self._slot.lost:
@@ -122,7 +123,7 @@ class QueueWorker:
             except ModelError as error:
                 self.model_error = error
                 return
-            except DataError as error:  # for example, a full disk
+            except DataError as error:  # for example, the disk is full
                 if not idle_s:
                     raise
                 log.error("%s", error.advice)
@@ -135,9 +136,9 @@ class QueueWorker:
             self._stop.wait(POLL_S)
 
     def _transcribe_batch(self, active: ActiveConnection) -> bool:
-        """Transcribe the next few recordings; returns whether there were any.
+        """Transcribe the next few recordings; returns False if there are none.
 
-        Raises ModelError, after storing the reason, when the model of the settings can't be loaded.
+        Raises ModelError, after storing the reason, if the model in the settings can't be loaded.
         """
         with reading(self._engine) as session:
             rules = rules_of(session, active.id)
@@ -175,11 +176,11 @@ class QueueWorker:
         return True
 
     def _model(self, active: ActiveConnection, model: str) -> Transcriber | None:
-        """Return the engine with this model; None when a model that only some recordings request can't be loaded."""
+        """Return the engine with this model; None if the model can't be loaded and only some recordings request it."""
         name = model or self._settings.whisper_model
         if self._loaded is not None and self._loaded[0] == name:
             return self._loaded[1]
-        self._loaded = None  # two models may not fit into memory
+        self._loaded = None  # two models might not fit in memory
         gc.collect()
         log.info("loading the model %s", name)
         self._set_blocked_reason(active, f"The model {name} is being loaded.")
@@ -195,7 +196,10 @@ class QueueWorker:
         return self._loaded[1]
 
     def _handle_model_error(self, active: ActiveConnection, model: str, error: PbxError) -> None:
-        """Fail the recordings that requested this model; if it is that of the settings, block the queue instead."""
+        """Fail the recordings that request this model. If it is the model in the settings, block the queue instead.
+
+        Raises ModelError if it blocks the queue.
+        """
         log.error("%s", error.advice)
         self._loaded = None
         if not model:
