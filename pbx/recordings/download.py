@@ -27,8 +27,8 @@ from pbx.store.engine import writing
 from pbx.store.models import now
 from pbx.store.recordings import DownloadResult, PendingDownload
 
-BATCH = 100  # recordings per commit, at most
-BATCH_S = 2.0  # between two commits, at most
+BATCH = 100  # recordings per commit
+BATCH_S = 2.0  # seconds between two commits, at most
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Waveform:
 def render_playable(source: Path, cache_dir: Path) -> Path:
     """Return the path of the recording as Opus in WebM (PLAYABLE_TYPE) in `cache_dir`, converting it if needed.
 
-    Even PCM WAV and MP3, which browsers can play, are converted. Three hours of stereo WAV are 346 MB, which a page
+    Even PCM WAV and MP3, which browsers can play, are converted: three hours of stereo WAV are 346 MB, which a page
     would hold in memory; Opus takes 40 MB and half a minute to make. A WAV that was cut off while being written also
     claims to last 0 s. Chromium seeks in the result with a precision of a tenth of a second.
 

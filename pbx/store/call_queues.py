@@ -1,4 +1,4 @@
-"""The queues of a call, and in which of them an agent answered: taken from its queue visits, never from its legs.
+"""The queues of a call, and those in which an agent answered it. They come from its visits, not from legs' numbers.
 
 A visit is one caller once in one queue. A call is everything that shares a linkedid. A call is counted once in every
 queue it visited, however often it came back. It counts as answered in a queue if an agent answered at least one of its
@@ -7,9 +7,9 @@ visits there. So for one period and one queue:
     calls (Explore, Interactions, exports) = visits (Queues, Wallboard) - further visits of the same calls
     answered calls                         = answered visits - further answered visits of the same calls
 
-The exceptions are calls at either edge of the period: a call belongs to the time it began, a visit to the time the
-caller joined the queue. They differ for a call that began before the period's start, or before its end, and joined
-after it.
+The exceptions are calls at either edge of the period, because a call counts when it began, and a visit when the caller
+joined the queue: calls that began before the period's start and joined after it, and calls that began before its end
+and joined after it.
 
 The Agents page also counts visits. Explore counts a call under one agent only: the one who answered it first, in any
 queue.

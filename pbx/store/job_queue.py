@@ -1,6 +1,6 @@
 """The job queue: request jobs, schedule regular ones, claim the next one, and requeue the jobs of dead workers.
 
-pbx.store.work_queue has the rules. A job can be killed at any moment, and completes when it runs again.
+The queue follows the rules of pbx.store.work_queue. A job can be killed at any moment and completes when it runs again.
 """
 
 import os
@@ -28,7 +28,7 @@ from pbx.store.job_rows import JOBS, add_job, start_job
 from pbx.store.models import Job, JobKind, PbxConnection
 
 RETENTION_DAYS = 30
-SHORT_RETENTION_DAYS = 1  # pages request a snapshot every few seconds and a playable copy for each recording
+SHORT_RETENTION_DAYS = 1  # because pages request a snapshot every few seconds, and a playable copy of each recording
 LOG_LIMIT_BYTES = 1_000_000
 
 
@@ -182,7 +182,7 @@ def _unfinished(
 
 
 def _distinguishing_options(kind: JobKind, options: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Return the options that tell jobs of one kind apart; None for a kind that has one job at a time."""
+    """Return the options that distinguish jobs of one kind; None for a kind that has one job at a time."""
     return (options or {}) if kind in ("make_playable", "import") else None
 
 
