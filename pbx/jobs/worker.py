@@ -99,10 +99,7 @@ def make_playable(
     progress: Progress | None,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Make a copy of a recording that browsers can play, and its waveform. Options: recording_id.
-
-    Raises DataError if the recording is not in the cache.
-    """
+    """Make a recording's playable copy and waveform. Options: recording_id. Raises DataError if it isn't cached."""
     from pbx.recordings.playable import render_playable, waveform
 
     with reading(engine) as session:
@@ -361,10 +358,7 @@ class Worker:
         return False
 
     def _log_once(self, topic: str, level: int, text: str, *, traceback: bool = False) -> None:
-        """Log a text only if it differs from the last one about this topic.
-
-        A PBX that is unreachable for a week makes one log line, not one every minute.
-        """
+        """Log a text unless it repeats the topic's last one: a PBX down for a week makes one line, not one a minute."""
         if self._last_texts.get(topic) != text:
             self._last_texts[topic] = text
             log.log(level, text, exc_info=traceback)

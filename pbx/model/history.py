@@ -34,9 +34,9 @@ class Visit:
     ended_at: datetime | None = None
     outcome: VisitOutcome = "in_progress"
     wait_s: float | None = None  # in the queue, including ringing
-    ring_s: float | None = None  # of the agent who answered
+    ring_s: float | None = None  # how long the phone of the agent who answered rang
     talk_s: float | None = None
-    agent: str = ""  # who answered, with their name in queue_log
+    agent: str = ""  # who answered, as named in queue_log
     interface: str = ""
     caller: str = ""
     caller_name: str = ""

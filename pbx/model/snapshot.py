@@ -12,6 +12,8 @@ TrunkState = Literal["registered", "unregistered", "rejected", "reachable", "unr
 
 
 class Row(BaseModel):
+    """The immutable base of all classes in a snapshot."""
+
     model_config = ConfigDict(frozen=True)
 
 
@@ -112,6 +114,7 @@ class Queue(Row):
 
     @property
     def agents_available(self) -> int:
+        """The number of agents whom the next call could ring."""
         return sum(member.available for member in self.members)
 
 

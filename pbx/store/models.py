@@ -38,7 +38,10 @@ _LegColumns: Any = columns_of(Leg, "from_name")  # a name is stored once, with i
 
 
 class PbxConnection(Table, table=True):
-    """A PBX and how to connect to it. `saved`: entered on the settings page rather than set in the environment."""
+    """A PBX, identified by its host, and how to connect to it.
+
+    `saved`: entered on the settings page; otherwise set in the environment.
+    """
 
     __tablename__ = "connections"
 
@@ -106,7 +109,7 @@ class RecordingRow(_RecordingColumns, Table, table=True):  # type: ignore[misc]
 
 
 class Transcription(Table, table=True):
-    """A row of the transcription queue: a recording that is queued, running or ended. A new recording has no row."""
+    """A row of the transcription queue. A recording that was never queued has no row."""
 
     __tablename__ = "transcriptions"
     __table_args__ = (
@@ -126,7 +129,7 @@ class Transcription(Table, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     ended_at: datetime | None = Field(default=None, sa_type=UtcSeconds)
     worker: str = ""
-    attempts: int = 0  # started and not finished by the worker
+    attempts: int = 0  # attempts that a worker started but didn't finish
     done_s: float = 0.0
     total_s: float | None = None
     took_s: float | None = None  # engine time; a share of it if several recordings are decoded together
@@ -149,7 +152,7 @@ class TranscriptionRules(Table, table=True):
     queues: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     directions: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     blocked_reason: str = ""  # a sentence for the user: an error, or a model that is being loaded
-    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # the next attempt
+    retry_at: datetime | None = Field(default=None, sa_type=UtcSeconds)  # when it is retried
 
 
 class Transcript(Table, table=True):
@@ -250,9 +253,7 @@ class SnapshotRow(Table, table=True):
     took_ms: int = Field(default=0, sa_type=BigCount)
     active_calls: int = Field(default=0, sa_type=BigCount)
     channels: int = Field(default=0, sa_type=BigCount)
-    incomplete_parts: dict[str, Any] = Field(
-        default_factory=dict, sa_column=Column(JSON, nullable=False)
-    )  # part → state, reason
+    incomplete_parts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
 class LatestSnapshot(Table, table=True):

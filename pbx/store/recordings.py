@@ -18,7 +18,7 @@ from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, now
 
 _T = TypeVar("_T")
-YOUNG = timedelta(days=1)  # until then, an empty or unreadable file may still be being written
+YOUNG = timedelta(days=1)  # an empty or unreadable file younger than this is possibly unfinished
 UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried again at every sync
 AT_FIRST = ("empty", "unreadable")  # tried again only while young
 _LEFT_OUT = ("unreadable", "too_large", "empty", "missing")

@@ -1,4 +1,4 @@
-"""How a transcriber claims recordings from the queue `transcriptions`, reports its progress, and ends them.
+"""Claims recordings from the queue `transcriptions` for a transcriber, stores its progress, and ends them.
 
 The rules are those of pbx.store.work_queue. Each change also updates the state that the recording's call shows.
 """
@@ -89,7 +89,7 @@ def still_claimed(session: Session, worker: str) -> set[int]:
 def progress_of(session: Session, worker: str) -> list[tuple[int, float | None, int]]:
     """Return (recording id, seconds done, attempts) for each recording a worker has claimed.
 
-    The list changes while the worker makes progress.
+    The list keeps changing as long as the worker makes progress.
     """
     claimed = select(_queue.c.recording_id, _queue.c.done_s, _queue.c.attempts)
     claimed = claimed.where(TRANSCRIPTIONS.claimed_by(worker)).order_by(_queue.c.recording_id)

@@ -86,7 +86,8 @@ def queue_recordings(
 ) -> int:
     """Queue downloaded recordings of a PBX, including completed and failed ones; returns how many were queued.
 
-    Urgent recordings move to the front, even if already queued. `model`: a name or path; "" for the one in settings.
+    Urgent recordings move to the front, even if already queued. `model`: a name or path; "" for the model in the
+    settings.
     """
     ask = _QueueRequest(connection_id, requested_by, model, urgent)
     return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in chunks(recording_ids))
@@ -152,7 +153,7 @@ def cancel(session: Session, connection_id: int, recording_ids: Sequence[int] | 
 
 
 def rules_of(session: Session, connection_id: int) -> TranscriptionRules:
-    """Return the transcription rules of a PBX, or the defaults when none are saved."""
+    """Return the transcription rules of a PBX, or the defaults if none are saved."""
     return session.get(TranscriptionRules, connection_id) or TranscriptionRules(connection_id=connection_id)
 
 

@@ -46,7 +46,7 @@ def speaker_of(direction: str, channels: int, channel: int, leg: str = "") -> Sp
 
 
 def begin_transcript(session: Session, recording_id: int, engine: str, model: str, audio_sha256: str) -> Transcript:
-    """Return the partial transcript by this engine and model of the same audio, or a new, empty transcript.
+    """Return the partial transcript that this engine and model made of the same audio, or a new, empty one.
 
     Other partial transcripts of the recording are deleted; complete ones stay.
     """
@@ -66,7 +66,7 @@ def begin_transcript(session: Session, recording_id: int, engine: str, model: st
 
 
 def add_part(session: Session, transcript_id: int, part: TranscriptPart, direction: str, leg: str = "") -> None:
-    """Store a part of a transcript, and set its `done_s` to `part.done_s`.
+    """Store a part of a transcript, and move its `done_s` forward to `part.done_s`.
 
     The call's `direction` and the recording's `leg` (`pbx.asterisk.formats.recording_names.leg_of`) determine who
     speaks. Segments that start before the previous `done_s` are skipped; stored segments that start later are

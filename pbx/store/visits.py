@@ -49,7 +49,7 @@ class _VisitRecord:
 def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], source: VisitSource) -> int:
     """Add visits, or complete those already stored; returns the number of rows added or changed.
 
-    A stored visit is the same if it has the same caller's channel and queue, and its caller joined within 2 s. Figures
+    A visit is already stored if a row has the same caller's channel and queue, and joined within 2 s of it. Figures
     from queue_log take precedence over those seen live. Either source completes a visit that was in progress or whose
     end is unknown. Storing the same visit again changes nothing. If `visits` contains several reports of one visit,
     they must be in chronological order. Also updates the queues of the visits' calls.

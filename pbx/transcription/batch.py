@@ -59,6 +59,7 @@ class TranscriptionBatch:
 
     @property
     def open_recordings(self) -> list[ClaimedRecording]:
+        """The recordings that have not ended."""
         return [item for item in self.recordings if not item.ended]
 
 

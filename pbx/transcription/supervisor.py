@@ -26,11 +26,11 @@ from pbx.transcription.analysis.run import SpokenSegment, analyse_call
 from pbx.transcription.transcriber_process import RETRY, SLOT, limit_threads
 
 COMMAND: Sequence[str] = (sys.executable, "-m", "pbx", "transcriber")
-RESCAN_S = 15.0  # between two searches for new recordings while a sync runs
+RESCAN_S = 15.0  # time between two searches for new recordings while a sync runs
 CHUNK = 2000  # recordings queued in one commit
 END_S = 8.0  # how long a stopping transcriber can take
 STUCK_S = 3600.0  # a transcriber without progress for this long is killed
-PROGRESS_CHECK_S = 5.0  # between two checks of its progress
+PROGRESS_CHECK_S = 5.0  # time between two checks of its progress
 SUMMARY_ATTEMPTS = 3  # requests to the language server for one summary
 SUMMARY_RETRY = timedelta(minutes=10)  # after the first failure; twice as long after the second
 
@@ -45,6 +45,7 @@ class LastChange(NamedTuple):
 
     @property
     def syncing(self) -> bool:
+        """Whether the last sync is still running."""
         return "running" in self.sync
 
 
@@ -65,6 +66,7 @@ class TranscriberSupervisor:
 
     @property
     def is_running(self) -> bool:
+        """Whether the transcriber that this worker started is running."""
         return self._child is not None and self._child.poll() is None
 
     def poll(self, active: ActiveConnection, *, once: bool = False) -> None:
@@ -89,7 +91,7 @@ class TranscriberSupervisor:
             self.end()
 
     def end(self) -> None:
-        """Stop the transcriber, and requeue its recordings if it didn't."""
+        """Stop the transcriber and requeue its unfinished recordings."""
         if self._child is None:
             return
         stop_child(self._child, END_S)
