@@ -22,6 +22,7 @@ from pbx.cli.demo import demo
 from pbx.cli.imports import import_app
 from pbx.cli.terminal import (
     Json,
+    WithParent,
     console,
     open_cache,
     parse_time,
@@ -185,7 +186,7 @@ def worker(
     quiet: Annotated[bool, typer.Option("--quiet", help="Log only errors.")] = False,
     as_json: Json = False,
     only: Annotated[bool, typer.Option("--only", hidden=True, help="End when a worker runs already.")] = False,
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")] = False,
+    with_parent: WithParent = False,
 ) -> None:
     """Run the background worker until stopped: sync, collect, live events, transcription, alerts and requested jobs."""
     failed: list[str] = []
@@ -229,7 +230,7 @@ def watch(
 @app.command(hidden=True)
 def transcriber(
     once: Annotated[bool, typer.Option("--once", help="Exit when nothing is queued.")] = False,
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")] = False,
+    with_parent: WithParent = False,
 ) -> None:
     """Transcribe the queued recordings. The worker starts this command."""
     stop, _ = stop_at_signals()

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -63,8 +63,22 @@ def limit_memory(limit_bytes: int) -> None:
     threading.Thread(target=watch, daemon=True, name="memory").start()
 
 
-def detached() -> dict[str, Any]:
-    """Return the options with which subprocess.Popen starts a process that this terminal's Ctrl-C does not reach."""
+def start_command(*command: str, data_dir: Path, stdin: int, output: BinaryIO) -> "subprocess.Popen[bytes]":
+    """Start `python -m pbx COMMAND` for a data directory, as a process that this terminal's Ctrl-C does not reach.
+
+    `stdin`: subprocess.PIPE or DEVNULL. `output`: the open log of all that it prints. Raises OSError.
+    """
+    return subprocess.Popen(  # noqa: S603 - our own commands
+        [sys.executable, "-m", "pbx", *command],
+        stdin=stdin,
+        stdout=output,
+        stderr=output,
+        env=os.environ | {"PBX_DATA_DIR": str(data_dir.resolve())},
+        **_detached(),
+    )
+
+
+def _detached() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}

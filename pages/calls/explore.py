@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast, get_args
+from typing import cast, get_args
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -64,18 +64,11 @@ def call_question(period: Period, direction: CallDirection | None) -> CallQuesti
 def choose_direction() -> CallDirection | None:
     """Draw the direction buttons; None if all directions are selected."""
     names = [ALL, *get_args(CallDirection)]
-    kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
-    chosen = st.segmented_control(
-        "Direction",
-        names[:4],
-        default=ALL,
-        required=True,
-        key="direction",
-        format_func=str.capitalize,  # as in the filter on Interactions, so the URLs match
-        label_visibility="collapsed",
-        **kept,
+    as_in_url = str.capitalize  # as in the filter on Interactions, so the URLs match
+    chosen = ui.select_one(
+        "Direction", names[:4], ALL, "direction", format_func=as_in_url, persist_state="page", **IN_URL
     )
-    return None if chosen in (None, ALL) else cast(CallDirection, chosen)
+    return None if chosen == ALL else cast(CallDirection, chosen)
 
 
 def show_tiles(now: CallCount, before: CallCount | None) -> None:
@@ -160,17 +153,8 @@ def show_breakdown(site: ui.Site, question: CallQuestion) -> None:
     """Draw the table of calls by a dimension that the reader selects; a click on a row lists its calls."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("Breakdown", anchor=False, width="content")
-        kept: dict[str, Any] = {"persist_state": "page", **IN_URL}
-        name = st.segmented_control(
-            "By",
-            list(BREAKDOWNS),
-            default="Direction",
-            required=True,
-            key="by",
-            label_visibility="collapsed",
-            **kept,
-        )
-    by, none_label = BREAKDOWNS[name or "Direction"]
+        name = ui.select_one("By", list(BREAKDOWNS), "Direction", "by", persist_state="page", **IN_URL)
+    by, none_label = BREAKDOWNS[name]
     with reading(site.engine) as session:
         limit = None if by in ("hour", "day") else MAX_EXPORTED_NAMES
         counts = [count for count in call_counts(session, question, site.zone, by, limit) if count.calls]

@@ -126,21 +126,12 @@ def show_search(site: ui.Site, search: SearchFilter) -> None:
         found_text = f"{count_text(mentions, 'mention')} in {count_text(calls, 'call')}"
         st.html(f'<b>{found_text}</b> <span class="muted">· {" · ".join(more)}</span>')
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="found_tools"):
-            order = st.segmented_control(
-                "Order",
-                list(ORDERS),
-                default="Relevance",
-                required=True,
-                key="sort",
-                label_visibility="collapsed",
-                persist_state="page",
-                **filters.IN_URL,
-            )
-            show_export(site, search, ORDERS[order or "Relevance"], calls)
+            order = ui.select_one("Order", list(ORDERS), "Relevance", "sort", persist_state="page", **filters.IN_URL)
+            show_export(site, search, ORDERS[order], calls)
     rows = st.container()
     offset = pager(mentions, PAGE_HITS, of=f"{search} {order}")
     with reading(site.engine) as session:
-        found = find_hits(session, search, order=ORDERS[order or "Relevance"], offset=offset, limit=PAGE_HITS)
+        found = find_hits(session, search, order=ORDERS[order], offset=offset, limit=PAGE_HITS)
     with rows:
         show_hits(site, found, key="hits", selected=selected_calls(), on_select=select_call)
 

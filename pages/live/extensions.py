@@ -37,14 +37,12 @@ def show_extensions(extensions: tuple[Extension, ...]) -> None:
     counts = {name: sum(group == name for group in groups.values()) for name in GROUPS}
     chosen_in_url = st.query_params.get("devices", ALL)
     choices = [ALL, *(name for name, count in counts.items() if count or name == chosen_in_url)]
-    chosen = st.segmented_control(
+    chosen = ui.select_one(
         "Device state",
         choices,
-        default=chosen_in_url if chosen_in_url in choices else ALL,
-        required=True,
-        key="devices",
+        chosen_in_url if chosen_in_url in choices else ALL,
+        "devices",
         format_func=lambda name: f"{name}  {len(extensions) if name == ALL else counts.get(name, 0):,}",
-        label_visibility="collapsed",
         on_change=save_in_url,
     )
     rows: dict[str, list[ui.TableCell]] = {
@@ -88,9 +86,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
 def live(site: ui.Site) -> None:
-    found = ui.snapshot(site)
-    ui.freshness(site, found.taken_at)
-    ui.part_warnings(found, "active_calls", "extensions")
+    found = ui.live_snapshot(site, "active_calls", "extensions")
     show_calls(found.active_calls)
     st.subheader("Devices", anchor=False)
     if found.extensions:

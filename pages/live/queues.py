@@ -106,9 +106,7 @@ def show_callers(queue: Queue) -> None:
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
 def live(site: ui.Site) -> None:
-    found = ui.snapshot(site)
-    ui.freshness(site, found.taken_at)
-    ui.part_warnings(found, "queues")
+    found = ui.live_snapshot(site, "queues")
     if not found.queues:
         ui.empty(
             "This PBX has no queues",

@@ -44,9 +44,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
 @st.fragment(run_every=ui.live_s())
 @ui.show_errors
 def live(site: ui.Site) -> None:
-    found = ui.snapshot(site)
-    ui.freshness(site, found.taken_at)
-    ui.part_warnings(found, "trunks")
+    found = ui.live_snapshot(site, "trunks")
     if found.trunks:
         show_now(found.trunks)
     else:

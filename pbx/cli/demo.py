@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pbx.cli.terminal import Json, print_json, print_line, report_errors, stop_at_signals
+from pbx.cli.terminal import Json, WithParent, print_json, print_line, report_errors, stop_at_signals
 from pbx.machine import end_with_parent
 
 STARTED_TEXT = (
@@ -24,7 +24,7 @@ def demo(
     ] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the demo and its data, and exit.")] = False,
     as_json: Json = False,
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")] = False,
+    with_parent: WithParent = False,
 ) -> None:
     """Run a demo PBX on the loopback interface until stopped, with thirty days of made-up calls.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pbx.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+WithParent = Annotated[bool, typer.Option(hidden=True, help="Stop when standard input is closed.")]
 
 
 @contextmanager

@@ -5,10 +5,8 @@ directory, so that only one runs; the lock of a killed process is free.
 """
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pbx.errors import DataError, SettingsError
-from pbx.machine import detached
+from pbx.machine import start_command
 from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import DEMO_MARK, MADE_UP_DIR, Settings, demo_mark
 from pbx.store.connections import active_connection
@@ -106,14 +104,7 @@ def start_demo(settings: Settings) -> None:
 def _start_process(settings: Settings) -> "subprocess.Popen[bytes]":
     (settings.home_dir / REMOVED_MARK).unlink(missing_ok=True)
     with (settings.home_dir / "demo.log").open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pbx", "demo", "--with-parent"],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env=os.environ | {"PBX_DATA_DIR": str(settings.home_dir.resolve())},
-            **detached(),
-        )
+        return start_command("demo", "--with-parent", data_dir=settings.home_dir, stdin=subprocess.PIPE, output=output)
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,6 @@ import secrets
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Literal, Self
 
 from pydantic import SecretStr
@@ -93,9 +92,7 @@ class DemoPbx:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

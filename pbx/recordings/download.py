@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from pbx.asterisk.ari.client import AriClient, storage_error
+from pbx.asterisk.ari.client import AriClient, removed_on_error, storage_error
 from pbx.asterisk.formats.recording_files import FileCheck, examine, stored_path
 from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
 from pbx.formatting import size_text
@@ -206,25 +206,19 @@ class Download:
         """Download a recording, check it, and give it its final name if it is complete. Raises PbxError."""
         part = self._parts_dir / str(item.id)
         try:
-            with self._expecting(item), part.open("w+b") as file:
-                size_bytes = self._client.fetch(item.name, file, partial(self._accept, item))
-                file.seek(0)
-                finding = examine(file, size_bytes, item.format)
-            finding = _decoded(part, finding, item)
-            if finding.state == "downloaded":
-                path = stored_path(self._connection_id, item.name, finding.suffix)
-                self._keep(part, path)
-            else:
-                part.unlink()
+            with removed_on_error(part):
+                with self._expecting(item), part.open("w+b") as file:
+                    size_bytes = self._client.fetch(item.name, file, partial(self._accept, item))
+                    file.seek(0)
+                    finding = examine(file, size_bytes, item.format)
+                finding = _decoded(part, finding, item)
+                if finding.state == "downloaded":
+                    path = stored_path(self._connection_id, item.name, finding.suffix)
+                    self._keep(part, path)
+                else:
+                    part.unlink()
         except _RecordingTooLarge as error:
-            part.unlink(missing_ok=True)
             return DownloadResult(item.id, "too_large", self._too_large(error.size_bytes), size_bytes=error.size_bytes)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise storage_error(error, part) from error
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         if finding.state == "downloaded":
             return DownloadResult(item.id, "downloaded", "", path, size_bytes, finding.duration_s, now())
         if finding.state == "waiting" and not item.young:

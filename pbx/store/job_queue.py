@@ -3,9 +3,7 @@
 The queue follows the rules of pbx.store.work_queue. A job can be killed at any moment and completes when it runs again.
 """
 
-import os
 import subprocess
-import sys
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +16,7 @@ from sqlmodel import Session, and_, col, delete, exists, or_, select
 
 from pbx.errors import DataError, SettingsError
 from pbx.formatting import zone_of
-from pbx.machine import detached
+from pbx.machine import start_command
 from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import Settings
 from pbx.store.connections import ActiveConnection, active_connection
@@ -163,13 +161,8 @@ def _start_worker(settings: Settings) -> subprocess.Popen[bytes]:
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
     with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pbx", "worker", "--only"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=os.environ | {"PBX_DATA_DIR": str(settings.pbx_data_dir.resolve())},
-            **detached(),
+        return start_command(
+            "worker", "--only", data_dir=settings.pbx_data_dir, stdin=subprocess.DEVNULL, output=output
         )
 
 

@@ -164,7 +164,15 @@ def _no_snapshot(site: Site, last: Job | None) -> None:
     empty("No live status yet", text, icon="sensors", link=(SETTINGS_PAGE, "Check the connection"))
 
 
-def freshness(site: Site, taken_at: datetime) -> None:
+def live_snapshot(site: Site, *parts: str) -> Snapshot:
+    """The newest snapshot as `snapshot` returns it, with a line on its age and warnings about these parts of it."""
+    found = snapshot(site)
+    _show_age(site, found.taken_at)
+    _warn_about_parts(found, parts)
+    return found
+
+
+def _show_age(site: Site, taken_at: datetime) -> None:
     """Note the age of the live figures, with a warning if newer ones could not be read."""
     now = datetime.now(UTC)
     with reading(site.engine) as session:
@@ -174,7 +182,7 @@ def freshness(site: Site, taken_at: datetime) -> None:
         st.warning(f"Newer figures could not be read. {plain(last.error)}", icon=":material/sensors_off:")
 
 
-def part_warnings(found: Snapshot, *parts: str) -> None:
+def _warn_about_parts(found: Snapshot, parts: tuple[str, ...]) -> None:
     """Warn about parts of a snapshot that are missing or incomplete, with the reason."""
     for name in parts:
         part = found.parts.get(name)  # type: ignore[call-overload]  # the names are the snapshot's own

@@ -7,13 +7,14 @@ import gc
 import html
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.components.v2.types import ComponentRenderer
 
 from pbx.charts import DARK, LIGHT, Palette, fit_legend
 from pbx.errors import PbxError
@@ -27,6 +28,12 @@ SETTINGS_PAGE = "pages/settings/freepbx.py"
 # Runs when the title changes. Otherwise a new page would keep the scroll position of the previous one.
 FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
 SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
+
+
+def component(name: str, html: str, css_file: str, *js_files: str) -> ComponentRenderer:
+    """Register a component of the app, with a style and scripts from this folder."""
+    css, *scripts = ((HERE / file).read_text(encoding="utf-8") for file in (css_file, *js_files))
+    return st.components.v2.component(name, html=html, css=css, js="".join(scripts))
 
 
 def palette() -> Palette:
@@ -187,19 +194,22 @@ def chart(figure: Any, *, alt: str, key: str, picture: str, on_pick: Callable[[A
     )
 
 
+def select_one(label: str, options: Sequence[str], default: str, key: str, **more: Any) -> str:
+    """Draw a row of buttons, one of them selected, and return that one. Only screen readers have the label.
+
+    `more`: further arguments of st.segmented_control.
+    """
+    chosen: str | None = st.segmented_control(
+        label, options, default=default, required=True, key=key, label_visibility="collapsed", **more
+    )
+    return chosen or default
+
+
 def span(key: str) -> tuple[datetime, datetime]:
     """A choice of how much history to show, kept in the URL: the time range in UTC, up to now."""
-    chosen = st.segmented_control(
-        "History",
-        list(SPANS),
-        default="24 h",
-        required=True,
-        key=key,
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    chosen = select_one("History", list(SPANS), "24 h", key, bind="query-params")
     now = datetime.now(UTC)
-    return now - timedelta(hours=SPANS[chosen or "24 h"]), now
+    return now - timedelta(hours=SPANS[chosen]), now
 
 
 def style() -> None:

@@ -17,15 +17,12 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow
 from pbx.store.notes import LONGEST_NOTE, get_note, save_note
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import HERE, show_errors
+from pbx.ui.elements import HERE, component, show_errors
 
 _MAX_ID_CHARACTERS = 1_000
 
-_component = st.components.v2.component(
-    "pbx_note",
-    html=(HERE / "note_field.html").read_text(encoding="utf-8"),
-    css=(HERE / "note_field.css").read_text(encoding="utf-8"),
-    js=(HERE / "note_field.js").read_text(encoding="utf-8"),
+_component = component(
+    "pbx_note", (HERE / "note_field.html").read_text(encoding="utf-8"), "note_field.css", "note_field.js"
 )
 
 

@@ -9,21 +9,16 @@ from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-import streamlit as st
-
 from pbx.formatting import FLAGS, SOUNDS, SPEAKERS
 from pbx.store.models import SegmentRow
-from pbx.ui.elements import HERE
+from pbx.ui.elements import HERE, component
 
 MAX_EDIT_CHARACTERS = 20_000
 _TONES = ("caller", "agent")
 _MERGE_PERCENT = 0.4  # of the waveform: marks closer than this become one
 
-_component = st.components.v2.component(
-    "pbx_player",
-    html=(HERE / "player.html").read_text(encoding="utf-8"),
-    css=(HERE / "player.css").read_text(encoding="utf-8"),
-    js=(HERE / "player.js").read_text(encoding="utf-8") + (HERE / "transcript.js").read_text(encoding="utf-8"),
+_component = component(
+    "pbx_player", (HERE / "player.html").read_text(encoding="utf-8"), "player.css", "player.js", "transcript.js"
 )
 
 

@@ -22,7 +22,7 @@ from pbx.store.engine import reading
 from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
 from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import drilldown_chart
-from pbx.ui.elements import empty, note, palette
+from pbx.ui.elements import empty, note, palette, select_one
 from pbx.ui.filters import IN_URL
 from pbx.ui.period_bar import Period
 from pbx.ui.tiles import figure_tile, figure_tiles
@@ -165,19 +165,11 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
 
 
 def _week(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets) -> None:
-    measure = st.segmented_control(
-        "Week",
-        list(charts.MEASURES),
-        default="Offered",
-        required=True,
-        key="week",
-        label_visibility="collapsed",
-        **IN_URL,
-    )
+    measure = select_one("Week", list(charts.MEASURES), "Offered", "week", **IN_URL)
     unknown = (*covered.gaps, (period.seen_until, period.until))
     cells = heat_map(session, period.wanted, site.zone, targets, unknown)
     drilldown_chart(
-        charts.week_map(cells, measure or "Offered", zone=site.zone, palette=palette()),
+        charts.week_map(cells, measure, zone=site.zone, palette=palette()),
         alt=f"{measure} by weekday and hour of the day.",
         key="queue_week",
         picture=period.picture(f"{measure} of queues by weekday and hour"),

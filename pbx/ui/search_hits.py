@@ -10,18 +10,13 @@ import streamlit as st
 from pbx.formatting import DIRECTIONS, SPEAKERS, position_text
 from pbx.transcription.search.hits import Hit
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import HERE
+from pbx.ui.elements import component
 
 MAX_SEGMENT_CHARACTERS = 420
 MAX_CONTEXT_CHARACTERS = 110
 TextSpans = Sequence[tuple[int, int]]  # of characters: the first, and the one after the last
 
-_component = st.components.v2.component(
-    "pbx_hits",
-    html='<div class="hits"></div>',
-    css=(HERE / "search_hits.css").read_text(encoding="utf-8"),
-    js=(HERE / "search_hits.js").read_text(encoding="utf-8"),
-)
+_component = component("pbx_hits", '<div class="hits"></div>', "search_hits.css", "search_hits.js")
 
 
 def show_hits(

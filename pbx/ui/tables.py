@@ -8,7 +8,7 @@ import streamlit as st
 from pbx.formatting import DIRECTIONS, NOTHING, RECORDING_STATES, TRANSCRIPTION_STATES, duration_text
 from pbx.store.models import CallRow
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import HERE
+from pbx.ui.elements import component
 
 CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
 SHORT_CALL_COLUMNS = ("Call", "Transcript|")
@@ -20,12 +20,7 @@ CARD_LINE_PX = 45  # the height of a line of values where rows are cards
 # that a click on this cell returns, in place of its row's.
 TableCell = str | Mapping[str, str]
 
-_table = st.components.v2.component(
-    "pbx_table",
-    html='<div class="table"></div>',
-    css=(HERE / "table.css").read_text(encoding="utf-8"),
-    js=(HERE / "table.js").read_text(encoding="utf-8"),
-)
+_table = component("pbx_table", '<div class="table"></div>', "table.css", "table.js")
 
 
 def table(

@@ -32,7 +32,7 @@ from pbx.store.trunk_capacities import set_trunk_capacity, trunk_capacities
 from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import compared
 from pbx.ui.drilldown import drilldown_chart, follow, no_history
-from pbx.ui.elements import note, palette, plain
+from pbx.ui.elements import note, palette, plain, select_one
 from pbx.ui.exports import table_export
 from pbx.ui.period_bar import Period
 from pbx.ui.tables import TableCell, table
@@ -92,26 +92,16 @@ def show_totals(site: Site, period: Period, trunk: str | None) -> None:
 def show_quality(site: Site, period: Period, trunk: str | None, trunks: Sequence[str]) -> bool:
     """ASR, NER, ACD and PDD by interval, hang-up causes, and a table of all trunks; False if there are no calls."""
     steps: dict[str, IntervalStep] = {"By day": "day", "By hour": "hour"}
-    default = f"By {period.step}"
-    chosen = st.segmented_control(
-        "Interval",
-        list(steps),
-        default=default,
-        required=True,
-        key=f"trunk_{period.step}",
-        label_visibility="collapsed",
-    )
+    step = steps[select_one("Interval", list(steps), f"By {period.step}", f"trunk_{period.step}")]
     with reading(site.engine) as session:
-        found = trunk_intervals(
-            session, site.active.id, trunk, period.since, period.seen_until, site.zone, steps[chosen or default]
-        )
+        found = trunk_intervals(session, site.active.id, trunk, period.since, period.seen_until, site.zone, step)
         causes = cause_counts(session, site.active.id, trunk, period.since, period.until)
         figures = by_trunk(session, site.active.id, period.since, period.seen_until)
         gaps = call_coverage(session, site.active.id, period.since, period.seen_until).gaps
     if not any(item.figures.seizures for item in found):
         _no_calls()
         return False
-    found = _full_intervals(found, site, steps[chosen or default])
+    found = _full_intervals(found, site, step)
     shares = {
         "ASR": _points(found, lambda figures: figures.asr, "percent"),
         "NER": _points(found, lambda figures: figures.ner, "percent", _unsure_text),

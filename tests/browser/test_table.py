@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pbx.ui import tables
+from pbx.ui import elements
 from tests.browser.chromium import open_page
 
-SCRIPT = tables.HERE / "table.js"
+SCRIPT = elements.HERE / "table.js"
 DRAW = """async ([script, waits]) => {
   const { default: draw } = await import("data:text/javascript," + encodeURIComponent(script))
   window.picked ??= []

@@ -5,7 +5,6 @@ import hashlib
 import socket
 import time
 import uuid
-from types import TracebackType
 from typing import Self
 
 from tests.lab.provision import LabError
@@ -46,7 +45,7 @@ class Ami:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.line.close()
 
     def take(self, end: bytes) -> bytes:

@@ -14,6 +14,7 @@ from tests.lab.process import wait_until
 from tests.lab.provision import LabError
 from tests.lab.server import PHONES, SERVERS, LabServer
 from tests.paths import FIXTURES
+from tests.sockets import read_until
 
 ODD_CALLER = 'Ana "Zoë" <b>Ruiz</b> 🎉 <+493055501>'
 ODD_RECORDING = "Zoë's 50% #1 + ?&"
@@ -116,12 +117,10 @@ class Recorder:
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.server.host}\r\nAuthorization: Basic {credentials}\r\n\r\n"
         with socket.create_connection((self.server.host, self.server.http_port), timeout=10) as line:
             line.sendall(head.encode())
-            raw = b""
-            while not whole(raw):
-                more = line.recv(65536)
-                if not more:
-                    raise LabError(f"{self.server.name} closed in the middle of {path}")
-                raw += more
+            try:
+                raw = read_until(line, whole)
+            except EOFError:
+                raise LabError(f"{self.server.name} closed in the middle of {path}") from None
         self.write(f"ari-{name}", raw)
         return raw
 

@@ -157,13 +157,22 @@ class Asterisk(Process):
 class LabServer(Asterisk):
     """A PBX, with recordings kept FreePBX's way."""
 
-    ami_tls_port: int = 0
     http_port: int = 0
-    https_port: int = 0
-    chan_sip_port: int = 0
     timezone: str = "UTC"  # the PBX's own, which its file names use
     ari_username: str = "notebook"
     ari_secret: str = ARI_SECRET
+
+    @property
+    def ami_tls_port(self) -> int:
+        return self.ami_port + 1
+
+    @property
+    def https_port(self) -> int:
+        return self.http_port + 1
+
+    @property
+    def chan_sip_port(self) -> int:
+        return self.sip_port + 1
 
     @property
     def monitor(self) -> Path:
@@ -319,10 +328,7 @@ SERVERS = {
         16000,
         "",
         ("common", "pbx"),
-        ami_tls_port=5139,
         http_port=8188,
-        https_port=8189,
-        chan_sip_port=5161,
         timezone="Asia/Kolkata",
     ),
     22: LabServer(
@@ -334,10 +340,7 @@ SERVERS = {
         22000,
         "",
         ("common", "pbx"),
-        ami_tls_port=5239,
         http_port=8288,
-        https_port=8289,
-        chan_sip_port=5261,
     ),
 }
 CARRIER = Asterisk("carrier", 22, 5538, CARRIER_SIP_PORT, CARRIER_IAX_PORT, 24000, "-carrier", ("common", "carrier"))

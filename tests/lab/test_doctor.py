@@ -132,6 +132,12 @@ def connection_to(server: Spare) -> Connection:
     return Connection.model_validate(server.connection().model_dump() | ami)
 
 
+def check_after(server: Spare, command: str) -> dict[str, CheckStep]:
+    """Run a command of Asterisk's console, then check the connection."""
+    server.cli(command)
+    return check(connection_to(server))
+
+
 def lines(fix: str) -> str:
     """The lines to copy: all but the sentence before them and the one after."""
     return "\n".join(line for line in fix.splitlines()[1:] if not line.startswith(("then ", "and ")))
@@ -213,37 +219,31 @@ def test_a_recording_without_sound(broken: Spare, content: bytes) -> None:
 
 def test_ari_switched_off(broken: Spare) -> None:
     set_line(broken.etc / "ari.conf", "enabled = yes", "enabled = no")
-    broken.cli("module reload res_ari.so")
-    steps = check(connection_to(broken))
+    steps = check_after(broken, "module reload res_ari.so")
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
     assert lines(steps["ARI answers"].fix[0]) == "enabled = yes"
     set_line(broken.etc / "ari.conf", "enabled = no", lines(steps["ARI answers"].fix[0]))
-    broken.cli("module reload res_ari.so")
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check_after(broken, "module reload res_ari.so")) == AMISS
 
 
 def test_ari_with_a_prefix(broken: Spare) -> None:
     set_line(broken.etc / "http.conf", "enabled = yes", "enabled = yes\nprefix = asterisk")
-    broken.cli("module reload http")
-    steps = check(connection_to(broken))
+    steps = check_after(broken, "module reload http")
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
     name, _, prefix = lines(steps["ARI answers"].fix[0]).partition("=")
     assert (name, prefix) == ("FREEPBX_ARI_PREFIX", "asterisk")
     connection = connection_to(broken).model_copy(update={"ari_prefix": f"/{prefix}"})
     assert not_ok(check(connection)) == AMISS
     set_line(broken.etc / "http.conf", "prefix = asterisk", "prefix =")
-    broken.cli("module reload http")
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check_after(broken, "module reload http")) == AMISS
 
 
 def test_the_web_server_switched_off(broken: Spare) -> None:
     (broken.etc / "http.conf").write_text("[general]\nenabled = no\n")
-    broken.cli("module reload http")
-    steps = check(connection_to(broken))
+    steps = check_after(broken, "module reload http")
     assert not_ok(steps) == AMISS | {"ARI port open": "failed"}
     (broken.etc / "http.conf").write_text(lines(steps["ARI port open"].fix[0]))
-    broken.cli("module reload http")
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check_after(broken, "module reload http")) == AMISS
 
 
 def test_ami_switched_off(broken: Spare) -> None:
@@ -254,16 +254,13 @@ def test_ami_switched_off(broken: Spare) -> None:
     steps = check(connection_to(broken))
     assert not_ok(steps) == {"AMI port open": "failed"}
     (broken.etc / "manager_custom.conf").write_text(lines(steps["AMI port open"].fix[0]))
-    broken.cli("manager reload")
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check_after(broken, "manager reload")) == AMISS
 
 
 def test_an_ami_user_that_is_not_there(broken: Spare) -> None:
     set_line(broken.etc / "manager.conf", "[notebook]", "[another]")
-    broken.cli("manager reload")
-    steps = check(connection_to(broken))
+    steps = check_after(broken, "manager reload")
     assert not_ok(steps) == {"AMI login": "failed"}
     section = lines(steps["AMI login"].fix[0]).replace("(the same as FREEPBX_AMI_PASSWORD)", AMI_SECRET)
     (broken.etc / "manager_custom.conf").write_text(section)
-    broken.cli("manager reload")
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check_after(broken, "manager reload")) == AMISS

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from pbx.demo.world import World, usual_boot
 from pbx.settings import Connection
+from tests.sockets import read_until
 
 
 def busy_moment() -> datetime:
@@ -80,12 +81,7 @@ def ask_and_stay(connection: Connection, request: bytes) -> tuple[Answer, bool]:
     """The reply to a request, and whether the connection takes another one."""
     with _line(connection) as line:
         line.sendall(request)
-        raw = b""
-        while not _whole(raw):
-            more = line.recv(65536)
-            if not more:
-                raise ConnectionError(f"Closed in the middle of {raw!r}.")
-            raw += more
+        raw = read_until(line, _whole)
         try:
             line.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
             stays = line.recv(1) == b"H"

@@ -18,7 +18,6 @@ from collections import deque
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from types import TracebackType
 
 from pbx.asterisk.ami.connection import CHUNK_BYTES, AmiConnection, open_link
 from pbx.asterisk.ami.pending_action import PendingAction, over_limit, too_large
@@ -193,9 +192,7 @@ class AmiClient:
     def __enter__(self) -> "AmiClient":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _wake(self) -> None:

@@ -7,10 +7,10 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
@@ -103,9 +103,7 @@ class AriClient:
     def __enter__(self) -> "AriClient":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -151,16 +149,10 @@ class AriClient:
         After an error, no part of the file remains.
         """
         part = target.with_name(f"{target.name}.part")
-        try:
+        with removed_on_error(part):
             with part.open("wb") as file:  # buffered: a raw write may take only a part
                 size_bytes = self.fetch(name, file, accept)
             replace_file(part, target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise storage_error(error, target) from error
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         return size_bytes
 
     def fetch(self, name: str, sink: BinaryIO, accept: Callable[[int], None] | None = None) -> int:
@@ -262,6 +254,19 @@ class AriClient:
             if left_bytes and len(chunk) < _SMALL_READ_BYTES:
                 # Asterisk sends 4 KB at a time: reading each one separately would cost more CPU time than the copy.
                 time.sleep(_READ_PAUSE_S)
+
+
+@contextmanager
+def removed_on_error(part: Path) -> Iterator[None]:
+    """Remove an unfinished file when the block raises; an OSError becomes StorageFull or DataError."""
+    try:
+        yield
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise storage_error(error, part) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def storage_error(error: OSError, path: Path) -> DataError:

@@ -114,7 +114,7 @@ def test_a_model_by_name_is_downloaded_loaded_and_used(monkeypatch: pytest.Monke
         assert seen[-1] == (len(content), len(content))
         monkeypatch.setattr(checkpoints, "_pick_precision", lambda device, precision: "fp32")
         again = load_transcriber(settings.model_copy(update={"whisper_max_spans": 1}))
-        assert len(server.chosen) == 2  # the one that was cut, and the rest
+        assert len(server.requested) == 2  # the one that was cut, and the rest
     assert [s.text for part in again.transcribe([TranscriptionSource(PHRASE)]) for s in part.segments] == [SAID]
 
 
@@ -140,7 +140,7 @@ def test_a_folder_that_is_no_model_is_reported(
         (copy / file.name).symlink_to(file)
     (copy / damaged).unlink()
     (copy / damaged).write_bytes(NO_CHECKPOINTS[kind])
-    with pytest.raises(ModelError, match="micro is damaged, or no model of faster-whisper") as caught:
+    with pytest.raises(ModelError, match="micro is damaged or not a faster-whisper model") as caught:
         load_transcriber(load_settings(), str(copy))
     assert "Delete the folder" in caught.value.fix
 

@@ -1,0 +1,15 @@
+"""What tests read from raw sockets."""
+
+import socket
+from collections.abc import Callable
+
+
+def read_until(line: socket.socket, is_complete: Callable[[bytes], bool]) -> bytes:
+    """Read until the bytes are complete. Raises EOFError, with what came, if the other side closes before that."""
+    received = b""
+    while not is_complete(received):
+        data = line.recv(65536)
+        if not data:
+            raise EOFError(received)
+        received += data
+    return received
