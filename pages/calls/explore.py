@@ -99,10 +99,7 @@ def show_time(site: ui.Site, period: Period, counts: Sequence[CallCount], gaps: 
         gaps,
         title=title,
         step=period.step,
-        span=(period.since, period.until),
-        zone=site.zone,
-        palette=ui.palette(),
-        now=period.now,
+        **period.chart_arguments(),
     )
     drilldown_chart(figure, alt=way_alt(title, rows, site.zone), key="calls_by_time", picture=period.picture(title))
 

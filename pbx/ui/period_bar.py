@@ -3,17 +3,19 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
+from typing import TypedDict
 
 import streamlit as st
 
 from pbx.analytics.formulas.intervals import IntervalStep
 from pbx.analytics.queues import FigureFilter, visit_names
+from pbx.charts import Palette
 from pbx.formatting import start_of_day
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.snapshots import latest_snapshot
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note, picture_name
+from pbx.ui.elements import note, palette, picture_name
 from pbx.ui.filters import ALL, period_bounds, period_filter, select_filter
 from pbx.ui.streamlit_patches import opened_by_address
 
@@ -21,6 +23,15 @@ BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Custom rang
 HOURLY = timedelta(days=3)  # charts show periods up to this length by hour, longer ones by day
 _CARRIED = ("period", "days", "queue")
 _CARRY, _PAGE = "bar_carried", "bar_page"
+
+
+class ChartArguments(TypedDict):
+    """What the charts of a period have in common, as keyword arguments of those in pbx.charts."""
+
+    span: tuple[datetime, datetime]
+    zone: tzinfo
+    palette: Palette
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,10 @@ class Period:
     def seen_until(self) -> datetime:
         """The end of the period, or now if it is in the future."""
         return min(self.until, self.now)
+
+    def chart_arguments(self) -> ChartArguments:
+        """The arguments of a chart of this period, in the colours of the reader's browser."""
+        return ChartArguments(span=(self.since, self.until), zone=self.zone, palette=palette(), now=self.now)
 
     def picture(self, what: str) -> str:
         """The file name of a chart of this period saved as PNG."""

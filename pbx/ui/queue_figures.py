@@ -117,13 +117,11 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     found = queue_intervals(session, period.wanted, site.zone, period.step, targets)
     waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
-    span, colours = (period.since, period.until), palette()
+    colours = palette()
     counter_resets = resets_of(session, site.active.id, period.since, period.until, period.queue)
     resets = [(reset.at, reset.description) for reset in counter_resets]
     drilldown_chart(
-        charts.volume_bars(
-            intervals, covered.gaps, span=span, zone=site.zone, palette=colours, now=period.now, resets=resets
-        ),
+        charts.volume_bars(intervals, covered.gaps, **period.chart_arguments(), resets=resets),
         alt=charts.intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
         picture=period.picture("calls offered to queues"),
@@ -135,10 +133,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
             *(intervals, covered.gaps),
             target_percent=target,
             within=within,
-            span=span,
-            zone=site.zone,
-            palette=colours,
-            now=period.now,
+            **period.chart_arguments(),
             resets=resets,
         ),
         alt=charts.intervals_alt(f"Service level within {within}", intervals, covered.gaps),

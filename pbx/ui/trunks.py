@@ -154,10 +154,7 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
         title=title,
         step=step,
         lines=lines,
-        span=(period.since, period.until),
-        zone=site.zone,
-        palette=palette(),
-        now=period.now,
+        **period.chart_arguments(),
         resets=[(reset.at, reset.description) for reset in resets if reset.description == RESTARTED],
     )
     alt = points_alt(title, {"Peak concurrent calls": peaks, "Traffic": means})
@@ -281,10 +278,7 @@ def _ratios(
         gaps,
         title=title,
         unit=unit,
-        span=(period.since, period.until),
-        zone=site.zone,
-        palette=palette(),
-        now=period.now,
+        **period.chart_arguments(),
         top=top,
         durations=durations,
     )

@@ -21,12 +21,13 @@ from tests.unit.transcription.search.transcribed_calls import add_transcript
 EPOCH = int(NOON.timestamp())
 CALL, LATER = f"{EPOCH}.1", f"{EPOCH}.2"  # the uniqueids of a call's first leg, which is its linkedid, and of another
 FILE = f"q-600-+49301234-20260302-120000-{LATER}"  # what FreePBX calls the recording that the later leg made
+LOCAL = "Local/1001@from-queue-00000001"  # the channel whose two halves join the call's legs
 IN = replace(
     ANSWERED,
     linkedid=CALL,
     uniqueid=CALL,
     channel="PJSIP/carrier-00000001",
-    dst_channel="Local/1001@from-queue-00000001;1",
+    dst_channel=f"{LOCAL};1",
     src="+49301234",
     dst="600",
     context="ext-queues",
@@ -38,7 +39,7 @@ IN = replace(
 ON = replace(
     IN,
     uniqueid=LATER,
-    channel="Local/1001@from-queue-00000001;2",
+    channel=f"{LOCAL};2",
     dst_channel="PJSIP/1001-00000002",
     trunk="",
     last_app="Dial",
