@@ -48,7 +48,7 @@ def test_the_worker_makes_what_a_browser_plays_and_draws(engine: Engine, setting
 
 
 def test_a_recording_that_is_not_there_is_said(engine: Engine, settings: Settings) -> None:
-    with pytest.raises(DataError, match="no such recording"):
+    with pytest.raises(DataError, match="not in the cache"):
         run_inline(engine, settings, "make_playable", {"recording_id": 99})
 
 
