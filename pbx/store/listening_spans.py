@@ -25,8 +25,8 @@ def begin_span(session: Session, connection_id: int, started_at: datetime) -> in
         "listened_until": started_at,
         "end_reason": "",
     }
-    made = insert(_spans).values(values).returning(_spans.c.id)
-    return int(session.connection().execute(made).scalar_one())
+    statement = insert(_spans).values(values).returning(_spans.c.id)
+    return int(session.connection().execute(statement).scalar_one())
 
 
 def prolong_span(session: Session, span_id: int, listened_until: datetime, end_reason: str = "") -> None:

@@ -24,7 +24,7 @@ AT_FIRST = ("empty", "unreadable")  # tried again only while young
 _LEFT_OUT = ("unreadable", "too_large", "empty", "missing")
 _BY_PRECEDENCE = ("downloaded", "waiting", "downloading", "listed", "failed", *_LEFT_OUT)
 _FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
-_NOTHING = {"unknown", "", None}
+_MISSING = {"unknown", "", None}
 
 _calls = Table.metadata.tables["calls"]
 _recordings = Table.metadata.tables["recordings"]
@@ -151,15 +151,15 @@ def _calls_of(session: Session, connection_id: int, found: Sequence[ListedRecord
         _find_by_leg(
             session, connection_id, [linkedid for linkedid in chunk if linkedid not in ids], facts_by_linkedid, ids
         )
-    fresh = [
+    new_calls = [
         {"connection_id": connection_id, "linkedid": linkedid, "source": "freepbx", "agent": "", "state": "listed"}
         | facts
         for linkedid, facts in facts_by_linkedid.items()
         if linkedid not in ids
     ]
-    if fresh:
-        made = session.connection().execute(insert(_calls).returning(_calls.c.linkedid, _calls.c.id), fresh)
-        ids.update((row.linkedid, row.id) for row in made)
+    if new_calls:
+        added = session.connection().execute(insert(_calls).returning(_calls.c.linkedid, _calls.c.id), new_calls)
+        ids.update((row.linkedid, row.id) for row in added)
     return ids
 
 
@@ -194,7 +194,7 @@ def _add_facts(session: Session, call: Mapping[str, Any], facts: Mapping[str, An
 
 def _merged(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Merge the facts of two recordings of a call: `known`, completed from `more` where facts are missing."""
-    return {field: more[field] if known.get(field) in _NOTHING else known[field] for field in more}
+    return {field: more[field] if known.get(field) in _MISSING else known[field] for field in more}
 
 
 def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from pbx.store.models import RecordingRow, Table, Transcription, TranscriptionRu
 
 QueueScope = Literal["new", "failed", "all"]
 
-_AGAIN: dict[QueueScope, tuple[str, ...]] = {
+_SCOPE_STATES: dict[QueueScope, tuple[str, ...]] = {
     "new": ("new",),
     "failed": ("failed",),
     "all": ("new", "failed", "completed"),
@@ -89,8 +89,10 @@ def queue_recordings(
     Urgent recordings move to the front, even if already queued. `model`: a name or path; "" for the model in the
     settings.
     """
-    ask = _QueueRequest(connection_id, requested_by, model, urgent)
-    return sum(ask.queue(session, _recordings.c.id.in_(chunk), _AGAIN["all"]) for chunk in chunks(recording_ids))
+    request = _QueueRequest(connection_id, requested_by, model, urgent)
+    return sum(
+        request.queue(session, _recordings.c.id.in_(chunk), _SCOPE_STATES["all"]) for chunk in chunks(recording_ids)
+    )
 
 
 def queue_calls(
@@ -98,7 +100,9 @@ def queue_calls(
 ) -> int:
     """Queue the downloaded recordings of all calls that match a filter; returns how many were queued."""
     found = _recordings.c.call_id.in_(select(_calls.c.id).where(*call_conditions(session, wanted)))
-    return _QueueRequest(wanted.connection_id, requested_by, model, urgent=True).queue(session, found, _AGAIN[only])
+    return _QueueRequest(wanted.connection_id, requested_by, model, urgent=True).queue(
+        session, found, _SCOPE_STATES[only]
+    )
 
 
 def new_within_rules(session: Session, rules: TranscriptionRules) -> list[int]:
@@ -138,8 +142,8 @@ def recordings_in(session: Session, connection_id: int, state: Literal["new", "f
 
 def queue_new(session: Session, connection_id: int, recording_ids: Sequence[int]) -> int:
     """Queue recordings by rule, except those that were ever queued before; returns how many were queued."""
-    ask = _QueueRequest(connection_id, "rule", "", urgent=False)
-    return sum(ask.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in chunks(recording_ids))
+    request = _QueueRequest(connection_id, "rule", "", urgent=False)
+    return sum(request.queue(session, _recordings.c.id.in_(chunk), ()) for chunk in chunks(recording_ids))
 
 
 def cancel(session: Session, connection_id: int, recording_ids: Sequence[int] | None) -> int:
@@ -274,7 +278,7 @@ class _QueueRequest:
     def queue(self, session: Session, these: ColumnElement[bool], again: Sequence[str]) -> int:
         """Queue the downloaded ones of `these` recordings that are new or in the states `again`; returns how many."""
         mine = and_(these, _recordings.c.connection_id == self.connection_id, _recordings.c.state == "downloaded")
-        queued = self._add(session, mine) if again != _AGAIN["failed"] else 0
+        queued = self._add(session, mine) if again != _SCOPE_STATES["failed"] else 0
         if again:
             queued += self._queue_again(session, mine, again)
         if queued:
@@ -294,15 +298,15 @@ class _QueueRequest:
         statement = (
             update(_queue)
             .where(table.recording_id.in_(select(_recordings.c.id).where(mine)), states)
-            .values(self._fresh() | {"started_at": None, "ended_at": None})
+            .values(self._initial_values() | {"started_at": None, "ended_at": None})
         )
         return session.connection().execute(statement).rowcount
 
     def _add(self, session: Session, mine: ColumnElement[bool]) -> int:
         table = _recordings.c
-        fresh = {
+        initial = {
             name: literal(value, UtcSeconds() if isinstance(value, datetime) else None)
-            for name, value in self._fresh().items()
+            for name, value in self._initial_values().items()
             if value is not None
         }
         row = {
@@ -310,12 +314,12 @@ class _QueueRequest:
             "connection_id": table.connection_id,
             "recorded_at": table.started_at,
             "total_s": table.duration_s,
-        } | fresh
+        } | initial
         rows = select(*row.values()).where(mine, ~_has_row())
         added = insert(_queue).from_select(list(row), rows).execution_options(preserve_rowcount=True)
         return session.connection().execute(added).rowcount
 
-    def _fresh(self) -> dict[str, Any]:
+    def _initial_values(self) -> dict[str, Any]:
         return {
             "state": "queued",
             "model": self.model,

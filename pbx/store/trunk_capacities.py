@@ -5,12 +5,12 @@ from sqlmodel import Session
 
 from pbx.store.models import Table, TrunkCapacity
 
-_L = Table.metadata.tables[str(TrunkCapacity.__tablename__)].c
+_capacities = Table.metadata.tables[str(TrunkCapacity.__tablename__)].c
 
 
 def trunk_capacities(session: Session, connection_id: int) -> dict[str, int]:
     """Return {trunk: concurrent calls} for the trunks with a known capacity."""
-    query = select(_L.trunk, _L.channels).where(_L.connection_id == connection_id)
+    query = select(_capacities.trunk, _capacities.channels).where(_capacities.connection_id == connection_id)
     return {row.trunk: row.channels for row in session.connection().execute(query)}
 
 

@@ -24,11 +24,11 @@ _T = TypeVar("_T")
 VisitSource = Literal["watch", "queue_log"]
 SAME_S = 2
 _TIMES = ("joined_at", "connected_at", "ended_at")
-_NOTHING: tuple[object, ...] = (None, "")
+_MISSING: tuple[object, ...] = (None, "")
 _WHO = ("caller", "caller_name", "did", "interface", "original_position")  # independent of how the visit ended
 _FIELDS = tuple(Visit.__dataclass_fields__)
 _KEY = ("uniqueid", "queue", "joined_at", "outcome")
-_SEEN = 2  # the certainty of an observed end
+_OBSERVED = 2  # the certainty of an observed end
 _CERTAINTY = {"in_progress": 0, "unknown": 1}
 _OPPOSITE = {"login": "logout", "logout": "login", "pause": "unpause", "unpause": "pause"}
 
@@ -55,10 +55,10 @@ def store_visits(session: Session, connection_id: int, visits: Sequence[Visit], 
     they must be in chronological order. Also updates the queues of the visits' calls.
     """
     visits = bounded(visits)
-    rows = _known_visits(session, connection_id, sorted({visit.uniqueid for visit in visits}))
+    rows = _stored_visits(session, connection_id, sorted({visit.uniqueid for visit in visits}))
     for visit in map(_in_seconds, visits):
         same_caller = rows[visit.uniqueid, visit.queue]
-        row = _known(visit, same_caller, source)
+        row = _find_stored(visit, same_caller, source)
         if row is None:
             same_caller.append(_VisitRecord(None, source, visit))
         else:
@@ -137,7 +137,7 @@ def open_visits(session: Session, connection_id: int, source: VisitSource) -> li
     return [Visit(*row) for row in session.connection().execute(query)]
 
 
-def _known_visits(
+def _stored_visits(
     session: Session, connection_id: int, uniqueids: Sequence[str]
 ) -> dict[tuple[str, str], list[_VisitRecord]]:
     rows: dict[tuple[str, str], list[_VisitRecord]] = defaultdict(list)
@@ -150,7 +150,7 @@ def _known_visits(
     return rows
 
 
-def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _VisitRecord | None:
+def _find_stored(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _VisitRecord | None:
     """Return the row of the same visit, or None.
 
     A caller who left the queue and rejoined it has two visits; the end of the first one distinguishes them.
@@ -168,18 +168,18 @@ def _known(visit: Visit, rows: list[_VisitRecord], source: VisitSource) -> _Visi
 def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
     """Merge two versions of a visit: the better source takes precedence, and the other one fills in missing values."""
     old, old_source = row.visit, row.source
-    sure, old_sure = _CERTAINTY.get(visit.outcome, _SEEN), _CERTAINTY.get(old.outcome, _SEEN)
+    sure, old_sure = _CERTAINTY.get(visit.outcome, _OBSERVED), _CERTAINTY.get(old.outcome, _OBSERVED)
     if sure == old_sure and source == old_source:
-        wins = sure < _SEEN  # the first report of an end is kept: it included the start
+        wins = sure < _OBSERVED  # the first report of an end is kept: it included the start
     else:
         wins = sure > old_sure or (sure == old_sure and source == "queue_log")
     better, worse = (visit, old) if wins else (old, visit)
-    agree = better.outcome == worse.outcome or min(sure, old_sure) < _SEEN
+    agree = better.outcome == worse.outcome or min(sure, old_sure) < _OBSERVED
     fill = {
         name: value
         for name in _FIELDS
-        if name not in _KEY and (agree or name in _WHO) and getattr(better, name) in _NOTHING
-        if (value := getattr(worse, name)) not in _NOTHING
+        if name not in _KEY and (agree or name in _WHO) and getattr(better, name) in _MISSING
+        if (value := getattr(worse, name)) not in _MISSING
     }
     # A start calculated back from the end doesn't replace an observed one.
     joined_at = visit.joined_at if source == "queue_log" and old_source == "watch" else old.joined_at

@@ -50,7 +50,7 @@ def transcribe_inline(
     """
     active = needed_connection(engine, settings)
     with reading(engine) as session:
-        ids = _chosen(session, active.id, wanted)[: wanted.limit]
+        ids = _selected_ids(session, active.id, wanted)[: wanted.limit]
     started_at = time.monotonic()
     stop = threading.Event()
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
@@ -79,8 +79,8 @@ def _transcribe_all(engine: Engine, settings: Settings, worker: QueueWorker, ids
         time.sleep(POLL_S)
 
 
-def _chosen(session: Session, connection_id: int, wanted: RecordingSelection) -> list[int]:
-    chosen: list[int] = []
+def _selected_ids(session: Session, connection_id: int, wanted: RecordingSelection) -> list[int]:
+    selected: list[int] = []
     for name in wanted.names:
         row = session.exec(
             select(RecordingRow).where(RecordingRow.connection_id == connection_id, RecordingRow.name == name)
@@ -91,14 +91,14 @@ def _chosen(session: Session, connection_id: int, wanted: RecordingSelection) ->
             )
         if row.state != "downloaded":
             raise DataError(f"The recording {name} is {row.state}: there is nothing to transcribe.", "Sync again.")
-        chosen.append(row.id)
+        selected.append(row.id)
     if wanted.all_new:
-        chosen += recordings_in(session, connection_id, "new")
+        selected += recordings_in(session, connection_id, "new")
     if wanted.failed:
-        chosen += recordings_in(session, connection_id, "failed")
+        selected += recordings_in(session, connection_id, "failed")
     if not (wanted.names or wanted.all_new or wanted.failed):
-        chosen = recordings_in(session, connection_id, "queued")
-    return list(dict.fromkeys(chosen))
+        selected = recordings_in(session, connection_id, "queued")
+    return list(dict.fromkeys(selected))
 
 
 def _rows(session: Session, ids: Sequence[int]) -> list[Transcription]:
