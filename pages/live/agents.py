@@ -33,7 +33,15 @@ from pbx.ui.tiles import Better, FigureKind, FigureValue, figure_tile, figure_ti
 PAGE_ROWS = 12
 MOST_DAYS = 35  # more rows would be too thin
 NO_REASON = "No reason given"
-COLUMNS = ("Agent", "Calls taken>", "Average agent talk time>", "Missed rings>", "Logged in>", "Paused>", "Occupancy>")
+COLUMNS = (
+    "Agent",
+    "Calls taken>",
+    "Average agent talk time>",
+    "Missed ring rate>",
+    "Logged in>",
+    "Paused>",
+    "Occupancy>",
+)
 EXPORTED = (
     *("Agent", "Calls taken", "Agent talk time (s)", "Calls with known talk time"),
     *(
@@ -48,7 +56,7 @@ EXPORTED = (
 )
 DAY_COLUMNS = ("Day", "First in>", "Last out>", "Logged in>", "Paused>")
 DEFINITIONS = (
-    "Missed rings: rings not answered ÷ all rings. Paused: while logged in. "
+    "Missed ring rate: rings not answered ÷ all rings. Paused: while logged in. "
     "Occupancy: talk time ÷ (logged in − paused), n/a without a recorded login."
 )
 
@@ -142,7 +150,7 @@ def show_totals(
         talk = "Time from an agent’s answer to the end of the call ÷ calls taken that have ended."
         tile("Average agent talk time", lambda agents: total(agents).att, "duration", talk)
         missed = "Rings that the agent didn’t answer ÷ all rings that have ended."
-        tile("Missed rings", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
+        tile("Missed ring rate", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
         tile("Paused", paused, "percent", "Time paused ÷ time logged in.")
         busy = "Talk time ÷ (time logged in − time paused), for agents with a recorded login."
         tile("Occupancy", occupancy, "percent", busy)

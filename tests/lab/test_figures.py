@@ -214,7 +214,10 @@ def test_the_page_trunks(engine: Engine, way: str) -> None:
 
 def test_the_page_agents(engine: Engine) -> None:
     app = well(open_page("pages/live/agents.py", queue=DESK))
-    assert shown(app, "Calls taken", "Missed rings") == {"Calls taken": "5", "Missed rings": "16.7%"}  # 1 of 6 rings
+    assert shown(app, "Calls taken", "Missed ring rate") == {
+        "Calls taken": "5",
+        "Missed ring rate": "16.7%",  # 1 of 6 rings
+    }
     rows = {row[0]: row for row in tables(app)["Agents"]}
     assert rows[TEMP_NAME][4].endswith("1 session")
     assert sum(int(row[1].partition(" ")[0]) for row in rows.values()) == 5

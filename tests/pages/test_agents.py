@@ -37,7 +37,7 @@ def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> No
         "Agents": "2",
         "Calls taken": "3",
         "Average agent talk time": "5 min 20 s",  # 960 / 3
-        "Missed rings": "25.0%",  # 1 of 4 rings
+        "Missed ring rate": "25.0%",  # 1 of 4 rings
         "Paused": "12.5%",  # 30 min of 4 h
         "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
     }
@@ -68,7 +68,7 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
     assert {metric.label: metric.value for metric in app.metric} == {
         "Calls taken": "2",
         "Average agent talk time": "7 min 30 s",  # 900 / 2
-        "Missed rings": "33.3%",
+        "Missed ring rate": "33.3%",
         "Paused": "12.5%",
         "Occupancy": "7.1%",
     }
