@@ -138,8 +138,8 @@ def value_ticks(top: float, durations: bool, most: int = 6) -> dict[str, object]
     week = 7 * 86_400
     step = next((step for step in steps if top / step <= most), week * math.ceil(top / week / most) or week)
     values = list(range(0, int(top * 1.12) + step, step))
-    unit_s, unit = (1, "s") if values[-1] < 120 else (60, "min") if values[-1] < 7200 else (3600, "h")
-    return {"tickvals": values, "ticktext": [f"{value / unit_s:g} {unit}" for value in values]}
+    unit_s, unit = (1, "s") if step < 60 else (60, "min") if step < 3600 else (3600, "h")
+    return {"tickvals": values, "ticktext": [f"{value // unit_s} {unit}" for value in values]}
 
 
 def is_within(start: datetime, end: datetime, gaps: Sequence[UnobservedSpan]) -> bool:
