@@ -150,7 +150,7 @@ def test_ctrl_c_exits_with_130_and_is_recorded(does: Callable[[str, JobFunction]
     assert (said.exit_code, said.stdout) == (130, "")
     status = json.loads(run(app, ["status", "--json"]).stdout)
     assert status["last"]["sync"]["state"] == "failed"
-    assert "stopped before its end" in status["last"]["sync"]["error"]
+    assert "stopped before it finished" in status["last"]["sync"]["error"]
 
 
 def test_a_second_sync_is_refused_while_one_runs(does: Callable[[str, JobFunction], None]) -> None:
