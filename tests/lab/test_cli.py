@@ -52,7 +52,7 @@ def test_check_passes_on_a_prepared_pbx(server: LabServer, tls: bool) -> None:
     place_queue_call(server, "answered", seconds=2)
     said = run(server.connection(tls=tls), "check")
     assert said.returncode == 0, said.stdout
-    assert f"All is well with {server.host}." in said.stdout
+    assert f"The connection to {server.host} works." in said.stdout
     assert "✗" not in said.stdout
     reported = json.loads(run(server.connection(tls=tls), "check", "--json").stdout)
     assert (reported["ok"], reported["host"]) == (True, server.host)
