@@ -30,7 +30,7 @@ AT_WORK = "state = 'transcribing'"  # transcriptions
 # Columns derived from the classes of pbx.model, except those that are stored differently.
 _CallColumns: Any = columns_of(Call, "started_at")
 _RecordingColumns: Any = columns_of(Recording)
-_SegmentColumns: Any = columns_of(Segment, "words", "flags")
+_SegmentColumns: Any = columns_of(Segment, "channel", "words", "flags")
 _VisitColumns: Any = columns_of(Visit)
 _RingColumns: Any = columns_of(Ring)
 _AgentEventColumns: Any = columns_of(AgentEvent)
@@ -184,6 +184,7 @@ class SegmentRow(_SegmentColumns, Table, table=True):  # type: ignore[misc]
 
     id: int | None = Field(default=None, primary_key=True)
     transcript_id: int = Field(foreign_key="transcripts.id")
+    channel: int = 0
     speaker: str = ""  # caller, agent, or "" if unknown
     original_text: str | None = None  # the model's text; None unless the segment was edited
     flags: str = ""  # separated by spaces
