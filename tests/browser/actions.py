@@ -113,7 +113,8 @@ def headline_figure(page: Page, name: str) -> Locator:
 
 
 def chart(page: Page, title: str) -> Locator:
-    drawn = page.locator(".js-plotly-plot").filter(has=page.locator(".gtitle", has_text=title))
+    exactly = re.compile(rf"^{re.escape(title)}$")
+    drawn = page.locator(".js-plotly-plot").filter(has=page.locator(".gtitle", has_text=exactly))
     drawn.scroll_into_view_if_needed()
     return drawn
 

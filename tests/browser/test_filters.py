@@ -123,8 +123,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
 
 def hits_text(found: dict[str, int]) -> str:
     """As the page counts what was said: {script: mentions in it}."""
-    of = sum(found.values())
-    return f"{of} place{'s' * (of != 1)} in {count_text(len(found))}"
+    return f"{count_text(sum(found.values()), 'mention')} in {count_text(len(found))}"
 
 
 @contextmanager
