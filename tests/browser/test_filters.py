@@ -123,7 +123,8 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
 
 def hits_text(found: dict[str, int]) -> str:
     """As the page counts what was said: {script: mentions in it}."""
-    return f"{count_text(sum(found.values()), 'mention')} in {count_text(len(found))}"
+    mentions = sum(found.values())
+    return f"{mentions} mention{'s' * (mentions != 1)} in {count_text(len(found))}"
 
 
 @contextmanager
