@@ -199,7 +199,7 @@ def test_the_page_queues(engine: Engine) -> None:
     assert ended == ["Abandoned"] * 2 + ["Answered"] * 3 + [
         "Timed out",
         "Transferred",
-        "Transferred | to 100@elsewhere",
+        "Transferred | to 100",
     ]
 
 
