@@ -32,7 +32,7 @@ Query = dict[str, Any]
 def measured_pages() -> dict[str, tuple[str, Query, Query]]:
     """Return each page's script, its query parameters when opened, and those of the other filter."""
     today = datetime.now(UTC).date()
-    year: Query = {"period": "Between", "days": [str(today - timedelta(days=364)), str(today)]}
+    year: Query = {"period": "Custom range", "days": [str(today - timedelta(days=364)), str(today)]}
     week: Query = {"period": "Last 7 days"}
     found: dict[str, tuple[str, Query, Query]] = {
         "Today": (TODAY, {}, {}),

@@ -14,7 +14,7 @@ def pager(total: int, size: int, *, of: str) -> int:
     pages = -(-total // size)
     if pages < 2:
         return 0
-    with st.container(horizontal=True, vertical_alignment="center", key="foot"):
+    with st.container(horizontal=True, vertical_alignment="center", key=f"pager of {of}"):
         page = min(st.pagination(pages, key=f"page of {of}"), pages)
         offset = (page - 1) * size
         note(f"{offset + 1:,}–{min(offset + size, total):,} of {total:,}")

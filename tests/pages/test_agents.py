@@ -1,8 +1,13 @@
 """Agents, on a day worked by hand: the table, one agent's day, and his calls."""
 
+import re
+
 import pytest
 from sqlalchemy import Engine
 
+from pbx.model.history import Visit
+from pbx.store.engine import writing
+from pbx.store.visits import store_visits
 from tests.pages.test_pages import open_page, save_pbx, tables, well, words
 from tests.unit.charts.page_charts import charts
 from tests.unit.sample_history import DAY, add_agents, clock, listen
@@ -117,3 +122,27 @@ def test_there_is_no_comparison_before_the_data_begins(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "nothing earlier was recorded" in words(app)
+
+
+def test_more_agents_and_more_calls_than_fit_have_their_own_page_numbers(engine: Engine) -> None:
+    names = [f"Agent {number:02}" for number in range(13)] + ["Ada"] * 13
+    visits = [
+        Visit(
+            uniqueid=f"{number}.9",
+            queue="sales",
+            joined_at=clock(11, number),
+            connected_at=clock(11, number, 10),
+            ended_at=clock(11, number, 40),
+            outcome="answered",
+            wait_s=10.0,
+            talk_s=30.0,
+            agent=name,
+        )
+        for number, name in enumerate(names)
+    ]
+    with writing(engine) as session:
+        store_visits(session, 1, visits, "queue_log")
+    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    assert (len(tables(app)["Agents"]), len(tables(app)["Calls taken"])) == (12, 12)
+    ranges = re.findall(r"\d+–\d+ of \d+", words(app))
+    assert ranges == ["1–12 of 15"] * 2
