@@ -49,7 +49,7 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
         (f"explore?{A_WEEK}", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
         ("queues?period=Yesterday", "How calls ended", 1),
         ("queues?period=Yesterday", "Calls offered", 11),
-        ("trunks?period=Yesterday&trunk_view=Calls", "How calls ended", 0),
+        ("trunks?period=Yesterday&trunk_view=Calls", "How calls ended (Q.850 cause)", 0),
     ],
     ids=["outcomes", "heat map", "outcomes of queues", "an hour of queues", "causes of trunks"],
 )
