@@ -70,7 +70,7 @@ def connect(page: Page, server: LabServer) -> None:
 def sync(page: Page) -> None:
     page.get_by_role("button", name="Sync FreePBX").click()
     toasts = page.get_by_test_id("stToast")  # the worker may come first with a sync of its own
-    toasts.filter(has_text=re.compile("Sync queued|A sync is already under way")).first.wait_for()
+    toasts.filter(has_text=re.compile("Sync queued|A sync is already running")).first.wait_for()
     toasts.filter(has_text="Sync done:").first.wait_for(timeout=SLOW_MS)
 
 
