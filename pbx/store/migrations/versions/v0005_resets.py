@@ -1,4 +1,4 @@
-"""When the PBX's own counters began anew."""
+"""When the counters of the PBX restarted."""
 
 import sqlalchemy as sa
 from alembic import op
