@@ -21,7 +21,16 @@ from pbx.ui.active_pbx import (
     snapshot,
     tour,
 )
-from pbx.ui.elements import (
+from pbx.ui.call_columns import CALL_COLUMNS, SHORT_CALL_COLUMNS, call_cells, short_call_cells
+from pbx.ui.exports import (
+    table_export,
+)
+from pbx.ui.gate import (
+    Gate,
+    network_warning,
+)
+from pbx.ui.gate import rules as gate_rules
+from pbx.ui.page_elements import (
     MARK,
     SPANS,
     chart,
@@ -41,14 +50,6 @@ from pbx.ui.elements import (
     style,
     tile,
 )
-from pbx.ui.exports import (
-    table_export,
-)
-from pbx.ui.gate import (
-    Gate,
-    network_warning,
-)
-from pbx.ui.gate import rules as gate_rules
 from pbx.ui.shell import Shell
 from pbx.ui.sidebar import (
     draw_sidebar,
@@ -57,14 +58,7 @@ from pbx.ui.streamlit_patches import (
     correct_address,
     drop_reruns_of_left_pages,
 )
-from pbx.ui.tables import (
-    CALL_COLUMNS,
-    SHORT_CALL_COLUMNS,
-    TableCell,
-    call_cells,
-    short_call_cells,
-    table,
-)
+from pbx.ui.table import TableCell, table
 
 __all__ = [
     "CALL_COLUMNS",

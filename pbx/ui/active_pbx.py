@@ -26,9 +26,9 @@ from pbx.ui.demo import made_up_settings_page as made_up_settings_page
 from pbx.ui.demo import no_pbx
 from pbx.ui.demo import offer_beside_form as offer_beside_form
 from pbx.ui.demo import tour as tour
-from pbx.ui.elements import SETTINGS_PAGE as SETTINGS_PAGE
-from pbx.ui.elements import empty, note, plain
 from pbx.ui.gate import stop_without_gate
+from pbx.ui.page_elements import SETTINGS_PAGE as SETTINGS_PAGE
+from pbx.ui.page_elements import empty, note, plain
 
 DATA_IMPORT_PAGE = "pages/settings/data_import.py"
 LIVE_S = 5  # how often a live page reads the cache

@@ -14,9 +14,10 @@ from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.transcripts import SCRIPT_ENGINE, current_transcript, edit_segment, segments_of, speaker_of
 from pbx.ui.active_pbx import Site
 from pbx.ui.call_notes import show_call_notes
-from pbx.ui.elements import facts, note, plain
+from pbx.ui.call_summary import show_summary
 from pbx.ui.exports import export_form
 from pbx.ui.legs import show_legs
+from pbx.ui.page_elements import facts, note, plain
 from pbx.ui.playback import PlayableSound, audio_path, load_sound
 from pbx.ui.player import (
     ChannelWaveform,
@@ -29,7 +30,6 @@ from pbx.ui.player import (
     speaker_tone,
     waveform_json,
 )
-from pbx.ui.summaries import show_summary
 from pbx.ui.transcription_queue import transcribe_again, transcription_state
 
 MAX_POSITION_S = 1e6  # a larger position in the URL is ignored

@@ -11,8 +11,8 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow
 from pbx.store.notes import all_tags, change_tags, get_note, save_rating, tags_of
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note, plain, show_errors
 from pbx.ui.note_field import note_field
+from pbx.ui.page_elements import note, plain, show_errors
 
 
 def show_call_notes(site: Site, call: CallRow) -> None:

@@ -10,7 +10,7 @@ from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import FigureFilter
 from pbx.formatting import count_text, duration_text
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note
+from pbx.ui.page_elements import note
 from pbx.ui.period_bar import Period
 
 COMPARABLE_PERCENT = 99  # a period with data for less than this is not compared

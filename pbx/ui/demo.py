@@ -14,8 +14,8 @@ from pbx.settings import Settings, load_settings
 from pbx.store.engine import reading
 from pbx.store.models import RecordingRow, Transcript
 from pbx.store.transcripts import SCRIPT_ENGINE
-from pbx.ui.elements import SETTINGS_PAGE, facts, head, note, plain, show_errors
 from pbx.ui.links import CALL_PAGE, go_to_page
+from pbx.ui.page_elements import SETTINGS_PAGE, facts, head, note, plain, show_errors
 
 TODAY_PAGE = "pages/today/overview.py"
 FEATURED_SCRIPT = "angry-caller"

@@ -14,12 +14,12 @@ from pbx.export.tables import CellValue
 from pbx.formatting import count_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
-from pbx.ui.elements import chart, empty, note, show_errors
 from pbx.ui.exports import MOST_EXPORTED, table_export
 from pbx.ui.links import CALL_PAGE, go_to_page
+from pbx.ui.page_elements import chart, empty, note, show_errors
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import TableCell, table
+from pbx.ui.table import TableCell, table
 
 URL_PARAM = "selection"  # the URL's parameter that holds the selection, itself a query string
 PAGE_ROWS = 12

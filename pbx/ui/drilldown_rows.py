@@ -21,9 +21,10 @@ from pbx.store.calls import calls_by_id
 from pbx.store.engine import reading
 from pbx.store.models import CallRow
 from pbx.ui.active_pbx import Site
+from pbx.ui.call_columns import call_cells
 from pbx.ui.drilldown import Drilldown, int_param, number_param, span_param, span_text
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import TableCell, call_cells
+from pbx.ui.table import TableCell
 from pbx.ui.transcript_search import NONE_LABELS
 
 NO_CAUSE = -1

@@ -10,7 +10,7 @@ from pbx.export.tables import CSV_MIME, XLSX_MIME, TableRows, to_csv, to_xlsx
 from pbx.formatting import count_text, size_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note
+from pbx.ui.page_elements import note
 
 MAX_CALLS = 500
 MOST_EXPORTED = 100_000  # rows of a table

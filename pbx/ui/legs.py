@@ -11,8 +11,8 @@ from pbx.store.engine import reading
 from pbx.store.legs import legs_of
 from pbx.store.models import LegRow
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note
-from pbx.ui.tables import TableCell, table
+from pbx.ui.page_elements import note
+from pbx.ui.table import TableCell, table
 
 _TONES = {"ANSWERED": "good", "": "busy", "NO ANSWER": "idle"}
 _HUNG_UP = {"caller": "the caller hung up", "called": "the called party hung up"}

@@ -17,7 +17,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow
 from pbx.store.notes import LONGEST_NOTE, get_note, save_note
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import HERE, component, show_errors
+from pbx.ui.page_elements import HERE, component, show_errors
 
 _MAX_ID_CHARACTERS = 1_000
 

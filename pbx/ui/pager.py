@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pbx.ui.elements import note
+from pbx.ui.page_elements import note
 
 
 def pager(total: int, size: int, *, of: str) -> int:

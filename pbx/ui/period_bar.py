@@ -15,8 +15,8 @@ from pbx.store.calls import call_queues
 from pbx.store.engine import reading
 from pbx.store.snapshots import latest_snapshot
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note, palette, picture_name
 from pbx.ui.filters import ALL, period_bounds, period_filter, select_filter
+from pbx.ui.page_elements import note, palette, picture_name
 from pbx.ui.streamlit_patches import opened_by_address
 
 BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Custom range")

@@ -15,7 +15,7 @@ from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.models import RecordingRow
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import plain, show_errors
+from pbx.ui.page_elements import plain, show_errors
 
 LONG_S = 600  # longer recordings are prepared by the worker, so that the page doesn't wait
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pbx.formatting import FLAGS, SOUNDS, SPEAKERS
 from pbx.store.models import SegmentRow
-from pbx.ui.elements import HERE, component
+from pbx.ui.page_elements import HERE, component
 
 MAX_EDIT_CHARACTERS = 20_000
 _TONES = ("caller", "agent")

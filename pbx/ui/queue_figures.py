@@ -22,8 +22,8 @@ from pbx.store.engine import reading
 from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
 from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import drilldown_chart
-from pbx.ui.elements import empty, note, palette, select_one
 from pbx.ui.filters import IN_URL
+from pbx.ui.page_elements import empty, note, palette, select_one
 from pbx.ui.period_bar import Period
 from pbx.ui.tiles import figure_tile, figure_tiles
 

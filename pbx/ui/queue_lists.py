@@ -26,13 +26,13 @@ from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import drilldown_from_url, follow, list_heading, open_call, scroll_to, was_clicked
 from pbx.ui.drilldown_rows import VISITS, caller_cell, transfer_text
-from pbx.ui.elements import note, show_errors
 from pbx.ui.exports import MOST_EXPORTED, table_export
 from pbx.ui.filters import IN_URL
 from pbx.ui.links import CALL_PAGE, go_to_page
+from pbx.ui.page_elements import note, show_errors
 from pbx.ui.pager import pager
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import TableCell, table
+from pbx.ui.table import TableCell, table
 from pbx.ui.tiles import figure_tile, figure_tiles
 
 CALLS = "Calls"

@@ -14,10 +14,10 @@ from pbx.store.engine import reading
 from pbx.store.snapshots import snapshot_gaps
 from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import COMPARABLE_PERCENT
-from pbx.ui.elements import chart, note, palette
 from pbx.ui.exports import table_export
+from pbx.ui.page_elements import chart, note, palette
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import TableCell, table
+from pbx.ui.table import TableCell, table
 
 MOST_POINTS, FEWEST_POINTS = 1500, 300  # per chart and per trunk, plus the changes of state
 

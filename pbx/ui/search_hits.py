@@ -10,7 +10,7 @@ import streamlit as st
 from pbx.formatting import DIRECTIONS, SPEAKERS, position_text
 from pbx.transcription.search.hits import Hit
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import component
+from pbx.ui.page_elements import component
 
 MAX_SEGMENT_CHARACTERS = 420
 MAX_CONTEXT_CHARACTERS = 110

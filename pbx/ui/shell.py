@@ -11,7 +11,7 @@ import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pbx.ui.elements import HERE
+from pbx.ui.page_elements import HERE
 
 # Elements at the top of pages: the browser loads their code while the page's script runs. (Charts have a height.)
 PRELOADED: tuple[str, ...] = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric")

@@ -12,7 +12,7 @@ from pbx.store.job_queue import ensure_worker, request_job, worker_alive
 from pbx.store.job_rows import get_job, last_job, unfinished_jobs
 from pbx.store.models import Job
 from pbx.ui.active_pbx import SETTINGS_PAGE, Site, changed_mode, find_site, follow_mode, made_up_banner
-from pbx.ui.elements import plain, show_errors
+from pbx.ui.page_elements import plain, show_errors
 
 
 def draw_sidebar() -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pbx.analytics.formulas.ratio import NOT_APPLICABLE, Ratio
 from pbx.formatting import duration_text
-from pbx.ui.elements import plain
+from pbx.ui.page_elements import plain
 
 FigureValue = Ratio | float | None
 FigureKind = Literal["count", "percent", "duration", "number"]

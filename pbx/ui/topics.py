@@ -16,7 +16,7 @@ from pbx.store.notes import delete_topic, save_topic, topics
 from pbx.transcription.search.hits import SearchFilter, count_hits, count_transcribed
 from pbx.transcription.search.query import parse_query
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import empty, note, plain
+from pbx.ui.page_elements import empty, note, plain
 from pbx.ui.transcript_search import phrase_query, search_for, show_query_error, topic_query
 
 

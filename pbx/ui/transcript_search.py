@@ -8,7 +8,7 @@ import streamlit as st
 from pbx.errors import QueryError
 from pbx.store.models import Topic
 from pbx.transcription.search.query import parse_query
-from pbx.ui.elements import plain
+from pbx.ui.page_elements import plain
 
 SEARCH, TRENDS, TOPICS = "Search", "Trends", "Topics"
 NONE_LABELS = {"queue": "No queue", "agent": "No agent"}

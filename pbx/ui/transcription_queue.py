@@ -13,7 +13,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow, Transcript
 from pbx.store.transcription_queue import QueueScope, cancel, overview, queue_calls, queue_recordings, state_of
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import note, plain, show_errors
+from pbx.ui.page_elements import note, plain, show_errors
 
 MODELS = ("tiny", "base", "small", "medium", "large-v3", "turbo")
 

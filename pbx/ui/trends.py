@@ -13,9 +13,9 @@ from pbx.store.models import Topic
 from pbx.store.notes import topics
 from pbx.transcription.search.hits import SearchFilter, TrendDimension, trend
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import chart, note, palette, picture_name
 from pbx.ui.filters import IN_URL
-from pbx.ui.tables import table
+from pbx.ui.page_elements import chart, note, palette, picture_name
+from pbx.ui.table import table
 from pbx.ui.transcript_search import NONE_LABELS, check_query, search_for, topic_query
 
 MOST_PHRASES = 4

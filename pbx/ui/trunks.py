@@ -32,10 +32,10 @@ from pbx.store.trunk_capacities import set_trunk_capacity, trunk_capacities
 from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import compared
 from pbx.ui.drilldown import drilldown_chart, follow, no_history
-from pbx.ui.elements import note, palette, plain, select_one
 from pbx.ui.exports import table_export
+from pbx.ui.page_elements import note, palette, plain, select_one
 from pbx.ui.period_bar import Period
-from pbx.ui.tables import TableCell, table
+from pbx.ui.table import TableCell, table
 from pbx.ui.tiles import Better, FigureKind, figure_tile, figure_tiles
 
 REGISTRATION_VIEW = "Registration"

@@ -8,7 +8,7 @@ import streamlit as st
 from pbx.analytics.formulas.queues import QueueFigures
 from pbx.formatting import duration_text, position_text
 from pbx.model.snapshot import Queue
-from pbx.ui.elements import HERE
+from pbx.ui.page_elements import HERE
 
 ON_A_CALL = (2, 3, 6, 7, 8)  # member states: in use, busy, ringing, ringing in use, on hold
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pbx.ui import elements
+from pbx.ui import page_elements as elements
 from tests.browser.chromium import open_page
 
 SCRIPT = elements.HERE / "table.js"

@@ -31,7 +31,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.job_rows import add_job, end_job, last_job, start_job
 from pbx.store.models import CallRow, RecordingRow
 from pbx.store.snapshots import record_snapshot
-from pbx.ui.elements import FROM_THE_TOP
+from pbx.ui.page_elements import FROM_THE_TOP
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_worker")

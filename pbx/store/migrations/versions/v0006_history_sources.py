@@ -1,4 +1,4 @@
-"""Where a PBX's history is read from and how often, and what CEL tells of a leg."""
+"""The source of each PBX's history and its schedule, and the columns of a leg that CEL adds."""
 
 import sqlalchemy as sa
 from alembic import op

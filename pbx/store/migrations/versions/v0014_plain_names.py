@@ -1,4 +1,4 @@
-"""Names of tables and columns that need no explanation."""
+"""Table and column names that need no explanation."""
 
 from alembic import op
 from sqlalchemy import text

@@ -1,4 +1,4 @@
-"""The trunk through which a call that came in by one went on; legs that are known are looked through for theirs."""
+"""The trunk by which an incoming call left again; existing legs are searched for theirs."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Triggers that drop the pack of a day's looks at trunks when one of them changes."""
+"""Triggers that drop the packed snapshots of a day when one of its snapshots changes."""
 
 from alembic import op
 

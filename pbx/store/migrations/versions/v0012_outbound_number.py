@@ -1,6 +1,6 @@
-"""The number that a call out shows, by which calls out through trunks that AMI lists nowhere are known.
+"""The number that an outgoing call shows. It identifies outgoing calls through trunks that AMI doesn't list.
 
-What was imported lacks it: the CDR is read again from its beginning at its next import, which puts these calls right.
+Imported calls lack it. Their next import reads the CDR from its beginning again and adds it.
 """
 
 import sqlalchemy as sa

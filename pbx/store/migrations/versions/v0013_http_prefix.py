@@ -1,4 +1,4 @@
-"""The prefix of the PBX's web server."""
+"""The path prefix of the PBX's web server."""
 
 import sqlalchemy as sa
 from alembic import op

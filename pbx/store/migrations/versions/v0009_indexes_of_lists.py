@@ -1,4 +1,4 @@
-"""Indexes by which a queue's calls, and the agents there are, are found without reading the others."""
+"""Indexes that find the calls of a queue and the names of agents without reading other rows."""
 
 from alembic import op
 

@@ -12,8 +12,8 @@ from pbx.store.notes import topics
 from pbx.store.transcripts import analysis_of, segments_of
 from pbx.transcription.analysis.run import Analysis, Quote, SpokenSegment, match_topics
 from pbx.ui.active_pbx import Site
-from pbx.ui.elements import chips, facts, note, passage, plain
-from pbx.ui.tables import TableCell, table
+from pbx.ui.page_elements import chips, facts, note, passage, plain
+from pbx.ui.table import TableCell, table
 
 NO_SPEAKERS = "n/a: the speakers in this recording can’t be distinguished"
 

@@ -1,4 +1,4 @@
-"""How many lines each trunk has, as the analyst says."""
+"""The capacity of each trunk, as entered by the analyst."""
 
 import sqlalchemy as sa
 from alembic import op
