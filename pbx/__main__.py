@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from pbx.cli.demo import STATUS_TEXT as DEMO_STATUS_TEXT
 from pbx.cli.demo import demo
 from pbx.cli.imports import import_app
 from pbx.cli.terminal import (
@@ -298,8 +299,8 @@ def _import_line(imported: dict[str, Any]) -> str:
 
 
 def _pbx_line(facts: dict[str, Any]) -> str:
-    if facts["made_up"]:
-        return "the demo PBX: made-up calls (python -m pbx demo --remove)"
+    if facts["data_label"]:
+        return DEMO_STATUS_TEXT
     return str(facts["pbx"]["host"]) if facts["pbx"] else "not set up yet"
 
 

@@ -17,7 +17,8 @@ from pbx import text_encoding as charset
 from pbx.errors import SettingsError
 
 Port = Field(ge=1, le=65535)
-MADE_UP_DIR = "demo"  # below the data directory: all that the demo PBX brought
+DEMO_DIR = "demo"  # in the data directory: the data directory of the demo
+NESTED_DATA_DIRS = frozenset({DEMO_DIR})  # folders in a data directory that are data directories themselves
 DEMO_MARK = "on"  # in DEMO_DIR once the demo is complete; contains an id of this demo
 DEMO_PBX = "pbx.json"  # in DEMO_DIR: ports and login of the running demo PBX
 DEMO_ZONE = "Europe/London"
@@ -124,7 +125,7 @@ class Settings(BaseSettings):
     _zone = field_validator("freepbx_timezone")(checked_zone)
     _prefix = field_validator("freepbx_ari_prefix")(checked_prefix)
     _encoding = field_validator("pbx_encoding")(charset.checked_encoding)
-    _demo: str = PrivateAttr("")
+    _demo_id: str = PrivateAttr("")
 
     @field_validator("pbx_allowed_hosts")
     @classmethod
@@ -135,24 +136,19 @@ class Settings(BaseSettings):
         return names
 
     @property
-    def demo(self) -> str:
-        """The mark of the demo that these settings are of, unlike any other demo's; "" with real data."""
-        return self._demo
-
-    @property
-    def made_up(self) -> bool:
-        """Whether the PBX and all its calls are made up: the demo's."""
-        return bool(self._demo)
+    def demo_id(self) -> str:
+        """The id of the demo that these settings are of; "" with real data."""
+        return self._demo_id
 
     @property
     def data_label(self) -> str:
-        """The word that marks pages and files with made-up calls; "" with real data."""
-        return "Demo" if self._demo else ""
+        """The label of pages and files with made-up calls: "Demo", or "" with real data."""
+        return "Demo" if self._demo_id else ""
 
     @property
     def home_dir(self) -> Path:
         """The data directory as it is set. The demo's data directory is a folder in it."""
-        return self.pbx_data_dir.parent if self._demo else self.pbx_data_dir
+        return self.pbx_data_dir.parent if self._demo_id else self.pbx_data_dir
 
     @property
     def connection(self) -> Connection | None:
@@ -224,8 +220,8 @@ def load_settings() -> Settings:
     Raises SettingsError, which names each wrong variable but never its value.
     """
     own = load_folder_settings()
-    folder = own.pbx_data_dir / MADE_UP_DIR
-    if not own.demo and not own.freepbx_host and (mark := demo_mark(folder)):
+    folder = own.pbx_data_dir / DEMO_DIR
+    if not own.demo_id and not own.freepbx_host and (mark := demo_mark(folder)):
         return demo_settings(own, folder, mark)
     return own
 
@@ -252,7 +248,7 @@ def load_folder_settings() -> Settings:
 
 def require_real_data(settings: Settings) -> None:
     """Raise SettingsError in the demo, so that real calls are never mixed with made-up ones."""
-    if settings.made_up:
+    if settings.data_label:
         raise SettingsError(
             "This is the demo, and its cache holds made-up calls only.",
             "Remove the demo (python -m pbx demo --remove), connect your PBX, then import.",
@@ -290,5 +286,5 @@ def demo_settings(real: Settings, folder: Path, mark: str) -> Settings:
         own |= {f"freepbx_{name}_port": access[f"{name}_port"], f"freepbx_{name}_tls": False}
         own |= {f"freepbx_{name}_username": user, f"freepbx_{name}_password": password}
     demo = real.model_copy(update=own)
-    demo._demo = mark
+    demo._demo_id = mark
     return demo

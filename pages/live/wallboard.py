@@ -42,7 +42,7 @@ board_area, foot = (
     st.container(horizontal=True, vertical_alignment="bottom", key="board_foot"),
 )
 with foot:
-    ui.made_up_pill()
+    ui.data_label_pill()
     st.page_link("pages/live/queues.py", label="Back to Queues", icon=":material/arrow_back:")
     names = sorted(each.name for each in ui.snapshot(site).queues)
     wanted = select_filter("Queue", names, "queue")

@@ -346,8 +346,8 @@ site = ui.site()
 with reading(site.engine) as opened:
     in_use = history_source(opened, site.settings, site.active.id)
 cache_contents(site)
-if site.settings.made_up:  # real calls are never mixed with made-up ones
-    ui.note("This is the demo PBX, with its own made-up call history. To import real data, connect your FreePBX first.")
+if site.settings.data_label:  # real calls are never mixed with others
+    ui.no_import_note()
     st.stop()
 left, right = st.columns(2, gap="large")
 with left:

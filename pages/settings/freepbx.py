@@ -196,8 +196,8 @@ def show_origin(active: ActiveConnection | None) -> None:
 
 
 app_settings, app_engine = ui.cache()
-if app_settings.made_up:
-    ui.made_up_settings_page(app_settings)
+if app_settings.data_label:
+    ui.fixed_connection_page(app_settings)
     st.stop()
 ui.head("FreePBX Integration", "Connect to your PBX and check the connection")
 try:
@@ -207,7 +207,7 @@ except SettingsError as error:  # the saved passwords can't be decrypted; the us
     in_use = None
 show_origin(in_use)
 if in_use is None:
-    ui.offer_beside_form(app_settings)
+    ui.no_pbx_hint(app_settings)
 fields, pressed_save, pressed_test = form(in_use)
 if pressed_save or pressed_test:
     try:

@@ -16,6 +16,7 @@ STARTED_TEXT = (
     "The demo PBX is starting: a made-up company for trying the app. To remove it, use the app or run: "
     "python -m pbx demo --remove"
 )
+STATUS_TEXT = "the demo PBX: made-up calls (python -m pbx demo --remove)"
 
 
 def demo(
@@ -54,7 +55,7 @@ def _demo_should_run() -> bool:
     from pbx.settings import load_folder_settings, load_settings
 
     settings = load_folder_settings()
-    return bool(load_settings().demo) or (is_unconfigured(settings) and not was_removed(settings))
+    return bool(load_settings().demo_id) or (is_unconfigured(settings) and not was_removed(settings))
 
 
 def _run(stop: threading.Event, as_json: bool, *, started_by_app: bool) -> None:

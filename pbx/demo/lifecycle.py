@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pbx.errors import DataError, SettingsError
 from pbx.machine import start_command
 from pbx.process_lock import anyone_alive, start_process
-from pbx.settings import DEMO_MARK, MADE_UP_DIR, Settings, demo_mark
+from pbx.settings import DEMO_DIR, DEMO_MARK, Settings, demo_mark
 from pbx.store.connections import active_connection
 from pbx.store.engine import close_idle_connections, open_engine
 
@@ -40,7 +40,7 @@ class DemoState:
 
 def demo_dir(settings: Settings) -> Path:
     """The demo's folder, which may not exist."""
-    return settings.home_dir / MADE_UP_DIR
+    return settings.home_dir / DEMO_DIR
 
 
 def demo_alive(settings: Settings) -> bool:
@@ -65,8 +65,8 @@ def is_unconfigured(settings: Settings) -> bool:
 
     Raises DataError when the cache can't be read.
     """
-    if settings.demo or settings.freepbx_host:
-        return bool(settings.demo)
+    if settings.demo_id or settings.freepbx_host:
+        return bool(settings.demo_id)
     if settings.pbx_database_url is None and not (settings.pbx_data_dir / "pbx.sqlite").exists():
         return True
     engine = open_engine(settings)
@@ -116,7 +116,7 @@ def reap(process: subprocess.Popen[bytes]) -> None:
 
 def ensure_demo(settings: Settings) -> None:
     """Restart the demo's process if it has ended while the demo is on. Raises DataError."""
-    if settings.demo and not demo_alive(settings):
+    if settings.demo_id and not demo_alive(settings):
         start_demo(settings)
 
 

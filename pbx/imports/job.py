@@ -52,9 +52,9 @@ def import_history(
     `source_label`), `kind` (queue_log or cdr: read only that; default: whatever is found), `table` (of the CDR, default
     cdr), `since` and `until` (ISO times with an offset).
 
-    Returns the total counts, and the result of each file or table in `sources`. Raises SettingsError where calls are
-    made up or no address is known, Unreachable or DataError when the database can't be read, NothingImported when none
-    of the sources can.
+    Returns the total counts, and the result of each file or table in `sources`. Raises SettingsError if the cache isn't
+    for real calls or no address is known, Unreachable or DataError when the database can't be read, NothingImported
+    when none of the sources can.
     """
     require_real_data(settings)
     since, until = (datetime.fromisoformat(options[name]) if options.get(name) else None for name in ("since", "until"))

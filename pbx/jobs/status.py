@@ -43,7 +43,7 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
         return {
             "version": __version__,
             "data_dir": str(settings.pbx_data_dir.resolve()),
-            "made_up": settings.made_up,
+            "data_label": settings.data_label,
             "pbx": active and {"host": active.connection.host, "saved": active.saved},
             "worker_alive": worker_alive(settings),
             "listening": _listening(session, settings, active),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pbx.model.segment import Flag
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB
-from pbx.speech.phantom_phrases import is_made_up, plain_text
+from pbx.speech.phantom_phrases import is_phantom_phrase, plain_text
 
 # This project's limit; the fastest speech has about 25 letters a second (300 words a minute).
 MAX_LETTERS_PER_S = 45.0
@@ -63,7 +63,7 @@ def judge(
         "repetition": _loops(plain) or _is_too_fast(plain, duration_s),
         "compression": compression_ratio > MAX_COMPRESSION_RATIO,
         "improbable": improbable,
-        "phantom": not plain or bool(_SOUND_NAMED.fullmatch(text)) or is_made_up(text, doubtful=doubtful),
+        "phantom": not plain or bool(_SOUND_NAMED.fullmatch(text)) or is_phantom_phrase(text, doubtful=doubtful),
     }
     return tuple(flag for flag, holds in found.items() if holds)
 

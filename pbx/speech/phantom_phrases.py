@@ -23,7 +23,7 @@ def plain_text(text: str) -> str:
     return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded).split())
 
 
-def is_made_up(text: str, *, doubtful: bool) -> bool:
+def is_phantom_phrase(text: str, *, doubtful: bool) -> bool:
     """Whether a text consists of phrases that models invent; for a doubtful text, one such phrase is enough.
 
     Several phrases may follow one another, with ordinary thanks and goodbyes between them.

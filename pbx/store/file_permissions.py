@@ -9,12 +9,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pbx.settings import MADE_UP_DIR
+from pbx.settings import NESTED_DATA_DIRS
 
 # What the app creates in a data directory: names of folders, and patterns of files.
-_DATA = frozenset({"audio", "playable", "imports", MADE_UP_DIR})
+_DATA = frozenset({"audio", "playable", "imports"}) | NESTED_DATA_DIRS
 _FOLDERS = _DATA | {"models"}
-_FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", f"{MADE_UP_DIR}.log")
+_FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", *(f"{name}.log" for name in NESTED_DATA_DIRS))
 
 
 def make_private(data_dir: Path) -> None:
@@ -35,8 +35,8 @@ def make_private(data_dir: Path) -> None:
             found = [path for path in found if path.name in _DATA or any(map(path.match, _FILES))]
         for path in found:
             close_tree(path)
-            # Earlier versions made the demo's folder private, but not its files.
-            if path.name == MADE_UP_DIR and not path.is_symlink():
+            # Earlier versions made a nested data directory private, but not its files.
+            if path.name in NESTED_DATA_DIRS and not path.is_symlink():
                 make_private(path)
 
 

@@ -19,12 +19,13 @@ from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.models import Job, PbxConnection
 from pbx.store.snapshots import latest_snapshot, latest_taken_at
-from pbx.ui.demo import changed_mode as changed_mode
-from pbx.ui.demo import follow_mode as follow_mode
-from pbx.ui.demo import made_up_banner as made_up_banner
-from pbx.ui.demo import made_up_settings_page as made_up_settings_page
-from pbx.ui.demo import no_pbx
-from pbx.ui.demo import offer_beside_form as offer_beside_form
+from pbx.ui.demo import data_label_banner as data_label_banner
+from pbx.ui.demo import data_source_changed as data_source_changed
+from pbx.ui.demo import fixed_connection_page as fixed_connection_page
+from pbx.ui.demo import follow_data_source as follow_data_source
+from pbx.ui.demo import no_import_note as no_import_note
+from pbx.ui.demo import no_pbx_hint as no_pbx_hint
+from pbx.ui.demo import no_pbx_page
 from pbx.ui.demo import tour as tour
 from pbx.ui.gate import stop_without_gate
 from pbx.ui.page_elements import SETTINGS_PAGE as SETTINGS_PAGE
@@ -54,13 +55,12 @@ class Site:
     @property
     def pbx_name(self) -> str:
         """The name of the PBX on pages."""
-        return f"{self.settings.data_label} PBX" if self.settings.made_up else self.active.connection.host
+        label = self.settings.data_label
+        return f"{label} PBX" if label else self.active.connection.host
 
     def source_name(self, source: str) -> str:
         """The name of a call's source on pages."""
-        if self.settings.made_up:
-            return self.settings.data_label
-        return "FreePBX" if source == "freepbx" else source
+        return self.settings.data_label or ("FreePBX" if source == "freepbx" else source)
 
     @cached_property
     def extension_names(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ def cache() -> tuple[Settings, Engine]:
     """The settings and the opened database. Raises SettingsError, DataError."""
     stop_without_gate()
     settings = load_settings()
-    return settings, _opened(f"{settings.database_url} {settings.pbx_data_dir.resolve()} {settings.demo}", settings)
+    return settings, _opened(f"{settings.database_url} {settings.pbx_data_dir.resolve()} {settings.demo_id}", settings)
 
 
 def find_site() -> Site | None:
@@ -110,7 +110,7 @@ def site() -> Site:
     """The active PBX; without one the page shows how to connect one and ends."""
     found = find_site()
     if found is None:
-        no_pbx(cache()[0])
+        no_pbx_page(cache()[0])
         st.stop()
     return found
 

@@ -32,40 +32,40 @@ ABOUT = (
 )
 
 
-def follow_mode(settings: Settings) -> None:
+def follow_data_source(settings: Settings) -> None:
     """Clear the session's state if the demo was started or removed since the session's last run."""
-    if st.session_state.setdefault(_DEMO_ID, settings.demo) == settings.demo:
+    if st.session_state.setdefault(_DEMO_ID, settings.demo_id) == settings.demo_id:
         return
     retained = {name: st.session_state[name] for name in ("toast",) if name in st.session_state}
     st.session_state.clear()
-    st.session_state.update({_DEMO_ID: settings.demo, **retained})
+    st.session_state.update({_DEMO_ID: settings.demo_id, **retained})
     st.query_params.from_dict({})  # clear() refuses while widgets are bound to the address
     st.cache_data.clear()
     st.rerun()
 
 
-def changed_mode(settings: Settings) -> bool:
+def data_source_changed(settings: Settings) -> bool:
     """Whether the demo was started or removed since these settings were read."""
-    return load_settings().demo != settings.demo
+    return load_settings().demo_id != settings.demo_id
 
 
-def made_up_banner(settings: Settings) -> None:
+def data_label_banner(settings: Settings) -> None:
     """In the sidebar: the mark of the demo. Restarts the demo's process if it has ended."""
     ensure_demo(settings)
-    with st.container(key="made_up_banner", gap=None):
+    with st.container(key="data_label_banner", gap=None):
         st.html("<b>Demo PBX</b><span>made-up calls</span>")
         st.page_link(SETTINGS_PAGE, label="Connect your own", icon=":material/arrow_forward:", icon_position="right")
 
 
 @st.fragment(run_every=POLL_S)
 @show_errors
-def no_pbx(settings: Settings) -> None:
+def no_pbx_page(settings: Settings) -> None:
     """Shown instead of a page while no PBX is set up: offers to connect one, or to start the demo.
 
     Reruns into the page automatically once there is a PBX.
     """
     state = demo_state(settings)
-    if changed_mode(settings):
+    if data_source_changed(settings):
         st.rerun()
     with st.container(border=True, key="empty_cable", gap="small"):
         if state.status == "off":
@@ -102,9 +102,9 @@ def try_button(settings: Settings, key: str) -> None:
 
 @st.fragment(run_every=1)
 @show_errors
-def offer_beside_form(settings: Settings) -> None:
+def no_pbx_hint(settings: Settings) -> None:
     """One line on the settings page while no PBX is set up: offers the demo, or shows its progress."""
-    if changed_mode(settings):
+    if data_source_changed(settings):
         st.rerun()
     if demo_alive(settings):
         st.progress(demo_state(settings).share, "The demo PBX is being prepared")
@@ -114,7 +114,7 @@ def offer_beside_form(settings: Settings) -> None:
         try_button(settings, "try_demo_settings")
 
 
-def made_up_settings_page(settings: Settings) -> None:
+def fixed_connection_page(settings: Settings) -> None:
     """Shown instead of the PBX's settings: describes the demo and offers to remove it."""
     head("FreePBX Integration", "This is the demo")
     with st.container(border=True, key="demo_about"):
@@ -133,6 +133,11 @@ def made_up_settings_page(settings: Settings) -> None:
         note("Both delete the demo and its data. You can start it again at any time.")
 
 
+def no_import_note() -> None:
+    """Shown on the page Data import instead of its forms, as the demo's data is never mixed with real data."""
+    note("This is the demo PBX, with its own made-up call history. To import real data, connect your FreePBX first.")
+
+
 def _leave_button(label: str, page: str, settings: Settings, *, icon: str, primary: bool) -> None:
     if not st.button(label, type="primary" if primary else "secondary", icon=icon, key=f"leave {page}"):
         return
@@ -145,7 +150,7 @@ def _leave_button(label: str, page: str, settings: Settings, *, icon: str, prima
 
 def tour(settings: Settings, engine: Engine) -> None:
     """Draw the buttons of the tour; outside the demo, nothing."""
-    if not settings.made_up:
+    if not settings.data_label:
         return
     featured = _featured_recording(engine)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="tour"):

@@ -94,5 +94,5 @@ def table_export(
 
 
 def _marked_stem(site: Site, stem: str) -> str:
-    """Return a file name without extension that marks made-up calls as such."""
+    """Return a file name without extension that starts with the label of data that isn't real."""
     return f"{site.settings.data_label.lower()} {stem}".lstrip()

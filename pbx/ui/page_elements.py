@@ -65,7 +65,7 @@ def chips(words: Iterable[str]) -> None:
 
 
 def head(title: str, about: str) -> None:
-    """A page's title with one line that describes it, and a marker for made-up data."""
+    """A page's title with one line that describes it, and the label of data that isn't real."""
     _freeze_imports(len(sys.modules))
     st.container(key="page_head").html(
         f'<div class="page-head"><h1>{html.escape(title)}</h1>{_pill()}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
@@ -82,15 +82,15 @@ def _freeze_imports(modules: int) -> None:
     gc.freeze()
 
 
-def made_up_pill() -> None:
-    """The marker of made-up data for a page without a title; nothing with real data."""
+def data_label_pill() -> None:
+    """The label of data that isn't real, for a page without a title; nothing with real data."""
     if pill := _pill():
         st.html(pill)
 
 
 def _pill() -> str:
     label = load_settings().data_label
-    return f'<span class="made-up-pill">{label}</span>' if label else ""
+    return f'<span class="data-label-pill">{label}</span>' if label else ""
 
 
 def facts(pairs: Mapping[str, str]) -> None:
@@ -153,7 +153,7 @@ def tile(label: str, value: str, about: str, *, page: str, link: str, tone: str 
 
 
 def picture_name(what: str, since: datetime | None, until: datetime | None, zone: tzinfo) -> str:
-    """The PNG name of a chart: trunk-registration-2026-11-23-to-2026-11-29, marked if the data is made up.
+    """The PNG name of a chart: trunk-registration-2026-11-23-to-2026-11-29, with a label if the data isn't real.
 
     `since` is None if the period has no start, `until` if it ends now.
     """

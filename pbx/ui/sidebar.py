@@ -11,20 +11,20 @@ from pbx.store.engine import reading
 from pbx.store.job_queue import ensure_worker, request_job, worker_alive
 from pbx.store.job_rows import get_job, last_job, unfinished_jobs
 from pbx.store.models import Job
-from pbx.ui.active_pbx import SETTINGS_PAGE, Site, changed_mode, find_site, follow_mode, made_up_banner
+from pbx.ui.active_pbx import SETTINGS_PAGE, Site, data_label_banner, data_source_changed, find_site, follow_data_source
 from pbx.ui.page_elements import plain, show_errors
 
 
 def draw_sidebar() -> None:
     """Draw the active PBX, the Sync button with its progress, the last sync, and the worker's status."""
-    follow_mode(load_settings())
+    follow_data_source(load_settings())
     found = find_site()
     if found is None:
         st.sidebar.page_link(SETTINGS_PAGE, label="Connect a FreePBX", icon=":material/cable:")
         return
     with st.sidebar:
-        if found.settings.made_up:
-            made_up_banner(found.settings)
+        if found.settings.data_label:
+            data_label_banner(found.settings)
         else:
             ensure_worker(found.settings)
         _sync_panel(found)
@@ -33,13 +33,13 @@ def draw_sidebar() -> None:
 @st.fragment(run_every=2)
 @show_errors
 def _sync_panel(site: Site) -> None:
-    if changed_mode(site.settings):
+    if data_source_changed(site.settings):
         st.rerun()
     with reading(site.engine) as session:
         job = next((j for j in unfinished_jobs(session) if (j.kind, j.connection_id) == ("sync", site.active.id)), None)
         last = last_job(session, "sync", connection_id=site.active.id)
         watched = get_job(session, st.session_state.get("watched_sync", ""))
-    if not site.settings.made_up:
+    if not site.settings.data_label:
         st.html(f'<span class="host">{html.escape(site.active.connection.host)}</span>')
     if st.button("Sync FreePBX", icon=":material/sync:", type="primary", width="stretch"):
         text = "A sync is already running." if job else "Sync queued. It runs in the background; you can keep working."
@@ -52,7 +52,7 @@ def _sync_panel(site: Site) -> None:
         _last_sync(last)
     if worker_alive(site.settings):
         st.caption(":green[:material/check_circle:] Worker running")
-    elif site.settings.made_up:  # its own process starts it
+    elif site.settings.data_label:  # its own process starts it
         st.caption(":gray[:material/pending:] Worker starting")
     else:
         st.caption(":orange[:material/warning:] Worker not running")

@@ -18,14 +18,14 @@ MARKS = ".cartesianlayer :is(.points path, .hm path)"
 def open_path(page: Page, demo: Demo, path: str) -> None:
     """Open a page by its path and query."""
     page.goto(f"{demo.address}/{path}")
-    page.locator(".made-up-pill").wait_for()
+    page.locator(".data-label-pill").wait_for()
     settle(page)
 
 
 def reload(page: Page) -> None:
     """Reload the page: only what its URL holds remains."""
     page.reload()
-    page.locator(".made-up-pill").wait_for()
+    page.locator(".data-label-pill").wait_for()
     settle(page)
 
 

@@ -96,7 +96,7 @@ def opened(chromium: Browser, *, dark: bool = False) -> Page:
 
 def show(page: Page, url: str) -> None:
     page.goto(url)
-    page.locator(".made-up-pill, [data-testid=stForm]").first.wait_for()
+    page.locator(".data-label-pill, [data-testid=stForm]").first.wait_for()
     settle(page)
 
 

@@ -25,7 +25,7 @@ def test_a_page_does_not_move_while_it_is_drawn(chromium: Browser, demo: Demo, p
     try:
         page.add_init_script(WATCH)
         page.goto(f"{demo.address}/{path}")
-        page.locator(".made-up-pill").wait_for()
+        page.locator(".data-label-pill").wait_for()
         page.wait_for_timeout(2500)
         settle(page)
         assert page.evaluate("window.shifted") < MOST_SHIFT

@@ -144,7 +144,7 @@ def expect_query(page: Page, query: Query) -> None:
 
 def expect_page(page: Page, path: str) -> None:
     expect(page).to_have_url(re.compile(rf"/{path}(\?.*)?$"))
-    page.locator(".made-up-pill").wait_for()
+    page.locator(".data-label-pill").wait_for()
     settle(page)
 
 
@@ -225,7 +225,7 @@ def test_days_in_a_link_are_normalised_and_shown(
             shown = re.sub(r"\D", "", page.get_by_test_id("stDateInput").inner_text())
             assert shown == first + last
             page.reload()
-            page.locator(".made-up-pill").wait_for()
+            page.locator(".data-label-pill").wait_for()
             settle(page)
 
 

@@ -26,7 +26,7 @@ CHARTS = {"Today": 1, "Explore": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # at
 @pytest.mark.parametrize("title", PAGES)
 def test_a_page_is_complete_and_readable(layout_page: Page, title: str) -> None:
     open_page(layout_page, title)
-    expect(layout_page.locator(".made-up-pill")).to_be_in_viewport()
+    expect(layout_page.locator(".data-label-pill")).to_be_in_viewport()
     layout_page.locator(SHOWN.get(title, "h1")).first.wait_for()
     settle(layout_page)
     found = visual_problems(layout_page) + page_errors(layout_page)

@@ -69,7 +69,7 @@ def test_without_a_pbx_every_page_offers_the_demo(page: str, no_processes: list[
     assert NO_PBX in words(app)
     assert {"Connect a FreePBX", "Try with a demo PBX"} <= {button.label for button in app.button}
     press(app, "Try with a demo PBX")
-    assert [settings.demo for settings in no_processes] == [""]
+    assert [settings.demo_id for settings in no_processes] == [""]
 
 
 def test_the_settings_offer_it_too(no_processes: list[Settings]) -> None:
@@ -98,7 +98,7 @@ def test_why_it_could_not_be_prepared_is_reported(monkeypatch: pytest.MonkeyPatc
 def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> None:
     for page in PAGES:
         app = open_page(page)
-        assert "made-up-pill" in words(app), page
+        assert "data-label-pill" in words(app), page
         assert "<b>Demo PBX</b><span>made-up calls</span>" in words(app), page
         assert NO_PBX not in words(app), page
     app = open_page(SETTINGS)

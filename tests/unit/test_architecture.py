@@ -1,5 +1,6 @@
 """The rules of the project that a machine can check, beside those of import-linter (pyproject.toml)."""
 
+import re
 import subprocess
 import sys
 
@@ -23,6 +24,22 @@ def test_files_stay_small() -> None:
 
 def test_the_entry_stays_small() -> None:
     assert len((ROOT / "streamlit_app.py").read_text().splitlines()) < 80
+
+
+def test_few_product_files_mention_the_demo() -> None:
+    # Other code uses `Settings.data_label`.
+    mention = {
+        str(file.relative_to(ROOT))
+        for file in (*(ROOT / "pbx").rglob("*.py"), *(ROOT / "pages").rglob("*.py"), ROOT / "streamlit_app.py")
+        if ROOT / "pbx" / "demo" not in file.parents and re.search(r"demo|made_up", file.read_text(), re.IGNORECASE)
+    }
+    assert mention == {
+        "pbx/__main__.py",
+        "pbx/cli/demo.py",
+        "pbx/settings.py",
+        "pbx/ui/active_pbx.py",
+        "pbx/ui/demo.py",
+    }
 
 
 def test_importing_pbx_never_imports_torch() -> None:

@@ -100,8 +100,8 @@ def test_a_damaged_note_of_the_demo_is_as_none(no_real_data: Path, content: byte
     demo = no_real_data / "demo"
     demo.mkdir(parents=True)
     (demo / "pbx.json").write_bytes(content)
-    assert load_settings().demo == ""
+    assert load_settings().demo_id == ""
     (demo / "on").write_text("word")
-    assert load_settings().demo == "word"
+    assert load_settings().demo_id == "word"
     (demo / "on").write_bytes(b"\xff")
-    assert load_settings().demo == ""
+    assert load_settings().demo_id == ""

@@ -66,7 +66,7 @@ def test_where_nothing_is_set_up_it_is_there_until_it_is_stopped(real: Settings,
     assert demo.wait(PATIENCE_S) == 130
     assert not demo_alive(real)
     assert not worker_alive(settings)
-    assert load_settings().demo == settings.demo  # it is taken up again next time
+    assert load_settings().demo_id == settings.demo_id  # it is taken up again next time
 
     removed = run(app, ["demo", "--remove", "--json"])
     assert json.loads(removed.output) == {"removed": True}
@@ -111,7 +111,7 @@ def test_what_really_happened_is_not_imported_into_the_demo(real: Settings) -> N
         assert refused.exit_code == 2
         assert "This is the demo" in json.loads(refused.output)["error"]
     facts = json.loads(run(app, ["status", "--json"]).output)
-    assert (facts["made_up"], facts["data_dir"]) == (True, str(folder.resolve()))
+    assert (facts["data_label"], facts["data_dir"]) == ("Demo", str(folder.resolve()))
     assert "made-up calls" in run(app, ["status"]).output
     remove_demo(real)
 

@@ -65,7 +65,7 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
     start_demo(real)
     start_demo(real)  # of two who ask one starts it
     assert demo_state(real).status == "preparing"
-    until(lambda: load_settings().demo, demo_state(real).error)
+    until(lambda: load_settings().demo_id, demo_state(real).error)
     demo = load_settings()
     assert demo.home_dir == real.pbx_data_dir
     _is_whole(demo)
@@ -78,12 +78,12 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
     lifecycle._started[-1].kill()
     until(lambda: not demo_alive(real), "it is dead")
     until(lambda: not worker_alive(demo), "its worker ends automatically")
-    assert load_settings().demo == demo.demo  # the pages still show what is there
+    assert load_settings().demo_id == demo.demo_id  # the pages still show what is there
     calls = count(demo, "SELECT count(*) FROM calls")
     ensure_demo(demo)
     until(lambda: (demo_dir(real) / DEMO_PBX).exists() and worker_alive(demo), "it lives again")
     again = load_settings()
-    assert again.demo == demo.demo
+    assert again.demo_id == demo.demo_id
     assert again.connection is not None
     assert demo.connection is not None
     assert again.connection.ami_password != demo.connection.ami_password
@@ -98,7 +98,7 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
         "demo-left",
         "demo-start.lock",
     ]
-    assert load_settings().demo == ""
+    assert load_settings().demo_id == ""
     assert was_removed(real)
 
 
@@ -128,7 +128,7 @@ def test_it_is_left_while_it_is_being_prepared(real: Settings) -> None:
     remove_demo(real)
     assert not demo_alive(real)
     assert not demo_dir(real).exists()
-    assert load_settings().demo == ""
+    assert load_settings().demo_id == ""
 
 
 def test_leaving_what_is_not_there_changes_nothing_real(real: Settings) -> None:
@@ -169,7 +169,7 @@ def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
     (folder / "pbx.sqlite").write_bytes(b"half a database")
     (folder / "preparing.json").write_text(json.dumps({"done": 0.5}))
     (folder / DEMO_PBX).write_text("{")
-    assert load_settings().demo == ""
+    assert load_settings().demo_id == ""
     assert demo_state(real) == DemoState("off")
 
 
@@ -204,6 +204,6 @@ def test_a_folder_of_another_story_is_replaced(real: Settings, monkeypatch: pyte
     process.run_demo(real, stop, ready=ready)
     assert len(set(ports)) == 2
     demo = load_settings()
-    assert demo.demo not in ("", "0-of-old")
+    assert demo.demo_id not in ("", "0-of-old")
     assert count(demo, "SELECT count(*) FROM transcripts") == 12
     assert not (folder / DEMO_PBX).exists()  # nobody is there

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pbx.settings import DEMO_MARK, DEMO_PBX, MADE_UP_DIR, load_folder_settings, load_settings
+from pbx.settings import DEMO_DIR, DEMO_MARK, DEMO_PBX, load_folder_settings, load_settings
 
 PASSWORD = "made-up-but-secret"
 
 
 @pytest.fixture
 def folder(no_real_data: Path) -> Path:
-    made = no_real_data / MADE_UP_DIR
+    made = no_real_data / DEMO_DIR
     made.mkdir(parents=True)
     (made / DEMO_MARK).write_text("1-abc")
     connection_json = {"ami_port": 20001, "ari_port": 20002, "username": "demo", "password": PASSWORD}
@@ -25,7 +25,7 @@ def test_with_its_mark_all_is_the_demo_s(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PBX_SECRET_KEY", "of-the-real-cache")
     monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")
     settings = load_settings()
-    assert settings.demo == "1-abc"
+    assert settings.demo_id == "1-abc"
     assert str(settings.database_url) == f"sqlite:///{folder / 'pbx.sqlite'}"
     assert (settings.audio_dir.parent, settings.playable_dir.parent) == (folder, folder)
     assert (settings.pbx_secret_key, settings.analysis_url.get_secret_value()) == (None, "")
@@ -41,13 +41,13 @@ def test_with_its_mark_all_is_the_demo_s(folder: Path, monkeypatch: pytest.Monke
 def test_without_its_mark_it_is_nothing(folder: Path) -> None:
     (folder / DEMO_MARK).unlink()
     settings = load_settings()
-    assert (settings.demo, settings.connection, settings.home_dir) == ("", None, folder.parent)
+    assert (settings.demo_id, settings.connection, settings.home_dir) == ("", None, folder.parent)
 
 
 def test_a_pbx_in_the_environment_comes_before_the_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
     settings = load_settings()
-    assert settings.demo == ""
+    assert settings.demo_id == ""
     assert settings.connection is not None
     assert settings.connection.host == "pbx.example.com"
     assert settings.pbx_data_dir == folder.parent
@@ -55,15 +55,15 @@ def test_a_pbx_in_the_environment_comes_before_the_demo(folder: Path, monkeypatc
 
 def test_what_works_on_a_directory_keeps_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real worker stays real when the demo is entered; one that was given the demo's folder is the demo's."""
-    assert load_folder_settings().demo == ""
+    assert load_folder_settings().demo_id == ""
     monkeypatch.setenv("PBX_DATA_DIR", str(folder))
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
     settings = load_folder_settings()
-    assert settings.demo == "1-abc"
+    assert settings.demo_id == "1-abc"
     assert settings.pbx_data_dir == folder
     assert settings.connection is not None
     assert settings.connection.host == "127.0.0.1"
-    assert load_settings().demo == "1-abc"
+    assert load_settings().demo_id == "1-abc"
 
 
 @pytest.mark.parametrize("connection_json", ["", "not json", '{"ami_port": 20001', None])

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from pbx.speech.phantom_phrases import is_made_up, plain_text
+from pbx.speech.phantom_phrases import is_phantom_phrase, plain_text
 
-MADE_UP = """
+PHANTOM = """
 字幕視聴ありがとうございました
 詞曲 李宗盛
 明镜需要您的支持 欢迎订阅明镜
@@ -219,27 +219,27 @@ Terima kasih sudah menelepon.
 """.strip().splitlines()
 
 
-@pytest.mark.parametrize("text", MADE_UP)
-def test_made_up_phrases_are_known_in_any_case(text: str) -> None:
+@pytest.mark.parametrize("text", PHANTOM)
+def test_phantom_phrases_are_recognized_in_any_case(text: str) -> None:
     turkish = text.replace("i", "İ").replace("I", "ı")
     written = (text, text.upper(), text.lower(), text.title(), f" - {text} ", turkish, plain_text(text))
-    assert [one for one in written if not is_made_up(one, doubtful=False)] == []
+    assert [one for one in written if not is_phantom_phrase(one, doubtful=False)] == []
 
 
 @pytest.mark.parametrize("text", SAID)
-def test_what_people_say_is_never_made_up_for_its_words(text: str) -> None:
-    assert [one for one in (text, text.upper(), text.lower()) if is_made_up(one, doubtful=False)] == []
+def test_speech_with_words_of_phantom_phrases_is_not_one(text: str) -> None:
+    assert [one for one in (text, text.upper(), text.lower()) if is_phantom_phrase(one, doubtful=False)] == []
 
 
 def test_several_at_once_and_among_thanks() -> None:
-    assert is_made_up("Thanks for watching. Please subscribe. Bye!", doubtful=False)
-    assert is_made_up("Gracias. Subtítulos realizados por la comunidad de Amara.org", doubtful=False)
-    assert is_made_up("Merci d'avoir regardé. À bientôt !", doubtful=False)
-    assert is_made_up("[Music] Thanks for watching!", doubtful=False)
-    assert is_made_up("(applause) Thank you for watching.", doubtful=False)
-    assert not is_made_up("[Music] Thank you. Bye bye.", doubtful=False)
-    assert not is_made_up("Thank you. Bye bye.", doubtful=False)
-    assert not is_made_up("I would like to cancel. Thanks for watching.", doubtful=False)
+    assert is_phantom_phrase("Thanks for watching. Please subscribe. Bye!", doubtful=False)
+    assert is_phantom_phrase("Gracias. Subtítulos realizados por la comunidad de Amara.org", doubtful=False)
+    assert is_phantom_phrase("Merci d'avoir regardé. À bientôt !", doubtful=False)
+    assert is_phantom_phrase("[Music] Thanks for watching!", doubtful=False)
+    assert is_phantom_phrase("(applause) Thank you for watching.", doubtful=False)
+    assert not is_phantom_phrase("[Music] Thank you. Bye bye.", doubtful=False)
+    assert not is_phantom_phrase("Thank you. Bye bye.", doubtful=False)
+    assert not is_phantom_phrase("I would like to cancel. Thanks for watching.", doubtful=False)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +248,6 @@ def test_several_at_once_and_among_thanks() -> None:
 def test_no_text_takes_long(run: str) -> None:
     begun = time.process_time()
     for doubtful in (False, True):
-        is_made_up(run * (100_000 // len(run)), doubtful=doubtful)
-        is_made_up(f"{(run * 300)[:299]}!", doubtful=doubtful)
+        is_phantom_phrase(run * (100_000 // len(run)), doubtful=doubtful)
+        is_phantom_phrase(f"{(run * 300)[:299]}!", doubtful=doubtful)
     assert time.process_time() - begun < 1.0
