@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,12 +206,18 @@ class Worker:
         Raises DataError if the data directory is deleted in the meantime.
         """
         log.info("%s is at work on %s.", self._slot.name, self._settings.pbx_data_dir)
-        threads = [threading.Thread(target=self._run_jobs, args=(kind,), name=kind, daemon=True) for kind in JOBS]
-        threads.append(threading.Thread(target=self._write_summaries, name="summaries", daemon=True))
-        threads.append(threading.Thread(target=self._pack, name="packs", daemon=True))
-        threads.append(threading.Thread(target=self._update_alerts, name="alerts", daemon=True))
+        acts: dict[str, tuple[Callable[[], bool], float]] = {
+            kind: (partial(self._run_next, kind), POLL_S) for kind in JOBS
+        } | {
+            "summaries": (lambda: ask_language_server(self._engine, self._settings), SUMMARY_POLL_S),
+            "packs": (self._pack_past_days, PACK_POLL_S),
+            "alerts": (self._update_alerts, ALERTS_LOOK_S),
+        }
         if self._settings.freepbx_watch:
-            threads.append(threading.Thread(target=self._keep_listening, name="watch", daemon=True))
+            acts["watch"] = (self._listen, POLL_S)
+        threads = [
+            threading.Thread(target=self._repeat, args=act, name=name, daemon=True) for name, act in acts.items()
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -240,7 +247,7 @@ class Worker:
                 pack_history(self._engine, active.id, self._stop)
             while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
                 pass
-            self._guarded(lambda: update_and_send_alerts(self._engine, self._settings, self._stop))
+            self._guarded(self._update_alerts)
         finally:
             queue.requeue_job(self._engine, self._slot.name, died=False)
 
@@ -272,38 +279,25 @@ class Worker:
         self._transcriber.end()
         return True
 
-    def _write_summaries(self) -> None:
+    def _repeat(self, act: Callable[[], bool], pause_s: float) -> None:
+        """Call `act` until `stop` is set, with a pause whenever it fails or returns False because nothing is left."""
         while not self._stop.is_set():
-            if not self._guarded(lambda: ask_language_server(self._engine, self._settings)):
-                self._stop.wait(SUMMARY_POLL_S)
-
-    def _pack(self) -> None:
-        while not self._stop.is_set():
-            self._guarded(self._pack_past_days)
-            self._stop.wait(PACK_POLL_S)
+            if not self._guarded(act):
+                self._stop.wait(pause_s)
 
     def _pack_past_days(self) -> bool:
         active = active_connection(self._engine, self._settings)
-        return active is not None and pack_history(self._engine, active.id, self._stop) > 0
+        if active is not None:
+            pack_history(self._engine, active.id, self._stop)
+        return False
 
-    def _update_alerts(self) -> None:
-        while not self._stop.is_set():
-            self._guarded(lambda: update_and_send_alerts(self._engine, self._settings, self._stop))
-            self._stop.wait(ALERTS_LOOK_S)
-
-    def _keep_listening(self) -> None:
-        while not self._stop.is_set():
-            self._guarded(self._listen)
-            self._stop.wait(POLL_S)
+    def _update_alerts(self) -> bool:
+        update_and_send_alerts(self._engine, self._settings, self._stop)
+        return False
 
     def _listen(self) -> bool:
         keep_listening(self._engine, self._settings, self._stop)
-        return True
-
-    def _run_jobs(self, kind: JobKind) -> None:
-        while not self._stop.is_set():
-            if not self._guarded(lambda: self._run_next(kind)):
-                self._stop.wait(POLL_S)
+        return False
 
     def _run_next(self, kind: JobKind) -> bool:
         """Run the next queued job of a kind; returns False if there is none."""
