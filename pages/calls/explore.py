@@ -94,13 +94,7 @@ def show_time(site: ui.Site, period: Period, counts: Sequence[CallCount], gaps: 
     ends = [*starts[1:], period.until]
     rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
     title = f"Calls by {period.step}"
-    figure = way_bars(
-        rows,
-        gaps,
-        title=title,
-        step=period.step,
-        **period.chart_arguments(),
-    )
+    figure = way_bars(rows, period.time_frame(gaps), title=title, step=period.step)
     drilldown_chart(figure, alt=way_alt(title, rows, site.zone), key="calls_by_time", picture=period.picture(title))
 
 

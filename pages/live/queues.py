@@ -1,5 +1,6 @@
 """Queues: waiting callers and free agents now; below, reports of a period with charts and lists of calls."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -142,22 +143,12 @@ def history(site: ui.Site, period: Period, listed: str | None) -> None:
     if not points:
         ui.note("No data for this period. While the worker runs, it stores a snapshot every few minutes.")
         return
+    frame = replace(period.time_frame(gaps), span=(since, until))
     for name, (field, unit) in MEASURES.items():
         series = {name: [(point.taken_at, getattr(point, field)) for point in points]}
         timed = field.endswith("_s")
         drilldown_chart(
-            line_chart(
-                series,
-                gaps,
-                title=name,
-                unit=unit,
-                span=(since, until),
-                zone=site.zone,
-                palette=ui.palette(),
-                durations=timed,
-                resets=resets,
-                clickable=True,
-            ),
+            line_chart(series, frame, title=name, unit=unit, durations=timed, resets=resets, clickable=True),
             alt=line_alt(f"Queue {queue}", series, gaps, durations=timed),
             key=f"queue_{field}",
             picture=ui.picture_name(f"{name} in queue {queue}", since, until, site.zone),

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pbx import ui
 from pbx.alerts.delivery import alert_title
-from pbx.charts import line_alt, line_chart
+from pbx.charts import TimeFrame, line_alt, line_chart
 from pbx.formatting import ago_text, count_text, date_text, duration_text, start_of_day, sync_text
 from pbx.model.snapshot import QueueMember, Snapshot, Trunk
 from pbx.store.alerts import current_alerts
@@ -157,16 +157,8 @@ def show_waiting(site: ui.Site, found: Snapshot | None) -> None:
         return
     began = min(points[0][0] for points in series.values() if points)
     since = max(since, min(began, until - timedelta(minutes=15)))  # a chart of new data fills its width
-    figure = line_chart(
-        series,
-        gaps,
-        title="",
-        unit="Callers",
-        span=(since, until),
-        zone=site.zone,
-        palette=ui.palette(),
-        durations=False,
-    )
+    frame = TimeFrame((since, until), gaps, site.zone, ui.palette(), until)
+    figure = line_chart(series, frame, title="", unit="Callers")
     ui.chart(
         figure,
         alt=line_alt("Callers waiting", series, gaps),

@@ -4,7 +4,7 @@ States and lines differ in hue, lightness and hatching, and always have a name.
 """
 
 from pbx.charts.bars import MentionCount, bars_alt, day_bars, name_bars
-from pbx.charts.layout import DARK, LIGHT, Palette, fit_legend
+from pbx.charts.layout import DARK, LIGHT, Palette, TimeFrame, fit_legend
 from pbx.charts.lines import band_alt, line_alt, line_chart, state_bands
 from pbx.charts.queues import (
     MEASURES,
@@ -22,6 +22,7 @@ __all__ = [
     "MEASURES",
     "MentionCount",
     "Palette",
+    "TimeFrame",
     "band_alt",
     "bars_alt",
     "day_bars",

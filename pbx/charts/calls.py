@@ -13,16 +13,15 @@ from pbx.charts.layout import (
     NOT_OBSERVED,
     SPARE_PX,
     Palette,
+    TimeFrame,
     TraceStyle,
-    UnobservedSpan,
     bars_so_far,
+    complete_figure,
     count_along,
-    explain_so_far,
     is_unfinished,
     local_time,
     new_figure,
     plain_text,
-    shade_gaps,
     so_far_hover,
     span_query,
     value_ticks,
@@ -58,38 +57,34 @@ class ActivitySpan(NamedTuple):
 
 def way_bars(
     counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]],
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
     title: str,
     step: IntervalStep,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
-    now: datetime,
 ) -> go.Figure:
     """Draw calls per hour or day, stacked by direction. `counts`: from, until, calls of each direction.
 
-    The bar of an interval that isn't over at `now` is pale. A bar's customdata begins with the query string that
-    selects its calls: from and until in epoch seconds, direction.
+    The bar of an interval that isn't over is pale. A bar's customdata begins with the query string that selects its
+    calls: from and until in epoch seconds, direction.
     """
-    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 20)
+    figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 20)
     shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
-    colours = dict(zip(WAYS, (*palette.lines[:3], palette.idle), strict=True))
+    colours = dict(zip(WAYS, (*frame.palette.lines[:3], frame.palette.idle), strict=True))
     for way, hatching in zip(WAYS, ("", "/", ".", "x"), strict=True):
         of_way = [item for item in counts if item[2].get(way)]
         if way not in shown:
             continue
-        unfinished = [is_unfinished(start, end, now) for start, end, _ in of_way]
+        unfinished = [is_unfinished(start, end, frame.now) for start, end, _ in of_way]
         figure.add_bar(
-            x=[local_time(start + (end - start) / 2, zone) for start, end, _ in of_way],
+            x=[local_time(start + (end - start) / 2, frame.zone) for start, end, _ in of_way],
             y=[ways[way] for _, _, ways in of_way],
             width=[(end - start).total_seconds() * 1000 * BAR_SHARE for start, end, _ in of_way],
             name=DIRECTIONS[way],
-            marker=bars_so_far(_marker(TraceStyle(colours[way], hatching), palette), unfinished, palette),
+            marker=bars_so_far(_marker(TraceStyle(colours[way], hatching), frame.palette), unfinished, frame.palette),
             customdata=[
                 [
                     span_query(start, end, direction=way),
-                    so_far_hover(_interval_text(start, end, step, zone), one, now, zone),
+                    so_far_hover(_interval_text(start, end, step, frame.zone), one, frame.now, frame.zone),
                 ]
                 for (start, end, _), one in zip(of_way, unfinished, strict=True)
             ],
@@ -99,9 +94,8 @@ def way_bars(
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **value_ticks(top, False))
     figure.update_layout(barmode="stack", hovermode="closest", showlegend=True, title_text=title, margin_l=64)
     figure.update_layout(legend_traceorder="normal")
-    if any(is_unfinished(start, end, now) for start, end, ways in counts if any(ways.values())):
-        explain_so_far(figure, now, zone, palette)
-    shade_gaps(figure, gaps, zone, palette)
+    any_unfinished = any(is_unfinished(start, end, frame.now) for start, end, ways in counts if any(ways.values()))
+    complete_figure(figure, frame, unfinished=any_unfinished)
     return figure
 
 

@@ -5,6 +5,7 @@ The colours are those of `.streamlit/config.toml`.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -56,6 +57,21 @@ class Palette(NamedTuple):
             "unreachable": TraceStyle(self.bad, "\\"),
         }
         return styles.get(state, TraceStyle(self.idle, "."))
+
+
+@dataclass(frozen=True)
+class TimeFrame:
+    """What all charts of a period share.
+
+    `span`: the time axis from end to end. `gaps`: the parts of it without data. `now`: when the chart is drawn; an
+    interval that isn't over then is drawn as unfinished.
+    """
+
+    span: tuple[datetime, datetime]
+    gaps: Sequence[UnobservedSpan]
+    zone: tzinfo
+    palette: Palette
+    now: datetime
 
 
 LIGHT = Palette(
@@ -216,13 +232,23 @@ def explain_so_far(figure: go.Figure, now: datetime, zone: tzinfo, palette: Pale
     figure.update_layout(showlegend=True)
 
 
+def complete_figure(
+    figure: go.Figure, frame: TimeFrame, *, unfinished: bool = False, resets: Sequence[MarkedMoment] = ()
+) -> None:
+    """Add what goes on top of the finished chart: the legend of unfinished intervals, the gaps and the resets."""
+    if unfinished:
+        explain_so_far(figure, frame.now, frame.zone, frame.palette)
+    _shade_gaps(figure, frame.gaps, frame.zone, frame.palette)
+    _mark_moments(figure, resets, frame.zone, frame.palette)
+
+
 def span_query(start: datetime, end: datetime, **more: str) -> str:
     """The query string that selects the calls of a time range, as the URL holds it."""
     span = f"from={int(start.timestamp())}&until={int(end.timestamp())}"
     return f"{span}&{urlencode(more)}" if more else span
 
 
-def shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, palette: Palette) -> None:
+def _shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, palette: Palette) -> None:
     """Hatch the gaps in the data below everything else, with a hover text that gives their time range.
 
     Call it last: `update_yaxes` would also change the axis that this adds.
@@ -249,8 +275,8 @@ def shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, 
     )
 
 
-def mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], zone: tzinfo, palette: Palette) -> None:
-    """Draw a thin line at each moment, with a hover text on its head. Call it last, like `shade_gaps`."""
+def _mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], zone: tzinfo, palette: Palette) -> None:
+    """Draw a thin line at each moment, with a hover text on its head. Call it last, like `_shade_gaps`."""
     if not moments:
         return
     _add_background_axis(figure)

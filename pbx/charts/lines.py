@@ -13,15 +13,14 @@ from pbx.charts.layout import (
     LINE_HEIGHT_PX,
     SPARE_PX,
     MarkedMoment,
-    Palette,
+    TimeFrame,
     UnobservedSpan,
+    complete_figure,
     cycle,
     local_length,
     local_time,
-    mark_moments,
     new_figure,
     plain_text,
-    shade_gaps,
     span_query,
     value_ticks,
 )
@@ -41,13 +40,10 @@ class HeldValue(NamedTuple, Generic[T]):
 
 def line_chart(
     series: Series,
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
     title: str,
     unit: str,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
     durations: bool = False,
     resets: Sequence[MarkedMoment] = (),
     clickable: bool = False,
@@ -58,12 +54,12 @@ def line_chart(
     last snapshot before it to the first after it. With `clickable` a point's customdata begins with the time range in
     which its value held, as a query string: from and until in epoch seconds.
     """
-    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX)
-    for (name, points), colour in zip(series.items(), cycle(palette.lines), strict=False):
-        corners = list(_corners(_pieces(points, gaps, span[1])))
+    figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX)
+    for (name, points), colour in zip(series.items(), cycle(frame.palette.lines), strict=False):
+        corners = list(_corners(_pieces(points, frame)))
         # Arrays, because Plotly inspects and copies each element of a list several times.
         figure.add_scatter(
-            x=np.array([local_time(at, zone) for at, _ in corners], "datetime64[s]"),
+            x=np.array([local_time(at, frame.zone) for at, _ in corners], "datetime64[s]"),
             y=np.array([piece.value if piece else np.nan for _, piece in corners], np.float64),
             name=plain_text(name),
             customdata=np.array([_customdata(piece, durations, clickable) for _, piece in corners], np.str_),
@@ -79,8 +75,7 @@ def line_chart(
         )
     top = max((value for points in series.values() for _, value in points), default=0)
     figure.update_yaxes(title_text=unit, range=[0, max(top, 1) * 1.12], **value_ticks(top, durations))
-    shade_gaps(figure, gaps, zone, palette)
-    mark_moments(figure, resets, zone, palette)
+    complete_figure(figure, frame, resets=resets)
     # The same margin for all, so that charts below one another share their time.
     figure.update_layout(showlegend=len(series) > 1, title_text=title, margin_l=64)
     return figure
@@ -88,23 +83,20 @@ def line_chart(
 
 def state_bands(
     histories: Mapping[str, Sequence[tuple[datetime, str]]],
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
     title: str,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
 ) -> go.Figure:
     """Draw a band per name, coloured and hatched by state; gaps in the data are hatched."""
-    figure = new_figure(palette, zone, span, SPARE_PX + BAND_ROW_PX * max(len(histories), 1))
-    bands = [(name, *b) for name, points in histories.items() for b in _bands(_pieces(points, gaps, span[1]))]
+    figure = new_figure(frame.palette, frame.zone, frame.span, SPARE_PX + BAND_ROW_PX * max(len(histories), 1))
+    bands = [(name, *b) for name, points in histories.items() for b in _bands(_pieces(points, frame))]
     for state in sorted({band[3] for band in bands}):
-        style = palette.state(state)
+        style = frame.palette.state(state)
         of_state = [band for band in bands if band[3] == state]
         figure.add_bar(
             orientation="h",
-            base=[local_time(start, zone) for _, start, _, _ in of_state],
-            x=[local_length(start, end, zone).total_seconds() * 1000 for _, start, end, _ in of_state],
+            base=[local_time(start, frame.zone) for _, start, _, _ in of_state],
+            x=[local_length(start, end, frame.zone).total_seconds() * 1000 for _, start, end, _ in of_state],
             y=[plain_text(name) for name, *_ in of_state],
             name=state.capitalize(),
             width=0.62,
@@ -114,12 +106,12 @@ def state_bands(
                 "pattern": {
                     "shape": style.hatching,
                     "fillmode": "overlay",
-                    "fgcolor": palette.ground,
+                    "fgcolor": frame.palette.ground,
                     "fgopacity": 0.5,
                     "size": 6,
                 },
             },
-            customdata=[_span_text(start, end, zone, span[1]) for _, start, end, _ in of_state],
+            customdata=[_span_text(start, end, frame.zone, frame.span[1]) for _, start, end, _ in of_state],
             hovertemplate=f"%{{y}}: {state}<br>%{{customdata}}<extra></extra>",
         )
     figure.update_layout(barmode="overlay", hovermode="closest", showlegend=True, title_text=title)
@@ -130,7 +122,7 @@ def state_bands(
         showgrid=False,
         ticks="",
     )
-    shade_gaps(figure, gaps, zone, palette)
+    complete_figure(figure, frame)
     return figure
 
 
@@ -153,12 +145,10 @@ def band_alt(histories: Mapping[str, Sequence[tuple[datetime, str]]], gaps: Sequ
     return f"State of each trunk over time: {', '.join(last) or 'no data'}. {count_text(len(gaps), 'gap')}."
 
 
-def _pieces(
-    points: Sequence[tuple[datetime, T]], gaps: Sequence[UnobservedSpan], until: datetime
-) -> Iterator[HeldValue[T]]:
+def _pieces(points: Sequence[tuple[datetime, T]], frame: TimeFrame) -> Iterator[HeldValue[T]]:
     """How long each value held: until the next snapshot, with any gaps cut out."""
-    gaps = sorted(gaps)
-    ends = [at for at, _ in points[1:]] + [until]
+    gaps = sorted(frame.gaps)
+    ends = [at for at, _ in points[1:]] + [frame.span[1]]
     starts = [gap_start for gap_start, _ in gaps]
     for (start, value), end in zip(points, ends, strict=False):
         for gap_start, gap_end in gaps[bisect_left(starts, start) : bisect_left(starts, end)]:

@@ -20,17 +20,16 @@ from pbx.charts.layout import (
     SPARE_PX,
     MarkedMoment,
     Palette,
+    TimeFrame,
     UnobservedSpan,
     bars_so_far,
+    complete_figure,
     count_along,
-    explain_so_far,
     is_unfinished,
     is_within,
     line_so_far,
     local_time,
-    mark_moments,
     new_figure,
-    shade_gaps,
     so_far_hover,
     span_query,
     value_ticks,
@@ -54,79 +53,67 @@ _FAINT = 0.45  # opacity of bars that aren't selected
 
 def volume_bars(
     intervals: Sequence[QueueInterval],
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
-    now: datetime,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw calls offered by interval, stacked by answered, abandoned and other outcomes.
 
-    Gaps are hatched, and resets of Asterisk's counters are marked. An interval that isn't over at `now` is pale.
+    Gaps are hatched, and resets of Asterisk's counters are marked. An interval that isn't over is pale.
     """
-    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    observed = _with_data(intervals, gaps, now)
-    unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in observed]
+    figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 30)
+    observed = _with_data(intervals, frame.gaps, frame.now)
+    unfinished = [is_unfinished(item.start_at, item.end_at, frame.now) for item in observed]
     for kind, name in KINDS.items():
         figure.add_bar(
-            x=[_middle(item, zone) for item in observed],
+            x=[_middle(item, frame.zone) for item in observed],
             y=[_count(item.figures, kind) for item in observed],
             width=[0.86 * 1000 * (item.end_at - item.start_at).total_seconds() for item in observed],
             name=name,
             customdata=[
-                [_query(item, kind=kind), so_far_hover(_volume_text(item.figures, kind), one, now, zone)]
+                [_query(item, kind=kind), so_far_hover(_volume_text(item.figures, kind), one, frame.now, frame.zone)]
                 for item, one in zip(observed, unfinished, strict=True)
             ],
             hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
-            marker=bars_so_far((style := _style(kind, palette))["marker"], unfinished, palette),
+            marker=bars_so_far((style := _style(kind, frame.palette))["marker"], unfinished, frame.palette),
             unselected=style["unselected"],
         )
     top = max((item.figures.offered for item in observed), default=0)
     figure.update_yaxes(title_text="Calls", range=[0, max(top, 1) * 1.12], **value_ticks(top, False))
     figure.update_layout(barmode="stack", title_text="Calls offered", margin_l=64, legend_traceorder="normal")
     figure.update_layout(showlegend=True)
-    if any(unfinished):
-        explain_so_far(figure, now, zone, palette)
-    shade_gaps(figure, gaps, zone, palette)
-    mark_moments(figure, resets, zone, palette)
+    complete_figure(figure, frame, unfinished=any(unfinished), resets=resets)
     return figure
 
 
 def service_level_lines(
     intervals: Sequence[QueueInterval],
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
     target_percent: float,
     within: str,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
-    now: datetime,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw the three service levels by interval; where a denominator is 0, its line has a gap.
 
-    `within`: the answer target in words. The point of an interval that isn't over at `now` is hollow, the line to it
-    dotted.
+    `within`: the answer target in words. The point of an interval that isn't over is hollow, the line to it dotted.
     """
-    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    covered = {item.start_at for item in _with_data(intervals, gaps, now)}
-    unfinished = [is_unfinished(item.start_at, item.end_at, now) for item in intervals]
+    figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 30)
+    covered = {item.start_at for item in _with_data(intervals, frame.gaps, frame.now)}
+    unfinished = [is_unfinished(item.start_at, item.end_at, frame.now) for item in intervals]
     for (name, ratio_of), colour, dash in zip(
-        SERVICE_LEVELS.items(), palette.lines, ("solid", "dash", "dot"), strict=False
+        SERVICE_LEVELS.items(), frame.palette.lines, ("solid", "dash", "dot"), strict=False
     ):
         ratios = [ratio_of(item.figures) if item.start_at in covered else Ratio(0, 0) for item in intervals]
         line_so_far(
             figure,
-            [_middle(item, zone) for item in intervals],
+            [_middle(item, frame.zone) for item in intervals],
             [ratio.percent for ratio in ratios],
             [
                 [
                     _query(item),
                     f"{ratio.percent_text()} ({ratio.parts_text()})",
-                    so_far_hover(_interval_text(item, zone), one, now, zone),
+                    so_far_hover(_interval_text(item, frame.zone), one, frame.now, frame.zone),
                 ]
                 for item, ratio, one in zip(intervals, ratios, unfinished, strict=True)
             ],
@@ -138,17 +125,14 @@ def service_level_lines(
         )
     figure.add_hline(
         y=target_percent,
-        line={"color": palette.warn, "width": 1.5, "dash": "dashdot"},
-        annotation={"text": f"Target {target_percent:g}%", "font": {"size": 12, "color": palette.text}},
+        line={"color": frame.palette.warn, "width": 1.5, "dash": "dashdot"},
+        annotation={"text": f"Target {target_percent:g}%", "font": {"size": 12, "color": frame.palette.text}},
         annotation_position="bottom left",
     )
     figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
     # So that a click selects one point, not all that share its time.
     figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest", showlegend=True)
-    if any(unfinished):
-        explain_so_far(figure, now, zone, palette)
-    shade_gaps(figure, gaps, zone, palette)
-    mark_moments(figure, resets, zone, palette)
+    complete_figure(figure, frame, unfinished=any(unfinished), resets=resets)
     return figure
 
 

@@ -10,17 +10,14 @@ from pbx.analytics.formulas.intervals import IntervalStep
 from pbx.charts.layout import (
     LINE_HEIGHT_PX,
     MarkedMoment,
-    Palette,
-    UnobservedSpan,
+    TimeFrame,
     bars_so_far,
-    explain_so_far,
+    complete_figure,
     is_unfinished,
     line_so_far,
     local_time,
-    mark_moments,
     new_figure,
     plain_text,
-    shade_gaps,
     so_far_hover,
     span_query,
     value_ticks,
@@ -41,31 +38,27 @@ class Point(NamedTuple):
 
 def ratio_chart(
     series: Mapping[str, Sequence[Point]],
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
     title: str,
     unit: str,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
-    now: datetime,
     top: float | None = None,
     durations: bool = False,
 ) -> go.Figure:
     """Draw figures by interval, each in the middle of its interval; where there is no figure, the line has a gap.
 
-    With `durations` the values are seconds. Gaps in the data are hatched. The point of an interval that isn't over at
-    `now` is hollow, the line to it dotted.
+    With `durations` the values are seconds. Gaps in the data are hatched. The point of an interval that isn't over is
+    hollow, the line to it dotted.
     A point's customdata begins with its interval as a query string: from and until in epoch seconds.
     """
-    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 10)
-    for (name, points), colour, dash in zip(series.items(), palette.lines, DASHES, strict=False):
+    figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 10)
+    for (name, points), colour, dash in zip(series.items(), frame.palette.lines, DASHES, strict=False):
         line_so_far(
             figure,
-            _middles(points, zone),
+            _middles(points, frame.zone),
             [point.value for point in points],
-            _customdata(points, now, zone),
-            unfinished=_ends_unfinished(points, now),
+            _customdata(points, frame.now, frame.zone),
+            unfinished=_ends_unfinished(points, frame.now),
             name=plain_text(name),
             line={"width": 2, "color": colour, "dash": dash},
             marker={"size": 6, "color": colour},
@@ -75,71 +68,60 @@ def ratio_chart(
     ticks = value_ticks(found, True) if durations else {"nticks": 6}
     figure.update_yaxes(title_text=unit, range=[0, top or max(found, 1) * 1.12], **ticks)
     figure.update_layout(title_text=title, showlegend=len(series) > 1, margin_l=64)
-    if any(_ends_unfinished(points, now) and points[-1].value is not None for points in series.values()):
-        explain_so_far(figure, now, zone, palette)
-    shade_gaps(figure, gaps, zone, palette)
+    unfinished = any(_ends_unfinished(points, frame.now) and points[-1].value is not None for points in series.values())
+    complete_figure(figure, frame, unfinished=unfinished)
     return figure
 
 
 def load_chart(
     peaks: Sequence[Point],
     means: Sequence[Point],
-    gaps: Sequence[UnobservedSpan],
+    frame: TimeFrame,
     *,
     title: str,
     step: IntervalStep,
     lines: int | None,
-    span: tuple[datetime, datetime],
-    zone: tzinfo,
-    palette: Palette,
-    now: datetime,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw peak concurrent calls as bars, the average (traffic in erlang) as points, and the capacity (`lines`).
 
-    Gaps are hatched, restarts of Asterisk marked; an interval that isn't over at `now` is pale. Customdata as in
+    Gaps are hatched, restarts of Asterisk marked; an interval that isn't over is pale. Customdata as in
     `ratio_chart`.
     """
-    figure = new_figure(palette, zone, span, LINE_HEIGHT_PX + 30)
-    unfinished = [is_unfinished(point.start_at, point.end_at, now) for point in peaks]
-    bars = {"color": palette.lines[5], "line_width": 0, "cornerradius": 2, "opacity": 0.55}
+    figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 30)
+    unfinished = [is_unfinished(point.start_at, point.end_at, frame.now) for point in peaks]
+    bars = {"color": frame.palette.lines[5], "line_width": 0, "cornerradius": 2, "opacity": 0.55}
     figure.add_bar(
-        x=_middles(peaks, zone),
+        x=_middles(peaks, frame.zone),
         y=[point.value for point in peaks],
         width=[(point.end_at - point.start_at) / timedelta(milliseconds=1) * 0.8 for point in peaks],
         name="Peak concurrent calls",
-        marker=bars_so_far(bars, unfinished, palette),
-        customdata=_customdata(peaks, now, zone),
+        marker=bars_so_far(bars, unfinished, frame.palette),
+        customdata=_customdata(peaks, frame.now, frame.zone),
         hovertemplate="Peak concurrent calls: %{customdata[1]}<extra></extra>",
     )
     line_so_far(
         figure,
-        _middles(means, zone),
+        _middles(means, frame.zone),
         [point.value for point in means],
-        _customdata(means, now, zone),
-        unfinished=_ends_unfinished(means, now),
+        _customdata(means, frame.now, frame.zone),
+        unfinished=_ends_unfinished(means, frame.now),
         name="Traffic (erlang)",
-        line={"width": 2, "color": palette.lines[0]},
-        marker={"size": 6, "color": palette.lines[0]},
+        line={"width": 2, "color": frame.palette.lines[0]},
+        marker={"size": 6, "color": frame.palette.lines[0]},
         hovertemplate="Traffic: %{customdata[1]}<extra></extra>",
     )
     top = max((point.value or 0 for point in peaks), default=0)
     if lines:
-        figure.add_hline(
-            y=lines,
-            line={"color": palette.warn, "width": 1.5, "dash": "dashdot"},
-            annotation={"text": f"Capacity: {count_text(lines, 'line')}", "font": {"size": 12, "color": palette.text}},
-            annotation_position="bottom left",
-        )
+        label = {"text": f"Capacity: {count_text(lines, 'line')}", "font": {"size": 12, "color": frame.palette.text}}
+        line = {"color": frame.palette.warn, "width": 1.5, "dash": "dashdot"}
+        figure.add_hline(y=lines, line=line, annotation=label, annotation_position="bottom left")
         top = max(top, lines)
     figure.update_yaxes(
         title_text=f"Concurrent calls, by {step}", range=[0, max(top, 1) * 1.12], **value_ticks(top, False)
     )
     figure.update_layout(title_text=title, showlegend=True, margin_l=64)
-    if any(unfinished):
-        explain_so_far(figure, now, zone, palette)
-    shade_gaps(figure, gaps, zone, palette)
-    mark_moments(figure, resets, zone, palette)
+    complete_figure(figure, frame, unfinished=any(unfinished), resets=resets)
     return figure
 
 

@@ -1,15 +1,16 @@
 """The bar of filters that the report pages share (period, queue, PBX); its values carry over from page to page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
-from typing import TypedDict
 
 import streamlit as st
 
 from pbx.analytics.formulas.intervals import IntervalStep
 from pbx.analytics.queues import FigureFilter, visit_names
-from pbx.charts import Palette
+from pbx.charts import TimeFrame
+from pbx.charts.layout import UnobservedSpan
 from pbx.formatting import start_of_day
 from pbx.store.calls import call_queues
 from pbx.store.engine import reading
@@ -23,15 +24,6 @@ BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Custom rang
 HOURLY = timedelta(days=3)  # charts show periods up to this length by hour, longer ones by day
 _CARRIED = ("period", "days", "queue")
 _CARRY, _PAGE = "bar_carried", "bar_page"
-
-
-class ChartArguments(TypedDict):
-    """What the charts of a period have in common, as keyword arguments of those in pbx.charts."""
-
-    span: tuple[datetime, datetime]
-    zone: tzinfo
-    palette: Palette
-    now: datetime
 
 
 @dataclass(frozen=True)
@@ -64,9 +56,9 @@ class Period:
         """The end of the period, or now if it is in the future."""
         return min(self.until, self.now)
 
-    def chart_arguments(self) -> ChartArguments:
-        """The arguments of a chart of this period, in the colours of the reader's browser."""
-        return ChartArguments(span=(self.since, self.until), zone=self.zone, palette=palette(), now=self.now)
+    def time_frame(self, gaps: Sequence[UnobservedSpan]) -> TimeFrame:
+        """The frame of this period's charts, in the colours of the reader's browser."""
+        return TimeFrame((self.since, self.until), gaps, self.zone, palette(), self.now)
 
     def picture(self, what: str) -> str:
         """The file name of a chart of this period saved as PNG."""

@@ -117,11 +117,11 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     found = queue_intervals(session, period.wanted, site.zone, period.step, targets)
     waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
-    colours = palette()
+    frame = period.time_frame(covered.gaps)
     counter_resets = resets_of(session, site.active.id, period.since, period.until, period.queue)
     resets = [(reset.at, reset.description) for reset in counter_resets]
     drilldown_chart(
-        charts.volume_bars(intervals, covered.gaps, **period.chart_arguments(), resets=resets),
+        charts.volume_bars(intervals, frame, resets=resets),
         alt=charts.intervals_alt("Calls offered", intervals, covered.gaps),
         key="queue_volume",
         picture=period.picture("calls offered to queues"),
@@ -129,13 +129,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
         target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **IN_URL)
     drilldown_chart(
-        charts.service_level_lines(
-            *(intervals, covered.gaps),
-            target_percent=target,
-            within=within,
-            **period.chart_arguments(),
-            resets=resets,
-        ),
+        charts.service_level_lines(intervals, frame, target_percent=target, within=within, resets=resets),
         alt=charts.intervals_alt(f"Service level within {within}", intervals, covered.gaps),
         key="queue_service_level",
         picture=period.picture("service level of queues"),
@@ -144,7 +138,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     with left:
         total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in waits)
         drilldown_chart(
-            charts.wait_bars(waits, zone=site.zone, palette=colours),
+            charts.wait_bars(waits, zone=site.zone, palette=frame.palette),
             alt=f"How long callers waited: {count_text(total, 'call')} in {count_text(len(waits), 'bar')}.",
             key="queue_waits",
             picture=period.picture("waiting times in queues"),
@@ -152,7 +146,7 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
     with right:
         counts = ", ".join(f"{OUTCOMES[name][0].lower()} {count:,}" for name, count in outcomes.items())
         drilldown_chart(
-            charts.outcome_bars(outcomes, zone=site.zone, palette=colours),
+            charts.outcome_bars(outcomes, zone=site.zone, palette=frame.palette),
             alt=f"How calls ended: {counts}.",
             key="queue_outcomes",
             picture=period.picture("how queue calls ended"),

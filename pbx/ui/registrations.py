@@ -1,6 +1,7 @@
 """Registration of trunks over a period, from snapshots: states, round trips and channels in use."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -15,7 +16,7 @@ from pbx.store.snapshots import snapshot_gaps
 from pbx.ui.active_pbx import Site
 from pbx.ui.coverage import COMPARABLE_PERCENT
 from pbx.ui.exports import table_export
-from pbx.ui.page_elements import chart, note, palette
+from pbx.ui.page_elements import chart, note
 from pbx.ui.period_bar import Period
 from pbx.ui.table import TableCell, table
 
@@ -41,8 +42,8 @@ def show_registration(site: Site, period: Period, trunks: Sequence[str]) -> None
         note("No data for this period. While the worker runs, it stores a snapshot every few minutes.")
         return
     states = {name: [(point.taken_at, point.state) for point in seen] for name, seen in points.items()}
-    span, colours = (since, until), palette()
-    bands = state_bands(states, gaps, title="Registration", span=span, zone=site.zone, palette=colours)
+    frame = replace(period.time_frame(gaps), span=(since, until))
+    bands = state_bands(states, frame, title="Registration")
     named = trunks[0] if len(trunks) == 1 else ""
     chart(
         bands,
@@ -59,7 +60,7 @@ def show_registration(site: Site, period: Period, trunks: Sequence[str]) -> None
     for title, unit, series in (("Round trip", "ms", trips), ("Channels in use", "Channels", channels)):
         with_data = {name: seen for name, seen in series.items() if seen}
         if with_data:
-            drawn = line_chart(with_data, gaps, title=title, unit=unit, span=span, zone=site.zone, palette=colours)
+            drawn = line_chart(with_data, frame, title=title, unit=unit)
             chart(
                 drawn,
                 alt=line_alt(title, with_data, gaps),

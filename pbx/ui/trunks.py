@@ -150,11 +150,10 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
     figure = load_chart(
         peaks,
         means,
-        gaps,
+        period.time_frame(gaps),
         title=title,
         step=step,
         lines=lines,
-        **period.chart_arguments(),
         resets=[(reset.at, reset.description) for reset in resets if reset.description == RESTARTED],
     )
     alt = points_alt(title, {"Peak concurrent calls": peaks, "Traffic": means})
@@ -273,15 +272,7 @@ def _ratios(
     top: float | None = None,
     durations: bool = False,
 ) -> None:
-    figure = ratio_chart(
-        series,
-        gaps,
-        title=title,
-        unit=unit,
-        **period.chart_arguments(),
-        top=top,
-        durations=durations,
-    )
+    figure = ratio_chart(series, period.time_frame(gaps), title=title, unit=unit, top=top, durations=durations)
     alt = points_alt(title, series)
     drilldown_chart(figure, alt=alt, key=f"trunk_{key}", picture=period.picture(f"trunk {title}"))
 

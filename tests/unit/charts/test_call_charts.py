@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
-from pbx.charts import LIGHT, line_chart
+from pbx.charts import LIGHT, TimeFrame, line_chart
 from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars, way_bars
 from pbx.charts.heat import week_heat
 from pbx.charts.trunks import Point, load_chart, ratio_chart
@@ -17,13 +17,16 @@ SPAN = (START, START + 4 * HOUR)
 GAP = (START + 2 * HOUR, START + 4 * HOUR)
 
 
+FRAME = TimeFrame(SPAN, [GAP], BERLIN, LIGHT, LATER)
+
+
 def query_of(point) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(point[0]).items()}
 
 
 def test_bars_by_direction_select_their_calls_and_gaps_are_hatched() -> None:
     counts = [(START, START + HOUR, {"inbound": 3, "outbound": 1}), (START + HOUR, START + 2 * HOUR, {})]
-    figure = way_bars(counts, [GAP], title="Calls", step="hour", span=SPAN, zone=BERLIN, palette=LIGHT, now=LATER)
+    figure = way_bars(counts, FRAME, title="Calls", step="hour")
     inbound, outbound, unseen = figure.data
     assert (list(inbound.y), list(outbound.y)) == ([3], [1])
     assert query_of(outbound.customdata[0]) == {
@@ -67,8 +70,7 @@ def test_a_call_in_the_day_chart_selects_the_time_it_joined() -> None:
 
 def test_trunk_lines_select_their_calls_and_keep_their_axis() -> None:
     points = [Point(START, START + HOUR, 50.0, "1 of 2"), Point(START + HOUR, START + 2 * HOUR, None, "n/a")]
-    drawn = {"span": SPAN, "zone": BERLIN, "palette": LIGHT, "now": LATER}
-    figure = ratio_chart({"ASR": points}, [GAP], title="", unit="%", top=104, **drawn)
+    figure = ratio_chart({"ASR": points}, FRAME, title="", unit="%", top=104)
     line, unseen = figure.data
     assert query_of(line.customdata[0]) == {"from": "1782885600", "until": "1782889200"}
     assert (line.yaxis, unseen.yaxis) == (None, "y2")
@@ -79,15 +81,7 @@ def test_trunk_lines_select_their_calls_and_keep_their_axis() -> None:
 def test_the_load_chart_shows_capacity_and_restarts() -> None:
     points = [Point(START, START + HOUR, 3, "3")]
     figure = load_chart(
-        *(points, points, [GAP]),
-        title="",
-        step="hour",
-        lines=30,
-        span=SPAN,
-        zone=BERLIN,
-        palette=LIGHT,
-        now=LATER,
-        resets=[(START + HOUR, "Asterisk restarted")],
+        *(points, points, FRAME), title="", step="hour", lines=30, resets=[(START + HOUR, "Asterisk restarted")]
     )
     limit, restart = figure.layout.shapes
     assert (limit.y0, limit.y1, restart.x0) == (30, 30, datetime(2026, 7, 1, 9))  # noqa: DTZ001  # local
@@ -98,12 +92,9 @@ def test_the_load_chart_shows_capacity_and_restarts() -> None:
 def test_snapshots_show_resets_and_gaps_too() -> None:
     figure = line_chart(
         {"Calls": [(START, 1.0)]},
-        [GAP],
+        FRAME,
         title="",
         unit="Calls",
-        span=SPAN,
-        zone=BERLIN,
-        palette=LIGHT,
         resets=[(START + HOUR, "The counters of 600 began anew")],
     )
     assert [trace.customdata[0][1] for trace in figure.data[1:]] == [
@@ -126,10 +117,15 @@ def two_days() -> list[tuple[datetime, datetime]]:
     return [(midnight - 24 * HOUR, midnight), (midnight, midnight + 24 * HOUR)]
 
 
+def two_days_frame(now: datetime) -> TimeFrame:
+    (start, _), (_, end) = two_days()
+    return TimeFrame((start, end), [], BERLIN, LIGHT, now)
+
+
 def test_the_bar_of_an_unfinished_day_is_pale_and_labelled() -> None:
-    (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON}
+    past, today = two_days()
     counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
-    figure = way_bars(counts, [], title="Calls", step="day", span=(past[0], today[1]), **drawn)
+    figure = way_bars(counts, two_days_frame(NOON), title="Calls", step="day")
     bars, legend = figure.data
     assert bars.marker.opacity[0] == 1 > bars.marker.opacity[1]
     assert bars.marker.line.width == (0, 1.5)
@@ -139,17 +135,17 @@ def test_the_bar_of_an_unfinished_day_is_pale_and_labelled() -> None:
 
 
 def test_a_period_that_is_over_has_no_unfinished_day() -> None:
-    (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON + 24 * HOUR}
+    past, today = two_days()
     counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
-    (bars,) = way_bars(counts, [], title="Calls", step="day", span=(past[0], today[1]), **drawn).data
+    (bars,) = way_bars(counts, two_days_frame(NOON + 24 * HOUR), title="Calls", step="day").data
     assert bars.marker.opacity is None
     assert "So far" not in str(bars.customdata)
 
 
 def test_an_unfinished_day_is_a_hollow_point_at_a_dotted_line() -> None:
-    (past, today), drawn = two_days(), {"zone": BERLIN, "palette": LIGHT, "now": NOON}
+    past, today = two_days()
     points = [Point(*past, 50.0, "1 of 2"), Point(*today, 100.0, "1 of 1")]
-    figure = ratio_chart({"ASR": points}, [], title="", unit="%", span=(past[0], today[1]), **drawn)
+    figure = ratio_chart({"ASR": points}, two_days_frame(NOON), title="", unit="%")
     line, segment, legend = figure.data
     assert line.y == (50, None, 100)  # no solid line leads to today
     assert line.marker.symbol[-1] == "circle-open"
@@ -160,16 +156,8 @@ def test_an_unfinished_day_is_a_hollow_point_at_a_dotted_line() -> None:
 
 def test_an_unfinished_hour_is_pale_in_the_load_chart() -> None:
     points = [Point(START, START + HOUR, 3, "3"), Point(START + HOUR, START + 2 * HOUR, 1, "1")]
-    figure = load_chart(
-        *(points, points, []),
-        title="",
-        step="hour",
-        lines=None,
-        span=SPAN,
-        zone=BERLIN,
-        palette=LIGHT,
-        now=START + HOUR + timedelta(minutes=5),
-    )
+    frame = TimeFrame(SPAN, [], BERLIN, LIGHT, START + HOUR + timedelta(minutes=5))
+    figure = load_chart(points, points, frame, title="", step="hour", lines=None)
     bars = figure.data[0]
     assert bars.marker.opacity[1] < bars.marker.opacity[0]
     assert bars.customdata[1][1] == "1<br>So far, until 09:05"

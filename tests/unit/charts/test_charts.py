@@ -1,6 +1,7 @@
 """Charts: values hold until the next look, gaps stay gaps, colours are the theme's, names are text."""
 
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.charts import DARK, LIGHT, Palette, band_alt, fit_legend, line_alt, line_chart, state_bands
+from pbx.charts import DARK, LIGHT, Palette, TimeFrame, band_alt, fit_legend, line_alt, line_chart, state_bands
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NINE = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)  # 11:00 in Berlin
@@ -23,23 +24,17 @@ def clock(minute: int) -> datetime:
     return at(minute).astimezone(BERLIN).replace(tzinfo=None)
 
 
+def frame_of(span, gaps=()) -> TimeFrame:
+    return TimeFrame(span, gaps, BERLIN, LIGHT, span[1])
+
+
 def draw_lines(points, gaps=(), **options):
-    return line_chart(
-        {"support": points},
-        gaps,
-        title="Callers",
-        unit="Callers",
-        span=(at(0), at(60)),
-        zone=BERLIN,
-        palette=LIGHT,
-        **options,
-    )
+    frame = frame_of((at(0), at(60)), gaps)
+    return line_chart({"support": points}, frame, title="Callers", unit="Callers", **options)
 
 
 def draw_bands(points, gaps=()):
-    return state_bands(
-        {"carrier": points}, gaps, title="Registration", span=(at(0), at(60)), zone=BERLIN, palette=LIGHT
-    )
+    return state_bands({"carrier": points}, frame_of((at(0), at(60)), gaps), title="Registration")
 
 
 def corners(figure):
@@ -109,9 +104,8 @@ def test_without_snapshots_the_figure_is_empty() -> None:
 
 
 def test_names_are_text_not_markup() -> None:
-    figure = line_chart(
-        {"<b>x</b>": [(at(0), 1)]}, [], title="", unit="", span=(at(0), at(60)), zone=BERLIN, palette=DARK
-    )
+    frame = replace(frame_of((at(0), at(60))), palette=DARK)
+    figure = line_chart({"<b>x</b>": [(at(0), 1)]}, frame, title="", unit="")
     assert figure.data[0].name == "&lt;b&gt;x&lt;/b&gt;"
 
 
@@ -143,14 +137,8 @@ def test_charts_and_theme_share_their_colours(mode: str, palette: Palette) -> No
 def test_bands_and_gaps_end_at_local_time_on_days_of_23_or_25_hours(first: datetime) -> None:
     last = (first + timedelta(hours=36)).astimezone(BERLIN).replace(hour=0).astimezone(UTC)  # the next midnight
     half = timedelta(hours=6)
-    figure = state_bands(
-        {"carrier": [(first - half, "registered")]},
-        [(first, last)],
-        title="Registration",
-        span=(first - half, last + half),
-        zone=BERLIN,
-        palette=LIGHT,
-    )
+    frame = frame_of((first - half, last + half), [(first, last)])
+    figure = state_bands({"carrier": [(first - half, "registered")]}, frame, title="Registration")
     midnights = [moment.astimezone(BERLIN).replace(tzinfo=None) for moment in (first, last)]
     registered, gap = figure.data
     assert [registered.base[0] + timedelta(milliseconds=registered.x[0]), registered.base[1]] == midnights
@@ -163,7 +151,7 @@ def test_a_band_in_the_repeated_hour_keeps_its_length() -> None:
     end = start + timedelta(minutes=20)
     span = (start - timedelta(hours=3), end)
     looks = {"carrier": [(start, "rejected")]}
-    figure = state_bands(looks, [], title="Registration", span=span, zone=BERLIN, palette=LIGHT)
+    figure = state_bands(looks, frame_of(span), title="Registration")
     assert figure.data[0].x == (20 * 60_000,)
 
 

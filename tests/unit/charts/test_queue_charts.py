@@ -23,17 +23,16 @@ def hours(*figures: QueueFigures) -> list[QueueInterval]:
     return [QueueInterval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
 
 
-def volume(figures, gaps=(), palette=charts.LIGHT, now=LATER):
-    return charts.volume_bars(
-        hours(*figures), gaps, span=(START, START + HOUR * 4), zone=BERLIN, palette=palette, now=now
-    )
+def frame_of(gaps=(), now=LATER) -> charts.TimeFrame:
+    return charts.TimeFrame((START, START + HOUR * 4), gaps, BERLIN, charts.LIGHT, now)
 
 
-def levels(figures, gaps=(), now=LATER):
-    span = (START, START + HOUR * 4)
-    return charts.service_level_lines(
-        hours(*figures), gaps, target_percent=80, within="20 s", span=span, zone=BERLIN, palette=charts.LIGHT, now=now
-    )
+def volume(figures, gaps=(), now=LATER, **more):
+    return charts.volume_bars(hours(*figures), frame_of(gaps, now), **more)
+
+
+def levels(figures, now=LATER, **more):
+    return charts.service_level_lines(hours(*figures), frame_of(now=now), target_percent=80, within="20 s", **more)
 
 
 def test_bars_of_outcomes_add_up_to_calls_offered() -> None:
@@ -66,22 +65,12 @@ def test_gaps_are_hatched_and_have_bars_only_for_known_calls() -> None:
 
 def test_counter_resets_are_marked_and_labelled() -> None:
     at = START + timedelta(minutes=30)
-    span = (START, START + HOUR * 4)
     resets = [(at, "Asterisk restarted <b>")]
-    figure = charts.volume_bars(hours(SOME), (), span=span, zone=BERLIN, palette=charts.LIGHT, now=LATER, resets=resets)
+    figure = volume([SOME], resets=resets)
     (line,) = figure.layout.shapes
     assert (line.x0, line.x1) == (datetime(2026, 7, 1, 8, 30), datetime(2026, 7, 1, 8, 30))  # noqa: DTZ001
     assert figure.data[-1].customdata[0][1] == "Asterisk restarted &lt;b&gt;, Wed 1 Jul 08:30"
-    lines = charts.service_level_lines(
-        *(hours(SOME), ()),
-        target_percent=80,
-        within="20 s",
-        span=span,
-        zone=BERLIN,
-        palette=charts.LIGHT,
-        now=LATER,
-        resets=resets,
-    )
+    lines = levels([SOME], resets=resets)
     assert len(lines.layout.shapes) == 2  # beside the target
     assert list(lines.layout.yaxis.range) == [0, 104]
 
