@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.reply import AmiReply
 from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
@@ -125,7 +125,7 @@ class Listener:
         connection = self._active.connection
         with writing(self._engine) as session:  # first, because the span is over even if the PBX is unreachable
             end_spans(session, self._active.id)
-        with AmiClient.connect(connection, events=EVENT_CLASSES, keepalive_s=KEEPALIVE_S) as client:
+        with AmiClient.connect(connection, events=EVENT_CLASSES, timing=AmiTiming(keepalive_s=KEEPALIVE_S)) as client:
             events = client.subscribe(EVENTS_LIMIT)
             self.client, self.queued = client, events
             self.writer = EventWriter(self._engine, self._active.id, after_commit=self._request_sync)

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.ami_pbx import made_up_pbx
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap
@@ -103,8 +103,9 @@ def test_tls_with_the_labs_ca_and_without(server: LabServer) -> None:
 
 
 def test_aris_port_is_recognised(server: LabServer) -> None:
+    wrong_port = server.connection().model_copy(update={"ami_port": server.http_port})
     with pytest.raises(AmiProtocolError, match="web server"):
-        AmiClient.connect(server.connection().model_copy(update={"ami_port": server.http_port}), connect_s=0.5)
+        AmiClient.connect(wrong_port, timing=AmiTiming(connect_s=0.5))
 
 
 def test_any_command_and_asterisks_own_limits(server: LabServer) -> None:
@@ -135,7 +136,8 @@ def test_events_arrive_while_calls_are_made(server: LabServer) -> None:
 @pytest.mark.parametrize("version", SERVERS)
 def test_a_restart_is_a_gap_and_the_client_comes_back(version: int) -> None:
     with made_up_pbx(version, "ami-restart", 5300 + version) as pbx:
-        with AmiClient.connect(pbx.connection(), events="on", retry_s=0.2) as client, client.subscribe() as events:
+        quick = AmiTiming(retry_s=0.2)
+        with AmiClient.connect(pbx.connection(), events="on", timing=quick) as client, client.subscribe() as events:
             before = take_snapshot(client).system
             assert {part.state for part in take_snapshot(client).parts.values()} == {"ok"}
             pbx.restart()

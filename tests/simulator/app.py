@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import DEFAULT_TIMING, AmiClient, AmiTiming
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import PbxError
 from pbx.jobs.worker import run_inline
-from pbx.settings import Settings, load_settings
+from pbx.settings import Connection, Settings, load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Job, JobKind, RecordingRow, SnapshotRow
 from tests.simulator.pbx import SimulatedPbx
@@ -89,7 +90,11 @@ def app_on(pbx: SimulatedPbx, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppOn
     """The app, set up for a PBX by its environment, with clients that don't wait for long."""
     usual = {"idle_s": IDLE_S, "deadline_s": 5.0, "connect_s": 3.0, "retry_s": 0.05}
     connect = AmiClient.connect
-    monkeypatch.setattr(AmiClient, "connect", lambda connection, **more: connect(connection, **(usual | more)))
+
+    def connect_quickly(connection: Connection, timing: AmiTiming = DEFAULT_TIMING, **more: str) -> AmiClient:
+        return connect(connection, timing=replace(timing, **usual), **more)
+
+    monkeypatch.setattr(AmiClient, "connect", connect_quickly)
     monkeypatch.setattr("pbx.recordings.sync.AriClient", partial(AriClient, idle_timeout_s=IDLE_S, backoff_s=0.001))
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
     for side, port in (("AMI", pbx.ami_port), ("ARI", pbx.ari_port)):

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -32,6 +33,25 @@ TOO_LARGE_S = 60.0  # how long an action isn't sent again after its reply was to
 MAX_UNANSWERED = 100  # actions past their deadline whose reply may still come
 
 
+@dataclass(frozen=True)
+class AmiTiming:
+    """The time limits of a client, in seconds.
+
+    `connect_s`: the longest time to connect and log in. `deadline_s` and `idle_s` are the defaults of each action: its
+    longest total time, and the longest time without any part of a reply. After `keepalive_s` of silence the client
+    sends a ping and expects a reply. `retry_s`: the first pause before a reconnect, doubled each time up to a minute.
+    """
+
+    connect_s: float = 10.0
+    deadline_s: float = 60.0
+    idle_s: float = 15.0
+    keepalive_s: float = 20.0
+    retry_s: float = 1.0
+
+
+DEFAULT_TIMING = AmiTiming()
+
+
 class AmiClient:
     """A logged-in connection that reconnects automatically. Use it as a context manager; it is thread-safe.
 
@@ -39,28 +59,13 @@ class AmiClient:
     connection is lost fail with Unreachable, and so do actions submitted before it is restored.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        link: AmiConnection,
-        *,
-        events: str,
-        connect_s: float,
-        deadline_s: float,
-        idle_s: float,
-        keepalive_s: float,
-        retry_s: float,
-    ) -> None:
+    def __init__(self, connection: Connection, link: AmiConnection, *, events: str, timing: AmiTiming) -> None:
         self.gaps: deque[ConnectionGap] = deque(maxlen=1000)
         self.ami_version = link.ami_version
         self.connection = connection
         self._link = link
         self._events = events
-        self._connect_s = connect_s
-        self._deadline_s = deadline_s
-        self._idle_s = idle_s
-        self._keepalive_s = keepalive_s
-        self._retry_s = retry_s
+        self._timing = timing
         self._lock = threading.Lock()  # guards the next six attributes
         self._calls: dict[str, PendingAction] = {}
         self._outbox = bytearray()
@@ -80,36 +85,13 @@ class AmiClient:
         self._thread.start()
 
     @classmethod
-    def connect(
-        cls,
-        connection: Connection,
-        *,
-        events: str = "off",
-        connect_s: float = 10.0,
-        deadline_s: float = 60.0,
-        idle_s: float = 15.0,
-        keepalive_s: float = 20.0,
-        retry_s: float = 1.0,
-    ) -> "AmiClient":
-        """Connect and log in within `connect_s` seconds.
+    def connect(cls, connection: Connection, *, events: str = "off", timing: AmiTiming = DEFAULT_TIMING) -> "AmiClient":
+        """Connect and log in. `events`: Asterisk's event mask, `off`, `on`, or classes such as `call,agent`.
 
-        `events`: Asterisk's event mask, `off`, `on`, or classes such as `call,agent`. `deadline_s` and `idle_s` are the
-        defaults of each action: its longest total time, and the longest time without any part of a reply. After
-        `keepalive_s` seconds of silence the client sends a ping and expects a reply. `retry_s`: the first pause before
-        a reconnect, doubled each time up to a minute.
         Raises SettingsError, Unreachable, Deadline, AmiProtocolError or AmiLoginError.
         """
-        link = open_link(connection, deadline_s=connect_s, events=events)
-        return cls(
-            connection,
-            link,
-            events=events,
-            connect_s=connect_s,
-            deadline_s=deadline_s,
-            idle_s=idle_s,
-            keepalive_s=keepalive_s,
-            retry_s=retry_s,
-        )
+        link = open_link(connection, deadline_s=timing.connect_s, events=events)
+        return cls(connection, link, events=events, timing=timing)
 
     @property
     def connected(self) -> bool:
@@ -138,7 +120,8 @@ class AmiClient:
         Raises SettingsError, before anything is sent, for a line break in a value or a line Asterisk would cut.
         """
         now = time.monotonic()
-        call = PendingAction(action, now + min(deadline_s or self._deadline_s, within_s), idle_s or self._idle_s, now)
+        most_s = min(deadline_s or self._timing.deadline_s, within_s)
+        call = PendingAction(action, now + most_s, idle_s or self._timing.idle_s, now)
         call.future.set_running_or_notify_cancel()  # from here on only the reader ends it
         action_id = next(self._ids)
         payload = encode_action(action, headers, action_id)
@@ -187,7 +170,7 @@ class AmiClient:
         """Close the connection; calls in flight fail with Unreachable, subscriptions end."""
         self._stop.set()
         self._wake()
-        self._thread.join(self._connect_s + 1)
+        self._thread.join(self._timing.connect_s + 1)
 
     def __enter__(self) -> "AmiClient":
         return self
@@ -312,7 +295,7 @@ class AmiClient:
         with self._lock:
             dues = [call.due_at(self._progress_at) for call in self._calls.values() if not call.future.done()]
         if self._ping is None:
-            dues.append(self._received_at + self._keepalive_s)
+            dues.append(self._received_at + self._timing.keepalive_s)
         return min(dues)  # a ping in flight is an action too
 
     def _expire(self) -> None:
@@ -338,10 +321,10 @@ class AmiClient:
         """Send a ping after a silence. Raises TimeoutError when it isn't answered: the connection is lost."""
         if self._ping is not None and self._ping.done():
             if self._ping.exception() is not None:
-                raise TimeoutError(f"no answer to a ping within {self._idle_s:g} s")
+                raise TimeoutError(f"no answer to a ping within {self._timing.idle_s:g} s")
             self._ping = None
-        if self._ping is None and time.monotonic() >= self._received_at + self._keepalive_s:
-            self._ping = self.submit("Ping", deadline_s=self._idle_s)
+        if self._ping is None and time.monotonic() >= self._received_at + self._timing.keepalive_s:
+            self._ping = self.submit("Ping", deadline_s=self._timing.idle_s)
 
     def _drop_calls(self, reason: str) -> None:
         with self._lock:
@@ -355,10 +338,10 @@ class AmiClient:
 
     def _reconnect(self, lost_at: datetime, reason: str) -> AmiConnection | None:
         """Connect again, and report the gap to subscribers; None when the client is closed before."""
-        pause_s = self._retry_s
+        pause_s = self._timing.retry_s
         while not self._stop.wait(pause_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads the clients, no secret
             try:
-                link = open_link(self.connection, deadline_s=self._connect_s, events=self._events)
+                link = open_link(self.connection, deadline_s=self._timing.connect_s, events=self._events)
             except PbxError as error:  # the PBX logs refused logins and may ban this machine, so wait long
                 pause_s = MAX_RETRY_S if isinstance(error, AmiLoginError) else min(pause_s * 2, MAX_RETRY_S)
                 continue

@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.connection import AmiConnection, await_greeting, log_in, wrap_tls
 from pbx.asterisk.ami.protocol import AmiParser
 from pbx.asterisk.ami.queries import NEEDS
@@ -82,11 +82,7 @@ class AmiCheck(CheckSession):
                 self.connection,
                 self._link,
                 events="off",
-                connect_s=STEP_S,
-                deadline_s=ACTION_S,
-                idle_s=ACTION_S,
-                keepalive_s=ACTION_S,
-                retry_s=60,
+                timing=AmiTiming(STEP_S, ACTION_S, idle_s=ACTION_S, keepalive_s=ACTION_S, retry_s=60),
             )
         )
         if in_clear:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.demo import ami
@@ -291,7 +291,7 @@ def test_a_new_password_counts_at_once(pbx: SimulatedPbx) -> None:
 
 
 def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: SimulatedPbx) -> None:
-    with AmiClient.connect(pbx.connection(), events="call", retry_s=0.05) as client:
+    with AmiClient.connect(pbx.connection(), events="call", timing=AmiTiming(retry_s=0.05)) as client:
         events = client.subscribe()
         assert take_snapshot(client).active_calls
         pbx.restart()
@@ -307,7 +307,7 @@ def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: Simul
 
 
 def test_faults_are_done_where_they_are_armed(pbx: SimulatedPbx) -> None:
-    with AmiClient.connect(pbx.connection(), retry_s=0.05) as client:
+    with AmiClient.connect(pbx.connection(), timing=AmiTiming(retry_s=0.05)) as client:
         pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
         with pytest.raises(Deadline):
             client.request("QueueStatus", deadline_s=0.3)

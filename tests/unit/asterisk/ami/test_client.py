@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiActionError, AmiDenied, AmiPlainLogin, Deadline, SettingsError, Unreachable
@@ -18,12 +18,14 @@ PONG = b"Response: Success\r\nActionID: x\r\nPing: Pong\r\nTimestamp: 1795249038
 
 @contextmanager
 def client_of(
-    *scripts: Script, version: int = 22, prefix: str = "", plain: bool = False, **options: object
+    *scripts: Script, version: int = 22, prefix: str = "", plain: bool = False, events: str = "off", **timing: float
 ) -> Iterator[AmiClient]:
     """A client connected to a server that runs these scripts, one per connection."""
     with (
         replay(*scripts, version=version, prefix=prefix) as server,
-        AmiClient.connect(server.connection(ami_plain_login=plain), retry_s=0.01, **options) as client,  # type: ignore[arg-type]
+        AmiClient.connect(
+            server.connection(ami_plain_login=plain), events=events, timing=AmiTiming(**{"retry_s": 0.01} | timing)
+        ) as client,
     ):
         yield client
 
@@ -238,7 +240,7 @@ def test_while_the_connection_is_away_actions_fail_at_once_and_reconnects_are_tr
 
     with (
         replay(dies, greets_wrongly, greets_wrongly, Session.serve) as server,
-        AmiClient.connect(server.connection(), retry_s=0.1) as client,
+        AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=0.1)) as client,
     ):
         wait_until(lambda: not client.connected)
         with pytest.raises(Unreachable, match="was not sent"):

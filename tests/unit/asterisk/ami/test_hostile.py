@@ -12,7 +12,7 @@ import pytest
 from pbx.asterisk.ami import client as client_module
 from pbx.asterisk.ami import connection as connection_module
 from pbx.asterisk.ami import pending_action as call_module
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.connection import open_link
 from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.asterisk.ami.queries import take_snapshot
@@ -51,7 +51,7 @@ def test_an_endless_list_ends_alone_and_the_rest_of_the_snapshot_is_there() -> N
                 endless(session, action)
             session.answer(action)
 
-    with replay(hostile) as server, AmiClient.connect(server.connection(), retry_s=0.01) as client:
+    with replay(hostile) as server, AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=0.01)) as client:
         snapshot = take_snapshot(client)
         again = take_snapshot(client)
         assert len(client.gaps) == 1
@@ -76,7 +76,7 @@ def test_all_answers_together_are_bounded() -> None:
             for action in actions:
                 session.reply(action, ITEM % (b"%d" % name) + ITEM % (b"y" * 1000))
 
-    with replay(many) as server, AmiClient.connect(server.connection(), retry_s=60) as client:
+    with replay(many) as server, AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=60)) as client:
         futures = [client.submit("QueueStatus") for _ in range(5)]
         errors = [future.exception(20) for future in futures]
     assert sorted(type(error).__name__ for error in errors) == ["AmiTooLarge", *["Unreachable"] * 4]
@@ -91,7 +91,7 @@ def test_a_list_of_too_many_items_is_too_large_whatever_their_size(monkeypatch: 
 
     with (
         replay(hostile) as server,
-        AmiClient.connect(server.connection(), retry_s=60) as client,
+        AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=60)) as client,
         pytest.raises(AmiTooLarge),
     ):
         client.request("QueueStatus")
@@ -126,7 +126,7 @@ def test_a_list_that_neither_begins_nor_ends_runs_out_of_time() -> None:
 
     with (
         replay(headless) as server,
-        AmiClient.connect(server.connection(), deadline_s=0.5) as client,
+        AmiClient.connect(server.connection(), timing=AmiTiming(deadline_s=0.5)) as client,
         pytest.raises(Deadline, match="QueueStatus"),
     ):
         client.request("QueueStatus")
@@ -159,7 +159,8 @@ def test_a_peer_that_owes_too_many_answers_is_left(monkeypatch: pytest.MonkeyPat
         for _ in session.actions():
             session.send(b"Event: Alive\r\n\r\n")
 
-    with replay(deaf, Session.serve) as server, AmiClient.connect(server.connection(), retry_s=0.01) as client:
+    quick = AmiTiming(retry_s=0.01)
+    with replay(deaf, Session.serve) as server, AmiClient.connect(server.connection(), timing=quick) as client:
         futures = [client.submit("QueueStatus", deadline_s=0.05) for _ in range(10)]
         assert all(isinstance(future.exception(20), Unreachable) for future in futures)
         wait_until(lambda: len(client.gaps) == 1)
@@ -286,7 +287,7 @@ def test_no_kind_of_garbage_is_any_other_error_than_ours() -> None:
             session.next_action()
             session.send(garbage)
 
-        with replay(serve) as server, AmiClient.connect(server.connection(), retry_s=60) as client:
+        with replay(serve) as server, AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=60)) as client:
             events = client.subscribe()
             with pytest.raises(PbxError):
                 client.request("QueueStatus", deadline_s=1)

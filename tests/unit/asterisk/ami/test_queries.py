@@ -3,7 +3,7 @@ import contextlib
 import pytest
 
 from pbx.asterisk.ami import queries
-from pbx.asterisk.ami.client import AmiClient
+from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.queries import NEEDS, take_snapshot
 from pbx.errors import AmiActionError, AmiDenied, Deadline, Unreachable
 from pbx.model.snapshot import Snapshot
@@ -13,7 +13,7 @@ from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay
 def snapshot_of(version: int, prefix: str = "", timezone: str | None = None) -> Snapshot:
     with (
         replay(version=version, prefix=prefix) as server,
-        AmiClient.connect(server.connection(timezone=timezone), idle_s=60) as client,
+        AmiClient.connect(server.connection(timezone=timezone), timing=AmiTiming(idle_s=60)) as client,
     ):
         return take_snapshot(client)
 
@@ -172,7 +172,7 @@ def test_what_is_answered_too_late_fails_alone() -> None:
             if action["Action"] != "QueueStatus":
                 session.answer(action)
 
-    with replay(slow_queues) as server, AmiClient.connect(server.connection(), idle_s=0.5) as client:
+    with replay(slow_queues) as server, AmiClient.connect(server.connection(), timing=AmiTiming(idle_s=0.5)) as client:
         snapshot = take_snapshot(client)
         with pytest.raises(Deadline, match="QueueStatus"):
             queries.fetch_queues(client)
@@ -192,7 +192,7 @@ def test_silence_and_a_lost_connection_are_no_snapshot() -> None:
 
     with (
         replay(mute) as server,
-        AmiClient.connect(server.connection(), idle_s=0.1) as client,
+        AmiClient.connect(server.connection(), timing=AmiTiming(idle_s=0.1)) as client,
         pytest.raises(Deadline),
     ):
         take_snapshot(client)
