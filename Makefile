@@ -75,7 +75,7 @@ screenshots: .venv/dev  ## take docs/screenshots again from the demo; needs Chro
 	$(BIN)/python -m tests.browser.screenshots
 
 demo-recordings: .venv/dev  ## make the demo's recordings again from their scripts; needs espeak-ng
-	$(BIN)/python -m pbx.demo.voices
+	$(BIN)/python -m tests.simulator.make_sample_calls
 
 .venv/app: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'

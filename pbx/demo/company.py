@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pbx.demo import scripts
-from pbx.demo.scripts import script
+from pbx.demo.call_scripts import SCRIPT_NAMES, script
 from pbx.model.history import VisitOutcome
 
 COMPANY = "Larkfield Garden Supplies"
@@ -51,7 +50,7 @@ class DemoTrunk:
 
 
 @dataclass(frozen=True, slots=True)
-class SpokenCall:
+class ScriptedCall:
     """The script of a recorded call, and the queue it belongs to."""
 
     name: str
@@ -162,6 +161,6 @@ def caller_of(index: int) -> tuple[str, str]:
 
 
 _NUMBERS = {queue.name.lower(): queue.number for queue in QUEUES}
-SCRIPTS = tuple(
-    SpokenCall(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in scripts.SCRIPTS
+SCRIPTED_CALLS = tuple(
+    ScriptedCall(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in SCRIPT_NAMES
 )

@@ -10,12 +10,12 @@ from typing import Literal, Self
 
 from pydantic import SecretStr
 
-from pbx.demo.ami import AmiServer, AmiSession
-from pbx.demo.ari import AriConnection
+from pbx.demo.ami_server import AmiServer, AmiSession
+from pbx.demo.ari_server import AriConnection
+from pbx.demo.client_connection import READ_LIMIT_BYTES, ClientConnection
 from pbx.demo.company import ZONE
 from pbx.demo.recording_dir import RecordingDir
-from pbx.demo.wire import READ_LIMIT_BYTES, Wire
-from pbx.demo.world import World, usual_boot
+from pbx.demo.simulated_asterisk import SimulatedAsterisk, last_regular_boot
 from pbx.errors import DataError
 from pbx.settings import Connection
 
@@ -47,9 +47,9 @@ class DemoPbx:
         self.recordings = RecordingDir() if recordings is None else recordings
         if recordings is None:
             self.recordings.add_ended_calls(clock())
-        self.world = World(self.seed, usual_boot(clock()), self.version)
+        self.asterisk = SimulatedAsterisk(self.seed, last_regular_boot(clock()), self.version)
         self._ami = AmiServer(self)
-        self._wires: set[Wire] = set()
+        self._connections: set[ClientConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -109,8 +109,8 @@ class DemoPbx:
                 self._loop.call_soon_threadsafe(function)
 
     def _reset_connections(self) -> None:
-        for wire in list(self._wires):
-            wire.reset()
+        for connection in list(self._connections):
+            connection.reset()
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -134,25 +134,25 @@ class DemoPbx:
 
     def _handler(self, server: Literal["ami", "ari"]) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            wire = self._new_wire(reader, writer)
+            connection = self._new_connection(reader, writer)
             if not self._accepts(server):
-                wire.reset()
+                connection.reset()
                 return
             task = asyncio.current_task()
-            self._wires.add(wire)
+            self._connections.add(connection)
             if task is not None:
                 self._tasks.add(task)
             try:
                 with contextlib.suppress(ConnectionError, TimeoutError, ValueError, asyncio.CancelledError):
                     if server == "ami":
-                        await self._ami.serve(self._new_session(wire))
+                        await self._ami.serve(self._new_session(connection))
                     else:
-                        await self._new_ari_connection(wire).serve()
-                    await wire.close()
+                        await self._new_ari_connection(connection).serve()
+                    await connection.close()
             finally:
-                self._wires.discard(wire)
+                self._connections.discard(connection)
                 self._tasks.discard(task)
-                wire.reset()
+                connection.reset()
 
         return handle
 
@@ -162,11 +162,11 @@ class DemoPbx:
         """Whether a new connection is served; otherwise it is reset."""
         return True
 
-    def _new_wire(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Wire:
-        return Wire(reader, writer)
+    def _new_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> ClientConnection:
+        return ClientConnection(reader, writer)
 
-    def _new_session(self, wire: Wire) -> AmiSession:
-        return AmiSession(self, wire)
+    def _new_session(self, connection: ClientConnection) -> AmiSession:
+        return AmiSession(self, connection)
 
-    def _new_ari_connection(self, wire: Wire) -> AriConnection:
-        return AriConnection(self, wire)
+    def _new_ari_connection(self, connection: ClientConnection) -> AriConnection:
+        return AriConnection(self, connection)

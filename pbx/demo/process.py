@@ -21,9 +21,9 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from pbx.demo.lifecycle import PROGRESS, SLOT, demo_dir, reap, remove_folder, was_removed
-from pbx.demo.past import fill_gaps, fill_past, story_version
 from pbx.demo.pbx import DemoPbx
 from pbx.demo.recording_dir import RecordingDir
+from pbx.demo.write_history import fill_gaps, history_version, write_history
 from pbx.errors import DataError, PbxError
 from pbx.jobs.worker import run_inline
 from pbx.machine import replace_file, stop_child
@@ -103,7 +103,7 @@ class _DemoProcess:
     def _prepare_folder(self) -> None:
         """Keep a complete demo of this version's story; replace any other folder with an empty one."""
         self._mark = demo_mark(self._folder)
-        if not self._mark.startswith(f"{story_version()}-"):
+        if not self._mark.startswith(f"{history_version()}-"):
             remove_folder(self._folder)
             self._mark = ""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -118,13 +118,13 @@ class _DemoProcess:
             fill_gaps(engine, connection_id, now - PAST, now)
         else:
             self._report_progress(0.0)
-            fill_past(engine, connection_id, now - FIRST_PAST, now, self._report_progress)
+            write_history(engine, connection_id, now - FIRST_PAST, now, self._report_progress)
         kinds: tuple[JobKind, ...] = ("collect", "sync")
         for kind in kinds:
             with suppress(PbxError):  # the worker repeats it some seconds later
                 run_inline(engine, settings, kind, {})
         if not self._mark:
-            self._mark = f"{story_version()}-{secrets.token_hex(8)}"
+            self._mark = f"{history_version()}-{secrets.token_hex(8)}"
             _write(self._folder / DEMO_MARK, self._mark)
             (self._folder / PROGRESS).unlink(missing_ok=True)
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from pbx.demo.call_scripts import script
 from pbx.demo.company import ZONE, PlannedCall
-from pbx.demo.scripts import script
-from pbx.demo.story import recorded_calls
+from pbx.demo.simulated_history import recorded_calls
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from playwright.sync_api import Locator, Page, expect
 from playwright.sync_api import TimeoutError as TooLate
 
-from pbx.demo.story import local_day
+from pbx.demo.simulated_history import local_day
 from tests.browser.checks import PATIENCE_S, settle
 from tests.browser.demo import Demo
 from tests.lab.process import wait_until

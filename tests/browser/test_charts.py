@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Download, Page, expect
 
 from pbx.demo.company import TRUNKS
-from pbx.demo.story import calls_of_day
+from pbx.demo.simulated_history import calls_of_day
 from pbx.export import FORMATS, ZIP_WITH_AUDIO
 from tests.browser.actions import MARKS, chart, choose, click_point, count_text, hover_point, open_path, yesterday
 from tests.browser.checks import PATIENCE_S, settle, visual_problems

@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import col, select
 
-from pbx.demo.company import UNUSED_PHONE, PlannedCall
-from pbx.demo.scripts import SCRIPTS
-from pbx.demo.scripts import script as script_of
-from pbx.demo.story import ZONE, calls_of_day, recorded_calls
+from pbx.demo.call_scripts import SCRIPT_NAMES
+from pbx.demo.call_scripts import script as script_of
+from pbx.demo.company import UNUSED_PHONE, ZONE, PlannedCall
+from pbx.demo.simulated_history import calls_of_day, recorded_calls
 from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.notes import set_tags
@@ -89,7 +89,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     def found(speaker: str = "", queue: str = "") -> str:
         of = Counter(
             script.name
-            for script in map(script_of, SCRIPTS)
+            for script in map(script_of, SCRIPT_NAMES)
             for line in script.lines
             if re.search(r"\binvoice\b", line.text, re.IGNORECASE)
             and speaker in ("", line.kind)
@@ -155,7 +155,7 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
     heard = {call.recording: call for call in recorded_calls(datetime.now(UTC))}
     found = {
         script.name: count
-        for script in map(script_of, SCRIPTS)
+        for script in map(script_of, SCRIPT_NAMES)
         if (count := sum(bool(re.search(r"\binvoice\b", line.text, re.IGNORECASE)) for line in script.lines))
     }
     with reading(demo.engine) as session:

@@ -3,7 +3,7 @@
 from playwright.sync_api import Locator, Page, expect
 
 from pbx.demo.company import SUPPORT
-from pbx.demo.story import calls_of_day
+from pbx.demo.simulated_history import calls_of_day
 from tests.browser.actions import headline_figure, select_box, yesterday
 from tests.browser.checks import settle
 from tests.browser.demo import Demo

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from pbx.demo.answers import ACTIONS, ONLY_16
+from pbx.demo.ami_answers import ACTIONS, ONLY_16
 from pbx.demo.company import QUEUES
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call, start_queue_call
@@ -146,7 +146,7 @@ def sides(server: LabServer) -> Iterator[tuple[Line, Line]]:
 def busy(pbx: SimulatedPbx, clock: Clock) -> None:
     """Move on to a moment at which somebody waits, somebody talks and somebody pauses."""
     for _ in range(2000):
-        queues = [pbx.world.queue(queue, clock.at) for queue in QUEUES]
+        queues = [pbx.asterisk.queue(queue, clock.at) for queue in QUEUES]
         paused = any(member.paused for queue in queues for member in queue.members)
         if paused and any(queue.callers for queue in queues):
             return

@@ -15,9 +15,9 @@ from typing import Literal
 import pytest
 
 from pbx.demo.company import PlannedCall
-from pbx.demo.shifts import DayClock
-from pbx.demo.story import calls_of_day
-from pbx.demo.world import AmiEvent, World
+from pbx.demo.shifts_and_outages import DayClock
+from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk
+from pbx.demo.simulated_history import calls_of_day
 from pbx.live.events import USED_EVENTS, VARIABLES
 from tests.lab import calls
 from tests.lab.ami import Ami
@@ -139,9 +139,9 @@ def shapes(server: LabServer) -> dict[str, set[Fields]]:
     return found
 
 
-def world(server: LabServer) -> World:
+def simulated_asterisk(server: LabServer) -> SimulatedAsterisk:
     version: Literal["16", "22"] = "16" if server.version == 16 else "22"
-    return World(1, DayClock(DAYS[0]).start_at, version)
+    return SimulatedAsterisk(1, DayClock(DAYS[0]).start_at, version)
 
 
 def as_message(event: AmiEvent) -> Message:
@@ -151,7 +151,7 @@ def as_message(event: AmiEvent) -> Message:
 def of_story(server: LabServer, wanted: Callable[[PlannedCall], bool]) -> list[Message]:
     """The events of the story's first call of that kind."""
     call = next(call for day in DAYS for call in calls_of_day(day) if wanted(call))
-    events = world(server).events_between(call.started_at - timedelta(seconds=1), call.ended_at)
+    events = simulated_asterisk(server).events_between(call.started_at - timedelta(seconds=1), call.ended_at)
     mine = [as_message(event) for event in events]
     return [message for message in mine if linked(message, call.linkedid)]
 
@@ -181,7 +181,7 @@ def story_of_caller(reported: list[Message]) -> list[str]:
 @pytest.mark.parametrize("day", DAYS[:2])
 def test_every_event_of_a_day_has_a_shape_that_asterisk_sends(server: LabServer, day: date) -> None:
     known, start_at = shapes(server), DayClock(day).start_at
-    events = world(server).events_between(start_at, start_at + timedelta(days=1))
+    events = simulated_asterisk(server).events_between(start_at, start_at + timedelta(days=1))
     unknown = {
         (event.name, names_of(as_message(event)))
         for event in events
@@ -200,7 +200,7 @@ def test_privileges_are_those_of_asterisk(server: LabServer) -> None:
     start_at = DayClock(DAYS[0]).start_at
     ours = {
         event.name: f"{event.group},all"
-        for event in world(server).events_between(start_at, start_at + timedelta(days=1))
+        for event in simulated_asterisk(server).events_between(start_at, start_at + timedelta(days=1))
     }
     assert len(ours.keys() & theirs.keys()) > 15
     assert {name: ours[name] for name in ours.keys() & theirs.keys()} == {
@@ -234,7 +234,7 @@ def test_the_agents_state_goes_the_same_way(server: LabServer) -> None:
         for call in calls_of_day(day)
         if call.outcome == "answered" and rang_once(call) and call.agent and len(call.agent.queues) == 1
     )
-    events = world(server).events_between(begun_at.rings[0].at - timedelta(seconds=1), begun_at.ended_at)
+    events = simulated_asterisk(server).events_between(begun_at.rings[0].at - timedelta(seconds=1), begun_at.ended_at)
     here = [dict(event.headers) for event in events if event.name == "QueueMemberStatus"]
     mine = [one["Status"] for one in here if begun_at.agent and one["MemberName"] == begun_at.agent.name]
     assert mine == list(dict.fromkeys(one["Status"] for one in there)) == ["6", "2", "1"]

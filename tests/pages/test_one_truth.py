@@ -18,8 +18,8 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.analytics.packed_days import pack_days
 from pbx.demo.company import QUEUES, ZONE
-from pbx.demo.past import fill_past
-from pbx.demo.story import calls_between
+from pbx.demo.simulated_history import calls_between
+from pbx.demo.write_history import write_history
 from pbx.model.history import Visit
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
@@ -46,7 +46,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(_env_file=None, pbx_data_dir=folder)  # type: ignore[call-arg]
     engine = open_engine(settings)
     save_connection(engine, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE))
-    fill_past(engine, 1, SINCE - timedelta(hours=6), UNTIL + timedelta(hours=6))
+    write_history(engine, 1, SINCE - timedelta(hours=6), UNTIL + timedelta(hours=6))
     engine.dispose()
     return folder
 

@@ -4,12 +4,12 @@ import asyncio
 from contextvars import ContextVar
 from typing import NoReturn
 
-from pbx.demo.ami import AmiHost, AmiSession
-from pbx.demo.ari import AriConnection, AriHost
-from pbx.demo.http import HttpReply, Request, html_reply, json_reply
-from pbx.demo.messages import ReceivedAction, event_text, reply, text
+from pbx.demo.ami_messages import ReceivedAction, event_text, message_text, reply
+from pbx.demo.ami_server import AmiHost, AmiSession
+from pbx.demo.ari_server import AriConnection, AriHost
+from pbx.demo.asterisk_http import HttpReply, Request, html_reply, json_reply
+from pbx.demo.client_connection import ClientConnection
 from pbx.demo.recording_dir import StoredFile
-from pbx.demo.wire import Wire
 from tests.simulator.faults import Faults
 
 _SPOT: ContextVar[str] = ContextVar("spot")  # of what a connection's task sends now
@@ -18,7 +18,7 @@ _LISTS = ("show", "status", "summary", "list", "peers", "registry")  # parts of 
 _RECORDINGS = "/ari/recordings/stored"
 
 
-class FaultyWire(Wire):
+class FaultyClientConnection(ClientConnection):
     """A connection that stalls, is cut or trickles where a fault is armed."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, faults: Faults) -> None:
@@ -51,9 +51,9 @@ class FaultyWire(Wire):
 class FaultyAmiSession(AmiSession):
     """An AMI session with faults."""
 
-    def __init__(self, pbx: AmiHost, wire: FaultyWire, faults: Faults) -> None:
-        super().__init__(pbx, wire)
-        self._faulty_wire, self._faults = wire, faults
+    def __init__(self, pbx: AmiHost, connection: FaultyClientConnection, faults: Faults) -> None:
+        super().__init__(pbx, connection)
+        self._faulty_connection, self._faults = connection, faults
 
     async def run(self) -> None:
         _SPOT.set("ami/greeting")
@@ -69,14 +69,14 @@ class FaultyAmiSession(AmiSession):
         if self._faults.take("mute", spot):
             return True
         if self._faults.take("flood", spot):
-            await self._faulty_wire.send_endlessly(event_text("Flood", "system", _FILLING).encode() * 50)
+            await self._faulty_connection.send_endlessly(event_text("Flood", "system", _FILLING).encode() * 50)
         if _answers_with_items(action.action):
             if slow := self._faults.take("slow_list", spot):
                 await asyncio.sleep(slow.seconds)
             if self._faults.take("endless", spot):
-                await self._wire.send(reply(action, "Success", ("EventList", "start")).encode())
-                item = text((("Event", "Endless"), ("ActionID", action.get("actionid")), *_FILLING))
-                await self._faulty_wire.send_endlessly(item.encode() * 50)
+                await self._connection.send(reply(action, "Success", ("EventList", "start")).encode())
+                item = message_text((("Event", "Endless"), ("ActionID", action.get("actionid")), *_FILLING))
+                await self._faulty_connection.send_endlessly(item.encode() * 50)
         return await super()._handle(action)
 
     def _answer(self, action: ReceivedAction, name: str) -> str:
@@ -93,9 +93,9 @@ def _answers_with_items(action: str) -> bool:
 class FaultyAriConnection(AriConnection):
     """A connection to ARI with faults."""
 
-    def __init__(self, pbx: AriHost, wire: FaultyWire, faults: Faults) -> None:
-        super().__init__(pbx, wire)
-        self._faulty_wire, self._faults = wire, faults
+    def __init__(self, pbx: AriHost, connection: FaultyClientConnection, faults: Faults) -> None:
+        super().__init__(pbx, connection)
+        self._faulty_connection, self._faults = connection, faults
         self._wrong_length = False
 
     async def serve(self) -> None:
@@ -110,8 +110,10 @@ class FaultyAriConnection(AriConnection):
         if request.path == _RECORDINGS and (slow := self._faults.take("slow_list", spot)):
             await asyncio.sleep(slow.seconds)
         if self._faults.take("endless", spot):
-            await self._wire.send(HttpReply(200).head(self._server, self._pbx.pbx_now(), 10**10, close=False) + b"[")
-            await self._faulty_wire.send_endlessly(b'{"name":"a","format":"wav"},' * 2000)
+            await self._connection.send(
+                HttpReply(200).head(self._server, self._pbx.pbx_now(), 10**10, close=False) + b"["
+            )
+            await self._faulty_connection.send_endlessly(b'{"name":"a","format":"wav"},' * 2000)
         stays_open = await super()._serve_one(request)
         return stays_open and not self._wrong_length
 

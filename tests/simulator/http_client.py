@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from pbx.demo.world import World, usual_boot
+from pbx.demo.simulated_asterisk import SimulatedAsterisk, last_regular_boot
 from pbx.settings import Connection
 from tests.sockets import read_until
 
@@ -16,7 +16,7 @@ from tests.sockets import read_until
 def busy_moment() -> datetime:
     """A moment of a working day with several calls in progress."""
     at = datetime(2026, 11, 20, 9, tzinfo=UTC)
-    while len(World(1, usual_boot(at), "16").channels_at(at)) < 5:
+    while len(SimulatedAsterisk(1, last_regular_boot(at), "16").channels_at(at)) < 5:
         at += timedelta(seconds=30)
     return at
 

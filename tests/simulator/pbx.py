@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pbx.demo.ami import AmiSession
-from pbx.demo.ari import AriConnection
+from pbx.demo.ami_server import AmiSession
+from pbx.demo.ari_server import AriConnection
+from pbx.demo.client_connection import ClientConnection
 from pbx.demo.pbx import DemoPbx, utc_now
-from pbx.demo.wire import Wire
-from pbx.demo.world import World
-from tests.simulator.connections import FaultyAmiSession, FaultyAriConnection, FaultyWire
+from pbx.demo.simulated_asterisk import SimulatedAsterisk
+from tests.simulator.connections import FaultyAmiSession, FaultyAriConnection, FaultyClientConnection
 from tests.simulator.faults import Faults
 from tests.simulator.recordings import SimulatedRecordings
 
@@ -48,7 +48,7 @@ class SimulatedPbx(DemoPbx):
 
     def restart(self) -> None:
         """Restart Asterisk: calls are gone, counters are 0, connections are lost."""
-        self.world = World(self.seed, self.clock(), self.version)
+        self.asterisk = SimulatedAsterisk(self.seed, self.clock(), self.version)
         self.drop_connections()
 
     def jump_clock(self, by: timedelta) -> None:
@@ -62,13 +62,13 @@ class SimulatedPbx(DemoPbx):
     def _accepts(self, server: Literal["ami", "ari"]) -> bool:
         return self.faults.take("refuse", server) is None
 
-    def _new_wire(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Wire:
-        return FaultyWire(reader, writer, self.faults)
+    def _new_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> ClientConnection:
+        return FaultyClientConnection(reader, writer, self.faults)
 
-    def _new_session(self, wire: Wire) -> AmiSession:
-        assert isinstance(wire, FaultyWire)
-        return FaultyAmiSession(self, wire, self.faults)
+    def _new_session(self, connection: ClientConnection) -> AmiSession:
+        assert isinstance(connection, FaultyClientConnection)
+        return FaultyAmiSession(self, connection, self.faults)
 
-    def _new_ari_connection(self, wire: Wire) -> AriConnection:
-        assert isinstance(wire, FaultyWire)
-        return FaultyAriConnection(self, wire, self.faults)
+    def _new_ari_connection(self, connection: ClientConnection) -> AriConnection:
+        assert isinstance(connection, FaultyClientConnection)
+        return FaultyAriConnection(self, connection, self.faults)

@@ -95,7 +95,7 @@ class SimulatedRecordings(RecordingDir):
         return len(self.names())
 
 
-def story_recordings(now: datetime) -> SimulatedRecordings:
+def recordings_of_ended_calls(now: datetime) -> SimulatedRecordings:
     """The recordings of the story's calls that have ended."""
     recordings = SimulatedRecordings()
     recordings.add_ended_calls(now)

@@ -24,10 +24,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine
 from sqlmodel import col, func, select
 
-import pbx.demo.day
-from pbx.demo.replay import replay_calls
-from pbx.demo.story import ZONE, calls_between
-from pbx.demo.world import World
+import pbx.demo.simulated_day
+from pbx.demo.company import ZONE
+from pbx.demo.history_from_events import history_of_calls
+from pbx.demo.simulated_asterisk import SimulatedAsterisk
+from pbx.demo.simulated_history import calls_between
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading
@@ -36,7 +37,7 @@ from pbx.store.job_rows import get_job
 from pbx.store.models import Job, ListeningSpan, Transcription, now
 from tests.paths import ROOT
 from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import story_recordings
+from tests.simulator.recordings import recordings_of_ended_calls
 from tests.soak import mischief, truth
 from tests.soak.children import Child, Measuring, answers, end_strays, free_port
 from tests.soak.mischief import Mischief, wait_for
@@ -74,15 +75,15 @@ class SoakPbx(SimulatedPbx):
 
     def restart(self) -> None:
         super().restart()
-        self.boots.append(self.world.booted_at)
+        self.boots.append(self.asterisk.booted_at)
 
 
 def crowd_the_hours() -> None:
     """Ten short calls a minute now and in the next hours, so that a few minutes have many calls."""
     hour = datetime.now(ZoneInfo(ZONE)).hour
-    pbx.demo.day._CURVE = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
-    pbx.demo.day._WEEKEND_SHARE = 1.0
-    pbx.demo.day._TALK = dict.fromkeys(pbx.demo.day._TALK, (15, 0.5))
+    pbx.demo.simulated_day._CURVE = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
+    pbx.demo.simulated_day._WEEKEND_SHARE = 1.0
+    pbx.demo.simulated_day._TALK = dict.fromkeys(pbx.demo.simulated_day._TALK, (15, 0.5))
 
 
 def environment_of(demo: SimulatedPbx, data_dir: Path) -> dict[str, str]:
@@ -166,8 +167,8 @@ def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
         if call.started_at < boots[0] or call.queue == "":
             continue
         ends = [boot for boot in boots if boot > call.started_at]
-        world = World(1, max(boot for boot in boots if boot <= call.started_at), "16")
-        found += replay_calls([call], min([*ends, until]), world).visits
+        asterisk = SimulatedAsterisk(1, max(boot for boot in boots if boot <= call.started_at), "16")
+        found += history_of_calls([call], min([*ends, until]), asterisk).visits
     return found
 
 
@@ -208,7 +209,7 @@ def run(soak: Soak) -> None:
     logs.mkdir()
     crowd_the_hours()
     with ExitStack() as stack:
-        demo = stack.enter_context(SoakPbx(recordings=story_recordings(datetime.now(UTC))))
+        demo = stack.enter_context(SoakPbx(recordings=recordings_of_ended_calls(datetime.now(UTC))))
         demo.boots = soak.boots
         demo.restart()
         environment = environment_of(demo, soak.data_dir)

@@ -12,16 +12,16 @@ from typing import TypeVar
 import pytest
 
 from pbx.asterisk.ari.client import AriClient
+from pbx.demo.call_scripts import script
 from pbx.demo.recording_dir import recording_name
-from pbx.demo.scripts import script
-from pbx.demo.story import recorded_calls
+from pbx.demo.simulated_history import recorded_calls
 from pbx.errors import AriProtocolError, AriServerError, Deadline, Unreachable
 from pbx.recordings import sync
 from pbx.recordings.sync import SyncResult, sync_recordings
 from tests.simulator.faults import Fault
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization
 from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import SimulatedRecordings, story_recordings
+from tests.simulator.recordings import SimulatedRecordings, recordings_of_ended_calls
 from tests.unit.asterisk.ari.replay import wav
 from tests.unit.recordings.synced_cache import SyncedCache
 
@@ -85,7 +85,7 @@ def put(pbx: SimulatedPbx, count: int) -> None:
 
 
 def test_the_twelve_calls_arrive_with_what_their_names_tell(tmp_path: Path) -> None:
-    with SimulatedPbx(recordings=story_recordings(NOW)) as pbx:
+    with SimulatedPbx(recordings=recordings_of_ended_calls(NOW)) as pbx:
         bench = Bench(pbx, tmp_path / "data")
         assert bench.sync() == SyncResult(listed=12, new=12, downloaded=12)
         assert bench.is_whole()

@@ -15,9 +15,9 @@ from sqlmodel import col, select
 from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap
-from pbx.demo import ami
+from pbx.demo import ami_server
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.world import state_at
+from pbx.demo.simulated_asterisk import state_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
 from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
@@ -41,7 +41,7 @@ def demo(request: pytest.FixtureRequest) -> Iterator[tuple[SimulatedPbx, Clock]]
 
 @pytest.fixture(autouse=True)
 def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ami, "REFUSAL_S", 0.05)
+    monkeypatch.setattr(ami_server, "REFUSAL_S", 0.05)
 
 
 @pytest.fixture
@@ -52,13 +52,13 @@ def pbx() -> Iterator[SimulatedPbx]:
 
 def test_a_snapshot_shows_the_story(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, clock = demo
-    state = state_at(clock.at, pbx.world.booted_at)
+    state = state_at(clock.at, pbx.asterisk.booted_at)
     with AmiClient.connect(pbx.connection()) as client:
         seen = take_snapshot(client)
     assert {name: part.state for name, part in seen.parts.items()} == dict.fromkeys(seen.parts, "ok")
     assert seen.system is not None
     assert seen.system.version.startswith(f"{pbx.version}.")
-    assert (seen.system.started_at, seen.system.utc_offset_s) == (pbx.world.booted_at, 0)
+    assert (seen.system.started_at, seen.system.utc_offset_s) == (pbx.asterisk.booted_at, 0)
     assert seen.system.channels == len(state.channels)
     assert [trunk.name for trunk in seen.trunks] == [trunk.name for trunk in TRUNKS]
     assert {trunk.state for trunk in seen.trunks} == {"registered"}
@@ -93,7 +93,7 @@ def test_a_snapshot_shows_callers_who_wait() -> None:
 def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
     clock = pbx.clock
     assert isinstance(clock, Clock)
-    while pbx.world.registrations(clock.at)["harbour-sip"] == "Registered":
+    while pbx.asterisk.registrations(clock.at)["harbour-sip"] == "Registered":
         clock.at += timedelta(minutes=1)
     with AmiClient.connect(pbx.connection()) as client:
         states = {trunk.name: trunk.state for trunk in take_snapshot(client, ["trunks"]).trunks}
@@ -108,11 +108,11 @@ def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeyp
         monkeypatch.setenv(f"FREEPBX_{name}", str(value))
     monkeypatch.setenv("FREEPBX_AMI_PASSWORD", pbx.password)
     begun_at, until_at = clock.at, clock.at + timedelta(minutes=50)
-    planned = [call for call in pbx.world.calls_between(begun_at, until_at) if call.started_at > begun_at]
+    planned = [call for call in pbx.asterisk.calls_between(begun_at, until_at) if call.started_at > begun_at]
     ended = {call.uniqueid: call for call in planned if call.queue and call.left_at and call.left_at < until_at}
     engine = open_engine(load_settings())
     with listening(engine) as at:
-        reported = pbx.world.events_between(begun_at, until_at)
+        reported = pbx.asterisk.events_between(begun_at, until_at)
         wanted = len([one for one in reported if one.group in ("call", "agent", "system") or one.name == "VarSet"])
         clock.at = until_at
         wait_until(lambda: at.events >= wanted and not at.queued.waiting)
@@ -174,7 +174,7 @@ def test_two_clients_are_served_at_once(demo: tuple[SimulatedPbx, Clock]) -> Non
         for thread in threads:
             thread.join(20)
         clock.at += timedelta(minutes=2)
-        wanted = pbx.world.events_between(clock.at - timedelta(minutes=2), clock.at)
+        wanted = pbx.asterisk.events_between(clock.at - timedelta(minutes=2), clock.at)
         wanted = tuple(event for event in wanted if event.group in ("call", "agent"))
         for _ in wanted:
             event = loud.get(10)
@@ -200,7 +200,7 @@ def test_events_are_those_of_the_classes_and_filters(pbx: SimulatedPbx) -> None:
         line.until(rb"(Message: Success\r\n\r\n.*){2}")
         begun_at = clock.at
         clock.at += timedelta(minutes=60)
-        events = pbx.world.events_between(begun_at, clock.at)
+        events = pbx.asterisk.events_between(begun_at, clock.at)
         wanted = [event for event in events if event.name == "Hangup" or ("Variable", "ABANDONED") in event.headers]
         heard = line.until(b".*".join(b"Uniqueid: " + dict(one.headers)["Uniqueid"].encode() for one in wanted))
         assert heard.count(b"Event: ") == len(wanted)

@@ -12,7 +12,7 @@ import pytest
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.asterisk.doctor import check_connection
-from pbx.demo import http
+from pbx.demo import asterisk_http
 from pbx.demo.company import ZONE
 from pbx.errors import AriLoginError, AriNotFound, AriServerError
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization, busy_moment
@@ -77,11 +77,11 @@ def test_these_answers_are_the_captured_ones_but_for_server_and_date(pbx: Simula
 def test_info_tells_the_version_and_since_when_it_runs(pbx: SimulatedPbx, client: AriClient) -> None:
     info = client.info()
     assert info.version.startswith(f"{pbx.version}.")
-    assert info.started_at == pbx.world.booted_at < BUSY
+    assert info.started_at == pbx.asterisk.booted_at < BUSY
 
 
 def test_channels_are_those_of_the_calls_that_go_on(pbx: SimulatedPbx, client: AriClient) -> None:
-    channels = pbx.world.channels_at(BUSY)
+    channels = pbx.asterisk.channels_at(BUSY)
     assert len(channels) > 3
     assert client.channels() == {channel.uniqueid for channel in channels}
     document = json.loads(ask(pbx.connection(), f"/ari/channels/{channels[0].uniqueid}").body)
@@ -182,8 +182,8 @@ def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: Simulat
 
 
 def test_a_connection_that_asks_nothing_is_closed(pbx: SimulatedPbx, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert http.KEEP_ALIVE_S == 15  # seen on 16 and 22, before the first request and after
-    monkeypatch.setattr(http, "KEEP_ALIVE_S", 0.05)
+    assert asterisk_http.KEEP_ALIVE_S == 15  # seen on 16 and 22, before the first request and after
+    monkeypatch.setattr(asterisk_http, "KEEP_ALIVE_S", 0.05)
     login = authorization(pbx.connection())
     for first in (b"", b"GET /ari/cha", f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n".encode()):
         with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:

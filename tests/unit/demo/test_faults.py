@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import select
 
-from pbx.demo import ami
+from pbx.demo import ami_server
 from pbx.errors import (
     AmiLoginError,
     AmiTooLarge,
@@ -41,7 +41,7 @@ def name(number: int) -> str:
 
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SimulatedPbx, Clock]]:
-    monkeypatch.setattr(ami, "REFUSAL_S", 0.05)
+    monkeypatch.setattr(ami_server, "REFUSAL_S", 0.05)
     with running_pbx() as (pbx, clock):
         for number in range(4):
             pbx.recordings.add(name(number), wav(b"%04d" % number * 4000))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
-from pbx.demo import story
+from pbx.demo import simulated_history as story
 from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
 from pbx.live.listener import Listener
@@ -57,7 +57,7 @@ def hear(pbx: SimulatedPbx, clock: Clock, at: Listener) -> None:
     """Let a while go by, and wait until all that happened in it was heard."""
     began_at, clock.at = clock.at, clock.at + MINUTES
     names = ("QueueCallerJoin", "AgentConnect", "AgentComplete", "QueueCallerAbandon")
-    wanted = sum(event.name in names for event in pbx.world.events_between(began_at, clock.at))
+    wanted = sum(event.name in names for event in pbx.asterisk.events_between(began_at, clock.at))
     assert wanted > 20
     before = at.events
     wait_until(lambda: at.events >= before + wanted and not at.queued.waiting and not at.writer.waiting)
@@ -84,7 +84,7 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
         second_at = clock.at
         hear(pbx, clock, at)
         until_at = clock.at
-        planned = [call for call in pbx.world.calls_between(first_at, until_at) if call.queue and call.joined_at]
+        planned = [call for call in pbx.asterisk.calls_between(first_at, until_at) if call.queue and call.joined_at]
         ended = {call.uniqueid: call for call in planned if call.left_at and call.left_at <= until_at}
         heard = [call for call in ended.values() if call.joined_at and call.joined_at > second_at]
         assert len(heard) > 5
@@ -126,7 +126,7 @@ def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
     demo: tuple[SimulatedPbx, Clock], app: AppOnPbx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pbx, clock = demo
-    monkeypatch.setattr("pbx.demo.day.caller_of", lambda index: (f"07700900{index:03}", "Zo\udceb \udcff"))
+    monkeypatch.setattr("pbx.demo.simulated_day.caller_of", lambda index: (f"07700900{index:03}", "Zo\udceb \udcff"))
     story.calls_of_day.cache_clear()
     try:
         with listening(app.engine, app.settings) as at:
@@ -154,7 +154,7 @@ def test_a_restart_leaves_a_mark_and_whoever_was_in_a_queue_is_unknown(
     pbx, clock = demo
     with listening(app.engine, app.settings) as at:
         clock.at += MINUTES
-        there = {call.uniqueid for call in pbx.world.calls_between(clock.at, clock.at + timedelta(seconds=1))}
+        there = {call.uniqueid for call in pbx.asterisk.calls_between(clock.at, clock.at + timedelta(seconds=1))}
         wait_until(lambda: there & visits(app).keys())
         waiting = {one for one, row in visits(app).items() if row.outcome == "in_progress"}
         pbx.restart()

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pbx.asterisk.formats.recording_names import parse_name
+from pbx.demo.call_scripts import SCRIPT_NAMES, script
 from pbx.demo.company import QUEUES
 from pbx.demo.recording_dir import recording_name
-from pbx.demo.scripts import SCRIPTS, script
-from pbx.demo.story import recorded_calls
-from tests.simulator.recordings import SimulatedRecordings, bulk_names, story_recordings
+from pbx.demo.simulated_history import recorded_calls
+from tests.simulator.recordings import SimulatedRecordings, bulk_names, recordings_of_ended_calls
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -24,9 +24,9 @@ def listed(recordings: SimulatedRecordings) -> list[tuple[str, str]]:
 
 
 def test_the_storys_recordings_lie_there_under_freepbx_names() -> None:
-    recordings = story_recordings(NOW)
+    recordings = recordings_of_ended_calls(NOW)
     calls = {recording_name(call): call for call in recorded_calls(NOW)}
-    assert len(recordings) == len(SCRIPTS) == 12
+    assert len(recordings) == len(SCRIPT_NAMES) == 12
     assert recordings.names() == sorted(calls)
     for name, call in calls.items():
         facts = parse_name(name)

@@ -8,10 +8,10 @@ from typing import cast
 import numpy as np
 import pytest
 
-from pbx.demo.scripts import script
-from pbx.demo.voices import HZ, Espeak, Spoken, make_recording, to_wav
+from pbx.demo.call_scripts import script
 from pbx.errors import PbxError
 from pbx.speech.audio import load_sound, probe_audio
+from tests.simulator.make_sample_calls import HZ, Espeak, Spoken, make_recording, to_wav
 
 
 class Hum:

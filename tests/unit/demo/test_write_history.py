@@ -15,11 +15,11 @@ from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.analytics.trunk_status import trunk_registration
 from pbx.analytics.trunks import by_trunk
 from pbx.asterisk.formats.recording_names import parse_name
+from pbx.demo.call_scripts import SCRIPT_NAMES, script
 from pbx.demo.company import QUEUES, ZONE, PlannedCall
-from pbx.demo.past import fill_gaps, fill_past
 from pbx.demo.recording_dir import recording_name
-from pbx.demo.scripts import SCRIPTS, script
-from pbx.demo.story import calls_between, recorded_calls
+from pbx.demo.simulated_history import calls_between, recorded_calls
+from pbx.demo.write_history import fill_gaps, write_history
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -41,7 +41,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     opened = open_engine(settings)
     assert save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE)) == 1
     shares: list[float] = []
-    fill_past(opened, 1, SINCE, NOW, shares.append)
+    write_history(opened, 1, SINCE, NOW, shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     yield opened
@@ -121,9 +121,9 @@ def test_every_script_can_be_read_and_found(engine: Engine) -> None:
         rows = session.connection().execute(
             text("SELECT model, engine, current, complete FROM transcripts ORDER BY model")
         )
-        assert [tuple(row) for row in rows] == [(name, SCRIPT_ENGINE, 1, 1) for name in sorted(SCRIPTS)]
+        assert [tuple(row) for row in rows] == [(name, SCRIPT_ENGINE, 1, 1) for name in sorted(SCRIPT_NAMES)]
         hits = find_hits(session, SearchFilter(1, "invoice"), offset=0, limit=10)
-        assert {script(name).name for name in SCRIPTS} >= {"billing-question"}
+        assert {script(name).name for name in SCRIPT_NAMES} >= {"billing-question"}
         assert hits
         assert all(hit.speaker in ("caller", "agent") for hit in hits)
         speech = overview(session, 1)
@@ -157,7 +157,7 @@ def test_written_twice_it_is_there_once(engine: Engine) -> None:
     later = NOW + timedelta(minutes=30)
     assert fill_gaps(engine, 1, SINCE, NOW) == 0
     assert fill_gaps(engine, 1, SINCE, later) == 1
-    fill_past(engine, 1, NOW - timedelta(hours=5), later)
+    write_history(engine, 1, NOW - timedelta(hours=5), later)
     with reading(engine) as session:
         after = counted(session)
         assert queue_coverage(session, 1, SINCE, later).gaps == ()
@@ -199,7 +199,7 @@ def test_who_was_being_answered_as_somebody_began_to_listen_goes_on(tmp_path: Pa
     call = next(one for one in calls_of_the_day() if one.outcome == "answered" and one.talk_s > 30)
     assert call.answered_at is not None
     moment = call.answered_at + timedelta(seconds=5)
-    fill_past(opened, 1, moment - timedelta(minutes=20), moment - timedelta(seconds=10))
+    write_history(opened, 1, moment - timedelta(minutes=20), moment - timedelta(seconds=10))
     with writing(opened) as session:
         session.connection().execute(text("UPDATE queue_visits SET outcome = 'unknown' WHERE outcome = 'in_progress'"))
     assert fill_gaps(opened, 1, moment - timedelta(minutes=20), moment) == 1
@@ -216,7 +216,9 @@ def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: 
     opened = open_engine(settings := Settings(_env_file=None, pbx_data_dir=tmp_path))  # type: ignore[call-arg]
     try:
         connection_id = save_connection(opened, settings, Connection(host="x", ari_port=1, ami_port=1))
-        fill_past(opened, connection_id, newest.started_at - timedelta(hours=1), newest.ended_at - timedelta(seconds=1))
+        write_history(
+            opened, connection_id, newest.started_at - timedelta(hours=1), newest.ended_at - timedelta(seconds=1)
+        )
         now = newest.ended_at + timedelta(seconds=1)
         with writing(opened) as session:  # the sync that the end of the recording requested
             name = recording_name(newest)
@@ -225,6 +227,6 @@ def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: 
         with reading(opened) as session:
             model = text("SELECT t.model FROM transcripts t JOIN recordings r ON r.id = recording_id WHERE r.name = :n")
             assert list(session.connection().scalars(model, {"n": name})) == [newest.recording]
-            assert session.scalar(text("SELECT count(*) FROM transcripts")) == len(SCRIPTS) + 1
+            assert session.scalar(text("SELECT count(*) FROM transcripts")) == len(SCRIPT_NAMES) + 1
     finally:
         opened.dispose()

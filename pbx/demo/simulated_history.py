@@ -7,22 +7,12 @@ from functools import lru_cache
 from operator import attrgetter
 from zoneinfo import ZoneInfo
 
-from pbx.demo.company import AGENTS as AGENTS
-from pbx.demo.company import COMPANY as COMPANY
-from pbx.demo.company import QUEUES as QUEUES
-from pbx.demo.company import SCRIPTS as SCRIPTS
-from pbx.demo.company import STAFF as STAFF
-from pbx.demo.company import TRUNKS as TRUNKS
-from pbx.demo.company import ZONE as ZONE
-from pbx.demo.company import Agent as Agent
-from pbx.demo.company import DemoQueue as DemoQueue
-from pbx.demo.company import DemoTrunk as DemoTrunk
-from pbx.demo.company import PlannedCall as PlannedCall
-from pbx.demo.day import play_day
-from pbx.demo.shifts import FLAPPING, DayClock, outages_of_day, shifts_of_day
+from pbx.demo.company import SCRIPTED_CALLS, ZONE, PlannedCall
+from pbx.demo.shifts_and_outages import FLAPPING, DayClock, outages_of_day, shifts_of_day
+from pbx.demo.simulated_day import simulate_day
 from pbx.model.history import AgentEvent
 
-RECORDED_CALLS = len(SCRIPTS)
+RECORDED_CALLS = len(SCRIPTED_CALLS)
 _SEARCHED_DAYS = 60
 LONGEST_CALL = timedelta(hours=1)  # no call of the story lasts as long
 _started_at = attrgetter("started_at")
@@ -31,7 +21,7 @@ _started_at = attrgetter("started_at")
 @lru_cache(maxsize=64)
 def calls_of_day(day: date, seed: int = 1) -> tuple[PlannedCall, ...]:
     """All calls that start on a local day of `ZONE`, sorted by their start. The last may end after midnight."""
-    return play_day(day, seed)
+    return simulate_day(day, seed)
 
 
 def calls_between(from_at: datetime, to_at: datetime, seed: int = 1) -> Iterator[PlannedCall]:

@@ -1,7 +1,7 @@
 """The demo's recorded calls: what is said in them, their sounds, and the transcripts that are ready for them.
 
 The folder `sample_calls` has `scripts.toml`, written by hand, and for each script a sound and a timed transcript, which
-pbx.demo.voices makes.
+tests.simulator.make_sample_calls makes.
 """
 
 import json
@@ -83,11 +83,11 @@ def _read() -> dict[str, CallScript]:
 
 
 _BY_NAME = _read()
-SCRIPTS: tuple[str, ...] = tuple(_BY_NAME)
+SCRIPT_NAMES: tuple[str, ...] = tuple(_BY_NAME)
 
 
 def script(name: str) -> CallScript:
-    """The script of that name. Raises KeyError if it isn't one of SCRIPTS."""
+    """The script of that name. Raises KeyError if it isn't one of SCRIPT_NAMES."""
     return _BY_NAME[name]
 
 

@@ -1,7 +1,6 @@
 """Makes the demo's recordings and timed transcripts from the scripts, with espeak-ng.
 
-For developers: run `python -m pbx.demo.voices` and commit the result. The same scripts and the same espeak-ng give the
-same bytes.
+Run `make demo-recordings` and commit the result. The same scripts and version of espeak-ng give the same bytes.
 """
 
 import ctypes
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbx.demo.scripts import CHANNELS, SCRIPTS, CallScript, Voice, script
+from pbx.demo.call_scripts import CHANNELS, SCRIPT_NAMES, CallScript, Voice, script
 from pbx.errors import PbxError
 
 HZ = 8_000
@@ -227,7 +226,7 @@ def to_wav(sound: VoiceSamples) -> bytes:
 def main() -> int:
     """Make all recordings, and report scripts with a wrong length."""
     espeak, wrong = Espeak(), 0
-    for name in SCRIPTS:
+    for name in SCRIPT_NAMES:
         call_script = script(name)
         try:
             sound, segments = make_recording(call_script, espeak)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pbx.demo.channels import EventHeaders
-from pbx.demo.world import World
+from pbx.demo.simulated_asterisk import SimulatedAsterisk
 
 END = "\r\n"
 
@@ -35,24 +35,24 @@ class ReceivedAction:
 class PbxMoment:
     """The PBX at the moment `at` of the story, when its own clock shows `clock_at`."""
 
-    world: World
+    asterisk: SimulatedAsterisk
     at: datetime
     clock_at: datetime
 
 
-def text(headers: Iterable[tuple[str, str]]) -> str:
+def message_text(headers: Iterable[tuple[str, str]]) -> str:
     """A message with these headers."""
     return END.join(map(": ".join, headers)) + END + END
 
 
 def event_text(name: str, group: str, headers: Iterable[tuple[str, str]]) -> str:
     """An event of a class, with its headers."""
-    return text((("Event", name), ("Privilege", f"{group},all"), *headers))
+    return message_text((("Event", name), ("Privilege", f"{group},all"), *headers))
 
 
 def reply(action: ReceivedAction, response: str, *headers: tuple[str, str]) -> str:
     """The response to an action."""
-    return text((("Response", response), *action.id_line, *headers))
+    return message_text((("Response", response), *action.id_line, *headers))
 
 
 def refuse(action: ReceivedAction, message: str) -> str:
@@ -70,23 +70,23 @@ def _shapes(version: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def item_of(
+def list_item(
     action: ReceivedAction, moment: PbxMoment, event: str, values: Mapping[str, str], omit: tuple[str, ...] = ()
 ) -> EventHeaders:
     """An item of a list: the template of its event with these values, without the fields to omit."""
-    template = _shapes(moment.world.version)[event]
+    template = _shapes(moment.asterisk.version)[event]
     filled = tuple((name, values.get(name, value)) for name, value in template.items() if name not in omit)
     return (("Event", event), *action.id_line, *filled)
 
 
-def list_of(
+def list_answer(
     action: ReceivedAction, message: str, done: str, items: Iterable[EventHeaders], *more: tuple[str, str]
 ) -> str:
-    texts = [text(item) for item in items]
+    texts = [message_text(item) for item in items]
     start = reply(action, "Success", ("EventList", "start"), ("Message", message))
     end = (("Event", done), *action.id_line, ("EventList", "Complete"), ("ListItems", str(len(texts))), *more)
-    return start + "".join(texts) + text(end)
+    return start + "".join(texts) + message_text(end)
 
 
-def list_of_none(message: str, done: str) -> Callable[[ReceivedAction, PbxMoment], str]:
-    return lambda action, moment: list_of(action, message, done, ())
+def empty_list_answer(message: str, done: str) -> Callable[[ReceivedAction, PbxMoment], str]:
+    return lambda action, moment: list_answer(action, message, done, ())

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pbx.asterisk.formats.recording_files import examine
-from pbx.demo.scripts import CHANNELS, FOLDER, SCRIPTS, ready_transcript, script
+from pbx.demo.call_scripts import CHANNELS, FOLDER, SCRIPT_NAMES, ready_transcript, script
 from pbx.speech.audio import SPEECH_HZ, has_separate_speakers, load_sound, probe_audio
 from pbx.speech.tones import Tone, find_tones
 from pbx.speech.vad import find_voice
@@ -36,8 +36,8 @@ def tones_of(name: str, speaker: str) -> list[Tone]:
 
 
 def test_twelve_calls_for_three_queues() -> None:
-    assert len(SCRIPTS) == len(set(SCRIPTS)) == 12
-    assert {script(name).queue for name in SCRIPTS} == {"sales", "support", "billing"}
+    assert len(SCRIPT_NAMES) == len(set(SCRIPT_NAMES)) == 12
+    assert {script(name).queue for name in SCRIPT_NAMES} == {"sales", "support", "billing"}
 
 
 def test_they_are_small_together() -> None:
@@ -47,13 +47,13 @@ def test_they_are_small_together() -> None:
 
 
 def test_no_two_callers_sound_the_same() -> None:
-    assert len({script(name).voices["caller"] for name in SCRIPTS}) == 12
-    for name in SCRIPTS:
+    assert len({script(name).voices["caller"] for name in SCRIPT_NAMES}) == 12
+    for name in SCRIPT_NAMES:
         voices = script(name).voices
         assert voices["caller"].name != voices["agent"].name
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
     call_script = script(name)
     facts = probe_audio(call_script.sound)
@@ -66,13 +66,13 @@ def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
     assert has_separate_speakers(call_script.sound)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_the_transcript_says_what_the_script_says(name: str) -> None:
     said = [(SPEAKERS[segment.channel], segment.text) for segment in ready_transcript(name) if segment.text]
     assert said == [(line.kind, line.text) for line in script(name).lines if line.text]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> None:
     segments = ready_transcript(name)
     assert [segment.start_s for segment in segments] == sorted(segment.start_s for segment in segments)
@@ -85,7 +85,7 @@ def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> No
             assert word.end_s <= after.start_s + 0.001
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_phrases_and_words_lie_where_there_is_sound(name: str) -> None:
     sound = sound_of(name)
     for segment in ready_transcript(name):
@@ -94,7 +94,7 @@ def test_phrases_and_words_lie_where_there_is_sound(name: str) -> None:
             assert loudness(sound[segment.channel], word.start_s, word.end_s) > 0.01, (segment.text, word)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
     sound = sound_of(name).copy()
     for segment in ready_transcript(name):
@@ -106,7 +106,7 @@ def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
     assert loudness(sound.ravel(), 0, sound.size / SPEECH_HZ) < SILENT
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_people_cut_in_only_where_it_is_written(name: str) -> None:
     phrases = ready_transcript(name)
     overlaps = [round(max(before.end_s - after.start_s, 0), 2) for before, after in pairwise(phrases)]
@@ -132,14 +132,14 @@ def test_the_ringing_is_found_as_such() -> None:
     assert found.start_s == pytest.approx(ring.start_s, abs=0.2)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_no_voice_passes_for_a_tone(name: str) -> None:
     assert tones_of(name, "caller") == []
     if name not in ("hold-music", "wrong-number"):
         assert tones_of(name, "agent") == []
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: str) -> None:
     for channel, sound in enumerate(sound_of(name)):
         spoken, voiced = np.zeros(len(sound) // 160 + 1, bool), np.zeros(len(sound) // 160 + 1, bool)  # by 10 ms

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from pbx.demo.ari import VERSIONS
+from pbx.demo.ami_messages import PbxMoment, ReceivedAction, empty_list_answer, list_answer, refuse, reply
+from pbx.demo.ami_pjsip_answers import contacts, endpoints, one_endpoint, registrations
+from pbx.demo.ari_server import VERSIONS
 from pbx.demo.channels import UNKNOWN, Channel, EventHeaders
 from pbx.demo.company import QUEUES, ZONE
-from pbx.demo.devices import contacts, endpoints, one_endpoint, registrations
-from pbx.demo.messages import PbxMoment, ReceivedAction, list_of, list_of_none, refuse, reply
-from pbx.demo.world import IDLE, Member, QueueState, member_headers
+from pbx.demo.simulated_asterisk import IDLE, Member, QueueState, member_headers
 
 AMI_VERSIONS = {"16": "5.0.4", "22": "11.0.0"}
 
@@ -22,7 +22,7 @@ def _ping(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _core_settings(action: ReceivedAction, moment: PbxMoment) -> str:
-    version = moment.world.version
+    version = moment.asterisk.version
     fields = {
         "AMIversion": AMI_VERSIONS[version],
         "AsteriskVersion": VERSIONS[version],
@@ -41,16 +41,18 @@ def _core_settings(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _core_status(action: ReceivedAction, moment: PbxMoment) -> str:
-    world = moment.world
-    started = (world.booted_at + (moment.clock_at - moment.at)).astimezone(ZoneInfo(ZONE))
+    asterisk = moment.asterisk
+    started = (asterisk.booted_at + (moment.clock_at - moment.at)).astimezone(ZoneInfo(ZONE))
     fields = [
         (f"Core{what}{part}", f"{started:{form}}")
         for what in ("Startup", "Reload")
         for part, form in (("Date", "%Y-%m-%d"), ("Time", "%H:%M:%S"))
     ]
-    fields.append(("CoreCurrentCalls", str(len(world.channels_at(moment.at)))))
-    if world.version != "16":
-        fields.append(("CoreProcessedCalls", str(sum(1 for _ in world.calls_between(world.booted_at, moment.at)))))
+    fields.append(("CoreCurrentCalls", str(len(asterisk.channels_at(moment.at)))))
+    if asterisk.version != "16":
+        fields.append(
+            ("CoreProcessedCalls", str(sum(1 for _ in asterisk.calls_between(asterisk.booted_at, moment.at))))
+        )
     return reply(action, "Success", *fields)
 
 
@@ -74,7 +76,7 @@ def _command(action: ReceivedAction, moment: PbxMoment) -> str:
     if not command:
         return refuse(action, "No command provided")
     if command == "core show version":
-        version = f"Asterisk {VERSIONS[moment.world.version]} built by nobody @ demo on a x86_64 running Linux on"
+        version = f"Asterisk {VERSIONS[moment.asterisk.version]} built by nobody @ demo on a x86_64 running Linux on"
         return reply(action, "Success", follows, ("Output", f"{version} 2024-01-04 17:58:50 UTC"))
     similar = f"(type 'core show help {' '.join(command.split()[:2])}' for other possible commands)"
     return reply(action, "Error", follows, ("Output", f"No such command '{command}' {similar}"))
@@ -95,8 +97,8 @@ def _channels(action: ReceivedAction, moment: PbxMoment) -> str:
             ("BridgeId", channel.bridge),
         )
 
-    channels = moment.world.channels_at(moment.at)
-    return list_of(action, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(channels)))
+    channels = moment.asterisk.channels_at(moment.at)
+    return list_answer(action, "Channels will follow", "CoreShowChannelsComplete", map(item, reversed(channels)))
 
 
 # Queues
@@ -109,12 +111,12 @@ def _queue_status(action: ReceivedAction, moment: PbxMoment) -> str:
         items.append(_params(action, None))
     for queue in QUEUES:
         if wanted in ("", queue.number):
-            state = moment.world.queue(queue, moment.at)
+            state = moment.asterisk.queue(queue, moment.at)
             items.append(_params(action, state))
             found = (one for one in state.members if member in ("", one.agent.interface))
             items += [_member(action, one) for one in found]
             items += _entries(action, state)
-    return list_of(action, "Queue status will follow", "QueueStatusComplete", items)
+    return list_answer(action, "Queue status will follow", "QueueStatusComplete", items)
 
 
 def _params(action: ReceivedAction, state: QueueState | None) -> EventHeaders:
@@ -162,7 +164,7 @@ def _queue_summary(action: ReceivedAction, moment: PbxMoment) -> str:
         name = queue.number if queue else "default"
         if action.get("queue") not in ("", name):
             continue
-        state = moment.world.queue(queue, moment.at) if queue else None
+        state = moment.asterisk.queue(queue, moment.at) if queue else None
         members, callers = (state.members, state.callers) if state else ((), ())
         free = sum(1 for member in members if member.status == IDLE and not member.paused)
         fields = {
@@ -176,7 +178,7 @@ def _queue_summary(action: ReceivedAction, moment: PbxMoment) -> str:
         }
         headers = tuple((key, str(value)) for key, value in fields.items())
         items.append((("Event", "QueueSummary"), *headers, *action.id_line))
-    return list_of(action, "Queue summary will follow", "QueueSummaryComplete", items)
+    return list_answer(action, "Queue summary will follow", "QueueSummaryComplete", items)
 
 
 ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
@@ -192,18 +194,18 @@ ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
     "pjsipshowregistrationsoutbound": registrations,
     "queuestatus": _queue_status,
     "queuesummary": _queue_summary,
-    "iaxpeerlist": list_of_none("IAX Peer status list will follow", "PeerlistComplete"),
-    "iaxregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
+    "iaxpeerlist": empty_list_answer("IAX Peer status list will follow", "PeerlistComplete"),
+    "iaxregistry": empty_list_answer("Registrations will follow", "RegistrationsComplete"),
 }
 ONLY_16 = {  # Asterisk 21 removed chan_sip
-    "sippeers": list_of_none("Peer status list will follow", "PeerlistComplete"),
-    "sipshowregistry": list_of_none("Registrations will follow", "RegistrationsComplete"),
+    "sippeers": empty_list_answer("Peer status list will follow", "PeerlistComplete"),
+    "sipshowregistry": empty_list_answer("Registrations will follow", "RegistrationsComplete"),
 }
 
 
 def answer_action(action: ReceivedAction, moment: PbxMoment) -> str:
     """The complete answer to an action of a client that is logged in."""
-    handlers = ACTIONS if moment.world.version != "16" else ACTIONS | ONLY_16
+    handlers = ACTIONS if moment.asterisk.version != "16" else ACTIONS | ONLY_16
     handler = handlers.get(action.action.lower())
     if handler is None:
         message = f"Invalid/unknown command: {action.action}. Use Action: ListCommands to show available commands."

@@ -15,16 +15,25 @@ from pbx.demo.company import (
     BILLING,
     QUEUES,
     SALES,
-    SCRIPTS,
+    SCRIPTED_CALLS,
     STAFF,
     SUPPORT,
     Agent,
     PlannedCall,
     PlannedRing,
-    SpokenCall,
+    ScriptedCall,
     caller_of,
 )
-from pbx.demo.shifts import FLAPPING, HOUR_S, STEADY, DayClock, Shift, outages_of_day, random_of, shifts_of_day
+from pbx.demo.shifts_and_outages import (
+    FLAPPING,
+    HOUR_S,
+    STEADY,
+    DayClock,
+    Shift,
+    outages_of_day,
+    random_of,
+    shifts_of_day,
+)
 from pbx.model.history import VisitOutcome
 
 WRAP_UP_S = 30.0
@@ -78,7 +87,7 @@ class _CallInProgress:
     target_ring_s: float = 0.0
 
 
-def play_day(day: date, seed: int) -> tuple[PlannedCall, ...]:
+def simulate_day(day: date, seed: int) -> tuple[PlannedCall, ...]:
     """All calls that start on a local day, sorted by their start."""
     return _Day(day, seed).play()
 
@@ -95,9 +104,10 @@ class _Day:
         self.schedule: list[tuple[float, int, Callable[[float], None]]] = []
         self.sequence = itertools.count()
         # Two recorded calls a day, another pair each day: the first in the right queue after 10:00 and after 13:30.
-        pair = day.toordinal() * 2
-        self.scripts: list[tuple[float, SpokenCall]] = [
-            (self.clock.second_of(hour), SCRIPTS[(pair + place) % len(SCRIPTS)]) for place, hour in ((0, 10), (1, 13.5))
+        first, count = day.toordinal() * 2, len(SCRIPTED_CALLS)
+        self.scripts: list[tuple[float, ScriptedCall]] = [
+            (self.clock.second_of(10), SCRIPTED_CALLS[first % count]),
+            (self.clock.second_of(13.5), SCRIPTED_CALLS[(first + 1) % count]),
         ]
 
     def play(self) -> tuple[PlannedCall, ...]:

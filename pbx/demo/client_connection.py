@@ -9,7 +9,7 @@ READ_LIMIT_BYTES = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, not with a FIN
 
 
-class Wire:
+class ClientConnection:
     """One accepted connection. Several tasks may send; one sends at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

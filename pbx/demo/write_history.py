@@ -11,10 +11,10 @@ from pathlib import Path
 from sqlalchemy import Engine, update
 from sqlmodel import Session
 
-from pbx.demo.recordings import add_transcribed_recordings
-from pbx.demo.replay import replay_agents, replay_calls
-from pbx.demo.snapshot_rows import LONGEST_SHIFT, write_snapshots
-from pbx.demo.story import calls_between
+from pbx.demo.history_from_events import history_of_agents, history_of_calls
+from pbx.demo.simulated_history import calls_between
+from pbx.demo.write_recordings import add_transcribed_recordings
+from pbx.demo.write_snapshots import LONGEST_SHIFT, write_snapshots
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.listening_spans import begin_span, listening_spans, prolong_span
@@ -26,19 +26,24 @@ BATCH = timedelta(days=2)  # written in one transaction, for which other writers
 _SHORTEST_GAP = timedelta(seconds=1.5)
 _VISITS = Table.metadata.tables["queue_visits"]
 _STORY_FILES = (
-    *("company.py", "day.py", "shifts.py", "story.py", "timeline.py", "replay.py"),
+    "call_events.py",
+    "company.py",
+    "history_from_events.py",
+    "shifts_and_outages.py",
+    "simulated_day.py",
+    "simulated_history.py",
     "sample_calls/scripts.toml",
 )
 ProgressReport = Callable[[float], None]
 
 
-def story_version() -> str:
+def history_version() -> str:
     """A word that changes with the story: a demo of another version is replaced, not continued."""
     contents = ((Path(__file__).parent / name).read_bytes() for name in _STORY_FILES)
     return sha256(b"".join(contents)).hexdigest()[:12]
 
 
-def fill_past(
+def write_history(
     engine: Engine, connection_id: int, since: datetime, until: datetime, report: ProgressReport = lambda share: None
 ) -> None:
     """Write the history from `since` up to `until`, the newest first, and the recordings.
@@ -47,7 +52,7 @@ def fill_past(
     """
     for start_at, end_at in _batches(since, until):
         with writing(engine) as session:
-            write_past(session, connection_id, start_at, end_at)
+            write_time_range(session, connection_id, start_at, end_at)
             if end_at == until:
                 add_transcribed_recordings(session, connection_id, until)
         report((until - start_at) / (until - since))
@@ -75,20 +80,20 @@ def fill_gaps(
             if not go_on():
                 return len(gaps)
             with writing(engine) as session:
-                write_past(session, connection_id, start_at, end_at)
+                write_time_range(session, connection_id, start_at, end_at)
     with writing(engine) as session:
         add_transcribed_recordings(session, connection_id, now)
     return len(gaps)
 
 
-def write_past(session: Session, connection_id: int, since: datetime, until: datetime) -> None:
+def write_time_range(session: Session, connection_id: int, since: datetime, until: datetime) -> None:
     """Write one time range as a listener knew it at its end: calls that last longer are in progress."""
     calls = list(calls_between(since - LONGEST_SHIFT, until))
-    facts = replay_calls((call for call in calls if call.ended_at >= since), until)
+    facts = history_of_calls((call for call in calls if call.ended_at >= since), until)
     store_visits(session, connection_id, facts.visits, "watch")
     _reopen(session, connection_id, [visit.uniqueid for visit in facts.visits if visit.outcome == "in_progress"])
     store_rings(session, connection_id, facts.rings)
-    store_agent_changes(session, connection_id, replay_agents(since, until))
+    store_agent_changes(session, connection_id, history_of_agents(since, until))
     store_legs(session, connection_id, facts.legs, "watch")
     write_snapshots(session, connection_id, calls, since, until)
     prolong_span(session, begin_span(session, connection_id, since), until, END_REASON)

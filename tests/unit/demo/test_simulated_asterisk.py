@@ -8,13 +8,13 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from pbx.asterisk.ami.protocol import Message
+from pbx.demo.call_events import INTERNAL_CONTEXT
 from pbx.demo.channels import UP
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS, PlannedCall
-from pbx.demo.counters import counters, whole_s
-from pbx.demo.shifts import DayClock
-from pbx.demo.story import agent_changes_of_day, calls_of_day, trunk_changes_of_day
-from pbx.demo.timeline import INTERNAL_CONTEXT
-from pbx.demo.world import AmiEvent, World, events_between, state_at, usual_boot
+from pbx.demo.queue_counters import counters_at, seconds_between
+from pbx.demo.shifts_and_outages import DayClock
+from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk, events_between, last_regular_boot, state_at
+from pbx.demo.simulated_history import agent_changes_of_day, calls_of_day, trunk_changes_of_day
 from pbx.live.events import LiveHistory
 from pbx.model.history import Leg, Ring, Visit
 
@@ -27,7 +27,7 @@ DAY = next(
 CLOCK = DayClock(DAY)
 BOOT = CLOCK.start_at
 END = CLOCK.start_at + timedelta(days=1, hours=1)
-WORLD = World(1, BOOT, "16")
+ASTERISK = SimulatedAsterisk(1, BOOT, "16")
 CALLS = calls_of_day(DAY)
 
 
@@ -86,7 +86,7 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
         waited_until = call.answered_at or call.left_at
         assert call.joined_at is not None
         assert waited_until is not None
-        assert visit.wait_s == whole_s(call.joined_at, waited_until)
+        assert visit.wait_s == seconds_between(call.joined_at, waited_until)
         assert visit.talk_s == (pytest.approx(call.talk_s, abs=1) if call.answered_at else None)
         assert visit.original_position is not None
         assert (visit.position or 1) <= visit.original_position
@@ -171,8 +171,8 @@ def test_trunks_come_and_go_as_planned(events: tuple[AmiEvent, ...]) -> None:
         (at, state) for at, _, state in planned
     ]
     at, trunk, state = planned[0]
-    assert WORLD.registrations(at) == {"albion-voice": "Registered", trunk: state}
-    assert WORLD.registrations(at - timedelta(milliseconds=1))[trunk] == "Registered"
+    assert ASTERISK.registrations(at) == {"albion-voice": "Registered", trunk: state}
+    assert ASTERISK.registrations(at - timedelta(milliseconds=1))[trunk] == "Registered"
 
 
 def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[AmiEvent, ...]) -> None:
@@ -248,7 +248,9 @@ def test_counters_are_those_of_app_queue() -> None:
         else:
             abandoned += 1
             early += int(call.left_at.timestamp()) - int(call.joined_at.timestamp()) <= level_s
-    counted = counters(World(1, CLOCK.start_at, "16"), number, CLOCK.start_at + timedelta(hours=23, minutes=59))
+    counted = counters_at(
+        SimulatedAsterisk(1, CLOCK.start_at, "16"), number, CLOCK.start_at + timedelta(hours=23, minutes=59)
+    )
     assert (counted.completed, counted.abandoned) == (completed, abandoned)
     assert (counted.hold_s, counted.talk_s) == (hold_s, talk_s)
     assert counted.level_perf == pytest.approx(100 * in_level / completed)
@@ -257,7 +259,7 @@ def test_counters_are_those_of_app_queue() -> None:
 
 def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
     at = CLOCK.at(CLOCK.second_of(11))
-    long_ago = World(1, at - timedelta(days=20), "16")
+    long_ago = SimulatedAsterisk(1, at - timedelta(days=20), "16")
     whole = sum(
         1
         for day in range(21)
@@ -265,13 +267,13 @@ def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
         if call.queue == "601" and call.answered_at and call.left_at and call.left_at <= at
         if call.started_at >= long_ago.booted_at
     )
-    assert counters(long_ago, "601", at).completed == whole > 1500
-    now = World(1, at, "16")
-    assert counters(now, "601", at) == counters(now, "601", at + timedelta(milliseconds=1))
-    assert counters(now, "601", at).completed == 0
+    assert counters_at(long_ago, "601", at).completed == whole > 1500
+    now = SimulatedAsterisk(1, at, "16")
+    assert counters_at(now, "601", at) == counters_at(now, "601", at + timedelta(milliseconds=1))
+    assert counters_at(now, "601", at).completed == 0
     assert not now.channels_at(at), "a restart ends the calls"
     assert now.events_between(at - timedelta(hours=1), at) == ()
-    after = counters(now, "601", at + timedelta(hours=1))
+    after = counters_at(now, "601", at + timedelta(hours=1))
     assert 0 < after.completed < 60
     assert all(member.calls_taken == 0 for queue in QUEUES for member in now.queue(queue, at).members)
     assert any(now.queue(queue, at).members for queue in QUEUES), "members are kept over a restart"
@@ -298,29 +300,29 @@ def test_names_of_a_recording_are_reported_before_the_caller_joins(events: tuple
 def test_only_asterisk_22_tells_the_sip_cause() -> None:
     busy = next(call for call in CALLS if call.cause == 17)
     for version, reported in (("16", None), ("22", "486")):
-        world = replace(WORLD, version=version)
-        events = world.events_between(busy.started_at - timedelta(seconds=1), busy.ended_at)
+        asterisk = replace(ASTERISK, version=version)
+        events = asterisk.events_between(busy.started_at - timedelta(seconds=1), busy.ended_at)
         ended = [dict(event.headers) for event in events if event.name == "Hangup"]
         assert {one.get("TechCause") for one in ended if one["Linkedid"] == busy.linkedid} == {reported}
 
 
 def test_the_usual_boot_is_on_sundays() -> None:
     at = datetime(2026, 11, 18, 10, tzinfo=UTC)
-    assert usual_boot(at) == datetime(2026, 11, 15, 4, tzinfo=UTC)
-    assert usual_boot(datetime(2026, 11, 15, 3, 59, tzinfo=UTC)) == datetime(2026, 11, 8, 4, tzinfo=UTC)
-    assert usual_boot(usual_boot(at)) == usual_boot(at)
-    assert usual_boot(datetime(2026, 7, 8, 10, tzinfo=UTC)) == datetime(2026, 7, 5, 3, tzinfo=UTC)
+    assert last_regular_boot(at) == datetime(2026, 11, 15, 4, tzinfo=UTC)
+    assert last_regular_boot(datetime(2026, 11, 15, 3, 59, tzinfo=UTC)) == datetime(2026, 11, 8, 4, tzinfo=UTC)
+    assert last_regular_boot(last_regular_boot(at)) == last_regular_boot(at)
+    assert last_regular_boot(datetime(2026, 7, 8, 10, tzinfo=UTC)) == datetime(2026, 7, 5, 3, tzinfo=UTC)
 
 
 def test_round_trips_stay_in_bounds() -> None:
-    times = [WORLD.roundtrip_us("201", CLOCK.start_at + timedelta(minutes=minute)) for minute in range(500)]
+    times = [ASTERISK.roundtrip_us("201", CLOCK.start_at + timedelta(minutes=minute)) for minute in range(500)]
     assert 1_000 < min(times) < max(times) < 15_000
     assert len(set(times)) > 300
     assert {agent.extension for agent in AGENTS} < set(state_at(CLOCK.start_at, BOOT).devices)
 
 
 def test_two_who_talk_share_a_bridge() -> None:
-    channels = WORLD.channels_at(CLOCK.at(CLOCK.second_of(10.5)))
+    channels = ASTERISK.channels_at(CLOCK.at(CLOCK.second_of(10.5)))
     talking = Counter(channel.bridge for channel in channels if channel.bridge)
     assert talking
     assert set(talking.values()) == {2}

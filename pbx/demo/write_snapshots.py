@@ -16,14 +16,14 @@ from sqlalchemy import insert, select
 from sqlmodel import Session
 
 from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, PlannedCall
-from pbx.demo.counters import Boot, Counters, counters, whole_s
-from pbx.demo.day import WRAP_UP_S
-from pbx.demo.story import agent_changes_of_day, days_between, trunk_changes_of_day
-from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING, World, usual_boot
+from pbx.demo.queue_counters import Boot, Counters, counters_at, seconds_between
+from pbx.demo.simulated_asterisk import IDLE, IN_USE, IS_RINGING, UNAVAILABLE, SimulatedAsterisk, last_regular_boot
+from pbx.demo.simulated_day import WRAP_UP_S
+from pbx.demo.simulated_history import agent_changes_of_day, days_between, trunk_changes_of_day
 from pbx.model.history import AgentEvent
 from pbx.store.models import Table
 
-STATUS = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
+STATUS = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", UNAVAILABLE: "Unavailable"}
 LONGEST_SHIFT = timedelta(hours=20)  # longer than anything that a snapshot shows can have lasted
 SNAPSHOT_EVERY = timedelta(minutes=5)
 _TOOK_MS = 40
@@ -118,7 +118,7 @@ class _QueueTally:
         self.hold_s, self.talk_s = counted.hold_s, counted.talk_s
 
     def sample(self, at: datetime) -> _SampleRow:
-        longest_s = max((whole_s(joined_at, at) for joined_at in self.waiting.values()), default=0)
+        longest_s = max((seconds_between(joined_at, at) for joined_at in self.waiting.values()), default=0)
         averages = {"hold_time_s": self.hold_s, "talk_time_s": self.talk_s}
         counted = {"completed": self.completed, "abandoned": self.abandoned}
         return {"calls": len(self.waiting), "longest_wait_s": longest_s} | counted | averages
@@ -131,13 +131,13 @@ class _Replay:
         self.queues = {queue.number: _QueueTally() for queue in QUEUES}
         # By queue and name of each agent who is logged in: the pause reason, None while not paused.
         self.paused: dict[tuple[str, str], str | None] = {}
-        self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: GONE}
+        self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: UNAVAILABLE}
         self.served: dict[str, str] = {}  # extension: the queue whose caller it talks to
         self.left: dict[tuple[str, str], datetime] = {}  # when the last call ended, by queue and name
         self.trunk_channels = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
         self.states = dict.fromkeys(self.trunk_channels, "registered")
         self.calls = self.channels = 0
-        self.world = World(1, since, "16")
+        self.asterisk = SimulatedAsterisk(1, since, "16")
         self.trunk_changes: list[tuple[datetime, str, _SampleRow]] = []
         self._last: dict[tuple[str, int], _SampleRow] = {}
         moments: list[_ScheduledChange] = []
@@ -148,10 +148,10 @@ class _Replay:
                 moments.append((change.happened_at, 1, partial(self._change_agent, change)))
             for at, trunk, state in trunk_changes_of_day(day):
                 moments.append((at, 1, partial(self._change_trunk, trunk, _STATES[state], at)))
-        booted_at = usual_boot(until)
+        booted_at = last_regular_boot(until)
         while booted_at > since:
             moments.append((booted_at, 2, self._restart))
-            booted_at = usual_boot(booted_at - timedelta(seconds=1))
+            booted_at = last_regular_boot(booted_at - timedelta(seconds=1))
         moments.append((since, 3, partial(self._continue_counters, Boot(1, booted_at, "16"), since)))
         moments.sort(key=lambda moment: moment[:2])
         self._moments: Iterator[_ScheduledChange] = iter(moments)
@@ -185,7 +185,7 @@ class _Replay:
             yield from self._changed("extension_samples", key, at, {"status": STATUS[state_now]})
 
     def trunk(self, name: str, state: str, at: datetime) -> _SampleRow:
-        roundtrip_ms = self.world.roundtrip_us(name, at) / 1000
+        roundtrip_ms = self.asterisk.roundtrip_us(name, at) / 1000
         return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.trunk_channels[name]}
 
     def _is_idle(self, agent: str) -> bool:
@@ -218,7 +218,7 @@ class _Replay:
 
     def _continue_counters(self, boot: Boot, at: datetime) -> None:
         for name, queue in self.queues.items():
-            queue.set(counters(boot, name, at))
+            queue.set(counters_at(boot, name, at))
 
     def _change_agent(self, change: AgentEvent) -> None:
         key = change.queue, change.agent
@@ -255,8 +255,8 @@ class _Replay:
         if answered_at is None or call.agent is None:
             yield left_at, 1, partial(self._abandon, queue, call.uniqueid)
             return
-        yield answered_at, 1, partial(self._connect, queue, call, whole_s(joined_at, answered_at))
-        yield left_at, 1, partial(self._complete, queue, call, whole_s(answered_at, left_at))
+        yield answered_at, 1, partial(self._connect, queue, call, seconds_between(joined_at, answered_at))
+        yield left_at, 1, partial(self._complete, queue, call, seconds_between(answered_at, left_at))
         yield from self._of_phone(call.agent.extension, IN_USE, answered_at, left_at)
         if call.target:
             picked_up_at = left_at + timedelta(seconds=call.target_ring_s)

@@ -14,12 +14,12 @@ from urllib.parse import unquote_to_bytes
 from uuid import NAMESPACE_OID, uuid5
 from zoneinfo import ZoneInfo
 
+from pbx.demo.asterisk_http import BadRequest, HttpReply, Request, html_reply, json_reply, read_request
 from pbx.demo.channels import DOWN, RING, RINGING, UP, Channel
+from pbx.demo.client_connection import ClientConnection
 from pbx.demo.company import ZONE
-from pbx.demo.http import BadRequest, HttpReply, Request, html_reply, json_reply, read_request
 from pbx.demo.recording_dir import RecordingDir, StoredFile
-from pbx.demo.wire import Wire
-from pbx.demo.world import World
+from pbx.demo.simulated_asterisk import SimulatedAsterisk
 
 ENTITY_ID = "02:00:00:00:60:00"  # a locally administered address, which no network card has
 VERSIONS = {"16": "16.28.0", "22": "22.10.1"}
@@ -34,7 +34,7 @@ class AriHost(Protocol):
     version: Literal["16", "22"]
     username: str
     password: str
-    world: World
+    asterisk: SimulatedAsterisk
     clock: Callable[[], datetime]  # of the story
 
     @property
@@ -56,8 +56,8 @@ class _Resource(NamedTuple):
 class AriConnection:
     """One client's connection to ARI."""
 
-    def __init__(self, pbx: AriHost, wire: Wire) -> None:
-        self._pbx, self._wire = pbx, wire
+    def __init__(self, pbx: AriHost, connection: ClientConnection) -> None:
+        self._pbx, self._connection = pbx, connection
 
     @property
     def _server(self) -> str:
@@ -68,7 +68,7 @@ class AriConnection:
         open_ = True
         while open_:
             try:
-                request = await read_request(self._wire.reader)
+                request = await read_request(self._connection.reader)
             except BadRequest as error:
                 await self._send_reply(html_reply(error.status, error.text, self._server, close=True), close=True)
                 return
@@ -93,7 +93,7 @@ class AriConnection:
 
     async def _send_reply(self, reply: HttpReply, *, close: bool) -> None:
         head = reply.head(self._server, self._pbx.pbx_now(), self._announced_bytes(reply), close=close)
-        await self._wire.send(head + reply.body)
+        await self._connection.send(head + reply.body)
 
     def _announced_bytes(self, reply: HttpReply) -> int:
         """The Content-Length."""
@@ -102,7 +102,7 @@ class AriConnection:
     async def _send_growth(self, file: StoredFile, sent_bytes: int) -> None:
         """Send what the file has grown by: Asterisk reads to its end, whatever length it has announced."""
         while more := file.read()[sent_bytes:]:
-            await self._wire.write(more)
+            await self._connection.write(more)
             sent_bytes += len(more)
 
 
@@ -154,7 +154,7 @@ def _missing(message: str) -> HttpReply:
 
 def _info(pbx: AriHost, _name: str) -> HttpReply:
     build = {"os": "Linux", "kernel": "unknown", "machine": "unknown", "options": "OPTIONAL_API"}
-    started_at = stamp(pbx.world.booted_at)
+    started_at = stamp(pbx.asterisk.booted_at)
     return json_reply(
         {
             "build": build | {"date": "2026-01-05 08:00:00 UTC", "user": "demo"},
@@ -170,12 +170,12 @@ def _ping(pbx: AriHost, _name: str) -> HttpReply:
 
 
 def _channels(pbx: AriHost, _name: str) -> HttpReply:
-    return json_reply([_channel_document(channel) for channel in pbx.world.channels_at(pbx.clock())])
+    return json_reply([_channel_document(channel) for channel in pbx.asterisk.channels_at(pbx.clock())])
 
 
 def _channel(pbx: AriHost, name: str) -> HttpReply:
     found = next(
-        (channel for channel in pbx.world.channels_at(pbx.clock()) if name in (channel.uniqueid, channel.name)), None
+        (channel for channel in pbx.asterisk.channels_at(pbx.clock()) if name in (channel.uniqueid, channel.name)), None
     )
     return json_reply(_channel_document(found)) if found else _missing("Channel not found")
 

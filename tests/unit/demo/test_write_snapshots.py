@@ -9,9 +9,9 @@ from sqlalchemy import Engine, select
 from sqlmodel import Session
 
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.snapshot_rows import LONGEST_SHIFT, SNAPSHOT_EVERY, STATUS, write_snapshots
-from pbx.demo.story import calls_between, trunk_changes_of_day
-from pbx.demo.world import DemoPbxState, QueueState, member_headers, state_at
+from pbx.demo.simulated_asterisk import DemoPbxState, QueueState, member_headers, state_at
+from pbx.demo.simulated_history import calls_between, trunk_changes_of_day
+from pbx.demo.write_snapshots import LONGEST_SHIFT, SNAPSHOT_EVERY, STATUS, write_snapshots
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing

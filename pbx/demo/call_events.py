@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from pbx.demo.channels import DOWN, RING, RINGING, UP, CallStep, Channel, StepWriter
 from pbx.demo.company import AGENTS, PHONES, PlannedCall, PlannedRing
-from pbx.demo.counters import Boot, waiting, whole_s
+from pbx.demo.queue_counters import Boot, queue_position, seconds_between
 from pbx.demo.recording_dir import recording_name
 
 MONITOR_DIR = "/var/spool/asterisk/monitor"
@@ -20,12 +20,12 @@ _PHONE_RINGS_AFTER = timedelta(milliseconds=80)
 
 
 @lru_cache(maxsize=1024)
-def steps_of(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
+def call_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
     """The steps of a call in their order. Remembered, because a living PBX needs those of the same calls often."""
-    return write_steps(call, boot)
+    return write_call_steps(call, boot)
 
 
-def write_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
+def write_call_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
     """The steps of a call in their order."""
     writer = StepWriter(boot.version, call.started_at)
     if call.direction == "inbound":
@@ -72,7 +72,7 @@ def _call_to_queue(writer: StepWriter, call: PlannedCall, boot: Boot) -> None:
         writer.set_variable("caller", "MIXMONITOR_FILENAME", f"{MONITOR_DIR}/{recording_name(call)}.wav")
         writer.report("MixMonitorStart", "caller")
     writer.change("caller", application="Queue", data=f"{call.queue},t,,,180", priority=38)
-    position, others = waiting(boot, call, writer.at)
+    position, others = queue_position(boot, call, writer.at)
     _report_queue(writer, call, "QueueCallerJoin", ("Position", str(position)), ("Count", str(others + 1)))
     for index, ring in enumerate(call.rings, start=1):
         _ring(writer, call, ring, index, boot)
@@ -133,9 +133,9 @@ def _connect(writer: StepWriter, call: PlannedCall, ring: PlannedRing, boot: Boo
         return
     writer.set_state("agent", UP)
     writer.report("DialEnd", "caller", ("DialStatus", "ANSWER"), dest="agent")
-    position, others = waiting(boot, call, writer.at)
+    position, others = queue_position(boot, call, writer.at)
     _report_queue(writer, call, "QueueCallerLeave", ("Position", str(position)), ("Count", str(others)))
-    hold_s, ring_s = whole_s(call.joined_at, writer.at), int(ring.ring_s)
+    hold_s, ring_s = seconds_between(call.joined_at, writer.at), int(ring.ring_s)
     headers = (("HoldTime", str(hold_s)), ("RingTime", str(ring_s)))
     member = _member(call, ring.agent.extension, ring.agent.name)
     writer.report("AgentConnect", "caller", *member, *headers, group="agent", dest="agent")
@@ -151,7 +151,7 @@ def _bridge_id(call: PlannedCall, index: int) -> str:
 def _complete(writer: StepWriter, call: PlannedCall, reason: str) -> None:
     if call.agent is None or call.joined_at is None or call.answered_at is None or call.left_at is None:
         return
-    hold_s, talk_s = whole_s(call.joined_at, call.answered_at), whole_s(call.answered_at, call.left_at)
+    hold_s, talk_s = seconds_between(call.joined_at, call.answered_at), seconds_between(call.answered_at, call.left_at)
     headers = (("HoldTime", str(hold_s)), ("TalkTime", str(talk_s)), ("Reason", reason))
     member = _member(call, call.agent.extension, call.agent.name)
     writer.report("AgentComplete", "caller", *member, *headers, group="agent", dest="agent")
@@ -181,9 +181,9 @@ def _leave_unanswered(writer: StepWriter, call: PlannedCall, boot: Boot) -> None
     if call.rings and call.rings[-1].cancelled:
         _stop_ringing(writer, call.rings[-1].agent.extension, "CANCEL")
     writer.set_variable("caller", "ABANDONED", "TRUE")
-    position, others = waiting(boot, call, writer.at)
-    original, _ = waiting(boot, call, call.joined_at)
-    hold_s = whole_s(call.joined_at, call.left_at)
+    position, others = queue_position(boot, call, writer.at)
+    original, _ = queue_position(boot, call, call.joined_at)
+    hold_s = seconds_between(call.joined_at, call.left_at)
     headers = (("Position", str(position)), ("OriginalPosition", str(original)), ("HoldTime", str(hold_s)))
     _report_queue(writer, call, "QueueCallerAbandon", *headers)
     _report_queue(writer, call, "QueueCallerLeave", ("Position", str(position)), ("Count", str(others)))

@@ -4,19 +4,21 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from pbx.asterisk.ami.protocol import Message
+from pbx.demo.ami_messages import END, event_text
+from pbx.demo.call_events import write_call_steps
 from pbx.demo.channels import CallStep
 from pbx.demo.company import TRUNKS, PlannedCall
-from pbx.demo.messages import END, event_text
-from pbx.demo.story import agent_changes_of_day, days_between
-from pbx.demo.timeline import write_steps
-from pbx.demo.world import AmiEvent, World
+from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk
+from pbx.demo.simulated_history import agent_changes_of_day, days_between
 from pbx.live.events import USED_EVENTS, LiveHistory, LiveUpdates
 from pbx.model.history import AgentEvent
 
-_NEVER_RESTARTED = World(1, datetime(2000, 1, 1, tzinfo=UTC), "16")
+_NEVER_RESTARTED = SimulatedAsterisk(1, datetime(2000, 1, 1, tzinfo=UTC), "16")
 
 
-def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _NEVER_RESTARTED) -> LiveUpdates:
+def history_of_calls(
+    calls: Iterable[PlannedCall], until: datetime, asterisk: SimulatedAsterisk = _NEVER_RESTARTED
+) -> LiveUpdates:
     """The visits, rings and legs of these calls as a listener knew them at `until`.
 
     Calls are replayed one after the other: none changes what a listener records of another.
@@ -24,13 +26,13 @@ def replay_calls(calls: Iterable[PlannedCall], until: datetime, world: World = _
     history = LiveHistory()
     history.legs.trunks = [trunk.name for trunk in TRUNKS]
     for call in calls:
-        for step in write_steps(call, world):
+        for step in write_call_steps(call, asterisk):
             if step.at <= until and step.device is None and step.name in USED_EVENTS:
                 history.take(_message(step), step.at)
     return history.take_updates(until)
 
 
-def replay_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
+def history_of_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
     """The agents' logins, pauses and logouts from `since` up to `until`, as a listener recorded them."""
     history = LiveHistory()
     for day in days_between(since, until):

@@ -6,15 +6,15 @@ from random import Random
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from pbx.demo.call_events import call_steps
 from pbx.demo.channels import RING, RINGING, UP, Channel, EventHeaders
 from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
-from pbx.demo.counters import Boot, Counters, counters, waits, whole_s
-from pbx.demo.shifts import DayClock, Shift, shifts_of_day
-from pbx.demo.story import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
-from pbx.demo.timeline import steps_of
+from pbx.demo.queue_counters import Boot, Counters, counters_at, is_waiting, seconds_between
+from pbx.demo.shifts_and_outages import DayClock, Shift, shifts_of_day
+from pbx.demo.simulated_history import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
 from pbx.model.history import AgentEvent
 
-IDLE, IN_USE, IS_RINGING, GONE = 1, 2, 6, 5  # a QueueMember's Status
+IDLE, IN_USE, IS_RINGING, UNAVAILABLE = 1, 2, 6, 5  # a QueueMember's Status
 _WEEKLY_BOOT_HOUR = 4
 _BY_NAME = {agent.name: agent for agent in AGENTS}
 
@@ -46,7 +46,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiter:
+class WaitingCaller:
     """A waiting caller."""
 
     channel: Channel
@@ -61,7 +61,7 @@ class QueueState:
     queue: DemoQueue
     counters: Counters
     members: tuple[Member, ...]
-    callers: tuple[Waiter, ...]
+    callers: tuple[WaitingCaller, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class DemoPbxState:
     registrations: dict[str, str]  # of each trunk
 
 
-def usual_boot(at: datetime) -> datetime:
+def last_regular_boot(at: datetime) -> datetime:
     """The demo PBX's last regular start: it restarts on Sundays at four in the morning."""
     local = at.astimezone(ZoneInfo(ZONE))
     day = local.date() - timedelta(days=(local.weekday() + 1) % 7)
@@ -87,13 +87,13 @@ def usual_boot(at: datetime) -> datetime:
 
 def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> DemoPbxState:
     """The PBX at a moment. Its queues have counted since `booted_at`."""
-    world = World(seed, booted_at, version)
-    channels = world.channels_at(at)
+    asterisk = SimulatedAsterisk(seed, booted_at, version)
+    channels = asterisk.channels_at(at)
     return DemoPbxState(
-        queues=tuple(world.queue(queue, at) for queue in QUEUES),
+        queues=tuple(asterisk.queue(queue, at) for queue in QUEUES),
         channels=channels,
-        devices={phone.extension: world.device(phone.extension, channels) for phone in (*PHONES, UNUSED_PHONE)},
-        registrations=world.registrations(at),
+        devices={phone.extension: asterisk.device(phone.extension, channels) for phone in (*PHONES, UNUSED_PHONE)},
+        registrations=asterisk.registrations(at),
     )
 
 
@@ -101,25 +101,25 @@ def events_between(
     from_at: datetime, to_at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16"
 ) -> tuple[AmiEvent, ...]:
     """The events after `from_at` up to `to_at`, in their order."""
-    return World(seed, booted_at, version).events_between(from_at, to_at)
+    return SimulatedAsterisk(seed, booted_at, version).events_between(from_at, to_at)
 
 
 @dataclass(frozen=True)
-class World(Boot):
+class SimulatedAsterisk(Boot):
     """One demo PBX."""
 
     def channels_at(self, at: datetime) -> tuple[Channel, ...]:
         """The channels at a moment, sorted by their start."""
         found: list[Channel] = []
         for call in self.calls_between(at, at + timedelta(milliseconds=1)):
-            done = [step for step in steps_of(call, self) if step.at <= at]
+            done = [step for step in call_steps(call, self) if step.at <= at]
             found += done[-1].channels if done else ()
         return tuple(found)
 
     def device(self, extension: str, channels: tuple[Channel, ...]) -> int:
         """The state of a telephone, by the channels."""
         if extension == UNUSED_PHONE.extension:
-            return GONE
+            return UNAVAILABLE
         states = {channel.state for channel in channels if channel.endpoint == extension}
         if states & {UP, RING}:
             return IN_USE
@@ -147,14 +147,14 @@ class World(Boot):
         channels = self.channels_at(at)
         found = (self.member(agent, queue.number, at, self.device(agent.extension, channels)) for agent in AGENTS)
         calls = [call for call in self.calls_between(at, at + timedelta(milliseconds=1)) if call.queue == queue.number]
-        callers = sorted((call for call in calls if waits(call, at)), key=_joined_at)
+        callers = sorted((call for call in calls if is_waiting(call, at)), key=_joined_at)
         named = {channel.uniqueid: channel for channel in channels}
         return QueueState(
             queue=queue,
-            counters=counters(self, queue.number, at),
+            counters=counters_at(self, queue.number, at),
             members=tuple(member for member in found if member is not None),
             callers=tuple(
-                Waiter(named[call.uniqueid], position, whole_s(_joined_at(call), at))
+                WaitingCaller(named[call.uniqueid], position, seconds_between(_joined_at(call), at))
                 for position, call in enumerate(callers, start=1)
             ),
         )
@@ -199,7 +199,7 @@ class World(Boot):
         from_at = max(from_at, self.booted_at - timedelta(milliseconds=1))
         events: list[AmiEvent] = []
         for call in self.calls_between(from_at, to_at):
-            for step in steps_of(call, self):
+            for step in call_steps(call, self):
                 if not from_at < step.at <= to_at:
                     continue
                 if step.device is None:

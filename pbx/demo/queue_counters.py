@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from pbx.demo.company import QUEUES, PlannedCall
-from pbx.demo.story import calls_between
+from pbx.demo.simulated_history import calls_between
 
 _DAY, _LONGEST = timedelta(days=1), timedelta(hours=1)
 _SERVICE_LEVELS_S = {queue.number: queue.service_level_s for queue in QUEUES}
@@ -49,29 +49,29 @@ class Counters:
         return 100 * (self.in_level + self.abandoned_in_level) / ended if ended else 0.0
 
 
-def whole_s(since: datetime, until: datetime) -> int:
+def seconds_between(since: datetime, until: datetime) -> int:
     """Seconds between two moments as Asterisk counts them: both are truncated to seconds first."""
     return int(until.timestamp()) - int(since.timestamp())
 
 
-def waits(call: PlannedCall, at: datetime) -> bool:
+def is_waiting(call: PlannedCall, at: datetime) -> bool:
     """Whether the caller of a call waits in a queue."""
     until = call.answered_at or call.left_at
     return call.joined_at is not None and until is not None and call.joined_at <= at < until
 
 
-def waiting(boot: Boot, call: PlannedCall, at: datetime) -> tuple[int, int]:
+def queue_position(boot: Boot, call: PlannedCall, at: datetime) -> tuple[int, int]:
     """A caller's position in the queue at a moment, and how many others wait there."""
     others = [
         other.joined_at
         for other in boot.calls_between(at, at + timedelta(milliseconds=1))
-        if other.queue == call.queue and other.uniqueid != call.uniqueid and waits(other, at)
+        if other.queue == call.queue and other.uniqueid != call.uniqueid and is_waiting(other, at)
     ]
     before = sum(1 for joined_at in others if joined_at and call.joined_at and joined_at < call.joined_at)
     return before + 1, len(others)
 
 
-def counters(boot: Boot, queue: str, at: datetime) -> Counters:
+def counters_at(boot: Boot, queue: str, at: datetime) -> Counters:
     """The counters of a queue at a moment."""
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
     if day <= boot.booted_at:
@@ -104,7 +104,7 @@ def _connected(counted: Counters, call: PlannedCall) -> Counters:
     """recalc_holdtime of app_queue.c: the first wait is the average, then each one counts a quarter."""
     if call.joined_at is None or call.answered_at is None:
         return counted
-    hold_s = whole_s(call.joined_at, call.answered_at)
+    hold_s = seconds_between(call.joined_at, call.answered_at)
     first = counted.completed + counted.abandoned == 0
     return replace(counted, hold_s=hold_s if first else (counted.hold_s * 3 + hold_s) // 4)
 
@@ -113,9 +113,10 @@ def _ended(counted: Counters, call: PlannedCall, level_s: int) -> Counters:
     if call.joined_at is None or call.left_at is None:
         return counted
     if call.answered_at is None:
-        early = whole_s(call.joined_at, call.left_at) <= level_s
+        early = seconds_between(call.joined_at, call.left_at) <= level_s
         return replace(counted, abandoned=counted.abandoned + 1, abandoned_in_level=counted.abandoned_in_level + early)
-    early, talk_s = whole_s(call.joined_at, call.answered_at) <= level_s, whole_s(call.answered_at, call.left_at)
+    early = seconds_between(call.joined_at, call.answered_at) <= level_s
+    talk_s = seconds_between(call.answered_at, call.left_at)
     return replace(
         counted,
         completed=counted.completed + 1,

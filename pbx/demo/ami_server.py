@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
-from pbx.demo.answers import AMI_VERSIONS, answer_action
-from pbx.demo.messages import PbxMoment, ReceivedAction, event_text, refuse, reply
-from pbx.demo.wire import Wire
-from pbx.demo.world import AmiEvent, World
+from pbx.demo.ami_answers import AMI_VERSIONS, answer_action
+from pbx.demo.ami_messages import PbxMoment, ReceivedAction, event_text, refuse, reply
+from pbx.demo.client_connection import ClientConnection
+from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk
 
 TICK_S = 0.1
 REFUSAL_S = 1.0  # before the answer to a refused login
@@ -29,7 +29,7 @@ class AmiHost(Protocol):
 
     username: str
     password: str
-    world: World
+    asterisk: SimulatedAsterisk
 
     def clock(self) -> datetime: ...
     def pbx_now(self) -> datetime: ...
@@ -52,22 +52,22 @@ class AmiServer:
 
     async def send_events(self) -> None:
         """Send every session the events as they happen, until cancelled."""
-        sent_until, world = self._pbx.clock(), self._pbx.world
+        sent_until, asterisk = self._pbx.clock(), self._pbx.asterisk
         while True:
             await asyncio.sleep(TICK_S)
             now = self._pbx.clock()
-            if self._pbx.world is world and sent_until < now:
-                events = world.events_between(sent_until, now)
+            if self._pbx.asterisk is asterisk and sent_until < now:
+                events = asterisk.events_between(sent_until, now)
                 for session in self._sessions:
                     session.offer(events)
-            sent_until, world = now, self._pbx.world
+            sent_until, asterisk = now, self._pbx.asterisk
 
 
 class AmiSession:
     """One client's session."""
 
-    def __init__(self, pbx: AmiHost, wire: Wire) -> None:
-        self._pbx, self._wire = pbx, wire
+    def __init__(self, pbx: AmiHost, connection: ClientConnection) -> None:
+        self._pbx, self._connection = pbx, connection
         self._logged_in = False
         self._challenge = ""
         self._mask: frozenset[str] = frozenset()
@@ -77,8 +77,8 @@ class AmiSession:
 
     async def run(self) -> None:
         """Greet the client, answer its actions and send it events until it leaves."""
-        version = AMI_VERSIONS[self._pbx.world.version]
-        await self._wire.send(f"Asterisk Call Manager/{version}\r\n".encode())
+        version = AMI_VERSIONS[self._pbx.asterisk.version]
+        await self._connection.send(f"Asterisk Call Manager/{version}\r\n".encode())
         sending = asyncio.create_task(self._send_events())
         try:
             while (action := await self._read()) is not None:
@@ -95,7 +95,7 @@ class AmiSession:
             return
         self._waiting += [event for event in events if event.group in self._mask]
         if len(self._waiting) > MOST_EVENTS:
-            self._wire.reset()
+            self._connection.reset()
         if self._waiting:
             self._has_waiting.set()
 
@@ -107,13 +107,13 @@ class AmiSession:
             texts = (event_text(event.name, event.group, event.headers) for event in events)
             wanted = [one for one in texts if not self._filters or any(find.search(one) for find in self._filters)]
             if wanted:
-                await self._wire.send(_bytes("".join(wanted)))
+                await self._connection.send(_bytes("".join(wanted)))
 
     async def _read(self) -> ReceivedAction | None:
         """The next action; None once the client has gone."""
         headers: dict[str, str] = {}
         too_long = False
-        while line := await self._wire.read_line():
+        while line := await self._connection.read_line():
             too_long = too_long or len(line.rstrip(b"\r\n")) > LONGEST_LINE
             name, separator, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
             if separator:
@@ -128,9 +128,9 @@ class AmiSession:
         if name == "login" and not self._logged_in:
             return await self._log_in(action)
         if name == "logoff":
-            await self._wire.send(reply(action, "Goodbye", ("Message", "Thanks for all the fish.")).encode())
+            await self._connection.send(reply(action, "Goodbye", ("Message", "Thanks for all the fish.")).encode())
             return False
-        await self._wire.send(_bytes(self._answer(action, name)))
+        await self._connection.send(_bytes(self._answer(action, name)))
         return True
 
     def _answer(self, action: ReceivedAction, name: str) -> str:
@@ -145,7 +145,7 @@ class AmiSession:
             return own[name](action)
         if name == "login":
             return reply(action, "Success", ("Message", "Already authenticated"))
-        return answer_action(action, PbxMoment(self._pbx.world, self._pbx.clock(), self._pbx.pbx_now()))
+        return answer_action(action, PbxMoment(self._pbx.asterisk, self._pbx.clock(), self._pbx.pbx_now()))
 
     def _challenge_for(self, action: ReceivedAction) -> str:
         if action.get("authtype").upper() != "MD5":
@@ -157,17 +157,17 @@ class AmiSession:
         """Log the client in. A refused one gets the same answer for any reason, after a second, and is disconnected."""
         if not self._has_password(action):
             await asyncio.sleep(REFUSAL_S)
-            await self._wire.send(refuse(action, "Authentication failed").encode())
+            await self._connection.send(refuse(action, "Authentication failed").encode())
             return False
         self._logged_in = True
         mask = action.get("events")
         self._mask = _mask(mask) if mask else CLASSES
         answer = reply(action, "Success", ("Message", "Authentication accepted"))
         if "system" in self._mask:
-            uptime_s = str(max(int((self._pbx.clock() - self._pbx.world.booted_at).total_seconds()), 0))
+            uptime_s = str(max(int((self._pbx.clock() - self._pbx.asterisk.booted_at).total_seconds()), 0))
             since = (("Uptime", uptime_s), ("LastReload", uptime_s), ("Status", "Fully Booted"))
             answer += event_text("FullyBooted", "system", since)
-        await self._wire.send(answer.encode())
+        await self._connection.send(answer.encode())
         return True
 
     def _has_password(self, action: ReceivedAction) -> bool:
@@ -191,7 +191,7 @@ class AmiSession:
         if action.get("operation").lower() != "add":
             return refuse(action, "Unknown operation")
         pattern = action.get("filter")
-        if not pattern and self._pbx.world.version != "16":
+        if not pattern and self._pbx.asterisk.version != "16":
             return refuse(action, "Filter was formatted incorrectly.  Check the syntax of the filter given.")
         for posix, python in _POSIX.items():
             pattern = pattern.replace(posix, python)

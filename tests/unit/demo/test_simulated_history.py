@@ -9,14 +9,9 @@ from statistics import mean
 
 import pytest
 
-from pbx.demo.company import PlannedCall
-from pbx.demo.shifts import DayClock, shifts_of_day
-from pbx.demo.story import (
-    AGENTS,
-    QUEUES,
-    SCRIPTS,
-    STAFF,
-    TRUNKS,
+from pbx.demo.company import AGENTS, QUEUES, SCRIPTED_CALLS, STAFF, TRUNKS, PlannedCall
+from pbx.demo.shifts_and_outages import DayClock, shifts_of_day
+from pbx.demo.simulated_history import (
     agent_changes_of_day,
     calls_between,
     calls_of_day,
@@ -50,7 +45,7 @@ def busy_spans(calls: list[PlannedCall]) -> dict[str, list[Span]]:
 
 
 def test_another_process_tells_the_same_day() -> None:
-    code = "import datetime; from pbx.demo.story import calls_of_day; print(calls_of_day(datetime.date(2026, 11, 18)))"
+    code = "import datetime, pbx.demo.simulated_history as h; print(h.calls_of_day(datetime.date(2026, 11, 18)))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.rstrip("\n") == str(calls_of_day(date(2026, 11, 18)))
 
@@ -177,7 +172,7 @@ def test_numbers_are_nobodys() -> None:
 def test_the_recorded_calls_are_twelve_and_fit_their_scripts() -> None:
     now = datetime(2026, 11, 20, 15, tzinfo=UTC)
     calls = recorded_calls(now)
-    scripts = {script.name: script for script in SCRIPTS}
+    scripts = {script.name: script for script in SCRIPTED_CALLS}
     assert sorted(call.recording for call in calls) == sorted(scripts)
     assert [call.started_at for call in calls] == sorted((call.started_at for call in calls), reverse=True)
     for call in calls:
@@ -198,5 +193,5 @@ def test_a_period_holds_the_calls_that_reach_into_it() -> None:
 
 
 def test_queues_agents_and_trunks_are_as_many_as_described() -> None:
-    assert (len(QUEUES), len(AGENTS), len(TRUNKS), len(SCRIPTS)) == (3, 12, 2, 12)
+    assert (len(QUEUES), len(AGENTS), len(TRUNKS), len(SCRIPTED_CALLS)) == (3, 12, 2, 12)
     assert [trunk.flaps for trunk in TRUNKS] == [False, True]

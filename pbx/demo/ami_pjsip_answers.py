@@ -2,13 +2,13 @@
 
 import hashlib
 
+from pbx.demo.ami_messages import PbxMoment, ReceivedAction, list_answer, list_item, message_text, refuse, reply
+from pbx.demo.call_events import INTERNAL_CONTEXT, TRUNK_CONTEXT
 from pbx.demo.channels import Channel
 from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
-from pbx.demo.messages import PbxMoment, ReceivedAction, item_of, list_of, refuse, reply, text
-from pbx.demo.timeline import INTERNAL_CONTEXT, TRUNK_CONTEXT
-from pbx.demo.world import GONE, IDLE, IN_USE, IS_RINGING
+from pbx.demo.simulated_asterisk import IDLE, IN_USE, IS_RINGING, UNAVAILABLE
 
-_STATES = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", GONE: "Unavailable"}
+_STATES = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", UNAVAILABLE: "Unavailable"}
 _USER_AGENT = "Yealink SIP-T54W 96.86.0.70"
 _TRUNK_USER = "larkfield"
 _SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one with each AuthDetail; the app must drop it
@@ -25,8 +25,8 @@ def _digest(what: str) -> str:
 def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, ...]) -> dict[str, str]:
     """The fields in which endpoints differ, for any of their templates."""
     trunk = any(trunk.name == endpoint for trunk in TRUNKS)
-    world, active = moment.world, sum(1 for channel in channels if channel.endpoint == endpoint)
-    state = (IN_USE if active else IDLE) if trunk else world.device(endpoint, channels)
+    asterisk, active = moment.asterisk, sum(1 for channel in channels if channel.endpoint == endpoint)
+    state = (IN_USE if active else IDLE) if trunk else asterisk.device(endpoint, channels)
     phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == endpoint), None)
     return {
         "ObjectName": endpoint,
@@ -39,7 +39,7 @@ def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, 
         "OutboundAuths": endpoint if trunk else "",
         "Contacts": f"{endpoint}/{_uri(endpoint)}," if _uri(endpoint) else "",
         "DeviceState": _STATES[state],
-        "ActiveChannels": "" if world.version == "16" else str(active),
+        "ActiveChannels": "" if asterisk.version == "16" else str(active),
         "Context": TRUNK_CONTEXT if trunk else INTERNAL_CONTEXT,
         "DeviceStateBusyAt": "0" if trunk else "1",
         "Callerid": f'"{phone.name}" <{endpoint}>' if phone else "<unknown>",
@@ -61,13 +61,13 @@ def _endpoint_names() -> tuple[str, ...]:
 
 def endpoints(action: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowEndpoints."""
-    channels = moment.world.channels_at(moment.at)
+    channels = moment.asterisk.channels_at(moment.at)
     items = [
-        item_of(action, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
+        list_item(action, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
         for endpoint in _endpoint_names()
     ]
     message = "A listing of Endpoints follows, presented as EndpointList events"
-    return list_of(action, message, "EndpointListComplete", items)
+    return list_answer(action, message, "EndpointListComplete", items)
 
 
 def contacts(action: ReceivedAction, moment: PbxMoment) -> str:
@@ -85,11 +85,11 @@ def contacts(action: ReceivedAction, moment: PbxMoment) -> str:
             "UserAgent": _USER_AGENT,
             "ExpirationTime": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600),
             "Status": "Reachable",
-            "RoundtripUsec": str(moment.world.roundtrip_us(endpoint, moment.at)),
+            "RoundtripUsec": str(moment.asterisk.roundtrip_us(endpoint, moment.at)),
         }
-        items.append(item_of(action, moment, "ContactList", values))
+        items.append(list_item(action, moment, "ContactList", values))
     message = "A listing of Contacts follows, presented as ContactList events"
-    return list_of(action, message, "ContactListComplete", items)
+    return list_answer(action, message, "ContactListComplete", items)
 
 
 def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
@@ -101,14 +101,16 @@ def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
         return refuse(action, f"Unable to retrieve endpoint {endpoint}\n")
     trunk, uri = any(trunk.name == endpoint for trunk in TRUNKS), _uri(endpoint)
     phone = next((phone for phone in PHONES if phone.extension == endpoint), None)
-    values = _endpoint_fields(endpoint, moment, moment.world.channels_at(moment.at))
+    values = _endpoint_fields(endpoint, moment, moment.asterisk.channels_at(moment.at))
     aor = {"ObjectName": endpoint, "EndpointName": endpoint, "Contacts": f"{endpoint}/{uri}" if uri else ""}
     aor |= {"TotalContacts": str(int(bool(uri))), "ContactsRegistered": str(int(phone is not None))}
+    aor |= {"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {}
+    aor |= {"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {}
     items = [
-        item_of(action, moment, "EndpointDetail", values),
-        item_of(action, moment, "AuthDetail", _auth(endpoint, trunk=trunk)),
-        item_of(action, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": endpoint}),
-        item_of(action, moment, "AorDetail", aor | ({"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {})),
+        list_item(action, moment, "EndpointDetail", values),
+        list_item(action, moment, "AuthDetail", _auth(endpoint, trunk=trunk)),
+        list_item(action, moment, "TransportDetail", {"ObjectName": "0.0.0.0-udp", "EndpointName": endpoint}),
+        list_item(action, moment, "AorDetail", aor),
     ]
     if uri:
         contact = {
@@ -119,14 +121,14 @@ def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
             "ViaAddress": f"{_address(phone)}:5060" if phone else "",
             "CallID": f"{_digest(endpoint)[:16]}@{_address(phone)}" if phone else "",
             "Status": "Reachable",
-            "RoundtripUsec": str(moment.world.roundtrip_us(endpoint, moment.at)),
+            "RoundtripUsec": str(moment.asterisk.roundtrip_us(endpoint, moment.at)),
             "EndpointName": endpoint,
             "ID": f"{endpoint};@{_digest(endpoint)}" if phone else f"{endpoint}@@{_digest(endpoint)}",
         }
         omit = () if phone else ("ViaAddress", "CallID")
-        items.append(item_of(action, moment, "ContactStatusDetail", contact, omit))
+        items.append(list_item(action, moment, "ContactStatusDetail", contact, omit))
     message = "Following are Events for each object associated with the Endpoint"
-    return list_of(action, message, "EndpointDetailComplete", items)
+    return list_answer(action, message, "EndpointDetailComplete", items)
 
 
 def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
@@ -137,7 +139,7 @@ def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
 
 def registrations(action: ReceivedAction, moment: PbxMoment) -> str:
     """PJSIPShowRegistrationsOutbound. Only the registrations count as items."""
-    states, items = moment.world.registrations(moment.at), []
+    states, items = moment.asterisk.registrations(moment.at), []
     for trunk in TRUNKS:
         host = f"{trunk.name}.example:5060"
         values = {
@@ -150,8 +152,8 @@ def registrations(action: ReceivedAction, moment: PbxMoment) -> str:
             "OutboundAuth": trunk.name,
             "Status": states[trunk.name],
         }
-        items.append(item_of(action, moment, "OutboundRegistrationDetail", values))
-        items.append(item_of(action, moment, "AuthDetail", _auth(trunk.name, trunk=True), ("EndpointName",)))
+        items.append(list_item(action, moment, "OutboundRegistrationDetail", values))
+        items.append(list_item(action, moment, "AuthDetail", _auth(trunk.name, trunk=True), ("EndpointName",)))
     registered = sum(1 for state in states.values() if state == "Registered")
     message = "Following are Events for each Outbound registration"
     start = reply(action, "Success", ("EventList", "start"), ("Message", message))
@@ -161,4 +163,4 @@ def registrations(action: ReceivedAction, moment: PbxMoment) -> str:
         ("NotRegistered", str(len(states) - registered)),
     )
     done = (("Event", "OutboundRegistrationDetailComplete"), *action.id_line, ("EventList", "Complete"), *end)
-    return start + "".join(text(item) for item in items) + text(done)
+    return start + "".join(message_text(item) for item in items) + message_text(done)

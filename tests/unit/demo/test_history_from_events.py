@@ -4,21 +4,21 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from pbx.demo.call_events import write_call_steps
 from pbx.demo.channels import RINGING
 from pbx.demo.company import PlannedCall
-from pbx.demo.counters import whole_s
-from pbx.demo.replay import replay_agents, replay_calls
-from pbx.demo.story import agent_changes_of_day, calls_of_day
-from pbx.demo.timeline import write_steps
-from pbx.demo.world import World
+from pbx.demo.history_from_events import history_of_agents, history_of_calls
+from pbx.demo.queue_counters import seconds_between
+from pbx.demo.simulated_asterisk import SimulatedAsterisk
+from pbx.demo.simulated_history import agent_changes_of_day, calls_of_day
 from pbx.live.events import LiveUpdates
 from pbx.model.history import Leg
 
 DAY = date(2026, 11, 18)
 LATER = datetime(2026, 11, 20, tzinfo=UTC)
-WORLD = World(1, datetime(2026, 11, 15, 4, tzinfo=UTC), "16")
+ASTERISK = SimulatedAsterisk(1, datetime(2026, 11, 15, 4, tzinfo=UTC), "16")
 CALLS = calls_of_day(DAY)
-FACTS = replay_calls(CALLS, LATER)
+FACTS = history_of_calls(CALLS, LATER)
 
 
 def of_call(call: PlannedCall, facts: LiveUpdates = FACTS) -> list[Leg]:
@@ -45,8 +45,8 @@ def test_every_queue_call_is_one_visit_as_planned() -> None:
         assert (visit.connected_at, visit.agent) == (call.answered_at, call.agent.name if call.agent else "")
         assert visit.target == (f"{call.target}@from-internal" if call.target else "")
         if call.joined_at and call.left_at and call.answered_at:
-            assert visit.wait_s == whole_s(call.joined_at, call.answered_at)
-            assert visit.talk_s == whole_s(call.answered_at, call.left_at)
+            assert visit.wait_s == seconds_between(call.joined_at, call.answered_at)
+            assert visit.talk_s == seconds_between(call.answered_at, call.left_at)
             assert visit.ended_by == call.ended_by
         elif call.outcome == "abandoned":
             assert visit.ended_by == "caller"
@@ -87,12 +87,12 @@ def test_every_telephone_that_rang_is_a_leg() -> None:
 def test_a_call_in_progress_is_known_only_as_far_as_it_went(share: float) -> None:
     for call in CALLS[::7]:
         at = call.started_at + (call.ended_at - call.started_at) * share
-        facts = replay_calls([call], at)
+        facts = history_of_calls([call], at)
         for leg in facts.legs:
             assert max(moment for moment in (leg.started_at, leg.answered_at, leg.ended_at) if moment) <= at
         ringing = {
             step.channels[-1].name
-            for step in write_steps(call, WORLD)
+            for step in write_call_steps(call, ASTERISK)
             if step.at <= at and step.channels
             if step.channels[-1].state == RINGING
         }
@@ -103,11 +103,11 @@ def test_a_call_in_progress_is_known_only_as_far_as_it_went(share: float) -> Non
 
 
 def test_a_call_that_has_not_begun_is_unknown() -> None:
-    assert len(replay_calls(CALLS[:1], CALLS[0].started_at - timedelta(milliseconds=1))) == 0
+    assert len(history_of_calls(CALLS[:1], CALLS[0].started_at - timedelta(milliseconds=1))) == 0
 
 
 def test_agents_are_recorded_as_planned() -> None:
     planned = agent_changes_of_day(DAY)
     since = planned[0].happened_at
-    assert list(replay_agents(since, LATER)[: len(planned)]) == list(planned)
-    assert replay_agents(since, since) == []
+    assert list(history_of_agents(since, LATER)[: len(planned)]) == list(planned)
+    assert history_of_agents(since, since) == []

@@ -8,10 +8,10 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name
+from pbx.demo.call_scripts import ready_transcript, script
 from pbx.demo.company import ZONE, PlannedCall
 from pbx.demo.recording_dir import recording_name
-from pbx.demo.scripts import ready_transcript, script
-from pbx.demo.story import recorded_calls
+from pbx.demo.simulated_history import recorded_calls
 from pbx.speech.transcriber import TranscriptPart
 from pbx.store.models import Table, TranscriptionRules
 from pbx.store.recordings import ListedRecording, add_recordings, known_names
