@@ -34,8 +34,8 @@ EXAMPLE = "mysql://user:password@pbx.example.com/asteriskcdrdb"
 EVERY: dict[Every, str] = {"": "Manually", "hour": "Every hour", "night": "Every night at 02:00 (PBX time)"}
 KINDS = {"queue_log": "queue_log", "cdr": "CDR", "cel": "CEL"}
 REQUESTED_BY = {"page": "from this page", "schedule": "automatically", "command line": "from the command line"}
-SOURCE_COLUMNS = "Source", "Rows>", "Queue calls>", "Missed rings>", "Agent changes>", "Calls>", "Legs>", "Unreadable>"
-FAULT_COLUMNS = ("Line|", "Beginning of the line, and the error")
+SOURCE_COLUMNS = "Source", "Rows>", "Queue calls>", "Missed rings>", "Agent events>", "Calls>", "Legs>", "Unreadable>"
+ERROR_COLUMNS = ("Line|", "Beginning of the line, and the error")
 JOB_ROWS, CURSOR_ROWS = 10, 12
 WATCHED = "watched_imports"
 
@@ -241,13 +241,14 @@ def job_cells(site: ui.Site, job: Job) -> list[ui.TableCell]:
     counts: list[ui.TableCell] = [
         f"{result[name]:,}" if name in result else NOTHING for name in ("rows", "visits", "calls")
     ]
-    bad: ui.TableCell = {"text": f"{result.get('bad', 0):,}", "tone": "warn"} if result.get("bad") else NOTHING
+    count = result.get("unreadable", 0)
+    unreadable: ui.TableCell = {"text": f"{count:,}", "tone": "warn"} if count else NOTHING
     what = sources_text(job)
     return [
         {"text": site.local(job.ended_at), "sub": sub},
         what[:1].upper() + what[1:] if not files_of(job) else what,
         *counts,
-        bad,
+        unreadable,
         outcome(job),
     ]
 
@@ -272,12 +273,12 @@ def details(job: Job) -> None:
     rows = {str(number): source_cells(source) for number, source in enumerate(sources)}
     ui.table("Sources", SOURCE_COLUMNS, rows, key="import_sources")
     for number, source in enumerate(sources):
-        faults = source.get("faults") or []
-        if source.get("bad") and faults:
-            with st.expander(f"{count_text(source['bad'], 'line')} of {ui.plain(source['source'])} could not be read"):
-                fault_rows = {str(row): fault_cells(fault) for row, fault in enumerate(faults)}
-                ui.table("Unreadable lines", FAULT_COLUMNS, fault_rows, key=f"faults_{number}")
-                first = f"These are the first {len(faults)} of this source. " if source["bad"] > len(faults) else ""
+        count, errors = source.get("unreadable", 0), source.get("errors", [])
+        if count and errors:
+            with st.expander(f"{count_text(count, 'line')} of {ui.plain(source['source'])} could not be read"):
+                error_rows = {str(row): error_cells(error) for row, error in enumerate(errors)}
+                ui.table("Unreadable lines", ERROR_COLUMNS, error_rows, key=f"errors_{number}")
+                first = f"These are the first {len(errors)} of this source. " if count > len(errors) else ""
                 ui.note(f"{first}All other lines were imported.")
 
 
@@ -287,14 +288,14 @@ def source_cells(source: dict[str, Any]) -> list[ui.TableCell]:
     about = source.get("failure") or (f"Skipped events of unknown types: {unknown}" if unknown else "")
     kind = KINDS.get(source["kind"], "")
     named: ui.TableCell = {"text": source["source"], "sub": ". ".join(filter(None, (kind, about)))}
-    names = ("rows", "visits", "rings", "changes", "calls", "legs", "bad")
+    names = ("rows", "visits", "rings", "agent_events", "calls", "legs", "unreadable")
     return [named, *(f"{source[name]:,}" if name in source else NOTHING for name in names)]
 
 
-def fault_cells(fault: list[Any]) -> list[ui.TableCell]:
+def error_cells(error: list[Any]) -> list[ui.TableCell]:
     """A row of the table of unreadable lines."""
-    why, _, text = str(fault[1]).partition(": ")
-    return [f"{fault[0]:,}", {"text": text or why, "sub": why if text else ""}]
+    why, _, text = str(error[1]).partition(": ")
+    return [f"{error[0]:,}", {"text": text or why, "sub": why if text else ""}]
 
 
 def report_ended(ended: list[Job]) -> None:
@@ -335,7 +336,7 @@ def cursor_cells(site: ui.Site, cursor: ImportCursorRow) -> list[ui.TableCell]:
     return [
         {"text": cursor.label, "sub": KINDS.get(cursor.kind, cursor.kind)},
         f"{cursor.rows:,}",
-        f"{cursor.bad_rows:,}" if cursor.bad_rows else NOTHING,
+        f"{cursor.unreadable:,}" if cursor.unreadable else NOTHING,
         position,
         ago_text(cursor.read_at, datetime.now(UTC)),
     ]

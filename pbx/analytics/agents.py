@@ -163,17 +163,17 @@ def _presence_key(wanted: FigureFilter) -> FigureFilter:
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     until = min(wanted.until, datetime.now(UTC))
-    changes = load_columns(session, "changes", wanted.connection_id, BEGINNING, until)
+    events = load_columns(session, "agent_events", wanted.connection_id, BEGINNING, until)
     if wanted.queue is not None:
-        queues = [changes.code("queue", name) for name in (wanted.queue, "")]
-        changes = changes.where(np.isin(changes.columns["queue"], queues))
-    changes = changes.narrowed({"agent": wanted.agent}).compact("agent")
+        queues = [events.code("queue", name) for name in (wanted.queue, "")]
+        events = events.where(np.isin(events.columns["queue"], queues))
+    events = events.narrowed({"agent": wanted.agent}).compact("agent")
     since_s, until_s = wanted.since.timestamp(), until.timestamp()
-    agents = changes.names["agent"]
-    login, logout = (changes.columns["kind"] == changes.code("kind", kind) for kind in ("login", "logout"))
-    logins, _ = _spans(changes.where(login | logout), "login", until_s)
-    known = np.bincount(changes.columns["agent"][login], minlength=len(agents)) > 0
-    pausing = _pausing(changes)
+    agents = events.names["agent"]
+    login, logout = (events.columns["kind"] == events.code("kind", kind) for kind in ("login", "logout"))
+    logins, _ = _spans(events.where(login | logout), "login", until_s)
+    known = np.bincount(events.columns["agent"][login], minlength=len(agents)) > 0
+    pausing = _pausing(events)
     pauses, places = _spans(pausing, "pause", until_s)
     reasons = pausing.columns["reason"][places]
     within = np.minimum(pauses.end_s, until_s) > np.maximum(pauses.start_s, since_s)
@@ -182,35 +182,35 @@ def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
         logins.cut(since_s, until_s).merged(),
         pauses.where(within).cut(since_s, until_s),
         reasons[within],
-        changes.names["reason"],
+        events.names["reason"],
         known,
         until_s,
     )
 
 
-def _pausing(changes: Packed) -> Packed:
-    """The changes that start or end a pause; a logout ends it too.
+def _pausing(events: Packed) -> Packed:
+    """The events that start or end a pause; a logout ends it too.
 
     Asterisk writes PAUSEALL, without a queue, and then a PAUSE for each queue. PAUSEALL counts only for agents without
     any PAUSE of a single queue, because each queue may end its pause separately.
     """
-    of = changes.columns
-    paused, unpaused = (of["kind"] == changes.code("kind", kind) for kind in ("pause", "unpause"))
-    in_queue = (paused | unpaused) & (of["queue"] != changes.code("queue", ""))
-    single = np.bincount(of["agent"][in_queue], minlength=len(changes.names["agent"])) > 0
-    ended = of["kind"] == changes.code("kind", "logout")
-    return changes.where(
-        (paused | unpaused | ended) & ~(single[of["agent"]] & (of["queue"] == changes.code("queue", "")))
+    of = events.columns
+    paused, unpaused = (of["kind"] == events.code("kind", kind) for kind in ("pause", "unpause"))
+    in_queue = (paused | unpaused) & (of["queue"] != events.code("queue", ""))
+    single = np.bincount(of["agent"][in_queue], minlength=len(events.names["agent"])) > 0
+    ended = of["kind"] == events.code("kind", "logout")
+    return events.where(
+        (paused | unpaused | ended) & ~(single[of["agent"]] & (of["queue"] == events.code("queue", "")))
     )
 
 
 def _spans(
-    changes: Packed, begins: str, until_s: float
+    events: Packed, begins: str, until_s: float
 ) -> tuple[AgentSpans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The spans of each agent and queue, owned by the agent, and the index of the change that started each."""
-    of, queues = changes.columns, max(len(changes.names["queue"]), 1)
+    of, queues = events.columns, max(len(events.names["queue"]), 1)
     spans, places = spans_of(
-        of["agent"] * queues + of["queue"], of["at"], of["kind"] == changes.code("kind", begins), until_s
+        of["agent"] * queues + of["queue"], of["at"], of["kind"] == events.code("kind", begins), until_s
     )
     return AgentSpans(spans.whose // queues, spans.start_s, spans.end_s), places
 

@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Column, func, select
 from sqlmodel import Session
 
-from pbx.store.import_cursors import MarkKind
+from pbx.store.import_cursors import ImportKind
 from pbx.store.listening_spans import listening_spans
 from pbx.store.models import Table
 
@@ -45,7 +45,7 @@ def call_coverage(session: Session, connection_id: int, since: datetime, until: 
 
 
 def _coverage(
-    session: Session, connection_id: int, kind: MarkKind, columns: _CoverageColumns, since: datetime, until: datetime
+    session: Session, connection_id: int, kind: ImportKind, columns: _CoverageColumns, since: datetime, until: datetime
 ) -> Coverage:
     first = _end(session, connection_id, columns, "first")
     known = listening_spans(session, connection_id, since, until)
@@ -54,7 +54,7 @@ def _coverage(
     return Coverage(first[0] if first else None, tuple(_gaps(known, since, until)))
 
 
-def _imported(session: Session, connection_id: int, kind: MarkKind, columns: _CoverageColumns) -> CoveredSpan | None:
+def _imported(session: Session, connection_id: int, kind: ImportKind, columns: _CoverageColumns) -> CoveredSpan | None:
     """The span from the first imported row to the last."""
     last_import = select(func.max(_M.read_at)).where(_M.connection_id == connection_id, _M.kind == kind)
     read_at = session.connection().execute(last_import).scalar()
@@ -73,7 +73,7 @@ def _end(
     connection_id: int,
     columns: _CoverageColumns,
     which: Literal["first", "last"],
-    kind: MarkKind | None = None,
+    kind: ImportKind | None = None,
     before: datetime | None = None,
 ) -> tuple[datetime, str] | None:
     """The moment and source of the first or last row; with `kind` and `before`, only of rows imported until then."""

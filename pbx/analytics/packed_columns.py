@@ -11,8 +11,8 @@ from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, o
 
 from pbx.store.models import Table
 
-PackKind = Literal["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
-VISITS, RINGS, CHANGES, CALLS, LEGS = (
+PackKind = Literal["visits", "rings", "agent_events", "calls", "conversations", "seizures", "trunk_samples"]
+VISITS, RINGS, EVENTS, CALLS, LEGS = (
     Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
 )
 UNKNOWN_S = -1.0  # duration of a seizure that is over but whose end was not recorded
@@ -96,8 +96,8 @@ def _first_sample(connection_id: int) -> Select[Any]:
     return select(func.min(firsts.subquery().c.at))
 
 
-# Talks are answered outbound calls, and inbound calls that an agent answered without a queue. For an inbound call the
-# CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent does. Calls in queues have visits.
+# Conversations are answered outbound calls, and inbound calls that an agent answered without a queue. For an inbound
+# call the CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent does. Calls in queues have visits.
 _OUT = CALLS.direction == "outbound"
 SHAPES: dict[PackKind, Shape] = {
     "visits": Shape(
@@ -119,10 +119,10 @@ SHAPES: dict[PackKind, Shape] = {
         RINGS.connection_id,
         {"at": "int", "agent": "name", "queue": "name", "ring_s": "f8"},
     ),
-    "changes": Shape(
-        select(seconds(CHANGES.happened_at), CHANGES.agent, CHANGES.queue, CHANGES.kind, CHANGES.reason),
-        CHANGES.happened_at,
-        CHANGES.connection_id,
+    "agent_events": Shape(
+        select(seconds(EVENTS.happened_at), EVENTS.agent, EVENTS.queue, EVENTS.kind, EVENTS.reason),
+        EVENTS.happened_at,
+        EVENTS.connection_id,
         {"at": "int", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
     ),
     "calls": Shape(
@@ -138,7 +138,7 @@ SHAPES: dict[PackKind, Shape] = {
         | dict.fromkeys(("direction", "disposition", "did", "queue", "answered_in", "agent"), "name")
         | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
     ),
-    "talks": Shape(
+    "conversations": Shape(
         select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
             CALLS.disposition == "ANSWERED",
             _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
@@ -155,7 +155,7 @@ SHAPES: dict[PackKind, Shape] = {
         | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
         earlier_days=1,  # a call of the day before may have seized a trunk after midnight
     ),
-    "looks": Shape(
+    "trunk_samples": Shape(
         select(seconds(SAMPLES.taken_at), SUBJECTS.name, SAMPLES.state, SAMPLES.channels, SAMPLES.roundtrip_ms)
         .join_from(SUBJECTS.id.table, SAMPLES.taken_at.table, SAMPLES.subject_id == SUBJECTS.id)
         .where(SUBJECTS.kind == "trunk"),

@@ -32,7 +32,7 @@ from pbx.store.models import DayPack, Table
 ColumnArrays = dict[str, NDArray[Any]]
 Loaded = TypeVar("Loaded")
 DAY_S = 86_400
-_OF_MEMBERS: tuple[PackKind, ...] = ("visits", "rings", "changes")
+_OF_MEMBERS: tuple[PackKind, ...] = ("visits", "rings", "agent_events")
 _NEVER = 2**31 - 1  # later than any day in the database
 _READ_DAYS = 31  # days without a pack that one statement reads
 _PLACES = {name: place for place, name in enumerate(OUTCOMES)}

@@ -105,7 +105,7 @@ def _load(session: Session, connection_id: int, trunk: str, since: datetime, unt
 
 
 def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
-    found = load_columns(session, "looks", connection_id, since - MARGIN, until + MARGIN)
+    found = load_columns(session, "trunk_samples", connection_id, since - MARGIN, until + MARGIN)
     found = found.narrowed({"trunk": trunk})
     of, order = found.columns, np.argsort(found.columns["at"], kind="stable")
     states = tuple(cast(TrunkState, name) for name in found.names["state"])

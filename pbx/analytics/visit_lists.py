@@ -191,12 +191,12 @@ def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumn
 
 
 def _answered_calls(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
-    """The numbers of answered calls in a time range, and when: visits an agent answered, and talks without a queue."""
+    """The numbers of answered calls in a time range, and when: answered visits, and conversations without a queue."""
     visits = load_columns(session, "visits", connection_id, since, until).columns
-    talks = load_columns(session, "talks", connection_id, since, until).columns
+    conversations = load_columns(session, "conversations", connection_id, since, until).columns
     taken = visits["answered"]
-    numbers, moments = (visits["caller"][taken], talks["number"]), (visits["at"][taken], talks["at"])
-    return np.concatenate(numbers), np.concatenate(moments)
+    numbers = np.concatenate((visits["caller"][taken], conversations["number"]))
+    return numbers, np.concatenate((visits["at"][taken], conversations["at"]))
 
 
 def _rows(session: Session, ids: Ints) -> list[ListedVisit]:

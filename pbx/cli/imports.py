@@ -180,10 +180,10 @@ def _print_source(source: dict[str, Any]) -> None:
     if unknown := source.get("unknown"):
         names = ", ".join(f"{name} ({count})" for name, count in sorted(unknown.items()))
         terminal.print_line(Text(f"  skipped events of unknown types: {names}", "yellow"), to_stderr=True)
-    if source.get("bad"):
-        counted = count_text(source["bad"], row_name)
+    if source.get("unreadable"):
+        counted = count_text(source["unreadable"], row_name)
         terminal.print_line(Text(f"  {counted} could not be read, for example:", "yellow"), to_stderr=True)
-        for number, reason in source["faults"][-3:]:
+        for number, reason in source["errors"][-3:]:
             terminal.print_line(Text(f"    {row_name} {number}: {reason}", "yellow"), to_stderr=True)
     if source["failure"]:
         terminal.print_line(Text(f"✗ {source['failure']}", "red"), to_stderr=True)
@@ -192,7 +192,7 @@ def _print_source(source: dict[str, Any]) -> None:
 def _counts(source: dict[str, Any]) -> str:
     """How many rows were read, and what they added to the cache."""
     if source["kind"] == "queue_log":
-        names = {"visits": "visit", "rings": "missed ring", "changes": "agent change"}
+        names = {"visits": "visit", "rings": "missed ring", "agent_events": "agent event"}
         stored = ", ".join(count_text(source[key], name) for key, name in names.items())
         return f"{count_text(source['rows'], 'line')}, {stored} new or completed"
     rows = count_text(source["rows"], "row")

@@ -39,7 +39,7 @@ def history_of_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
         for change in agent_changes_of_day(day):
             if since <= change.happened_at < until:
                 history.take(_message(_NEVER_RESTARTED.agent_event(change)), change.happened_at)
-    return history.take_updates(until).changes
+    return history.take_updates(until).agent_events
 
 
 def _message(event: CallStep | AmiEvent) -> Message:

@@ -19,7 +19,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.listening_spans import begin_span, listening_spans, prolong_span
 from pbx.store.models import Table
-from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.visits import store_agent_events, store_rings, store_visits
 
 END_REASON = "Written from the demo’s story."  # of the listening spans that were written, not heard
 BATCH = timedelta(days=2)  # written in one transaction, for which other writers wait
@@ -90,11 +90,11 @@ def write_time_range(session: Session, connection_id: int, since: datetime, unti
     """Write one time range as a listener knew it at its end: calls that last longer are in progress."""
     calls = list(calls_between(since - LONGEST_SHIFT, until))
     facts = history_of_calls((call for call in calls if call.ended_at >= since), until)
-    store_visits(session, connection_id, facts.visits, "watch")
+    store_visits(session, connection_id, facts.visits, "live")
     _reopen(session, connection_id, [visit.uniqueid for visit in facts.visits if visit.outcome == "in_progress"])
     store_rings(session, connection_id, facts.rings)
-    store_agent_changes(session, connection_id, history_of_agents(since, until))
-    store_legs(session, connection_id, facts.legs, "watch")
+    store_agent_events(session, connection_id, history_of_agents(since, until))
+    store_legs(session, connection_id, facts.legs, "live")
     write_snapshots(session, connection_id, calls, since, until)
     prolong_span(session, begin_span(session, connection_id, since), until, END_REASON)
 

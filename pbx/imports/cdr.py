@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
-from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
+from pbx.asterisk.formats.cdr import Clock, UnreadableRow, learn_clock, local_moment, parse_cdr_row
 from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.errors import PbxError
 from pbx.imports.cdr_database import ANY_ZONE, CdrTable, RowBatch, local_time, seconds_of
@@ -118,7 +118,7 @@ def import_cdr_file(run: ImportRun, path: Path) -> CdrResult:
     """
     store = _LegStore.of(run)
     with run.open_file(path, "cdr") as file:
-        cursor, result, bad_before = file.cursor, CdrResult(source=path.name), file.cursor.bad
+        cursor, result, unreadable_before = file.cursor, CdrResult(source=path.name), file.cursor.unreadable
         layout = layout_of(file.head.partition(b"\n")[0])
         carried: list[Leg] = []
         for rows, position in _read_rows(file.stream, cursor.position, layout, to_the_end=file.complete):
@@ -132,7 +132,7 @@ def import_cdr_file(run: ImportRun, path: Path) -> CdrResult:
             run.report_bytes(file.raw.tell())
             if run.stopped:
                 break
-        result.count_bad_rows(cursor, bad_before)
+        result.count_unreadable(cursor, unreadable_before)
     return result
 
 
@@ -160,8 +160,8 @@ def _parse_lines(
         try:
             if (row := parse_master_csv_line(line, layout)) is not None:
                 numbered.append((cursor.rows, row))
-        except BadRow as fault:
-            cursor.note_bad(cursor.rows, str(fault), line)
+        except UnreadableRow as error:
+            cursor.add_unreadable(cursor.rows, str(error), line)
     clock = learn_clock((row for _, row in numbered), store.zone, certain=store.certain)
     return _parse_rows(numbered, clock, store, cursor)
 
@@ -171,15 +171,15 @@ def _parse_rows(
 ) -> tuple[list[Leg], set[str]]:
     """The legs of rows, and the uniqueids of those that have a linkedid.
 
-    A bad row with a number is noted by the cursor; one without was seen by an earlier import.
+    An unreadable row with a number is noted by the cursor; one without was seen by an earlier import.
     """
     legs, linked = [], set()
     for number, row in numbered:
         try:
             legs.append(leg := parse_cdr_row(row, clock, store.trunks))
-        except BadRow as fault:
+        except UnreadableRow as error:
             if number is not None:
-                cursor.note_bad(number, str(fault), ", ".join(str(value) for value in row.values() if value))
+                cursor.add_unreadable(number, str(error), ", ".join(str(value) for value in row.values() if value))
         else:
             if row.get("linkedid"):
                 linked.add(leg.uniqueid)
@@ -198,7 +198,7 @@ class _TableImport:
 
     def import_rows(self) -> CdrResult:
         """Read and store the rows, batch by batch."""
-        bad_before = self.cursor.bad
+        unreadable_before = self.cursor.unreadable
         carried: list[Leg] = []
         for rows, until, last in self._batches():
             clock = learn_clock(rows, self.zone, certain=self.store.certain)
@@ -214,7 +214,7 @@ class _TableImport:
             self._report(until, last)
             if self.run.stopped:
                 break
-        self.result.count_bad_rows(self.cursor, bad_before)
+        self.result.count_unreadable(self.cursor, unreadable_before)
         return self.result
 
     def _store(self, legs: Sequence[Leg], clock: Clock, until: datetime | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from pbx.asterisk.formats.cdr import BadRow, local_moment
+from pbx.asterisk.formats.cdr import UnreadableRow, local_moment
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
 from pbx.imports.cdr_database import ANY_ZONE, CelTable, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
@@ -42,7 +42,7 @@ def import_cel(run: ImportRun, address: str) -> CelResult:
     """
     url = source_url(address)
     cursor = run.table_cursor("cel", url, "cel")
-    result, bad_before, read_until_s = CelResult(source=cursor.label), cursor.bad, cursor.position
+    result, unreadable_before, read_until_s = CelResult(source=cursor.label), cursor.unreadable, cursor.position
     with open_source(url) as source, source.connect() as connection:
         for rows in CelTable(connection).pages(*_bounds(run.within, cursor)):
             calls, newest_s = _events_by_call(rows, cursor, read_until_s, result)
@@ -53,7 +53,7 @@ def import_cel(run: ImportRun, address: str) -> CelResult:
             run.report(max(newest_s - read_until_s, 0))
             if run.stopped:
                 break
-    result.count_bad_rows(cursor, bad_before)
+    result.count_unreadable(cursor, unreadable_before)
     return result
 
 
@@ -86,9 +86,9 @@ def _events_by_call(
         cursor.rows, result.rows = cursor.rows + new, result.rows + new
         try:
             add_row(calls, row)
-        except BadRow as fault:
+        except UnreadableRow as error:
             if new:
-                cursor.note_bad(cursor.rows, str(fault), ", ".join(str(value) for value in row.values() if value))
+                cursor.add_unreadable(cursor.rows, str(error), ", ".join(str(value) for value in row.values() if value))
         if local is not None and local < latest:
             newest_s = max(newest_s, seconds_of(local))
     return calls, newest_s

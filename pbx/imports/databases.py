@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from pbx.errors import DataError, SettingsError
 from pbx.imports.connect import Guard, clear_error, connect_mysql, guard_of, too_slow
 from pbx.store.engine import reading
-from pbx.store.import_cursors import ImportCursor, MarkKind, load_cursors
+from pbx.store.import_cursors import ImportCursor, ImportKind, load_cursors
 from pbx.text_encoding import decode
 
 _DRIVERS = {
@@ -66,7 +66,7 @@ def source_label(url: URL) -> str:
     return f"{url.drivername.partition('+')[0]}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
-def table_cursor(engine: Engine, connection_id: int, kind: MarkKind, url: URL, table: str) -> ImportCursor:
+def table_cursor(engine: Engine, connection_id: int, kind: ImportKind, url: URL, table: str) -> ImportCursor:
     """How far a table was read; a new cursor for a table that was never read."""
     label = f"{source_label(url)} {table}"
     with reading(engine) as session:

@@ -81,8 +81,8 @@ def refuse_other(path: Path, expected: FileKind) -> None:
 
 def check_read(path: Path, cursor: ImportCursor, expected: FileKind) -> None:
     """Raise UnreadableFile when a file has lines and none of them could be understood."""
-    if cursor.rows and cursor.rows == cursor.bad:
-        line, why = cursor.faults[0]
+    if cursor.rows and cursor.rows == cursor.unreadable:
+        line, why = cursor.errors[0]
         raise UnreadableFile(
             f"Nothing could be read from {path.name}, which doesn't look like {_NAMES[expected]}. Line {line}: {why}.",
             _WHICH_FILES,
@@ -141,5 +141,5 @@ def _foreign_kind(lines: Sequence[bytes]) -> tuple[str, str] | None:
 def _is_event(line: bytes) -> bool:
     try:
         return queue_log.parse_queue_log_line(line) is not None
-    except queue_log.BadLine:
+    except queue_log.UnreadableLine:
         return False

@@ -185,9 +185,9 @@ def read_lines(stream: BinaryIO, position: int, *, to_the_end: bool) -> Iterator
 
 def leave_out_blank(cursor: ImportCursor, lines: Sequence[bytes]) -> None:
     """Subtract the blank lines just counted, where nothing else in the file could be read."""
-    if cursor.bad:
+    if cursor.unreadable:
         blank = sum(not line.strip(b"\0\r\t ") for line in lines)
-        cursor.rows = cursor.bad if cursor.rows - blank == cursor.bad else cursor.rows
+        cursor.rows = cursor.unreadable if cursor.rows - blank == cursor.unreadable else cursor.rows
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from pbx.store.engine import reading
 from pbx.store.import_source import history_source
 from pbx.store.models import Job
 
-_COUNTS = ("rows", "bad", "visits", "calls", "legs")
+_COUNTS = ("rows", "unreadable", "visits", "calls", "legs")
 
 
 class NothingImported(DataError):

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Integer, MetaData, Select, Table, func, selec
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import Date, DateTime, Numeric
 
-from pbx.asterisk.formats.queue_log import BadLine, QueueEvent, ordered, parse_queue_log_row
+from pbx.asterisk.formats.queue_log import QueueEvent, UnreadableLine, ordered, parse_queue_log_row
 from pbx.errors import DataError
 from pbx.imports.databases import QUEUE_LOGS, holds_latin1, open_source, source_url, tables_of
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
@@ -65,7 +65,7 @@ class _QueueLogTable:
         return select(self.time, self.callid, self.queue, self.agent, self.event, *self.data)
 
     def event_of(self, row: Sequence[Any]) -> QueueEvent:
-        """A row as an event. Raises BadLine."""
+        """A row as an event. Raises UnreadableLine."""
         time, *rest = row
         callid, queue, agent, event, *data = map(self._repaired, rest)
         return parse_queue_log_row(time, callid, queue, agent, event, data, self.zone)
@@ -124,9 +124,9 @@ def _fold_rows(
     for row in rows:
         try:
             event = table.event_of(row)
-        except BadLine as error:
+        except UnreadableLine as error:
             cursor.rows, result.rows = cursor.rows + 1, result.rows + 1
-            cursor.note_bad(cursor.rows, str(error), "|".join(str(field) for field in row if field is not None))
+            cursor.add_unreadable(cursor.rows, str(error), "|".join(str(field) for field in row if field is not None))
             continue
         if event.at_s < from_s or not writer.run.within.contains(event.at_s):
             continue

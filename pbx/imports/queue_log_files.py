@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pbx.asterisk.formats.queue_log import BadLine, parse_queue_log_line
+from pbx.asterisk.formats.queue_log import UnreadableLine, parse_queue_log_line
 from pbx.errors import UnreadableFile
 from pbx.imports.files import open_history, read_lines
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
@@ -65,7 +65,7 @@ def _fold_earlier_dids(fold: QueueLogFold, stream: BinaryIO, position: int) -> N
     stream.seek(start)
     for line in stream.read(position - start).split(b"\n"):
         if b"|DID|" in line:
-            with suppress(BadLine):
+            with suppress(UnreadableLine):
                 event = parse_queue_log_line(line)
                 if event is not None and event.name == "DID":
                     fold.add(event)
@@ -78,7 +78,7 @@ def _first_event_s(path: Path) -> float:
             for line in next(read_lines(stream, 0, to_the_end=True), ([], 0))[0]:
                 try:
                     event = parse_queue_log_line(line)
-                except BadLine:
+                except UnreadableLine:
                     continue
                 if event is not None:
                     return event.at_s

@@ -7,26 +7,26 @@ from typing import Literal
 
 from pydantic import Field
 
-from pbx.asterisk.formats.queue_log import BadLine, parse_queue_log_line
+from pbx.asterisk.formats.queue_log import UnreadableLine, parse_queue_log_line
 from pbx.imports.files import leave_out_blank
 from pbx.imports.run import ImportRun, RowCounts
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import Visit
 from pbx.store.import_cursors import ImportCursor
-from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.visits import store_agent_events, store_rings, store_visits
 
 
 class QueueLogResult(RowCounts):
     """What an import read from one queue_log file or table.
 
-    `visits`, `rings` and `changes` count what was added to the cache or completed there. `unknown` counts the events
-    that mean nothing to the cache, by name.
+    `visits`, `rings` and `agent_events` count what was added to the cache or completed there. `unknown` counts
+    events of unknown types by name.
     """
 
     kind: Literal["queue_log"] = "queue_log"
     visits: int = 0
     rings: int = 0
-    changes: int = 0
+    agent_events: int = 0
     unknown: dict[str, int] = Field(default_factory=dict)
 
 
@@ -39,12 +39,12 @@ class QueueLogWriter:
     def __init__(self, run: ImportRun, fold: QueueLogFold, cursor: ImportCursor, source: str) -> None:
         self.run, self.fold, self.cursor = run, fold, cursor
         self.result = QueueLogResult(source=source)
-        self._bad_before = cursor.bad
+        self._unreadable_before = cursor.unreadable
         self._unknown_before = Counter(fold.unknown)
         self._unfinished: set[tuple[str, str, datetime]] = set()
 
     def add_lines(self, lines: Sequence[bytes]) -> None:
-        """Fold lines of a file; bad ones are counted and noted by their number."""
+        """Fold lines of a file; unreadable ones are counted and noted by their number."""
         cursor, add = self.cursor, self.fold.add
         contains = self.run.within.contains if self.run.within else None
         rows, outside = cursor.rows, 0
@@ -52,8 +52,8 @@ class QueueLogWriter:
             cursor.rows += 1
             try:
                 event = parse_queue_log_line(line)
-            except BadLine as error:
-                cursor.note_bad(cursor.rows, str(error), line)
+            except UnreadableLine as error:
+                cursor.add_unreadable(cursor.rows, str(error), line)
             else:
                 if contains is not None and event is not None and not contains(event.at_s):
                     outside += 1
@@ -73,14 +73,14 @@ class QueueLogWriter:
         with self.run.storing("queue_log", self.cursor) as session:
             stored = store_visits(session, connection_id, found.visits, "queue_log")
             result.rings += store_rings(session, connection_id, found.rings)
-            result.changes += store_agent_changes(session, connection_id, found.changes)
+            result.agent_events += store_agent_events(session, connection_id, found.agent_events)
         result.visits += max(stored - self._counted_before(found.visits), 0)
 
     def finish(self) -> QueueLogResult:
         """Store what was held back, and return the counts."""
         self.commit(self.cursor.position, at_end=True)
         self.result.unknown = dict(self.fold.unknown - self._unknown_before)
-        self.result.count_bad_rows(self.cursor, self._bad_before)
+        self.result.count_unreadable(self.cursor, self._unreadable_before)
         return self.result
 
     def _counted_before(self, visits: Iterable[Visit]) -> int:

@@ -21,7 +21,7 @@ from pbx.imports.time_range import ONLY_NEW, TimeRange
 from pbx.progress import Progress
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
-from pbx.store.import_cursors import ImportCursor, MarkKind, load_cursors, move_cursor
+from pbx.store.import_cursors import ImportCursor, ImportKind, load_cursors, move_cursor
 from pbx.store.recordings import utc_offset_s
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class SourceResult(BaseModel):
     """What an import found in one file or table. `failure`: why it could not be read to its end; "" for none."""
 
-    kind: MarkKind | Literal[""]
+    kind: ImportKind | Literal[""]
     source: str
     failure: str = ""
 
@@ -38,17 +38,17 @@ class SourceResult(BaseModel):
 class RowCounts(SourceResult):
     """How many rows an import read from one file or table.
 
-    `rows`: new lines or rows. `bad`: those of them that could not be understood. `faults`: the first hundred bad rows
-    of the source, also from earlier imports: [number of the row in the source, reason].
+    `rows`: new lines or rows. `unreadable`: how many of them could not be parsed. `errors`: the first hundred
+    unreadable rows of the source, also from earlier imports: [number of the row in the source, reason].
     """
 
     rows: int = 0
-    bad: int = 0
-    faults: list[tuple[int, str]] = []
+    unreadable: int = 0
+    errors: list[tuple[int, str]] = []
 
-    def count_bad_rows(self, cursor: ImportCursor, bad_before: int) -> None:
-        """Take over the bad rows that the cursor counted since it counted `bad_before`, and its faults."""
-        self.bad, self.faults = cursor.bad - bad_before, list(cursor.faults)
+    def count_unreadable(self, cursor: ImportCursor, unreadable_before: int) -> None:
+        """Count what the cursor could not read since it had counted `unreadable_before`, and take over its errors."""
+        self.unreadable, self.errors = cursor.unreadable - unreadable_before, list(cursor.errors)
 
 
 class HistoryFile(NamedTuple):
@@ -96,7 +96,7 @@ class ImportRun:
         with reading(self.engine) as session:
             return zone_of(self.active.connection.timezone, utc_offset_s(session, self.connection_id))
 
-    def table_cursor(self, kind: MarkKind, url: URL, table: str) -> ImportCursor:
+    def table_cursor(self, kind: ImportKind, url: URL, table: str) -> ImportCursor:
         """How far a table was read; a new cursor for a table never read, and for an import of a time range."""
         cursor = table_cursor(self.engine, self.connection_id, kind, url, table)
         return ImportCursor(cursor.source, cursor.label) if self.within else cursor
@@ -113,17 +113,17 @@ class ImportRun:
             stream.seek(0)
             cursor = find_cursor(head, self._file_cursors(kind)) or ImportCursor("")
             cursor.source, cursor.label = fingerprint_of(head, complete=complete), path.name
-            unread = cursor.rows == cursor.bad
+            unread = cursor.rows == cursor.unreadable
             if unread:
                 refuse_other(path, kind)
             if unread or not skip_to(stream, cursor.position):
-                cursor.position = cursor.rows = cursor.bad = 0
-                cursor.faults = []
+                cursor.position = cursor.rows = cursor.unreadable = 0
+                cursor.errors = []
             yield HistoryFile(stream, raw, cursor, head, complete)
             check_read(path, cursor, kind)
 
     @contextmanager
-    def storing(self, kind: MarkKind, cursor: ImportCursor | None) -> Iterator[Session]:
+    def storing(self, kind: ImportKind, cursor: ImportCursor | None) -> Iterator[Session]:
         """A transaction that stores rows and, with them, how far their source was read.
 
         None leaves the cursor for a later transaction. An import of a time range never moves a cursor.

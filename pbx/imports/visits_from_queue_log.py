@@ -44,7 +44,7 @@ class Folded(NamedTuple):
 
     visits: list[Visit]
     rings: list[Ring]
-    changes: list[AgentEvent]
+    agent_events: list[AgentEvent]
 
 
 _VisitKey = tuple[str, str]  # the callid of a visit's events, and its queue

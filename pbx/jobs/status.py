@@ -78,7 +78,7 @@ def _import_facts(cursor: ImportCursorRow) -> dict[str, Any]:
         "kind": cursor.kind,
         "source": cursor.label,
         "rows": cursor.rows,
-        "unreadable": cursor.bad_rows,
+        "unreadable": cursor.unreadable,
         "last_import": cursor.read_at.isoformat(),
         "bytes": cursor.position if is_file else None,
         "until": until,

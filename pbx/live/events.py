@@ -48,11 +48,11 @@ class LiveUpdates:
 
     visits: Sequence[Visit] = ()
     rings: Sequence[Ring] = ()
-    changes: Sequence[AgentEvent] = ()
+    agent_events: Sequence[AgentEvent] = ()
     legs: Sequence[Leg] = ()
 
     def __len__(self) -> int:
-        return len(self.visits) + len(self.rings) + len(self.changes) + len(self.legs)
+        return len(self.visits) + len(self.rings) + len(self.agent_events) + len(self.legs)
 
 
 class LiveHistory:
@@ -94,8 +94,8 @@ class LiveHistory:
         """The updates since the last call, as of a moment that is now."""
         visits, legs = self.visits, self.legs
         visits.settle(at)
-        updates = LiveUpdates(list(visits.visits.values()), visits.rings, visits.changes, list(legs.legs.values()))
-        visits.visits, visits.rings, visits.changes, legs.legs = {}, [], [], {}
+        updates = LiveUpdates(list(visits.visits.values()), visits.rings, visits.agent_events, list(legs.legs.values()))
+        visits.visits, visits.rings, visits.agent_events, legs.legs = {}, [], [], {}
         return updates
 
     def repeat_open(self) -> None:

@@ -284,7 +284,7 @@ class Listener:
 
     def _load_open(self, channels: AmiReply, at: datetime) -> None:
         with reading(self._engine) as session:
-            visits = open_visits(session, self._active.id, "watch")
+            visits = open_visits(session, self._active.id, "live")
             legs = open_legs(session, self._active.id, at)
             self._history.legs.trunks = {*self._history.legs.trunks, *known_trunks(session, self._active.id)}
         self._history.add_stored(visits, legs, channels.items)

@@ -28,7 +28,7 @@ _STATUS: dict[str, VisitOutcome] = {
 
 
 class LiveVisits:
-    """Processes events in order; `visits`, `rings` and `changes` collect results until the caller empties them.
+    """Processes events in order; `visits`, `rings` and `agent_events` collect results until the caller empties them.
 
     `status_heard`: whether QUEUESTATUS is received. `did_of` returns the DID that the caller of a channel dialled.
     """
@@ -38,7 +38,7 @@ class LiveVisits:
         self.did_of: Callable[[str], str] = lambda uniqueid: ""
         self.visits: dict[tuple[str, str, datetime], Visit] = {}
         self.rings: list[Ring] = []
-        self.changes: list[AgentEvent] = []
+        self.agent_events: list[AgentEvent] = []
         self._open: dict[str, dict[str, OpenVisit]] = {}  # by the caller's channel, by queue
         self._leaving: dict[tuple[str, str], OpenVisit] = {}
         self._absent: set[tuple[str, str]] = set()  # in the previous snapshot
@@ -217,18 +217,18 @@ class LiveVisits:
 
     def _add_member(self, message: Message, at: datetime) -> None:
         agent, queue = message.get("MemberName"), message.get("Queue")
-        self.changes.append(AgentEvent(at, agent, queue, "login"))
+        self.agent_events.append(AgentEvent(at, agent, queue, "login"))
         if message.get("Paused") == "1":
-            self.changes.append(AgentEvent(at, agent, queue, "pause", message.get("PausedReason")))
+            self.agent_events.append(AgentEvent(at, agent, queue, "pause", message.get("PausedReason")))
 
     def _remove_member(self, message: Message, at: datetime) -> None:
-        self.changes.append(AgentEvent(at, message.get("MemberName"), message.get("Queue"), "logout"))
+        self.agent_events.append(AgentEvent(at, message.get("MemberName"), message.get("Queue"), "logout"))
 
     def _pause(self, message: Message, at: datetime) -> None:
         kind = "pause" if message.get("Paused") == "1" else "unpause"
         reason = message.get("PausedReason") or message.get("Reason")  # Reason: up to Asterisk 13
         queue = message.get("Queue")
-        self.changes.append(AgentEvent(at, message.get("MemberName"), queue, kind, reason))  # type: ignore[arg-type]
+        self.agent_events.append(AgentEvent(at, message.get("MemberName"), queue, kind, reason))  # type: ignore[arg-type]
 
     def _request_hangup(self, message: Message, at: datetime) -> None:
         for current in self._open.get(message.get("Uniqueid"), {}).values():

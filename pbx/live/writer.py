@@ -19,7 +19,7 @@ from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.store.listening_spans import begin_span, end_spans, prolong_span
-from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.visits import store_agent_events, store_rings, store_visits
 
 COMMIT_S = 1.0
 BATCH = 500  # this many updates are committed before COMMIT_S is over
@@ -53,24 +53,24 @@ class _PendingWrites:
     visits: dict[tuple[str, str, datetime], Visit] = field(default_factory=dict)
     legs: dict[tuple[str, str, str], Leg] = field(default_factory=dict)
     rings: list[Ring] = field(default_factory=list)
-    changes: list[AgentEvent] = field(default_factory=list)
+    agent_events: list[AgentEvent] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.visits) + len(self.legs) + len(self.rings) + len(self.changes)
+        return len(self.visits) + len(self.legs) + len(self.rings) + len(self.agent_events)
 
     def add(self, updates: LiveUpdates) -> None:
         """Add newer updates."""
         self.visits |= {(one.uniqueid, one.queue, one.joined_at): one for one in updates.visits}
         self.legs |= {(one.linkedid, one.channel, one.dst_channel): one for one in updates.legs}
         self.rings += updates.rings
-        self.changes += updates.changes
+        self.agent_events += updates.agent_events
 
     def add_older(self, older: "_PendingWrites") -> None:
         """Add updates that could not be stored; those here are newer."""
         self.visits = older.visits | self.visits
         self.legs = older.legs | self.legs
         self.rings = older.rings + self.rings
-        self.changes = older.changes + self.changes
+        self.agent_events = older.agent_events + self.agent_events
 
 
 class EventWriter:
@@ -199,13 +199,13 @@ class EventWriter:
     ) -> list[int | None]:
         mine = self._connection_id
         if batch.visits:
-            store_visits(session, mine, list(batch.visits.values()), "watch")
+            store_visits(session, mine, list(batch.visits.values()), "live")
         if batch.rings:
             store_rings(session, mine, batch.rings)
-        if batch.changes:
-            store_agent_changes(session, mine, batch.changes)
+        if batch.agent_events:
+            store_agent_events(session, mine, batch.agent_events)
         if batch.legs:
-            store_legs(session, mine, list(batch.legs.values()), "watch")
+            store_legs(session, mine, list(batch.legs.values()), "live")
         if self._first and spans:
             end_spans(session, mine)
         ids: list[int | None] = []

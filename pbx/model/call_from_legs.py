@@ -9,7 +9,7 @@ from pbx.model.call import Call, CallDirection
 from pbx.model.channels import extension_of, is_from_outside, is_local, is_to_outside, other_half, peer_of
 from pbx.model.history import Leg
 
-LegSource = Literal["watch", "cdr"]
+LegSource = Literal["live", "cdr"]
 # By precedence: a call has the first of these that any of its legs has. "" is a leg in progress, which takes precedence
 # over attempts that have failed so far.
 _DISPOSITIONS = ("ANSWERED", "", "NO ANSWER", "BUSY", "CONGESTION", "FAILED")
@@ -70,11 +70,11 @@ def merge_legs(known: Leg, known_source: str, new: Leg, source: str) -> Leg:
     """
     if known_source == source == "cdr" and (known.sequence is None or known.sequence != new.sequence):
         return _span_both(known, new)
-    newer_wins = source == "cdr" or known_source == "watch"
+    newer_wins = source == "cdr" or known_source == "live"
     over, under = (new, known) if newer_wins else (known, new)
     merged = replace(under, **{n: getattr(over, n) for n in _FIELDS if getattr(over, n) not in _UNKNOWN})
     if known_source != source:
-        live = known if known_source == "watch" else new
+        live = known if known_source == "live" else new
         merged = replace(merged, **{n: getattr(live, n) for n in _LIVE_ONLY if getattr(live, n) is not None})
     return replace(merged, linkedid=_better_linkedid(known, new))
 

@@ -9,9 +9,9 @@ from sqlmodel import Session, col, select
 from pbx.store.models import CallRow, ImportCursorRow, VisitRow, now
 from pbx.text_encoding import decode_fields
 
-MarkKind = Literal["queue_log", "cdr", "cel"]
-FAULTS_KEPT = 100  # bad lines whose reason is stored, per source
-SHOWN = 120  # characters stored of a bad line
+ImportKind = Literal["queue_log", "cdr", "cel"]
+MAX_STORED_ERRORS = 100  # of the unreadable lines of a source
+MAX_LINE_CHARACTERS = 120  # stored of an unreadable line
 _LAST_READ_FIRST = (col(ImportCursorRow.read_at).desc(), col(ImportCursorRow.id).desc())
 
 
@@ -20,27 +20,28 @@ class ImportCursor:
     """How far one source was read.
 
     `position` is in uncompressed bytes of a file, or in seconds since 1970 of a database. `rows` counts all lines or
-    rows read so far, `bad` those that could not be parsed. `faults` lists the first bad ones: (line number, reason).
+    rows read so far, `unreadable` those of them that could not be parsed. `errors` lists the first of these: (line
+    number, reason).
     """
 
     source: str
     label: str = ""
     position: int = 0
     rows: int = 0
-    bad: int = 0
-    faults: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: int = 0
+    errors: list[tuple[int, str]] = field(default_factory=list)
     id: int | None = None
 
-    def note_bad(self, row: int, why: str, line: bytes | str = "") -> None:
+    def add_unreadable(self, row: int, why: str, line: bytes | str = "") -> None:
         """Count a line or row that can't be parsed. The first 100 are stored with the reason and their beginning."""
-        self.bad += 1
-        if len(self.faults) < FAULTS_KEPT:
-            text = decode_fields(line[: 4 * SHOWN], b"|") if isinstance(line, bytes) else line
-            seen = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[:SHOWN])
-            self.faults.append((row, f"{why}: {seen}" if seen else why))
+        self.unreadable += 1
+        if len(self.errors) < MAX_STORED_ERRORS:
+            text = decode_fields(line[: 4 * MAX_LINE_CHARACTERS], b"|") if isinstance(line, bytes) else line
+            shown = (c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MAX_LINE_CHARACTERS])
+            self.errors.append((row, f"{why}: {''.join(shown)}" if text else why))
 
 
-def load_cursors(session: Session, connection_id: int, kind: MarkKind) -> list[ImportCursor]:
+def load_cursors(session: Session, connection_id: int, kind: ImportKind) -> list[ImportCursor]:
     """Return the cursors of a kind, most recently read first."""
     query = (
         select(ImportCursorRow)
@@ -71,7 +72,7 @@ def known_span(
     return (first, last) if first and last else None
 
 
-def move_cursor(session: Session, connection_id: int, kind: MarkKind, cursor: ImportCursor) -> None:
+def move_cursor(session: Session, connection_id: int, kind: ImportKind, cursor: ImportCursor) -> None:
     """Store how far a source was read. Sets the id of a new cursor."""
     row = None if cursor.id is None else session.get(ImportCursorRow, cursor.id)
     if row is None:
@@ -82,7 +83,7 @@ def move_cursor(session: Session, connection_id: int, kind: MarkKind, cursor: Im
     if row is None:
         row = ImportCursorRow(connection_id=connection_id, kind=kind, source=cursor.source)
     row.source, row.label, row.position = cursor.source, cursor.label, cursor.position
-    row.rows, row.bad_rows, row.errors = cursor.rows, cursor.bad, [list(fault) for fault in cursor.faults]
+    row.rows, row.unreadable, row.errors = cursor.rows, cursor.unreadable, [list(error) for error in cursor.errors]
     row.read_at = now()
     session.add(row)
     session.flush()
@@ -90,5 +91,5 @@ def move_cursor(session: Session, connection_id: int, kind: MarkKind, cursor: Im
 
 
 def _cursor_of(row: ImportCursorRow) -> ImportCursor:
-    faults = [(int(str(number)), str(why)) for number, why in row.errors]
-    return ImportCursor(row.source, row.label, row.position, row.rows, row.bad_rows, faults, row.id)
+    errors = [(int(str(number)), str(why)) for number, why in row.errors]
+    return ImportCursor(row.source, row.label, row.position, row.rows, row.unreadable, errors, row.id)

@@ -90,10 +90,10 @@ def legs_of(session: Session, call_id: int) -> list[LegRow]:
 
 def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[str]) -> dict[LegSource, list[Leg]]:
     """Return {source: stored legs} of the calls with these linkedids."""
-    found: dict[LegSource, list[Leg]] = {"watch": [], "cdr": []}
+    found: dict[LegSource, list[Leg]] = {"live": [], "cdr": []}
     wanted = select(_legs).where(_legs.c.connection_id == connection_id, _legs.c.linkedid.in_(linkedids))
     for row in session.connection().execute(wanted).mappings():
-        found["cdr" if row["source"] == "cdr" else "watch"].append(Leg(**{name: row[name] for name in _COLUMNS}))
+        found["cdr" if row["source"] == "cdr" else "live"].append(Leg(**{name: row[name] for name in _COLUMNS}))
     return found
 
 
@@ -158,7 +158,7 @@ def _merge_into_known(known: _Known, leg: Leg, source: LegSource) -> _LegRow:
     if source == row.source and _stored_part(leg) == _stored_part(row.leg):
         return row
     merged = merge_legs(row.leg, row.source, leg, source)
-    better = "cdr" if "cdr" in (row.source, source) else "watch"
+    better = "cdr" if "cdr" in (row.source, source) else "live"
     if (merged, better) == (row.leg, row.source):
         return row
     if merged.linkedid != row.leg.linkedid:

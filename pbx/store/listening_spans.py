@@ -65,7 +65,7 @@ def open_legs(session: Session, connection_id: int, at: datetime) -> Sequence[Le
     query = select(*(_legs.c[name] for name in _LEG)).where(
         _legs.c.connection_id == connection_id,
         _legs.c.started_at > at - timedelta(days=OPEN_DAYS),
-        _legs.c.source == "watch",
+        _legs.c.source == "live",
         _legs.c.disposition == "",
         _legs.c.ended_at.is_(None),
     )

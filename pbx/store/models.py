@@ -386,7 +386,7 @@ class VisitRow(_VisitColumns, Table, table=True):  # type: ignore[misc]
 
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
-    source: str = ""  # watch or queue_log
+    source: str = ""  # live or queue_log
 
 
 class RingRow(_RingColumns, Table, table=True):  # type: ignore[misc]
@@ -423,7 +423,7 @@ class LegRow(_LegColumns, Table, table=True):  # type: ignore[misc]
     id: int | None = Field(default=None, primary_key=True)
     connection_id: int = Field(foreign_key="connections.id")
     call_id: int = Field(foreign_key="calls.id")
-    source: str = ""  # watch or cdr
+    source: str = ""  # live or cdr
 
 
 class ListeningSpan(Table, table=True):
@@ -452,7 +452,7 @@ class ImportCursorRow(Table, table=True):
     label: str = ""  # shown to the user
     position: int = Field(default=0, sa_type=BigInteger)  # bytes of a file, or seconds since 1970 of a database
     rows: int = Field(default=0, sa_type=BigCount)
-    bad_rows: int = Field(default=0, sa_type=BigCount)
+    unreadable: int = Field(default=0, sa_type=BigCount)
     errors: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # first few: [line, why]
     read_at: datetime = Field(default_factory=now, sa_type=UtcSeconds)
 

@@ -21,7 +21,7 @@ from pbx.store.models import AgentEventRow, RingRow, Table, VisitRow
 from pbx.store.safe_values import bounded
 
 _T = TypeVar("_T")
-VisitSource = Literal["watch", "queue_log"]
+VisitSource = Literal["live", "queue_log"]
 SAME_S = 2
 _TIMES = ("joined_at", "connected_at", "ended_at")
 _MISSING: tuple[object, ...] = (None, "")
@@ -104,26 +104,26 @@ def store_rings(session: Session, connection_id: int, rings: Sequence[Ring]) -> 
     return len(added)
 
 
-def store_agent_changes(session: Session, connection_id: int, changes: Sequence[AgentEvent]) -> int:
+def store_agent_events(session: Session, connection_id: int, agent_events: Sequence[AgentEvent]) -> int:
     """Add agent events that aren't stored yet; returns how many."""
-    if not changes:
+    if not agent_events:
         return 0
-    changes, columns = bounded(changes), _events.c
+    agent_events, columns = bounded(agent_events), _events.c
     known: dict[tuple[str, str, str], list[datetime]] = defaultdict(list)
     query = select(columns.agent, columns.queue, columns.kind, columns.happened_at).where(
         columns.connection_id == connection_id,
-        columns.happened_at.between(*_around(change.happened_at for change in changes)),
+        columns.happened_at.between(*_around(event.happened_at for event in agent_events)),
     )
     for row in session.connection().execute(query):
         known[row[0], row[1], row[2]].append(row[3])
     added = []
-    for change in changes:
-        before = known[change.agent, change.queue, change.kind]
-        at = change.happened_at.replace(microsecond=0)
-        undone = known[change.agent, change.queue, _OPPOSITE[change.kind]]
+    for event in agent_events:
+        before = known[event.agent, event.queue, event.kind]
+        at = event.happened_at.replace(microsecond=0)
+        undone = known[event.agent, event.queue, _OPPOSITE[event.kind]]
         if not any(_same_change(at, other, undone) for other in before):
             before.append(at)
-            added.append(_fields(change) | {"happened_at": at, "connection_id": connection_id})
+            added.append(_fields(event) | {"happened_at": at, "connection_id": connection_id})
     if added:
         session.connection().execute(insert(_events), added)
     return len(added)
@@ -182,7 +182,7 @@ def _merge(row: _VisitRecord, visit: Visit, source: VisitSource) -> None:
         if (value := getattr(worse, name)) not in _MISSING
     }
     # A start calculated back from the end doesn't replace an observed one.
-    joined_at = visit.joined_at if source == "queue_log" and old_source == "watch" else old.joined_at
+    joined_at = visit.joined_at if source == "queue_log" and old_source == "live" else old.joined_at
     merged = replace(better, joined_at=joined_at, **fill)
     new_source = source if wins else old_source
     if merged != old or new_source != old_source:

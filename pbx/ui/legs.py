@@ -27,7 +27,7 @@ def show_legs(site: Site, call_id: int) -> None:
         return
     st.markdown("##### Legs")
     table("Legs", _COLUMNS, {str(leg.id): _cells(site, leg) for leg in legs}, key=f"legs_{call_id}")
-    names = {"cdr": "the CDR", "watch": "live events"}
+    names = {"cdr": "the CDR", "live": "live events"}
     sources = " and ".join(sorted({names.get(leg.source, leg.source) for leg in legs}))
     note(f"{count_text(len(legs), 'leg')} from {sources}, times in {site.zone_name}")
 

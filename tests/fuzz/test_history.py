@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.asterisk.formats import master_csv, queue_log
-from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, local_moment, parse_cdr_row
+from pbx.asterisk.formats.cdr import Clock, UnreadableRow, learn_clock, local_moment, parse_cdr_row
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import Visit
 from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
@@ -46,7 +46,7 @@ def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> 
     for line in lines:
         try:
             event = queue_log.parse_queue_log_line(line)
-        except queue_log.BadLine:
+        except queue_log.UnreadableLine:
             continue
         if event is not None:
             assert datetime.fromtimestamp(event.at_s, UTC).year >= 2000
@@ -76,7 +76,7 @@ def test_rows_of_any_types_are_events_or_reasons(
 ) -> None:
     try:
         told = queue_log.parse_queue_log_row(time, callid, "sales", "Ann", event, data, zone)
-    except queue_log.BadLine:
+    except queue_log.UnreadableLine:
         return
     fold = QueueLogFold()
     fold.add(told)
@@ -87,7 +87,7 @@ def test_rows_of_any_types_are_events_or_reasons(
 def told_by(row: dict[str, object], clock: Clock) -> None:
     try:
         leg = parse_cdr_row(row, clock)
-    except BadRow:
+    except UnreadableRow:
         return
     for at in (leg.started_at, leg.answered_at, leg.ended_at):
         assert at is None or (at.tzinfo is not None and 1970 <= at.year < 10_000)
@@ -102,7 +102,7 @@ def told_by(row: dict[str, object], clock: Clock) -> None:
 def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneInfo, certain: bool) -> None:
     try:
         row = master_csv.parse_master_csv_line(line)
-    except BadRow:
+    except UnreadableRow:
         return
     if row is not None:
         told_by(row, Clock(zone, certain))

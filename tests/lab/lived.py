@@ -70,8 +70,8 @@ def live_shift(server: LabServer, folder: Path) -> Lived:
     with be(server, folder / IMPORTED), opened() as imported:
         active = needed_connection(imported, load_settings())
         (read,) = import_queue_log_files(ImportRun(imported, active), [shift.write_queue_log(folder / "queue_log")])
-        assert (read.bad, read.unknown) == (0, {})
-        assert import_cdr_file(ImportRun(imported, active), shift.write_cdr(folder / "Master.csv")).bad == 0
+        assert (read.unreadable, read.unknown) == (0, {})
+        assert import_cdr_file(ImportRun(imported, active), shift.write_cdr(folder / "Master.csv")).unreadable == 0
     return Lived(shift, folder)
 
 

@@ -185,7 +185,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     mariadb.insert("cdr", lived.rows())
     active = active_at(engine, lived.server)
     result = import_cdr_database(ImportRun(engine, active), mariadb.address)
-    assert (result.rows, result.legs, result.bad) == (len(lived.rows()), len(lived.rows()), 0)
+    assert (result.rows, result.legs, result.unreadable) == (len(lived.rows()), len(lived.rows()), 0)
     assert_reported(engine, lived, by_table=True)
     with reading(engine) as session:
         legs = session.exec(select(LegRow)).all()
@@ -204,7 +204,7 @@ def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> Non
     written = {row["dstchannel"]: float(row["billsec"]) for row in lived.written() if row["dstchannel"]}
     assert {leg.dst_channel: leg.billsec_s for leg in legs if leg.dst_channel} == written
     again = import_cdr_database(ImportRun(engine, active), mariadb.address)
-    assert (again.rows, again.legs, again.bad) == (0, 0, 0)
+    assert (again.rows, again.legs, again.unreadable) == (0, 0, 0)
     assert_reported(engine, lived, by_table=True)
 
 
@@ -215,10 +215,10 @@ def test_master_csv(lived: Lived, engine: Engine, tmp_path: Path) -> None:
     copy.write_bytes(b"".join(lines)[:-20])  # the last line is still being written
     active = active_at(engine, lived.server)
     result = import_cdr_file(ImportRun(engine, active), copy)
-    assert (result.rows, result.bad) == (len(lines) - 1, 0)
+    assert (result.rows, result.unreadable) == (len(lines) - 1, 0)
     copy.write_bytes(b"".join(lines))
     result = import_cdr_file(ImportRun(engine, active), copy)
-    assert (result.rows, result.legs, result.bad) == (1, 1, 0)
+    assert (result.rows, result.legs, result.unreadable) == (1, 1, 0)
     assert_reported(engine, lived, by_table=False)
 
 
@@ -236,7 +236,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     mariadb.insert("cdr", lived.rows())
     active = active_at(engine, lived.server)
     with writing(engine) as session:
-        store_legs(session, 1, watched, "watch")
+        store_legs(session, 1, watched, "live")
     import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert_reported(engine, lived, by_table=True)
     with reading(engine) as session:

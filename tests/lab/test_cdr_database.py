@@ -70,7 +70,7 @@ def test_a_table_without_indexes_with_nulls_and_zero_dates(
     ]
     mariadb.insert("broken", rows)
     result = import_cdr_database(ImportRun(engine, pbx), mariadb.address, table="broken")
-    assert (result.rows, result.legs, result.bad) == (5, 4, 1)
+    assert (result.rows, result.legs, result.unreadable) == (5, 4, 1)
     with reading(engine) as session:
         calls = {call.linkedid.partition(".")[2]: call for call in session.exec(select(CallRow)).all()}
     assert {number: call.started_at.timestamp() for number, call in calls.items() if call.started_at} == {

@@ -103,7 +103,7 @@ def read(engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> CelResul
 def test_what_cel_adds_to_the_cdr(lived: Lived, engine: Engine, active: ActiveConnection, mariadb: MariaDb) -> None:
     fill(mariadb, lived)
     result = read(engine, active, mariadb)
-    assert (result.bad, result.faults) == (0, [])
+    assert (result.unreadable, result.errors) == (0, [])
     reported = legs(engine, lived)
     causes = {kind: reported[kind][0].cause for kind in ("talk", "busy", "noanswer", "late")}
     assert causes == {"talk": 16, "busy": 17, "noanswer": None, "late": 16}
@@ -151,7 +151,7 @@ def test_again_and_again_it_is_the_same(
     )
     before = {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found}
     again = read(engine, active, mariadb)  # the last day's CDR and CEL are read once more
-    assert (again.rows, again.detailed_legs, again.bad) == (0, 0, 0)
+    assert (again.rows, again.detailed_legs, again.unreadable) == (0, 0, 0)
     assert {leg.id: leg.model_dump() for found in legs(engine, lived).values() for leg in found} == before
 
 

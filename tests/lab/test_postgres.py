@@ -14,7 +14,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Job, PbxConnection, Table
 from tests.lab.postgres import PASSWORD, empty, postgres
 from tests.paths import ROOT
-from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_what_was_seen_live
+from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_values_of_earlier_versions, upgrade_what_was_seen_live
 
 __all__ = ["postgres"]
 pytestmark = pytest.mark.lab
@@ -34,6 +34,10 @@ def test_the_steps_end_at_the_models(engine: Engine) -> None:
 
 def test_calls_seen_live_before_learn_their_queues(settings: Settings) -> None:
     upgrade_what_was_seen_live(settings)
+
+
+def test_stored_values_of_earlier_versions_get_their_plain_names(settings: Settings) -> None:
+    upgrade_values_of_earlier_versions(settings)
 
 
 def test_processes_that_start_and_write_at_once_lose_nothing(settings: Settings) -> None:

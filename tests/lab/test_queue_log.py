@@ -175,7 +175,7 @@ def check_agents(engine: Engine, evening: Evening) -> None:
 
 def test_a_file_tells_what_happened(engine: Engine, evening: Evening) -> None:
     (source,) = import_queue_log_files(import_run(engine), [evening.log])
-    assert (source.bad, source.unknown, source.failure) == (0, {}, "")
+    assert (source.unreadable, source.unknown, source.failure) == (0, {}, "")
     check(engine, evening)
 
 
@@ -209,12 +209,12 @@ def test_a_table_on_mariadb_tells_the_same(
     read_table(engine, mariadb)
     check(engine, evening)
     again = read_table(engine, mariadb)
-    assert (again.rows, again.visits, again.rings, again.changes) == (0, 0, 0, 0)
+    assert (again.rows, again.visits, again.rings, again.agent_events) == (0, 0, 0, 0)
 
 
 def read_table(engine: Engine, database: MariaDb) -> QueueLogResult:
     source = import_queue_log_database(import_run(engine, timezone="Asia/Kolkata"), database.address)
-    assert (source.bad, source.failure) == (0, "")
+    assert (source.unreadable, source.failure) == (0, "")
     return source
 
 
@@ -238,7 +238,7 @@ def time_of(at_s: int) -> str:
 def test_the_labs_own_calls_are_reported_right(engine: Engine, server: LabServer) -> None:
     calls = {outcome: place_queue_call(server, outcome, 3) for outcome in ("answered", "abandoned", "timeout")}
     (source,) = import_queue_log_files(import_run(engine), [server.logs / "queue_log"])
-    assert (source.bad, source.unknown) == (0, {})
+    assert (source.unreadable, source.unknown) == (0, {})
     found = visits(engine)
     for outcome, call in calls.items():
         visit = found[call.uniqueid]

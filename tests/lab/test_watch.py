@@ -104,7 +104,7 @@ def test_the_lab_s_calls_live_and_by_import_alike(
     for call in calls:
         if call.queue:
             (visit,) = seen[call.uniqueid]
-            assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "watch")
+            assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "live")
             assert visit.ended_at
     if user == "notebook":  # hears of variables
         names = {leg.recording_file for call in calls for leg in legs(engine, call)}

@@ -70,7 +70,7 @@ def test_what_happens_is_stored_while_others_write(server: LabServer, settings: 
     for call in (one.result() for one in calls):
         visit = visit_of(engine, call)
         assert visit is not None
-        assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "watch")
+        assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "live")
     with reading(engine) as session:
         (leg,) = session.exec(select(LegRow).where(LegRow.linkedid == trunk.result().uniqueid)).all()
         (span,) = session.exec(select(ListeningSpan)).all()

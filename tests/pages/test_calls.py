@@ -77,7 +77,7 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
 ) -> None:
     """A hundredth of 24 hours is 14 min 24 s."""
     with writing(engine) as session:  # only live, so that no import covers the gap
-        session.exec(text("UPDATE call_legs SET source = 'watch'"))  # type: ignore[call-overload]
+        session.exec(text("UPDATE call_legs SET source = 'live'"))  # type: ignore[call-overload]
     listen(engine, filled, clock(-48), clock(-20))
     listen(engine, filled, clock(-20, unseen_minutes), clock(24))
     app = well(open_page(EXPLORE, **DAY))

@@ -152,8 +152,8 @@ def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Setti
     ]
     legs = [leg(n, at, "+4930111", "601", "NO ANSWER", 16) for n in (1, 2, 3)]
     with writing(engine) as session:
-        store_visits(session, pbx, visits, "watch")
-        store_legs(session, pbx, [replace(one, dst_channel="", last_app="Queue", dst=one.did) for one in legs], "watch")
+        store_visits(session, pbx, visits, "live")
+        store_legs(session, pbx, [replace(one, dst_channel="", last_app="Queue", dst=one.did) for one in legs], "live")
         record_snapshot(session, pbx, now_in("601"))
     engine.dispose()
     today = {"period": "Today", "queue": "601"}

@@ -298,7 +298,7 @@ def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
     ]
     with writing(engine) as session:
         record_snapshot(session, pbx, now_in("600", "601"))
-        store_visits(session, pbx, today, "watch")
+        store_visits(session, pbx, today, "live")
     board = board_of(well(open_page(WALLBOARD)))
     first, second = board.split("</section>")[:2]
     assert ">600<" in first

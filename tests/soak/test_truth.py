@@ -91,7 +91,7 @@ def seen(engine: Engine, *visits: Visit) -> list[str]:
     with writing(engine) as session:
         span = begin_span(session, 1, AT - timedelta(minutes=1))
         prolong_span(session, span, AT + timedelta(minutes=1))
-        store_visits(session, 1, list(visits), "watch")
+        store_visits(session, 1, list(visits), "live")
     wrong, judged, gaps = truth.check_visits(engine, [VISIT], AT + timedelta(hours=1), LATE_S)
     assert (judged, gaps) == (1, 0)
     return wrong

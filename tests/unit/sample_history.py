@@ -11,7 +11,7 @@ from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.snapshots import record_snapshot
-from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.visits import store_agent_events, store_rings, store_visits
 
 MIDNIGHT = datetime(2026, 3, 1, 23, tzinfo=UTC)  # of Berlin
 DAY: dict[str, Any] = {"period": "Custom range", "days": ["2026-03-02", "2026-03-02"]}
@@ -91,7 +91,7 @@ def add_agents(engine: Engine, pbx: int) -> None:
         ]
         store_visits(session, pbx, visits, "queue_log")
         store_rings(session, pbx, [Ring(clock(10, 30), "Ada", "sales", "4.7", 15.0)])
-        store_agent_changes(session, pbx, changes)
+        store_agent_events(session, pbx, changes)
 
 
 def look_at_trunk(engine: Engine, pbx: int) -> None:

@@ -41,7 +41,7 @@ _MAX_S = 10**9
 _SAMPLE_ROWS = 2000
 
 
-class BadRow(ValueError):
+class UnreadableRow(ValueError):
     """A row that can't be read as a leg; its text gives the reason."""
 
 
@@ -104,11 +104,11 @@ def learn_clock(rows: Iterable[Mapping[str, Any]], zone: tzinfo | None, *, certa
 def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] = ()) -> Leg:
     """The leg of a row keyed by column names in lower case. NULL and `0000-00-00 00:00:00` count as missing.
 
-    Without a linkedid the uniqueid is used; without a time the epoch of the uniqueid is. Raises BadRow.
+    Without a linkedid the uniqueid is used; without a time the epoch of the uniqueid is. Raises UnreadableRow.
     """
     uniqueid = _text(row.get("uniqueid"))
     if not uniqueid:
-        raise BadRow("it has no uniqueid (loguniqueid=yes in cdr.conf writes it)")
+        raise UnreadableRow("it has no uniqueid (loguniqueid=yes in cdr.conf writes it)")
     epoch = epoch_of(uniqueid)
     started_at = _started_at(row, clock, epoch)
     duration_s, billsec_s = _seconds(row, "duration"), _seconds(row, "billsec")
@@ -166,7 +166,7 @@ def _started_at(row: Mapping[str, Any], clock: Clock, epoch: int | None) -> date
         if (at := _at(row, name, clock, epoch)) is not None:
             return at
     if epoch is None:
-        raise BadRow(f"its time is {str(row.get('calldate') or row.get('start') or 'missing')[:30]!r}")
+        raise UnreadableRow(f"its time is {str(row.get('calldate') or row.get('start') or 'missing')[:30]!r}")
     return datetime.fromtimestamp(epoch, UTC)
 
 
@@ -227,7 +227,7 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
     if seconds is None:
         return None
     if not seconds < _MAX_S:  # also False for NaN
-        raise BadRow(f"its {name} is {text[:30]!r}")
+        raise UnreadableRow(f"its {name} is {text[:30]!r}")
     return max(seconds, 0.0)  # negative where the clock was set back
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from pbx.asterisk.formats.cdr import BadRow, local_moment
+from pbx.asterisk.formats.cdr import UnreadableRow, local_moment
 from pbx.model.channels import peer_of
 from pbx.model.history import Leg
 from pbx.text_encoding import decode
@@ -44,18 +44,18 @@ class CallEvents:
 
 
 def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
-    """Add one row, keyed by column names in lower case, to the events of its call. Raises BadRow."""
+    """Add one row, keyed by column names in lower case, to the events of its call. Raises UnreadableRow."""
     name, channel = _text(row.get("eventtype")), _text(row.get("channame"))
     linkedid = _text(row.get("linkedid"))
     if name not in EVENTS:
         return
     if not (linkedid and channel):
-        raise BadRow(f"{name} names no channel or no linkedid")
+        raise UnreadableRow(f"{name} names no channel or no linkedid")
     call = calls.setdefault(linkedid, CallEvents())
     if name == "BRIDGE_ENTER":
         local = local_moment(row.get("eventtime"))
         if local is None:
-            raise BadRow(f"its time is {_text(row.get('eventtime'))[:30]!r}")
+            raise UnreadableRow(f"its time is {_text(row.get('eventtime'))[:30]!r}")
         for peer in filter(None, _text(row.get("peer")).split(",")):
             pair = frozenset((channel, peer))
             call.bridged[pair] = min(local, call.bridged.get(pair, local))
@@ -141,7 +141,7 @@ def _extra(row: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         found = json.loads(text) if text else {}
     except ValueError:
-        raise BadRow(f"its extra is not JSON: {text[:60]!r}") from None
+        raise UnreadableRow(f"its extra is not JSON: {text[:60]!r}") from None
     return found if isinstance(found, dict) else {}
 
 

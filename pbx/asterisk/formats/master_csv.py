@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from pbx.asterisk.formats.cdr import COLUMNS, BadRow, local_moment
+from pbx.asterisk.formats.cdr import COLUMNS, UnreadableRow, local_moment
 from pbx.asterisk.formats.recording_names import epoch_of
 from pbx.model.history import Leg
 from pbx.text_encoding import BOM, decode_fields
@@ -87,7 +87,7 @@ def join_lines(lines: Sequence[bytes], layout: Layout = ASTERISK) -> tuple[list[
 
 
 def parse_master_csv_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
-    """A row as a dict by column names; None for an empty line and for the header. Raises BadRow."""
+    """A row as a dict by column names; None for an empty line and for the header. Raises UnreadableRow."""
     text = _text(line)
     if not text:
         return None
@@ -95,15 +95,15 @@ def parse_master_csv_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, s
     try:
         values = next(csv.reader([text], strict=True, delimiter=layout.delimiter, quoting=quoting))
     except csv.Error as error:
-        raise BadRow(f"it is not CSV: {error}") from None
+        raise UnreadableRow(f"it is not CSV: {error}") from None
     if layout.columns:
         if len(values) != len(layout.columns):
-            raise BadRow(f"it has {len(values)} columns, but the header has {len(layout.columns)}")
+            raise UnreadableRow(f"it has {len(values)} columns, but the header has {len(layout.columns)}")
         if layout.columns == tuple(value.strip().lower() for value in values):
             return None
         return dict(zip(layout.columns, ("" if value == "NULL" else value for value in values), strict=True))
     if len(values) < len(_FIXED):
-        raise BadRow(f"it has {len(values)} columns, not {len(_FIXED)} or more")
+        raise UnreadableRow(f"it has {len(values)} columns, not {len(_FIXED)} or more")
     if local_moment(values[_CUSTOM_START]) is not None and not values[_BILLSEC].isdecimal():
         row = dict(zip(_CUSTOM, values, strict=False))
         if epoch_of(row.get("linkedid", "")) is None:
@@ -123,7 +123,7 @@ def is_row(line: bytes, layout: Layout) -> bool:
     """Whether a line is a complete row, with the time of a call."""
     try:
         row = parse_master_csv_line(line, layout)
-    except BadRow:
+    except UnreadableRow:
         return False
     return row is not None and local_moment(row.get("calldate") or row.get("start")) is not None
 

@@ -61,7 +61,7 @@ class QueueEvent(NamedTuple):
     data: str  # its fields, joined by |
 
 
-class BadLine(ValueError):
+class UnreadableLine(ValueError):
     """A line or row that isn't part of a queue_log; its text gives the reason."""
 
 
@@ -72,25 +72,25 @@ def split_lines(rest: bytes, block: bytes) -> tuple[list[bytes], bytes]:
 
 
 def parse_queue_log_line(line: bytes) -> QueueEvent | None:
-    """One line without its end; None for an empty one. Raises BadLine.
+    """One line without its end; None for an empty one. Raises UnreadableLine.
 
     NUL bytes, which a crash of the machine leaves in a file, and a byte order mark are ignored.
     """
     if len(line) > LINE_LIMIT_BYTES:
-        raise BadLine(f"it is {len(line):,} bytes long, longer than any queue_log line")
+        raise UnreadableLine(f"it is {len(line):,} bytes long, longer than any queue_log line")
     if b"\0" in line:
         line = line.replace(b"\0", b"")
     fields = decode_fields(line.removeprefix(BOM), b"|").rstrip("\r").split("|", 5)
     if len(fields) < 5:
         if not fields[0].strip() and len(fields) == 1:
             return None
-        raise BadLine(f"{len(fields)} fields where queue_log has 5 or more")
+        raise UnreadableLine(f"{len(fields)} fields where queue_log has 5 or more")
     try:
         at_s = int(fields[0])
     except ValueError:
         at_s = _epoch_of(fields[0])
     if not _EARLIEST_S <= at_s < _LATEST_S:
-        raise BadLine(f"the time {fields[0][:30]} is not a time of this century")
+        raise UnreadableLine(f"the time {fields[0][:30]} is not a time of this century")
     if fields[4] not in EVENTS or fields[3] not in NOBODY:
         fields = _with_agent_joined(fields)
     return QueueEvent(at_s, fields[1], fields[2], fields[3], fields[4], fields[5] if len(fields) > 5 else "")
@@ -99,7 +99,7 @@ def parse_queue_log_line(line: bytes) -> QueueEvent | None:
 def parse_queue_log_row(
     time: Any, callid: Any, queue: Any, agent: Any, event: Any, data: Sequence[Any], zone: tzinfo = UTC
 ) -> QueueEvent:
-    """One row of the table queue_log. `data`: the one column `data`, or data1 to data5. NULL is "". Raises BadLine.
+    """One row of the table queue_log. `data`: the one column `data`, or data1 to data5. NULL is "".
 
     The time is an epoch (number or text) or a moment (a naive one in `zone`, which is the PBX's local time unless its
     logger.conf says queue_log_realtime_use_gmt). In the hour that repeats in autumn, the epoch of the callid decides.
@@ -107,9 +107,9 @@ def parse_queue_log_row(
     callid, name = _text(callid), _text(event)
     at_s = _row_time(time, callid, zone)
     if not _EARLIEST_S <= at_s < _LATEST_S:
-        raise BadLine(f"the time {_text(time)[:30]} is not a time of this century")
+        raise UnreadableLine(f"the time {_text(time)[:30]} is not a time of this century")
     if not name:
-        raise BadLine("no event is named")
+        raise UnreadableLine("no event is named")
     fields = [_text(field) for field in data]
     while len(fields) > 1 and not fields[-1]:
         fields.pop()
@@ -117,7 +117,9 @@ def parse_queue_log_row(
 
 
 def _with_agent_joined(fields: list[str]) -> list[str]:
-    """The fields of a line whose agent's name contains a `|`, joined correctly. Raises BadLine when no event is named.
+    """The fields of a line whose agent's name contains a `|`, joined correctly.
+
+    Raises UnreadableLine when no event is named.
 
     The event is the first event name that is followed by data of its form; among events with any text as data, the
     last.
@@ -134,7 +136,7 @@ def _with_agent_joined(fields: list[str]) -> list[str]:
     free = [at for at in named if parts[at] not in _FORMS and at + 1 < len(parts)]
     at = next(fit, free[-1] if free else named[0] if named else 4)
     if not parts[at].strip():
-        raise BadLine("no event is named")
+        raise UnreadableLine("no event is named")
     return [*parts[:3], "|".join(parts[3:at]), parts[at], "|".join(parts[at + 1 :])]
 
 
@@ -156,9 +158,9 @@ def _epoch_of(text: str) -> int:
     try:
         value = float(text)
     except ValueError:
-        raise BadLine(f"{text[:30]!r} is not a time") from None
+        raise UnreadableLine(f"{text[:30]!r} is not a time") from None
     if not math.isfinite(value):
-        raise BadLine(f"{text[:30]!r} is not a time")
+        raise UnreadableLine(f"{text[:30]!r} is not a time")
     return int(value)
 
 
@@ -168,11 +170,11 @@ def _row_time(time: Any, callid: str, zone: tzinfo) -> int:
     text = _text(time)
     try:
         return _epoch_of(text)
-    except BadLine:
+    except UnreadableLine:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise BadLine(f"{text[:30]!r} is not a time") from None
+            raise UnreadableLine(f"{text[:30]!r} is not a time") from None
         return _moment_s(moment, callid, zone)
 
 

@@ -48,7 +48,7 @@ def test_between_two_times_of_listening_is_a_gap_but_for_a_short_break(engine: E
     listen(engine, pbx, AT - HOUR, AT + HOUR)
     listen(engine, pbx, AT + HOUR + timedelta(seconds=90), AT + HOUR * 2)
     listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 9)
-    visits_at(engine, pbx, "watch", AT)
+    visits_at(engine, pbx, "live", AT)
     assert seen(engine, pbx) == (AT, [(AT + HOUR * 2, AT + HOUR * 4)])
 
 
@@ -64,7 +64,7 @@ def test_what_was_heard_live_after_an_import_doesnt_stretch_it(engine: Engine, p
     listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 6)
     with writing(engine) as session:
         later = Visit("9.9", "600", AT + HOUR * 5, None, AT + HOUR * 5, "abandoned", 1.0, None, None)
-        store_visits(session, pbx, [later], "watch")
+        store_visits(session, pbx, [later], "live")
     assert seen(engine, pbx)[1] == [(AT + timedelta(hours=1, seconds=1), AT + HOUR * 4)]
 
 

@@ -23,8 +23,8 @@ from tests.unit.store.history_rows import call, change, leg, ring, store, visit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST = int(NOON.timestamp()) // 86_400  # the day of NOON since 1970
-ALL_KINDS = {"visits", "rings", "changes", "calls", "talks", "seizures"}
-OF_CALLS = {"calls", "talks", "seizures"}
+ALL_KINDS = {"visits", "rings", "agent_events", "calls", "conversations", "seizures"}
+OF_CALLS = {"calls", "conversations", "seizures"}
 
 
 def packed(engine: Engine) -> set[tuple[str, int]]:
@@ -62,10 +62,10 @@ def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
         (lambda s: s.add(visit(NOON + timedelta(hours=3))), {"visits"}),
         (lambda s: s.add(ring(NOON + timedelta(hours=3))), {"rings"}),
         (lambda s: s.execute(delete(RingRow).where(col(RingRow.rung_at) == NOON)), {"rings"}),
-        (lambda s: s.add(change(NOON + timedelta(hours=3), "Anna", "logout")), {"changes"}),
+        (lambda s: s.add(change(NOON + timedelta(hours=3), "Anna", "logout")), {"agent_events"}),
         (
             lambda s: s.execute(update(AgentEventRow).values(reason="x").where(col(AgentEventRow.happened_at) == NOON)),
-            {"changes"},
+            {"agent_events"},
         ),
         (
             lambda s: s.execute(update(CallRow).values(did="100").where(col(CallRow.started_at) == NOON)),
@@ -183,8 +183,8 @@ def test_a_trunk_s_looks_are_packed_and_dropped_with_their_day(engine: Engine) -
         assert pack_days(session, 1, NOON + timedelta(days=2)) == 2
     assert seen() == rows
     look(5, "unreachable")
-    assert packed(engine) >= {("looks", 1)}
-    assert ("looks", 0) not in packed(engine)
+    assert packed(engine) >= {("trunk_samples", 1)}
+    assert ("trunk_samples", 0) not in packed(engine)
     assert seen() == [rows[0], ("unreachable", 5), rows[1]]
 
 
@@ -237,7 +237,7 @@ def test_a_day_that_cannot_be_packed_is_read_from_its_rows_and_stops_no_other(
         session.connection().execute(delete(DayPack))
     assert pack_history(engine, 1) > 0
     assert ("rings", 0) not in packed(engine)
-    assert {("rings", 1), ("visits", 0), ("changes", 0), ("calls", 0)} <= packed(engine)
+    assert {("rings", 1), ("visits", 0), ("agent_events", 0), ("calls", 0)} <= packed(engine)
     assert "The rings of day" in caplog.text
     with reading(engine) as session:
         found = load_columns(session, "rings", 1, NOON, NOON + timedelta(days=1))

@@ -37,7 +37,7 @@ def test_it_says_what_it_read_and_what_it_could_not(pbx: None, log: Path) -> Non
     said = run(app, ["import", "queue-log", str(log)])
     assert (said.exit_code, said.stdout) == (
         0,
-        "queue_log: 5 lines, 1 visit, 0 missed rings, 1 agent change new or completed\n",
+        "queue_log: 5 lines, 1 visit, 0 missed rings, 1 agent event new or completed\n",
     )
     assert "HOORAY (1)" in said.stderr
     assert "line 4: 1 fields where queue_log has 5 or more" in said.stderr
@@ -48,7 +48,7 @@ def test_it_says_what_it_read_and_what_it_could_not(pbx: None, log: Path) -> Non
 def test_json_for_machines(pbx: None, log: Path) -> None:
     told = run(app, ["import", "queue-log", str(log), "--json"])
     (source,) = json.loads(told.stdout)["sources"]
-    assert (source["rows"], source["bad"], source["visits"], source["faults"][0][0]) == (5, 1, 1, 4)
+    assert (source["rows"], source["unreadable"], source["visits"], source["errors"][0][0]) == (5, 1, 1, 4)
     assert told.stderr == ""
 
 

@@ -51,7 +51,7 @@ class Heard:
         facts = history.take_updates(END + timedelta(hours=1))
         self.visits: dict[str, Visit] = {visit.uniqueid: visit for visit in facts.visits}
         self.rings: list[Ring] = list(facts.rings)
-        self.changes = list(facts.changes)
+        self.agent_events = list(facts.agent_events)
         self.legs: list[Leg] = list(facts.legs)
         self.busy = history.busy
 
@@ -130,7 +130,8 @@ def test_missed_rings_are_those_planned(heard: Heard) -> None:
 def test_changes_of_agents_are_those_planned(heard: Heard) -> None:
     planned = agent_changes_of_day(DAY)
     assert len(planned) > 50
-    assert [change for change in heard.changes if change.happened_at < CLOCK.start_at + timedelta(days=1)] == [*planned]
+    next_day = CLOCK.start_at + timedelta(days=1)
+    assert [event for event in heard.agent_events if event.happened_at < next_day] == [*planned]
 
 
 def test_legs_of_calls_that_agents_make_are_those_planned(heard: Heard) -> None:

@@ -45,8 +45,8 @@ def test_a_log_with_every_fault_tells_what_is_right_in_it(engine: Engine, settin
     mine, log = connection_id(engine, settings), tmp_path / "queue_log"
     log.write_text(BAD)
     (source,) = import_queue_log_files(import_run(engine, mine), [log])
-    assert [line for line, _ in source.faults] == [1, 8, 10, 11]
-    assert "the time 0 is not a time" in source.faults[0][1]
+    assert [line for line, _ in source.errors] == [1, 8, 10, 11]
+    assert "the time 0 is not a time" in source.errors[0][1]
     assert source.unknown == {"SOMETHINGNEW": 1}
     found = visits(engine)
     assert {uniqueid.partition(".")[2]: visit.outcome for uniqueid, visit in found.items()} == {
@@ -62,7 +62,7 @@ def test_a_log_with_every_fault_tells_what_is_right_in_it(engine: Engine, settin
     with log.open("a") as file:
         file.write("DON|1|1|10\n")
     (again,) = import_queue_log_files(import_run(engine, mine), [log])
-    assert (again.rows, again.bad) == (1, 0)
+    assert (again.rows, again.unreadable) == (1, 0)
     assert visits(engine)[f"{T}.6"].outcome == "abandoned"
 
 
@@ -76,7 +76,7 @@ def test_ten_thousand_calls_of_one_number(engine: Engine, settings: Settings, tm
             file.write(f"{T + 20_000 + n}|{T + n}.{n}|sales|NONE|ABANDON|1|{n + 1}|20000\n")
     mine = connection_id(engine, settings)
     (source,) = import_queue_log_files(import_run(engine, mine), [log])
-    assert (source.rows, source.visits, source.bad) == (20_000, 10_000, 0)
+    assert (source.rows, source.visits, source.unreadable) == (20_000, 10_000, 0)
     found = visits(engine).values()
     assert len(found) == 10_000
     assert {(visit.caller, visit.outcome, visit.wait_s) for visit in found} == {("5551234", "abandoned", 20_000)}

@@ -74,7 +74,7 @@ def test_a_queue_log_of_windows_is_read(
     log = tmp_path / "queue_log"
     log.write_bytes(pack(ENCODINGS[encoding](LOG.replace("\n", end))))
     (source,) = import_queue_log_files(ImportRun(engine, active), [log])
-    assert (source.rows, source.bad, source.visits, source.rings, source.changes) == (11, 0, 3, 1, 2)
+    assert (source.rows, source.unreadable, source.visits, source.rings, source.agent_events) == (11, 0, 3, 1, 2)
     with reading(engine) as session:
         visits = session.exec(select(VisitRow).order_by(VisitRow.uniqueid)).all()
         assert [(visit.agent, visit.outcome) for visit in visits] == [
@@ -106,7 +106,7 @@ def test_a_master_csv_of_windows_is_read(
     text = "".join(record(n, clid='"Jörg\nMüller" <1001>').decode() for n in range(1, 30))
     file.write_bytes(ENCODINGS[encoding](text.replace("\n", "\r\n")))
     result = import_cdr_file(ImportRun(engine, active), file)
-    assert (result.rows, result.legs, result.calls, result.bad) == (29, 29, 29, 0)
+    assert (result.rows, result.legs, result.calls, result.unreadable) == (29, 29, 29, 0)
     with reading(engine) as session:
         assert set(session.exec(select(CallRow.from_name))) == {"Jörg Müller"}
     assert import_cdr_file(ImportRun(engine, active), file).rows == 0
@@ -122,7 +122,7 @@ def test_a_row_of_several_lines_is_read_once_it_is_complete(
     assert import_cdr_file(ImportRun(engine, active), file).legs == 1
     file.write_bytes(whole)
     result = import_cdr_file(ImportRun(engine, active), file)
-    assert (result.legs, result.bad) == (2, 0)
+    assert (result.legs, result.unreadable) == (2, 0)
     with reading(engine) as session:
         assert set(session.exec(select(CallRow.from_name))) == {"Eve", "Smith, John"}
 
@@ -348,7 +348,8 @@ def test_a_file_that_an_earlier_version_could_not_read_is_read_now(
     file.write_bytes(CUSTOM + b"\n")
     with monkeypatch.context() as before:
         before.setattr(import_run, "refuse_other", lambda *_: None)
-        before.setattr(import_cdr, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(import_cdr.BadRow("no")))
+        unreadable = import_cdr.UnreadableRow("no")
+        before.setattr(import_cdr, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(unreadable))
         with pytest.raises(DataError):
             import_cdr_file(ImportRun(engine, active), file)
     assert import_cdr_file(ImportRun(engine, active), file).legs == 1
@@ -364,7 +365,7 @@ def test_an_export_with_a_header_is_read_and_goes_on(engine: Engine, active: Act
     file = tmp_path / "cdr.csv"
     file.write_text(header + "".join(rows[:2]))
     result = import_cdr_file(ImportRun(engine, active), file)
-    assert (result.rows, result.legs, result.bad) == (2, 2, 0)
+    assert (result.rows, result.legs, result.unreadable) == (2, 2, 0)
     file.write_text(header + "".join(rows))
     result = import_cdr_file(ImportRun(engine, active), file)
-    assert (result.rows, result.legs, result.bad) == (1, 1, 0)
+    assert (result.rows, result.legs, result.unreadable) == (1, 1, 0)

@@ -85,7 +85,7 @@ def source(tmp_path: Path) -> Source:
 
 @pytest.fixture
 def imported(engine: Engine, active: ActiveConnection, source: Source) -> Iterator[Any]:
-    """Import from the source; the result as (rows, legs, bad)."""
+    """Import from the source; the result as (rows, legs, unreadable)."""
 
     def run(**options: Any) -> tuple[int, int, int]:
         return counts(import_cdr_database(ImportRun(engine, active, **options), source.url))
@@ -94,7 +94,7 @@ def imported(engine: Engine, active: ActiveConnection, source: Source) -> Iterat
 
 
 def counts(result: CdrResult) -> tuple[int, int, int]:
-    return result.rows, result.legs, result.bad
+    return result.rows, result.legs, result.unreadable
 
 
 def started(engine: Engine) -> list[datetime]:
@@ -114,7 +114,7 @@ def test_only_what_is_new_is_counted(engine: Engine, source: Source, imported: A
     source.add(NOON + timedelta(hours=31))
     assert imported() == (1, 1, 0)
     mark = mark_of(engine)
-    assert (mark.rows, mark.bad_rows) == (3, 0)
+    assert (mark.rows, mark.unreadable) == (3, 0)
 
 
 def test_a_row_written_late_is_found(engine: Engine, source: Source, imported: Any) -> None:
@@ -178,7 +178,7 @@ def test_bad_rows_are_told_and_the_rest_is_kept(engine: Engine, source: Source, 
     ]
     assert "PJSIP/1001-00000003" in whys[1][1]
     assert imported() == (0, 0, 0)
-    assert mark_of(engine).bad_rows == 2
+    assert mark_of(engine).unreadable == 2
 
 
 def test_an_older_table(engine: Engine, source: Source, imported: Any) -> None:
@@ -231,7 +231,7 @@ def test_an_import_killed_amid_a_range_counts_no_row_twice(
     assert len(started(engine)) == 20
     monkeypatch.setattr(import_cdr, "store_legs", store)
     assert imported() == (51, 30, 1)
-    assert (mark_of(engine).rows, mark_of(engine).bad_rows) == (51, 1)
+    assert (mark_of(engine).rows, mark_of(engine).unreadable) == (51, 1)
 
 
 def test_the_offset_is_learned(engine: Engine, active: ActiveConnection, source: Source, imported: Any) -> None:
@@ -314,8 +314,8 @@ def test_bad_lines_are_told_by_their_number(engine: Engine, active: ActiveConnec
     )
     result = import_cdr_file(ImportRun(engine, active), file)
     assert counts(result) == (6, 2, 3)
-    assert [number for number, _ in result.faults] == [2, 5, 6]
-    assert result.faults[0][1] == "it has 1 columns, not 16 or more: half a line"
+    assert [number for number, _ in result.errors] == [2, 5, 6]
+    assert result.errors[0][1] == "it has 1 columns, not 16 or more: half a line"
 
 
 def test_a_shorter_copy_of_a_file_tells_its_own_bad_lines(
@@ -324,10 +324,10 @@ def test_a_shorter_copy_of_a_file_tells_its_own_bad_lines(
     file = tmp_path / "Master.csv"
     head = lines(*range(10))  # by which a file is known
     file.write_bytes(head + b"bad\n" + lines(11) + b"worse\n" + lines(12))
-    assert import_cdr_file(ImportRun(engine, active), file).bad == 2
+    assert import_cdr_file(ImportRun(engine, active), file).unreadable == 2
     file.write_bytes(head + b"bad\n" + lines(11))
     result = import_cdr_file(ImportRun(engine, active), file)
-    assert (result.bad, [number for number, _ in result.faults]) == (1, [11])
+    assert (result.unreadable, [number for number, _ in result.errors]) == (1, [11])
 
 
 def test_what_is_no_cdr(engine: Engine, active: ActiveConnection, source: Source, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_on_the_command_line(engine: Engine, source: Source, tmp_path: Path) -> 
     file.write_bytes(lines(0, 1) + b"odd\n")
     run = CliRunner().invoke
     by_table = json.loads(run(app, ["import", "cdr", "--json"], env={"PBX_IMPORT_URL": source.url}).stdout)
-    assert [(one["rows"], one["legs"], one["bad"]) for one in by_table["sources"]] == [(1, 1, 0)]
+    assert [(one["rows"], one["legs"], one["unreadable"]) for one in by_table["sources"]] == [(1, 1, 0)]
     told = run(app, ["import", "cdr", str(file)])
     assert told.exit_code == 0
     assert told.stdout == "Master.csv: 3 rows, 2 new legs\n"

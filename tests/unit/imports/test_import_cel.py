@@ -94,7 +94,7 @@ def test_only_what_is_new_is_counted(engine: Engine, active: ActiveConnection, s
     source.call(NOON + timedelta(hours=30))
     source.call(NOON + timedelta(hours=31))
     again = read(engine, active, source)
-    assert (again.rows, again.detailed_legs, again.bad) == (4, 2, 0)
+    assert (again.rows, again.detailed_legs, again.unreadable) == (4, 2, 0)
     assert told(engine) == [(20.0, 16, "called")] * 3
     assert read(engine, active, source).detailed_legs == 0
 
@@ -135,10 +135,10 @@ def test_bad_rows_are_told_and_the_rest_is_taken(engine: Engine, active: ActiveC
     source.call(NOON)
     source.event(NOON, "HANGUP", "PJSIP/x-1", "1.1", "", '{"hangupcau')
     result = read(engine, active, source)
-    assert (result.rows, result.bad) == (3, 1)
-    assert result.faults[0][1].startswith("its extra is not JSON")
+    assert (result.rows, result.unreadable) == (3, 1)
+    assert result.errors[0][1].startswith("its extra is not JSON")
     assert told(engine) == [(20.0, 16, "called")]
-    assert read(engine, active, source).bad == 0
+    assert read(engine, active, source).unreadable == 0
 
 
 def test_a_stretch_leaves_the_rest_to_be_read(engine: Engine, active: ActiveConnection, source: Source) -> None:

@@ -110,7 +110,7 @@ def test_every_form_of_the_table_in_pages(engine: Engine, site: Site, monkeypatc
     assert {outcome for _, outcome, _ in found} == {"answered", "transferred", "abandoned", "timeout", "exit_empty"}
     assert all(int(joined_at.timestamp()) == int(uniqueid.partition(".")[0]) for uniqueid, _, joined_at in found)
     again = read(engine, site)
-    assert (again.rows, again.visits, again.rings, again.changes) == (0, 0, 0, 0)
+    assert (again.rows, again.visits, again.rings, again.agent_events) == (0, 0, 0, 0)
 
 
 def test_only_a_stretch_of_time(engine: Engine, site: Site) -> None:
@@ -130,8 +130,8 @@ def test_bad_rows_are_counted_and_the_rest_is_read(engine: Engine, site: Site) -
     site.insert([nothing, nothing | {"time": "0000-00-00 00:00:00", "event": "CONNECT"}, nothing | {"time": str(T)}])
     site.write(log[10:])
     source = read(engine, site)
-    assert (source.rows, source.bad) == (len(log) + 3, 3)
-    assert [row for row, _ in source.faults] == [11, 12, 13]
+    assert (source.rows, source.unreadable) == (len(log) + 3, 3)
+    assert [row for row, _ in source.errors] == [11, 12, 13]
     assert len(visits(engine)) == 20
 
 
@@ -240,5 +240,5 @@ def test_the_same_calls_from_a_table_and_from_a_file_are_there_once(engine: Engi
     file = tmp_path / "queue_log"
     file.write_text("".join(log))
     (source,) = import_queue_log_files(import_run(engine), [file])
-    assert (source.rows, source.visits, source.rings, source.changes) == (len(log), 0, 0, 0)
+    assert (source.rows, source.visits, source.rings, source.agent_events) == (len(log), 0, 0, 0)
     assert len(visits(engine)) == 60

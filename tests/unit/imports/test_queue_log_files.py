@@ -128,15 +128,15 @@ def test_bad_lines_are_counted_and_named_by_their_number(engine: Engine, log: Pa
         file.write(b"0|NONE|NONE|NONE|QUEUESTART|\n\nnonsense\n" + b"x" * 200 + b"\n")
     append(log, *CALL[1:])
     (source,) = read(engine, log)
-    assert (source.rows, source.bad, source.visits) == (7, 3, 1)
-    assert [line for line, _ in source.faults] == [2, 4, 5]
+    assert (source.rows, source.unreadable, source.visits) == (7, 3, 1)
+    assert [line for line, _ in source.errors] == [2, 4, 5]
     append(log, "3|9.1|sales|Eve|HOORAY|")
     with log.open("ab") as file:
         file.write(b"bad\n" * 200)
     (source,) = read(engine, log)
-    assert (source.rows, source.bad, source.unknown) == (201, 200, {"HOORAY": 1})
-    assert [line for line, _ in source.faults][:5] == [2, 4, 5, 9, 10]
-    assert len(source.faults) == 100
+    assert (source.rows, source.unreadable, source.unknown) == (201, 200, {"HOORAY": 1})
+    assert [line for line, _ in source.errors][:5] == [2, 4, 5, 9, 10]
+    assert len(source.errors) == 100
 
 
 def test_a_line_without_an_end_in_sight_is_one_bad_line(
@@ -148,7 +148,7 @@ def test_a_line_without_an_end_in_sight_is_one_bad_line(
         file.write(b"\xff" * 50_000 + b"\n")
     append(log, *CALL[1:])
     (source,) = read(engine, log)
-    assert (source.rows, source.bad) == (4, 1)
+    assert (source.rows, source.unreadable) == (4, 1)
     assert visits(engine) == [("9.1", "answered")]
     assert rows_read(engine, log) == [0]
 
@@ -177,7 +177,7 @@ def test_a_file_that_is_not_there(engine: Engine, log: Path) -> None:
 def test_a_file_of_something_else_stores_nothing(engine: Engine, log: Path) -> None:
     log.write_bytes(random.Random(1).randbytes(100_000))
     (source,) = read(engine, log)
-    assert source.bad > 100
+    assert source.unreadable > 100
     assert contents(engine) == [[], [], []]
 
 

@@ -121,17 +121,17 @@ def test_several_files_are_read_counted_and_deleted(
     result = import_history(
         engine, settings, active, {"files": files}, lambda done, total: told.append((done, total)), threading.Event()
     )
-    assert {name: result[name] for name in ("rows", "bad", "visits", "calls", "legs")} == {
-        "rows": 6, "bad": 1, "visits": 1, "calls": 1, "legs": 1,
+    assert {name: result[name] for name in ("rows", "unreadable", "visits", "calls", "legs")} == {
+        "rows": 6, "unreadable": 1, "visits": 1, "calls": 1, "legs": 1,
     }  # fmt: skip
     by_name = {source["source"]: source for source in result["sources"]}
-    assert by_name["queue_log"]["faults"] == [(3, "1 fields where queue_log has 5 or more: nonsense")]
+    assert by_name["queue_log"]["errors"] == [(3, "1 fields where queue_log has 5 or more: nonsense")]
     assert "neither" in by_name["odd"]["failure"]
     assert str(settings.imports_dir.resolve()) not in str(result)
     assert told[-1][0] == told[-1][1]
     assert left(settings) == []
     with reading(engine) as session:
-        assert {pack.kind for pack in session.exec(select(DayPack))} >= {"calls", "talks"}
+        assert {pack.kind for pack in session.exec(select(DayPack))} >= {"calls", "conversations"}
 
 
 def test_what_was_read_before_is_nothing_new(engine: Engine, settings: Settings, active: ActiveConnection) -> None:

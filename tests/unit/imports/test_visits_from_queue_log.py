@@ -187,18 +187,18 @@ def test_telephones_that_rang_in_vain() -> None:
     ],
 )
 def test_agents_changes(event: str, change: AgentEvent) -> None:
-    assert fold(f"0|{event}").changes == [change]
+    assert fold(f"0|{event}").agent_events == [change]
 
 
 def test_a_member_added_paused_is_both() -> None:
-    kinds = [change.kind for change in fold("0|MANAGER|sales|Eve|ADDMEMBER|PAUSED").changes]
+    kinds = [change.kind for change in fold("0|MANAGER|sales|Eve|ADDMEMBER|PAUSED").agent_events]
     assert kinds == ["login", "pause"]
 
 
 def test_a_pause_of_all_queues_is_told_once() -> None:
     events = ("0|NONE|NONE|SIP/7|PAUSEALL|", "0|NONE|sales|Eve|PAUSE|", "0|NONE|support|Eve|PAUSE|")
     log = QueueLogFold()
-    pieces = [fold(event, into=log, at_end=False).changes for event in events]
+    pieces = [fold(event, into=log, at_end=False).agent_events for event in events]
     assert [(change.agent, change.queue) for piece in pieces for change in piece] == [
         ("Eve", "sales"),
         ("Eve", "support"),

@@ -54,7 +54,7 @@ def test_what_the_lab_did_is_told(version: int) -> None:
     assert internal.billsec_s is not None
     assert internal.duration_s is not None
     assert 0 < internal.billsec_s < internal.duration_s
-    assert [(change.agent, change.kind, change.reason) for change in facts.changes] == [
+    assert [(change.agent, change.kind, change.reason) for change in facts.agent_events] == [
         ("Eve Adams", "pause", "Coffee ☕"),
         ("Eve Adams", "unpause", ""),
     ]
@@ -365,7 +365,7 @@ def test_agents_come_and_go() -> None:
     pbx.tell("QueueMemberAdded", **told, Paused=1, PausedReason="Training")
     pbx.tell("QueueMemberPause", **told, Paused=0)
     pbx.tell("QueueMemberRemoved", **told)
-    changes = pbx.facts().changes
+    changes = pbx.facts().agent_events
     assert [change.kind for change in changes] == ["login", "pause", "unpause", "logout"]
     assert changes[1].reason == "Training"
 

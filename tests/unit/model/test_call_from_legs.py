@@ -204,14 +204,14 @@ def test_the_dialplans_own_extensions_are_nobodys_number(dst: str) -> None:
 def test_the_cdr_wins_over_live_events_and_keeps_what_only_they_know() -> None:
     live = leg(PHONE, OTHER, talk_s=19, cause=16, pdd_s=0.4, src="anonymous", trunk="seen")
     row = leg(PHONE, OTHER, talk_s=20, sequence=3, recording_file="x.wav")
-    for merged in (merge_legs(live, "watch", row, "cdr"), merge_legs(row, "cdr", live, "watch")):
+    for merged in (merge_legs(live, "live", row, "cdr"), merge_legs(row, "cdr", live, "live")):
         assert merged == replace(row, cause=16, pdd_s=0.4, trunk="seen")
 
 
 def test_a_later_live_event_completes_an_earlier_one() -> None:
     begun = leg(PHONE, OTHER, disposition="", answered_at=None, ended_at=None, duration_s=None, billsec_s=None)
     ended = leg(PHONE, OTHER, src="", cause=16)
-    assert merge_legs(begun, "watch", ended, "watch") == replace(ended, src="1001")
+    assert merge_legs(begun, "live", ended, "live") == replace(ended, src="1001")
 
 
 def test_two_rows_of_one_pair_of_channels_span_both() -> None:

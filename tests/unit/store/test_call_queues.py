@@ -82,7 +82,7 @@ def store(
 ) -> None:
     with writing(engine) as session:
         if visits:
-            store_visits(session, 1, visits, "watch" if by == "watch" else "queue_log")
+            store_visits(session, 1, visits, "live" if by == "live" else "queue_log")
         if legs:
             store_legs(session, 1, legs, by)
 
@@ -95,7 +95,7 @@ def abandon_and_store(engine: Engine, pbx: Pbx, uniqueid: str) -> None:
     pbx.tell("QueueCallerLeave", Uniqueid=uniqueid, Queue="601")
     pbx.tell("Hangup", Uniqueid=uniqueid, Cause=16)
     facts = pbx.facts()
-    store(engine, visits=list(facts.visits), legs=list(facts.legs), by="watch")
+    store(engine, visits=list(facts.visits), legs=list(facts.legs), by="live")
 
 
 def the_call(engine: Engine) -> CallRow:

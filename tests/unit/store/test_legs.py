@@ -113,9 +113,9 @@ def test_legs_of_one_call_may_come_apart(session: Session) -> None:
 def test_the_same_leg_seen_live_and_in_the_cdr_is_one(session: Session) -> None:
     live = replace(IN, sequence=None, billsec_s=59.0, cause=16, pdd_s=1.25, from_name="")
     row = replace(IN, src="+49305678")
-    assert store_legs(session, 1, [live], "watch").legs == 1
+    assert store_legs(session, 1, [live], "live").legs == 1
     assert store_legs(session, 1, [row], "cdr").legs == 0
-    assert store_legs(session, 1, [live], "watch").legs == 0
+    assert store_legs(session, 1, [live], "live").legs == 0
     (leg,) = legs_of(session, id_of(the_call(session)))
     assert (leg.source, leg.billsec_s, leg.src) == ("cdr", 60, "+49305678")
     assert (leg.cause, leg.pdd_s, leg.sequence) == (16, 1.25, 1)
@@ -124,9 +124,9 @@ def test_the_same_leg_seen_live_and_in_the_cdr_is_one(session: Session) -> None:
 
 def test_a_live_call_goes_on_and_ends(session: Session) -> None:
     going = replace(IN, sequence=None, answered_at=None, ended_at=None, duration_s=None, billsec_s=None, disposition="")
-    store_legs(session, 1, [going], "watch")
+    store_legs(session, 1, [going], "live")
     assert (the_call(session).disposition, the_call(session).duration_s) == ("", None)
-    store_legs(session, 1, [replace(IN, sequence=None)], "watch")
+    store_legs(session, 1, [replace(IN, sequence=None)], "live")
     assert (the_call(session).disposition, the_call(session).duration_s) == ("ANSWERED", 72)
 
 

@@ -112,7 +112,7 @@ def test_the_cdr_is_read_again_for_what_was_not_kept_of_it(settings: Settings) -
     old.dispose()
     engine = open_engine(settings)
     with engine.connect() as connection:
-        marks = connection.exec_driver_sql("SELECT kind, position, rows, bad_rows FROM import_cursors").all()
+        marks = connection.exec_driver_sql("SELECT kind, position, rows, unreadable FROM import_cursors").all()
     engine.dispose()
     assert {mark.kind: tuple(mark)[1:] for mark in marks} == {"queue_log": (99, 9, 1), "cdr": (0, 0, 0)}
 
@@ -168,10 +168,67 @@ def upgrade_what_was_seen_live(settings: Settings) -> None:
     assert dst == ["601", "601", "600", "600", did]
 
 
+def test_stored_values_of_earlier_versions_get_their_plain_names(settings: Settings) -> None:
+    settings.pbx_data_dir.mkdir()
+    upgrade_values_of_earlier_versions(settings)
+
+
+def upgrade_values_of_earlier_versions(settings: Settings) -> None:
+    """Upgrade from step 0014, and check sources, results of imports, and packs with the triggers that drop them."""
+    old, at = create_engine(settings.database_url), 1_772_452_800
+    kinds = ["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
+    source = {"source": "queue_log", "rows": 9, "bad": 1, "faults": [[4, "no"]], "changes": 2, "unknown": {"bad": 3}}
+    with old.begin() as connection:
+        upgrade(connection, SCRIPT, "0014")
+        tables = (
+            "connections",
+            "calls",
+            "call_legs",
+            "queue_visits",
+            "day_packs",
+            "import_cursors",
+            "jobs",
+            "subjects",
+        )
+        add = adder(connection, *tables)
+        add("connections", id=1)
+        add("subjects", id=1, kind="trunk")
+        for number, origin in enumerate(("watch", "cdr", "queue_log"), start=1):
+            add("calls", id=number, linkedid=f"{number}.1", started_at=at)
+            add("call_legs", id=number, call_id=number, linkedid=f"{number}.1", started_at=at, source=origin)
+            add("queue_visits", id=number, uniqueid=f"{number}.1", joined_at=at, source=origin)
+        add("import_cursors", id=1, bad_rows=7)
+        add("jobs", id="1", kind="import", result={"rows": 9, "bad": 1, "sources": [source]})
+        add("jobs", id="2", kind="sync", result={"bad": 1})
+        for kind in kinds:
+            add("day_packs", kind=kind, day=at // 86_400, data=b"")
+    old.dispose()
+    engine = open_engine(settings)
+    with engine.execution_options(pbx_writes=True).begin() as connection:
+        for table in ("call_legs", "queue_visits"):
+            sources = connection.exec_driver_sql(f"SELECT source FROM {table} ORDER BY id").scalars().all()
+            assert sources == ["live", "cdr", "queue_log"]
+        assert connection.exec_driver_sql("SELECT unreadable FROM import_cursors").scalar() == 7
+        jobs = sa.Table("jobs", sa.MetaData(), autoload_with=connection)
+        results = connection.execute(sa.select(jobs.c.result).order_by(jobs.c.id)).scalars().all()
+        packs = "SELECT kind FROM day_packs ORDER BY kind"
+        before = connection.exec_driver_sql(packs).scalars().all()
+        add = adder(connection, "agent_events", "trunk_samples")
+        add("agent_events", id=1, happened_at=at, kind="login")
+        add("trunk_samples", taken_at=at)
+        connection.exec_driver_sql("UPDATE calls SET to_number = '600'")
+        after = connection.exec_driver_sql(packs).scalars().all()
+    engine.dispose()
+    renamed = {"source": "queue_log", "rows": 9, "unreadable": 1, "errors": [[4, "no"]], "agent_events": 2}
+    assert results == [{"rows": 9, "unreadable": 1, "sources": [renamed | {"unknown": {"bad": 3}}]}, {"bad": 1}]
+    assert before == ["agent_events", "calls", "conversations", "rings", "seizures", "trunk_samples", "visits"]
+    assert after == ["rings", "visits"]
+
+
 def adder(connection: Connection, *names: str) -> Callable[..., None]:
     """What adds rows to tables: of a column not given a value that it takes."""
     tables = {name: sa.Table(name, sa.MetaData(), autoload_with=connection) for name in names}
-    values = {str: "", int: 1, float: 1.0, bool: False, bytes: b"", dict: {}}
+    values = {str: "", int: 1, float: 1.0, bool: False, bytes: b"", object: {}}  # JSON is an object
 
     def add(name: str, **changes: object) -> None:
         needed = [column for column in tables[name].columns if not column.nullable and not column.server_default]

@@ -27,7 +27,7 @@ from pbx.store.models import (
 )
 from pbx.store.safe_values import MOST_BYTES, bounded, bounded_text
 from pbx.store.snapshots import record_snapshot
-from pbx.store.visits import store_agent_changes, store_rings, store_visits
+from pbx.store.visits import store_agent_events, store_rings, store_visits
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HUGE = 2**33
@@ -64,9 +64,9 @@ def test_what_a_caller_may_write_is_stored_as_far_as_there_is_room(engine: Engin
     legs = [leg(noise(2), odd), leg("2.1", plain)]
     for stored in (2, 0):  # the second time nothing is new
         with writing(engine) as session:
-            assert store_visits(session, 1, visits, "watch") == stored
+            assert store_visits(session, 1, visits, "live") == stored
             assert store_rings(session, 1, rings) == stored
-            assert store_agent_changes(session, 1, changes) == stored
+            assert store_agent_events(session, 1, changes) == stored
             assert store_legs(session, 1, legs, "cdr").legs == stored
     with reading(engine) as session:
         for table in (VisitRow, RingRow, AgentEventRow, LegRow):

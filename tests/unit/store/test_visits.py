@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from pbx.model.history import AgentEvent, Ring, Visit
 from pbx.store.engine import reading, writing
 from pbx.store.models import AgentEventRow, PbxConnection, RingRow, VisitRow
-from pbx.store.visits import VisitSource, open_visits, store_agent_changes, store_rings, store_visits
+from pbx.store.visits import VisitSource, open_visits, store_agent_events, store_rings, store_visits
 
 AT = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 JOINED = Visit("9.1", "sales", AT, caller="+4930123", original_position=2)
@@ -72,8 +72,8 @@ def test_the_same_visit_of_another_pbx_is_another(engine: Engine, pbx: int) -> N
 
 def test_live_and_imported_are_one_visit_in_any_order(engine: Engine, pbx: int) -> None:
     words: list[tuple[Visit, VisitSource]] = [
-        (replace(JOINED, joined_at=after(0.9), caller_name="Mara", original_position=None), "watch"),
-        (SEEN, "watch"),
+        (replace(JOINED, joined_at=after(0.9), caller_name="Mara", original_position=None), "live"),
+        (SEEN, "live"),
         (JOINED, "queue_log"),
         (ANSWERED, "queue_log"),
     ]
@@ -88,10 +88,10 @@ def test_live_and_imported_are_one_visit_in_any_order(engine: Engine, pbx: int) 
         assert (row.joined_at, row.caller_name, row.interface, row.original_position) == (AT, "Mara", "PJSIP/1001", 2)
 
 
-@pytest.mark.parametrize("source", ["watch", "queue_log"])
+@pytest.mark.parametrize("source", ["live", "queue_log"])
 @pytest.mark.parametrize("open_outcome", ["in_progress", "unknown"])
 def test_either_completes_what_has_no_end(engine: Engine, pbx: int, source: VisitSource, open_outcome: str) -> None:
-    other: VisitSource = "watch" if source == "queue_log" else "queue_log"
+    other: VisitSource = "live" if source == "queue_log" else "queue_log"
     store(engine, pbx, replace(JOINED, outcome=open_outcome), source=other)
     store(engine, pbx, replace(JOINED, outcome="abandoned", ended_at=after(30), wait_s=30), source=source)
     store(engine, pbx, replace(JOINED, outcome=open_outcome), source=other)  # told again, knowing no more
@@ -100,7 +100,7 @@ def test_either_completes_what_has_no_end(engine: Engine, pbx: int, source: Visi
 
 
 def test_queue_logs_outcome_wins_and_nothing_of_the_other_stays(engine: Engine, pbx: int) -> None:
-    store(engine, pbx, SEEN, source="watch")
+    store(engine, pbx, SEEN, source="live")
     store(engine, pbx, replace(JOINED, outcome="abandoned", ended_at=after(13), wait_s=13.0))
     (row,) = rows(engine)
     assert (row.outcome, row.agent, row.talk_s, row.connected_at) == ("abandoned", "", None, None)
@@ -129,7 +129,7 @@ def test_an_end_told_again_without_its_beginning_changes_nothing(engine: Engine,
 def test_visits_that_go_on_are_found_again_by_their_source(engine: Engine, pbx: int) -> None:
     waits = replace(JOINED, uniqueid="9.2")
     store(engine, pbx, ANSWERED, waits)
-    store(engine, pbx, replace(JOINED, uniqueid="9.3"), source="watch")
+    store(engine, pbx, replace(JOINED, uniqueid="9.3"), source="live")
     with reading(engine) as session:
         assert open_visits(session, pbx, "queue_log") == [waits]
 
@@ -159,7 +159,7 @@ def test_changes_seen_twice_are_one(engine: Engine, pbx: int) -> None:
     seen = replace(pause, happened_at=after(0.9))
     for told, added in (([pause, back], 2), ([seen], 0), ([again], 1), ([pause, back, again], 0), ([], 0)):
         with writing(engine) as session:
-            assert store_agent_changes(session, pbx, told) == added
+            assert store_agent_events(session, pbx, told) == added
     with reading(engine) as session:
         found = session.exec(select(AgentEventRow).order_by(col(AgentEventRow.happened_at))).all()
     assert [(row.kind, row.reason) for row in found] == [("pause", "Lunch"), ("unpause", "Lunch"), ("pause", "Lunch")]

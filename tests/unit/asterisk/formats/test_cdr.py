@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.asterisk.formats.cdr import BadRow, Clock, learn_clock, parse_cdr_row
+from pbx.asterisk.formats.cdr import Clock, UnreadableRow, learn_clock, parse_cdr_row
 from pbx.model.channels import peer_of, trunks_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -73,19 +73,19 @@ def test_every_column_may_be_null_but_the_uniqueid() -> None:
     leg = parse_cdr_row(dict.fromkeys(ROW) | {"uniqueid": f"pbx1-{NOON_EPOCH}.7"}, Clock(BERLIN))
     assert leg.started_at == NOON  # the uniqueid's own
     assert (leg.answered_at, leg.ended_at, leg.duration_s, leg.billsec_s) == (None, None, None, None)
-    with pytest.raises(BadRow, match="uniqueid"):
+    with pytest.raises(UnreadableRow, match="uniqueid"):
         parse_cdr_row(ROW | {"uniqueid": None}, Clock(BERLIN))
 
 
 @pytest.mark.parametrize("zero", ["0000-00-00 00:00:00", "", None, "1970-01-01 01:00:00"])
 def test_a_date_that_is_none(zero: str | None) -> None:
     assert parse_cdr_row(ROW | {"calldate": zero}, Clock(BERLIN)).started_at == NOON
-    with pytest.raises(BadRow, match="time"):
+    with pytest.raises(UnreadableRow, match="time"):
         parse_cdr_row(ROW | {"calldate": zero, "uniqueid": "asterisk.42"}, Clock(BERLIN))
 
 
 def test_what_is_no_number() -> None:
-    with pytest.raises(BadRow, match="billsec is 'x'"):
+    with pytest.raises(UnreadableRow, match="billsec is 'x'"):
         parse_cdr_row(ROW | {"billsec": "x"}, Clock(BERLIN))
     assert parse_cdr_row(ROW | {"duration": -3, "billsec": 0}, Clock(BERLIN)).duration_s == 0
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.asterisk.formats import cel, queue_log
-from pbx.asterisk.formats.cdr import BadRow, Clock, parse_cdr_row
+from pbx.asterisk.formats.cdr import Clock, UnreadableRow, parse_cdr_row
 from pbx.asterisk.formats.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.model.channels import peer_of, trunks_of
 from pbx.model.history import Leg
@@ -111,7 +111,7 @@ def test_a_header_names_the_columns(delimiter: str, names: str) -> None:
     leg = parse_cdr_row(row, Clock(UTC))
     assert (leg.from_name, leg.started_at, leg.billsec_s) == ("Eve", START, 55)
     assert parse_master_csv_line(header, layout) is None  # as in files that were put together
-    with pytest.raises(BadRow, match="columns"):
+    with pytest.raises(UnreadableRow, match="columns"):
         parse_master_csv_line(b"x", layout)
 
 
@@ -183,18 +183,18 @@ def test_no_long_run_takes_long(first: str, run: str, last: str, count: int) -> 
     for value in (text, f'"{text}', f'"{text}" <1>', text[:count]):
         row = {"uniqueid": "1795251600.1", "calldate": "2026-11-21 09:00:00", "clid": value, "channel": value}
         row |= {"dstchannel": value, "lastapp": "Queue", "lastdata": value, "linkedid": value, "duration": value}
-        with suppress(BadRow):
+        with suppress(UnreadableRow):
             leg = parse_cdr_row(row | {"duration": "1"}, Clock(UTC))
             link_legs([leg, leg])
         peer_of(value)
         trunks_of(value, value, value, ())
         for line in (value, f"1795251600|1.2|600|{value}|CONNECT|5|x|3", f"1795251600|1.2|600|Eve|{value}|CONNECT"):
-            with suppress(queue_log.BadLine):
+            with suppress(queue_log.UnreadableLine):
                 queue_log.parse_queue_log_line(line.encode("latin-1"))
         lines = record(clid=value.replace("\n", " ")).decode("utf-8", "replace") + value
         join_lines(lines.encode().split(b"\n"))
         layout_of(value.encode())
-        with suppress(BadRow):
+        with suppress(UnreadableRow):
             cel.add_row({}, {"eventtype": "HANGUP", "channame": value, "linkedid": value, "extra": value})
     assert process_time() - begun < 5
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx.asterisk.formats.cdr import BadRow
+from pbx.asterisk.formats.cdr import UnreadableRow
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
 from pbx.model.call_from_legs import fold_legs, merge_legs
 from pbx.model.history import Leg
@@ -117,7 +117,7 @@ def test_reading_the_cdr_again_loses_nothing_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "row",
     [
         row("HANGUP", CALLED, '{"hangupcause":16,"hangupsou'),  # cut by the column's width
         row("HANGUP", ""),
@@ -126,9 +126,9 @@ def test_reading_the_cdr_again_loses_nothing_of_it() -> None:
         row("BRIDGE_ENTER", CALLER, "", CALLED) | {"eventtime": None},
     ],
 )
-def test_a_bad_row_says_why(bad: dict[str, Any]) -> None:
-    with pytest.raises(BadRow):
-        told(bad)
+def test_the_error_of_an_unreadable_row_names_the_reason(row: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableRow):
+        told(row)
 
 
 @pytest.mark.parametrize("extra", ["", None, "[]", "null", '{"hangupcause":null}', '{"hangupcause":"many"}'])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pbx.asterisk.formats.cdr import BadRow, Clock, parse_cdr_row
+from pbx.asterisk.formats.cdr import Clock, UnreadableRow, parse_cdr_row
 from pbx.asterisk.formats.master_csv import link_legs, parse_master_csv_line
 from pbx.model.history import Leg
 
@@ -45,13 +45,13 @@ def test_the_columns_that_are_asked_for() -> None:
     assert leg(LINE + UNIQUEID).recording_file == ""
     assert (leg(LINE + UNIQUEID + FILE + new).linkedid, leg(LINE + UNIQUEID + new).sequence) == ("1795266190.100", 7)
     assert leg(LINE + UNIQUEID + b',"a note"').recording_file == ""
-    with pytest.raises(BadRow, match="loguniqueid"):
+    with pytest.raises(UnreadableRow, match="loguniqueid"):
         leg(LINE)
 
 
 @pytest.mark.parametrize("line", [LINE[:200], b"not a CDR", b'"' + LINE, b"\xff\xfe,,,", LINE.replace(b",28,", b",x,")])
 def test_broken_lines(line: bytes) -> None:
-    with pytest.raises(BadRow):
+    with pytest.raises(UnreadableRow):
         leg(line + UNIQUEID)
 
 

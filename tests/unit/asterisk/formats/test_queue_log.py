@@ -9,8 +9,8 @@ import pytest
 from pbx import text_encoding as charset
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.formats.queue_log import (
-    BadLine,
     QueueEvent,
+    UnreadableLine,
     callid_epoch_s,
     ordered,
     parse_queue_log_line,
@@ -52,7 +52,7 @@ def test_a_line_without_data_and_an_empty_line() -> None:
     ],
 )
 def test_a_bad_line_says_why(line: bytes, why: str) -> None:
-    with pytest.raises(BadLine, match=why.replace("|", r"\|")):
+    with pytest.raises(UnreadableLine, match=why.replace("|", r"\|")):
         parse_queue_log_line(line)
 
 
@@ -169,7 +169,7 @@ def test_a_rows_local_time_is_the_pbxs() -> None:
 
 @pytest.mark.parametrize("time", [None, "", "0000-00-00 00:00:00", "NULL", 0, float("nan")])
 def test_a_row_without_a_time_is_bad(time: Any) -> None:
-    with pytest.raises(BadLine):
+    with pytest.raises(UnreadableLine):
         parse_queue_log_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1"))
 
 
