@@ -1,18 +1,13 @@
-"""The demo PBX's answers to AMI actions, byte for byte as Asterisk 16 and 22 write them. Pure."""
+"""The demo PBX's answers to AMI actions, byte for byte as Asterisk 16 writes them. Pure."""
 
-from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from pbx.demo.ami_messages import PbxMoment, ReceivedAction, empty_list_answer, list_answer, refuse, reply
+from pbx.demo.ami_messages import AmiAnswer, PbxMoment, ReceivedAction, empty_list_answer, list_answer, refuse, reply
 from pbx.demo.ami_pjsip_answers import contacts, endpoints, one_endpoint, registrations
-from pbx.demo.ari_server import VERSIONS
 from pbx.demo.channels import UNKNOWN, Channel, EventHeaders
 from pbx.demo.company import QUEUES, ZONE
 from pbx.demo.simulated_asterisk import IDLE, Member, QueueState, member_headers
-
-AMI_VERSIONS = {"16": "5.0.4", "22": "11.0.0"}
-
 
 # The system
 
@@ -22,10 +17,9 @@ def _ping(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _core_settings(action: ReceivedAction, moment: PbxMoment) -> str:
-    version = moment.asterisk.version
     fields = {
-        "AMIversion": AMI_VERSIONS[version],
-        "AsteriskVersion": VERSIONS[version],
+        "AMIversion": moment.release.ami_version,
+        "AsteriskVersion": moment.release.version,
         "SystemName": "",
         "CoreMaxCalls": "0",
         "CoreMaxLoadAvg": "0.000000",
@@ -36,7 +30,6 @@ def _core_settings(action: ReceivedAction, moment: PbxMoment) -> str:
         "CoreCDRenabled": "Yes",
         "CoreHTTPenabled": "Yes",
     }
-    fields |= {} if version == "16" else {"SoundsSearchCustomDir": "No"}
     return reply(action, "Success", *fields.items())
 
 
@@ -49,10 +42,6 @@ def _core_status(action: ReceivedAction, moment: PbxMoment) -> str:
         for part, form in (("Date", "%Y-%m-%d"), ("Time", "%H:%M:%S"))
     ]
     fields.append(("CoreCurrentCalls", str(len(asterisk.channels_at(moment.at)))))
-    if asterisk.version != "16":
-        fields.append(
-            ("CoreProcessedCalls", str(sum(1 for _ in asterisk.calls_between(asterisk.booted_at, moment.at))))
-        )
     return reply(action, "Success", *fields)
 
 
@@ -76,7 +65,7 @@ def _command(action: ReceivedAction, moment: PbxMoment) -> str:
     if not command:
         return refuse(action, "No command provided")
     if command == "core show version":
-        version = f"Asterisk {VERSIONS[moment.asterisk.version]} built by nobody @ demo on a x86_64 running Linux on"
+        version = f"Asterisk {moment.release.version} built by nobody @ demo on a x86_64 running Linux on"
         return reply(action, "Success", follows, ("Output", f"{version} 2024-01-04 17:58:50 UTC"))
     similar = f"(type 'core show help {' '.join(command.split()[:2])}' for other possible commands)"
     return reply(action, "Error", follows, ("Output", f"No such command '{command}' {similar}"))
@@ -181,7 +170,7 @@ def _queue_summary(action: ReceivedAction, moment: PbxMoment) -> str:
     return list_answer(action, "Queue summary will follow", "QueueSummaryComplete", items)
 
 
-ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
+ACTIONS: dict[str, AmiAnswer] = {
     "ping": _ping,
     "coresettings": _core_settings,
     "corestatus": _core_status,
@@ -196,8 +185,6 @@ ACTIONS: dict[str, Callable[[ReceivedAction, PbxMoment], str]] = {
     "queuesummary": _queue_summary,
     "iaxpeerlist": empty_list_answer("IAX Peer status list will follow", "PeerlistComplete"),
     "iaxregistry": empty_list_answer("Registrations will follow", "RegistrationsComplete"),
-}
-ONLY_16 = {  # Asterisk 21 removed chan_sip
     "sippeers": empty_list_answer("Peer status list will follow", "PeerlistComplete"),
     "sipshowregistry": empty_list_answer("Registrations will follow", "RegistrationsComplete"),
 }
@@ -205,9 +192,8 @@ ONLY_16 = {  # Asterisk 21 removed chan_sip
 
 def answer_action(action: ReceivedAction, moment: PbxMoment) -> str:
     """The complete answer to an action of a client that is logged in."""
-    handlers = ACTIONS if moment.asterisk.version != "16" else ACTIONS | ONLY_16
-    handler = handlers.get(action.action.lower())
-    if handler is None:
+    answer = moment.release.actions.get(action.action.lower())
+    if answer is None:
         message = f"Invalid/unknown command: {action.action}. Use Action: ListCommands to show available commands."
         return refuse(action, message)
-    return handler(action, moment)
+    return answer(action, moment)

@@ -1,6 +1,6 @@
 """AMI messages: an action from a client, and the messages of its answer. Pure.
 
-Long items are filled into the templates in `shapes/`, which have the fields of real servers in their order.
+Long items of lists are filled into templates, which have the fields of a real server in their order.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,11 +33,27 @@ class ReceivedAction:
 
 @dataclass(frozen=True, slots=True)
 class PbxMoment:
-    """The PBX at the moment `at` of the story, when its own clock shows `clock_at`."""
+    """The PBX at the moment `at` of the simulation, when its own clock shows `clock_at`."""
 
+    release: "Release"
     asterisk: SimulatedAsterisk
     at: datetime
     clock_at: datetime
+
+
+AmiAnswer = Callable[[ReceivedAction, PbxMoment], str]
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """A release of Asterisk: what differs between releases in the PBX's messages."""
+
+    version: str
+    ami_version: str
+    list_items: Path  # the templates of long list items, separated by empty lines
+    empty_fields: frozenset[str]  # of the templates; the release has no values for them
+    actions: Mapping[str, AmiAnswer]  # by name in lower case, without those that a session answers
+    asterisk: type[SimulatedAsterisk] = SimulatedAsterisk
 
 
 def message_text(headers: Iterable[tuple[str, str]]) -> str:
@@ -60,11 +76,11 @@ def refuse(action: ReceivedAction, message: str) -> str:
     return reply(action, "Error", ("Message", message))
 
 
-@lru_cache(maxsize=2)
-def _shapes(version: str) -> dict[str, dict[str, str]]:
-    blocks = (Path(__file__).parent / "shapes" / f"{version}.txt").read_text(encoding="utf-8").strip().split("\n\n")
+@lru_cache
+def _templates(file: Path) -> dict[str, dict[str, str]]:
+    """The fields of each event with their usual values."""
     found: dict[str, dict[str, str]] = {}
-    for block in blocks:
+    for block in file.read_text(encoding="utf-8").strip().split("\n\n"):
         fields = {name: value.strip() for name, _, value in (line.partition(":") for line in block.splitlines())}
         found[fields.pop("Event")] = fields
     return found
@@ -74,7 +90,9 @@ def list_item(
     action: ReceivedAction, moment: PbxMoment, event: str, values: Mapping[str, str], omit: tuple[str, ...] = ()
 ) -> EventHeaders:
     """An item of a list: the template of its event with these values, without the fields to omit."""
-    template = _shapes(moment.asterisk.version)[event]
+    release = moment.release
+    values = {**values, **dict.fromkeys(release.empty_fields, "")}
+    template = _templates(release.list_items)[event]
     filled = tuple((name, values.get(name, value)) for name, value in template.items() if name not in omit)
     return (("Event", event), *action.id_line, *filled)
 
@@ -88,5 +106,6 @@ def list_answer(
     return start + "".join(texts) + message_text(end)
 
 
-def empty_list_answer(message: str, done: str) -> Callable[[ReceivedAction, PbxMoment], str]:
+def empty_list_answer(message: str, done: str) -> AmiAnswer:
+    """Answers an action with a list without items."""
     return lambda action, moment: list_answer(action, message, done, ())

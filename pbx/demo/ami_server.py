@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
-from pbx.demo.ami_answers import AMI_VERSIONS, answer_action
-from pbx.demo.ami_messages import PbxMoment, ReceivedAction, event_text, refuse, reply
+from pbx.demo.ami_answers import answer_action
+from pbx.demo.ami_messages import PbxMoment, ReceivedAction, Release, event_text, refuse, reply
 from pbx.demo.client_connection import ClientConnection
 from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk
 
@@ -27,6 +27,7 @@ _POSIX = {"[[:cntrl:]]": r"[\x00-\x1f\x7f]", "[[:alnum:]]": "[0-9A-Za-z]", "[[:d
 class AmiHost(Protocol):
     """The PBX that a session belongs to: a DemoPbx."""
 
+    release: Release
     username: str
     password: str
     asterisk: SimulatedAsterisk
@@ -77,8 +78,7 @@ class AmiSession:
 
     async def run(self) -> None:
         """Greet the client, answer its actions and send it events until it leaves."""
-        version = AMI_VERSIONS[self._pbx.asterisk.version]
-        await self._connection.send(f"Asterisk Call Manager/{version}\r\n".encode())
+        await self._connection.send(f"Asterisk Call Manager/{self._pbx.release.ami_version}\r\n".encode())
         sending = asyncio.create_task(self._send_events())
         try:
             while (action := await self._read()) is not None:
@@ -145,7 +145,8 @@ class AmiSession:
             return own[name](action)
         if name == "login":
             return reply(action, "Success", ("Message", "Already authenticated"))
-        return answer_action(action, PbxMoment(self._pbx.asterisk, self._pbx.clock(), self._pbx.pbx_now()))
+        pbx = self._pbx
+        return answer_action(action, PbxMoment(pbx.release, pbx.asterisk, pbx.clock(), pbx.pbx_now()))
 
     def _challenge_for(self, action: ReceivedAction) -> str:
         if action.get("authtype").upper() != "MD5":
@@ -191,8 +192,6 @@ class AmiSession:
         if action.get("operation").lower() != "add":
             return refuse(action, "Unknown operation")
         pattern = action.get("filter")
-        if not pattern and self._pbx.asterisk.version != "16":
-            return refuse(action, "Filter was formatted incorrectly.  Check the syntax of the filter given.")
         for posix, python in _POSIX.items():
             pattern = pattern.replace(posix, python)
         try:

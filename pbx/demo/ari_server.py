@@ -1,7 +1,7 @@
-"""The demo PBX's ARI: the resources that the app uses, as Asterisk 16 and 22 answer a read-only user.
+"""The demo PBX's ARI: the resources that the app uses, as Asterisk answers a read-only user.
 
 The order of checks, headers and fields is that of res_ari.c and resource_recordings.c. tests/lab/test_demo_ari.py
-compares the answers with both servers.
+compares the answers with those of real servers.
 """
 
 import base64
@@ -9,11 +9,12 @@ import binascii
 import hmac
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 from uuid import NAMESPACE_OID, uuid5
 from zoneinfo import ZoneInfo
 
+from pbx.demo.ami_messages import Release
 from pbx.demo.asterisk_http import BadRequest, HttpReply, Request, html_reply, json_reply, read_request
 from pbx.demo.channels import DOWN, RING, RINGING, UP, Channel
 from pbx.demo.client_connection import ClientConnection
@@ -22,7 +23,6 @@ from pbx.demo.recording_dir import RecordingDir, StoredFile
 from pbx.demo.simulated_asterisk import SimulatedAsterisk
 
 ENTITY_ID = "02:00:00:00:60:00"  # a locally administered address, which no network card has
-VERSIONS = {"16": "16.28.0", "22": "22.10.1"}
 _REALM = 'WWW-Authenticate: Basic realm="Asterisk REST Interface"'
 _STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _NOT_FOUND = "The requested URL was not found on this server."
@@ -31,7 +31,7 @@ _NOT_FOUND = "The requested URL was not found on this server."
 class AriHost(Protocol):
     """The PBX that ARI serves: a DemoPbx."""
 
-    version: Literal["16", "22"]
+    release: Release
     username: str
     password: str
     asterisk: SimulatedAsterisk
@@ -61,7 +61,7 @@ class AriConnection:
 
     @property
     def _server(self) -> str:
-        return f"Asterisk/{VERSIONS[self._pbx.version]}"
+        return f"Asterisk/{self._pbx.release.version}"
 
     async def serve(self) -> None:
         """Answer requests until the client leaves or sends nothing for 15 s. Raises ConnectionError."""
@@ -158,7 +158,7 @@ def _info(pbx: AriHost, _name: str) -> HttpReply:
     return json_reply(
         {
             "build": build | {"date": "2026-01-05 08:00:00 UTC", "user": "demo"},
-            "system": {"version": VERSIONS[pbx.version], "entity_id": ENTITY_ID},
+            "system": {"version": pbx.release.version, "entity_id": ENTITY_ID},
             "config": {"name": "", "default_language": "en", "setid": {"user": "", "group": ""}},
             "status": {"startup_time": started_at, "last_reload_time": started_at},
         }

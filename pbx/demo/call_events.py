@@ -1,6 +1,6 @@
 """The AMI events of a planned call, in Asterisk's order. Pure.
 
-The order is that of Asterisk 16.28 and 22.10, seen with PJSIP telephones as the queue's members.
+The order is that of a real Asterisk with PJSIP telephones as the queue's members.
 """
 
 from datetime import timedelta
@@ -27,7 +27,7 @@ def call_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
 
 def write_call_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
     """The steps of a call in their order."""
-    writer = StepWriter(boot.version, call.started_at)
+    writer = StepWriter(call.started_at)
     if call.direction == "inbound":
         _call_to_queue(writer, call, boot)
     else:

@@ -11,7 +11,6 @@ DOWN, RING, RINGING, UP = 0, 4, 5, 6
 _STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _TEXT = {0: "Unknown", 1: "Unallocated (unassigned) number", 16: "Normal Clearing", 17: "User busy"}
 _TEXT |= {34: "Circuit/channel congestion"}
-_SIP = {1: "404", 17: "486", 34: "503"}  # TechCause of Asterisk 22, where the far end refused
 UNKNOWN = "<unknown>"
 _FIELDS = (
     *("Channel", "ChannelState", "ChannelStateDesc", "CallerIDNum", "CallerIDName", "ConnectedLineNum"),
@@ -98,7 +97,6 @@ class CallStep(NamedTuple):
 class StepWriter:
     """Writes a call's steps at the moment `at`. Channels have short names here: `caller`, `agent`, `callee`."""
 
-    version: str
     at: datetime
     channels: dict[str, Channel] = field(default_factory=dict)
     steps: list[CallStep] = field(default_factory=list)
@@ -139,20 +137,16 @@ class StepWriter:
         self.add("QueueMemberStatus", group="agent", device=DeviceChange(endpoint, status))
 
     def request_hangup(self, name: str, cause: int = 16) -> None:
-        """The far end hung up or refused the call. Asterisk 22 names a cause only where it refused."""
-        headers = () if self.version != "16" and cause not in _SIP else (("Cause", str(cause)),)
-        self.report("HangupRequest", name, *headers, *self._tech_cause(cause))
+        """The far end hung up or refused the call."""
+        self.report("HangupRequest", name, ("Cause", str(cause)))
 
     def hang_up(self, name: str, cause: int = 16, *, runs_dialplan: bool = False) -> None:
         """End a channel. One that runs the dialplan is first requested to end."""
         if runs_dialplan:
             self.report("SoftHangupRequest", name, ("Cause", "16"))
         channel = self.channels.pop(name)
-        headers = ("Cause", str(cause)), ("Cause-txt", _TEXT[cause]), *self._tech_cause(cause)
+        headers = ("Cause", str(cause)), ("Cause-txt", _TEXT[cause])
         self.add("Hangup", *headers, subjects=(("", channel),))
-
-    def _tech_cause(self, cause: int) -> EventHeaders:
-        return (("TechCause", _SIP[cause]),) if self.version != "16" and cause in _SIP else ()
 
     def set_variable(self, name: str, variable: str, value: str) -> None:
         """Set a variable of a channel."""

@@ -10,12 +10,14 @@ from typing import Literal, Self
 
 from pydantic import SecretStr
 
+from pbx.demo.ami_messages import Release
 from pbx.demo.ami_server import AmiServer, AmiSession
 from pbx.demo.ari_server import AriConnection
+from pbx.demo.asterisk_16 import ASTERISK_16
 from pbx.demo.client_connection import READ_LIMIT_BYTES, ClientConnection
 from pbx.demo.company import ZONE
 from pbx.demo.recording_dir import RecordingDir
-from pbx.demo.simulated_asterisk import SimulatedAsterisk, last_regular_boot
+from pbx.demo.simulated_asterisk import last_regular_boot
 from pbx.errors import DataError
 from pbx.settings import Connection
 
@@ -36,10 +38,16 @@ class DemoPbx:
     it can't listen.
     """
 
-    version: Literal["16", "22"] = "16"
     seed = 1
 
-    def __init__(self, *, clock: Callable[[], datetime] = utc_now, recordings: RecordingDir | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        release: Release = ASTERISK_16,
+        clock: Callable[[], datetime] = utc_now,
+        recordings: RecordingDir | None = None,
+    ) -> None:
+        self.release = release
         self.ami_port, self.ari_port = 0, 0  # 0: chosen by the system when entered
         self.username = "demo"
         self.password = secrets.token_urlsafe(18)
@@ -47,7 +55,7 @@ class DemoPbx:
         self.recordings = RecordingDir() if recordings is None else recordings
         if recordings is None:
             self.recordings.add_ended_calls(clock())
-        self.asterisk = SimulatedAsterisk(self.seed, last_regular_boot(clock()), self.version)
+        self.asterisk = release.asterisk(self.seed, last_regular_boot(clock()))
         self._ami = AmiServer(self)
         self._connections: set[ClientConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()

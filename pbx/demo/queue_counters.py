@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal
 
 from pbx.demo.company import QUEUES, PlannedCall
 from pbx.demo.simulated_history import calls_between
@@ -15,11 +14,10 @@ _SERVICE_LEVELS_S = {queue.number: queue.service_level_s for queue in QUEUES}
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """A start of Asterisk: with which story, when, and which version."""
+    """One start of Asterisk: when, and the seed of its simulated history."""
 
     seed: int
     booted_at: datetime
-    version: Literal["16", "22"]
 
     def calls_between(self, from_at: datetime, to_at: datetime) -> Iterator[PlannedCall]:
         """The calls that overlap a period, without those that the restart ended."""

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pbx.demo.call_events import call_steps
 from pbx.demo.channels import RING, RINGING, UP, Channel, EventHeaders
-from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
+from pbx.demo.company import AGENTS, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
 from pbx.demo.queue_counters import Boot, Counters, counters_at, is_waiting, seconds_between
 from pbx.demo.shifts_and_outages import DayClock, Shift, shifts_of_day
 from pbx.demo.simulated_history import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
@@ -64,16 +63,6 @@ class QueueState:
     callers: tuple[WaitingCaller, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DemoPbxState:
-    """The PBX at a moment."""
-
-    queues: tuple[QueueState, ...]
-    channels: tuple[Channel, ...]
-    devices: dict[str, int]  # of each telephone, as a QueueMember's Status
-    registrations: dict[str, str]  # of each trunk
-
-
 def last_regular_boot(at: datetime) -> datetime:
     """The demo PBX's last regular start: it restarts on Sundays at four in the morning."""
     local = at.astimezone(ZoneInfo(ZONE))
@@ -83,25 +72,6 @@ def last_regular_boot(at: datetime) -> datetime:
         return booted_at
     day -= timedelta(days=7)
     return DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
-
-
-def state_at(at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16") -> DemoPbxState:
-    """The PBX at a moment. Its queues have counted since `booted_at`."""
-    asterisk = SimulatedAsterisk(seed, booted_at, version)
-    channels = asterisk.channels_at(at)
-    return DemoPbxState(
-        queues=tuple(asterisk.queue(queue, at) for queue in QUEUES),
-        channels=channels,
-        devices={phone.extension: asterisk.device(phone.extension, channels) for phone in (*PHONES, UNUSED_PHONE)},
-        registrations=asterisk.registrations(at),
-    )
-
-
-def events_between(
-    from_at: datetime, to_at: datetime, booted_at: datetime, seed: int = 1, version: Literal["16", "22"] = "16"
-) -> tuple[AmiEvent, ...]:
-    """The events after `from_at` up to `to_at`, in their order."""
-    return SimulatedAsterisk(seed, booted_at, version).events_between(from_at, to_at)
 
 
 @dataclass(frozen=True)
@@ -233,7 +203,7 @@ class SimulatedAsterisk(Boot):
         member = self.member(agent, change.queue, at - before, device)
         headers = member_headers(member) if member is not None else ()
         names = {"login": "QueueMemberAdded", "logout": "QueueMemberRemoved"}
-        if change.kind == "pause" and self.version == "16":
+        if change.kind == "pause":
             headers += (("Reason", change.reason),)
         return AmiEvent(at, names.get(change.kind, "QueueMemberPause"), "agent", headers)
 

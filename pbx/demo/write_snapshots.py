@@ -137,7 +137,7 @@ class _Replay:
         self.trunk_channels = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
         self.states = dict.fromkeys(self.trunk_channels, "registered")
         self.calls = self.channels = 0
-        self.asterisk = SimulatedAsterisk(1, since, "16")
+        self.asterisk = SimulatedAsterisk(1, since)
         self.trunk_changes: list[tuple[datetime, str, _SampleRow]] = []
         self._last: dict[tuple[str, int], _SampleRow] = {}
         moments: list[_ScheduledChange] = []
@@ -152,7 +152,7 @@ class _Replay:
         while booted_at > since:
             moments.append((booted_at, 2, self._restart))
             booted_at = last_regular_boot(booted_at - timedelta(seconds=1))
-        moments.append((since, 3, partial(self._continue_counters, Boot(1, booted_at, "16"), since)))
+        moments.append((since, 3, partial(self._continue_counters, Boot(1, booted_at), since)))
         moments.sort(key=lambda moment: moment[:2])
         self._moments: Iterator[_ScheduledChange] = iter(moments)
         self._next = next(self._moments, None)

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from itertools import pairwise
-from typing import Literal
 
 import pytest
 
-from pbx.demo.ami_answers import ACTIONS, ONLY_16
+from pbx.demo.ami_answers import ACTIONS
 from pbx.demo.company import QUEUES
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
+from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.running import AmiReader, Clock, running_pbx
 
@@ -134,8 +134,7 @@ def blurred(raw: bytes) -> str:
 @pytest.fixture
 def sides(server: LabServer) -> Iterator[tuple[Line, Line]]:
     """Asterisk, and the demo PBX that says it is the same."""
-    version: Literal["16", "22"] = "16" if server.version == 16 else "22"
-    with running_pbx(version) as (pbx, clock):
+    with running_pbx(RELEASES[server.version]) as (pbx, clock):
         busy(pbx, clock)
         lines = Line(server.connection()), Line(pbx.connection())
         yield lines
@@ -288,4 +287,4 @@ def test_every_action_it_serves_is_compared() -> None:
     compared = {name.lower() for name in LISTS} | {
         found[1].lower() for text in WORDS if (found := re.match(r"(?i)action: *(\w+)", text))
     }
-    assert {*ACTIONS, *ONLY_16} <= compared
+    assert ACTIONS.keys() <= compared

@@ -11,6 +11,7 @@ import pytest
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call
 from tests.lab.server import LabServer
+from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.http_client import Answer, ask, ask_and_stay, authorization, busy_moment, request
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import SimulatedRecordings
@@ -134,7 +135,7 @@ def demo(server: LabServer) -> Iterator[Connection]:
     recordings = SimulatedRecordings()
     recordings.add(NAME, wav())
     busy = busy_moment()
-    with SimulatedPbx(version="16" if server.version == 16 else "22", recordings=recordings, clock=lambda: busy) as pbx:
+    with SimulatedPbx(release=RELEASES[server.version], recordings=recordings, clock=lambda: busy) as pbx:
         yield pbx.connection()
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Literal
 
 import pytest
 
@@ -24,6 +23,7 @@ from tests.lab.ami import Ami
 from tests.lab.process import wait_until
 from tests.lab.server import LabServer
 from tests.lab.test_demo_ami import Fields, Message, messages
+from tests.simulator.asterisk_22 import RELEASES
 from tests.unit.asterisk.ami.replay import raw
 
 pytestmark = pytest.mark.lab
@@ -140,8 +140,7 @@ def shapes(server: LabServer) -> dict[str, set[Fields]]:
 
 
 def simulated_asterisk(server: LabServer) -> SimulatedAsterisk:
-    version: Literal["16", "22"] = "16" if server.version == 16 else "22"
-    return SimulatedAsterisk(1, DayClock(DAYS[0]).start_at, version)
+    return RELEASES[server.version].asterisk(1, DayClock(DAYS[0]).start_at)
 
 
 def as_message(event: AmiEvent) -> Message:

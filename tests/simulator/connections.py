@@ -10,6 +10,7 @@ from pbx.demo.ari_server import AriConnection, AriHost
 from pbx.demo.asterisk_http import HttpReply, Request, html_reply, json_reply
 from pbx.demo.client_connection import ClientConnection
 from pbx.demo.recording_dir import StoredFile
+from tests.simulator.asterisk_22 import ASTERISK_22, refuse_empty_filter
 from tests.simulator.faults import Faults
 
 _SPOT: ContextVar[str] = ContextVar("spot")  # of what a connection's task sends now
@@ -78,6 +79,10 @@ class FaultyAmiSession(AmiSession):
                 item = message_text((("Event", "Endless"), ("ActionID", action.get("actionid")), *_FILLING))
                 await self._faulty_connection.send_endlessly(item.encode() * 50)
         return await super()._handle(action)
+
+    def _add_filter(self, action: ReceivedAction) -> str:
+        refused = refuse_empty_filter(action) if self._pbx.release is ASTERISK_22 else None
+        return refused or super()._add_filter(action)
 
     def _answer(self, action: ReceivedAction, name: str) -> str:
         answer = super()._answer(action, name)

@@ -1,4 +1,4 @@
-"""A PBX for tests: the demo PBX, which a test may break, restart and set to another version or time."""
+"""A PBX for tests: the demo PBX, which a test may break, restart and set to another release or time."""
 
 import asyncio
 import secrets
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pbx.demo.ami_messages import Release
 from pbx.demo.ami_server import AmiSession
 from pbx.demo.ari_server import AriConnection
+from pbx.demo.asterisk_16 import ASTERISK_16
 from pbx.demo.client_connection import ClientConnection
 from pbx.demo.pbx import DemoPbx, utc_now
-from pbx.demo.simulated_asterisk import SimulatedAsterisk
 from tests.simulator.connections import FaultyAmiSession, FaultyAriConnection, FaultyClientConnection
 from tests.simulator.faults import Faults
 from tests.simulator.recordings import SimulatedRecordings
@@ -19,7 +20,7 @@ from tests.simulator.recordings import SimulatedRecordings
 class SimulatedPbx(DemoPbx):
     """A demo PBX with faults. Its methods may be called from any thread.
 
-    `version` is the Asterisk that it reports; port 0 lets the system choose. `recordings` are none unless given.
+    With port 0 the system chooses one. There are no recordings unless they are given.
     """
 
     recordings: SimulatedRecordings
@@ -27,13 +28,13 @@ class SimulatedPbx(DemoPbx):
     def __init__(
         self,
         *,
-        version: Literal["16", "22"] = "16",
+        release: Release = ASTERISK_16,
         ami_port: int = 0,
         clock: Callable[[], datetime] = utc_now,
         recordings: SimulatedRecordings | None = None,
     ) -> None:
-        self.version = version
-        super().__init__(clock=clock, recordings=SimulatedRecordings() if recordings is None else recordings)
+        recordings = SimulatedRecordings() if recordings is None else recordings
+        super().__init__(release=release, clock=clock, recordings=recordings)
         self.ami_port = ami_port
         self.faults = Faults()
         self.ahead = timedelta()  # how far the PBX's clock is ahead of the story's
@@ -48,7 +49,7 @@ class SimulatedPbx(DemoPbx):
 
     def restart(self) -> None:
         """Restart Asterisk: calls are gone, counters are 0, connections are lost."""
-        self.asterisk = SimulatedAsterisk(self.seed, self.clock(), self.version)
+        self.asterisk = self.release.asterisk(self.seed, self.clock())
         self.drop_connections()
 
     def jump_clock(self, by: timedelta) -> None:

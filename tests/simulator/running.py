@@ -5,8 +5,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal
 
+from pbx.demo.ami_messages import Release
+from pbx.demo.asterisk_16 import ASTERISK_16
 from tests.simulator.pbx import SimulatedPbx
 
 BUSY_AT = datetime(2026, 11, 18, 10, 20, tzinfo=UTC)  # a Wednesday's peak
@@ -24,10 +25,10 @@ class Clock:
 
 
 @contextmanager
-def running_pbx(version: Literal["16", "22"] = "16", at: datetime = BUSY_AT) -> Iterator[tuple[SimulatedPbx, Clock]]:
+def running_pbx(release: Release = ASTERISK_16, at: datetime = BUSY_AT) -> Iterator[tuple[SimulatedPbx, Clock]]:
     """A simulated PBX on ports of its own, without recordings, and its clock."""
     clock = Clock(at)
-    with SimulatedPbx(version=version, clock=clock) as pbx:
+    with SimulatedPbx(release=release, clock=clock) as pbx:
         yield pbx, clock
 
 

@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Literal
 
 import pytest
 from pydantic import SecretStr
@@ -17,25 +16,24 @@ from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.demo import ami_server
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.simulated_asterisk import state_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
 from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import LegRow, RingRow, VisitRow
+from tests.simulator.asterisk_22 import ASTERISK_22, RELEASES
 from tests.simulator.faults import Fault
 from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.pbx_state import state_at
 from tests.simulator.recordings import SimulatedRecordings
 from tests.simulator.running import Clock, RawConnection, running_pbx
 from tests.unit.asterisk.ami.replay import wait_until
 from tests.unit.live.fake_pbx import listening
 
-Version = Literal["16", "22"]
 
-
-@pytest.fixture(params=["16", "22"])
+@pytest.fixture(params=RELEASES)
 def demo(request: pytest.FixtureRequest) -> Iterator[tuple[SimulatedPbx, Clock]]:
-    with running_pbx(request.param) as both:
+    with running_pbx(RELEASES[request.param]) as both:
         yield both
 
 
@@ -57,7 +55,7 @@ def test_a_snapshot_shows_the_story(demo: tuple[SimulatedPbx, Clock]) -> None:
         seen = take_snapshot(client)
     assert {name: part.state for name, part in seen.parts.items()} == dict.fromkeys(seen.parts, "ok")
     assert seen.system is not None
-    assert seen.system.version.startswith(f"{pbx.version}.")
+    assert seen.system.version == pbx.release.version
     assert (seen.system.started_at, seen.system.utc_offset_s) == (pbx.asterisk.booted_at, 0)
     assert seen.system.channels == len(state.channels)
     assert [trunk.name for trunk in seen.trunks] == [trunk.name for trunk in TRUNKS]
@@ -257,8 +255,8 @@ def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[SimulatedPbx, 
             client.request("NoSuchAction")
         with pytest.raises(AmiActionError, match="No such command"):
             client.command("no such command")
-        assert client.command("core show version")[0].startswith(f"Asterisk {pbx.version}.")
-        assert client.submit("SIPpeers").result().failed == (pbx.version == "22")
+        assert client.command("core show version")[0].startswith(f"Asterisk {pbx.release.version} ")
+        assert client.submit("SIPpeers").result().failed == (pbx.release is ASTERISK_22)
     with RawConnection(pbx) as line:
         line.log_in()
         line.send(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")

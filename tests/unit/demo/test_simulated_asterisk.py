@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -13,10 +12,12 @@ from pbx.demo.channels import UP
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS, PlannedCall
 from pbx.demo.queue_counters import counters_at, seconds_between
 from pbx.demo.shifts_and_outages import DayClock
-from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk, events_between, last_regular_boot, state_at
+from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk, last_regular_boot
 from pbx.demo.simulated_history import agent_changes_of_day, calls_of_day, trunk_changes_of_day
 from pbx.live.events import LiveHistory
 from pbx.model.history import Leg, Ring, Visit
+from tests.simulator.asterisk_22 import SimulatedAsterisk22
+from tests.simulator.pbx_state import state_at
 
 # A working day with calls of every kind of failure.
 DAY = next(
@@ -27,7 +28,7 @@ DAY = next(
 CLOCK = DayClock(DAY)
 BOOT = CLOCK.start_at
 END = CLOCK.start_at + timedelta(days=1, hours=1)
-ASTERISK = SimulatedAsterisk(1, BOOT, "16")
+ASTERISK = SimulatedAsterisk(1, BOOT)
 CALLS = calls_of_day(DAY)
 
 
@@ -58,7 +59,7 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def events() -> tuple[AmiEvent, ...]:
-    return events_between(BOOT - timedelta(seconds=1), END, BOOT)
+    return ASTERISK.events_between(BOOT - timedelta(seconds=1), END)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[AmiEvent, ..
     begun_at = CLOCK.at(at)
     for minute in range(60):
         since = begun_at + timedelta(minutes=minute)
-        pieces += events_between(since, since + timedelta(minutes=1), BOOT)
+        pieces += ASTERISK.events_between(since, since + timedelta(minutes=1))
     assert pieces == [event for event in events if begun_at < event.at <= begun_at + timedelta(hours=1)]
     assert len(pieces) > 300
 
@@ -250,7 +251,7 @@ def test_counters_are_those_of_app_queue() -> None:
             abandoned += 1
             early += int(call.left_at.timestamp()) - int(call.joined_at.timestamp()) <= level_s
     counted = counters_at(
-        SimulatedAsterisk(1, CLOCK.start_at, "16"), number, CLOCK.start_at + timedelta(hours=23, minutes=59)
+        SimulatedAsterisk(1, CLOCK.start_at), number, CLOCK.start_at + timedelta(hours=23, minutes=59)
     )
     assert (counted.completed, counted.abandoned) == (completed, abandoned)
     assert (counted.hold_s, counted.talk_s) == (hold_s, talk_s)
@@ -260,7 +261,7 @@ def test_counters_are_those_of_app_queue() -> None:
 
 def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
     at = CLOCK.at(CLOCK.second_of(11))
-    long_ago = SimulatedAsterisk(1, at - timedelta(days=20), "16")
+    long_ago = SimulatedAsterisk(1, at - timedelta(days=20))
     whole = sum(
         1
         for day in range(21)
@@ -269,7 +270,7 @@ def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
         if call.started_at >= long_ago.booted_at
     )
     assert counters_at(long_ago, "601", at).completed == whole > 1500
-    now = SimulatedAsterisk(1, at, "16")
+    now = SimulatedAsterisk(1, at)
     assert counters_at(now, "601", at) == counters_at(now, "601", at + timedelta(milliseconds=1))
     assert counters_at(now, "601", at).completed == 0
     assert not now.channels_at(at), "a restart ends the calls"
@@ -300,8 +301,7 @@ def test_names_of_a_recording_are_reported_before_the_caller_joins(events: tuple
 
 def test_only_asterisk_22_tells_the_sip_cause() -> None:
     busy = next(call for call in CALLS if call.cause == 17)
-    for version, reported in (("16", None), ("22", "486")):
-        asterisk = replace(ASTERISK, version=version)
+    for asterisk, reported in ((ASTERISK, None), (SimulatedAsterisk22(1, BOOT), "486")):
         events = asterisk.events_between(busy.started_at - timedelta(seconds=1), busy.ended_at)
         ended = [dict(event.headers) for event in events if event.name == "Hangup"]
         assert {one.get("TechCause") for one in ended if one["Linkedid"] == busy.linkedid} == {reported}

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from sqlmodel import Session
 
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
-from pbx.demo.simulated_asterisk import DemoPbxState, QueueState, member_headers, state_at
+from pbx.demo.simulated_asterisk import QueueState, member_headers
 from pbx.demo.simulated_history import calls_between, trunk_changes_of_day
 from pbx.demo.write_snapshots import LONGEST_SHIFT, SNAPSHOT_EVERY, STATUS, write_snapshots
 from pbx.settings import Connection, Settings
@@ -17,6 +17,7 @@ from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Table
 from pbx.store.snapshots import snapshot_gaps
+from tests.simulator.pbx_state import PbxState, state_at
 
 SINCE, UNTIL = datetime(2026, 11, 18, 7, tzinfo=UTC), datetime(2026, 11, 18, 13, tzinfo=UTC)
 BOOTED_AT = datetime(2026, 11, 15, 4, tzinfo=UTC)
@@ -78,7 +79,7 @@ def queue_row(shown: QueueState, at: datetime) -> dict[str, object]:
     }
 
 
-def member_row(state: DemoPbxState, extension: str, queue: str) -> dict[str, object] | None:
+def member_row(state: PbxState, extension: str, queue: str) -> dict[str, object] | None:
     members = next(one.members for one in state.queues if one.queue.number == queue)
     member = next((one for one in members if one.agent.extension == extension), None)
     if member is None:
